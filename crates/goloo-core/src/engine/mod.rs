@@ -1,0 +1,1 @@
+//! The one place that knows the order: intent saved → provider called → result saved.

@@ -1,0 +1,100 @@
+//! The machine from inside, over SSH: the port that the engine waits through.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::record::Record;
+
+/// Where and how to log in; the host key is always checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshTarget {
+    /// Address or name.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Login user.
+    pub user: String,
+    /// The only host key that is accepted, in OpenSSH's form.
+    pub host_key: String,
+}
+
+impl SshTarget {
+    /// The way into a recorded machine; `None` while it has no address or no pinned key.
+    pub fn of(record: &Record) -> Option<Self> {
+        let ssh = record.ssh.as_ref()?;
+        Some(Self {
+            host: record.ip()?.to_owned(),
+            port: record.ssh_port()?,
+            user: ssh.user.clone(),
+            host_key: ssh.host_key.clone(),
+        })
+    }
+}
+
+/// What a remote command left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// The remote command's exit status.
+    pub status: i32,
+    /// Its standard output.
+    pub stdout: String,
+    /// Its standard error.
+    pub stderr: String,
+}
+
+/// Why a machine can't be reached.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GuestError {
+    /// Nothing answers yet, or the connection broke: worth another try.
+    #[error("SSH doesn't answer on {host}:{port}: {reason}")]
+    Unreachable {
+        /// Address.
+        host: String,
+        /// Port.
+        port: u16,
+        /// What was seen.
+        reason: String,
+    },
+    /// Another machine answers: never worth another try.
+    #[error("the machine at {host}:{port} shows another host key than the one that goloo gave it")]
+    WrongHostKey {
+        /// Address.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// The machine is right and doesn't let goloo in.
+    #[error("{user}@{host}:{port} refuses goloo's key: {reason}")]
+    Denied {
+        /// Login user.
+        user: String,
+        /// Address.
+        host: String,
+        /// Port.
+        port: u16,
+        /// What was seen.
+        reason: String,
+    },
+    /// The `ssh` command itself can't be run.
+    #[error("can't run ssh: {reason}")]
+    NoClient {
+        /// What the system said.
+        reason: String,
+    },
+}
+
+/// Runs commands in a machine.
+#[async_trait]
+pub trait Guest: Send + Sync {
+    /// Runs `command` in the login user's shell with nothing on standard input. `line` gets each
+    /// line of its standard output as it comes. Ends with [`GuestError::Unreachable`] when it takes
+    /// longer than `limit`.
+    async fn run(
+        &self,
+        target: &SshTarget,
+        command: &str,
+        limit: Duration,
+        line: &mut (dyn FnMut(&str) + Send),
+    ) -> Result<Output, GuestError>;
+}

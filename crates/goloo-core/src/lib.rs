@@ -1,0 +1,17 @@
+//! goloo's words, rules and order, with no I/O of its own.
+//!
+//! Data flows one way: a [`spec::StackFile`] as written becomes a [`spec::ResolvedStack`], that
+//! becomes a [`plan::Plan`], and the [`engine`] carries it out against a [`provider::Provider`],
+//! keeping the [`store::Store`] one step ahead of the world.
+
+pub mod cloud_init;
+pub mod engine;
+pub mod events;
+pub mod guest;
+pub mod name;
+pub mod plan;
+pub mod provider;
+pub mod record;
+pub mod spec;
+pub mod store;
+pub mod time;

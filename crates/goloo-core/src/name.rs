@@ -1,0 +1,278 @@
+//! Names and identifiers: parsed once at the edge, typed from there on.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::Timestamp;
+
+/// The longest name, in characters: a DNS label.
+pub const NAME_MAX: usize = 63;
+
+/// Why a text is no VM name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Nothing was given.
+    #[error("a name can't be empty")]
+    Empty,
+    /// Longer than [`NAME_MAX`].
+    #[error("\"{name}\" has {length} characters; a name has at most {NAME_MAX}")]
+    TooLong {
+        /// The name as given.
+        name: String,
+        /// Its length in characters.
+        length: usize,
+    },
+    /// Has upper-case letters and would be fine without them.
+    #[error("\"{name}\" has upper-case letters; names are lower case: \"{lower}\"")]
+    UpperCase {
+        /// The name as given.
+        name: String,
+        /// The same in lower case, which is a valid name.
+        lower: String,
+    },
+    /// Has a character that names don't have, or one in the wrong place.
+    #[error(
+        "\"{name}\" is no name: names are lower-case letters, digits and \"-\", begin with a letter and end with a letter or digit"
+    )]
+    Malformed {
+        /// The name as given.
+        name: String,
+    },
+}
+
+/// The name of a VM: `^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct VmName(String);
+
+impl VmName {
+    /// Takes a text that follows the rule, or says which part of it is broken.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        if text.is_empty() {
+            return Err(NameError::Empty);
+        }
+        if is_name(text) {
+            return Ok(Self(text.to_owned()));
+        }
+        let length = text.chars().count();
+        if length > NAME_MAX {
+            return Err(NameError::TooLong { name: text.to_owned(), length });
+        }
+        let lower = text.to_ascii_lowercase();
+        if is_name(&lower) {
+            return Err(NameError::UpperCase { name: text.to_owned(), lower });
+        }
+        Err(NameError::Malformed { name: text.to_owned() })
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let word = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    bytes.len() <= NAME_MAX
+        && bytes.first().is_some_and(u8::is_ascii_lowercase)
+        && bytes.last().is_some_and(word)
+        && bytes.iter().all(|b| word(b) || *b == b'-')
+}
+
+impl fmt::Display for VmName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl FromStr for VmName {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        Self::parse(text)
+    }
+}
+
+impl TryFrom<String> for VmName {
+    type Error = NameError;
+    fn try_from(text: String) -> Result<Self, NameError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<VmName> for String {
+    fn from(name: VmName) -> Self {
+        name.0
+    }
+}
+
+/// An identifier that isn't a ULID: 26 characters of Crockford's base 32.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" is no id: an id is a ULID, 26 characters")]
+pub struct IdError(String);
+
+macro_rules! ulid_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// A new id: 48 bits of time, 80 random bits.
+            pub fn generate() -> Self {
+                Self(ulid::Ulid::new().to_string())
+            }
+
+            /// Takes the text form, in either case.
+            pub fn parse(text: &str) -> Result<Self, IdError> {
+                ulid::Ulid::from_string(text)
+                    .map(|id| Self(id.to_string()))
+                    .map_err(|_| IdError(text.to_owned()))
+            }
+
+            /// The id as text, upper case.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+            fn try_from(text: String) -> Result<Self, IdError> {
+                Self::parse(&text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> Self {
+                id.0
+            }
+        }
+    };
+}
+
+ulid_id! {
+    /// One VM's identity: never used again, even when its name is.
+    VmId
+}
+ulid_id! {
+    /// One operation's identity; also the token that makes a provider's create idempotent.
+    OperationId
+}
+
+impl VmId {
+    /// The last four characters, in lower case: random ones, short enough to read aloud.
+    pub fn short(&self) -> String {
+        self.0[self.0.len() - 4..].to_ascii_lowercase()
+    }
+}
+
+/// A record's name in the archive: `devbox-20250115T103000Z-3f9c`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ArchiveId {
+    text: String,
+    name_length: usize,
+}
+
+/// A text that isn't an archive id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" is no archive id: they look like devbox-20250115T103000Z-3f9c")]
+pub struct ArchiveIdError(String);
+
+impl ArchiveId {
+    /// The id of the VM's record when it is archived at `at`.
+    pub fn new(name: &VmName, at: Timestamp, id: &VmId) -> Self {
+        Self { text: format!("{name}-{}-{}", at.compact(), id.short()), name_length: name.as_str().len() }
+    }
+
+    /// Takes the text form apart and checks each part.
+    pub fn parse(text: &str) -> Result<Self, ArchiveIdError> {
+        let error = || ArchiveIdError(text.to_owned());
+        let (rest, short) = text.rsplit_once('-').ok_or_else(error)?;
+        let (name, time) = rest.rsplit_once('-').ok_or_else(error)?;
+        let name = VmName::parse(name).map_err(|_| error())?;
+        Timestamp::parse_compact(time).ok_or_else(error)?;
+        let short_is_sound =
+            short.len() == 4 && short.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase());
+        if !short_is_sound {
+            return Err(error());
+        }
+        Ok(Self { text: text.to_owned(), name_length: name.as_str().len() })
+    }
+
+    /// The id as text: also the folder's name.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The name that the VM had.
+    pub fn name(&self) -> &str {
+        &self.text[..self.name_length]
+    }
+}
+
+impl fmt::Display for ArchiveId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.text)
+    }
+}
+
+impl TryFrom<String> for ArchiveId {
+    type Error = ArchiveIdError;
+    fn try_from(text: String) -> Result<Self, ArchiveIdError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<ArchiveId> for String {
+    fn from(id: ArchiveId) -> Self {
+        id.text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_rule() {
+        for good in ["a", "devbox", "web-1", "a1", &"a".repeat(63)] {
+            assert_eq!(VmName::parse(good).expect("a name").as_str(), good);
+        }
+        for bad in ["1a", "-a", "a-", "a_b", "a.b", "ä", "a b", "../x"] {
+            assert!(matches!(VmName::parse(bad), Err(NameError::Malformed { .. })), "{bad}");
+        }
+        assert_eq!(VmName::parse(""), Err(NameError::Empty));
+        assert!(matches!(VmName::parse(&"a".repeat(64)), Err(NameError::TooLong { length: 64, .. })));
+    }
+
+    #[test]
+    fn upper_case_is_refused_with_the_lower_case_form() {
+        let error = VmName::parse("DevBox").expect_err("upper case");
+        assert_eq!(error.to_string(), "\"DevBox\" has upper-case letters; names are lower case: \"devbox\"");
+    }
+
+    #[test]
+    fn an_archive_id_survives_the_round_trip() {
+        let name = VmName::parse("web-blue").expect("a name");
+        let at = Timestamp::parse("2025-01-15T10:30:00Z").expect("a time");
+        let id = VmId::parse("01JHN3W1T3K9Q2Z8F6B4C7D5E0").expect("an id");
+        let archive = ArchiveId::new(&name, at, &id);
+        assert_eq!(archive.as_str(), "web-blue-20250115T103000Z-d5e0");
+        assert_eq!(ArchiveId::parse(archive.as_str()), Ok(archive.clone()));
+        assert_eq!(archive.name(), "web-blue");
+        for bad in ["web", "web-20250115T103000Z", "web-2025-3f9c", "web-20250115T103000Z-3F9C"] {
+            assert!(ArchiveId::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

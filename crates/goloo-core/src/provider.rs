@@ -1,0 +1,256 @@
+//! What makes machines: the contract that every provider keeps.
+//!
+//! The rules, each a case in the conformance suite (`goloo-testkit`):
+//! - [`Provider::create`] called again with the same operation token makes no second machine: it
+//!   finds or finishes the first. It may be called again after a crash at any point.
+//! - [`Provider::delete`] of something that is gone, or was never made, is success.
+//! - [`Provider::observe`] answers for all machines in one go and says *unknown* where it can't know;
+//!   it never says *missing* because of a failure to ask.
+//! - Nothing that goloo did not make is ever touched.
+//! - Before anything is made, [`Work::made`] is awaited with what leads to it.
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+use crate::events::{Event, Events};
+use crate::name::{OperationId, VmId, VmName};
+use crate::record::{Aws, Local, ProviderKind, Record, Resource};
+use crate::spec::ResolvedStack;
+use crate::store::StoreError;
+
+/// All that a provider needs to make one machine.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// The VM's identity.
+    pub id: VmId,
+    /// The VM's name.
+    pub name: VmName,
+    /// The create's token.
+    pub token: OperationId,
+    /// What it is made from.
+    pub stack: ResolvedStack,
+    /// What cloud-init gets: the user's document and goloo's part, composed.
+    pub user_data: Vec<u8>,
+}
+
+/// A pure account of what [`Provider::create`] would do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProviderPlan {
+    /// What would be done, in order, a sentence each.
+    pub steps: Vec<String>,
+    /// What a person should know before.
+    pub warnings: Vec<String>,
+    /// The provider's own section of `--dry-run --json`: `{"argv": […]}` for qemu.
+    pub detail: serde_json::Value,
+}
+
+/// The addresses of a machine, as they go into the record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Made {
+    /// On this machine.
+    Local(Local),
+    /// In AWS.
+    Aws(Aws),
+}
+
+/// What a provider says of a machine now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LiveState {
+    /// On its way up, or up.
+    Running,
+    /// Off; its disk is there.
+    Stopped,
+    /// Not there.
+    Missing,
+    /// Can't be told.
+    Unknown,
+}
+
+impl LiveState {
+    /// The word in tables and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+            Self::Missing => "missing",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for LiveState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// One machine, observed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observation {
+    /// Its state.
+    pub state: LiveState,
+    /// Its address, when it runs and has one.
+    pub ip: Option<String>,
+    /// Why the state is unknown, when it is.
+    pub reason: Option<String>,
+}
+
+/// How a machine is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopMode {
+    /// Ask the guest, wait for a limit, then cut the power.
+    Graceful,
+    /// Cut the power at once.
+    Force,
+}
+
+/// What a provider can do beyond the trait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Mounts folders of this machine (`vm.mounts`).
+    pub mounts: bool,
+    /// Forwards ports on 127.0.0.1 (`vm.ports`).
+    pub port_forwards: bool,
+    /// Has a console log.
+    pub console: bool,
+    /// Takes snapshots of disks.
+    pub snapshots: bool,
+}
+
+/// Why a provider could not do it. `hint` is a command or an action, in every variant.
+#[derive(Debug, thiserror::Error)]
+pub enum ProviderError {
+    /// The provider isn't installed or doesn't run.
+    #[error("{what}")]
+    Unavailable {
+        /// What is missing.
+        what: String,
+        /// How to get it.
+        hint: String,
+    },
+    /// The stack asks for something that this provider can't do.
+    #[error("{what}")]
+    Unsupported {
+        /// What was asked for.
+        what: String,
+        /// What to write instead.
+        hint: String,
+    },
+    /// Credentials are missing or lack a permission.
+    #[error("{what}")]
+    Permission {
+        /// What was refused.
+        what: String,
+        /// How to get the permission.
+        hint: String,
+    },
+    /// The call failed.
+    #[error("{what}")]
+    Failed {
+        /// What was being done, and the first cause.
+        what: String,
+        /// What to do.
+        hint: String,
+        /// What lies beneath.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    /// The machine belongs to another host.
+    #[error("this VM is on the host {host}")]
+    OtherHost {
+        /// Its name.
+        host: String,
+    },
+    /// Interrupted by the user between two calls; what was made has been reported.
+    #[error("interrupted")]
+    Interrupted,
+    /// What was made couldn't be recorded, so nothing more was made.
+    #[error("the record can't be saved")]
+    Record(#[from] StoreError),
+}
+
+impl ProviderError {
+    /// A failed call without a deeper cause.
+    pub fn failed(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Failed { what: what.into(), hint: hint.into(), source: None }
+    }
+
+    /// A failed call with its cause.
+    pub fn caused(
+        what: impl Into<String>,
+        hint: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Failed { what: what.into(), hint: hint.into(), source: Some(source.into()) }
+    }
+}
+
+/// What the engine lends to a provider for the length of one operation.
+#[async_trait]
+pub trait Work: Send {
+    /// Writes durably that the resource exists or is about to. Only after `Ok` may the provider
+    /// make it. A resource of the same kind and id is noted once.
+    async fn made(&mut self, kind: &str, id: &str) -> Result<(), ProviderError>;
+
+    /// Where progress goes.
+    fn events(&self) -> &dyn Events;
+
+    /// Whether the user asked to stop: looked at between two calls, never within one. The provider
+    /// then returns [`ProviderError::Interrupted`].
+    fn interrupted(&self) -> bool;
+
+    /// Waits until the user asks to stop; for `select!` beside a wait or a download.
+    async fn interruption(&self);
+
+    /// Says what is being done.
+    fn step(&self, what: &str) {
+        self.events().event(Event::Step { what: what.to_owned() });
+    }
+}
+
+/// A provider. See the [module](self) for the rules.
+#[async_trait]
+pub trait Provider: Send + Sync {
+    /// Which one this is.
+    fn kind(&self) -> ProviderKind;
+
+    /// What it can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// What `create` would do; touches nothing, asks nobody.
+    fn plan(&self, machine: &Machine) -> Result<ProviderPlan, ProviderError>;
+
+    /// Makes the machine and starts it; returns when it has an address (not when it is booted).
+    async fn create(&self, machine: &Machine, work: &mut dyn Work) -> Result<Made, ProviderError>;
+
+    /// Removes all that was made for this VM, and nothing else.
+    async fn delete(&self, record: &Record, work: &mut dyn Work) -> Result<(), ProviderError>;
+
+    /// Starts a stopped machine; a running one is left as it is. Returns its addresses now.
+    async fn start(&self, record: &Record, work: &mut dyn Work) -> Result<Made, ProviderError>;
+
+    /// Stops a machine and returns when it is off; a stopped one is left as it is.
+    async fn stop(
+        &self,
+        record: &Record,
+        mode: StopMode,
+        work: &mut dyn Work,
+    ) -> Result<(), ProviderError>;
+
+    /// Looks at all of these machines at once; one observation each, in their order.
+    async fn observe(&self, records: &[&Record]) -> Vec<Observation>;
+
+    /// The console's log so far, from `offset` bytes on.
+    async fn console(&self, record: &Record, offset: u64) -> Result<Vec<u8>, ProviderError>;
+}
+
+/// A resource as a provider reports it, for the record.
+pub fn resource(kind: &str, id: &str, operation: &OperationId) -> Resource {
+    Resource {
+        kind: kind.to_owned(),
+        id: id.to_owned(),
+        operation: operation.clone(),
+        extra: serde_json::Map::new(),
+    }
+}

@@ -1,0 +1,372 @@
+//! `state.json`: what goloo knows of one VM.
+//!
+//! Fields that this version doesn't know are kept in `extra` and written back. A record of a newer
+//! [`SCHEMA`] can be read and is refused on writes (see [`upgrade`]).
+
+pub mod upgrade;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::name::{OperationId, VmId, VmName};
+use crate::time::Timestamp;
+
+pub use upgrade::{SCHEMA, from_json, to_json};
+
+/// Fields of a section that this version doesn't know.
+pub type Extra = Map<String, Value>;
+
+/// One VM's record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// The format of this file.
+    pub schema: u32,
+    /// The VM's identity.
+    pub id: VmId,
+    /// Counts the saves, from 1; 0 before the first.
+    pub serial: u64,
+    /// The VM's name.
+    pub name: VmName,
+    /// Name of the stack that it was made from.
+    pub stack: String,
+    /// Who made the machine.
+    pub provider: ProviderKind,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// When the record was made.
+    pub created_at: Timestamp,
+    /// When it was last saved.
+    pub updated_at: Timestamp,
+    /// By whom it was made.
+    pub created_by: Creator,
+    /// The stack's folder at the time; information, and where `create` looks last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_config_path: Option<PathBuf>,
+    /// The user's own labels.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+    /// GitHub users given with `-u`: part of what the VM was made from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub github_users: Vec<String>,
+    /// How goloo logs in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<SshAccess>,
+    /// cloud-init's first verdict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provisioning: Option<Provisioning>,
+    /// The operation under way, or the one that was interrupted.
+    pub operation: Option<Operation>,
+    /// What the provider made, or was about to make, in order.
+    #[serde(default)]
+    pub resources: Vec<Resource>,
+    /// A local VM's addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<Local>,
+    /// An AWS VM's addresses and ids.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aws: Option<Aws>,
+    /// Fields of a later version.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+impl Record {
+    /// The machine's address, when it has one.
+    pub fn ip(&self) -> Option<&str> {
+        self.local
+            .as_ref()
+            .map(|local| local.ip.as_str())
+            .or_else(|| self.aws.as_ref().and_then(|aws| aws.public_ip.as_deref()))
+    }
+
+    /// The port where SSH answers, when the machine has an address.
+    pub fn ssh_port(&self) -> Option<u16> {
+        self.local.as_ref().map(|local| local.ssh_port).or_else(|| self.aws.as_ref().map(|_| 22))
+    }
+
+    /// The machine's DNS name, when it has one.
+    pub fn fqdn(&self) -> Option<&str> {
+        self.aws.as_ref().and_then(|aws| aws.fqdn.as_deref())
+    }
+}
+
+macro_rules! word_enum {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum $name {
+            $($(#[$vdoc])* #[serde(rename = $text)] $variant),+
+        }
+
+        impl $name {
+            /// Every value, in order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The word in files and on the command line.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text),+ }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+    };
+}
+
+word_enum! {
+    /// What makes machines.
+    ProviderKind {
+        /// QEMU on this machine.
+        Qemu = "qemu",
+        /// Multipass on this machine.
+        Multipass = "multipass",
+        /// EC2.
+        Aws = "aws",
+    }
+}
+
+impl ProviderKind {
+    /// Whether its machines belong to one host.
+    pub fn is_local(self) -> bool {
+        self != Self::Aws
+    }
+}
+
+word_enum! {
+    /// Where a VM is in its life. Whether it runs isn't stored: that is asked of the provider.
+    Phase {
+        /// The name is claimed; the machine may or may not exist.
+        Creating = "creating",
+        /// The machine is there and provisioned.
+        Ready = "ready",
+        /// The machine is there; its provisioning failed or its result isn't known.
+        Degraded = "degraded",
+        /// Being deleted; parts may be gone.
+        Deleting = "deleting",
+        /// Gone at the provider.
+        Destroyed = "destroyed",
+    }
+}
+
+word_enum! {
+    /// What an operation does.
+    OperationKind {
+        /// Makes the VM.
+        Create = "create",
+        /// Removes it.
+        Delete = "delete",
+        /// Starts it.
+        Start = "start",
+        /// Stops it.
+        Stop = "stop",
+        /// Stops and starts it.
+        Restart = "restart",
+    }
+}
+
+word_enum! {
+    /// What became of the provisioning.
+    ProvisioningResult {
+        /// cloud-init is done without errors.
+        Done = "done",
+        /// cloud-init is done; it reported errors that it could get over.
+        DoneWithWarnings = "done-with-warnings",
+        /// cloud-init, or a script that it ran, failed.
+        Failed = "failed",
+        /// Nobody has asked, or there was no answer in time.
+        Unknown = "unknown",
+    }
+}
+
+/// Who made a record, and with which goloo.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Creator {
+    /// The user's login name.
+    pub user: String,
+    /// The host's name.
+    pub host: String,
+    /// The host's identity, which a rename doesn't change.
+    pub host_id: String,
+    /// goloo's version.
+    pub goloo: String,
+    /// Fields of a later version.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// A process that does an operation. A pid alone proves nothing: pids are used again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Owner {
+    /// The user's login name.
+    pub user: String,
+    /// The host's name.
+    pub host: String,
+    /// The process.
+    pub pid: u32,
+    /// When it started, in the kernel's ticks since boot.
+    pub pid_start: u64,
+    /// Fields of a later version.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} on {} (pid {})", self.user, self.host, self.pid)
+    }
+}
+
+/// How goloo reaches the machine over SSH.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SshAccess {
+    /// The login user.
+    pub user: String,
+    /// The machine's public host key, in OpenSSH's form, without a comment.
+    pub host_key: String,
+    /// Fields of a later version.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// What cloud-init said when it was first done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Provisioning {
+    /// The verdict.
+    pub result: ProvisioningResult,
+    /// When it was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Timestamp>,
+    /// cloud-init's own words on what failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<String>,
+    /// Fields of a later version.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// An operation, from the durable intent to the durable result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Operation {
+    /// Its identity.
+    pub id: OperationId,
+    /// What it does.
+    pub kind: OperationKind,
+    /// Which step is under way.
+    pub step: Step,
+    /// Makes the provider's call idempotent; the id of the operation that first made it.
+    pub token: OperationId,
+    /// Who does it.
+    pub owner: Owner,
+    /// Until when the owner's word counts without a sign of life; only where a lock doesn't die
+    /// with its process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_end: Option<Timestamp>,
+    /// What a create needs to go on after a crash; secret, and gone with the operation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<CreateInputs>,
+    /// Fields of a later version.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+word_enum! {
+    /// How far an operation is.
+    Step {
+        /// Written down; the provider hasn't been called, or its answer isn't known.
+        Intent = "intent",
+        /// The machine is there; its provisioning is waited for.
+        Provisioning = "provisioning",
+        /// The provider has done its part; only the record is left to finish.
+        Recording = "recording",
+    }
+}
+
+/// What can't be worked out again from the snapshot when a create goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CreateInputs {
+    /// The machine's private host key, in OpenSSH's PEM form.
+    pub host_key: String,
+    /// The users with the keys that were found for them.
+    pub users: Vec<UserKeys>,
+    /// Whether the create waits for provisioning.
+    pub wait: bool,
+}
+
+/// One user of the machine, with public keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UserKeys {
+    /// The login name.
+    pub username: String,
+    /// The GitHub user whose keys are among `keys`, when one was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub github_username: Option<String>,
+    /// Public keys in OpenSSH's form, in order, without doubles.
+    pub keys: Vec<String>,
+}
+
+/// Something that a provider made or was about to make.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resource {
+    /// What it is: `qemu-directory`, `cloudformation-stack`, …
+    pub kind: String,
+    /// Its id at the provider.
+    pub id: String,
+    /// The operation that made it.
+    pub operation: OperationId,
+    /// Fields of a later version.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// Addresses of a VM on this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Local {
+    /// Where it is reached.
+    pub ip: String,
+    /// The port where SSH answers.
+    pub ssh_port: u16,
+    /// Fields of a later version.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// Addresses and ids of a VM in AWS.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Aws {
+    /// The CloudFormation stack's name.
+    #[serde(rename = "stackName", skip_serializing_if = "Option::is_none")]
+    pub stack_name: Option<String>,
+    /// Its ARN.
+    #[serde(rename = "stackID", skip_serializing_if = "Option::is_none")]
+    pub stack_id: Option<String>,
+    /// The EC2 instance.
+    #[serde(rename = "instanceID", skip_serializing_if = "Option::is_none")]
+    pub instance_id: Option<String>,
+    /// Its address.
+    #[serde(rename = "publicIP", skip_serializing_if = "Option::is_none")]
+    pub public_ip: Option<String>,
+    /// Its DNS name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fqdn: Option<String>,
+    /// All else that belongs to it; the AWS provider gives these fields types.
+    #[serde(flatten)]
+    pub extra: Extra,
+}

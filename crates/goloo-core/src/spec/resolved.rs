@@ -1,0 +1,170 @@
+//! A stack with all defaults filled in and all values checked: no `Option` is left where a default
+//! exists.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::name::VmName;
+
+/// A size in bytes. Written with K, M, G, T; `i` and `B` are optional and change nothing: as in
+/// Multipass and QEMU, `2G`, `2GB` and `2GiB` are all 2 × 2³⁰ bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(u64);
+
+impl Size {
+    /// From bytes.
+    pub const fn bytes(bytes: u64) -> Self {
+        Self(bytes)
+    }
+
+    /// From units of 2³⁰ bytes.
+    pub const fn gib(gib: u64) -> Self {
+        Self(gib << 30)
+    }
+
+    /// In bytes.
+    pub const fn as_bytes(self) -> u64 {
+        self.0
+    }
+
+    /// In units of 2²⁰ bytes, rounded up.
+    pub const fn as_mib(self) -> u64 {
+        self.0.div_ceil(1 << 20)
+    }
+}
+
+impl fmt::Display for Size {
+    /// In the largest unit that divides it: `2G`, `1536M`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (shift, unit) in [(40, "T"), (30, "G"), (20, "M"), (10, "K")] {
+            if self.0 != 0 && self.0.trailing_zeros() >= shift {
+                return f.pad(&format!("{}{unit}", self.0 >> shift));
+            }
+        }
+        f.pad(&self.0.to_string())
+    }
+}
+
+/// Which image a machine starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImageRef {
+    /// A name that goloo knows, in its canonical form: `ubuntu-24.04`, `debian-12`.
+    Alias(String),
+    /// An image file on this machine, absolute.
+    Path(PathBuf),
+    /// An image to download.
+    Url(String),
+}
+
+/// Where a user's keys come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// `https://github.com/USER.keys`.
+    GitHub(String),
+    /// Written out in the config.
+    Inline(String),
+    /// A file with a key a line, absolute.
+    File(PathBuf),
+}
+
+/// One entry of `vm.users`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// Login name.
+    pub username: String,
+    /// Where the keys come from, in order.
+    pub keys: Vec<KeySource>,
+}
+
+/// One entry of `vm.mounts`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// Folder on this machine, absolute.
+    pub source: PathBuf,
+    /// Folder in the guest, absolute.
+    pub target: String,
+}
+
+/// One entry of `vm.ports`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortForward {
+    /// Port on 127.0.0.1 of this machine (local providers).
+    pub host: u16,
+    /// Port in the guest; the one that AWS opens.
+    pub guest: u16,
+}
+
+/// The `dns` section; AWS alone acts on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dns {
+    /// First label.
+    pub hostname: String,
+    /// The zone's name, or a name below it.
+    pub domain: String,
+    /// Seconds.
+    pub ttl: u32,
+    /// A hosted zone, when it must be this one.
+    pub zone_id: Option<String>,
+    /// Whether the domain itself points here too.
+    pub is_apex_domain: bool,
+    /// Further names in the domain.
+    pub cname_aliases: Vec<String>,
+}
+
+/// A stack, resolved.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResolvedStack {
+    /// What the VM will be called.
+    pub name: VmName,
+    /// The stack's own name: its folder's.
+    pub stack: String,
+    /// The stack's folder, absolute.
+    pub folder: PathBuf,
+    /// Virtual CPUs.
+    pub cpus: u32,
+    /// RAM.
+    pub memory: Size,
+    /// Size of the root disk.
+    pub disk: Size,
+    /// The image.
+    pub image: ImageRef,
+    /// `vm.image` as the user wrote it, or the default.
+    pub image_text: String,
+    /// The digest that the image must have, lower-case hex.
+    pub image_sha256: Option<String>,
+    /// `vm.os`, or the canonical alias of the image where it has one, else `unknown`.
+    pub os: String,
+    /// `vm.instance_type`; AWS picks one otherwise.
+    pub instance_type: Option<String>,
+    /// `vm.region`; the SDK's chain decides otherwise.
+    pub region: Option<String>,
+    /// `vm.vpc_id`; discovered otherwise.
+    pub vpc_id: Option<String>,
+    /// `vm.subnet_id`; discovered otherwise.
+    pub subnet_id: Option<String>,
+    /// Users beside the image's own; the first is the one that goloo logs in as.
+    pub users: Vec<User>,
+    /// Folders of this machine in the guest.
+    pub mounts: Vec<Mount>,
+    /// Ports that are reachable.
+    pub ports: Vec<PortForward>,
+    /// Who may reach port 22 in AWS: a CIDR block, or `me`.
+    pub ssh_cidr: String,
+    /// After how many seconds the VM ends itself.
+    pub ttl: Option<u64>,
+    /// The `dns` section, when there is a domain.
+    pub dns: Option<Dns>,
+    /// Template variable `packages`.
+    pub packages: Vec<String>,
+    /// Template variable `working_dir`; empty when not given.
+    pub working_dir: String,
+    /// Template variable `vars`.
+    pub vars: BTreeMap<String, Value>,
+    /// The user's cloud-init document, byte for byte; `None` when there is none.
+    pub cloud_init: Option<Vec<u8>>,
+    /// `configure.sh`, byte for byte; `None` when absent or empty.
+    pub configure: Option<Vec<u8>>,
+}

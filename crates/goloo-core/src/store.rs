@@ -1,0 +1,257 @@
+//! Where records live: the contract that every back end keeps.
+//!
+//! The rules, each a case in the conformance suite (`goloo-testkit`):
+//! - Nobody writes without a [`VmLock`]; the lock alone has the writing methods.
+//! - Every write names the serial that it replaces; a stale one is refused and changes nothing.
+//! - When a write returns `Ok` it is durable. When it returns an error the old state is still there,
+//!   or (a lost reply) the new one; never a mixture.
+//! - Reads take no lock and see a record before or after a write, never between.
+//! - A broken record breaks no other, is shown with its place, and is left where it is.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+
+use crate::name::{ArchiveId, VmId, VmName};
+use crate::record::{Owner, Phase, ProviderKind, Record};
+use crate::time::Timestamp;
+
+/// The files of a stack that a snapshot may hold, in the order in which they are shown.
+pub const SNAPSHOT_FILES: [&str; 3] = ["config.json", "cloud-init.yaml", "configure.sh"];
+
+/// Byte-for-byte copies of the stack's files that a VM was made from, by file name
+/// (one of [`SNAPSHOT_FILES`]).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// File name → content.
+    pub files: BTreeMap<String, Vec<u8>>,
+}
+
+/// What `list` shows of one VM; cheap to read by the thousand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// The VM's name.
+    pub name: VmName,
+    /// The VM's id.
+    pub id: VmId,
+    /// Who made it.
+    pub provider: ProviderKind,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// Whether an operation is under way or was interrupted.
+    pub operation: bool,
+    /// Name of the stack that it was made from.
+    pub stack: String,
+    /// When its record was made.
+    pub created_at: Timestamp,
+    /// Its address, when it has one.
+    pub ip: Option<String>,
+    /// The port where SSH answers, when known.
+    pub ssh_port: Option<u16>,
+    /// Its DNS name, when it has one.
+    pub fqdn: Option<String>,
+    /// The stack's folder at the time.
+    pub source_config_path: Option<PathBuf>,
+    /// The user's own labels.
+    pub tags: BTreeMap<String, String>,
+}
+
+impl From<&Record> for Summary {
+    fn from(record: &Record) -> Self {
+        Self {
+            name: record.name.clone(),
+            id: record.id.clone(),
+            provider: record.provider,
+            phase: record.phase,
+            operation: record.operation.is_some(),
+            stack: record.stack.clone(),
+            created_at: record.created_at,
+            ip: record.ip().map(str::to_owned),
+            ssh_port: record.ssh_port(),
+            fqdn: record.fqdn().map(str::to_owned),
+            source_config_path: record.source_config_path.clone(),
+            tags: record.tags.clone(),
+        }
+    }
+}
+
+/// A record that can't be read: shown, never moved or deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// The name under which it lies (a folder's or key's name; not checked).
+    pub name: String,
+    /// Where it lies.
+    pub path: String,
+    /// What is wrong with it.
+    pub error: String,
+}
+
+/// All that lies in one part of the store, sorted by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing<T> {
+    /// What could be read.
+    pub entries: Vec<T>,
+    /// What couldn't.
+    pub broken: Vec<Broken>,
+}
+
+impl<T> Default for Listing<T> {
+    fn default() -> Self {
+        Self { entries: Vec::new(), broken: Vec::new() }
+    }
+}
+
+/// A record in the archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Archived {
+    /// Its id there.
+    pub id: ArchiveId,
+    /// When it was deleted.
+    pub deleted_at: Timestamp,
+    /// The record as it was last saved.
+    pub record: Record,
+}
+
+/// A record as read, and whether it had to be taken from the copy before the last save.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    /// The record.
+    pub record: Record,
+    /// Why `state.json` itself couldn't be used, when the previous one was.
+    pub recovered: Option<Broken>,
+}
+
+/// What can go wrong in a store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The name belongs to an active VM.
+    #[error("the name \"{name}\" is taken by an active VM")]
+    NameTaken {
+        /// The name.
+        name: VmName,
+    },
+    /// Nothing active has that name.
+    #[error("no VM is called \"{name}\"")]
+    NotFound {
+        /// The name.
+        name: VmName,
+    },
+    /// Nothing in the archive has that id.
+    #[error("the archive has no \"{id}\"")]
+    NotArchived {
+        /// The id.
+        id: ArchiveId,
+    },
+    /// Someone else holds the lock.
+    #[error("\"{name}\" is locked by {}", holder.as_deref().unwrap_or("another process"))]
+    Locked {
+        /// The name.
+        name: VmName,
+        /// Who, as well as can be said: "ann on laptop (pid 4711)".
+        holder: Option<String>,
+    },
+    /// The record has changed since it was read.
+    #[error("\"{name}\" has changed meanwhile: serial {found} is stored, {expected} was to be replaced")]
+    Stale {
+        /// The name.
+        name: VmName,
+        /// The serial that the writer had read.
+        expected: u64,
+        /// The serial that is stored.
+        found: u64,
+    },
+    /// The record can't be read.
+    #[error("the record at {} can't be read: {}", .0.path, .0.error)]
+    Broken(Broken),
+    /// The record was written by a newer goloo and is read-only here.
+    #[error("the record of \"{name}\" has format {found}; this goloo writes format {known} and only reads newer ones")]
+    Newer {
+        /// The name.
+        name: VmName,
+        /// The record's format.
+        found: u32,
+        /// The newest format that this goloo writes.
+        known: u32,
+    },
+    /// The store lies where its promises can't be kept.
+    #[error("{path} is on {filesystem}, where locks and renames can't be relied on")]
+    Unsuitable {
+        /// The store's place.
+        path: PathBuf,
+        /// The file system's name.
+        filesystem: String,
+    },
+    /// The operating system said no.
+    #[error("can't {action} {path}")]
+    Io {
+        /// What was being done: "write", "rename", …
+        action: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// A place where records live. See the [module](self) for the rules.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// The place, as a person would name it: a path or an URL.
+    fn location(&self) -> String;
+
+    /// The names of all active VMs, sorted, without opening any record.
+    async fn names(&self) -> Result<Vec<String>, StoreError>;
+
+    /// All active VMs. A missing store is an empty one; nothing is created by reading.
+    async fn list(&self) -> Result<Listing<Summary>, StoreError>;
+
+    /// One active VM's record; `None` when no VM has the name.
+    async fn load(&self, name: &VmName) -> Result<Option<Loaded>, StoreError>;
+
+    /// The files that an active VM was made from.
+    async fn snapshot(&self, name: &VmName) -> Result<Snapshot, StoreError>;
+
+    /// Takes the lock of a name, whether a VM has it or not. Doesn't wait: a lock that is
+    /// held gives [`StoreError::Locked`]. The lock ends with the value, and with the process.
+    async fn lock(&self, name: &VmName, owner: &Owner) -> Result<Box<dyn VmLock>, StoreError>;
+
+    /// The archive, newest first.
+    async fn archive_list(&self) -> Result<Listing<Archived>, StoreError>;
+
+    /// One archived record; `None` when the archive has no such id.
+    async fn archive_load(&self, id: &ArchiveId) -> Result<Option<Archived>, StoreError>;
+
+    /// The files that an archived VM was made from.
+    async fn archive_snapshot(&self, id: &ArchiveId) -> Result<Snapshot, StoreError>;
+
+    /// Removes one record from the archive for good; gone already is [`StoreError::NotArchived`].
+    async fn archive_delete(&self, id: &ArchiveId) -> Result<(), StoreError>;
+}
+
+/// The right to write one VM's record. Taking it first finishes what a dead owner left half done
+/// (a half-made claim is removed, a half-done move to the archive is completed).
+#[async_trait]
+pub trait VmLock: Send {
+    /// Whose lock this is.
+    fn name(&self) -> &VmName;
+
+    /// The record as it is now, read under the lock.
+    async fn load(&mut self) -> Result<Option<Loaded>, StoreError>;
+
+    /// The snapshot, read under the lock.
+    async fn snapshot(&mut self) -> Result<Snapshot, StoreError>;
+
+    /// Claims the name: record and snapshot appear together or not at all. `record.serial` must be
+    /// 0 and is 1 afterwards. [`StoreError::NameTaken`] when the name is active.
+    async fn create(&mut self, record: &mut Record, snapshot: &Snapshot) -> Result<(), StoreError>;
+
+    /// Replaces the record. On success `record.serial` is one higher and `record.updated_at` is now;
+    /// on failure both are as they were.
+    async fn save(&mut self, record: &mut Record) -> Result<(), StoreError>;
+
+    /// Moves record and snapshot to the archive: saves the record (which must have phase
+    /// `destroyed`) and then moves it in one step. The name is free afterwards.
+    async fn archive(&mut self, record: &mut Record, at: Timestamp) -> Result<ArchiveId, StoreError>;
+}

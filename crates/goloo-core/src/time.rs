@@ -1,0 +1,93 @@
+//! Points in time as goloo writes them: UTC, whole seconds.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A point in time, UTC, to the second: `2025-01-15T10:30:00Z`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Timestamp(jiff::Timestamp);
+
+/// A text that isn't a time in RFC 3339's form.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" is no time: times look like 2025-01-15T10:30:00Z")]
+pub struct TimeError(String);
+
+const COMPACT: &str = "%Y%m%dT%H%M%SZ";
+
+impl Timestamp {
+    /// The clock of this machine.
+    pub fn now() -> Self {
+        Self::truncated(jiff::Timestamp::now())
+    }
+
+    /// Seconds since 1970, as `stat` and the kernel give them; `None` outside jiff's range.
+    pub fn from_unix(seconds: i64) -> Option<Self> {
+        jiff::Timestamp::from_second(seconds).ok().map(Self)
+    }
+
+    /// Seconds since 1970.
+    pub fn unix(self) -> i64 {
+        self.0.as_second()
+    }
+
+    /// Takes RFC 3339; fractions of a second are dropped.
+    pub fn parse(text: &str) -> Result<Self, TimeError> {
+        text.parse::<jiff::Timestamp>().map(Self::truncated).map_err(|_| TimeError(text.to_owned()))
+    }
+
+    /// The form that archive ids carry: `20250115T103000Z`.
+    pub fn compact(self) -> String {
+        self.0.strftime(COMPACT).to_string()
+    }
+
+    /// Reads the form of [`Timestamp::compact`].
+    pub fn parse_compact(text: &str) -> Option<Self> {
+        let civil = jiff::civil::DateTime::strptime(COMPACT, text).ok()?;
+        civil.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|zoned| Self(zoned.timestamp()))
+    }
+
+    /// How long ago `earlier` was; zero when it lies ahead.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_secs(u64::try_from(self.unix() - earlier.unix()).unwrap_or(0))
+    }
+
+    fn truncated(time: jiff::Timestamp) -> Self {
+        Self(jiff::Timestamp::from_second(time.as_second()).unwrap_or(time))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl TryFrom<String> for Timestamp {
+    type Error = TimeError;
+    fn try_from(text: String) -> Result<Self, TimeError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Timestamp> for String {
+    fn from(time: Timestamp) -> Self {
+        time.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_utc_and_whole_seconds() {
+        let time = Timestamp::parse("2025-01-15T11:30:00.987+01:00").expect("a time");
+        assert_eq!(time.to_string(), "2025-01-15T10:30:00Z");
+        assert_eq!(time.compact(), "20250115T103000Z");
+        assert_eq!(Timestamp::parse_compact("20250115T103000Z"), Some(time));
+        assert_eq!(Timestamp::from_unix(time.unix()), Some(time));
+    }
+}

@@ -1,0 +1,6 @@
+//! Test doubles and conformance suites for goloo's traits.
+
+pub mod memory_store;
+pub mod provider_suite;
+pub mod sim_fs;
+pub mod store_suite;
