@@ -17,6 +17,8 @@ pub struct SshTarget {
     pub user: String,
     /// The only host key that is accepted, in OpenSSH's form.
     pub host_key: String,
+    /// Under which name the host key is known: the VM's id, since ports and addresses are used again.
+    pub alias: String,
 }
 
 impl SshTarget {
@@ -28,6 +30,7 @@ impl SshTarget {
             port: record.ssh_port()?,
             user: ssh.user.clone(),
             host_key: ssh.host_key.clone(),
+            alias: format!("goloo-{}", record.id.as_str().to_ascii_lowercase()),
         })
     }
 }

@@ -233,7 +233,7 @@ pub trait Store: Send + Sync {
 /// The right to write one VM's record. Taking it first finishes what a dead owner left half done
 /// (a half-made claim is removed, a half-done move to the archive is completed).
 #[async_trait]
-pub trait VmLock: Send {
+pub trait VmLock: Send + Sync {
     /// Whose lock this is.
     fn name(&self) -> &VmName;
 

@@ -1,1 +1,110 @@
-//! The one place that knows the order: intent saved → provider called → result saved.
+//! The one place that knows the order: **durable intent, provider call, durable result**.
+//!
+//! Every operation takes the VM's lock, writes down what it is about to do, calls the provider, and
+//! writes down what came of it. So at any moment, whatever dies, the store holds a record that leads
+//! to whatever was made. Commands don't save records, and neither do providers.
+
+mod create;
+mod delete;
+mod error;
+mod interrupt;
+mod power;
+mod provision;
+mod resume;
+mod work;
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::events::Events;
+use crate::guest::Guest;
+use crate::name::{OperationId, VmName};
+use crate::provider::{Made, Provider};
+use crate::record::{Operation, OperationKind, Owner, Phase, Record, Step};
+use crate::store::{Store, StoreError, VmLock};
+
+pub use create::{CreateRequest, Created};
+pub use error::EngineError;
+pub use interrupt::Interrupt;
+pub use provision::Verdict;
+pub use resume::Resumed;
+
+use work::UnderWay;
+
+/// Keeps a record that the store would not take.
+pub trait Rescue: Send + Sync {
+    /// Writes the record's JSON somewhere durable and says where.
+    fn keep(&self, name: &VmName, json: &[u8]) -> io::Result<PathBuf>;
+}
+
+/// The tools of an operation.
+#[derive(Clone, Copy)]
+pub struct Engine<'a> {
+    /// Where records live.
+    pub store: &'a dyn Store,
+    /// What makes the machine.
+    pub provider: &'a dyn Provider,
+    /// The way into the machine.
+    pub guest: &'a dyn Guest,
+    /// Where progress goes.
+    pub events: &'a dyn Events,
+    /// The user's wish to stop.
+    pub interrupt: &'a Interrupt,
+    /// Where a record goes that the store won't take.
+    pub rescue: &'a dyn Rescue,
+    /// This process.
+    pub owner: &'a Owner,
+    /// How long to wait for SSH and for cloud-init together.
+    pub limit: Duration,
+    /// Whether the machine's provisioning log is followed.
+    pub follow_log: bool,
+}
+
+impl<'a> Engine<'a> {
+    /// Takes the VM's lock and reads its record under it.
+    async fn take(&self, name: &VmName) -> Result<UnderWay<'_, 'a>, EngineError> {
+        let mut lock = self.store.lock(name, self.owner).await?;
+        let record = record_under(&mut *lock).await?;
+        let record = record.ok_or_else(|| StoreError::NotFound { name: name.clone() })?;
+        Ok(UnderWay { engine: self, lock, record })
+    }
+
+    fn operation(&self, kind: OperationKind) -> Operation {
+        let id = OperationId::generate();
+        Operation {
+            token: id.clone(),
+            id,
+            kind,
+            step: Step::Intent,
+            owner: self.owner.clone(),
+            lease_end: None,
+            inputs: None,
+            extra: serde_json::Map::new(),
+        }
+    }
+}
+
+async fn record_under(lock: &mut dyn VmLock) -> Result<Option<Record>, StoreError> {
+    Ok(lock.load().await?.map(|loaded| loaded.record))
+}
+
+/// A create or delete that was interrupted must be finished, or the VM deleted, before anything else.
+fn refuse_unfinished(record: &Record) -> Result<(), EngineError> {
+    match &record.operation {
+        Some(operation) if matches!(operation.kind, OperationKind::Create | OperationKind::Delete) => {
+            Err(EngineError::Unfinished { name: record.name.clone(), kind: operation.kind })
+        }
+        _ if matches!(record.phase, Phase::Creating) => {
+            Err(EngineError::Unfinished { name: record.name.clone(), kind: OperationKind::Create })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn set_addresses(record: &mut Record, made: Made) {
+    match made {
+        Made::Local(local) => record.local = Some(local),
+        Made::Aws(aws) => record.aws = Some(aws),
+    }
+}

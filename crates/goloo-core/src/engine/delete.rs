@@ -1,0 +1,32 @@
+//! Delete: write down the intent, remove the machine, archive the record as the last step.
+
+use super::work::UnderWay;
+use super::{Engine, EngineError};
+use crate::name::{ArchiveId, VmName};
+use crate::record::{OperationKind, Phase};
+
+impl Engine<'_> {
+    /// Deletes a VM in whatever state it is; on failure the record stays.
+    pub async fn delete(&self, name: &VmName) -> Result<ArchiveId, EngineError> {
+        let mut under_way = self.take(name).await?;
+        under_way.record.operation = Some(self.operation(OperationKind::Delete));
+        under_way.record.phase = Phase::Deleting;
+        under_way.save_intent().await?;
+        under_way.remove().await
+    }
+}
+
+impl UnderWay<'_, '_> {
+    /// From the durable intent to the archive; also what `resume` goes on with.
+    pub(super) async fn remove(&mut self) -> Result<ArchiveId, EngineError> {
+        self.stop_if_interrupted(OperationKind::Delete)?;
+        let provider = self.engine.provider;
+        let (record, mut work) = self.lend();
+        if let Err(error) = provider.delete(&record, &mut work).await {
+            return Err(self.failed(OperationKind::Delete, error));
+        }
+        self.record.phase = Phase::Destroyed;
+        self.record.operation = None;
+        self.archive_result().await
+    }
+}

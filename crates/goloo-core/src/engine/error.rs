@@ -1,0 +1,92 @@
+//! Why an operation didn't come to its end, and what that means for the machine.
+
+use std::path::PathBuf;
+
+use crate::name::VmName;
+use crate::provider::ProviderError;
+use crate::record::{OperationKind, Phase};
+use crate::store::StoreError;
+
+/// Why an operation didn't come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The name belongs to another VM.
+    #[error("the name \"{name}\" is taken by a VM that is {phase}")]
+    NameTaken {
+        /// The name.
+        name: VmName,
+        /// What that VM is.
+        phase: Phase,
+    },
+    /// An earlier operation on this VM was interrupted and must be dealt with first.
+    #[error("the {kind} of \"{name}\" was interrupted and isn't finished")]
+    Unfinished {
+        /// The VM.
+        name: VmName,
+        /// The operation.
+        kind: OperationKind,
+    },
+    /// The store said no before anything was done at the provider.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Creating failed; what had been made is gone again, and the name is free.
+    #[error("\"{name}\" could not be created")]
+    CreateFailed {
+        /// The VM.
+        name: VmName,
+        /// Why.
+        #[source]
+        source: ProviderError,
+    },
+    /// The provider failed and the record stays as it is.
+    #[error("can't {kind} \"{name}\"")]
+    Provider {
+        /// The VM.
+        name: VmName,
+        /// The operation.
+        kind: OperationKind,
+        /// Why.
+        #[source]
+        source: ProviderError,
+    },
+    /// Stopped with work left to do; the record leads to whatever exists.
+    #[error("the {kind} of \"{name}\" stopped midway")]
+    Midway {
+        /// The VM.
+        name: VmName,
+        /// The operation.
+        kind: OperationKind,
+        /// Why.
+        #[source]
+        source: ProviderError,
+    },
+    /// The provider did its part and the record couldn't be saved.
+    #[error("\"{name}\" has changed at the provider and its record can't be saved")]
+    NotSaved {
+        /// The VM.
+        name: VmName,
+        /// Where the record lies instead; `None` when it could be written nowhere.
+        rescued: Option<PathBuf>,
+        /// The record, when it could be written nowhere.
+        json: String,
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
+    /// The machine didn't come up.
+    #[error("\"{name}\" doesn't answer: {reason}")]
+    NoAnswer {
+        /// The VM.
+        name: VmName,
+        /// What was seen last.
+        reason: String,
+    },
+    /// A protected or foreign machine, or an operation that its state forbids.
+    #[error("{what}")]
+    Refused {
+        /// What was asked and why not.
+        what: String,
+        /// What to do instead.
+        hint: String,
+    },
+}

@@ -1,0 +1,89 @@
+//! Start, stop, restart and wait: each ends when what it says is true.
+
+use super::create::phase_after;
+use super::work::UnderWay;
+use super::{Engine, EngineError, Verdict, provision, set_addresses};
+use crate::name::VmName;
+use crate::provider::{ProviderError, StopMode};
+use crate::record::{OperationKind, ProvisioningResult, Record};
+
+impl Engine<'_> {
+    /// Starts a VM and waits until SSH answers.
+    pub async fn start(&self, name: &VmName) -> Result<Record, EngineError> {
+        let mut under_way = self.begin_power(name, OperationKind::Start).await?;
+        under_way.power_on().await
+    }
+
+    /// Stops a VM; returns when it is off.
+    pub async fn stop(&self, name: &VmName, mode: StopMode) -> Result<Record, EngineError> {
+        let mut under_way = self.begin_power(name, OperationKind::Stop).await?;
+        under_way.power_off(mode).await?;
+        under_way.finish_power().await
+    }
+
+    /// Stops a VM, starts it, and waits until SSH answers.
+    pub async fn restart(&self, name: &VmName, mode: StopMode) -> Result<Record, EngineError> {
+        let mut under_way = self.begin_power(name, OperationKind::Restart).await?;
+        under_way.power_off(mode).await?;
+        under_way.power_on().await
+    }
+
+    /// Waits until SSH answers and cloud-init is done. The first verdict is kept in the record.
+    pub async fn wait(&self, name: &VmName) -> Result<(Record, Verdict), EngineError> {
+        let mut under_way = self.take(name).await?;
+        super::refuse_unfinished(&under_way.record)?;
+        let verdict = match provision::verdict(self, &under_way.record).await {
+            Some(verdict) => verdict,
+            None => {
+                let what = format!("stopped waiting for \"{name}\"");
+                return Err(EngineError::Refused { what, hint: format!("goloo wait {name}") });
+            }
+        };
+        let known = under_way.record.provisioning.as_ref().map(|provisioning| provisioning.result);
+        if matches!(known, None | Some(ProvisioningResult::Unknown)) {
+            under_way.record.provisioning = Some(verdict.provisioning());
+            under_way.record.phase = phase_after(under_way.record.provisioning.as_ref());
+            under_way.save_result().await?;
+        }
+        Ok((under_way.record, verdict))
+    }
+
+    async fn begin_power(&self, name: &VmName, kind: OperationKind) -> Result<UnderWay<'_, '_>, EngineError> {
+        let mut under_way = self.take(name).await?;
+        super::refuse_unfinished(&under_way.record)?;
+        under_way.record.operation = Some(self.operation(kind));
+        under_way.save_intent().await?;
+        Ok(under_way)
+    }
+}
+
+impl UnderWay<'_, '_> {
+    pub(super) async fn power_on(&mut self) -> Result<Record, EngineError> {
+        let provider = self.engine.provider;
+        let (record, mut work) = self.lend();
+        let made = provider.start(&record, &mut work).await;
+        let made = made.map_err(|error| self.failed(OperationKind::Start, error))?;
+        set_addresses(&mut self.record, made);
+        let record = self.finish_power().await?;
+        provision::reach(self.engine, &record).await.map_err(|stop| match stop {
+            provision::Stop::Interrupted => self.midway(OperationKind::Start, ProviderError::Interrupted),
+            provision::Stop::NoAnswer(reason) => {
+                EngineError::NoAnswer { name: record.name.clone(), reason }
+            }
+        })?;
+        Ok(record)
+    }
+
+    pub(super) async fn power_off(&mut self, mode: StopMode) -> Result<(), EngineError> {
+        let provider = self.engine.provider;
+        let (record, mut work) = self.lend();
+        let stopped = provider.stop(&record, mode, &mut work).await;
+        stopped.map_err(|error| self.failed(OperationKind::Stop, error))
+    }
+
+    pub(super) async fn finish_power(&mut self) -> Result<Record, EngineError> {
+        self.record.operation = None;
+        self.save_result().await?;
+        Ok(self.record.clone())
+    }
+}

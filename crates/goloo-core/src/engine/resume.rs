@@ -1,0 +1,74 @@
+//! Resume: goes on with what was interrupted, from what the record says.
+
+use super::{Created, Engine, EngineError};
+use crate::name::{ArchiveId, VmName};
+use crate::plan::{self, PlanError};
+use crate::provider::{Machine, StopMode};
+use crate::record::{CreateInputs, OperationKind, Record};
+use crate::store::Snapshot;
+
+/// What was finished.
+#[derive(Debug)]
+pub enum Resumed {
+    /// Nothing had been interrupted.
+    Nothing,
+    /// A create.
+    Created(Box<Created>),
+    /// A delete.
+    Deleted(ArchiveId),
+    /// A start, stop or restart.
+    Power(OperationKind),
+}
+
+/// Makes the machine of an interrupted create again from its snapshot and its inputs.
+pub type Rebuild<'f> = dyn Fn(&Record, &CreateInputs, &Snapshot) -> Result<Machine, PlanError> + Send + Sync + 'f;
+
+impl Engine<'_> {
+    /// Finishes the operation that the record says was interrupted.
+    pub async fn resume(&self, name: &VmName, rebuild: &Rebuild<'_>) -> Result<Resumed, EngineError> {
+        let mut under_way = self.take(name).await?;
+        let Some(operation) = under_way.record.operation.as_mut() else {
+            return Ok(Resumed::Nothing);
+        };
+        operation.owner = self.owner.clone();
+        let (kind, inputs) = (operation.kind, operation.inputs.clone());
+        under_way.save_intent().await?;
+        match kind {
+            OperationKind::Create => {
+                let machine = self.machine_again(&mut under_way, inputs, rebuild).await?;
+                Ok(Resumed::Created(Box::new(under_way.make(&machine).await?)))
+            }
+            OperationKind::Delete => Ok(Resumed::Deleted(under_way.remove().await?)),
+            OperationKind::Stop => {
+                under_way.power_off(StopMode::Graceful).await?;
+                under_way.finish_power().await?;
+                Ok(Resumed::Power(kind))
+            }
+            OperationKind::Start => {
+                under_way.power_on().await?;
+                Ok(Resumed::Power(kind))
+            }
+            OperationKind::Restart => {
+                under_way.power_off(StopMode::Graceful).await?;
+                under_way.power_on().await?;
+                Ok(Resumed::Power(kind))
+            }
+        }
+    }
+
+    async fn machine_again(
+        &self,
+        under_way: &mut super::UnderWay<'_, '_>,
+        inputs: Option<CreateInputs>,
+        rebuild: &Rebuild<'_>,
+    ) -> Result<Machine, EngineError> {
+        let snapshot = under_way.lock.snapshot().await?;
+        let name = &under_way.record.name;
+        let refused = |what: String| EngineError::Refused { what, hint: format!("goloo delete {name}") };
+        let inputs = inputs
+            .ok_or_else(|| refused(format!("the record of \"{name}\" lacks what its create began with")))?;
+        rebuild(&under_way.record, &inputs, &snapshot).map_err(|error| {
+            refused(format!("the create of \"{name}\" can't go on: {}", plan::describe(&error)))
+        })
+    }
+}

@@ -1,0 +1,137 @@
+//! What the engine lends to a provider: the record that is kept one step ahead of the world.
+
+use async_trait::async_trait;
+
+use super::{Engine, EngineError, Interrupt};
+use crate::events::Events;
+use crate::provider::{ProviderError, Work, resource};
+use crate::record::{OperationKind, Record};
+use crate::store::{StoreError, VmLock};
+
+/// One VM under an operation: its lock, its record, and the engine's tools.
+pub(super) struct UnderWay<'e, 'a> {
+    pub engine: &'e Engine<'a>,
+    pub lock: Box<dyn VmLock>,
+    pub record: Record,
+}
+
+/// How often a save is tried after the provider has done something that must not be forgotten.
+const SAVE_ATTEMPTS: u32 = 3;
+
+impl UnderWay<'_, '_> {
+    /// Saves an intent: before the provider is called, a failure just ends the operation.
+    pub async fn save_intent(&mut self) -> Result<(), EngineError> {
+        Ok(self.lock.save(&mut self.record).await?)
+    }
+
+    /// Saves what the provider did. That must not be lost: tried again, then kept elsewhere.
+    pub async fn save_result(&mut self) -> Result<(), EngineError> {
+        for attempt in 1.. {
+            match self.lock.save(&mut self.record).await {
+                Ok(()) => return Ok(()),
+                Err(error) => self.after_failed_save(attempt, error).await?,
+            }
+        }
+        unreachable!("the loop ends by returning")
+    }
+
+    /// Archives what the provider has deleted, with the same care.
+    pub async fn archive_result(&mut self) -> Result<crate::name::ArchiveId, EngineError> {
+        let now = crate::time::Timestamp::now();
+        for attempt in 1.. {
+            match self.lock.archive(&mut self.record, now).await {
+                Ok(id) => return Ok(id),
+                Err(error) => self.after_failed_save(attempt, error).await?,
+            }
+        }
+        unreachable!("the loop ends by returning")
+    }
+
+    /// Waits a little before the next attempt, or gives up and keeps the record elsewhere.
+    async fn after_failed_save(&self, attempt: u32, error: StoreError) -> Result<(), EngineError> {
+        let may_pass = matches!(error, StoreError::Io { .. });
+        if may_pass && attempt < SAVE_ATTEMPTS {
+            tokio::time::sleep(std::time::Duration::from_millis(200) * attempt).await;
+            return Ok(());
+        }
+        let json = crate::record::to_json(&self.record);
+        Err(EngineError::NotSaved {
+            name: self.record.name.clone(),
+            rescued: self.engine.rescue.keep(&self.record.name, &json).ok(),
+            json: String::from_utf8_lossy(&json).into_owned(),
+            source: error,
+        })
+    }
+
+    /// The operation was stopped by the user or by the store; the record leads to what exists.
+    pub fn midway(&self, kind: OperationKind, source: ProviderError) -> EngineError {
+        EngineError::Midway { name: self.record.name.clone(), kind, source }
+    }
+
+    /// The provider failed; tells the two kinds of ends apart.
+    pub fn failed(&self, kind: OperationKind, source: ProviderError) -> EngineError {
+        match source {
+            ProviderError::Interrupted | ProviderError::Record(_) => self.midway(kind, source),
+            source => EngineError::Provider { name: self.record.name.clone(), kind, source },
+        }
+    }
+
+    pub fn stop_if_interrupted(&self, kind: OperationKind) -> Result<(), EngineError> {
+        if self.engine.interrupt.is_raised() {
+            return Err(self.midway(kind, ProviderError::Interrupted));
+        }
+        Ok(())
+    }
+
+    /// Splits off what a provider gets: a copy of the record to read, and the right to note.
+    pub fn lend(&mut self) -> (Record, Lent<'_>) {
+        let copy = self.record.clone();
+        let lent = Lent {
+            lock: &mut *self.lock,
+            record: &mut self.record,
+            events: self.engine.events,
+            interrupt: self.engine.interrupt,
+        };
+        (copy, lent)
+    }
+}
+
+/// The provider's side of [`UnderWay`].
+pub(super) struct Lent<'l> {
+    lock: &'l mut dyn VmLock,
+    record: &'l mut Record,
+    events: &'l dyn Events,
+    interrupt: &'l Interrupt,
+}
+
+#[async_trait]
+impl Work for Lent<'_> {
+    async fn made(&mut self, kind: &str, id: &str) -> Result<(), ProviderError> {
+        let known = self.record.resources.iter().any(|known| known.kind == kind && known.id == id);
+        if known {
+            return Ok(());
+        }
+        let operation = self.record.operation.as_ref().map_or_else(
+            crate::name::OperationId::generate,
+            |operation| operation.id.clone(),
+        );
+        self.record.resources.push(resource(kind, id, &operation));
+        let saved = self.lock.save(self.record).await;
+        if saved.is_err() {
+            self.record.resources.pop();
+        }
+        Ok(saved?)
+    }
+
+    fn events(&self) -> &dyn Events {
+        self.events
+    }
+
+    fn interrupted(&self) -> bool {
+        self.interrupt.is_raised()
+    }
+
+    async fn interruption(&self) {
+        self.interrupt.raised().await;
+    }
+}
