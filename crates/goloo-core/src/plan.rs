@@ -6,6 +6,8 @@ use crate::record::{SshAccess, UserKeys};
 /// A create, worked out and checked; nothing has been touched yet.
 #[derive(Debug, Clone)]
 pub struct CreatePlan {
+    /// k
+    pub kind: crate::record::ProviderKind,
     /// The machine to make.
     pub machine: Machine,
     /// How goloo will log in.
@@ -26,9 +28,14 @@ pub enum PlanError {
     /// The provider can't make such a machine.
     #[error(transparent)]
     Provider(#[from] ProviderError),
+    /// c
+    #[error("c")]
+    CloudInit(Vec<crate::spec::Problem>),
 }
 
 /// The error with its causes, in one line.
 pub fn describe(error: &PlanError) -> String {
     error.to_string()
 }
+/// s
+pub fn create(_: &crate::cloud_init::ComposeInput<'_>, _: &dyn crate::provider::Provider, _: Option<(crate::name::VmId, crate::name::OperationId)>) -> Result<CreatePlan, PlanError> { todo!() }

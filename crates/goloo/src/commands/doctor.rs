@@ -38,7 +38,7 @@ impl Finding {
 }
 
 pub fn run(app: &App, _: &Args) -> Result<u8, CliError> {
-    let mut findings = tools(app);
+    let mut findings = tools(app)?;
     findings.push(state_folder(app));
     findings.extend(records(app)?);
     let sound = findings.iter().all(|finding| finding.sound);
@@ -59,8 +59,8 @@ fn print(app: &App, finding: &Finding) {
     }
 }
 
-fn tools(app: &App) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = goloo_qemu::doctor(&app.qemu_config())
+fn tools(app: &App) -> Result<Vec<Finding>, CliError> {
+    let mut findings: Vec<Finding> = goloo_qemu::doctor(&app.qemu_settings()?)
         .into_iter()
         .map(|finding| Finding { sound: finding.ok, what: finding.what, hint: finding.hint })
         .collect();
@@ -71,7 +71,7 @@ fn tools(app: &App) -> Vec<Finding> {
             "install the OpenSSH client (Debian: apt-get install openssh-client)",
         ),
     });
-    findings
+    Ok(findings)
 }
 
 fn state_folder(app: &App) -> Finding {

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use goloo_core::guest::{Guest, GuestError, Output, SshTarget};
+use goloo_core::guest::{Guest, GuestError, OnLine, Output, SshTarget};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::Command;
@@ -32,7 +32,7 @@ impl Guest for SshGuest {
         target: &SshTarget,
         command: &str,
         limit: Duration,
-        line: &mut (dyn FnMut(&str) + Send),
+        line: &mut OnLine<'_>,
     ) -> Result<Output, GuestError> {
         banner(target).await?;
         let session = self.session(target, command, line);
@@ -47,7 +47,7 @@ impl SshGuest {
         &self,
         target: &SshTarget,
         command: &str,
-        line: &mut (dyn FnMut(&str) + Send),
+        line: &mut OnLine<'_>,
     ) -> Result<Output, GuestError> {
         let no_client = |reason: String| GuestError::NoClient { reason };
         let options = self.keys.options(target).map_err(|error| no_client(error.message))?;
@@ -92,7 +92,7 @@ async fn banner(target: &SshTarget) -> Result<(), GuestError> {
     }
 }
 
-async fn lines(stream: Option<tokio::process::ChildStdout>, line: &mut (dyn FnMut(&str) + Send)) -> String {
+async fn lines(stream: Option<tokio::process::ChildStdout>, line: &mut OnLine<'_>) -> String {
     let mut all = String::new();
     let Some(stream) = stream else { return all };
     let mut reader = BufReader::new(stream);

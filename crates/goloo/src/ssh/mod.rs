@@ -11,7 +11,6 @@ use goloo_core::guest::SshTarget;
 use crate::error::CliError;
 
 pub use guest::SshGuest;
-pub use keys::ClientKey;
 
 /// The files that `ssh` needs: `keys/` in the state folder.
 #[derive(Debug, Clone)]
