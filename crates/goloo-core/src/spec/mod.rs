@@ -1,10 +1,20 @@
 //! The user's `config.json`: as written ([`StackFile`]), and resolved ([`ResolvedStack`]).
+//!
+//! All that is wrong is reported at once. Shapes (unknown keys, wrong types) are checked against the
+//! JSON Schema of [`StackFile`], so there is one description of what may be written; values are
+//! checked in [`resolve`].
 
+mod file;
+pub mod images;
+mod json;
+mod problem;
+mod resolve;
 pub mod resolved;
+mod shape;
+mod values;
 
+pub use file::{StackFile, json_schema};
+pub use problem::Problem;
+pub use resolve::{Resolved, Sources, parse_image, resolve, with_github_users};
 pub use resolved::{Dns, ImageRef, KeySource, Mount, PortForward, ResolvedStack, Size, User};
-#[derive(Debug, Clone)] pub struct Problem { pub file: String, pub pointer: String, pub line: usize, pub column: usize, pub message: String, pub hint: String }
-pub fn with_github_users(_: ResolvedStack, _: &[String]) -> ResolvedStack { todo!() }
-pub fn duration_seconds(_: &str) -> Option<u64> { todo!() }
-pub fn json_schema() -> serde_json::Value { todo!() }
-pub fn parse_image(_: &str, _: &std::path::Path, _: &std::path::Path) -> Result<ImageRef, Problem> { todo!() }
+pub use values::duration_seconds;
