@@ -70,9 +70,9 @@ fn values(stack: &ResolvedStack, users: &[UserKeys], provider: ProviderKind) -> 
         .iter()
         .map(|user| {
             context! {
-                username => user.username,
+                username => user.username.clone(),
                 github_username => user.github_username.clone().unwrap_or_default(),
-                ssh_keys => user.keys,
+                ssh_keys => user.keys.clone(),
             }
         })
         .collect();
@@ -81,9 +81,9 @@ fn values(stack: &ResolvedStack, users: &[UserKeys], provider: ProviderKind) -> 
         cpus => stack.cpus,
         memory => stack.memory.to_string(),
         disk => stack.disk.to_string(),
-        image => stack.image_text,
+        image => stack.image_text.clone(),
         instance_type => stack.instance_type.clone().unwrap_or_default(),
-        os => stack.os,
+        os => stack.os.clone(),
         region => stack.region.clone().unwrap_or_default(),
         hostname => hostname,
         domain => domain,
@@ -91,8 +91,8 @@ fn values(stack: &ResolvedStack, users: &[UserKeys], provider: ProviderKind) -> 
         ttl => dns.map_or(0, |dns| dns.ttl),
         is_apex_domain => dns.is_some_and(|dns| dns.is_apex_domain),
         cname_aliases => dns.map(|dns| dns.cname_aliases.clone()).unwrap_or_default(),
-        packages => stack.packages,
-        working_dir => stack.working_dir,
+        packages => stack.packages.clone(),
+        working_dir => stack.working_dir.clone(),
         users => users,
         vars => minijinja::Value::from(minijinja::value::Serde(&stack.vars)),
         provider => provider.as_str(),
