@@ -1,8 +1,8 @@
 //! The few file operations that need care: durable writes and locks.
 
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
@@ -37,6 +37,30 @@ pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
 /// Makes a folder that only its owner may enter, and the folders above it.
 pub(crate) fn private_folder(path: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Removes a folder with all that is in it, if it is there. It stops with an error at whatever lies
+/// on another file system: something mounted there isn't ours to empty.
+pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(data) => remove_within(path, &data, data.dev()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn remove_within(path: &Path, data: &Metadata, device: u64) -> io::Result<()> {
+    if data.dev() != device {
+        return Err(io::Error::other(format!("something is mounted on {}", path.display())));
+    }
+    if !data.is_dir() {
+        return std::fs::remove_file(path);
+    }
+    for entry in std::fs::read_dir(path)? {
+        let path = entry?.path();
+        remove_within(&path, &std::fs::symlink_metadata(&path)?, device)?;
+    }
+    std::fs::remove_dir(path)
 }
 
 /// Takes write permission from a file: nobody changes a base image under an overlay.

@@ -1,6 +1,8 @@
 //! Test doubles and conformance suites for goloo's traits.
 
+pub mod image_server;
 pub mod memory_store;
+pub mod programs;
 pub mod provider_suite;
 pub mod sim_fs;
 pub mod store_suite;

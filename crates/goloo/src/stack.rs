@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+use goloo_core::cloud_init::{ComposeInput, HostKey, compose};
+use goloo_core::record::UserKeys;
 use goloo_core::spec::{self, ResolvedStack, Sources};
 use goloo_core::store::{SNAPSHOT_FILES, Snapshot};
 
@@ -142,7 +144,31 @@ impl Found {
         resolved.warnings.iter().for_each(|warning| app.ui.warning(warning));
         Ok(resolved.stack)
     }
+
+    /// Checks all that can be checked without fetching keys and without a provider.
+    pub fn check(&self, app: &App, given: &str) -> Result<(), CliError> {
+        let stack = self.resolve(app, given, None)?;
+        let users = stack.users.iter().map(|user| UserKeys {
+            username: user.username.clone(),
+            github_username: None,
+            keys: if user.keys.is_empty() { Vec::new() } else { vec![SOME_KEY.to_owned()] },
+        });
+        let input = ComposeInput {
+            stack: &stack,
+            users: &users.collect::<Vec<_>>(),
+            client_key: SOME_KEY,
+            host_key: &HostKey::generate(),
+            provider: app.local_provider(),
+        };
+        let hint = || format!("mend the files in {}", self.folder.display());
+        let composed = compose(&input).map_err(|problems| CliError::invalid(problems, hint()))?;
+        composed.warnings.iter().for_each(|warning| app.ui.warning(warning));
+        Ok(())
+    }
 }
+
+/// A key of nobody, for checks that mustn't ask anyone for keys.
+const SOME_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA nobody";
 
 /// A file of a stack; `None` when it isn't there.
 fn read_file(path: &Path) -> Result<Option<Vec<u8>>, CliError> {

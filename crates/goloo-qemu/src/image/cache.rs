@@ -621,10 +621,8 @@ impl Freed {
     fn take(&mut self, path: &Path) -> io::Result<()> {
         let data = fs::symlink_metadata(path)?;
         if data.is_dir() {
-            for entry in fs::read_dir(path)? {
-                self.take(&entry?.path())?;
-            }
-            return fs::remove_dir(path);
+            self.files += 1;
+            return files::remove_tree(path);
         }
         fs::remove_file(path)?;
         self.files += 1;

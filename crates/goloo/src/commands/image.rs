@@ -43,7 +43,8 @@ pub fn run(app: &App, command: &Command) -> Result<u8, CliError> {
             said(app, &image);
         }
         Command::Build { image } => {
-            let image = watched(app, |watch| build::build(&cache, image.as_deref(), watch))?;
+            let name = image.as_deref().or_else(build::host_image).unwrap_or("debian-12");
+            let image = watched(app, |watch| build::build(&cache, name, watch))?;
             said(app, &image);
         }
         Command::Prune => {
