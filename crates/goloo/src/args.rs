@@ -20,6 +20,7 @@ pub struct Cli {
     /// When to use colour
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     pub color: Color,
+    /// What to do
     #[command(subcommand)]
     pub command: Command,
 }

@@ -40,7 +40,11 @@ impl World {
         if !cloud_init.is_empty() {
             fs::write(folder.join("cloud-init.yaml"), cloud_init).unwrap();
         }
-        let disk = fs::File::create(folder.join("disk.img")).unwrap();
+        // A raw disk without systems, but with a boot sector's mark.
+        let mut sector = vec![0; 512];
+        sector[510..].copy_from_slice(&[0x55, 0xaa]);
+        fs::write(folder.join("disk.img"), sector).unwrap();
+        let disk = fs::File::options().write(true).open(folder.join("disk.img")).unwrap();
         disk.set_len(64 << 20).unwrap();
         folder
     }
