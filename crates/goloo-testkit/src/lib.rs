@@ -2,5 +2,6 @@
 
 pub mod memory_store;
 pub mod provider_suite;
+pub mod samples;
 pub mod sim_fs;
 pub mod store_suite;
