@@ -82,7 +82,9 @@ impl Shared {
 
     fn snapshot(&self, name: &VmName) -> Result<Snapshot, StoreError> {
         let stored = self.active.get(name.as_str());
-        stored.map(|stored| stored.snapshot.clone()).ok_or_else(|| StoreError::NotFound { name: name.clone() })
+        stored
+            .map(|stored| stored.snapshot.clone())
+            .ok_or_else(|| StoreError::NotFound { name: name.clone() })
     }
 
     fn archived(&self, id: &ArchiveId) -> Result<Option<Archived>, Broken> {

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use goloo_core::name::{OperationId, VmId, VmName};
 use goloo_core::record::{
-    Aws, CreateInputs, Creator, Extra, Local, Operation, OperationKind, Owner, Phase, Provisioning,
-    ProvisioningResult, ProviderKind, Record, Resource, SCHEMA, SshAccess, Step, UserKeys,
+    Aws, CreateInputs, Creator, Extra, Local, Operation, OperationKind, Owner, Phase, ProviderKind,
+    Provisioning, ProvisioningResult, Record, Resource, SCHEMA, SshAccess, Step, UserKeys,
 };
 use goloo_core::store::Snapshot;
 use goloo_core::time::Timestamp;
@@ -58,7 +58,8 @@ pub fn creating(name: &VmName) -> Record {
         github_users: vec!["ann".into()],
         ssh: Some(SshAccess {
             user: "ubuntu".into(),
-            host_key: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGl0c2FuZXhhbXBsZWtleXRoYXRpc25vdHVzZWRhbnl3".into(),
+            host_key: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGl0c2FuZXhhbXBsZWtleXRoYXRpc25vdHVzZWRhbnl3"
+                .into(),
             extra: Extra::new(),
         }),
         provisioning: None,
@@ -70,7 +71,9 @@ pub fn creating(name: &VmName) -> Record {
             owner: owner(4711),
             lease_end: None,
             inputs: Some(CreateInputs {
-                host_key: "-----BEGIN OPENSSH PRIVATE KEY-----\nnot a key\n-----END OPENSSH PRIVATE KEY-----\n".into(),
+                host_key:
+                    "-----BEGIN OPENSSH PRIVATE KEY-----\nnot a key\n-----END OPENSSH PRIVATE KEY-----\n"
+                        .into(),
                 users: vec![UserKeys {
                     username: "ubuntu".into(),
                     github_username: Some("ann".into()),
