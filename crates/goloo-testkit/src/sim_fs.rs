@@ -20,10 +20,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use goloo_store::dir::fs::{Entry, Fs, LockAttempt, NewFile};
+use goloo_store::dir::fs::{Entry, Folder, Fs, LockAttempt, NewFile};
 
 /// What a power loss leaves of what wasn't synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -425,6 +425,17 @@ impl NewFile for SimFile {
     }
 }
 
+struct SimFolder<'f> {
+    fs: &'f SimFs,
+    path: PathBuf,
+}
+
+impl Folder for SimFolder<'_> {
+    fn read(&self, path: &Path, into: &mut Vec<u8>) -> io::Result<()> {
+        self.fs.read(&self.path.join(path), into)
+    }
+}
+
 struct SimLock {
     fs: SimFs,
     path: String,
@@ -457,6 +468,13 @@ impl Fs for SimFs {
             .iter()
             .map(|(name, ino)| Entry { name: name.clone(), is_folder: disk.is_folder(*ino) })
             .collect())
+    }
+
+    fn open_folder<'f>(&'f self, path: &Path) -> io::Result<Box<dyn Folder + 'f>> {
+        let disk = self.disk();
+        disk.reading()?;
+        disk.entries(disk.find(path)?)?;
+        Ok(Box::new(SimFolder { fs: self, path: path.to_owned() }))
     }
 
     fn folder_id(&self, path: &Path) -> io::Result<Option<u64>> {

@@ -194,7 +194,7 @@ impl Store for DirStore {
 
     async fn list(&self) -> Result<Listing<Summary>, StoreError> {
         let entries = self.inner.entries(&self.inner.layout.active())?;
-        Ok(list::list(self.inner.fs(), &self.inner.layout, &entries))
+        list::list(self.inner.fs(), &self.inner.layout, &entries)
     }
 
     async fn load(&self, name: &VmName) -> Result<Option<Loaded>, StoreError> {
