@@ -1,5 +1,6 @@
 //! Test doubles and conformance suites for goloo's traits.
 
+pub mod fake_provider;
 pub mod memory_store;
 pub mod provider_suite;
 pub mod samples;
