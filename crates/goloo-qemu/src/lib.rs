@@ -1,1 +1,20 @@
-//! To be written.
+//! goloo's QEMU provider: machines as plain processes of the user, without root and without a daemon.
+
+pub mod accel;
+pub mod arch;
+pub mod args;
+mod doctor;
+mod files;
+mod firmware;
+pub mod image;
+mod launch;
+mod machine;
+mod ports;
+mod process;
+mod provider;
+pub mod qmp;
+mod relay;
+pub mod seed;
+
+pub use doctor::{Finding, doctor};
+pub use provider::{Limits, QemuProvider, RESOURCE, Settings};

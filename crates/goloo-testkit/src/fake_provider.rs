@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use goloo_core::guest::{Guest, GuestError, Output, SshTarget};
+use goloo_core::guest::{Guest, GuestError, OnLine, Output, SshTarget};
 use goloo_core::name::{OperationId, VmId, VmName};
 use goloo_core::provider::{
     Capabilities, LiveState, Machine, Made, Observation, Provider, ProviderError, ProviderPlan, StopMode,
@@ -129,7 +129,7 @@ impl Guest for FakeGuest {
         _: &SshTarget,
         command: &str,
         _: Duration,
-        line: &mut (dyn FnMut(&str) + Send),
+        line: &mut OnLine<'_>,
     ) -> Result<Output, GuestError> {
         if command.contains("cloud-init status") {
             line("@goloo:status@");

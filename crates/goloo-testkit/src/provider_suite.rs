@@ -1,1 +1,479 @@
-//! To be written.
+//! The conformance suite of [`Provider`]: each sentence of its contract is a case.
+//!
+//! A provider's tests implement [`Bench`] and call [`provider_suite!`](crate::provider_suite), which makes
+//! a test of each case. Every case gets a bench of its own.
+#![allow(clippy::unwrap_used, reason = "a failing case is to panic, with the line that failed")]
+
+use std::fmt::Debug;
+use std::future::{Future, poll_fn};
+use std::sync::Mutex;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use goloo_core::events::{Event, Events};
+use goloo_core::name::{OperationId, VmId, VmName};
+use goloo_core::provider::{LiveState, Machine, Made, Provider, ProviderError, StopMode, Work};
+use goloo_core::record::{Creator, Extra, Phase, ProviderKind, Record};
+use goloo_core::spec::{ImageRef, ResolvedStack, Size};
+use goloo_core::time::Timestamp;
+use tokio::sync::watch;
+
+/// How long a case waits for something that takes no time of its own.
+const SOON: Duration = Duration::from_secs(20);
+/// So often a create or delete may give way before it is done.
+const POINTS_MAX: usize = 2000;
+
+/// A provider on trial, with a way to look behind it.
+#[async_trait]
+pub trait Bench: Send + Sync {
+    /// A new handle on the same world, as a new goloo process has it.
+    fn provider(&self) -> Box<dyn Provider>;
+
+    /// A machine that this provider can make.
+    fn machine(&self, name: &str) -> Machine;
+
+    /// All that there is at the provider now and that a create made, machines and their parts, a line
+    /// each; without what machines share, such as cached images.
+    async fn ledger(&self) -> Vec<String>;
+
+    /// How many machines run now, counted without the provider.
+    async fn running(&self) -> usize;
+
+    /// Cuts this machine's power behind the provider's back.
+    async fn crash(&self, record: &Record);
+}
+
+/// Where [`SuiteWork`] stops what is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AtMade {
+    GoOn,
+    Refuse,
+    Interrupt,
+}
+
+/// The engine's part of the contract, on trial's side: notes what is told and says when to stop.
+#[derive(Debug)]
+pub struct SuiteWork {
+    /// What [`Work::made`] was told, in order.
+    pub made: Vec<(String, String)>,
+    seen: Seen,
+    stop: watch::Sender<bool>,
+    at_made: AtMade,
+}
+
+#[derive(Debug, Default)]
+struct Seen(Mutex<Vec<Event>>);
+
+impl Events for Seen {
+    fn event(&self, event: Event) {
+        self.0.lock().unwrap().push(event);
+    }
+}
+
+impl Default for SuiteWork {
+    fn default() -> Self {
+        Self {
+            made: Vec::new(),
+            seen: Seen::default(),
+            stop: watch::channel(false).0,
+            at_made: AtMade::GoOn,
+        }
+    }
+}
+
+impl SuiteWork {
+    fn refusing() -> Self {
+        Self { at_made: AtMade::Refuse, ..Self::default() }
+    }
+
+    fn interrupting() -> Self {
+        Self { at_made: AtMade::Interrupt, ..Self::default() }
+    }
+
+    /// Notes and warnings so far.
+    pub fn said(&self) -> Vec<String> {
+        let seen = self.seen.0.lock().unwrap();
+        seen.iter()
+            .filter_map(|event| match event {
+                Event::Note(text) | Event::Warning(text) => Some(text.clone()),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Set it to true: the user wants to stop.
+    pub fn stopper(&self) -> watch::Sender<bool> {
+        self.stop.clone()
+    }
+}
+
+#[async_trait]
+impl Work for SuiteWork {
+    async fn made(&mut self, kind: &str, id: &str) -> Result<(), ProviderError> {
+        if self.at_made == AtMade::Refuse {
+            return Err(ProviderError::failed("the record can't be saved", "free some room"));
+        }
+        self.made.push((kind.to_owned(), id.to_owned()));
+        if self.at_made == AtMade::Interrupt {
+            self.stop.send_replace(true);
+        }
+        Ok(())
+    }
+
+    fn events(&self) -> &dyn Events {
+        &self.seen
+    }
+
+    fn interrupted(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    async fn interruption(&self) {
+        let mut stop = self.stop.subscribe();
+        // The sender lives in `self`, so this can't fail while it is waited for.
+        let _ = stop.wait_for(|stop| *stop).await;
+    }
+}
+
+/// A machine of one CPU, 512M of RAM and a disk of 4G.
+pub fn machine(name: &str, image: ImageRef, user_data: &[u8]) -> Machine {
+    let name = VmName::parse(name).unwrap();
+    let stack = ResolvedStack {
+        name: name.clone(),
+        stack: name.to_string(),
+        folder: "/stacks".into(),
+        cpus: 1,
+        memory: Size::bytes(512 << 20),
+        disk: Size::gib(4),
+        image_text: "the test image".to_owned(),
+        image,
+        image_sha256: None,
+        os: "unknown".to_owned(),
+        instance_type: None,
+        region: None,
+        vpc_id: None,
+        subnet_id: None,
+        users: Vec::new(),
+        mounts: Vec::new(),
+        ports: Vec::new(),
+        ssh_cidr: "0.0.0.0/0".to_owned(),
+        ttl: None,
+        dns: None,
+        packages: Vec::new(),
+        working_dir: String::new(),
+        vars: std::collections::BTreeMap::default(),
+        cloud_init: None,
+        configure: None,
+    };
+    let user_data = user_data.to_owned();
+    Machine { id: VmId::generate(), name, token: OperationId::generate(), stack, user_data }
+}
+
+/// The record that the engine has of a machine.
+pub fn record(machine: &Machine, provider: ProviderKind) -> Record {
+    let now = Timestamp::now();
+    Record {
+        schema: goloo_core::record::SCHEMA,
+        id: machine.id.clone(),
+        serial: 1,
+        name: machine.name.clone(),
+        stack: machine.stack.stack.clone(),
+        provider,
+        phase: Phase::Creating,
+        created_at: now,
+        updated_at: now,
+        created_by: Creator {
+            user: "ann".to_owned(),
+            host: "laptop".to_owned(),
+            host_id: "1".to_owned(),
+            goloo: "0".to_owned(),
+            extra: Extra::new(),
+        },
+        source_config_path: None,
+        tags: std::collections::BTreeMap::default(),
+        github_users: Vec::new(),
+        ssh: None,
+        provisioning: None,
+        operation: None,
+        resources: Vec::new(),
+        local: None,
+        aws: None,
+        extra: Extra::new(),
+    }
+}
+
+/// A machine that was created, with its record as the engine would have it.
+struct Created {
+    machine: Machine,
+    record: Record,
+    made: Made,
+}
+
+async fn create(bench: &dyn Bench, name: &str) -> Created {
+    let machine = bench.machine(name);
+    let provider = bench.provider();
+    let made = provider.create(&machine, &mut SuiteWork::default()).await.unwrap();
+    let mut record = record(&machine, provider.kind());
+    keep(&mut record, &made);
+    Created { machine, record, made }
+}
+
+fn keep(record: &mut Record, made: &Made) {
+    match made.clone() {
+        Made::Local(local) => record.local = Some(local),
+        Made::Aws(aws) => record.aws = Some(aws),
+    }
+}
+
+async fn state(bench: &dyn Bench, record: &Record) -> LiveState {
+    bench.provider().observe(&[record]).await.remove(0).state
+}
+
+async fn until<T: PartialEq + Debug>(wanted: T, mut now: impl AsyncFnMut() -> T) {
+    let end = Instant::now() + SOON;
+    loop {
+        let seen = now().await;
+        if seen == wanted {
+            return;
+        }
+        assert!(Instant::now() < end, "{wanted:?} is waited for, {seen:?} is seen");
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Lets work go on until it has given way so many times, then drops it, as a process that dies does.
+/// `None` when it was dropped.
+async fn die_after<T>(points: usize, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = Box::pin(work);
+    let mut polled = 0;
+    poll_fn(|context| {
+        if let Poll::Ready(value) = work.as_mut().poll(context) {
+            return Poll::Ready(Some(value));
+        }
+        polled += 1;
+        if polled > points { Poll::Ready(None) } else { Poll::Pending }
+    })
+    .await
+}
+
+/// A plan makes nothing.
+pub async fn a_plan_makes_nothing(bench: &dyn Bench) {
+    let plan = bench.provider().plan(&bench.machine("planned")).unwrap();
+    assert!(!plan.steps.is_empty());
+    assert!(plan.detail.is_object());
+    assert_eq!(bench.ledger().await, [""; 0]);
+}
+
+/// A created machine has an address and runs.
+pub async fn a_created_machine_runs(bench: &dyn Bench) {
+    let created = create(bench, "new").await;
+    assert!(created.record.ip().is_some());
+    assert!(created.record.ssh_port().is_some_and(|port| port > 0));
+    let seen = bench.provider().observe(&[&created.record]).await.remove(0);
+    assert_eq!((seen.state, seen.reason), (LiveState::Running, None));
+    assert_eq!(seen.ip.as_deref(), created.record.ip());
+    assert_eq!(bench.running().await, 1);
+}
+
+/// What can't be recorded isn't made.
+pub async fn nothing_is_made_before_it_is_recorded(bench: &dyn Bench) {
+    let machine = bench.machine("unrecorded");
+    bench.provider().create(&machine, &mut SuiteWork::refusing()).await.unwrap_err();
+    assert_eq!(bench.ledger().await, [""; 0]);
+    assert_eq!(bench.running().await, 0);
+}
+
+/// An interruption ends a create, says so, and the same create can go on.
+pub async fn an_interrupted_create_goes_on_later(bench: &dyn Bench) {
+    let machine = bench.machine("later");
+    let error = bench.provider().create(&machine, &mut SuiteWork::interrupting()).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Interrupted), "{error:?}");
+    bench.provider().create(&machine, &mut SuiteWork::default()).await.unwrap();
+    assert_eq!(bench.running().await, 1);
+}
+
+/// The same create again finds the first machine.
+pub async fn the_same_create_again_makes_no_second_machine(bench: &dyn Bench) {
+    let created = create(bench, "twice").await;
+    let before = bench.ledger().await;
+    let again = bench.provider().create(&created.machine, &mut SuiteWork::default()).await.unwrap();
+    assert_eq!(again, created.made);
+    assert_eq!(bench.ledger().await, before);
+    assert_eq!(bench.running().await, 1);
+}
+
+/// A create that died anywhere is finished by the next one.
+pub async fn a_create_that_died_anywhere_is_finished(bench: &dyn Bench) {
+    for points in 0..POINTS_MAX {
+        let machine = bench.machine("died");
+        let mut work = SuiteWork::default();
+        let provider = bench.provider();
+        let ended = die_after(points, provider.create(&machine, &mut work)).await.is_some();
+        if !bench.ledger().await.is_empty() {
+            assert!(!work.made.is_empty(), "something was made and not recorded");
+        }
+        bench.provider().create(&machine, &mut SuiteWork::default()).await.unwrap();
+        assert_eq!(bench.running().await, 1, "after {points} points");
+        let record = record(&machine, provider.kind());
+        bench.provider().delete(&record, &mut SuiteWork::default()).await.unwrap();
+        assert_eq!(bench.ledger().await, [""; 0], "after {points} points");
+        assert_eq!(bench.running().await, 0, "after {points} points");
+        if ended {
+            return;
+        }
+    }
+    panic!("a create that never ends");
+}
+
+/// A create that died anywhere can be deleted.
+pub async fn a_create_that_died_anywhere_can_be_deleted(bench: &dyn Bench) {
+    for points in 0..POINTS_MAX {
+        let machine = bench.machine("died");
+        let provider = bench.provider();
+        let ended =
+            die_after(points, provider.create(&machine, &mut SuiteWork::default())).await.is_some();
+        let record = record(&machine, provider.kind());
+        bench.provider().delete(&record, &mut SuiteWork::default()).await.unwrap();
+        assert_eq!(bench.ledger().await, [""; 0], "after {points} points");
+        until(0, async || bench.running().await).await;
+        if ended {
+            return;
+        }
+    }
+    panic!("a create that never ends");
+}
+
+/// A delete that died anywhere is finished by the next one.
+pub async fn a_delete_that_died_anywhere_is_finished(bench: &dyn Bench) {
+    for points in 0..POINTS_MAX {
+        let created = create(bench, "doomed").await;
+        let provider = bench.provider();
+        let mut work = SuiteWork::default();
+        let ended = die_after(points, provider.delete(&created.record, &mut work)).await.is_some();
+        bench.provider().delete(&created.record, &mut SuiteWork::default()).await.unwrap();
+        assert_eq!(bench.ledger().await, [""; 0], "after {points} points");
+        assert_eq!(bench.running().await, 0, "after {points} points");
+        if ended {
+            return;
+        }
+    }
+    panic!("a delete that never ends");
+}
+
+/// Deleting what is gone, or was never made, is success.
+pub async fn deleting_what_is_gone_is_success(bench: &dyn Bench) {
+    let never = record(&bench.machine("never"), bench.provider().kind());
+    bench.provider().delete(&never, &mut SuiteWork::default()).await.unwrap();
+    let created = create(bench, "gone").await;
+    for _ in 0..2 {
+        bench.provider().delete(&created.record, &mut SuiteWork::default()).await.unwrap();
+        assert_eq!(bench.ledger().await, [""; 0]);
+        assert_eq!(state(bench, &created.record).await, LiveState::Missing);
+    }
+    assert_eq!(bench.running().await, 0);
+}
+
+/// Deleting, stopping or crashing one machine leaves the others alone.
+pub async fn other_machines_are_left_alone(bench: &dyn Bench) {
+    let one = create(bench, "one").await;
+    let two = create(bench, "two").await;
+    assert_ne!(
+        (one.record.ip(), one.record.ssh_port()),
+        (two.record.ip(), two.record.ssh_port()),
+        "two machines at one address"
+    );
+    bench.provider().stop(&one.record, StopMode::Force, &mut SuiteWork::default()).await.unwrap();
+    assert_eq!(state(bench, &two.record).await, LiveState::Running);
+    bench.provider().delete(&one.record, &mut SuiteWork::default()).await.unwrap();
+    assert_eq!(state(bench, &two.record).await, LiveState::Running);
+    assert_eq!(bench.running().await, 1);
+}
+
+/// All machines are observed at once, each as it is, in the order of the question.
+pub async fn all_are_observed_in_order(bench: &dyn Bench) {
+    let running = create(bench, "running").await;
+    let stopped = create(bench, "stopped").await;
+    let missing = record(&bench.machine("missing"), bench.provider().kind());
+    bench.provider().stop(&stopped.record, StopMode::Force, &mut SuiteWork::default()).await.unwrap();
+    let seen = bench.provider().observe(&[&stopped.record, &missing, &running.record, &stopped.record]).await;
+    let states: Vec<LiveState> = seen.iter().map(|observation| observation.state).collect();
+    assert_eq!(states, [LiveState::Stopped, LiveState::Missing, LiveState::Running, LiveState::Stopped]);
+    assert_eq!(bench.provider().observe(&[]).await.len(), 0);
+}
+
+/// Stop returns when the machine is off, in either mode; a stopped one is left as it is. Start brings
+/// it up, and leaves a running one as it is.
+pub async fn a_machine_stops_and_starts(bench: &dyn Bench) {
+    let mut created = create(bench, "power").await;
+    for mode in [StopMode::Graceful, StopMode::Force] {
+        for _ in 0..2 {
+            bench.provider().stop(&created.record, mode, &mut SuiteWork::default()).await.unwrap();
+            assert_eq!(state(bench, &created.record).await, LiveState::Stopped);
+            assert_eq!(bench.running().await, 0);
+        }
+        let first = bench.provider().start(&created.record, &mut SuiteWork::default()).await.unwrap();
+        keep(&mut created.record, &first);
+        let again = bench.provider().start(&created.record, &mut SuiteWork::default()).await.unwrap();
+        assert_eq!(first, again);
+        assert_eq!(state(bench, &created.record).await, LiveState::Running);
+        assert_eq!(bench.running().await, 1);
+    }
+}
+
+/// A machine whose power was cut is stopped, not broken, and starts again.
+pub async fn a_crashed_machine_is_stopped_and_starts(bench: &dyn Bench) {
+    let created = create(bench, "crashed").await;
+    bench.crash(&created.record).await;
+    until(LiveState::Stopped, async || state(bench, &created.record).await).await;
+    bench.provider().stop(&created.record, StopMode::Graceful, &mut SuiteWork::default()).await.unwrap();
+    bench.provider().start(&created.record, &mut SuiteWork::default()).await.unwrap();
+    assert_eq!(state(bench, &created.record).await, LiveState::Running);
+    bench.crash(&created.record).await;
+    bench.provider().delete(&created.record, &mut SuiteWork::default()).await.unwrap();
+    assert_eq!(bench.ledger().await, [""; 0]);
+}
+
+/// A machine that isn't there can't be started or stopped, and the error says what to do.
+pub async fn a_missing_machine_cannot_be_started(bench: &dyn Bench) {
+    let missing = record(&bench.machine("missing"), bench.provider().kind());
+    bench.provider().start(&missing, &mut SuiteWork::default()).await.unwrap_err();
+    bench.provider().stop(&missing, StopMode::Graceful, &mut SuiteWork::default()).await.unwrap_err();
+    assert_eq!(bench.ledger().await, [""; 0]);
+}
+
+/// The console can be read on from where one was.
+pub async fn the_console_is_read_on(bench: &dyn Bench) {
+    let created = create(bench, "talking").await;
+    let provider = bench.provider();
+    if !provider.capabilities().console {
+        return;
+    }
+    until(true, async || !provider.console(&created.record, 0).await.unwrap().is_empty()).await;
+    let all = provider.console(&created.record, 0).await.unwrap();
+    let rest = provider.console(&created.record, 3).await.unwrap();
+    assert!(rest.starts_with(&all[3..]));
+    assert_eq!(provider.console(&created.record, u64::from(u32::MAX)).await.unwrap(), b"");
+}
+
+/// A test of each case: `provider_suite!(make_a_bench)`; the function returns a new [`Bench`].
+#[macro_export]
+macro_rules! provider_suite {
+    ($make:expr) => {
+        $crate::provider_suite!($make; a_plan_makes_nothing a_created_machine_runs
+            nothing_is_made_before_it_is_recorded an_interrupted_create_goes_on_later
+            the_same_create_again_makes_no_second_machine a_create_that_died_anywhere_is_finished
+            a_create_that_died_anywhere_can_be_deleted a_delete_that_died_anywhere_is_finished
+            deleting_what_is_gone_is_success other_machines_are_left_alone all_are_observed_in_order
+            a_machine_stops_and_starts a_crashed_machine_is_stopped_and_starts
+            a_missing_machine_cannot_be_started the_console_is_read_on);
+    };
+    ($make:expr; $($case:ident)+) => {
+        $(
+            #[tokio::test]
+            async fn $case() {
+                $crate::provider_suite::$case(&$make()).await;
+            }
+        )+
+    };
+}

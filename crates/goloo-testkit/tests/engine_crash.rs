@@ -121,6 +121,7 @@ fn request() -> CreateRequest {
         plan: CreatePlan {
             provider: provider.plan(&machine).unwrap(),
             machine,
+            kind: goloo_core::record::ProviderKind::Qemu,
             ssh: sample.ssh.unwrap(),
             host_key_private: "not a key".into(),
             users: Vec::new(),
@@ -133,7 +134,11 @@ fn request() -> CreateRequest {
     }
 }
 
-fn rebuild(record: &Record, _: &CreateInputs, _: &Snapshot) -> Result<Machine, goloo_core::plan::PlanError> {
+fn rebuild(
+    record: &Record,
+    _: &CreateInputs,
+    _: &Snapshot,
+) -> Result<Machine, goloo_core::engine::RebuildError> {
     let token = record.operation.as_ref().map(|operation| operation.token.clone());
     Ok(machine(record, token.expect("only an operation is resumed")))
 }

@@ -1,0 +1,161 @@
+//! Puts the user-data together.
+
+use super::document::{self, Facts, Kind};
+use super::part::Part;
+use super::{HostKey, placeholders, problem, template};
+use crate::record::{ProviderKind, UserKeys};
+use crate::spec::{Problem, ResolvedStack, images};
+
+/// What the user-data is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct ComposeInput<'a> {
+    /// The stack.
+    pub stack: &'a ResolvedStack,
+    /// Its users, with the keys that were found for them.
+    pub users: &'a [UserKeys],
+    /// goloo's own public key.
+    pub client_key: &'a str,
+    /// The machine's host key.
+    pub host_key: &'a HostKey,
+    /// Who makes the machine.
+    pub provider: ProviderKind,
+}
+
+/// The user-data, and what follows from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Composed {
+    /// What cloud-init gets.
+    pub user_data: Vec<u8>,
+    /// Whom goloo logs in as.
+    pub login_user: String,
+    /// What may be wrong.
+    pub warnings: Vec<String>,
+}
+
+/// The login user where neither the stack nor the document nor the image names one.
+const LOGIN_USER: &str = "goloo";
+
+/// Puts the user's document and goloo's part together. All problems are found at once, as far as one
+/// doesn't hide another.
+pub fn compose(input: &ComposeInput<'_>) -> Result<Composed, Vec<Problem>> {
+    let mut warnings = Vec::new();
+    let document = input.stack.cloud_init.as_deref().map(|bytes| finished(bytes, input, &mut warnings)).transpose()?;
+    let (kind, facts) = match &document {
+        Some(text) => look_at(text)?,
+        None => (Kind::CloudConfig, Facts::default()),
+    };
+    let login_user = login_user(input, &facts);
+    let part = part(input, &facts, &login_user);
+    let user_data = match &document {
+        Some(text) => two_parts(text, kind, &part),
+        None => part.into_bytes(),
+    };
+    Ok(Composed { user_data, login_user, warnings })
+}
+
+/// The document as it reaches the machine: rendered where it is a template, with keys put in.
+fn finished(bytes: &[u8], input: &ComposeInput<'_>, warnings: &mut Vec<String>) -> Result<String, Vec<Problem>> {
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]).into_owned();
+        let (line, column) = crate::spec::position(&before, before.len());
+        vec![problem(line, column, "the file isn't UTF-8", "save it as UTF-8")]
+    })?;
+    let rendered = match template::body(text) {
+        Some(body) => template::render(body, input.stack, input.users, input.provider)?,
+        None => {
+            warnings.extend(template::old_forms(text).into_iter().map(|(old, new)| {
+                format!("cloud-init.yaml: {old} is plain text now; begin the file with \"## template: goloo\" and write {new}")
+            }));
+            text.to_owned()
+        }
+    };
+    placeholders::fill(&rendered, input.users)
+}
+
+fn look_at(text: &str) -> Result<(Kind, Facts), Vec<Problem>> {
+    let kind = Kind::of(text).map_err(|problem| vec![problem])?;
+    let facts = match kind {
+        Kind::CloudConfig => document::read(text).map_err(|problem| vec![problem])?,
+        // What it becomes is known in the machine only; most read as YAML before that, too.
+        Kind::Jinja => document::read(text).unwrap_or_default(),
+        Kind::Mime | Kind::Other(_) => Facts::default(),
+    };
+    if facts.sets_host_key {
+        let message = "ssh_keys sets an Ed25519 host key, and goloo sets one that it can check";
+        let line = text.lines().position(|line| line.starts_with("ssh_keys")).map_or(1, |index| index + 1);
+        return Err(vec![problem(line, 1, message, "remove ed25519_private and ed25519_public; other types may stay")]);
+    }
+    Ok((kind, facts))
+}
+
+/// The stack's first user; else the document's first where it drops the image's own; else that one.
+fn login_user(input: &ComposeInput<'_>, facts: &Facts) -> String {
+    let in_stack = input.users.first().map(|user| user.username.clone());
+    let in_document = || facts.users.as_ref().filter(|_| !facts.keeps_default_user).and_then(|users| users.first().cloned());
+    let in_image = || images::default_user(&input.stack.image).map(str::to_owned);
+    in_stack.or_else(in_document).or_else(in_image).unwrap_or_else(|| LOGIN_USER.to_owned())
+}
+
+fn part(input: &ComposeInput<'_>, facts: &Facts, login_user: &str) -> String {
+    let keys = with_login_user(input.users, login_user, input.client_key);
+    let image_user = images::default_user(&input.stack.image);
+    let keeps_image_user = facts.users.is_none() || facts.keeps_default_user;
+    let is_made = |name: &str| {
+        let by_document = facts.users.iter().flatten().any(|user| user == name);
+        by_document || (keeps_image_user && image_user == Some(name))
+    };
+    let new_users: Vec<UserKeys> = new_users(input, login_user).into_iter().filter(|user| !is_made(&user.username)).collect();
+    let part = Part {
+        stack: input.stack,
+        keys: &keys,
+        host_key: input.host_key,
+        new_users: &new_users,
+        with_default_user: facts.users.is_none(),
+        mounts: if input.provider == ProviderKind::Qemu { &input.stack.mounts } else { &[] },
+    };
+    part.document()
+}
+
+/// The stack's users, and the login user where nobody else makes one.
+fn new_users(input: &ComposeInput<'_>, login_user: &str) -> Vec<UserKeys> {
+    let mut users = input.users.to_vec();
+    if users.is_empty() && login_user == LOGIN_USER {
+        users.push(UserKeys { username: login_user.to_owned(), github_username: None, keys: Vec::new() });
+    }
+    users
+}
+
+/// All users' keys, with goloo's own among the login user's.
+fn with_login_user(users: &[UserKeys], login_user: &str, client_key: &str) -> Vec<UserKeys> {
+    let mut keys = users.to_vec();
+    match keys.iter_mut().find(|user| user.username == login_user) {
+        Some(user) => user.keys.push(client_key.to_owned()),
+        None => keys.push(UserKeys {
+            username: login_user.to_owned(),
+            github_username: None,
+            keys: vec![client_key.to_owned()],
+        }),
+    }
+    keys
+}
+
+/// The document first, so that it counts where both say something.
+fn two_parts(document: &str, kind: Kind, part: &str) -> Vec<u8> {
+    let boundary = boundary(document, part);
+    let mut message = format!("Content-Type: multipart/mixed; boundary=\"{boundary}\"\nMIME-Version: 1.0\n\n--{boundary}\n");
+    if let Some(name) = kind.mime_type() {
+        message.push_str(&format!("Content-Type: {name}; charset=\"utf-8\"\nContent-Transfer-Encoding: 8bit\nMIME-Version: 1.0\n\n"));
+    }
+    message.push_str(document);
+    message.push_str(&format!(
+        "\n--{boundary}\nContent-Type: text/cloud-config; charset=\"utf-8\"\nContent-Transfer-Encoding: 8bit\nMIME-Version: 1.0\n\n{part}\n--{boundary}--\n"
+    ));
+    message.into_bytes()
+}
+
+/// A line that neither text has.
+fn boundary(document: &str, part: &str) -> String {
+    let boundary = |number: u32| format!("goloo-{number:08}");
+    let is_free = |text: &String| !document.contains(text.as_str()) && !part.contains(text.as_str());
+    (0..).map(boundary).find(is_free).expect("no text holds all numbers")
+}

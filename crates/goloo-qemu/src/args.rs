@@ -1,0 +1,273 @@
+//! QEMU's command line, as a value: nothing is asked, nothing is started.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use goloo_core::spec::PortForward;
+
+use crate::accel::Accel;
+use crate::arch::Arch;
+
+/// The QMP socket's name. It is given to QEMU relative to the machine's folder, where QEMU is
+/// started: a socket's path has at most 107 bytes, and state folders may lie deep.
+pub const QMP_SOCKET: &str = "qmp.sock";
+
+/// Where one machine's files lie; only names, nothing is looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Files {
+    folder: PathBuf,
+}
+
+impl Files {
+    /// The files in this folder (absolute).
+    pub fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// The folder itself.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What the machine is, for starts to come.
+    pub fn machine(&self) -> PathBuf {
+        self.folder.join("machine.json")
+    }
+
+    /// The overlay: all that the guest writes.
+    pub fn disk(&self) -> PathBuf {
+        self.folder.join("disk.qcow2")
+    }
+
+    /// The base image, where it could be linked into the folder.
+    pub fn base(&self) -> PathBuf {
+        self.folder.join("base.img")
+    }
+
+    /// The cloud-init seed.
+    pub fn seed(&self) -> PathBuf {
+        self.folder.join("seed.img")
+    }
+
+    /// The serial console.
+    pub fn console(&self) -> PathBuf {
+        self.folder.join("console.log")
+    }
+
+    /// What QEMU itself says.
+    pub fn log(&self) -> PathBuf {
+        self.folder.join("qemu.log")
+    }
+
+    /// QEMU's process id, written by QEMU.
+    pub fn pid(&self) -> PathBuf {
+        self.folder.join("qemu.pid")
+    }
+
+    /// The UEFI variables, on machines that start by UEFI.
+    pub fn variables(&self) -> PathBuf {
+        self.folder.join("uefi-vars.fd")
+    }
+}
+
+/// What one start needs to know.
+#[derive(Debug, Clone)]
+pub struct Start<'a> {
+    /// The VM's name: shown in process lists.
+    pub name: &'a str,
+    /// The guest's architecture.
+    pub arch: Arch,
+    /// What runs it.
+    pub accel: Accel,
+    /// Virtual CPUs.
+    pub cpus: u32,
+    /// RAM in MiB.
+    pub memory_mib: u64,
+    /// Port on 127.0.0.1 that leads to the guest's port 22.
+    pub ssh_port: u16,
+    /// Further forwards.
+    pub ports: &'a [PortForward],
+    /// Shared folders; the first gets the tag `goloo0`.
+    pub mounts: &'a [PathBuf],
+    /// The UEFI code, on aarch64.
+    pub firmware: Option<&'a Path>,
+    /// The machine's files.
+    pub files: &'a Files,
+}
+
+/// The arguments after the program's name.
+pub fn argv(start: &Start<'_>) -> Vec<OsString> {
+    let mut line = Line(Vec::new());
+    line.option("-name", &[b"guest=".as_slice(), start.name.as_bytes()]);
+    line.words(&["-nodefaults", "-no-user-config", "-display", "none"]);
+    line.words(&["-machine", machine(start.arch), "-accel", acceleration(start.accel)]);
+    line.words(&["-cpu", if start.accel == Accel::Tcg { "max" } else { "host" }]);
+    line.words(&["-smp", &start.cpus.to_string(), "-m", &format!("{}M", start.memory_mib)]);
+    if let Some(code) = start.firmware {
+        let variables = start.files.variables();
+        line.option("-drive", &[b"if=pflash,unit=0,format=raw,readonly=on,file=", bytes(code)]);
+        line.option("-drive", &[b"if=pflash,unit=1,format=raw,file=", bytes(&variables)]);
+    }
+    let (disk, seed) = (start.files.disk(), start.files.seed());
+    line.option("-drive", &[b"if=none,id=disk,format=qcow2,discard=unmap,file=", bytes(&disk)]);
+    line.words(&["-device", "virtio-blk-pci,drive=disk,bootindex=1"]);
+    line.option("-drive", &[b"if=none,id=seed,format=raw,readonly=on,file=", bytes(&seed)]);
+    line.words(&["-device", "virtio-blk-pci,drive=seed"]);
+    line.words(&["-netdev", &network(start.ssh_port, start.ports)]);
+    // An empty romfile: no network boot, which would only cost time.
+    line.words(&["-device", "virtio-net-pci,netdev=net0,romfile=", "-device", "virtio-rng-pci"]);
+    for (index, source) in start.mounts.iter().enumerate() {
+        let tag = format!(",mount_tag=goloo{index},security_model=none,multidevs=remap");
+        line.option("-virtfs", &[b"local,path=", bytes(source), tag.as_bytes()]);
+    }
+    let console = start.files.console();
+    line.option("-chardev", &[b"file,id=console,append=on,path=", bytes(&console)]);
+    line.words(&["-serial", "chardev:console"]);
+    line.words(&["-chardev", &format!("socket,id=qmp,server=on,wait=off,path={QMP_SOCKET}")]);
+    line.words(&["-mon", "chardev=qmp,mode=control"]);
+    // QEMU goes into the background by itself: in a session of its own, and only once all sockets
+    // and ports are bound, so that its exit status tells whether they are.
+    line.0.push("-pidfile".into());
+    line.0.push(start.files.pid().into_os_string());
+    line.words(&["-daemonize"]);
+    line.0
+}
+
+fn machine(arch: Arch) -> &'static str {
+    match arch {
+        Arch::X86_64 => "q35",
+        Arch::Aarch64 => "virt",
+    }
+}
+
+fn acceleration(accel: Accel) -> &'static str {
+    match accel {
+        Accel::Kvm => "kvm",
+        Accel::Hvf => "hvf",
+        // The default translation buffer takes 1.2 GB of RAM for itself; 256 MiB are as fast.
+        Accel::Tcg => "tcg,thread=multi,tb-size=256",
+    }
+}
+
+fn network(ssh_port: u16, ports: &[PortForward]) -> String {
+    let mut text = "user,id=net0".to_owned();
+    let ssh = PortForward { host: ssh_port, guest: 22 };
+    for port in std::iter::once(&ssh).chain(ports) {
+        text.push_str(&format!(",hostfwd=tcp:127.0.0.1:{}-:{}", port.host, port.guest));
+    }
+    text
+}
+
+fn bytes(path: &Path) -> &[u8] {
+    path.as_os_str().as_bytes()
+}
+
+struct Line(Vec<OsString>);
+
+impl Line {
+    fn words(&mut self, words: &[&str]) {
+        self.0.extend(words.iter().map(OsString::from));
+    }
+
+    /// A flag and its value. The parts at odd places come from outside: a comma in them is doubled,
+    /// as QEMU wants it.
+    fn option(&mut self, flag: &str, parts: &[&[u8]]) {
+        let mut value = Vec::new();
+        for (index, part) in parts.iter().enumerate() {
+            if index % 2 == 1 {
+                value.extend(double_commas(part));
+            } else {
+                value.extend_from_slice(part);
+            }
+        }
+        self.0.push(OsStr::new(flag).to_owned());
+        self.0.push(OsString::from_vec(value));
+    }
+}
+
+fn double_commas(text: &[u8]) -> Vec<u8> {
+    let mut doubled = Vec::with_capacity(text.len());
+    for byte in text {
+        doubled.push(*byte);
+        if *byte == b',' {
+            doubled.push(b',');
+        }
+    }
+    doubled
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn lines(start: &Start<'_>) -> String {
+        let mut text = String::new();
+        for word in argv(start) {
+            let word = word.into_string().unwrap();
+            if word.starts_with('-') && !text.is_empty() {
+                text.push('\n');
+            } else if !text.is_empty() {
+                text.push(' ');
+            }
+            text.push_str(&word);
+        }
+        text
+    }
+
+    fn plain(files: &Files) -> Start<'_> {
+        Start {
+            name: "devbox",
+            arch: Arch::X86_64,
+            accel: Accel::Kvm,
+            cpus: 2,
+            memory_mib: 2048,
+            ssh_port: 20022,
+            ports: &[],
+            mounts: &[],
+            firmware: None,
+            files,
+        }
+    }
+
+    #[test]
+    fn a_machine_under_kvm() {
+        let files = Files::new("/state/vms/ID".into());
+        insta::assert_snapshot!(lines(&plain(&files)));
+    }
+
+    #[test]
+    fn a_machine_without_acceleration() {
+        let files = Files::new("/state/vms/ID".into());
+        let start = Start { accel: Accel::Tcg, cpus: 1, memory_mib: 512, ..plain(&files) };
+        insta::assert_snapshot!(lines(&start));
+    }
+
+    #[test]
+    fn ports_and_folders_are_shared() {
+        let files = Files::new("/state/vms/ID".into());
+        let ports = [PortForward { host: 8080, guest: 80 }, PortForward { host: 443, guest: 443 }];
+        let mounts = ["/home/ann/code".into(), "/srv/a,b".into()];
+        let start = Start { ports: &ports, mounts: &mounts, ..plain(&files) };
+        insta::assert_snapshot!(lines(&start));
+    }
+
+    #[test]
+    fn arm_starts_by_uefi() {
+        let files = Files::new("/state/vms/ID".into());
+        let firmware = Path::new("/usr/share/AAVMF/AAVMF_CODE.fd");
+        let start =
+            Start { arch: Arch::Aarch64, accel: Accel::Hvf, firmware: Some(firmware), ..plain(&files) };
+        insta::assert_snapshot!(lines(&start));
+    }
+
+    #[test]
+    fn a_comma_in_a_path_is_doubled_only_where_qemu_splits() {
+        let files = Files::new("/st,ate/vms/ID".into());
+        let all = argv(&plain(&files));
+        let find = |start: &str| all.iter().find(|word| word.to_str().unwrap().contains(start)).unwrap();
+        assert!(find("disk.qcow2").to_str().unwrap().ends_with("file=/st,,ate/vms/ID/disk.qcow2"));
+        assert_eq!(find("qemu.pid"), "/st,ate/vms/ID/qemu.pid");
+    }
+}

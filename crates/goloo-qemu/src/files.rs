@@ -1,0 +1,116 @@
+//! The few file operations that need care: durable writes and locks.
+
+use std::fs::{File, Metadata, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+/// Replaces a file so that after a crash either the old content or the new one is there.
+pub(crate) fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = path.parent().ok_or_else(|| io::Error::other("a file without a folder"))?;
+    let name = path.file_name().ok_or_else(|| io::Error::other("a file without a name"))?;
+    let mut staged = name.to_owned();
+    staged.push(format!(".{}.new", std::process::id()));
+    let staged = folder.join(staged);
+    let written = write_new(&staged, content).and_then(|()| std::fs::rename(&staged, path));
+    if let Err(error) = written {
+        let _ = std::fs::remove_file(&staged);
+        return Err(error);
+    }
+    sync_folder(folder)
+}
+
+fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+/// Makes the names in a folder durable.
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Makes a folder that only its owner may enter, and the folders above it.
+pub(crate) fn private_folder(path: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Removes a folder with all that is in it, if it is there. It stops with an error at whatever lies
+/// on another file system: something mounted there isn't ours to empty.
+pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(data) => remove_within(path, &data, data.dev()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn remove_within(path: &Path, data: &Metadata, device: u64) -> io::Result<()> {
+    if data.dev() != device {
+        return Err(io::Error::other(format!("something is mounted on {}", path.display())));
+    }
+    if !data.is_dir() {
+        return std::fs::remove_file(path);
+    }
+    for entry in std::fs::read_dir(path)? {
+        let path = entry?.path();
+        remove_within(&path, &std::fs::symlink_metadata(&path)?, device)?;
+    }
+    std::fs::remove_dir(path)
+}
+
+/// Takes write permission from a file: nobody changes a base image under an overlay.
+pub(crate) fn make_read_only(file: &File) -> io::Result<()> {
+    file.set_permissions(Permissions::from_mode(0o400))
+}
+
+/// A lock that dies with its holder. The descriptor is close-on-exec, so QEMU never inherits it.
+#[derive(Debug)]
+pub(crate) struct Lock(#[allow(dead_code, reason = "held, never read")] File);
+
+/// How a lock is shared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    /// With other holders of the same kind.
+    Shared,
+    /// With nobody.
+    Exclusive,
+}
+
+impl Lock {
+    /// Takes the lock on a file, which is made when it isn't there; `None` when someone else has it.
+    pub(crate) fn try_file(path: &Path, sharing: Sharing) -> io::Result<Option<Self>> {
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        Self::try_take(file, sharing)
+    }
+
+    fn try_take(file: File, sharing: Sharing) -> io::Result<Option<Self>> {
+        let operation = match sharing {
+            Sharing::Shared => FlockOperation::NonBlockingLockShared,
+            Sharing::Exclusive => FlockOperation::NonBlockingLockExclusive,
+        };
+        match flock(&file, operation) {
+            Ok(()) => Ok(Some(Self(file))),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits for the lock on a folder itself, so that no lock file lies about in it. Only for
+    /// sections of some milliseconds.
+    pub(crate) fn wait_folder(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        loop {
+            match flock(&file, FlockOperation::LockExclusive) {
+                Ok(()) => return Ok(Self(file)),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! QEMU processes: found by the machine they serve, never by a process id alone.
+//!
+//! A process id is used again by the kernel. So an id counts only together with the process's start
+//! time, and a process that goloo didn't see starting counts only when its command line names the
+//! machine's own pid file, whose path no other machine has.
+
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+/// One process in one life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Process {
+    /// Its id.
+    pub pid: u32,
+    /// When it started: the kernel's ticks since boot on Linux, a digest of `ps`'s words elsewhere.
+    pub start: u64,
+}
+
+/// How to end a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// QEMU writes its caches to the disk image and goes.
+    Terminate,
+    /// The kernel ends it.
+    Kill,
+}
+
+impl Process {
+    /// The process that has this id now; `None` when there is none or it is only a zombie.
+    pub fn with_pid(pid: u32) -> Option<Self> {
+        system::start_of(pid).map(|start| Self { pid, start })
+    }
+
+    /// Whether this very process still lives.
+    pub fn is_alive(&self) -> bool {
+        system::start_of(self.pid) == Some(self.start)
+    }
+
+    /// Sends a signal to this very process; one that is gone is fine.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        system::signal(self, signal)
+    }
+
+    /// Waits until it is gone; `false` when it isn't within `limit`.
+    pub async fn wait_gone(&self, limit: Duration) -> bool {
+        let end = Instant::now() + limit;
+        while self.is_alive() {
+            if Instant::now() >= end {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        true
+    }
+}
+
+/// The QEMU that wrote this pid file and runs with it on its command line.
+pub fn of_pid_file(pid_file: &Path) -> io::Result<Option<Process>> {
+    let text = match std::fs::read_to_string(pid_file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let Some(process) = text.trim().parse().ok().and_then(Process::with_pid) else { return Ok(None) };
+    Ok(system::has_argument(process.pid, pid_file).then_some(process))
+}
+
+/// All processes that have this pid file on their command line, also those that haven't written it
+/// yet: what a QEMU looks like whose starter died.
+pub fn scan(pid_file: &Path) -> io::Result<Vec<Process>> {
+    let found = system::all()?.into_iter().filter(|pid| system::has_argument(*pid, pid_file));
+    Ok(found.filter_map(Process::with_pid).collect())
+}
+
+#[cfg(target_os = "linux")]
+mod system {
+    use std::io;
+    use std::os::unix::ffi::OsStrExt;
+    use std::path::Path;
+
+    use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
+
+    use super::{Process, Signal};
+
+    pub(super) fn start_of(pid: u32) -> Option<u64> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The second field is the program's name in brackets and may hold anything, so the rest is
+        // counted from the last bracket: state is field 3, the start time field 22 (proc(5)).
+        let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+        let state = fields.next()?;
+        if matches!(state, "Z" | "X" | "x") {
+            return None;
+        }
+        fields.nth(18)?.parse().ok()
+    }
+
+    pub(super) fn has_argument(pid: u32, argument: &Path) -> bool {
+        let Ok(line) = std::fs::read(format!("/proc/{pid}/cmdline")) else { return false };
+        line.split(|byte| *byte == 0).any(|part| part == argument.as_os_str().as_bytes())
+    }
+
+    pub(super) fn all() -> io::Result<Vec<u32>> {
+        let entries = std::fs::read_dir("/proc")?;
+        Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+    }
+
+    /// Through a pidfd: once it is open it means one process, and the start time then tells whether
+    /// that is the right one. A new process with the same id can't slip in between.
+    pub(super) fn signal(process: &Process, signal: Signal) -> io::Result<()> {
+        let Some(pid) = i32::try_from(process.pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
+        let handle = match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(handle) => handle,
+            Err(rustix::io::Errno::SRCH) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        if !process.is_alive() {
+            return Ok(());
+        }
+        let signal = match signal {
+            Signal::Terminate => rustix::process::Signal::TERM,
+            Signal::Kill => rustix::process::Signal::KILL,
+        };
+        match pidfd_send_signal(&handle, signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod system {
+    use std::io;
+    use std::path::Path;
+    use std::process::Command;
+
+    use rustix::process::{Pid, kill_process};
+
+    use super::{Process, Signal};
+
+    fn ps(arguments: &[&str]) -> io::Result<String> {
+        let output = Command::new("ps").args(arguments).output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    pub(super) fn start_of(pid: u32) -> Option<u64> {
+        let text = ps(&["-o", "stat=,lstart=", "-p", &pid.to_string()]).ok()?;
+        let (state, start) = text.trim().split_once(' ')?;
+        if state.starts_with('Z') {
+            return None;
+        }
+        // FNV-1a: only equality counts.
+        let digest = start.trim().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        Some(digest)
+    }
+
+    pub(super) fn has_argument(pid: u32, argument: &Path) -> bool {
+        let Some(argument) = argument.to_str() else { return false };
+        ps(&["-ww", "-o", "command=", "-p", &pid.to_string()]).is_ok_and(|line| line.contains(argument))
+    }
+
+    pub(super) fn all() -> io::Result<Vec<u32>> {
+        Ok(ps(&["-ax", "-o", "pid="])?.lines().filter_map(|line| line.trim().parse().ok()).collect())
+    }
+
+    pub(super) fn signal(process: &Process, signal: Signal) -> io::Result<()> {
+        let Some(pid) = i32::try_from(process.pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
+        if !process.is_alive() {
+            return Ok(());
+        }
+        let signal = match signal {
+            Signal::Terminate => rustix::process::Signal::TERM,
+            Signal::Kill => rustix::process::Signal::KILL,
+        };
+        match kill_process(pid, signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::process::Command;
+
+    #[tokio::test]
+    async fn a_pid_with_another_start_time_is_another_process() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let process = Process::with_pid(child.id()).unwrap();
+        assert!(process.is_alive());
+        let earlier = Process { start: process.start - 1, ..process };
+        assert!(!earlier.is_alive());
+        earlier.signal(Signal::Kill).unwrap();
+        assert!(process.is_alive(), "the signal went to a process that it wasn't meant for");
+        process.signal(Signal::Kill).unwrap();
+        // A zombie until the parent asks: it counts as gone.
+        assert!(process.wait_gone(Duration::from_secs(10)).await);
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_pid_file_of_a_stranger_is_nobodys() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("qemu.pid");
+        std::fs::write(&file, std::process::id().to_string()).unwrap();
+        assert_eq!(of_pid_file(&file).unwrap(), None);
+        std::fs::write(&file, "no number").unwrap();
+        assert_eq!(of_pid_file(&file).unwrap(), None);
+        assert_eq!(of_pid_file(&folder.path().join("none")).unwrap(), None);
+    }
+
+    #[test]
+    fn a_process_is_found_by_the_path_on_its_command_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("qemu.pid");
+        let mut child = Command::new("sh").args(["-c", "sleep 60; true", "sh"]).arg(&file).spawn().unwrap();
+        let end = Instant::now() + Duration::from_secs(10);
+        while scan(&file).unwrap().is_empty() && Instant::now() < end {
+            std::thread::yield_now();
+        }
+        let found = scan(&file).unwrap();
+        assert_eq!(found.iter().map(|process| process.pid).collect::<Vec<_>>(), [child.id()]);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}

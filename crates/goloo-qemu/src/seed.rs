@@ -1,0 +1,101 @@
+//! The cloud-init seed: a small FAT image that cloud-init's NoCloud source recognises by its label.
+
+use std::fmt;
+use std::io::{self, Cursor, Write};
+
+use fatfs::{FileSystem, FormatVolumeOptions, FsOptions};
+
+/// The volume label that NoCloud looks for.
+pub const LABEL: &str = "CIDATA";
+
+/// Room for directories, tables and rounding up to clusters.
+const SLACK: usize = 1 << 20;
+/// A floppy's size: the smallest that was seen to be recognised.
+const SMALLEST: usize = 1_474_560;
+
+/// What goes onto the seed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Seed<'a> {
+    /// The instance: the same one makes cloud-init run once, not at each boot.
+    pub instance_id: &'a str,
+    /// The guest's host name.
+    pub hostname: &'a str,
+    /// User-data, as it reaches cloud-init.
+    pub user_data: &'a [u8],
+}
+
+impl fmt::Debug for Seed<'_> {
+    /// User-data holds secrets: only its length is shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { instance_id, hostname, user_data } = self;
+        write!(f, "Seed({instance_id}, {hostname}, {} bytes)", user_data.len())
+    }
+}
+
+impl Seed<'_> {
+    /// The image's bytes.
+    pub fn image(&self) -> io::Result<Vec<u8>> {
+        let sectors = (self.user_data.len() + SLACK).max(SMALLEST).div_ceil(512);
+        let mut image = Cursor::new(vec![0_u8; sectors * 512]);
+        let mut label = [b' '; 11];
+        label[..LABEL.len()].copy_from_slice(LABEL.as_bytes());
+        fatfs::format_volume(&mut image, FormatVolumeOptions::new().volume_label(label))?;
+        {
+            let volume = FileSystem::new(&mut image, FsOptions::new())?;
+            let root = volume.root_dir();
+            root.create_file("meta-data")?.write_all(self.meta_data().as_bytes())?;
+            root.create_file("user-data")?.write_all(self.user_data)?;
+            // Its absence would make some versions of cloud-init look for it elsewhere.
+            root.create_file("vendor-data")?;
+        }
+        Ok(image.into_inner())
+    }
+
+    /// Both values are of letters, digits and `-`, so they need no quoting in YAML but for one that
+    /// would read as a number or a truth value.
+    fn meta_data(&self) -> String {
+        format!("instance-id: \"{}\"\nlocal-hostname: \"{}\"\n", self.instance_id, self.hostname)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::io::Read;
+    use std::process::Command;
+
+    fn read(image: &[u8], name: &str) -> Vec<u8> {
+        let volume = FileSystem::new(Cursor::new(image.to_vec()), FsOptions::new()).unwrap();
+        let mut content = Vec::new();
+        volume.root_dir().open_file(name).unwrap().read_to_end(&mut content).unwrap();
+        content
+    }
+
+    #[test]
+    fn user_data_reaches_the_seed_byte_for_byte() {
+        let all_bytes: Vec<u8> = (0..=255).cycle().take(3_000_000).collect();
+        for user_data in [b"#cloud-config\n".as_slice(), b"", &all_bytes] {
+            let image = Seed { instance_id: "01J", hostname: "no", user_data }.image().unwrap();
+            assert_eq!(read(&image, "user-data"), user_data);
+            assert_eq!(read(&image, "meta-data"), b"instance-id: \"01J\"\nlocal-hostname: \"no\"\n");
+            assert_eq!(read(&image, "vendor-data"), b"");
+        }
+    }
+
+    /// mtools is another implementation of the same format, so it is the referee.
+    #[test]
+    fn others_can_read_the_seed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("seed.img");
+        let seed = Seed { instance_id: "01J", hostname: "devbox", user_data: b"#cloud-config\n" };
+        std::fs::write(&path, seed.image().unwrap()).unwrap();
+        let run = |command: &str, arguments: &[&str]| {
+            let output = Command::new(command).arg("-i").arg(&path).args(arguments).output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        assert!(run("mlabel", &["-s", "::"]).contains(LABEL));
+        assert_eq!(run("mtype", &["::user-data"]), "#cloud-config\n");
+    }
+}

@@ -1,0 +1,63 @@
+//! What the provider's tests share.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use goloo_core::provider::{Machine, Made};
+use goloo_core::record::{Local, ProviderKind, Record};
+use goloo_testkit::provider_suite;
+
+pub use goloo_testkit::provider_suite::{SuiteWork, machine};
+
+/// The record that the engine would have of a machine.
+pub fn record(machine: &Machine) -> Record {
+    provider_suite::record(machine, ProviderKind::Qemu)
+}
+
+pub fn local(made: Made) -> Local {
+    match made {
+        Made::Local(local) => local,
+        Made::Aws(_) => panic!("a local machine has no place in AWS"),
+    }
+}
+
+/// Asks until it is so; fails after `limit`.
+pub async fn until(what: &str, limit: Duration, mut so: impl AsyncFnMut() -> bool) {
+    let end = Instant::now() + limit;
+    while !so().await {
+        assert!(Instant::now() < end, "{what}: not within {} s", limit.as_secs());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The processes that work for machines below this state folder, zombies left out.
+pub fn processes_of(state: &Path) -> Vec<u32> {
+    let needle = state.as_os_str().as_encoded_bytes().to_owned();
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let names_it = line
+            .split(|byte| *byte == 0)
+            .any(|word| word.starts_with(&needle) && word.ends_with(b"/qemu.pid"));
+        if names_it {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+/// Ends processes at once, whatever they do.
+pub fn kill(processes: &[u32]) {
+    for pid in processes {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(*pid).unwrap()).unwrap();
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+}
+
+/// Where tests keep what takes long to make: `GOLOO_TEST_CACHE`, else in the build folder.
+pub fn test_cache() -> PathBuf {
+    std::env::var_os("GOLOO_TEST_CACHE")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/test-cache"), PathBuf::from)
+}

@@ -1,0 +1,367 @@
+//! The image cache against a server that misbehaves: whatever happens, a broken image is never used.
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use goloo_core::events::Event;
+use goloo_core::spec::ImageRef;
+use goloo_qemu::arch::Arch;
+use goloo_qemu::image::download::Patience;
+use goloo_qemu::image::{Cache, ImageError, Origin, Unwatched, Watch, alias};
+use goloo_testkit::image_server::{Fault, ImageServer};
+use sha2::{Digest, Sha256, Sha512};
+
+/// A server with a mirror of one alias and one other file, and an empty cache.
+struct World {
+    folder: tempfile::TempDir,
+    server: ImageServer,
+    cache: Cache,
+    image: Vec<u8>,
+    /// The published image's path on the server, and its list's.
+    path: String,
+    list: String,
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// A qcow2 image of some hundred KiB.
+fn qcow2(folder: &Path) -> Vec<u8> {
+    let (raw, path) = (folder.join("made.raw"), folder.join("made.qcow2"));
+    let content: Vec<u8> = (0_u32..200_000).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    std::fs::write(&raw, content).unwrap();
+    let made = Command::new("qemu-img").args(["convert", "-f", "raw", "-O", "qcow2"]).arg(&raw).arg(&path).status();
+    assert!(made.unwrap().success());
+    std::fs::read(path).unwrap()
+}
+
+const ALIAS: &str = "debian-12";
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let server = ImageServer::start();
+        let image = qcow2(folder.path());
+        let place = alias::published(ALIAS, Arch::host(), Some("")).unwrap();
+        let world = Self {
+            cache: Cache::new(folder.path().join("images"))
+                .with_mirror(Some(server.url("")))
+                .with_patience(Patience { connect: Duration::from_secs(2), piece: Duration::from_millis(500) }),
+            server,
+            image,
+            path: place.url,
+            list: place.list_url,
+            folder,
+        };
+        world.publish(&world.image.clone());
+        world
+    }
+
+    fn publish(&self, image: &[u8]) {
+        let file = self.path.rsplit('/').next().unwrap();
+        self.server.put(&self.path, image);
+        self.server.put(&self.list, format!("{}  {file}\n", hex(&Sha512::digest(image))).as_bytes());
+    }
+
+    fn alias(&self) -> Result<goloo_qemu::image::CachedImage, ImageError> {
+        self.cache.ensure(&ImageRef::Alias(ALIAS.to_owned()), None, &Unwatched)
+    }
+
+    /// Nothing can be used, and nothing wrong is kept as if it could.
+    fn assert_nothing_is_used(&self) {
+        assert_eq!(self.cache.list().unwrap(), []);
+        let stored = std::fs::read_dir(self.cache.folder().join("store")).unwrap().count();
+        assert_eq!(stored, 0);
+    }
+
+    fn gets(&self, path: &str) -> Vec<Option<String>> {
+        let requests = self.server.requests();
+        requests.into_iter().filter(|request| request.path == path).map(|request| request.range).collect()
+    }
+}
+
+#[derive(Default)]
+struct Noting {
+    notes: Mutex<Vec<String>>,
+    stopped: AtomicBool,
+    stop_at_progress: bool,
+}
+
+impl Watch for Noting {
+    fn event(&self, event: Event) {
+        match event {
+            Event::Note(text) => self.notes.lock().unwrap().push(text),
+            Event::Progress { .. } if self.stop_at_progress => self.stopped.store(true, Ordering::Relaxed),
+            _ => {}
+        }
+    }
+
+    fn stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn a_published_image_is_downloaded_once() {
+    let world = World::new();
+    let image = world.alias().unwrap();
+    assert_eq!(std::fs::read(&image.path).unwrap(), world.image);
+    assert_eq!(image.entry.origin, Origin::Published);
+    assert_eq!(image.entry.sha256, sha256(&world.image));
+    let asked = world.server.requests().len();
+    world.alias().unwrap();
+    assert_eq!(world.server.requests().len(), asked, "nobody is asked for what is there");
+}
+
+#[test]
+fn a_pull_takes_what_is_new_and_only_that() {
+    let world = World::new();
+    world.alias().unwrap();
+    world.cache.pull(ALIAS, &Unwatched).unwrap();
+    assert_eq!(world.gets(&world.path).len(), 1, "the list says that nothing is new");
+    let mut newer = world.image.clone();
+    newer.extend_from_slice(&[0; 512]);
+    world.publish(&newer);
+    let image = world.cache.pull(ALIAS, &Unwatched).unwrap();
+    assert_eq!(image.entry.sha256, sha256(&newer));
+}
+
+#[test]
+fn without_the_network_what_is_there_is_used_with_a_note() {
+    let world = World::new();
+    world.alias().unwrap();
+    world.server.fault(&world.list, Some(Fault::Status(503)));
+    let watch = Noting::default();
+    world.cache.pull(ALIAS, &watch).unwrap();
+    assert!(watch.notes.lock().unwrap()[0].contains("from the cache is used"));
+}
+
+#[test]
+fn a_corrupt_image_is_never_used() {
+    let world = World::new();
+    world.server.fault(&world.path, Some(Fault::Corrupt(100_000)));
+    let error = world.alias().unwrap_err();
+    assert!(matches!(error, ImageError::Digest { .. }), "{error}");
+    world.assert_nothing_is_used();
+    assert_eq!(std::fs::read_dir(world.cache.folder().join("parts")).unwrap().count(), 0, "nothing is kept");
+    world.server.fault(&world.path, None);
+    assert_eq!(std::fs::read(world.alias().unwrap().path).unwrap(), world.image);
+}
+
+#[test]
+fn a_cut_download_goes_on_where_it_ended() {
+    let world = World::new();
+    world.server.fault(&world.path, Some(Fault::CutAfter(300_000)));
+    let image = world.alias().unwrap();
+    assert_eq!(std::fs::read(image.path).unwrap(), world.image);
+    let ranges = world.gets(&world.path);
+    assert_eq!(ranges[..3], [None, Some("bytes=300000-".to_owned()), Some("bytes=600000-".to_owned())]);
+}
+
+#[test]
+fn a_download_goes_on_in_the_next_run() {
+    let world = World::new();
+    world.server.fault(&world.path, Some(Fault::HangAfter(300_000)));
+    let watch = Noting { stop_at_progress: true, ..Noting::default() };
+    let error = world.cache.ensure(&ImageRef::Alias(ALIAS.to_owned()), None, &watch).unwrap_err();
+    assert!(matches!(error, ImageError::Stopped), "{error}");
+    world.assert_nothing_is_used();
+    world.server.fault(&world.path, None);
+    assert_eq!(std::fs::read(world.alias().unwrap().path).unwrap(), world.image);
+    let ranges = world.gets(&world.path);
+    assert!(ranges.last().unwrap().is_some(), "{ranges:?}");
+}
+
+#[test]
+fn a_server_without_ranges_is_asked_for_all_again() {
+    let world = World::new();
+    world.server.ranges(&world.path, false);
+    world.server.fault(&world.path, Some(Fault::CutAfter(300_000)));
+    let error = world.alias().unwrap_err();
+    assert!(matches!(error, ImageError::NotToBeHad { .. }), "{error}");
+    world.assert_nothing_is_used();
+    world.server.fault(&world.path, None);
+    assert_eq!(std::fs::read(world.alias().unwrap().path).unwrap(), world.image);
+}
+
+#[test]
+fn halves_of_two_versions_are_never_put_together() {
+    let world = World::new();
+    let url = world.server.url("/own.img");
+    world.server.put("/own.img", &world.image);
+    world.server.fault("/own.img", Some(Fault::HangAfter(300_000)));
+    let watch = Noting { stop_at_progress: true, ..Noting::default() };
+    world.cache.ensure(&ImageRef::Url(url.clone()), None, &watch).unwrap_err();
+    let mut other = world.image.clone();
+    other.extend_from_slice(&[0; 512]);
+    world.server.put("/own.img", &other);
+    let image = world.cache.ensure(&ImageRef::Url(url), None, &Unwatched).unwrap();
+    assert_eq!(std::fs::read(image.path).unwrap(), other);
+}
+
+#[test]
+fn a_file_that_ends_early_is_never_used() {
+    let world = World::new();
+    world.server.put("/own.img", &world.image);
+    world.server.fault("/own.img", Some(Fault::TooLong(1000)));
+    let error = world.cache.ensure(&ImageRef::Url(world.server.url("/own.img")), None, &Unwatched).unwrap_err();
+    assert!(matches!(error, ImageError::Download { .. } | ImageError::Status { .. }), "{error}");
+    world.assert_nothing_is_used();
+}
+
+#[test]
+fn a_server_that_hangs_is_an_error_in_time() {
+    for fault in [Fault::Hang, Fault::HangAfter(1000)] {
+        let world = World::new();
+        let begun = Instant::now();
+        world.server.fault(&world.path, Some(fault));
+        let error = world.alias().unwrap_err();
+        assert!(error.hint().contains("sudo goloo image build debian-12"), "{}", error.hint());
+        assert!(begun.elapsed() < Duration::from_secs(20), "{fault:?}: {:?}", begun.elapsed());
+        world.assert_nothing_is_used();
+    }
+}
+
+#[test]
+fn a_digest_of_the_users_must_be_met() {
+    let world = World::new();
+    world.server.put("/own.img", &world.image);
+    let image = ImageRef::Url(world.server.url("/own.img"));
+    let error = world.cache.ensure(&image, Some(&"0".repeat(64)), &Unwatched).unwrap_err();
+    assert!(matches!(error, ImageError::Digest { .. }), "{error}");
+    world.assert_nothing_is_used();
+    world.cache.ensure(&image, Some(&sha256(&world.image)), &Unwatched).unwrap();
+    let error = world.cache.ensure(&image, Some(&"0".repeat(64)), &Unwatched).unwrap_err();
+    assert!(matches!(error, ImageError::Digest { .. }), "what is cached isn't exempt: {error}");
+    let error = world.cache.ensure(&image, Some("abc"), &Unwatched).unwrap_err();
+    assert!(matches!(error, ImageError::Unusable { .. }), "{error}");
+}
+
+#[test]
+fn an_image_that_is_not_listed_is_never_used() {
+    let world = World::new();
+    world.server.put(&world.list, b"nothing\n");
+    let error = world.alias().unwrap_err();
+    assert!(matches!(error, ImageError::NotToBeHad { .. }), "{error}");
+    world.assert_nothing_is_used();
+}
+
+#[test]
+fn a_path_is_taken_in_once_and_again_when_it_changes() {
+    let world = World::new();
+    let path = world.folder.path().join("own.qcow2");
+    std::fs::write(&path, &world.image).unwrap();
+    let image = ImageRef::Path(path.clone());
+    let first = world.cache.ensure(&image, None, &Unwatched).unwrap();
+    assert_eq!(std::fs::read(&first.path).unwrap(), world.image);
+    let written = first.path.metadata().unwrap().modified().unwrap();
+    let second = world.cache.ensure(&image, None, &Unwatched).unwrap();
+    assert_eq!(second.path.metadata().unwrap().modified().unwrap(), written);
+    let mut changed = world.image.clone();
+    changed.extend_from_slice(&[0; 512]);
+    std::fs::write(&path, &changed).unwrap();
+    let third = world.cache.ensure(&image, None, &Unwatched).unwrap();
+    assert_eq!(third.entry.sha256, sha256(&changed));
+    assert_eq!(std::fs::read(&first.path).unwrap(), world.image, "a base image is never written again");
+    let error = world.cache.ensure(&image, Some(&"0".repeat(64)), &Unwatched).unwrap_err();
+    assert!(matches!(error, ImageError::Digest { .. }), "{error}");
+}
+
+#[test]
+fn a_truncated_file_in_the_cache_is_never_used() {
+    let world = World::new();
+    let path = world.alias().unwrap().path;
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, &world.image[..1000]).unwrap();
+    assert_eq!(std::fs::read(world.alias().unwrap().path).unwrap(), world.image);
+}
+
+fn refused(name: &str, content: &[u8]) -> String {
+    let world = World::new();
+    let path = world.folder.path().join(name);
+    std::fs::write(&path, content).unwrap();
+    let error = world.cache.ensure(&ImageRef::Path(path), None, &Unwatched).unwrap_err();
+    world.assert_nothing_is_used();
+    error.to_string()
+}
+
+#[test]
+fn what_is_no_disk_image_is_refused() {
+    assert!(refused("page.img", b"<html>not found</html>").contains("neither a qcow2 header nor a partition table"));
+    assert!(refused("packed.img", b"\xfd7zXZ\0and so on").contains("packed with xz"));
+}
+
+#[test]
+fn an_image_that_reads_other_files_is_refused() {
+    let world = World::new();
+    let secret = world.folder.path().join("secret");
+    std::fs::write(&secret, [1; 4096]).unwrap();
+    let make = |name: &str, options: &[&str]| -> PathBuf {
+        let path = world.folder.path().join(name);
+        let made = Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).args(options).arg(&path).arg("1M");
+        assert!({ made }.status().unwrap().success());
+        path
+    };
+    let backing = make("backing.qcow2", &["-F", "raw", "-b", secret.to_str().unwrap()]);
+    let data_file = format!("data_file={},data_file_raw=on", world.folder.path().join("data").display());
+    let data = make("data.qcow2", &["-o", &data_file]);
+    for path in [backing, data] {
+        let error = world.cache.ensure(&ImageRef::Path(path), None, &Unwatched).unwrap_err();
+        assert!(error.to_string().contains("it builds on another file"), "{error}");
+    }
+    world.assert_nothing_is_used();
+}
+
+#[test]
+fn an_unknown_alias_says_what_is_known() {
+    let world = World::new();
+    let error = world.cache.ensure(&ImageRef::Alias("plan9".to_owned()), None, &Unwatched).unwrap_err();
+    assert!(error.hint().contains("ubuntu-24.04"), "{}", error.hint());
+}
+
+#[test]
+fn many_at_once_download_once() {
+    let world = World::new();
+    world.server.fault(&world.path, Some(Fault::Slow(100_000)));
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| assert_eq!(std::fs::read(world.alias().unwrap().path).unwrap(), world.image));
+        }
+    });
+    assert_eq!(world.gets(&world.path).len(), 1);
+}
+
+#[test]
+fn prune_waits_for_nobody_and_disturbs_nobody() {
+    let world = World::new();
+    let image = world.alias().unwrap();
+    let error = world.cache.prune().unwrap_err();
+    assert!(matches!(error, ImageError::Busy { .. }), "{error}");
+    drop(image);
+    assert_eq!(world.cache.prune().unwrap().files, 1);
+}
+
+#[test]
+fn an_image_held_from_another_file_system_is_kept() {
+    let world = World::new();
+    let machine = world.folder.path().join("vms/ID");
+    std::fs::create_dir_all(&machine).unwrap();
+    let image = world.alias().unwrap();
+    world.cache.hold(&image, &machine).unwrap();
+    drop(image);
+    assert_eq!(world.cache.prune().unwrap().files, 0);
+    // A disk that isn't mounted: the folder around the machine is away too.
+    std::fs::rename(world.folder.path().join("vms"), world.folder.path().join("away")).unwrap();
+    assert_eq!(world.cache.prune().unwrap().files, 0);
+    std::fs::create_dir(world.folder.path().join("vms")).unwrap();
+    assert_eq!(world.cache.prune().unwrap().files, 1);
+}

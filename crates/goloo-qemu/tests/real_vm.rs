@@ -1,0 +1,261 @@
+//! Real guests under real QEMU: minutes, not milliseconds. The image is built once by the real
+//! builder (root and the builder's tools are needed) and kept in the test cache.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs::File;
+use std::io::Read;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use common::{SuiteWork, kill, local, machine, processes_of, record, test_cache};
+use goloo_core::events::Event;
+use goloo_core::provider::{LiveState, Machine, Provider, StopMode};
+use goloo_core::record::Record;
+use goloo_core::spec::{ImageRef, Mount};
+use goloo_qemu::accel::Accel;
+use goloo_qemu::image::{Cache, Watch, build};
+use goloo_qemu::{QemuProvider, Settings};
+use rustix::fs::{FlockOperation, flock};
+
+const BOOT: Duration = Duration::from_secs(400);
+
+struct Stderr;
+
+impl Watch for Stderr {
+    fn event(&self, event: Event) {
+        if let Event::Step { what } = event {
+            eprintln!("{what}");
+        }
+    }
+
+    fn stopped(&self) -> bool {
+        false
+    }
+}
+
+/// A lock that all test processes share; it ends with the test.
+fn lock(name: &str) -> File {
+    std::fs::create_dir_all(test_cache()).unwrap();
+    let file = File::options().create(true).truncate(false).write(true).open(test_cache().join(name)).unwrap();
+    flock(&file, FlockOperation::LockExclusive).unwrap();
+    file
+}
+
+/// The shared test image.
+fn cache() -> Cache {
+    let cache = Cache::new(test_cache().canonicalize().unwrap_or_else(|_| test_cache()).join("images"));
+    let _lock = lock("image.lock");
+    if cache.built("debian-12").is_none() {
+        build::build(&cache, "debian-12", &Stderr).unwrap();
+    }
+    cache
+}
+
+/// No more than two guests at a time: on few cores they would only wait for each other.
+fn turn() -> File {
+    for name in ["guest-1.lock", "guest-2.lock"] {
+        std::fs::create_dir_all(test_cache()).unwrap();
+        let file =
+            File::options().create(true).truncate(false).write(true).open(test_cache().join(name)).unwrap();
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            return file;
+        }
+    }
+    lock("guest-1.lock")
+}
+
+/// Under translation, so that the tests do the same everywhere.
+fn provider(state: &Path) -> QemuProvider {
+    let mut settings = Settings::new(state, cache());
+    settings.accel = Some(Accel::Tcg);
+    QemuProvider::new(settings)
+}
+
+/// A guest with keys made for this test.
+struct Guest {
+    _folder: tempfile::TempDir,
+    state: PathBuf,
+    key: PathBuf,
+    known_hosts: PathBuf,
+    host_key: String,
+    provider: QemuProvider,
+    machine: Machine,
+    record: Record,
+    work: SuiteWork,
+    port: u16,
+}
+
+fn make_key(path: &Path) -> (String, String) {
+    let status =
+        Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "", "-f"]).arg(path).status();
+    assert!(status.unwrap().success());
+    let private = std::fs::read_to_string(path).unwrap();
+    let public = std::fs::read_to_string(path.with_extension("pub")).unwrap();
+    (private, public.trim().to_owned())
+}
+
+impl Guest {
+    fn new(name: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, client) = make_key(&folder.path().join("client"));
+        let (private, public) = make_key(&folder.path().join("host"));
+        let indented: String = private.lines().map(|line| format!("    {line}\n")).collect();
+        let user_data = format!(
+            "#cloud-config\nssh_deletekeys: true\nssh_genkeytypes: [ed25519]\nssh_authorized_keys: ['{client}']\n\
+             ssh_keys:\n  ed25519_public: '{public}'\n  ed25519_private: |\n{indented}"
+        );
+        let state = folder.path().join("state");
+        let machine = machine(name, ImageRef::Alias("debian-12".to_owned()), user_data.as_bytes());
+        Self {
+            key: folder.path().join("client"),
+            known_hosts: folder.path().join("known_hosts"),
+            host_key: public,
+            provider: provider(&state),
+            record: record(&machine),
+            machine,
+            work: SuiteWork::default(),
+            port: 0,
+            state,
+            _folder: folder,
+        }
+    }
+
+    async fn create(&mut self) {
+        let made = local(self.provider.create(&self.machine, &mut self.work).await.unwrap());
+        self.reach(made.ssh_port).await;
+    }
+
+    async fn start(&mut self) {
+        let made = local(self.provider.start(&self.record, &mut self.work).await.unwrap());
+        assert_eq!(made.ssh_port, self.port, "the SSH port stays");
+        self.reach(made.ssh_port).await;
+    }
+
+    async fn stop(&mut self, mode: StopMode) {
+        self.provider.stop(&self.record, mode, &mut self.work).await.unwrap();
+    }
+
+    async fn reach(&mut self, port: u16) {
+        self.port = port;
+        std::fs::write(&self.known_hosts, format!("[127.0.0.1]:{port} {}\n", self.host_key)).unwrap();
+        let begun = Instant::now();
+        while !self.greets() {
+            assert!(begun.elapsed() < BOOT, "no SSH; the console's end:\n{}", self.console());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        eprintln!("SSH after {:.1} s", begun.elapsed().as_secs_f64());
+    }
+
+    fn greets(&self) -> bool {
+        let mut start = [0; 4];
+        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) else { return false };
+        stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        stream.read_exact(&mut start).is_ok() && &start == b"SSH-"
+    }
+
+    fn console(&self) -> String {
+        let log = self.state.join("vms").join(self.machine.id.as_str()).join("console.log");
+        let text = String::from_utf8_lossy(&std::fs::read(log).unwrap_or_default()).into_owned();
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(60)..].join("\n")
+    }
+
+    fn ssh(&self, command: &str) -> Output {
+        Command::new("ssh")
+            .args(["-F", "none", "-o", "StrictHostKeyChecking=yes", "-o", "GlobalKnownHostsFile=/dev/null"])
+            .args(["-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "ConnectTimeout=30"])
+            .arg("-o")
+            .arg(format!("UserKnownHostsFile={}", self.known_hosts.display()))
+            .arg("-i")
+            .arg(&self.key)
+            .args(["-p", &self.port.to_string(), "debian@127.0.0.1", command])
+            .output()
+            .unwrap()
+    }
+
+    fn run(&self, command: &str) -> String {
+        let output = self.ssh(command);
+        assert!(output.status.success(), "{command}: {output:?}\nconsole:\n{}", self.console());
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    async fn state(&self) -> LiveState {
+        self.provider.observe(&[&self.record]).await.remove(0).state
+    }
+
+    async fn delete(mut self) {
+        self.provider.delete(&self.record, &mut self.work).await.unwrap();
+        assert_eq!(self.state().await, LiveState::Missing);
+        assert_eq!(std::fs::read_dir(self.state.join("vms")).unwrap().count(), 0);
+        assert_eq!(processes_of(&self.state), [0; 0]);
+    }
+}
+
+impl Drop for Guest {
+    /// A test that failed leaves no QEMU behind.
+    fn drop(&mut self) {
+        kill(&processes_of(&self.state));
+    }
+}
+
+#[tokio::test]
+async fn vm_keeps_its_data_over_power_down_power_cut_and_a_killed_qemu() {
+    let _turn = turn();
+    let mut guest = Guest::new("real");
+    guest.create().await;
+    assert_eq!(guest.state().await, LiveState::Running);
+    assert_eq!(guest.run("hostname"), "real");
+    guest.run("test -e /run/cloud-init/result.json || sudo cloud-init status --wait");
+    assert_eq!(guest.run("sudo cloud-init status"), "status: done");
+    let root: u64 = guest.run("df --output=size -B1 / | tail -1").parse().unwrap();
+    assert!(root > 3_700_000_000, "the root has grown to the disk's 4G: {root}");
+    guest.run("echo kept > note && sync");
+
+    std::fs::write(&guest.known_hosts, {
+        let (_, other) = make_key(&guest.known_hosts.with_extension("other"));
+        format!("[127.0.0.1]:{} {other}\n", guest.port)
+    })
+    .unwrap();
+    assert!(!guest.ssh("true").status.success(), "another host key is refused");
+
+    let begun = Instant::now();
+    guest.stop(StopMode::Graceful).await;
+    eprintln!("off after {:.1} s", begun.elapsed().as_secs_f64());
+    assert_eq!(guest.work.said(), [""; 0], "the guest went by itself");
+    assert_eq!(guest.state().await, LiveState::Stopped);
+    assert_eq!(processes_of(&guest.state), [0; 0]);
+
+    guest.start().await;
+    assert_eq!(guest.run("cat note"), "kept");
+    guest.stop(StopMode::Force).await;
+    assert_eq!(guest.state().await, LiveState::Stopped);
+
+    guest.start().await;
+    assert_eq!(guest.run("cat note"), "kept");
+    kill(&processes_of(&guest.state));
+    common::until("a killed QEMU is a stopped machine", Duration::from_secs(10), async || {
+        guest.state().await == LiveState::Stopped
+    })
+    .await;
+    guest.delete().await;
+}
+
+#[tokio::test]
+async fn vm_sees_a_folder_of_this_machine() {
+    let _turn = turn();
+    let shared = tempfile::tempdir().unwrap();
+    std::fs::write(shared.path().join("from-host"), "hello").unwrap();
+    let mut guest = Guest::new("shared");
+    guest.machine.stack.mounts =
+        vec![Mount { source: shared.path().to_owned(), target: "/mnt/shared".to_owned() }];
+    guest.create().await;
+    guest.run("sudo mkdir -p /mnt/shared && sudo mount -t 9p -o trans=virtio,version=9p2000.L goloo0 /mnt/shared");
+    assert_eq!(guest.run("cat /mnt/shared/from-host"), "hello");
+    guest.run("echo back | sudo tee /mnt/shared/from-guest");
+    assert_eq!(std::fs::read_to_string(shared.path().join("from-guest")).unwrap(), "back\n");
+    guest.delete().await;
+}

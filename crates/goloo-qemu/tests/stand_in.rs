@@ -1,0 +1,450 @@
+//! The provider against the QEMU stand-in: everything but a guest.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use common::{SuiteWork, kill, local, machine, processes_of, record, until};
+use goloo_core::provider::{LiveState, Machine, Provider, ProviderError, StopMode};
+use goloo_core::record::Record;
+use goloo_core::spec::{ImageRef, Mount, PortForward, Size};
+use goloo_qemu::accel::Accel;
+use goloo_qemu::image::Cache;
+use goloo_qemu::{Limits, QemuProvider, Settings};
+use goloo_testkit::programs::qemu_stand_in;
+use goloo_testkit::provider_suite::Bench;
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// A state folder, a cache and an image of its own.
+struct World {
+    folder: tempfile::TempDir,
+    state: PathBuf,
+    image: PathBuf,
+    faults: &'static str,
+    accel: Option<Accel>,
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("image.qcow2");
+        let made = Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&image).arg("1G").status();
+        assert!(made.unwrap().success());
+        Self { state: folder.path().join("state"), image, folder, faults: "", accel: Some(Accel::Tcg) }
+    }
+
+    fn with(faults: &'static str) -> Self {
+        Self { faults, ..Self::new() }
+    }
+
+    fn settings(&self) -> Settings {
+        let mut settings = Settings::new(&self.state, Cache::new(self.folder.path().join("images")));
+        settings.accel = self.accel;
+        settings.limits = Limits {
+            power_down: Duration::from_millis(300),
+            ask_again: Duration::from_millis(100),
+            answer: Duration::from_millis(500),
+            launch: Duration::from_secs(5),
+            proof: Duration::from_millis(500),
+            ..Limits::default()
+        };
+        settings.qemu = Some(self.program().into());
+        settings
+    }
+
+    /// The stand-in, in a wrapper that sets its faults: a test can't set the environment for itself.
+    fn program(&self) -> PathBuf {
+        if self.faults.is_empty() {
+            return qemu_stand_in();
+        }
+        let wrapper = self.folder.path().join("qemu");
+        if !wrapper.exists() {
+            let line = format!(
+                "#!/bin/sh\nGOLOO_STAND_IN={} exec '{}' \"$@\"\n",
+                self.faults,
+                qemu_stand_in().display()
+            );
+            std::fs::write(&wrapper, line).unwrap();
+            std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        wrapper
+    }
+
+    fn qemu(&self) -> QemuProvider {
+        QemuProvider::new(self.settings())
+    }
+
+    fn vms(&self) -> Vec<PathBuf> {
+        match std::fs::read_dir(self.state.join("vms")) {
+            Ok(entries) => entries.map(|entry| entry.unwrap().path()).collect(),
+            Err(_) => Vec::new(),
+        }
+    }
+
+    async fn create(&self, name: &str) -> (Machine, Record, u16) {
+        let machine = self.machine(name);
+        let made = local(self.qemu().create(&machine, &mut SuiteWork::default()).await.unwrap());
+        let record = record(&machine);
+        (machine, record, made.ssh_port)
+    }
+
+    async fn fails(&self, machine: &Machine) -> ProviderError {
+        let mut work = SuiteWork::default();
+        let error = self.qemu().create(machine, &mut work).await.unwrap_err();
+        assert_eq!(work.made, [], "nothing was made");
+        assert_eq!(self.vms(), [PathBuf::new(); 0]);
+        error
+    }
+
+    fn argv(&self) -> Vec<String> {
+        let pid = processes_of(&self.state).remove(0);
+        let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+        line.split('\0').map(str::to_owned).collect()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        kill(&processes_of(&self.state));
+    }
+}
+
+#[async_trait]
+impl Bench for World {
+    fn provider(&self) -> Box<dyn Provider> {
+        Box::new(self.qemu())
+    }
+
+    fn machine(&self, name: &str) -> Machine {
+        machine(name, ImageRef::Path(self.image.clone()), b"#cloud-config\n")
+    }
+
+    async fn ledger(&self) -> Vec<String> {
+        self.vms().iter().map(|path| path.display().to_string()).collect()
+    }
+
+    async fn running(&self) -> usize {
+        processes_of(&self.state).len()
+    }
+
+    async fn crash(&self, record: &Record) {
+        let folder = self.state.join("vms").join(record.id.as_str());
+        let processes = processes_of(&folder);
+        assert_eq!(processes.len(), 1);
+        kill(&processes);
+    }
+}
+
+goloo_testkit::provider_suite!(World::new);
+
+fn text(error: &ProviderError) -> String {
+    let hint = match error {
+        ProviderError::Unavailable { hint, .. }
+        | ProviderError::Unsupported { hint, .. }
+        | ProviderError::Permission { hint, .. }
+        | ProviderError::Failed { hint, .. } => hint.as_str(),
+        _ => "",
+    };
+    format!("{error}\nhint: {hint}")
+}
+
+#[tokio::test]
+async fn the_folder_is_the_owners_alone() {
+    let world = World::new();
+    world.create("private").await;
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    let folder = world.vms().remove(0);
+    assert_eq!(mode(&folder), 0o700);
+    assert_eq!(mode(&folder.join("seed.img")), 0o600, "user-data holds secrets");
+    assert_eq!(mode(&folder.join("machine.json")), 0o600);
+}
+
+#[tokio::test]
+async fn qemu_is_detached_and_inherits_nothing() {
+    let world = World::new();
+    let (_, record, _) = world.create("alone").await;
+    let pid = processes_of(&world.state).remove(0);
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let session: u32 = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(3).unwrap().parse().unwrap();
+    assert_eq!(session, pid, "a session of its own");
+    let images = world.folder.path().join("images");
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
+        let target = std::fs::read_link(entry.unwrap().path()).unwrap_or_default();
+        assert!(!target.starts_with(&images), "{} is open", target.display());
+        assert_ne!(target, world.state.join("vms"), "the lock is inherited");
+    }
+    world.qemu().delete(&record, &mut SuiteWork::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_deep_state_folder_works() {
+    let mut world = World::new();
+    world.state = world.folder.path().join("deep, with a comma/".repeat(8)).join("state");
+    let (_, record, _) = world.create("deep").await;
+    assert_eq!(world.qemu().observe(&[&record]).await[0].state, LiveState::Running);
+    world.qemu().stop(&record, StopMode::Graceful, &mut SuiteWork::default()).await.unwrap();
+    world.qemu().delete(&record, &mut SuiteWork::default()).await.unwrap();
+    assert_eq!(world.vms(), [PathBuf::new(); 0]);
+}
+
+#[tokio::test]
+async fn the_ssh_port_stays_unless_someone_took_it() {
+    let world = World::new();
+    let (_, record, port) = world.create("port").await;
+    let stop = async || world.qemu().stop(&record, StopMode::Force, &mut SuiteWork::default()).await.unwrap();
+    let start = async || {
+        local(world.qemu().start(&record, &mut SuiteWork::default()).await.unwrap()).ssh_port
+    };
+    stop().await;
+    let (_, _, other) = world.create("other").await;
+    assert_ne!(other, port, "a stopped machine keeps its port");
+    assert_eq!(start().await, port);
+    stop().await;
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+    let second = start().await;
+    assert_ne!(second, port);
+    stop().await;
+    drop(taken);
+    assert_eq!(start().await, second, "the new port is the machine's from now on");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn creates_at_once_never_clash() {
+    let world = std::sync::Arc::new(World::new());
+    let tasks: Vec<_> = (0..12)
+        .map(|number| {
+            let world = std::sync::Arc::clone(&world);
+            tokio::spawn(async move { world.create(&format!("vm-{number}")).await.2 })
+        })
+        .collect();
+    let mut ports = std::collections::BTreeSet::new();
+    for task in tasks {
+        ports.insert(task.await.unwrap());
+    }
+    assert_eq!(ports.len(), 12);
+    assert_eq!(processes_of(&world.state).len(), 12);
+}
+
+#[tokio::test]
+async fn a_taken_port_is_an_error_before_anything_is_made() {
+    let world = World::new();
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let mut machine = world.machine("taken");
+    machine.stack.ports = vec![PortForward { host: port, guest: 80 }];
+    let error = world.fails(&machine).await;
+    assert!(text(&error).contains(&format!("port {port} on 127.0.0.1 is taken (vm.ports)")), "{error}");
+    drop(taken);
+    world.qemu().create(&machine, &mut SuiteWork::default()).await.unwrap();
+    std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+}
+
+#[tokio::test]
+async fn a_missing_folder_is_an_error_before_anything_is_made() {
+    let world = World::new();
+    let mut machine = world.machine("mount");
+    machine.stack.mounts = vec![Mount { source: "/no/such/folder".into(), target: "/mnt".to_owned() }];
+    let error = world.fails(&machine).await;
+    assert!(text(&error).contains("/no/such/folder"), "{error}");
+}
+
+#[tokio::test]
+async fn a_disk_smaller_than_its_image_is_an_error_before_anything_is_made() {
+    let world = World::new();
+    let mut machine = world.machine("small");
+    machine.stack.disk = Size::bytes(512 << 20);
+    let error = text(&world.fails(&machine).await);
+    assert_eq!(
+        error,
+        "vm.disk is 512M, the image the test image holds a disk of 1G\nhint: write \"disk\": \"1G\" or more"
+    );
+}
+
+#[tokio::test]
+async fn a_missing_qemu_is_an_error_before_anything_is_made() {
+    let world = World::new();
+    let mut settings = world.settings();
+    settings.qemu = Some("no-such-qemu".into());
+    let mut work = SuiteWork::default();
+    let error = QemuProvider::new(settings).create(&world.machine("none"), &mut work).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Unavailable { .. }), "{error}");
+    assert_eq!(work.made, []);
+}
+
+#[tokio::test]
+async fn a_qemu_that_dies_says_why() {
+    let world = World::with("dies");
+    let machine = world.machine("dies");
+    let error = world.qemu().create(&machine, &mut SuiteWork::default()).await.unwrap_err();
+    assert!(text(&error).contains("failed to set MSR"), "{error}");
+    assert!(text(&error).contains("qemu.log"), "{}", text(&error));
+    world.qemu().delete(&record(&machine), &mut SuiteWork::default()).await.unwrap();
+    assert_eq!(world.vms(), [PathBuf::new(); 0]);
+}
+
+#[tokio::test]
+async fn a_qemu_that_never_gets_ready_is_given_up_and_cleared_away() {
+    let world = World::with("hangs");
+    let machine = world.machine("hangs");
+    let mut settings = world.settings();
+    settings.limits.launch = Duration::from_millis(300);
+    let provider = QemuProvider::new(settings);
+    let error = provider.create(&machine, &mut SuiteWork::default()).await.unwrap_err();
+    assert!(text(&error).contains("hasn't set itself up"), "{error}");
+    provider.delete(&record(&machine), &mut SuiteWork::default()).await.unwrap();
+    assert_eq!(processes_of(&world.state), [0; 0]);
+    assert_eq!(world.vms(), [PathBuf::new(); 0]);
+}
+
+#[tokio::test]
+async fn a_guest_that_ignores_power_down_is_cut_off_and_that_is_said() {
+    let world = World::with("ignores-power-down");
+    let (_, record, _) = world.create("deaf").await;
+    let mut work = SuiteWork::default();
+    world.qemu().stop(&record, StopMode::Graceful, &mut work).await.unwrap();
+    assert_eq!(work.said(), ["the guest hasn't powered off within 0 s; its power is cut"]);
+    assert_eq!(world.qemu().observe(&[&record]).await[0].state, LiveState::Stopped);
+    assert_eq!(processes_of(&world.state), [0; 0]);
+}
+
+#[tokio::test]
+async fn a_power_down_can_be_interrupted() {
+    let world = World::with("ignores-power-down");
+    let (_, record, _) = world.create("deaf").await;
+    let mut settings = world.settings();
+    settings.limits.power_down = Duration::from_secs(600);
+    let mut work = SuiteWork::default();
+    work.stopper().send_replace(true);
+    let error = QemuProvider::new(settings).stop(&record, StopMode::Graceful, &mut work).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Interrupted), "{error}");
+    assert_eq!(world.qemu().observe(&[&record]).await[0].state, LiveState::Running);
+}
+
+#[tokio::test]
+async fn a_silent_qemu_is_unknown_and_hangs_nobody() {
+    for faults in ["silent", "garbage", "closes"] {
+        let world = World::with(faults);
+        let (machine, first, _) = world.create("silent").await;
+        let others: Vec<Record> = (0..20).map(|_| first.clone()).collect();
+        let begun = Instant::now();
+        let seen = world.qemu().observe(&others.iter().collect::<Vec<_>>()).await;
+        assert!(begun.elapsed() < Duration::from_secs(3), "{faults}: {:?}", begun.elapsed());
+        for one in seen {
+            assert_eq!(one.state, LiveState::Unknown, "{faults}");
+            assert!(one.reason.is_some_and(|reason| !reason.is_empty()));
+        }
+        let error = world.qemu().create(&machine, &mut SuiteWork::default()).await.unwrap_err();
+        assert!(text(&error).contains("stop --force"), "{}", text(&error));
+        world.qemu().stop(&first, StopMode::Graceful, &mut SuiteWork::default()).await.unwrap();
+        assert_eq!(world.qemu().observe(&[&first]).await[0].state, LiveState::Stopped);
+        assert_eq!(processes_of(&world.state), [0; 0]);
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_unknown_and_never_missing() {
+    let world = World::new();
+    let (_, record, _) = world.create("unread").await;
+    let folder = world.vms().remove(0);
+    std::fs::write(folder.join("machine.json"), "{").unwrap();
+    let seen = world.qemu().observe(&[&record]).await.remove(0);
+    assert_eq!(seen.state, LiveState::Unknown);
+    assert!(seen.reason.unwrap().contains("machine.json"));
+    // And it can still be deleted with all that belongs to it.
+    world.qemu().delete(&record, &mut SuiteWork::default()).await.unwrap();
+    assert_eq!(processes_of(&world.state), [0; 0]);
+    assert_eq!(world.vms(), [PathBuf::new(); 0]);
+}
+
+#[tokio::test]
+async fn a_folder_of_a_stranger_is_left_alone() {
+    let world = World::new();
+    let (_, record, _) = world.create("mine").await;
+    let stranger = world.state.join("vms/stranger");
+    std::fs::create_dir(&stranger).unwrap();
+    std::fs::write(stranger.join("machine.json"), "not goloo's").unwrap();
+    world.create("second").await;
+    world.qemu().delete(&record, &mut SuiteWork::default()).await.unwrap();
+    assert_eq!(std::fs::read_to_string(stranger.join("machine.json")).unwrap(), "not goloo's");
+}
+
+#[tokio::test]
+async fn the_pid_of_a_stranger_is_never_killed() {
+    let world = World::new();
+    let (_, record, _) = world.create("dead").await;
+    world.crash(&record).await;
+    until("the stand-in is gone", SOON, async || processes_of(&world.state).is_empty()).await;
+    let mut stranger = Command::new("sleep").arg("600").spawn().unwrap();
+    let folder = world.vms().remove(0);
+    std::fs::write(folder.join("qemu.pid"), stranger.id().to_string()).unwrap();
+    let noted = std::fs::read_to_string(folder.join("machine.json")).unwrap();
+    let mut noted: serde_json::Value = serde_json::from_str(&noted).unwrap();
+    noted["process"]["pid"] = stranger.id().into();
+    std::fs::write(folder.join("machine.json"), noted.to_string()).unwrap();
+    assert_eq!(world.qemu().observe(&[&record]).await[0].state, LiveState::Stopped);
+    world.qemu().stop(&record, StopMode::Force, &mut SuiteWork::default()).await.unwrap();
+    world.qemu().delete(&record, &mut SuiteWork::default()).await.unwrap();
+    assert_eq!(stranger.try_wait().unwrap(), None, "the stranger was killed");
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+}
+
+#[tokio::test]
+async fn a_machine_outlives_an_emptied_cache() {
+    let world = World::new();
+    let (_, record, _) = world.create("base").await;
+    world.qemu().stop(&record, StopMode::Force, &mut SuiteWork::default()).await.unwrap();
+    std::fs::remove_dir_all(world.folder.path().join("images")).unwrap();
+    let disk = world.vms().remove(0).join("disk.qcow2");
+    let checked = Command::new("qemu-img").args(["info", "--backing-chain"]).arg(&disk).output().unwrap();
+    assert!(checked.status.success(), "{checked:?}");
+    world.qemu().start(&record, &mut SuiteWork::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_pruned_cache_keeps_what_machines_build_on() {
+    let world = World::new();
+    let cache = Cache::new(world.folder.path().join("images"));
+    let (_, record, _) = world.create("base").await;
+    assert!(cache.list().unwrap()[0].in_use);
+    cache.prune().unwrap();
+    assert_eq!(cache.list().unwrap().len(), 1);
+    world.qemu().delete(&record, &mut SuiteWork::default()).await.unwrap();
+    assert!(!cache.list().unwrap()[0].in_use);
+    assert!(cache.prune().unwrap().bytes > 0);
+    assert_eq!(cache.list().unwrap(), []);
+}
+
+#[tokio::test]
+async fn without_acceleration_that_is_said_once() {
+    let mut world = World::new();
+    world.accel = None;
+    if goloo_qemu::accel::offered(goloo_qemu::arch::Arch::host()).is_ok() {
+        // This machine has acceleration: the next two tests are for it.
+        return;
+    }
+    for round in 0..2 {
+        let machine = world.machine("slow");
+        let mut work = SuiteWork::default();
+        world.qemu().create(&machine, &mut work).await.unwrap();
+        let said = work.said().iter().filter(|text| text.contains("no hardware acceleration")).count();
+        assert_eq!(said, usize::from(round == 0), "{:?}", work.said());
+        assert!(world.argv().iter().any(|word| word.starts_with("tcg")));
+    }
+}
+
+#[tokio::test]
+async fn the_users_word_on_acceleration_is_final() {
+    let mut world = World::with("dies-under-kvm");
+    world.accel = Some(Accel::Kvm);
+    let machine = world.machine("kvm");
+    let error = world.qemu().create(&machine, &mut SuiteWork::default()).await.unwrap_err();
+    assert!(text(&error).contains("GOLOO_QEMU_ACCEL=tcg"), "{}", text(&error));
+}

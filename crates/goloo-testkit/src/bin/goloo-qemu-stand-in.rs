@@ -1,0 +1,228 @@
+//! Stands in for `qemu-system-…` where no guest is needed: it takes goloo's command line, puts itself
+//! into the background as QEMU does, binds the ports (each greets as SSH does), writes the console log and
+//! answers on the control socket. It is strict: a flag that it doesn't know is an error.
+//!
+//! `GOLOO_STAND_IN` holds faults, separated by commas:
+//! - `dies-under-kvm`: ends at once when it is to use KVM, as in hosts whose KVM is broken
+//! - `stuck-under-kvm`: under KVM, the guest never writes to its disk
+//! - `ignores-power-down`: the guest doesn't hear `system_powerdown`
+//! - `silent`: never answers on the control socket; `garbage`: answers with something else
+//! - `closes`: closes each control connection at once
+//! - `dies`: ends at once; `hangs`: never gets ready
+#![allow(clippy::unwrap_used, reason = "a test program: a panic is its error message")]
+
+use std::fs::OpenOptions;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio, exit};
+use std::thread;
+use std::time::Duration;
+
+/// Set for the process that stays.
+const STAYS: &str = "GOLOO_STAND_IN_STAYS";
+/// No test lasts so long; one that is killed leaves nothing for ever.
+const LIFETIME: Duration = Duration::from_secs(900);
+
+fn main() -> ExitCode {
+    let line = match Line::parse(std::env::args().skip(1)) {
+        Ok(line) => line,
+        Err(message) => {
+            eprintln!("qemu-stand-in: {message}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if line.daemonize && std::env::var_os(STAYS).is_none() {
+        return into_background();
+    }
+    match stay(&line) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("qemu-stand-in: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Starts the process that stays and waits until it is ready.
+fn into_background() -> ExitCode {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(std::env::args_os().skip(1))
+        .env(STAYS, "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = [0; 1];
+    match child.stdout.take().unwrap().read(&mut ready) {
+        Ok(1) => ExitCode::SUCCESS,
+        _ => {
+            child.wait().unwrap();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn fault(name: &str) -> bool {
+    std::env::var("GOLOO_STAND_IN").is_ok_and(|faults| faults.split(',').any(|fault| fault == name))
+}
+
+#[derive(Default)]
+struct Line {
+    accel: String,
+    forwards: Vec<(String, u16)>,
+    drives: Vec<PathBuf>,
+    console: Option<PathBuf>,
+    control: Option<PathBuf>,
+    pid_file: Option<PathBuf>,
+    daemonize: bool,
+}
+
+impl Line {
+    fn parse(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut line = Self::default();
+        while let Some(flag) = words.next() {
+            let mut value = || words.next().ok_or_else(|| format!("{flag}: requires an argument"));
+            match flag.as_str() {
+                "-nodefaults" | "-no-user-config" => {}
+                "-daemonize" => line.daemonize = true,
+                "-name" | "-display" | "-machine" | "-cpu" | "-smp" | "-m" | "-device" | "-virtfs" | "-serial"
+                | "-mon" => {
+                    value()?;
+                }
+                "-accel" => line.accel = split(&value()?).swap_remove(0),
+                "-pidfile" => line.pid_file = Some(value()?.into()),
+                "-drive" => line.drives.extend(option(&value()?, "file").map(PathBuf::from)),
+                "-netdev" => {
+                    for part in split(&value()?) {
+                        let Some(rule) = part.strip_prefix("hostfwd=") else { continue };
+                        line.forwards.push((rule.to_owned(), host_port(rule)?));
+                    }
+                }
+                "-chardev" => {
+                    let value = value()?;
+                    let path = option(&value, "path").map(PathBuf::from);
+                    match split(&value)[0].as_str() {
+                        "socket" => line.control = path,
+                        _ => line.console = path,
+                    }
+                }
+                other => return Err(format!("{other}: invalid option")),
+            }
+        }
+        Ok(line)
+    }
+}
+
+/// At commas; two of them are one in the text.
+fn split(value: &str) -> Vec<String> {
+    value.replace(",,", "\0").split(',').map(|part| part.replace('\0', ",")).collect()
+}
+
+fn option(value: &str, key: &str) -> Option<String> {
+    split(value).iter().find_map(|part| part.strip_prefix(key)?.strip_prefix('=').map(str::to_owned))
+}
+
+fn host_port(rule: &str) -> Result<u16, String> {
+    let (host, _) = rule.split_once("-:").ok_or("bad hostfwd")?;
+    host.strip_prefix("tcp:127.0.0.1:").and_then(|port| port.parse().ok()).ok_or_else(|| format!("bad {rule}"))
+}
+
+fn stay(line: &Line) -> Result<(), String> {
+    if line.daemonize {
+        rustix::process::setsid().map_err(|error| error.to_string())?;
+    }
+    if fault("dies") || (fault("dies-under-kvm") && line.accel == "kvm") {
+        return Err("error: failed to set MSR 0x10a to 0x0".to_owned());
+    }
+    let pid_file = line.pid_file.as_ref().ok_or("no pid file")?;
+    std::fs::write(pid_file, format!("{}\n", std::process::id())).map_err(|error| error.to_string())?;
+    if fault("hangs") {
+        thread::sleep(LIFETIME);
+    }
+    // As QEMU: two of them can't have the same disk.
+    let mut disks = Vec::new();
+    for drive in &line.drives {
+        let file = OpenOptions::new().read(true).open(drive).map_err(|e| format!("{}: {e}", drive.display()))?;
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| format!("Failed to get \"write\" lock on {}", drive.display()))?;
+        disks.push(file);
+    }
+    for (rule, port) in &line.forwards {
+        let listener = TcpListener::bind(("127.0.0.1", *port)).map_err(|_| {
+            format!("-netdev user,id=net0: Could not set up host forwarding rule '{rule}'")
+        })?;
+        thread::spawn(move || greet(&listener));
+    }
+    if let Some(console) = &line.console {
+        let log = OpenOptions::new().append(true).create(true).open(console);
+        log.and_then(|mut log| writeln!(log, "the stand-in's console")).map_err(|e| e.to_string())?;
+    }
+    let control = line.control.as_ref().ok_or("no control socket")?;
+    let _ = std::fs::remove_file(control);
+    let control = UnixListener::bind(control).map_err(|error| format!("control socket: {error}"))?;
+    if line.daemonize {
+        let mut out = io::stdout();
+        out.write_all(b".").and_then(|()| out.flush()).map_err(|error| error.to_string())?;
+    }
+    thread::spawn(|| {
+        thread::sleep(LIFETIME);
+        exit(1);
+    });
+    for connection in control.incoming() {
+        let _ = talk(&connection.unwrap(), line);
+    }
+    drop(disks);
+    Ok(())
+}
+
+fn greet(listener: &TcpListener) {
+    for mut stream in listener.incoming().flatten() {
+        let _ = TcpStream::write_all(&mut stream, b"SSH-2.0-stand-in\r\n");
+    }
+}
+
+fn talk(stream: &UnixStream, line: &Line) -> io::Result<()> {
+    if fault("closes") {
+        return Ok(());
+    }
+    let mut out = stream;
+    if fault("silent") {
+        thread::sleep(LIFETIME);
+    }
+    if fault("garbage") {
+        return out.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+    }
+    out.write_all(b"{\"QMP\": {\"version\": {\"qemu\": {\"major\": 7}}, \"capabilities\": []}}\r\n")?;
+    for request in BufReader::new(stream).lines() {
+        let request: serde_json::Value = serde_json::from_str(&request?)?;
+        let writes = u8::from(!(fault("stuck-under-kvm") && line.accel == "kvm"));
+        let answer = match request["execute"].as_str().unwrap_or_default() {
+            "qmp_capabilities" | "quit" => serde_json::json!({}),
+            "system_powerdown" => {
+                out.write_all(b"{\"event\": \"POWERDOWN\", \"timestamp\": {\"seconds\": 1, \"microseconds\": 2}}\r\n")?;
+                serde_json::json!({})
+            }
+            "query-status" => serde_json::json!({"running": true, "singlestep": false, "status": "running"}),
+            "query-blockstats" => serde_json::json!([{"device": "disk", "stats": {"wr_operations": writes}}]),
+            other => {
+                let desc = format!("The command {other} has not been found");
+                let error = serde_json::json!({"error": {"class": "CommandNotFound", "desc": desc}});
+                writeln!(out, "{error}\r")?;
+                continue;
+            }
+        };
+        writeln!(out, "{}\r", serde_json::json!({ "return": answer }))?;
+        let ends = match request["execute"].as_str() {
+            Some("quit") => true,
+            Some("system_powerdown") => !fault("ignores-power-down"),
+            _ => false,
+        };
+        if ends {
+            let _ = line.pid_file.as_ref().map(std::fs::remove_file);
+            exit(0);
+        }
+    }
+    Ok(())
+}
