@@ -81,14 +81,15 @@ pub(super) fn replace_state(
     write_file(fs, &temporary, bytes)?;
     let kept = match old {
         Old::Sound(old) => keep_as_previous(fs, folder, old),
-        Old::Broken => keep_aside(fs, folder),
+        // Durably, or the rename might come through without it.
+        Old::Broken => keep_aside(fs, folder).and_then(|()| sync_folder(fs, folder)),
     };
     let renamed = kept.and_then(|()| fs.rename(&temporary, &state).map_err(failed("replace", &state)));
     if let Err(error) = renamed {
         let _ = fs.remove_file(&temporary);
         return Err(error);
     }
-    fs.sync_folder(folder).map_err(failed("sync", folder))
+    sync_folder(fs, folder)
 }
 
 /// `state.json` itself stays where it is all the while, and gets its second name before it loses the
@@ -131,7 +132,7 @@ fn keep_aside(fs: &dyn Fs, folder: &Path) -> Result<(), StoreError> {
 /// Puts a finished folder where it belongs, whole; `false` when the name is in use. The files in it
 /// are durable already.
 pub(super) fn publish(fs: &dyn Fs, staged: &Path, place: &Path) -> Result<bool, StoreError> {
-    fs.sync_folder(staged).map_err(failed("sync", staged))?;
+    sync_folder(fs, staged)?;
     match fs.rename_new(staged, place) {
         Err(error) if is_taken(&error) => return Ok(false),
         other => other.map_err(failed("rename", staged))?,
@@ -158,12 +159,17 @@ fn is_taken(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::DirectoryNotEmpty)
 }
 
+/// Makes the names in a folder durable.
+pub(super) fn sync_folder(fs: &dyn Fs, folder: &Path) -> Result<(), StoreError> {
+    fs.sync_folder(folder).map_err(failed("sync", folder))
+}
+
 /// Makes the names of these paths durable, and their folders' own names: one of those may have been
 /// made by a process that died before it could sync.
 pub(super) fn sync_parents(fs: &dyn Fs, paths: &[&Path]) -> Result<(), StoreError> {
     for path in paths {
         for folder in path.ancestors().skip(1).take(2) {
-            fs.sync_folder(folder).map_err(failed("sync", folder))?;
+            sync_folder(fs, folder)?;
         }
     }
     Ok(())

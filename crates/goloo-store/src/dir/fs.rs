@@ -3,10 +3,12 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use rustix::fs::{CWD, FlockOperation, RenameFlags};
+use rustix::buffer::spare_capacity;
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags};
 
 /// One name in a folder.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,6 +29,12 @@ pub trait NewFile: Send {
     fn sync(&mut self) -> io::Result<()>;
 }
 
+/// A folder that is held open, so that many reads below it needn't walk the path to it.
+pub trait Folder: Sync {
+    /// Replaces `into` by the content of the file at `path`, which is relative to the folder.
+    fn read(&self, path: &Path, into: &mut Vec<u8>) -> io::Result<()>;
+}
+
 /// What came of an attempt to lock a file.
 pub enum LockAttempt {
     /// Locked until the value is dropped or the process ends.
@@ -42,6 +50,9 @@ pub trait Fs: Send + Sync {
 
     /// The names in a folder, in no order.
     fn read_folder(&self, path: &Path) -> io::Result<Vec<Entry>>;
+
+    /// Opens a folder to read in.
+    fn open_folder<'f>(&'f self, path: &Path) -> io::Result<Box<dyn Folder + 'f>>;
 
     /// What tells a folder from another one that was later put under the same name; `None` when
     /// nothing has that name.
@@ -84,6 +95,24 @@ pub trait Fs: Send + Sync {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RealFs;
 
+impl Folder for OwnedFd {
+    fn read(&self, path: &Path, into: &mut Vec<u8>) -> io::Result<()> {
+        read_at(self, path, into)
+    }
+}
+
+/// As `std` does it, without asking for the size: records are small, and `into` is used again.
+fn read_at(folder: impl AsFd, path: &Path, into: &mut Vec<u8>) -> io::Result<()> {
+    into.clear();
+    let file = rustix::fs::openat(folder, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    loop {
+        into.reserve(4096);
+        if rustix::io::read(&file, spare_capacity(into))? == 0 {
+            return Ok(());
+        }
+    }
+}
+
 impl NewFile for File {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.write_all(bytes)
@@ -96,10 +125,12 @@ impl NewFile for File {
 
 impl Fs for RealFs {
     fn read(&self, path: &Path, into: &mut Vec<u8>) -> io::Result<()> {
-        // No fstat for the size: records are small, and `into` is used again and again.
-        into.clear();
-        File::open(path)?.read_to_end(into)?;
-        Ok(())
+        read_at(CWD, path, into)
+    }
+
+    fn open_folder<'f>(&'f self, path: &Path) -> io::Result<Box<dyn Folder + 'f>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Box::new(rustix::fs::open(path, flags, Mode::empty())?))
     }
 
     fn read_folder(&self, path: &Path) -> io::Result<Vec<Entry>> {

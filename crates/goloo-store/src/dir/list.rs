@@ -16,7 +16,8 @@ use goloo_core::time::Timestamp;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::fs::{Entry, Fs};
+use super::durable::failed;
+use super::fs::{Entry, Folder, Fs};
 use super::layout::{self, Layout, STATE};
 use super::read::{self, Found};
 
@@ -68,55 +69,84 @@ struct AwsLine {
 
 /// What is shown of one folder.
 enum Shown {
-    Entry(Box<Summary>),
+    Entry(Summary),
     Broken(Broken),
     Nothing,
 }
 
 /// All active VMs; `entries` are what lies in `active`, sorted.
-pub(super) fn list(fs: &dyn Fs, layout: &Layout, entries: &[Entry]) -> Listing<Summary> {
+pub(super) fn list(fs: &dyn Fs, layout: &Layout, entries: &[Entry]) -> Result<Listing<Summary>, StoreError> {
     let cores = thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
     let threads = cores.min(entries.len() / RECORDS_PER_THREAD).max(1);
-    let active = layout.active();
     let parts: Vec<&[Entry]> = entries.chunks(entries.len().div_ceil(threads).max(1)).collect();
-    let Some((first, others)) = parts.split_first() else { return Listing::default() };
-    thread::scope(|scope| {
-        let others: Vec<_> = others.iter().map(|part| scope.spawn(|| list_part(fs, &active, part))).collect();
-        let mut listing = list_part(fs, &active, first);
+    let Some((first, others)) = parts.split_first() else { return Ok(Listing::default()) };
+    let active = layout.active();
+    let folder = fs.open_folder(&active).map_err(failed("open", &active))?;
+    let reader = Reader { fs, active, folder: &*folder };
+    Ok(thread::scope(|scope| {
+        let reader = &reader;
+        let others: Vec<_> = others.iter().map(|part| scope.spawn(|| reader.list(part))).collect();
+        let mut listing = reader.list(first);
         for other in others {
             let part = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             listing.entries.extend(part.entries);
             listing.broken.extend(part.broken);
         }
         listing
-    })
+    }))
 }
 
-fn list_part(fs: &dyn Fs, active: &Path, entries: &[Entry]) -> Listing<Summary> {
-    let mut listing = Listing { entries: Vec::with_capacity(entries.len()), broken: Vec::new() };
-    let mut path = active.to_owned();
-    let mut bytes = Vec::with_capacity(8 << 10);
-    for entry in entries.iter().filter(|entry| entry.is_folder && !layout::is_foreign(&entry.name)) {
-        path.push(&entry.name);
-        path.push(STATE);
-        let shown = show(fs, &path, &entry.name, &mut bytes);
-        path.pop();
-        path.pop();
-        match shown {
-            Shown::Entry(summary) => listing.entries.push(*summary),
-            Shown::Broken(broken) => listing.broken.push(broken),
-            Shown::Nothing => {}
+struct Reader<'f> {
+    fs: &'f dyn Fs,
+    active: PathBuf,
+    folder: &'f dyn Folder,
+}
+
+impl Reader<'_> {
+    fn list(&self, entries: &[Entry]) -> Listing<Summary> {
+        let mut listing = Listing { entries: Vec::with_capacity(entries.len()), broken: Vec::new() };
+        let mut bytes = Vec::with_capacity(16 << 10);
+        let mut path = PathBuf::with_capacity(128);
+        for entry in entries.iter().filter(|entry| entry.is_folder && !layout::is_foreign(&entry.name)) {
+            path.push(&entry.name);
+            path.push(STATE);
+            let shown = self.show(&path, &entry.name, &mut bytes);
+            path.clear();
+            match shown {
+                Shown::Entry(summary) => listing.entries.push(summary),
+                Shown::Broken(broken) => listing.broken.push(broken),
+                Shown::Nothing => {}
+            }
         }
+        listing
     }
-    listing
-}
 
-fn show(fs: &dyn Fs, state: &Path, name: &str, bytes: &mut Vec<u8>) -> Shown {
-    let sound = fs.read(state, bytes).is_ok();
-    let line = sound.then(|| serde_json::from_slice::<Line<'_>>(bytes).ok()).flatten();
-    match line.filter(|line| line.name == name && line.schema > 0).map(summary) {
-        Some(Some(shown)) => shown,
-        _ => show_unsound(fs, state, name),
+    fn show(&self, state: &Path, name: &str, bytes: &mut Vec<u8>) -> Shown {
+        let read = self.folder.read(state, bytes).is_ok();
+        let line = read.then(|| serde_json::from_slice::<Line<'_>>(bytes).ok()).flatten();
+        let sound = line.filter(|line| line.name == name && line.schema > 0);
+        sound.and_then(summary).unwrap_or_else(|| self.show_unsound(name))
+    }
+
+    /// The slow way, for the few that need it: from the copy before the last save, or shown as broken.
+    fn show_unsound(&self, name: &str) -> Shown {
+        let folder = self.active.join(name);
+        let broken = |error: String| {
+            let path = folder.join(STATE).display().to_string();
+            Shown::Broken(Broken { name: name.to_owned(), path, error })
+        };
+        if let Err(error) = VmName::parse(name) {
+            return broken(error.to_string());
+        }
+        match read::find(self.fs, &folder, name) {
+            Ok(Found::Absent) => Shown::Nothing,
+            Ok(Found::Sound(record, _)) if read::is_half_archived(&record) => Shown::Nothing,
+            Ok(Found::Sound(record, _) | Found::Recovered(record, _)) => {
+                Shown::Entry(Summary::from(&*record))
+            }
+            Ok(Found::Broken(found)) => Shown::Broken(found),
+            Err(error) => broken(describe(&error)),
+        }
     }
 }
 
@@ -130,7 +160,7 @@ fn summary(line: Line<'_>) -> Option<Shown> {
         (None, None) => None,
     };
     let (public_ip, fqdn) = line.aws.map_or((None, None), |aws| (aws.public_ip, aws.fqdn));
-    Some(Shown::Entry(Box::new(Summary {
+    Some(Shown::Entry(Summary {
         name: VmName::parse(&line.name).ok()?,
         id: line.id,
         provider: line.provider,
@@ -143,27 +173,7 @@ fn summary(line: Line<'_>) -> Option<Shown> {
         fqdn,
         source_config_path: line.source_config_path,
         tags: line.tags,
-    })))
-}
-
-/// The slow way, for the few that need it: from the copy before the last save, or shown as broken.
-fn show_unsound(fs: &dyn Fs, state: &Path, name: &str) -> Shown {
-    let folder = state.parent().expect("the path ends in state.json");
-    let broken = |error: String| {
-        Shown::Broken(Broken { name: name.to_owned(), path: state.display().to_string(), error })
-    };
-    if let Err(error) = VmName::parse(name) {
-        return broken(error.to_string());
-    }
-    match read::find(fs, folder, name) {
-        Ok(Found::Absent) => Shown::Nothing,
-        Ok(Found::Sound(record, _)) if read::is_half_archived(&record) => Shown::Nothing,
-        Ok(Found::Sound(record, _) | Found::Recovered(record, _)) => {
-            Shown::Entry(Box::new(Summary::from(&*record)))
-        }
-        Ok(Found::Broken(found)) => Shown::Broken(found),
-        Err(error) => broken(describe(&error)),
-    }
+    }))
 }
 
 /// An error with its causes, in one line.

@@ -162,15 +162,16 @@ impl Inner {
         durable::remove_tree(self.fs(), &trash)
     }
 
-    /// Removes what a dead process left of records that it was removing.
+    /// Removes what a dead process left of records that it was removing. That they lie in the trash is
+    /// made durable first, or a power loss could bring back an emptied folder.
     fn empty_trash(&self) -> Result<(), StoreError> {
         let archive = self.layout.archive();
-        for entry in self.entries(&archive)? {
-            if entry.name.starts_with(layout::TRASH_PREFIX) {
-                durable::remove_tree(self.fs(), &archive.join(&entry.name))?;
-            }
+        let mut trash = self.entries(&archive)?;
+        trash.retain(|entry| entry.name.starts_with(layout::TRASH_PREFIX));
+        if !trash.is_empty() {
+            durable::sync_folder(self.fs(), &archive)?;
         }
-        Ok(())
+        trash.iter().try_for_each(|entry| durable::remove_tree(self.fs(), &archive.join(&entry.name)))
     }
 }
 
@@ -193,7 +194,7 @@ impl Store for DirStore {
 
     async fn list(&self) -> Result<Listing<Summary>, StoreError> {
         let entries = self.inner.entries(&self.inner.layout.active())?;
-        Ok(list::list(self.inner.fs(), &self.inner.layout, &entries))
+        list::list(self.inner.fs(), &self.inner.layout, &entries)
     }
 
     async fn load(&self, name: &VmName) -> Result<Option<Loaded>, StoreError> {
