@@ -45,10 +45,15 @@ pub fn compose(input: &ComposeInput<'_>) -> Result<Composed, Vec<Problem>> {
         None => (Kind::CloudConfig, Facts::default()),
     };
     let login_user = login_user(input, &facts);
-    let part = part(input, &facts, &login_user);
-    let user_data = match &document {
-        Some(text) => two_parts(text, kind, &part),
-        None => part.into_bytes(),
+    let (part, first) = parts(input, &facts, &login_user);
+    let user_data = match (&document, &first) {
+        (None, None) => part.into_bytes(),
+        _ => {
+            let document = document.as_deref().map(|text| (kind.mime_type(), text));
+            let own = [Some(part.as_str()), first.as_deref()].into_iter().flatten();
+            let own = own.map(|text| (Kind::CloudConfig.mime_type(), text));
+            message(&document.into_iter().chain(own).collect::<Vec<_>>())
+        }
     };
     Ok(Composed { user_data, login_user, warnings })
 }
@@ -96,7 +101,8 @@ fn login_user(input: &ComposeInput<'_>, facts: &Facts) -> String {
     in_stack.or_else(in_document).or_else(in_image).unwrap_or_else(|| LOGIN_USER.to_owned())
 }
 
-fn part(input: &ComposeInput<'_>, facts: &Facts, login_user: &str) -> String {
+/// goloo's part, and what of it must come in front of the user's lists.
+fn parts(input: &ComposeInput<'_>, facts: &Facts, login_user: &str) -> (String, Option<String>) {
     let keys = with_login_user(input.users, login_user, input.client_key);
     let image_user = images::default_user(&input.stack.image);
     let keeps_image_user = facts.users.is_none() || facts.keeps_default_user;
@@ -110,10 +116,11 @@ fn part(input: &ComposeInput<'_>, facts: &Facts, login_user: &str) -> String {
         keys: &keys,
         host_key: input.host_key,
         new_users: &new_users,
+        login_user,
         with_default_user: facts.users.is_none(),
         mounts: if input.provider == ProviderKind::Qemu { &input.stack.mounts } else { &[] },
     };
-    part.document()
+    (part.document(), part.first_document())
 }
 
 /// The stack's users, and the login user where nobody else makes one.
@@ -139,23 +146,51 @@ fn with_login_user(users: &[UserKeys], login_user: &str, client_key: &str) -> Ve
     keys
 }
 
-/// The document first, so that it counts where both say something.
-fn two_parts(document: &str, kind: Kind, part: &str) -> Vec<u8> {
-    let boundary = boundary(document, part);
-    let mut message = format!("Content-Type: multipart/mixed; boundary=\"{boundary}\"\nMIME-Version: 1.0\n\n--{boundary}\n");
-    if let Some(name) = kind.mime_type() {
-        message.push_str(&format!("Content-Type: {name}; charset=\"utf-8\"\nContent-Transfer-Encoding: 8bit\nMIME-Version: 1.0\n\n"));
+/// Parts as one message, in the order in which they are merged: the user's first, so that it counts
+/// where two say something.
+fn message(parts: &[(Option<&str>, &str)]) -> Vec<u8> {
+    let boundary = boundary(parts);
+    let mut message = format!("Content-Type: multipart/mixed; boundary=\"{boundary}\"\nMIME-Version: 1.0\n");
+    for (mime_type, text) in parts {
+        message.push_str(&format!("\n--{boundary}\n"));
+        // A message of the user's own brings its headers along.
+        let Some(mime_type) = mime_type else {
+            message.push_str(text);
+            continue;
+        };
+        let encoding = if is_plain(text) { "7bit" } else { "base64" };
+        message.push_str(&format!(
+            "Content-Type: {mime_type}; charset=\"utf-8\"\nMIME-Version: 1.0\nContent-Transfer-Encoding: {encoding}\n\n"
+        ));
+        if encoding == "7bit" {
+            message.push_str(text);
+        } else {
+            wrap(&super::part::base64(text.as_bytes()), &mut message);
+        }
     }
-    message.push_str(document);
-    message.push_str(&format!(
-        "\n--{boundary}\nContent-Type: text/cloud-config; charset=\"utf-8\"\nContent-Transfer-Encoding: 8bit\nMIME-Version: 1.0\n\n{part}\n--{boundary}--\n"
-    ));
+    message.push_str(&format!("\n--{boundary}--\n"));
     message.into_bytes()
 }
 
-/// A line that neither text has.
-fn boundary(document: &str, part: &str) -> String {
+/// Whether a text survives as it is: of other characters Python's e-mail package, by which cloud-init
+/// reads this, makes escapes.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|b| matches!(b, b'\t' | b'\n' | b' '..=b'~'))
+}
+
+fn wrap(base64: &str, message: &mut String) {
+    let mut rest = base64;
+    while !rest.is_empty() {
+        let (line, next) = rest.split_at(rest.len().min(76));
+        message.push_str(line);
+        message.push('\n');
+        rest = next;
+    }
+}
+
+/// A line that no part has.
+fn boundary(parts: &[(Option<&str>, &str)]) -> String {
     let boundary = |number: u32| format!("goloo-{number:08}");
-    let is_free = |text: &String| !document.contains(text.as_str()) && !part.contains(text.as_str());
+    let is_free = |boundary: &String| !parts.iter().any(|(_, text)| text.contains(boundary.as_str()));
     (0..).map(boundary).find(is_free).expect("no text holds all numbers")
 }

@@ -19,7 +19,8 @@ pub(super) enum Kind {
 }
 
 /// First lines and what they mean (cloud-init's `INCLUSION_TYPES_MAP`).
-const HEADERS: [(&str, Kind); 8] = [
+const HEADERS: [(&str, Kind); 9] = [
+    ("#cloud-config-jsonp", Kind::Other("text/cloud-config-jsonp")),
     ("#cloud-config-archive", Kind::Other("text/cloud-config-archive")),
     ("#cloud-config", Kind::CloudConfig),
     ("#cloud-boothook", Kind::Other("text/cloud-boothook")),
@@ -82,13 +83,17 @@ pub(super) struct Facts {
 }
 
 /// As much of YAML's tree as is looked at.
+#[derive(Debug, Clone)]
 enum Node {
     Text(String),
     List(Vec<Node>),
     Map(Vec<(Node, Node)>),
-    /// An alias: what it stands for isn't followed.
-    Alias,
 }
+
+type YamlParser<'t> = Parser<'t, saphyr_parser::StrInput<'t>>;
+
+/// What anchors stand for, by their numbers.
+type Anchors = std::collections::HashMap<usize, Node>;
 
 impl Node {
     fn get(&self, key: &str) -> Option<&Node> {
@@ -118,7 +123,7 @@ pub(super) fn read(text: &str) -> Result<Facts, Problem> {
                 let message = "a #cloud-config document is a mapping of keys to values";
                 return Err(problem(line, column, message, "begin with a key, as runcmd: or packages:"));
             }
-            root = node(&mut parser, &event);
+            root = node(&mut parser, &event, &mut Anchors::new());
         }
     }
     Ok(root.as_ref().map(facts).unwrap_or_default())
@@ -130,33 +135,40 @@ fn begins_value(event: &Event<'_>) -> bool {
 
 /// The tree below an event; `None` when the document ends or breaks within it, which the caller finds
 /// out by itself.
-fn node(parser: &mut Parser<'_, saphyr_parser::StrInput<'_>>, event: &Event<'_>) -> Option<Node> {
-    match event {
-        Event::Scalar(text, ..) => Some(Node::Text(text.to_string())),
-        Event::SequenceStart(..) => {
+fn node(parser: &mut YamlParser<'_>, event: &Event<'_>, anchors: &mut Anchors) -> Option<Node> {
+    let (anchor, node) = match event {
+        Event::Scalar(text, _, anchor, _) => (*anchor, Node::Text(text.to_string())),
+        Event::SequenceStart(anchor, _) => {
             let mut list = Vec::new();
-            loop {
-                let (event, _) = parser.next()?.ok()?;
-                if matches!(event, Event::SequenceEnd) {
-                    return Some(Node::List(list));
-                }
-                list.push(node(parser, &event)?);
+            while let Some(element) = element(parser, anchors)? {
+                list.push(element);
             }
+            (*anchor, Node::List(list))
         }
-        Event::MappingStart(..) => {
+        Event::MappingStart(anchor, _) => {
             let mut pairs = Vec::new();
-            loop {
-                let (event, _) = parser.next()?.ok()?;
-                if matches!(event, Event::MappingEnd) {
-                    return Some(Node::Map(pairs));
-                }
-                let key = node(parser, &event)?;
-                let (event, _) = parser.next()?.ok()?;
-                pairs.push((key, node(parser, &event)?));
+            while let Some(key) = element(parser, anchors)? {
+                pairs.push((key, element(parser, anchors)??));
             }
+            (*anchor, Node::Map(pairs))
         }
-        _ => Some(Node::Alias),
+        // One that stands for what it is in can't be followed.
+        Event::Alias(anchor) => (0, anchors.get(anchor).cloned().unwrap_or(Node::Text(String::new()))),
+        _ => return None,
+    };
+    if anchor != 0 {
+        anchors.insert(anchor, node.clone());
     }
+    Some(node)
+}
+
+/// The next element of a list or mapping; `Some(None)` at its end.
+fn element(parser: &mut YamlParser<'_>, anchors: &mut Anchors) -> Option<Option<Node>> {
+    let (event, _) = parser.next()?.ok()?;
+    if matches!(event, Event::SequenceEnd | Event::MappingEnd) {
+        return Some(None);
+    }
+    node(parser, &event, anchors).map(Some)
 }
 
 fn facts(root: &Node) -> Facts {

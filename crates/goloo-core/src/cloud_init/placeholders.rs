@@ -34,7 +34,7 @@ fn fill_line(line: &str, users: &[UserKeys]) -> Result<String, Wrong> {
     let keys = keys_of(placeholder, users).map_err(|(message, hint)| (column, message, hint))?;
     let (before, after) = (&line[..begin], &rest[length..]);
     let stands_alone = before.trim().is_empty() && after.trim().is_empty();
-    let is_item = before.trim_start().starts_with('-');
+    let is_item = before.trim_start().starts_with("- ");
     if keys.len() > 1 && !stands_alone && !is_item {
         let message = format!("{placeholder} stands for {} keys here, and only one fits", keys.len());
         return Err((column, message, format!("write it as a list item of its own: - {placeholder}")));
@@ -46,7 +46,7 @@ fn fill_line(line: &str, users: &[UserKeys]) -> Result<String, Wrong> {
         }
         // What stands behind it on the line may hold another one.
         lines.push_str(before);
-        lines.push_str(key);
+        lines.push_str(&in_yaml(key));
         lines.push_str(&fill_line(after, users).map_err(|(at, message, hint)| (column + length + at - 1, message, hint))?);
     }
     Ok(lines)
@@ -58,9 +58,9 @@ fn keys_of<'k>(placeholder: &str, users: &'k [UserKeys]) -> Result<&'k [String],
     let user = match name.strip_prefix('_') {
         None if name.is_empty() => users.first(),
         None => None,
-        Some(name) => users.iter().find(|user| {
-            let upper = user.username.to_uppercase();
-            upper == name || upper.replace('-', "_") == name
+        // One whose name is just so comes before one whose hyphen is written otherwise.
+        Some(name) => users.iter().find(|user| user.username.to_uppercase() == name).or_else(|| {
+            users.iter().find(|user| user.username.to_uppercase().replace('-', "_") == name)
         }),
     };
     let Some(user) = user else {
@@ -71,6 +71,17 @@ fn keys_of<'k>(placeholder: &str, users: &'k [UserKeys]) -> Result<&'k [String],
         return Err((message, "give the user a github_username, ssh_keys or ssh_key_files in config.json".to_owned()));
     }
     Ok(&user.keys)
+}
+
+/// A key's comment is free text. One that YAML could take for something else is left out: the key is
+/// the same without it.
+fn in_yaml(key: &str) -> std::borrow::Cow<'_, str> {
+    let mut words = key.splitn(3, ' ');
+    let (Some(kind), Some(body), Some(comment)) = (words.next(), words.next(), words.next()) else {
+        return key.into();
+    };
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || " @._+-/()".contains(c);
+    if comment.chars().all(is_plain) { key.into() } else { format!("{kind} {body}").into() }
 }
 
 fn known(users: &[UserKeys]) -> String {
@@ -117,6 +128,29 @@ mod tests {
             let text = format!("key: ${{SSH_PUBLIC_KEY_{name}}}\n");
             assert_eq!(fill(&text, &users()).unwrap(), "key: ssh-ed25519 C\n");
         }
+    }
+
+    #[test]
+    fn two_users_that_differ_in_a_hyphen_alone_are_told_apart() {
+        let user = |name: &str, key: &str| UserKeys {
+            username: name.to_owned(),
+            github_username: None,
+            keys: vec![key.to_owned()],
+        };
+        let both = [user("a-b", "k 1"), user("a_b", "k 2")];
+        assert_eq!(fill("${SSH_PUBLIC_KEY_A_B}, ${SSH_PUBLIC_KEY_A-B}", &both).unwrap(), "k 2, k 1");
+    }
+
+    #[test]
+    fn a_comment_that_yaml_could_misread_is_left_out() {
+        let mut odd = users();
+        odd[0].keys = vec!["ssh-ed25519 A ann: her #1".to_owned(), "ssh-ed25519 B her laptop".to_owned()];
+        assert_eq!(fill("- ${SSH_PUBLIC_KEY}", &odd).unwrap(), "- ssh-ed25519 A\n- ssh-ed25519 B her laptop");
+    }
+
+    #[test]
+    fn an_option_s_dashes_make_no_list_item() {
+        assert!(fill("  --key '${SSH_PUBLIC_KEY}'", &users()).is_err());
     }
 
     #[test]

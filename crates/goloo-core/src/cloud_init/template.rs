@@ -7,7 +7,7 @@ use minijinja::{Environment, UndefinedBehavior, context};
 
 use super::problem;
 use crate::record::{ProviderKind, UserKeys};
-use crate::spec::{Problem, ResolvedStack};
+use crate::spec::{DNS_TTL, Problem, ResolvedStack};
 
 /// The first line of such a document.
 const HEADER: &str = "## template: goloo";
@@ -88,7 +88,7 @@ fn values(stack: &ResolvedStack, users: &[UserKeys], provider: ProviderKind) -> 
         hostname => hostname,
         domain => domain,
         fqdn => fqdn,
-        ttl => dns.map_or(0, |dns| dns.ttl),
+        ttl => dns.map_or(DNS_TTL, |dns| dns.ttl),
         is_apex_domain => dns.is_some_and(|dns| dns.is_apex_domain),
         cname_aliases => dns.map(|dns| dns.cname_aliases.clone()).unwrap_or_default(),
         packages => stack.packages.clone(),

@@ -55,7 +55,8 @@ const DISK: Size = Size::gib(20);
 const DISK_MIN: Size = Size::gib(1);
 const DISK_MAX: Size = Size::gib(64 << 10);
 const IMAGE: &str = "24.04";
-const DNS_TTL: u32 = 300;
+/// What `dns.ttl` is by default, in seconds.
+pub(crate) const DNS_TTL: u32 = 300;
 const SSH_CIDR: &str = "0.0.0.0/0";
 /// A machine that ends itself before it is up helps nobody.
 const TTL_MIN_SECONDS: u64 = 300;
@@ -67,18 +68,19 @@ pub fn resolve(sources: &Sources<'_>) -> Result<Resolved, Vec<Problem>> {
     let checked = shape::check(&json, &json_schema());
     let file: StackFile = serde_json::from_value(checked.value)
         .map_err(|error| vec![json.at("", error.to_string(), "look at goloo config schema")])?;
-    let mut resolver = Resolver { sources, json: &json, problems: Vec::new() };
+    let mut resolver = Resolver { sources, json: &json, problems: Vec::new(), warnings: Vec::new() };
     let stack = resolver.stack(&file);
     let mut problems = checked.problems;
     // Where the shape is wrong already, what follows from that isn't said again.
-    let said: Vec<String> = problems.iter().map(|problem| problem.pointer.clone()).collect();
-    let follows = |pointer: &str| said.iter().any(|said| pointer.starts_with(said.as_str()) && !said.is_empty());
+    let said = checked.cut_out;
+    let is_in = |pointer: &str, said: &str| pointer.strip_prefix(said).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let follows = |pointer: &str| said.iter().any(|said| is_in(pointer, said));
     problems.extend(resolver.problems.into_iter().filter(|problem| !follows(&problem.pointer)));
     if !problems.is_empty() {
         problems.sort_by_key(|problem| (problem.line, problem.column));
         return Err(problems);
     }
-    let mut warnings = Vec::new();
+    let mut warnings = resolver.warnings;
     if !checked.old_state.is_empty() {
         let keys: Vec<_> = checked.old_state.iter().map(|pointer| pointer[1..].replace('/', ".")).collect();
         warnings.push(format!(
@@ -97,6 +99,7 @@ struct Resolver<'a> {
     sources: &'a Sources<'a>,
     json: &'a Json,
     problems: Vec<Problem>,
+    warnings: Vec<String>,
 }
 
 impl Resolver<'_> {
@@ -232,7 +235,7 @@ impl Resolver<'_> {
         for (index, user) in users.iter().enumerate() {
             let pointer = format!("/vm/users/{index}");
             let Some(name) = &user.username else {
-                self.problem(&pointer, "this user has no username", "add \"username\": \"ann\"");
+                self.problem(&child(&pointer, "username"), "this user has no username", "add \"username\": \"ann\"");
                 continue;
             };
             let place = child(&pointer, "username");
@@ -258,10 +261,15 @@ impl Resolver<'_> {
             keys.push(KeySource::GitHub(github.clone()));
         }
         for (index, key) in user.ssh_keys.iter().enumerate() {
-            if let Err(error) = ssh_key::PublicKey::from_openssh(key.trim()) {
+            let place = format!("{pointer}/ssh_keys/{index}");
+            if !values::looks_like_key(key) {
                 let private = if key.contains("PRIVATE KEY") { " but a private one" } else { "" };
-                let message = format!("this is no public SSH key{private}: {error}");
-                self.problem(&format!("{pointer}/ssh_keys/{index}"), message, "copy the line from the .pub file");
+                let message = format!("this is no public SSH key{private}");
+                self.problem(&place, message, "copy the line from the .pub file: ssh-ed25519 AAAA…");
+            } else if let Err(error) = ssh_key::PublicKey::from_openssh(key.trim()) {
+                // sshd passes over such a key; nothing else is wrong then.
+                let line = self.json.at(&place, "", "").line;
+                self.warnings.push(format!("config.json:{line}: {place}: the machine will pass over this SSH key: {error}"));
             }
             keys.push(KeySource::Inline(key.trim().to_owned()));
         }
@@ -317,7 +325,10 @@ impl Resolver<'_> {
                 self.problem(&pointer, message, "write 80, or \"8080:80\" for port 8080 of this computer; ports are from 1 to 65535");
                 continue;
             };
-            if !hosts.insert(forward.host) {
+            if forward.guest == 22 {
+                let hint = "remove it: goloo ssh and goloo ssh-config know another way";
+                self.problem(&pointer, "port 22 of the machine is reached without this", hint);
+            } else if !hosts.insert(forward.host) {
                 let message = format!("port {} of this computer is used twice", forward.host);
                 self.problem(&pointer, message, "take another one on the left side");
             }
@@ -352,7 +363,7 @@ impl Resolver<'_> {
         let Some(domain) = &dns.domain else {
             let others = dns.hostname.is_some() || dns.zone_id.is_some() || dns.is_apex_domain == Some(true) || !dns.cname_aliases.is_empty();
             if others {
-                self.problem("/dns", "dns has no domain", "add \"domain\": \"example.com\"");
+                self.problem("/dns/domain", "dns has no domain", "add \"domain\": \"example.com\"");
             }
             return None;
         };
@@ -421,7 +432,9 @@ pub fn parse_image(text: &str, folder: &Path, home: &Path) -> Result<ImageRef, P
 }
 
 fn is_loopback(rest: &str) -> bool {
-    let host = rest.split('/').next().unwrap_or_default();
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    // What stands before an @ is a user's name, and no host.
+    let host = host.rsplit('@').next().unwrap_or_default();
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
     matches!(name, "localhost" | "127.0.0.1" | "[::1]")
 }
