@@ -105,21 +105,28 @@ fn the_user_s_document_arrives_byte_for_byte() {
 
 #[test]
 fn the_user_s_lists_come_first_and_configure_runs_last() {
-    let mut stack = stack("{}", "#cloud-config\nruncmd: [one, [two, 2]]\nwrite_files: [{path: /a, content: x}]\n");
+    let mut stack =
+        stack("{}", "#cloud-config\nruncmd: [one, [two, 2]]\nwrite_files: [{path: /a, content: x}]\n");
     stack.configure = Some(b"#!/bin/sh\nexit 3\n\xff".to_vec());
     let verdict = verdict(&stack);
     let commands = verdict["config"]["runcmd"].as_array().unwrap();
-    assert_eq!(commands[..2], [serde_json::json!("one"), serde_json::json!(["two", "2"])].map(|mut command| {
-        if let Some(two) = command.get_mut(1) {
-            *two = 2.into();
-        }
-        command
-    }));
+    assert_eq!(
+        commands[..2],
+        [serde_json::json!("one"), serde_json::json!(["two", "2"])].map(|mut command| {
+            if let Some(two) = command.get_mut(1) {
+                *two = 2.into();
+            }
+            command
+        })
+    );
     assert!(commands[2].to_string().contains("/opt/goloo/configure.sh"), "{commands:?}");
     assert_eq!(verdict["config"]["write_files"][0]["path"], "/a");
     let script = file(&verdict, "/opt/goloo/configure.sh");
     assert_eq!(script["permissions"], "0755");
-    assert_eq!(STANDARD.decode(script["content"].as_str().unwrap()).unwrap(), *stack.configure.as_ref().unwrap());
+    assert_eq!(
+        STANDARD.decode(script["content"].as_str().unwrap()).unwrap(),
+        *stack.configure.as_ref().unwrap()
+    );
 }
 
 #[test]
@@ -130,7 +137,10 @@ fn what_the_user_says_of_a_key_stays() {
     assert_eq!(config["ssh_deletekeys"], false);
     assert_eq!(config["ssh_keys"]["rsa_private"], "r");
     assert!(config["ssh_keys"]["ed25519_private"].as_str().unwrap().starts_with("-----BEGIN OPENSSH"));
-    assert_eq!(config["users"][0], serde_json::json!({"name": "ann", "shell": "/bin/zsh", "ssh_authorized_keys": ["mine"]}));
+    assert_eq!(
+        config["users"][0],
+        serde_json::json!({"name": "ann", "shell": "/bin/zsh", "ssh_authorized_keys": ["mine"]})
+    );
 }
 
 #[test]
@@ -155,7 +165,10 @@ fn goloo_s_key_is_where_sshd_looks_for_it() {
     let keys = file(&verdict, "/etc/ssh/goloo_keys/ann");
     assert_eq!(keys["permissions"], "0644");
     let content = keys["content"].as_str().unwrap();
-    assert!(content.contains(KEY) && content.contains(common::CLIENT_KEY) && content.ends_with('\n'), "{content}");
+    assert!(
+        content.contains(KEY) && content.contains(common::CLIENT_KEY) && content.ends_with('\n'),
+        "{content}"
+    );
     let drop_in = file(&verdict, "/etc/ssh/sshd_config.d/60-goloo.conf");
     assert_eq!(drop_in["content"], "AuthorizedKeysFile .ssh/authorized_keys /etc/ssh/goloo_keys/%u\n");
 }

@@ -27,12 +27,27 @@ fn values(key: &str, values: &[Value]) -> String {
 
 #[test]
 fn json_that_is_none() {
-    insta::assert_snapshot!(table(&[
-        "", " ", "{", "{\"vm\": {}", "[]", "5", "null", "{\"vm\": {},}", "{\"vm\": {}} {}", "// hello\n{}",
-        "{\n  'vm': {}\n}", "{vm: {}}", "{\"vm\": {\"cpus\": 01}}", "{\"vm\": {\"cpus\": .5}}",
-        "{\"vm\": {\"cpus\": NaN}}", "{\"vm\": {\"name\": \"\\ud800\"}}", "{\"a\": \"\n\"}",
+    let text = table(&[
+        "",
+        " ",
+        "{",
+        "{\"vm\": {}",
+        "[]",
+        "5",
+        "null",
+        "{\"vm\": {},}",
+        "{\"vm\": {}} {}",
+        "// hello\n{}",
+        "{\n  'vm': {}\n}",
+        "{vm: {}}",
+        "{\"vm\": {\"cpus\": 01}}",
+        "{\"vm\": {\"cpus\": .5}}",
+        "{\"vm\": {\"cpus\": NaN}}",
+        "{\"vm\": {\"name\": \"\\ud800\"}}",
+        "{\"a\": \"\n\"}",
         "{\"vm\": {\"cpus\": 1 \"memory\": \"2G\"}}",
-    ]));
+    ]);
+    insta::assert_snapshot!(text);
 }
 
 #[test]
@@ -44,7 +59,7 @@ fn text_that_is_no_utf_8_is_named_with_its_place() {
 
 #[test]
 fn keys_that_are_unknown_or_there_twice() {
-    insta::assert_snapshot!(table(&[
+    let text = table(&[
         r#"{"VM": {}, "schema": "x", "nonsense": 1}"#,
         r#"{"vm": {"memroy": "2G", "Cpus": 2, "flavour": "x"}}"#,
         r#"{"vm": {"users": [{"user": "ann"}], "mounts": [{"from": "."}]}}"#,
@@ -52,12 +67,13 @@ fn keys_that_are_unknown_or_there_twice() {
         "{\"vm\": {\"cpus\": 1,\n \"cpus\": 2}, \"vm\": {}}",
         r#"{"a/b~c": 1}"#,
         r#"{"vm": {"cpu": 2, "cpus": 0}}"#,
-    ]));
+    ]);
+    insta::assert_snapshot!(text);
 }
 
 #[test]
 fn values_of_a_wrong_type() {
-    insta::assert_snapshot!(table(&[
+    let text = table(&[
         r#"{"vm": []}"#,
         r#"{"vm": {"cpus": "2", "memory": 2, "users": {}, "ports": 80, "name": true}}"#,
         r#"{"vm": {"cpus": 2.5}}"#,
@@ -67,7 +83,8 @@ fn values_of_a_wrong_type() {
         r#"{"dns": {"domain": 5, "hostname": "a", "is_apex_domain": "true", "cname_aliases": [1]}}"#,
         r#"{"cloud_init": {"packages": "git", "vars": [], "working_dir": 1}}"#,
         r#"{"local": 1, "aws": []}"#,
-    ]));
+    ]);
+    insta::assert_snapshot!(text);
 }
 
 #[test]
@@ -75,12 +92,22 @@ fn single_values_that_are_wrong() {
     let mut text = String::new();
     text += &values("name", &[json!(""), json!("DevBox"), json!("1a"), json!("a_b"), json!("a".repeat(64))]);
     text += &values("cpus", &[json!(0), json!(257)]);
-    text += &values("memory", &[json!(""), json!("2"), json!("2X"), json!("511M"), json!("99T"), json!("1..5G")]);
+    text +=
+        &values("memory", &[json!(""), json!("2"), json!("2X"), json!("511M"), json!("99T"), json!("1..5G")]);
     text += &values("disk", &[json!("512M"), json!("65T"), json!("big")]);
-    text += &values("image", &[
-        json!(""), json!("24.4"), json!("ubunut-24.04"), json!("windows"), json!("http://example.com/x.img"),
-        json!("http://localhost:80@example.com/x.img"), json!("ftp://x/y"), json!("https://"),
-    ]);
+    text += &values(
+        "image",
+        &[
+            json!(""),
+            json!("24.4"),
+            json!("ubunut-24.04"),
+            json!("windows"),
+            json!("http://example.com/x.img"),
+            json!("http://localhost:80@example.com/x.img"),
+            json!("ftp://x/y"),
+            json!("https://"),
+        ],
+    );
     text += &values("image_sha256", &[json!("abc"), json!("g".repeat(64))]);
     text += &values("os", &[json!("ubuntu-24.4"), json!("ami-1"), json!("beos")]);
     text += &values("region", &[json!(""), json!("eu west 1")]);
@@ -91,32 +118,42 @@ fn single_values_that_are_wrong() {
 
 #[test]
 fn users_mounts_and_ports_that_are_wrong() {
-    let mut text = values("users", &[
-        json!([{"username": "Ann"}, {"username": "1a"}, {"username": "ann"}, {"username": "ann"}, {}]),
-        json!([{"username": "ann", "github_username": "a--b"}]),
-        json!([{"username": "ann", "github_username": "../x"}]),
-        json!([{"username": "ann", "ssh_keys": ["-----BEGIN OPENSSH PRIVATE KEY-----\nx", "AAAA", "ssh-ed25519 %%%", ""]}]),
-        json!([{"username": "ann", "ssh_key_files": [""]}]),
-    ]);
-    text += &values("mounts", &[
-        json!([{"source": "."}, {"target": "/x"}, {"source": "", "target": "/x"}]),
-        json!([{"source": ".", "target": "x"}, {"source": ".", "target": "/"}, {"source": ".", "target": "/a/../b"}]),
-        json!([{"source": ".", "target": "/a'b"}, {"source": ".", "target": "/x"}, {"source": "a", "target": "/x/"}]),
-    ]);
-    text += &values("ports", &[
-        json!([0, 65536, "80:", ":80", "a", "1:2:3", "8080:80/udp"]),
-        json!([80, "80:8080", "81:80", 80]),
-        json!([22, "2222:22"]),
-    ]);
+    let mut text = values(
+        "users",
+        &[
+            json!([{"username": "Ann"}, {"username": "1a"}, {"username": "ann"}, {"username": "ann"}, {}]),
+            json!([{"username": "ann", "github_username": "a--b"}]),
+            json!([{"username": "ann", "github_username": "../x"}]),
+            json!([{"username": "ann", "ssh_keys": ["-----BEGIN OPENSSH PRIVATE KEY-----\nx", "AAAA", "ssh-ed25519 %%%", ""]}]),
+            json!([{"username": "ann", "ssh_key_files": [""]}]),
+        ],
+    );
+    text += &values(
+        "mounts",
+        &[
+            json!([{"source": "."}, {"target": "/x"}, {"source": "", "target": "/x"}]),
+            json!([{"source": ".", "target": "x"}, {"source": ".", "target": "/"}, {"source": ".", "target": "/a/../b"}]),
+            json!([{"source": ".", "target": "/a'b"}, {"source": ".", "target": "/x"}, {"source": "a", "target": "/x/"}]),
+        ],
+    );
+    text += &values(
+        "ports",
+        &[
+            json!([0, 65536, "80:", ":80", "a", "1:2:3", "8080:80/udp"]),
+            json!([80, "80:8080", "81:80", 80]),
+            json!([22, "2222:22"]),
+        ],
+    );
     insta::assert_snapshot!(text);
 }
 
 #[test]
 fn dns_that_is_wrong() {
-    insta::assert_snapshot!(table(&[
+    let text = table(&[
         r#"{"dns": {"hostname": "web"}}"#,
         r#"{"dns": {"domain": "exa mple.com", "hostname": "-a", "cname_aliases": ["a..b"], "ttl": 4294967295, "zone_id": ""}}"#,
-    ]));
+    ]);
+    insta::assert_snapshot!(text);
 }
 
 #[test]
@@ -131,16 +168,23 @@ fn a_name_s_origin_decides_what_is_said() {
 #[test]
 fn all_problems_come_at_once_in_the_order_of_the_file() {
     let config = "{\n  \"vm\": {\n    \"memroy\": \"2G\",\n    \"cpus\": 0,\n    \"disk\": 5\n  },\n  \"dns\": {\"hostname\": \"a\"}\n}";
-    insta::assert_snapshot!(refused(config));
+    let text = refused(config);
+    insta::assert_snapshot!(text);
 }
 
 #[test]
 fn an_empty_config_is_a_machine_with_defaults() {
     for config in ["{}", r#"{"$schema": "./x.json", "vm": {"cpus": null, "users": null}, "dns": {}}"#] {
         let stack = resolved(config).stack;
-        assert_eq!((stack.cpus, stack.memory.to_string(), stack.disk.to_string()), (2, "2G".into(), "20G".into()));
+        assert_eq!(
+            (stack.cpus, stack.memory.to_string(), stack.disk.to_string()),
+            (2, "2G".into(), "20G".into())
+        );
         assert_eq!(stack.image, ImageRef::Alias("ubuntu-24.04".into()));
-        assert_eq!((stack.os.as_str(), stack.ssh_cidr.as_str(), stack.dns), ("ubuntu-24.04", "0.0.0.0/0", None));
+        assert_eq!(
+            (stack.os.as_str(), stack.ssh_cidr.as_str(), stack.dns),
+            ("ubuntu-24.04", "0.0.0.0/0", None)
+        );
     }
 }
 
@@ -171,18 +215,26 @@ fn old_state_is_taken_with_one_warning() {
 
 #[test]
 fn a_key_that_can_not_be_decoded_is_a_warning() {
-    let config = json!({"vm": {"users": [{"username": "a", "ssh_keys": [KEY, "ssh-ed25519 AAAAC3Nz x"]}]}}).to_string();
+    let config = json!({"vm": {"users": [{"username": "a", "ssh_keys": [KEY, "ssh-ed25519 AAAAC3Nz x"]}]}})
+        .to_string();
     let resolved = resolved(&config);
     assert_eq!(resolved.stack.users[0].keys.len(), 2);
     assert_eq!(resolved.warnings.len(), 1);
-    assert!(resolved.warnings[0].starts_with("config.json:1: /vm/users/0/ssh_keys/1: "), "{:?}", resolved.warnings);
+    assert!(
+        resolved.warnings[0].starts_with("config.json:1: /vm/users/0/ssh_keys/1: "),
+        "{:?}",
+        resolved.warnings
+    );
 }
 
 #[test]
 fn a_note_says_when_the_vm_is_called_otherwise() {
     assert_eq!(resolved("{}").notes, [""; 0]);
     assert_eq!(resolved(r#"{"vm": {"name": "web"}}"#).notes, [""; 0]);
-    assert_eq!(resolved(r#"{"vm": {"name": "blue"}}"#).notes, ["the VM is called \"blue\", as its stack says"]);
+    assert_eq!(
+        resolved(r#"{"vm": {"name": "blue"}}"#).notes,
+        ["the VM is called \"blue\", as its stack says"]
+    );
     let mut sources = sources(r#"{"vm": {"name": "blue"}}"#);
     sources.as_name = Some("green");
     let resolved = resolve(&sources).unwrap();
@@ -198,7 +250,10 @@ fn github_users_of_the_command_line_come_first_and_beside() {
     assert_eq!(users, [("ubuntu", gh("Octo-Cat")), ("_0day", gh("0day")), ("bob", gh("bob"))]);
     let config = json!({"vm": {"users": [{"username": "ann", "ssh_keys": [KEY]}]}}).to_string();
     let stack = with_github_users(resolved(&config).stack, &given[..1]);
-    assert_eq!((stack.users.len(), stack.users[0].username.as_str(), &stack.users[0].keys), (1, "ann", &gh("Octo-Cat")));
+    assert_eq!(
+        (stack.users.len(), stack.users[0].username.as_str(), &stack.users[0].keys),
+        (1, "ann", &gh("Octo-Cat"))
+    );
     let none = resolved(&config).stack;
     assert_eq!(with_github_users(none.clone(), &[]), none);
 }

@@ -39,9 +39,10 @@ const LOGIN_USER: &str = "goloo";
 /// doesn't hide another.
 pub fn compose(input: &ComposeInput<'_>) -> Result<Composed, Vec<Problem>> {
     let mut warnings = Vec::new();
-    let document = input.stack.cloud_init.as_deref().map(|bytes| finished(bytes, input, &mut warnings)).transpose()?;
+    let document =
+        input.stack.cloud_init.as_deref().map(|bytes| finished(bytes, input, &mut warnings)).transpose()?;
     let (kind, facts) = match &document {
-        Some(text) => look_at(text)?,
+        Some(document) => look_at(&document.text).map_err(|problem| vec![document.in_file(problem)])?,
         None => (Kind::CloudConfig, Facts::default()),
     };
     let login_user = login_user(input, &facts);
@@ -49,7 +50,7 @@ pub fn compose(input: &ComposeInput<'_>) -> Result<Composed, Vec<Problem>> {
     let user_data = match (&document, &first) {
         (None, None) => part.into_bytes(),
         _ => {
-            let document = document.as_deref().map(|text| (kind.mime_type(), text));
+            let document = document.as_ref().map(|document| (kind.mime_type(), document.text.as_str()));
             let own = [Some(part.as_str()), first.as_deref()].into_iter().flatten();
             let own = own.map(|text| (Kind::CloudConfig.mime_type(), text));
             message(&document.into_iter().chain(own).collect::<Vec<_>>())
@@ -58,29 +59,72 @@ pub fn compose(input: &ComposeInput<'_>) -> Result<Composed, Vec<Problem>> {
     Ok(Composed { user_data, login_user, warnings })
 }
 
-/// The document as it reaches the machine: rendered where it is a template, with keys put in.
-fn finished(bytes: &[u8], input: &ComposeInput<'_>, warnings: &mut Vec<String>) -> Result<String, Vec<Problem>> {
+/// The document as it reaches the machine.
+struct Finished {
+    text: String,
+    /// From which line of the file each line of the text comes; `None` where a template gave them.
+    origins: Option<Vec<usize>>,
+}
+
+impl Finished {
+    /// A problem with the text, as one with the file.
+    fn in_file(&self, problem: Problem) -> Problem {
+        match &self.origins {
+            Some(origins) => {
+                let line = origins.get(problem.line.saturating_sub(1)).or(origins.last());
+                Problem { line: line.copied().unwrap_or(1), ..problem }
+            }
+            None => in_template(problem, &self.text),
+        }
+    }
+}
+
+/// What a template gave has no lines in the file: the line itself is shown.
+fn in_template(problem: Problem, rendered: &str) -> Problem {
+    let text = rendered.lines().nth(problem.line.saturating_sub(1)).unwrap_or_default().trim();
+    let message =
+        format!("{}, in line {} of what the template gives: {text:?}", problem.message, problem.line);
+    Problem { line: 1, column: 1, message, ..problem }
+}
+
+/// Renders the document where it is a template, and puts the keys in.
+fn finished(
+    bytes: &[u8],
+    input: &ComposeInput<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<Finished, Vec<Problem>> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]).into_owned();
         let (line, column) = crate::spec::position(&before, before.len());
         vec![problem(line, column, "the file isn't UTF-8", "save it as UTF-8")]
     })?;
-    let rendered = match template::body(text) {
-        Some(body) => template::render(body, input.stack, input.users, input.provider)?,
-        None => {
-            warnings.extend(template::old_forms(text).into_iter().map(|(old, new)| {
-                format!("cloud-init.yaml: {old} is plain text now; begin the file with \"## template: goloo\" and write {new}")
-            }));
-            text.to_owned()
-        }
+    if text.starts_with('\u{feff}') {
+        let hint = "save it as UTF-8 without one (without \"BOM\")";
+        return Err(vec![problem(
+            1,
+            1,
+            "the file begins with a byte-order mark, which cloud-init doesn't take",
+            hint,
+        )]);
+    }
+    let Some(body) = template::body(text) else {
+        warnings.extend(template::old_forms(text).into_iter().map(|(old, new)| {
+            format!("cloud-init.yaml: {old} is plain text now; begin the file with \"## template: goloo\" and write {new}")
+        }));
+        let filled = placeholders::fill(text, input.users)?;
+        return Ok(Finished { text: filled.text, origins: Some(filled.origins) });
     };
-    placeholders::fill(&rendered, input.users)
+    let rendered = template::render(body, input.stack, input.users, input.provider)?;
+    let filled = placeholders::fill(&rendered, input.users).map_err(|problems| -> Vec<_> {
+        problems.into_iter().map(|problem| in_template(problem, &rendered)).collect()
+    })?;
+    Ok(Finished { text: filled.text, origins: None })
 }
 
-fn look_at(text: &str) -> Result<(Kind, Facts), Vec<Problem>> {
-    let kind = Kind::of(text).map_err(|problem| vec![problem])?;
+fn look_at(text: &str) -> Result<(Kind, Facts), Problem> {
+    let kind = Kind::of(text)?;
     let facts = match kind {
-        Kind::CloudConfig => document::read(text).map_err(|problem| vec![problem])?,
+        Kind::CloudConfig => document::read(text)?,
         // What it becomes is known in the machine only; most read as YAML before that, too.
         Kind::Jinja => document::read(text).unwrap_or_default(),
         Kind::Mime | Kind::Other(_) => Facts::default(),
@@ -88,7 +132,12 @@ fn look_at(text: &str) -> Result<(Kind, Facts), Vec<Problem>> {
     if facts.sets_host_key {
         let message = "ssh_keys sets an Ed25519 host key, and goloo sets one that it can check";
         let line = text.lines().position(|line| line.starts_with("ssh_keys")).map_or(1, |index| index + 1);
-        return Err(vec![problem(line, 1, message, "remove ed25519_private and ed25519_public; other types may stay")]);
+        return Err(problem(
+            line,
+            1,
+            message,
+            "remove ed25519_private and ed25519_public; other types may stay",
+        ));
     }
     Ok((kind, facts))
 }
@@ -96,7 +145,9 @@ fn look_at(text: &str) -> Result<(Kind, Facts), Vec<Problem>> {
 /// The stack's first user; else the document's first where it drops the image's own; else that one.
 fn login_user(input: &ComposeInput<'_>, facts: &Facts) -> String {
     let in_stack = input.users.first().map(|user| user.username.clone());
-    let in_document = || facts.users.as_ref().filter(|_| !facts.keeps_default_user).and_then(|users| users.first().cloned());
+    let in_document = || {
+        facts.users.as_ref().filter(|_| !facts.keeps_default_user).and_then(|users| users.first().cloned())
+    };
     let in_image = || images::default_user(&input.stack.image).map(str::to_owned);
     in_stack.or_else(in_document).or_else(in_image).unwrap_or_else(|| LOGIN_USER.to_owned())
 }
@@ -110,7 +161,8 @@ fn parts(input: &ComposeInput<'_>, facts: &Facts, login_user: &str) -> (String, 
         let by_document = facts.users.iter().flatten().any(|user| user == name);
         by_document || (keeps_image_user && image_user == Some(name))
     };
-    let new_users: Vec<UserKeys> = new_users(input, login_user).into_iter().filter(|user| !is_made(&user.username)).collect();
+    let new_users: Vec<UserKeys> =
+        new_users(input, login_user).into_iter().filter(|user| !is_made(&user.username)).collect();
     let part = Part {
         stack: input.stack,
         keys: &keys,

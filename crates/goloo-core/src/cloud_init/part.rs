@@ -68,8 +68,11 @@ impl Part<'_> {
     /// What must be merged in front of the user's lists: the mounts, for commands that want them. They
     /// come after the users are made, for a target in a home folder must not make the home.
     pub fn first_document(&self) -> Option<String> {
-        (!self.mounts.is_empty())
-            .then(|| cloud_config(&json!({"merge_how": merge_how("prepend"), "runcmd": [format!("{MOUNTS} || exit 1")]})))
+        (!self.mounts.is_empty()).then(|| {
+            cloud_config(
+                &json!({"merge_how": merge_how("prepend"), "runcmd": [format!("{MOUNTS} || exit 1")]}),
+            )
+        })
     }
 
     fn files(&self) -> Vec<Value> {

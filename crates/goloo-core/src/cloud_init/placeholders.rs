@@ -7,13 +7,25 @@ use crate::spec::Problem;
 
 const START: &str = "${SSH_PUBLIC_KEY";
 
+/// A document with the keys in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Filled {
+    /// Its text.
+    pub text: String,
+    /// For each of its lines, the line that it was made from; both count from 1.
+    pub origins: Vec<usize>,
+}
+
 /// Puts the keys in. All problems are found at once.
-pub(super) fn fill(text: &str, users: &[UserKeys]) -> Result<String, Vec<Problem>> {
-    let mut filled = String::with_capacity(text.len());
+pub(super) fn fill(text: &str, users: &[UserKeys]) -> Result<Filled, Vec<Problem>> {
+    let mut filled = Filled { text: String::with_capacity(text.len()), origins: Vec::new() };
     let mut problems = Vec::new();
     for (index, line) in text.split_inclusive('\n').enumerate() {
         match fill_line(line, users) {
-            Ok(line) => filled.push_str(&line),
+            Ok(line) => {
+                filled.origins.extend(line.split_inclusive('\n').map(|_| index + 1));
+                filled.text.push_str(&line);
+            }
             Err((column, message, hint)) => problems.push(problem(index + 1, column, message, hint)),
         }
     }
@@ -47,7 +59,10 @@ fn fill_line(line: &str, users: &[UserKeys]) -> Result<String, Wrong> {
         // What stands behind it on the line may hold another one.
         lines.push_str(before);
         lines.push_str(&in_yaml(key));
-        lines.push_str(&fill_line(after, users).map_err(|(at, message, hint)| (column + length + at - 1, message, hint))?);
+        lines.push_str(
+            &fill_line(after, users)
+                .map_err(|(at, message, hint)| (column + length + at - 1, message, hint))?,
+        );
     }
     Ok(lines)
 }
@@ -59,16 +74,20 @@ fn keys_of<'k>(placeholder: &str, users: &'k [UserKeys]) -> Result<&'k [String],
         None if name.is_empty() => users.first(),
         None => None,
         // One whose name is just so comes before one whose hyphen is written otherwise.
-        Some(name) => users.iter().find(|user| user.username.to_uppercase() == name).or_else(|| {
-            users.iter().find(|user| user.username.to_uppercase().replace('-', "_") == name)
-        }),
+        Some(name) => users
+            .iter()
+            .find(|user| user.username.to_uppercase() == name)
+            .or_else(|| users.iter().find(|user| user.username.to_uppercase().replace('-', "_") == name)),
     };
     let Some(user) = user else {
         return Err((format!("{placeholder} stands for no user's keys"), known(users)));
     };
     if user.keys.is_empty() {
         let message = format!("{placeholder}: the user \"{}\" has no keys", user.username);
-        return Err((message, "give the user a github_username, ssh_keys or ssh_key_files in config.json".to_owned()));
+        return Err((
+            message,
+            "give the user a github_username, ssh_keys or ssh_key_files in config.json".to_owned(),
+        ));
     }
     Ok(&user.keys)
 }
@@ -88,7 +107,8 @@ fn known(users: &[UserKeys]) -> String {
     if users.is_empty() {
         return "add a user with keys to vm.users in config.json, or give -u GITHUB-USER".to_owned();
     }
-    let named = users.iter().map(|user| format!("{START}_{}}}", user.username.to_uppercase().replace('-', "_")));
+    let named =
+        users.iter().map(|user| format!("{START}_{}}}", user.username.to_uppercase().replace('-', "_")));
     let all: Vec<_> = std::iter::once(format!("{START}}}")).chain(named).collect();
     format!("the known ones are {}", all.join(", "))
 }
@@ -99,6 +119,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn fill(text: &str, users: &[UserKeys]) -> Result<String, Vec<Problem>> {
+        super::fill(text, users).map(|filled| filled.text)
+    }
 
     fn users() -> Vec<UserKeys> {
         let user = |name: &str, keys: &[&str]| UserKeys {
@@ -118,8 +142,14 @@ mod tests {
 
     #[test]
     fn the_last_line_needs_no_end() {
-        assert_eq!(fill("- ${SSH_PUBLIC_KEY}", &users()).unwrap(), "- ssh-ed25519 A ann\n- ssh-ed25519 B ann");
-        assert_eq!(fill("- ${SSH_PUBLIC_KEY}\r\n", &users()).unwrap(), "- ssh-ed25519 A ann\r\n- ssh-ed25519 B ann\r\n");
+        assert_eq!(
+            fill("- ${SSH_PUBLIC_KEY}", &users()).unwrap(),
+            "- ssh-ed25519 A ann\n- ssh-ed25519 B ann"
+        );
+        assert_eq!(
+            fill("- ${SSH_PUBLIC_KEY}\r\n", &users()).unwrap(),
+            "- ssh-ed25519 A ann\r\n- ssh-ed25519 B ann\r\n"
+        );
     }
 
     #[test]
@@ -146,6 +176,11 @@ mod tests {
         let mut odd = users();
         odd[0].keys = vec!["ssh-ed25519 A ann: her #1".to_owned(), "ssh-ed25519 B her laptop".to_owned()];
         assert_eq!(fill("- ${SSH_PUBLIC_KEY}", &odd).unwrap(), "- ssh-ed25519 A\n- ssh-ed25519 B her laptop");
+    }
+
+    #[test]
+    fn lines_know_where_they_came_from() {
+        assert_eq!(super::fill("a\n- ${SSH_PUBLIC_KEY}\nb", &users()).unwrap().origins, [1, 2, 2, 3]);
     }
 
     #[test]

@@ -21,7 +21,8 @@ pub(super) struct Checked {
 
 /// Checks a whole file.
 pub(super) fn check(json: &Json, schema: &Value) -> Checked {
-    let mut walk = Walk { json, root: schema, problems: Vec::new(), old_state: Vec::new(), cut_out: Vec::new() };
+    let mut walk =
+        Walk { json, root: schema, problems: Vec::new(), old_state: Vec::new(), cut_out: Vec::new() };
     for (pointer, offset) in &json.doubles {
         let message = format!("the key \"{}\" is there twice", last(pointer));
         walk.problems.push(json.problem(pointer, *offset, message, "remove one of the two".to_owned()));
@@ -87,7 +88,10 @@ impl<'a> Walk<'a> {
         let known = || properties.keys().map(String::as_str);
         let hint = match nearest(key, known()) {
             Some(near) => format!("did you mean \"{near}\"?"),
-            None => format!("the keys here are {}", known().filter(|key| *key != "$schema").collect::<Vec<_>>().join(", ")),
+            None => format!(
+                "the keys here are {}",
+                known().filter(|key| *key != "$schema").collect::<Vec<_>>().join(", ")
+            ),
         };
         self.problems.push(self.json.at_key(pointer, format!("unknown key \"{key}\""), hint));
     }
@@ -99,7 +103,11 @@ impl<'a> Walk<'a> {
             let pointer = format!("{pointer}/{index}");
             // In a list, null isn't "not written".
             if element.is_null() {
-                self.problems.push(self.json.at(&pointer, format!("{} is null", described(&pointer)), "remove it"));
+                self.problems.push(self.json.at(
+                    &pointer,
+                    format!("{} is null", described(&pointer)),
+                    "remove it",
+                ));
                 self.cut_out.push(pointer.clone());
             }
             // What doesn't fit leaves a gap, so that the others keep their places.

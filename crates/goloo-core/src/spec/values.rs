@@ -163,7 +163,12 @@ mod tests {
         assert!(is_github_user("a-b1") && !is_github_user("a--b") && !is_github_user("-a"));
         assert!(is_cidr("10.0.0.0/8") && is_cidr("me") && is_cidr("::/0"));
         assert!(!is_cidr("10.0.0.0") && !is_cidr("10.0.0.0/33") && !is_cidr("you"));
-        assert!(is_domain("example.com.") && is_domain("*.example.com") && !is_domain("exa mple.com") && !is_domain("-a.b"));
+        assert!(
+            is_domain("example.com.")
+                && is_domain("*.example.com")
+                && !is_domain("exa mple.com")
+                && !is_domain("-a.b")
+        );
     }
 
     proptest! {

@@ -39,7 +39,10 @@ pub fn resolved(config: &str) -> Resolved {
 pub fn lines(problems: &[Problem]) -> String {
     let line = |problem: &Problem| {
         assert!(!problem.hint.is_empty() && !problem.message.is_empty(), "{problem:?}");
-        format!("{}:{}:{}: {}: {} ({})\n", problem.file, problem.line, problem.column, problem.pointer, problem.message, problem.hint)
+        format!(
+            "{}:{}:{}: {}: {} ({})\n",
+            problem.file, problem.line, problem.column, problem.pointer, problem.message, problem.hint
+        )
     };
     problems.iter().map(line).collect()
 }
@@ -76,7 +79,8 @@ pub fn composed(stack: &ResolvedStack, provider: ProviderKind) -> Result<Compose
 pub fn own_stacks() -> Vec<PathBuf> {
     let folders = ["crates/goloo/templates", "examples"].map(|folder| repository().join(folder));
     let entries = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap());
-    let mut stacks: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
+    let mut stacks: Vec<PathBuf> =
+        entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
     stacks.sort();
     stacks
 }
@@ -84,7 +88,8 @@ pub fn own_stacks() -> Vec<PathBuf> {
 /// A stack's files, resolved.
 pub fn read_stack(folder: &Path) -> Resolved {
     let file = |name: &str| std::fs::read(folder.join(name)).ok();
-    let (config, cloud_init, configure) = (file("config.json").unwrap(), file("cloud-init.yaml"), file("configure.sh"));
+    let (config, cloud_init, configure) =
+        (file("config.json").unwrap(), file("cloud-init.yaml"), file("configure.sh"));
     let name = folder.file_name().unwrap().to_str().unwrap();
     let sources = Sources {
         given: name,
