@@ -159,10 +159,16 @@ fn users_are_made_once_and_the_image_s_own_stays_unless_the_document_drops_it() 
 
 #[test]
 fn only_the_login_user_may_become_root() {
-    for (document, root) in [("#cloud-config\npackages: [a]\n", vec!["ann"]), ("#cloud-config\nusers: [{name: ann}]\n", vec![])] {
+    for (document, root) in
+        [("#cloud-config\npackages: [a]\n", vec!["ann"]), ("#cloud-config\nusers: [{name: ann}]\n", vec![])]
+    {
         let verdict = verdict(&stack(WITH_ANN, document));
         let users = verdict["config"]["users"].as_array().unwrap();
-        let may: Vec<&str> = users.iter().filter(|user| user.get("sudo").is_some()).filter_map(|user| user["name"].as_str()).collect();
+        let may: Vec<&str> = users
+            .iter()
+            .filter(|user| user.get("sudo").is_some())
+            .filter_map(|user| user["name"].as_str())
+            .collect();
         assert_eq!(may, root, "{document}");
     }
 }

@@ -148,6 +148,15 @@ fn users_mounts_and_ports_that_are_wrong() {
 }
 
 #[test]
+fn an_element_of_a_wrong_type_hides_no_other() {
+    let mut users: Vec<Value> = (0..11).map(|index| json!({"username": format!("u{index}")})).collect();
+    (users[1], users[10]) = (json!("u1"), json!({"username": "U10"}));
+    let said = refused(&json!({"vm": {"users": users}}).to_string());
+    assert!(said.contains("/vm/users/1: ") && said.contains("/vm/users/10/username: "), "{said}");
+    assert_eq!(said.lines().count(), 2, "{said}");
+}
+
+#[test]
 fn dns_that_is_wrong() {
     let text = table(&[
         r#"{"dns": {"hostname": "web"}}"#,
