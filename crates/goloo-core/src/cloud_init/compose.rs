@@ -2,7 +2,7 @@
 
 use super::document::{self, Facts, Kind};
 use super::part::Part;
-use super::{HostKey, placeholders, problem, template};
+use super::{HostKey, limits, placeholders, problem, template};
 use crate::record::{ProviderKind, UserKeys};
 use crate::spec::{Problem, ResolvedStack, images};
 
@@ -56,6 +56,7 @@ pub fn compose(input: &ComposeInput<'_>) -> Result<Composed, Vec<Problem>> {
             message(&document.into_iter().chain(own).collect::<Vec<_>>())
         }
     };
+    let user_data = limits::fit(user_data, input.provider).map_err(|problem| vec![problem])?;
     Ok(Composed { user_data, login_user, warnings })
 }
 
@@ -145,8 +146,14 @@ fn look_at(text: &str) -> Result<(Kind, Facts), Problem> {
 /// The stack's first user; else the document's first where it drops the image's own; else that one.
 fn login_user(input: &ComposeInput<'_>, facts: &Facts) -> String {
     let in_stack = input.users.first().map(|user| user.username.clone());
+    // Names become file names in the machine.
+    let is_plain = |name: &&String| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
     let in_document = || {
-        facts.users.as_ref().filter(|_| !facts.keeps_default_user).and_then(|users| users.first().cloned())
+        facts
+            .users
+            .as_ref()
+            .filter(|_| !facts.keeps_default_user)
+            .and_then(|users| users.first().filter(is_plain).cloned())
     };
     let in_image = || images::default_user(&input.stack.image).map(str::to_owned);
     in_stack.or_else(in_document).or_else(in_image).unwrap_or_else(|| LOGIN_USER.to_owned())
