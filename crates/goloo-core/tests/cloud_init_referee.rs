@@ -234,7 +234,8 @@ fn a_time_to_live_is_armed_at_boot() {
     let verdict = verdict(&stack(r#"{"vm": {"ttl": "8h"}}"#, "#cloud-config\nbootcmd: [early]\n"));
     let commands = verdict["config"]["bootcmd"].as_array().unwrap();
     assert_eq!(commands[0], "early");
-    assert!(commands[1].as_str().unwrap().contains("28800"), "{commands:?}");
+    let arms = commands[1].as_str().unwrap();
+    assert!(arms.contains("28800") && arms.contains("--no-block"), "{arms}");
 }
 
 #[test]
