@@ -146,14 +146,15 @@ modprobe -q 9pnet_virtio
     )
 }
 
-/// Powers the machine off so many seconds after its first boot, reboots included. It must not wait
-/// for the timer: timers start once the boot is done, and the boot waits for this command.
+/// Powers the machine off so many seconds after its first boot, reboots included. It runs
+/// in the background: systemd answers it when the boot is further on, and the boot waits for this
+/// command (even with `--no-block`, as a real machine showed).
 fn end_after(seconds: u64) -> String {
     format!(
         "[ -s /var/lib/goloo-end ] || echo $(($(date +%s) + {seconds})) > /var/lib/goloo-end\n\
          left=$(($(cat /var/lib/goloo-end) - $(date +%s)))\n\
          [ \"$left\" -gt 0 ] || left=1\n\
-         systemd-run --no-block --quiet --unit=goloo-end --on-active=\"$left\" systemctl poweroff\n"
+         systemd-run --quiet --unit=goloo-end --on-active=\"$left\" systemctl poweroff </dev/null >>/var/log/goloo-end.log 2>&1 &\n"
     )
 }
 
