@@ -188,7 +188,11 @@ impl GitHub {
 
 /// https, or http to this machine itself.
 fn is_safe(url: &str) -> bool {
-    let host = |rest: &str| rest.split(['/', '?', '#']).next().unwrap_or_default().to_owned();
+    // What stands before an @ is a user's name, and no host.
+    let host = |rest: &str| {
+        let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        host.rsplit('@').next().unwrap_or_default().to_owned()
+    };
     match url.split_once("://") {
         Some(("https", rest)) => !host(rest).is_empty(),
         Some(("http", rest)) => {
@@ -278,7 +282,7 @@ mod tests {
         for url in ["https://github.example", "http://127.0.0.1:80", "http://localhost/x", "http://[::1]:1"] {
             assert!(is_safe(url), "{url}");
         }
-        for url in ["http://github.com", "http://127.0.0.1.evil.example", "ftp://x", "github.com", "https://"] {
+        for url in ["http://github.com", "http://127.0.0.1.evil.example", "http://127.0.0.1:80@evil.example", "ftp://x", "github.com", "https://"] {
             assert!(!is_safe(url), "{url}");
         }
     }
