@@ -59,7 +59,8 @@ impl App {
     /// The record of an active VM, with a warning where it had to be recovered.
     pub fn record(&self, name: &VmName) -> Result<Record, CliError> {
         let loaded = self.local(self.store.load(name))?;
-        let Loaded { record, recovered } = loaded.ok_or_else(|| StoreError::NotFound { name: name.clone() })?;
+        let Loaded { record, recovered } =
+            loaded.ok_or_else(|| StoreError::NotFound { name: name.clone() })?;
         if let Some(broken) = recovered {
             let text = format!("{} is broken ({}); its previous copy is used", broken.path, broken.error);
             self.ui.warning(&text);
@@ -133,7 +134,12 @@ struct CtrlC {
 
 impl CtrlC {
     fn new(ui: Ui) -> Self {
-        Self { ui, interrupt: Interrupt::default(), what_may_be_left: Arc::default(), watched: OnceLock::new() }
+        Self {
+            ui,
+            interrupt: Interrupt::default(),
+            what_may_be_left: Arc::default(),
+            watched: OnceLock::new(),
+        }
     }
 }
 
@@ -143,7 +149,8 @@ impl App {
         let watch = &self.watch;
         *lock(&watch.what_may_be_left) = what_may_be_left.to_owned();
         if watch.watched.set(()).is_ok() {
-            let (ui, interrupt, left) = (watch.ui.clone(), watch.interrupt.clone(), Arc::clone(&watch.what_may_be_left));
+            let (ui, interrupt, left) =
+                (watch.ui.clone(), watch.interrupt.clone(), Arc::clone(&watch.what_may_be_left));
             ctrlc::set_handler(move || {
                 if interrupt.raise() {
                     ui.note("stopping after the call under way; Ctrl-C again to leave at once");

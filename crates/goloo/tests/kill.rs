@@ -46,7 +46,10 @@ fn finish(world: &World, when: &str, by: &str) {
         "resume" => {
             world.run(&["resume", "hello"]).expect(0);
             assert_eq!((world.machines().len(), world.qemus().len()), (1, 1), "{when}, resumed");
-            assert_eq!(world.json(&["status", "hello", "--json"])["vm"]["operation"], serde_json::Value::Null);
+            assert_eq!(
+                world.json(&["status", "hello", "--json"])["vm"]["operation"],
+                serde_json::Value::Null
+            );
         }
         _ if unfinished => {
             let refused = world.run(&["create", "hello", "--no-wait"]).expect(6);

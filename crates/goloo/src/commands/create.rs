@@ -157,7 +157,12 @@ fn print_plan(app: &App, plan: &CreatePlan) {
         app.ui.result(json!({"plan": body}));
         return;
     }
-    app.ui.line(&format!("{} would be made by {} from {}:", machine.name, plan.kind, machine.stack.folder.display()));
+    app.ui.line(&format!(
+        "{} would be made by {} from {}:",
+        machine.name,
+        plan.kind,
+        machine.stack.folder.display()
+    ));
     for step in &plan.provider.steps {
         app.ui.line(&format!("  - {step}"));
     }
@@ -224,7 +229,9 @@ pub fn explain(app: &App, record: &Record, verdict: &goloo_core::engine::Verdict
         exit::DEGRADED,
         "degraded",
         format!("{name} is up and its provisioning {what}"),
-        format!("goloo logs {name} shows all of it, goloo ssh {name} looks inside, goloo delete {name} removes it"),
+        format!(
+            "goloo logs {name} shows all of it, goloo ssh {name} looks inside, goloo delete {name} removes it"
+        ),
     );
     error.causes.clone_from(&verdict.errors);
     if !app.ui.json() {

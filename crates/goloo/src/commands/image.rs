@@ -102,7 +102,12 @@ fn pull(app: &App, cache: &Cache, text: &str) -> Result<CachedImage, CliError> {
 
 fn said(app: &App, image: &CachedImage) {
     let entry = &image.entry;
-    app.ui.line(&format!("{} is in the cache ({}, {})", entry.name, entry.origin.as_str(), bytes(entry.bytes)));
+    app.ui.line(&format!(
+        "{} is in the cache ({}, {})",
+        entry.name,
+        entry.origin.as_str(),
+        bytes(entry.bytes)
+    ));
 }
 
 /// Long work with its progress shown and Ctrl-C heard. What it breaks off is gone on with next time.
