@@ -226,7 +226,13 @@ mod tests {
     fn a_process_is_found_by_the_path_on_its_command_line() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("qemu.pid");
-        let mut child = Command::new("sh").args(["-c", "sleep 60; true", "sh"]).arg(&file).spawn().unwrap();
+        // It waits without a process of its own: for the end of its standard input.
+        let mut child = Command::new("sh")
+            .args(["-c", "read line; true", "sh"])
+            .arg(&file)
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
         let end = Instant::now() + Duration::from_secs(10);
         while scan(&file).unwrap().is_empty() && Instant::now() < end {
             std::thread::yield_now();
