@@ -218,6 +218,22 @@ async fn the_ssh_port_stays_unless_someone_took_it() {
     assert_eq!(start().await, second, "the new port is the machine's from now on");
 }
 
+#[tokio::test]
+async fn the_port_of_a_stopped_machine_is_nobody_elses() {
+    let world = World::new();
+    let (machine, second, port) = world.create("second").await;
+    world.qemu().delete(&second, &mut SuiteWork::default()).await.unwrap();
+    let (_, first, _) = world.create("first").await;
+    world.qemu().stop(&first, StopMode::Force, &mut SuiteWork::default()).await.unwrap();
+    let note = world.vms().remove(0).join("machine.json");
+    let mut noted: serde_json::Value = serde_json::from_slice(&std::fs::read(&note).unwrap()).unwrap();
+    noted["sshPort"] = port.into();
+    std::fs::write(&note, noted.to_string()).unwrap();
+    // The same machine would get the same port again.
+    let again = local(world.qemu().create(&machine, &mut SuiteWork::default()).await.unwrap());
+    assert_ne!(again.ssh_port, port);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn creates_at_once_never_clash() {
     let world = std::sync::Arc::new(World::new());
