@@ -355,30 +355,42 @@ impl QemuProvider {
         self.end_all(files, noted).await
     }
 
+    /// Looks again until nothing is left: a QEMU that was just being started has a second process in
+    /// the moment when it goes into the background.
     async fn end_all(&self, files: &Files, noted: Option<Process>) -> Result<(), ProviderError> {
+        let mut found: Vec<Process> = noted.into_iter().collect();
+        loop {
+            let scanned = process::scan(&files.pid()).map_err(|source| end_failed(files.folder(), source))?;
+            found.extend(scanned);
+            if found.is_empty() {
+                return Ok(());
+            }
+            // Asked over its socket or by SIGTERM, QEMU still writes out what it holds for the disk.
+            let limit = self.limits().answer.min(Duration::from_secs(1));
+            let _ = qmp::ask(files.folder(), "quit", limit).await;
+            for process in found.drain(..) {
+                self.end_one(files, &process).await?;
+            }
+        }
+    }
+
+    async fn end_one(&self, files: &Files, process: &Process) -> Result<(), ProviderError> {
         let io = |source| end_failed(files.folder(), source);
-        let mut processes: Vec<Process> = process::scan(&files.pid()).map_err(io)?;
-        processes.extend(noted.filter(|process| !processes.contains(process)));
-        if processes.is_empty() {
+        if process.wait_gone(Duration::from_millis(500)).await {
             return Ok(());
         }
-        // Asked over its socket or by SIGTERM, QEMU still writes out what it holds for the disk.
-        let _ = qmp::ask(files.folder(), "quit", self.limits().answer.min(Duration::from_secs(1))).await;
-        for process in processes {
-            if process.is_alive() && !process.wait_gone(Duration::from_millis(500)).await {
-                process.signal(Signal::Terminate).map_err(io)?;
-            }
-            if !process.wait_gone(self.limits().quit).await {
-                process.signal(Signal::Kill).map_err(io)?;
-            }
-            if !process.wait_gone(self.limits().quit).await {
-                return Err(ProviderError::failed(
-                    format!("QEMU (process {}) doesn't go, not even when killed", process.pid),
-                    "look at the machine's disk: a process that hangs in the kernel waits for one",
-                ));
-            }
+        process.signal(Signal::Terminate).map_err(io)?;
+        if process.wait_gone(self.limits().quit).await {
+            return Ok(());
         }
-        Ok(())
+        process.signal(Signal::Kill).map_err(io)?;
+        if process.wait_gone(self.limits().quit).await {
+            return Ok(());
+        }
+        Err(ProviderError::failed(
+            format!("QEMU (process {}) doesn't go, not even when killed", process.pid),
+            "look at the machine's disk: a process that hangs in the kernel waits for one",
+        ))
     }
 
     async fn observe_one(files: Files, limit: Duration) -> Observation {
