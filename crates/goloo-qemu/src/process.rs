@@ -44,6 +44,11 @@ impl Process {
         system::start_of(self.pid) == Some(self.start)
     }
 
+    /// Whether it lives and has this path as one of its arguments.
+    pub fn has_on_command_line(&self, argument: &Path) -> bool {
+        system::has_argument(self.pid, argument) && self.is_alive()
+    }
+
     /// Sends a signal to this very process; one that is gone is fine.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         system::signal(self, signal)
@@ -70,7 +75,7 @@ pub fn of_pid_file(pid_file: &Path) -> io::Result<Option<Process>> {
         Err(error) => return Err(error),
     };
     let Some(process) = text.trim().parse().ok().and_then(Process::with_pid) else { return Ok(None) };
-    Ok(system::has_argument(process.pid, pid_file).then_some(process))
+    Ok(process.has_on_command_line(pid_file).then_some(process))
 }
 
 /// All processes that have this pid file on their command line, also those that haven't written it
