@@ -54,11 +54,8 @@ pub(super) fn find(fs: &dyn Fs, folder: &Path, name: &str) -> Result<Found, Stor
 }
 
 fn recover(fs: &dyn Fs, folder: &Path, name: &str, unsound: Unsound) -> Result<Found, StoreError> {
-    let broken = |error| Broken {
-        name: folder_name(folder),
-        path: folder.join(STATE).display().to_string(),
-        error,
-    };
+    let broken =
+        |error| Broken { name: folder_name(folder), path: folder.join(STATE).display().to_string(), error };
     let broken = match unsound {
         Unsound::Missing => broken("the file is missing".to_owned()),
         Unsound::Bad(text) => broken(text),
