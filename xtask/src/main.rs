@@ -12,9 +12,12 @@ fn main() -> ExitCode {
     let files = generated();
     match std::env::args().nth(1).as_deref() {
         Some("generate") => report(files.iter().filter_map(|file| file.write(root).err())),
-        Some("check") => report(files.iter().filter(|file| !file.is_fresh(root)).map(|file| {
-            format!("{} is stale: run `make generate` and commit it", file.path.display())
-        })),
+        Some("check") => report(
+            files
+                .iter()
+                .filter(|file| !file.is_fresh(root))
+                .map(|file| format!("{} is stale: run `make generate` and commit it", file.path.display())),
+        ),
         _ => report(["usage: cargo run -p xtask -- generate|check".to_owned()]),
     }
 }

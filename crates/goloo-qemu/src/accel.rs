@@ -189,12 +189,13 @@ impl Memory {
         true
     }
 
-    /// What to start a guest with.
-    pub fn choose(&self, guest: Arch, word: Option<Accel>) -> Choice {
+    /// What to start a guest with: the user's word, else what the machine [offers](offered) and what
+    /// came of it before.
+    pub fn choose(&self, word: Option<Accel>, offered: Result<Accel, String>) -> Choice {
         if let Some(accel) = word {
             return Choice::Settled(accel);
         }
-        let accel = match offered(guest) {
+        let accel = match offered {
             Ok(accel) => accel,
             Err(reason) => return Choice::Without { reason },
         };
@@ -254,9 +255,16 @@ mod tests {
     }
 
     #[test]
-    fn the_users_word_is_settled() {
+    fn acceleration_has_to_prove_itself_unless_the_user_says_so() {
         let folder = tempfile::tempdir().unwrap();
         let memory = Memory::new(folder.path().join("accel.json"), Path::new("qemu"));
-        assert_eq!(memory.choose(Arch::host(), Some(Accel::Kvm)), Choice::Settled(Accel::Kvm));
+        let nothing = || Err("there is no /dev/kvm".to_owned());
+        assert_eq!(memory.choose(Some(Accel::Kvm), nothing()), Choice::Settled(Accel::Kvm));
+        assert_eq!(memory.choose(None, nothing()).accel(), Accel::Tcg);
+        assert_eq!(memory.choose(None, Ok(Accel::Kvm)), Choice::Unproved(Accel::Kvm));
+        memory.works();
+        assert_eq!(memory.choose(None, Ok(Accel::Kvm)), Choice::Settled(Accel::Kvm));
+        memory.fails("it died");
+        assert_eq!(memory.choose(None, Ok(Accel::Kvm)), Choice::Without { reason: "it died".to_owned() });
     }
 }

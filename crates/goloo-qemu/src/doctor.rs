@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::accel::{self, Choice, Memory};
+use crate::accel::{Choice, Memory};
 use crate::arch::Arch;
 use crate::provider::{QemuProvider, Settings};
 
@@ -53,14 +53,14 @@ fn version(program: &str) -> Finding {
 /// Machines work without it, so this is never an error.
 fn acceleration(memory: &Memory, settings: &Settings) -> Finding {
     let sound = |what: String, hint: &str| Finding { ok: true, what, hint: hint.to_owned() };
-    match memory.choose(Arch::host(), settings.accel) {
+    match memory.choose(settings.accel, (settings.offered)(Arch::host())) {
         Choice::Settled(accel) => sound(format!("machines run with {accel}"), ""),
         Choice::Unproved(accel) => {
             sound(format!("{accel} is there; the first machine will show whether it works"), "")
         }
         Choice::Without { reason } => sound(
             format!("machines run without hardware acceleration, ten to thirty times slower: {reason}"),
-            match accel::offered(Arch::host()) {
+            match (settings.offered)(Arch::host()) {
                 Ok(_) => "GOLOO_QEMU_ACCEL=kvm tries it all the same",
                 Err(_) => "turn on virtualization in the firmware, or nested virtualization in the host",
             },

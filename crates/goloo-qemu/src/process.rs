@@ -92,10 +92,16 @@ mod system {
         // counted from the last bracket: state is field 3, the start time field 22 (proc(5)).
         let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
         let state = fields.next()?;
-        if matches!(state, "Z" | "X" | "x") {
+        if matches!(state, "Z" | "X" | "x") && !has_other_threads(pid) {
             return None;
         }
         fields.nth(18)?.parse().ok()
+    }
+
+    /// The first thread of a process can be a zombie while others still run, with all ports and locks
+    /// in their hands.
+    fn has_other_threads(pid: u32) -> bool {
+        std::fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|tasks| tasks.count() > 1)
     }
 
     pub(super) fn has_argument(pid: u32, argument: &Path) -> bool {

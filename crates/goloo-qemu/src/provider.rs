@@ -17,7 +17,7 @@ use goloo_core::record::{Extra, Local, ProviderKind, Record};
 use goloo_core::spec::{PortForward, ResolvedStack};
 use tokio::task::JoinSet;
 
-use crate::accel::{Accel, Choice, Memory};
+use crate::accel::{self, Accel, Choice, Memory};
 use crate::arch::Arch;
 use crate::args::{self, Files, Start};
 use crate::files::{self, Lock};
@@ -80,6 +80,8 @@ pub struct Settings {
     pub qemu: Option<OsString>,
     /// The user's word on acceleration.
     pub accel: Option<Accel>,
+    /// What acceleration the machine offers, as far as looking tells.
+    pub offered: fn(Arch) -> Result<Accel, String>,
     /// Limits.
     pub limits: Limits,
 }
@@ -93,6 +95,7 @@ impl Settings {
             cache,
             qemu: None,
             accel: None,
+            offered: accel::offered,
             limits: Limits::default(),
         }
     }
@@ -252,7 +255,7 @@ impl QemuProvider {
     ) -> Result<Made, ProviderError> {
         let program = self.program()?;
         let memory = Memory::new(self.settings.memory.clone(), &program);
-        let choice = memory.choose(machine.arch, self.settings.accel);
+        let choice = memory.choose(self.settings.accel, (self.settings.offered)(machine.arch));
         if let Choice::Without { reason } = &choice
             && memory.to_be_said(reason)
         {
@@ -425,7 +428,7 @@ impl Provider for QemuProvider {
         let stack = &machine.stack;
         let noted = describe(machine, None);
         // The port is picked when the machine is made; 0 stands for it.
-        let accel = self.settings.accel.or_else(|| crate::accel::offered(Arch::host()).ok());
+        let accel = self.settings.accel.or_else(|| (self.settings.offered)(Arch::host()).ok());
         let argv = self.argv(&noted, &files, accel.unwrap_or(Accel::Tcg), 0);
         let argv: Vec<String> = std::iter::once(format!("qemu-system-{}", noted.arch))
             .chain(argv.iter().map(|word| word.to_string_lossy().into_owned()))
@@ -448,11 +451,7 @@ impl Provider for QemuProvider {
                 .iter()
                 .map(|mount| format!("share {} as {} (9p)", mount.source.display(), mount.target)),
         );
-        let mut warnings = Vec::new();
-        if accel.is_none() || accel == Some(Accel::Tcg) {
-            warnings.push("no hardware acceleration: the machine will be slow".to_owned());
-        }
-        Ok(ProviderPlan { steps, warnings, detail: serde_json::json!({ "argv": argv }) })
+        Ok(ProviderPlan { steps, warnings: Vec::new(), detail: serde_json::json!({ "argv": argv }) })
     }
 
     async fn create(&self, machine: &Machine, work: &mut dyn Work) -> Result<Made, ProviderError> {

@@ -37,9 +37,11 @@ fn sha256(bytes: &[u8]) -> String {
 /// A qcow2 image of some hundred KiB.
 fn qcow2(folder: &Path) -> Vec<u8> {
     let (raw, path) = (folder.join("made.raw"), folder.join("made.qcow2"));
-    let content: Vec<u8> = (0_u32..200_000).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let content: Vec<u8> =
+        (0_u32..200_000).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     std::fs::write(&raw, content).unwrap();
-    let made = Command::new("qemu-img").args(["convert", "-f", "raw", "-O", "qcow2"]).arg(&raw).arg(&path).status();
+    let made =
+        Command::new("qemu-img").args(["convert", "-f", "raw", "-O", "qcow2"]).arg(&raw).arg(&path).status();
     assert!(made.unwrap().success());
     std::fs::read(path).unwrap()
 }
@@ -53,9 +55,9 @@ impl World {
         let image = qcow2(folder.path());
         let place = alias::published(ALIAS, Arch::host(), Some("")).unwrap();
         let world = Self {
-            cache: Cache::new(folder.path().join("images"))
-                .with_mirror(Some(server.url("")))
-                .with_patience(Patience { connect: Duration::from_secs(2), piece: Duration::from_millis(500) }),
+            cache: Cache::new(folder.path().join("images")).with_mirror(Some(server.url(""))).with_patience(
+                Patience { connect: Duration::from_secs(2), piece: Duration::from_millis(500) },
+            ),
             server,
             image,
             path: place.url,
@@ -160,11 +162,11 @@ fn a_corrupt_image_is_never_used() {
 #[test]
 fn a_cut_download_goes_on_where_it_ended() {
     let world = World::new();
-    world.server.fault(&world.path, Some(Fault::CutAfter(300_000)));
+    world.server.fault(&world.path, Some(Fault::CutAfter(500_000)));
     let image = world.alias().unwrap();
     assert_eq!(std::fs::read(image.path).unwrap(), world.image);
     let ranges = world.gets(&world.path);
-    assert_eq!(ranges[..3], [None, Some("bytes=300000-".to_owned()), Some("bytes=600000-".to_owned())]);
+    assert_eq!(ranges[..2], [None, Some("bytes=500000-".to_owned())]);
 }
 
 #[test]
@@ -213,7 +215,8 @@ fn a_file_that_ends_early_is_never_used() {
     let world = World::new();
     world.server.put("/own.img", &world.image);
     world.server.fault("/own.img", Some(Fault::TooLong(1000)));
-    let error = world.cache.ensure(&ImageRef::Url(world.server.url("/own.img")), None, &Unwatched).unwrap_err();
+    let error =
+        world.cache.ensure(&ImageRef::Url(world.server.url("/own.img")), None, &Unwatched).unwrap_err();
     assert!(matches!(error, ImageError::Download { .. } | ImageError::Status { .. }), "{error}");
     world.assert_nothing_is_used();
 }
@@ -296,7 +299,10 @@ fn refused(name: &str, content: &[u8]) -> String {
 
 #[test]
 fn what_is_no_disk_image_is_refused() {
-    assert!(refused("page.img", b"<html>not found</html>").contains("neither a qcow2 header nor a partition table"));
+    assert!(
+        refused("page.img", b"<html>not found</html>")
+            .contains("neither a qcow2 header nor a partition table")
+    );
     assert!(refused("packed.img", b"\xfd7zXZ\0and so on").contains("packed with xz"));
 }
 
@@ -307,8 +313,13 @@ fn an_image_that_reads_other_files_is_refused() {
     std::fs::write(&secret, [1; 4096]).unwrap();
     let make = |name: &str, options: &[&str]| -> PathBuf {
         let path = world.folder.path().join(name);
-        let made = Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).args(options).arg(&path).arg("1M");
-        assert!({ made }.status().unwrap().success());
+        let made = Command::new("qemu-img")
+            .args(["create", "-q", "-f", "qcow2"])
+            .args(options)
+            .arg(&path)
+            .arg("1M")
+            .status();
+        assert!(made.unwrap().success());
         path
     };
     let backing = make("backing.qcow2", &["-F", "raw", "-b", secret.to_str().unwrap()]);

@@ -40,7 +40,8 @@ impl Watch for Stderr {
 /// A lock that all test processes share; it ends with the test.
 fn lock(name: &str) -> File {
     std::fs::create_dir_all(test_cache()).unwrap();
-    let file = File::options().create(true).truncate(false).write(true).open(test_cache().join(name)).unwrap();
+    let file =
+        File::options().create(true).truncate(false).write(true).open(test_cache().join(name)).unwrap();
     flock(&file, FlockOperation::LockExclusive).unwrap();
     file
 }
@@ -94,7 +95,9 @@ fn make_key(path: &Path) -> (String, String) {
         Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "", "-f"]).arg(path).status();
     assert!(status.unwrap().success());
     let private = std::fs::read_to_string(path).unwrap();
-    let public = std::fs::read_to_string(path.with_extension("pub")).unwrap();
+    let mut public = path.as_os_str().to_owned();
+    public.push(".pub");
+    let public = std::fs::read_to_string(public).unwrap();
     (private, public.trim().to_owned())
 }
 
@@ -216,7 +219,7 @@ async fn vm_keeps_its_data_over_power_down_power_cut_and_a_killed_qemu() {
     guest.run("echo kept > note && sync");
 
     std::fs::write(&guest.known_hosts, {
-        let (_, other) = make_key(&guest.known_hosts.with_extension("other"));
+        let (_, other) = make_key(&guest.key.with_file_name("other"));
         format!("[127.0.0.1]:{} {other}\n", guest.port)
     })
     .unwrap();
@@ -253,7 +256,9 @@ async fn vm_sees_a_folder_of_this_machine() {
     guest.machine.stack.mounts =
         vec![Mount { source: shared.path().to_owned(), target: "/mnt/shared".to_owned() }];
     guest.create().await;
-    guest.run("sudo mkdir -p /mnt/shared && sudo mount -t 9p -o trans=virtio,version=9p2000.L goloo0 /mnt/shared");
+    guest.run(
+        "sudo mkdir -p /mnt/shared && sudo mount -t 9p -o trans=virtio,version=9p2000.L goloo0 /mnt/shared",
+    );
     assert_eq!(guest.run("cat /mnt/shared/from-host"), "hello");
     guest.run("echo back | sudo tee /mnt/shared/from-guest");
     assert_eq!(std::fs::read_to_string(shared.path().join("from-guest")).unwrap(), "back\n");

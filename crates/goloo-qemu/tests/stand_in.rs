@@ -15,6 +15,7 @@ use goloo_core::provider::{LiveState, Machine, Provider, ProviderError, StopMode
 use goloo_core::record::Record;
 use goloo_core::spec::{ImageRef, Mount, PortForward, Size};
 use goloo_qemu::accel::Accel;
+use goloo_qemu::arch::Arch;
 use goloo_qemu::image::Cache;
 use goloo_qemu::{Limits, QemuProvider, Settings};
 use goloo_testkit::programs::qemu_stand_in;
@@ -35,13 +36,16 @@ impl World {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let image = folder.path().join("image.qcow2");
-        let made = Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&image).arg("1G").status();
+        let made =
+            Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&image).arg("1G").status();
         assert!(made.unwrap().success());
         Self { state: folder.path().join("state"), image, folder, faults: "", accel: Some(Accel::Tcg) }
     }
 
     fn with(faults: &'static str) -> Self {
-        Self { faults, ..Self::new() }
+        let mut world = Self::new();
+        world.faults = faults;
+        world
     }
 
     fn settings(&self) -> Settings {
@@ -99,7 +103,7 @@ impl World {
         let mut work = SuiteWork::default();
         let error = self.qemu().create(machine, &mut work).await.unwrap_err();
         assert_eq!(work.made, [], "nothing was made");
-        assert_eq!(self.vms(), [PathBuf::new(); 0]);
+        assert_eq!(self.vms(), Vec::<PathBuf>::new());
         error
     }
 
@@ -191,7 +195,7 @@ async fn a_deep_state_folder_works() {
     assert_eq!(world.qemu().observe(&[&record]).await[0].state, LiveState::Running);
     world.qemu().stop(&record, StopMode::Graceful, &mut SuiteWork::default()).await.unwrap();
     world.qemu().delete(&record, &mut SuiteWork::default()).await.unwrap();
-    assert_eq!(world.vms(), [PathBuf::new(); 0]);
+    assert_eq!(world.vms(), Vec::<PathBuf>::new());
 }
 
 #[tokio::test]
@@ -199,9 +203,8 @@ async fn the_ssh_port_stays_unless_someone_took_it() {
     let world = World::new();
     let (_, record, port) = world.create("port").await;
     let stop = async || world.qemu().stop(&record, StopMode::Force, &mut SuiteWork::default()).await.unwrap();
-    let start = async || {
-        local(world.qemu().start(&record, &mut SuiteWork::default()).await.unwrap()).ssh_port
-    };
+    let start =
+        async || local(world.qemu().start(&record, &mut SuiteWork::default()).await.unwrap()).ssh_port;
     stop().await;
     let (_, _, other) = world.create("other").await;
     assert_ne!(other, port, "a stopped machine keeps its port");
@@ -286,7 +289,7 @@ async fn a_qemu_that_dies_says_why() {
     assert!(text(&error).contains("failed to set MSR"), "{error}");
     assert!(text(&error).contains("qemu.log"), "{}", text(&error));
     world.qemu().delete(&record(&machine), &mut SuiteWork::default()).await.unwrap();
-    assert_eq!(world.vms(), [PathBuf::new(); 0]);
+    assert_eq!(world.vms(), Vec::<PathBuf>::new());
 }
 
 #[tokio::test]
@@ -300,7 +303,7 @@ async fn a_qemu_that_never_gets_ready_is_given_up_and_cleared_away() {
     assert!(text(&error).contains("hasn't set itself up"), "{error}");
     provider.delete(&record(&machine), &mut SuiteWork::default()).await.unwrap();
     assert_eq!(processes_of(&world.state), [0; 0]);
-    assert_eq!(world.vms(), [PathBuf::new(); 0]);
+    assert_eq!(world.vms(), Vec::<PathBuf>::new());
 }
 
 #[tokio::test]
@@ -360,7 +363,7 @@ async fn what_cannot_be_read_is_unknown_and_never_missing() {
     // And it can still be deleted with all that belongs to it.
     world.qemu().delete(&record, &mut SuiteWork::default()).await.unwrap();
     assert_eq!(processes_of(&world.state), [0; 0]);
-    assert_eq!(world.vms(), [PathBuf::new(); 0]);
+    assert_eq!(world.vms(), Vec::<PathBuf>::new());
 }
 
 #[tokio::test]
@@ -422,21 +425,55 @@ async fn a_pruned_cache_keeps_what_machines_build_on() {
     assert_eq!(cache.list().unwrap(), []);
 }
 
+/// Creates a machine on a host that offers `offered`; returns what was said and what QEMU was told.
+async fn create_under(world: &World, offered: fn(Arch) -> Result<Accel, String>) -> (Vec<String>, String) {
+    let mut settings = world.settings();
+    settings.accel = None;
+    settings.offered = offered;
+    let provider = QemuProvider::new(settings);
+    let machine = world.machine("accel");
+    let mut work = SuiteWork::default();
+    provider.create(&machine, &mut work).await.unwrap();
+    let argv = world.argv();
+    let place = argv.iter().position(|word| word == "-accel").unwrap();
+    provider.delete(&record(&machine), &mut SuiteWork::default()).await.unwrap();
+    (work.said(), argv[place + 1].split(',').next().unwrap().to_owned())
+}
+
+fn kvm(_: Arch) -> Result<Accel, String> {
+    Ok(Accel::Kvm)
+}
+
 #[tokio::test]
 async fn without_acceleration_that_is_said_once() {
-    let mut world = World::new();
-    world.accel = None;
-    if goloo_qemu::accel::offered(goloo_qemu::arch::Arch::host()).is_ok() {
-        // This machine has acceleration: the next two tests are for it.
-        return;
+    let world = World::new();
+    let nothing = |_| Err("there is no /dev/kvm".to_owned());
+    let (said, accel) = create_under(&world, nothing).await;
+    assert_eq!(said, ["no hardware acceleration, so machines are slow here: there is no /dev/kvm"]);
+    assert_eq!(accel, "tcg");
+    assert_eq!(create_under(&world, nothing).await, (vec![], "tcg".to_owned()));
+}
+
+#[tokio::test]
+async fn acceleration_that_works_is_used_and_remembered() {
+    let world = World::new();
+    for _ in 0..2 {
+        assert_eq!(create_under(&world, kvm).await, (vec![], "kvm".to_owned()));
     }
-    for round in 0..2 {
-        let machine = world.machine("slow");
-        let mut work = SuiteWork::default();
-        world.qemu().create(&machine, &mut work).await.unwrap();
-        let said = work.said().iter().filter(|text| text.contains("no hardware acceleration")).count();
-        assert_eq!(said, usize::from(round == 0), "{:?}", work.said());
-        assert!(world.argv().iter().any(|word| word.starts_with("tcg")));
+    let memory = std::fs::read_to_string(world.settings().memory).unwrap();
+    assert!(memory.contains("\"verdict\": \"works\""), "{memory}");
+}
+
+#[tokio::test]
+async fn acceleration_that_fails_falls_back_once_and_is_remembered() {
+    for (faults, reason) in
+        [("dies-under-kvm", "failed to set MSR"), ("stuck-under-kvm", "nothing was written")]
+    {
+        let world = World::with(faults);
+        let (said, accel) = create_under(&world, kvm).await;
+        assert!(said[0].contains(reason) && said.len() == 1, "{said:?}");
+        assert_eq!(accel, "tcg");
+        assert_eq!(create_under(&world, kvm).await, (vec![], "tcg".to_owned()), "{faults}");
     }
 }
 

@@ -172,7 +172,8 @@ fn answer(stream: &TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()> {
 }
 
 fn head(status: u16, length: usize, headers: &str) -> Vec<u8> {
-    format!("HTTP/1.1 {status} x\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n").into_bytes()
+    format!("HTTP/1.1 {status} x\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n")
+        .into_bytes()
 }
 
 fn hang() -> std::io::Result<()> {

@@ -73,12 +73,7 @@ impl Events for Seen {
 
 impl Default for SuiteWork {
     fn default() -> Self {
-        Self {
-            made: Vec::new(),
-            seen: Seen::default(),
-            stop: watch::channel(false).0,
-            at_made: AtMade::GoOn,
-        }
+        Self { made: Vec::new(), seen: Seen::default(), stop: watch::channel(false).0, at_made: AtMade::GoOn }
     }
 }
 
@@ -331,8 +326,7 @@ pub async fn a_create_that_died_anywhere_can_be_deleted(bench: &dyn Bench) {
     for points in 0..POINTS_MAX {
         let machine = bench.machine("died");
         let provider = bench.provider();
-        let ended =
-            die_after(points, provider.create(&machine, &mut SuiteWork::default())).await.is_some();
+        let ended = die_after(points, provider.create(&machine, &mut SuiteWork::default())).await.is_some();
         let record = record(&machine, provider.kind());
         bench.provider().delete(&record, &mut SuiteWork::default()).await.unwrap();
         assert_eq!(bench.ledger().await, [""; 0], "after {points} points");

@@ -1,6 +1,7 @@
 //! What every command works with: folders, settings, store, providers, and the engine put together.
 
 use std::future::Future;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use goloo_core::engine::{Engine, Interrupt};
@@ -26,6 +27,7 @@ pub struct App {
     pub settings: Settings,
     pub store: DirStore,
     pub keys: KeyFolder,
+    watch: CtrlC,
 }
 
 /// The store in a state folder. Nothing is touched until something is read or written.
@@ -40,7 +42,7 @@ impl App {
         let settings = Settings::read(&Paths::config_dir(&home))?;
         let paths = Paths::resolve(home.clone(), settings.state_dir(&home));
         let (store, keys) = (open_store(&paths.state), KeyFolder::new(&paths.state));
-        Ok(Self { ui, paths, settings, store, keys })
+        Ok(Self { watch: CtrlC::new(ui.clone()), ui, paths, settings, store, keys })
     }
 
     /// Runs what only waits for the local disk: no runtime is built.
@@ -57,7 +59,8 @@ impl App {
     /// The record of an active VM, with a warning where it had to be recovered.
     pub fn record(&self, name: &VmName) -> Result<Record, CliError> {
         let loaded = self.local(self.store.load(name))?;
-        let Loaded { record, recovered } = loaded.ok_or_else(|| StoreError::NotFound { name: name.clone() })?;
+        let Loaded { record, recovered } =
+            loaded.ok_or_else(|| StoreError::NotFound { name: name.clone() })?;
         if let Some(broken) = recovered {
             let text = format!("{} is broken ({}); its previous copy is used", broken.path, broken.error);
             self.ui.warning(&text);
@@ -101,8 +104,7 @@ impl App {
         what_may_be_left: &str,
         operation: F,
     ) -> Result<T, CliError> {
-        let interrupt = Interrupt::default();
-        watch_ctrl_c(&self.ui, &interrupt, what_may_be_left)?;
+        let interrupt = self.watch_ctrl_c(what_may_be_left)?;
         let (guest, rescue) = (self.guest(), Folders { home: self.paths.home.clone() });
         let owner: Owner = identity::owner();
         let engine = Engine {
@@ -110,7 +112,7 @@ impl App {
             provider,
             guest: &guest,
             events: &self.ui,
-            interrupt: &interrupt,
+            interrupt,
             rescue: &rescue,
             owner: &owner,
             limit,
@@ -122,18 +124,48 @@ impl App {
     }
 }
 
-/// First Ctrl-C: stop after the call under way. Second: leave at once.
-pub fn watch_ctrl_c(ui: &Ui, interrupt: &Interrupt, what_may_be_left: &str) -> Result<(), CliError> {
-    let (ui, interrupt, left) = (ui.clone(), interrupt.clone(), what_may_be_left.to_owned());
-    let handler = move || {
-        if interrupt.raise() {
-            ui.note("stopping after the call under way; Ctrl-C again to leave at once");
-            return;
+/// The user's Ctrl-C. First: stop after the call under way. Second: leave at once.
+struct CtrlC {
+    ui: Ui,
+    interrupt: Interrupt,
+    what_may_be_left: Arc<Mutex<String>>,
+    watched: OnceLock<()>,
+}
+
+impl CtrlC {
+    fn new(ui: Ui) -> Self {
+        Self {
+            ui,
+            interrupt: Interrupt::default(),
+            what_may_be_left: Arc::default(),
+            watched: OnceLock::new(),
         }
-        ui.finish();
-        ui.warning(&left);
-        std::process::exit(i32::from(exit::INTERRUPTED));
-    };
-    ctrlc::set_handler(handler)
-        .map_err(|error| CliError::failed("can't watch for Ctrl-C", "try again").because(&error))
+    }
+}
+
+impl App {
+    /// Watches for Ctrl-C from now on. `what_may_be_left` is said when the user leaves at once.
+    pub fn watch_ctrl_c(&self, what_may_be_left: &str) -> Result<&Interrupt, CliError> {
+        let watch = &self.watch;
+        *lock(&watch.what_may_be_left) = what_may_be_left.to_owned();
+        if watch.watched.set(()).is_ok() {
+            let (ui, interrupt, left) =
+                (watch.ui.clone(), watch.interrupt.clone(), Arc::clone(&watch.what_may_be_left));
+            ctrlc::set_handler(move || {
+                if interrupt.raise() {
+                    ui.note("stopping after the call under way; Ctrl-C again to leave at once");
+                    return;
+                }
+                ui.finish();
+                ui.warning(&lock(&left));
+                std::process::exit(i32::from(exit::INTERRUPTED));
+            })
+            .map_err(|error| CliError::failed("can't watch for Ctrl-C", "try again").because(&error))?;
+        }
+        Ok(&watch.interrupt)
+    }
+}
+
+fn lock(text: &Mutex<String>) -> std::sync::MutexGuard<'_, String> {
+    text.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -20,6 +20,7 @@ pub struct Cli {
     /// When to use colour
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     pub color: Color,
+    /// What to do
     #[command(subcommand)]
     pub command: Command,
 }
@@ -62,8 +63,8 @@ pub fn asks_for_json(argv: &[OsString]) -> bool {
 
 /// A span of time on the command line: `90s`, `15m`, `8h`, `90d`.
 pub fn duration(text: &str) -> Result<std::time::Duration, String> {
-    let seconds = goloo_core::spec::duration_seconds(text)
-        .ok_or("a span of time looks like 90s, 15m, 8h or 90d")?;
+    let seconds =
+        goloo_core::spec::duration_seconds(text).ok_or("a span of time looks like 90s, 15m, 8h or 90d")?;
     Ok(std::time::Duration::from_secs(seconds))
 }
 

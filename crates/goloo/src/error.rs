@@ -233,9 +233,11 @@ impl From<EngineError> for CliError {
                 };
                 with(exit::NOT_SAVED, "not-saved", hint)
             }
-            EngineError::NoAnswer { name, .. } => {
-                with(exit::DEGRADED, "no-answer", format!("goloo logs {name} --console shows how far it came"))
-            }
+            EngineError::NoAnswer { name, .. } => with(
+                exit::DEGRADED,
+                "no-answer",
+                format!("goloo logs {name} --console shows how far it came"),
+            ),
             EngineError::Refused { hint, .. } => with(exit::FAILED, "refused", hint),
         }
     }

@@ -8,13 +8,7 @@ use goloo_core::record::{Creator, Owner};
 /// The process as locks and operations name it.
 pub fn owner() -> Owner {
     let pid = std::process::id();
-    Owner {
-        user: user(),
-        host: host(),
-        pid,
-        pid_start: pid_start(pid),
-        extra: serde_json::Map::new(),
-    }
+    Owner { user: user(), host: host(), pid, pid_start: pid_start(pid), extra: serde_json::Map::new() }
 }
 
 /// The person as a record names them.
@@ -39,7 +33,8 @@ fn host() -> String {
 
 /// The host's identity, which a rename doesn't change; where there is none, its name.
 pub fn host_id() -> String {
-    let read = ["/etc/machine-id", "/var/lib/dbus/machine-id"].iter().find_map(|path| fs::read_to_string(path).ok());
+    let read =
+        ["/etc/machine-id", "/var/lib/dbus/machine-id"].iter().find_map(|path| fs::read_to_string(path).ok());
     read.map(|text| text.trim().to_owned()).filter(|id| !id.is_empty()).unwrap_or_else(host)
 }
 

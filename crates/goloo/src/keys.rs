@@ -50,7 +50,8 @@ fn keys_of(user: &User, github: &GitHub, ui: &Ui) -> Result<UserKeys, CliError> 
 
 fn from_file(path: &Path) -> Result<Vec<String>, CliError> {
     let text = fs::read_to_string(path).map_err(|error| {
-        CliError::failed(format!("can't read the keys in {}", path.display()), io_hint(&error, path)).because(&error)
+        CliError::failed(format!("can't read the keys in {}", path.display()), io_hint(&error, path))
+            .because(&error)
     })?;
     parse(&text).map_err(|(line, problem)| {
         CliError::usage(
@@ -142,7 +143,9 @@ impl GitHub {
             error.causes.push(reason);
             return Err(error);
         };
-        ui.warning(&format!("GitHub can't be reached ({reason}); the keys of \"{user}\" are those of its last answer"));
+        ui.warning(&format!(
+            "GitHub can't be reached ({reason}); the keys of \"{user}\" are those of its last answer"
+        ));
         Ok(keys)
     }
 
@@ -188,7 +191,11 @@ impl GitHub {
 
 /// https, or http to this machine itself.
 fn is_safe(url: &str) -> bool {
-    let host = |rest: &str| rest.split(['/', '?', '#']).next().unwrap_or_default().to_owned();
+    // What stands before an @ is a user's name, and no host.
+    let host = |rest: &str| {
+        let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        host.rsplit('@').next().unwrap_or_default().to_owned()
+    };
     match url.split_once("://") {
         Some(("https", rest)) => !host(rest).is_empty(),
         Some(("http", rest)) => {
@@ -209,7 +216,8 @@ mod tests {
     use super::*;
     use crate::args::Color;
 
-    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFakY0xYcs0pqkq7OC8hVTCKu5UGvyZdwRPBMqtDbTmE ann@laptop";
+    const KEY: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFakY0xYcs0pqkq7OC8hVTCKu5UGvyZdwRPBMqtDbTmE ann@laptop";
 
     fn ui() -> Ui {
         Ui::new(Color::Never, 0, false)
@@ -253,14 +261,18 @@ mod tests {
         let url = server(vec![http("404 Not Found", "")]);
         let github = GitHub::new(url, cache.path().into()).unwrap();
         let error = github.keys("nobody", &ui()).unwrap_err();
-        assert_eq!((error.code, error.message.as_str()), (crate::exit::NOT_FOUND, "GitHub knows no user \"nobody\""));
+        assert_eq!(
+            (error.code, error.message.as_str()),
+            (crate::exit::NOT_FOUND, "GitHub knows no user \"nobody\"")
+        );
     }
 
     #[test]
     fn a_page_is_no_list_of_keys() {
         let cache = tempfile::tempdir().unwrap();
         let page = http("200 OK", "<html>please log in</html>");
-        let github = GitHub::new(server(vec![page.clone(), page.clone(), page]), cache.path().into()).unwrap();
+        let github =
+            GitHub::new(server(vec![page.clone(), page.clone(), page]), cache.path().into()).unwrap();
         let error = github.keys("ann", &ui()).unwrap_err();
         assert!(error.causes[0].contains("no public SSH key"), "{error:?}");
         assert!(github.remembered("ann").is_none());
@@ -278,7 +290,14 @@ mod tests {
         for url in ["https://github.example", "http://127.0.0.1:80", "http://localhost/x", "http://[::1]:1"] {
             assert!(is_safe(url), "{url}");
         }
-        for url in ["http://github.com", "http://127.0.0.1.evil.example", "ftp://x", "github.com", "https://"] {
+        for url in [
+            "http://github.com",
+            "http://127.0.0.1.evil.example",
+            "http://127.0.0.1:80@evil.example",
+            "ftp://x",
+            "github.com",
+            "https://",
+        ] {
             assert!(!is_safe(url), "{url}");
         }
     }

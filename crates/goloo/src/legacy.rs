@@ -53,7 +53,13 @@ mod tests {
 
     #[test]
     fn todays_forms_are_left_alone() {
-        for line in ["goloo", "goloo list", "goloo ssh web -- ls -c -n x", "goloo exec web -- tar -c -n x", "goloo -c"] {
+        for line in [
+            "goloo",
+            "goloo list",
+            "goloo ssh web -- ls -c -n x",
+            "goloo exec web -- tar -c -n x",
+            "goloo -c",
+        ] {
             assert_eq!(rewritten(line), line);
         }
     }

@@ -1,8 +1,8 @@
 //! The command: arguments in, exit code out. A library so that `xtask` can generate the man pages,
 //! the completions and the reference from the same definitions.
 
-pub mod args;
 mod app;
+pub mod args;
 mod commands;
 mod complete;
 mod error;

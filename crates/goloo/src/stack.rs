@@ -37,7 +37,11 @@ impl Lookup<'_> {
             return Found::read(folder, self.given);
         }
         if let Some(last) = self.last.as_ref().filter(|last| last.join("config.json").is_file()) {
-            ui.note(&format!("using the stack that \"{}\" was last created from: {}", self.given, last.display()));
+            ui.note(&format!(
+                "using the stack that \"{}\" was last created from: {}",
+                self.given,
+                last.display()
+            ));
             return Found::read(last, self.given);
         }
         Err(self.not_found(&places))
@@ -77,7 +81,9 @@ pub fn all(config_dir: &Path) -> Vec<(String, PathBuf)> {
         for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
             let path = entry.path();
             if path.join("config.json").is_file() {
-                stacks.entry(entry.file_name().to_string_lossy().into_owned()).or_insert_with(|| absolute(&path));
+                stacks
+                    .entry(entry.file_name().to_string_lossy().into_owned())
+                    .or_insert_with(|| absolute(&path));
             }
         }
     }
@@ -168,7 +174,8 @@ impl Found {
 }
 
 /// A key of nobody, for checks that mustn't ask anyone for keys.
-const SOME_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA nobody";
+const SOME_KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA nobody";
 
 /// A file of a stack; `None` when it isn't there.
 fn read_file(path: &Path) -> Result<Option<Vec<u8>>, CliError> {
@@ -239,7 +246,8 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let error = lookup(None, Some("/gone/web".into()), temp.path()).find(&ui()).unwrap_err();
         let causes = error.causes.join("\n");
-        for place in ["/stacks/web/config.json", "/gone/web/config.json", &temp.path().display().to_string()] {
+        for place in ["/stacks/web/config.json", "/gone/web/config.json", &temp.path().display().to_string()]
+        {
             assert!(causes.contains(place), "{place} isn't in {causes}");
         }
         assert_eq!(error.code, crate::exit::NOT_FOUND);

@@ -17,8 +17,7 @@ fn of_32_processes_that_create_one_name_one_wins() {
     let world = World::new();
     // The image is in the cache, so that the race is for the name.
     world.run(&["image", "pull", "./stacks/hello/disk.img"]).expect(0);
-    let children: Vec<_> =
-        (0..32).map(|_| spawn(&world, &["create", "hello", "--no-wait"])).collect();
+    let children: Vec<_> = (0..32).map(|_| spawn(&world, &["create", "hello", "--no-wait"])).collect();
     let ran = children.into_iter().map(|child| common::Ran(child.wait_with_output().unwrap()));
     let (won, lost): (Vec<_>, Vec<_>) = ran.partition(|ran| ran.code() == 0);
     assert_eq!(won.len(), 1, "{lost:?}");

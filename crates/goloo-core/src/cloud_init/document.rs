@@ -1,6 +1,6 @@
 //! What kind of document it is, and the few things that goloo must know of what is in it.
 
-use saphyr_parser::{Event, Parser};
+use saphyr_parser::{Event, Parser, ScalarStyle};
 
 use super::problem;
 use crate::spec::Problem;
@@ -19,7 +19,8 @@ pub(super) enum Kind {
 }
 
 /// First lines and what they mean (cloud-init's `INCLUSION_TYPES_MAP`).
-const HEADERS: [(&str, Kind); 8] = [
+const HEADERS: [(&str, Kind); 9] = [
+    ("#cloud-config-jsonp", Kind::Other("text/cloud-config-jsonp")),
     ("#cloud-config-archive", Kind::Other("text/cloud-config-archive")),
     ("#cloud-config", Kind::CloudConfig),
     ("#cloud-boothook", Kind::Other("text/cloud-boothook")),
@@ -34,13 +35,19 @@ impl Kind {
     /// The kind of a document, or what is wrong with its first line.
     pub fn of(text: &str) -> Result<Self, Problem> {
         let first = text.lines().next().unwrap_or_default().trim_end();
-        let is_mime = |name: &str| first.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+        let is_mime =
+            |name: &str| first.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
         if is_mime("content-type:") || is_mime("mime-version:") {
             return Ok(Self::Mime);
         }
         let found = HEADERS.iter().find(|(header, _)| first.starts_with(header));
         found.map(|(_, kind)| *kind).ok_or_else(|| {
-            problem(1, 1, format!("cloud-init doesn't know the first line \"{}\"", shortened(first)), hint_for(first))
+            problem(
+                1,
+                1,
+                format!("cloud-init doesn't know the first line \"{}\"", shortened(first)),
+                hint_for(first),
+            )
         })
     }
 
@@ -61,7 +68,10 @@ fn shortened(line: &str) -> String {
 
 fn hint_for(first: &str) -> String {
     let squeezed: String = first.to_ascii_lowercase().replace(['_', ' '], "-");
-    if squeezed.starts_with("#cloud-config") || squeezed.starts_with("#-cloud-config") || squeezed.starts_with("cloud-config") {
+    if squeezed.starts_with("#cloud-config")
+        || squeezed.starts_with("#-cloud-config")
+        || squeezed.starts_with("cloud-config")
+    {
         return "write exactly #cloud-config".to_owned();
     }
     if squeezed.starts_with("##-template:") || squeezed.starts_with("#template") {
@@ -82,18 +92,21 @@ pub(super) struct Facts {
 }
 
 /// As much of YAML's tree as is looked at.
+#[derive(Debug, Clone)]
 enum Node {
     Text(String),
     List(Vec<Node>),
     Map(Vec<(Node, Node)>),
-    /// An alias: what it stands for isn't followed.
-    Alias,
 }
 
 impl Node {
     fn get(&self, key: &str) -> Option<&Node> {
         let Self::Map(pairs) = self else { return None };
-        pairs.iter().find(|(name, _)| matches!(name, Self::Text(text) if text == key)).map(|(_, value)| value)
+        pairs
+            .iter()
+            .rev()
+            .find(|(name, _)| matches!(name, Self::Text(text) if text == key))
+            .map(|(_, value)| value)
     }
 
     fn text(&self) -> Option<&str> {
@@ -103,59 +116,98 @@ impl Node {
 
 /// Reads a cloud-config document, or says where it isn't YAML.
 pub(super) fn read(text: &str) -> Result<Facts, Problem> {
-    let mut parser = Parser::new_from_str(text);
-    let mut root = None;
-    while let Some(event) = parser.next() {
+    let mut builder = Builder::default();
+    for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| {
             let at = error.marker();
-            problem(at.line(), at.col() + 1, format!("this isn't YAML: {}", error.info()), "mend the YAML; goloo config validate looks again")
+            problem(
+                at.line(),
+                at.col() + 1,
+                format!("this isn't YAML: {}", error.info()),
+                "mend the YAML; goloo config validate looks again",
+            )
         })?;
-        if root.is_none() && begins_value(&event) {
-            let (line, column) = (span.start.line(), span.start.col() + 1);
-            let is_map = matches!(event, Event::MappingStart(..));
-            let is_empty = matches!(&event, Event::Scalar(text, ..) if text.is_empty() || text == "~" || text == "null");
-            if !is_map && !is_empty {
-                let message = "a #cloud-config document is a mapping of keys to values";
-                return Err(problem(line, column, message, "begin with a key, as runcmd: or packages:"));
-            }
-            root = node(&mut parser, &event);
+        let (line, column) = (span.start.line(), span.start.col() + 1);
+        if begins_value(&event) && follows_tab(text, line, column) {
+            let message = "this isn't YAML to cloud-init: there is a tab before this";
+            return Err(problem(line, column, message, "use blanks in place of tabs"));
         }
+        if builder.is_at_root()
+            && begins_value(&event)
+            && !matches!(event, Event::MappingStart(..))
+            && !is_nothing(&event)
+        {
+            let message = "a #cloud-config document is a mapping of keys to values";
+            return Err(problem(line, column, message, "begin with a key, as runcmd: or packages:"));
+        }
+        builder.take(event);
     }
-    Ok(root.as_ref().map(facts).unwrap_or_default())
+    Ok(builder.root.as_ref().map(facts).unwrap_or_default())
 }
 
 fn begins_value(event: &Event<'_>) -> bool {
     matches!(event, Event::Scalar(..) | Event::SequenceStart(..) | Event::MappingStart(..) | Event::Alias(_))
 }
 
-/// The tree below an event; `None` when the document ends or breaks within it, which the caller finds
-/// out by itself.
-fn node(parser: &mut Parser<'_, saphyr_parser::StrInput<'_>>, event: &Event<'_>) -> Option<Node> {
-    match event {
-        Event::Scalar(text, ..) => Some(Node::Text(text.to_string())),
-        Event::SequenceStart(..) => {
-            let mut list = Vec::new();
-            loop {
-                let (event, _) = parser.next()?.ok()?;
-                if matches!(event, Event::SequenceEnd) {
-                    return Some(Node::List(list));
+fn is_nothing(event: &Event<'_>) -> bool {
+    matches!(event, Event::Scalar(text, ScalarStyle::Plain, ..) if matches!(&**text, "" | "~" | "null"))
+}
+
+/// PyYAML, by which cloud-init reads, takes no tab between tokens; the parser here does.
+fn follows_tab(text: &str, line: usize, column: usize) -> bool {
+    let line: String =
+        text.lines().nth(line.saturating_sub(1)).unwrap_or_default().chars().take(column - 1).collect();
+    line.trim_end_matches([' ', '\t']).len() < line.len()
+        && line[line.trim_end_matches([' ', '\t']).len()..].contains('\t')
+}
+
+/// Builds the tree of the first document.
+#[derive(Default)]
+struct Builder {
+    /// Nodes whose end hasn't come, with the numbers of their anchors, and a key that waits for its value.
+    open: Vec<(Node, usize, Option<Node>)>,
+    /// What anchors stand for.
+    anchors: std::collections::HashMap<usize, Node>,
+    root: Option<Node>,
+}
+
+impl Builder {
+    fn is_at_root(&self) -> bool {
+        self.root.is_none() && self.open.is_empty()
+    }
+
+    fn take(&mut self, event: Event<'_>) {
+        match event {
+            Event::Scalar(text, _, anchor, _) => self.done(Node::Text(text.into_owned()), anchor),
+            Event::SequenceStart(anchor, _) => self.open.push((Node::List(Vec::new()), anchor, None)),
+            Event::MappingStart(anchor, _) => self.open.push((Node::Map(Vec::new()), anchor, None)),
+            Event::SequenceEnd | Event::MappingEnd => {
+                if let Some((node, anchor, _)) = self.open.pop() {
+                    self.done(node, anchor);
                 }
-                list.push(node(parser, &event)?);
             }
-        }
-        Event::MappingStart(..) => {
-            let mut pairs = Vec::new();
-            loop {
-                let (event, _) = parser.next()?.ok()?;
-                if matches!(event, Event::MappingEnd) {
-                    return Some(Node::Map(pairs));
-                }
-                let key = node(parser, &event)?;
-                let (event, _) = parser.next()?.ok()?;
-                pairs.push((key, node(parser, &event)?));
+            // One that stands for what it is in can't be followed.
+            Event::Alias(anchor) => {
+                let node = self.anchors.get(&anchor).cloned();
+                self.done(node.unwrap_or(Node::Text(String::new())), 0);
             }
+            _ => {}
         }
-        _ => Some(Node::Alias),
+    }
+
+    fn done(&mut self, node: Node, anchor: usize) {
+        if anchor != 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        match self.open.last_mut() {
+            None => self.root = self.root.take().or(Some(node)),
+            Some((Node::List(list), ..)) => list.push(node),
+            Some((Node::Map(pairs), _, key)) => match key.take() {
+                None => *key = Some(node),
+                Some(key) => pairs.push((key, node)),
+            },
+            Some((Node::Text(_), ..)) => {}
+        }
     }
 }
 
@@ -204,7 +256,8 @@ mod tests {
 
     #[test]
     fn users_are_seen_in_every_form() {
-        let facts = read("#cloud-config\nusers:\n  - default\n  - name: ann\n    groups: [a, b]\n  - bob\n").unwrap();
+        let facts =
+            read("#cloud-config\nusers:\n  - default\n  - name: ann\n    groups: [a, b]\n  - bob\n").unwrap();
         assert_eq!(facts.users.unwrap(), ["ann", "bob"]);
         assert!(facts.keeps_default_user);
         assert_eq!(read("#cloud-config\npackages: [x]\n").unwrap(), Facts::default());

@@ -6,6 +6,7 @@
 mod compose;
 mod document;
 mod host_key;
+mod limits;
 mod part;
 mod placeholders;
 mod template;

@@ -6,10 +6,10 @@ use super::HostKey;
 use crate::record::UserKeys;
 use crate::spec::{Mount, ResolvedStack};
 
-/// Lists are appended to the user's; of two values for one key the user's stays.
-fn merge_how() -> Value {
+/// How lists are put together with the user's; of two values for one key the user's stays.
+fn merge_how(lists: &str) -> Value {
     json!([
-        {"name": "list", "settings": ["append"]},
+        {"name": "list", "settings": [lists]},
         {"name": "dict", "settings": ["no_replace", "recurse_list"]},
     ])
 }
@@ -19,6 +19,7 @@ fn merge_how() -> Value {
 /// the first one's keys. Ubuntu from 20.04 and Debian from 11 read such drop-in files.
 const KEY_FOLDER: &str = "/etc/ssh/goloo_keys";
 const SSHD_DROP_IN: &str = "/etc/ssh/sshd_config.d/60-goloo.conf";
+const MOUNTS: &str = "/opt/goloo/mounts.sh";
 const CONFIGURE: &str = "/opt/goloo/configure.sh";
 
 /// What the part is made from.
@@ -27,8 +28,10 @@ pub(super) struct Part<'a> {
     /// All users with keys, the login user among them.
     pub keys: &'a [UserKeys],
     pub host_key: &'a HostKey,
-    /// Users that the user's document doesn't make; the first may become root.
+    /// Users that the user's document doesn't make.
     pub new_users: &'a [UserKeys],
+    /// Whom goloo logs in as: where the part makes this user, it may become root.
+    pub login_user: &'a str,
     /// Whether the part's list of users must keep the image's own.
     pub with_default_user: bool,
     /// Folders to mount by 9p.
@@ -36,10 +39,10 @@ pub(super) struct Part<'a> {
 }
 
 impl Part<'_> {
-    /// The part as a cloud-config document. JSON is YAML, and leaves no doubt about quoting.
+    /// The part as a cloud-config document.
     pub fn document(&self) -> String {
         let mut config = json!({
-            "merge_how": merge_how(),
+            "merge_how": merge_how("append"),
             "ssh_deletekeys": true,
             "ssh_genkeytypes": ["ed25519"],
             "ssh_keys": {
@@ -51,17 +54,25 @@ impl Part<'_> {
         if !self.new_users.is_empty() {
             config["users"] = self.users();
         }
-        let boot = self.boot_commands();
-        if !boot.is_empty() {
-            config["bootcmd"] = json!(boot);
+        if let Some(seconds) = self.stack.ttl {
+            config["bootcmd"] = json!([end_after(seconds)]);
         }
         if self.stack.configure.is_some() {
             // cloud-init makes one script of all commands, and the last one's status decides: a
             // failure right before must not be hidden by a configure.sh that works.
             config["runcmd"] = json!([format!("goloo_status=$?; {CONFIGURE} && exit $goloo_status")]);
         }
-        let body = serde_json::to_string_pretty(&config).expect("JSON values have only string keys");
-        format!("#cloud-config\n{body}\n")
+        cloud_config(&config)
+    }
+
+    /// What must be merged in front of the user's lists: the mounts, for commands that want them. They
+    /// come after the users are made, for a target in a home folder must not make the home.
+    pub fn first_document(&self) -> Option<String> {
+        (!self.mounts.is_empty()).then(|| {
+            cloud_config(
+                &json!({"merge_how": merge_how("prepend"), "runcmd": [format!("{MOUNTS} || exit 1")]}),
+            )
+        })
     }
 
     fn files(&self) -> Vec<Value> {
@@ -71,6 +82,12 @@ impl Part<'_> {
             let path = format!("{KEY_FOLDER}/{}", user.username);
             json!({"path": path, "permissions": "0644", "content": user.keys.join("\n") + "\n"})
         }));
+        if !self.mounts.is_empty() {
+            files.push(json!({"path": MOUNTS, "permissions": "0755", "content": mount_script(self.mounts)}));
+            // Kernels before 5.17 don't find the transport by themselves.
+            let path = "/etc/modules-load.d/goloo.conf";
+            files.push(json!({"path": path, "permissions": "0644", "content": "9p\n9pnet_virtio\n"}));
+        }
         if let Some(script) = &self.stack.configure {
             files.push(json!({
                 "path": CONFIGURE, "permissions": "0755", "owner": "root:root",
@@ -82,12 +99,15 @@ impl Part<'_> {
 
     fn users(&self) -> Value {
         let default = self.with_default_user.then(|| json!("default"));
-        let users = self.new_users.iter().enumerate().map(|(index, user)| {
+        let users = self.new_users.iter().map(|user| {
             let mut entry = json!({
                 "name": user.username, "shell": "/bin/bash", "lock_passwd": true,
-                "ssh_authorized_keys": user.keys,
             });
-            if index == 0 {
+            // cloud-init's schema takes no empty list.
+            if !user.keys.is_empty() {
+                entry["ssh_authorized_keys"] = json!(user.keys);
+            }
+            if user.username == self.login_user {
                 entry["sudo"] = json!("ALL=(ALL) NOPASSWD:ALL");
                 entry["groups"] = json!("adm");
             }
@@ -95,51 +115,56 @@ impl Part<'_> {
         });
         default.into_iter().chain(users).collect()
     }
-
-    /// Commands that run early on every boot.
-    fn boot_commands(&self) -> Vec<String> {
-        let mut commands = Vec::new();
-        commands.extend(self.stack.ttl.map(end_after));
-        commands.extend(mount(self.mounts));
-        commands
-    }
 }
 
-/// Mounts the shared folders before anything else needs them, on every boot. A kernel that can't is an
-/// error of cloud-init's, with words in its log.
-fn mount(mounts: &[Mount]) -> Option<String> {
-    if mounts.is_empty() {
-        return None;
-    }
-    let mut script = String::from(
-        "goloo_status=$?\n\
-         goloo_mount() {\n\
-         \x20 mkdir -p \"$2\" && { mountpoint -q \"$2\" || modprobe -q 9pnet_virtio; } ; \n\
-         \x20 mountpoint -q \"$2\" || mount -t 9p -o trans=virtio,version=9p2000.L,msize=131072 \"$1\" \"$2\" || {\n\
-         \x20   echo \"goloo: $2 can't be mounted: the kernel of this image may have no 9p\" >&2\n\
-         \x20   goloo_status=1\n\
-         \x20 }\n\
-         }\n",
-    );
-    for (index, mount) in mounts.iter().enumerate() {
-        // The targets' characters are checked: none needs more than quotes.
-        script.push_str(&format!("goloo_mount goloo{index} '{}'\n", mount.target));
-    }
-    script.push_str("(exit $goloo_status)\n");
-    Some(script)
+/// Mounts the shares `goloo0`, `goloo1`, … now, and by way of fstab at each boot. A kernel that can't
+/// is an error with words in cloud-init's log.
+fn mount_script(mounts: &[Mount]) -> String {
+    let share = |(index, mount): (usize, &Mount)| {
+        // The targets' characters are checked: none needs more than quotes, here or in fstab.
+        format!("share goloo{index} '{}'\n", mount.target)
+    };
+    let shares: String = mounts.iter().enumerate().map(share).collect();
+    format!(
+        r#"#!/bin/sh
+# Folders of the host (vm.mounts).
+fail() {{
+    echo "goloo: $*" >&2
+    exit 1
+}}
+share() {{
+    mkdir -p "$2" || fail "can't make the folder $2"
+    grep -q "^$1 " /etc/fstab ||
+        printf '%s %s 9p trans=virtio,version=9p2000.L,msize=131072,nofail 0 0\n' "$1" "$2" >>/etc/fstab
+    mountpoint -q "$2" || mount "$2" || fail "can't mount a folder of the host at $2"
+}}
+grep -qw 9p /proc/filesystems || modprobe 9p ||
+    fail "the kernel $(uname -r) has no 9p file system, which vm.mounts needs: take an image with a full kernel"
+modprobe -q 9pnet_virtio
+{shares}systemctl daemon-reload
+"#
+    )
 }
 
-/// Powers the machine off so many seconds after its first boot, reboots included.
+/// Powers the machine off so many seconds after its first boot, reboots included. It runs
+/// in the background: systemd answers it when the boot is further on, and the boot waits for this
+/// command (even with `--no-block`, as a real machine showed).
 fn end_after(seconds: u64) -> String {
     format!(
         "[ -s /var/lib/goloo-end ] || echo $(($(date +%s) + {seconds})) > /var/lib/goloo-end\n\
          left=$(($(cat /var/lib/goloo-end) - $(date +%s)))\n\
          [ \"$left\" -gt 0 ] || left=1\n\
-         systemd-run --quiet --unit=goloo-end --on-active=\"$left\" systemctl poweroff\n"
+         systemd-run --quiet --unit=goloo-end --on-active=\"$left\" systemctl poweroff </dev/null >>/var/log/goloo-end.log 2>&1 &\n"
     )
 }
 
-fn base64(bytes: &[u8]) -> String {
+/// JSON is YAML, and leaves no doubt about quoting.
+fn cloud_config(config: &Value) -> String {
+    let body = serde_json::to_string_pretty(config).expect("JSON values have only string keys");
+    format!("#cloud-config\n{body}\n")
+}
+
+pub(super) fn base64(bytes: &[u8]) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }

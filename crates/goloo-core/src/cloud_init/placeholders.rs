@@ -7,13 +7,25 @@ use crate::spec::Problem;
 
 const START: &str = "${SSH_PUBLIC_KEY";
 
+/// A document with the keys in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Filled {
+    /// Its text.
+    pub text: String,
+    /// For each of its lines, the line that it was made from; both count from 1.
+    pub origins: Vec<usize>,
+}
+
 /// Puts the keys in. All problems are found at once.
-pub(super) fn fill(text: &str, users: &[UserKeys]) -> Result<String, Vec<Problem>> {
-    let mut filled = String::with_capacity(text.len());
+pub(super) fn fill(text: &str, users: &[UserKeys]) -> Result<Filled, Vec<Problem>> {
+    let mut filled = Filled { text: String::with_capacity(text.len()), origins: Vec::new() };
     let mut problems = Vec::new();
     for (index, line) in text.split_inclusive('\n').enumerate() {
         match fill_line(line, users) {
-            Ok(line) => filled.push_str(&line),
+            Ok(line) => {
+                filled.origins.extend(line.split_inclusive('\n').map(|_| index + 1));
+                filled.text.push_str(&line);
+            }
             Err((column, message, hint)) => problems.push(problem(index + 1, column, message, hint)),
         }
     }
@@ -34,7 +46,7 @@ fn fill_line(line: &str, users: &[UserKeys]) -> Result<String, Wrong> {
     let keys = keys_of(placeholder, users).map_err(|(message, hint)| (column, message, hint))?;
     let (before, after) = (&line[..begin], &rest[length..]);
     let stands_alone = before.trim().is_empty() && after.trim().is_empty();
-    let is_item = before.trim_start().starts_with('-');
+    let is_item = before.trim_start().starts_with("- ");
     if keys.len() > 1 && !stands_alone && !is_item {
         let message = format!("{placeholder} stands for {} keys here, and only one fits", keys.len());
         return Err((column, message, format!("write it as a list item of its own: - {placeholder}")));
@@ -46,8 +58,11 @@ fn fill_line(line: &str, users: &[UserKeys]) -> Result<String, Wrong> {
         }
         // What stands behind it on the line may hold another one.
         lines.push_str(before);
-        lines.push_str(key);
-        lines.push_str(&fill_line(after, users).map_err(|(at, message, hint)| (column + length + at - 1, message, hint))?);
+        lines.push_str(&in_yaml(key));
+        lines.push_str(
+            &fill_line(after, users)
+                .map_err(|(at, message, hint)| (column + length + at - 1, message, hint))?,
+        );
     }
     Ok(lines)
 }
@@ -58,26 +73,42 @@ fn keys_of<'k>(placeholder: &str, users: &'k [UserKeys]) -> Result<&'k [String],
     let user = match name.strip_prefix('_') {
         None if name.is_empty() => users.first(),
         None => None,
-        Some(name) => users.iter().find(|user| {
-            let upper = user.username.to_uppercase();
-            upper == name || upper.replace('-', "_") == name
-        }),
+        // One whose name is just so comes before one whose hyphen is written otherwise.
+        Some(name) => users
+            .iter()
+            .find(|user| user.username.to_uppercase() == name)
+            .or_else(|| users.iter().find(|user| user.username.to_uppercase().replace('-', "_") == name)),
     };
     let Some(user) = user else {
         return Err((format!("{placeholder} stands for no user's keys"), known(users)));
     };
     if user.keys.is_empty() {
         let message = format!("{placeholder}: the user \"{}\" has no keys", user.username);
-        return Err((message, "give the user a github_username, ssh_keys or ssh_key_files in config.json".to_owned()));
+        return Err((
+            message,
+            "give the user a github_username, ssh_keys or ssh_key_files in config.json".to_owned(),
+        ));
     }
     Ok(&user.keys)
+}
+
+/// A key's comment is free text. One that YAML could take for something else is left out: the key is
+/// the same without it.
+fn in_yaml(key: &str) -> std::borrow::Cow<'_, str> {
+    let mut words = key.splitn(3, ' ');
+    let (Some(kind), Some(body), Some(comment)) = (words.next(), words.next(), words.next()) else {
+        return key.into();
+    };
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || " @._+-/()".contains(c);
+    if comment.chars().all(is_plain) { key.into() } else { format!("{kind} {body}").into() }
 }
 
 fn known(users: &[UserKeys]) -> String {
     if users.is_empty() {
         return "add a user with keys to vm.users in config.json, or give -u GITHUB-USER".to_owned();
     }
-    let named = users.iter().map(|user| format!("{START}_{}}}", user.username.to_uppercase().replace('-', "_")));
+    let named =
+        users.iter().map(|user| format!("{START}_{}}}", user.username.to_uppercase().replace('-', "_")));
     let all: Vec<_> = std::iter::once(format!("{START}}}")).chain(named).collect();
     format!("the known ones are {}", all.join(", "))
 }
@@ -88,6 +119,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn fill(text: &str, users: &[UserKeys]) -> Result<String, Vec<Problem>> {
+        super::fill(text, users).map(|filled| filled.text)
+    }
 
     fn users() -> Vec<UserKeys> {
         let user = |name: &str, keys: &[&str]| UserKeys {
@@ -107,8 +142,14 @@ mod tests {
 
     #[test]
     fn the_last_line_needs_no_end() {
-        assert_eq!(fill("- ${SSH_PUBLIC_KEY}", &users()).unwrap(), "- ssh-ed25519 A ann\n- ssh-ed25519 B ann");
-        assert_eq!(fill("- ${SSH_PUBLIC_KEY}\r\n", &users()).unwrap(), "- ssh-ed25519 A ann\r\n- ssh-ed25519 B ann\r\n");
+        assert_eq!(
+            fill("- ${SSH_PUBLIC_KEY}", &users()).unwrap(),
+            "- ssh-ed25519 A ann\n- ssh-ed25519 B ann"
+        );
+        assert_eq!(
+            fill("- ${SSH_PUBLIC_KEY}\r\n", &users()).unwrap(),
+            "- ssh-ed25519 A ann\r\n- ssh-ed25519 B ann\r\n"
+        );
     }
 
     #[test]
@@ -117,6 +158,34 @@ mod tests {
             let text = format!("key: ${{SSH_PUBLIC_KEY_{name}}}\n");
             assert_eq!(fill(&text, &users()).unwrap(), "key: ssh-ed25519 C\n");
         }
+    }
+
+    #[test]
+    fn two_users_that_differ_in_a_hyphen_alone_are_told_apart() {
+        let user = |name: &str, key: &str| UserKeys {
+            username: name.to_owned(),
+            github_username: None,
+            keys: vec![key.to_owned()],
+        };
+        let both = [user("a-b", "k 1"), user("a_b", "k 2")];
+        assert_eq!(fill("${SSH_PUBLIC_KEY_A_B}, ${SSH_PUBLIC_KEY_A-B}", &both).unwrap(), "k 2, k 1");
+    }
+
+    #[test]
+    fn a_comment_that_yaml_could_misread_is_left_out() {
+        let mut odd = users();
+        odd[0].keys = vec!["ssh-ed25519 A ann: her #1".to_owned(), "ssh-ed25519 B her laptop".to_owned()];
+        assert_eq!(fill("- ${SSH_PUBLIC_KEY}", &odd).unwrap(), "- ssh-ed25519 A\n- ssh-ed25519 B her laptop");
+    }
+
+    #[test]
+    fn lines_know_where_they_came_from() {
+        assert_eq!(super::fill("a\n- ${SSH_PUBLIC_KEY}\nb", &users()).unwrap().origins, [1, 2, 2, 3]);
+    }
+
+    #[test]
+    fn an_option_s_dashes_make_no_list_item() {
+        assert!(fill("  --key '${SSH_PUBLIC_KEY}'", &users()).is_err());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use minijinja::{Environment, UndefinedBehavior, context};
 
 use super::problem;
 use crate::record::{ProviderKind, UserKeys};
-use crate::spec::{Problem, ResolvedStack};
+use crate::spec::{DNS_TTL, Problem, ResolvedStack};
 
 /// The first line of such a document.
 const HEADER: &str = "## template: goloo";
@@ -88,7 +88,7 @@ fn values(stack: &ResolvedStack, users: &[UserKeys], provider: ProviderKind) -> 
         hostname => hostname,
         domain => domain,
         fqdn => fqdn,
-        ttl => dns.map_or(0, |dns| dns.ttl),
+        ttl => dns.map_or(DNS_TTL, |dns| dns.ttl),
         is_apex_domain => dns.is_some_and(|dns| dns.is_apex_domain),
         cname_aliases => dns.map(|dns| dns.cname_aliases.clone()).unwrap_or_default(),
         packages => stack.packages.clone(),
@@ -100,7 +100,11 @@ fn values(stack: &ResolvedStack, users: &[UserKeys], provider: ProviderKind) -> 
 }
 
 /// Names that nothing stands behind: said with their place, all at once, before anything is rendered.
-fn unknown_names(body: &str, used: &std::collections::HashSet<String>, stack: &ResolvedStack) -> Vec<Problem> {
+fn unknown_names(
+    body: &str,
+    used: &std::collections::HashSet<String>,
+    stack: &ResolvedStack,
+) -> Vec<Problem> {
     // minijinja's functions are names too.
     const FUNCTIONS: [&str; 4] = ["range", "dict", "namespace", "debug"];
     let is_known = |name: &str| VARIABLES.contains(&name) || FUNCTIONS.contains(&name);
@@ -114,13 +118,20 @@ fn unknown_names(body: &str, used: &std::collections::HashSet<String>, stack: &R
                     if stack.vars.contains_key(key) {
                         return None;
                     }
-                    let hint = nearest_or_all(key, stack.vars.keys().map(String::as_str), "cloud_init.vars in config.json holds");
+                    let hint = nearest_or_all(
+                        key,
+                        stack.vars.keys().map(String::as_str),
+                        "cloud_init.vars in config.json holds",
+                    );
                     (format!("the variable vars.{key} isn't defined"), hint)
                 }
                 _ if is_known(name.split('.').next().unwrap_or(name)) => return None,
                 _ => {
                     let name = name.split('.').next().unwrap_or(name);
-                    (format!("the variable {name} isn't defined"), nearest_or_all(name, VARIABLES, "the variables are"))
+                    (
+                        format!("the variable {name} isn't defined"),
+                        nearest_or_all(name, VARIABLES, "the variables are"),
+                    )
                 }
             };
             let (line, column) = place_of(body, name);
@@ -153,7 +164,12 @@ fn place_of(body: &str, name: &str) -> (usize, usize) {
 fn failed(error: &minijinja::Error) -> Problem {
     let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
     let line = error.line().unwrap_or(1) + 1;
-    problem(line, 1, format!("the template can't be rendered: {detail}"), "templates are written in Jinja's syntax: {{ name }}, {% for … %}")
+    problem(
+        line,
+        1,
+        format!("the template can't be rendered: {detail}"),
+        "templates are written in Jinja's syntax: {{ name }}, {% for … %}",
+    )
 }
 
 /// Forms of the templates of the first goloo, with the new form: `{{ .Name }}` → `{{ name }}`. Only

@@ -8,8 +8,8 @@ use crate::name::OperationId;
 use crate::plan::CreatePlan;
 use crate::provider::{Machine, Made, ProviderError};
 use crate::record::{
-    CreateInputs, Creator, Operation, OperationKind, Phase, Provisioning, ProvisioningResult, Record,
-    SCHEMA, Step,
+    CreateInputs, Creator, Operation, OperationKind, Phase, Provisioning, ProvisioningResult, Record, SCHEMA,
+    Step,
 };
 use crate::store::Snapshot;
 use crate::time::Timestamp;

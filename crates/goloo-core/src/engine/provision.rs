@@ -128,9 +128,8 @@ async fn persist(
             Ok(output) => return Ok(output),
             Err(error) => error,
         };
-        let denied_long = |first: &mut Option<Instant>| {
-            first.get_or_insert_with(Instant::now).elapsed() > DENIED_LIMIT
-        };
+        let denied_long =
+            |first: &mut Option<Instant>| first.get_or_insert_with(Instant::now).elapsed() > DENIED_LIMIT;
         let hopeless = match &error {
             GuestError::Unreachable { .. } => false,
             GuestError::Denied { .. } => denied_long(&mut first_denied),

@@ -25,8 +25,7 @@ pub enum Resumed {
 pub struct RebuildError(pub String);
 
 /// Works out the machine of an interrupted create again, from its record, its inputs and its snapshot.
-pub type Rebuild<'f> =
-    dyn Fn(&Record, &CreateInputs, &Snapshot) -> Result<Machine, RebuildError> + 'f;
+pub type Rebuild<'f> = dyn Fn(&Record, &CreateInputs, &Snapshot) -> Result<Machine, RebuildError> + 'f;
 
 impl Engine<'_> {
     /// Finishes the operation that the record says was interrupted.
@@ -72,8 +71,7 @@ impl Engine<'_> {
         let refused = |what: String| EngineError::Refused { what, hint: format!("goloo delete {name}") };
         let inputs = inputs
             .ok_or_else(|| refused(format!("the record of \"{name}\" lacks what its create began with")))?;
-        rebuild(&under_way.record, &inputs, &snapshot).map_err(|error| {
-            refused(format!("the create of \"{name}\" can't go on: {error}"))
-        })
+        rebuild(&under_way.record, &inputs, &snapshot)
+            .map_err(|error| refused(format!("the create of \"{name}\" can't go on: {error}")))
     }
 }

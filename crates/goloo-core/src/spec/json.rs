@@ -38,9 +38,25 @@ impl Json {
         let options = CollectOptions { comments: CommentCollectionStrategy::Off, tokens: false };
         let parsed = parse_to_ast(text, &options, &strict()).map_err(|error| {
             let message = format!("this isn't JSON: {}", lower_first(&error.kind().to_string()));
-            problem(text, error.range().start, &message, "JSON has no comments, no trailing commas, and only double quotes")
+            problem(
+                text,
+                error.range().start,
+                &message,
+                "JSON has no comments, no trailing commas, and only double quotes",
+            )
         })?;
-        let root = parsed.value.ok_or_else(|| problem(text, 0, "the file is empty", "{} is the smallest stack"))?;
+        let root =
+            parsed.value.ok_or_else(|| problem(text, 0, "the file is empty", "{} is the smallest stack"))?;
+        // What is left to be refused, numbers such as 01 and halves of characters, serde_json knows.
+        if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(text) {
+            let at =
+                text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum::<usize>();
+            let message = error.to_string();
+            let message =
+                format!("this isn't JSON: {}", message.split(" at line ").next().unwrap_or(&message));
+            let offset = at + error.column().saturating_sub(1);
+            return Err(problem(text, offset, &message, "mend the number or the text here"));
+        }
         let mut json = Self {
             value: Value::Null,
             places: BTreeMap::new(),

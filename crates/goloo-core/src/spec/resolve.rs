@@ -55,7 +55,8 @@ const DISK: Size = Size::gib(20);
 const DISK_MIN: Size = Size::gib(1);
 const DISK_MAX: Size = Size::gib(64 << 10);
 const IMAGE: &str = "24.04";
-const DNS_TTL: u32 = 300;
+/// What `dns.ttl` is by default, in seconds.
+pub(crate) const DNS_TTL: u32 = 300;
 const SSH_CIDR: &str = "0.0.0.0/0";
 /// A machine that ends itself before it is up helps nobody.
 const TTL_MIN_SECONDS: u64 = 300;
@@ -67,18 +68,21 @@ pub fn resolve(sources: &Sources<'_>) -> Result<Resolved, Vec<Problem>> {
     let checked = shape::check(&json, &json_schema());
     let file: StackFile = serde_json::from_value(checked.value)
         .map_err(|error| vec![json.at("", error.to_string(), "look at goloo config schema")])?;
-    let mut resolver = Resolver { sources, json: &json, problems: Vec::new() };
+    let mut resolver = Resolver { sources, json: &json, problems: Vec::new(), warnings: Vec::new() };
     let stack = resolver.stack(&file);
     let mut problems = checked.problems;
     // Where the shape is wrong already, what follows from that isn't said again.
-    let said: Vec<String> = problems.iter().map(|problem| problem.pointer.clone()).collect();
-    let follows = |pointer: &str| said.iter().any(|said| pointer.starts_with(said.as_str()) && !said.is_empty());
+    let said = checked.cut_out;
+    let is_in = |pointer: &str, said: &str| {
+        pointer.strip_prefix(said).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let follows = |pointer: &str| said.iter().any(|said| is_in(pointer, said));
     problems.extend(resolver.problems.into_iter().filter(|problem| !follows(&problem.pointer)));
     if !problems.is_empty() {
         problems.sort_by_key(|problem| (problem.line, problem.column));
         return Err(problems);
     }
-    let mut warnings = Vec::new();
+    let mut warnings = resolver.warnings;
     if !checked.old_state.is_empty() {
         let keys: Vec<_> = checked.old_state.iter().map(|pointer| pointer[1..].replace('/', ".")).collect();
         warnings.push(format!(
@@ -97,6 +101,7 @@ struct Resolver<'a> {
     sources: &'a Sources<'a>,
     json: &'a Json,
     problems: Vec<Problem>,
+    warnings: Vec<String>,
 }
 
 impl Resolver<'_> {
@@ -143,7 +148,9 @@ impl Resolver<'_> {
         let (pointer, text, whose) = match (self.sources.as_name, &vm.name) {
             (Some(text), _) => ("", text, "--as: "),
             (None, Some(text)) => ("/vm/name", text.as_str(), ""),
-            (None, None) => ("", self.sources.stack, "the folder's name, which is the VM's where vm.name is absent: "),
+            (None, None) => {
+                ("", self.sources.stack, "the folder's name, which is the VM's where vm.name is absent: ")
+            }
         };
         VmName::parse(text).unwrap_or_else(|error| {
             let hint = match &error {
@@ -158,7 +165,11 @@ impl Resolver<'_> {
     fn cpus(&mut self, cpus: Option<u64>) -> u32 {
         let cpus = cpus.unwrap_or(CPUS);
         if !(1..=CPUS_MAX).contains(&cpus) {
-            self.problem("/vm/cpus", format!("vm.cpus is {cpus}"), format!("write a number from 1 to {CPUS_MAX}"));
+            self.problem(
+                "/vm/cpus",
+                format!("vm.cpus is {cpus}"),
+                format!("write a number from 1 to {CPUS_MAX}"),
+            );
         }
         u32::try_from(cpus.min(CPUS_MAX)).expect("the largest is small")
     }
@@ -167,7 +178,13 @@ impl Resolver<'_> {
         let Some(text) = text else { return default };
         let key = pointer[1..].replace('/', ".");
         let Some(size) = values::size(text) else {
-            self.problem(pointer, format!("{key}: \"{text}\" isn't a size"), "sizes look like 512M, 2G or 1.5GiB");
+            let has_no_unit = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+            let hint = if has_no_unit {
+                format!("add a unit: \"{text}M\" or \"{text}G\"")
+            } else {
+                "sizes look like 512M, 2G or 1.5GiB".to_owned()
+            };
+            self.problem(pointer, format!("{key}: \"{text}\" isn't a size"), hint);
             return default;
         };
         if size < min || size > max {
@@ -204,7 +221,9 @@ impl Resolver<'_> {
         if let Some(image) = images::find(text) {
             return image.name.to_owned();
         }
-        let is_ami = text.strip_prefix("ami-").is_some_and(|id| id.len() >= 8 && id.bytes().all(|b| b.is_ascii_hexdigit()));
+        let is_ami = text
+            .strip_prefix("ami-")
+            .is_some_and(|id| id.len() >= 8 && id.bytes().all(|b| b.is_ascii_hexdigit()));
         if !is_ami && !AMAZON.contains(&text) {
             let known = images::IMAGES.iter().map(|image| image.name).chain(AMAZON);
             let hint = match nearest(text, known.clone()) {
@@ -232,15 +251,29 @@ impl Resolver<'_> {
         for (index, user) in users.iter().enumerate() {
             let pointer = format!("/vm/users/{index}");
             let Some(name) = &user.username else {
-                self.problem(&pointer, "this user has no username", "add \"username\": \"ann\"");
+                self.problem(
+                    &child(&pointer, "username"),
+                    "this user has no username",
+                    "add \"username\": \"ann\"",
+                );
                 continue;
             };
             let place = child(&pointer, "username");
             if !values::is_username(name) {
                 let message = format!("\"{name}\" is no login name");
-                self.problem(&place, message, "lower-case letters, digits, _ and -, at most 32, beginning with a letter");
+                let lower = name.to_ascii_lowercase();
+                let hint = if values::is_username(&lower) {
+                    format!("write \"{lower}\"")
+                } else {
+                    "lower-case letters, digits, _ and -, at most 32, beginning with a letter or _".to_owned()
+                };
+                self.problem(&place, message, hint);
             } else if !seen.insert(name.clone()) {
-                self.problem(&place, format!("the user \"{name}\" is there twice"), "put all of a user's keys into one entry");
+                self.problem(
+                    &place,
+                    format!("the user \"{name}\" is there twice"),
+                    "put all of a user's keys into one entry",
+                );
             }
             let keys = self.key_sources(user, &pointer);
             all.push(User { username: name.clone(), keys });
@@ -253,15 +286,26 @@ impl Resolver<'_> {
         if let Some(github) = &user.github_username {
             if !values::is_github_user(github) {
                 let place = child(pointer, "github_username");
-                self.problem(&place, format!("\"{github}\" is no GitHub user"), "write the name as it is in github.com/NAME");
+                self.problem(
+                    &place,
+                    format!("\"{github}\" is no GitHub user"),
+                    "write the name as it is in github.com/NAME",
+                );
             }
             keys.push(KeySource::GitHub(github.clone()));
         }
         for (index, key) in user.ssh_keys.iter().enumerate() {
-            if let Err(error) = ssh_key::PublicKey::from_openssh(key.trim()) {
+            let place = format!("{pointer}/ssh_keys/{index}");
+            if !values::looks_like_key(key) {
                 let private = if key.contains("PRIVATE KEY") { " but a private one" } else { "" };
-                let message = format!("this is no public SSH key{private}: {error}");
-                self.problem(&format!("{pointer}/ssh_keys/{index}"), message, "copy the line from the .pub file");
+                let message = format!("this is no public SSH key{private}");
+                self.problem(&place, message, "copy the line from the .pub file: ssh-ed25519 AAAA…");
+            } else if let Err(error) = ssh_key::PublicKey::from_openssh(key.trim()) {
+                // sshd passes over such a key; nothing else is wrong then.
+                let line = self.json.at(&place, "", "").line;
+                self.warnings.push(format!(
+                    "config.json:{line}: {place}: the machine will pass over this SSH key: {error}"
+                ));
             }
             keys.push(KeySource::Inline(key.trim().to_owned()));
         }
@@ -281,18 +325,30 @@ impl Resolver<'_> {
         for (index, mount) in mounts.iter().enumerate() {
             let pointer = format!("/vm/mounts/{index}");
             let (Some(source), Some(target)) = (&mount.source, &mount.target) else {
-                self.problem(&pointer, "a mount has a source and a target", "add what is missing: {\"source\": \".\", \"target\": \"/srv/site\"}");
+                self.problem(
+                    &pointer,
+                    "a mount has a source and a target",
+                    "add what is missing: {\"source\": \".\", \"target\": \"/srv/site\"}",
+                );
                 continue;
             };
             if source.is_empty() {
-                self.problem(&child(&pointer, "source"), "the source is empty", "\".\" is the stack's folder");
+                self.problem(
+                    &child(&pointer, "source"),
+                    "the source is empty",
+                    "\".\" is the stack's folder",
+                );
             }
             let place = child(&pointer, "target");
             if !is_target(target) {
                 let message = format!("\"{target}\" can't be a mount's target");
                 self.problem(&place, message, "an absolute path below /, without . and .. and blanks");
             } else if !targets.insert(target.trim_end_matches('/').to_owned()) {
-                self.problem(&place, format!("{target} is the target of two mounts"), "take another folder for one of them");
+                self.problem(
+                    &place,
+                    format!("{target} is the target of two mounts"),
+                    "take another folder for one of them",
+                );
             }
             let target = target.trim_end_matches('/').to_owned();
             all.push(Mount { source: self.path(source), target });
@@ -314,10 +370,17 @@ impl Resolver<'_> {
             };
             let Some(forward) = forward else {
                 let message = format!("\"{text}\" is no port");
-                self.problem(&pointer, message, "write 80, or \"8080:80\" for port 8080 of this computer; ports are from 1 to 65535");
+                self.problem(
+                    &pointer,
+                    message,
+                    "write 80, or \"8080:80\" for port 8080 of this computer; ports are from 1 to 65535",
+                );
                 continue;
             };
-            if !hosts.insert(forward.host) {
+            if forward.guest == 22 {
+                let hint = "remove it: goloo ssh and goloo ssh-config know another way";
+                self.problem(&pointer, "port 22 of the machine is reached without this", hint);
+            } else if !hosts.insert(forward.host) {
                 let message = format!("port {} of this computer is used twice", forward.host);
                 self.problem(&pointer, message, "take another one on the left side");
             }
@@ -330,7 +393,11 @@ impl Resolver<'_> {
         let text = text.unwrap_or(SSH_CIDR);
         if !values::is_cidr(text) {
             let message = format!("vm.ssh_cidr: \"{text}\" is no CIDR block");
-            self.problem("/vm/ssh_cidr", message, "write something like \"198.51.100.0/24\", or \"me\" for this computer");
+            self.problem(
+                "/vm/ssh_cidr",
+                message,
+                "write something like \"198.51.100.0/24\", or \"me\" for this computer",
+            );
         }
         text.to_owned()
     }
@@ -339,7 +406,11 @@ impl Resolver<'_> {
         let text = text?;
         let seconds = values::duration_seconds(text);
         match seconds {
-            None => self.problem("/vm/ttl", format!("vm.ttl: \"{text}\" isn't a span of time"), "write something like \"8h\" or \"2d\""),
+            None => self.problem(
+                "/vm/ttl",
+                format!("vm.ttl: \"{text}\" isn't a span of time"),
+                "write something like \"8h\" or \"2d\"",
+            ),
             Some(seconds) if !(TTL_MIN_SECONDS..=TTL_MAX_SECONDS).contains(&seconds) => {
                 self.problem("/vm/ttl", format!("vm.ttl is {text}"), "write a time from 5m to 365d");
             }
@@ -350,9 +421,12 @@ impl Resolver<'_> {
 
     fn dns(&mut self, dns: &DnsFile, name: &VmName) -> Option<Dns> {
         let Some(domain) = &dns.domain else {
-            let others = dns.hostname.is_some() || dns.zone_id.is_some() || dns.is_apex_domain == Some(true) || !dns.cname_aliases.is_empty();
+            let others = dns.hostname.is_some()
+                || dns.zone_id.is_some()
+                || dns.is_apex_domain == Some(true)
+                || !dns.cname_aliases.is_empty();
             if others {
-                self.problem("/dns", "dns has no domain", "add \"domain\": \"example.com\"");
+                self.problem("/dns/domain", "dns has no domain", "add \"domain\": \"example.com\"");
             }
             return None;
         };
@@ -362,7 +436,9 @@ impl Resolver<'_> {
         for (index, alias) in dns.cname_aliases.iter().enumerate() {
             self.domain(&format!("/dns/cname_aliases/{index}"), alias, "www");
         }
-        let ttl = dns.ttl.map_or(Some(DNS_TTL), |ttl| u32::try_from(ttl).ok().filter(|ttl| *ttl <= i32::MAX.unsigned_abs()));
+        let ttl = dns.ttl.map_or(Some(DNS_TTL), |ttl| {
+            u32::try_from(ttl).ok().filter(|ttl| *ttl <= i32::MAX.unsigned_abs())
+        });
         if ttl.is_none() {
             self.problem("/dns/ttl", "dns.ttl is too large", "it is in seconds; 300 is usual");
         }
@@ -405,23 +481,32 @@ pub fn parse_image(text: &str, folder: &Path, home: &Path) -> Result<ImageRef, P
             "https" if !rest.is_empty() => Ok(ImageRef::Url(text.to_owned())),
             "http" if is_loopback(rest) => Ok(ImageRef::Url(text.to_owned())),
             "http" => Err(problem(format!("{text} isn't safe on its way"), "use https".to_owned())),
-            _ => Err(problem(format!("{text} can't be fetched"), "use an https address or a path".to_owned())),
+            _ => {
+                Err(problem(format!("{text} can't be fetched"), "use an https address or a path".to_owned()))
+            }
         };
     }
-    let is_path = text.contains('/') || text.starts_with("file:") || [".img", ".qcow2", ".raw"].iter().any(|end| text.ends_with(end));
+    let is_path = text.contains('/')
+        || text.starts_with("file:")
+        || [".img", ".qcow2", ".raw"].iter().any(|end| text.ends_with(end));
     if is_path {
         let text = text.strip_prefix("file://").or_else(|| text.strip_prefix("file:")).unwrap_or(text);
         return Ok(ImageRef::Path(path(text, folder, home)));
     }
     let hint = match nearest(text, images::names()) {
         Some(near) => format!("did you mean \"{near}\"?"),
-        None => format!("write a path, an https address, or one of {}", images::names().collect::<Vec<_>>().join(", ")),
+        None => format!(
+            "write a path, an https address, or one of {}",
+            images::names().collect::<Vec<_>>().join(", ")
+        ),
     };
     Err(problem(format!("goloo knows no image \"{text}\""), hint))
 }
 
 fn is_loopback(rest: &str) -> bool {
-    let host = rest.split('/').next().unwrap_or_default();
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    // What stands before an @ is a user's name, and no host.
+    let host = host.rsplit('@').next().unwrap_or_default();
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
     matches!(name, "localhost" | "127.0.0.1" | "[::1]")
 }

@@ -15,17 +15,20 @@ pub(super) struct Checked {
     pub problems: Vec<Problem>,
     /// State of an older version, which is ignored: pointers.
     pub old_state: Vec<String>,
+    /// Pointers of what was cut out because its type is wrong.
+    pub cut_out: Vec<String>,
 }
 
 /// Checks a whole file.
 pub(super) fn check(json: &Json, schema: &Value) -> Checked {
-    let mut walk = Walk { json, root: schema, problems: Vec::new(), old_state: Vec::new() };
+    let mut walk =
+        Walk { json, root: schema, problems: Vec::new(), old_state: Vec::new(), cut_out: Vec::new() };
     for (pointer, offset) in &json.doubles {
         let message = format!("the key \"{}\" is there twice", last(pointer));
         walk.problems.push(json.problem(pointer, *offset, message, "remove one of the two".to_owned()));
     }
     let value = walk.value(&json.value, schema, "").unwrap_or_else(|| Value::Object(Map::new()));
-    Checked { value, problems: walk.problems, old_state: walk.old_state }
+    Checked { value, problems: walk.problems, old_state: walk.old_state, cut_out: walk.cut_out }
 }
 
 struct Walk<'a> {
@@ -33,6 +36,7 @@ struct Walk<'a> {
     root: &'a Value,
     problems: Vec<Problem>,
     old_state: Vec<String>,
+    cut_out: Vec<String>,
 }
 
 impl<'a> Walk<'a> {
@@ -50,6 +54,7 @@ impl<'a> Walk<'a> {
             let message = format!("{} must be {names}, not {}", described(pointer), shown(value));
             let hint = wanted.first().map_or("look at goloo config schema", |kind| kind.hint());
             self.problems.push(self.json.at(pointer, message, hint));
+            self.cut_out.push(pointer.to_owned());
             return None;
         }
         match value {
@@ -83,7 +88,10 @@ impl<'a> Walk<'a> {
         let known = || properties.keys().map(String::as_str);
         let hint = match nearest(key, known()) {
             Some(near) => format!("did you mean \"{near}\"?"),
-            None => format!("the keys here are {}", known().filter(|key| *key != "$schema").collect::<Vec<_>>().join(", ")),
+            None => format!(
+                "the keys here are {}",
+                known().filter(|key| *key != "$schema").collect::<Vec<_>>().join(", ")
+            ),
         };
         self.problems.push(self.json.at_key(pointer, format!("unknown key \"{key}\""), hint));
     }
@@ -92,8 +100,18 @@ impl<'a> Walk<'a> {
         let Some(items) = schema.get("items") else { return Value::Array(array.to_vec()) };
         let items = self.resolved(items);
         let elements = array.iter().enumerate().map(|(index, element)| {
+            let pointer = format!("{pointer}/{index}");
+            // In a list, null isn't "not written".
+            if element.is_null() {
+                self.problems.push(self.json.at(
+                    &pointer,
+                    format!("{} is null", described(&pointer)),
+                    "remove it",
+                ));
+                self.cut_out.push(pointer.clone());
+            }
             // What doesn't fit leaves a gap, so that the others keep their places.
-            self.value(element, items, &format!("{pointer}/{index}")).unwrap_or_else(|| blank(items, self.root))
+            self.value(element, items, &pointer).unwrap_or_else(|| blank(items, self.root))
         });
         elements.collect()
     }

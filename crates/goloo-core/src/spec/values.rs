@@ -85,6 +85,17 @@ pub(super) fn is_username(text: &str) -> bool {
     bytes.len() <= 32 && bytes.first().copied().is_some_and(first) && bytes.iter().copied().all(rest)
 }
 
+/// Whether a text has the form of a public key in one line. Whether the key can be decoded is another
+/// question.
+pub(super) fn looks_like_key(text: &str) -> bool {
+    let mut words = text.trim().split(' ');
+    let kinds = ["ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-"];
+    let is_base64 = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=');
+    let kind = words.next().is_some_and(|kind| kinds.iter().any(|start| kind.starts_with(start)));
+    let body = words.next().is_some_and(|body| body.starts_with("AAAA") && body.bytes().all(is_base64));
+    kind && body && !text.trim().contains(char::is_control)
+}
+
 /// Whether a text can be a GitHub user: letters, digits and single hyphens within, at most 39.
 pub(super) fn is_github_user(text: &str) -> bool {
     let sound = |c: u8| c.is_ascii_alphanumeric() || c == b'-';
@@ -152,7 +163,12 @@ mod tests {
         assert!(is_github_user("a-b1") && !is_github_user("a--b") && !is_github_user("-a"));
         assert!(is_cidr("10.0.0.0/8") && is_cidr("me") && is_cidr("::/0"));
         assert!(!is_cidr("10.0.0.0") && !is_cidr("10.0.0.0/33") && !is_cidr("you"));
-        assert!(is_domain("example.com.") && is_domain("*.example.com") && !is_domain("exa mple.com") && !is_domain("-a.b"));
+        assert!(
+            is_domain("example.com.")
+                && is_domain("*.example.com")
+                && !is_domain("exa mple.com")
+                && !is_domain("-a.b")
+        );
     }
 
     proptest! {

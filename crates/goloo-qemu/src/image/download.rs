@@ -17,8 +17,10 @@ use crate::files;
 
 /// The largest list of digests that is read, in bytes.
 const LIST_MAX: u64 = 4 << 20;
-/// After so many breaks without a byte more, a download is given up.
+/// After so many breaks with next to nothing between them, a download is given up.
 const BREAKS_MAX: u32 = 3;
+/// What has to come between two breaks to count, in bytes.
+const HEADWAY: u64 = 1 << 20;
 
 /// How long is waited for what.
 #[derive(Debug, Clone, Copy)]
@@ -91,8 +93,8 @@ impl Downloader {
         answer.body_mut().with_config().limit(LIST_MAX).read_to_string().map_err(|error| broken(url, &error))
     }
 
-    /// Downloads to `part` and checks the digest. A break is followed by a resumption as long as each
-    /// one brings something; what is there when it is given up stays for the next call. A file with
+    /// Downloads to `part` and checks the digest. A break is followed by a resumption as long as they
+    /// bring something; what is there when it is given up stays for the next call. A file with
     /// the wrong digest doesn't stay.
     pub fn file(
         &self,
@@ -106,7 +108,7 @@ impl Downloader {
             let before = length(part);
             match self.attempt(url, expected, part, watch) {
                 Err(error @ ImageError::Download { .. }) => {
-                    breaks = if length(part) > before { 0 } else { breaks + 1 };
+                    breaks = if length(part) >= before + HEADWAY { 0 } else { breaks + 1 };
                     if breaks == BREAKS_MAX {
                         return Err(error);
                     }

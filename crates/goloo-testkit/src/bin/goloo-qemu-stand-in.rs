@@ -87,8 +87,8 @@ impl Line {
             match flag.as_str() {
                 "-nodefaults" | "-no-user-config" => {}
                 "-daemonize" => line.daemonize = true,
-                "-name" | "-display" | "-machine" | "-cpu" | "-smp" | "-m" | "-device" | "-virtfs" | "-serial"
-                | "-mon" => {
+                "-name" | "-display" | "-machine" | "-cpu" | "-smp" | "-m" | "-device" | "-virtfs"
+                | "-serial" | "-mon" => {
                     value()?;
                 }
                 "-accel" => line.accel = split(&value()?).swap_remove(0),
@@ -126,7 +126,9 @@ fn option(value: &str, key: &str) -> Option<String> {
 
 fn host_port(rule: &str) -> Result<u16, String> {
     let (host, _) = rule.split_once("-:").ok_or("bad hostfwd")?;
-    host.strip_prefix("tcp:127.0.0.1:").and_then(|port| port.parse().ok()).ok_or_else(|| format!("bad {rule}"))
+    host.strip_prefix("tcp:127.0.0.1:")
+        .and_then(|port| port.parse().ok())
+        .ok_or_else(|| format!("bad {rule}"))
 }
 
 fn stay(line: &Line) -> Result<(), String> {
@@ -144,15 +146,15 @@ fn stay(line: &Line) -> Result<(), String> {
     // As QEMU: two of them can't have the same disk.
     let mut disks = Vec::new();
     for drive in &line.drives {
-        let file = OpenOptions::new().read(true).open(drive).map_err(|e| format!("{}: {e}", drive.display()))?;
+        let file =
+            OpenOptions::new().read(true).open(drive).map_err(|e| format!("{}: {e}", drive.display()))?;
         rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| format!("Failed to get \"write\" lock on {}", drive.display()))?;
         disks.push(file);
     }
     for (rule, port) in &line.forwards {
-        let listener = TcpListener::bind(("127.0.0.1", *port)).map_err(|_| {
-            format!("-netdev user,id=net0: Could not set up host forwarding rule '{rule}'")
-        })?;
+        let listener = TcpListener::bind(("127.0.0.1", *port))
+            .map_err(|_| format!("-netdev user,id=net0: Could not set up host forwarding rule '{rule}'"))?;
         thread::spawn(move || greet(&listener));
     }
     if let Some(console) = &line.console {
@@ -201,7 +203,9 @@ fn talk(stream: &UnixStream, line: &Line) -> io::Result<()> {
         let answer = match request["execute"].as_str().unwrap_or_default() {
             "qmp_capabilities" | "quit" => serde_json::json!({}),
             "system_powerdown" => {
-                out.write_all(b"{\"event\": \"POWERDOWN\", \"timestamp\": {\"seconds\": 1, \"microseconds\": 2}}\r\n")?;
+                out.write_all(
+                    b"{\"event\": \"POWERDOWN\", \"timestamp\": {\"seconds\": 1, \"microseconds\": 2}}\r\n",
+                )?;
                 serde_json::json!({})
             }
             "query-status" => serde_json::json!({"running": true, "singlestep": false, "status": "running"}),

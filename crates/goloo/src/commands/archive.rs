@@ -88,11 +88,15 @@ fn show(app: &App, id: &ArchiveId) -> Result<u8, CliError> {
     if app.ui.json() {
         let files: serde_json::Map<_, _> = files.map(|(file, text)| (file.clone(), json!(text))).collect();
         let record = super::status::without_secrets(&archived.record);
-        app.ui.result(json!({"archiveId": id, "deletedAt": archived.deleted_at, "vm": record, "files": files}));
+        app.ui
+            .result(json!({"archiveId": id, "deletedAt": archived.deleted_at, "vm": record, "files": files}));
         return Ok(exit::DONE);
     }
     let record = &archived.record;
-    app.ui.line(&format!("{id}: {} on {}, made {}, deleted {}", record.name, record.provider, record.created_at, archived.deleted_at));
+    app.ui.line(&format!(
+        "{id}: {} on {}, made {}, deleted {}",
+        record.name, record.provider, record.created_at, archived.deleted_at
+    ));
     for (file, text) in files {
         app.ui.line(&format!("\n--- {file}\n{}", text.trim_end()));
     }
@@ -114,7 +118,10 @@ fn clean(app: &App, older_than: Duration, yes: bool) -> Result<u8, CliError> {
 fn remove(app: &App, archive: &[Archived], yes: bool, again: &str) -> Result<u8, CliError> {
     if !yes {
         if !std::io::stdin().is_terminal() {
-            return Err(CliError::usage("this asks before it deletes, and there is no terminal to ask on", again));
+            return Err(CliError::usage(
+                "this asks before it deletes, and there is no terminal to ask on",
+                again,
+            ));
         }
         archive.iter().for_each(|entry| app.ui.say(&format!("  {}", entry.id)));
         if !app.ui.confirm("Remove from the archive for good?") {

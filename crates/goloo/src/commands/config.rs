@@ -69,7 +69,8 @@ fn validate(app: &App, name: Option<String>, folder: Option<PathBuf>) -> Result<
     let place = folder.as_deref().unwrap_or(&here);
     let named = name.or_else(|| std::path::absolute(place).ok()?.file_name()?.to_str().map(str::to_owned));
     let given = named.unwrap_or_else(|| "stack".to_owned());
-    let lookup = Lookup { given: &given, folder: folder.as_deref(), last: None, config_dir: &app.paths.config };
+    let lookup =
+        Lookup { given: &given, folder: folder.as_deref(), last: None, config_dir: &app.paths.config };
     let found = lookup.find(&app.ui)?;
     let problems = match found.check(app, &given) {
         Ok(()) => Vec::new(),

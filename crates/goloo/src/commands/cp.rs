@@ -50,7 +50,9 @@ impl Side<'_> {
     fn argument(&self, host: &str) -> OsString {
         match self {
             // scp takes a colon before the first slash for a host's end.
-            Self::Here(path) if path.contains(':') && !path.starts_with(['/', '.']) => format!("./{path}").into(),
+            Self::Here(path) if path.contains(':') && !path.starts_with(['/', '.']) => {
+                format!("./{path}").into()
+            }
             Self::Here(path) => path.into(),
             Self::Guest(path) => format!("{host}:{path}").into(),
         }

@@ -124,6 +124,10 @@ pub fn from_stack(app: &App, found: &Found, given: &str, options: Options) -> Re
 /// A taken name is said before keys are fetched; the claim itself decides later.
 fn refuse_taken(app: &App, name: &VmName) -> Result<(), CliError> {
     let Some(loaded) = app.local(app.store.load(name))? else { return Ok(()) };
+    if loaded.record.operation.is_some() {
+        // Under way or interrupted? Who can take the lock knows.
+        drop(app.local(app.store.lock(name, &identity::owner()))?);
+    }
     Err(goloo_core::engine::taken(&loaded.record).into())
 }
 
@@ -153,7 +157,12 @@ fn print_plan(app: &App, plan: &CreatePlan) {
         app.ui.result(json!({"plan": body}));
         return;
     }
-    app.ui.line(&format!("{} would be made by {} from {}:", machine.name, plan.kind, machine.stack.folder.display()));
+    app.ui.line(&format!(
+        "{} would be made by {} from {}:",
+        machine.name,
+        plan.kind,
+        machine.stack.folder.display()
+    ));
     for step in &plan.provider.steps {
         app.ui.line(&format!("  - {step}"));
     }
@@ -220,7 +229,9 @@ pub fn explain(app: &App, record: &Record, verdict: &goloo_core::engine::Verdict
         exit::DEGRADED,
         "degraded",
         format!("{name} is up and its provisioning {what}"),
-        format!("goloo logs {name} shows all of it, goloo ssh {name} looks inside, goloo delete {name} removes it"),
+        format!(
+            "goloo logs {name} shows all of it, goloo ssh {name} looks inside, goloo delete {name} removes it"
+        ),
     );
     error.causes.clone_from(&verdict.errors);
     if !app.ui.json() {

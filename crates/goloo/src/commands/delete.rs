@@ -71,12 +71,20 @@ fn ask(app: &App, records: &[Record]) -> Result<(), CliError> {
     app.ui.say("This will be deleted for good:");
     for record in records {
         let place = record.ip().map_or_else(String::new, |ip| format!(" at {ip}"));
-        app.ui.say(&format!("  {} ({}{place}, made {}) with its disk", record.name, record.provider, record.created_at));
+        app.ui.say(&format!(
+            "  {} ({}{place}, made {}) with its disk",
+            record.name, record.provider, record.created_at
+        ));
     }
     if app.ui.confirm("Delete?") {
         return Ok(());
     }
-    Err(CliError::new(exit::INTERRUPTED, "declined", "nothing was deleted", format!("goloo delete --yes {}", names.join(" "))))
+    Err(CliError::new(
+        exit::INTERRUPTED,
+        "declined",
+        "nothing was deleted",
+        format!("goloo delete --yes {}", names.join(" ")),
+    ))
 }
 
 fn delete(app: &App, record: &Record) -> Result<ArchiveId, CliError> {

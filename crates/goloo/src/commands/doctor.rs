@@ -52,7 +52,8 @@ pub fn run(app: &App, _: &Args) -> Result<u8, CliError> {
 }
 
 fn print(app: &App, finding: &Finding) {
-    let mark = if finding.sound { app.ui.paint(Style::Green, "✓") } else { app.ui.paint(Style::Red, "✗") };
+    let mark =
+        if finding.sound { app.ui.paint(Style::Green, "✓") } else { app.ui.paint(Style::Red, "✗") };
     app.ui.line(&format!("{mark} {}", finding.what));
     if !finding.hint.is_empty() {
         app.ui.line(&format!("  hint: {}", finding.hint));
@@ -81,7 +82,10 @@ fn state_folder(app: &App) -> Finding {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             Finding::sound(format!("state will be kept in {shown}, which is made on first use"))
         }
-        Err(error) => Finding::wrong(format!("{shown} can't be read: {error}"), format!("check who owns it: ls -ld {shown}")),
+        Err(error) => Finding::wrong(
+            format!("{shown} can't be read: {error}"),
+            format!("check who owns it: ls -ld {shown}"),
+        ),
         Ok(metadata) if metadata.permissions().mode() & 0o077 != 0 => Finding::wrong(
             format!("{shown} can be read by others, and cloud-init files hold secrets"),
             format!("chmod 700 {shown}"),
@@ -135,5 +139,12 @@ fn machines_without_record(app: &App, known: &BTreeSet<String>, all_readable: bo
         true => format!("rm -r {}, when you are sure that no goloo is at work", folder.join(name).display()),
         false => "a broken record may lead to it: mend that first".to_owned(),
     };
-    strays.map(|name| Finding::wrong(format!("no record leads to the machine in {}", folder.join(&name).display()), hint(&name))).collect()
+    strays
+        .map(|name| {
+            Finding::wrong(
+                format!("no record leads to the machine in {}", folder.join(&name).display()),
+                hint(&name),
+            )
+        })
+        .collect()
 }

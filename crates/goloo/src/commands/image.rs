@@ -7,7 +7,7 @@ use goloo_core::spec::{self, ImageRef};
 use goloo_qemu::image::{Cache, CachedImage, ImageError, Watch, build};
 use serde_json::json;
 
-use crate::app::{App, watch_ctrl_c};
+use crate::app::App;
 use crate::error::CliError;
 use crate::output::{Table, Ui, bytes};
 use crate::{args, exit};
@@ -43,7 +43,7 @@ pub fn run(app: &App, command: &Command) -> Result<u8, CliError> {
             said(app, &image);
         }
         Command::Build { image } => {
-            let name = image.as_deref().or_else(build::host_image).unwrap_or("debian-12");
+            let name = image.as_deref().or_else(|| build::host_image()).unwrap_or("debian-12");
             let image = watched(app, |watch| build::build(&cache, name, watch))?;
             said(app, &image);
         }
@@ -102,13 +102,18 @@ fn pull(app: &App, cache: &Cache, text: &str) -> Result<CachedImage, CliError> {
 
 fn said(app: &App, image: &CachedImage) {
     let entry = &image.entry;
-    app.ui.line(&format!("{} is in the cache ({}, {})", entry.name, entry.origin.as_str(), bytes(entry.bytes)));
+    app.ui.line(&format!(
+        "{} is in the cache ({}, {})",
+        entry.name,
+        entry.origin.as_str(),
+        bytes(entry.bytes)
+    ));
 }
 
 /// Long work with its progress shown and Ctrl-C heard. What it breaks off is gone on with next time.
 fn watched<T>(app: &App, work: impl FnOnce(&dyn Watch) -> Result<T, ImageError>) -> Result<T, CliError> {
-    let watcher = Watcher { ui: app.ui.clone(), interrupt: Interrupt::default() };
-    watch_ctrl_c(&app.ui, &watcher.interrupt, "the image isn't whole; the same command goes on with it")?;
+    let interrupt = app.watch_ctrl_c("the image isn't whole; the same command goes on with it")?;
+    let watcher = Watcher { ui: app.ui.clone(), interrupt: interrupt.clone() };
     let result = work(&watcher);
     app.ui.finish();
     Ok(result?)

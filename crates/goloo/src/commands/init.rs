@@ -68,7 +68,8 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
         write_new(&dir.join(file), content)?;
     }
     app.ui.line(&format!("{} is written", dir.display()));
-    let place = if dir == Path::new("stacks").join(name) { String::new() } else { format!(" -f {}", dir.display()) };
+    let place =
+        if dir == Path::new("stacks").join(name) { String::new() } else { format!(" -f {}", dir.display()) };
     app.ui.say(&format!("Look through its files, then: goloo create {name}{place}"));
     Ok(exit::DONE)
 }

@@ -39,7 +39,9 @@ pub struct Args {
 }
 
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
-    let wanted = |provider: ProviderKind| (!args.aws || provider == ProviderKind::Aws) && (!args.local || provider.is_local());
+    let wanted = |provider: ProviderKind| {
+        (!args.aws || provider == ProviderKind::Aws) && (!args.local || provider.is_local())
+    };
     let mut active = if args.archive { Listing::default() } else { app.local(app.store.list())? };
     active.entries.retain(|vm| wanted(vm.provider));
     let mut archive =
@@ -90,13 +92,18 @@ fn print_json(
     archive: &Listing<Archived>,
     live: Option<&[Option<Observation>]>,
 ) {
-    let vms: Vec<Value> = active.entries.iter().enumerate().map(|(index, vm)| {
-        let mut value = vm_json(vm);
-        if let Some(live) = live {
-            value["live"] = json!(live[index].as_ref().map(|observation| observation.state.as_str()));
-        }
-        value
-    }).collect();
+    let vms: Vec<Value> = active
+        .entries
+        .iter()
+        .enumerate()
+        .map(|(index, vm)| {
+            let mut value = vm_json(vm);
+            if let Some(live) = live {
+                value["live"] = json!(live[index].as_ref().map(|observation| observation.state.as_str()));
+            }
+            value
+        })
+        .collect();
     let broken: Vec<Value> = active.broken.iter().chain(&archive.broken).map(broken_json).collect();
     let mut body = json!({"vms": vms, "broken": broken});
     if args.all || args.archive {
@@ -126,7 +133,13 @@ pub fn archived_json(entry: &Archived) -> Value {
     value
 }
 
-fn print_tables(app: &App, args: &Args, active: &[Summary], archive: &[Archived], live: Option<&[Option<Observation>]>) {
+fn print_tables(
+    app: &App,
+    args: &Args,
+    active: &[Summary],
+    archive: &[Archived],
+    live: Option<&[Option<Observation>]>,
+) {
     if !args.archive {
         if active.is_empty() {
             app.ui.say("no VMs; goloo create NAME makes one");
@@ -170,8 +183,14 @@ fn active_table(vms: &[Summary], live: Option<&[Option<Observation>]>) -> Table 
             (Some(ip), _) => ip.clone(),
             (None, _) => String::new(),
         };
-        [vm.name.to_string(), vm.provider.to_string(), vm.phase.to_string(), address,
-         age(now.since(vm.created_at)), vm.stack.clone()]
+        [
+            vm.name.to_string(),
+            vm.provider.to_string(),
+            vm.phase.to_string(),
+            address,
+            age(now.since(vm.created_at)),
+            vm.stack.clone(),
+        ]
     };
     let Some(live) = live else {
         let mut table = Table::new(&["NAME", "PROVIDER", "PHASE", "ADDRESS", "AGE", "STACK"]);

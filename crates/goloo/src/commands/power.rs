@@ -54,12 +54,16 @@ pub fn start(app: &App, args: &StartArgs) -> Result<u8, CliError> {
 
 pub fn stop(app: &App, args: &StopArgs) -> Result<u8, CliError> {
     let name = args.vm.parse()?;
-    operate(app, &name, Duration::ZERO, "is stopped", async |engine| engine.stop(&name, mode(args.force)).await)
+    operate(app, &name, Duration::ZERO, "is stopped", async |engine| {
+        engine.stop(&name, mode(args.force)).await
+    })
 }
 
 pub fn restart(app: &App, args: &RestartArgs) -> Result<u8, CliError> {
     let name = args.start.vm.parse()?;
-    operate(app, &name, args.start.timeout, "runs", async |engine| engine.restart(&name, mode(args.force)).await)
+    operate(app, &name, args.start.timeout, "runs", async |engine| {
+        engine.restart(&name, mode(args.force)).await
+    })
 }
 
 fn mode(force: bool) -> StopMode {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use goloo_core::cloud_init::{ComposeInput, HostKey};
-use goloo_core::engine::{Resumed, RebuildError};
+use goloo_core::engine::{RebuildError, Resumed};
 use goloo_core::plan;
 use goloo_core::provider::{Machine, Provider};
 use goloo_core::record::{CreateInputs, OperationKind, Record};
@@ -61,12 +61,19 @@ fn machine(
 ) -> Result<Machine, RebuildError> {
     let failed = |error: CliError| {
         let problems = error.problems.iter().map(crate::output::problem_line);
-        RebuildError(std::iter::once(error.message.clone()).chain(error.causes).chain(problems).collect::<Vec<_>>().join(": "))
+        RebuildError(
+            std::iter::once(error.message.clone())
+                .chain(error.causes)
+                .chain(problems)
+                .collect::<Vec<_>>()
+                .join(": "),
+        )
     };
     let found = super::create::stack_of(snapshot.clone(), record);
     let stack = found.resolve(app, &record.stack, Some(record.name.as_str())).map_err(failed)?;
     let stack = goloo_core::spec::with_github_users(stack, &record.github_users);
-    let host_key = HostKey::from_private(&inputs.host_key).map_err(|error| RebuildError(error.to_string()))?;
+    let host_key =
+        HostKey::from_private(&inputs.host_key).map_err(|error| RebuildError(error.to_string()))?;
     let client_key = app.keys.client_key().map_err(failed)?;
     let input = ComposeInput {
         stack: &stack,

@@ -42,7 +42,10 @@ pub fn problem_line(problem: &Problem) -> String {
         "" => String::new(),
         pointer => format!(" {pointer}:"),
     };
-    format!("{}:{}:{}:{pointer} {} ({})", problem.file, problem.line, problem.column, problem.message, problem.hint)
+    format!(
+        "{}:{}:{}:{pointer} {} ({})",
+        problem.file, problem.line, problem.column, problem.message, problem.hint
+    )
 }
 
 #[cfg(test)]

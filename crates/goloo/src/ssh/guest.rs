@@ -36,9 +36,9 @@ impl Guest for SshGuest {
     ) -> Result<Output, GuestError> {
         banner(target).await?;
         let session = self.session(target, command, line);
-        timeout(limit, session).await.unwrap_or_else(|_| {
-            Err(unreachable(target, &format!("no answer within {} s", limit.as_secs())))
-        })
+        timeout(limit, session)
+            .await
+            .unwrap_or_else(|_| Err(unreachable(target, &format!("no answer within {} s", limit.as_secs()))))
     }
 }
 
@@ -62,7 +62,9 @@ impl SshGuest {
             .kill_on_drop(true)
             .spawn();
         let mut child = child.map_err(|error| match error.kind() {
-            ErrorKind::NotFound => no_client("it isn't installed (Debian: apt-get install openssh-client)".into()),
+            ErrorKind::NotFound => {
+                no_client("it isn't installed (Debian: apt-get install openssh-client)".into())
+            }
             _ => no_client(error.to_string()),
         })?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());

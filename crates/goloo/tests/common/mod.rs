@@ -40,7 +40,11 @@ impl World {
         if !cloud_init.is_empty() {
             fs::write(folder.join("cloud-init.yaml"), cloud_init).unwrap();
         }
-        let disk = fs::File::create(folder.join("disk.img")).unwrap();
+        // A raw disk without systems, but with a boot sector's mark.
+        let mut sector = vec![0; 512];
+        sector[510..].copy_from_slice(&[0x55, 0xaa]);
+        fs::write(folder.join("disk.img"), sector).unwrap();
+        let disk = fs::File::options().write(true).open(folder.join("disk.img")).unwrap();
         disk.set_len(64 << 20).unwrap();
         folder
     }
@@ -130,8 +134,8 @@ impl World {
 
     /// Nothing of any VM is left.
     pub fn assert_empty(&self, when: &str) {
-        assert_eq!(self.names(), [""; 0], "{when}: VMs are left");
-        assert_eq!(self.machines(), [PathBuf::new(); 0], "{when}: machines are left");
+        assert_eq!(self.names(), Vec::<String>::new(), "{when}: VMs are left");
+        assert!(self.machines().is_empty(), "{when}: machines are left: {:?}", self.machines());
         wait_until(&format!("{when}: QEMU is gone"), || self.qemus().is_empty());
     }
 }
