@@ -235,7 +235,9 @@ fn a_time_to_live_is_armed_at_boot() {
     let commands = verdict["config"]["bootcmd"].as_array().unwrap();
     assert_eq!(commands[0], "early");
     let arms = commands[1].as_str().unwrap();
-    assert!(arms.contains("28800") && arms.trim_end().ends_with('&'), "{arms}");
+    // In the background, and with the status of the user's last command handed on.
+    assert!(arms.contains("28800") && arms.contains("2>&1 &\n"), "{arms}");
+    assert!(arms.starts_with("goloo_status=$?\n") && arms.ends_with("(exit $goloo_status)\n"), "{arms}");
 }
 
 #[test]

@@ -21,7 +21,7 @@ use goloo_store::{DirStore, Options};
 use goloo_testkit::fake_provider::{FakeGuest, FakeProvider};
 use goloo_testkit::memory_store::MemoryStore;
 use goloo_testkit::samples::{creating, name, owner, snapshot};
-use goloo_testkit::sim_fs::{Crash, SimFs};
+use goloo_testkit::sim_fs::{Crash, ENOSPC, Fault, SimFs};
 use goloo_testkit::store_suite::run;
 
 struct NoRescue;
@@ -241,5 +241,44 @@ fn a_machine_whose_provisioning_failed_stays_as_degraded() {
     let created = engine(&store, &provider, &guest, async |engine| engine.create(request()).await).unwrap();
     assert_eq!(created.record.phase, Phase::Degraded);
     assert_eq!(created.verdict.unwrap().errors, ["('scripts_user', RuntimeError())"]);
+    assert_eq!(provider.machines(), 1);
+}
+
+#[test]
+fn a_result_that_can_t_be_saved_is_handed_out_and_the_create_can_go_on() {
+    let disk = SimFs::new();
+    let full = disk.clone();
+    let provider = FakeProvider::with_witness(Box::new(move |_| {
+        full.fail(Fault { at: 0, lasting: true, errno: ENOSPC });
+    }));
+    let guest = FakeGuest::provisioned();
+    let create = engine(&store(&disk), &provider, &guest, async |engine| engine.create(request()).await);
+    match create {
+        Err(EngineError::NotSaved { rescued: None, json, .. }) => {
+            assert!(json.contains("40022"), "the machine's address is lost: {json}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(provider.machines(), 1);
+    disk.heal();
+    assert_nothing_is_lost(&disk, &unwatched(provider), "after the disk was full");
+}
+
+#[test]
+fn an_interrupted_create_stops_midway_and_leaves_a_record() {
+    let (store, provider, guest) =
+        (MemoryStore::default(), FakeProvider::default(), FakeGuest::provisioned());
+    engine(&store, &provider, &guest, async |engine| {
+        engine.interrupt.raise();
+        let stopped = engine.create(request()).await;
+        assert!(matches!(stopped, Err(EngineError::Midway { .. })), "{stopped:?}");
+    });
+    assert_eq!(provider.machines(), 0, "the provider was called after the interrupt");
+    engine(&store, &provider, &guest, async |engine| {
+        let again = engine.create(request()).await;
+        assert!(matches!(again, Err(EngineError::Unfinished { .. })), "{again:?}");
+        let resumed = engine.resume(&devbox(), &rebuild).await.unwrap();
+        assert!(matches!(resumed, Resumed::Created(_)), "{resumed:?}");
+    });
     assert_eq!(provider.machines(), 1);
 }

@@ -209,3 +209,63 @@ fn the_old_short_forms_still_name_what_they_did() {
     world.run(&["-d", "-n", "hello", "--yes"]).expect(0);
     assert!(world.names().is_empty());
 }
+
+#[test]
+fn names_behind_u_are_checked_before_anyone_is_asked() {
+    let world = World::new();
+    let refused = world.run(&["create", "hello", "-u", "ann, ../evil"]).expect(2);
+    assert!(refused.stderr().contains("that is no GitHub user"), "{refused:?}");
+}
+
+#[test]
+fn errors_are_json_where_json_is_asked_for() {
+    let world = World::new();
+    for (arguments, code, word) in [
+        (vec!["status", "nobody", "--json"], 3, "not-found"),
+        (vec!["status", "NoBody", "--json"], 2, "usage"),
+        (vec!["list", "--nonsense", "--json"], 2, "usage"),
+        (vec!["create", "gone", "--json"], 3, "not-found"),
+    ] {
+        let ran = world.run(&arguments).expect(code);
+        let json: serde_json::Value = serde_json::from_str(&ran.stdout()).unwrap();
+        assert_eq!((&json["schema"], &json["error"]["code"]), (&1.into(), &word.into()), "{ran:?}");
+        assert!(!json["error"]["hint"].as_str().unwrap().is_empty(), "{ran:?}");
+    }
+}
+
+#[test]
+fn a_broken_record_is_shown_and_left_alone() {
+    let world = World::new();
+    world.run(&["create", "hello", "--no-wait"]).expect(0);
+    let folder = world.state().join("active/broken");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("state.json"), "{torn").unwrap();
+    let list = world.json(&["list", "--json"]);
+    assert_eq!(list["vms"][0]["name"], "hello");
+    assert!(list["broken"][0]["path"].as_str().unwrap().contains("active/broken"), "{list}");
+    let doctor = world.run(&["doctor"]).expect(1);
+    assert!(doctor.stdout().contains("active/broken"), "{doctor:?}");
+    assert_eq!(fs::read_to_string(folder.join("state.json")).unwrap(), "{torn");
+}
+
+#[test]
+fn every_starter_stack_is_written_once_and_is_sound() {
+    let world = World::new();
+    for template in ["base", "dev", "python-dev", "go-dev", "node-dev", "rust-dev", "docker", "web"] {
+        world.run(&["init", template]).expect(0);
+        world.run(&["config", "validate", template]).expect(0);
+        let again = world.run(&["init", template]).expect(1);
+        assert!(again.stderr().contains("is there already"), "{again:?}");
+    }
+    assert_eq!(world.json(&["config", "list", "--json"])["stacks"].as_array().unwrap().len(), 9);
+}
+
+#[test]
+fn completion_offers_the_names_of_vms() {
+    let world = World::new();
+    world.run(&["create", "hello", "--no-wait"]).expect(0);
+    let mut command = world.command();
+    command.env("COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", "2").args(["--", "goloo", "ssh", "he"]);
+    let offered = common::Ran(command.output().unwrap());
+    assert!(offered.stdout().contains("hello"), "{offered:?}");
+}

@@ -148,13 +148,16 @@ modprobe -q 9pnet_virtio
 
 /// Powers the machine off so many seconds after its first boot, reboots included. It runs
 /// in the background: systemd answers it when the boot is further on, and the boot waits for this
-/// command (even with `--no-block`, as a real machine showed).
+/// command (even with `--no-block`, as a real machine showed). All boot commands are one script whose
+/// last status decides: a failure right before is handed on.
 fn end_after(seconds: u64) -> String {
     format!(
-        "[ -s /var/lib/goloo-end ] || echo $(($(date +%s) + {seconds})) > /var/lib/goloo-end\n\
+        "goloo_status=$?\n\
+         [ -s /var/lib/goloo-end ] || echo $(($(date +%s) + {seconds})) > /var/lib/goloo-end\n\
          left=$(($(cat /var/lib/goloo-end) - $(date +%s)))\n\
          [ \"$left\" -gt 0 ] || left=1\n\
-         systemd-run --quiet --unit=goloo-end --on-active=\"$left\" systemctl poweroff </dev/null >>/var/log/goloo-end.log 2>&1 &\n"
+         systemd-run --quiet --unit=goloo-end --on-active=\"$left\" systemctl poweroff </dev/null >>/var/log/goloo-end.log 2>&1 &\n\
+         (exit $goloo_status)\n"
     )
 }
 

@@ -19,4 +19,4 @@ pub(crate) use problem::{nearest, position};
 pub(crate) use resolve::DNS_TTL;
 pub use resolve::{Resolved, Sources, parse_image, resolve, with_github_users};
 pub use resolved::{Dns, ImageRef, KeySource, Mount, PortForward, ResolvedStack, Size, User};
-pub use values::duration_seconds;
+pub use values::{duration_seconds, is_github_user};

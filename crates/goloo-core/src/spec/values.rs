@@ -97,7 +97,7 @@ pub(super) fn looks_like_key(text: &str) -> bool {
 }
 
 /// Whether a text can be a GitHub user: letters, digits and single hyphens within, at most 39.
-pub(super) fn is_github_user(text: &str) -> bool {
+pub fn is_github_user(text: &str) -> bool {
     let sound = |c: u8| c.is_ascii_alphanumeric() || c == b'-';
     !text.is_empty()
         && text.len() <= 39

@@ -38,7 +38,7 @@ pub struct Options {
     pub provider: ProviderArgs,
     /// GitHub users, comma-separated: the first one's keys become the login user's, the others become
     /// users of their own
-    #[arg(short = 'u', long = "users", value_name = "GITHUB,…", value_delimiter = ',')]
+    #[arg(short = 'u', long = "users", value_name = "GITHUB,…", value_delimiter = ',', value_parser = github_user)]
     pub users: Vec<String>,
     /// Call the VM this, whatever the stack says
     #[arg(long = "as", value_name = "VM")]
@@ -74,6 +74,14 @@ pub struct ProviderArgs {
 fn provider_kind(text: &str) -> Result<ProviderKind, String> {
     let known = ProviderKind::ALL.iter().find(|kind| kind.as_str() == text);
     known.copied().ok_or_else(|| "the providers are qemu, multipass and aws".to_owned())
+}
+
+fn github_user(text: &str) -> Result<String, String> {
+    let name = text.trim();
+    let sound = goloo_core::spec::is_github_user(name);
+    sound.then(|| name.to_owned()).ok_or_else(|| {
+        "that is no GitHub user: give names as in github.com/NAME, with commas between".to_owned()
+    })
 }
 
 impl ProviderArgs {
