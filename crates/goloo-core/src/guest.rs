@@ -87,6 +87,9 @@ pub enum GuestError {
     },
 }
 
+/// Gets each line of a command's output as it comes, without its end.
+pub type OnLine<'a> = dyn FnMut(&str) + Send + 'a;
+
 /// Runs commands in a machine.
 #[async_trait]
 pub trait Guest: Send + Sync {
@@ -98,6 +101,6 @@ pub trait Guest: Send + Sync {
         target: &SshTarget,
         command: &str,
         limit: Duration,
-        line: &mut (dyn FnMut(&str) + Send),
+        line: &mut OnLine<'_>,
     ) -> Result<Output, GuestError>;
 }

@@ -219,6 +219,12 @@ impl ArchiveId {
     pub fn name(&self) -> &str {
         &self.text[..self.name_length]
     }
+
+    /// When the VM's record was archived.
+    pub fn deleted_at(&self) -> Timestamp {
+        let time = self.text[self.name_length + 1..].split('-').next();
+        time.and_then(Timestamp::parse_compact).expect("the constructors have checked it")
+    }
 }
 
 impl fmt::Display for ArchiveId {
@@ -271,6 +277,7 @@ mod tests {
         assert_eq!(archive.as_str(), "web-blue-20250115T103000Z-d5e0");
         assert_eq!(ArchiveId::parse(archive.as_str()), Ok(archive.clone()));
         assert_eq!(archive.name(), "web-blue");
+        assert_eq!(archive.deleted_at(), at);
         for bad in ["web", "web-20250115T103000Z", "web-2025-3f9c", "web-20250115T103000Z-3F9C"] {
             assert!(ArchiveId::parse(bad).is_err(), "{bad}");
         }

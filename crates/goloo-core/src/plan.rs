@@ -1,11 +1,16 @@
 //! What a create would do, as a value: `--dry-run` prints it, the engine runs it.
 
-use crate::provider::{Machine, ProviderError, ProviderPlan};
-use crate::record::{SshAccess, UserKeys};
+use crate::cloud_init::{self, ComposeInput};
+use crate::name::{OperationId, VmId};
+use crate::provider::{Machine, Provider, ProviderError, ProviderPlan};
+use crate::record::{ProviderKind, SshAccess, UserKeys};
+use crate::spec::Problem;
 
 /// A create, worked out and checked; nothing has been touched yet.
 #[derive(Debug, Clone)]
 pub struct CreatePlan {
+    /// Who makes the machine.
+    pub kind: ProviderKind,
     /// The machine to make.
     pub machine: Machine,
     /// How goloo will log in.
@@ -26,9 +31,37 @@ pub enum PlanError {
     /// The provider can't make such a machine.
     #[error(transparent)]
     Provider(#[from] ProviderError),
+    /// The user's document can't be sent.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    CloudInit(Vec<Problem>),
 }
 
-/// The error with its causes, in one line.
-pub fn describe(error: &PlanError) -> String {
-    error.to_string()
+/// Works out a create. `resumed` are the ids of one that was begun before.
+pub fn create(
+    input: &ComposeInput<'_>,
+    provider: &dyn Provider,
+    resumed: Option<(VmId, OperationId)>,
+) -> Result<CreatePlan, PlanError> {
+    let composed = cloud_init::compose(input).map_err(PlanError::CloudInit)?;
+    let (id, token) = resumed.unwrap_or_else(|| (VmId::generate(), OperationId::generate()));
+    let machine = Machine {
+        id,
+        name: input.stack.name.clone(),
+        token,
+        stack: input.stack.clone(),
+        user_data: composed.user_data,
+    };
+    Ok(CreatePlan {
+        kind: provider.kind(),
+        provider: provider.plan(&machine)?,
+        machine,
+        ssh: SshAccess {
+            user: composed.login_user,
+            host_key: input.host_key.public_openssh.clone(),
+            extra: serde_json::Map::new(),
+        },
+        host_key_private: input.host_key.private_openssh.clone(),
+        users: input.users.to_vec(),
+        warnings: composed.warnings,
+    })
 }

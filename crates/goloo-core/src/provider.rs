@@ -231,12 +231,7 @@ pub trait Provider: Send + Sync {
     async fn start(&self, record: &Record, work: &mut dyn Work) -> Result<Made, ProviderError>;
 
     /// Stops a machine and returns when it is off; a stopped one is left as it is.
-    async fn stop(
-        &self,
-        record: &Record,
-        mode: StopMode,
-        work: &mut dyn Work,
-    ) -> Result<(), ProviderError>;
+    async fn stop(&self, record: &Record, mode: StopMode, work: &mut dyn Work) -> Result<(), ProviderError>;
 
     /// Looks at all of these machines at once; one observation each, in their order.
     async fn observe(&self, records: &[&Record]) -> Vec<Observation>;

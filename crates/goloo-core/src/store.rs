@@ -165,7 +165,9 @@ pub enum StoreError {
     #[error("the record at {} can't be read: {}", .0.path, .0.error)]
     Broken(Broken),
     /// The record was written by a newer goloo and is read-only here.
-    #[error("the record of \"{name}\" has format {found}; this goloo writes format {known} and only reads newer ones")]
+    #[error(
+        "the record of \"{name}\" has format {found}; this goloo writes format {known} and only reads newer ones"
+    )]
     Newer {
         /// The name.
         name: VmName,

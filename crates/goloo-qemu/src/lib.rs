@@ -3,6 +3,7 @@
 pub mod accel;
 pub mod arch;
 pub mod args;
+mod doctor;
 mod files;
 mod firmware;
 pub mod image;
@@ -15,4 +16,5 @@ pub mod qmp;
 mod relay;
 pub mod seed;
 
+pub use doctor::{Finding, doctor};
 pub use provider::{Limits, QemuProvider, RESOURCE, Settings};

@@ -135,7 +135,7 @@ impl QemuProvider {
         &self.settings.limits
     }
 
-    fn program(&self) -> Result<PathBuf, ProviderError> {
+    pub(crate) fn program(&self) -> Result<PathBuf, ProviderError> {
         let arch = Arch::host();
         let name = self.settings.qemu.clone().unwrap_or_else(|| format!("qemu-system-{arch}").into());
         launch::find_program(&name).ok_or_else(|| ProviderError::Unavailable {

@@ -1,8 +1,10 @@
 //! Test doubles and conformance suites for goloo's traits.
 
+pub mod fake_provider;
 pub mod image_server;
 pub mod memory_store;
 pub mod programs;
 pub mod provider_suite;
+pub mod samples;
 pub mod sim_fs;
 pub mod store_suite;

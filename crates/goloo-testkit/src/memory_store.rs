@@ -1,1 +1,281 @@
-//! To be written.
+//! A store in memory that keeps the whole contract of [`goloo_core::store`], for tests of what stands
+//! on a store. Clones are handles on the same store.
+
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use async_trait::async_trait;
+use goloo_core::name::{ArchiveId, VmName};
+use goloo_core::record::{self, Owner, Phase, Record, SCHEMA};
+use goloo_core::store::{
+    Archived, Broken, Listing, Loaded, SNAPSHOT_FILES, Snapshot, Store, StoreError, Summary, VmLock,
+};
+use goloo_core::time::Timestamp;
+
+/// A store in memory; a clone is another handle on it.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryStore {
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    active: BTreeMap<String, Stored>,
+    archive: BTreeMap<ArchiveId, Stored>,
+    locks: BTreeMap<VmName, Owner>,
+}
+
+/// Kept as text, so that what comes out has been through the format, and may be damaged.
+#[derive(Debug, Clone)]
+struct Stored {
+    json: Vec<u8>,
+    snapshot: Snapshot,
+}
+
+impl MemoryStore {
+    /// Puts any text in the place of an active record's, which need not be there.
+    pub fn plant(&self, name: &VmName, json: &[u8]) {
+        let mut shared = self.shared();
+        let stored = shared.active.entry(name.as_str().to_owned());
+        stored.or_insert(Stored { json: Vec::new(), snapshot: Snapshot::default() }).json = json.to_vec();
+    }
+
+    /// Puts any text in the place of an archived record's, which need not be there.
+    pub fn plant_archived(&self, id: &ArchiveId, json: &[u8]) {
+        let mut shared = self.shared();
+        let stored = shared.archive.entry(id.clone());
+        stored.or_insert(Stored { json: Vec::new(), snapshot: Snapshot::default() }).json = json.to_vec();
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().expect("no holder panics")
+    }
+}
+
+impl Stored {
+    fn read(&self, part: &str, key: &str, name: &str) -> Result<Record, Broken> {
+        let error = match record::from_json(&self.json) {
+            Ok(record) if record.name.as_str() == name => return Ok(record),
+            Ok(record) => format!("it is the record of \"{}\", not of \"{name}\"", record.name),
+            Err(error) => error.to_string(),
+        };
+        Err(Broken { name: key.to_owned(), path: format!("memory:{part}/{key}"), error })
+    }
+}
+
+fn half_archived(record: &Record) -> bool {
+    record.phase == Phase::Destroyed && record.schema <= SCHEMA
+}
+
+impl Shared {
+    fn find(&self, name: &VmName) -> Result<Option<Record>, StoreError> {
+        let name = name.as_str();
+        let stored = self.active.get(name).map(|stored| stored.read("active", name, name));
+        stored.transpose().map_err(StoreError::Broken)
+    }
+
+    fn load(&self, name: &VmName) -> Result<Option<Loaded>, StoreError> {
+        let record = self.find(name)?.filter(|record| !half_archived(record));
+        Ok(record.map(|record| Loaded { record, recovered: None }))
+    }
+
+    fn snapshot(&self, name: &VmName) -> Result<Snapshot, StoreError> {
+        let stored = self.active.get(name.as_str());
+        stored
+            .map(|stored| stored.snapshot.clone())
+            .ok_or_else(|| StoreError::NotFound { name: name.clone() })
+    }
+
+    fn archived(&self, id: &ArchiveId) -> Result<Option<Archived>, Broken> {
+        let Some(stored) = self.archive.get(id) else { return Ok(None) };
+        let record = stored.read("archive", id.as_str(), id.name())?;
+        Ok(Some(Archived { id: id.clone(), deleted_at: id.deleted_at(), record }))
+    }
+
+    fn move_to_archive(&mut self, record: &Record, at: Timestamp) -> ArchiveId {
+        let mut time = at;
+        let id = loop {
+            let id = ArchiveId::new(&record.name, time, &record.id);
+            if !self.archive.contains_key(&id) {
+                break id;
+            }
+            time = Timestamp::from_unix(time.unix() + 1).expect("tests end before the year 9999");
+        };
+        let stored = self.active.remove(record.name.as_str()).expect("the caller has found it");
+        self.archive.insert(id.clone(), stored);
+        id
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    fn location(&self) -> String {
+        "memory:".to_owned()
+    }
+
+    async fn names(&self) -> Result<Vec<String>, StoreError> {
+        Ok(self.shared().active.keys().cloned().collect())
+    }
+
+    async fn list(&self) -> Result<Listing<Summary>, StoreError> {
+        let mut listing = Listing::default();
+        for (name, stored) in &self.shared().active {
+            match stored.read("active", name, name) {
+                Ok(record) if half_archived(&record) => {}
+                Ok(record) => listing.entries.push(Summary::from(&record)),
+                Err(broken) => listing.broken.push(broken),
+            }
+        }
+        Ok(listing)
+    }
+
+    async fn load(&self, name: &VmName) -> Result<Option<Loaded>, StoreError> {
+        self.shared().load(name)
+    }
+
+    async fn snapshot(&self, name: &VmName) -> Result<Snapshot, StoreError> {
+        self.shared().snapshot(name)
+    }
+
+    async fn lock(&self, name: &VmName, owner: &Owner) -> Result<Box<dyn VmLock>, StoreError> {
+        let mut shared = self.shared();
+        if let Some(holder) = shared.locks.get(name) {
+            return Err(StoreError::Locked { name: name.clone(), holder: Some(holder.to_string()) });
+        }
+        if let Ok(Some(record)) = shared.find(name)
+            && half_archived(&record)
+        {
+            shared.move_to_archive(&record, record.updated_at);
+        }
+        shared.locks.insert(name.clone(), owner.clone());
+        Ok(Box::new(MemoryLock { store: self.clone(), name: name.clone() }))
+    }
+
+    async fn archive_list(&self) -> Result<Listing<Archived>, StoreError> {
+        let shared = self.shared();
+        let mut listing = Listing::default();
+        for id in shared.archive.keys() {
+            match shared.archived(id) {
+                Ok(archived) => listing.entries.extend(archived),
+                Err(broken) => listing.broken.push(broken),
+            }
+        }
+        listing.entries.sort_by(|a, b| (b.deleted_at, &b.id).cmp(&(a.deleted_at, &a.id)));
+        Ok(listing)
+    }
+
+    async fn archive_load(&self, id: &ArchiveId) -> Result<Option<Archived>, StoreError> {
+        self.shared().archived(id).map_err(StoreError::Broken)
+    }
+
+    async fn archive_snapshot(&self, id: &ArchiveId) -> Result<Snapshot, StoreError> {
+        let shared = self.shared();
+        let stored = shared.archive.get(id).map(|stored| stored.snapshot.clone());
+        stored.ok_or_else(|| StoreError::NotArchived { id: id.clone() })
+    }
+
+    async fn archive_delete(&self, id: &ArchiveId) -> Result<(), StoreError> {
+        let mut shared = self.shared();
+        if let Ok(Some(archived)) = shared.archived(id) {
+            check_schema(&archived.record)?;
+        }
+        let removed = shared.archive.remove(id);
+        removed.map(drop).ok_or_else(|| StoreError::NotArchived { id: id.clone() })
+    }
+}
+
+fn check_schema(record: &Record) -> Result<(), StoreError> {
+    if record.schema > SCHEMA {
+        let name = record.name.clone();
+        return Err(StoreError::Newer { name, found: record.schema, known: SCHEMA });
+    }
+    Ok(())
+}
+
+struct MemoryLock {
+    store: MemoryStore,
+    name: VmName,
+}
+
+impl Drop for MemoryLock {
+    fn drop(&mut self) {
+        self.store.shared().locks.remove(&self.name);
+    }
+}
+
+impl MemoryLock {
+    fn refused(&self, text: String) -> StoreError {
+        let source = io::Error::new(ErrorKind::InvalidInput, text);
+        StoreError::Io { action: "write", path: format!("memory:active/{}", self.name).into(), source }
+    }
+
+    fn check_writable(&self, record: &Record) -> Result<(), StoreError> {
+        if record.name != self.name {
+            return Err(self.refused(format!("it is the record of \"{}\"", record.name)));
+        }
+        check_schema(record)
+    }
+
+    fn stale(&self, record: &Record, found: u64) -> StoreError {
+        StoreError::Stale { name: self.name.clone(), expected: record.serial, found }
+    }
+}
+
+#[async_trait]
+impl VmLock for MemoryLock {
+    fn name(&self) -> &VmName {
+        &self.name
+    }
+
+    async fn load(&mut self) -> Result<Option<Loaded>, StoreError> {
+        self.store.shared().load(&self.name)
+    }
+
+    async fn snapshot(&mut self) -> Result<Snapshot, StoreError> {
+        self.store.shared().snapshot(&self.name)
+    }
+
+    async fn create(&mut self, record: &mut Record, snapshot: &Snapshot) -> Result<(), StoreError> {
+        self.check_writable(record)?;
+        if record.serial != 0 {
+            return Err(self.stale(record, 0));
+        }
+        if let Some(odd) = snapshot.files.keys().find(|file| !SNAPSHOT_FILES.contains(&file.as_str())) {
+            return Err(self.refused(format!("a snapshot holds no file \"{odd}\"")));
+        }
+        let mut shared = self.store.shared();
+        if shared.active.contains_key(self.name.as_str()) {
+            return Err(StoreError::NameTaken { name: self.name.clone() });
+        }
+        record.serial = 1;
+        let stored = Stored { json: record::to_json(record), snapshot: snapshot.clone() };
+        shared.active.insert(self.name.as_str().to_owned(), stored);
+        Ok(())
+    }
+
+    async fn save(&mut self, record: &mut Record) -> Result<(), StoreError> {
+        self.check_writable(record)?;
+        let mut shared = self.store.shared();
+        let stored = shared.find(&self.name)?;
+        let stored = stored.ok_or_else(|| StoreError::NotFound { name: self.name.clone() })?;
+        check_schema(&stored)?;
+        if (stored.serial, &stored.id) != (record.serial, &record.id) {
+            return Err(self.stale(record, stored.serial));
+        }
+        record.serial += 1;
+        record.updated_at = Timestamp::now();
+        let stored = shared.active.get_mut(self.name.as_str()).expect("it was found above");
+        stored.json = record::to_json(record);
+        Ok(())
+    }
+
+    async fn archive(&mut self, record: &mut Record, at: Timestamp) -> Result<ArchiveId, StoreError> {
+        if record.phase != Phase::Destroyed {
+            let text = format!("only a destroyed VM is archived; this one is {}", record.phase);
+            return Err(self.refused(text));
+        }
+        self.save(record).await?;
+        Ok(self.store.shared().move_to_archive(record, at))
+    }
+}

@@ -1,1 +1,997 @@
-//! To be written.
+//! What every store must hold: one case a rule of [`goloo_core::store`], each with two handles or more
+//! on the same store.
+//!
+//! A back end joins with a [`Subject`] and one line in an integration test:
+//! ```ignore
+//! goloo_testkit::store_suite!(MySubject::new);
+//! ```
+
+// A failing expectation here is a failing test.
+#![allow(clippy::unwrap_used)]
+// Each case's name is its rule.
+#![allow(missing_docs)]
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use async_trait::async_trait;
+use goloo_core::name::{ArchiveId, VmName};
+use goloo_core::record::{Phase, Record, SCHEMA, to_json};
+use goloo_core::store::{Snapshot, Store, StoreError, Summary, VmLock};
+use goloo_core::time::Timestamp;
+
+use crate::samples::{creating, in_aws, name, owner, ready, snapshot, time};
+
+/// A store under test, with a back door for damage.
+#[async_trait]
+pub trait Subject: Send + Sync {
+    /// A new handle on the store, as another process would open it.
+    fn handle(&self) -> Box<dyn Store>;
+
+    /// Puts any text in the place of an active record's; the record need not be there.
+    async fn plant(&self, name: &VmName, json: &[u8]);
+
+    /// Puts any text in the place of an archived record's; the record need not be there.
+    async fn plant_archived(&self, id: &ArchiveId, json: &[u8]);
+}
+
+/// Makes a `#[test]` of every case, run on what the given function makes.
+#[macro_export]
+macro_rules! store_suite {
+    ($make:expr) => {
+        $crate::store_suite_cases! { $make;
+            a_store_in_which_nothing_was_written_is_empty
+            nothing_has_no_snapshot
+            nothing_can_be_removed_from_an_empty_archive
+            a_store_says_where_it_is
+            a_created_record_is_seen_by_the_other_handle
+            a_created_record_has_serial_one
+            a_snapshot_is_kept_byte_for_byte
+            an_empty_snapshot_is_an_empty_one
+            a_taken_name_is_refused_and_nothing_changes
+            a_taken_name_is_refused_under_the_same_lock
+            a_record_that_was_saved_before_is_not_created
+            a_record_of_another_name_is_not_created
+            a_record_of_a_newer_format_is_not_created
+            a_snapshot_with_a_file_of_another_name_is_refused
+            the_shortest_and_the_longest_name_are_kept_apart
+            a_saved_record_is_seen_by_the_other_handle
+            each_save_raises_the_serial_by_one
+            a_save_says_when_it_was
+            a_stale_serial_is_refused_and_changes_nothing
+            a_serial_from_the_future_is_refused
+            a_refused_save_leaves_the_writer_s_record_as_it_was
+            nothing_is_saved_under_a_name_that_nobody_has
+            nothing_is_saved_after_the_archive
+            a_record_of_another_name_is_not_saved
+            a_record_of_a_former_vm_of_that_name_is_refused
+            fields_of_a_later_version_survive_a_save
+            a_record_of_a_megabyte_is_kept_whole
+            a_save_leaves_the_snapshot_and_other_vms_alone
+            a_newer_record_is_read_and_listed
+            a_newer_record_is_not_written
+            a_newer_record_is_not_made_older
+            a_newer_archived_record_is_not_removed
+            a_held_lock_refuses_the_other_handle
+            a_held_lock_refuses_its_own_handle
+            a_refused_lock_names_its_holder
+            a_dropped_lock_is_free_again
+            locks_of_two_names_are_apart
+            a_lock_needs_no_vm_and_leaves_none
+            a_lock_knows_its_name
+            reading_needs_no_lock
+            a_lock_reads_what_the_other_handle_wrote
+            an_archived_vm_is_in_the_archive_and_no_longer_active
+            the_name_is_free_after_the_archive
+            the_archive_keeps_the_last_save_and_the_snapshot
+            only_a_destroyed_record_is_archived
+            a_stale_record_is_not_archived
+            a_newer_record_is_not_archived
+            the_archive_is_listed_newest_first
+            one_name_can_be_archived_many_times
+            one_archived_record_is_removed_and_the_others_stay
+            an_archived_record_is_removed_once
+            a_destroyed_record_is_not_active_and_goes_to_the_archive_with_the_next_lock
+            names_and_lists_are_sorted
+            a_list_shows_what_the_records_hold
+            a_list_of_hundreds_is_whole_and_sorted
+            a_broken_record_is_shown_and_breaks_no_other
+            a_broken_record_keeps_its_name_and_is_not_saved_over
+            a_record_under_another_s_name_is_broken
+            a_broken_archived_record_breaks_no_other_and_can_be_removed
+            of_many_claims_of_one_name_one_wins
+            claims_of_many_names_at_once_all_succeed
+            of_two_writers_of_one_serial_one_wins
+            increments_of_many_handles_are_all_counted
+            readers_beside_a_writer_see_whole_records
+            readers_beside_claims_and_archives_see_all_or_nothing
+            of_many_who_remove_one_archived_record_one_does
+        }
+    };
+}
+
+/// The list of cases, as tests; [`store_suite!`] is what to use.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! store_suite_cases {
+    ($make:expr; $($case:ident)+) => {
+        $(
+            #[test]
+            fn $case() {
+                let subject = ($make)();
+                $crate::store_suite::run($crate::store_suite::$case(&subject));
+            }
+        )+
+    };
+}
+
+/// Drives a future on a runtime of its own.
+pub fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+type Lock = Box<dyn VmLock>;
+
+async fn lock(store: &dyn Store, name: &VmName) -> Lock {
+    store.lock(name, &owner(1)).await.unwrap()
+}
+
+/// Waits for its turn, as the engine's callers don't.
+async fn lock_when_free(store: &dyn Store, name: &VmName) -> Lock {
+    loop {
+        match store.lock(name, &owner(1)).await {
+            Ok(lock) => return lock,
+            Err(StoreError::Locked { .. }) => thread::yield_now(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+async fn create(store: &dyn Store, record: &mut Record) {
+    lock(store, &record.name.clone()).await.create(record, &snapshot()).await.unwrap();
+}
+
+async fn created(store: &dyn Store, name: &VmName) -> Record {
+    let mut record = ready(name);
+    create(store, &mut record).await;
+    record
+}
+
+async fn read(store: &dyn Store, name: &VmName) -> Option<Record> {
+    store.load(name).await.unwrap().map(|loaded| loaded.record)
+}
+
+async fn archive(store: &dyn Store, record: &mut Record, at: &str) -> ArchiveId {
+    record.phase = Phase::Destroyed;
+    record.operation = None;
+    lock(store, &record.name.clone()).await.archive(record, time(at)).await.unwrap()
+}
+
+async fn archived(store: &dyn Store, name: &VmName, at: &str) -> ArchiveId {
+    let mut record = created(store, name).await;
+    archive(store, &mut record, at).await
+}
+
+/// Runs `work` on `count` threads at once, each with its own handle and runtime.
+fn race<T: Send, F: Future<Output = T>>(
+    subject: &dyn Subject,
+    count: usize,
+    work: impl Fn(usize, Box<dyn Store>) -> F + Sync,
+) -> Vec<T> {
+    let start = Barrier::new(count);
+    thread::scope(|scope| {
+        let runners: Vec<_> = (0..count)
+            .map(|n| {
+                let (start, work) = (&start, &work);
+                scope.spawn(move || {
+                    let store = subject.handle();
+                    start.wait();
+                    run(work(n, store))
+                })
+            })
+            .collect();
+        runners.into_iter().map(|runner| runner.join().unwrap()).collect()
+    })
+}
+
+macro_rules! assert_error {
+    ($result:expr, $pattern:pat $(if $guard:expr)?) => {
+        match $result {
+            Err($pattern) $(if $guard)? => {}
+            Err(other) => panic!("another error: {other:?}"),
+            Ok(_) => panic!("it succeeded"),
+        }
+    };
+}
+
+// Nothing there.
+
+pub async fn a_store_in_which_nothing_was_written_is_empty(subject: &dyn Subject) {
+    for store in [subject.handle(), subject.handle()] {
+        assert!(store.names().await.unwrap().is_empty());
+        assert_eq!(store.list().await.unwrap(), Default::default());
+        assert_eq!(store.load(&name("devbox")).await.unwrap(), None);
+        assert_eq!(store.archive_list().await.unwrap(), Default::default());
+        let id = ArchiveId::parse("devbox-20250115T103000Z-3f9c").unwrap();
+        assert_eq!(store.archive_load(&id).await.unwrap(), None);
+    }
+}
+
+pub async fn nothing_has_no_snapshot(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    assert_error!(store.snapshot(&name("devbox")).await, StoreError::NotFound { .. });
+    let id = ArchiveId::parse("devbox-20250115T103000Z-3f9c").unwrap();
+    assert_error!(other.archive_snapshot(&id).await, StoreError::NotArchived { .. });
+}
+
+pub async fn nothing_can_be_removed_from_an_empty_archive(subject: &dyn Subject) {
+    let id = ArchiveId::parse("devbox-20250115T103000Z-3f9c").unwrap();
+    for store in [subject.handle(), subject.handle()] {
+        assert_error!(store.archive_delete(&id).await, StoreError::NotArchived { id: gone } if gone == id);
+    }
+}
+
+pub async fn a_store_says_where_it_is(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    assert!(!store.location().is_empty());
+    assert_eq!(store.location(), other.location());
+}
+
+// Create.
+
+pub async fn a_created_record_is_seen_by_the_other_handle(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    let mut record = creating(&devbox);
+    create(&*store, &mut record).await;
+    let loaded = other.load(&devbox).await.unwrap().unwrap();
+    assert_eq!((loaded.record, loaded.recovered), (record.clone(), None));
+    assert_eq!(other.names().await.unwrap(), ["devbox"]);
+    assert_eq!(other.list().await.unwrap().entries, [Summary::from(&record)]);
+}
+
+pub async fn a_created_record_has_serial_one(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    assert_eq!(created(&*store, &name("devbox")).await.serial, 1);
+    assert_eq!(read(&*other, &name("devbox")).await.unwrap().serial, 1);
+}
+
+pub async fn a_snapshot_is_kept_byte_for_byte(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    let all = Snapshot {
+        files: BTreeMap::from([
+            ("config.json".to_owned(), b"{}\r\n\xff\x00".to_vec()),
+            ("cloud-init.yaml".to_owned(), Vec::new()),
+            ("configure.sh".to_owned(), vec![b'x'; 300_000]),
+        ]),
+    };
+    let mut held = lock(&*store, &devbox).await;
+    held.create(&mut creating(&devbox), &all).await.unwrap();
+    assert_eq!(held.snapshot().await.unwrap(), all);
+    assert_eq!(other.snapshot(&devbox).await.unwrap(), all);
+}
+
+pub async fn an_empty_snapshot_is_an_empty_one(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    lock(&*store, &devbox).await.create(&mut creating(&devbox), &Snapshot::default()).await.unwrap();
+    assert_eq!(other.snapshot(&devbox).await.unwrap(), Snapshot::default());
+}
+
+pub async fn a_taken_name_is_refused_and_nothing_changes(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    let first = created(&*store, &devbox).await;
+    let mut second = in_aws(&devbox);
+    let refused = lock(&*other, &devbox).await.create(&mut second, &Snapshot::default()).await;
+    assert_error!(refused, StoreError::NameTaken { name } if name == devbox);
+    assert_eq!(second.serial, 0, "the refused record was touched");
+    assert_eq!(read(&*store, &devbox).await.unwrap(), first);
+    assert_eq!(store.snapshot(&devbox).await.unwrap(), snapshot());
+}
+
+pub async fn a_taken_name_is_refused_under_the_same_lock(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    let mut first = creating(&devbox);
+    let mut held = lock(&*store, &devbox).await;
+    held.create(&mut first, &snapshot()).await.unwrap();
+    let second = held.create(&mut creating(&devbox), &snapshot()).await;
+    assert_error!(second, StoreError::NameTaken { .. });
+    assert_eq!(read(&*other, &devbox).await.unwrap(), first);
+}
+
+pub async fn a_record_that_was_saved_before_is_not_created(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    let mut record = Record { serial: 3, ..creating(&devbox) };
+    assert!(lock(&*store, &devbox).await.create(&mut record, &snapshot()).await.is_err());
+    assert_eq!(record.serial, 3);
+    assert_eq!(read(&*other, &devbox).await, None);
+}
+
+pub async fn a_record_of_another_name_is_not_created(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let mut record = creating(&name("web"));
+    assert!(lock(&*store, &name("devbox")).await.create(&mut record, &snapshot()).await.is_err());
+    assert!(other.names().await.unwrap().is_empty());
+}
+
+pub async fn a_record_of_a_newer_format_is_not_created(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    let mut record = Record { schema: SCHEMA + 1, ..creating(&devbox) };
+    let refused = lock(&*store, &devbox).await.create(&mut record, &snapshot()).await;
+    assert_error!(refused, StoreError::Newer { .. });
+    assert_eq!(read(&*other, &devbox).await, None);
+}
+
+pub async fn a_snapshot_with_a_file_of_another_name_is_refused(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    for odd in ["state.json", "../config.json", ""] {
+        let odd = Snapshot { files: BTreeMap::from([(odd.to_owned(), b"x".to_vec())]) };
+        assert!(lock(&*store, &devbox).await.create(&mut creating(&devbox), &odd).await.is_err());
+    }
+    assert_eq!(read(&*other, &devbox).await, None);
+}
+
+pub async fn the_shortest_and_the_longest_name_are_kept_apart(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let names = ["a".to_owned(), "a".repeat(63), "a-1".to_owned(), "a1".to_owned()].map(|text| name(&text));
+    for (n, each) in names.iter().enumerate() {
+        let mut record = Record { stack: format!("stack-{n}"), ..ready(each) };
+        create(&*store, &mut record).await;
+    }
+    for (n, each) in names.iter().enumerate() {
+        assert_eq!(read(&*other, each).await.unwrap().stack, format!("stack-{n}"));
+    }
+}
+
+// Save.
+
+pub async fn a_saved_record_is_seen_by_the_other_handle(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    let mut record = creating(&devbox);
+    create(&*store, &mut record).await;
+    let id = record.id.clone();
+    record = Record { serial: record.serial, id, ..in_aws(&devbox) };
+    lock(&*store, &devbox).await.save(&mut record).await.unwrap();
+    assert_eq!(read(&*other, &devbox).await.unwrap(), record);
+    assert_eq!(other.list().await.unwrap().entries, [Summary::from(&record)]);
+}
+
+pub async fn each_save_raises_the_serial_by_one(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    let mut record = created(&*store, &devbox).await;
+    for serial in 2..=6 {
+        let writer = if serial % 2 == 0 { &store } else { &other };
+        lock(&**writer, &devbox).await.save(&mut record).await.unwrap();
+        assert_eq!(record.serial, serial);
+        assert_eq!(read(&*store, &devbox).await.unwrap().serial, serial);
+    }
+}
+
+pub async fn a_save_says_when_it_was(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    let mut record = created(&*store, &devbox).await;
+    let before = Timestamp::now();
+    lock(&*store, &devbox).await.save(&mut record).await.unwrap();
+    assert!(before <= record.updated_at && record.updated_at <= Timestamp::now());
+    assert_eq!(read(&*other, &devbox).await.unwrap().updated_at, record.updated_at);
+}
+
+pub async fn a_stale_serial_is_refused_and_changes_nothing(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    let mut record = created(&*store, &devbox).await;
+    let mut stale = record.clone();
+    lock(&*store, &devbox).await.save(&mut record).await.unwrap();
+    stale.stack = "other".to_owned();
+    let refused = lock(&*other, &devbox).await.save(&mut stale).await;
+    assert_error!(refused, StoreError::Stale { expected: 1, found: 2, .. });
+    assert_eq!(read(&*other, &devbox).await.unwrap(), record);
+}
+
+pub async fn a_serial_from_the_future_is_refused(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    let record = created(&*store, &devbox).await;
+    let mut ahead = Record { serial: 9, ..record.clone() };
+    let refused = lock(&*other, &devbox).await.save(&mut ahead).await;
+    assert_error!(refused, StoreError::Stale { expected: 9, found: 1, .. });
+    assert_eq!(read(&*store, &devbox).await.unwrap(), record);
+}
+
+pub async fn a_refused_save_leaves_the_writer_s_record_as_it_was(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    let mut record = created(&*store, &devbox).await;
+    let mut stale = record.clone();
+    lock(&*store, &devbox).await.save(&mut record).await.unwrap();
+    let before = stale.clone();
+    assert!(lock(&*other, &devbox).await.save(&mut stale).await.is_err());
+    assert_eq!(stale, before);
+}
+
+pub async fn nothing_is_saved_under_a_name_that_nobody_has(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    let mut record = Record { serial: 1, ..ready(&devbox) };
+    let refused = lock(&*store, &devbox).await.save(&mut record).await;
+    assert_error!(refused, StoreError::NotFound { name } if name == devbox);
+    assert_eq!(read(&*other, &devbox).await, None);
+}
+
+pub async fn nothing_is_saved_after_the_archive(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    let mut record = created(&*store, &devbox).await;
+    record.phase = Phase::Destroyed;
+    let mut held = lock(&*store, &devbox).await;
+    held.archive(&mut record, time("2025-02-01T00:00:00Z")).await.unwrap();
+    assert_error!(held.save(&mut record).await, StoreError::NotFound { .. });
+    drop(held);
+    assert_error!(lock(&*other, &devbox).await.save(&mut record).await, StoreError::NotFound { .. });
+}
+
+pub async fn a_record_of_another_name_is_not_saved(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let (devbox, web) = (name("devbox"), name("web"));
+    let first = created(&*store, &devbox).await;
+    let mut second = created(&*store, &web).await;
+    assert!(lock(&*other, &devbox).await.save(&mut second).await.is_err());
+    assert_eq!(read(&*store, &devbox).await.unwrap(), first);
+    assert_eq!(read(&*store, &web).await.unwrap(), second);
+}
+
+pub async fn a_record_of_a_former_vm_of_that_name_is_refused(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    archived(&*store, &devbox, "2025-02-01T00:00:00Z").await;
+    let second = created(&*store, &devbox).await;
+    let mut former = Record { serial: second.serial, ..ready(&devbox) };
+    assert_error!(lock(&*other, &devbox).await.save(&mut former).await, StoreError::Stale { .. });
+    assert_eq!(read(&*store, &devbox).await.unwrap(), second);
+}
+
+pub async fn fields_of_a_later_version_survive_a_save(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    let mut record = ready(&devbox);
+    record.extra.insert("later".to_owned(), serde_json::json!({"a": [1, null, "ä"]}));
+    create(&*store, &mut record).await;
+    let mut again = read(&*other, &devbox).await.unwrap();
+    lock(&*other, &devbox).await.save(&mut again).await.unwrap();
+    assert_eq!(read(&*store, &devbox).await.unwrap().extra, record.extra);
+}
+
+pub async fn a_record_of_a_megabyte_is_kept_whole(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    let mut record = created(&*store, &devbox).await;
+    record.tags.insert("large".to_owned(), "\u{1F600}\n\"".repeat(150_000));
+    lock(&*store, &devbox).await.save(&mut record).await.unwrap();
+    assert_eq!(read(&*other, &devbox).await.unwrap(), record);
+    assert_eq!(other.list().await.unwrap().entries, [Summary::from(&record)]);
+}
+
+pub async fn a_save_leaves_the_snapshot_and_other_vms_alone(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let (devbox, web) = (name("devbox"), name("web"));
+    let mut record = created(&*store, &devbox).await;
+    let neighbour = created(&*store, &web).await;
+    lock(&*store, &devbox).await.save(&mut record).await.unwrap();
+    assert_eq!(other.snapshot(&devbox).await.unwrap(), snapshot());
+    assert_eq!(read(&*other, &web).await.unwrap(), neighbour);
+}
+
+// Formats of a later version.
+
+async fn newer(subject: &dyn Subject, name: &VmName) -> Record {
+    let record = Record { schema: SCHEMA + 1, ..created(&*subject.handle(), name).await };
+    subject.plant(name, &to_json(&record)).await;
+    record
+}
+
+pub async fn a_newer_record_is_read_and_listed(subject: &dyn Subject) {
+    let devbox = name("devbox");
+    let record = newer(subject, &devbox).await;
+    for store in [subject.handle(), subject.handle()] {
+        assert_eq!(read(&*store, &devbox).await.unwrap(), record);
+        assert_eq!(store.list().await.unwrap().entries, [Summary::from(&record)]);
+    }
+}
+
+pub async fn a_newer_record_is_not_written(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    let mut record = newer(subject, &devbox).await;
+    let refused = lock(&*store, &devbox).await.save(&mut record).await;
+    assert_error!(refused, StoreError::Newer { found, known: SCHEMA, .. } if found == SCHEMA + 1);
+    assert_eq!(read(&*other, &devbox).await.unwrap(), record);
+}
+
+pub async fn a_newer_record_is_not_made_older(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    let record = newer(subject, &devbox).await;
+    let mut older = Record { schema: SCHEMA, ..record.clone() };
+    assert_error!(lock(&*store, &devbox).await.save(&mut older).await, StoreError::Newer { .. });
+    assert_eq!(read(&*other, &devbox).await.unwrap(), record);
+}
+
+pub async fn a_newer_archived_record_is_not_removed(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let id = archived(&*store, &name("devbox"), "2025-02-01T00:00:00Z").await;
+    let record = store.archive_load(&id).await.unwrap().unwrap().record;
+    let record = Record { schema: SCHEMA + 1, ..record };
+    subject.plant_archived(&id, &to_json(&record)).await;
+    assert_error!(store.archive_delete(&id).await, StoreError::Newer { .. });
+    assert_eq!(other.archive_load(&id).await.unwrap().unwrap().record, record);
+}
+
+// Locks.
+
+pub async fn a_held_lock_refuses_the_other_handle(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    let _held = lock(&*store, &devbox).await;
+    assert_error!(other.lock(&devbox, &owner(2)).await, StoreError::Locked { name, .. } if name == devbox);
+}
+
+pub async fn a_held_lock_refuses_its_own_handle(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    created(&*other, &devbox).await;
+    let _held = lock(&*store, &devbox).await;
+    assert_error!(store.lock(&devbox, &owner(1)).await, StoreError::Locked { .. });
+}
+
+pub async fn a_refused_lock_names_its_holder(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    drop(store.lock(&devbox, &owner(1_234_567)).await.unwrap());
+    let _held = store.lock(&devbox, &owner(42)).await.unwrap();
+    let refused = other.lock(&devbox, &owner(43)).await;
+    assert_error!(refused, StoreError::Locked { holder: Some(holder), .. } if holder == "ann on laptop (pid 42)");
+}
+
+pub async fn a_dropped_lock_is_free_again(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    for _ in 0..3 {
+        drop(lock(&*store, &devbox).await);
+        drop(lock(&*other, &devbox).await);
+    }
+}
+
+pub async fn locks_of_two_names_are_apart(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let _devbox = lock(&*store, &name("devbox")).await;
+    let _web = lock(&*other, &name("web")).await;
+    let _web1 = lock(&*store, &name("web-1")).await;
+}
+
+pub async fn a_lock_needs_no_vm_and_leaves_none(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    let mut held = lock(&*store, &devbox).await;
+    assert_eq!(held.load().await.unwrap(), None);
+    assert_error!(held.snapshot().await, StoreError::NotFound { .. });
+    assert!(other.names().await.unwrap().is_empty());
+    drop(held);
+    assert_eq!(other.list().await.unwrap(), Default::default());
+}
+
+pub async fn a_lock_knows_its_name(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    assert_eq!(lock(&*store, &name("devbox")).await.name(), &name("devbox"));
+    assert_eq!(lock(&*other, &name("web")).await.name(), &name("web"));
+}
+
+pub async fn reading_needs_no_lock(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    let record = created(&*store, &devbox).await;
+    let _held = lock(&*store, &devbox).await;
+    assert_eq!(read(&*other, &devbox).await.unwrap(), record);
+    assert_eq!(other.list().await.unwrap().entries.len(), 1);
+    assert_eq!(other.snapshot(&devbox).await.unwrap(), snapshot());
+}
+
+pub async fn a_lock_reads_what_the_other_handle_wrote(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    let mut record = created(&*store, &devbox).await;
+    lock(&*other, &devbox).await.save(&mut record).await.unwrap();
+    let mut held = lock(&*store, &devbox).await;
+    assert_eq!(held.load().await.unwrap().unwrap().record, record);
+    assert_eq!(held.snapshot().await.unwrap(), snapshot());
+}
+
+// Archive.
+
+pub async fn an_archived_vm_is_in_the_archive_and_no_longer_active(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    let mut record = created(&*store, &devbox).await;
+    let id = archive(&*store, &mut record, "2025-02-01T00:00:00Z").await;
+    assert_eq!(id, ArchiveId::new(&devbox, time("2025-02-01T00:00:00Z"), &record.id));
+    assert_eq!(read(&*other, &devbox).await, None);
+    assert!(other.names().await.unwrap().is_empty());
+    assert_eq!(other.list().await.unwrap(), Default::default());
+    let archived = other.archive_load(&id).await.unwrap().unwrap();
+    assert_eq!((archived.id, archived.deleted_at), (id, time("2025-02-01T00:00:00Z")));
+    assert_eq!(archived.record, record);
+}
+
+pub async fn the_name_is_free_after_the_archive(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    let mut first = created(&*store, &devbox).await;
+    first.phase = Phase::Destroyed;
+    let mut held = lock(&*store, &devbox).await;
+    held.archive(&mut first, time("2025-02-01T00:00:00Z")).await.unwrap();
+    let mut second = creating(&devbox);
+    held.create(&mut second, &Snapshot::default()).await.unwrap();
+    assert_eq!(read(&*other, &devbox).await.unwrap(), second);
+    assert_eq!(other.snapshot(&devbox).await.unwrap(), Snapshot::default());
+}
+
+pub async fn the_archive_keeps_the_last_save_and_the_snapshot(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    let mut record = created(&*store, &devbox).await;
+    lock(&*store, &devbox).await.save(&mut record).await.unwrap();
+    record.stack = "as it was at the end".to_owned();
+    let id = archive(&*other, &mut record, "2025-02-01T00:00:00Z").await;
+    assert_eq!(record.serial, 3);
+    assert_eq!(store.archive_load(&id).await.unwrap().unwrap().record, record);
+    assert_eq!(store.archive_snapshot(&id).await.unwrap(), snapshot());
+}
+
+pub async fn only_a_destroyed_record_is_archived(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    let mut record = created(&*store, &devbox).await;
+    for phase in [Phase::Creating, Phase::Ready, Phase::Degraded, Phase::Deleting] {
+        let mut living = Record { phase, ..record.clone() };
+        let refused = lock(&*store, &devbox).await.archive(&mut living, time("2025-02-01T00:00:00Z")).await;
+        assert!(refused.is_err(), "{phase}");
+    }
+    assert_eq!(read(&*other, &devbox).await.unwrap(), record);
+    assert_eq!(other.archive_list().await.unwrap(), Default::default());
+    archive(&*other, &mut record, "2025-02-01T00:00:00Z").await;
+}
+
+pub async fn a_stale_record_is_not_archived(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    let mut record = created(&*store, &devbox).await;
+    let mut stale = Record { phase: Phase::Destroyed, ..record.clone() };
+    lock(&*store, &devbox).await.save(&mut record).await.unwrap();
+    let refused = lock(&*other, &devbox).await.archive(&mut stale, time("2025-02-01T00:00:00Z")).await;
+    assert_error!(refused, StoreError::Stale { .. });
+    assert_eq!(read(&*store, &devbox).await.unwrap(), record);
+    assert_eq!(store.archive_list().await.unwrap(), Default::default());
+}
+
+pub async fn a_newer_record_is_not_archived(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    let record = newer(subject, &devbox).await;
+    let mut older = Record { schema: SCHEMA, phase: Phase::Destroyed, ..record.clone() };
+    let refused = lock(&*store, &devbox).await.archive(&mut older, time("2025-02-01T00:00:00Z")).await;
+    assert_error!(refused, StoreError::Newer { .. });
+    assert_eq!(read(&*other, &devbox).await.unwrap(), record);
+}
+
+pub async fn the_archive_is_listed_newest_first(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let middle = archived(&*store, &name("web"), "2025-02-02T00:00:00Z").await;
+    let newest = archived(&*store, &name("api"), "2025-02-03T00:00:00Z").await;
+    let oldest = archived(&*other, &name("zoo"), "2025-02-01T00:00:00Z").await;
+    let listing = other.archive_list().await.unwrap();
+    let ids: Vec<_> = listing.entries.into_iter().map(|archived| archived.id).collect();
+    assert_eq!(ids, [newest, middle, oldest]);
+    assert!(listing.broken.is_empty());
+}
+
+pub async fn one_name_can_be_archived_many_times(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(archived(&*store, &devbox, "2025-02-01T00:00:00Z").await);
+    }
+    for id in &ids {
+        assert_eq!(other.archive_load(id).await.unwrap().unwrap().id, *id);
+    }
+    assert_eq!(other.archive_list().await.unwrap().entries.len(), 3);
+}
+
+pub async fn one_archived_record_is_removed_and_the_others_stay(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let stays = archived(&*store, &name("web"), "2025-02-02T00:00:00Z").await;
+    let goes = archived(&*store, &name("devbox"), "2025-02-01T00:00:00Z").await;
+    let active = created(&*store, &name("devbox")).await;
+    other.archive_delete(&goes).await.unwrap();
+    assert_eq!(store.archive_load(&goes).await.unwrap(), None);
+    assert_error!(store.archive_snapshot(&goes).await, StoreError::NotArchived { .. });
+    let left = store.archive_list().await.unwrap();
+    assert_eq!((left.entries.len(), left.broken.len()), (1, 0));
+    assert_eq!(left.entries[0].id, stays);
+    assert_eq!(read(&*store, &name("devbox")).await.unwrap(), active);
+}
+
+pub async fn an_archived_record_is_removed_once(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let id = archived(&*store, &name("devbox"), "2025-02-01T00:00:00Z").await;
+    store.archive_delete(&id).await.unwrap();
+    assert_error!(other.archive_delete(&id).await, StoreError::NotArchived { .. });
+}
+
+pub async fn a_destroyed_record_is_not_active_and_goes_to_the_archive_with_the_next_lock(
+    subject: &dyn Subject,
+) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    let mut record = created(&*store, &devbox).await;
+    record.phase = Phase::Destroyed;
+    // As a process leaves it that dies between the two steps of its archive.
+    lock(&*store, &devbox).await.save(&mut record).await.unwrap();
+    assert_eq!(read(&*other, &devbox).await, None);
+    assert_eq!(other.list().await.unwrap(), Default::default());
+    let mut held = lock(&*other, &devbox).await;
+    assert_eq!(held.load().await.unwrap(), None);
+    let mut second = creating(&devbox);
+    held.create(&mut second, &snapshot()).await.unwrap();
+    assert_eq!(read(&*store, &devbox).await.unwrap(), second);
+    let archive = store.archive_list().await.unwrap().entries;
+    assert_eq!(archive.len(), 1);
+    assert_eq!((&archive[0].record, archive[0].deleted_at), (&record, record.updated_at));
+}
+
+// List.
+
+pub async fn names_and_lists_are_sorted(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    for each in ["web-2", "api", "web", "web-10", "a1"] {
+        created(&*store, &name(each)).await;
+    }
+    let sorted = ["a1", "api", "web", "web-10", "web-2"];
+    assert_eq!(other.names().await.unwrap(), sorted);
+    let listed = other.list().await.unwrap().entries;
+    assert_eq!(listed.iter().map(|summary| summary.name.as_str()).collect::<Vec<_>>(), sorted);
+}
+
+pub async fn a_list_shows_what_the_records_hold(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let mut odd = in_aws(&name("d"));
+    odd.source_config_path = None;
+    odd.stack = "a \"b\"\n\u{e4}\u{1F600}".to_owned();
+    odd.aws = Some(Default::default());
+    let mut records = [creating(&name("a")), ready(&name("b")), in_aws(&name("c")), odd];
+    for record in &mut records {
+        create(&*store, record).await;
+    }
+    let expected: Vec<_> = records.iter().map(Summary::from).collect();
+    assert_eq!(other.list().await.unwrap().entries, expected);
+}
+
+pub async fn a_list_of_hundreds_is_whole_and_sorted(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let mut expected = Vec::new();
+    for n in 0..300 {
+        let vm = name(&format!("vm-{n:03}"));
+        let mut record = if n % 2 == 0 { ready(&vm) } else { in_aws(&vm) };
+        create(&*store, &mut record).await;
+        expected.push(Summary::from(&record));
+    }
+    assert_eq!(other.list().await.unwrap().entries, expected);
+    assert_eq!(other.names().await.unwrap().len(), 300);
+}
+
+// Damage.
+
+pub async fn a_broken_record_is_shown_and_breaks_no_other(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let (devbox, web) = (name("devbox"), name("web"));
+    let sound = created(&*store, &web).await;
+    for damage in ["", "{", "null", "{\"schema\": 1}", "\u{0}\u{0}\u{0}"] {
+        subject.plant(&devbox, damage.as_bytes()).await;
+        let listing = other.list().await.unwrap();
+        assert_eq!(listing.entries, [Summary::from(&sound)], "{damage:?}");
+        assert_eq!(listing.broken.len(), 1, "{damage:?}");
+        assert_eq!(listing.broken[0].name, "devbox");
+        assert!(!listing.broken[0].path.is_empty() && !listing.broken[0].error.is_empty());
+        assert_error!(store.load(&devbox).await, StoreError::Broken(broken) if broken == listing.broken[0]);
+        assert_eq!(read(&*store, &web).await.unwrap(), sound);
+        assert_eq!(store.names().await.unwrap(), ["devbox", "web"]);
+    }
+}
+
+pub async fn a_broken_record_keeps_its_name_and_is_not_saved_over(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    let mut record = created(&*store, &devbox).await;
+    subject.plant(&devbox, b"{").await;
+    let mut held = lock(&*other, &devbox).await;
+    assert_error!(held.load().await, StoreError::Broken(_));
+    assert_error!(held.create(&mut creating(&devbox), &snapshot()).await, StoreError::NameTaken { .. });
+    assert_error!(held.save(&mut record).await, StoreError::Broken(_));
+    record.phase = Phase::Destroyed;
+    let refused = held.archive(&mut record, time("2025-02-01T00:00:00Z")).await;
+    assert_error!(refused, StoreError::Broken(_));
+    drop(held);
+    assert_eq!(store.list().await.unwrap().broken.len(), 1);
+    assert_eq!(store.snapshot(&devbox).await.unwrap(), snapshot());
+}
+
+pub async fn a_record_under_another_s_name_is_broken(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    subject.plant(&devbox, &to_json(&Record { serial: 1, ..ready(&name("web")) })).await;
+    assert_error!(store.load(&devbox).await, StoreError::Broken(_));
+    let listing = other.list().await.unwrap();
+    assert_eq!((listing.entries.len(), listing.broken.len()), (0, 1));
+    assert!(listing.broken[0].error.contains("\"web\""), "{:?}", listing.broken);
+}
+
+pub async fn a_broken_archived_record_breaks_no_other_and_can_be_removed(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let sound = archived(&*store, &name("web"), "2025-02-01T00:00:00Z").await;
+    let id = ArchiveId::parse("devbox-20250115T103000Z-3f9c").unwrap();
+    subject.plant_archived(&id, b"{").await;
+    let listing = other.archive_list().await.unwrap();
+    assert_eq!(listing.entries.iter().map(|archived| &archived.id).collect::<Vec<_>>(), [&sound]);
+    assert_eq!(listing.broken.len(), 1);
+    assert_eq!(listing.broken[0].name, id.as_str());
+    assert_error!(other.archive_load(&id).await, StoreError::Broken(_));
+    store.archive_delete(&id).await.unwrap();
+    assert!(other.archive_list().await.unwrap().broken.is_empty());
+}
+
+// Races.
+
+pub async fn of_many_claims_of_one_name_one_wins(subject: &dyn Subject) {
+    let devbox = name("devbox");
+    let claims = race(subject, 8, async |n, store| {
+        let mut record = Record { stack: format!("stack-{n}"), ..creating(&name("devbox")) };
+        lock_when_free(&*store, &name("devbox")).await.create(&mut record, &snapshot()).await.map(|()| record)
+    });
+    let mut winners = Vec::new();
+    for claim in claims {
+        match claim {
+            Ok(record) => winners.push(record),
+            Err(StoreError::NameTaken { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(winners.len(), 1);
+    assert_eq!(read(&*subject.handle(), &devbox).await.unwrap(), winners[0]);
+}
+
+pub async fn claims_of_many_names_at_once_all_succeed(subject: &dyn Subject) {
+    race(subject, 8, async |n, store| {
+        for round in 0..4 {
+            let vm = name(&format!("vm-{n}-{round}"));
+            lock(&*store, &vm).await.create(&mut creating(&vm), &snapshot()).await.unwrap();
+        }
+    });
+    assert_eq!(subject.handle().list().await.unwrap().entries.len(), 32);
+}
+
+pub async fn of_two_writers_of_one_serial_one_wins(subject: &dyn Subject) {
+    let devbox = name("devbox");
+    let mut record = created(&*subject.handle(), &devbox).await;
+    for _ in 0..20 {
+        let start = &record;
+        let saved = race(subject, 2, async |n, store| {
+            let mut mine = Record { stack: format!("stack-{n}"), ..start.clone() };
+            lock_when_free(&*store, &name("devbox")).await.save(&mut mine).await.map(|()| mine)
+        });
+        let won: Vec<_> = saved.iter().filter_map(|result| result.as_ref().ok()).collect();
+        assert_eq!(won.len(), 1);
+        let lost = saved.iter().find_map(|result| result.as_ref().err()).unwrap();
+        assert!(matches!(lost, StoreError::Stale { .. }), "{lost}");
+        let stored = read(&*subject.handle(), &devbox).await.unwrap();
+        assert_eq!(&stored, won[0]);
+        record = stored;
+    }
+}
+
+pub async fn increments_of_many_handles_are_all_counted(subject: &dyn Subject) {
+    let devbox = name("devbox");
+    created(&*subject.handle(), &devbox).await;
+    race(subject, 4, async |_, store| {
+        for _ in 0..10 {
+            let mut held = lock_when_free(&*store, &name("devbox")).await;
+            let mut record = held.load().await.unwrap().unwrap().record;
+            let count: u32 = record.tags.get("count").map_or(0, |count| count.parse().unwrap());
+            record.tags.insert("count".to_owned(), (count + 1).to_string());
+            held.save(&mut record).await.unwrap();
+        }
+    });
+    let record = read(&*subject.handle(), &devbox).await.unwrap();
+    assert_eq!(record.tags["count"], "40");
+    assert_eq!(record.serial, 41);
+}
+
+pub async fn readers_beside_a_writer_see_whole_records(subject: &dyn Subject) {
+    let devbox = name("devbox");
+    let first = created(&*subject.handle(), &devbox).await;
+    let done = AtomicBool::new(false);
+    race(subject, 3, async |n, store| {
+        if n == 0 {
+            let mut record = first.clone();
+            let mut held = lock(&*store, &name("devbox")).await;
+            for round in 0..60_usize {
+                // Two fields that belong together, and lengths that change.
+                record.stack = "x".repeat(round * 97 % 4096);
+                record.tags.insert("length".to_owned(), record.stack.len().to_string());
+                held.save(&mut record).await.unwrap();
+            }
+            done.store(true, Ordering::Release);
+            return;
+        }
+        let mut last = 0;
+        while !done.load(Ordering::Acquire) {
+            let loaded = store.load(&name("devbox")).await.unwrap().unwrap();
+            assert_eq!(loaded.recovered, None);
+            let record = loaded.record;
+            assert!(record.serial >= last, "serial {} after {last}", record.serial);
+            last = record.serial;
+            if let Some(length) = record.tags.get("length") {
+                assert_eq!(length, &record.stack.len().to_string());
+            }
+            let listing = store.list().await.unwrap();
+            assert_eq!((listing.entries.len(), listing.broken.len()), (1, 0));
+        }
+    });
+}
+
+pub async fn readers_beside_claims_and_archives_see_all_or_nothing(subject: &dyn Subject) {
+    let done = AtomicBool::new(false);
+    race(subject, 3, async |n, store| {
+        let devbox = name("devbox");
+        if n == 0 {
+            for _ in 0..20 {
+                archived(&*store, &devbox, "2025-02-01T00:00:00Z").await;
+            }
+            done.store(true, Ordering::Release);
+            return;
+        }
+        while !done.load(Ordering::Acquire) {
+            let loaded = store.load(&devbox).await.unwrap();
+            assert!(loaded.is_none_or(|loaded| loaded.recovered.is_none()));
+            match store.snapshot(&devbox).await {
+                Ok(found) => assert_eq!(found, snapshot()),
+                Err(StoreError::NotFound { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+            assert_eq!(store.list().await.unwrap().broken, []);
+            assert_eq!(store.archive_list().await.unwrap().broken, []);
+        }
+    });
+    assert_eq!(subject.handle().archive_list().await.unwrap().entries.len(), 20);
+}
+
+pub async fn of_many_who_remove_one_archived_record_one_does(subject: &dyn Subject) {
+    let id = archived(&*subject.handle(), &name("devbox"), "2025-02-01T00:00:00Z").await;
+    let removed = race(subject, 6, async |_, store| match store.archive_delete(&id).await {
+        Ok(()) => 1,
+        Err(StoreError::NotArchived { .. }) => 0,
+        Err(error) => panic!("{error}"),
+    });
+    assert_eq!(removed.into_iter().sum::<i32>(), 1);
+    assert_eq!(subject.handle().archive_list().await.unwrap(), Default::default());
+}

@@ -1,2 +1,5 @@
-//! To be written.
-fn main() {}
+//! The `goloo` command.
+
+fn main() -> std::process::ExitCode {
+    goloo::main(std::env::args_os().collect())
+}

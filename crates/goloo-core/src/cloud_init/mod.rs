@@ -1,1 +1,32 @@
-//! What reaches cloud-init: the user's document and goloo's part beside it.
+//! What reaches cloud-init: the user's document, and goloo's part beside it.
+//!
+//! The document passes through [`template`] and [`placeholders`], is looked at by [`document`], and
+//! travels byte for byte as the first part of what [`compose`] makes.
+
+mod compose;
+mod document;
+mod host_key;
+mod limits;
+mod part;
+mod placeholders;
+mod template;
+
+use crate::spec::Problem;
+
+pub use compose::{ComposeInput, Composed, compose};
+pub use host_key::{HostKey, HostKeyError};
+
+/// The document's name in a stack.
+pub const FILE: &str = "cloud-init.yaml";
+
+/// A problem with the document; line and column count from 1.
+fn problem(line: usize, column: usize, message: impl Into<String>, hint: impl Into<String>) -> Problem {
+    Problem {
+        file: FILE.to_owned(),
+        pointer: String::new(),
+        line,
+        column,
+        message: message.into(),
+        hint: hint.into(),
+    }
+}

@@ -8,8 +8,8 @@ use crate::name::OperationId;
 use crate::plan::CreatePlan;
 use crate::provider::{Machine, Made, ProviderError};
 use crate::record::{
-    CreateInputs, Creator, Operation, OperationKind, Phase, Provisioning, ProvisioningResult, Record,
-    SCHEMA, Step,
+    CreateInputs, Creator, Operation, OperationKind, Phase, Provisioning, ProvisioningResult, Record, SCHEMA,
+    Step,
 };
 use crate::store::Snapshot;
 use crate::time::Timestamp;
@@ -43,8 +43,7 @@ impl Engine<'_> {
         let name = &request.plan.machine.name;
         let mut lock = self.store.lock(name, self.owner).await?;
         if let Some(other) = super::record_under(&mut *lock).await? {
-            super::refuse_unfinished(&other)?;
-            return Err(EngineError::NameTaken { name: name.clone(), phase: other.phase });
+            return Err(taken(&other));
         }
         let mut record = self.first_record(&request);
         lock.create(&mut record, &request.snapshot).await?;
@@ -160,6 +159,13 @@ impl UnderWay<'_, '_> {
             Err(not_saved) => not_saved,
         }
     }
+}
+
+/// Why a name can't be used for a new VM: another one has it, finished or not.
+pub fn taken(record: &Record) -> EngineError {
+    super::refuse_unfinished(record)
+        .err()
+        .unwrap_or_else(|| EngineError::NameTaken { name: record.name.clone(), phase: record.phase })
 }
 
 /// A machine is ready when its provisioning is known to be done.

@@ -24,11 +24,11 @@ use crate::provider::{Made, Provider};
 use crate::record::{Operation, OperationKind, Owner, Phase, Record, Step};
 use crate::store::{Store, StoreError, VmLock};
 
-pub use create::{CreateRequest, Created};
+pub use create::{CreateRequest, Created, taken};
 pub use error::EngineError;
 pub use interrupt::Interrupt;
 pub use provision::Verdict;
-pub use resume::Resumed;
+pub use resume::{Rebuild, RebuildError, Resumed};
 
 use work::UnderWay;
 

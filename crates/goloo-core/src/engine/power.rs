@@ -67,9 +67,7 @@ impl UnderWay<'_, '_> {
         let record = self.finish_power().await?;
         provision::reach(self.engine, &record).await.map_err(|stop| match stop {
             provision::Stop::Interrupted => self.midway(OperationKind::Start, ProviderError::Interrupted),
-            provision::Stop::NoAnswer(reason) => {
-                EngineError::NoAnswer { name: record.name.clone(), reason }
-            }
+            provision::Stop::NoAnswer(reason) => EngineError::NoAnswer { name: record.name.clone(), reason },
         })?;
         Ok(record)
     }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::Engine;
 use crate::events::Event;
-use crate::guest::{GuestError, Output, SshTarget};
+use crate::guest::{GuestError, OnLine, Output, SshTarget};
 use crate::record::{Provisioning, ProvisioningResult, Record};
 use crate::time::Timestamp;
 
@@ -114,7 +114,7 @@ async fn persist(
     deadline: Instant,
     command: &str,
     limit: Duration,
-    line: &mut (dyn FnMut(&str) + Send),
+    line: &mut OnLine<'_>,
 ) -> Result<Output, Stop> {
     let target = SshTarget::of(record).ok_or_else(|| Stop::NoAnswer("it has no address".to_owned()))?;
     let mut first_denied: Option<Instant> = None;
@@ -128,9 +128,8 @@ async fn persist(
             Ok(output) => return Ok(output),
             Err(error) => error,
         };
-        let denied_long = |first: &mut Option<Instant>| {
-            first.get_or_insert_with(Instant::now).elapsed() > DENIED_LIMIT
-        };
+        let denied_long =
+            |first: &mut Option<Instant>| first.get_or_insert_with(Instant::now).elapsed() > DENIED_LIMIT;
         let hopeless = match &error {
             GuestError::Unreachable { .. } => false,
             GuestError::Denied { .. } => denied_long(&mut first_denied),

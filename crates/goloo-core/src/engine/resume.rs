@@ -2,7 +2,6 @@
 
 use super::{Created, Engine, EngineError};
 use crate::name::{ArchiveId, VmName};
-use crate::plan::{self, PlanError};
 use crate::provider::{Machine, StopMode};
 use crate::record::{CreateInputs, OperationKind, Record};
 use crate::store::Snapshot;
@@ -20,8 +19,13 @@ pub enum Resumed {
     Power(OperationKind),
 }
 
-/// Makes the machine of an interrupted create again from its snapshot and its inputs.
-pub type Rebuild<'f> = dyn Fn(&Record, &CreateInputs, &Snapshot) -> Result<Machine, PlanError> + Send + Sync + 'f;
+/// Why the machine of an interrupted create can't be worked out again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct RebuildError(pub String);
+
+/// Works out the machine of an interrupted create again, from its record, its inputs and its snapshot.
+pub type Rebuild<'f> = dyn Fn(&Record, &CreateInputs, &Snapshot) -> Result<Machine, RebuildError> + 'f;
 
 impl Engine<'_> {
     /// Finishes the operation that the record says was interrupted.
@@ -67,8 +71,7 @@ impl Engine<'_> {
         let refused = |what: String| EngineError::Refused { what, hint: format!("goloo delete {name}") };
         let inputs = inputs
             .ok_or_else(|| refused(format!("the record of \"{name}\" lacks what its create began with")))?;
-        rebuild(&under_way.record, &inputs, &snapshot).map_err(|error| {
-            refused(format!("the create of \"{name}\" can't go on: {}", plan::describe(&error)))
-        })
+        rebuild(&under_way.record, &inputs, &snapshot)
+            .map_err(|error| refused(format!("the create of \"{name}\" can't go on: {error}")))
     }
 }

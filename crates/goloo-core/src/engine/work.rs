@@ -111,10 +111,11 @@ impl Work for Lent<'_> {
         if known {
             return Ok(());
         }
-        let operation = self.record.operation.as_ref().map_or_else(
-            crate::name::OperationId::generate,
-            |operation| operation.id.clone(),
-        );
+        let operation = self
+            .record
+            .operation
+            .as_ref()
+            .map_or_else(crate::name::OperationId::generate, |operation| operation.id.clone());
         self.record.resources.push(resource(kind, id, &operation));
         let saved = self.lock.save(self.record).await;
         if saved.is_err() {

@@ -83,7 +83,8 @@ mod tests {
             .replace(r#""tags": {}"#, r#""tags": {}, "later": {"a": [1]}"#)
             .replace(r#""goloo": "0.1.0""#, r#""goloo": "0.1.0", "shell": "zsh""#)
             .replace(r#""createdVPC": false"#, r#""createdVPC": false, "ipv6": "::1""#);
-        let written = String::from_utf8(to_json(&from_json(text.as_bytes()).expect("a record"))).expect("UTF-8");
+        let written =
+            String::from_utf8(to_json(&from_json(text.as_bytes()).expect("a record"))).expect("UTF-8");
         for kept in ["\"later\"", "\"shell\": \"zsh\"", "\"ipv6\": \"::1\""] {
             assert!(written.contains(kept), "{kept} is lost in {written}");
         }

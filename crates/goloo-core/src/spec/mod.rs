@@ -1,5 +1,22 @@
 //! The user's `config.json`: as written ([`StackFile`]), and resolved ([`ResolvedStack`]).
+//!
+//! All that is wrong is reported at once. Shapes (unknown keys, wrong types) are checked against the
+//! JSON Schema of [`StackFile`], so there is one description of what may be written; values are
+//! checked in [`resolve`].
 
+mod file;
+pub mod images;
+mod json;
+mod problem;
+mod resolve;
 pub mod resolved;
+mod shape;
+mod values;
 
+pub use file::{StackFile, json_schema};
+pub use problem::Problem;
+pub(crate) use problem::{nearest, position};
+pub(crate) use resolve::DNS_TTL;
+pub use resolve::{Resolved, Sources, parse_image, resolve, with_github_users};
 pub use resolved::{Dns, ImageRef, KeySource, Mount, PortForward, ResolvedStack, Size, User};
+pub use values::duration_seconds;

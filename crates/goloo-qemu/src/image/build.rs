@@ -121,6 +121,12 @@ pub fn build(cache: &Cache, name: &str, watch: &dyn Watch) -> Result<CachedImage
     Ok(image)
 }
 
+/// The image that can be built on this machine: that of the Debian release that it runs.
+pub fn host_image() -> Option<&'static str> {
+    let host = host_codename(&fs::read_to_string("/etc/os-release").unwrap_or_default())?;
+    alias::names().find(|name| alias::codename(name) == Some(host.as_str()))
+}
+
 fn check_host(name: &str) -> Result<&'static str, ImageError> {
     let cannot = |reason: String, hint: &str| ImageError::NotBuildable {
         name: name.to_owned(),

@@ -1,0 +1,42 @@
+# Two commands do all: `make demo` and `make test`. Everything else is a part of them.
+CARGO ?= cargo
+GOLOO := target/release/goloo
+export GOLOO_TEST_CACHE ?= $(CURDIR)/target/test-cache
+
+.PHONY: demo test test-quick test-slow lint generate check-generated bench build set-up set-up-test
+
+build:
+	$(CARGO) build --release --locked --bin goloo
+
+set-up:
+	scripts/set-up.sh run
+
+set-up-test:
+	scripts/set-up.sh test
+
+demo: set-up build
+	scripts/demo.sh $(GOLOO)
+
+test: set-up-test
+	scripts/test.sh quick
+	scripts/test.sh slow
+
+# After a change: all tests that start no machine, in under a minute once built.
+test-quick:
+	scripts/test.sh quick
+
+test-slow:
+	scripts/test.sh slow
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+generate:
+	$(CARGO) run --quiet --locked -p xtask -- generate
+
+check-generated:
+	$(CARGO) run --quiet --locked -p xtask -- check
+
+bench: build
+	scripts/bench.sh $(GOLOO)

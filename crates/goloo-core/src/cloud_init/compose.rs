@@ -1,0 +1,255 @@
+//! Puts the user-data together.
+
+use super::document::{self, Facts, Kind};
+use super::part::Part;
+use super::{HostKey, limits, placeholders, problem, template};
+use crate::record::{ProviderKind, UserKeys};
+use crate::spec::{Problem, ResolvedStack, images};
+
+/// What the user-data is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct ComposeInput<'a> {
+    /// The stack.
+    pub stack: &'a ResolvedStack,
+    /// Its users, with the keys that were found for them.
+    pub users: &'a [UserKeys],
+    /// goloo's own public key.
+    pub client_key: &'a str,
+    /// The machine's host key.
+    pub host_key: &'a HostKey,
+    /// Who makes the machine.
+    pub provider: ProviderKind,
+}
+
+/// The user-data, and what follows from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Composed {
+    /// What cloud-init gets.
+    pub user_data: Vec<u8>,
+    /// Whom goloo logs in as.
+    pub login_user: String,
+    /// What may be wrong.
+    pub warnings: Vec<String>,
+}
+
+/// The login user where neither the stack nor the document nor the image names one.
+const LOGIN_USER: &str = "goloo";
+
+/// Puts the user's document and goloo's part together. All problems are found at once, as far as one
+/// doesn't hide another.
+pub fn compose(input: &ComposeInput<'_>) -> Result<Composed, Vec<Problem>> {
+    let mut warnings = Vec::new();
+    let document =
+        input.stack.cloud_init.as_deref().map(|bytes| finished(bytes, input, &mut warnings)).transpose()?;
+    let (kind, facts) = match &document {
+        Some(document) => look_at(&document.text).map_err(|problem| vec![document.in_file(problem)])?,
+        None => (Kind::CloudConfig, Facts::default()),
+    };
+    let login_user = login_user(input, &facts);
+    let (part, first) = parts(input, &facts, &login_user);
+    let user_data = match (&document, &first) {
+        (None, None) => part.into_bytes(),
+        _ => {
+            let document = document.as_ref().map(|document| (kind.mime_type(), document.text.as_str()));
+            let own = [Some(part.as_str()), first.as_deref()].into_iter().flatten();
+            let own = own.map(|text| (Kind::CloudConfig.mime_type(), text));
+            message(&document.into_iter().chain(own).collect::<Vec<_>>())
+        }
+    };
+    let user_data = limits::fit(user_data, input.provider).map_err(|problem| vec![problem])?;
+    Ok(Composed { user_data, login_user, warnings })
+}
+
+/// The document as it reaches the machine.
+struct Finished {
+    text: String,
+    /// From which line of the file each line of the text comes; `None` where a template gave them.
+    origins: Option<Vec<usize>>,
+}
+
+impl Finished {
+    /// A problem with the text, as one with the file.
+    fn in_file(&self, problem: Problem) -> Problem {
+        match &self.origins {
+            Some(origins) => {
+                let line = origins.get(problem.line.saturating_sub(1)).or(origins.last());
+                Problem { line: line.copied().unwrap_or(1), ..problem }
+            }
+            None => in_template(problem, &self.text),
+        }
+    }
+}
+
+/// What a template gave has no lines in the file: the line itself is shown.
+fn in_template(problem: Problem, rendered: &str) -> Problem {
+    let text = rendered.lines().nth(problem.line.saturating_sub(1)).unwrap_or_default().trim();
+    let message =
+        format!("{}, in line {} of what the template gives: {text:?}", problem.message, problem.line);
+    Problem { line: 1, column: 1, message, ..problem }
+}
+
+/// Renders the document where it is a template, and puts the keys in.
+fn finished(
+    bytes: &[u8],
+    input: &ComposeInput<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<Finished, Vec<Problem>> {
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]).into_owned();
+        let (line, column) = crate::spec::position(&before, before.len());
+        vec![problem(line, column, "the file isn't UTF-8", "save it as UTF-8")]
+    })?;
+    if text.starts_with('\u{feff}') {
+        let hint = "save it as UTF-8 without one (without \"BOM\")";
+        return Err(vec![problem(
+            1,
+            1,
+            "the file begins with a byte-order mark, which cloud-init doesn't take",
+            hint,
+        )]);
+    }
+    let Some(body) = template::body(text) else {
+        warnings.extend(template::old_forms(text).into_iter().map(|(old, new)| {
+            format!("cloud-init.yaml: {old} is plain text now; begin the file with \"## template: goloo\" and write {new}")
+        }));
+        let filled = placeholders::fill(text, input.users)?;
+        return Ok(Finished { text: filled.text, origins: Some(filled.origins) });
+    };
+    let rendered = template::render(body, input.stack, input.users, input.provider)?;
+    let filled = placeholders::fill(&rendered, input.users).map_err(|problems| -> Vec<_> {
+        problems.into_iter().map(|problem| in_template(problem, &rendered)).collect()
+    })?;
+    Ok(Finished { text: filled.text, origins: None })
+}
+
+fn look_at(text: &str) -> Result<(Kind, Facts), Problem> {
+    let kind = Kind::of(text)?;
+    let facts = match kind {
+        Kind::CloudConfig => document::read(text)?,
+        // What it becomes is known in the machine only; most read as YAML before that, too.
+        Kind::Jinja => document::read(text).unwrap_or_default(),
+        Kind::Mime | Kind::Other(_) => Facts::default(),
+    };
+    if facts.sets_host_key {
+        let message = "ssh_keys sets an Ed25519 host key, and goloo sets one that it can check";
+        let line = text.lines().position(|line| line.starts_with("ssh_keys")).map_or(1, |index| index + 1);
+        return Err(problem(
+            line,
+            1,
+            message,
+            "remove ed25519_private and ed25519_public; other types may stay",
+        ));
+    }
+    Ok((kind, facts))
+}
+
+/// The stack's first user; else the document's first where it drops the image's own; else that one.
+fn login_user(input: &ComposeInput<'_>, facts: &Facts) -> String {
+    let in_stack = input.users.first().map(|user| user.username.clone());
+    // Names become file names in the machine.
+    let is_plain = |name: &&String| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+    let in_document = || {
+        facts
+            .users
+            .as_ref()
+            .filter(|_| !facts.keeps_default_user)
+            .and_then(|users| users.first().filter(is_plain).cloned())
+    };
+    let in_image = || images::default_user(&input.stack.image).map(str::to_owned);
+    in_stack.or_else(in_document).or_else(in_image).unwrap_or_else(|| LOGIN_USER.to_owned())
+}
+
+/// goloo's part, and what of it must come in front of the user's lists.
+fn parts(input: &ComposeInput<'_>, facts: &Facts, login_user: &str) -> (String, Option<String>) {
+    let keys = with_login_user(input.users, login_user, input.client_key);
+    let image_user = images::default_user(&input.stack.image);
+    let keeps_image_user = facts.users.is_none() || facts.keeps_default_user;
+    let is_made = |name: &str| {
+        let by_document = facts.users.iter().flatten().any(|user| user == name);
+        by_document || (keeps_image_user && image_user == Some(name))
+    };
+    let new_users: Vec<UserKeys> =
+        new_users(input, login_user).into_iter().filter(|user| !is_made(&user.username)).collect();
+    let part = Part {
+        stack: input.stack,
+        keys: &keys,
+        host_key: input.host_key,
+        new_users: &new_users,
+        login_user,
+        with_default_user: facts.users.is_none(),
+        mounts: if input.provider == ProviderKind::Qemu { &input.stack.mounts } else { &[] },
+    };
+    (part.document(), part.first_document())
+}
+
+/// The stack's users, and the login user where nobody else makes one.
+fn new_users(input: &ComposeInput<'_>, login_user: &str) -> Vec<UserKeys> {
+    let mut users = input.users.to_vec();
+    if users.is_empty() && login_user == LOGIN_USER {
+        users.push(UserKeys { username: login_user.to_owned(), github_username: None, keys: Vec::new() });
+    }
+    users
+}
+
+/// All users' keys, with goloo's own among the login user's.
+fn with_login_user(users: &[UserKeys], login_user: &str, client_key: &str) -> Vec<UserKeys> {
+    let mut keys = users.to_vec();
+    match keys.iter_mut().find(|user| user.username == login_user) {
+        Some(user) => user.keys.push(client_key.to_owned()),
+        None => keys.push(UserKeys {
+            username: login_user.to_owned(),
+            github_username: None,
+            keys: vec![client_key.to_owned()],
+        }),
+    }
+    keys
+}
+
+/// Parts as one message, in the order in which they are merged: the user's first, so that it counts
+/// where two say something.
+fn message(parts: &[(Option<&str>, &str)]) -> Vec<u8> {
+    let boundary = boundary(parts);
+    let mut message = format!("Content-Type: multipart/mixed; boundary=\"{boundary}\"\nMIME-Version: 1.0\n");
+    for (mime_type, text) in parts {
+        message.push_str(&format!("\n--{boundary}\n"));
+        // A message of the user's own brings its headers along.
+        let Some(mime_type) = mime_type else {
+            message.push_str(text);
+            continue;
+        };
+        let encoding = if is_plain(text) { "7bit" } else { "base64" };
+        message.push_str(&format!(
+            "Content-Type: {mime_type}; charset=\"utf-8\"\nMIME-Version: 1.0\nContent-Transfer-Encoding: {encoding}\n\n"
+        ));
+        if encoding == "7bit" {
+            message.push_str(text);
+        } else {
+            wrap(&super::part::base64(text.as_bytes()), &mut message);
+        }
+    }
+    message.push_str(&format!("\n--{boundary}--\n"));
+    message.into_bytes()
+}
+
+/// Whether a text survives as it is: of other characters Python's e-mail package, by which cloud-init
+/// reads this, makes escapes.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|b| matches!(b, b'\t' | b'\n' | b' '..=b'~'))
+}
+
+fn wrap(base64: &str, message: &mut String) {
+    let mut rest = base64;
+    while !rest.is_empty() {
+        let (line, next) = rest.split_at(rest.len().min(76));
+        message.push_str(line);
+        message.push('\n');
+        rest = next;
+    }
+}
+
+/// A line that no part has.
+fn boundary(parts: &[(Option<&str>, &str)]) -> String {
+    let boundary = |number: u32| format!("goloo-{number:08}");
+    let is_free = |boundary: &String| !parts.iter().any(|(_, text)| text.contains(boundary.as_str()));
+    (0..).map(boundary).find(is_free).expect("no text holds all numbers")
+}

@@ -1,0 +1,159 @@
+//! JSON with places: every value and key can be found again by its JSON pointer.
+
+use std::collections::BTreeMap;
+
+use jsonc_parser::ast;
+use jsonc_parser::common::Ranged;
+use jsonc_parser::{CollectOptions, CommentCollectionStrategy, ParseOptions, parse_to_ast};
+use serde_json::{Map, Value};
+
+use super::problem::{Problem, position};
+
+/// A parsed file.
+#[derive(Debug)]
+pub(super) struct Json {
+    /// Its content.
+    pub value: Value,
+    /// Where each value begins, by pointer.
+    places: BTreeMap<String, usize>,
+    /// Where each key begins, by its value's pointer.
+    keys: BTreeMap<String, usize>,
+    /// Keys that are there twice: pointer and place of the second.
+    pub doubles: Vec<(String, usize)>,
+    text: String,
+}
+
+const FILE: &str = "config.json";
+
+impl Json {
+    /// Parses strict JSON.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Problem> {
+        let text = match std::str::from_utf8(bytes) {
+            Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
+            Err(error) => {
+                let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]).into_owned();
+                return Err(problem(&before, before.len(), "the file isn't UTF-8", "save it as UTF-8"));
+            }
+        };
+        let options = CollectOptions { comments: CommentCollectionStrategy::Off, tokens: false };
+        let parsed = parse_to_ast(text, &options, &strict()).map_err(|error| {
+            let message = format!("this isn't JSON: {}", lower_first(&error.kind().to_string()));
+            problem(
+                text,
+                error.range().start,
+                &message,
+                "JSON has no comments, no trailing commas, and only double quotes",
+            )
+        })?;
+        let root =
+            parsed.value.ok_or_else(|| problem(text, 0, "the file is empty", "{} is the smallest stack"))?;
+        // What is left to be refused, numbers such as 01 and halves of characters, serde_json knows.
+        if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(text) {
+            let at =
+                text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum::<usize>();
+            let message = error.to_string();
+            let message =
+                format!("this isn't JSON: {}", message.split(" at line ").next().unwrap_or(&message));
+            let offset = at + error.column().saturating_sub(1);
+            return Err(problem(text, offset, &message, "mend the number or the text here"));
+        }
+        let mut json = Self {
+            value: Value::Null,
+            places: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            doubles: Vec::new(),
+            text: text.to_owned(),
+        };
+        json.value = json.take(&root, String::new());
+        Ok(json)
+    }
+
+    fn take(&mut self, node: &ast::Value<'_>, pointer: String) -> Value {
+        self.places.insert(pointer.clone(), node.start());
+        match node {
+            ast::Value::StringLit(text) => Value::String(text.value.to_string()),
+            ast::Value::NumberLit(number) => serde_json::from_str(number.value).unwrap_or(Value::Null),
+            ast::Value::BooleanLit(boolean) => Value::Bool(boolean.value),
+            ast::Value::NullKeyword(_) => Value::Null,
+            ast::Value::Array(array) => {
+                let elements = array.elements.iter().enumerate();
+                elements.map(|(index, element)| self.take(element, format!("{pointer}/{index}"))).collect()
+            }
+            ast::Value::Object(object) => {
+                let mut map = Map::new();
+                for property in &object.properties {
+                    let key = property.name.as_str();
+                    let child = child(&pointer, key);
+                    let place = property.name.start();
+                    let value = self.take(&property.value, child.clone());
+                    if map.insert(key.to_owned(), value).is_some() {
+                        self.doubles.push((child.clone(), place));
+                    }
+                    self.keys.insert(child, place);
+                }
+                Value::Object(map)
+            }
+        }
+    }
+
+    /// A problem with the value at a pointer, or with the nearest one above it that is there.
+    pub fn at(&self, pointer: &str, message: impl Into<String>, hint: impl Into<String>) -> Problem {
+        let mut near = pointer;
+        let offset = loop {
+            match (self.places.get(near), near.rfind('/')) {
+                (Some(offset), _) => break *offset,
+                (None, Some(slash)) => near = &near[..slash],
+                (None, None) => break 0,
+            }
+        };
+        self.problem(pointer, offset, message.into(), hint.into())
+    }
+
+    /// A problem with a key.
+    pub fn at_key(&self, pointer: &str, message: impl Into<String>, hint: impl Into<String>) -> Problem {
+        let offset = self.keys.get(pointer).copied().unwrap_or_default();
+        self.problem(pointer, offset, message.into(), hint.into())
+    }
+
+    /// A problem with a place.
+    pub fn problem(&self, pointer: &str, offset: usize, message: String, hint: String) -> Problem {
+        Problem { pointer: pointer.to_owned(), ..problem(&self.text, offset, &message, &hint) }
+    }
+}
+
+/// The pointer of a key below a pointer (RFC 6901).
+pub(super) fn child(pointer: &str, key: &str) -> String {
+    format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1"))
+}
+
+fn problem(text: &str, offset: usize, message: &str, hint: &str) -> Problem {
+    let (line, column) = position(text, offset);
+    Problem {
+        file: FILE.to_owned(),
+        pointer: String::new(),
+        line,
+        column,
+        message: message.to_owned(),
+        hint: hint.to_owned(),
+    }
+}
+
+fn lower_first(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map_or_else(String::new, |first| first.to_lowercase().chain(characters).collect())
+}
+
+fn strict() -> ParseOptions {
+    ParseOptions {
+        allow_comments: false,
+        allow_loose_object_property_names: false,
+        allow_trailing_commas: false,
+        allow_missing_commas: false,
+        allow_single_quoted_strings: false,
+        allow_hexadecimal_numbers: false,
+        allow_unary_plus_numbers: false,
+        allow_bare_decimal_point_numbers: false,
+        allow_non_finite_numbers: false,
+        allow_extended_string_escapes: false,
+    }
+}

@@ -1,0 +1,578 @@
+//! From what is written to a [`ResolvedStack`]: defaults filled in, every value checked, all problems
+//! found at once.
+
+use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
+
+use super::file::{DnsFile, MountFile, PortFile, StackFile, UserFile, VmFile};
+use super::images;
+use super::json::{Json, child};
+use super::problem::{Problem, nearest};
+use super::resolved::{Dns, ImageRef, KeySource, Mount, PortForward, ResolvedStack, Size, User};
+use super::{json_schema, shape, values};
+use crate::name::{NameError, VmName};
+
+/// A stack's files as they were read, and what else decides.
+#[derive(Debug, Clone, Copy)]
+pub struct Sources<'a> {
+    /// The name on the command line.
+    pub given: &'a str,
+    /// `--as`.
+    pub as_name: Option<&'a str>,
+    /// The folder's name.
+    pub stack: &'a str,
+    /// The folder, absolute.
+    pub folder: &'a Path,
+    /// `config.json`.
+    pub config: &'a [u8],
+    /// `cloud-init.yaml`.
+    pub cloud_init: Option<&'a [u8]>,
+    /// `configure.sh`.
+    pub configure: Option<&'a [u8]>,
+    /// The user's home, which `~` stands for.
+    pub home: &'a Path,
+}
+
+/// A stack that can be made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resolved {
+    /// The stack.
+    pub stack: ResolvedStack,
+    /// What a person should know.
+    pub notes: Vec<String>,
+    /// What may be wrong.
+    pub warnings: Vec<String>,
+}
+
+/// Defaults and bounds.
+const CPUS: u64 = 2;
+const CPUS_MAX: u64 = 256;
+const MEMORY: Size = Size::gib(2);
+/// The least that the published images boot with; Multipass refuses less, too.
+const MEMORY_MIN: Size = Size::bytes(512 << 20);
+const MEMORY_MAX: Size = Size::gib(16 << 10);
+const DISK: Size = Size::gib(20);
+const DISK_MIN: Size = Size::gib(1);
+const DISK_MAX: Size = Size::gib(64 << 10);
+const IMAGE: &str = "24.04";
+/// What `dns.ttl` is by default, in seconds.
+pub(crate) const DNS_TTL: u32 = 300;
+const SSH_CIDR: &str = "0.0.0.0/0";
+/// A machine that ends itself before it is up helps nobody.
+const TTL_MIN_SECONDS: u64 = 300;
+const TTL_MAX_SECONDS: u64 = 365 * 86_400;
+
+/// Checks a stack's config and fills in the defaults.
+pub fn resolve(sources: &Sources<'_>) -> Result<Resolved, Vec<Problem>> {
+    let json = Json::parse(sources.config).map_err(|problem| vec![problem])?;
+    let checked = shape::check(&json, &json_schema());
+    let file: StackFile = serde_json::from_value(checked.value)
+        .map_err(|error| vec![json.at("", error.to_string(), "look at goloo config schema")])?;
+    let mut resolver = Resolver { sources, json: &json, problems: Vec::new(), warnings: Vec::new() };
+    let stack = resolver.stack(&file);
+    let mut problems = checked.problems;
+    // Where the shape is wrong already, what follows from that isn't said again.
+    let said = checked.cut_out;
+    let is_in = |pointer: &str, said: &str| {
+        pointer.strip_prefix(said).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let follows = |pointer: &str| said.iter().any(|said| is_in(pointer, said));
+    problems.extend(resolver.problems.into_iter().filter(|problem| !follows(&problem.pointer)));
+    if !problems.is_empty() {
+        problems.sort_by_key(|problem| (problem.line, problem.column));
+        return Err(problems);
+    }
+    let mut warnings = resolver.warnings;
+    if !checked.old_state.is_empty() {
+        let keys: Vec<_> = checked.old_state.iter().map(|pointer| pointer[1..].replace('/', ".")).collect();
+        warnings.push(format!(
+            "config.json holds state of an older version ({}), which is ignored; it can be removed",
+            keys.join(", ")
+        ));
+    }
+    let mut notes = Vec::new();
+    if stack.name.as_str() != sources.given && sources.as_name.is_none() {
+        notes.push(format!("the VM is called \"{}\", as its stack says", stack.name));
+    }
+    Ok(Resolved { stack, notes, warnings })
+}
+
+struct Resolver<'a> {
+    sources: &'a Sources<'a>,
+    json: &'a Json,
+    problems: Vec<Problem>,
+    warnings: Vec<String>,
+}
+
+impl Resolver<'_> {
+    fn problem(&mut self, pointer: &str, message: impl Into<String>, hint: impl Into<String>) {
+        self.problems.push(self.json.at(pointer, message, hint));
+    }
+
+    fn stack(&mut self, file: &StackFile) -> ResolvedStack {
+        let vm = &file.vm;
+        let image_text = vm.image.clone().unwrap_or_else(|| IMAGE.to_owned());
+        let image = self.image(&image_text);
+        let name = self.name(vm);
+        ResolvedStack {
+            stack: self.sources.stack.to_owned(),
+            folder: self.sources.folder.to_owned(),
+            cpus: self.cpus(vm.cpus),
+            memory: self.size("/vm/memory", vm.memory.as_deref(), MEMORY, MEMORY_MIN, MEMORY_MAX),
+            disk: self.size("/vm/disk", vm.disk.as_deref(), DISK, DISK_MIN, DISK_MAX),
+            image_sha256: self.digest(vm.image_sha256.as_deref()),
+            os: self.os(vm.os.as_deref(), &image),
+            instance_type: self.word("/vm/instance_type", vm.instance_type.as_ref(), "t3.small"),
+            region: self.word("/vm/region", vm.region.as_ref(), "eu-west-1"),
+            vpc_id: self.word("/vm/vpc_id", vm.vpc_id.as_ref(), "vpc-0abc"),
+            subnet_id: self.word("/vm/subnet_id", vm.subnet_id.as_ref(), "subnet-0abc"),
+            users: self.users(&vm.users),
+            mounts: self.mounts(&vm.mounts),
+            ports: self.ports(&vm.ports),
+            ssh_cidr: self.cidr(vm.ssh_cidr.as_deref()),
+            ttl: self.ttl(vm.ttl.as_deref()),
+            dns: self.dns(&file.dns, &name),
+            packages: file.cloud_init.packages.clone(),
+            working_dir: file.cloud_init.working_dir.clone().unwrap_or_default(),
+            vars: file.cloud_init.vars.clone(),
+            cloud_init: self.sources.cloud_init.filter(|text| !is_blank(text)).map(<[u8]>::to_vec),
+            configure: self.sources.configure.filter(|text| !is_blank(text)).map(<[u8]>::to_vec),
+            image,
+            image_text,
+            name,
+        }
+    }
+
+    /// `--as`, else what the config says, else the folder's name.
+    fn name(&mut self, vm: &VmFile) -> VmName {
+        let (pointer, text, whose) = match (self.sources.as_name, &vm.name) {
+            (Some(text), _) => ("", text, "--as: "),
+            (None, Some(text)) => ("/vm/name", text.as_str(), ""),
+            (None, None) => {
+                ("", self.sources.stack, "the folder's name, which is the VM's where vm.name is absent: ")
+            }
+        };
+        VmName::parse(text).unwrap_or_else(|error| {
+            let hint = match &error {
+                NameError::UpperCase { lower, .. } => format!("write \"{lower}\""),
+                _ => "take a name like \"web-1\"".to_owned(),
+            };
+            self.problem(pointer, format!("{whose}{error}"), hint);
+            VmName::parse("x").expect("one letter is a name")
+        })
+    }
+
+    fn cpus(&mut self, cpus: Option<u64>) -> u32 {
+        let cpus = cpus.unwrap_or(CPUS);
+        if !(1..=CPUS_MAX).contains(&cpus) {
+            self.problem(
+                "/vm/cpus",
+                format!("vm.cpus is {cpus}"),
+                format!("write a number from 1 to {CPUS_MAX}"),
+            );
+        }
+        u32::try_from(cpus.min(CPUS_MAX)).expect("the largest is small")
+    }
+
+    fn size(&mut self, pointer: &str, text: Option<&str>, default: Size, min: Size, max: Size) -> Size {
+        let Some(text) = text else { return default };
+        let key = pointer[1..].replace('/', ".");
+        let Some(size) = values::size(text) else {
+            let has_no_unit = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+            let hint = if has_no_unit {
+                format!("add a unit: \"{text}M\" or \"{text}G\"")
+            } else {
+                "sizes look like 512M, 2G or 1.5GiB".to_owned()
+            };
+            self.problem(pointer, format!("{key}: \"{text}\" isn't a size"), hint);
+            return default;
+        };
+        if size < min || size > max {
+            let hint = format!("write a size from {min} to {max}");
+            self.problem(pointer, format!("{key} is {text}, which can't be"), hint);
+        }
+        size
+    }
+
+    fn image(&mut self, text: &str) -> ImageRef {
+        parse_image(text, self.sources.folder, self.sources.home).unwrap_or_else(|problem| {
+            self.problem("/vm/image", format!("vm.image: {}", problem.message), problem.hint);
+            ImageRef::Alias(String::new())
+        })
+    }
+
+    fn digest(&mut self, text: Option<&str>) -> Option<String> {
+        let text = text?.trim().to_ascii_lowercase();
+        if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            let message = "vm.image_sha256 isn't a SHA-256 digest";
+            self.problem("/vm/image_sha256", message, "it has 64 hex digits: sha256sum FILE prints it");
+        }
+        Some(text)
+    }
+
+    fn os(&mut self, text: Option<&str>, image: &ImageRef) -> String {
+        const AMAZON: [&str; 2] = ["amazon-linux-2023", "amazon-linux-2"];
+        let Some(text) = text else {
+            return match image {
+                ImageRef::Alias(name) => name.clone(),
+                _ => "unknown".to_owned(),
+            };
+        };
+        if let Some(image) = images::find(text) {
+            return image.name.to_owned();
+        }
+        let is_ami = text
+            .strip_prefix("ami-")
+            .is_some_and(|id| id.len() >= 8 && id.bytes().all(|b| b.is_ascii_hexdigit()));
+        if !is_ami && !AMAZON.contains(&text) {
+            let known = images::IMAGES.iter().map(|image| image.name).chain(AMAZON);
+            let hint = match nearest(text, known.clone()) {
+                Some(near) => format!("did you mean \"{near}\"?"),
+                None => format!("write ami-…, or one of {}", known.collect::<Vec<_>>().join(", ")),
+            };
+            self.problem("/vm/os", format!("vm.os: \"{text}\" isn't known"), hint);
+        }
+        text.to_owned()
+    }
+
+    /// A name of something in AWS: only AWS can say whether it is there.
+    fn word(&mut self, pointer: &str, text: Option<&String>, example: &str) -> Option<String> {
+        let text = text?;
+        if text.is_empty() || text.contains(char::is_whitespace) {
+            let key = pointer[1..].replace('/', ".");
+            self.problem(pointer, format!("{key} is \"{text}\""), format!("it looks like {example}"));
+        }
+        Some(text.clone())
+    }
+
+    fn users(&mut self, users: &[UserFile]) -> Vec<User> {
+        let mut seen = BTreeSet::new();
+        let mut all = Vec::new();
+        for (index, user) in users.iter().enumerate() {
+            let pointer = format!("/vm/users/{index}");
+            let Some(name) = &user.username else {
+                self.problem(
+                    &child(&pointer, "username"),
+                    "this user has no username",
+                    "add \"username\": \"ann\"",
+                );
+                continue;
+            };
+            let place = child(&pointer, "username");
+            if !values::is_username(name) {
+                let message = format!("\"{name}\" is no login name");
+                let lower = name.to_ascii_lowercase();
+                let hint = if values::is_username(&lower) {
+                    format!("write \"{lower}\"")
+                } else {
+                    "lower-case letters, digits, _ and -, at most 32, beginning with a letter or _".to_owned()
+                };
+                self.problem(&place, message, hint);
+            } else if !seen.insert(name.clone()) {
+                self.problem(
+                    &place,
+                    format!("the user \"{name}\" is there twice"),
+                    "put all of a user's keys into one entry",
+                );
+            }
+            let keys = self.key_sources(user, &pointer);
+            all.push(User { username: name.clone(), keys });
+        }
+        all
+    }
+
+    fn key_sources(&mut self, user: &UserFile, pointer: &str) -> Vec<KeySource> {
+        let mut keys = Vec::new();
+        if let Some(github) = &user.github_username {
+            if !values::is_github_user(github) {
+                let place = child(pointer, "github_username");
+                self.problem(
+                    &place,
+                    format!("\"{github}\" is no GitHub user"),
+                    "write the name as it is in github.com/NAME",
+                );
+            }
+            keys.push(KeySource::GitHub(github.clone()));
+        }
+        for (index, key) in user.ssh_keys.iter().enumerate() {
+            let place = format!("{pointer}/ssh_keys/{index}");
+            if !values::looks_like_key(key) {
+                let private = if key.contains("PRIVATE KEY") { " but a private one" } else { "" };
+                let message = format!("this is no public SSH key{private}");
+                self.problem(&place, message, "copy the line from the .pub file: ssh-ed25519 AAAA…");
+            } else if let Err(error) = ssh_key::PublicKey::from_openssh(key.trim()) {
+                // sshd passes over such a key; nothing else is wrong then.
+                let line = self.json.at(&place, "", "").line;
+                self.warnings.push(format!(
+                    "config.json:{line}: {place}: the machine will pass over this SSH key: {error}"
+                ));
+            }
+            keys.push(KeySource::Inline(key.trim().to_owned()));
+        }
+        for (index, file) in user.ssh_key_files.iter().enumerate() {
+            if file.is_empty() {
+                let place = format!("{pointer}/ssh_key_files/{index}");
+                self.problem(&place, "the path is empty", "write something like \"~/.ssh/id_ed25519.pub\"");
+            }
+            keys.push(KeySource::File(self.path(file)));
+        }
+        keys
+    }
+
+    fn mounts(&mut self, mounts: &[MountFile]) -> Vec<Mount> {
+        let mut targets = BTreeSet::new();
+        let mut all = Vec::new();
+        for (index, mount) in mounts.iter().enumerate() {
+            let pointer = format!("/vm/mounts/{index}");
+            let (Some(source), Some(target)) = (&mount.source, &mount.target) else {
+                self.problem(
+                    &pointer,
+                    "a mount has a source and a target",
+                    "add what is missing: {\"source\": \".\", \"target\": \"/srv/site\"}",
+                );
+                continue;
+            };
+            if source.is_empty() {
+                self.problem(
+                    &child(&pointer, "source"),
+                    "the source is empty",
+                    "\".\" is the stack's folder",
+                );
+            }
+            let place = child(&pointer, "target");
+            if !is_target(target) {
+                let message = format!("\"{target}\" can't be a mount's target");
+                self.problem(&place, message, "an absolute path below /, without . and .. and blanks");
+            } else if !targets.insert(target.trim_end_matches('/').to_owned()) {
+                self.problem(
+                    &place,
+                    format!("{target} is the target of two mounts"),
+                    "take another folder for one of them",
+                );
+            }
+            let target = target.trim_end_matches('/').to_owned();
+            all.push(Mount { source: self.path(source), target });
+        }
+        all
+    }
+
+    fn ports(&mut self, ports: &[PortFile]) -> Vec<PortForward> {
+        let mut hosts = BTreeSet::new();
+        let mut all = Vec::new();
+        for (index, port) in ports.iter().enumerate() {
+            let pointer = format!("/vm/ports/{index}");
+            let (forward, text) = match port {
+                PortFile::Same(number) => {
+                    let port = values::port(*number);
+                    (port.map(|port| PortForward { host: port, guest: port }), number.to_string())
+                }
+                PortFile::Pair(text) => (values::port_pair(text), text.clone()),
+            };
+            let Some(forward) = forward else {
+                let message = format!("\"{text}\" is no port");
+                self.problem(
+                    &pointer,
+                    message,
+                    "write 80, or \"8080:80\" for port 8080 of this computer; ports are from 1 to 65535",
+                );
+                continue;
+            };
+            if forward.guest == 22 {
+                let hint = "remove it: goloo ssh and goloo ssh-config know another way";
+                self.problem(&pointer, "port 22 of the machine is reached without this", hint);
+            } else if !hosts.insert(forward.host) {
+                let message = format!("port {} of this computer is used twice", forward.host);
+                self.problem(&pointer, message, "take another one on the left side");
+            }
+            all.push(forward);
+        }
+        all
+    }
+
+    fn cidr(&mut self, text: Option<&str>) -> String {
+        let text = text.unwrap_or(SSH_CIDR);
+        if !values::is_cidr(text) {
+            let message = format!("vm.ssh_cidr: \"{text}\" is no CIDR block");
+            self.problem(
+                "/vm/ssh_cidr",
+                message,
+                "write something like \"198.51.100.0/24\", or \"me\" for this computer",
+            );
+        }
+        text.to_owned()
+    }
+
+    fn ttl(&mut self, text: Option<&str>) -> Option<u64> {
+        let text = text?;
+        let seconds = values::duration_seconds(text);
+        match seconds {
+            None => self.problem(
+                "/vm/ttl",
+                format!("vm.ttl: \"{text}\" isn't a span of time"),
+                "write something like \"8h\" or \"2d\"",
+            ),
+            Some(seconds) if !(TTL_MIN_SECONDS..=TTL_MAX_SECONDS).contains(&seconds) => {
+                self.problem("/vm/ttl", format!("vm.ttl is {text}"), "write a time from 5m to 365d");
+            }
+            Some(_) => {}
+        }
+        seconds
+    }
+
+    fn dns(&mut self, dns: &DnsFile, name: &VmName) -> Option<Dns> {
+        let Some(domain) = &dns.domain else {
+            let others = dns.hostname.is_some()
+                || dns.zone_id.is_some()
+                || dns.is_apex_domain == Some(true)
+                || !dns.cname_aliases.is_empty();
+            if others {
+                self.problem("/dns/domain", "dns has no domain", "add \"domain\": \"example.com\"");
+            }
+            return None;
+        };
+        let hostname = dns.hostname.clone().unwrap_or_else(|| name.to_string());
+        self.domain("/dns/domain", domain, "example.com");
+        self.domain("/dns/hostname", &hostname, "web");
+        for (index, alias) in dns.cname_aliases.iter().enumerate() {
+            self.domain(&format!("/dns/cname_aliases/{index}"), alias, "www");
+        }
+        let ttl = dns.ttl.map_or(Some(DNS_TTL), |ttl| {
+            u32::try_from(ttl).ok().filter(|ttl| *ttl <= i32::MAX.unsigned_abs())
+        });
+        if ttl.is_none() {
+            self.problem("/dns/ttl", "dns.ttl is too large", "it is in seconds; 300 is usual");
+        }
+        Some(Dns {
+            hostname,
+            domain: domain.clone(),
+            ttl: ttl.unwrap_or(DNS_TTL),
+            zone_id: self.word("/dns/zone_id", dns.zone_id.as_ref(), "Z0123456789ABC"),
+            is_apex_domain: dns.is_apex_domain.unwrap_or(false),
+            cname_aliases: dns.cname_aliases.clone(),
+        })
+    }
+
+    fn domain(&mut self, pointer: &str, text: &str, example: &str) {
+        if !values::is_domain(text) {
+            self.problem(pointer, format!("\"{text}\" is no DNS name"), format!("it looks like {example}"));
+        }
+    }
+
+    fn path(&self, text: &str) -> PathBuf {
+        path(text, self.sources.folder, self.sources.home)
+    }
+}
+
+/// Reads what `vm.image` may hold. Relative paths count from `folder`; the problem has no place.
+pub fn parse_image(text: &str, folder: &Path, home: &Path) -> Result<ImageRef, Problem> {
+    let problem = |message: String, hint: String| Problem {
+        file: "config.json".to_owned(),
+        pointer: String::new(),
+        line: 1,
+        column: 1,
+        message,
+        hint,
+    };
+    if let Some(image) = images::find(text) {
+        return Ok(ImageRef::Alias(image.name.to_owned()));
+    }
+    if let Some((scheme, rest)) = text.split_once("://").filter(|(scheme, _)| *scheme != "file") {
+        return match scheme {
+            "https" if !rest.is_empty() => Ok(ImageRef::Url(text.to_owned())),
+            "http" if is_loopback(rest) => Ok(ImageRef::Url(text.to_owned())),
+            "http" => Err(problem(format!("{text} isn't safe on its way"), "use https".to_owned())),
+            _ => {
+                Err(problem(format!("{text} can't be fetched"), "use an https address or a path".to_owned()))
+            }
+        };
+    }
+    let is_path = text.contains('/')
+        || text.starts_with("file:")
+        || [".img", ".qcow2", ".raw"].iter().any(|end| text.ends_with(end));
+    if is_path {
+        let text = text.strip_prefix("file://").or_else(|| text.strip_prefix("file:")).unwrap_or(text);
+        return Ok(ImageRef::Path(path(text, folder, home)));
+    }
+    let hint = match nearest(text, images::names()) {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None => format!(
+            "write a path, an https address, or one of {}",
+            images::names().collect::<Vec<_>>().join(", ")
+        ),
+    };
+    Err(problem(format!("goloo knows no image \"{text}\""), hint))
+}
+
+fn is_loopback(rest: &str) -> bool {
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    // What stands before an @ is a user's name, and no host.
+    let host = host.rsplit('@').next().unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    matches!(name, "localhost" | "127.0.0.1" | "[::1]")
+}
+
+/// An absolute path, `.` and `..` worked out as far as names tell.
+fn path(text: &str, folder: &Path, home: &Path) -> PathBuf {
+    let joined = match text.strip_prefix('~') {
+        Some("") => home.to_owned(),
+        Some(rest) if rest.starts_with('/') => home.join(&rest[1..]),
+        _ => folder.join(text),
+    };
+    let mut clean = PathBuf::new();
+    for component in joined.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                clean.pop();
+            }
+            other => clean.push(other),
+        }
+    }
+    clean
+}
+
+/// A mount's target: absolute, below the root, and plain enough for a shell and a mount table.
+fn is_target(text: &str) -> bool {
+    let sound = |c: char| c.is_alphanumeric() || "/-_.+@".contains(c);
+    let parts = || text.trim_end_matches('/').split('/').skip(1);
+    text.starts_with('/')
+        && parts().count() > 0
+        && parts().all(|part| !part.is_empty() && part != "." && part != "..")
+        && text.chars().all(sound)
+}
+
+fn is_blank(text: &[u8]) -> bool {
+    text.iter().all(u8::is_ascii_whitespace)
+}
+
+/// `-u`: the first GitHub user's keys become the login user's; the others become users of their own.
+pub fn with_github_users(mut stack: ResolvedStack, users: &[String]) -> ResolvedStack {
+    let mut users = users.iter().map(|user| user.trim()).filter(|user| !user.is_empty());
+    if let Some(first) = users.next() {
+        let keys = vec![KeySource::GitHub(first.to_owned())];
+        match stack.users.first_mut() {
+            Some(login) => login.keys = keys,
+            None => {
+                let username = images::default_user(&stack.image).unwrap_or("goloo").to_owned();
+                stack.users.push(User { username, keys });
+            }
+        }
+    }
+    for user in users {
+        let key = KeySource::GitHub(user.to_owned());
+        let username = login_name(user);
+        match stack.users.iter_mut().find(|known| known.username == username) {
+            Some(known) if known.keys.contains(&key) => {}
+            Some(known) => known.keys.push(key),
+            None => stack.users.push(User { username, keys: vec![key] }),
+        }
+    }
+    stack
+}
+
+/// A GitHub user's name as a login name: lower case, and not beginning with a digit.
+fn login_name(github: &str) -> String {
+    let lower = github.to_ascii_lowercase();
+    let lower = if lower.starts_with(|c: char| c.is_ascii_digit()) { format!("_{lower}") } else { lower };
+    lower.chars().take(32).collect()
+}

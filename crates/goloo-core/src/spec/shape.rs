@@ -1,0 +1,238 @@
+//! Checks a value's shape against the JSON Schema that the types give, and cuts out what doesn't fit,
+//! so that the rest can still be checked.
+
+use serde_json::{Map, Value};
+
+use super::file::{OLD_SECTIONS, OLD_VM_KEYS};
+use super::json::{Json, child};
+use super::problem::{Problem, nearest};
+
+/// What came of a check.
+pub(super) struct Checked {
+    /// What fits the schema.
+    pub value: Value,
+    /// What doesn't.
+    pub problems: Vec<Problem>,
+    /// State of an older version, which is ignored: pointers.
+    pub old_state: Vec<String>,
+    /// Pointers of what was cut out because its type is wrong.
+    pub cut_out: Vec<String>,
+}
+
+/// Checks a whole file.
+pub(super) fn check(json: &Json, schema: &Value) -> Checked {
+    let mut walk =
+        Walk { json, root: schema, problems: Vec::new(), old_state: Vec::new(), cut_out: Vec::new() };
+    for (pointer, offset) in &json.doubles {
+        let message = format!("the key \"{}\" is there twice", last(pointer));
+        walk.problems.push(json.problem(pointer, *offset, message, "remove one of the two".to_owned()));
+    }
+    let value = walk.value(&json.value, schema, "").unwrap_or_else(|| Value::Object(Map::new()));
+    Checked { value, problems: walk.problems, old_state: walk.old_state, cut_out: walk.cut_out }
+}
+
+struct Walk<'a> {
+    json: &'a Json,
+    root: &'a Value,
+    problems: Vec<Problem>,
+    old_state: Vec<String>,
+    cut_out: Vec<String>,
+}
+
+impl<'a> Walk<'a> {
+    /// The part of the value that fits; `None` when none does, or when it is null, which counts as
+    /// not written.
+    fn value(&mut self, value: &Value, schema: &'a Value, pointer: &str) -> Option<Value> {
+        if value.is_null() && !pointer.is_empty() {
+            return None;
+        }
+        let schema = self.resolved(schema);
+        let wanted = wanted(schema, self.root);
+        if !wanted.iter().any(|kind| kind.fits(value)) {
+            let names: Vec<_> = wanted.iter().map(|kind| kind.name()).collect();
+            let names = if names.is_empty() { "something else".to_owned() } else { names.join(" or ") };
+            let message = format!("{} must be {names}, not {}", described(pointer), shown(value));
+            let hint = wanted.first().map_or("look at goloo config schema", |kind| kind.hint());
+            self.problems.push(self.json.at(pointer, message, hint));
+            self.cut_out.push(pointer.to_owned());
+            return None;
+        }
+        match value {
+            Value::Object(object) => Some(self.object(object, schema, pointer)),
+            Value::Array(array) => Some(self.array(array, schema, pointer)),
+            _ => Some(value.clone()),
+        }
+    }
+
+    fn object(&mut self, object: &Map<String, Value>, schema: &'a Value, pointer: &str) -> Value {
+        let Some(properties) = schema.get("properties").and_then(Value::as_object) else {
+            return Value::Object(object.clone());
+        };
+        let mut kept = Map::new();
+        for (key, value) in object {
+            let place = child(pointer, key);
+            if let Some(schema) = properties.get(key) {
+                if let Some(value) = self.value(value, schema, &place) {
+                    kept.insert(key.clone(), value);
+                }
+            } else if is_old_state(pointer, key) {
+                self.old_state.push(place);
+            } else {
+                self.unknown(key, &place, properties);
+            }
+        }
+        Value::Object(kept)
+    }
+
+    fn unknown(&mut self, key: &str, pointer: &str, properties: &Map<String, Value>) {
+        let known = || properties.keys().map(String::as_str);
+        let hint = match nearest(key, known()) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => format!(
+                "the keys here are {}",
+                known().filter(|key| *key != "$schema").collect::<Vec<_>>().join(", ")
+            ),
+        };
+        self.problems.push(self.json.at_key(pointer, format!("unknown key \"{key}\""), hint));
+    }
+
+    fn array(&mut self, array: &[Value], schema: &'a Value, pointer: &str) -> Value {
+        let Some(items) = schema.get("items") else { return Value::Array(array.to_vec()) };
+        let items = self.resolved(items);
+        let elements = array.iter().enumerate().map(|(index, element)| {
+            let pointer = format!("{pointer}/{index}");
+            // In a list, null isn't "not written".
+            if element.is_null() {
+                self.problems.push(self.json.at(
+                    &pointer,
+                    format!("{} is null", described(&pointer)),
+                    "remove it",
+                ));
+                self.cut_out.push(pointer.clone());
+            }
+            // What doesn't fit leaves a gap, so that the others keep their places.
+            self.value(element, items, &pointer).unwrap_or_else(|| blank(items, self.root))
+        });
+        elements.collect()
+    }
+
+    fn resolved(&self, schema: &'a Value) -> &'a Value {
+        resolved(schema, self.root)
+    }
+}
+
+/// Follows a reference, and passes through "this or null".
+fn resolved<'a>(schema: &'a Value, root: &'a Value) -> &'a Value {
+    if let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
+        let found = reference.strip_prefix('#').and_then(|pointer| root.pointer(pointer));
+        return found.map_or(schema, |found| resolved(found, root));
+    }
+    schema
+}
+
+fn is_old_state(pointer: &str, key: &str) -> bool {
+    match pointer {
+        "" => OLD_SECTIONS.contains(&key),
+        "/vm" => OLD_VM_KEYS.contains(&key),
+        _ => false,
+    }
+}
+
+/// The kinds of values that a schema can ask for here.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Text,
+    Whole,
+    Boolean,
+    List,
+    Object,
+    Anything,
+}
+
+impl Kind {
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "string" => Some(Self::Text),
+            "integer" => Some(Self::Whole),
+            "boolean" => Some(Self::Boolean),
+            "array" => Some(Self::List),
+            "object" => Some(Self::Object),
+            _ => None,
+        }
+    }
+
+    fn fits(self, value: &Value) -> bool {
+        match self {
+            Self::Text => value.is_string(),
+            Self::Whole => value.is_u64(),
+            Self::Boolean => value.is_boolean(),
+            Self::List => value.is_array(),
+            Self::Object => value.is_object(),
+            Self::Anything => true,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Text => "a string",
+            Self::Whole => "a whole number",
+            Self::Boolean => "true or false",
+            Self::List => "a list",
+            Self::Object => "an object",
+            Self::Anything => "anything",
+        }
+    }
+
+    fn hint(self) -> &'static str {
+        match self {
+            Self::Text => "put it into double quotes",
+            Self::Whole => "write the number without quotes, sign or fraction",
+            Self::Boolean => "write true or false without quotes",
+            Self::List => "put it into [ ]",
+            Self::Object => "put it into { } with keys",
+            Self::Anything => "look at goloo config schema",
+        }
+    }
+}
+
+fn wanted(schema: &Value, root: &Value) -> Vec<Kind> {
+    if let Some(branches) = schema.get("anyOf").and_then(Value::as_array) {
+        return branches.iter().flat_map(|branch| wanted(resolved(branch, root), root)).collect();
+    }
+    match schema.get("type") {
+        Some(Value::String(name)) => Kind::named(name).into_iter().collect(),
+        Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).filter_map(Kind::named).collect(),
+        _ => vec![Kind::Anything],
+    }
+}
+
+/// Stands for an element that was cut out.
+fn blank(schema: &Value, root: &Value) -> Value {
+    match wanted(schema, root).first() {
+        Some(Kind::Object) => Value::Object(Map::new()),
+        Some(Kind::Whole) => Value::from(0),
+        _ => Value::String(String::new()),
+    }
+}
+
+fn described(pointer: &str) -> String {
+    match pointer {
+        "" => "the file".to_owned(),
+        pointer => pointer[1..].replace('/', ".").replace("~1", "/").replace("~0", "~"),
+    }
+}
+
+fn last(pointer: &str) -> String {
+    pointer.rsplit('/').next().unwrap_or_default().replace("~1", "/").replace("~0", "~")
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => format!("the string \"{text}\""),
+        Value::Number(number) => format!("the number {number}"),
+        Value::Bool(boolean) => boolean.to_string(),
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+        Value::Null => "null".to_owned(),
+    }
+}

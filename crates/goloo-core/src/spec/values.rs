@@ -1,0 +1,186 @@
+//! Values as people write them: sizes, spans of time, ports, addresses.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use super::resolved::{PortForward, Size};
+
+/// Reads `512M`, `2G`, `1.5GiB`, `20GB`; `None` when the text isn't a size with a unit.
+pub(super) fn size(text: &str) -> Option<Size> {
+    let lower = text.trim().to_ascii_lowercase();
+    let digits_end = lower.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+    let (number, unit) = lower.split_at(digits_end);
+    let shift = match unit.trim_start().trim_end_matches('b').trim_end_matches('i') {
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        _ => return None,
+    };
+    if !is_well_formed_unit(unit.trim_start()) {
+        return None;
+    }
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let whole: u64 = whole.parse().ok()?;
+    let bytes = whole.checked_mul(1 << shift)?;
+    Some(Size::bytes(bytes.checked_add(fraction_of(fraction, shift)?)?))
+}
+
+/// One letter, then `i` or nothing, then `b` or nothing.
+fn is_well_formed_unit(unit: &str) -> bool {
+    matches!(&unit[1..], "" | "b" | "i" | "ib")
+}
+
+/// The part behind the point, in bytes, rounded down.
+fn fraction_of(digits: &str, shift: u32) -> Option<u64> {
+    if digits.is_empty() {
+        return Some(0);
+    }
+    let scale = 10_u128.checked_pow(u32::try_from(digits.len()).ok()?)?;
+    let value = digits.parse::<u128>().ok()?.checked_shl(shift)? / scale;
+    u64::try_from(value).ok()
+}
+
+/// Reads `90s`, `15m`, `8h`, `2d` as seconds.
+pub fn duration_seconds(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
+    let factor = match unit.trim() {
+        "s" => 1,
+        "m" | "min" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+/// Reads `"8080:80"` or `"80"`.
+pub(super) fn port_pair(text: &str) -> Option<PortForward> {
+    let (host, guest) = text.split_once(':').unwrap_or((text, text));
+    Some(PortForward { host: port(host.trim().parse().ok()?)?, guest: port(guest.trim().parse().ok()?)? })
+}
+
+/// A number that can be a port.
+pub(super) fn port(number: u64) -> Option<u16> {
+    u16::try_from(number).ok().filter(|port| *port > 0)
+}
+
+/// Whether a text is a CIDR block or `me`.
+pub(super) fn is_cidr(text: &str) -> bool {
+    if text == "me" {
+        return true;
+    }
+    let Some((address, length)) = text.split_once('/') else { return false };
+    let Ok(length) = length.parse::<u8>() else { return false };
+    let four = address.parse::<Ipv4Addr>().is_ok() && length <= 32;
+    let six = address.parse::<Ipv6Addr>().is_ok() && length <= 128;
+    four || six
+}
+
+/// Whether a text is a login name: `^[a-z_][a-z0-9_-]{0,31}$`.
+pub(super) fn is_username(text: &str) -> bool {
+    let first = |c: u8| c.is_ascii_lowercase() || c == b'_';
+    let rest = |c: u8| first(c) || c.is_ascii_digit() || c == b'-';
+    let bytes = text.as_bytes();
+    bytes.len() <= 32 && bytes.first().copied().is_some_and(first) && bytes.iter().copied().all(rest)
+}
+
+/// Whether a text has the form of a public key in one line. Whether the key can be decoded is another
+/// question.
+pub(super) fn looks_like_key(text: &str) -> bool {
+    let mut words = text.trim().split(' ');
+    let kinds = ["ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-"];
+    let is_base64 = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=');
+    let kind = words.next().is_some_and(|kind| kinds.iter().any(|start| kind.starts_with(start)));
+    let body = words.next().is_some_and(|body| body.starts_with("AAAA") && body.bytes().all(is_base64));
+    kind && body && !text.trim().contains(char::is_control)
+}
+
+/// Whether a text can be a GitHub user: letters, digits and single hyphens within, at most 39.
+pub(super) fn is_github_user(text: &str) -> bool {
+    let sound = |c: u8| c.is_ascii_alphanumeric() || c == b'-';
+    !text.is_empty()
+        && text.len() <= 39
+        && text.bytes().all(sound)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+        && !text.contains("--")
+}
+
+/// Whether a text is a DNS name, a trailing dot allowed.
+pub(super) fn is_domain(text: &str) -> bool {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    !name.is_empty() && name.len() <= 253 && name.split('.').all(is_label)
+}
+
+fn is_label(label: &str) -> bool {
+    let sound = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
+    !label.is_empty()
+        && label.len() <= 63
+        && (label == "*" || label.bytes().all(sound))
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn sizes_are_powers_of_1024_whatever_their_unit_s_ending() {
+        for text in ["2G", "2GB", "2GiB", "2g", "2 GiB", "2.0G", "2048M"] {
+            assert_eq!(size(text), Some(Size::gib(2)), "{text}");
+        }
+        assert_eq!(size("1.5GiB"), Some(Size::bytes(3 << 29)));
+        for text in ["", "2", "G", "2X", "2GG", "2iG", "-2G", "1.2.3G", "2G x", "99999999999999T", "2.G G"] {
+            assert_eq!(size(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn spans_of_time_have_a_unit() {
+        assert_eq!(duration_seconds("8h"), Some(28_800));
+        assert_eq!(duration_seconds("90d"), Some(7_776_000));
+        for text in ["", "8", "h", "8 hours", "-1h", "1.5h"] {
+            assert_eq!(duration_seconds(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn ports_are_from_1_to_65535() {
+        assert_eq!(port_pair("8080:80"), Some(PortForward { host: 8080, guest: 80 }));
+        assert_eq!(port_pair("80"), Some(PortForward { host: 80, guest: 80 }));
+        for text in ["0", "65536", "80:", ":80", "a:b", "1:2:3"] {
+            assert_eq!(port_pair(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn names_and_blocks_follow_their_rules() {
+        assert!(is_username("_svc-1") && !is_username("1a") && !is_username("Ann") && !is_username(""));
+        assert!(is_github_user("a-b1") && !is_github_user("a--b") && !is_github_user("-a"));
+        assert!(is_cidr("10.0.0.0/8") && is_cidr("me") && is_cidr("::/0"));
+        assert!(!is_cidr("10.0.0.0") && !is_cidr("10.0.0.0/33") && !is_cidr("you"));
+        assert!(
+            is_domain("example.com.")
+                && is_domain("*.example.com")
+                && !is_domain("exa mple.com")
+                && !is_domain("-a.b")
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_size_that_is_shown_is_read_back(mib in 1_u64..1 << 30) {
+            let written = Size::bytes(mib << 20);
+            prop_assert_eq!(size(&written.to_string()), Some(written));
+        }
+
+        #[test]
+        fn no_text_is_too_odd_for_the_readers(text in "\\PC{0,20}") {
+            let _ = (size(&text), duration_seconds(&text), port_pair(&text), is_cidr(&text), is_domain(&text));
+        }
+    }
+}

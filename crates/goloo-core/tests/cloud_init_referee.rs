@@ -1,0 +1,245 @@
+//! cloud-init itself judges what goloo makes for it: its own code takes the user-data apart, merges it,
+//! and checks it against its schema. `scripts/cloud-init-referee.sh` brings it; a test fails without it.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use goloo_core::record::ProviderKind;
+use goloo_core::spec::ResolvedStack;
+use serde_json::Value;
+
+use common::{KEY, composed, own_stacks, read_stack, repository, resolved};
+
+/// The folder with cloud-init and a Python that has what it needs.
+fn referee() -> &'static PathBuf {
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    ROOT.get_or_init(|| {
+        let output = Command::new(repository().join("scripts/cloud-init-referee.sh")).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
+    })
+}
+
+/// What cloud-init makes of user-data.
+fn judged(user_data: &[u8]) -> Value {
+    let mut child = Command::new(referee().join("venv/bin/python"))
+        .arg(repository().join("scripts/cloud-init-referee.py"))
+        .env("PYTHONPATH", referee().join("unpacked/usr/lib/python3/dist-packages"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(user_data).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}\n{}", String::from_utf8_lossy(user_data));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn stack(config: &str, document: &str) -> ResolvedStack {
+    let mut stack = resolved(config).stack;
+    stack.cloud_init = Some(document.as_bytes().to_vec());
+    stack
+}
+
+fn verdict(stack: &ResolvedStack) -> Value {
+    let composed = composed(stack, ProviderKind::Qemu).unwrap_or_else(|problems| panic!("{problems:?}"));
+    judged(&composed.user_data)
+}
+
+/// The bytes of a part as they reach cloud-init's handlers.
+fn part(verdict: &Value, index: usize) -> Vec<u8> {
+    STANDARD.decode(verdict["parts"][index]["content"].as_str().unwrap()).unwrap()
+}
+
+fn file<'a>(verdict: &'a Value, path: &str) -> &'a Value {
+    let files = verdict["config"]["write_files"].as_array().unwrap();
+    files.iter().find(|file| file["path"] == path).unwrap_or_else(|| panic!("no {path} in {files:?}"))
+}
+
+fn names(verdict: &Value) -> Vec<String> {
+    let users = verdict["config"]["users"].as_array().into_iter().flatten();
+    users.map(|user| user["name"].as_str().or(user.as_str()).unwrap().to_owned()).collect()
+}
+
+const WITH_ANN: &str = r#"{"vm": {"users": [{"username": "ann"}, {"username": "bob"}]}}"#;
+
+#[test]
+fn every_stack_that_goloo_brings_follows_cloud_init_s_schema() {
+    let stacks = own_stacks();
+    assert!(stacks.len() >= 12, "{stacks:?}");
+    for folder in stacks {
+        let resolved = read_stack(&folder);
+        assert_eq!(resolved.warnings, [""; 0], "{}", folder.display());
+        let verdict = verdict(&resolved.stack);
+        assert_eq!(verdict["errors"], serde_json::json!([]), "{}", folder.display());
+        assert!(verdict["config"]["ssh_keys"]["ed25519_private"].is_string(), "{}", folder.display());
+    }
+}
+
+#[test]
+fn the_user_s_document_arrives_byte_for_byte() {
+    for document in [
+        "#cloud-config\npackages: [a]",
+        "#cloud-config\n# é → 😀\nwrite_files:\n- {path: /é, content: \"ü\"}\n\n\n",
+        "#cloud-config\r\npackages: [a]\r\n",
+        "#!/bin/sh\necho 'ä'\n",
+        "#cloud-config\n# --goloo-00000000\nx: \"a\\tb\"\n\tx\n",
+        &format!("#cloud-config\n# {}\n", "long ".repeat(500)),
+    ] {
+        if document.contains("\n\tx") {
+            continue;
+        }
+        let verdict = verdict(&stack("{}", document));
+        assert_eq!(String::from_utf8(part(&verdict, 0)).unwrap(), document);
+    }
+}
+
+#[test]
+fn the_user_s_lists_come_first_and_configure_runs_last() {
+    let mut stack =
+        stack("{}", "#cloud-config\nruncmd: [one, [two, 2]]\nwrite_files: [{path: /a, content: x}]\n");
+    stack.configure = Some(b"#!/bin/sh\nexit 3\n\xff".to_vec());
+    let verdict = verdict(&stack);
+    let commands = verdict["config"]["runcmd"].as_array().unwrap();
+    assert_eq!(
+        commands[..2],
+        [serde_json::json!("one"), serde_json::json!(["two", "2"])].map(|mut command| {
+            if let Some(two) = command.get_mut(1) {
+                *two = 2.into();
+            }
+            command
+        })
+    );
+    assert!(commands[2].to_string().contains("/opt/goloo/configure.sh"), "{commands:?}");
+    assert_eq!(verdict["config"]["write_files"][0]["path"], "/a");
+    let script = file(&verdict, "/opt/goloo/configure.sh");
+    assert_eq!(script["permissions"], "0755");
+    assert_eq!(
+        STANDARD.decode(script["content"].as_str().unwrap()).unwrap(),
+        *stack.configure.as_ref().unwrap()
+    );
+}
+
+#[test]
+fn what_the_user_says_of_a_key_stays() {
+    let document = "#cloud-config\nssh_deletekeys: false\nssh_keys: {rsa_private: r, rsa_public: p}\nusers: [{name: ann, shell: /bin/zsh, ssh_authorized_keys: [mine]}]\n";
+    let verdict = verdict(&stack(WITH_ANN, document));
+    let config = &verdict["config"];
+    assert_eq!(config["ssh_deletekeys"], false);
+    assert_eq!(config["ssh_keys"]["rsa_private"], "r");
+    assert!(config["ssh_keys"]["ed25519_private"].as_str().unwrap().starts_with("-----BEGIN OPENSSH"));
+    assert_eq!(
+        config["users"][0],
+        serde_json::json!({"name": "ann", "shell": "/bin/zsh", "ssh_authorized_keys": ["mine"]})
+    );
+}
+
+#[test]
+fn users_are_made_once_and_the_image_s_own_stays_unless_the_document_drops_it() {
+    for (document, users) in [
+        ("#cloud-config\npackages: [a]\n", vec!["default", "ann", "bob"]),
+        ("#cloud-config\nusers: [default, {name: ann}]\n", vec!["default", "ann", "bob"]),
+        ("#cloud-config\nusers: [{name: ann}]\n", vec!["ann", "bob"]),
+        ("#cloud-config\nusers: &all [{name: ann}, {name: bob}]\nx: *all\n", vec!["ann", "bob"]),
+        ("#!/bin/sh\n", vec!["default", "ann", "bob"]),
+    ] {
+        assert_eq!(names(&verdict(&stack(WITH_ANN, document))), users, "{document}");
+    }
+    assert_eq!(names(&verdict(&resolved("{}").stack)), [""; 0]);
+}
+
+#[test]
+fn only_the_login_user_may_become_root() {
+    for (document, root) in
+        [("#cloud-config\npackages: [a]\n", vec!["ann"]), ("#cloud-config\nusers: [{name: ann}]\n", vec![])]
+    {
+        let verdict = verdict(&stack(WITH_ANN, document));
+        let users = verdict["config"]["users"].as_array().unwrap();
+        let may: Vec<&str> = users
+            .iter()
+            .filter(|user| user.get("sudo").is_some())
+            .filter_map(|user| user["name"].as_str())
+            .collect();
+        assert_eq!(may, root, "{document}");
+    }
+}
+
+#[test]
+fn goloo_s_key_is_where_sshd_looks_for_it() {
+    let mut with_keys = stack(WITH_ANN, "#cloud-config\nusers: [{name: ann, ssh_authorized_keys: [x]}]\n");
+    with_keys.users[0].keys.push(goloo_core::spec::KeySource::Inline(KEY.to_owned()));
+    let verdict = verdict(&with_keys);
+    let keys = file(&verdict, "/etc/ssh/goloo_keys/ann");
+    assert_eq!(keys["permissions"], "0644");
+    let content = keys["content"].as_str().unwrap();
+    assert!(
+        content.contains(KEY) && content.contains(common::CLIENT_KEY) && content.ends_with('\n'),
+        "{content}"
+    );
+    let drop_in = file(&verdict, "/etc/ssh/sshd_config.d/60-goloo.conf");
+    assert_eq!(drop_in["content"], "AuthorizedKeysFile .ssh/authorized_keys /etc/ssh/goloo_keys/%u\n");
+}
+
+#[test]
+fn a_jinja_document_is_rendered_by_cloud_init_and_merged() {
+    let document = "## template: jinja\n#cloud-config\nruncmd: [\"echo {{ v1.local_hostname }}\"]\n";
+    let mut stack = stack("{}", document);
+    stack.configure = Some(b"#!/bin/sh\n".to_vec());
+    let verdict = verdict(&stack);
+    assert_eq!(verdict["config"]["runcmd"][0], "echo referee");
+    assert_eq!(verdict["config"]["runcmd"].as_array().unwrap().len(), 2);
+    assert_eq!(part(&verdict, 0), document.as_bytes());
+}
+
+#[test]
+fn a_script_is_run_and_goloo_s_part_counts_beside_it() {
+    let verdict = verdict(&stack("{}", "#!/bin/sh\necho hello\n"));
+    let scripts = verdict["scripts"].as_object().unwrap();
+    assert_eq!(scripts.values().next().unwrap(), "#!/bin/sh\necho hello\n");
+    assert!(verdict["config"]["ssh_keys"].is_object());
+}
+
+#[test]
+fn a_message_of_several_documents_keeps_them_all() {
+    let document = "Content-Type: multipart/mixed; boundary=\"own\"\nMIME-Version: 1.0\n\n--own\nContent-Type: text/cloud-config\n\n#cloud-config\npackages: [a]\n--own\nContent-Type: text/x-shellscript\n\n#!/bin/sh\necho x\n--own--\n";
+    let verdict = verdict(&stack("{}", document));
+    assert_eq!(verdict["config"]["packages"], serde_json::json!(["a"]));
+    assert_eq!(verdict["scripts"].as_object().unwrap().len(), 1);
+    assert!(verdict["config"]["ssh_keys"].is_object());
+}
+
+#[test]
+fn mounts_come_before_the_user_s_commands_and_after_the_users() {
+    let config = r#"{"vm": {"mounts": [{"source": ".", "target": "/home/ubuntu/code"}]}}"#;
+    let verdict = verdict(&stack(config, "#cloud-config\nbootcmd: [early]\nruncmd: [mine]\n"));
+    let commands = verdict["config"]["runcmd"].as_array().unwrap();
+    assert!(commands[0].to_string().contains("/opt/goloo/mounts.sh"), "{commands:?}");
+    assert_eq!(commands[1], "mine");
+    assert_eq!(verdict["config"]["bootcmd"], serde_json::json!(["early"]));
+    let script = file(&verdict, "/opt/goloo/mounts.sh")["content"].as_str().unwrap();
+    assert!(script.contains("goloo0") && script.contains("/home/ubuntu/code"), "{script}");
+}
+
+#[test]
+fn a_time_to_live_is_armed_at_boot() {
+    let verdict = verdict(&stack(r#"{"vm": {"ttl": "8h"}}"#, "#cloud-config\nbootcmd: [early]\n"));
+    let commands = verdict["config"]["bootcmd"].as_array().unwrap();
+    assert_eq!(commands[0], "early");
+    let arms = commands[1].as_str().unwrap();
+    assert!(arms.contains("28800") && arms.trim_end().ends_with('&'), "{arms}");
+}
+
+#[test]
+fn the_referee_refuses_what_is_wrong() {
+    let verdict = verdict(&stack("{}", "#cloud-config\nruncmd: {a: b}\npackages: 5\n"));
+    assert_ne!(verdict["errors"], serde_json::json!([]));
+}

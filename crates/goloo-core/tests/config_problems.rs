@@ -1,0 +1,319 @@
+//! What is said of each bad `config.json`, word by word, and where.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fmt::Write;
+
+use common::{KEY, lines, refused, resolved, sources};
+use goloo_core::spec::{ImageRef, KeySource, resolve, with_github_users};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+/// Each config with what is said of it.
+fn table(configs: &[&str]) -> String {
+    let mut text = String::new();
+    for config in configs {
+        write!(text, "{config}\n  {}\n", refused(config).trim_end().replace('\n', "\n  ")).unwrap();
+    }
+    text
+}
+
+/// Values of one key of `vm`.
+fn values(key: &str, values: &[Value]) -> String {
+    let configs: Vec<String> = values.iter().map(|value| json!({"vm": {key: value}}).to_string()).collect();
+    table(&configs.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+#[test]
+fn json_that_is_none() {
+    let text = table(&[
+        "",
+        " ",
+        "{",
+        "{\"vm\": {}",
+        "[]",
+        "5",
+        "null",
+        "{\"vm\": {},}",
+        "{\"vm\": {}} {}",
+        "// hello\n{}",
+        "{\n  'vm': {}\n}",
+        "{vm: {}}",
+        "{\"vm\": {\"cpus\": 01}}",
+        "{\"vm\": {\"cpus\": .5}}",
+        "{\"vm\": {\"cpus\": NaN}}",
+        "{\"vm\": {\"name\": \"\\ud800\"}}",
+        "{\"a\": \"\n\"}",
+        "{\"vm\": {\"cpus\": 1 \"memory\": \"2G\"}}",
+    ]);
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn text_that_is_no_utf_8_is_named_with_its_place() {
+    let mut sources = sources("");
+    sources.config = b"{\n\"vm\": \xff}";
+    insta::assert_snapshot!(lines(&resolve(&sources).unwrap_err()), @"config.json:2:7: : the file isn't UTF-8 (save it as UTF-8)");
+}
+
+#[test]
+fn keys_that_are_unknown_or_there_twice() {
+    let text = table(&[
+        r#"{"VM": {}, "schema": "x", "nonsense": 1}"#,
+        r#"{"vm": {"memroy": "2G", "Cpus": 2, "flavour": "x"}}"#,
+        r#"{"vm": {"users": [{"user": "ann"}], "mounts": [{"from": "."}]}}"#,
+        r#"{"dns": {"zone": "Z1"}, "cloud_init": {"package": []}}"#,
+        "{\"vm\": {\"cpus\": 1,\n \"cpus\": 2}, \"vm\": {}}",
+        r#"{"a/b~c": 1}"#,
+        r#"{"vm": {"cpu": 2, "cpus": 0}}"#,
+    ]);
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn values_of_a_wrong_type() {
+    let text = table(&[
+        r#"{"vm": []}"#,
+        r#"{"vm": {"cpus": "2", "memory": 2, "users": {}, "ports": 80, "name": true}}"#,
+        r#"{"vm": {"cpus": 2.5}}"#,
+        r#"{"vm": {"cpus": -1}}"#,
+        r#"{"vm": {"cpus": 99999999999999999999}}"#,
+        r#"{"vm": {"users": ["ann", {"username": 5}, {"username": "ok"}, null], "ports": [true, "x:y", null]}}"#,
+        r#"{"dns": {"domain": 5, "hostname": "a", "is_apex_domain": "true", "cname_aliases": [1]}}"#,
+        r#"{"cloud_init": {"packages": "git", "vars": [], "working_dir": 1}}"#,
+        r#"{"local": 1, "aws": []}"#,
+    ]);
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn single_values_that_are_wrong() {
+    let mut text = String::new();
+    text += &values("name", &[json!(""), json!("DevBox"), json!("1a"), json!("a_b"), json!("a".repeat(64))]);
+    text += &values("cpus", &[json!(0), json!(257)]);
+    text +=
+        &values("memory", &[json!(""), json!("2"), json!("2X"), json!("511M"), json!("99T"), json!("1..5G")]);
+    text += &values("disk", &[json!("512M"), json!("65T"), json!("big")]);
+    text += &values(
+        "image",
+        &[
+            json!(""),
+            json!("24.4"),
+            json!("ubunut-24.04"),
+            json!("windows"),
+            json!("http://example.com/x.img"),
+            json!("http://localhost:80@example.com/x.img"),
+            json!("ftp://x/y"),
+            json!("https://"),
+        ],
+    );
+    text += &values("image_sha256", &[json!("abc"), json!("g".repeat(64))]);
+    text += &values("os", &[json!("ubuntu-24.4"), json!("ami-1"), json!("beos")]);
+    text += &values("region", &[json!(""), json!("eu west 1")]);
+    text += &values("ttl", &[json!(""), json!("8"), json!("1m"), json!("1.5h"), json!("400d")]);
+    text += &values("ssh_cidr", &[json!(""), json!("10.0.0.0"), json!("10.0.0.0/33"), json!("You")]);
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn users_mounts_and_ports_that_are_wrong() {
+    let mut text = values(
+        "users",
+        &[
+            json!([{"username": "Ann"}, {"username": "1a"}, {"username": "ann"}, {"username": "ann"}, {}]),
+            json!([{"username": "ann", "github_username": "a--b"}]),
+            json!([{"username": "ann", "github_username": "../x"}]),
+            json!([{"username": "ann", "ssh_keys": ["-----BEGIN OPENSSH PRIVATE KEY-----\nx", "AAAA", "ssh-ed25519 %%%", ""]}]),
+            json!([{"username": "ann", "ssh_key_files": [""]}]),
+        ],
+    );
+    text += &values(
+        "mounts",
+        &[
+            json!([{"source": "."}, {"target": "/x"}, {"source": "", "target": "/x"}]),
+            json!([{"source": ".", "target": "x"}, {"source": ".", "target": "/"}, {"source": ".", "target": "/a/../b"}]),
+            json!([{"source": ".", "target": "/a'b"}, {"source": ".", "target": "/x"}, {"source": "a", "target": "/x/"}]),
+        ],
+    );
+    text += &values(
+        "ports",
+        &[
+            json!([0, 65536, "80:", ":80", "a", "1:2:3", "8080:80/udp"]),
+            json!([80, "80:8080", "81:80", 80]),
+            json!([22, "2222:22"]),
+        ],
+    );
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn an_element_of_a_wrong_type_hides_no_other() {
+    let mut users: Vec<Value> = (0..11).map(|index| json!({"username": format!("u{index}")})).collect();
+    (users[1], users[10]) = (json!("u1"), json!({"username": "U10"}));
+    let said = refused(&json!({"vm": {"users": users}}).to_string());
+    assert!(said.contains("/vm/users/1: ") && said.contains("/vm/users/10/username: "), "{said}");
+    assert_eq!(said.lines().count(), 2, "{said}");
+}
+
+#[test]
+fn dns_that_is_wrong() {
+    let text = table(&[
+        r#"{"dns": {"hostname": "web"}}"#,
+        r#"{"dns": {"domain": "exa mple.com", "hostname": "-a", "cname_aliases": ["a..b"], "ttl": 4294967295, "zone_id": ""}}"#,
+    ]);
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn a_name_s_origin_decides_what_is_said() {
+    let mut sources = sources("{}");
+    sources.stack = "Web Site";
+    insta::assert_snapshot!(lines(&resolve(&sources).unwrap_err()), @r#"config.json:1:1: : the folder's name, which is the VM's where vm.name is absent: "Web Site" is no name: names are lower-case letters, digits and "-", begin with a letter and end with a letter or digit (take a name like "web-1")"#);
+    sources.as_name = Some("Blue");
+    insta::assert_snapshot!(lines(&resolve(&sources).unwrap_err()), @r#"config.json:1:1: : --as: "Blue" has upper-case letters; names are lower case: "blue" (write "blue")"#);
+}
+
+#[test]
+fn all_problems_come_at_once_in_the_order_of_the_file() {
+    let config = "{\n  \"vm\": {\n    \"memroy\": \"2G\",\n    \"cpus\": 0,\n    \"disk\": 5\n  },\n  \"dns\": {\"hostname\": \"a\"}\n}";
+    let text = refused(config);
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn an_empty_config_is_a_machine_with_defaults() {
+    for config in ["{}", r#"{"$schema": "./x.json", "vm": {"cpus": null, "users": null}, "dns": {}}"#] {
+        let stack = resolved(config).stack;
+        assert_eq!(
+            (stack.cpus, stack.memory.to_string(), stack.disk.to_string()),
+            (2, "2G".into(), "20G".into())
+        );
+        assert_eq!(stack.image, ImageRef::Alias("ubuntu-24.04".into()));
+        assert_eq!(
+            (stack.os.as_str(), stack.ssh_cidr.as_str(), stack.dns),
+            ("ubuntu-24.04", "0.0.0.0/0", None)
+        );
+    }
+}
+
+#[test]
+fn an_image_is_a_name_a_path_or_an_address() {
+    let image = |text: &str| resolved(&json!({"vm": {"image": text}}).to_string()).stack.image;
+    let path = |text: &str| ImageRef::Path(text.into());
+    for name in ["24.04", "noble", "ubuntu-24.04"] {
+        assert_eq!(image(name), ImageRef::Alias("ubuntu-24.04".into()));
+    }
+    assert_eq!(image("bookworm"), ImageRef::Alias("debian-12".into()));
+    assert_eq!(image("./x.qcow2"), path("/stacks/web/x.qcow2"));
+    assert_eq!(image("../x.img"), path("/stacks/x.img"));
+    assert_eq!(image("/i/x"), path("/i/x"));
+    assert_eq!(image("~/x.img"), path("/home/ann/x.img"));
+    assert_eq!(image("file:///i/x.img"), path("/i/x.img"));
+    for url in ["https://example.com/x.img", "http://127.0.0.1:8080/x.img", "http://localhost/x"] {
+        assert_eq!(image(url), ImageRef::Url(url.into()));
+    }
+}
+
+#[test]
+fn old_state_is_taken_with_one_warning() {
+    let config = r#"{"vm": {"public_ip": "1.2.3.4", "instance_id": "i-0", "stack_id": "x"}, "local": {"ip": "x"}, "aws": {}}"#;
+    let warnings = resolved(config).warnings;
+    insta::assert_snapshot!(warnings.join("\n"), @"config.json holds state of an older version (vm.public_ip, vm.instance_id, vm.stack_id, local, aws), which is ignored; it can be removed");
+}
+
+#[test]
+fn a_key_that_can_not_be_decoded_is_a_warning() {
+    let config = json!({"vm": {"users": [{"username": "a", "ssh_keys": [KEY, "ssh-ed25519 AAAAC3Nz x"]}]}})
+        .to_string();
+    let resolved = resolved(&config);
+    assert_eq!(resolved.stack.users[0].keys.len(), 2);
+    assert_eq!(resolved.warnings.len(), 1);
+    assert!(
+        resolved.warnings[0].starts_with("config.json:1: /vm/users/0/ssh_keys/1: "),
+        "{:?}",
+        resolved.warnings
+    );
+}
+
+#[test]
+fn a_note_says_when_the_vm_is_called_otherwise() {
+    assert_eq!(resolved("{}").notes, [""; 0]);
+    assert_eq!(resolved(r#"{"vm": {"name": "web"}}"#).notes, [""; 0]);
+    assert_eq!(
+        resolved(r#"{"vm": {"name": "blue"}}"#).notes,
+        ["the VM is called \"blue\", as its stack says"]
+    );
+    let mut sources = sources(r#"{"vm": {"name": "blue"}}"#);
+    sources.as_name = Some("green");
+    let resolved = resolve(&sources).unwrap();
+    assert_eq!((resolved.stack.name.as_str(), resolved.notes.len()), ("green", 0));
+}
+
+#[test]
+fn github_users_of_the_command_line_come_first_and_beside() {
+    let gh = |name: &str| vec![KeySource::GitHub(name.to_owned())];
+    let given = ["Octo-Cat".to_owned(), "0day".to_owned(), "bob".to_owned()];
+    let stack = with_github_users(resolved("{}").stack, &given);
+    let users: Vec<_> = stack.users.iter().map(|user| (user.username.as_str(), user.keys.clone())).collect();
+    assert_eq!(users, [("ubuntu", gh("Octo-Cat")), ("_0day", gh("0day")), ("bob", gh("bob"))]);
+    let config = json!({"vm": {"users": [{"username": "ann", "ssh_keys": [KEY]}]}}).to_string();
+    let stack = with_github_users(resolved(&config).stack, &given[..1]);
+    assert_eq!(
+        (stack.users.len(), stack.users[0].username.as_str(), &stack.users[0].keys),
+        (1, "ann", &gh("Octo-Cat"))
+    );
+    let none = resolved(&config).stack;
+    assert_eq!(with_github_users(none.clone(), &[]), none);
+}
+
+#[test]
+fn an_empty_file_is_an_absent_one() {
+    let mut sources = sources("{}");
+    sources.cloud_init = Some(b" \n");
+    sources.configure = Some(b"\n");
+    let stack = resolve(&sources).unwrap().stack;
+    assert_eq!((stack.cloud_init, stack.configure), (None, None));
+}
+
+#[test]
+fn every_key_of_the_schema_has_a_description() {
+    fn look(schema: &Value, path: &str, missing: &mut Vec<String>) {
+        for (key, property) in schema["properties"].as_object().into_iter().flatten() {
+            let path = format!("{path}/{key}");
+            if property.get("description").is_none() && property.get("$ref").is_none() {
+                missing.push(path.clone());
+            }
+            look(property, &path, missing);
+        }
+        for (name, definition) in schema["$defs"].as_object().into_iter().flatten() {
+            look(definition, &format!("{path}/{name}"), missing);
+        }
+    }
+    let mut missing = Vec::new();
+    look(&goloo_core::spec::json_schema(), "", &mut missing);
+    assert_eq!(missing, [""; 0]);
+}
+
+proptest! {
+    #[test]
+    fn what_is_no_json_is_refused_and_nothing_else_is_for_that(text in r#"[\[\]{}",:0-9.eE+\-truefalsn\\u \n]{0,12}"#) {
+        let config = format!("{{\"cloud_init\": {{\"vars\": {{\"x\": {text}}}}}}}");
+        let is_json = serde_json::from_str::<Value>(&config).is_ok();
+        let said = refused(&config);
+        prop_assert_eq!(is_json, !said.contains("this isn't JSON"), "{}", said);
+    }
+
+    #[test]
+    fn an_unknown_key_is_found_where_it_stands(before in "[ \n\té→]{0,20}", key in "[k-z]{9,12}") {
+        // Blanks may stand anywhere; other characters in a text before.
+        let blanks: String = before.chars().filter(|c| c.is_ascii_whitespace()).collect();
+        let text: String = before.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+        let config = format!("{{\"$schema\": \"{text}\",{blanks}\"{key}\": 1}}");
+        let offset = config.find(&format!("\"{key}\"")).unwrap();
+        let line = config[..offset].matches('\n').count() + 1;
+        let column = config[..offset].rsplit('\n').next().unwrap().chars().count() + 1;
+        let said = refused(&config);
+        prop_assert!(said.starts_with(&format!("config.json:{line}:{column}: /{key}: unknown key")), "{}", said);
+    }
+}

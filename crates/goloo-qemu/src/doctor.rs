@@ -1,0 +1,69 @@
+//! What this provider needs of the machine, looked at without changing anything.
+
+use std::process::Command;
+
+use crate::accel::{Choice, Memory};
+use crate::arch::Arch;
+use crate::provider::{QemuProvider, Settings};
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Whether machines can be made as far as this is concerned.
+    pub ok: bool,
+    /// What was found.
+    pub what: String,
+    /// What to do; may be empty where all is well.
+    pub hint: String,
+}
+
+/// Looks at QEMU, its tools and hardware acceleration.
+pub fn doctor(settings: &Settings) -> Vec<Finding> {
+    let provider = QemuProvider::new(settings.clone());
+    let program = match provider.program() {
+        Ok(program) => program,
+        Err(error) => {
+            let hint = match error {
+                goloo_core::provider::ProviderError::Unavailable { hint, .. } => hint,
+                other => other.to_string(),
+            };
+            return vec![Finding { ok: false, what: "QEMU isn't installed".to_owned(), hint }];
+        }
+    };
+    let memory = Memory::new(settings.memory.clone(), &program);
+    vec![version(&program.display().to_string()), version("qemu-img"), acceleration(&memory, settings)]
+}
+
+fn version(program: &str) -> Finding {
+    let output = match Command::new(program).arg("--version").output() {
+        Ok(output) => output,
+        Err(error) => {
+            return Finding {
+                ok: false,
+                what: format!("{program} can't be run: {error}"),
+                hint: "Debian, Ubuntu: sudo apt-get install qemu-utils".to_owned(),
+            };
+        }
+    };
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let first = text.lines().next().unwrap_or_default();
+    Finding { ok: output.status.success(), what: format!("{program}: {first}"), hint: String::new() }
+}
+
+/// Machines work without it, so this is never an error.
+fn acceleration(memory: &Memory, settings: &Settings) -> Finding {
+    let sound = |what: String, hint: &str| Finding { ok: true, what, hint: hint.to_owned() };
+    match memory.choose(settings.accel, (settings.offered)(Arch::host())) {
+        Choice::Settled(accel) => sound(format!("machines run with {accel}"), ""),
+        Choice::Unproved(accel) => {
+            sound(format!("{accel} is there; the first machine will show whether it works"), "")
+        }
+        Choice::Without { reason } => sound(
+            format!("machines run without hardware acceleration, ten to thirty times slower: {reason}"),
+            match (settings.offered)(Arch::host()) {
+                Ok(_) => "GOLOO_QEMU_ACCEL=kvm tries it all the same",
+                Err(_) => "turn on virtualization in the firmware, or nested virtualization in the host",
+            },
+        ),
+    }
+}

@@ -1,0 +1,225 @@
+//! The right to write one VM's record, and all writing.
+
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use goloo_core::name::{ArchiveId, VmName};
+use goloo_core::record::{self, Phase, Record, SCHEMA};
+use goloo_core::store::{Loaded, SNAPSHOT_FILES, Snapshot, StoreError, VmLock};
+use goloo_core::time::Timestamp;
+
+use super::durable::{self, Old, failed};
+use super::layout::STATE;
+use super::read::{self, Found};
+use super::{Inner, newer};
+
+/// The lock of one name; it ends with the value.
+pub(super) struct DirLock {
+    store: Arc<Inner>,
+    name: VmName,
+    unacknowledged: Option<Unacknowledged>,
+    _held: Box<dyn Send + Sync>,
+}
+
+/// A write of this lock's that may have come through although it was reported as failed. The caller
+/// still names the serial from before it, and is right to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Unacknowledged {
+    replaced: u64,
+    written: u64,
+}
+
+impl DirLock {
+    /// Finishes what a dead owner left half done.
+    pub fn take(store: Arc<Inner>, name: &VmName, held: Box<dyn Send + Sync>) -> Result<Self, StoreError> {
+        let lock = Self { store, name: name.clone(), unacknowledged: None, _held: held };
+        durable::remove_tree(lock.store.fs(), &lock.store.layout.staged(name))?;
+        if let Found::Sound(record, _) = lock.find()?
+            && read::is_half_archived(&record)
+        {
+            lock.move_to_archive(&record, record.updated_at)?;
+        }
+        Ok(lock)
+    }
+
+    fn find(&self) -> Result<Found, StoreError> {
+        read::find(self.store.fs(), &self.store.layout.vm(self.name.as_str()), self.name.as_str())
+    }
+
+    fn not_found(&self) -> StoreError {
+        StoreError::NotFound { name: self.name.clone() }
+    }
+
+    fn check_writable(&self, record: &Record) -> Result<(), StoreError> {
+        if record.name != self.name {
+            let text = read::other_name(record.name.as_str(), self.name.as_str());
+            return Err(refused(&self.store.layout.vm(self.name.as_str()), text));
+        }
+        if record.schema > SCHEMA {
+            return Err(newer(&self.name, record.schema));
+        }
+        Ok(())
+    }
+
+    fn create(&self, record: &mut Record, snapshot: &Snapshot) -> Result<(), StoreError> {
+        self.check_writable(record)?;
+        if record.serial != 0 {
+            return Err(StoreError::Stale { name: self.name.clone(), expected: record.serial, found: 0 });
+        }
+        let fs = self.store.fs();
+        let place = self.store.layout.vm(self.name.as_str());
+        if let Some(odd) = snapshot.files.keys().find(|file| !SNAPSHOT_FILES.contains(&file.as_str())) {
+            return Err(refused(&place, format!("a snapshot holds no file \"{odd}\"")));
+        }
+        let taken = || StoreError::NameTaken { name: self.name.clone() };
+        if fs.folder_id(&place).map_err(failed("look at", &place))?.is_some() {
+            return Err(taken());
+        }
+        durable::ensure_folder(fs, &self.store.layout.active())?;
+        let first = Record { serial: 1, ..record.clone() };
+        let staged = self.store.layout.staged(&self.name);
+        let published =
+            self.stage(&staged, &first, snapshot).and_then(|()| durable::publish(fs, &staged, &place));
+        if !matches!(published, Ok(true)) {
+            // What can't be removed now is removed by whoever takes this lock next.
+            let _ = durable::remove_tree(fs, &staged);
+        }
+        if !published? {
+            return Err(taken());
+        }
+        record.serial = 1;
+        Ok(())
+    }
+
+    fn stage(&self, staged: &Path, first: &Record, snapshot: &Snapshot) -> Result<(), StoreError> {
+        let fs = self.store.fs();
+        durable::remove_tree(fs, staged)?;
+        fs.create_folder(staged).map_err(failed("make the folder", staged))?;
+        for (file, bytes) in &snapshot.files {
+            durable::write_file(fs, &staged.join(file), bytes)?;
+        }
+        durable::write_file(fs, &staged.join(STATE), &record::to_json(first))
+    }
+
+    fn save(&mut self, record: &mut Record) -> Result<(), StoreError> {
+        self.check_writable(record)?;
+        let (stored, bytes) = match self.find()? {
+            Found::Absent => return Err(self.not_found()),
+            Found::Broken(broken) => return Err(StoreError::Broken(broken)),
+            Found::Sound(stored, bytes) => (stored, Some(bytes)),
+            Found::Recovered(stored, _) => (stored, None),
+        };
+        if stored.schema > SCHEMA {
+            return Err(newer(&self.name, stored.schema));
+        }
+        self.check_serial(&stored, record)?;
+        let (serial, bytes) = match bytes {
+            Some(bytes) => (stored.serial, bytes),
+            None => self.repair(*stored, record.serial)?,
+        };
+        let next = Record { serial: serial + 1, updated_at: Timestamp::now(), ..record.clone() };
+        self.replace(record.serial, &next, Old::Sound(&bytes))?;
+        record.serial = next.serial;
+        record.updated_at = next.updated_at;
+        Ok(())
+    }
+
+    fn check_serial(&self, stored: &Record, record: &Record) -> Result<(), StoreError> {
+        let ours = Unacknowledged { replaced: record.serial, written: stored.serial };
+        let current = stored.serial == record.serial || self.unacknowledged == Some(ours);
+        if current && stored.id == record.id {
+            return Ok(());
+        }
+        let name = self.name.clone();
+        Err(StoreError::Stale { name, expected: record.serial, found: stored.serial })
+    }
+
+    /// Puts the record that was recovered from `state.json.prev` in the unreadable one's place, so that
+    /// the save that follows finds a sound one to keep. The unreadable one carried the next serial,
+    /// and may have been acknowledged: this one goes past it.
+    fn repair(&mut self, recovered: Record, replaced: u64) -> Result<(u64, Vec<u8>), StoreError> {
+        let repaired = Record { serial: recovered.serial + 2, ..recovered };
+        self.replace(replaced, &repaired, Old::Broken)?;
+        Ok((repaired.serial, record::to_json(&repaired)))
+    }
+
+    fn replace(&mut self, replaced: u64, next: &Record, old: Old<'_>) -> Result<(), StoreError> {
+        self.unacknowledged = Some(Unacknowledged { replaced, written: next.serial });
+        let folder = self.store.layout.vm(self.name.as_str());
+        durable::replace_state(self.store.fs(), &folder, &record::to_json(next), old)
+    }
+
+    fn archive(&mut self, record: &mut Record, at: Timestamp) -> Result<ArchiveId, StoreError> {
+        if record.phase != Phase::Destroyed {
+            let text = format!("only a destroyed VM is archived; this one is {}", record.phase);
+            return Err(refused(&self.store.layout.vm(self.name.as_str()), text));
+        }
+        match self.save(record) {
+            // An earlier attempt may have come as far as the move.
+            Err(error @ StoreError::NotFound { .. }) => self.moved_before(record, at)?.ok_or(error),
+            saved => saved.and_then(|()| self.move_to_archive(record, at)),
+        }
+    }
+
+    fn moved_before(&self, record: &Record, at: Timestamp) -> Result<Option<ArchiveId>, StoreError> {
+        let id = ArchiveId::new(&self.name, at, &record.id);
+        let archived = self.store.archived(&id)?;
+        if archived.is_none_or(|archived| archived.record.id != record.id) {
+            return Ok(None);
+        }
+        let (from, to) = (self.store.layout.vm(self.name.as_str()), self.store.layout.archived(&id));
+        durable::sync_parents(self.store.fs(), &[&to, &from])?;
+        Ok(Some(id))
+    }
+
+    /// Two VMs of one name can't share four random characters and the second of their end, save by
+    /// the rarest chance; the later one then gets the next second.
+    fn move_to_archive(&self, record: &Record, at: Timestamp) -> Result<ArchiveId, StoreError> {
+        let fs = self.store.fs();
+        durable::ensure_folder(fs, &self.store.layout.archive())?;
+        let from = self.store.layout.vm(self.name.as_str());
+        let mut at = Some(at);
+        while let Some(time) = at {
+            let id = ArchiveId::new(&self.name, time, &record.id);
+            if durable::move_folder(fs, &from, &self.store.layout.archived(&id))? {
+                return Ok(id);
+            }
+            at = Timestamp::from_unix(time.unix() + 1);
+        }
+        Err(refused(&from, "the archive has no time left for it".to_owned()))
+    }
+}
+
+/// The caller asks for something that must not be written.
+fn refused(path: &Path, text: String) -> StoreError {
+    failed("write", path)(io::Error::new(ErrorKind::InvalidInput, text))
+}
+
+#[async_trait]
+impl VmLock for DirLock {
+    fn name(&self) -> &VmName {
+        &self.name
+    }
+
+    async fn load(&mut self) -> Result<Option<Loaded>, StoreError> {
+        self.store.load(&self.name)
+    }
+
+    async fn snapshot(&mut self) -> Result<Snapshot, StoreError> {
+        self.store.snapshot(&self.name)
+    }
+
+    async fn create(&mut self, record: &mut Record, snapshot: &Snapshot) -> Result<(), StoreError> {
+        DirLock::create(self, record, snapshot)
+    }
+
+    async fn save(&mut self, record: &mut Record) -> Result<(), StoreError> {
+        DirLock::save(self, record)
+    }
+
+    async fn archive(&mut self, record: &mut Record, at: Timestamp) -> Result<ArchiveId, StoreError> {
+        DirLock::archive(self, record, at)
+    }
+}

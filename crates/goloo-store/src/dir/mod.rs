@@ -1,0 +1,239 @@
+//! The default back end: a folder with a folder for each VM.
+//!
+//! Every method works inline, with blocking calls, and needs no runtime: a caller may drive the
+//! futures with whatever polls once.
+
+mod durable;
+pub mod fs;
+mod layout;
+mod list;
+mod lock;
+mod read;
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use goloo_core::name::{ArchiveId, VmName};
+use goloo_core::record::{Owner, SCHEMA};
+use goloo_core::store::{Archived, Broken, Listing, Loaded, Snapshot, Store, StoreError, Summary, VmLock};
+
+use durable::failed;
+use fs::{Entry, Fs, LockAttempt, RealFs};
+use layout::Layout;
+use lock::DirLock;
+use read::Found;
+
+/// What a user may decide about a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Options {
+    /// Writes to a network file system too, where locks may not hold between hosts.
+    pub allow_network: bool,
+}
+
+/// The store in a folder. Clones share it.
+#[derive(Clone)]
+pub struct DirStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    fs: Arc<dyn Fs>,
+    layout: Layout,
+    options: Options,
+}
+
+impl DirStore {
+    /// The store at `root`. Touches nothing: a folder that isn't there is an empty store until
+    /// something is written.
+    pub fn open(root: &Path, options: Options) -> Self {
+        Self::with_fs(root, options, Arc::new(RealFs))
+    }
+
+    /// The same on another file system.
+    pub fn with_fs(root: &Path, options: Options, fs: Arc<dyn Fs>) -> Self {
+        Self { inner: Arc::new(Inner { fs, layout: Layout::new(root), options }) }
+    }
+}
+
+impl Inner {
+    fn fs(&self) -> &dyn Fs {
+        &*self.fs
+    }
+
+    /// The names in `active` or `archive`, sorted; none when the folder isn't there.
+    fn entries(&self, folder: &Path) -> Result<Vec<Entry>, StoreError> {
+        let mut entries = match self.fs.read_folder(folder) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            other => other.map_err(failed("read", folder))?,
+        };
+        entries.sort_unstable();
+        Ok(entries)
+    }
+
+    /// Writers alone ask: reading a store does no harm, wherever it lies.
+    fn check_suitable(&self) -> Result<(), StoreError> {
+        if self.options.allow_network {
+            return Ok(());
+        }
+        let root = self.layout.root();
+        for place in
+            root.ancestors().map(|place| if place.as_os_str().is_empty() { Path::new(".") } else { place })
+        {
+            match self.fs.network_filesystem(place) {
+                Ok(None) => return Ok(()),
+                Ok(Some(filesystem)) => {
+                    let filesystem = filesystem.to_owned();
+                    return Err(StoreError::Unsuitable { path: root.to_owned(), filesystem });
+                }
+                // Not made yet: it will lie where its parent lies.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(failed("look at", place)(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The active record under a name, not counting one that is half way to the archive.
+    fn load(&self, name: &VmName) -> Result<Option<Loaded>, StoreError> {
+        match read::find(self.fs(), &self.layout.vm(name.as_str()), name.as_str())? {
+            Found::Absent => Ok(None),
+            Found::Sound(record, _) if read::is_half_archived(&record) => Ok(None),
+            Found::Sound(record, _) => Ok(Some(Loaded { record: *record, recovered: None })),
+            Found::Recovered(record, broken) => Ok(Some(Loaded { record: *record, recovered: Some(broken) })),
+            Found::Broken(broken) => Err(StoreError::Broken(broken)),
+        }
+    }
+
+    fn snapshot(&self, name: &VmName) -> Result<Snapshot, StoreError> {
+        read::snapshot(self.fs(), &self.layout.vm(name.as_str()))?
+            .ok_or_else(|| StoreError::NotFound { name: name.clone() })
+    }
+
+    fn archived(&self, id: &ArchiveId) -> Result<Option<Archived>, StoreError> {
+        match read::find(self.fs(), &self.layout.archived(id), id.name())? {
+            Found::Absent => Ok(None),
+            Found::Sound(record, _) | Found::Recovered(record, _) => {
+                Ok(Some(Archived { id: id.clone(), deleted_at: id.deleted_at(), record: *record }))
+            }
+            Found::Broken(broken) => Err(StoreError::Broken(broken)),
+        }
+    }
+
+    fn archive_list(&self) -> Result<Listing<Archived>, StoreError> {
+        let mut listing = Listing::default();
+        for entry in self.entries(&self.layout.archive())? {
+            if !entry.is_folder || layout::is_foreign(&entry.name) {
+                continue;
+            }
+            let found = match ArchiveId::parse(&entry.name) {
+                Ok(id) => self.archived(&id).map_err(|error| list::describe(&error)),
+                Err(error) => Err(error.to_string()),
+            };
+            match found {
+                Ok(found) => listing.entries.extend(found),
+                Err(error) => {
+                    let path = self.layout.archive().join(&entry.name).display().to_string();
+                    listing.broken.push(Broken { name: entry.name, path, error });
+                }
+            }
+        }
+        listing.entries.sort_by(|a, b| (b.deleted_at, &b.id).cmp(&(a.deleted_at, &a.id)));
+        Ok(listing)
+    }
+
+    fn archive_delete(&self, id: &ArchiveId) -> Result<(), StoreError> {
+        self.check_suitable()?;
+        self.empty_trash()?;
+        let gone = || StoreError::NotArchived { id: id.clone() };
+        match read::find(self.fs(), &self.layout.archived(id), id.name())? {
+            Found::Absent => return Err(gone()),
+            Found::Sound(record, _) | Found::Recovered(record, _) if record.schema > SCHEMA => {
+                return Err(newer(&record.name, record.schema));
+            }
+            _ => {}
+        }
+        let trash = self.layout.trash(id);
+        match durable::move_folder(self.fs(), &self.layout.archived(id), &trash) {
+            Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => return Err(gone()),
+            other => other?,
+        };
+        durable::remove_tree(self.fs(), &trash)
+    }
+
+    /// Removes what a dead process left of records that it was removing. That they lie in the trash is
+    /// made durable first, or a power loss could bring back an emptied folder.
+    fn empty_trash(&self) -> Result<(), StoreError> {
+        let archive = self.layout.archive();
+        let mut trash = self.entries(&archive)?;
+        trash.retain(|entry| entry.name.starts_with(layout::TRASH_PREFIX));
+        if !trash.is_empty() {
+            durable::sync_folder(self.fs(), &archive)?;
+        }
+        trash.iter().try_for_each(|entry| durable::remove_tree(self.fs(), &archive.join(&entry.name)))
+    }
+}
+
+fn newer(name: &VmName, found: u32) -> StoreError {
+    StoreError::Newer { name: name.clone(), found, known: SCHEMA }
+}
+
+#[async_trait]
+impl Store for DirStore {
+    fn location(&self) -> String {
+        self.inner.layout.root().display().to_string()
+    }
+
+    async fn names(&self) -> Result<Vec<String>, StoreError> {
+        let entries = self.inner.entries(&self.inner.layout.active())?;
+        let ours =
+            |entry: Entry| (entry.is_folder && VmName::parse(&entry.name).is_ok()).then_some(entry.name);
+        Ok(entries.into_iter().filter_map(ours).collect())
+    }
+
+    async fn list(&self) -> Result<Listing<Summary>, StoreError> {
+        let entries = self.inner.entries(&self.inner.layout.active())?;
+        list::list(self.inner.fs(), &self.inner.layout, &entries)
+    }
+
+    async fn load(&self, name: &VmName) -> Result<Option<Loaded>, StoreError> {
+        self.inner.load(name)
+    }
+
+    async fn snapshot(&self, name: &VmName) -> Result<Snapshot, StoreError> {
+        self.inner.snapshot(name)
+    }
+
+    async fn lock(&self, name: &VmName, owner: &Owner) -> Result<Box<dyn VmLock>, StoreError> {
+        self.inner.check_suitable()?;
+        durable::ensure_folder(self.inner.fs(), &self.inner.layout.locks())?;
+        let path = self.inner.layout.lock(name);
+        let holder = serde_json::to_vec(owner).expect("an owner has only string keys");
+        match self.inner.fs.lock(&path, &holder).map_err(failed("lock", &path))? {
+            LockAttempt::Held(held) => Ok(Box::new(DirLock::take(self.inner.clone(), name, held)?)),
+            LockAttempt::Busy(holder) => {
+                let holder = serde_json::from_slice::<Owner>(&holder).ok();
+                let holder = holder.map(|owner| owner.to_string());
+                Err(StoreError::Locked { name: name.clone(), holder })
+            }
+        }
+    }
+
+    async fn archive_list(&self) -> Result<Listing<Archived>, StoreError> {
+        self.inner.archive_list()
+    }
+
+    async fn archive_load(&self, id: &ArchiveId) -> Result<Option<Archived>, StoreError> {
+        self.inner.archived(id)
+    }
+
+    async fn archive_snapshot(&self, id: &ArchiveId) -> Result<Snapshot, StoreError> {
+        read::snapshot(self.inner.fs(), &self.inner.layout.archived(id))?
+            .ok_or_else(|| StoreError::NotArchived { id: id.clone() })
+    }
+
+    async fn archive_delete(&self, id: &ArchiveId) -> Result<(), StoreError> {
+        self.inner.archive_delete(id)
+    }
+}

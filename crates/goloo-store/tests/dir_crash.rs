@@ -1,0 +1,475 @@
+//! Death and failing disks: whatever happens at whichever operation, nothing acknowledged is lost,
+//! nothing is half there, and the next run goes on.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use goloo_core::name::{ArchiveId, VmName};
+use goloo_core::record::{Phase, Record, to_json};
+use goloo_core::store::{Snapshot, Store, StoreError};
+use goloo_store::dir::fs::Fs;
+use goloo_store::{DirStore, Options};
+use goloo_testkit::samples::{creating, name, owner, ready, snapshot, time};
+use goloo_testkit::sim_fs::{Crash, EIO, ENOSPC, Fault, SimFs};
+use goloo_testkit::store_suite::run;
+
+const ROOT: &str = "/home/ann/goloo";
+const AT: &str = "2025-02-01T00:00:00Z";
+
+fn store(disk: &SimFs) -> DirStore {
+    DirStore::with_fs(Path::new(ROOT), Options::default(), Arc::new(disk.clone()))
+}
+
+fn devbox() -> VmName {
+    name("devbox")
+}
+
+/// Every kind of power loss, and many draws of the one that is drawn.
+fn crashes() -> Vec<Crash> {
+    [Crash::Lost, Crash::Kept].into_iter().chain((1..=12).map(Crash::Mixed)).collect()
+}
+
+/// One of each kind, for deaths within deaths.
+const CRASHES: [Crash; 3] = [Crash::Lost, Crash::Kept, Crash::Mixed(1)];
+
+// What is done: each with the record as its caller holds it.
+
+type Outcome<T> = Result<T, StoreError>;
+
+fn create(disk: &SimFs, record: &mut Record) -> Outcome<()> {
+    run(async { store(disk).lock(&devbox(), &owner(1)).await?.create(record, &snapshot()).await })
+}
+
+fn save(disk: &SimFs, record: &mut Record) -> Outcome<()> {
+    run(async { store(disk).lock(&devbox(), &owner(1)).await?.save(record).await })
+}
+
+fn archive(disk: &SimFs, record: &mut Record) -> Outcome<ArchiveId> {
+    record.phase = Phase::Destroyed;
+    run(async { store(disk).lock(&devbox(), &owner(1)).await?.archive(record, time(AT)).await })
+}
+
+fn archive_delete(disk: &SimFs, id: &ArchiveId) -> Outcome<()> {
+    run(store(disk).archive_delete(id))
+}
+
+// What is there.
+
+fn load(disk: &SimFs) -> Option<Record> {
+    let loaded = run(store(disk).load(&devbox())).unwrap()?;
+    assert_eq!(loaded.recovered, None, "a sound disk needs no recovery");
+    Some(loaded.record)
+}
+
+fn archived(disk: &SimFs) -> Vec<Record> {
+    let listing = run(store(disk).archive_list()).unwrap();
+    assert_eq!(listing.broken, []);
+    listing.entries.into_iter().map(|archived| archived.record).collect()
+}
+
+fn assert_sound(disk: &SimFs) {
+    let listing = run(store(disk).list()).unwrap();
+    assert_eq!(listing.broken, []);
+    archived(disk);
+}
+
+fn active_snapshot(disk: &SimFs) -> Snapshot {
+    run(store(disk).snapshot(&devbox())).unwrap()
+}
+
+/// A durable disk with the record of a VM that has been saved before, so that there is a previous one.
+fn with_vm() -> (SimFs, Record) {
+    let disk = SimFs::new();
+    let mut record = ready(&devbox());
+    create(&disk, &mut record).unwrap();
+    save(&disk, &mut record).unwrap();
+    (disk, record)
+}
+
+/// Dies before every operation of `act`, lets every kind of power loss follow, and hands over the disk
+/// that is left. A last round lets `act` end, and takes the power right then.
+fn at_every_stop<T>(
+    disk: &SimFs,
+    crashes: &[Crash],
+    act: impl Fn(&SimFs) -> Outcome<T>,
+    mut check: impl FnMut(&SimFs, Outcome<T>, &str),
+) {
+    let whole = disk.crash(Crash::Kept);
+    act(&whole).unwrap();
+    let operations = whole.operations();
+    assert!(operations > 3, "it does something: {operations}");
+    for stop in 0..=operations {
+        for &crash in crashes {
+            let disk = disk.crash(Crash::Kept);
+            disk.stop_after(stop);
+            let outcome = act(&disk);
+            assert_eq!(outcome.is_ok(), stop == operations, "a dead process reports nothing");
+            check(&disk.crash(crash), outcome, &format!("stopped before operation {stop}, {crash:?}"));
+        }
+    }
+}
+
+// Death.
+
+/// The name is wholly claimed or free, and the next run can claim it or use it.
+fn after_create(disk: &SimFs, first: &Record, acknowledged: bool, at: &str) {
+    assert_sound(disk);
+    match load(disk) {
+        Some(found) => {
+            assert_eq!(found, Record { serial: 1, ..first.clone() }, "{at}");
+            assert_eq!(active_snapshot(disk), snapshot(), "{at}");
+            let mut found = found;
+            save(disk, &mut found).unwrap();
+            assert_eq!(found.serial, 2, "{at}");
+        }
+        None => {
+            assert!(!acknowledged, "an acknowledged claim is gone: {at}");
+            create(disk, &mut creating(&devbox())).unwrap();
+        }
+    }
+    let leftovers: Vec<_> = disk.files().into_iter().filter(|file| file.contains("/.")).collect();
+    assert_eq!(leftovers, Vec::<String>::new(), "{at}");
+    assert_sound(&disk.crash(Crash::Lost));
+    assert!(load(&disk.crash(Crash::Lost)).is_some(), "the next run's claim is not durable: {at}");
+}
+
+#[test]
+fn a_create_stopped_anywhere_leaves_all_or_nothing() {
+    let first = creating(&devbox());
+    at_every_stop(
+        &SimFs::new(),
+        &crashes(),
+        |disk| create(disk, &mut first.clone()),
+        |disk, outcome, at| after_create(disk, &first, outcome.is_ok(), at),
+    );
+}
+
+#[test]
+fn a_create_after_a_stopped_create_may_be_stopped_too() {
+    let first = creating(&devbox());
+    let act = |disk: &SimFs| create(disk, &mut first.clone());
+    at_every_stop(&SimFs::new(), &CRASHES, act, |disk, _, at| {
+        if load(disk).is_some() {
+            return;
+        }
+        at_every_stop(disk, &CRASHES, act, |disk, outcome, then| {
+            after_create(disk, &first, outcome.is_ok(), &format!("{at}; then {then}"));
+        });
+    });
+}
+
+#[test]
+fn a_save_stopped_anywhere_leaves_the_old_record_or_the_new() {
+    let (disk, old) = with_vm();
+    let act = |disk: &SimFs| {
+        let mut new = Record { stack: "new".repeat(2000), ..old.clone() };
+        save(disk, &mut new).map(|()| new)
+    };
+    at_every_stop(&disk, &crashes(), act, |disk, outcome, at| {
+        assert_sound(disk);
+        assert_eq!(active_snapshot(disk), snapshot(), "{at}");
+        let mut found = load(disk).unwrap();
+        match outcome {
+            Ok(new) => assert_eq!(found, new, "{at}"),
+            Err(_) if found.serial == old.serial => assert_eq!(found, old, "{at}"),
+            Err(_) => assert_eq!((found.serial, found.stack.len()), (old.serial + 1, 6000), "{at}"),
+        }
+        let before = found.serial;
+        save(disk, &mut found).unwrap();
+        assert_eq!(found.serial, before + 1);
+        assert_eq!(load(&disk.crash(Crash::Lost)).unwrap(), found, "{at}");
+    });
+}
+
+#[test]
+fn a_save_after_a_stopped_save_may_be_stopped_too() {
+    let (disk, old) = with_vm();
+    let next = |disk: &SimFs| {
+        let mut record = load(disk).unwrap();
+        save(disk, &mut record).map(|()| record)
+    };
+    at_every_stop(&disk, &CRASHES, next, |disk, _, _| {
+        let between = load(disk).unwrap();
+        assert!(between.serial >= old.serial);
+        at_every_stop(disk, &CRASHES, next, |disk, outcome, at| {
+            assert_sound(disk);
+            let found = load(disk).unwrap();
+            assert!(found.serial >= outcome.map_or(between.serial, |new| new.serial), "{at}");
+        });
+    });
+}
+
+/// The VM is active or in the archive, and after the next lock its name can be used again once it is
+/// destroyed.
+fn after_archive(disk: &SimFs, old: &Record, acknowledged: bool, at: &str) {
+    assert_sound(disk);
+    let known = archived(disk).len();
+    assert!(!acknowledged || known == 1, "an acknowledged archive isn't in the archive: {at}");
+    assert!(!acknowledged || load(disk).is_none(), "{at}");
+    match load(disk) {
+        Some(mut found) => {
+            assert_eq!((found.id == old.id, known), (true, 0), "{at}");
+            archive(disk, &mut found).unwrap();
+        }
+        None => drop(run(store(disk).lock(&devbox(), &owner(1))).unwrap()),
+    }
+    let archive = archived(disk);
+    assert_eq!(archive.len(), 1, "{at}");
+    assert_eq!((&archive[0].id, archive[0].phase), (&old.id, Phase::Destroyed), "{at}");
+    let id = run(store(disk).archive_list()).unwrap().entries[0].id.clone();
+    assert_eq!(run(store(disk).archive_snapshot(&id)).unwrap(), snapshot(), "{at}");
+    create(disk, &mut creating(&devbox())).unwrap();
+    assert!(load(disk).unwrap().id != old.id, "{at}");
+}
+
+#[test]
+fn an_archive_stopped_anywhere_ends_in_the_archive() {
+    let (disk, old) = with_vm();
+    at_every_stop(
+        &disk,
+        &crashes(),
+        |disk| archive(disk, &mut old.clone()),
+        |disk, outcome, at| after_archive(disk, &old, outcome.is_ok(), at),
+    );
+}
+
+#[test]
+fn finishing_a_stopped_archive_may_be_stopped_too() {
+    let (disk, old) = with_vm();
+    // As a process leaves it that dies between the save and the move.
+    save(&disk, &mut Record { phase: Phase::Destroyed, ..old.clone() }).unwrap();
+    let next_lock = |disk: &SimFs| run(store(disk).lock(&devbox(), &owner(1))).map(drop);
+    at_every_stop(&disk, &crashes(), next_lock, |disk, outcome, at| {
+        after_archive(disk, &old, outcome.is_ok(), at);
+    });
+}
+
+#[test]
+fn a_removal_from_the_archive_stopped_anywhere_leaves_all_or_nothing() {
+    let (disk, mut old) = with_vm();
+    let id = archive(&disk, &mut old).unwrap();
+    at_every_stop(
+        &disk,
+        &crashes(),
+        |disk| archive_delete(disk, &id),
+        |disk, outcome, at| {
+            assert_sound(disk);
+            match run(store(disk).archive_load(&id)).unwrap() {
+                Some(found) => {
+                    assert!(outcome.is_err(), "a removed record is back: {at}");
+                    assert_eq!(found.record, old, "{at}");
+                    assert_eq!(run(store(disk).archive_snapshot(&id)).unwrap(), snapshot(), "{at}");
+                    archive_delete(disk, &id).unwrap();
+                }
+                None => {
+                    let again = archive_delete(disk, &id);
+                    assert!(matches!(again, Err(StoreError::NotArchived { .. })), "{at}: {again:?}");
+                }
+            }
+            let left: Vec<_> = disk.files().into_iter().filter(|file| file.contains("archive")).collect();
+            assert!(left.iter().all(|path| path.ends_with("/archive")), "secrets are left, {at}: {left:?}");
+        },
+    );
+}
+
+// A record that was damaged behind goloo's back.
+
+/// The state of a VM whose newest record, serial `damaged`, can't be read.
+fn damaged() -> (SimFs, Record) {
+    let (disk, mut record) = with_vm();
+    save(&disk, &mut record).unwrap();
+    let state = Path::new(ROOT).join("active/devbox/state.json");
+    disk.remove_file(&state).unwrap();
+    let mut file = disk.create_file(&state).unwrap();
+    file.write(b"{\"schema\": 1, \"ser").unwrap();
+    file.sync().unwrap();
+    (disk.crash(Crash::Kept), record)
+}
+
+fn recovered(disk: &SimFs) -> Record {
+    run(store(disk).load(&devbox())).unwrap().unwrap().record
+}
+
+#[test]
+fn a_save_over_a_damaged_record_never_goes_back_behind_it() {
+    let (disk, lost) = damaged();
+    let act = |disk: &SimFs| {
+        let mut record = recovered(disk);
+        save(disk, &mut record).map(|()| record)
+    };
+    at_every_stop(&disk, &crashes(), act, |disk, outcome, at| {
+        assert_sound(disk);
+        let loaded = run(store(disk).load(&devbox())).unwrap().unwrap();
+        let mut found = loaded.record;
+        if loaded.recovered.is_none() {
+            assert!(found.serial > lost.serial, "{at}: {} after {}", found.serial, lost.serial);
+        }
+        if let Ok(new) = outcome {
+            assert_eq!(found, new, "{at}");
+            assert!(new.serial > lost.serial, "{at}: {} after {}", new.serial, lost.serial);
+        }
+        save(disk, &mut found).unwrap();
+        assert!(found.serial > lost.serial, "{at}: {} after {}", found.serial, lost.serial);
+        let aside = Path::new(ROOT).join("active/devbox/state.json.broken-1");
+        let mut kept = Vec::new();
+        disk.read(&aside, &mut kept).unwrap();
+        assert_eq!(kept, b"{\"schema\": 1, \"ser", "{at}");
+    });
+}
+
+// Disks that fail.
+
+fn faults(operations: usize) -> impl Iterator<Item = Fault> {
+    (0..operations).flat_map(|at| {
+        [ENOSPC, EIO]
+            .into_iter()
+            .flat_map(move |errno| [false, true].into_iter().map(move |lasting| Fault { at, lasting, errno }))
+    })
+}
+
+/// Lets every operation of `act` fail, once and for ever.
+fn at_every_fault<T>(
+    disk: &SimFs,
+    act: impl Fn(&SimFs) -> Outcome<T>,
+    mut check: impl FnMut(&SimFs, Outcome<T>, &str),
+) {
+    let whole = disk.crash(Crash::Kept);
+    act(&whole).unwrap();
+    for fault in faults(whole.operations()) {
+        let disk = disk.crash(Crash::Kept);
+        disk.fail(fault);
+        let outcome = act(&disk);
+        disk.heal();
+        check(&disk, outcome, &format!("{fault:?}"));
+    }
+}
+
+#[test]
+fn a_create_on_a_failing_disk_fails_and_leaves_the_name_free() {
+    let act = |disk: &SimFs| {
+        let mut record = creating(&devbox());
+        let outcome = create(disk, &mut record);
+        assert_eq!(record.serial, u64::from(outcome.is_ok()));
+        outcome
+    };
+    let mut refused = 0;
+    at_every_fault(&SimFs::new(), act, |disk, outcome, at| {
+        assert_sound(disk);
+        match outcome {
+            Ok(()) => assert!(load(&disk.crash(Crash::Lost)).is_some(), "{at}"),
+            Err(error) => {
+                assert!(matches!(error, StoreError::Io { .. }), "{at}: {error}");
+                refused += 1;
+                // Where the disk didn't even take the claim back, the claim is whole.
+                if load(disk).is_none() {
+                    create(disk, &mut creating(&devbox())).unwrap();
+                }
+            }
+        }
+        assert_sound(disk);
+        assert_eq!(active_snapshot(disk), snapshot(), "{at}");
+    });
+    assert!(refused > 20, "{refused}");
+}
+
+#[test]
+fn a_save_on_a_failing_disk_fails_and_can_be_tried_again_under_the_same_lock() {
+    let (disk, old) = with_vm();
+    let whole = disk.crash(Crash::Kept);
+    save(&whole, &mut old.clone()).unwrap();
+    for fault in faults(whole.operations()) {
+        let disk = disk.crash(Crash::Kept);
+        let mut held = run(store(&disk).lock(&devbox(), &owner(1))).unwrap();
+        let mut record = Record { stack: "new".into(), ..old.clone() };
+        disk.fail(fault);
+        let outcome = run(held.save(&mut record));
+        disk.heal();
+        if outcome.is_err() {
+            assert_eq!((record.serial, record.updated_at), (old.serial, old.updated_at), "{fault:?}");
+            let found = load(&disk).unwrap();
+            assert!(found == old || found.stack == "new", "{fault:?}");
+            run(held.save(&mut record)).unwrap();
+        }
+        assert!(record.serial > old.serial, "{fault:?}");
+        assert_eq!(load(&disk.crash(Crash::Lost)).unwrap(), record, "{fault:?}");
+    }
+}
+
+#[test]
+fn an_archive_on_a_failing_disk_fails_and_can_be_tried_again_under_the_same_lock() {
+    let (disk, old) = with_vm();
+    let whole = disk.crash(Crash::Kept);
+    archive(&whole, &mut old.clone()).unwrap();
+    for fault in faults(whole.operations()) {
+        let disk = disk.crash(Crash::Kept);
+        let mut held = run(store(&disk).lock(&devbox(), &owner(1))).unwrap();
+        let mut record = Record { phase: Phase::Destroyed, ..old.clone() };
+        disk.fail(fault);
+        let outcome = run(held.archive(&mut record, time(AT)));
+        disk.heal();
+        if outcome.is_err() {
+            run(held.archive(&mut record, time(AT))).unwrap();
+        }
+        drop(held);
+        let after = disk.crash(Crash::Lost);
+        assert_eq!(archived(&after), [record], "{fault:?}");
+        assert_eq!(load(&after), None, "{fault:?}");
+        create(&after, &mut creating(&devbox())).unwrap();
+    }
+}
+
+#[test]
+fn a_removal_on_a_failing_disk_fails_and_the_next_one_cleans_up() {
+    let (disk, mut old) = with_vm();
+    let id = archive(&disk, &mut old).unwrap();
+    at_every_fault(
+        &disk,
+        |disk| archive_delete(disk, &id),
+        |disk, outcome, at| {
+            assert_sound(disk);
+            if outcome.is_err() {
+                let again = archive_delete(disk, &id);
+                assert!(matches!(again, Ok(()) | Err(StoreError::NotArchived { .. })), "{at}: {again:?}");
+            }
+            assert_eq!(archived(&disk.crash(Crash::Lost)), [], "{at}");
+        },
+    );
+}
+
+#[test]
+fn a_failed_sync_is_never_followed_by_a_sync_of_the_same_file() {
+    let (disk, mut record) = with_vm();
+    for at in 0..8 {
+        disk.fail(Fault { at, lasting: false, errno: EIO });
+        let mut held = run(store(&disk).lock(&devbox(), &owner(1))).unwrap();
+        if run(held.save(&mut record)).is_err() {
+            run(held.save(&mut record)).unwrap();
+        }
+        // A file whose sync failed reports success the next time, and is empty after a power loss.
+        assert_eq!(load(&disk.crash(Crash::Lost)).unwrap(), record, "{at}");
+    }
+}
+
+#[test]
+fn a_store_on_a_network_file_system_is_refused_unless_that_is_allowed() {
+    let disk = SimFs::new();
+    disk.on_network("NFS");
+    let refused = run(store(&disk).lock(&devbox(), &owner(1)));
+    let Err(StoreError::Unsuitable { filesystem, path }) = refused else { panic!("it was not refused") };
+    assert_eq!((filesystem.as_str(), path.as_path()), ("NFS", Path::new(ROOT)));
+    assert_eq!(disk.operations(), 0, "a refused store stays untouched");
+    let id = ArchiveId::parse("devbox-20250115T103000Z-3f9c").unwrap();
+    assert!(matches!(archive_delete(&disk, &id), Err(StoreError::Unsuitable { .. })));
+    assert_eq!(load(&disk), None);
+    let allowed = DirStore::with_fs(Path::new(ROOT), Options { allow_network: true }, Arc::new(disk.clone()));
+    run(allowed.lock(&devbox(), &owner(1))).unwrap();
+}
+
+#[test]
+fn a_record_as_written_is_what_the_format_says() {
+    let (disk, record) = with_vm();
+    let mut bytes = Vec::new();
+    disk.read(&Path::new(ROOT).join("active/devbox/state.json"), &mut bytes).unwrap();
+    assert_eq!(bytes, to_json(&record));
+}

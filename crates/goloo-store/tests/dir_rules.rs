@@ -1,0 +1,191 @@
+//! Rules that only a store in a folder has.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use goloo_core::name::VmName;
+use goloo_core::record::{Phase, Record, to_json};
+use goloo_core::store::{Store, StoreError};
+use goloo_store::{DirStore, Options};
+use goloo_testkit::samples::{name, owner, ready, snapshot, time};
+use goloo_testkit::store_suite::run;
+use tempfile::TempDir;
+
+struct Folder {
+    _folder: TempDir,
+    root: PathBuf,
+    store: DirStore,
+}
+
+fn empty() -> Folder {
+    let folder = TempDir::new().unwrap();
+    let root = folder.path().join("share/goloo");
+    let store = DirStore::open(&root, Options::default());
+    Folder { _folder: folder, root, store }
+}
+
+fn devbox() -> VmName {
+    name("devbox")
+}
+
+impl Folder {
+    fn create(&self, vm: &VmName) -> Record {
+        let mut record = ready(vm);
+        let mut lock = run(self.store.lock(vm, &owner(1))).unwrap();
+        run(lock.create(&mut record, &snapshot())).unwrap();
+        record
+    }
+
+    fn save(&self, record: &mut Record) {
+        let mut lock = run(self.store.lock(&record.name.clone(), &owner(1))).unwrap();
+        run(lock.save(record)).unwrap();
+    }
+
+    fn state(&self) -> PathBuf {
+        self.root.join("active/devbox/state.json")
+    }
+}
+
+fn everything_below(path: &Path, visit: &mut dyn FnMut(&Path)) {
+    visit(path);
+    if path.is_dir() {
+        for entry in fs::read_dir(path).unwrap() {
+            everything_below(&entry.unwrap().path(), visit);
+        }
+    }
+}
+
+#[test]
+fn reading_a_missing_store_makes_nothing() {
+    let folder = empty();
+    assert!(run(folder.store.list()).unwrap().entries.is_empty());
+    assert_eq!(run(folder.store.load(&devbox())).unwrap(), None);
+    assert!(run(folder.store.archive_list()).unwrap().entries.is_empty());
+    assert!(!folder.root.parent().unwrap().exists());
+}
+
+#[test]
+fn folders_and_files_are_the_owner_s_alone() {
+    let folder = empty();
+    let mut record = folder.create(&devbox());
+    folder.save(&mut record);
+    let mut seen = 0;
+    everything_below(&folder.root, &mut |path| {
+        let mode = fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        let expected = if path.is_dir() { 0o700 } else { 0o600 };
+        assert_eq!(mode, expected, "{}: {mode:o}", path.display());
+        seen += 1;
+    });
+    assert!(seen >= 9, "{seen}");
+}
+
+#[test]
+fn a_save_keeps_the_record_before_it() {
+    let folder = empty();
+    let mut record = folder.create(&devbox());
+    let first = fs::read(folder.state()).unwrap();
+    folder.save(&mut record);
+    assert_eq!(fs::read(folder.state().with_extension("json.prev")).unwrap(), first);
+    assert_eq!(fs::read(folder.state()).unwrap(), to_json(&record));
+}
+
+#[test]
+fn an_unreadable_record_is_read_from_the_one_before_and_left_in_place() {
+    let folder = empty();
+    let mut record = folder.create(&devbox());
+    let first = record.clone();
+    folder.save(&mut record);
+    fs::write(folder.state(), b"{").unwrap();
+    let loaded = run(folder.store.load(&devbox())).unwrap().unwrap();
+    assert_eq!(loaded.record, first);
+    assert_eq!(loaded.recovered.unwrap().path, folder.state().display().to_string());
+    let listing = run(folder.store.list()).unwrap();
+    assert_eq!((listing.entries.len(), listing.broken.len()), (1, 0));
+    drop(run(folder.store.lock(&devbox(), &owner(1))).unwrap());
+    assert_eq!(fs::read(folder.state()).unwrap(), b"{");
+}
+
+#[test]
+fn a_missing_record_is_read_from_the_one_before() {
+    let folder = empty();
+    let mut record = folder.create(&devbox());
+    folder.save(&mut record);
+    fs::remove_file(folder.state()).unwrap();
+    let mut loaded = run(folder.store.load(&devbox())).unwrap().unwrap().record;
+    assert_eq!(loaded.serial, 1);
+    folder.save(&mut loaded);
+    assert!(loaded.serial > record.serial);
+}
+
+#[test]
+fn what_a_dead_process_staged_is_removed_by_the_next_lock() {
+    let folder = empty();
+    folder.create(&name("web"));
+    let staged = folder.root.join("active/.new-devbox");
+    fs::create_dir(&staged).unwrap();
+    fs::write(staged.join("cloud-init.yaml"), "secret").unwrap();
+    drop(run(folder.store.lock(&name("web"), &owner(1))).unwrap());
+    assert!(staged.exists(), "it may be another's who is at work");
+    drop(run(folder.store.lock(&devbox(), &owner(1))).unwrap());
+    assert!(!staged.exists());
+}
+
+#[test]
+fn foreign_files_are_passed_over_and_foreign_folders_are_shown() {
+    let folder = empty();
+    folder.create(&devbox());
+    let active = folder.root.join("active");
+    fs::write(active.join(".DS_Store"), "x").unwrap();
+    fs::write(active.join("notes"), "x").unwrap();
+    fs::create_dir(active.join(".git")).unwrap();
+    fs::create_dir(active.join("Copy of devbox")).unwrap();
+    fs::create_dir(active.join("empty")).unwrap();
+    let listing = run(folder.store.list()).unwrap();
+    assert_eq!(listing.entries.len(), 1);
+    let broken: Vec<_> = listing.broken.iter().map(|broken| broken.name.as_str()).collect();
+    assert_eq!(broken, ["Copy of devbox", "empty"]);
+    assert_eq!(run(folder.store.names()).unwrap(), ["devbox", "empty"]);
+}
+
+#[test]
+fn the_lock_s_file_is_never_replaced() {
+    let folder = empty();
+    let lock = folder.root.join("locks/devbox.lock");
+    let mut record = folder.create(&devbox());
+    let inode = fs::metadata(&lock).unwrap().ino();
+    folder.save(&mut record);
+    record.phase = Phase::Destroyed;
+    let mut held = run(folder.store.lock(&devbox(), &owner(1))).unwrap();
+    run(held.archive(&mut record, time("2025-02-01T00:00:00Z"))).unwrap();
+    drop(held);
+    folder.create(&devbox());
+    assert_eq!(fs::metadata(&lock).unwrap().ino(), inode);
+}
+
+#[test]
+fn an_archive_takes_the_whole_folder() {
+    let folder = empty();
+    let mut record = folder.create(&devbox());
+    record.phase = Phase::Destroyed;
+    let mut held = run(folder.store.lock(&devbox(), &owner(1))).unwrap();
+    let id = run(held.archive(&mut record, time("2025-02-01T00:00:00Z"))).unwrap();
+    let place = folder.root.join("archive").join(id.as_str());
+    for file in ["state.json", "state.json.prev", "config.json", "cloud-init.yaml"] {
+        assert!(place.join(file).is_file(), "{file}");
+    }
+    assert!(!folder.root.join("active/devbox").exists());
+}
+
+#[test]
+fn a_trash_folder_is_emptied_by_the_next_removal() {
+    let folder = empty();
+    let trash = folder.root.join("archive/.trash-devbox-20250115T103000Z-3f9c");
+    fs::create_dir_all(&trash).unwrap();
+    fs::write(trash.join("cloud-init.yaml"), "secret").unwrap();
+    assert!(run(folder.store.archive_list()).unwrap().broken.is_empty());
+    let id = goloo_core::name::ArchiveId::parse("web-20250115T103000Z-3f9c").unwrap();
+    assert!(matches!(run(folder.store.archive_delete(&id)), Err(StoreError::NotArchived { .. })));
+    assert!(!trash.exists());
+}

@@ -1,0 +1,44 @@
+//! The folder keeps the contract that every store keeps.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::Path;
+
+use async_trait::async_trait;
+use goloo_core::name::{ArchiveId, VmName};
+use goloo_core::store::Store;
+use goloo_store::{DirStore, Options};
+use goloo_testkit::store_suite::Subject;
+use tempfile::TempDir;
+
+struct Dir(TempDir);
+
+impl Dir {
+    fn new() -> Self {
+        Self(TempDir::new().unwrap())
+    }
+
+    fn plant_at(folder: &Path, json: &[u8]) {
+        fs::create_dir_all(folder).unwrap();
+        fs::write(folder.join("state.json"), json).unwrap();
+    }
+}
+
+#[async_trait]
+impl Subject for Dir {
+    fn handle(&self) -> Box<dyn Store> {
+        Box::new(DirStore::open(&self.0.path().join("goloo"), Options::default()))
+    }
+
+    async fn plant(&self, name: &VmName, json: &[u8]) {
+        Self::plant_at(&self.0.path().join("goloo/active").join(name.as_str()), json);
+    }
+
+    async fn plant_archived(&self, id: &ArchiveId, json: &[u8]) {
+        let folder = self.0.path().join("goloo/archive").join(id.as_str());
+        let _ = fs::remove_file(folder.join("state.json.prev"));
+        Self::plant_at(&folder, json);
+    }
+}
+
+goloo_testkit::store_suite!(Dir::new);

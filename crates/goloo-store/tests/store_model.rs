@@ -1,0 +1,166 @@
+//! Random operations by two handles on a few names, against a model of a dozen lines: the folder and
+//! the store in memory.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+
+use goloo_core::name::ArchiveId;
+use goloo_core::record::{Phase, Record};
+use goloo_core::store::{Snapshot, Store, StoreError};
+use goloo_core::time::Timestamp;
+use goloo_store::{DirStore, Options};
+use goloo_testkit::memory_store::MemoryStore;
+use goloo_testkit::samples::{name, owner, ready, snapshot};
+use goloo_testkit::store_suite::run;
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+const NAMES: [&str; 3] = ["a", "web", "web-1"];
+
+/// One step; the numbers choose a name, a handle, or one of what is in the archive.
+#[derive(Debug, Clone)]
+enum Step {
+    Create {
+        name: usize,
+    },
+    Save {
+        name: usize,
+        stack: String,
+    },
+    /// With the record as it was at an earlier step.
+    SaveStale {
+        name: usize,
+    },
+    Archive {
+        name: usize,
+    },
+    Remove {
+        which: usize,
+    },
+    LockTwice {
+        name: usize,
+    },
+}
+
+fn steps() -> impl Strategy<Value = Vec<(usize, Step)>> {
+    let name = 0..NAMES.len();
+    let step = prop_oneof![
+        3 => name.clone().prop_map(|name| Step::Create { name }),
+        4 => (name.clone(), "[a-z\"\n]{0,40}").prop_map(|(name, stack)| Step::Save { name, stack }),
+        1 => name.clone().prop_map(|name| Step::SaveStale { name }),
+        2 => name.clone().prop_map(|name| Step::Archive { name }),
+        1 => (0..8usize).prop_map(|which| Step::Remove { which }),
+        1 => name.prop_map(|name| Step::LockTwice { name }),
+    ];
+    prop::collection::vec((0..2usize, step), 1..40)
+}
+
+#[derive(Default)]
+struct Model {
+    active: BTreeMap<&'static str, Record>,
+    stale: BTreeMap<&'static str, Record>,
+    archive: BTreeMap<ArchiveId, Record>,
+    clock: i64,
+}
+
+async fn take(model: &mut Model, store: &dyn Store, step: Step) {
+    match step {
+        Step::Create { name: n } => {
+            let vm = name(NAMES[n]);
+            let mut record = ready(&vm);
+            let done = store.lock(&vm, &owner(1)).await.unwrap().create(&mut record, &snapshot()).await;
+            match model.active.get(NAMES[n]) {
+                Some(_) => assert!(matches!(done, Err(StoreError::NameTaken { .. })), "{done:?}"),
+                None => {
+                    done.unwrap();
+                    model.active.insert(NAMES[n], record);
+                }
+            }
+        }
+        Step::Save { name: n, stack } => {
+            let vm = name(NAMES[n]);
+            let mut lock = store.lock(&vm, &owner(1)).await.unwrap();
+            let Some(known) = model.active.get_mut(NAMES[n]) else {
+                let done = lock.save(&mut Record { serial: 1, ..ready(&vm) }).await;
+                return assert!(matches!(done, Err(StoreError::NotFound { .. })), "{done:?}");
+            };
+            model.stale.insert(NAMES[n], known.clone());
+            known.stack = stack;
+            let serial = known.serial;
+            lock.save(known).await.unwrap();
+            assert_eq!(known.serial, serial + 1);
+        }
+        Step::SaveStale { name: n } => {
+            let Some(mut stale) = model.stale.get(NAMES[n]).cloned() else { return };
+            let done = store.lock(&name(NAMES[n]), &owner(1)).await.unwrap().save(&mut stale).await;
+            let refused = matches!(done, Err(StoreError::Stale { .. } | StoreError::NotFound { .. }));
+            assert!(refused, "{done:?}");
+        }
+        Step::Archive { name: n } => {
+            let Some(mut record) = model.active.remove(NAMES[n]) else { return };
+            record.phase = Phase::Destroyed;
+            model.clock += 1;
+            let at = Timestamp::from_unix(1_738_368_000 + model.clock).unwrap();
+            let mut lock = store.lock(&name(NAMES[n]), &owner(1)).await.unwrap();
+            let id = lock.archive(&mut record, at).await.unwrap();
+            model.archive.insert(id, record);
+        }
+        Step::Remove { which } => {
+            let Some(id) = model.archive.keys().nth(which).cloned() else { return };
+            store.archive_delete(&id).await.unwrap();
+            model.archive.remove(&id);
+        }
+        Step::LockTwice { name: n } => {
+            let _held = store.lock(&name(NAMES[n]), &owner(1)).await.unwrap();
+            assert!(matches!(store.lock(&name(NAMES[n]), &owner(2)).await, Err(StoreError::Locked { .. })));
+        }
+    }
+}
+
+async fn compare(model: &Model, store: &dyn Store) {
+    for vm in NAMES {
+        let found = store.load(&name(vm)).await.unwrap().map(|loaded| loaded.record);
+        assert_eq!(found.as_ref(), model.active.get(vm));
+        let snapshot_found = store.snapshot(&name(vm)).await.ok();
+        assert_eq!(snapshot_found, model.active.get(vm).map(|_| snapshot()));
+    }
+    assert_eq!(store.names().await.unwrap(), model.active.keys().copied().collect::<Vec<_>>());
+    let expected: Vec<_> = model.active.values().map(goloo_core::store::Summary::from).collect();
+    assert_eq!(store.list().await.unwrap().entries, expected);
+    let archived = store.archive_list().await.unwrap();
+    assert!(archived.broken.is_empty());
+    let archived: BTreeMap<_, _> = archived.entries.into_iter().map(|a| (a.id, a.record)).collect();
+    assert_eq!(archived, model.archive);
+    for id in model.archive.keys() {
+        let found: Snapshot = store.archive_snapshot(id).await.unwrap();
+        assert_eq!(found, snapshot());
+    }
+}
+
+fn check(handles: [&dyn Store; 2], steps: Vec<(usize, Step)>) {
+    let mut model = Model::default();
+    run(async {
+        for (handle, step) in steps {
+            take(&mut model, handles[handle], step).await;
+            // What one has done, the other sees.
+            compare(&model, handles[1 - handle]).await;
+        }
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_folder_does_what_the_model_does(steps in steps()) {
+        let folder = TempDir::new().unwrap();
+        let open = || DirStore::open(&folder.path().join("goloo"), Options::default());
+        check([&open(), &open()], steps);
+    }
+
+    #[test]
+    fn the_store_in_memory_does_what_the_model_does(steps in steps()) {
+        let store = MemoryStore::default();
+        check([&store, &store.clone()], steps);
+    }
+}

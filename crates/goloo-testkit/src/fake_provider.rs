@@ -1,0 +1,140 @@
+//! A provider whose machines are lines in a ledger, and a guest that is always provisioned: what an
+//! engine needs to be tested without a machine.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use goloo_core::guest::{Guest, GuestError, OnLine, Output, SshTarget};
+use goloo_core::name::{OperationId, VmId, VmName};
+use goloo_core::provider::{
+    Capabilities, LiveState, Machine, Made, Observation, Provider, ProviderError, ProviderPlan, StopMode,
+    Work,
+};
+use goloo_core::record::{Extra, Local, ProviderKind, Record};
+
+/// What a test looks at before a machine is made or removed.
+pub type Witness = Box<dyn Fn(&VmName) + Send + Sync>;
+
+/// A provider without machines.
+#[derive(Default)]
+pub struct FakeProvider {
+    ledger: Mutex<BTreeMap<VmId, OperationId>>,
+    witness: Option<Witness>,
+}
+
+impl FakeProvider {
+    /// Calls `witness` before each change of the ledger.
+    pub fn with_witness(witness: Witness) -> Self {
+        Self { witness: Some(witness), ..Self::default() }
+    }
+
+    /// The witness sees no more.
+    pub fn forget_witness(&mut self) {
+        self.witness = None;
+    }
+
+    /// How many machines there are.
+    pub fn machines(&self) -> usize {
+        self.ledger().len()
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, BTreeMap<VmId, OperationId>> {
+        self.ledger.lock().expect("no holder panics")
+    }
+
+    fn witness(&self, name: &VmName) {
+        if let Some(witness) = &self.witness {
+            witness(name);
+        }
+    }
+
+    fn made() -> Made {
+        Made::Local(Local { ip: "127.0.0.1".into(), ssh_port: 40_022, extra: Extra::new() })
+    }
+}
+
+#[async_trait]
+impl Provider for FakeProvider {
+    fn kind(&self) -> ProviderKind {
+        ProviderKind::Qemu
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { mounts: false, port_forwards: false, console: false, snapshots: false }
+    }
+
+    fn plan(&self, _: &Machine) -> Result<ProviderPlan, ProviderError> {
+        Ok(ProviderPlan { steps: Vec::new(), warnings: Vec::new(), detail: serde_json::Value::Null })
+    }
+
+    async fn create(&self, machine: &Machine, work: &mut dyn Work) -> Result<Made, ProviderError> {
+        work.made("fake-machine", machine.id.as_str()).await?;
+        self.witness(&machine.name);
+        self.ledger().insert(machine.id.clone(), machine.token.clone());
+        Ok(Self::made())
+    }
+
+    async fn delete(&self, record: &Record, _: &mut dyn Work) -> Result<(), ProviderError> {
+        self.witness(&record.name);
+        self.ledger().remove(&record.id);
+        Ok(())
+    }
+
+    async fn start(&self, _: &Record, _: &mut dyn Work) -> Result<Made, ProviderError> {
+        Ok(Self::made())
+    }
+
+    async fn stop(&self, _: &Record, _: StopMode, _: &mut dyn Work) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
+    async fn observe(&self, records: &[&Record]) -> Vec<Observation> {
+        let ledger = self.ledger();
+        let state = |record: &&Record| match ledger.contains_key(&record.id) {
+            true => LiveState::Running,
+            false => LiveState::Missing,
+        };
+        records.iter().map(|record| Observation { state: state(record), ip: None, reason: None }).collect()
+    }
+
+    async fn console(&self, _: &Record, _: u64) -> Result<Vec<u8>, ProviderError> {
+        Ok(Vec::new())
+    }
+}
+
+/// A guest in which cloud-init has ended with this status JSON.
+#[derive(Debug, Clone)]
+pub struct FakeGuest {
+    status: &'static str,
+}
+
+impl FakeGuest {
+    /// cloud-init is done without errors.
+    pub fn provisioned() -> Self {
+        Self { status: r#"{"status":"done","errors":[]}"# }
+    }
+
+    /// A script that cloud-init ran has failed.
+    pub fn failed() -> Self {
+        Self { status: r#"{"status":"error","errors":["('scripts_user', RuntimeError())"]}"# }
+    }
+}
+
+#[async_trait]
+impl Guest for FakeGuest {
+    async fn run(
+        &self,
+        _: &SshTarget,
+        command: &str,
+        _: Duration,
+        line: &mut OnLine<'_>,
+    ) -> Result<Output, GuestError> {
+        if command.contains("cloud-init status") {
+            line("@goloo:status@");
+            line(self.status);
+        }
+        Ok(Output { status: 0, stdout: String::new(), stderr: String::new() })
+    }
+}

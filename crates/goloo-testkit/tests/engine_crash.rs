@@ -1,0 +1,245 @@
+//! The engine on a disk that dies at any operation: every call of the provider had a durable intent,
+//! and afterwards the record leads to whatever was made.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use goloo_core::engine::{CreateRequest, Engine, EngineError, Interrupt, Rescue, Resumed};
+use goloo_core::events::Silent;
+use goloo_core::name::{OperationId, VmName};
+use goloo_core::plan::CreatePlan;
+use goloo_core::provider::{Machine, Provider};
+use goloo_core::record::{CreateInputs, Phase, Record};
+use goloo_core::spec::ResolvedStack;
+use goloo_core::spec::resolved::{ImageRef, Size};
+use goloo_core::store::{Snapshot, Store, StoreError};
+use goloo_store::{DirStore, Options};
+use goloo_testkit::fake_provider::{FakeGuest, FakeProvider};
+use goloo_testkit::memory_store::MemoryStore;
+use goloo_testkit::samples::{creating, name, owner, snapshot};
+use goloo_testkit::sim_fs::{Crash, SimFs};
+use goloo_testkit::store_suite::run;
+
+struct NoRescue;
+
+impl Rescue for NoRescue {
+    fn keep(&self, _: &VmName, _: &[u8]) -> io::Result<PathBuf> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+fn devbox() -> VmName {
+    name("devbox")
+}
+
+fn store(disk: &SimFs) -> DirStore {
+    DirStore::with_fs(Path::new("/goloo"), Options::default(), Arc::new(disk.clone()))
+}
+
+/// What a power loss right now would leave of the record.
+fn durable(disk: &SimFs) -> Option<Record> {
+    run(store(&disk.crash(Crash::Lost)).load(&devbox())).unwrap().map(|loaded| loaded.record)
+}
+
+/// A provider that, before each call changes something, looks for the intent on the bare disk.
+fn watched(disk: &SimFs) -> FakeProvider {
+    let disk = disk.clone();
+    FakeProvider::with_witness(Box::new(move |_| {
+        // The test's own runtime is at work here.
+        let found = std::thread::scope(|scope| scope.spawn(|| durable(&disk)).join().unwrap());
+        let record = found.expect("the provider is called and no record is durable");
+        assert!(record.operation.is_some(), "no durable intent: {record:?}");
+    }))
+}
+
+fn engine<T>(
+    store: &dyn Store,
+    provider: &dyn Provider,
+    guest: &FakeGuest,
+    work: impl AsyncFnOnce(Engine<'_>) -> T,
+) -> T {
+    let (interrupt, owner) = (Interrupt::default(), owner(1));
+    // The engine's pauses between attempts pass at once.
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    runtime.block_on(work(Engine {
+        store,
+        provider,
+        guest,
+        events: &Silent,
+        interrupt: &interrupt,
+        rescue: &NoRescue,
+        owner: &owner,
+        limit: Duration::from_secs(1),
+        follow_log: false,
+    }))
+}
+
+fn stack() -> ResolvedStack {
+    ResolvedStack {
+        name: devbox(),
+        stack: "devbox".into(),
+        folder: "/stacks/devbox".into(),
+        cpus: 2,
+        memory: Size::gib(2),
+        disk: Size::gib(20),
+        image: ImageRef::Alias("ubuntu-24.04".into()),
+        image_text: "24.04".into(),
+        image_sha256: None,
+        os: "ubuntu-24.04".into(),
+        instance_type: None,
+        region: None,
+        vpc_id: None,
+        subnet_id: None,
+        users: Vec::new(),
+        mounts: Vec::new(),
+        ports: Vec::new(),
+        ssh_cidr: "0.0.0.0/0".into(),
+        ttl: None,
+        dns: None,
+        packages: Vec::new(),
+        working_dir: String::new(),
+        vars: BTreeMap::new(),
+        cloud_init: None,
+        configure: None,
+    }
+}
+
+fn machine(record: &Record, token: OperationId) -> Machine {
+    Machine { id: record.id.clone(), name: record.name.clone(), token, stack: stack(), user_data: Vec::new() }
+}
+
+fn request() -> CreateRequest {
+    let sample = creating(&devbox());
+    let provider = FakeProvider::default();
+    let machine = machine(&sample, OperationId::generate());
+    CreateRequest {
+        plan: CreatePlan {
+            provider: provider.plan(&machine).unwrap(),
+            machine,
+            kind: goloo_core::record::ProviderKind::Qemu,
+            ssh: sample.ssh.unwrap(),
+            host_key_private: "not a key".into(),
+            users: Vec::new(),
+            warnings: Vec::new(),
+        },
+        snapshot: snapshot(),
+        created_by: sample.created_by,
+        github_users: Vec::new(),
+        wait: true,
+    }
+}
+
+fn rebuild(
+    record: &Record,
+    _: &CreateInputs,
+    _: &Snapshot,
+) -> Result<Machine, goloo_core::engine::RebuildError> {
+    let token = record.operation.as_ref().map(|operation| operation.token.clone());
+    Ok(machine(record, token.expect("only an operation is resumed")))
+}
+
+const CRASHES: [Crash; 6] =
+    [Crash::Lost, Crash::Kept, Crash::Mixed(1), Crash::Mixed(2), Crash::Mixed(3), Crash::Mixed(4)];
+
+/// Finishes or deletes what the record leads to; then nothing is left over at the provider.
+fn assert_nothing_is_lost(disk: &SimFs, provider: &FakeProvider, at: &str) {
+    let (store, guest) = (store(disk), FakeGuest::provisioned());
+    let Some(found) = run(store.load(&devbox())).unwrap() else {
+        return assert_eq!(provider.machines(), 0, "a machine without a record, {at}");
+    };
+    if found.record.operation.is_some() {
+        let resumed =
+            engine(&store, provider, &guest, async |engine| engine.resume(&devbox(), &rebuild).await);
+        match resumed.unwrap() {
+            Resumed::Created(created) => assert_eq!(created.record.phase, Phase::Ready, "{at}"),
+            Resumed::Deleted(_) => return assert_eq!(provider.machines(), 0, "{at}"),
+            other => panic!("{other:?}, {at}"),
+        }
+    }
+    assert_eq!(provider.machines(), 1, "{at}");
+    engine(&store, provider, &guest, async |engine| engine.delete(&devbox()).await).unwrap();
+    assert_eq!(provider.machines(), 0, "{at}");
+}
+
+fn at_every_stop(begin: impl Fn() -> (SimFs, FakeProvider), act: impl Fn(&SimFs, &FakeProvider) -> bool) {
+    let (disk, provider) = begin();
+    let before = disk.operations();
+    assert!(act(&disk, &provider));
+    let operations = disk.operations() - before;
+    assert!(operations > 10, "{operations}");
+    for stop in 0..=operations {
+        for crash in CRASHES {
+            let (disk, provider) = begin();
+            disk.stop_after(stop);
+            act(&disk, &provider);
+            assert_nothing_is_lost(&disk.crash(crash), &unwatched(provider), &format!("{stop}, {crash:?}"));
+        }
+    }
+}
+
+/// The same machines; the disk that the witness looks at is dead.
+fn unwatched(mut provider: FakeProvider) -> FakeProvider {
+    provider.forget_witness();
+    provider
+}
+
+fn create(disk: &SimFs, provider: &FakeProvider) -> bool {
+    let guest = FakeGuest::provisioned();
+    engine(&store(disk), provider, &guest, async |engine| engine.create(request()).await).is_ok()
+}
+
+#[test]
+fn a_create_stopped_at_any_operation_leads_to_whatever_was_made() {
+    let begin = || {
+        let disk = SimFs::new();
+        let provider = watched(&disk);
+        (disk, provider)
+    };
+    at_every_stop(begin, create);
+}
+
+#[test]
+fn a_delete_stopped_at_any_operation_leads_to_whatever_was_made() {
+    let begin = || {
+        let disk = SimFs::new();
+        let provider = watched(&disk);
+        assert!(create(&disk, &provider));
+        (disk, provider)
+    };
+    let delete = |disk: &SimFs, provider: &FakeProvider| {
+        let guest = FakeGuest::provisioned();
+        engine(&store(disk), provider, &guest, async |engine| engine.delete(&devbox()).await).is_ok()
+    };
+    at_every_stop(begin, delete);
+}
+
+#[test]
+fn a_taken_name_is_refused_and_no_second_machine_is_made() {
+    let (store, provider, guest) =
+        (MemoryStore::default(), FakeProvider::default(), FakeGuest::provisioned());
+    engine(&store, &provider, &guest, async |engine| {
+        engine.create(request()).await.unwrap();
+        let again = engine.create(request()).await;
+        assert!(matches!(again, Err(EngineError::NameTaken { phase: Phase::Ready, .. })), "{again:?}");
+        let held = store.lock(&devbox(), &owner(2)).await.unwrap();
+        let locked = engine.delete(&devbox()).await;
+        assert!(matches!(locked, Err(EngineError::Store(StoreError::Locked { .. }))), "{locked:?}");
+        drop(held);
+    });
+    assert_eq!(provider.machines(), 1);
+}
+
+#[test]
+fn a_machine_whose_provisioning_failed_stays_as_degraded() {
+    let (store, provider) = (MemoryStore::default(), FakeProvider::default());
+    let guest = FakeGuest::failed();
+    let created = engine(&store, &provider, &guest, async |engine| engine.create(request()).await).unwrap();
+    assert_eq!(created.record.phase, Phase::Degraded);
+    assert_eq!(created.verdict.unwrap().errors, ["('scripts_user', RuntimeError())"]);
+    assert_eq!(provider.machines(), 1);
+}

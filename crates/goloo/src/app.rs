@@ -1,0 +1,171 @@
+//! What every command works with: folders, settings, store, providers, and the engine put together.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use goloo_core::engine::{Engine, Interrupt};
+use goloo_core::name::VmName;
+use goloo_core::provider::Provider;
+use goloo_core::record::{Owner, ProviderKind, Record};
+use goloo_core::store::{Loaded, Store, StoreError};
+use goloo_qemu::QemuProvider;
+use goloo_store::DirStore;
+
+use crate::error::CliError;
+use crate::output::Ui;
+use crate::paths::{self, Paths};
+use crate::rescue::Folders;
+use crate::settings::Settings;
+use crate::ssh::{KeyFolder, SshGuest};
+use crate::{exit, identity};
+
+/// The program's surroundings, looked at once.
+pub struct App {
+    pub ui: Ui,
+    pub paths: Paths,
+    pub settings: Settings,
+    pub store: DirStore,
+    pub keys: KeyFolder,
+    watch: CtrlC,
+}
+
+/// The store in a state folder. Nothing is touched until something is read or written.
+pub fn open_store(state: &std::path::Path) -> DirStore {
+    let allow_network = std::env::var_os("GOLOO_ALLOW_NETWORK_FS").is_some_and(|value| value == "1");
+    DirStore::open(state, goloo_store::Options { allow_network })
+}
+
+impl App {
+    pub fn new(ui: Ui) -> Result<Self, CliError> {
+        let home = paths::home()?;
+        let settings = Settings::read(&Paths::config_dir(&home))?;
+        let paths = Paths::resolve(home.clone(), settings.state_dir(&home));
+        let (store, keys) = (open_store(&paths.state), KeyFolder::new(&paths.state));
+        Ok(Self { watch: CtrlC::new(ui.clone()), ui, paths, settings, store, keys })
+    }
+
+    /// Runs what only waits for the local disk: no runtime is built.
+    pub fn local<T>(&self, future: impl Future<Output = Result<T, StoreError>>) -> Result<T, CliError> {
+        Ok(pollster::block_on(future)?)
+    }
+
+    /// Runs what waits for processes and the network.
+    pub fn wait_for<T>(&self, future: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("the system gives a process its event queue").block_on(future)
+    }
+
+    /// The record of an active VM, with a warning where it had to be recovered.
+    pub fn record(&self, name: &VmName) -> Result<Record, CliError> {
+        let loaded = self.local(self.store.load(name))?;
+        let Loaded { record, recovered } =
+            loaded.ok_or_else(|| StoreError::NotFound { name: name.clone() })?;
+        if let Some(broken) = recovered {
+            let text = format!("{} is broken ({}); its previous copy is used", broken.path, broken.error);
+            self.ui.warning(&text);
+        }
+        Ok(record)
+    }
+
+    /// The provider that made a VM, or is asked to.
+    pub fn provider(&self, kind: ProviderKind) -> Result<Box<dyn Provider>, CliError> {
+        match kind {
+            ProviderKind::Qemu => Ok(Box::new(QemuProvider::new(self.qemu_settings()?))),
+            ProviderKind::Multipass | ProviderKind::Aws => Err(CliError::new(
+                exit::USAGE,
+                "unsupported",
+                format!("this goloo has no provider \"{kind}\" yet"),
+                "use --provider qemu",
+            )),
+        }
+    }
+
+    /// How the QEMU provider is set up here.
+    pub fn qemu_settings(&self) -> Result<goloo_qemu::Settings, CliError> {
+        Ok(goloo_qemu::Settings::from_env(&self.paths.state, &self.paths.cache.join("images"))?)
+    }
+
+    /// What `--local` means here.
+    pub fn local_provider(&self) -> ProviderKind {
+        self.settings.local_provider.unwrap_or(ProviderKind::Qemu)
+    }
+
+    /// The way into machines.
+    pub fn guest(&self) -> SshGuest {
+        SshGuest { keys: self.keys.clone() }
+    }
+
+    /// Does an operation with Ctrl-C watched.
+    pub fn operate<T, F: AsyncFnOnce(Engine<'_>) -> T>(
+        &self,
+        provider: &dyn Provider,
+        limit: Duration,
+        what_may_be_left: &str,
+        operation: F,
+    ) -> Result<T, CliError> {
+        let interrupt = self.watch_ctrl_c(what_may_be_left)?;
+        let (guest, rescue) = (self.guest(), Folders { home: self.paths.home.clone() });
+        let owner: Owner = identity::owner();
+        let engine = Engine {
+            store: &self.store,
+            provider,
+            guest: &guest,
+            events: &self.ui,
+            interrupt,
+            rescue: &rescue,
+            owner: &owner,
+            limit,
+            follow_log: self.ui.verbose() > 0,
+        };
+        let result = self.wait_for(operation(engine));
+        self.ui.finish();
+        Ok(result)
+    }
+}
+
+/// The user's Ctrl-C. First: stop after the call under way. Second: leave at once.
+struct CtrlC {
+    ui: Ui,
+    interrupt: Interrupt,
+    what_may_be_left: Arc<Mutex<String>>,
+    watched: OnceLock<()>,
+}
+
+impl CtrlC {
+    fn new(ui: Ui) -> Self {
+        Self {
+            ui,
+            interrupt: Interrupt::default(),
+            what_may_be_left: Arc::default(),
+            watched: OnceLock::new(),
+        }
+    }
+}
+
+impl App {
+    /// Watches for Ctrl-C from now on. `what_may_be_left` is said when the user leaves at once.
+    pub fn watch_ctrl_c(&self, what_may_be_left: &str) -> Result<&Interrupt, CliError> {
+        let watch = &self.watch;
+        *lock(&watch.what_may_be_left) = what_may_be_left.to_owned();
+        if watch.watched.set(()).is_ok() {
+            let (ui, interrupt, left) =
+                (watch.ui.clone(), watch.interrupt.clone(), Arc::clone(&watch.what_may_be_left));
+            ctrlc::set_handler(move || {
+                if interrupt.raise() {
+                    ui.note("stopping after the call under way; Ctrl-C again to leave at once");
+                    return;
+                }
+                ui.finish();
+                ui.warning(&lock(&left));
+                std::process::exit(i32::from(exit::INTERRUPTED));
+            })
+            .map_err(|error| CliError::failed("can't watch for Ctrl-C", "try again").because(&error))?;
+        }
+        Ok(&watch.interrupt)
+    }
+}
+
+fn lock(text: &Mutex<String>) -> std::sync::MutexGuard<'_, String> {
+    text.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,79 @@
+//! The command line. Doc comments are the help text; each command's own arguments stand beside what
+//! it does, in `commands/`.
+
+use std::ffi::OsString;
+
+use clap::{Parser, ValueEnum};
+
+use crate::commands::Command;
+
+/// The same virtual machine on your own computer or in AWS, and never a lost one.
+///
+/// A stack is a folder with a config.json, and if you like a cloud-init.yaml and a configure.sh. goloo
+/// makes VMs from stacks and remembers each of them until it is deleted, from whatever folder you ask.
+#[derive(Debug, Parser)]
+#[command(name = "goloo", version, max_term_width = 100, disable_help_subcommand = true, after_help = AFTER_HELP)]
+pub struct Cli {
+    /// Show what the machine itself says while it is waited for
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// When to use colour
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: Color,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Begin with:
+  goloo init          write a starter stack into a folder
+  goloo create hello  make a VM from the stack ./stacks/hello
+  goloo list          every VM, wherever its config lies
+  goloo doctor        what is wrong on this machine and how to mend it";
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// `--json`, for commands that have a result to read.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct Json {
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Parses the command line.
+pub fn parse(argv: &[OsString]) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(argv)
+}
+
+/// Whether errors are to be JSON: known before anything is parsed, since parsing can fail too.
+pub fn asks_for_json(argv: &[OsString]) -> bool {
+    argv.iter().take_while(|word| *word != "--").any(|word| word == "--json")
+}
+
+/// A span of time on the command line: `90s`, `15m`, `8h`, `90d`.
+pub fn duration(text: &str) -> Result<std::time::Duration, String> {
+    let seconds =
+        goloo_core::spec::duration_seconds(text).ok_or("a span of time looks like 90s, 15m, 8h or 90d")?;
+    Ok(std::time::Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,79 @@
+//! `goloo cp`
+
+use std::ffi::OsString;
+
+use goloo_core::name::VmName;
+
+use super::reach;
+use crate::app::App;
+use crate::error::CliError;
+
+/// Arguments of `cp`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Copy folders with all that is in them
+    #[arg(short, long)]
+    recursive: bool,
+    /// Where from: a path, or NAME:PATH in a VM
+    from: String,
+    /// Where to: a path, or NAME:PATH in a VM
+    to: String,
+}
+
+pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
+    let (name, from, to) = match (remote(&args.from), remote(&args.to)) {
+        (Some((name, path)), None) => (name, Side::Guest(path), Side::Here(&args.to)),
+        (None, Some((name, path))) => (name, Side::Here(&args.from), Side::Guest(path)),
+        _ => {
+            return Err(CliError::usage(
+                "one side must be in a VM, and one here",
+                "goloo cp ./file devbox:/tmp/  or  goloo cp devbox:/etc/motd .",
+            ));
+        }
+    };
+    let target = reach::target(app, &VmName::parse(name)?)?;
+    let mut arguments = app.keys.options(&target)?;
+    if args.recursive {
+        arguments.push("-r".into());
+    }
+    arguments.push("--".into());
+    arguments.extend([from.argument(&target.host), to.argument(&target.host)]);
+    Err(reach::become_program("scp", arguments))
+}
+
+enum Side<'a> {
+    Here(&'a str),
+    Guest(&'a str),
+}
+
+impl Side<'_> {
+    fn argument(&self, host: &str) -> OsString {
+        match self {
+            // scp takes a colon before the first slash for a host's end.
+            Self::Here(path) if path.contains(':') && !path.starts_with(['/', '.']) => {
+                format!("./{path}").into()
+            }
+            Self::Here(path) => path.into(),
+            Self::Guest(path) => format!("{host}:{path}").into(),
+        }
+    }
+}
+
+/// `NAME:PATH`; a path with a slash before the colon is here.
+fn remote(text: &str) -> Option<(&str, &str)> {
+    text.split_once(':').filter(|(name, _)| !name.is_empty() && !name.contains(['/', '.']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::remote;
+
+    #[test]
+    fn a_vm_is_named_before_the_colon() {
+        assert_eq!(remote("devbox:/tmp/x"), Some(("devbox", "/tmp/x")));
+        assert_eq!(remote("devbox:"), Some(("devbox", "")));
+        for here in ["file", "./a:b", "/tmp/a:b", ":x", "a.b:c"] {
+            assert_eq!(remote(here), None, "{here}");
+        }
+    }
+}

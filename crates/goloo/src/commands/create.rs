@@ -1,0 +1,257 @@
+//! `goloo create`
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use goloo_core::cloud_init::{ComposeInput, HostKey};
+use goloo_core::engine::{CreateRequest, Created};
+use goloo_core::name::VmName;
+use goloo_core::plan::{self, CreatePlan};
+use goloo_core::provider::Provider;
+use goloo_core::record::{ProviderKind, ProvisioningResult, Record};
+use goloo_core::spec::{ResolvedStack, with_github_users};
+use goloo_core::store::{Snapshot, Store};
+use serde_json::json;
+
+use crate::app::App;
+use crate::error::CliError;
+use crate::output::{Style, duration};
+use crate::stack::{Found, Lookup};
+use crate::{args, exit, identity, keys};
+
+/// Arguments of `create`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The stack: a folder's name, looked for in ./stacks and the other places for stacks
+    pub name: String,
+    #[command(flatten)]
+    pub options: Options,
+    /// The stack's folder, or the folder that it is in
+    #[arg(short = 'f', long = "folder", value_name = "PATH")]
+    pub folder: Option<PathBuf>,
+}
+
+/// What `create` and `recreate` have in common.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    #[command(flatten)]
+    pub provider: ProviderArgs,
+    /// GitHub users, comma-separated: the first one's keys become the login user's, the others become
+    /// users of their own
+    #[arg(short = 'u', long = "users", value_name = "GITHUB,…", value_delimiter = ',')]
+    pub users: Vec<String>,
+    /// Call the VM this, whatever the stack says
+    #[arg(long = "as", value_name = "VM")]
+    pub as_name: Option<String>,
+    /// Return as soon as the machine runs; `goloo wait` reads the verdict later
+    #[arg(long)]
+    pub no_wait: bool,
+    /// How long to wait for SSH and cloud-init together
+    #[arg(long, value_name = "D", default_value = "15m", value_parser = args::duration)]
+    pub timeout: Duration,
+    /// Print what would be made, and make nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub json: args::Json,
+}
+
+/// Who makes the machine.
+#[derive(Debug, clap::Args)]
+#[group(multiple = false)]
+pub struct ProviderArgs {
+    /// Make an EC2 instance
+    #[arg(long)]
+    pub aws: bool,
+    /// Make a VM on this computer
+    #[arg(long)]
+    pub local: bool,
+    /// Make it with this provider
+    #[arg(long, value_name = "P", value_parser = provider_kind)]
+    pub provider: Option<ProviderKind>,
+}
+
+fn provider_kind(text: &str) -> Result<ProviderKind, String> {
+    let known = ProviderKind::ALL.iter().find(|kind| kind.as_str() == text);
+    known.copied().ok_or_else(|| "the providers are qemu, multipass and aws".to_owned())
+}
+
+impl ProviderArgs {
+    fn choose(&self, app: &App) -> ProviderKind {
+        match (self.provider, self.aws) {
+            (Some(kind), _) => kind,
+            (None, true) => ProviderKind::Aws,
+            (None, false) => app.local_provider(),
+        }
+    }
+}
+
+pub fn run(app: &App, args: Args) -> Result<u8, CliError> {
+    let lookup = Lookup {
+        given: &args.name,
+        folder: args.folder.as_deref(),
+        last: last_source(app, &args.name)?,
+        config_dir: &app.paths.config,
+    };
+    let found = lookup.find(&app.ui)?;
+    from_stack(app, &found, &args.name, args.options)
+}
+
+/// Makes a VM from a stack's files, wherever they were read.
+pub fn from_stack(app: &App, found: &Found, given: &str, options: Options) -> Result<u8, CliError> {
+    let resolved = found.resolve(app, given, options.as_name.as_deref())?;
+    let stack = with_github_users(resolved, &options.users);
+    let provider = app.provider(options.provider.choose(app))?;
+    refuse_taken(app, &stack.name)?;
+    let plan = make_plan(app, &*provider, stack)?;
+    for warning in plan.warnings.iter().chain(&plan.provider.warnings) {
+        app.ui.warning(warning);
+    }
+    if options.dry_run {
+        print_plan(app, &plan);
+        return Ok(exit::DONE);
+    }
+    let request = CreateRequest {
+        snapshot: found.snapshot(),
+        created_by: identity::creator(),
+        github_users: options.users,
+        wait: !options.no_wait,
+        plan,
+    };
+    carry_out(app, &*provider, request, options.timeout)
+}
+
+/// A taken name is said before keys are fetched; the claim itself decides later.
+fn refuse_taken(app: &App, name: &VmName) -> Result<(), CliError> {
+    let Some(loaded) = app.local(app.store.load(name))? else { return Ok(()) };
+    if loaded.record.operation.is_some() {
+        // Under way or interrupted? Who can take the lock knows.
+        drop(app.local(app.store.lock(name, &identity::owner()))?);
+    }
+    Err(goloo_core::engine::taken(&loaded.record).into())
+}
+
+fn make_plan(app: &App, provider: &dyn Provider, stack: ResolvedStack) -> Result<CreatePlan, CliError> {
+    let users = keys::fetch(app, &stack)?;
+    let input = ComposeInput {
+        stack: &stack,
+        users: &users,
+        client_key: &app.keys.client_key()?.0,
+        host_key: &HostKey::generate(),
+        provider: provider.kind(),
+    };
+    Ok(plan::create(&input, provider, None)?)
+}
+
+fn print_plan(app: &App, plan: &CreatePlan) {
+    let machine = &plan.machine;
+    let user_data = String::from_utf8_lossy(&machine.user_data);
+    if app.ui.json() {
+        let mut body = json!({
+            "name": machine.name, "provider": plan.kind, "stack": machine.stack.stack,
+            "steps": plan.provider.steps,
+            "warnings": plan.warnings.iter().chain(&plan.provider.warnings).collect::<Vec<_>>(),
+            "userData": user_data,
+        });
+        body[plan.kind.as_str()] = plan.provider.detail.clone();
+        app.ui.result(json!({"plan": body}));
+        return;
+    }
+    app.ui.line(&format!(
+        "{} would be made by {} from {}:",
+        machine.name,
+        plan.kind,
+        machine.stack.folder.display()
+    ));
+    for step in &plan.provider.steps {
+        app.ui.line(&format!("  - {step}"));
+    }
+}
+
+fn carry_out(
+    app: &App,
+    provider: &dyn Provider,
+    request: CreateRequest,
+    limit: Duration,
+) -> Result<u8, CliError> {
+    let began = Instant::now();
+    let name = request.plan.machine.name.clone();
+    let left = format!("\"{name}\" may be half made: goloo resume {name}, or goloo delete {name}");
+    let created = app.operate(provider, limit, &left, async |engine| engine.create(request).await)??;
+    Ok(report(app, &created, began.elapsed()))
+}
+
+/// Shows what was made; the exit code says whether its provisioning went well.
+pub fn report(app: &App, created: &Created, took: Duration) -> u8 {
+    let record = &created.record;
+    if app.ui.json() {
+        app.ui.result(json!({"vm": super::status::without_secrets(record)}));
+    }
+    let result = created.verdict.as_ref().map(|verdict| verdict.result);
+    if let Some(verdict) = created.verdict.as_ref().filter(|_| is_bad(result)) {
+        explain(app, record, verdict);
+        return exit::DEGRADED;
+    }
+    if !app.ui.json() {
+        print_made(app, record, result, took);
+    }
+    exit::DONE
+}
+
+fn is_bad(result: Option<ProvisioningResult>) -> bool {
+    matches!(result, Some(ProvisioningResult::Failed | ProvisioningResult::Unknown))
+}
+
+fn print_made(app: &App, record: &Record, result: Option<ProvisioningResult>, took: Duration) {
+    let name = &record.name;
+    let ready = match result {
+        None => format!("{name} runs; goloo wait {name} waits for its provisioning"),
+        Some(_) => format!("{} {name} is ready ({})", app.ui.paint(Style::Green, "✓"), duration(took)),
+    };
+    app.ui.line(&ready);
+    if let (Some(ip), Some(port)) = (record.ip(), record.ssh_port()) {
+        app.ui.line(&format!("  address  {ip}:{port}"));
+    }
+    app.ui.line(&format!("  log in   goloo ssh {name}"));
+}
+
+/// Why a machine that is up isn't ready.
+pub fn explain(app: &App, record: &Record, verdict: &goloo_core::engine::Verdict) {
+    let name = &record.name;
+    if !verdict.log.is_empty() {
+        app.ui.say("the end of its provisioning log:");
+        for line in &verdict.log {
+            app.ui.say(&format!("  {} {line}", app.ui.paint(Style::Dim, "│")));
+        }
+    }
+    let what = if verdict.result == ProvisioningResult::Failed { "failed" } else { "isn't known to be done" };
+    let mut error = CliError::new(
+        exit::DEGRADED,
+        "degraded",
+        format!("{name} is up and its provisioning {what}"),
+        format!(
+            "goloo logs {name} shows all of it, goloo ssh {name} looks inside, goloo delete {name} removes it"
+        ),
+    );
+    error.causes.clone_from(&verdict.errors);
+    if !app.ui.json() {
+        app.ui.error(&error);
+    }
+}
+
+/// The folder that this name was last created from: an active VM's, else the newest archived one's.
+fn last_source(app: &App, name: &str) -> Result<Option<PathBuf>, CliError> {
+    let Ok(name) = VmName::parse(name) else { return Ok(None) };
+    if let Some(loaded) = app.local(app.store.load(&name)).ok().flatten() {
+        return Ok(loaded.record.source_config_path);
+    }
+    let archive = app.local(app.store.archive_list())?;
+    let newest = archive.entries.into_iter().find(|entry| entry.record.name == name);
+    Ok(newest.and_then(|entry| entry.record.source_config_path))
+}
+
+/// Files of a snapshot as a stack, for `recreate`.
+pub fn stack_of(snapshot: Snapshot, record: &Record) -> Found {
+    let folder = record.source_config_path.clone().unwrap_or_else(|| PathBuf::from(&record.stack));
+    Found::from_snapshot(snapshot, &record.stack, folder)
+}

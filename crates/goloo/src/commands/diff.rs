@@ -1,0 +1,123 @@
+//! `goloo diff`
+
+use std::path::Path;
+
+use goloo_core::store::{SNAPSHOT_FILES, Snapshot, Store};
+use serde_json::json;
+use similar::TextDiff;
+
+use super::VmArg;
+use crate::app::App;
+use crate::error::CliError;
+use crate::{args, exit};
+
+/// Arguments of `diff`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    vm: VmArg,
+    #[command(flatten)]
+    json: args::Json,
+}
+
+/// How a stack differs from the snapshot that a VM was made from.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Drift {
+    /// Not at all.
+    None,
+    /// In these files.
+    Changed(Vec<&'static str>),
+    /// The stack can't be found or read any more.
+    Gone,
+}
+
+impl Drift {
+    /// The word in JSON.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Changed(_) => "changed",
+            Self::Gone => "gone",
+        }
+    }
+
+    /// In a sentence's brackets.
+    pub fn text(&self, name: &str) -> String {
+        match self {
+            Self::None => "unchanged since".to_owned(),
+            Self::Changed(files) => format!("{} changed since: goloo diff {name}", files.join(", ")),
+            Self::Gone => "gone or unreadable".to_owned(),
+        }
+    }
+}
+
+/// Compares a snapshot with the stack's folder as it is now.
+pub fn drift(snapshot: &Snapshot, folder: Option<&Path>) -> Drift {
+    let Some(folder) = folder.filter(|folder| folder.join("config.json").is_file()) else {
+        return Drift::Gone;
+    };
+    let changed = |file: &&str| present(folder, file) != snapshot.files.get(*file).cloned();
+    let changed: Vec<_> = SNAPSHOT_FILES.into_iter().filter(changed).collect();
+    if changed.is_empty() { Drift::None } else { Drift::Changed(changed) }
+}
+
+fn present(folder: &Path, file: &str) -> Option<Vec<u8>> {
+    std::fs::read(folder.join(file)).ok()
+}
+
+pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
+    let name = args.vm.parse()?;
+    let record = app.record(&name)?;
+    let snapshot = app.local(app.store.snapshot(&name))?;
+    let folder = record.source_config_path.as_deref();
+    let drift = drift(&snapshot, folder);
+    let (Some(folder), false) = (folder, drift == Drift::Gone) else {
+        return Err(CliError::not_found(
+            format!("the stack of \"{name}\" is gone or can't be read"),
+            format!("goloo recreate {name} --as NEW makes a VM from the snapshot"),
+        ));
+    };
+    let files = if let Drift::Changed(files) = &drift { files.as_slice() } else { &[] };
+    let diffs = files.iter().map(|file| {
+        let (old, new) = (snapshot.files.get(*file).cloned(), present(folder, file));
+        unified(file, &old.unwrap_or_default(), &new.unwrap_or_default(), folder)
+    });
+    let text: String = diffs.collect();
+    if app.ui.json() {
+        app.ui.result(json!({"drift": drift.word(), "files": files, "diff": text}));
+    } else if text.is_empty() {
+        app.ui.say(&format!("{} is as it was when \"{name}\" was made", folder.display()));
+    } else {
+        app.ui.line(text.trim_end());
+    }
+    Ok(exit::DONE)
+}
+
+fn unified(file: &str, old: &[u8], new: &[u8], folder: &Path) -> String {
+    let (old, new) = (String::from_utf8_lossy(old), String::from_utf8_lossy(new));
+    let diff = TextDiff::from_lines(old.as_ref(), new.as_ref());
+    let header = (format!("snapshot/{file}"), folder.join(file).display().to_string());
+    diff.unified_diff().header(&header.0, &header.1).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_added_or_removed_file_is_drift() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let write = |file: &str, text: &str| std::fs::write(folder.path().join(file), text).expect("written");
+        write("config.json", "{}");
+        let mut snapshot = Snapshot::default();
+        snapshot.files.insert("config.json".into(), b"{}".to_vec());
+        assert_eq!(drift(&snapshot, Some(folder.path())), Drift::None);
+        write("configure.sh", "true");
+        assert_eq!(drift(&snapshot, Some(folder.path())), Drift::Changed(vec!["configure.sh"]));
+        snapshot.files.insert("cloud-init.yaml".into(), b"#cloud-config\n".to_vec());
+        let both = Drift::Changed(vec!["cloud-init.yaml", "configure.sh"]);
+        assert_eq!(drift(&snapshot, Some(folder.path())), both);
+        assert_eq!(drift(&snapshot, Some(Path::new("/nowhere"))), Drift::Gone);
+        assert_eq!(drift(&snapshot, None), Drift::Gone);
+    }
+}

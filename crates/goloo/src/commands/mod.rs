@@ -1,0 +1,132 @@
+//! One file a command: its arguments, and beside them what it does.
+
+mod archive;
+mod completion;
+mod config;
+mod cp;
+mod create;
+mod delete;
+mod diff;
+mod doctor;
+mod image;
+mod init;
+mod list;
+mod logs;
+mod man;
+mod power;
+mod reach;
+mod recreate;
+mod resume;
+mod ssh;
+mod ssh_config;
+mod status;
+mod wait;
+
+use clap::Subcommand;
+use clap_complete::engine::ArgValueCandidates;
+use goloo_core::name::VmName;
+
+use crate::app::App;
+use crate::error::CliError;
+
+/// All commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a VM from a stack
+    Create(create::Args),
+    /// Finish an operation that was interrupted
+    Resume(resume::Args),
+    /// Remove VMs; their records go to the archive
+    #[command(visible_aliases = ["destroy", "rm"])]
+    Delete(delete::Args),
+    /// Show every VM
+    #[command(visible_alias = "ls")]
+    List(list::Args),
+    /// Show all about one VM
+    #[command(visible_alias = "info")]
+    Status(status::Args),
+    /// Log in to a VM, or run a command line in its shell
+    #[command(visible_alias = "shell")]
+    Ssh(ssh::SshArgs),
+    /// Run a program in a VM, its arguments kept as they are
+    Exec(ssh::ExecArgs),
+    /// Copy files to or from a VM
+    Cp(cp::Args),
+    /// Print blocks for ~/.ssh/config
+    SshConfig(ssh_config::Args),
+    /// Show a VM's provisioning log or console
+    Logs(logs::Args),
+    /// Start a VM and wait until SSH answers
+    Start(power::StartArgs),
+    /// Stop a VM
+    Stop(power::StopArgs),
+    /// Stop a VM and start it again
+    Restart(power::RestartArgs),
+    /// Wait until a VM answers and its provisioning is done
+    Wait(wait::Args),
+    /// Compare what a VM was made from with its stack as it is now
+    Diff(diff::Args),
+    /// Make a new VM from the snapshot of a VM, active or archived
+    Recreate(recreate::Args),
+    /// The records of deleted VMs
+    #[command(subcommand)]
+    Archive(archive::Command),
+    /// Check stacks
+    #[command(subcommand)]
+    Config(config::Command),
+    /// The local cache of images
+    #[command(subcommand)]
+    Image(image::Command),
+    /// Write a starter stack
+    Init(init::Args),
+    /// Say what is wrong on this machine, and how to mend it
+    Doctor(doctor::Args),
+    /// Print the script that completes goloo's words in a shell
+    Completion(completion::Args),
+    /// Print the manual page
+    Man,
+}
+
+/// Runs the command; `Ok` is the exit code.
+pub fn run(app: &App, command: Command) -> Result<u8, CliError> {
+    match command {
+        Command::Create(args) => create::run(app, args),
+        Command::Resume(args) => resume::run(app, &args),
+        Command::Delete(args) => delete::run(app, &args),
+        Command::List(args) => list::run(app, &args),
+        Command::Status(args) => status::run(app, &args),
+        Command::Ssh(args) => ssh::run(app, &args),
+        Command::Exec(args) => ssh::exec(app, &args),
+        Command::Cp(args) => cp::run(app, &args),
+        Command::SshConfig(args) => ssh_config::run(app, &args),
+        Command::Logs(args) => logs::run(app, &args),
+        Command::Start(args) => power::start(app, &args),
+        Command::Stop(args) => power::stop(app, &args),
+        Command::Restart(args) => power::restart(app, &args),
+        Command::Wait(args) => wait::run(app, &args),
+        Command::Diff(args) => diff::run(app, &args),
+        Command::Recreate(args) => recreate::run(app, args),
+        Command::Archive(command) => archive::run(app, &command),
+        Command::Config(command) => config::run(app, &command),
+        Command::Image(command) => image::run(app, &command),
+        Command::Init(args) => init::run(app, &args),
+        Command::Doctor(args) => doctor::run(app, &args),
+        Command::Completion(args) => completion::run(&args),
+        Command::Man => man::run(),
+    }
+}
+
+/// The VM that a command is about.
+#[derive(Debug, Clone, clap::Args)]
+pub struct VmArg {
+    /// The VM
+    #[arg(value_name = "NAME", add = ArgValueCandidates::new(crate::complete::vm_names))]
+    pub name: String,
+}
+
+impl VmArg {
+    /// The name, checked.
+    pub fn parse(&self) -> Result<VmName, CliError> {
+        Ok(VmName::parse(&self.name)?)
+    }
+}

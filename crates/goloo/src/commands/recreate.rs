@@ -1,0 +1,51 @@
+//! `goloo recreate`
+
+use goloo_core::name::{ArchiveId, VmName};
+use goloo_core::record::Record;
+use goloo_core::store::{Snapshot, Store, StoreError};
+
+use super::create;
+use crate::app::App;
+use crate::error::CliError;
+
+/// Arguments of `recreate`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A VM's name (of an active one, else the newest archived one), or an id in the archive
+    #[arg(value_name = "ARCHIVE-ID|NAME")]
+    what: String,
+    #[command(flatten)]
+    options: create::Options,
+}
+
+pub fn run(app: &App, mut args: Args) -> Result<u8, CliError> {
+    let (record, snapshot) = find(app, &args.what)?;
+    if args.options.users.is_empty() {
+        args.options.users.clone_from(&record.github_users);
+    }
+    args.options.as_name.get_or_insert_with(|| record.name.to_string());
+    let chosen = &mut args.options.provider;
+    if chosen.provider.is_none() && !chosen.aws && !chosen.local {
+        chosen.provider = Some(record.provider);
+    }
+    let found = create::stack_of(snapshot, &record);
+    create::from_stack(app, &found, &record.stack.clone(), args.options)
+}
+
+fn find(app: &App, what: &str) -> Result<(Record, Snapshot), CliError> {
+    if let Ok(id) = ArchiveId::parse(what) {
+        let archived = app.local(app.store.archive_load(&id))?;
+        let archived = archived.ok_or_else(|| StoreError::NotArchived { id: id.clone() })?;
+        return Ok((archived.record, app.local(app.store.archive_snapshot(&id))?));
+    }
+    let name = VmName::parse(what)?;
+    if app.local(app.store.load(&name))?.is_some() {
+        return Ok((app.record(&name)?, app.local(app.store.snapshot(&name))?));
+    }
+    let archive = app.local(app.store.archive_list())?;
+    let newest = archive.entries.into_iter().find(|entry| entry.record.name == name);
+    let newest = newest.ok_or_else(|| {
+        CliError::not_found(format!("no VM is or was called \"{name}\""), "goloo list --all")
+    })?;
+    Ok((newest.record, app.local(app.store.archive_snapshot(&newest.id))?))
+}

@@ -1,0 +1,89 @@
+//! `goloo resume`
+
+use std::time::{Duration, Instant};
+
+use goloo_core::cloud_init::{ComposeInput, HostKey};
+use goloo_core::engine::{RebuildError, Resumed};
+use goloo_core::plan;
+use goloo_core::provider::{Machine, Provider};
+use goloo_core::record::{CreateInputs, OperationKind, Record};
+use goloo_core::store::Snapshot;
+
+use super::VmArg;
+use crate::app::App;
+use crate::error::CliError;
+use crate::{args, exit};
+
+/// Arguments of `resume`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    vm: VmArg,
+    /// How long to wait for SSH and cloud-init together
+    #[arg(long, value_name = "D", default_value = "15m", value_parser = args::duration)]
+    timeout: Duration,
+    #[command(flatten)]
+    json: args::Json,
+}
+
+pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
+    let began = Instant::now();
+    let name = args.vm.parse()?;
+    let provider = app.provider(app.record(&name)?.provider)?;
+    let left = format!("\"{name}\" still isn't finished: goloo resume {name}");
+    let rebuild = |record: &Record, inputs: &CreateInputs, snapshot: &Snapshot| {
+        machine(app, &*provider, record, inputs, snapshot)
+    };
+    let resumed =
+        app.operate(&*provider, args.timeout, &left, async |engine| engine.resume(&name, &rebuild).await)??;
+    let done = match resumed {
+        Resumed::Created(created) => return Ok(super::create::report(app, &created, began.elapsed())),
+        Resumed::Nothing => format!("{name} has nothing to resume: goloo status {name}"),
+        Resumed::Deleted(id) => format!("{name} is deleted; its record is {id} in the archive"),
+        Resumed::Power(OperationKind::Stop) => format!("{name} is stopped"),
+        Resumed::Power(_) => format!("{name} runs"),
+    };
+    if app.ui.json() {
+        app.ui.result(serde_json::json!({"resumed": done}));
+    } else {
+        app.ui.line(&done);
+    }
+    Ok(exit::DONE)
+}
+
+/// The machine that the interrupted create was making: from its snapshot, its keys, its host key.
+fn machine(
+    app: &App,
+    provider: &dyn Provider,
+    record: &Record,
+    inputs: &CreateInputs,
+    snapshot: &Snapshot,
+) -> Result<Machine, RebuildError> {
+    let failed = |error: CliError| {
+        let problems = error.problems.iter().map(crate::output::problem_line);
+        RebuildError(
+            std::iter::once(error.message.clone())
+                .chain(error.causes)
+                .chain(problems)
+                .collect::<Vec<_>>()
+                .join(": "),
+        )
+    };
+    let found = super::create::stack_of(snapshot.clone(), record);
+    let stack = found.resolve(app, &record.stack, Some(record.name.as_str())).map_err(failed)?;
+    let stack = goloo_core::spec::with_github_users(stack, &record.github_users);
+    let host_key =
+        HostKey::from_private(&inputs.host_key).map_err(|error| RebuildError(error.to_string()))?;
+    let client_key = app.keys.client_key().map_err(failed)?;
+    let input = ComposeInput {
+        stack: &stack,
+        users: &inputs.users,
+        client_key: &client_key.0,
+        host_key: &host_key,
+        provider: record.provider,
+    };
+    let token = record.operation.as_ref().map(|operation| operation.token.clone());
+    let ids = token.map(|token| (record.id.clone(), token));
+    let plan = plan::create(&input, provider, ids).map_err(|error| RebuildError(error.to_string()))?;
+    Ok(plan.machine)
+}

@@ -1,0 +1,36 @@
+//! `goloo ssh-config`
+
+use clap_complete::engine::ArgValueCandidates;
+use goloo_core::guest::SshTarget;
+use goloo_core::name::VmName;
+use goloo_core::record::Record;
+use goloo_core::store::Store;
+
+use crate::app::App;
+use crate::error::CliError;
+use crate::exit;
+
+/// Arguments of `ssh-config`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The VM; all of them when none is named
+    #[arg(add = ArgValueCandidates::new(crate::complete::vm_names))]
+    name: Option<String>,
+}
+
+pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
+    let records: Vec<Record> = match &args.name {
+        Some(name) => vec![app.record(&VmName::parse(name)?)?],
+        None => {
+            let listing = app.local(app.store.list())?;
+            listing.entries.iter().map(|vm| app.record(&vm.name)).collect::<Result<_, _>>()?
+        }
+    };
+    for record in &records {
+        match SshTarget::of(record) {
+            Some(target) => app.ui.line(&app.keys.config_block(record.name.as_str(), &target)?),
+            None => app.ui.note(&format!("{} has no address yet and is left out", record.name)),
+        }
+    }
+    Ok(exit::DONE)
+}

@@ -1,0 +1,91 @@
+//! `goloo status`
+
+use goloo_core::provider::{LiveState, Observation};
+use goloo_core::record::Record;
+use goloo_core::store::Store;
+use goloo_core::time::Timestamp;
+use serde_json::{Value, json};
+
+use super::VmArg;
+use super::diff::{Drift, drift};
+use crate::app::App;
+use crate::error::CliError;
+use crate::output::age;
+use crate::{args, exit};
+
+/// Arguments of `status`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    vm: VmArg,
+    #[command(flatten)]
+    json: args::Json,
+}
+
+pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
+    let name = args.vm.parse()?;
+    let record = app.record(&name)?;
+    let live = super::reach::observe(app, &record)?;
+    let snapshot = app.local(app.store.snapshot(&name))?;
+    let drift = drift(&snapshot, record.source_config_path.as_deref());
+    if app.ui.json() {
+        app.ui.result(json!({
+            "vm": without_secrets(&record),
+            "live": {"state": live.state.as_str(), "ip": live.ip, "reason": live.reason},
+            "drift": drift.word(),
+        }));
+    } else {
+        print(app, &record, &live, &drift);
+    }
+    Ok(exit::DONE)
+}
+
+/// The record as JSON, without the private key that an unfinished create needs.
+pub fn without_secrets(record: &Record) -> Value {
+    let mut record = record.clone();
+    if let Some(operation) = &mut record.operation {
+        operation.inputs = None;
+    }
+    serde_json::to_value(record).expect("a record has only string keys")
+}
+
+fn print(app: &App, record: &Record, live: &Observation, drift: &Drift) {
+    let line = |label: &str, value: String| app.ui.line(&format!("{label:<13} {value}"));
+    line("name", record.name.to_string());
+    line("state", state_text(live));
+    line("phase", phase_text(record));
+    line("provider", record.provider.to_string());
+    if let (Some(ip), Some(port)) = (record.ip(), record.ssh_port()) {
+        line("address", format!("{ip}:{port}"));
+    }
+    if let Some(ssh) = &record.ssh {
+        line("user", ssh.user.clone());
+    }
+    if let Some(provisioning) = &record.provisioning {
+        line("provisioning", provisioning.result.to_string());
+        provisioning.errors.iter().for_each(|error| line("", error.clone()));
+    }
+    let age = age(Timestamp::now().since(record.created_at));
+    line("made", format!("{} ({age} ago) by {}", record.created_at, record.created_by.user));
+    if let Some(path) = &record.source_config_path {
+        line("stack", format!("{} ({})", path.display(), drift.text(record.name.as_str())));
+    }
+    line("id", record.id.to_string());
+}
+
+fn state_text(live: &Observation) -> String {
+    match (&live.reason, live.state) {
+        (Some(reason), LiveState::Unknown) => format!("unknown: {reason}"),
+        (_, state) => state.to_string(),
+    }
+}
+
+fn phase_text(record: &Record) -> String {
+    match &record.operation {
+        Some(operation) => format!(
+            "{} ({} begun by {}; if that is no longer at work: goloo resume {})",
+            record.phase, operation.kind, operation.owner, record.name
+        ),
+        None => record.phase.to_string(),
+    }
+}

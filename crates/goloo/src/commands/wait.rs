@@ -1,0 +1,44 @@
+//! `goloo wait`
+
+use std::time::Duration;
+
+use goloo_core::record::ProvisioningResult;
+use serde_json::json;
+
+use super::VmArg;
+use crate::app::App;
+use crate::error::CliError;
+use crate::{args, exit};
+
+/// Arguments of `wait`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    vm: VmArg,
+    /// How long to wait for SSH and cloud-init together
+    #[arg(long, value_name = "D", default_value = "15m", value_parser = args::duration)]
+    timeout: Duration,
+    #[command(flatten)]
+    json: args::Json,
+}
+
+pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
+    let name = args.vm.parse()?;
+    let provider = app.provider(app.record(&name)?.provider)?;
+    // Fails at once, with what to do, when the machine is off.
+    super::reach::target(app, &name)?;
+    let left = format!("nothing has changed; goloo wait {name} goes on waiting");
+    let (record, verdict) =
+        app.operate(&*provider, args.timeout, &left, async |engine| engine.wait(&name).await)??;
+    if app.ui.json() {
+        app.ui.result(json!({"vm": super::status::without_secrets(&record)}));
+    }
+    if matches!(verdict.result, ProvisioningResult::Failed | ProvisioningResult::Unknown) {
+        super::create::explain(app, &record, &verdict);
+        return Ok(exit::DEGRADED);
+    }
+    if !app.ui.json() {
+        app.ui.line(&format!("{name} is ready"));
+    }
+    Ok(exit::DONE)
+}

@@ -1,0 +1,56 @@
+//! Who runs this process, and on which host.
+
+use std::env;
+use std::fs;
+
+use goloo_core::record::{Creator, Owner};
+
+/// The process as locks and operations name it.
+pub fn owner() -> Owner {
+    let pid = std::process::id();
+    Owner { user: user(), host: host(), pid, pid_start: pid_start(pid), extra: serde_json::Map::new() }
+}
+
+/// The person as a record names them.
+pub fn creator() -> Creator {
+    Creator {
+        user: user(),
+        host: host(),
+        host_id: host_id(),
+        goloo: env!("CARGO_PKG_VERSION").to_owned(),
+        extra: serde_json::Map::new(),
+    }
+}
+
+fn user() -> String {
+    let named = ["USER", "LOGNAME"].iter().find_map(|name| env::var(name).ok().filter(|v| !v.is_empty()));
+    named.unwrap_or_else(|| format!("uid{}", rustix::process::getuid().as_raw()))
+}
+
+fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// The host's identity, which a rename doesn't change; where there is none, its name.
+pub fn host_id() -> String {
+    let read =
+        ["/etc/machine-id", "/var/lib/dbus/machine-id"].iter().find_map(|path| fs::read_to_string(path).ok());
+    read.map(|text| text.trim().to_owned()).filter(|id| !id.is_empty()).unwrap_or_else(host)
+}
+
+/// When the process started, in ticks since boot: field 22 of its `stat` (proc(5)); 0 where the
+/// system has no `/proc`.
+fn pid_start(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    after_name.split_whitespace().nth(19).and_then(|ticks| ticks.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn this_process_has_a_start_time_where_proc_is() {
+        let start = super::pid_start(std::process::id());
+        assert_eq!(start > 0, std::path::Path::new("/proc/self/stat").exists());
+    }
+}

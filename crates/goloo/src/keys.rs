@@ -1,0 +1,313 @@
+//! The public keys of a stack's users: from GitHub, written out, or from files.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use goloo_core::record::UserKeys;
+use goloo_core::spec::{KeySource, ResolvedStack, User};
+
+use crate::app::App;
+use crate::error::{CliError, io_hint};
+use crate::output::Ui;
+
+/// How long one answer may take.
+const LIMIT: Duration = Duration::from_secs(10);
+/// The first attempt and two more.
+const ATTEMPTS: u32 = 3;
+/// The pause before an attempt grows by this.
+const PAUSE: Duration = Duration::from_millis(300);
+/// More than this many bytes is no list of keys.
+const ANSWER_MAX: u64 = 256 << 10;
+
+/// Finds the keys of all users of the stack.
+pub fn fetch(app: &App, stack: &ResolvedStack) -> Result<Vec<UserKeys>, CliError> {
+    let github = GitHub::from_env(app.paths.cache.join("github-keys"))?;
+    stack.users.iter().map(|user| keys_of(user, &github, &app.ui)).collect()
+}
+
+fn keys_of(user: &User, github: &GitHub, ui: &Ui) -> Result<UserKeys, CliError> {
+    let mut keys: Vec<String> = Vec::new();
+    let mut github_username = None;
+    for source in &user.keys {
+        let found = match source {
+            KeySource::Inline(key) => vec![key.trim().to_owned()],
+            KeySource::File(path) => from_file(path)?,
+            KeySource::GitHub(name) => {
+                github_username.get_or_insert_with(|| name.clone());
+                github.keys(name, ui)?
+            }
+        };
+        for key in found {
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+    }
+    Ok(UserKeys { username: user.username.clone(), github_username, keys })
+}
+
+fn from_file(path: &Path) -> Result<Vec<String>, CliError> {
+    let text = fs::read_to_string(path).map_err(|error| {
+        CliError::failed(format!("can't read the keys in {}", path.display()), io_hint(&error, path))
+            .because(&error)
+    })?;
+    parse(&text).map_err(|(line, problem)| {
+        CliError::usage(
+            format!("{}:{line}: {problem}", path.display()),
+            "the file must hold public keys, one a line, as in id_ed25519.pub",
+        )
+    })
+}
+
+/// The keys in a text, one a line; blank lines and comments are passed over. The error has the line.
+fn parse(text: &str) -> Result<Vec<String>, (usize, String)> {
+    let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
+    let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+    let keys = lines.map(|(number, line)| {
+        let problem = |error: ssh_key::Error| {
+            let private = if line.contains("PRIVATE KEY") { " (this is a private key)" } else { "" };
+            (number, format!("no public SSH key{private}: {error}"))
+        };
+        ssh_key::PublicKey::from_openssh(line).map(|_| line.to_owned()).map_err(problem)
+    });
+    keys.collect()
+}
+
+/// GitHub's lists of keys, with the last good answer of each kept.
+struct GitHub {
+    base: String,
+    cache: PathBuf,
+    agent: ureq::Agent,
+}
+
+/// What came of asking.
+enum Answer {
+    Keys(Vec<String>),
+    NoSuchUser,
+    /// Worth another attempt, or the last good answer.
+    Failed(String),
+}
+
+impl GitHub {
+    fn from_env(cache: PathBuf) -> Result<Self, CliError> {
+        let base = std::env::var("GOLOO_GITHUB_URL").ok().filter(|url| !url.is_empty());
+        Self::new(base.unwrap_or_else(|| "https://github.com".to_owned()), cache)
+    }
+
+    fn new(base: String, cache: PathBuf) -> Result<Self, CliError> {
+        if !is_safe(&base) {
+            return Err(CliError::usage(
+                format!("GOLOO_GITHUB_URL is {base}: keys are only fetched by https, or from this machine"),
+                "set it to an https address",
+            ));
+        }
+        let config = ureq::Agent::config_builder()
+            .timeout_global(Some(LIMIT))
+            .http_status_as_error(false)
+            .user_agent(concat!("goloo/", env!("CARGO_PKG_VERSION")))
+            .build();
+        Ok(Self { base: base.trim_end_matches('/').to_owned(), cache, agent: config.into() })
+    }
+
+    fn keys(&self, user: &str, ui: &Ui) -> Result<Vec<String>, CliError> {
+        let mut reason = String::new();
+        for attempt in 0..ATTEMPTS {
+            std::thread::sleep(PAUSE * attempt);
+            match self.ask(user) {
+                Answer::Keys(keys) if keys.is_empty() => {
+                    return Err(CliError::failed(
+                        format!("the GitHub user \"{user}\" has no public keys"),
+                        "add one at GitHub, or write a key into ssh_keys",
+                    ));
+                }
+                Answer::Keys(keys) => {
+                    self.remember(user, &keys);
+                    return Ok(keys);
+                }
+                Answer::NoSuchUser => {
+                    return Err(CliError::not_found(
+                        format!("GitHub knows no user \"{user}\""),
+                        "look at the spelling of github_username",
+                    ));
+                }
+                Answer::Failed(why) => reason = why,
+            }
+        }
+        let Some(keys) = self.remembered(user) else {
+            let mut error = CliError::failed(
+                format!("the keys of the GitHub user \"{user}\" can't be fetched"),
+                "try again when the network is back, or write the keys into ssh_keys",
+            );
+            error.causes.push(reason);
+            return Err(error);
+        };
+        ui.warning(&format!(
+            "GitHub can't be reached ({reason}); the keys of \"{user}\" are those of its last answer"
+        ));
+        Ok(keys)
+    }
+
+    fn ask(&self, user: &str) -> Answer {
+        let url = format!("{}/{user}.keys", self.base);
+        let response = match self.agent.get(&url).call() {
+            Ok(response) => response,
+            Err(error) => return Answer::Failed(format!("{url}: {error}")),
+        };
+        let status = response.status();
+        if status.as_u16() == 404 {
+            return Answer::NoSuchUser;
+        }
+        if !status.is_success() {
+            return Answer::Failed(format!("{url} answers {status}"));
+        }
+        let mut text = String::new();
+        let mut body = response.into_body().into_reader().take(ANSWER_MAX);
+        if let Err(error) = body.read_to_string(&mut text) {
+            return Answer::Failed(format!("{url}: {error}"));
+        }
+        // A captive portal answers everything, with a page of its own.
+        match parse(&text) {
+            Ok(keys) => Answer::Keys(keys),
+            Err((line, problem)) => Answer::Failed(format!("{url}, line {line}: {problem}")),
+        }
+    }
+
+    fn remember(&self, user: &str, keys: &[String]) {
+        // A cache that can't be written costs nothing now.
+        let _ = fs::create_dir_all(&self.cache).and_then(|()| {
+            let mut file = tempfile::NamedTempFile::new_in(&self.cache)?;
+            std::io::Write::write_all(&mut file, (keys.join("\n") + "\n").as_bytes())?;
+            file.persist(self.cache.join(user)).map(drop).map_err(|error| error.error)
+        });
+    }
+
+    fn remembered(&self, user: &str) -> Option<Vec<String>> {
+        let keys = parse(&fs::read_to_string(self.cache.join(user)).ok()?).ok()?;
+        Some(keys).filter(|keys| !keys.is_empty())
+    }
+}
+
+/// https, or http to this machine itself.
+fn is_safe(url: &str) -> bool {
+    // What stands before an @ is a user's name, and no host.
+    let host = |rest: &str| {
+        let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        host.rsplit('@').next().unwrap_or_default().to_owned()
+    };
+    match url.split_once("://") {
+        Some(("https", rest)) => !host(rest).is_empty(),
+        Some(("http", rest)) => {
+            let host = host(rest);
+            let name = host.rsplit_once(':').map_or(host.as_str(), |(name, _)| name);
+            matches!(name, "localhost" | "127.0.0.1" | "[::1]")
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::args::Color;
+
+    const KEY: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFakY0xYcs0pqkq7OC8hVTCKu5UGvyZdwRPBMqtDbTmE ann@laptop";
+
+    fn ui() -> Ui {
+        Ui::new(Color::Never, 0, false)
+    }
+
+    /// Answers one connection after the other with these texts, and then no more.
+    fn server(answers: Vec<String>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for answer in answers {
+                let Ok((mut stream, _)) = listener.accept() else { return };
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = stream.write_all(answer.as_bytes());
+            }
+        });
+        url
+    }
+
+    fn http(status: &str, body: &str) -> String {
+        format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
+    }
+
+    #[test]
+    fn keys_come_one_a_line_and_are_remembered() {
+        let cache = tempfile::tempdir().unwrap();
+        let url = server(vec![http("200 OK", &format!("{KEY}\n"))]);
+        let github = GitHub::new(url, cache.path().into()).unwrap();
+        assert_eq!(github.keys("ann", &ui()).unwrap(), [KEY]);
+        // The server is gone now: the last good answer is used.
+        assert_eq!(github.keys("ann", &ui()).unwrap(), [KEY]);
+    }
+
+    #[test]
+    fn a_fault_is_tried_again_and_a_missing_user_is_not() {
+        let cache = tempfile::tempdir().unwrap();
+        let fault = http("500 Oops", "");
+        let url = server(vec![fault.clone(), fault, http("200 OK", KEY)]);
+        let github = GitHub::new(url, cache.path().into()).unwrap();
+        assert_eq!(github.keys("ann", &ui()).unwrap(), [KEY]);
+        let url = server(vec![http("404 Not Found", "")]);
+        let github = GitHub::new(url, cache.path().into()).unwrap();
+        let error = github.keys("nobody", &ui()).unwrap_err();
+        assert_eq!(
+            (error.code, error.message.as_str()),
+            (crate::exit::NOT_FOUND, "GitHub knows no user \"nobody\"")
+        );
+    }
+
+    #[test]
+    fn a_page_is_no_list_of_keys() {
+        let cache = tempfile::tempdir().unwrap();
+        let page = http("200 OK", "<html>please log in</html>");
+        let github =
+            GitHub::new(server(vec![page.clone(), page.clone(), page]), cache.path().into()).unwrap();
+        let error = github.keys("ann", &ui()).unwrap_err();
+        assert!(error.causes[0].contains("no public SSH key"), "{error:?}");
+        assert!(github.remembered("ann").is_none());
+    }
+
+    #[test]
+    fn a_user_without_keys_is_an_error() {
+        let cache = tempfile::tempdir().unwrap();
+        let github = GitHub::new(server(vec![http("200 OK", "")]), cache.path().into()).unwrap();
+        assert!(github.keys("ann", &ui()).unwrap_err().message.contains("has no public keys"));
+    }
+
+    #[test]
+    fn plain_http_is_for_this_machine_only() {
+        for url in ["https://github.example", "http://127.0.0.1:80", "http://localhost/x", "http://[::1]:1"] {
+            assert!(is_safe(url), "{url}");
+        }
+        for url in [
+            "http://github.com",
+            "http://127.0.0.1.evil.example",
+            "http://127.0.0.1:80@evil.example",
+            "ftp://x",
+            "github.com",
+            "https://",
+        ] {
+            assert!(!is_safe(url), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_file_with_a_bad_line_is_named_with_the_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.pub");
+        fs::write(&path, format!("# mine\n\n{KEY}\n-----BEGIN OPENSSH PRIVATE KEY-----\n")).unwrap();
+        let error = from_file(&path).unwrap_err();
+        assert!(error.message.contains("keys.pub:4: no public SSH key (this is a private key)"), "{error:?}");
+    }
+}

@@ -1,0 +1,63 @@
+//! Times, sizes and problems in words.
+
+use std::time::Duration;
+
+use goloo_core::spec::Problem;
+
+/// How long ago, in its largest unit: `3 d`.
+pub fn age(time: Duration) -> String {
+    let seconds = time.as_secs();
+    for (unit, length) in [("d", 86_400), ("h", 3_600), ("min", 60)] {
+        if seconds >= length {
+            return format!("{} {unit}", seconds / length);
+        }
+    }
+    format!("{seconds} s")
+}
+
+/// How long something took: `1 min 5 s`.
+pub fn duration(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        _ => format!("{} min {} s", seconds / 60, seconds % 60),
+    }
+}
+
+/// A number of bytes in units of 1024: `138.2 MiB`.
+pub fn bytes(count: u64) -> String {
+    let mut amount = count as f64;
+    for unit in ["B", "KiB", "MiB", "GiB"] {
+        if amount < 1024.0 {
+            return if unit == "B" { format!("{count} B") } else { format!("{amount:.1} {unit}") };
+        }
+        amount /= 1024.0;
+    }
+    format!("{amount:.1} TiB")
+}
+
+/// A problem in one line: place, what, and what to do.
+pub fn problem_line(problem: &Problem) -> String {
+    let pointer = match problem.pointer.as_str() {
+        "" => String::new(),
+        pointer => format!(" {pointer}:"),
+    };
+    format!(
+        "{}:{}:{}:{pointer} {} ({})",
+        problem.file, problem.line, problem.column, problem.message, problem.hint
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_are_short() {
+        assert_eq!(age(Duration::from_secs(59)), "59 s");
+        assert_eq!(age(Duration::from_secs(7_300)), "2 h");
+        assert_eq!(duration(Duration::from_secs(65)), "1 min 5 s");
+        assert_eq!(bytes(512), "512 B");
+        assert_eq!(bytes(144_912_384), "138.2 MiB");
+    }
+}

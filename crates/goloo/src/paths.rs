@@ -1,0 +1,55 @@
+//! Where things live: state, settings, cache.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use crate::error::CliError;
+
+/// goloo's own folders; none of them needs to exist.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    /// Records, machines and keys.
+    pub state: PathBuf,
+    /// Settings and the library of stacks.
+    pub config: PathBuf,
+    /// Images and answers that can be had again.
+    pub cache: PathBuf,
+    /// The user's home.
+    pub home: PathBuf,
+}
+
+impl Paths {
+    /// The folder of the settings: `GOLOO_CONFIG_DIR`, else XDG's.
+    pub fn config_dir(home: &Path) -> PathBuf {
+        from_env("GOLOO_CONFIG_DIR").unwrap_or_else(|| xdg("XDG_CONFIG_HOME", home, ".config"))
+    }
+
+    /// All folders, with the settings' `stateDir` where the environment names none.
+    pub fn resolve(home: PathBuf, state_setting: Option<PathBuf>) -> Self {
+        let state = from_env("GOLOO_STATE_DIR")
+            .or(state_setting)
+            .unwrap_or_else(|| xdg("XDG_DATA_HOME", &home, ".local/share"));
+        let cache = from_env("GOLOO_CACHE_DIR").unwrap_or_else(|| xdg("XDG_CACHE_HOME", &home, ".cache"));
+        Self { state: absolute(state), config: Self::config_dir(&home), cache: absolute(cache), home }
+    }
+}
+
+/// The home folder, which every default hangs on.
+pub fn home() -> Result<PathBuf, CliError> {
+    from_env("HOME").ok_or_else(|| {
+        CliError::failed("HOME isn't set, so there is no place for goloo's files", "set HOME and try again")
+    })
+}
+
+fn from_env(name: &str) -> Option<PathBuf> {
+    env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// XDG's rule: a relative path in the variable is ignored.
+fn xdg(name: &str, home: &Path, fallback: &str) -> PathBuf {
+    from_env(name).filter(|path| path.is_absolute()).unwrap_or_else(|| home.join(fallback)).join("goloo")
+}
+
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}

@@ -1,0 +1,67 @@
+//! goloo's own SSH client key, made on first use.
+
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use goloo_core::cloud_init::HostKey;
+
+use super::KeyFolder;
+use crate::error::{CliError, io_hint};
+
+/// The public half of goloo's client key, in OpenSSH's form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientKey(pub String);
+
+impl KeyFolder {
+    /// The client key; made when there is none. Of two processes that make one at once, one wins and
+    /// both use its key.
+    pub fn client_key(&self) -> Result<ClientKey, CliError> {
+        let path = self.identity();
+        let failed = |error: &io::Error| cannot_write(&path, error);
+        let private = match std::fs::read_to_string(&path) {
+            Ok(private) => private,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let new = HostKey::generate();
+                match write_new(&path, new.private_openssh.as_bytes()) {
+                    Ok(()) => new.private_openssh,
+                    Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                        std::fs::read_to_string(&path).map_err(|error| failed(&error))?
+                    }
+                    Err(error) => return Err(failed(&error)),
+                }
+            }
+            Err(error) => return Err(failed(&error)),
+        };
+        let key = ssh_key::PrivateKey::from_openssh(&private).and_then(|key| key.public_key().to_openssh());
+        key.map(ClientKey).map_err(|error| {
+            let hint = format!("restore it from a backup; without it goloo can't log in to VMs made with it; to begin anew move {} away", path.display());
+            CliError::failed(format!("{} is no SSH key", path.display()), hint).because(&error)
+        })
+    }
+}
+
+/// Writes the file as a whole, never over another one.
+fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
+    staged(path, content)?.persist_noclobber(path)?;
+    Ok(())
+}
+
+/// Writes the file as a whole, in place of an older one.
+pub(super) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+    staged(path, content)?.persist(path)?;
+    Ok(())
+}
+
+fn staged(path: &Path, content: &[u8]) -> io::Result<tempfile::NamedTempFile> {
+    let folder = path.parent().ok_or(ErrorKind::InvalidInput)?;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(content)?;
+    file.as_file().sync_all()?;
+    Ok(file)
+}
+
+pub(super) fn cannot_write(path: &Path, error: &io::Error) -> CliError {
+    CliError::failed(format!("can't write {}", path.display()), io_hint(error, path)).because(error)
+}

@@ -1,0 +1,102 @@
+//! The way into a machine: goloo's client key, the pinned host key, and the `ssh` command.
+
+mod guest;
+mod keys;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use goloo_core::guest::SshTarget;
+
+use crate::error::CliError;
+
+pub use guest::SshGuest;
+
+/// The files that `ssh` needs: `keys/` in the state folder.
+#[derive(Debug, Clone)]
+pub struct KeyFolder(PathBuf);
+
+impl KeyFolder {
+    /// In this state folder; made on the first write.
+    pub fn new(state: &Path) -> Self {
+        Self(state.join("keys"))
+    }
+
+    /// goloo's private client key.
+    pub fn identity(&self) -> PathBuf {
+        self.0.join("id_ed25519")
+    }
+
+    /// The file with one machine's host key.
+    pub fn known_hosts(&self, alias: &str) -> PathBuf {
+        self.0.join("known_hosts.d").join(alias)
+    }
+
+    /// Writes the machine's host key where `ssh` will look for it. The file is per machine, so two
+    /// processes never write over each other's lines.
+    pub fn pin(&self, target: &SshTarget) -> Result<PathBuf, CliError> {
+        let path = self.known_hosts(&target.alias);
+        let line = format!("{} {}\n", target.alias, target.host_key);
+        if std::fs::read_to_string(&path).is_ok_and(|text| text == line) {
+            return Ok(path);
+        }
+        keys::write_whole(&path, line.as_bytes()).map_err(|error| keys::cannot_write(&path, &error))?;
+        Ok(path)
+    }
+
+    /// Forgets a machine that is gone.
+    pub fn unpin(&self, alias: &str) {
+        // A file that stays harms nobody: the alias is never used again.
+        let _ = std::fs::remove_file(self.known_hosts(alias));
+    }
+
+    /// The options that make `ssh` and `scp` strict and independent of the user's own files.
+    pub fn options(&self, target: &SshTarget) -> Result<Vec<OsString>, CliError> {
+        let known_hosts = self.pin(target)?;
+        let mut options: Vec<OsString> = vec!["-F".into(), "none".into()];
+        let mut option = |name: &str, value: &std::ffi::OsStr| {
+            let mut text = OsString::from(format!("{name}="));
+            text.push(value);
+            options.extend(["-o".into(), text]);
+        };
+        option("IdentityFile", quoted(&self.identity()).as_ref());
+        option("UserKnownHostsFile", quoted(&known_hosts).as_ref());
+        for (name, value) in STRICT {
+            option(name, value.as_ref());
+        }
+        option("HostKeyAlias", target.alias.as_ref());
+        option("User", target.user.as_ref());
+        option("Port", target.port.to_string().as_ref());
+        Ok(options)
+    }
+
+    /// The same as a block for `~/.ssh/config`.
+    pub fn config_block(&self, host: &str, target: &SshTarget) -> Result<String, CliError> {
+        let known_hosts = self.pin(target)?;
+        let mut lines = vec![
+            format!("Host {host}"),
+            format!("  HostName {}", target.host),
+            format!("  Port {}", target.port),
+            format!("  User {}", target.user),
+            format!("  IdentityFile {}", quoted(&self.identity())),
+            format!("  UserKnownHostsFile {}", quoted(&known_hosts)),
+            format!("  HostKeyAlias {}", target.alias),
+        ];
+        lines.extend(STRICT.iter().map(|(name, value)| format!("  {name} {value}")));
+        Ok(lines.join("\n"))
+    }
+}
+
+/// Only goloo's key, only the pinned host key.
+const STRICT: [(&str, &str); 5] = [
+    ("IdentitiesOnly", "yes"),
+    ("GlobalKnownHostsFile", "/dev/null"),
+    ("StrictHostKeyChecking", "yes"),
+    ("UpdateHostKeys", "no"),
+    ("LogLevel", "ERROR"),
+];
+
+/// A path as ssh_config(5) takes it: in quotes, since it may have blanks.
+fn quoted(path: &Path) -> String {
+    format!("\"{}\"", path.display())
+}

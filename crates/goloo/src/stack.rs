@@ -1,0 +1,265 @@
+//! Where stacks lie, and reading one. Nothing here writes.
+
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+use goloo_core::cloud_init::{ComposeInput, HostKey, compose};
+use goloo_core::record::UserKeys;
+use goloo_core::spec::{self, ResolvedStack, Sources};
+use goloo_core::store::{SNAPSHOT_FILES, Snapshot};
+
+use crate::app::App;
+use crate::error::{CliError, io_hint};
+use crate::output::Ui;
+
+/// The largest file that a stack may have, in bytes. Far above every limit of cloud-init: more is a
+/// mistake, an image in place of a config, say.
+const FILE_MAX: u64 = 1 << 20;
+
+/// A search for a stack.
+pub struct Lookup<'a> {
+    /// The name on the command line.
+    pub given: &'a str,
+    /// `-f`: the stack itself, or the folder that it is in.
+    pub folder: Option<&'a Path>,
+    /// The folder that this name was last created from.
+    pub last: Option<PathBuf>,
+    /// goloo's folder for settings, which has the library of stacks.
+    pub config_dir: &'a Path,
+}
+
+impl Lookup<'_> {
+    /// Finds and reads the stack. The error names every place that was tried.
+    pub fn find(&self, ui: &Ui) -> Result<Found, CliError> {
+        let places = self.places();
+        if let Some(folder) = places.iter().find(|place| place.join("config.json").is_file()) {
+            return Found::read(folder, self.given);
+        }
+        if let Some(last) = self.last.as_ref().filter(|last| last.join("config.json").is_file()) {
+            ui.note(&format!(
+                "using the stack that \"{}\" was last created from: {}",
+                self.given,
+                last.display()
+            ));
+            return Found::read(last, self.given);
+        }
+        Err(self.not_found(&places))
+    }
+
+    fn places(&self) -> Vec<PathBuf> {
+        if let Some(folder) = self.folder {
+            return vec![folder.to_owned(), folder.join(self.given)];
+        }
+        let variable = std::env::var_os("GOLOO_STACK_FOLDER").filter(|value| !value.is_empty());
+        let mut folders: Vec<PathBuf> = variable.map(PathBuf::from).into_iter().collect();
+        folders.extend([PathBuf::from("stacks"), self.config_dir.join("stacks")]);
+        folders.into_iter().map(|folder| folder.join(self.given)).collect()
+    }
+
+    fn not_found(&self, places: &[PathBuf]) -> CliError {
+        let hint = if self.given.contains(['/', '.']) {
+            format!("a path goes behind -f: goloo create NAME -f {}", self.given)
+        } else {
+            format!("goloo init base ./stacks/{} writes one there; -f PATH names a folder", self.given)
+        };
+        let mut error = CliError::not_found(format!("there is no stack \"{}\"", self.given), hint);
+        let tried = places.iter().chain(&self.last).map(|place| absolute(place).join("config.json"));
+        error.causes = tried.map(|place| format!("{} isn't there", place.display())).collect();
+        error
+    }
+}
+
+/// The stacks in all places where `create` looks by itself, by name; of two with one name the one that
+/// `create` would take.
+pub fn all(config_dir: &Path) -> Vec<(String, PathBuf)> {
+    let mut stacks = BTreeMap::new();
+    let variable = std::env::var_os("GOLOO_STACK_FOLDER").filter(|value| !value.is_empty());
+    let folders = variable.map(PathBuf::from).into_iter().chain(["stacks".into(), config_dir.join("stacks")]);
+    for folder in folders {
+        // A place that isn't there has no stacks.
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.join("config.json").is_file() {
+                stacks
+                    .entry(entry.file_name().to_string_lossy().into_owned())
+                    .or_insert_with(|| absolute(&path));
+            }
+        }
+    }
+    stacks.into_iter().collect()
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.to_owned())
+}
+
+/// A stack's files, byte for byte.
+#[derive(Debug)]
+pub struct Found {
+    folder: PathBuf,
+    name: String,
+    files: Snapshot,
+}
+
+impl Found {
+    fn read(folder: &Path, given: &str) -> Result<Self, CliError> {
+        let folder = absolute(folder);
+        let mut files = Snapshot::default();
+        for file in SNAPSHOT_FILES {
+            if let Some(content) = read_file(&folder.join(file))? {
+                files.files.insert(file.to_owned(), content);
+            }
+        }
+        let name = folder.file_name().map_or(given.into(), |name| name.to_string_lossy()).into_owned();
+        Ok(Self { folder, name, files })
+    }
+
+    /// The files of a VM's snapshot; relative paths in them count from `folder`.
+    pub fn from_snapshot(files: Snapshot, name: &str, folder: PathBuf) -> Self {
+        Self { folder, name: name.to_owned(), files }
+    }
+
+    /// The stack's folder, absolute.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The files, for the record.
+    pub fn snapshot(&self) -> Snapshot {
+        self.files.clone()
+    }
+
+    /// The stack with all defaults filled in; notes and warnings are shown.
+    pub fn resolve(&self, app: &App, given: &str, as_name: Option<&str>) -> Result<ResolvedStack, CliError> {
+        let file = |name: &str| self.files.files.get(name).map(Vec::as_slice);
+        let sources = Sources {
+            given,
+            as_name,
+            stack: &self.name,
+            folder: &self.folder,
+            config: file("config.json").unwrap_or_default(),
+            cloud_init: file("cloud-init.yaml"),
+            configure: file("configure.sh"),
+            home: &app.paths.home,
+        };
+        let resolved = spec::resolve(&sources).map_err(|problems| {
+            CliError::invalid(problems, format!("mend the files in {}", self.folder.display()))
+        })?;
+        resolved.notes.iter().for_each(|note| app.ui.note(note));
+        resolved.warnings.iter().for_each(|warning| app.ui.warning(warning));
+        Ok(resolved.stack)
+    }
+
+    /// Checks all that can be checked without fetching keys and without a provider.
+    pub fn check(&self, app: &App, given: &str) -> Result<(), CliError> {
+        let stack = self.resolve(app, given, None)?;
+        let users = stack.users.iter().map(|user| UserKeys {
+            username: user.username.clone(),
+            github_username: None,
+            keys: if user.keys.is_empty() { Vec::new() } else { vec![SOME_KEY.to_owned()] },
+        });
+        let input = ComposeInput {
+            stack: &stack,
+            users: &users.collect::<Vec<_>>(),
+            client_key: SOME_KEY,
+            host_key: &HostKey::generate(),
+            provider: app.local_provider(),
+        };
+        let hint = || format!("mend the files in {}", self.folder.display());
+        let composed = compose(&input).map_err(|problems| CliError::invalid(problems, hint()))?;
+        composed.warnings.iter().for_each(|warning| app.ui.warning(warning));
+        Ok(())
+    }
+}
+
+/// A key of nobody, for checks that mustn't ask anyone for keys.
+const SOME_KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA nobody";
+
+/// A file of a stack; `None` when it isn't there.
+fn read_file(path: &Path) -> Result<Option<Vec<u8>>, CliError> {
+    let failed = |error: std::io::Error| {
+        CliError::failed(format!("can't read {}", path.display()), io_hint(&error, path)).because(&error)
+    };
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut content = Vec::new();
+    file.take(FILE_MAX + 1).read_to_end(&mut content).map_err(failed)?;
+    if content.len() as u64 > FILE_MAX {
+        return Err(CliError::usage(
+            format!("{} is larger than {} KiB", path.display(), FILE_MAX >> 10),
+            "fetch large files from cloud-init instead of writing them into it",
+        ));
+    }
+    Ok(Some(content))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::args::Color;
+
+    fn ui() -> Ui {
+        Ui::new(Color::Never, 0, false)
+    }
+
+    fn stack(folder: &Path) {
+        std::fs::create_dir_all(folder).unwrap();
+        std::fs::write(folder.join("config.json"), "{}").unwrap();
+    }
+
+    fn lookup<'a>(folder: Option<&'a Path>, last: Option<PathBuf>, config_dir: &'a Path) -> Lookup<'a> {
+        Lookup { given: "web", folder, last, config_dir }
+    }
+
+    #[test]
+    fn a_path_may_be_the_stack_or_the_folder_that_it_is_in() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().canonicalize().unwrap();
+        stack(&root.join("web"));
+        for place in [root.clone(), root.join("web")] {
+            let found = lookup(Some(&place), None, Path::new("/nowhere")).find(&ui()).unwrap();
+            assert_eq!(found.folder(), root.join("web"));
+        }
+    }
+
+    #[test]
+    fn the_library_comes_before_the_last_folder() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().canonicalize().unwrap();
+        let last = root.join("elsewhere");
+        stack(&last);
+        let found = lookup(None, Some(last.clone()), &root).find(&ui()).unwrap();
+        assert_eq!(found.folder(), last);
+        stack(&root.join("stacks/web"));
+        let found = lookup(None, Some(last), &root).find(&ui()).unwrap();
+        assert_eq!(found.folder(), root.join("stacks/web"));
+    }
+
+    #[test]
+    fn every_place_that_was_tried_is_named() {
+        let temp = tempfile::tempdir().unwrap();
+        let error = lookup(None, Some("/gone/web".into()), temp.path()).find(&ui()).unwrap_err();
+        let causes = error.causes.join("\n");
+        for place in ["/stacks/web/config.json", "/gone/web/config.json", &temp.path().display().to_string()]
+        {
+            assert!(causes.contains(place), "{place} isn't in {causes}");
+        }
+        assert_eq!(error.code, crate::exit::NOT_FOUND);
+    }
+
+    #[test]
+    fn a_huge_file_is_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        stack(&temp.path().join("web"));
+        let file = std::fs::File::create(temp.path().join("web/cloud-init.yaml")).unwrap();
+        file.set_len(FILE_MAX + 1).unwrap();
+        let error = lookup(Some(temp.path()), None, temp.path()).find(&ui()).unwrap_err();
+        assert!(error.message.contains("larger than 1024 KiB"), "{error:?}");
+    }
+}

@@ -1,0 +1,201 @@
+//! A world for the command: folders of its own, a stack, an image, and QEMU's stand-in.
+
+#![allow(dead_code, clippy::unwrap_used, missing_docs)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// One user's machine, as far as goloo can see it.
+pub struct World {
+    folder: tempfile::TempDir,
+}
+
+pub const HELLO: &str = r##"{"vm": {"cpus": 1, "memory": "512M", "disk": "1G", "image": "./disk.img"}}"##;
+
+impl World {
+    /// With one stack, `hello`, whose image is an empty disk.
+    pub fn new() -> Self {
+        let world = Self { folder: tempfile::tempdir().unwrap() };
+        world.stack("hello", HELLO, "#cloud-config\nruncmd: [\"true\"]\n");
+        world
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.path().join("state")
+    }
+
+    /// Writes a stack below `./stacks`.
+    pub fn stack(&self, name: &str, config: &str, cloud_init: &str) -> PathBuf {
+        let folder = self.path().join("work/stacks").join(name);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("config.json"), config).unwrap();
+        if !cloud_init.is_empty() {
+            fs::write(folder.join("cloud-init.yaml"), cloud_init).unwrap();
+        }
+        // A raw disk without systems, but with a boot sector's mark.
+        let mut sector = vec![0; 512];
+        sector[510..].copy_from_slice(&[0x55, 0xaa]);
+        fs::write(folder.join("disk.img"), sector).unwrap();
+        let disk = fs::File::options().write(true).open(folder.join("disk.img")).unwrap();
+        disk.set_len(64 << 20).unwrap();
+        folder
+    }
+
+    /// Puts a program of this text first on the PATH.
+    pub fn program(&self, name: &str, script: &str) {
+        let path = self.path().join("bin").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, script).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// An `ssh` that finds a provisioned machine: it answers the engine's questions.
+    pub fn ssh_finds(&self, status_json: &str) {
+        self.program(
+            "ssh",
+            &format!(
+                "#!/bin/sh\nfor last; do :; done\ncase $last in\n  *goloo:status*) echo '@goloo:status@'; echo '{status_json}' ;;\n  *tail*) echo 'the last line of the log' ;;\nesac\n"
+            ),
+        );
+    }
+
+    /// The environment that makes a command live in this world.
+    pub fn env(&self) -> Vec<(String, String)> {
+        let at = |name: &str| self.path().join(name).display().to_string();
+        let path = format!("{}:{}", at("bin"), std::env::var("PATH").unwrap());
+        let pairs = [
+            ("HOME", at("home")),
+            ("PATH", path),
+            ("USER", "ann".to_owned()),
+            ("GOLOO_STATE_DIR", at("state")),
+            ("GOLOO_CONFIG_DIR", at("config")),
+            ("GOLOO_CACHE_DIR", at("cache")),
+            ("GOLOO_QEMU", stand_in().display().to_string()),
+            ("GOLOO_QEMU_ACCEL", "tcg".to_owned()),
+        ];
+        fs::create_dir_all(self.path().join("home")).unwrap();
+        fs::create_dir_all(self.path().join("work")).unwrap();
+        pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    /// The command in this world, to be given arguments.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(goloo());
+        self.settle(&mut command);
+        command
+    }
+
+    /// Gives any command this world's environment and folder.
+    pub fn settle(&self, command: &mut Command) {
+        command.env_clear().envs(self.env()).current_dir(self.path().join("work"));
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        Ran(self.command().args(arguments).output().unwrap())
+    }
+
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let ran = self.run(arguments);
+        serde_json::from_str(&ran.stdout()).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
+    }
+
+    /// Names of the active VMs.
+    pub fn names(&self) -> Vec<String> {
+        let list = self.json(&["list", "--json"]);
+        list["vms"].as_array().unwrap().iter().map(|vm| vm["name"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Machines' folders that are there.
+    pub fn machines(&self) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(self.state().join("vms")) else { return Vec::new() };
+        entries.map(|entry| entry.unwrap().path()).collect()
+    }
+
+    /// QEMU processes of this world.
+    pub fn qemus(&self) -> Vec<u32> {
+        let marker = self.path().display().to_string();
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        pids.filter(|pid| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).into_owned();
+            line.contains("goloo-qemu-stand-in") && line.contains(&marker)
+        })
+        .collect()
+    }
+
+    /// Nothing of any VM is left.
+    pub fn assert_empty(&self, when: &str) {
+        assert_eq!(self.names(), Vec::<String>::new(), "{when}: VMs are left");
+        assert!(self.machines().is_empty(), "{when}: machines are left: {:?}", self.machines());
+        wait_until(&format!("{when}: QEMU is gone"), || self.qemus().is_empty());
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // A failed test must not leave machines behind.
+        for pid in self.qemus() {
+            let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
+        }
+    }
+}
+
+/// What a command left.
+pub struct Ran(pub Output);
+
+impl Ran {
+    pub fn code(&self) -> i32 {
+        self.0.status.code().unwrap_or(-1)
+    }
+
+    pub fn stdout(&self) -> String {
+        String::from_utf8_lossy(&self.0.stdout).into_owned()
+    }
+
+    pub fn stderr(&self) -> String {
+        String::from_utf8_lossy(&self.0.stderr).into_owned()
+    }
+
+    /// Fails the test unless the exit code is this one.
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code(), code, "{self:?}");
+        self
+    }
+}
+
+impl std::fmt::Debug for Ran {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}\n--- stdout\n{}\n--- stderr\n{}", self.0.status, self.stdout(), self.stderr())
+    }
+}
+
+pub fn goloo() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_goloo"))
+}
+
+/// The testkit's program, which `scripts/test.sh` builds beside goloo.
+pub fn stand_in() -> PathBuf {
+    let path = goloo().with_file_name("goloo-qemu-stand-in");
+    assert!(path.exists(), "{} is missing: cargo build -p goloo-testkit --bins", path.display());
+    path
+}
+
+/// Waits for a condition, with a limit that only a defect reaches.
+#[track_caller]
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !condition() {
+        assert!(std::time::Instant::now() < deadline, "never: {what}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}

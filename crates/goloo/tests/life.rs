@@ -1,0 +1,211 @@
+//! A VM's life through the real command, with QEMU's stand-in.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use std::fs;
+
+use common::World;
+
+const DONE: &str = r#"{"status":"done","errors":[]}"#;
+const FAILED: &str = r#"{"status":"error","errors":["(scripts_user, RuntimeError)"]}"#;
+
+#[test]
+fn a_vm_comes_is_listed_and_goes() {
+    let world = World::new();
+    world.ssh_finds(DONE);
+    let made = world.run(&["create", "hello"]).expect(0);
+    assert!(made.stdout().contains("hello is ready"), "{made:?}");
+    assert_eq!(world.names(), ["hello"]);
+    assert_eq!(world.qemus().len(), 1);
+    let status = world.json(&["status", "hello", "--json"]);
+    assert_eq!(status["vm"]["phase"], "ready");
+    assert_eq!(status["vm"]["provisioning"]["result"], "done");
+    assert_eq!(status["live"]["state"], "running");
+    assert_eq!(status["drift"], "none");
+    world.run(&["delete", "hello", "--yes"]).expect(0);
+    world.assert_empty("after the delete");
+    let archived = world.json(&["archive", "list", "--json"]);
+    assert_eq!(archived["archived"][0]["name"], "hello");
+    assert_eq!(archived["archived"][0]["phase"], "destroyed");
+}
+
+#[test]
+fn a_config_is_never_written() {
+    let world = World::new();
+    let folder = world.path().join("work/stacks/hello");
+    let before: Vec<_> = files(&folder);
+    world.run(&["create", "hello", "--no-wait"]).expect(0);
+    world.run(&["delete", "hello", "--yes"]).expect(0);
+    assert_eq!(files(&folder), before);
+}
+
+fn files(folder: &std::path::Path) -> Vec<(String, Vec<u8>)> {
+    let mut all: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()))
+        .collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn a_record_holds_no_secret_once_the_create_is_done() {
+    let world = World::new();
+    world.run(&["create", "hello", "--no-wait"]).expect(0);
+    let record = fs::read_to_string(world.state().join("active/hello/state.json")).unwrap();
+    assert!(!record.contains("PRIVATE KEY"), "{record}");
+}
+
+#[test]
+fn failed_provisioning_is_exit_8_with_the_log_s_end_and_the_machine_stays() {
+    let world = World::new();
+    world.ssh_finds(FAILED);
+    let ran = world.run(&["create", "hello"]).expect(8);
+    assert!(ran.stderr().contains("the last line of the log"), "{ran:?}");
+    assert!(ran.stderr().contains("scripts_user"), "{ran:?}");
+    assert_eq!(world.json(&["status", "hello", "--json"])["vm"]["phase"], "degraded");
+    assert_eq!(world.qemus().len(), 1);
+}
+
+#[test]
+fn the_first_verdict_is_kept_and_a_skipped_one_is_read_by_wait() {
+    let world = World::new();
+    world.run(&["create", "hello", "--no-wait"]).expect(0);
+    assert_eq!(world.json(&["status", "hello", "--json"])["vm"]["phase"], "degraded");
+    world.ssh_finds(DONE);
+    world.run(&["wait", "hello"]).expect(0);
+    assert_eq!(world.json(&["status", "hello", "--json"])["vm"]["phase"], "ready");
+    world.ssh_finds(FAILED);
+    world.run(&["wait", "hello"]).expect(8);
+    assert_eq!(world.json(&["status", "hello", "--json"])["vm"]["phase"], "ready");
+}
+
+#[test]
+fn a_taken_name_is_refused_and_another_name_makes_a_second_vm() {
+    let world = World::new();
+    world.run(&["create", "hello", "--no-wait"]).expect(0);
+    let refused = world.run(&["create", "hello", "--no-wait"]).expect(3);
+    assert!(refused.stderr().contains("hint:"), "{refused:?}");
+    world.run(&["create", "hello", "--no-wait", "--as", "hello-2"]).expect(0);
+    assert_eq!(world.names(), ["hello", "hello-2"]);
+}
+
+#[test]
+fn stop_start_and_restart_end_when_it_is_true() {
+    let world = World::new();
+    world.ssh_finds(DONE);
+    world.run(&["create", "hello"]).expect(0);
+    world.run(&["stop", "hello"]).expect(0);
+    assert_eq!(world.qemus().len(), 0);
+    let live = |world: &World| world.json(&["list", "--refresh", "--json"])["vms"][0]["live"].clone();
+    assert_eq!(live(&world), "stopped");
+    let refused = world.run(&["ssh", "hello"]).expect(1);
+    assert!(refused.stderr().contains("goloo start hello"), "{refused:?}");
+    world.run(&["start", "hello"]).expect(0);
+    assert_eq!(live(&world), "running");
+    let before = world.qemus();
+    world.run(&["restart", "hello", "--force"]).expect(0);
+    assert_eq!(world.qemus().len(), 1);
+    assert_ne!(world.qemus(), before);
+}
+
+#[test]
+fn a_qemu_that_was_killed_leaves_a_stopped_vm_that_starts_again() {
+    let world = World::new();
+    world.ssh_finds(DONE);
+    world.run(&["create", "hello"]).expect(0);
+    let pid = world.qemus()[0].to_string();
+    assert!(std::process::Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+    common::wait_until("QEMU is gone", || world.qemus().is_empty());
+    assert_eq!(world.json(&["status", "hello", "--json"])["live"]["state"], "stopped");
+    world.run(&["start", "hello"]).expect(0);
+    assert_eq!(world.qemus().len(), 1);
+}
+
+#[test]
+fn commands_work_from_any_folder_and_a_stack_is_found_again() {
+    let world = World::new();
+    world.run(&["create", "hello", "--no-wait"]).expect(0);
+    let elsewhere =
+        |arguments: &[&str]| common::Ran(world.command().current_dir("/").args(arguments).output().unwrap());
+    elsewhere(&["status", "hello"]).expect(0);
+    elsewhere(&["delete", "hello", "--yes"]).expect(0);
+    let again = elsewhere(&["create", "hello", "--no-wait"]).expect(0);
+    assert!(again.stderr().contains("work/stacks/hello"), "{again:?}");
+}
+
+#[test]
+fn a_delete_without_a_terminal_wants_yes() {
+    let world = World::new();
+    world.run(&["create", "hello", "--no-wait"]).expect(0);
+    let refused = world.run(&["delete", "hello"]).expect(2);
+    assert!(refused.stderr().contains("--yes"), "{refused:?}");
+    assert_eq!(world.names(), ["hello"]);
+}
+
+#[test]
+fn a_failed_create_leaves_nothing_and_the_name_is_free() {
+    let world = World::new();
+    let folder = world.path().join("work/stacks/hello");
+    fs::write(folder.join("disk.img"), "no image").unwrap();
+    fs::write(folder.join("config.json"), common::HELLO.replace("./disk.img", "./gone.img")).unwrap();
+    let failed = world.run(&["create", "hello", "--no-wait"]);
+    assert!(matches!(failed.code(), 1 | 2), "{failed:?}");
+    world.assert_empty("after the failed create");
+    world.stack("hello", common::HELLO, "");
+    world.run(&["create", "hello", "--no-wait"]).expect(0);
+}
+
+#[test]
+fn recreate_makes_the_same_machine_from_the_archive() {
+    let world = World::new();
+    world.run(&["create", "hello", "--no-wait"]).expect(0);
+    world.run(&["delete", "hello", "--yes"]).expect(0);
+    world.run(&["recreate", "hello", "--no-wait"]).expect(0);
+    assert_eq!(world.names(), ["hello"]);
+    world.run(&["recreate", "hello", "--no-wait", "--as", "twin"]).expect(0);
+    assert_eq!(world.names(), ["hello", "twin"]);
+}
+
+#[test]
+fn diff_shows_what_has_changed_since() {
+    let world = World::new();
+    world.run(&["create", "hello", "--no-wait"]).expect(0);
+    world.stack("hello", &common::HELLO.replace("512M", "1G"), "#cloud-config\n");
+    let diff = world.run(&["diff", "hello"]).expect(0);
+    assert!(diff.stdout().contains("\n-{\"vm\"") && diff.stdout().contains("1G"), "{diff:?}");
+    assert_eq!(world.json(&["status", "hello", "--json"])["drift"], "changed");
+}
+
+#[test]
+fn a_dry_run_makes_nothing_and_shows_the_command_line() {
+    let world = World::new();
+    let plan = world.json(&["create", "hello", "--dry-run", "--json"]);
+    let argv = plan["plan"]["qemu"]["argv"].as_array().unwrap();
+    assert!(argv.iter().any(|word| word == "-m" || word.as_str().unwrap().starts_with("-m")), "{argv:?}");
+    assert!(plan["plan"]["userData"].as_str().unwrap().contains("runcmd"));
+    assert!(!world.state().join("active").exists());
+    assert!(world.qemus().is_empty());
+}
+
+#[test]
+fn two_vms_forward_different_ports() {
+    let world = World::new();
+    world.run(&["create", "hello", "--no-wait"]).expect(0);
+    world.run(&["create", "hello", "--no-wait", "--as", "other"]).expect(0);
+    let list = world.json(&["list", "--json"]);
+    assert_ne!(list["vms"][0]["sshPort"], list["vms"][1]["sshPort"]);
+}
+
+#[test]
+fn the_old_short_forms_still_name_what_they_did() {
+    let world = World::new();
+    let ran = world.run(&["-c", "-n", "hello"]);
+    assert!(ran.stderr().contains("goloo create hello --aws"), "{ran:?}");
+    world.run(&["create", "hello", "--no-wait"]).expect(0);
+    world.run(&["-d", "-n", "hello", "--yes"]).expect(0);
+    assert!(world.names().is_empty());
+}

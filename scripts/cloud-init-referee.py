@@ -1,0 +1,69 @@
+"""Has cloud-init's own code take user-data (standard input) apart and merge it.
+
+Prints JSON: "config" (the merged cloud-config), "parts" (content types with their content in base64, as
+cloud-init hands them to its handlers), "scripts" (what it would run), "errors" (of its schema).
+"""
+
+import base64
+import json
+import os
+import sys
+import tempfile
+
+from cloudinit import handlers, helpers, user_data, util
+from cloudinit.config.schema import SchemaValidationError, get_schema, validate_cloudconfig_schema
+from cloudinit.handlers.boot_hook import BootHookPartHandler
+from cloudinit.handlers.cloud_config import CloudConfigPartHandler
+from cloudinit.handlers.jinja_template import JinjaTemplatePartHandler
+from cloudinit.handlers.shell_script import ShellScriptPartHandler
+
+
+class DataSource:
+    """What the handlers ask of a data source."""
+
+    def get_instance_id(self):
+        return "referee"
+
+
+def main():
+    blob = sys.stdin.buffer.read()
+    folder = tempfile.mkdtemp()
+    paths = helpers.Paths({"cloud_dir": folder, "run_dir": folder}, DataSource())
+    os.makedirs(paths.get_ipath_cur("scripts"))
+    os.makedirs(paths.get_ipath())
+    instance_data = {"v1": {"local_hostname": "referee"}, "ds": {}}
+    util.write_file(paths.get_runpath("instance_data_sensitive"), json.dumps(instance_data))
+
+    options = {"paths": paths, "datasource": DataSource()}
+    kinds = [CloudConfigPartHandler, ShellScriptPartHandler, BootHookPartHandler]
+    known = [kind(**options) for kind in kinds]
+    registered = helpers.ContentHandlers()
+    for handler in [*known, JinjaTemplatePartHandler(**options, sub_handlers=known)]:
+        registered.register(handler)
+
+    message = user_data.UserDataProcessor(paths).process(blob)
+    parts = [
+        {"type": part.get_content_type(), "content": base64.b64encode(part.get_payload(decode=True)).decode()}
+        for part in message.walk()
+        if part.get_content_maintype() != "multipart"
+    ]
+    for handler in known:
+        handlers.call_begin(handler, None, "once")
+    data = {"handlers": registered, "handlerdir": folder, "data": None, "frequency": None,
+            "excluded": [], "handlercount": 0}
+    handlers.walk(message, handlers.walker_callback, data=data)
+    for handler in known:
+        handlers.call_end(handler, None, "once")
+
+    config = util.load_yaml(util.load_file(paths.get_ipath("cloud_config")), default={})
+    errors = []
+    try:
+        validate_cloudconfig_schema(config, get_schema(), strict=True, log_details=False)
+    except SchemaValidationError as error:
+        errors.append(str(error))
+    folder = paths.get_ipath_cur("scripts")
+    scripts = {name: util.load_file(os.path.join(folder, name)) for name in sorted(os.listdir(folder))}
+    json.dump({"config": config, "parts": parts, "scripts": scripts, "errors": errors}, sys.stdout)
+
+
+main()
