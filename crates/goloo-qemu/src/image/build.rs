@@ -501,7 +501,22 @@ fn tail(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::image::Unwatched;
+
+    #[test]
+    fn a_build_under_way_is_not_pruned() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::new(folder.path());
+        let lock = cache.lock_build("debian-12", &Unwatched).unwrap();
+        fs::create_dir(cache.build_folder("debian-12")).unwrap();
+        assert!(matches!(cache.prune(), Err(ImageError::Busy { .. })));
+        assert!(cache.build_folder("debian-12").exists());
+        drop(lock);
+        cache.prune().unwrap();
+        assert!(!cache.build_folder("debian-12").exists(), "what a dead build left goes");
+    }
 
     #[test]
     fn only_the_release_itself_is_an_images_source() {

@@ -14,7 +14,6 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use goloo_core::events::Event;
@@ -29,6 +28,7 @@ use super::download::{Downloader, Patience, check_scheme};
 use super::{ImageError, Watch};
 use crate::arch::Arch;
 use crate::files::{self, Lock, Sharing};
+use crate::launch;
 
 /// How long another goloo's work on the same image is waited for.
 const LOCK_LIMIT: Duration = Duration::from_secs(60 * 60);
@@ -315,7 +315,9 @@ impl Cache {
         Ok(false)
     }
 
+    /// Keeps `prune` away. Without `qemu-img` nothing could be checked, so nothing is fetched either.
     fn enter(&self, watch: &dyn Watch) -> Result<Lock, ImageError> {
+        launch::find_program(self.qemu_img.as_os_str()).ok_or_else(qemu_img_is_missing)?;
         self.make_folders()?;
         self.lock("in-use", Sharing::Shared, watch)
     }
@@ -511,9 +513,10 @@ impl Cache {
         self.entry(&self.key(name, Origin::Built))
     }
 
-    pub(super) fn lock_build(&self, name: &str, watch: &dyn Watch) -> Result<Lock, ImageError> {
-        self.make_folders()?;
-        self.lock(&self.key(name, Origin::Built), Sharing::Exclusive, watch)
+    /// One build of an image at a time, and no `prune` beside it.
+    pub(super) fn lock_build(&self, name: &str, watch: &dyn Watch) -> Result<[Lock; 2], ImageError> {
+        let in_use = self.enter(watch)?;
+        Ok([in_use, self.lock(&self.key(name, Origin::Built), Sharing::Exclusive, watch)?])
     }
 
     pub(super) fn build_folder(&self, name: &str) -> PathBuf {
@@ -574,10 +577,9 @@ impl Cache {
         if let Some(packer) = packer(&head) {
             return Err(unusable(&format!("it is packed with {packer}; unpack it first")));
         }
-        let output = Command::new(&self.qemu_img)
+        let output = launch::tool(&self.qemu_img)
             .args(["info", "--output=json"])
             .arg(file)
-            .stdin(Stdio::null())
             .output()
             .map_err(|_| qemu_img_is_missing())?;
         if !output.status.success() {
@@ -727,4 +729,23 @@ fn reflink(target: &File, source: &File) -> bool {
 #[cfg(not(target_os = "linux"))]
 fn reflink(_: &File, _: &File) -> bool {
     false
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::image::Unwatched;
+
+    /// Without it nothing can be checked, so megabytes would come for nothing.
+    #[test]
+    fn without_qemu_img_nothing_is_fetched() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("image.raw");
+        fs::write(&image, [0; 512]).unwrap();
+        let cache = Cache { qemu_img: "no-such-qemu-img".into(), ..Cache::new(folder.path().join("cache")) };
+        let error = cache.ensure(&ImageRef::Path(image), None, &Unwatched).unwrap_err();
+        assert!(matches!(error, ImageError::Tools { .. }), "{error}");
+        assert_eq!(names_in(&folder.path().join("cache/parts")).unwrap().len(), 0, "it was fetched");
+    }
 }
