@@ -485,3 +485,35 @@ async fn the_users_word_on_acceleration_is_final() {
     let error = world.qemu().create(&machine, &mut SuiteWork::default()).await.unwrap_err();
     assert!(text(&error).contains("GOLOO_QEMU_ACCEL=tcg"), "{}", text(&error));
 }
+
+#[test]
+fn a_doctor_finds_qemu_its_version_and_its_tools() {
+    let world = World::new();
+    let findings = goloo_qemu::doctor(&world.settings());
+    let said = |word: &str| findings.iter().any(|finding| finding.ok && finding.what.contains(word));
+    assert!(said("QEMU emulator version"), "{findings:?}");
+    assert!(said("qemu-img version"), "{findings:?}");
+    assert!(said("machines run with tcg"), "{findings:?}");
+    let mut settings = world.settings();
+    settings.qemu = Some("no-such-qemu".into());
+    let findings = goloo_qemu::doctor(&settings);
+    assert!(findings.iter().any(|finding| !finding.ok && finding.hint.contains("apt-get install")));
+}
+
+/// A script may hold a lock while it runs goloo. QEMU, which outlives both, must not get it.
+#[tokio::test]
+async fn qemu_gets_no_descriptor_that_goloo_was_given() {
+    let world = World::new();
+    let path = world.folder.path().join("script.lock");
+    let given = std::fs::File::create(&path).unwrap();
+    rustix::io::fcntl_setfd(&given, rustix::io::FdFlags::empty()).unwrap();
+    world.create("clean").await;
+    let pid = processes_of(&world.state).remove(0);
+    let held: Vec<PathBuf> = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| std::fs::read_link(entry.path()).ok())
+        .collect();
+    assert!(!held.is_empty());
+    assert!(!held.contains(&path), "{held:?}");
+}
