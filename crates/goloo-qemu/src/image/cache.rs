@@ -734,8 +734,22 @@ fn reflink(_: &File, _: &File) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::sync::Mutex;
+
     use super::*;
-    use crate::image::Unwatched;
+
+    #[derive(Default)]
+    struct Seen(Mutex<Vec<Event>>);
+
+    impl Watch for Seen {
+        fn event(&self, event: Event) {
+            self.0.lock().unwrap().push(event);
+        }
+
+        fn stopped(&self) -> bool {
+            false
+        }
+    }
 
     /// Without it nothing can be checked, so megabytes would come for nothing.
     #[test]
@@ -744,8 +758,9 @@ mod tests {
         let image = folder.path().join("image.raw");
         fs::write(&image, [0; 512]).unwrap();
         let cache = Cache { qemu_img: "no-such-qemu-img".into(), ..Cache::new(folder.path().join("cache")) };
-        let error = cache.ensure(&ImageRef::Path(image), None, &Unwatched).unwrap_err();
+        let seen = Seen::default();
+        let error = cache.ensure(&ImageRef::Path(image), None, &seen).unwrap_err();
         assert!(matches!(error, ImageError::Tools { .. }), "{error}");
-        assert_eq!(names_in(&folder.path().join("cache/parts")).unwrap().len(), 0, "it was fetched");
+        assert_eq!(*seen.0.lock().unwrap(), [], "it was fetched");
     }
 }
