@@ -463,11 +463,7 @@ impl Provider for QemuProvider {
                 .iter()
                 .map(|mount| format!("share {} as {} (9p)", mount.source.display(), mount.target)),
         );
-        let mut warnings = Vec::new();
-        if accel.is_none() || accel == Some(Accel::Tcg) {
-            warnings.push("no hardware acceleration: the machine will be slow".to_owned());
-        }
-        Ok(ProviderPlan { steps, warnings, detail: serde_json::json!({ "argv": argv }) })
+        Ok(ProviderPlan { steps, warnings: Vec::new(), detail: serde_json::json!({ "argv": argv }) })
     }
 
     async fn create(&self, machine: &Machine, work: &mut dyn Work) -> Result<Made, ProviderError> {

@@ -103,7 +103,7 @@ impl World {
         let mut work = SuiteWork::default();
         let error = self.qemu().create(machine, &mut work).await.unwrap_err();
         assert_eq!(work.made, [], "nothing was made");
-        assert!(self.vms().is_empty());
+        assert_eq!(self.vms(), Vec::<PathBuf>::new());
         error
     }
 
@@ -195,7 +195,7 @@ async fn a_deep_state_folder_works() {
     assert_eq!(world.qemu().observe(&[&record]).await[0].state, LiveState::Running);
     world.qemu().stop(&record, StopMode::Graceful, &mut SuiteWork::default()).await.unwrap();
     world.qemu().delete(&record, &mut SuiteWork::default()).await.unwrap();
-    assert!(world.vms().is_empty());
+    assert_eq!(world.vms(), Vec::<PathBuf>::new());
 }
 
 #[tokio::test]
@@ -289,7 +289,7 @@ async fn a_qemu_that_dies_says_why() {
     assert!(text(&error).contains("failed to set MSR"), "{error}");
     assert!(text(&error).contains("qemu.log"), "{}", text(&error));
     world.qemu().delete(&record(&machine), &mut SuiteWork::default()).await.unwrap();
-    assert!(world.vms().is_empty());
+    assert_eq!(world.vms(), Vec::<PathBuf>::new());
 }
 
 #[tokio::test]
@@ -303,7 +303,7 @@ async fn a_qemu_that_never_gets_ready_is_given_up_and_cleared_away() {
     assert!(text(&error).contains("hasn't set itself up"), "{error}");
     provider.delete(&record(&machine), &mut SuiteWork::default()).await.unwrap();
     assert_eq!(processes_of(&world.state), [0; 0]);
-    assert!(world.vms().is_empty());
+    assert_eq!(world.vms(), Vec::<PathBuf>::new());
 }
 
 #[tokio::test]
@@ -363,7 +363,7 @@ async fn what_cannot_be_read_is_unknown_and_never_missing() {
     // And it can still be deleted with all that belongs to it.
     world.qemu().delete(&record, &mut SuiteWork::default()).await.unwrap();
     assert_eq!(processes_of(&world.state), [0; 0]);
-    assert!(world.vms().is_empty());
+    assert_eq!(world.vms(), Vec::<PathBuf>::new());
 }
 
 #[tokio::test]
