@@ -4,6 +4,7 @@
 //! time, and a process that goloo didn't see starting counts only when its command line tells it to
 //! write the machine's own pid file, whose path no other machine has.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -19,6 +20,9 @@ pub struct Process {
     /// When it started: the kernel's ticks since boot on Linux, a digest of `ps`'s words elsewhere.
     pub start: u64,
 }
+
+/// On a busy machine there are always new processes; one round of them is what it takes.
+const LOOKS_MAX: u32 = 5;
 
 /// How to end a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,9 +75,21 @@ pub fn of_pid_file(pid_file: &Path) -> io::Result<Option<Process>> {
 
 /// All processes that are to write this pid file, also those that haven't written it
 /// yet: what a QEMU looks like whose starter died.
+///
+/// Processes that come while it is looked are looked at too: a QEMU that goes into the background is
+/// another process from one moment to the next, and none is overlooked in between.
 pub fn scan(pid_file: &Path) -> io::Result<Vec<Process>> {
-    let found = system::all()?.into_iter().filter(|pid| system::writes_pid_file(*pid, pid_file));
-    Ok(found.filter_map(Process::with_pid).collect())
+    let mut seen = BTreeSet::new();
+    let mut found = Vec::new();
+    for _ in 0..LOOKS_MAX {
+        let new: Vec<u32> = system::all()?.into_iter().filter(|pid| seen.insert(*pid)).collect();
+        if new.is_empty() {
+            break;
+        }
+        let ours = new.into_iter().filter(|pid| system::has_argument(*pid, pid_file));
+        found.extend(ours.filter_map(Process::with_pid));
+    }
+    Ok(found)
 }
 
 #[cfg(target_os = "linux")]
@@ -84,8 +100,12 @@ mod system {
 
     use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
 
+    use std::time::{Duration, Instant};
+
     use super::{Process, Signal};
     use crate::args::PID_FILE_FLAG;
+
+    const EXEC_LIMIT: Duration = Duration::from_millis(50);
 
     pub(super) fn start_of(pid: u32) -> Option<u64> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -105,11 +125,29 @@ mod system {
         std::fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|tasks| tasks.count() > 1)
     }
 
-    /// With the flag in front: an editor that has the file open is no QEMU.
-    pub(super) fn writes_pid_file(pid: u32, pid_file: &Path) -> bool {
-        let Ok(line) = std::fs::read(format!("/proc/{pid}/cmdline")) else { return false };
-        let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
-        words.windows(2).any(|pair| pair == [PID_FILE_FLAG.as_bytes(), pid_file.as_os_str().as_bytes()])
+    pub(super) fn has_argument(pid: u32, argument: &Path) -> bool {
+        let Some(line) = command_line(pid) else { return false };
+        line.split(|byte| *byte == 0).any(|part| part == argument.as_os_str().as_bytes())
+    }
+
+    /// For a moment within execve(2) a process has memory and no command line yet. That moment is
+    /// waited out: otherwise a QEMU that is just being started could be overlooked.
+    fn command_line(pid: u32) -> Option<Vec<u8>> {
+        let end = Instant::now() + EXEC_LIMIT;
+        loop {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+            if !line.is_empty() || !has_memory(pid) || Instant::now() > end {
+                return Some(line);
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// Kernel threads and zombies have none: field 23 of stat is 0.
+    fn has_memory(pid: u32) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let size = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(20));
+        size.is_some_and(|size| size != "0")
     }
 
     pub(super) fn all() -> io::Result<Vec<u32>> {

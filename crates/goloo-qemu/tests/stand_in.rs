@@ -103,7 +103,7 @@ impl World {
         let mut work = SuiteWork::default();
         let error = self.qemu().create(machine, &mut work).await.unwrap_err();
         assert_eq!(work.made, [], "nothing was made");
-        assert_eq!(self.vms(), Vec::<PathBuf>::new());
+        assert!(self.vms().is_empty());
         error
     }
 
@@ -195,7 +195,7 @@ async fn a_deep_state_folder_works() {
     assert_eq!(world.qemu().observe(&[&record]).await[0].state, LiveState::Running);
     world.qemu().stop(&record, StopMode::Graceful, &mut SuiteWork::default()).await.unwrap();
     world.qemu().delete(&record, &mut SuiteWork::default()).await.unwrap();
-    assert_eq!(world.vms(), Vec::<PathBuf>::new());
+    assert!(world.vms().is_empty());
 }
 
 #[tokio::test]
@@ -216,6 +216,22 @@ async fn the_ssh_port_stays_unless_someone_took_it() {
     stop().await;
     drop(taken);
     assert_eq!(start().await, second, "the new port is the machine's from now on");
+}
+
+#[tokio::test]
+async fn the_port_of_a_stopped_machine_is_nobody_elses() {
+    let world = World::new();
+    let (machine, second, port) = world.create("second").await;
+    world.qemu().delete(&second, &mut SuiteWork::default()).await.unwrap();
+    let (_, first, _) = world.create("first").await;
+    world.qemu().stop(&first, StopMode::Force, &mut SuiteWork::default()).await.unwrap();
+    let note = world.vms().remove(0).join("machine.json");
+    let mut noted: serde_json::Value = serde_json::from_slice(&std::fs::read(&note).unwrap()).unwrap();
+    noted["sshPort"] = port.into();
+    std::fs::write(&note, noted.to_string()).unwrap();
+    // The same machine would get the same port again.
+    let again = local(world.qemu().create(&machine, &mut SuiteWork::default()).await.unwrap());
+    assert_ne!(again.ssh_port, port);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -289,7 +305,7 @@ async fn a_qemu_that_dies_says_why() {
     assert!(text(&error).contains("failed to set MSR"), "{error}");
     assert!(text(&error).contains("qemu.log"), "{}", text(&error));
     world.qemu().delete(&record(&machine), &mut SuiteWork::default()).await.unwrap();
-    assert_eq!(world.vms(), Vec::<PathBuf>::new());
+    assert!(world.vms().is_empty());
 }
 
 #[tokio::test]
@@ -303,7 +319,7 @@ async fn a_qemu_that_never_gets_ready_is_given_up_and_cleared_away() {
     assert!(text(&error).contains("hasn't set itself up"), "{error}");
     provider.delete(&record(&machine), &mut SuiteWork::default()).await.unwrap();
     assert_eq!(processes_of(&world.state), [0; 0]);
-    assert_eq!(world.vms(), Vec::<PathBuf>::new());
+    assert!(world.vms().is_empty());
 }
 
 #[tokio::test]
@@ -363,7 +379,7 @@ async fn what_cannot_be_read_is_unknown_and_never_missing() {
     // And it can still be deleted with all that belongs to it.
     world.qemu().delete(&record, &mut SuiteWork::default()).await.unwrap();
     assert_eq!(processes_of(&world.state), [0; 0]);
-    assert_eq!(world.vms(), Vec::<PathBuf>::new());
+    assert!(world.vms().is_empty());
 }
 
 #[tokio::test]
