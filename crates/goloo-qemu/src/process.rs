@@ -86,7 +86,7 @@ pub fn scan(pid_file: &Path) -> io::Result<Vec<Process>> {
         if new.is_empty() {
             break;
         }
-        let ours = new.into_iter().filter(|pid| system::has_argument(*pid, pid_file));
+        let ours = new.into_iter().filter(|pid| system::writes_pid_file(*pid, pid_file));
         found.extend(ours.filter_map(Process::with_pid));
     }
     Ok(found)
@@ -125,9 +125,11 @@ mod system {
         std::fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|tasks| tasks.count() > 1)
     }
 
-    pub(super) fn has_argument(pid: u32, argument: &Path) -> bool {
+    /// With the flag in front: an editor that has the file open is no QEMU.
+    pub(super) fn writes_pid_file(pid: u32, pid_file: &Path) -> bool {
         let Some(line) = command_line(pid) else { return false };
-        line.split(|byte| *byte == 0).any(|part| part == argument.as_os_str().as_bytes())
+        let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+        words.windows(2).any(|pair| pair == [PID_FILE_FLAG.as_bytes(), pid_file.as_os_str().as_bytes()])
     }
 
     /// For a moment within execve(2) a process has memory and no command line yet. That moment is
