@@ -35,6 +35,8 @@ const LOCK_LIMIT: Duration = Duration::from_secs(60 * 60);
 /// How often a lock is asked for again.
 const LOCK_POLL: Duration = Duration::from_millis(100);
 
+const PARTS: [&str; 5] = ["store", "names", "parts", "roots", "locks"];
+
 /// How an image came into the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -322,8 +324,19 @@ impl Cache {
         self.lock("in-use", Sharing::Shared, watch)
     }
 
+    /// The cache's folders and the files in them.
+    pub(super) fn files(&self) -> Result<Vec<PathBuf>, ImageError> {
+        let mut all = vec![self.folder.clone()];
+        for part in PARTS {
+            let folder = self.folder.join(part);
+            all.extend(names_in(&folder)?.into_iter().map(|name| folder.join(name)));
+            all.push(folder);
+        }
+        Ok(all)
+    }
+
     fn make_folders(&self) -> Result<(), ImageError> {
-        for part in ["store", "names", "parts", "roots", "locks"] {
+        for part in PARTS {
             let path = self.folder.join(part);
             files::private_folder(&path).map_err(fails_at(&path))?;
         }
