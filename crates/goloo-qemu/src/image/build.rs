@@ -198,7 +198,8 @@ fn host_codename(os_release: &str) -> Option<String> {
     (value("ID")? == "debian").then(|| value("VERSION_CODENAME"))?
 }
 
-fn check_tools() -> Result<(), ImageError> {
+/// Whether the programs that a build needs are there.
+pub(crate) fn check_tools() -> Result<(), ImageError> {
     let programs = TOOLS.iter().filter(|(program, _)| find_tool(program).is_none());
     let parts = GRUB_PARTS.iter().filter(|(folder, _)| !Path::new(folder).is_dir());
     let missing: Vec<_> = programs.chain(parts).collect();
