@@ -108,7 +108,7 @@ pub(crate) fn ports_of_others(vms: &Path, id: &VmId) -> io::Result<BTreeSet<u16>
 /// file, for a QEMU whose starter died before it could write the note.
 pub(crate) fn running(files: &Files, machine: &MachineFile) -> io::Result<Option<Process>> {
     match machine.process {
-        Some(process) if process.is_alive() => Ok(Some(process)),
+        Some(process) if process.writes(&files.pid()) => Ok(Some(process)),
         _ => process::of_pid_file(&files.pid()),
     }
 }

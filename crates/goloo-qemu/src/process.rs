@@ -44,6 +44,11 @@ impl Process {
         system::start_of(self.pid) == Some(self.start)
     }
 
+    /// Whether it lives and is to write this pid file, by its command line.
+    pub fn writes(&self, pid_file: &Path) -> bool {
+        system::writes_pid_file(self.pid, pid_file) && self.is_alive()
+    }
+
     /// Sends a signal to this very process; one that is gone is fine.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         system::signal(self, signal)
@@ -70,7 +75,7 @@ pub fn of_pid_file(pid_file: &Path) -> io::Result<Option<Process>> {
         Err(error) => return Err(error),
     };
     let Some(process) = text.trim().parse().ok().and_then(Process::with_pid) else { return Ok(None) };
-    Ok(system::writes_pid_file(process.pid, pid_file).then_some(process))
+    Ok(process.writes(pid_file).then_some(process))
 }
 
 /// All processes that are to write this pid file, also those that haven't written it

@@ -270,7 +270,7 @@ impl QemuProvider {
                         return Ok(made);
                     }
                     Err(reason) => {
-                        self.end(files, machine).await?;
+                        self.end(files).await?;
                         format!("a guest under {accel} doesn't get going: {reason}")
                     }
                 },
@@ -350,25 +350,19 @@ impl QemuProvider {
     }
 
     /// Ends the machine's QEMU at once, whatever state it is in.
-    async fn end(&self, files: &Files, machine: &MachineFile) -> Result<(), ProviderError> {
-        let noted = machine.process.filter(Process::is_alive);
-        self.end_all(files, noted).await
-    }
-
+    ///
     /// Looks again until nothing is left: a QEMU that was just being started has a second process in
     /// the moment when it goes into the background.
-    async fn end_all(&self, files: &Files, noted: Option<Process>) -> Result<(), ProviderError> {
-        let mut found: Vec<Process> = noted.into_iter().collect();
+    async fn end(&self, files: &Files) -> Result<(), ProviderError> {
         loop {
-            let scanned = process::scan(&files.pid()).map_err(|source| end_failed(files.folder(), source))?;
-            found.extend(scanned);
+            let found = process::scan(&files.pid()).map_err(|source| end_failed(files.folder(), source))?;
             if found.is_empty() {
                 return Ok(());
             }
             // Asked over its socket or by SIGTERM, QEMU still writes out what it holds for the disk.
             let limit = self.limits().answer.min(Duration::from_secs(1));
             let _ = qmp::ask(files.folder(), "quit", limit).await;
-            for process in found.drain(..) {
+            for process in found {
                 self.end_one(files, &process).await?;
             }
         }
@@ -474,7 +468,7 @@ impl Provider for QemuProvider {
             return self.power_on(&mut earlier, &files, work).await;
         }
         // What an earlier try started and didn't live to write down is ended: its disk is made anew.
-        self.end_all(&files, None).await?;
+        self.end(&files).await?;
         self.program()?;
         check_mounts(&machine.stack)?;
         check_ports(&machine.stack.ports)?;
@@ -500,9 +494,8 @@ impl Provider for QemuProvider {
 
     async fn delete(&self, record: &Record, work: &mut dyn Work) -> Result<(), ProviderError> {
         let files = self.files(record);
-        let noted = MachineFile::load(&files).ok().flatten().and_then(|machine| machine.process);
         work.step("ending QEMU");
-        self.end_all(&files, noted.filter(Process::is_alive)).await?;
+        self.end(&files).await?;
         work.step("removing the disk");
         remove_folder(&files).map_err(|source| {
             ProviderError::caused(
@@ -526,11 +519,7 @@ impl Provider for QemuProvider {
         let files = self.files(record);
         let machine = MachineFile::load(&files).map_err(|source| end_failed(files.folder(), source))?;
         let Some(machine) = machine else {
-            return if files.disk().exists() {
-                self.end_all(&files, None).await
-            } else {
-                Err(missing(record, &files))
-            };
+            return if files.disk().exists() { self.end(&files).await } else { Err(missing(record, &files)) };
         };
         let running =
             machine::running(&files, &machine).map_err(|source| end_failed(files.folder(), source))?;
@@ -539,7 +528,7 @@ impl Provider for QemuProvider {
             return Ok(());
         }
         work.step("cutting the power");
-        self.end_all(&files, Some(process)).await
+        self.end(&files).await
     }
 
     async fn observe(&self, records: &[&Record]) -> Vec<Observation> {
@@ -603,7 +592,7 @@ impl QemuProvider {
                         error,
                     ));
                 }
-                _ => self.end(files, machine).await?,
+                _ => self.end(files).await?,
             }
         }
         check_sources(machine.mounts.iter())?;

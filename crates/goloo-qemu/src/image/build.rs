@@ -58,12 +58,16 @@ const EARLY_FILES: [(&str, &str); 2] = [
     ("etc/initramfs-tools/conf.d/goloo", include_str!("debian/initramfs.conf")),
     ("usr/share/initramfs-tools/modules.d/goloo", include_str!("debian/initramfs.modules")),
 ];
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 7] = [
     ("boot/grub/grub.cfg", include_str!("debian/grub.cfg")),
     ("etc/cloud/cloud.cfg.d/90_goloo.cfg", include_str!("debian/cloud.cfg")),
     ("etc/fstab", "LABEL=root / ext4 defaults,errors=remount-ro 0 1\n"),
     ("etc/modprobe.d/goloo.conf", include_str!("debian/modprobe.conf")),
     ("etc/systemd/network/80-dhcp.network", include_str!("debian/dhcp.network")),
+    (
+        "etc/systemd/system/systemd-networkd-wait-online.service.d/limit.conf",
+        include_str!("debian/wait-online.conf"),
+    ),
     ("etc/resolv.conf", "nameserver 10.0.2.3\n"),
 ];
 
