@@ -13,6 +13,9 @@ use crate::arch::Arch;
 /// started: a socket's path has at most 107 bytes, and state folders may lie deep.
 pub const QMP_SOCKET: &str = "qmp.sock";
 
+/// In front of the pid file's path: by both together a machine's QEMU is known.
+pub(crate) const PID_FILE_FLAG: &str = "-pidfile";
+
 /// Where one machine's files lie; only names, nothing is looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Files {
@@ -128,7 +131,7 @@ pub fn argv(start: &Start<'_>) -> Vec<OsString> {
     line.words(&["-mon", "chardev=qmp,mode=control"]);
     // QEMU goes into the background by itself: in a session of its own, and only once all sockets
     // and ports are bound, so that its exit status tells whether they are.
-    line.0.push("-pidfile".into());
+    line.0.push(PID_FILE_FLAG.into());
     line.0.push(start.files.pid().into_os_string());
     line.words(&["-daemonize"]);
     line.0

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use crate::accel::{Choice, Memory};
 use crate::arch::Arch;
+use crate::image::build;
 use crate::provider::{QemuProvider, Settings};
 
 /// One thing that was looked at.
@@ -31,7 +32,19 @@ pub fn doctor(settings: &Settings) -> Vec<Finding> {
         }
     };
     let memory = Memory::new(settings.memory.clone(), &program);
-    vec![version(&program.display().to_string()), version("qemu-img"), acceleration(&memory, settings)]
+    let mut findings =
+        vec![version(&program.display().to_string()), version("qemu-img"), acceleration(&memory, settings)];
+    findings.extend(build::host_image().map(builder));
+    findings
+}
+
+/// Machines are made without it, so what it lacks is never an error.
+fn builder(image: &str) -> Finding {
+    let (what, hint) = match build::check_tools() {
+        Ok(()) => (format!("{image} can be built here"), String::new()),
+        Err(error) => (format!("goloo image build {image} can't run: {error}"), error.hint()),
+    };
+    Finding { ok: true, what, hint }
 }
 
 fn version(program: &str) -> Finding {

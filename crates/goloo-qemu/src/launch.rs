@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -70,8 +71,8 @@ pub(crate) fn find_program(name: &OsStr) -> Option<PathBuf> {
 /// all sockets and ports bound.
 ///
 /// Until then it is in a process group of its own, so that a Ctrl-C meant for goloo doesn't end it;
-/// after that in a session of its own. It inherits no descriptors but these three: all others that
-/// goloo opens are close-on-exec.
+/// after that in a session of its own. It inherits no descriptors but these three: see
+/// [`keep_descriptors`].
 pub(crate) async fn run(
     program: &Path,
     argv: &[OsString],
@@ -86,6 +87,7 @@ pub(crate) async fn run(
         )
     };
     let log = open_log(&files.log()).map_err(broken)?;
+    keep_descriptors();
     let mut child = Command::new(program)
         .args(argv)
         .current_dir(files.folder())
@@ -120,6 +122,13 @@ pub(crate) async fn run(
     })
 }
 
+/// What goloo opens is close-on-exec; what it was given need not be. A script that holds a lock while
+/// it runs goloo, or a pipe whose end someone waits for, would otherwise stay with QEMU for as long
+/// as the machine runs.
+fn keep_descriptors() {
+    close_fds::set_fds_cloexec(3, &[]);
+}
+
 fn open_log(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
 }
@@ -134,6 +143,14 @@ fn refused_port(said: &str) -> Option<u16> {
 fn last_lines(said: &str) -> String {
     let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     lines[lines.len().saturating_sub(3)..].join("; ")
+}
+
+/// A program that does a short piece of work. It is in a process group of its own, so that a Ctrl-C
+/// meant for goloo doesn't end it midway.
+pub(crate) fn tool(program: &Path) -> std::process::Command {
+    let mut command = std::process::Command::new(program);
+    command.process_group(0).stdin(Stdio::null());
+    command
 }
 
 /// Makes the disk that the guest writes to, on top of a base image that stays as it is. `base` counts
@@ -151,12 +168,11 @@ pub(crate) fn make_overlay(
             "look at the room on the file system, then run the same command again",
         )
     };
-    let output = std::process::Command::new(qemu_img)
+    let output = tool(qemu_img)
         .args(["create", "-q", "-f", "qcow2", "-F", format, "-b"])
         .arg(base)
         .arg(disk)
         .arg(bytes.to_string())
-        .stdin(Stdio::null())
         .output();
     match output {
         Ok(output) if output.status.success() => Ok(()),
@@ -179,6 +195,13 @@ mod tests {
                     host forwarding rule 'tcp:127.0.0.1:20022-:22'\n";
         assert_eq!(refused_port(said), Some(20022));
         assert_eq!(refused_port("qemu-system-x86_64: no such disk"), None);
+    }
+
+    #[test]
+    fn a_tool_does_not_hear_a_ctrl_c_meant_for_goloo() {
+        let output = tool(Path::new("sh")).args(["-c", "ps -o pgid= -p $$"]).output().expect("sh is there");
+        let group: i32 = String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number");
+        assert_ne!(group, rustix::process::getpgrp().as_raw_pid());
     }
 
     #[test]

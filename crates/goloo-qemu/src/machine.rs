@@ -82,9 +82,19 @@ impl MachineFile {
     }
 }
 
-/// The folder of all machines: `STATE/vms`.
+/// The machine's folder in `vms`, which is `STATE/vms`, by its true path: a QEMU is known by the path
+/// of its pid file, and through links a folder has many.
 pub(crate) fn folder_of(vms: &Path, id: &VmId) -> Files {
-    Files::new(vms.join(id.as_str()))
+    Files::new(true_path(vms).join(id.as_str()))
+}
+
+/// Links are followed as far as the path exists; the rest is still to be made.
+fn true_path(path: &Path) -> PathBuf {
+    let resolved = path.ancestors().find_map(|there| {
+        let rest = path.strip_prefix(there).ok()?;
+        Some(there.canonicalize().ok()?.join(rest))
+    });
+    resolved.unwrap_or_else(|| path.to_owned())
 }
 
 /// The SSH ports and forwards that belong to other machines. A machine whose note can't be read owns
@@ -108,7 +118,7 @@ pub(crate) fn ports_of_others(vms: &Path, id: &VmId) -> io::Result<BTreeSet<u16>
 /// file, for a QEMU whose starter died before it could write the note.
 pub(crate) fn running(files: &Files, machine: &MachineFile) -> io::Result<Option<Process>> {
     match machine.process {
-        Some(process) if process.has_on_command_line(&files.pid()) => Ok(Some(process)),
+        Some(process) if process.writes(&files.pid()) => Ok(Some(process)),
         _ => process::of_pid_file(&files.pid()),
     }
 }

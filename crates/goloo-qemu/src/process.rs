@@ -1,8 +1,8 @@
 //! QEMU processes: found by the machine they serve, never by a process id alone.
 //!
 //! A process id is used again by the kernel. So an id counts only together with the process's start
-//! time, and a process that goloo didn't see starting counts only when its command line names the
-//! machine's own pid file, whose path no other machine has.
+//! time, and a process that goloo didn't see starting counts only when its command line tells it to
+//! write the machine's own pid file, whose path no other machine has.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -44,9 +44,9 @@ impl Process {
         system::start_of(self.pid) == Some(self.start)
     }
 
-    /// Whether it lives and has this path as one of its arguments.
-    pub fn has_on_command_line(&self, argument: &Path) -> bool {
-        system::has_argument(self.pid, argument) && self.is_alive()
+    /// Whether it lives and is to write this pid file, by its command line.
+    pub fn writes(&self, pid_file: &Path) -> bool {
+        system::writes_pid_file(self.pid, pid_file) && self.is_alive()
     }
 
     /// Sends a signal to this very process; one that is gone is fine.
@@ -75,10 +75,10 @@ pub fn of_pid_file(pid_file: &Path) -> io::Result<Option<Process>> {
         Err(error) => return Err(error),
     };
     let Some(process) = text.trim().parse().ok().and_then(Process::with_pid) else { return Ok(None) };
-    Ok(process.has_on_command_line(pid_file).then_some(process))
+    Ok(process.writes(pid_file).then_some(process))
 }
 
-/// All processes that have this pid file on their command line, also those that haven't written it
+/// All processes that are to write this pid file, also those that haven't written it
 /// yet: what a QEMU looks like whose starter died.
 ///
 /// Processes that come while it is looked are looked at too: a QEMU that goes into the background is
@@ -91,7 +91,7 @@ pub fn scan(pid_file: &Path) -> io::Result<Vec<Process>> {
         if new.is_empty() {
             break;
         }
-        let ours = new.into_iter().filter(|pid| system::has_argument(*pid, pid_file));
+        let ours = new.into_iter().filter(|pid| system::writes_pid_file(*pid, pid_file));
         found.extend(ours.filter_map(Process::with_pid));
     }
     Ok(found)
@@ -108,6 +108,7 @@ mod system {
     use std::time::{Duration, Instant};
 
     use super::{Process, Signal};
+    use crate::args::PID_FILE_FLAG;
 
     const EXEC_LIMIT: Duration = Duration::from_millis(50);
 
@@ -129,9 +130,11 @@ mod system {
         std::fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|tasks| tasks.count() > 1)
     }
 
-    pub(super) fn has_argument(pid: u32, argument: &Path) -> bool {
+    /// With the flag in front: an editor that has the file open is no QEMU.
+    pub(super) fn writes_pid_file(pid: u32, pid_file: &Path) -> bool {
         let Some(line) = command_line(pid) else { return false };
-        line.split(|byte| *byte == 0).any(|part| part == argument.as_os_str().as_bytes())
+        let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+        words.windows(2).any(|pair| pair == [PID_FILE_FLAG.as_bytes(), pid_file.as_os_str().as_bytes()])
     }
 
     /// For a moment within execve(2) a process has memory and no command line yet. That moment is
@@ -191,6 +194,7 @@ mod system {
     use rustix::process::{Pid, kill_process};
 
     use super::{Process, Signal};
+    use crate::args::PID_FILE_FLAG;
 
     fn ps(arguments: &[&str]) -> io::Result<String> {
         let output = Command::new("ps").args(arguments).output()?;
@@ -210,9 +214,10 @@ mod system {
         Some(digest)
     }
 
-    pub(super) fn has_argument(pid: u32, argument: &Path) -> bool {
-        let Some(argument) = argument.to_str() else { return false };
-        ps(&["-ww", "-o", "command=", "-p", &pid.to_string()]).is_ok_and(|line| line.contains(argument))
+    pub(super) fn writes_pid_file(pid: u32, pid_file: &Path) -> bool {
+        let Some(path) = pid_file.to_str() else { return false };
+        let words = format!("{PID_FILE_FLAG} {path}");
+        ps(&["-ww", "-o", "command=", "-p", &pid.to_string()]).is_ok_and(|line| line.contains(&words))
     }
 
     pub(super) fn all() -> io::Result<Vec<u32>> {
@@ -267,24 +272,48 @@ mod tests {
         assert_eq!(of_pid_file(&folder.path().join("none")).unwrap(), None);
     }
 
-    #[test]
-    fn a_process_is_found_by_the_path_on_its_command_line() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("qemu.pid");
-        // It waits without a process of its own: for the end of its standard input.
-        let mut child = Command::new("sh")
-            .args(["-c", "read line; true", "sh"])
-            .arg(&file)
-            .stdin(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
+    /// A process that waits for the end of its standard input, with these words on its command line.
+    fn waiting(words: &[&std::ffi::OsStr]) -> std::process::Child {
+        let mut command = Command::new("sh");
+        command.args(["-c", "read line; true", "sh"]).args(words).stdin(std::process::Stdio::piped());
+        command.spawn().unwrap()
+    }
+
+    /// Until it has become `sh`, it is still a copy of this test.
+    fn until_it_is_itself(child: &std::process::Child, word: &Path) {
         let end = Instant::now() + Duration::from_secs(10);
-        while scan(&file).unwrap().is_empty() && Instant::now() < end {
+        let line = format!("/proc/{}/cmdline", child.id());
+        while !std::fs::read_to_string(&line).unwrap().contains(word.to_str().unwrap()) {
+            assert!(Instant::now() < end, "it never started");
             std::thread::yield_now();
         }
-        let found = scan(&file).unwrap();
-        assert_eq!(found.iter().map(|process| process.pid).collect::<Vec<_>>(), [child.id()]);
+    }
+
+    fn end(mut child: std::process::Child) {
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_process_is_found_by_the_pid_file_on_its_command_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("qemu.pid");
+        let child = waiting(&["-pidfile".as_ref(), file.as_os_str()]);
+        until_it_is_itself(&child, &file);
+        let found = scan(&file).unwrap();
+        assert_eq!(found.iter().map(|process| process.pid).collect::<Vec<_>>(), [child.id()]);
+        end(child);
+    }
+
+    #[test]
+    fn who_only_looks_at_the_pid_file_is_nobodys() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("qemu.pid");
+        let child = waiting(&[file.as_os_str()]);
+        until_it_is_itself(&child, &file);
+        std::fs::write(&file, child.id().to_string()).unwrap();
+        assert_eq!(scan(&file).unwrap(), []);
+        assert_eq!(of_pid_file(&file).unwrap(), None);
+        end(child);
     }
 }

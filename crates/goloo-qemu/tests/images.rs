@@ -229,7 +229,7 @@ fn a_server_that_hangs_is_an_error_in_time() {
         let begun = Instant::now();
         world.server.fault(&world.path, Some(fault));
         let error = world.alias().unwrap_err();
-        assert!(error.hint().contains("sudo goloo image build debian-12"), "{}", error.hint());
+        assert!(error.hint().contains("sudo -E goloo image build debian-12"), "{}", error.hint());
         assert!(begun.elapsed() < Duration::from_secs(20), "{fault:?}: {:?}", begun.elapsed());
         world.assert_nothing_is_used();
     }

@@ -501,3 +501,57 @@ async fn the_users_word_on_acceleration_is_final() {
     let error = world.qemu().create(&machine, &mut SuiteWork::default()).await.unwrap_err();
     assert!(text(&error).contains("GOLOO_QEMU_ACCEL=tcg"), "{}", text(&error));
 }
+
+#[test]
+fn a_doctor_finds_qemu_its_version_and_its_tools() {
+    let world = World::new();
+    let findings = goloo_qemu::doctor(&world.settings());
+    let said = |word: &str| findings.iter().any(|finding| finding.ok && finding.what.contains(word));
+    assert!(said("QEMU emulator version"), "{findings:?}");
+    assert!(said("qemu-img version"), "{findings:?}");
+    assert!(said("machines run with tcg"), "{findings:?}");
+    let mut settings = world.settings();
+    settings.qemu = Some("no-such-qemu".into());
+    let findings = goloo_qemu::doctor(&settings);
+    assert!(findings.iter().any(|finding| !finding.ok && finding.hint.contains("apt-get install")));
+}
+
+/// A QEMU is known by a path on its command line, and a folder has many paths.
+#[tokio::test]
+async fn a_machine_is_the_same_by_any_path_to_the_state_folder() {
+    let world = World::new();
+    let (machine, record, port) = world.create("one").await;
+    let other = world.folder.path().join("other");
+    std::os::unix::fs::symlink(&world.state, &other).unwrap();
+    for state in [other, world.state.join("../state")] {
+        let mut settings = world.settings();
+        settings.vms = state.join("vms");
+        let qemu = QemuProvider::new(settings);
+        assert_eq!(qemu.observe(&[&record]).await[0].state, LiveState::Running, "{}", state.display());
+        let again = local(qemu.create(&machine, &mut SuiteWork::default()).await.unwrap());
+        assert_eq!(again.ssh_port, port);
+        assert_eq!(processes_of(&world.state).len(), 1);
+    }
+    let mut settings = world.settings();
+    settings.vms = world.folder.path().join("other/vms");
+    QemuProvider::new(settings).delete(&record, &mut SuiteWork::default()).await.unwrap();
+    assert_eq!(processes_of(&world.state), [0; 0], "a QEMU is left that nobody knows of");
+}
+
+/// A script may hold a lock while it runs goloo. QEMU, which outlives both, must not get it.
+#[tokio::test]
+async fn qemu_gets_no_descriptor_that_goloo_was_given() {
+    let world = World::new();
+    let path = world.folder.path().join("script.lock");
+    let given = std::fs::File::create(&path).unwrap();
+    rustix::io::fcntl_setfd(&given, rustix::io::FdFlags::empty()).unwrap();
+    world.create("clean").await;
+    let pid = processes_of(&world.state).remove(0);
+    let held: Vec<PathBuf> = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| std::fs::read_link(entry.path()).ok())
+        .collect();
+    assert!(!held.is_empty());
+    assert!(!held.contains(&path), "{held:?}");
+}

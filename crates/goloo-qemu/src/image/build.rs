@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -111,6 +111,15 @@ const END_LIMIT: Duration = Duration::from_secs(20);
 pub fn build(cache: &Cache, name: &str, watch: &dyn Watch) -> Result<CachedImage, ImageError> {
     let codename = check_host(name)?;
     check_tools()?;
+    for_the_owner(cache, || build_into(cache, name, codename, watch))
+}
+
+fn build_into(
+    cache: &Cache,
+    name: &str,
+    codename: &str,
+    watch: &dyn Watch,
+) -> Result<CachedImage, ImageError> {
     let _lock = cache.lock_build(name, watch)?;
     let folder = cache.build_folder(name);
     files::remove_tree(&folder).map_err(fails_at(&folder))?;
@@ -123,6 +132,25 @@ pub fn build(cache: &Cache, name: &str, watch: &dyn Watch) -> Result<CachedImage
     let image = built?;
     removed?;
     Ok(image)
+}
+
+/// Does root's work in the cache and then gives what root made there to whom the cache belongs, also
+/// when the work failed: machines are made without root, and must be able to read the image.
+fn for_the_owner<T>(cache: &Cache, work: impl FnOnce() -> Result<T, ImageError>) -> Result<T, ImageError> {
+    let folder = cache.folder();
+    let there = folder.ancestors().find(|path| path.exists()).unwrap_or(folder);
+    let owner = fs::metadata(there).map_err(fails_at(there))?;
+    let made: Vec<&Path> = folder.ancestors().take_while(|path| *path != there).collect();
+    let done = work();
+    if rustix::process::geteuid().is_root() && owner.uid() != 0 {
+        for path in made {
+            files::give(path, &owner).map_err(fails_at(path))?;
+        }
+        for path in cache.files()? {
+            files::give(&path, &owner).map_err(fails_at(&path))?;
+        }
+    }
+    done
 }
 
 /// The image that can be built on this machine: that of the Debian release that it runs.
@@ -174,7 +202,8 @@ fn host_codename(os_release: &str) -> Option<String> {
     (value("ID")? == "debian").then(|| value("VERSION_CODENAME"))?
 }
 
-fn check_tools() -> Result<(), ImageError> {
+/// Whether the programs that a build needs are there.
+pub(crate) fn check_tools() -> Result<(), ImageError> {
     let programs = TOOLS.iter().filter(|(program, _)| find_tool(program).is_none());
     let parts = GRUB_PARTS.iter().filter(|(folder, _)| !Path::new(folder).is_dir());
     let missing: Vec<_> = programs.chain(parts).collect();
@@ -505,7 +534,57 @@ fn tail(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::image::Unwatched;
+
+    /// Builds need root, machines don't: what root put into a user's cache is the user's.
+    #[test]
+    fn what_root_built_belongs_to_the_owner_of_the_cache() {
+        use std::os::unix::fs::chown;
+        let root = rustix::process::geteuid().is_root();
+        let home = tempfile::tempdir().unwrap();
+        if root {
+            chown(home.path(), Some(12345), Some(54321)).unwrap();
+        }
+        let owner = fs::metadata(home.path()).unwrap();
+        let image = home.path().join("built.raw");
+        let mut disk = vec![0; 4096];
+        disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+        fs::write(&image, disk).unwrap();
+        let cache = Cache::new(home.path().join(".cache/goloo/images"));
+        let built = for_the_owner(&cache, || {
+            let _lock = cache.lock_build("debian-12", &Unwatched)?;
+            cache.place_built("debian-12", &image, &Unwatched)
+        })
+        .unwrap();
+        let mut looked_at = 0;
+        for path in [built.path.as_path(), cache.folder(), home.path().join(".cache").as_path()]
+            .into_iter()
+            .map(Path::to_owned)
+            .chain(["locks", "names"].iter().flat_map(|part| {
+                fs::read_dir(cache.folder().join(part)).unwrap().map(|entry| entry.unwrap().path())
+            }))
+        {
+            let data = fs::symlink_metadata(&path).unwrap();
+            assert_eq!((data.uid(), data.gid()), (owner.uid(), owner.gid()), "{}", path.display());
+            looked_at += 1;
+        }
+        assert!(looked_at >= 6, "{looked_at}");
+    }
+
+    #[test]
+    fn a_build_under_way_is_not_pruned() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::new(folder.path());
+        let lock = cache.lock_build("debian-12", &Unwatched).unwrap();
+        fs::create_dir(cache.build_folder("debian-12")).unwrap();
+        assert!(matches!(cache.prune(), Err(ImageError::Busy { .. })));
+        assert!(cache.build_folder("debian-12").exists());
+        drop(lock);
+        cache.prune().unwrap();
+        assert!(!cache.build_folder("debian-12").exists(), "what a dead build left goes");
+    }
 
     #[test]
     fn only_the_release_itself_is_an_images_source() {

@@ -14,7 +14,6 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use goloo_core::events::Event;
@@ -29,11 +28,14 @@ use super::download::{Downloader, Patience, check_scheme};
 use super::{ImageError, Watch};
 use crate::arch::Arch;
 use crate::files::{self, Lock, Sharing};
+use crate::launch;
 
 /// How long another goloo's work on the same image is waited for.
 const LOCK_LIMIT: Duration = Duration::from_secs(60 * 60);
 /// How often a lock is asked for again.
 const LOCK_POLL: Duration = Duration::from_millis(100);
+
+const PARTS: [&str; 5] = ["store", "names", "parts", "roots", "locks"];
 
 /// How an image came into the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -315,13 +317,26 @@ impl Cache {
         Ok(false)
     }
 
+    /// Keeps `prune` away. Without `qemu-img` nothing could be checked, so nothing is fetched either.
     fn enter(&self, watch: &dyn Watch) -> Result<Lock, ImageError> {
+        launch::find_program(self.qemu_img.as_os_str()).ok_or_else(qemu_img_is_missing)?;
         self.make_folders()?;
         self.lock("in-use", Sharing::Shared, watch)
     }
 
+    /// The cache's folders and the files in them.
+    pub(super) fn files(&self) -> Result<Vec<PathBuf>, ImageError> {
+        let mut all = vec![self.folder.clone()];
+        for part in PARTS {
+            let folder = self.folder.join(part);
+            all.extend(names_in(&folder)?.into_iter().map(|name| folder.join(name)));
+            all.push(folder);
+        }
+        Ok(all)
+    }
+
     fn make_folders(&self) -> Result<(), ImageError> {
-        for part in ["store", "names", "parts", "roots", "locks"] {
+        for part in PARTS {
             let path = self.folder.join(part);
             files::private_folder(&path).map_err(fails_at(&path))?;
         }
@@ -511,9 +526,10 @@ impl Cache {
         self.entry(&self.key(name, Origin::Built))
     }
 
-    pub(super) fn lock_build(&self, name: &str, watch: &dyn Watch) -> Result<Lock, ImageError> {
-        self.make_folders()?;
-        self.lock(&self.key(name, Origin::Built), Sharing::Exclusive, watch)
+    /// One build of an image at a time, and no `prune` beside it.
+    pub(super) fn lock_build(&self, name: &str, watch: &dyn Watch) -> Result<[Lock; 2], ImageError> {
+        let in_use = self.enter(watch)?;
+        Ok([in_use, self.lock(&self.key(name, Origin::Built), Sharing::Exclusive, watch)?])
     }
 
     pub(super) fn build_folder(&self, name: &str) -> PathBuf {
@@ -574,10 +590,9 @@ impl Cache {
         if let Some(packer) = packer(&head) {
             return Err(unusable(&format!("it is packed with {packer}; unpack it first")));
         }
-        let output = Command::new(&self.qemu_img)
+        let output = launch::tool(&self.qemu_img)
             .args(["info", "--output=json"])
             .arg(file)
-            .stdin(Stdio::null())
             .output()
             .map_err(|_| qemu_img_is_missing())?;
         if !output.status.success() {
@@ -727,4 +742,38 @@ fn reflink(target: &File, source: &File) -> bool {
 #[cfg(not(target_os = "linux"))]
 fn reflink(_: &File, _: &File) -> bool {
     false
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Seen(Mutex<Vec<Event>>);
+
+    impl Watch for Seen {
+        fn event(&self, event: Event) {
+            self.0.lock().unwrap().push(event);
+        }
+
+        fn stopped(&self) -> bool {
+            false
+        }
+    }
+
+    /// Without it nothing can be checked, so megabytes would come for nothing.
+    #[test]
+    fn without_qemu_img_nothing_is_fetched() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("image.raw");
+        fs::write(&image, [0; 512]).unwrap();
+        let cache = Cache { qemu_img: "no-such-qemu-img".into(), ..Cache::new(folder.path().join("cache")) };
+        let seen = Seen::default();
+        let error = cache.ensure(&ImageRef::Path(image), None, &seen).unwrap_err();
+        assert!(matches!(error, ImageError::Tools { .. }), "{error}");
+        assert_eq!(*seen.0.lock().unwrap(), [], "it was fetched");
+    }
 }

@@ -167,7 +167,7 @@ impl ImageError {
                 format!("known are {}; a path or an https address works too", known.join(", "))
             }
             Self::NotToBeHad { name, source } if name.starts_with("debian-") => format!(
-                "{}; without a way to it, build the image: sudo goloo image build {name}",
+                "{}; without a way to it, build the image: sudo -E goloo image build {name}",
                 source.hint()
             ),
             Self::NotToBeHad { source, .. } => format!(

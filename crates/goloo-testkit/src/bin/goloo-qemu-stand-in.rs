@@ -15,17 +15,24 @@ use std::fs::OpenOptions;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio, exit};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Set for the process that stays.
 const STAYS: &str = "GOLOO_STAND_IN_STAYS";
 /// No test lasts so long; one that is killed leaves nothing for ever.
 const LIFETIME: Duration = Duration::from_secs(900);
+/// How long the stand-in stays when its machine's folder is gone. Longer than any test waits for a
+/// QEMU to be gone, so that a provider that forgets to end one is found out.
+const ORPHANED: Duration = Duration::from_secs(45);
 
 fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("--version") {
+        println!("QEMU emulator version 7.2.0 (goloo's stand-in)");
+        return ExitCode::SUCCESS;
+    }
     let line = match Line::parse(std::env::args().skip(1)) {
         Ok(line) => line,
         Err(message) => {
@@ -140,6 +147,8 @@ fn stay(line: &Line) -> Result<(), String> {
     }
     let pid_file = line.pid_file.as_ref().ok_or("no pid file")?;
     std::fs::write(pid_file, format!("{}\n", std::process::id())).map_err(|error| error.to_string())?;
+    let folder = pid_file.parent().ok_or("a pid file without a folder")?.to_owned();
+    thread::spawn(move || end_some_day(&folder));
     if fault("hangs") {
         thread::sleep(LIFETIME);
     }
@@ -168,15 +177,23 @@ fn stay(line: &Line) -> Result<(), String> {
         let mut out = io::stdout();
         out.write_all(b".").and_then(|()| out.flush()).map_err(|error| error.to_string())?;
     }
-    thread::spawn(|| {
-        thread::sleep(LIFETIME);
-        exit(1);
-    });
     for connection in control.incoming() {
         let _ = talk(&connection.unwrap(), line);
     }
     drop(disks);
     Ok(())
+}
+
+fn end_some_day(folder: &Path) {
+    let begun = Instant::now();
+    let mut last_seen = Instant::now();
+    while begun.elapsed() < LIFETIME && last_seen.elapsed() < ORPHANED {
+        thread::sleep(Duration::from_secs(1));
+        if folder.exists() {
+            last_seen = Instant::now();
+        }
+    }
+    exit(1);
 }
 
 fn greet(listener: &TcpListener) {
