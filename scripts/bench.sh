@@ -13,11 +13,17 @@ fill=$PWD/target/release/examples/fill_store
 echo 'fn main() {}' > "$out/empty.rs"
 rustc -O -C panic=abort -C strip=symbols -o "$out/empty" "$out/empty.rs"
 
-# Mean of a command in milliseconds.
-mean() { hyperfine --shell=none --warmup 5 --min-runs "$1" --export-json "$out/run.json" "${@:2}" >/dev/null 2>&1
-         python3 -c 'import json,sys; print(" ".join(f"{r[\"mean\"]*1000:.2f}" for r in json.load(open(sys.argv[1]))["results"]))' "$out/run.json"; }
-row() { python3 -c 'import sys; n,v,f,l=sys.argv[1],float(sys.argv[2]),float(sys.argv[3]),float(sys.argv[4])
-print(f"{n:<32} {v:>9.2f} ms {f:>9.2f} ms   {v/f:>5.2f}x  (to reach {l}x)")' "$@"; }
+# Means of commands in milliseconds.
+mean() {
+  hyperfine --shell=none --warmup 5 --min-runs "$1" --export-json "$out/run.json" "${@:2}" >/dev/null 2>&1
+  python3 -c 'import json, sys
+print(*("%.2f" % (run["mean"] * 1000) for run in json.load(open(sys.argv[1]))["results"]))' "$out/run.json"
+}
+row() {
+  python3 -c 'import sys
+what, value, floor, reach = sys.argv[1], *map(float, sys.argv[2:5])
+print("%-32s %9.2f ms %9.2f ms   %5.2fx  (to reach %sx)" % (what, value, floor, value / floor, reach))' "$@"
+}
 
 printf '%-32s %12s %12s\n' what goloo floor
 read -r value base <<<"$(mean 50 "$goloo --version" "$out/empty")"
@@ -40,3 +46,5 @@ read -r value <<<"$(COMPLETE=bash _CLAP_COMPLETE_INDEX=2 mean 20 "$goloo -- golo
 echo "completion of a name, 10000 VMs: $value ms (to reach 20)"
 echo "binary: $(($(stat -c %s "$goloo") / 1024 / 1024)) MiB (to reach 25)"
 cargo bench --quiet --locked -p goloo-store --features bench --bench store
+unset GOLOO_STATE_DIR
+python3 scripts/bench-boot.py "$goloo"

@@ -1,0 +1,98 @@
+#!/usr/bin/env python3
+"""goloo create until SSH answers, beside the same QEMU command line started by hand; and eight creates
+at once beside one. The image debian-12 must be in the test cache (make test builds it).
+
+    bench-boot.py PATH-TO-GOLOO
+"""
+import json
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+goloo = os.path.abspath(sys.argv[1])
+cache = os.environ.get("GOLOO_TEST_CACHE", "target/test-cache")
+work = pathlib.Path(tempfile.mkdtemp())
+env = dict(os.environ, GOLOO_STATE_DIR=str(work / "state"), GOLOO_CACHE_DIR=os.path.abspath(cache))
+stack = work / "stacks" / "bench"
+stack.mkdir(parents=True)
+config = {"vm": {"cpus": 1, "memory": "512M", "disk": "3G", "image": "debian-12"}}
+(stack / "config.json").write_text(json.dumps(config))
+
+
+def run(*arguments):
+    subprocess.run([goloo, *arguments], cwd=work, env=env, check=True, capture_output=True)
+
+
+def banner(port, limit=600):
+    """Waits for a server's first words; a connection alone proves nothing."""
+    end = time.monotonic() + limit
+    while time.monotonic() < end:
+        try:
+            with socket.create_connection(("127.0.0.1", port), 10) as connection:
+                connection.settimeout(10)
+                if connection.recv(4) == b"SSH-":
+                    return
+        except OSError:
+            pass
+        time.sleep(0.05)
+    sys.exit(f"no SSH on port {port}")
+
+
+def status(name):
+    output = subprocess.run([goloo, "status", name, "--json"], cwd=work, env=env, check=True, capture_output=True)
+    return json.loads(output.stdout)["vm"]
+
+
+def cpu(pid):
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+try:
+    begin = time.monotonic()
+    run("create", "bench", "--no-wait")
+    made = time.monotonic() - begin
+    vm = status("bench")
+    banner(vm["local"]["sshPort"])
+    ours = time.monotonic() - begin
+    folder = work / "state/vms" / vm["id"]
+    pid = int((folder / "qemu.pid").read_text())
+    ours_cpu = cpu(pid)
+    argv = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
+    run("stop", "bench", "--force")
+
+    # The same again by hand, on a disk as new.
+    disk = folder / "disk.qcow2"
+    base = json.loads(subprocess.check_output(["qemu-img", "info", "--output=json", disk]))
+    disk.unlink()
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", base["backing-filename-format"],
+                    "-b", base["backing-filename"], disk, str(base["virtual-size"])], cwd=folder, check=True)
+    begin = time.monotonic()
+    subprocess.run(argv, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    banner(vm["local"]["sshPort"])
+    hand = time.monotonic() - begin
+    hand_cpu = cpu(int((folder / "qemu.pid").read_text()))
+    run("delete", "--yes", "bench")
+    print(f"create until SSH: {ours:.1f} s, by hand {hand:.1f} s   {ours / hand:.2f}x  (to reach 1.05x); "
+          f"QEMU's processor time {ours_cpu:.1f} s and {hand_cpu:.1f} s")
+
+    # Until QEMU runs, one and eight at once: goloo's own part, without the guests' boots.
+    begin = time.monotonic()
+    creates = [subprocess.Popen([goloo, "create", "bench", "--no-wait", "--as", f"bench-{number}"], cwd=work,
+                                env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for number in range(8)]
+    codes = [create.wait() for create in creates]
+    eight = time.monotonic() - begin
+    run("delete", "--yes", *(f"bench-{number}" for number in range(8)))
+    if any(codes):
+        sys.exit(f"exit codes {codes}")
+    print(f"create until QEMU runs: {made * 1000:.0f} ms alone, {eight * 1000:.0f} ms for 8 at once")
+finally:
+    names = subprocess.run([goloo, "list", "-q"], cwd=work, env=env, capture_output=True, text=True).stdout.split()
+    if names:
+        subprocess.run([goloo, "delete", "--yes", *names], cwd=work, env=env)
+    shutil.rmtree(work)
