@@ -39,4 +39,4 @@ echo "list, 10000 VMs: $memory MiB at most (to reach 40)"
 read -r value <<<"$(COMPLETE=bash _CLAP_COMPLETE_INDEX=2 mean 20 "$goloo -- goloo ssh vm")"
 echo "completion of a name, 10000 VMs: $value ms (to reach 20)"
 echo "binary: $(($(stat -c %s "$goloo") / 1024 / 1024)) MiB (to reach 25)"
-cargo bench --quiet --locked -p goloo-store --bench store
+cargo bench --quiet --locked -p goloo-store --features bench --bench store

@@ -396,6 +396,43 @@ fn a_save_on_a_failing_disk_fails_and_can_be_tried_again_under_the_same_lock() {
     }
 }
 
+/// Fails at `first`, then at `second` when tried again, and must succeed the third time, all under one lock.
+fn assert_third_try_saves(disk: &SimFs, old: &Record, first: Fault, second: Fault) {
+    let disk = disk.crash(Crash::Kept);
+    let mut held = run(store(&disk).lock(&devbox(), &owner(1))).unwrap();
+    let mut record = Record { stack: "new".into(), ..old.clone() };
+    for fault in [first, second] {
+        disk.fail(fault);
+        let outcome = run(held.save(&mut record));
+        disk.heal();
+        if outcome.is_ok() {
+            break;
+        }
+        assert_eq!(record.serial, old.serial, "{first:?}, {second:?}");
+    }
+    run(held.save(&mut record)).unwrap_or_else(|error| panic!("{first:?}, {second:?}: {error}"));
+    drop(held);
+    assert_eq!(load(&disk.crash(Crash::Lost)).unwrap(), record, "{first:?}, {second:?}");
+}
+
+#[test]
+fn a_save_that_fails_twice_in_different_ways_can_be_tried_a_third_time() {
+    let (sound, old) = with_vm();
+    let damaged = sound.crash(Crash::Kept);
+    let state = Path::new(ROOT).join("active/devbox/state.json");
+    damaged.remove_file(&state).unwrap();
+    let recovered = run(store(&damaged).load(&devbox())).unwrap().unwrap().record;
+    for (disk, old) in [(sound, old), (damaged, recovered)] {
+        let whole = disk.crash(Crash::Kept);
+        save(&whole, &mut old.clone()).unwrap();
+        for first in faults(whole.operations()) {
+            for second in faults(whole.operations()) {
+                assert_third_try_saves(&disk, &old, first, second);
+            }
+        }
+    }
+}
+
 #[test]
 fn an_archive_on_a_failing_disk_fails_and_can_be_tried_again_under_the_same_lock() {
     let (disk, old) = with_vm();

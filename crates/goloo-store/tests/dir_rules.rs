@@ -108,6 +108,25 @@ fn an_unreadable_record_is_read_from_the_one_before_and_left_in_place() {
 }
 
 #[test]
+fn a_record_of_a_newer_shape_is_neither_read_around_nor_written_over() {
+    let folder = empty();
+    let mut record = folder.create(&devbox());
+    let mut before = record.clone();
+    folder.save(&mut record);
+    let newer = br#"{"schema": 2, "vm": "devbox"}"#;
+    fs::write(folder.state(), newer).unwrap();
+    assert!(matches!(run(folder.store.load(&devbox())), Err(StoreError::Broken(_))));
+    let listing = run(folder.store.list()).unwrap();
+    assert!(listing.broken[0].error.contains("newer goloo"), "{:?}", listing.broken);
+    let mut lock = run(folder.store.lock(&devbox(), &owner(1))).unwrap();
+    assert!(matches!(run(lock.save(&mut before)), Err(StoreError::Newer { found: 2, .. })));
+    before.phase = Phase::Destroyed;
+    let archived = run(lock.archive(&mut before, time("2025-02-01T00:00:00Z")));
+    assert!(matches!(archived, Err(StoreError::Newer { found: 2, .. })));
+    assert_eq!(fs::read(folder.state()).unwrap(), newer);
+}
+
+#[test]
 fn a_missing_record_is_read_from_the_one_before() {
     let folder = empty();
     let mut record = folder.create(&devbox());

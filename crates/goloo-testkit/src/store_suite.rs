@@ -62,6 +62,7 @@ macro_rules! store_suite {
             each_save_raises_the_serial_by_one
             a_save_says_when_it_was
             a_stale_serial_is_refused_and_changes_nothing
+            a_stale_serial_is_refused_under_the_same_lock
             a_serial_from_the_future_is_refused
             a_refused_save_leaves_the_writer_s_record_as_it_was
             nothing_is_saved_under_a_name_that_nobody_has
@@ -397,6 +398,18 @@ pub async fn a_stale_serial_is_refused_and_changes_nothing(subject: &dyn Subject
     stale.stack = "other".to_owned();
     let refused = lock(&*other, &devbox).await.save(&mut stale).await;
     assert_error!(refused, StoreError::Stale { expected: 1, found: 2, .. });
+    assert_eq!(read(&*other, &devbox).await.unwrap(), record);
+}
+
+pub async fn a_stale_serial_is_refused_under_the_same_lock(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    let mut record = created(&*store, &devbox).await;
+    let mut stale = record.clone();
+    let mut held = lock(&*store, &devbox).await;
+    held.save(&mut record).await.unwrap();
+    stale.stack = "other".to_owned();
+    assert_error!(held.save(&mut stale).await, StoreError::Stale { expected: 1, found: 2, .. });
     assert_eq!(read(&*other, &devbox).await.unwrap(), record);
 }
 

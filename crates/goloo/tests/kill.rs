@@ -123,7 +123,8 @@ fn kill_delete_anywhere_then_go_on() {
     let create = || drop(world.run(&["create", "hello", "--no-wait"]).expect(0));
     let go_on = |when: &str, n: usize| {
         if list_works(&world, when) {
-            let by = if n % 2 == 0 { vec!["resume", "hello"] } else { vec!["delete", "hello", "--yes"] };
+            let by =
+                if n.is_multiple_of(2) { vec!["resume", "hello"] } else { vec!["delete", "hello", "--yes"] };
             world.run(&by).expect(0);
             if !world.names().is_empty() {
                 // Killed before the intent was written: there was nothing to resume.

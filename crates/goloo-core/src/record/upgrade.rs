@@ -13,6 +13,14 @@ pub enum RecordError {
     /// Not JSON, or JSON of another shape.
     #[error("{0}")]
     Json(#[from] serde_json::Error),
+    /// A newer format, of a shape that this version can't read.
+    #[error("written by a newer goloo in a format that this one can't read ({shape}); update goloo")]
+    Newer {
+        /// The format.
+        schema: u32,
+        /// What isn't understood.
+        shape: serde_json::Error,
+    },
     /// A format number that was never used.
     #[error("\"schema\" is 0; the first format is 1")]
     NoSuchSchema,
@@ -29,20 +37,15 @@ pub fn from_json(bytes: &[u8]) -> Result<Record, RecordError> {
         Ok(record) => record,
         Err(error) => {
             // An error about a field of a newer format would mislead: name the format instead.
-            let newer = serde_json::from_slice::<Head>(bytes).is_ok_and(|head| head.schema > SCHEMA);
-            return Err(if newer { newer_shape(error) } else { error }.into());
+            let schema = serde_json::from_slice::<Head>(bytes).map_or(SCHEMA, |head| head.schema);
+            let newer = schema > SCHEMA;
+            return Err(if newer { RecordError::Newer { schema, shape: error } } else { error.into() });
         }
     };
     if record.schema == 0 {
         return Err(RecordError::NoSuchSchema);
     }
     Ok(record)
-}
-
-fn newer_shape(error: serde_json::Error) -> serde_json::Error {
-    serde::de::Error::custom(format!(
-        "written by a newer goloo in a format that this one can't read ({error}); update goloo"
-    ))
 }
 
 /// Writes a record as `state.json` holds it: indented, fields in the order of the contract, one

@@ -144,7 +144,7 @@ impl Reader<'_> {
             Ok(Found::Sound(record, _) | Found::Recovered(record, _)) => {
                 Shown::Entry(Summary::from(&*record))
             }
-            Ok(Found::Broken(found)) => Shown::Broken(found),
+            Ok(Found::Broken(found) | Found::Newer(found, _)) => Shown::Broken(found),
             Err(error) => broken(describe(&error)),
         }
     }

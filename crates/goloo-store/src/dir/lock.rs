@@ -23,12 +23,18 @@ pub(super) struct DirLock {
     _held: Box<dyn Send + Sync>,
 }
 
-/// A write of this lock's that may have come through although it was reported as failed. The caller
-/// still names the serial from before it, and is right to.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Writes of this lock's that may have come through although a failure was reported. The caller still
+/// names the serial from before them, and is right to: nobody else can have written meanwhile.
+#[derive(Clone, Copy)]
 struct Unacknowledged {
     replaced: u64,
-    written: u64,
+    last: u64,
+}
+
+impl Unacknowledged {
+    fn explains(self, stored: u64, expected: u64) -> bool {
+        self.replaced == expected && self.replaced < stored && stored <= self.last
+    }
 }
 
 impl DirLock {
@@ -108,6 +114,7 @@ impl DirLock {
         let (stored, bytes) = match self.find()? {
             Found::Absent => return Err(self.not_found()),
             Found::Broken(broken) => return Err(StoreError::Broken(broken)),
+            Found::Newer(_, schema) => return Err(newer(&self.name, schema)),
             Found::Sound(stored, bytes) => (stored, Some(bytes)),
             Found::Recovered(stored, _) => (stored, None),
         };
@@ -121,14 +128,15 @@ impl DirLock {
         };
         let next = Record { serial: serial + 1, updated_at: Timestamp::now(), ..record.clone() };
         self.replace(record.serial, &next, Old::Sound(&bytes))?;
+        self.unacknowledged = None;
         record.serial = next.serial;
         record.updated_at = next.updated_at;
         Ok(())
     }
 
     fn check_serial(&self, stored: &Record, record: &Record) -> Result<(), StoreError> {
-        let ours = Unacknowledged { replaced: record.serial, written: stored.serial };
-        let current = stored.serial == record.serial || self.unacknowledged == Some(ours);
+        let ours = self.unacknowledged.is_some_and(|writes| writes.explains(stored.serial, record.serial));
+        let current = stored.serial == record.serial || ours;
         if current && stored.id == record.id {
             return Ok(());
         }
@@ -146,7 +154,7 @@ impl DirLock {
     }
 
     fn replace(&mut self, replaced: u64, next: &Record, old: Old<'_>) -> Result<(), StoreError> {
-        self.unacknowledged = Some(Unacknowledged { replaced, written: next.serial });
+        self.unacknowledged = Some(Unacknowledged { replaced, last: next.serial });
         let folder = self.store.layout.vm(self.name.as_str());
         durable::replace_state(self.store.fs(), &folder, &record::to_json(next), old)
     }

@@ -102,7 +102,7 @@ impl Inner {
             Found::Sound(record, _) if read::is_half_archived(&record) => Ok(None),
             Found::Sound(record, _) => Ok(Some(Loaded { record: *record, recovered: None })),
             Found::Recovered(record, broken) => Ok(Some(Loaded { record: *record, recovered: Some(broken) })),
-            Found::Broken(broken) => Err(StoreError::Broken(broken)),
+            Found::Broken(broken) | Found::Newer(broken, _) => Err(StoreError::Broken(broken)),
         }
     }
 
@@ -117,7 +117,7 @@ impl Inner {
             Found::Sound(record, _) | Found::Recovered(record, _) => {
                 Ok(Some(Archived { id: id.clone(), deleted_at: id.deleted_at(), record: *record }))
             }
-            Found::Broken(broken) => Err(StoreError::Broken(broken)),
+            Found::Broken(broken) | Found::Newer(broken, _) => Err(StoreError::Broken(broken)),
         }
     }
 
@@ -151,6 +151,10 @@ impl Inner {
             Found::Absent => return Err(gone()),
             Found::Sound(record, _) | Found::Recovered(record, _) if record.schema > SCHEMA => {
                 return Err(newer(&record.name, record.schema));
+            }
+            Found::Newer(_, schema) => {
+                let name = VmName::parse(id.name()).expect("an archive id begins with a name");
+                return Err(newer(&name, schema));
             }
             _ => {}
         }

@@ -4,6 +4,7 @@
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
+use goloo_core::record::upgrade::RecordError;
 use goloo_core::record::{self, Phase, Record, SCHEMA};
 use goloo_core::store::{Broken, SNAPSHOT_FILES, Snapshot, StoreError};
 
@@ -21,21 +22,16 @@ pub(super) enum Found {
     Recovered(Box<Record>, Broken),
     /// Neither can be used.
     Broken(Broken),
+    /// Of a newer format, with its number, and of a shape that can't be read here. The one before is
+    /// no substitute: a newer goloo reads this one.
+    Newer(Broken, u32),
 }
 
 /// Why a file is no sound record.
 enum Unsound {
     Missing,
     Bad(String),
-}
-
-impl Unsound {
-    fn describe(self) -> String {
-        match self {
-            Self::Missing => "the file is missing".to_owned(),
-            Self::Bad(text) => text,
-        }
-    }
+    Newer(u32, String),
 }
 
 /// A record of a VM that is gone, on its way to the archive when somebody died. One of a newer format
@@ -58,10 +54,12 @@ pub(super) fn find(fs: &dyn Fs, folder: &Path, name: &str) -> Result<Found, Stor
 }
 
 fn recover(fs: &dyn Fs, folder: &Path, name: &str, unsound: Unsound) -> Result<Found, StoreError> {
-    let broken = Broken {
-        name: folder_name(folder),
-        path: folder.join(STATE).display().to_string(),
-        error: unsound.describe(),
+    let broken =
+        |error| Broken { name: folder_name(folder), path: folder.join(STATE).display().to_string(), error };
+    let broken = match unsound {
+        Unsound::Missing => broken("the file is missing".to_owned()),
+        Unsound::Bad(text) => broken(text),
+        Unsound::Newer(schema, text) => return Ok(Found::Newer(broken(text), schema)),
     };
     Ok(match read_record(fs, &folder.join(PREVIOUS), name)? {
         Ok((record, _)) => Found::Recovered(record, broken),
@@ -107,6 +105,7 @@ fn read_record(fs: &dyn Fs, path: &Path, name: &str) -> Result<Read, StoreError>
     Ok(match record::from_json(&bytes) {
         Ok(record) if record.name.as_str() == name => Ok((Box::new(record), bytes)),
         Ok(record) => Err(Unsound::Bad(other_name(record.name.as_str(), name))),
+        Err(error @ RecordError::Newer { schema, .. }) => Err(Unsound::Newer(schema, error.to_string())),
         Err(error) => Err(Unsound::Bad(error.to_string())),
     })
 }

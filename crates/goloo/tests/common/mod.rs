@@ -12,6 +12,8 @@ use serde_json::Value;
 /// One user's machine, as far as goloo can see it.
 pub struct World {
     folder: tempfile::TempDir,
+    /// The cache of real images; with QEMU's stand-in there is no need for one.
+    real: Option<PathBuf>,
 }
 
 pub const HELLO: &str = r##"{"vm": {"cpus": 1, "memory": "512M", "disk": "1G", "image": "./disk.img"}}"##;
@@ -19,8 +21,21 @@ pub const HELLO: &str = r##"{"vm": {"cpus": 1, "memory": "512M", "disk": "1G", "
 impl World {
     /// With one stack, `hello`, whose image is an empty disk.
     pub fn new() -> Self {
-        let world = Self { folder: tempfile::tempdir().unwrap() };
+        let world = Self { folder: tempfile::tempdir().unwrap(), real: None };
         world.stack("hello", HELLO, "#cloud-config\nruncmd: [\"true\"]\n");
+        world
+    }
+
+    /// With the real QEMU, under translation so that the tests do the same everywhere, and with the
+    /// image `debian-12`, which is built when it isn't in the test cache.
+    pub fn real() -> Self {
+        let folder = std::env::var_os("GOLOO_TEST_CACHE").map(PathBuf::from);
+        let folder = folder.unwrap_or_else(|| goloo().parent().unwrap().with_file_name("test-cache"));
+        let world = Self { folder: tempfile::tempdir().unwrap(), real: Some(folder) };
+        let images = world.json(&["image", "list", "--json"]);
+        if !images["images"].as_array().unwrap().iter().any(|image| image["name"] == "debian-12") {
+            world.run(&["image", "build", "debian-12"]).expect(0);
+        }
         world
     }
 
@@ -71,19 +86,20 @@ impl World {
     pub fn env(&self) -> Vec<(String, String)> {
         let at = |name: &str| self.path().join(name).display().to_string();
         let path = format!("{}:{}", at("bin"), std::env::var("PATH").unwrap());
+        let own = || [("GOLOO_QEMU", stand_in().display().to_string()), ("GOLOO_CACHE_DIR", at("cache"))];
+        let shared = |cache: &PathBuf| vec![("GOLOO_CACHE_DIR", cache.display().to_string())];
+        let machines = self.real.as_ref().map_or_else(|| own().to_vec(), shared);
         let pairs = [
             ("HOME", at("home")),
             ("PATH", path),
             ("USER", "ann".to_owned()),
             ("GOLOO_STATE_DIR", at("state")),
             ("GOLOO_CONFIG_DIR", at("config")),
-            ("GOLOO_CACHE_DIR", at("cache")),
-            ("GOLOO_QEMU", stand_in().display().to_string()),
             ("GOLOO_QEMU_ACCEL", "tcg".to_owned()),
         ];
         fs::create_dir_all(self.path().join("home")).unwrap();
         fs::create_dir_all(self.path().join("work")).unwrap();
-        pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+        pairs.into_iter().chain(machines).map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
     /// The command in this world, to be given arguments.
@@ -127,7 +143,7 @@ impl World {
         pids.filter(|pid| {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let line = String::from_utf8_lossy(&line).into_owned();
-            line.contains("goloo-qemu-stand-in") && line.contains(&marker)
+            line.contains("qemu") && line.contains("-netdev") && line.contains(&marker)
         })
         .collect()
     }
