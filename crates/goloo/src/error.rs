@@ -217,8 +217,13 @@ impl From<EngineError> for CliError {
             EngineError::Provider { name, kind, source } => {
                 let goes_on = goes_on(&name, kind);
                 let beneath = Self::from(source);
-                let code = if kind == OperationKind::Delete { exit::MIDWAY } else { beneath.code };
-                with(code, beneath.kind, format!("{}; then {goes_on}", beneath.hint))
+                // A start or stop that failed is over; a delete is still to be finished.
+                match kind {
+                    OperationKind::Delete => {
+                        with(exit::MIDWAY, beneath.kind, format!("{}; then {goes_on}", beneath.hint))
+                    }
+                    _ => with(beneath.code, beneath.kind, beneath.hint),
+                }
             }
             EngineError::Midway { name, kind, .. } => {
                 with(exit::MIDWAY, "midway", format!("{} goes on", goes_on(&name, kind)))

@@ -269,3 +269,23 @@ fn completion_offers_the_names_of_vms() {
     let offered = common::Ran(command.output().unwrap());
     assert!(offered.stdout().contains("hello"), "{offered:?}");
 }
+
+#[test]
+fn a_start_that_failed_is_over_and_can_be_tried_again() {
+    let world = World::new();
+    world.ssh_finds(DONE);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    drop(taken);
+    let config = common::HELLO.replace("}}", &format!(r#", "ports": ["{port}:80"]}}}}"#));
+    world.stack("hello", &config, "");
+    world.run(&["create", "hello"]).expect(0);
+    world.run(&["stop", "hello"]).expect(0);
+    let taken = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let failed = world.run(&["start", "hello"]).expect(1);
+    assert!(failed.stderr().contains(&port.to_string()), "{failed:?}");
+    assert!(world.json(&["status", "hello", "--json"])["vm"]["operation"].is_null());
+    drop(taken);
+    world.run(&["start", "hello"]).expect(0);
+    assert_eq!(world.qemus().len(), 1);
+}

@@ -10,7 +10,8 @@ use std::process::{Child, Command, Stdio};
 use common::{Ran, World, wait_until};
 use serde_json::Value;
 
-const CONFIG: &str = r#"{"vm": {"cpus": 1, "memory": "512M", "disk": "3G", "image": "debian-12", "users": [{"username": "ann", "ssh_key_files": ["ann.pub"]}]}}"#;
+const CONFIG: &str = r#"{"vm": {"cpus": 1, "memory": "512M", "disk": "3G", "image": "debian-12", "users": [{"username": "ann", "ssh_key_files": ["ann.pub"]}], "mounts": [{"source": "shared", "target": "/srv/shared"}]}}"#;
+const PLAIN: &str = r#"{"vm": {"cpus": 1, "memory": "512M", "disk": "3G", "image": "debian-12"}}"#;
 
 const CLOUD_INIT: &str = "#cloud-config\n\
     write_files:\n\
@@ -19,13 +20,16 @@ const CLOUD_INIT: &str = "#cloud-config\n\
     \x20   content: |\n\
     \x20     the user's file: 'quoted' \"twice\"\n\
     runcmd:\n\
-    \x20 - echo first >> /var/tmp/order\n";
+    \x20 - echo first >> /var/tmp/order\n\
+    \x20 - cat /srv/shared/from-here > /var/tmp/shared\n";
 
 #[test]
 fn vm_from_create_to_archive() {
     let world = World::real();
     let folder = world.stack("box", CONFIG, CLOUD_INIT);
     fs::write(folder.join("configure.sh"), "#!/bin/sh\nset -e\necho last >> /var/tmp/order\n").unwrap();
+    fs::create_dir(folder.join("shared")).unwrap();
+    fs::write(folder.join("shared/from-here"), "shared").unwrap();
     let key = world.path().join("ann");
     keygen(&key);
     fs::copy(key.with_extension("pub"), folder.join("ann.pub")).unwrap();
@@ -39,6 +43,7 @@ fn vm_from_create_to_archive() {
     let inside = |command: &str| world.run(&["ssh", "box", "--", command]).expect(0).stdout();
     assert_eq!(inside("whoami; cat /etc/made-by"), "ann\nthe user's file: 'quoted' \"twice\"\n");
     assert_eq!(inside("cat /var/tmp/order; hostname"), "first\nlast\nbox\n");
+    assert_eq!(inside("cat /var/tmp/shared"), "shared", "the folder is there when the user's commands run");
     assert_eq!(inside("sudo -n id -u"), "0\n");
     // The root file system has grown to vm.disk, which the image doesn't have.
     let kib: u64 = inside("df --output=size / | tail -n 1").trim().parse().unwrap();
@@ -65,7 +70,7 @@ fn vm_from_create_to_archive() {
     assert_eq!(world.json(&["status", "box", "--json"])["live"]["state"], "stopped");
     assert!(world.qemus().is_empty());
     world.run(&["start", "box"]).expect(0);
-    assert_eq!(inside("cat /var/tmp/there"), "carried");
+    assert_eq!(inside("cat /var/tmp/there /srv/shared/from-here"), "carriedshared");
 
     world.run(&["delete", "box", "--yes"]).expect(0);
     world.assert_empty("after the delete");
@@ -108,13 +113,10 @@ fn another_host_key_is_refused(world: &World) {
 #[test]
 fn vm_whose_runcmd_fails_is_kept_with_exit_8_and_its_log() {
     let world = World::real();
-    world.stack(
-        "broken",
-        &CONFIG.replace(r#", "users": [{"username": "ann", "ssh_key_files": ["ann.pub"]}]"#, ""),
-        "#cloud-config\nruncmd:\n  - echo going wrong\n  - nosuchcommand\n",
-    );
-    let ran = world.run(&["create", "broken"]).expect(8);
-    for words in ["nosuchcommand: not found", "runcmd", "goloo logs broken"] {
+    world.stack("broken", PLAIN, "#cloud-config\nruncmd:\n  - echo going wrong\n  - nosuchcommand\n");
+    let ran = world.run(&["create", "broken", "-v"]).expect(8);
+    // With -v its log is shown as it grows, and the end of it again behind what failed.
+    for words in ["│ going wrong", "nosuchcommand: not found", "runcmd", "goloo logs broken"] {
         assert!(ran.stderr().contains(words), "{words} isn't in {ran:?}");
     }
     let vm = world.json(&["status", "broken", "--json"])["vm"].clone();
@@ -130,7 +132,7 @@ fn vm_whose_runcmd_fails_is_kept_with_exit_8_and_its_log() {
 #[test]
 fn vm_whose_create_was_stopped_and_killed_is_finished_by_resume() {
     let world = World::real();
-    world.stack("slow", r#"{"vm": {"cpus": 1, "memory": "512M", "disk": "3G", "image": "debian-12"}}"#, "");
+    world.stack("slow", PLAIN, "");
     let create = spawn(&world, &["create", "slow"]);
     wait_for_step(&world, "provisioning");
     signal(&create, "INT");

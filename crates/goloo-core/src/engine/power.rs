@@ -62,7 +62,7 @@ impl UnderWay<'_, '_> {
         let provider = self.engine.provider;
         let (record, mut work) = self.lend();
         let made = provider.start(&record, &mut work).await;
-        let made = made.map_err(|error| self.failed(OperationKind::Start, error))?;
+        let made = self.ended(OperationKind::Start, made).await?;
         set_addresses(&mut self.record, made);
         let record = self.finish_power().await?;
         provision::reach(self.engine, &record).await.map_err(|stop| match stop {
@@ -76,7 +76,26 @@ impl UnderWay<'_, '_> {
         let provider = self.engine.provider;
         let (record, mut work) = self.lend();
         let stopped = provider.stop(&record, mode, &mut work).await;
-        stopped.map_err(|error| self.failed(OperationKind::Stop, error))
+        self.ended(OperationKind::Stop, stopped).await
+    }
+
+    /// A provider that failed has ended the operation: there is nothing to resume. One that was stopped
+    /// midway has not.
+    async fn ended<T>(
+        &mut self,
+        kind: OperationKind,
+        result: Result<T, ProviderError>,
+    ) -> Result<T, EngineError> {
+        match result {
+            Ok(value) => Ok(value),
+            Err(error @ (ProviderError::Interrupted | ProviderError::Record(_))) => {
+                Err(self.midway(kind, error))
+            }
+            Err(error) => {
+                self.finish_power().await?;
+                Err(self.failed(kind, error))
+            }
+        }
     }
 
     pub(super) async fn finish_power(&mut self) -> Result<Record, EngineError> {
