@@ -74,10 +74,18 @@ enum Shown {
     Nothing,
 }
 
+/// How many threads share the work. A small store doesn't ask how many cores there are: the answer
+/// comes from files of the kernel's, and costs more than reading a few records.
+fn threads(records: usize) -> usize {
+    match records / RECORDS_PER_THREAD {
+        0 | 1 => 1,
+        useful => thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX).min(useful),
+    }
+}
+
 /// All active VMs; `entries` are what lies in `active`, sorted.
 pub(super) fn list(fs: &dyn Fs, layout: &Layout, entries: &[Entry]) -> Result<Listing<Summary>, StoreError> {
-    let cores = thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
-    let threads = cores.min(entries.len() / RECORDS_PER_THREAD).max(1);
+    let threads = threads(entries.len());
     let parts: Vec<&[Entry]> = entries.chunks(entries.len().div_ceil(threads).max(1)).collect();
     let Some((first, others)) = parts.split_first() else { return Ok(Listing::default()) };
     let active = layout.active();
