@@ -145,7 +145,9 @@ async fn persist(
     }
 }
 
-/// One session that lasts until cloud-init is done: a login a poll would cost the guest more.
+/// One session that lasts until cloud-init is done: a login a poll would cost the guest more. What was
+/// provisioned is synced before it counts: a power cut in the half minute that the guest's kernel takes
+/// otherwise left empty files, and an sshd that doesn't start (seen on a real machine).
 fn wait_script(follow_log: bool) -> String {
     let follow = if follow_log {
         "$s tail -n +1 -F /var/log/cloud-init-output.log 2>/dev/null & t=$!; "
@@ -157,7 +159,7 @@ fn wait_script(follow_log: bool) -> String {
          s=; sudo -n true 2>/dev/null && s='sudo -n'; {follow}\
          until [ -e /run/cloud-init/result.json ]; do sleep 1; done; \
          [ -z \"$t\" ] || {{ sleep 1; kill $t 2>/dev/null; }}; \
-         echo {MARK}; $s cloud-init status --format=json"
+         sync; echo {MARK}; $s cloud-init status --format=json"
     )
 }
 
