@@ -58,7 +58,7 @@ fn list(app: &App) -> Result<u8, CliError> {
     }
     let mut table = crate::output::Table::new(&["STACK", "FOLDER"]);
     stacks.into_iter().for_each(|(name, path)| table.row([name, path.display().to_string()]));
-    table.lines().iter().for_each(|line| app.ui.line(line));
+    app.ui.lines(&table.lines());
     Ok(exit::DONE)
 }
 

@@ -85,7 +85,7 @@ fn list(app: &App, cache: &Cache) -> Result<(), CliError> {
             entry.sha256.chars().take(12).collect(),
         ]);
     }
-    table.lines().iter().for_each(|line| app.ui.line(line));
+    app.ui.lines(&table.lines());
     Ok(())
 }
 

@@ -144,7 +144,7 @@ fn print_tables(
         if active.is_empty() {
             app.ui.say("no VMs; goloo create NAME makes one");
         } else {
-            active_table(active, live).lines().iter().for_each(|line| app.ui.line(line));
+            app.ui.lines(&active_table(active, live).lines());
         }
     }
     if args.all || args.archive {
@@ -172,7 +172,7 @@ pub fn print_archive(app: &App, archive: &[Archived]) {
             format!("{} ago", age(now.since(entry.deleted_at))),
         ]);
     }
-    table.lines().iter().for_each(|line| app.ui.line(line));
+    app.ui.lines(&table.lines());
 }
 
 fn active_table(vms: &[Summary], live: Option<&[Option<Observation>]>) -> Table {

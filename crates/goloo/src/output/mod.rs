@@ -78,6 +78,16 @@ impl Ui {
         });
     }
 
+    /// Writes many lines of the result at once: a system call a line would be most of the time that
+    /// `list` takes.
+    pub fn lines(&self, lines: &[String]) {
+        let mut text = lines.join("\n");
+        text.push('\n');
+        self.0.progress.suspend(|| {
+            let _ = std::io::stdout().lock().write_all(text.as_bytes());
+        });
+    }
+
     /// Writes the result as JSON: `schema` first, then the fields of `body`.
     pub fn result(&self, body: Value) {
         let mut whole = json!({"schema": 1});

@@ -23,20 +23,26 @@ impl Table {
     pub fn lines(&self) -> Vec<String> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {
-            self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.width()).max().unwrap_or(0)
+            self.rows.iter().filter_map(|row| row.get(column)).map(|cell| width_of(cell)).max().unwrap_or(0)
         };
         let widths: Vec<usize> = (0..columns).map(width).collect();
         self.rows.iter().map(|row| line(row, &widths)).collect()
     }
 }
 
+/// Columns that a terminal gives the text; most cells are plain, and then it is their length.
+fn width_of(cell: &str) -> usize {
+    if cell.is_ascii() { cell.len() } else { cell.width() }
+}
+
 fn line(row: &[String], widths: &[usize]) -> String {
-    let mut line = String::new();
+    let mut line = String::with_capacity(widths.iter().sum::<usize>() + 2 * widths.len());
     for (cell, width) in row.iter().zip(widths) {
         line.push_str(cell);
-        line.push_str(&" ".repeat(width - cell.width() + 2));
+        line.extend(std::iter::repeat_n(' ', width - width_of(cell) + 2));
     }
-    line.trim_end().to_owned()
+    line.truncate(line.trim_end().len());
+    line
 }
 
 #[cfg(test)]
