@@ -1,7 +1,5 @@
 //! What a front end sees of work under way: plain values, in order, nothing printed here.
 
-use std::path::PathBuf;
-
 /// One thing that happened while an operation runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -26,11 +24,6 @@ pub enum Event {
     Note(String),
     /// Something that may be wrong and that stops nothing.
     Warning(String),
-    /// The record couldn't be saved where it belongs and lies here instead.
-    Emergency {
-        /// The emergency copy.
-        path: PathBuf,
-    },
 }
 
 /// Where events go. Called from the thread that works; must not block.

@@ -196,9 +196,6 @@ impl Events for Ui {
             }
             Event::Note(text) => self.note(&text),
             Event::Warning(text) => self.warning(&text),
-            Event::Emergency { path } => {
-                self.warning(&format!("the record lies in {} for now", path.display()));
-            }
         }
     }
 }
