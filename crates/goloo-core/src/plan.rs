@@ -50,6 +50,7 @@ pub fn create(
         token,
         stack: input.stack.clone(),
         user_data: composed.user_data,
+        host_key: input.host_key.public_openssh.clone(),
     };
     Ok(CreatePlan {
         kind: provider.kind(),

@@ -9,6 +9,7 @@
 //! - Nothing that goloo did not make is ever touched.
 //! - Before anything is made, [`Work::made`] is awaited with what leads to it.
 
+use std::ffi::OsString;
 use std::fmt;
 
 use async_trait::async_trait;
@@ -18,6 +19,7 @@ use crate::name::{OperationId, VmId, VmName};
 use crate::record::{Aws, Local, ProviderKind, Record, Resource};
 use crate::spec::ResolvedStack;
 use crate::store::StoreError;
+use crate::time::Timestamp;
 
 /// All that a provider needs to make one machine.
 #[derive(Debug, Clone)]
@@ -32,6 +34,8 @@ pub struct Machine {
     pub stack: ResolvedStack,
     /// What cloud-init gets: the user's document and goloo's part, composed.
     pub user_data: Vec<u8>,
+    /// The machine's public host key, in OpenSSH's form without a comment: no other machine has it.
+    pub host_key: String,
 }
 
 /// A pure account of what [`Provider::create`] would do.
@@ -103,19 +107,108 @@ pub enum StopMode {
     Graceful,
     /// Cut the power at once.
     Force,
+    /// Keep the memory on disk and stop; the next start goes on from there. A provider that can't
+    /// says [`ProviderError::Unsupported`] and leaves the machine as it is.
+    Suspend,
 }
 
 /// What a provider can do beyond the trait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capabilities {
-    /// Mounts folders of this machine (`vm.mounts`).
-    pub mounts: bool,
-    /// Forwards ports on 127.0.0.1 (`vm.ports`).
-    pub port_forwards: bool,
     /// Has a console log.
     pub console: bool,
-    /// Takes snapshots of disks.
-    pub snapshots: bool,
+    /// Suspends machines ([`StopMode::Suspend`]).
+    pub suspend: bool,
+}
+
+/// A machine at the provider that none of the records in question leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stray {
+    /// What the provider calls it.
+    pub name: String,
+    /// Its id there, as `adopt --id` takes it.
+    pub id: String,
+    /// Its state now.
+    pub state: LiveState,
+    /// Whether it carries goloo's marks: a record of it was lost. Otherwise someone else made it.
+    pub ours: bool,
+}
+
+/// A machine that a record is to be made for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adopted {
+    /// The VM's id, where goloo made the machine and its record was lost.
+    pub id: Option<VmId>,
+    /// What leads to it: kind and id, as [`Work::made`] would have noted them.
+    pub resources: Vec<(String, String)>,
+    /// Its addresses, when it has any.
+    pub made: Option<Made>,
+}
+
+/// What a person wants in a machine that goloo has no key for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Errand<'a> {
+    /// A shell.
+    Shell,
+    /// A program with its arguments.
+    Run(&'a [String]),
+    /// Files from here to there; folders too where `recursive`.
+    Upload {
+        /// Path here.
+        from: &'a str,
+        /// Path there.
+        to: &'a str,
+        /// With all that is in folders.
+        recursive: bool,
+    },
+    /// Files from there to here.
+    Download {
+        /// Path there.
+        from: &'a str,
+        /// Path here.
+        to: &'a str,
+        /// With all that is in folders.
+        recursive: bool,
+    },
+}
+
+/// A snapshot of a machine's disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskSnapshot {
+    /// What it is called, unique for the machine.
+    pub label: String,
+    /// When it was taken, where the provider tells.
+    pub created_at: Option<Timestamp>,
+}
+
+/// Snapshots of disks. Taking and restoring wants a stopped machine: a running one is
+/// [`ProviderError::Unsupported`] with the command that stops it, and nothing is changed.
+#[async_trait]
+pub trait Snapshots: Send + Sync {
+    /// All of a machine's snapshots, oldest first.
+    async fn list(&self, record: &Record) -> Result<Vec<DiskSnapshot>, ProviderError>;
+
+    /// Takes one. A label that is there already is refused.
+    async fn take(&self, record: &Record, label: &str) -> Result<(), ProviderError>;
+
+    /// Puts the disk back as it was; what came after is lost. The snapshot stays.
+    async fn restore(&self, record: &Record, label: &str) -> Result<(), ProviderError>;
+
+    /// Removes one; gone already is success.
+    async fn remove(&self, record: &Record, label: &str) -> Result<(), ProviderError>;
+}
+
+/// Copies of whole machines.
+#[async_trait]
+pub trait Clones: Send + Sync {
+    /// Makes a stopped copy of a stopped machine. `copy` is the new machine's record, which has no
+    /// addresses yet. Called again after a crash it finds or finishes the first copy.
+    async fn clone_machine(
+        &self,
+        source: &Record,
+        copy: &Record,
+        work: &mut dyn Work,
+    ) -> Result<(), ProviderError>;
 }
 
 /// Why a provider could not do it. `hint` is a command or an action, in every variant.
@@ -238,6 +331,29 @@ pub trait Provider: Send + Sync {
 
     /// The console's log so far, from `offset` bytes on.
     async fn console(&self, record: &Record, offset: u64) -> Result<Vec<u8>, ProviderError>;
+
+    /// All machines there that none of `known` leads to, as far as this user may see them.
+    async fn strays(&self, known: &[&Record]) -> Result<Vec<Stray>, ProviderError>;
+
+    /// Looks up a machine that goloo didn't make, so that a record of it can be made. Changes nothing
+    /// at the provider. `id` is the provider's own; without it the VM's name counts.
+    async fn adopt(&self, name: &VmName, id: Option<&str>) -> Result<Adopted, ProviderError>;
+
+    /// The provider's own way into a machine, for one without an SSH key of goloo's: a program and its
+    /// arguments, which this process becomes. `None` when there is only SSH.
+    fn own_way_in(&self, _: &Record, _: Errand<'_>) -> Option<Vec<OsString>> {
+        None
+    }
+
+    /// Snapshots of disks, where the provider has them.
+    fn snapshots(&self) -> Option<&dyn Snapshots> {
+        None
+    }
+
+    /// Copies of machines, where the provider can make them.
+    fn clones(&self) -> Option<&dyn Clones> {
+        None
+    }
 }
 
 /// A resource as a provider reports it, for the record.

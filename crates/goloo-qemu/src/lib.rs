@@ -15,6 +15,7 @@ mod provider;
 pub mod qmp;
 mod relay;
 pub mod seed;
+mod stray;
 
 pub use doctor::{Finding, doctor};
 pub use provider::{Limits, QemuProvider, RESOURCE, Settings};

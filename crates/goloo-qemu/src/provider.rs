@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use goloo_core::events::Event;
+use goloo_core::name::VmName;
 use goloo_core::provider::{
-    Capabilities, LiveState, Machine, Made, Observation, Provider, ProviderError, ProviderPlan, StopMode,
-    Work,
+    Adopted, Capabilities, LiveState, Machine, Made, Observation, Provider, ProviderError, ProviderPlan,
+    StopMode, Stray, Work,
 };
 use goloo_core::record::{Extra, Local, ProviderKind, Record};
 use goloo_core::spec::{PortForward, ResolvedStack};
@@ -30,6 +31,7 @@ use crate::process::{self, Process, Signal};
 use crate::qmp::{self, RunState};
 use crate::relay;
 use crate::seed::Seed;
+use crate::stray;
 
 /// The kind under which a machine's folder is noted in the record.
 pub const RESOURCE: &str = "qemu-directory";
@@ -426,7 +428,7 @@ impl Provider for QemuProvider {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { mounts: true, port_forwards: true, console: true, snapshots: false }
+        Capabilities { console: true, suspend: false }
     }
 
     fn plan(&self, machine: &Machine) -> Result<ProviderPlan, ProviderError> {
@@ -516,6 +518,12 @@ impl Provider for QemuProvider {
     }
 
     async fn stop(&self, record: &Record, mode: StopMode, work: &mut dyn Work) -> Result<(), ProviderError> {
+        if mode == StopMode::Suspend {
+            return Err(ProviderError::Unsupported {
+                what: "goloo's QEMU machines can't be suspended".to_owned(),
+                hint: format!("goloo stop {} shuts it down", record.name),
+            });
+        }
         let files = self.files(record);
         let machine = MachineFile::load(&files).map_err(|source| end_failed(files.folder(), source))?;
         let Some(machine) = machine else {
@@ -569,6 +577,14 @@ impl Provider for QemuProvider {
                 error,
             )),
         }
+    }
+
+    async fn strays(&self, known: &[&Record]) -> Result<Vec<Stray>, ProviderError> {
+        stray::find(&self.settings.vms, known)
+    }
+
+    async fn adopt(&self, name: &VmName, id: Option<&str>) -> Result<Adopted, ProviderError> {
+        stray::adopt(&self.settings.vms, name, id)
     }
 }
 

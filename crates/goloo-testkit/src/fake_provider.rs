@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use goloo_core::guest::{Guest, GuestError, OnLine, Output, SshTarget};
 use goloo_core::name::{OperationId, VmId, VmName};
 use goloo_core::provider::{
-    Capabilities, LiveState, Machine, Made, Observation, Provider, ProviderError, ProviderPlan, StopMode,
-    Work,
+    Adopted, Capabilities, LiveState, Machine, Made, Observation, Provider, ProviderError, ProviderPlan,
+    StopMode, Stray, Work,
 };
 use goloo_core::record::{Extra, Local, ProviderKind, Record};
 
@@ -62,7 +62,7 @@ impl Provider for FakeProvider {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { mounts: false, port_forwards: false, console: false, snapshots: false }
+        Capabilities { console: false, suspend: false }
     }
 
     fn plan(&self, _: &Machine) -> Result<ProviderPlan, ProviderError> {
@@ -101,6 +101,27 @@ impl Provider for FakeProvider {
 
     async fn console(&self, _: &Record, _: u64) -> Result<Vec<u8>, ProviderError> {
         Ok(Vec::new())
+    }
+
+    async fn strays(&self, known: &[&Record]) -> Result<Vec<Stray>, ProviderError> {
+        let ledger = self.ledger();
+        let strays = ledger.keys().filter(|id| !known.iter().any(|record| record.id == **id));
+        let stray = |id: &VmId| Stray {
+            name: id.to_string(),
+            id: id.to_string(),
+            state: LiveState::Running,
+            ours: true,
+        };
+        Ok(strays.map(stray).collect())
+    }
+
+    async fn adopt(&self, name: &VmName, id: Option<&str>) -> Result<Adopted, ProviderError> {
+        let ledger = self.ledger();
+        let found = ledger.keys().find(|known| Some(known.as_str()) == id);
+        let found = found.ok_or_else(|| {
+            ProviderError::failed(format!("there is no machine \"{name}\""), "give another --id")
+        })?;
+        Ok(Adopted { id: Some(found.clone()), resources: Vec::new(), made: Some(Self::made()) })
     }
 }
 

@@ -162,7 +162,8 @@ pub fn machine(name: &str, image: ImageRef, user_data: &[u8]) -> Machine {
         configure: None,
     };
     let user_data = user_data.to_owned();
-    Machine { id: VmId::generate(), name, token: OperationId::generate(), stack, user_data }
+    let host_key = goloo_core::cloud_init::HostKey::generate().public_openssh;
+    Machine { id: VmId::generate(), name, token: OperationId::generate(), stack, user_data, host_key }
 }
 
 /// The record that the engine has of a machine.
@@ -186,6 +187,8 @@ pub fn record(machine: &Machine, provider: ProviderKind) -> Record {
             extra: Extra::new(),
         },
         source_config_path: None,
+        origin: None,
+        hosts_entry: false,
         tags: std::collections::BTreeMap::default(),
         github_users: Vec::new(),
         ssh: None,

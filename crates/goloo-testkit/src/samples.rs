@@ -54,6 +54,8 @@ pub fn creating(name: &VmName) -> Record {
             extra: Extra::new(),
         },
         source_config_path: Some(PathBuf::from("/home/ann/infra/stacks/devbox")),
+        origin: None,
+        hosts_entry: false,
         tags: BTreeMap::new(),
         github_users: vec!["ann".into()],
         ssh: Some(SshAccess {

@@ -110,7 +110,14 @@ fn stack() -> ResolvedStack {
 }
 
 fn machine(record: &Record, token: OperationId) -> Machine {
-    Machine { id: record.id.clone(), name: record.name.clone(), token, stack: stack(), user_data: Vec::new() }
+    Machine {
+        id: record.id.clone(),
+        name: record.name.clone(),
+        token,
+        stack: stack(),
+        user_data: Vec::new(),
+        host_key: String::new(),
+    }
 }
 
 fn request() -> CreateRequest {

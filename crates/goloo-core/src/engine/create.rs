@@ -67,6 +67,8 @@ impl Engine<'_> {
             updated_at: now,
             created_by: request.created_by.clone(),
             source_config_path: Some(PathBuf::from(&stack.folder)),
+            origin: None,
+            hosts_entry: false,
             tags: std::collections::BTreeMap::new(),
             github_users: request.github_users.clone(),
             ssh: Some(plan.ssh.clone()),

@@ -68,8 +68,12 @@ pub(super) async fn verdict(engine: &Engine<'_>, record: &Record) -> Option<Verd
     }
 }
 
-/// Waits until a login works.
+/// Waits until a login works. A machine that goloo has no key for isn't waited for: its provider's word
+/// that it runs is all there is.
 pub(super) async fn reach(engine: &Engine<'_>, record: &Record) -> Result<(), Stop> {
+    if record.ssh.is_none() {
+        return Ok(());
+    }
     step(engine, "waiting for SSH");
     let command = "true";
     persist(engine, record, Instant::now() + engine.limit, command, LOGIN_LIMIT, &mut |_| {}).await?;
@@ -116,7 +120,8 @@ async fn persist(
     limit: Duration,
     line: &mut OnLine<'_>,
 ) -> Result<Output, Stop> {
-    let target = SshTarget::of(record).ok_or_else(|| Stop::NoAnswer("it has no address".to_owned()))?;
+    let lacks = if record.ssh.is_none() { "goloo has no key for it" } else { "it has no address" };
+    let target = SshTarget::of(record).ok_or_else(|| Stop::NoAnswer(lacks.to_owned()))?;
     let mut first_denied: Option<Instant> = None;
     loop {
         let attempt = engine.guest.run(&target, command, limit, line);

@@ -47,6 +47,12 @@ pub struct Record {
     /// The stack's folder at the time; information, and where `create` looks last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_config_path: Option<PathBuf>,
+    /// How the record came to be, when it wasn't by `create`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+    /// Whether /etc/hosts of this machine is to have the VM's name.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hosts_entry: bool,
     /// The user's own labels.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
@@ -184,6 +190,33 @@ word_enum! {
         /// Nobody has asked, or there was no answer in time.
         Unknown = "unknown",
     }
+}
+
+word_enum! {
+    /// How a record came to be, when it wasn't by `create`.
+    OriginKind {
+        /// Read from an old goloo's config.
+        Migrated = "migrated",
+        /// Made for a machine that goloo didn't make.
+        Adopted = "adopted",
+        /// A copy of another VM.
+        Cloned = "cloned",
+    }
+}
+
+/// Where a record comes from that `create` didn't make.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Origin {
+    /// How it came to be.
+    pub how: OriginKind,
+    /// From what: the old config's path, the machine's id at its provider, or the other VM's name.
+    pub from: String,
+    /// Whether the provider was seen to have the machine.
+    pub checked: bool,
+    /// Fields of a later version.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// Who made a record, and with which goloo.
