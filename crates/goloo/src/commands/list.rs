@@ -1,5 +1,6 @@
 //! `goloo list`
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use goloo_core::provider::Observation;
@@ -61,6 +62,8 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
         return Ok(exit::DONE);
     }
     print_tables(app, args, &active.entries, &archive.entries, live.as_deref());
+    // The process ends now: thousands of records needn't be freed one by one before.
+    std::mem::forget((active, archive));
     Ok(exit::DONE)
 }
 
@@ -117,7 +120,7 @@ fn vm_json(vm: &Summary) -> Value {
     json!({
         "name": vm.name, "id": vm.id, "provider": vm.provider, "phase": vm.phase, "stack": vm.stack,
         "createdAt": vm.created_at, "ip": vm.ip, "sshPort": vm.ssh_port, "fqdn": vm.fqdn,
-        "sourceConfigPath": vm.source_config_path, "tags": vm.tags,
+        "sourceConfigPath": vm.source_config_path, "tags": vm.tags.iter().cloned().collect::<BTreeMap<_, _>>(),
     })
 }
 
@@ -177,31 +180,30 @@ pub fn print_archive(app: &App, archive: &[Archived]) {
 
 fn active_table(vms: &[Summary], live: Option<&[Option<Observation>]>) -> Table {
     let now = Timestamp::now();
-    let cells = |vm: &Summary| {
+    fn cells(vm: &Summary, now: Timestamp) -> [Cow<'_, str>; 6] {
         let address = match (&vm.ip, vm.ssh_port) {
-            (Some(ip), Some(port)) if port != 22 => format!("{ip}:{port}"),
-            (Some(ip), _) => ip.clone(),
-            (None, _) => String::new(),
+            (Some(ip), Some(port)) if port != 22 => Cow::Owned(format!("{ip}:{port}")),
+            (ip, _) => Cow::Borrowed(ip.as_deref().unwrap_or_default()),
         };
         [
-            vm.name.to_string(),
-            vm.provider.to_string(),
-            vm.phase.to_string(),
+            vm.name.as_str().into(),
+            vm.provider.as_str().into(),
+            vm.phase.as_str().into(),
             address,
-            age(now.since(vm.created_at)),
-            vm.stack.clone(),
+            age(now.since(vm.created_at)).into(),
+            vm.stack.as_str().into(),
         ]
-    };
+    }
     let Some(live) = live else {
         let mut table = Table::new(&["NAME", "PROVIDER", "PHASE", "ADDRESS", "AGE", "STACK"]);
-        vms.iter().for_each(|vm| table.row(cells(vm)));
+        vms.iter().for_each(|vm| table.row(cells(vm, now)));
         return table;
     };
     let mut table = Table::new(&["NAME", "PROVIDER", "PHASE", "LIVE", "ADDRESS", "AGE", "STACK"]);
     for (vm, observation) in vms.iter().zip(live) {
-        let [name, provider, phase, address, age, stack] = cells(vm);
+        let [name, provider, phase, address, age, stack] = cells(vm, now);
         let state = observation.as_ref().map_or("", |observation| observation.state.as_str());
-        table.row([name, provider, phase, state.to_owned(), address, age, stack]);
+        table.row([name, provider, phase, state.into(), address, age, stack]);
     }
     table
 }

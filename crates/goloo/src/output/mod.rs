@@ -78,13 +78,11 @@ impl Ui {
         });
     }
 
-    /// Writes many lines of the result at once: a system call a line would be most of the time that
-    /// `list` takes.
-    pub fn lines(&self, lines: &[String]) {
-        let mut text = lines.join("\n");
-        text.push('\n');
+    /// Writes many lines of the result at once, each with its end: a system call a line would be most
+    /// of the time that `list` takes.
+    pub fn lines(&self, lines: &str) {
         self.0.progress.suspend(|| {
-            let _ = std::io::stdout().lock().write_all(text.as_bytes());
+            let _ = std::io::stdout().lock().write_all(lines.as_bytes());
         });
     }
 

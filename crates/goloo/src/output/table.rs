@@ -2,31 +2,54 @@
 
 use unicode_width::UnicodeWidthStr;
 
-/// Rows of text below a line of headings.
+/// Rows of text below a line of headings. All cells lie in one buffer: a list of 10,000 VMs has 60,000.
 pub struct Table {
-    rows: Vec<Vec<String>>,
+    text: String,
+    /// Where each cell ends in `text`, row by row.
+    ends: Vec<usize>,
+    /// The widest cell of each column.
+    widths: Vec<usize>,
 }
 
 impl Table {
     /// A table with these headings.
     pub fn new(headings: &[&str]) -> Self {
-        Self { rows: vec![headings.iter().map(|text| (*text).to_owned()).collect()] }
+        let mut table = Self { text: String::new(), ends: Vec::new(), widths: vec![0; headings.len()] };
+        table.cells(headings);
+        table
     }
 
-    /// Adds a row; an empty cell is shown as `-`.
-    pub fn row<const N: usize>(&mut self, cells: [String; N]) {
-        let dashed = cells.into_iter().map(|cell| if cell.is_empty() { "-".to_owned() } else { cell });
-        self.rows.push(dashed.collect());
+    /// Adds a row, a cell for each heading; an empty one is shown as `-`.
+    pub fn row<const N: usize>(&mut self, cells: [impl AsRef<str>; N]) {
+        self.cells(&cells);
     }
 
-    /// The lines, without trailing blanks.
-    pub fn lines(&self) -> Vec<String> {
-        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width = |column: usize| {
-            self.rows.iter().filter_map(|row| row.get(column)).map(|cell| width_of(cell)).max().unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..columns).map(width).collect();
-        self.rows.iter().map(|row| line(row, &widths)).collect()
+    fn cells(&mut self, cells: &[impl AsRef<str>]) {
+        debug_assert_eq!(cells.len(), self.widths.len(), "a cell for each heading");
+        for (cell, width) in cells.iter().zip(&mut self.widths) {
+            let cell = if cell.as_ref().is_empty() { "-" } else { cell.as_ref() };
+            self.text.push_str(cell);
+            self.ends.push(self.text.len());
+            *width = (*width).max(width_of(cell));
+        }
+    }
+
+    /// The lines, without trailing blanks, each with its end.
+    pub fn lines(&self) -> String {
+        let line_length = self.widths.iter().map(|width| width + 2).sum::<usize>();
+        let mut lines = String::with_capacity(self.ends.len() / self.widths.len().max(1) * line_length);
+        let mut start = 0;
+        for row in self.ends.chunks(self.widths.len().max(1)) {
+            for (end, width) in row.iter().zip(&self.widths) {
+                let cell = &self.text[start..*end];
+                lines.push_str(cell);
+                pad(&mut lines, width - width_of(cell) + 2);
+                start = *end;
+            }
+            lines.truncate(lines.trim_end_matches(' ').len());
+            lines.push('\n');
+        }
+        lines
     }
 }
 
@@ -35,14 +58,13 @@ fn width_of(cell: &str) -> usize {
     if cell.is_ascii() { cell.len() } else { cell.width() }
 }
 
-fn line(row: &[String], widths: &[usize]) -> String {
-    let mut line = String::with_capacity(widths.iter().sum::<usize>() + 2 * widths.len());
-    for (cell, width) in row.iter().zip(widths) {
-        line.push_str(cell);
-        line.extend(std::iter::repeat_n(' ', width - width_of(cell) + 2));
+fn pad(line: &mut String, mut count: usize) {
+    const BLANKS: &str = "                                ";
+    while count > 0 {
+        let step = count.min(BLANKS.len());
+        line.push_str(&BLANKS[..step]);
+        count -= step;
     }
-    line.truncate(line.trim_end().len());
-    line
 }
 
 #[cfg(test)]
@@ -50,8 +72,16 @@ mod tests {
     #[test]
     fn columns_are_aligned_and_lines_end_with_text() {
         let mut table = super::Table::new(&["NAME", "PHASE"]);
-        table.row(["a".into(), "ready".into()]);
-        table.row(["日本".into(), String::new()]);
-        assert_eq!(table.lines(), ["NAME  PHASE", "a     ready", "日本  -"]);
+        table.row(["a", "ready"]);
+        table.row(["日本", ""]);
+        table.row(["x".repeat(40), "y".to_owned()]);
+        let name = |name: &str, width: usize| format!("{name}{}", " ".repeat(42 - width));
+        let lines = [
+            name("NAME", 4) + "PHASE",
+            name("a", 1) + "ready",
+            name("日本", 4) + "-",
+            "x".repeat(40) + "  y",
+        ];
+        assert_eq!(table.lines(), lines.join("\n") + "\n");
     }
 }
