@@ -86,9 +86,16 @@ impl App {
         Ok(goloo_qemu::Settings::from_env(&self.paths.state, &self.paths.cache.join("images"))?)
     }
 
-    /// What `--local` means here.
+    /// What `--local` means here: what the settings say, else Multipass where it is installed, else
+    /// QEMU. Whether Multipass works isn't asked: its daemon may take its time to answer.
     pub fn local_provider(&self) -> ProviderKind {
-        self.settings.local_provider.unwrap_or(ProviderKind::Qemu)
+        self.settings.local_provider().unwrap_or_else(|| {
+            let named = std::env::var_os("GOLOO_MULTIPASS").is_some_and(|value| !value.is_empty());
+            match named || goloo_qemu::find_program("multipass".as_ref()).is_some() {
+                true => ProviderKind::Multipass,
+                false => ProviderKind::Qemu,
+            }
+        })
     }
 
     /// The way into machines.

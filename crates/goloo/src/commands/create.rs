@@ -89,9 +89,18 @@ impl ProviderArgs {
         match (self.provider, self.aws) {
             (Some(kind), _) => kind,
             (None, true) => ProviderKind::Aws,
-            (None, false) => app.local_provider(),
+            (None, false) => local_provider(app),
         }
     }
+}
+
+/// What `--local` means here; said where nobody has said it before.
+fn local_provider(app: &App) -> ProviderKind {
+    let kind = app.local_provider();
+    if kind == ProviderKind::Multipass && app.settings.local_provider().is_none() {
+        app.ui.note("multipass makes this VM, as it is installed here; --provider or localProvider in settings.json names another");
+    }
+    kind
 }
 
 pub fn run(app: &App, args: Args) -> Result<u8, CliError> {
