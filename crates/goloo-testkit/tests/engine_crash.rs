@@ -52,13 +52,13 @@ fn watched(disk: &SimFs) -> FakeProvider {
         // The test's own runtime is at work here.
         let found = std::thread::scope(|scope| scope.spawn(|| durable(&disk)).join().unwrap());
         let record = found.expect("the provider is called and no record is durable");
-        assert!(record.operation.is_some(), "no durable intent: {record:?}");
+        assert!(record.operation.is_some() && record.hosts_entry, "no durable intent: {record:?}");
     }))
 }
 
 fn engine<T>(
     store: &dyn Store,
-    provider: &dyn Provider,
+    provider: &FakeProvider,
     guest: &FakeGuest,
     work: impl AsyncFnOnce(Engine<'_>) -> T,
 ) -> T {
@@ -70,6 +70,7 @@ fn engine<T>(
         store,
         provider,
         guest,
+        host_names: provider,
         events: &Silent,
         interrupt: &interrupt,
         rescue: &NoRescue,
@@ -138,6 +139,7 @@ fn request() -> CreateRequest {
         created_by: sample.created_by,
         github_users: Vec::new(),
         wait: true,
+        hosts_entry: true,
     }
 }
 
@@ -157,20 +159,25 @@ const CRASHES: [Crash; 6] =
 fn assert_nothing_is_lost(disk: &SimFs, provider: &FakeProvider, at: &str) {
     let (store, guest) = (store(disk), FakeGuest::provisioned());
     let Some(found) = run(store.load(&devbox())).unwrap() else {
-        return assert_eq!(provider.machines(), 0, "a machine without a record, {at}");
+        return assert_nothing_is_left(provider, &format!("without a record, {at}"));
     };
     if found.record.operation.is_some() {
         let resumed =
             engine(&store, provider, &guest, async |engine| engine.resume(&devbox(), &rebuild).await);
         match resumed.unwrap() {
             Resumed::Created(created) => assert_eq!(created.record.phase, Phase::Ready, "{at}"),
-            Resumed::Deleted(_) => return assert_eq!(provider.machines(), 0, "{at}"),
+            Resumed::Deleted(_) => return assert_nothing_is_left(provider, at),
             other => panic!("{other:?}, {at}"),
         }
     }
     assert_eq!(provider.machines(), 1, "{at}");
+    assert_eq!(provider.host_names().into_keys().collect::<Vec<_>>(), [devbox()], "{at}");
     engine(&store, provider, &guest, async |engine| engine.delete(&devbox()).await).unwrap();
-    assert_eq!(provider.machines(), 0, "{at}");
+    assert_nothing_is_left(provider, at);
+}
+
+fn assert_nothing_is_left(provider: &FakeProvider, at: &str) {
+    assert_eq!((provider.machines(), provider.host_names().len()), (0, 0), "{at}");
 }
 
 fn at_every_stop(begin: impl Fn() -> (SimFs, FakeProvider), act: impl Fn(&SimFs, &FakeProvider) -> bool) {
@@ -288,4 +295,42 @@ fn an_interrupted_create_stops_midway_and_leaves_a_record() {
         assert!(matches!(resumed, Resumed::Created(_)), "{resumed:?}");
     });
     assert_eq!(provider.machines(), 1);
+}
+
+#[test]
+fn a_name_that_can_t_be_set_harms_no_create_and_is_set_by_the_next_start() {
+    let (store, provider, guest) =
+        (MemoryStore::default(), FakeProvider::default(), FakeGuest::provisioned());
+    provider.deny_hosts(true);
+    let created = engine(&store, &provider, &guest, async |engine| engine.create(request()).await).unwrap();
+    assert_eq!((created.record.phase, provider.host_names().len()), (Phase::Ready, 0));
+    provider.deny_hosts(false);
+    engine(&store, &provider, &guest, async |engine| engine.start(&devbox()).await).unwrap();
+    assert_eq!(provider.host_names().len(), 1);
+}
+
+#[test]
+fn a_name_that_can_t_be_removed_keeps_the_record_until_it_can() {
+    let (store, provider, guest) =
+        (MemoryStore::default(), FakeProvider::default(), FakeGuest::provisioned());
+    engine(&store, &provider, &guest, async |engine| engine.create(request()).await).unwrap();
+    provider.deny_hosts(true);
+    let denied = engine(&store, &provider, &guest, async |engine| engine.delete(&devbox()).await);
+    assert!(matches!(denied, Err(EngineError::HostName { .. })), "{denied:?}");
+    let record = run(store.load(&devbox())).unwrap().unwrap().record;
+    assert_eq!((record.phase, record.operation.is_some()), (Phase::Deleting, true));
+    provider.deny_hosts(false);
+    engine(&store, &provider, &guest, async |engine| engine.delete(&devbox()).await).unwrap();
+    assert_nothing_is_left(&provider, "after the second delete");
+    assert!(run(store.load(&devbox())).unwrap().is_none());
+}
+
+#[test]
+fn a_vm_whose_record_wants_no_name_gets_none() {
+    let (store, provider, guest) =
+        (MemoryStore::default(), FakeProvider::default(), FakeGuest::provisioned());
+    let request = CreateRequest { hosts_entry: false, ..request() };
+    engine(&store, &provider, &guest, async |engine| engine.create(request).await).unwrap();
+    engine(&store, &provider, &guest, async |engine| engine.start(&devbox()).await).unwrap();
+    assert!(provider.host_names().is_empty());
 }

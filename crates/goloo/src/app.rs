@@ -13,6 +13,7 @@ use goloo_qemu::QemuProvider;
 use goloo_store::DirStore;
 
 use crate::error::CliError;
+use crate::hosts::HostsFile;
 use crate::output::Ui;
 use crate::paths::{self, Paths};
 use crate::rescue::Folders;
@@ -103,6 +104,11 @@ impl App {
         SshGuest { keys: self.keys.clone() }
     }
 
+    /// What this computer calls its VMs.
+    pub fn hosts_file(&self) -> HostsFile {
+        HostsFile::from_env(self.ui.clone())
+    }
+
     /// Does an operation with Ctrl-C watched.
     pub fn operate<T, F: AsyncFnOnce(Engine<'_>) -> T>(
         &self,
@@ -113,11 +119,13 @@ impl App {
     ) -> Result<T, CliError> {
         let interrupt = self.watch_ctrl_c(what_may_be_left)?;
         let (guest, rescue) = (self.guest(), Folders { home: self.paths.home.clone() });
+        let host_names = self.hosts_file();
         let owner: Owner = identity::owner();
         let engine = Engine {
             store: &self.store,
             provider,
             guest: &guest,
+            host_names: &host_names,
             events: &self.ui,
             interrupt,
             rescue: &rescue,

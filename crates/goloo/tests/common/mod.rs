@@ -94,6 +94,11 @@ impl World {
         );
     }
 
+    /// This world's hosts file, which isn't there before it is written.
+    pub fn hosts_file(&self) -> PathBuf {
+        self.path().join("etc/hosts")
+    }
+
     /// The environment that makes a command live in this world.
     pub fn env(&self) -> Vec<(String, String)> {
         let at = |name: &str| self.path().join(name).display().to_string();
@@ -107,6 +112,7 @@ impl World {
             ("USER", "ann".to_owned()),
             ("GOLOO_STATE_DIR", at("state")),
             ("GOLOO_CONFIG_DIR", at("config")),
+            ("GOLOO_HOSTS_FILE", at("etc/hosts")),
             ("GOLOO_QEMU_ACCEL", "tcg".to_owned()),
         ];
         fs::create_dir_all(self.path().join("home")).unwrap();
