@@ -26,6 +26,7 @@ pub struct FakeProvider {
     ledger: Mutex<BTreeMap<VmId, OperationId>>,
     host_names: Mutex<BTreeMap<VmName, IpAddr>>,
     hosts_denied: AtomicBool,
+    creates_fail: AtomicBool,
     witness: Option<Witness>,
 }
 
@@ -53,6 +54,11 @@ impl FakeProvider {
     /// Whether the hosts file refuses changes from now on.
     pub fn deny_hosts(&self, denied: bool) {
         self.hosts_denied.store(denied, Ordering::Relaxed);
+    }
+
+    /// Every create fails from now on.
+    pub fn fail_creates(&self) {
+        self.creates_fail.store(true, Ordering::Relaxed);
     }
 
     fn change_hosts(&self, name: &VmName, ip: Option<IpAddr>) -> Result<(), HostNamesError> {
@@ -109,6 +115,9 @@ impl Provider for FakeProvider {
 
     async fn create(&self, machine: &Machine, work: &mut dyn Work) -> Result<Made, ProviderError> {
         work.made("fake-machine", machine.id.as_str()).await?;
+        if self.creates_fail.load(Ordering::Relaxed) {
+            return Err(ProviderError::failed("it fails", "nothing helps"));
+        }
         self.witness(&machine.name);
         self.ledger().insert(machine.id.clone(), machine.token.clone());
         Ok(Self::made())

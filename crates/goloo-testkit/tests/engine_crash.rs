@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use goloo_core::engine::{CreateRequest, Engine, EngineError, Interrupt, Rescue, Resumed};
@@ -333,4 +334,36 @@ fn a_vm_whose_record_wants_no_name_gets_none() {
     engine(&store, &provider, &guest, async |engine| engine.create(request).await).unwrap();
     engine(&store, &provider, &guest, async |engine| engine.start(&devbox()).await).unwrap();
     assert!(provider.host_names().is_empty());
+}
+
+#[test]
+fn a_create_that_fails_when_it_is_resumed_takes_its_name_along() {
+    let disk = SimFs::new();
+    let (full, calls) = (disk.clone(), AtomicUsize::new(0));
+    let provider = FakeProvider::with_witness(Box::new(move |_| {
+        // The second call is for the name: what comes after it isn't saved.
+        if calls.fetch_add(1, Ordering::Relaxed) == 1 {
+            full.fail(Fault { at: 0, lasting: true, errno: ENOSPC });
+        }
+    }));
+    assert!(!create(&disk, &provider));
+    assert_eq!(provider.host_names().len(), 1);
+    disk.heal();
+    provider.fail_creates();
+    let (store, guest) = (store(&disk), FakeGuest::provisioned());
+    let resumed = engine(&store, &provider, &guest, async |engine| engine.resume(&devbox(), &rebuild).await);
+    assert!(matches!(resumed, Err(EngineError::CreateFailed { .. })), "{resumed:?}");
+    assert_nothing_is_left(&provider, "after the failed create");
+    assert!(run(store.load(&devbox())).unwrap().is_none());
+}
+
+#[test]
+fn a_start_that_dies_before_its_name_is_set_is_still_to_be_resumed() {
+    let disk = SimFs::new();
+    // Looks for the open operation whenever the name is set.
+    let provider = watched(&disk);
+    assert!(create(&disk, &provider));
+    let (store, guest) = (store(&disk), FakeGuest::provisioned());
+    engine(&store, &provider, &guest, async |engine| engine.start(&devbox()).await).unwrap();
+    assert_eq!(provider.host_names().len(), 1);
 }

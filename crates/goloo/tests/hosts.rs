@@ -52,11 +52,13 @@ fn a_name_comes_with_the_vm_and_goes_with_it() {
 #[test]
 fn nobody_gets_a_name_unasked() {
     let world = world();
-    let before = world.hosts_file().metadata().unwrap().ino();
+    // Held open, so that no other file gets its number.
+    let before = fs::File::open(world.hosts_file()).unwrap();
     create(&world, &[]).expect(0);
     world.run(&["restart", "hello", "--force", "--timeout", "1s"]);
     world.run(&["delete", "hello", "--yes"]).expect(0);
-    assert_eq!((hosts(&world), world.hosts_file().metadata().unwrap().ino()), (HOSTS.to_owned(), before));
+    assert_eq!(world.hosts_file().metadata().unwrap().ino(), before.metadata().unwrap().ino());
+    assert_eq!(hosts(&world), HOSTS);
 }
 
 #[test]
@@ -117,6 +119,10 @@ fn what_is_recreated_has_its_name_again() {
     assert_eq!(hosts(&world), with_block());
     world.run(&["recreate", "hello", "--no-wait", "--as", "twin", "--no-hosts"]).expect(0);
     assert_eq!(hosts(&world), with_block());
+    for aws in [["--aws"].as_slice(), &["--provider", "aws"]] {
+        let moved = world.run(&[&["recreate", "hello", "--as", "moved", "--dry-run"], aws].concat());
+        assert!(!moved.stderr().contains("--hosts"), "nobody gave that option: {moved:?}");
+    }
 }
 
 #[test]

@@ -110,7 +110,7 @@ fn github_user(text: &str) -> Result<String, String> {
 }
 
 impl ProviderArgs {
-    pub fn choose(&self, app: &App) -> ProviderKind {
+    fn choose(&self, app: &App) -> ProviderKind {
         match (self.provider, self.aws) {
             (Some(kind), _) => kind,
             (None, true) => ProviderKind::Aws,
