@@ -75,7 +75,7 @@ pub enum EngineError {
         source: StoreError,
     },
     /// The machine is deleted and its name is still in the hosts file; the record stays and leads to it.
-    #[error("\"{name}\" is deleted, and its line in the hosts file can't be removed")]
+    #[error("the machine of \"{name}\" is gone, and its line in the hosts file is still there")]
     HostName {
         /// The VM.
         name: VmName,

@@ -16,14 +16,14 @@ impl UnderWay<'_, '_> {
             return;
         }
         let problem = match self.record.ip().and_then(|ip| ip.parse().ok()) {
-            None => "it has no address yet".to_owned(),
+            None => "it has no address yet; wait until it has one".to_owned(),
             Some(ip) => match engine.host_names.set(name, ip) {
                 Ok(()) => return,
                 Err(error) => in_words(&error),
             },
         };
         let warning =
-            format!("this computer doesn't know \"{name}\" by its name: {problem}; then: goloo start {name}");
+            format!("this computer doesn't know \"{name}\" by its name: {problem}, then: goloo start {name}");
         engine.events.event(Event::Warning(warning));
     }
 
