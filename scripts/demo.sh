@@ -32,7 +32,7 @@ if ! "$goloo" image pull 24.04; then
   sed -i "s/\"24.04\"/\"debian-$(. /etc/os-release && echo "$VERSION_ID")\"/" "$stack/config.json"
 fi
 
-run create hello -f "$stack" --timeout 20m
+run create hello --provider qemu -f "$stack" --timeout 20m
 run list --refresh
 cd /
 run ssh hello -- 'cat /etc/motd /var/tmp/hello; uname -sr'

@@ -8,6 +8,7 @@ pub mod cloud_init;
 pub mod engine;
 pub mod events;
 pub mod guest;
+pub mod host_names;
 pub mod name;
 pub mod plan;
 pub mod provider;

@@ -54,7 +54,7 @@ impl From<LaunchError> for ProviderError {
 }
 
 /// A program by its path, or by its name in the search path.
-pub(crate) fn find_program(name: &OsStr) -> Option<PathBuf> {
+pub fn find_program(name: &OsStr) -> Option<PathBuf> {
     let executable = |path: &Path| {
         path.metadata().is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
     };

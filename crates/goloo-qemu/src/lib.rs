@@ -18,4 +18,5 @@ pub mod seed;
 mod stray;
 
 pub use doctor::{Finding, doctor};
+pub use launch::find_program;
 pub use provider::{Limits, QemuProvider, RESOURCE, Settings};

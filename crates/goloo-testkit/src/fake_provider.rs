@@ -2,11 +2,14 @@
 //! engine needs to be tested without a machine.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use goloo_core::guest::{Guest, GuestError, OnLine, Output, SshTarget};
+use goloo_core::host_names::{HostNames, HostNamesError};
 use goloo_core::name::{OperationId, VmId, VmName};
 use goloo_core::provider::{
     Adopted, Capabilities, LiveState, Machine, Made, Observation, Provider, ProviderError, ProviderPlan,
@@ -17,10 +20,13 @@ use goloo_core::record::{Extra, Local, ProviderKind, Record};
 /// What a test looks at before a machine is made or removed.
 pub type Witness = Box<dyn Fn(&VmName) + Send + Sync>;
 
-/// A provider without machines.
+/// A provider without machines, on a computer whose hosts file is a map.
 #[derive(Default)]
 pub struct FakeProvider {
     ledger: Mutex<BTreeMap<VmId, OperationId>>,
+    host_names: Mutex<BTreeMap<VmName, IpAddr>>,
+    hosts_denied: AtomicBool,
+    creates_fail: AtomicBool,
     witness: Option<Witness>,
 }
 
@@ -40,6 +46,34 @@ impl FakeProvider {
         self.ledger().len()
     }
 
+    /// What the computer calls its VMs.
+    pub fn host_names(&self) -> BTreeMap<VmName, IpAddr> {
+        self.host_names.lock().expect("no holder panics").clone()
+    }
+
+    /// Whether the hosts file refuses changes from now on.
+    pub fn deny_hosts(&self, denied: bool) {
+        self.hosts_denied.store(denied, Ordering::Relaxed);
+    }
+
+    /// Every create fails from now on.
+    pub fn fail_creates(&self) {
+        self.creates_fail.store(true, Ordering::Relaxed);
+    }
+
+    fn change_hosts(&self, name: &VmName, ip: Option<IpAddr>) -> Result<(), HostNamesError> {
+        if self.hosts_denied.load(Ordering::Relaxed) {
+            return Err(HostNamesError::Denied { place: "/etc/hosts".into(), reason: "no".into() });
+        }
+        self.witness(name);
+        let mut names = self.host_names.lock().expect("no holder panics");
+        match ip {
+            Some(ip) => names.insert(name.clone(), ip),
+            None => names.remove(name),
+        };
+        Ok(())
+    }
+
     fn ledger(&self) -> MutexGuard<'_, BTreeMap<VmId, OperationId>> {
         self.ledger.lock().expect("no holder panics")
     }
@@ -52,6 +86,16 @@ impl FakeProvider {
 
     fn made() -> Made {
         Made::Local(Local { ip: "127.0.0.1".into(), ssh_port: 40_022, extra: Extra::new() })
+    }
+}
+
+impl HostNames for FakeProvider {
+    fn set(&self, name: &VmName, ip: IpAddr) -> Result<(), HostNamesError> {
+        self.change_hosts(name, Some(ip))
+    }
+
+    fn remove(&self, name: &VmName) -> Result<(), HostNamesError> {
+        self.change_hosts(name, None)
     }
 }
 
@@ -71,6 +115,9 @@ impl Provider for FakeProvider {
 
     async fn create(&self, machine: &Machine, work: &mut dyn Work) -> Result<Made, ProviderError> {
         work.made("fake-machine", machine.id.as_str()).await?;
+        if self.creates_fail.load(Ordering::Relaxed) {
+            return Err(ProviderError::failed("it fails", "nothing helps"));
+        }
         self.witness(&machine.name);
         self.ledger().insert(machine.id.clone(), machine.token.clone());
         Ok(Self::made())

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use goloo_core::engine::{CreateRequest, Engine, EngineError, Interrupt, Rescue, Resumed};
@@ -52,13 +53,13 @@ fn watched(disk: &SimFs) -> FakeProvider {
         // The test's own runtime is at work here.
         let found = std::thread::scope(|scope| scope.spawn(|| durable(&disk)).join().unwrap());
         let record = found.expect("the provider is called and no record is durable");
-        assert!(record.operation.is_some(), "no durable intent: {record:?}");
+        assert!(record.operation.is_some() && record.hosts_entry, "no durable intent: {record:?}");
     }))
 }
 
 fn engine<T>(
     store: &dyn Store,
-    provider: &dyn Provider,
+    provider: &FakeProvider,
     guest: &FakeGuest,
     work: impl AsyncFnOnce(Engine<'_>) -> T,
 ) -> T {
@@ -70,6 +71,7 @@ fn engine<T>(
         store,
         provider,
         guest,
+        host_names: provider,
         events: &Silent,
         interrupt: &interrupt,
         rescue: &NoRescue,
@@ -138,6 +140,7 @@ fn request() -> CreateRequest {
         created_by: sample.created_by,
         github_users: Vec::new(),
         wait: true,
+        hosts_entry: true,
     }
 }
 
@@ -157,20 +160,25 @@ const CRASHES: [Crash; 6] =
 fn assert_nothing_is_lost(disk: &SimFs, provider: &FakeProvider, at: &str) {
     let (store, guest) = (store(disk), FakeGuest::provisioned());
     let Some(found) = run(store.load(&devbox())).unwrap() else {
-        return assert_eq!(provider.machines(), 0, "a machine without a record, {at}");
+        return assert_nothing_is_left(provider, &format!("without a record, {at}"));
     };
     if found.record.operation.is_some() {
         let resumed =
             engine(&store, provider, &guest, async |engine| engine.resume(&devbox(), &rebuild).await);
         match resumed.unwrap() {
             Resumed::Created(created) => assert_eq!(created.record.phase, Phase::Ready, "{at}"),
-            Resumed::Deleted(_) => return assert_eq!(provider.machines(), 0, "{at}"),
+            Resumed::Deleted(_) => return assert_nothing_is_left(provider, at),
             other => panic!("{other:?}, {at}"),
         }
     }
     assert_eq!(provider.machines(), 1, "{at}");
+    assert_eq!(provider.host_names().into_keys().collect::<Vec<_>>(), [devbox()], "{at}");
     engine(&store, provider, &guest, async |engine| engine.delete(&devbox()).await).unwrap();
-    assert_eq!(provider.machines(), 0, "{at}");
+    assert_nothing_is_left(provider, at);
+}
+
+fn assert_nothing_is_left(provider: &FakeProvider, at: &str) {
+    assert_eq!((provider.machines(), provider.host_names().len()), (0, 0), "{at}");
 }
 
 fn at_every_stop(begin: impl Fn() -> (SimFs, FakeProvider), act: impl Fn(&SimFs, &FakeProvider) -> bool) {
@@ -288,4 +296,74 @@ fn an_interrupted_create_stops_midway_and_leaves_a_record() {
         assert!(matches!(resumed, Resumed::Created(_)), "{resumed:?}");
     });
     assert_eq!(provider.machines(), 1);
+}
+
+#[test]
+fn a_name_that_can_t_be_set_harms_no_create_and_is_set_by_the_next_start() {
+    let (store, provider, guest) =
+        (MemoryStore::default(), FakeProvider::default(), FakeGuest::provisioned());
+    provider.deny_hosts(true);
+    let created = engine(&store, &provider, &guest, async |engine| engine.create(request()).await).unwrap();
+    assert_eq!((created.record.phase, provider.host_names().len()), (Phase::Ready, 0));
+    provider.deny_hosts(false);
+    engine(&store, &provider, &guest, async |engine| engine.start(&devbox()).await).unwrap();
+    assert_eq!(provider.host_names().len(), 1);
+}
+
+#[test]
+fn a_name_that_can_t_be_removed_keeps_the_record_until_it_can() {
+    let (store, provider, guest) =
+        (MemoryStore::default(), FakeProvider::default(), FakeGuest::provisioned());
+    engine(&store, &provider, &guest, async |engine| engine.create(request()).await).unwrap();
+    provider.deny_hosts(true);
+    let denied = engine(&store, &provider, &guest, async |engine| engine.delete(&devbox()).await);
+    assert!(matches!(denied, Err(EngineError::HostName { .. })), "{denied:?}");
+    let record = run(store.load(&devbox())).unwrap().unwrap().record;
+    assert_eq!((record.phase, record.operation.is_some()), (Phase::Deleting, true));
+    provider.deny_hosts(false);
+    engine(&store, &provider, &guest, async |engine| engine.delete(&devbox()).await).unwrap();
+    assert_nothing_is_left(&provider, "after the second delete");
+    assert!(run(store.load(&devbox())).unwrap().is_none());
+}
+
+#[test]
+fn a_vm_whose_record_wants_no_name_gets_none() {
+    let (store, provider, guest) =
+        (MemoryStore::default(), FakeProvider::default(), FakeGuest::provisioned());
+    let request = CreateRequest { hosts_entry: false, ..request() };
+    engine(&store, &provider, &guest, async |engine| engine.create(request).await).unwrap();
+    engine(&store, &provider, &guest, async |engine| engine.start(&devbox()).await).unwrap();
+    assert!(provider.host_names().is_empty());
+}
+
+#[test]
+fn a_create_that_fails_when_it_is_resumed_takes_its_name_along() {
+    let disk = SimFs::new();
+    let (full, calls) = (disk.clone(), AtomicUsize::new(0));
+    let provider = FakeProvider::with_witness(Box::new(move |_| {
+        // The second call is for the name: what comes after it isn't saved.
+        if calls.fetch_add(1, Ordering::Relaxed) == 1 {
+            full.fail(Fault { at: 0, lasting: true, errno: ENOSPC });
+        }
+    }));
+    assert!(!create(&disk, &provider));
+    assert_eq!(provider.host_names().len(), 1);
+    disk.heal();
+    provider.fail_creates();
+    let (store, guest) = (store(&disk), FakeGuest::provisioned());
+    let resumed = engine(&store, &provider, &guest, async |engine| engine.resume(&devbox(), &rebuild).await);
+    assert!(matches!(resumed, Err(EngineError::CreateFailed { .. })), "{resumed:?}");
+    assert_nothing_is_left(&provider, "after the failed create");
+    assert!(run(store.load(&devbox())).unwrap().is_none());
+}
+
+#[test]
+fn a_start_that_dies_before_its_name_is_set_is_still_to_be_resumed() {
+    let disk = SimFs::new();
+    // Looks for the open operation whenever the name is set.
+    let provider = watched(&disk);
+    assert!(create(&disk, &provider));
+    let (store, guest) = (store(&disk), FakeGuest::provisioned());
+    engine(&store, &provider, &guest, async |engine| engine.start(&devbox()).await).unwrap();
+    assert_eq!(provider.host_names().len(), 1);
 }

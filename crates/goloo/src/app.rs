@@ -13,6 +13,7 @@ use goloo_qemu::QemuProvider;
 use goloo_store::DirStore;
 
 use crate::error::CliError;
+use crate::hosts::HostsFile;
 use crate::output::Ui;
 use crate::paths::{self, Paths};
 use crate::rescue::Folders;
@@ -86,14 +87,26 @@ impl App {
         Ok(goloo_qemu::Settings::from_env(&self.paths.state, &self.paths.cache.join("images"))?)
     }
 
-    /// What `--local` means here.
+    /// What `--local` means here: what the settings say, else Multipass where it is installed, else
+    /// QEMU. Whether Multipass works isn't asked: its daemon may take its time to answer.
     pub fn local_provider(&self) -> ProviderKind {
-        self.settings.local_provider.unwrap_or(ProviderKind::Qemu)
+        self.settings.local_provider().unwrap_or_else(|| {
+            let named = std::env::var_os("GOLOO_MULTIPASS").is_some_and(|value| !value.is_empty());
+            match named || goloo_qemu::find_program("multipass".as_ref()).is_some() {
+                true => ProviderKind::Multipass,
+                false => ProviderKind::Qemu,
+            }
+        })
     }
 
     /// The way into machines.
     pub fn guest(&self) -> SshGuest {
         SshGuest { keys: self.keys.clone() }
+    }
+
+    /// What this computer calls its VMs.
+    pub fn hosts_file(&self) -> HostsFile {
+        HostsFile::from_env(self.ui.clone())
     }
 
     /// Does an operation with Ctrl-C watched.
@@ -106,11 +119,13 @@ impl App {
     ) -> Result<T, CliError> {
         let interrupt = self.watch_ctrl_c(what_may_be_left)?;
         let (guest, rescue) = (self.guest(), Folders { home: self.paths.home.clone() });
+        let host_names = self.hosts_file();
         let owner: Owner = identity::owner();
         let engine = Engine {
             store: &self.store,
             provider,
             guest: &guest,
+            host_names: &host_names,
             events: &self.ui,
             interrupt,
             rescue: &rescue,

@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use goloo_core::engine::EngineError;
+use goloo_core::host_names::HostNamesError;
 use goloo_core::name::{ArchiveIdError, NameError};
 use goloo_core::plan::PlanError;
 use goloo_core::provider::ProviderError;
@@ -237,6 +238,13 @@ impl From<EngineError> for CliError {
                     None => format!("keep this record, it is nowhere else:\n{json}"),
                 };
                 with(exit::NOT_SAVED, "not-saved", hint)
+            }
+            EngineError::HostName { name, source } => {
+                let hint = format!("{}; then goloo delete {name}", source.hint());
+                match source {
+                    HostNamesError::Denied { .. } => with(exit::PERMISSION, "permission", hint),
+                    _ => with(exit::MIDWAY, "midway", hint),
+                }
             }
             EngineError::NoAnswer { name, .. } => with(
                 exit::DEGRADED,

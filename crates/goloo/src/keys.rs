@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use goloo_core::record::UserKeys;
-use goloo_core::spec::{KeySource, ResolvedStack, User};
+use goloo_core::spec::{KeySource, ResolvedStack, User, is_safe_url};
 
 use crate::app::App;
 use crate::error::{CliError, io_hint};
@@ -97,7 +97,7 @@ impl GitHub {
     }
 
     fn new(base: String, cache: PathBuf) -> Result<Self, CliError> {
-        if !is_safe(&base) {
+        if !is_safe_url(&base) {
             return Err(CliError::usage(
                 format!("GOLOO_GITHUB_URL is {base}: keys are only fetched by https, or from this machine"),
                 "set it to an https address",
@@ -189,24 +189,6 @@ impl GitHub {
     }
 }
 
-/// https, or http to this machine itself.
-fn is_safe(url: &str) -> bool {
-    // What stands before an @ is a user's name, and no host.
-    let host = |rest: &str| {
-        let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        host.rsplit('@').next().unwrap_or_default().to_owned()
-    };
-    match url.split_once("://") {
-        Some(("https", rest)) => !host(rest).is_empty(),
-        Some(("http", rest)) => {
-            let host = host(rest);
-            let name = host.rsplit_once(':').map_or(host.as_str(), |(name, _)| name);
-            matches!(name, "localhost" | "127.0.0.1" | "[::1]")
-        }
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -283,23 +265,6 @@ mod tests {
         let cache = tempfile::tempdir().unwrap();
         let github = GitHub::new(server(vec![http("200 OK", "")]), cache.path().into()).unwrap();
         assert!(github.keys("ann", &ui()).unwrap_err().message.contains("has no public keys"));
-    }
-
-    #[test]
-    fn plain_http_is_for_this_machine_only() {
-        for url in ["https://github.example", "http://127.0.0.1:80", "http://localhost/x", "http://[::1]:1"] {
-            assert!(is_safe(url), "{url}");
-        }
-        for url in [
-            "http://github.com",
-            "http://127.0.0.1.evil.example",
-            "http://127.0.0.1:80@evil.example",
-            "ftp://x",
-            "github.com",
-            "https://",
-        ] {
-            assert!(!is_safe(url), "{url}");
-        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod commands;
 mod complete;
 mod error;
 pub mod exit;
+mod hosts;
 mod identity;
 mod keys;
 mod legacy;
@@ -27,6 +28,9 @@ use output::Ui;
 /// Runs the command line `argv` (with the program's name first).
 pub fn main(argv: Vec<OsString>) -> ExitCode {
     complete::answer_shell();
+    if let Some(code) = hosts::answer_sudo(&argv) {
+        return code;
+    }
     let (argv, legacy_note) = legacy::rewrite(argv);
     let json = args::asks_for_json(&argv);
     let cli = match args::parse(&argv) {

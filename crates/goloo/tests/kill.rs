@@ -67,6 +67,18 @@ fn everywhere(world: &World, arguments: &[&str], prepare: impl Fn(), check: impl
     killed
 }
 
+const HOSTS: &str = "127.0.0.1 localhost\n";
+
+/// Writes the hosts file as it was before goloo.
+fn reset_hosts(world: &World) {
+    std::fs::create_dir_all(world.hosts_file().parent().unwrap()).unwrap();
+    std::fs::write(world.hosts_file(), HOSTS).unwrap();
+}
+
+fn hosts(world: &World) -> String {
+    std::fs::read_to_string(world.hosts_file()).unwrap()
+}
+
 fn list_works(world: &World, when: &str) -> bool {
     let list = world.json(&["list", "--json"]);
     assert_eq!(list["broken"], serde_json::json!([]), "{when}");
@@ -97,6 +109,7 @@ fn finish(world: &World, when: &str, by: &str) {
     }
     world.run(&["delete", "hello", "--yes"]).expect(0);
     world.assert_empty(when);
+    assert_eq!(hosts(world), HOSTS, "{when}: a name is left");
 }
 
 #[test]
@@ -112,7 +125,8 @@ fn kill_create_anywhere_then_resume() {
 fn kill_create(by: &str) {
     let world = World::new();
     world.run(&["image", "pull", "./stacks/hello/disk.img"]).expect(0);
-    let create = ["create", "hello", "--no-wait"];
+    reset_hosts(&world);
+    let create = ["create", "hello", "--no-wait", "--hosts"];
     let killed = everywhere(&world, &create, || {}, |when, _| finish(&world, when, by));
     assert!(killed > 60, "a create changes something more often than {killed} times");
 }
@@ -120,7 +134,8 @@ fn kill_create(by: &str) {
 #[test]
 fn kill_delete_anywhere_then_go_on() {
     let world = World::new();
-    let create = || drop(world.run(&["create", "hello", "--no-wait"]).expect(0));
+    reset_hosts(&world);
+    let create = || drop(world.run(&["create", "hello", "--no-wait", "--hosts"]).expect(0));
     let go_on = |when: &str, n: usize| {
         if list_works(&world, when) {
             let by =
@@ -132,7 +147,25 @@ fn kill_delete_anywhere_then_go_on() {
             }
         }
         world.assert_empty(when);
+        assert_eq!(hosts(&world), HOSTS, "{when}: a name is left");
     };
     let killed = everywhere(&world, &["delete", "hello", "--yes"], create, go_on);
     assert!(killed > 25, "a delete changes something more often than {killed} times");
+}
+
+#[test]
+fn kill_an_edit_of_the_hosts_file_anywhere() {
+    let world = World::new();
+    let path = world.hosts_file().display().to_string();
+    let edit = ["__edit-hosts", &path, "set", "web", "10.0.0.2"];
+    let after = format!("{HOSTS}# BEGIN goloo\n10.0.0.2 web\n# END goloo\n");
+    let check = |when: &str, _| {
+        assert!([HOSTS, &after].contains(&hosts(&world).as_str()), "{when}: {}", hosts(&world));
+        world.run(&edit).expect(0);
+        assert_eq!(hosts(&world), after, "{when}");
+        let beside = std::fs::read_dir(world.hosts_file().parent().unwrap()).unwrap();
+        assert_eq!(beside.count(), 1, "{when}: a temporary file is left");
+    };
+    let killed = everywhere(&world, &edit, || reset_hosts(&world), check);
+    assert!(killed > 3, "an edit changes something more often than {killed} times");
 }

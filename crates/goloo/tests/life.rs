@@ -201,16 +201,6 @@ fn two_vms_forward_different_ports() {
 }
 
 #[test]
-fn the_old_short_forms_still_name_what_they_did() {
-    let world = World::new();
-    let ran = world.run(&["-c", "-n", "hello"]);
-    assert!(ran.stderr().contains("goloo create hello --aws"), "{ran:?}");
-    world.run(&["create", "hello", "--no-wait"]).expect(0);
-    world.run(&["-d", "-n", "hello", "--yes"]).expect(0);
-    assert!(world.names().is_empty());
-}
-
-#[test]
 fn names_behind_u_are_checked_before_anyone_is_asked() {
     let world = World::new();
     let refused = world.run(&["create", "hello", "-u", "ann, ../evil"]).expect(2);

@@ -26,6 +26,8 @@ pub struct CreateRequest {
     pub github_users: Vec<String>,
     /// Whether to wait until the machine is provisioned.
     pub wait: bool,
+    /// Whether this computer is to know the VM by its name.
+    pub hosts_entry: bool,
 }
 
 /// What a create made.
@@ -68,7 +70,7 @@ impl Engine<'_> {
             created_by: request.created_by.clone(),
             source_config_path: Some(PathBuf::from(&stack.folder)),
             origin: None,
-            hosts_entry: false,
+            hosts_entry: request.hosts_entry,
             tags: std::collections::BTreeMap::new(),
             github_users: request.github_users.clone(),
             ssh: Some(plan.ssh.clone()),
@@ -109,6 +111,7 @@ impl UnderWay<'_, '_> {
             }
             Err(error) => return Err(self.undo(error).await),
         }
+        self.name_host();
         let waits = self.record.operation.as_ref().and_then(|op| op.inputs.as_ref()).is_none_or(|i| i.wait);
         let verdict = if waits { Some(self.await_provisioning().await?) } else { None };
         self.finish_create(verdict.as_ref()).await?;
@@ -151,7 +154,8 @@ impl UnderWay<'_, '_> {
         let provider = self.engine.provider;
         let (record, mut work) = self.lend();
         crate::provider::Work::step(&work, "removing what was made");
-        if provider.delete(&record, &mut work).await.is_err() {
+        // An earlier attempt may have come as far as the name.
+        if provider.delete(&record, &mut work).await.is_err() || self.forget_host().is_err() {
             return self.midway(OperationKind::Create, error);
         }
         self.record.phase = Phase::Destroyed;

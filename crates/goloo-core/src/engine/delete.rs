@@ -25,6 +25,7 @@ impl UnderWay<'_, '_> {
         if let Err(error) = provider.delete(&record, &mut work).await {
             return Err(self.failed(OperationKind::Delete, error));
         }
+        self.forget_host()?;
         self.record.phase = Phase::Destroyed;
         self.record.operation = None;
         self.archive_result().await

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::host_names::HostNamesError;
 use crate::name::VmName;
 use crate::provider::ProviderError;
 use crate::record::{OperationKind, Phase};
@@ -72,6 +73,15 @@ pub enum EngineError {
         /// Why.
         #[source]
         source: StoreError,
+    },
+    /// The machine is deleted and its name is still in the hosts file; the record stays and leads to it.
+    #[error("the machine of \"{name}\" is gone, and its line in the hosts file is still there")]
+    HostName {
+        /// The VM.
+        name: VmName,
+        /// Why.
+        #[source]
+        source: HostNamesError,
     },
     /// The machine didn't come up.
     #[error("\"{name}\" doesn't answer: {reason}")]

@@ -7,6 +7,7 @@
 mod create;
 mod delete;
 mod error;
+mod hosts;
 mod interrupt;
 mod power;
 mod provision;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use crate::events::Events;
 use crate::guest::Guest;
+use crate::host_names::HostNames;
 use crate::name::{OperationId, VmName};
 use crate::provider::{Made, Provider};
 use crate::record::{Operation, OperationKind, Owner, Phase, Record, Step};
@@ -47,6 +49,8 @@ pub struct Engine<'a> {
     pub provider: &'a dyn Provider,
     /// The way into the machine.
     pub guest: &'a dyn Guest,
+    /// What this computer calls its VMs.
+    pub host_names: &'a dyn HostNames,
     /// Where progress goes.
     pub events: &'a dyn Events,
     /// The user's wish to stop.

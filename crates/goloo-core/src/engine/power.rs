@@ -64,6 +64,8 @@ impl UnderWay<'_, '_> {
         let made = provider.start(&record, &mut work).await;
         let made = self.ended(OperationKind::Start, made).await?;
         set_addresses(&mut self.record, made);
+        // Before the operation ends, so that what died here is done again by resume.
+        self.name_host();
         let record = self.finish_power().await?;
         provision::reach(self.engine, &record).await.map_err(|stop| match stop {
             provision::Stop::Interrupted => self.midway(OperationKind::Start, ProviderError::Interrupted),

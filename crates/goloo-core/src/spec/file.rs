@@ -129,10 +129,10 @@ pub struct CloudInitFile {
 }
 
 /// State that older versions wrote beside the machine's description, at the top.
-pub(super) const OLD_SECTIONS: [&str; 2] = ["local", "aws"];
+const OLD_SECTIONS: [&str; 2] = ["local", "aws"];
 
 /// The same, within `vm`.
-pub(super) const OLD_VM_KEYS: [&str; 15] = [
+const OLD_VM_KEYS: [&str; 15] = [
     "public_ip",
     "instance_id",
     "stack_id",
@@ -149,6 +149,15 @@ pub(super) const OLD_VM_KEYS: [&str; 15] = [
     "route_table_association_id",
     "hosts_entry",
 ];
+
+/// Whether a key of `config.json` is such state.
+pub(super) fn is_old_state(pointer: &str, key: &str) -> bool {
+    match pointer {
+        "" => OLD_SECTIONS.contains(&key),
+        "/vm" => OLD_VM_KEYS.contains(&key),
+        _ => false,
+    }
+}
 
 /// The JSON Schema of `config.json`.
 pub fn json_schema() -> Value {

@@ -20,33 +20,34 @@ pub(super) struct Json {
     keys: BTreeMap<String, usize>,
     /// Keys that are there twice: pointer and place of the second.
     pub doubles: Vec<(String, usize)>,
+    file: String,
     text: String,
 }
 
-const FILE: &str = "config.json";
-
 impl Json {
-    /// Parses strict JSON.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Problem> {
+    /// Parses strict JSON; `file` is what problems call it.
+    pub fn parse(file: &str, bytes: &[u8]) -> Result<Self, Problem> {
         let text = match std::str::from_utf8(bytes) {
             Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
             Err(error) => {
                 let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]).into_owned();
-                return Err(problem(&before, before.len(), "the file isn't UTF-8", "save it as UTF-8"));
+                return Err(problem(file, &before, before.len(), "the file isn't UTF-8", "save it as UTF-8"));
             }
         };
         let options = CollectOptions { comments: CommentCollectionStrategy::Off, tokens: false };
         let parsed = parse_to_ast(text, &options, &strict()).map_err(|error| {
             let message = format!("this isn't JSON: {}", lower_first(&error.kind().to_string()));
             problem(
+                file,
                 text,
                 error.range().start,
                 &message,
                 "JSON has no comments, no trailing commas, and only double quotes",
             )
         })?;
-        let root =
-            parsed.value.ok_or_else(|| problem(text, 0, "the file is empty", "{} is the smallest stack"))?;
+        let root = parsed
+            .value
+            .ok_or_else(|| problem(file, text, 0, "the file is empty", "{} is the least that it can hold"))?;
         // What is left to be refused, numbers such as 01 and halves of characters, serde_json knows.
         if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(text) {
             let at =
@@ -55,13 +56,14 @@ impl Json {
             let message =
                 format!("this isn't JSON: {}", message.split(" at line ").next().unwrap_or(&message));
             let offset = at + error.column().saturating_sub(1);
-            return Err(problem(text, offset, &message, "mend the number or the text here"));
+            return Err(problem(file, text, offset, &message, "mend the number or the text here"));
         }
         let mut json = Self {
             value: Value::Null,
             places: BTreeMap::new(),
             keys: BTreeMap::new(),
             doubles: Vec::new(),
+            file: file.to_owned(),
             text: text.to_owned(),
         };
         json.value = json.take(&root, String::new());
@@ -117,7 +119,7 @@ impl Json {
 
     /// A problem with a place.
     pub fn problem(&self, pointer: &str, offset: usize, message: String, hint: String) -> Problem {
-        Problem { pointer: pointer.to_owned(), ..problem(&self.text, offset, &message, &hint) }
+        Problem { pointer: pointer.to_owned(), ..problem(&self.file, &self.text, offset, &message, &hint) }
     }
 }
 
@@ -126,10 +128,10 @@ pub(super) fn child(pointer: &str, key: &str) -> String {
     format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1"))
 }
 
-fn problem(text: &str, offset: usize, message: &str, hint: &str) -> Problem {
+fn problem(file: &str, text: &str, offset: usize, message: &str, hint: &str) -> Problem {
     let (line, column) = position(text, offset);
     Problem {
-        file: FILE.to_owned(),
+        file: file.to_owned(),
         pointer: String::new(),
         line,
         column,

@@ -11,6 +11,7 @@ mod problem;
 mod resolve;
 pub mod resolved;
 mod shape;
+mod typed;
 mod values;
 
 pub use file::{StackFile, json_schema};
@@ -19,4 +20,5 @@ pub(crate) use problem::{nearest, position};
 pub(crate) use resolve::DNS_TTL;
 pub use resolve::{Resolved, Sources, parse_image, resolve, with_github_users};
 pub use resolved::{Dns, ImageRef, KeySource, Mount, PortForward, ResolvedStack, Size, User};
-pub use values::{duration_seconds, is_github_user};
+pub use typed::read_json;
+pub use values::{duration_seconds, is_github_user, is_safe_url};

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
-use super::file::{DnsFile, MountFile, PortFile, StackFile, UserFile, VmFile};
+use super::file::{DnsFile, MountFile, PortFile, StackFile, UserFile, VmFile, is_old_state};
 use super::images;
 use super::json::{Json, child};
 use super::problem::{Problem, nearest};
@@ -64,8 +64,8 @@ const TTL_MAX_SECONDS: u64 = 365 * 86_400;
 
 /// Checks a stack's config and fills in the defaults.
 pub fn resolve(sources: &Sources<'_>) -> Result<Resolved, Vec<Problem>> {
-    let json = Json::parse(sources.config).map_err(|problem| vec![problem])?;
-    let checked = shape::check(&json, &json_schema());
+    let json = Json::parse("config.json", sources.config).map_err(|problem| vec![problem])?;
+    let checked = shape::check(&json, &json_schema(), is_old_state);
     let file: StackFile = serde_json::from_value(checked.value)
         .map_err(|error| vec![json.at("", error.to_string(), "look at goloo config schema")])?;
     let mut resolver = Resolver { sources, json: &json, problems: Vec::new(), warnings: Vec::new() };
@@ -476,10 +476,9 @@ pub fn parse_image(text: &str, folder: &Path, home: &Path) -> Result<ImageRef, P
     if let Some(image) = images::find(text) {
         return Ok(ImageRef::Alias(image.name.to_owned()));
     }
-    if let Some((scheme, rest)) = text.split_once("://").filter(|(scheme, _)| *scheme != "file") {
+    if let Some((scheme, _)) = text.split_once("://").filter(|(scheme, _)| *scheme != "file") {
         return match scheme {
-            "https" if !rest.is_empty() => Ok(ImageRef::Url(text.to_owned())),
-            "http" if is_loopback(rest) => Ok(ImageRef::Url(text.to_owned())),
+            _ if values::is_safe_url(text) => Ok(ImageRef::Url(text.to_owned())),
             "http" => Err(problem(format!("{text} isn't safe on its way"), "use https".to_owned())),
             _ => {
                 Err(problem(format!("{text} can't be fetched"), "use an https address or a path".to_owned()))
@@ -501,14 +500,6 @@ pub fn parse_image(text: &str, folder: &Path, home: &Path) -> Result<ImageRef, P
         ),
     };
     Err(problem(format!("goloo knows no image \"{text}\""), hint))
-}
-
-fn is_loopback(rest: &str) -> bool {
-    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    // What stands before an @ is a user's name, and no host.
-    let host = host.rsplit('@').next().unwrap_or_default();
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    matches!(name, "localhost" | "127.0.0.1" | "[::1]")
 }
 
 /// An absolute path, `.` and `..` worked out as far as names tell.

@@ -3,7 +3,6 @@
 
 use serde_json::{Map, Value};
 
-use super::file::{OLD_SECTIONS, OLD_VM_KEYS};
 use super::json::{Json, child};
 use super::problem::{Problem, nearest};
 
@@ -19,10 +18,19 @@ pub(super) struct Checked {
     pub cut_out: Vec<String>,
 }
 
+/// Whether a key below a pointer is state that an older version wrote.
+pub(super) type IsOldState = fn(pointer: &str, key: &str) -> bool;
+
 /// Checks a whole file.
-pub(super) fn check(json: &Json, schema: &Value) -> Checked {
-    let mut walk =
-        Walk { json, root: schema, problems: Vec::new(), old_state: Vec::new(), cut_out: Vec::new() };
+pub(super) fn check(json: &Json, schema: &Value, is_old_state: IsOldState) -> Checked {
+    let mut walk = Walk {
+        json,
+        root: schema,
+        is_old_state,
+        problems: Vec::new(),
+        old_state: Vec::new(),
+        cut_out: Vec::new(),
+    };
     for (pointer, offset) in &json.doubles {
         let message = format!("the key \"{}\" is there twice", last(pointer));
         walk.problems.push(json.problem(pointer, *offset, message, "remove one of the two".to_owned()));
@@ -34,6 +42,7 @@ pub(super) fn check(json: &Json, schema: &Value) -> Checked {
 struct Walk<'a> {
     json: &'a Json,
     root: &'a Value,
+    is_old_state: IsOldState,
     problems: Vec<Problem>,
     old_state: Vec<String>,
     cut_out: Vec<String>,
@@ -57,11 +66,30 @@ impl<'a> Walk<'a> {
             self.cut_out.push(pointer.to_owned());
             return None;
         }
+        if let Some(hint) = self.other_word(value, schema) {
+            let message = format!("{} can't be {value}", described(pointer));
+            self.problems.push(self.json.at(pointer, message, hint));
+            self.cut_out.push(pointer.to_owned());
+            return None;
+        }
         match value {
             Value::Object(object) => Some(self.object(object, schema, pointer)),
             Value::Array(array) => Some(self.array(array, schema, pointer)),
             _ => Some(value.clone()),
         }
+    }
+
+    /// What to write instead, where only certain words are allowed and this is none of them.
+    fn other_word(&self, value: &Value, schema: &Value) -> Option<String> {
+        let word = value.as_str()?;
+        let words = words(schema, self.root);
+        if words.is_empty() || words.contains(&word) {
+            return None;
+        }
+        Some(match nearest(word, words.iter().copied()) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => format!("write \"{}\"", words.join("\" or \"")),
+        })
     }
 
     fn object(&mut self, object: &Map<String, Value>, schema: &'a Value, pointer: &str) -> Value {
@@ -75,7 +103,7 @@ impl<'a> Walk<'a> {
                 if let Some(value) = self.value(value, schema, &place) {
                     kept.insert(key.clone(), value);
                 }
-            } else if is_old_state(pointer, key) {
+            } else if (self.is_old_state)(pointer, key) {
                 self.old_state.push(place);
             } else {
                 self.unknown(key, &place, properties);
@@ -128,14 +156,6 @@ fn resolved<'a>(schema: &'a Value, root: &'a Value) -> &'a Value {
         return found.map_or(schema, |found| resolved(found, root));
     }
     schema
-}
-
-fn is_old_state(pointer: &str, key: &str) -> bool {
-    match pointer {
-        "" => OLD_SECTIONS.contains(&key),
-        "/vm" => OLD_VM_KEYS.contains(&key),
-        _ => false,
-    }
 }
 
 /// The kinds of values that a schema can ask for here.
@@ -204,6 +224,14 @@ fn wanted(schema: &Value, root: &Value) -> Vec<Kind> {
         Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).filter_map(Kind::named).collect(),
         _ => vec![Kind::Anything],
     }
+}
+
+/// The words that a schema allows; none where it allows any.
+fn words<'a>(schema: &'a Value, root: &'a Value) -> Vec<&'a str> {
+    let branches = schema.get("anyOf").and_then(Value::as_array).into_iter().flatten();
+    let listed = schema.get("enum").and_then(Value::as_array).into_iter().flatten();
+    let beneath = branches.flat_map(|branch| words(resolved(branch, root), root));
+    listed.filter_map(Value::as_str).chain(beneath).collect()
 }
 
 /// Stands for an element that was cut out.

@@ -107,6 +107,20 @@ pub fn is_github_user(text: &str) -> bool {
         && !text.contains("--")
 }
 
+/// Whether what an address gives can be trusted on its way here: https, or http from this machine itself.
+pub fn is_safe_url(text: &str) -> bool {
+    let Some((scheme, rest)) = text.split_once("://") else { return false };
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    // What stands before an @ is a user's name, and no host.
+    let host = host.rsplit('@').next().unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    match scheme {
+        "https" => !host.is_empty(),
+        "http" => matches!(name, "localhost" | "127.0.0.1" | "[::1]"),
+        _ => false,
+    }
+}
+
 /// Whether a text is a DNS name, a trailing dot allowed.
 pub(super) fn is_domain(text: &str) -> bool {
     let name = text.strip_suffix('.').unwrap_or(text);
@@ -171,6 +185,24 @@ mod tests {
         );
     }
 
+    #[test]
+    fn plain_http_is_for_this_machine_only() {
+        for url in ["https://github.example", "http://127.0.0.1:80", "http://localhost/x", "http://[::1]:1"] {
+            assert!(is_safe_url(url), "{url}");
+        }
+        for url in [
+            "http://github.com",
+            "http://127.0.0.1.evil.example",
+            "http://127.0.0.1:80@evil.example",
+            "ftp://x",
+            "github.com",
+            "https://",
+            "https:///path",
+        ] {
+            assert!(!is_safe_url(url), "{url}");
+        }
+    }
+
     proptest! {
         #[test]
         fn a_size_that_is_shown_is_read_back(mib in 1_u64..1 << 30) {
@@ -180,7 +212,7 @@ mod tests {
 
         #[test]
         fn no_text_is_too_odd_for_the_readers(text in "\\PC{0,20}") {
-            let _ = (size(&text), duration_seconds(&text), port_pair(&text), is_cidr(&text), is_domain(&text));
+            let _ = (size(&text), duration_seconds(&text), port_pair(&text), is_cidr(&text), is_domain(&text), is_safe_url(&text));
         }
     }
 }

@@ -36,6 +36,8 @@ pub struct Args {
 pub struct Options {
     #[command(flatten)]
     pub provider: ProviderArgs,
+    #[command(flatten)]
+    pub hosts: HostsArgs,
     /// GitHub users, comma-separated: the first one's keys become the login user's, the others become
     /// users of their own
     #[arg(short = 'u', long = "users", value_name = "GITHUB,…", value_delimiter = ',', value_parser = github_user)]
@@ -71,6 +73,29 @@ pub struct ProviderArgs {
     pub provider: Option<ProviderKind>,
 }
 
+/// Whether this computer knows the VM by its name.
+#[derive(Debug, clap::Args)]
+pub struct HostsArgs {
+    /// Give the VM a line in this computer's /etc/hosts
+    #[arg(long, conflicts_with = "no_hosts")]
+    pub hosts: bool,
+    /// Leave /etc/hosts alone, whatever settings.json says
+    #[arg(long)]
+    pub no_hosts: bool,
+}
+
+impl HostsArgs {
+    fn wanted(&self, app: &App, provider: ProviderKind) -> Result<bool, CliError> {
+        if self.hosts && !provider.is_local() {
+            return Err(CliError::usage(
+                format!("--hosts is for VMs on this computer, and {provider} makes this one elsewhere"),
+                "dns.domain in config.json gives it a name: leave --hosts away",
+            ));
+        }
+        Ok(provider.is_local() && !self.no_hosts && (self.hosts || app.settings.hosts))
+    }
+}
+
 fn provider_kind(text: &str) -> Result<ProviderKind, String> {
     let known = ProviderKind::ALL.iter().find(|kind| kind.as_str() == text);
     known.copied().ok_or_else(|| "the providers are qemu, multipass and aws".to_owned())
@@ -89,9 +114,18 @@ impl ProviderArgs {
         match (self.provider, self.aws) {
             (Some(kind), _) => kind,
             (None, true) => ProviderKind::Aws,
-            (None, false) => app.local_provider(),
+            (None, false) => local_provider(app),
         }
     }
+}
+
+/// What `--local` means here; said where nobody has said it before.
+fn local_provider(app: &App) -> ProviderKind {
+    let kind = app.local_provider();
+    if kind == ProviderKind::Multipass && app.settings.local_provider().is_none() {
+        app.ui.note("multipass makes this VM, as it is installed here; --provider or localProvider in settings.json names another");
+    }
+    kind
 }
 
 pub fn run(app: &App, args: Args) -> Result<u8, CliError> {
@@ -109,9 +143,15 @@ pub fn run(app: &App, args: Args) -> Result<u8, CliError> {
 pub fn from_stack(app: &App, found: &Found, given: &str, options: Options) -> Result<u8, CliError> {
     let resolved = found.resolve(app, given, options.as_name.as_deref())?;
     let stack = with_github_users(resolved, &options.users);
-    let provider = app.provider(options.provider.choose(app))?;
+    let kind = options.provider.choose(app);
+    let hosts_entry = options.hosts.wanted(app, kind)?;
+    let provider = app.provider(kind)?;
     refuse_taken(app, &stack.name)?;
-    let plan = make_plan(app, &*provider, stack)?;
+    let mut plan = make_plan(app, &*provider, stack)?;
+    if hosts_entry {
+        let (name, path) = (&plan.machine.name, app.hosts_file().path().display().to_string());
+        plan.provider.steps.push(format!("give {name} a line in {path}"));
+    }
     for warning in plan.warnings.iter().chain(&plan.provider.warnings) {
         app.ui.warning(warning);
     }
@@ -124,6 +164,7 @@ pub fn from_stack(app: &App, found: &Found, given: &str, options: Options) -> Re
         created_by: identity::creator(),
         github_users: options.users,
         wait: !options.no_wait,
+        hosts_entry,
         plan,
     };
     carry_out(app, &*provider, request, options.timeout)

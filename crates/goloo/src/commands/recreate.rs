@@ -28,6 +28,8 @@ pub fn run(app: &App, mut args: Args) -> Result<u8, CliError> {
     if chosen.provider.is_none() && !chosen.aws && !chosen.local {
         chosen.provider = Some(record.provider);
     }
+    let elsewhere = chosen.aws || chosen.provider.is_some_and(|kind| !kind.is_local());
+    args.options.hosts.hosts |= record.hosts_entry && !elsewhere;
     let found = create::stack_of(snapshot, &record);
     create::from_stack(app, &found, &record.stack.clone(), args.options)
 }

@@ -18,10 +18,14 @@ pub struct World {
 
 pub const HELLO: &str = r##"{"vm": {"cpus": 1, "memory": "512M", "disk": "1G", "image": "./disk.img"}}"##;
 
+/// Whatever is installed on the machine that runs the tests.
+const SETTINGS: &str = r#"{"localProvider": "qemu"}"#;
+
 impl World {
     /// With one stack, `hello`, whose image is an empty disk.
     pub fn new() -> Self {
         let world = Self { folder: tempfile::tempdir().unwrap(), real: None };
+        world.settings(SETTINGS);
         world.stack("hello", HELLO, "#cloud-config\nruncmd: [\"true\"]\n");
         world
     }
@@ -32,6 +36,7 @@ impl World {
         let folder = std::env::var_os("GOLOO_TEST_CACHE").map(PathBuf::from);
         let folder = folder.unwrap_or_else(|| goloo().parent().unwrap().with_file_name("test-cache"));
         let world = Self { folder: tempfile::tempdir().unwrap(), real: Some(folder) };
+        world.settings(SETTINGS);
         let images = world.json(&["image", "list", "--json"]);
         if !images["images"].as_array().unwrap().iter().any(|image| image["name"] == "debian-12") {
             world.run(&["image", "build", "debian-12"]).expect(0);
@@ -45,6 +50,13 @@ impl World {
 
     pub fn state(&self) -> PathBuf {
         self.path().join("state")
+    }
+
+    /// Writes the settings.
+    pub fn settings(&self, json: &str) {
+        let path = self.path().join("config/settings.json");
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, json).unwrap();
     }
 
     /// Writes a stack below `./stacks`.
@@ -82,6 +94,11 @@ impl World {
         );
     }
 
+    /// This world's hosts file, which isn't there before it is written.
+    pub fn hosts_file(&self) -> PathBuf {
+        self.path().join("etc/hosts")
+    }
+
     /// The environment that makes a command live in this world.
     pub fn env(&self) -> Vec<(String, String)> {
         let at = |name: &str| self.path().join(name).display().to_string();
@@ -95,6 +112,7 @@ impl World {
             ("USER", "ann".to_owned()),
             ("GOLOO_STATE_DIR", at("state")),
             ("GOLOO_CONFIG_DIR", at("config")),
+            ("GOLOO_HOSTS_FILE", at("etc/hosts")),
             ("GOLOO_QEMU_ACCEL", "tcg".to_owned()),
         ];
         fs::create_dir_all(self.path().join("home")).unwrap();

@@ -1,0 +1,257 @@
+//! A hosts file is changed whole or not at all: a temporary file beside it takes its place.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use goloo_core::host_names::HostNamesError;
+
+use super::text::{Change, Edited, Taken};
+
+/// How long another goloo may hold the folder. It needs milliseconds, and asks nobody meanwhile.
+const LOCK_LIMIT: Duration = Duration::from_secs(10);
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
+/// What came of an edit.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Done {
+    /// The file is as it should be.
+    Sound,
+    /// That too, and the end of goloo's block, which was missing, is back.
+    Mended,
+}
+
+/// Makes a change in the hosts file; `Denied` when another user might be allowed to.
+pub fn edit(path: &Path, change: &Change) -> Result<Done, HostNamesError> {
+    // A link stays a link: the file that it leads to is changed.
+    let place = match path.canonicalize() {
+        Err(error) if error.kind() == ErrorKind::NotFound && matches!(change, Change::Remove(_)) => {
+            return Ok(Done::Sound);
+        }
+        other => other.map_err(failed("find", path))?,
+    };
+    let folder = place.parent().unwrap_or(&place);
+    let held = lock(folder)?;
+    let old = fs::read(&place).map_err(failed("read", &place))?;
+    let Edited { text, mended } = change
+        .apply(&old)
+        .map_err(|Taken| HostNamesError::Taken { place: place.clone(), name: change.name().clone() })?;
+    if text != old {
+        replace(&place, folder, &text)?;
+        held.sync_all().map_err(failed("sync", folder))?;
+    }
+    Ok(if mended { Done::Mended } else { Done::Sound })
+}
+
+/// Keeps all other goloos from the file, whoever runs them: one lost update would be a lost line.
+///
+/// The lock is on the folder. The file itself is another one after each change, so that its lock would
+/// protect the old one; a lock file in the state folder would be another one for each user; and one in
+/// /etc could be made by root only. The folder stays the same, and whoever can read it can lock it.
+fn lock(folder: &Path) -> Result<File, HostNamesError> {
+    let held = File::open(folder).map_err(failed("open", folder))?;
+    let deadline = Instant::now() + LOCK_LIMIT;
+    loop {
+        match held.try_lock() {
+            Ok(()) => return Ok(held),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::WouldBlock) => {
+                return Err(failed("lock", folder)(io::Error::new(
+                    ErrorKind::TimedOut,
+                    "another process holds it",
+                )));
+            }
+            Err(TryLockError::Error(error)) => return Err(failed("lock", folder)(error)),
+        }
+    }
+}
+
+fn replace(place: &Path, folder: &Path, text: &[u8]) -> Result<(), HostNamesError> {
+    let temporary = temporary(place, folder);
+    let replaced = write(&temporary, text, place)
+        .and_then(|()| fs::rename(&temporary, place).map_err(failed("replace", place)));
+    if replaced.is_err() {
+        // The error that counts is the one above; a leftover is replaced by the next write.
+        let _ = fs::remove_file(&temporary);
+    }
+    replaced
+}
+
+/// Always the same name, so that at most one is ever left; the lock keeps others from it.
+fn temporary(place: &Path, folder: &Path) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(place.file_name().unwrap_or_default());
+    name.push(".goloo");
+    folder.join(name)
+}
+
+/// Writes a new file, durably, with the owner and the mode of the one whose place it will take.
+fn write(temporary: &Path, text: &[u8], like: &Path) -> Result<(), HostNamesError> {
+    let create = || File::options().write(true).create_new(true).mode(0o600).open(temporary);
+    let mut file = match create() {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            fs::remove_file(temporary).map_err(failed("remove", temporary))?;
+            create()
+        }
+        other => other,
+    }
+    .map_err(failed("create", temporary))?;
+    let old = like.metadata().map_err(failed("look at", like))?;
+    file.write_all(text).map_err(failed("write", temporary))?;
+    let new = file.metadata().map_err(failed("look at", temporary))?;
+    if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
+        fchown(&file, Some(old.uid()), Some(old.gid())).map_err(failed("give away", temporary))?;
+    }
+    let mode = fs::Permissions::from_mode(old.mode() & 0o7777);
+    file.set_permissions(mode).map_err(failed("set the mode of", temporary))?;
+    file.sync_all().map_err(failed("sync", temporary))
+}
+
+fn failed(action: &'static str, place: &Path) -> impl FnOnce(io::Error) -> HostNamesError {
+    let place = place.to_owned();
+    move |source| match source.kind() {
+        ErrorKind::PermissionDenied => HostNamesError::Denied { place, reason: source.to_string() },
+        _ => HostNamesError::Io { action, place, source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use goloo_core::name::VmName;
+
+    use super::*;
+
+    fn set(vm: &str, last: u8) -> Change {
+        Change::Set(VmName::parse(vm).unwrap(), [10, 0, 0, last].into())
+    }
+
+    fn remove(vm: &str) -> Change {
+        Change::Remove(VmName::parse(vm).unwrap())
+    }
+
+    const HOSTS: &str = "127.0.0.1 localhost\n";
+    const WITH_WEB: &str = "127.0.0.1 localhost\n# BEGIN goloo\n10.0.0.2 web\n# END goloo\n";
+
+    fn hosts(folder: &Path) -> PathBuf {
+        let path = folder.join("hosts");
+        fs::write(&path, HOSTS).unwrap();
+        path
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn mode_and_owner_stay_and_nothing_is_left_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = hosts(folder.path());
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o664)).unwrap();
+        let is_root = path.metadata().unwrap().uid() == 0;
+        if is_root {
+            std::os::unix::fs::chown(&path, Some(12), Some(34)).unwrap();
+        }
+        let before = path.metadata().unwrap();
+        edit(&path, &set("web", 2)).unwrap();
+        let after = path.metadata().unwrap();
+        assert_eq!((after.mode(), after.uid(), after.gid()), (before.mode(), before.uid(), before.gid()));
+        assert_eq!(fs::read_to_string(&path).unwrap(), WITH_WEB);
+        assert_eq!(names(folder.path()), ["hosts"]);
+    }
+
+    #[test]
+    fn a_file_that_is_right_is_not_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = hosts(folder.path());
+        edit(&path, &set("web", 2)).unwrap();
+        // Held open, so that no other file gets its number.
+        let before = File::open(&path).unwrap();
+        let is_the_same = || path.metadata().unwrap().ino() == before.metadata().unwrap().ino();
+        edit(&path, &set("web", 2)).unwrap();
+        edit(&path, &remove("other")).unwrap();
+        assert!(is_the_same());
+        edit(&path, &set("web", 3)).unwrap();
+        assert!(!is_the_same(), "it is replaced, and never half written");
+    }
+
+    #[test]
+    fn a_link_stays_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let other = tempfile::tempdir().unwrap();
+        let path = hosts(folder.path());
+        let link = other.path().join("hosts");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        edit(&link, &set("web", 2)).unwrap();
+        assert!(link.symlink_metadata().unwrap().is_symlink());
+        assert_eq!(fs::read_to_string(&path).unwrap(), WITH_WEB);
+        assert_eq!((names(folder.path()), names(other.path())), (vec!["hosts".into()], vec!["hosts".into()]));
+    }
+
+    #[test]
+    fn a_leftover_of_one_that_was_killed_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = hosts(folder.path());
+        let leftover = temporary(&path, folder.path());
+        fs::write(&leftover, "half a li").unwrap();
+        fs::set_permissions(&leftover, fs::Permissions::from_mode(0o400)).unwrap();
+        edit(&path, &set("web", 2)).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), WITH_WEB);
+        assert_eq!(names(folder.path()), ["hosts"]);
+    }
+
+    #[test]
+    fn a_name_that_somebody_else_gave_away_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = hosts(folder.path());
+        let error = edit(&path, &set("localhost", 2)).unwrap_err();
+        assert!(matches!(error, HostNamesError::Taken { .. }), "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), HOSTS);
+    }
+
+    #[test]
+    fn a_missing_file_has_no_names_and_gets_none() {
+        let nowhere = Path::new("/nowhere/hosts");
+        assert_eq!(edit(nowhere, &remove("web")).unwrap(), Done::Sound);
+        assert!(matches!(edit(nowhere, &set("web", 2)), Err(HostNamesError::Io { action: "find", .. })));
+    }
+
+    #[test]
+    fn a_mended_block_is_reported_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hosts");
+        fs::write(&path, "# BEGIN goloo\n10.0.0.2 web\n127.0.0.1\tlocalhost\n").unwrap();
+        assert_eq!(edit(&path, &set("db", 3)).unwrap(), Done::Mended);
+        assert_eq!(edit(&path, &set("db", 4)).unwrap(), Done::Sound);
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "# BEGIN goloo\n10.0.0.2 web\n10.0.0.4 db\n# END goloo\n127.0.0.1\tlocalhost\n");
+    }
+
+    #[test]
+    fn of_many_threads_none_loses_a_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = hosts(folder.path());
+        let all = |change: fn(u8) -> Change| {
+            std::thread::scope(|scope| {
+                for number in 0..16 {
+                    let path = &path;
+                    scope.spawn(move || edit(path, &change(number)).unwrap());
+                }
+            });
+        };
+        all(|number| set(&format!("vm-{number}"), number));
+        let text = fs::read_to_string(&path).unwrap();
+        for number in 0..16 {
+            assert!(text.contains(&format!("\n10.0.0.{number} vm-{number}\n")), "{number} is lost:\n{text}");
+        }
+        all(|number| remove(&format!("vm-{number}")));
+        assert_eq!(fs::read_to_string(&path).unwrap(), HOSTS);
+    }
+}

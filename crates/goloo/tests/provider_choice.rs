@@ -1,0 +1,112 @@
+//! Who makes a local VM, and that the record decides afterwards.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use common::{Ran, World};
+
+/// With nothing on the PATH but what the test puts there, and no settings.
+fn bare() -> World {
+    let world = World::new();
+    world.settings("{}");
+    world
+}
+
+/// Plans a VM; whatever the machine that runs the tests has installed isn't seen.
+fn plan(world: &World, arguments: &[&str]) -> Ran {
+    plan_with(world, arguments, &[])
+}
+
+fn plan_with(world: &World, arguments: &[&str], variables: &[(&str, &str)]) -> Ran {
+    let mut command = world.command();
+    command.env("PATH", world.path().join("bin")).envs(variables.iter().copied());
+    Ran(command.args(["create", "hello", "--dry-run"]).args(arguments).output().unwrap())
+}
+
+fn multipass(world: &World) {
+    world.program("multipass", "#!/bin/sh\necho 'nobody asks the daemon' >&2\nexit 2\n");
+}
+
+const CHOSEN: &str = "multipass makes this VM";
+
+#[track_caller]
+fn assert_qemu(ran: Ran) {
+    let ran = ran.expect(0);
+    assert!(ran.stdout().contains("hello would be made by qemu"), "{ran:?}");
+    assert!(!ran.stderr().contains(CHOSEN), "{ran:?}");
+}
+
+#[track_caller]
+fn assert_multipass_by_itself(ran: &Ran) {
+    assert_eq!(ran.stderr().matches(CHOSEN).count(), 1, "{ran:?}");
+    assert!(!ran.stdout().contains("qemu"), "{ran:?}");
+}
+
+#[test]
+fn without_multipass_it_is_qemu() {
+    let world = bare();
+    assert_qemu(plan(&world, &[]));
+    assert_qemu(plan(&world, &["--local"]));
+}
+
+#[test]
+fn where_multipass_is_installed_it_is_multipass_and_that_is_said_once() {
+    let world = bare();
+    multipass(&world);
+    assert_multipass_by_itself(&plan(&world, &[]));
+    assert_multipass_by_itself(&plan(&world, &["--local"]));
+}
+
+#[test]
+fn a_file_that_can_t_be_run_is_no_multipass() {
+    let world = bare();
+    std::fs::create_dir_all(world.path().join("bin")).unwrap();
+    std::fs::write(world.path().join("bin/multipass"), "notes on multipass").unwrap();
+    assert_qemu(plan(&world, &[]));
+}
+
+#[test]
+fn a_multipass_that_the_environment_names_counts_as_installed() {
+    let world = bare();
+    assert_multipass_by_itself(&plan_with(&world, &[], &[("GOLOO_MULTIPASS", "/opt/multipass")]));
+    assert_qemu(plan_with(&world, &[], &[("GOLOO_MULTIPASS", "")]));
+}
+
+#[test]
+fn the_settings_come_before_what_is_installed() {
+    let world = bare();
+    multipass(&world);
+    world.settings(r#"{"localProvider": "qemu"}"#);
+    assert_qemu(plan(&world, &[]));
+    world.settings(r#"{"localProvider": "multipass"}"#);
+    let ran = plan(&world, &["--local"]);
+    assert!(!ran.stderr().contains(CHOSEN), "nothing is news here: {ran:?}");
+    assert!(!ran.stdout().contains("qemu"), "{ran:?}");
+}
+
+#[test]
+fn the_command_line_comes_before_all() {
+    let world = bare();
+    multipass(&world);
+    assert_qemu(plan(&world, &["--provider", "qemu"]));
+    world.settings(r#"{"localProvider": "multipass"}"#);
+    assert_qemu(plan(&world, &["--provider", "qemu"]));
+    let both = plan(&world, &["--provider", "qemu", "--aws"]).expect(2);
+    assert!(both.stderr().contains("cannot be used with"), "{both:?}");
+}
+
+#[test]
+fn the_record_decides_whatever_is_installed_later() {
+    let world = bare();
+    world.run(&["create", "hello", "--no-wait", "--provider", "qemu"]).expect(0);
+    multipass(&world);
+    world.settings(r#"{"localProvider": "multipass"}"#);
+    let status = world.json(&["status", "hello", "--json"]);
+    assert_eq!((&status["vm"]["provider"], &status["live"]["state"]), (&"qemu".into(), &"running".into()));
+    world.run(&["stop", "hello"]).expect(0);
+    let plan = world.json(&["recreate", "hello", "--as", "twin", "--dry-run", "--json"]);
+    assert_eq!(plan["plan"]["provider"], "qemu");
+    world.run(&["delete", "hello", "--yes"]).expect(0);
+    world.assert_empty("after the delete");
+}
