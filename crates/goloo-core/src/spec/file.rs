@@ -128,28 +128,6 @@ pub struct CloudInitFile {
     pub vars: BTreeMap<String, Value>,
 }
 
-/// State that older versions wrote beside the machine's description, at the top.
-pub(super) const OLD_SECTIONS: [&str; 2] = ["local", "aws"];
-
-/// The same, within `vm`.
-pub(super) const OLD_VM_KEYS: [&str; 15] = [
-    "public_ip",
-    "instance_id",
-    "stack_id",
-    "stack_name",
-    "security_group",
-    "security_group_id",
-    "ami_id",
-    "fqdn",
-    "dns_records",
-    "created_vpc",
-    "created_subnet",
-    "internet_gateway_id",
-    "route_table_id",
-    "route_table_association_id",
-    "hosts_entry",
-];
-
 /// The JSON Schema of `config.json`.
 pub fn json_schema() -> Value {
     let schema = schemars::SchemaGenerator::default().into_root_schema_for::<StackFile>();

@@ -3,8 +3,8 @@
 
 use serde_json::{Map, Value};
 
-use super::file::{OLD_SECTIONS, OLD_VM_KEYS};
 use super::json::{Json, child};
+use super::old_state::is_old_state;
 use super::problem::{Problem, nearest};
 
 /// What came of a check.
@@ -128,14 +128,6 @@ fn resolved<'a>(schema: &'a Value, root: &'a Value) -> &'a Value {
         return found.map_or(schema, |found| resolved(found, root));
     }
     schema
-}
-
-fn is_old_state(pointer: &str, key: &str) -> bool {
-    match pointer {
-        "" => OLD_SECTIONS.contains(&key),
-        "/vm" => OLD_VM_KEYS.contains(&key),
-        _ => false,
-    }
 }
 
 /// The kinds of values that a schema can ask for here.
