@@ -10,6 +10,7 @@ pub mod exit;
 mod identity;
 mod keys;
 mod legacy;
+mod migrate;
 mod output;
 mod paths;
 mod rescue;

@@ -173,8 +173,13 @@ pub struct OldState {
 /// `folder` is the stack's folder's name: the VM's, where no config has one.
 pub fn read(folder: &str, own: Option<OldConfig<'_>>, beside: &[OldConfig<'_>]) -> OldState {
     let mut state = OldState::default();
+    let is_there = own.is_some();
     let own = own.and_then(|config| state.parse(config));
-    let beside: Vec<_> = beside.iter().filter_map(|config| state.parse(*config)).collect();
+    let mut beside: Vec<_> = beside.iter().filter_map(|config| state.parse(*config)).collect();
+    if is_there && own.is_none() {
+        // Whether it has a name for them can't be known.
+        beside.retain(|config| config.name().is_some());
+    }
     let name = own.as_ref().and_then(Config::name).unwrap_or(folder).to_owned();
     let found: Vec<Found> =
         beside.iter().chain(own.as_ref()).flat_map(|config| config.find(&name, &mut state)).collect();
