@@ -176,7 +176,6 @@ fn state_edited_by_hand() {
         aws("instanceid", json!("i-0")),
         r#"{"vm": {"instance_id": "i-0"}}"#.to_owned(),
         r#"{"local": {"ip": "10.0.0.1"},}"#.to_owned(),
-        String::new(),
     ] {
         all.push_str(&format!(
             "{config}\n  {}",

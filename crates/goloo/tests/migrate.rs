@@ -392,6 +392,27 @@ fn of_16_processes_at_once_none_fails_and_each_vm_has_one_record() {
 }
 
 #[test]
+fn what_was_killed_midway_goes_on_the_next_time() {
+    let world = legacy();
+    let mut command = std::process::Command::new("strace");
+    world.settle(&mut command);
+    command.args([
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=renameat2",
+        "-e",
+        "inject=renameat2:signal=KILL:when=3",
+    ]);
+    assert!(!command.arg(common::goloo()).arg("migrate").output().unwrap().status.success());
+    let made: Vec<_> = records(&world).into_iter().filter(|name| !name.starts_with('.')).collect();
+    assert_eq!(made.len(), 2, "each record appears in one step");
+    world.run(&["migrate"]).expect(0);
+    assert_eq!(records(&world), ALL);
+}
+
+#[test]
 fn list_without_folders_of_stacks_looks_at_nothing_else() {
     let world = World::new();
     fs::remove_dir_all(stacks(&world)).unwrap();

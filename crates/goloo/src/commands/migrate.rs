@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::app::App;
 use crate::args;
 use crate::error::CliError;
-use crate::migrate::{Migrated, Report, Scan, migrate};
+use crate::migrate::{Migrated, Occasion, Report, Scan, migrate};
 use crate::output::{Table, problems_json};
 
 /// Arguments of `migrate`.
@@ -28,7 +28,8 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
         Some(folder) => Scan::of(folder)?,
         None => Scan::usual_places(&app.paths.config),
     };
-    let report = migrate(app, scan, None, args.dry_run);
+    let occasion = if args.dry_run { Occasion::DryRun } else { Occasion::Asked };
+    let report = migrate(app, scan, occasion);
     if app.ui.json() {
         print_json(app, &report);
     } else {

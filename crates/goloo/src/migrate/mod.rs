@@ -2,6 +2,7 @@
 //! they are, byte for byte, so they are met again and again: what is on record already, or was
 //! deleted, is left alone.
 
+mod gone;
 mod scan;
 mod standing;
 
@@ -23,6 +24,8 @@ use crate::error::CliError;
 use crate::{exit, identity};
 
 pub use scan::{Candidate, Scan, Skipped};
+
+use gone::Gone;
 use standing::{Standing, against, standing};
 
 /// How long another process may have a name's lock before it is given up.
@@ -105,22 +108,34 @@ struct Draft {
     record: Record,
 }
 
-/// Makes records for what was found. `limit` is how long each provider may take to answer; with
-/// `dry_run` nothing is written.
-pub fn migrate(app: &App, scan: Scan, limit: Option<Duration>, dry_run: bool) -> Report {
+/// On what occasion VMs are migrated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occasion {
+    /// Somebody asked for it.
+    Asked,
+    /// Somebody asked what it would do: nothing is written.
+    DryRun,
+    /// `list` came along, which has no time to lose.
+    List,
+}
+
+/// Makes records for what was found.
+pub fn migrate(app: &App, scan: Scan, occasion: Occasion) -> Report {
     let mut report = Report { skipped: scan.skipped, ..Report::default() };
     let invalid = |problem| Trouble { problem, code: exit::USAGE };
     report.troubles.extend(scan.problems.into_iter().map(invalid));
-    let drafts = drafts(app, scan.candidates, &mut report);
-    let seen = observe(app, &drafts, limit);
+    let gone = (occasion == Occasion::List).then(|| Gone::read(&app.paths.cache));
+    let drafts = drafts(app, scan.candidates, gone.as_ref(), &mut report);
+    let seen = observe(app, &drafts, gone.as_ref().map(|_| LIST_LIMIT));
     let owner = identity::owner();
     for (draft, live) in drafts.into_iter().zip(seen) {
         let Draft { candidate, mut record } = draft;
         if let Err(reason) = note_observation(&mut record, &live) {
+            gone.iter().for_each(|gone| gone.note(&record));
             report.skip(&candidate, reason);
             continue;
         }
-        if !dry_run {
+        if occasion != Occasion::DryRun {
             match put_on_record(app, &owner, &candidate, record, &mut report) {
                 Some(made) => record = made,
                 None => continue,
@@ -132,11 +147,14 @@ pub fn migrate(app: &App, scan: Scan, limit: Option<Duration>, dry_run: bool) ->
 }
 
 /// Those that are to get a record; all others are told to the report.
-fn drafts(app: &App, candidates: Vec<Candidate>, report: &mut Report) -> Vec<Draft> {
+fn drafts(app: &App, candidates: Vec<Candidate>, gone: Option<&Gone>, report: &mut Report) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::new();
     let creator = identity::creator();
     for candidate in candidates {
         let record = draft(&candidate, &creator);
+        if gone.is_some_and(|gone| gone.knows(&record)) {
+            continue;
+        }
         let among = drafts.iter().map(|earlier| {
             let config = || earlier.candidate.config().map(<[u8]>::to_vec);
             against(&candidate, &record, &earlier.record, config)
@@ -279,7 +297,7 @@ pub fn on_the_way(app: &App) {
     if scan.is_empty() {
         return;
     }
-    let report = migrate(app, scan, Some(LIST_LIMIT), false);
+    let report = migrate(app, scan, Occasion::List);
     report.migrated.iter().for_each(|migrated| tell(app, migrated));
     if let Some(trouble) = report.troubles.first() {
         warn(app, &trouble.problem, report.troubles.len() - 1);
@@ -298,7 +316,7 @@ pub fn on_demand(app: &App, name: &VmName) -> Result<(), CliError> {
         }
         return Ok(());
     }
-    let report = migrate(app, scan, None, false);
+    let report = migrate(app, scan, Occasion::Asked);
     report.migrated.iter().for_each(|migrated| tell(app, migrated));
     if report.migrated.is_empty() {
         if let Some(trouble) = report.troubles.into_iter().next() {
@@ -369,6 +387,17 @@ mod tests {
         let record = migrated(LOCAL, LiveState::Unknown, None).unwrap();
         assert_eq!((record.phase, record.ip()), (Phase::Degraded, Some("10.0.0.1")));
         assert!(!record.origin.unwrap().checked);
+    }
+
+    #[test]
+    fn a_machine_that_is_gone_is_remembered_until_its_config_says_something_else() {
+        let cache = tempfile::tempdir().unwrap();
+        let record = |config| migrated(config, LiveState::Unknown, None).unwrap();
+        Gone::read(&cache.path().join("new")).note(&record(LOCAL));
+        let gone = Gone::read(&cache.path().join("new"));
+        assert!(gone.knows(&record(LOCAL)));
+        assert!(!gone.knows(&record(r#"{"local": {"ip": "10.0.0.2"}}"#)));
+        assert!(!gone.knows(&record(AWS)));
     }
 
     #[test]
