@@ -1,11 +1,17 @@
 //! Records for machines that goloo didn't make.
 #![allow(clippy::unwrap_used)]
 
-use goloo_core::engine::{EngineError, register};
-use goloo_core::name::VmId;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use goloo_core::engine::{Engine, EngineError, Interrupt, Rescue, register};
+use goloo_core::events::Silent;
+use goloo_core::name::{VmId, VmName};
 use goloo_core::record::{Extra, Origin, OriginKind, Phase, Record};
 use goloo_core::store::{Store, StoreError};
 use goloo_core::time::Timestamp;
+use goloo_testkit::fake_provider::{FakeGuest, FakeProvider};
 use goloo_testkit::memory_store::MemoryStore;
 use goloo_testkit::samples::{in_aws, name, owner, ready, snapshot};
 use goloo_testkit::store_suite::run;
@@ -105,4 +111,35 @@ fn a_machine_can_be_adopted_again_after_its_record_was_deleted() {
     let first = put(&store, &adopted).unwrap();
     delete(&store, &first);
     put(&store, &Record { serial: 0, ..first }).unwrap();
+}
+
+struct NoRescue;
+
+impl Rescue for NoRescue {
+    fn keep(&self, _: &VmName, _: &[u8]) -> io::Result<PathBuf> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+#[test]
+fn a_machine_that_goloo_has_no_key_for_stays_ready_when_its_provisioning_can_not_be_asked() {
+    let store = MemoryStore::default();
+    let made =
+        put(&store, &Record { ssh: None, provisioning: None, ..migrated("/old/config.json") }).unwrap();
+    let (provider, guest) = (FakeProvider::default(), FakeGuest::provisioned());
+    let (interrupt, owner) = (Interrupt::default(), owner(1));
+    let engine = Engine {
+        store: &store,
+        provider: &provider,
+        guest: &guest,
+        events: &Silent,
+        interrupt: &interrupt,
+        rescue: &NoRescue,
+        owner: &owner,
+        limit: Duration::from_secs(1),
+        follow_log: false,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (after, _) = runtime.block_on(engine.wait(&made.name)).unwrap();
+    assert_eq!((after.phase, after.provisioning), (Phase::Ready, None));
 }

@@ -86,7 +86,7 @@ pub fn resolve(sources: &Sources<'_>) -> Result<Resolved, Vec<Problem>> {
     if !checked.old_state.is_empty() {
         let keys: Vec<_> = checked.old_state.iter().map(|pointer| pointer[1..].replace('/', ".")).collect();
         warnings.push(format!(
-            "config.json holds state of an older version ({}), which is ignored; it can be removed",
+            "config.json holds state of the first goloo ({}), which is ignored here; goloo migrate puts its VM on record",
             keys.join(", ")
         ));
     }
