@@ -105,6 +105,16 @@ fn resource() -> goloo_core::record::Resource {
 }
 
 #[test]
+fn a_local_machine_of_the_same_name_on_another_host_is_another_machine() {
+    let store = MemoryStore::default();
+    let first = put(&store, &migrated("/old/config.json")).unwrap();
+    delete(&store, &first);
+    let mut other = Record { serial: 0, ..first };
+    other.created_by.host_id = "another".into();
+    put(&store, &other).unwrap();
+}
+
+#[test]
 fn a_machine_can_be_adopted_again_after_its_record_was_deleted() {
     let store = MemoryStore::default();
     let adopted = from(ready(&name("devbox")), OriginKind::Adopted, "devbox");

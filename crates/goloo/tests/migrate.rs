@@ -358,6 +358,30 @@ fn all_places_for_stacks_are_looked_through_and_this_folder() {
 }
 
 #[test]
+fn a_folder_that_is_reached_in_two_ways_is_looked_through_once() {
+    let world = legacy();
+    let mut command = world.command();
+    command.env("GOLOO_STACK_FOLDER", "../work/stacks").args(["migrate", "--json"]);
+    let done: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
+    assert_eq!((done["migrated"].as_array().unwrap().len(), &done["skipped"]), (ALL.len(), &json!([])));
+}
+
+#[test]
+fn a_machine_that_was_adopted_is_on_record_under_whatever_name() {
+    let world = world_of(&[("devbox", LOCAL)]);
+    world.run(&["migrate"]).expect(0);
+    let active = world.state().join("active");
+    let text = fs::read_to_string(active.join("devbox/state.json")).unwrap();
+    let adopted =
+        text.replace("\"migrated\"", "\"adopted\"").replace("\"name\": \"devbox\"", "\"name\": \"box\"");
+    fs::rename(active.join("devbox"), active.join("box")).unwrap();
+    fs::write(active.join("box/state.json"), adopted).unwrap();
+    let again = world.json(&["migrate", "--json"]);
+    assert_eq!(again["skipped"][0]["reason"], "its machine is on record as \"box\"");
+    assert_eq!(records(&world), ["box"]);
+}
+
+#[test]
 fn a_state_folder_that_can_not_be_written_is_a_warning_for_list_and_an_error_for_a_name() {
     let world = legacy();
     // A file where the locks belong: root, too, is refused.

@@ -60,10 +60,10 @@ pub fn was_migrated_as(archived: &Record, record: &Record) -> bool {
     from(archived).is_some() && same_place && same_machine(archived, record)
 }
 
-/// Whether two records lead to one machine.
+/// Whether two records lead to one machine. A resource's kind is one provider's.
 pub fn same_machine(a: &Record, b: &Record) -> bool {
     let same_host = !a.provider.is_local() || a.created_by.host_id == b.created_by.host_id;
     let leads_to =
         |id: &str, kind: &str| b.resources.iter().any(|other| other.id == id && other.kind == kind);
-    a.provider == b.provider && same_host && a.resources.iter().any(|own| leads_to(&own.id, &own.kind))
+    same_host && a.resources.iter().any(|own| leads_to(&own.id, &own.kind))
 }
