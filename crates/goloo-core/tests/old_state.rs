@@ -161,6 +161,7 @@ fn state_edited_by_hand() {
         r#"{"local": {"ip": "10.0.0.1", "host_entry": true, "colour": 1}}"#.to_owned(),
         r#"{"local": {"ip": "10.0.0.1", "ip": "10.0.0.2"}}"#.to_owned(),
         r#"{"vm": {"name": "Dev_Box"}, "local": {"ip": "10.0.0.1"}}"#.to_owned(),
+        r#"{"vm": {"name": "a; b"}, "local": {"ip": "10.0.0.1"}}"#.to_owned(),
         r#"{"vm": {"name": 7}, "local": {"ip": "10.0.0.1"}}"#.to_owned(),
         json!({"vm": {"name": "Web"}, "aws": {"stack_id": ARN}}).to_string(),
         r#"{"aws": []}"#.to_owned(),

@@ -173,7 +173,10 @@ fn what_was_deleted_does_not_come_back() {
         delete_record(&world, name);
     }
     assert_eq!(world.names(), [""; 0]);
-    world.run(&["status", "devbox"]).expect(3);
+    write(&stacks(&world).join("empty/config.json"), r#"{"aws": {}}"#);
+    let status = world.run(&["status", "devbox"]).expect(3);
+    assert!(status.stderr().contains("it was migrated and deleted"), "{status:?}");
+    assert!(!status.stderr().contains("empty"), "that is another stack: {status:?}");
     let again = world.json(&["migrate", "--json"]);
     assert_eq!((&again["migrated"], &again["problems"]), (&json!([]), &json!([])));
     assert_eq!(records(&world), [""; 0]);
@@ -236,7 +239,8 @@ fn every_command_on_a_name_meets_old_configs() {
 #[test]
 fn a_name_that_no_config_speaks_of_is_not_found() {
     let world = legacy();
-    world.run(&["status", "nobody"]).expect(3);
+    let status = world.run(&["status", "nobody"]).expect(3);
+    assert_eq!(status.stderr(), "error: no VM is called \"nobody\"\nhint: goloo list --all\n");
     assert_eq!(records(&world), [""; 0]);
 }
 

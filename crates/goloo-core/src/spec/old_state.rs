@@ -155,6 +155,9 @@ impl OldVm {
 }
 
 fn adopt_hint(new_name: &str, provider: ProviderKind, id: &str) -> String {
+    // It is meant to be pasted into a shell, and may come from anywhere.
+    let plain = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/".contains(&byte));
+    let id = if plain { id } else { "ID" };
     format!("goloo adopt {new_name} --provider {provider} --id {id}")
 }
 
