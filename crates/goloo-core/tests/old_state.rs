@@ -43,7 +43,8 @@ fn addresses(vm: &OldVm) -> Value {
 
 /// What is wrong with a config, or what comes of it.
 fn refused(config: &str) -> String {
-    let state = alone(config);
+    let mut state = alone(config);
+    state.problems.extend(state.unfit.drain(..).map(|(_, problem)| problem));
     if state.problems.is_empty() { format!("(taken: {:?})\n", names(&state)) } else { lines(&state.problems) }
 }
 

@@ -386,6 +386,25 @@ fn a_machine_that_was_adopted_is_on_record_under_whatever_name() {
 }
 
 #[test]
+fn a_name_that_can_not_be_used_is_no_problem_once_its_machine_is_adopted() {
+    let world = world_of(&[("box", LOCAL)]);
+    world.run(&["migrate"]).expect(0);
+    write(&stacks(&world).join("Box/config.json"), LOCAL);
+    fs::remove_dir_all(stacks(&world).join("box")).unwrap();
+    world.run(&["migrate"]).expect(2);
+    let state = world.state().join("active/box/state.json");
+    let text = fs::read_to_string(&state).unwrap();
+    fs::write(
+        &state,
+        text.replace("\"migrated\"", "\"adopted\"").replace("\"id\": \"box\"", "\"id\": \"Box\""),
+    )
+    .unwrap();
+    let again = world.run(&["migrate", "--json"]).expect(0);
+    assert!(again.stdout().contains("its machine is on record as \\\"box\\\""), "{again:?}");
+    assert!(!world.run(&["list"]).expect(0).stderr().contains("warning"));
+}
+
+#[test]
 fn a_state_folder_that_can_not_be_written_is_a_warning_for_list_and_an_error_for_a_name() {
     let world = legacy();
     // A file where the locks belong: root, too, is refused.

@@ -150,15 +150,12 @@ pub struct OldVm {
 impl OldVm {
     /// The command that makes a record for it under another name.
     pub fn adopt_hint(&self, new_name: &str) -> String {
-        adopt_hint(new_name, self.provider, &self.resource.1)
+        let id = &self.resource.1;
+        // It is meant to be pasted into a shell, and may come from anywhere.
+        let plain = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/".contains(&byte));
+        let id = if plain { id } else { "ID" };
+        format!("goloo adopt {new_name} --provider {} --id {id}", self.provider)
     }
-}
-
-fn adopt_hint(new_name: &str, provider: ProviderKind, id: &str) -> String {
-    // It is meant to be pasted into a shell, and may come from anywhere.
-    let plain = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/".contains(&byte));
-    let id = if plain { id } else { "ID" };
-    format!("goloo adopt {new_name} --provider {provider} --id {id}")
 }
 
 /// What a stack's configs say.
@@ -166,6 +163,9 @@ fn adopt_hint(new_name: &str, provider: ProviderKind, id: &str) -> String {
 pub struct OldState {
     /// The VMs.
     pub vms: Vec<OldVm>,
+    /// VMs whose name goloo doesn't allow any more, each with the problem; they are called by one that
+    /// is near.
+    pub unfit: Vec<(OldVm, Problem)>,
     /// State that leads to no VM of its own, and why.
     pub passed_over: Vec<(Place, String)>,
     /// What can't be taken.
@@ -214,28 +214,31 @@ impl OldState {
             self.passed_over.push((found.place.clone(), reason));
             return;
         }
+        let vm = |name| OldVm {
+            name,
+            provider: found.provider,
+            resource: body.resource.clone(),
+            addresses: body.addresses.clone(),
+            hosts_entry: body.hosts_entry,
+            place: found.place.clone(),
+        };
         match VmName::parse(name) {
-            Ok(name) => self.vms.push(OldVm {
-                name,
-                provider: found.provider,
-                resource: body.resource.clone(),
-                addresses: body.addresses.clone(),
-                hosts_entry: body.hosts_entry,
-                place: found.place.clone(),
-            }),
+            Ok(name) => self.vms.push(vm(name)),
             Err(error) => {
-                let hint = adopt_hint(&near_name(name), found.provider, &body.resource.1);
-                self.problems.push(found.place.problem(error.to_string(), hint));
+                let vm = vm(near_name(name));
+                let problem = found.place.problem(error.to_string(), vm.adopt_hint(vm.name.as_str()));
+                self.unfit.push((vm, problem));
             }
         }
     }
 }
 
 /// A name like the one that can't be one.
-fn near_name(name: &str) -> String {
+fn near_name(name: &str) -> VmName {
     let sound = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
     let near: String = name.chars().map(sound).collect();
-    VmName::parse(near.trim_matches('-')).map_or_else(|_| "NEWNAME".to_owned(), |name| name.to_string())
+    VmName::parse(near.trim_matches('-'))
+        .unwrap_or_else(|_| VmName::parse("newname").expect("it keeps the rule"))
 }
 
 /// A parsed config.

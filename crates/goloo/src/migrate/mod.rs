@@ -27,7 +27,7 @@ pub use silent::{on_demand, on_the_way};
 use draft::{draft, note_observation};
 use gone::Gone;
 use observe::observe;
-use standing::{Standing, against, standing};
+use standing::{Standing, against, leading_to, standing};
 
 /// How long another process may have a name's lock before it is given up.
 const LOCK_LIMIT: Duration = Duration::from_secs(10);
@@ -91,6 +91,17 @@ impl Report {
         self.refuse(candidate, error.code, what, error.hint);
     }
 
+    /// A VM whose name can't be used is in order once its machine is on record under another one.
+    fn settle_unfit(&mut self, app: &App, candidate: &Candidate, problem: Problem) {
+        match leading_to(app, &draft(candidate, &identity::creator())) {
+            Ok(Some(record)) => {
+                self.skip(candidate, format!("its machine is on record as \"{}\"", record.name))
+            }
+            Ok(None) => self.troubles.push(Trouble { problem, code: exit::USAGE }),
+            Err(error) => self.fail(candidate, error),
+        }
+    }
+
     /// What stands in the way of a new record, if anything.
     fn settle(&mut self, candidate: &Candidate, standing: Result<Standing, CliError>) -> bool {
         match standing {
@@ -125,6 +136,9 @@ pub fn migrate(app: &App, scan: Scan, occasion: Occasion) -> Report {
     let mut report = Report { skipped: scan.skipped, ..Report::default() };
     let invalid = |problem| Trouble { problem, code: exit::USAGE };
     report.troubles.extend(scan.problems.into_iter().map(invalid));
+    for (candidate, problem) in scan.unfit {
+        report.settle_unfit(app, &candidate, problem);
+    }
     let gone = (occasion == Occasion::List).then(|| Gone::read(&app.paths.cache));
     let drafts = drafts(app, scan.candidates, gone.as_ref(), &mut report);
     let records: Vec<&Record> = drafts.iter().map(|draft| &draft.record).collect();

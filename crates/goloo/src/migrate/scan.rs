@@ -49,6 +49,8 @@ pub struct Skipped {
 pub struct Scan {
     /// The VMs.
     pub candidates: Vec<Candidate>,
+    /// VMs whose name goloo doesn't allow any more, each with the problem.
+    pub unfit: Vec<(Candidate, Problem)>,
     /// State that leads to no VM.
     pub skipped: Vec<Skipped>,
     /// State that can't be taken.
@@ -87,7 +89,7 @@ impl Scan {
 
     /// Nothing was found that anybody needs to know of.
     pub fn is_empty(&self) -> bool {
-        self.candidates.is_empty() && self.problems.is_empty()
+        self.candidates.is_empty() && self.unfit.is_empty() && self.problems.is_empty()
     }
 
     fn folder_of_stacks(&mut self, folder: &Path) {
@@ -134,13 +136,19 @@ impl Scan {
             let reason = format!("line {}: {why}", place.line);
             self.skipped.push(Skipped { from: place.file, reason });
         }
-        for vm in state.vms {
+        let sound = state.vms.into_iter().map(|vm| (vm, None));
+        let unfit = state.unfit.into_iter().map(|(vm, problem)| (vm, Some(problem)));
+        for (vm, unfit) in sound.chain(unfit) {
             let config = configs.iter().zip(&paths).find(|(_, path)| **path == vm.place.file);
             let Some((config, _)) = config else { continue };
             match snapshot(folder, config) {
                 Ok(snapshot) => {
-                    let (stack, folder) = (stack.clone(), folder.to_owned());
-                    self.candidates.push(Candidate { vm, stack, folder, snapshot });
+                    let candidate =
+                        Candidate { vm, stack: stack.clone(), folder: folder.to_owned(), snapshot };
+                    match unfit {
+                        None => self.candidates.push(candidate),
+                        Some(problem) => self.unfit.push((candidate, problem)),
+                    }
                 }
                 Err(error) => self.problems.push(vm.place.problem(error.in_one_line(), error.hint)),
             }

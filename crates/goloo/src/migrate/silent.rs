@@ -26,7 +26,9 @@ pub fn on_demand(app: &App, name: &VmName) -> Result<(), CliError> {
     scan.candidates.retain(|candidate| candidate.vm.name == *name);
     // What stands elsewhere is no matter of this command's.
     scan.skipped.clear();
-    let unreadable = std::mem::take(&mut scan.problems);
+    let unfit = std::mem::take(&mut scan.unfit).into_iter();
+    let unfit = unfit.filter(|(candidate, _)| candidate.vm.name == *name).map(|(_, problem)| problem);
+    let unreadable: Vec<Problem> = unfit.chain(std::mem::take(&mut scan.problems)).collect();
     if scan.candidates.is_empty() {
         // One of these may be it.
         if let Some(problem) = unreadable.first() {

@@ -37,8 +37,8 @@ pub fn standing(app: &App, candidate: &Candidate, draft: &Record) -> Result<Stan
     Ok(of_the_name.map_or(Standing::New, |record| against(candidate, draft, &record, || None)))
 }
 
-/// The active record under another name that leads to the machine.
-fn leading_to(app: &App, draft: &Record) -> Result<Option<Record>, CliError> {
+/// The active record, under whatever name, that leads to the machine.
+pub fn leading_to(app: &App, draft: &Record) -> Result<Option<Record>, CliError> {
     let names = app.local(app.store.names())?;
     for name in names.iter().filter_map(|name| VmName::parse(name).ok()) {
         // A broken one says of no machine that it leads there.
