@@ -219,7 +219,7 @@ fn an_image_is_a_name_a_path_or_an_address() {
 fn old_state_is_taken_with_one_warning() {
     let config = r#"{"vm": {"public_ip": "1.2.3.4", "instance_id": "i-0", "stack_id": "x"}, "local": {"ip": "x"}, "aws": {}}"#;
     let warnings = resolved(config).warnings;
-    insta::assert_snapshot!(warnings.join("\n"), @"config.json holds state of an older version (vm.public_ip, vm.instance_id, vm.stack_id, local, aws), which is ignored; it can be removed");
+    insta::assert_snapshot!(warnings.join("\n"), @"config.json holds state of the first goloo (vm.public_ip, vm.instance_id, vm.stack_id, local, aws), which is ignored here; goloo migrate puts its VM on record");
 }
 
 #[test]

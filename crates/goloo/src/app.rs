@@ -19,7 +19,7 @@ use crate::paths::{self, Paths};
 use crate::rescue::Folders;
 use crate::settings::Settings;
 use crate::ssh::{KeyFolder, SshGuest};
-use crate::{exit, identity};
+use crate::{exit, identity, migrate};
 
 /// The program's surroundings, looked at once.
 pub struct App {
@@ -57,9 +57,14 @@ impl App {
         runtime.expect("the system gives a process its event queue").block_on(future)
     }
 
-    /// The record of an active VM, with a warning where it had to be recovered.
+    /// The record of an active VM, with a warning where it had to be recovered. One of the first
+    /// goloo's is migrated first.
     pub fn record(&self, name: &VmName) -> Result<Record, CliError> {
-        let loaded = self.local(self.store.load(name))?;
+        let mut loaded = self.local(self.store.load(name))?;
+        if loaded.is_none() {
+            migrate::on_demand(self, name)?;
+            loaded = self.local(self.store.load(name))?;
+        }
         let Loaded { record, recovered } =
             loaded.ok_or_else(|| StoreError::NotFound { name: name.clone() })?;
         if let Some(broken) = recovered {

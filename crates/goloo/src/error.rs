@@ -74,6 +74,11 @@ impl CliError {
         self.causes.extend(causes(error));
         self
     }
+
+    /// What happened and why, where there is room for one line.
+    pub fn in_one_line(&self) -> String {
+        std::iter::once(&self.message).chain(&self.causes).map(String::as_str).collect::<Vec<_>>().join(": ")
+    }
 }
 
 /// All that lies beneath an error, outermost first; a cause that repeats its effect is left out.

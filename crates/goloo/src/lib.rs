@@ -11,6 +11,7 @@ mod hosts;
 mod identity;
 mod keys;
 mod legacy;
+mod migrate;
 mod output;
 mod paths;
 mod rescue;

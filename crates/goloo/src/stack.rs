@@ -51,10 +51,7 @@ impl Lookup<'_> {
         if let Some(folder) = self.folder {
             return vec![folder.to_owned(), folder.join(self.given)];
         }
-        let variable = std::env::var_os("GOLOO_STACK_FOLDER").filter(|value| !value.is_empty());
-        let mut folders: Vec<PathBuf> = variable.map(PathBuf::from).into_iter().collect();
-        folders.extend([PathBuf::from("stacks"), self.config_dir.join("stacks")]);
-        folders.into_iter().map(|folder| folder.join(self.given)).collect()
+        folders_of_stacks(self.config_dir).map(|folder| folder.join(self.given)).collect()
     }
 
     fn not_found(&self, places: &[PathBuf]) -> CliError {
@@ -70,13 +67,17 @@ impl Lookup<'_> {
     }
 }
 
+/// The folders in which `create` looks for a stack by its name; they needn't be there.
+pub fn folders_of_stacks(config_dir: &Path) -> impl Iterator<Item = PathBuf> {
+    let variable = std::env::var_os("GOLOO_STACK_FOLDER").filter(|value| !value.is_empty());
+    variable.map(PathBuf::from).into_iter().chain(["stacks".into(), config_dir.join("stacks")])
+}
+
 /// The stacks in all places where `create` looks by itself, by name; of two with one name the one that
 /// `create` would take.
 pub fn all(config_dir: &Path) -> Vec<(String, PathBuf)> {
     let mut stacks = BTreeMap::new();
-    let variable = std::env::var_os("GOLOO_STACK_FOLDER").filter(|value| !value.is_empty());
-    let folders = variable.map(PathBuf::from).into_iter().chain(["stacks".into(), config_dir.join("stacks")]);
-    for folder in folders {
+    for folder in folders_of_stacks(config_dir) {
         // A place that isn't there has no stacks.
         for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
             let path = entry.path();
@@ -90,7 +91,8 @@ pub fn all(config_dir: &Path) -> Vec<(String, PathBuf)> {
     stacks.into_iter().collect()
 }
 
-fn absolute(path: &Path) -> PathBuf {
+/// The path that leads to the same place from every folder.
+pub fn absolute(path: &Path) -> PathBuf {
     path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.to_owned())
 }
 
@@ -178,7 +180,7 @@ const SOME_KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA nobody";
 
 /// A file of a stack; `None` when it isn't there.
-fn read_file(path: &Path) -> Result<Option<Vec<u8>>, CliError> {
+pub fn read_file(path: &Path) -> Result<Option<Vec<u8>>, CliError> {
     let failed = |error: std::io::Error| {
         CliError::failed(format!("can't read {}", path.display()), io_hint(&error, path)).because(&error)
     };

@@ -169,3 +169,22 @@ fn kill_an_edit_of_the_hosts_file_anywhere() {
     let killed = everywhere(&world, &edit, || reset_hosts(&world), check);
     assert!(killed > 3, "an edit changes something more often than {killed} times");
 }
+
+#[test]
+fn kill_migrate_anywhere_then_again() {
+    let world = World::new();
+    for name in ["old-1", "old-2"] {
+        world.stack(name, r#"{"local": {"ip": "10.0.0.1"}}"#, "");
+    }
+    let again = |when: &str, _| {
+        world.run(&["migrate"]).expect(0);
+        let active = world.state().join("active");
+        let mut left: Vec<_> = std::fs::read_dir(&active).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["old-1", "old-2"], "{when}");
+        assert_eq!(world.names(), ["old-1", "old-2"], "{when}");
+        std::fs::remove_dir_all(world.state()).unwrap();
+    };
+    let killed = everywhere(&world, &["migrate"], || {}, again);
+    assert!(killed > 20, "a migration changes something more often than {killed} times");
+}

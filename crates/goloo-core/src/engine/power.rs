@@ -40,7 +40,12 @@ impl Engine<'_> {
             }
         };
         let known = under_way.record.provisioning.as_ref().map(|provisioning| provisioning.result);
-        if matches!(known, None | Some(ProvisioningResult::Unknown)) {
+        let is_news = match known {
+            Some(known) => known == ProvisioningResult::Unknown,
+            // It was in use before goloo knew it: that it can't be asked says nothing of it.
+            None => verdict.result != ProvisioningResult::Unknown,
+        };
+        if is_news {
             under_way.record.provisioning = Some(verdict.provisioning());
             under_way.record.phase = phase_after(under_way.record.provisioning.as_ref());
             under_way.save_result().await?;

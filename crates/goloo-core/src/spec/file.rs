@@ -128,37 +128,6 @@ pub struct CloudInitFile {
     pub vars: BTreeMap<String, Value>,
 }
 
-/// State that older versions wrote beside the machine's description, at the top.
-const OLD_SECTIONS: [&str; 2] = ["local", "aws"];
-
-/// The same, within `vm`.
-const OLD_VM_KEYS: [&str; 15] = [
-    "public_ip",
-    "instance_id",
-    "stack_id",
-    "stack_name",
-    "security_group",
-    "security_group_id",
-    "ami_id",
-    "fqdn",
-    "dns_records",
-    "created_vpc",
-    "created_subnet",
-    "internet_gateway_id",
-    "route_table_id",
-    "route_table_association_id",
-    "hosts_entry",
-];
-
-/// Whether a key of `config.json` is such state.
-pub(super) fn is_old_state(pointer: &str, key: &str) -> bool {
-    match pointer {
-        "" => OLD_SECTIONS.contains(&key),
-        "/vm" => OLD_VM_KEYS.contains(&key),
-        _ => false,
-    }
-}
-
 /// The JSON Schema of `config.json`.
 pub fn json_schema() -> Value {
     let schema = schemars::SchemaGenerator::default().into_root_schema_for::<StackFile>();

@@ -7,6 +7,7 @@
 mod file;
 pub mod images;
 mod json;
+pub mod old_state;
 mod problem;
 mod resolve;
 pub mod resolved;

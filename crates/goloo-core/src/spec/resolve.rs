@@ -4,9 +4,10 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
-use super::file::{DnsFile, MountFile, PortFile, StackFile, UserFile, VmFile, is_old_state};
+use super::file::{DnsFile, MountFile, PortFile, StackFile, UserFile, VmFile};
 use super::images;
 use super::json::{Json, child};
+use super::old_state::is_old_state;
 use super::problem::{Problem, nearest};
 use super::resolved::{Dns, ImageRef, KeySource, Mount, PortForward, ResolvedStack, Size, User};
 use super::{json_schema, shape, values};
@@ -86,7 +87,7 @@ pub fn resolve(sources: &Sources<'_>) -> Result<Resolved, Vec<Problem>> {
     if !checked.old_state.is_empty() {
         let keys: Vec<_> = checked.old_state.iter().map(|pointer| pointer[1..].replace('/', ".")).collect();
         warnings.push(format!(
-            "config.json holds state of an older version ({}), which is ignored; it can be removed",
+            "config.json holds state of the first goloo ({}), which is ignored here; goloo migrate puts its VM on record",
             keys.join(", ")
         ));
     }

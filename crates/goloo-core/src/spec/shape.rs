@@ -12,7 +12,7 @@ pub(super) struct Checked {
     pub value: Value,
     /// What doesn't.
     pub problems: Vec<Problem>,
-    /// State of an older version, which is ignored: pointers.
+    /// State of the first goloo, which is ignored: pointers.
     pub old_state: Vec<String>,
     /// Pointers of what was cut out because its type is wrong.
     pub cut_out: Vec<String>,

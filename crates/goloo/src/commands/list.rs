@@ -43,6 +43,9 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     let wanted = |provider: ProviderKind| {
         (!args.aws || provider == ProviderKind::Aws) && (!args.local || provider.is_local())
     };
+    if !args.archive {
+        crate::migrate::on_the_way(app);
+    }
     let mut active = if args.archive { Listing::default() } else { app.local(app.store.list())? };
     active.entries.retain(|vm| wanted(vm.provider));
     let mut archive =

@@ -13,6 +13,7 @@ mod init;
 mod list;
 mod logs;
 mod man;
+mod migrate;
 mod power;
 mod reach;
 mod recreate;
@@ -77,6 +78,8 @@ pub enum Command {
     /// The local cache of images
     #[command(subcommand)]
     Image(image::Command),
+    /// Put VMs of the first goloo, which it noted in configs, on record
+    Migrate(migrate::Args),
     /// Write a starter stack
     Init(init::Args),
     /// Say what is wrong on this machine, and how to mend it
@@ -109,6 +112,7 @@ pub fn run(app: &App, command: Command) -> Result<u8, CliError> {
         Command::Archive(command) => archive::run(app, &command),
         Command::Config(command) => config::run(app, &command),
         Command::Image(command) => image::run(app, &command),
+        Command::Migrate(args) => migrate::run(app, &args),
         Command::Init(args) => init::run(app, &args),
         Command::Doctor(args) => doctor::run(app, &args),
         Command::Completion(args) => completion::run(&args),

@@ -1,0 +1,474 @@
+//! VMs of the first goloo, through the real command. Its configs are in `fixtures/legacy`; no provider
+//! of theirs can be asked here.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use common::{Ran, World};
+use serde_json::{Value, json};
+
+const ALL: [&str; 6] = ["both", "both-aws", "devbox", "flat", "per-provider", "web-aws"];
+
+/// The fixtures as `./stacks` of a world without other stacks.
+fn legacy() -> World {
+    let world = World::new();
+    fs::remove_dir_all(stacks(&world)).unwrap();
+    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/legacy"), &stacks(&world));
+    world
+}
+
+/// A world with these configs in `./stacks`.
+fn world_of(configs: &[(&str, &str)]) -> World {
+    let world = World::new();
+    fs::remove_dir_all(stacks(&world)).unwrap();
+    for (path, config) in configs {
+        write(&stacks(&world).join(path).join("config.json"), config);
+    }
+    world
+}
+
+fn stacks(world: &World) -> PathBuf {
+    world.path().join("work/stacks")
+}
+
+fn write(path: &Path, text: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+fn copy(from: &Path, to: &Path) {
+    for (path, content) in files(from) {
+        let to = to.join(path);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::write(to, content).unwrap();
+    }
+}
+
+/// All files below a folder.
+fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(next).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                all.insert(path.strip_prefix(folder).unwrap().to_owned(), fs::read(&path).unwrap());
+            }
+        }
+    }
+    all
+}
+
+/// Names of the records, without asking goloo, which would migrate.
+fn records(world: &World) -> Vec<String> {
+    let entries = fs::read_dir(world.state().join("active")).into_iter().flatten();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// A record with all that differs from run to run taken out.
+fn record(world: &World, name: &str) -> Value {
+    let text = fs::read_to_string(world.state().join("active").join(name).join("state.json")).unwrap();
+    let root = world.path().canonicalize().unwrap().display().to_string();
+    let mut record: Value = serde_json::from_str(&text.replace(&root, "ROOT")).unwrap();
+    assert_eq!(record["createdBy"]["user"], "ann");
+    for key in ["id", "createdAt", "updatedAt", "createdBy"] {
+        record[key] = json!("…");
+    }
+    record["resources"][0]["operation"] = json!("…");
+    record
+}
+
+fn delete_record(world: &World, name: &str) {
+    // Its provider can't be asked here: what a delete leaves is made by hand.
+    let active = world.state().join("active").join(name);
+    let mut record: Value = serde_json::from_slice(&fs::read(active.join("state.json")).unwrap()).unwrap();
+    record["phase"] = json!("destroyed");
+    fs::write(active.join("state.json"), record.to_string()).unwrap();
+    let id = record["id"].as_str().unwrap().to_ascii_lowercase();
+    let archive = world.state().join("archive");
+    fs::create_dir_all(&archive).unwrap();
+    fs::rename(active, archive.join(format!("{name}-20250115T103000Z-{}", &id[id.len() - 4..]))).unwrap();
+}
+
+const LOCAL: &str = r#"{"local": {"ip": "10.0.0.1"}}"#;
+const ARN: &str = "arn:aws:cloudformation:us-east-1:123456789012:stack/goloo-web/88bb";
+
+#[test]
+fn every_shape_becomes_a_record() {
+    let world = legacy();
+    let before = files(&stacks(&world));
+    let done = world.json(&["migrate", "--json"]);
+    assert_eq!((&done["schema"], &done["problems"], &done["skipped"]), (&json!(1), &json!([]), &json!([])));
+    assert_eq!(records(&world), ALL);
+    let all: Vec<_> = ALL.iter().map(|name| record(&world, name)).collect();
+    insta::assert_snapshot!(serde_json::to_string_pretty(&all).unwrap());
+    assert_eq!(files(&stacks(&world)), before, "the configs are as they were");
+}
+
+#[test]
+fn what_was_migrated_is_said_with_its_config_and_whether_it_was_checked() {
+    let world = world_of(&[("devbox", LOCAL)]);
+    let done = world.json(&["migrate", "--json"]);
+    let from = stacks(&world).canonicalize().unwrap().join("devbox/config.json");
+    let vm = &done["migrated"][0];
+    assert_eq!((&vm["name"], &vm["provider"]), (&json!("devbox"), &json!("multipass")));
+    assert_eq!((&vm["checked"], &vm["live"]), (&json!(false), &json!("unknown")));
+    assert_eq!(vm["from"], json!(from));
+    assert!(!vm["reason"].as_str().unwrap().is_empty());
+}
+
+#[test]
+fn the_snapshot_is_the_stack_s_files() {
+    let world = world_of(&[("devbox", LOCAL), ("web", "{}"), ("web/local", LOCAL)]);
+    write(&stacks(&world).join("devbox/cloud-init.yaml"), "#cloud-config\n");
+    write(&stacks(&world).join("web/cloud-init.yaml"), "#cloud-config\n# the stack's\n");
+    write(&stacks(&world).join("web/configure.sh"), "true\n");
+    write(&stacks(&world).join("web/local/cloud-init.yaml"), "#cloud-config\n# its own\n");
+    world.run(&["migrate"]).expect(0);
+    let file = |name: &str| fs::read_to_string(world.state().join("active").join(name)).unwrap();
+    assert_eq!(file("devbox/config.json"), LOCAL);
+    assert_eq!(file("devbox/cloud-init.yaml"), "#cloud-config\n");
+    assert_eq!(file("web/config.json"), LOCAL);
+    assert_eq!(file("web/cloud-init.yaml"), "#cloud-config\n# its own\n");
+    assert_eq!(file("web/configure.sh"), "true\n");
+}
+
+#[test]
+fn running_twice_changes_nothing() {
+    let world = legacy();
+    world.run(&["migrate"]).expect(0);
+    let before = files(&world.state());
+    let again = world.json(&["migrate", "--json"]);
+    assert_eq!((&again["migrated"], &again["problems"]), (&json!([]), &json!([])));
+    assert_eq!(again["skipped"].as_array().unwrap().len(), ALL.len());
+    let list = world.run(&["list"]).expect(0);
+    assert!(!list.stderr().contains("migrated"), "{list:?}");
+    assert_eq!(files(&world.state()), before);
+}
+
+#[test]
+fn a_dry_run_writes_nothing() {
+    let world = legacy();
+    let done = world.json(&["migrate", "--dry-run", "--json"]);
+    let names: Vec<_> = done["migrated"].as_array().unwrap().iter().map(|vm| vm["name"].as_str()).collect();
+    assert_eq!(names, ["both", "both-aws", "devbox", "flat", "per-provider", "web-aws"].map(Some));
+    assert!(!world.state().exists());
+}
+
+#[test]
+fn what_was_deleted_does_not_come_back() {
+    let world = legacy();
+    world.run(&["migrate"]).expect(0);
+    for name in ALL {
+        delete_record(&world, name);
+    }
+    assert_eq!(world.names(), [""; 0]);
+    write(&stacks(&world).join("empty/config.json"), r#"{"aws": {}}"#);
+    let status = world.run(&["status", "devbox"]).expect(3);
+    assert!(status.stderr().contains("it was migrated and deleted"), "{status:?}");
+    assert!(!status.stderr().contains("empty"), "that is another stack: {status:?}");
+    let again = world.json(&["migrate", "--json"]);
+    assert_eq!((&again["migrated"], &again["problems"]), (&json!([]), &json!([])));
+    assert_eq!(records(&world), [""; 0]);
+}
+
+#[test]
+fn a_deleted_vm_s_name_can_be_used_again() {
+    let world = world_of(&[("devbox", LOCAL)]);
+    world.run(&["migrate"]).expect(0);
+    delete_record(&world, "devbox");
+    world.stack("hello", common::HELLO, "");
+    world.run(&["create", "hello", "--as", "devbox", "--no-wait"]).expect(0);
+    let list = world.run(&["list"]).expect(0);
+    assert_eq!(list.stderr(), "", "the old config has nothing more to say");
+    world.run(&["delete", "devbox", "--yes"]).expect(0);
+}
+
+#[test]
+fn list_migrates_what_it_meets_and_says_so_once() {
+    let world = legacy();
+    let list = world.run(&["list"]).expect(0);
+    for name in ALL {
+        assert!(list.stdout().contains(name), "{list:?}");
+        assert!(list.stderr().contains(&format!("migrated {name} from ")), "{list:?}");
+    }
+    assert!(!world.run(&["list"]).expect(0).stderr().contains("migrated"));
+}
+
+#[test]
+fn a_command_on_a_name_migrates_that_vm_alone() {
+    let world = legacy();
+    let status = world.run(&["ssh-config", "both-aws"]).expect(0);
+    assert!(status.stderr().contains("note: migrated both-aws from "), "{status:?}");
+    assert!(status.stderr().contains("the config is unchanged"), "{status:?}");
+    assert_eq!(records(&world), ["both-aws"]);
+}
+
+#[test]
+fn every_command_on_a_name_meets_old_configs() {
+    for command in [
+        vec!["status", "devbox"],
+        vec!["delete", "devbox", "--yes"],
+        vec!["ssh", "devbox"],
+        vec!["exec", "devbox", "--", "true"],
+        vec!["cp", "devbox:/etc/motd", "."],
+        vec!["start", "devbox"],
+        vec!["stop", "devbox"],
+        vec!["restart", "devbox"],
+        vec!["logs", "devbox"],
+        vec!["wait", "devbox"],
+        vec!["diff", "devbox"],
+        vec!["resume", "devbox"],
+    ] {
+        let world = legacy();
+        let ran = world.run(&command);
+        assert!(ran.stderr().contains("migrated devbox from "), "{command:?}: {ran:?}");
+    }
+}
+
+#[test]
+fn a_name_that_no_config_speaks_of_is_not_found() {
+    let world = legacy();
+    let status = world.run(&["status", "nobody"]).expect(3);
+    assert_eq!(status.stderr(), "error: no VM is called \"nobody\"\nhint: goloo list --all\n");
+    assert_eq!(records(&world), [""; 0]);
+}
+
+#[test]
+fn a_stack_whose_name_differs_from_its_folder_is_found_by_its_name() {
+    let world = world_of(&[("web", r#"{"vm": {"name": "shop"}, "local": {"ip": "10.0.0.1"}}"#)]);
+    let ran = world.run(&["ssh-config", "shop"]).expect(0);
+    assert!(ran.stderr().contains("migrated shop from "), "{ran:?}");
+    assert_eq!(record(&world, "shop")["stack"], "web");
+    assert_eq!(record(&world, "shop")["resources"][0]["id"], "shop");
+}
+
+#[test]
+fn of_two_configs_that_claim_one_name_the_second_is_refused_and_both_are_named() {
+    let config = |ip: &str| format!(r#"{{"vm": {{"name": "devbox"}}, "local": {{"ip": "{ip}"}}}}"#);
+    let world = world_of(&[("a", &config("10.0.0.1")), ("b", &config("10.0.0.2"))]);
+    for _ in ["both are new", "the first is on record"] {
+        let refused = world.run(&["migrate"]).expect(3);
+        for path in ["a/config.json", "b/config.json"] {
+            assert!(refused.stderr().contains(&format!("stacks/{path}")), "{refused:?}");
+        }
+        assert_eq!(record(&world, "devbox")["local"]["ip"], "10.0.0.1");
+    }
+    let list = world.run(&["list"]).expect(0);
+    assert!(list.stderr().contains("warning: "), "{list:?}");
+}
+
+#[test]
+fn a_copy_of_a_config_claims_nothing_new() {
+    let config = r#"{"vm": {"name": "devbox"}, "local": {"ip": "10.0.0.1"}}"#;
+    let aws = json!({"vm": {"name": "web"}, "aws": {"stack_id": ARN}}).to_string();
+    let other = json!({"vm": {"name": "shop"}, "aws": {"stack_id": ARN}}).to_string();
+    let world = world_of(&[("a", config), ("b", config), ("c", &aws), ("d", &other)]);
+    world.run(&["migrate"]).expect(0);
+    world.run(&["migrate"]).expect(0);
+    assert_eq!(records(&world), ["devbox", "web"]);
+}
+
+#[test]
+fn a_stack_that_has_moved_is_still_on_record() {
+    let world = world_of(&[("devbox", LOCAL)]);
+    world.run(&["migrate"]).expect(0);
+    fs::create_dir_all(world.path().join("config")).unwrap();
+    fs::rename(stacks(&world), world.path().join("config/stacks")).unwrap();
+    write(&world.path().join("config/stacks/devbox/config.json"), r#"{"local": {"ip": "10.0.0.7"}}"#);
+    let again = world.json(&["migrate", "--json"]);
+    assert_eq!((&again["migrated"], &again["problems"]), (&json!([]), &json!([])));
+}
+
+#[test]
+fn a_name_that_another_vm_has_is_never_overwritten() {
+    let world = World::new();
+    world.run(&["create", "hello", "--as", "both-aws", "--no-wait"]).expect(0);
+    let before = files(&world.state().join("active/both-aws"));
+    let both = json!({"vm": {"name": "both"}, "local": {"ip": "10.0.0.1"}, "aws": {"stack_id": ARN}});
+    write(&stacks(&world).join("both/config.json"), &both.to_string());
+    let refused = world.run(&["migrate"]).expect(3);
+    assert!(refused.stderr().contains("goloo adopt both-aws-2 --provider aws --id arn:"), "{refused:?}");
+    assert_eq!(files(&world.state().join("active/both-aws")), before);
+    assert_eq!(records(&world), ["both", "both-aws"]);
+    world.run(&["delete", "both-aws", "--yes"]).expect(0);
+}
+
+#[test]
+fn a_broken_config_is_said_with_its_place_and_stops_no_other() {
+    let world = world_of(&[
+        ("bad", "{\"vm\": {},\n \"local\": {\"ip\": \"there\"}}"),
+        ("torn", "{\"local\": {"),
+        ("devbox", LOCAL),
+        ("Upper", LOCAL),
+    ]);
+    let done = world.run(&["migrate", "--json"]).expect(2);
+    let done: Value = serde_json::from_str(&done.stdout()).unwrap();
+    assert_eq!(records(&world), ["devbox"]);
+    let problems = done["problems"].as_array().unwrap();
+    let root = stacks(&world).canonicalize().unwrap();
+    let bad = problems.iter().find(|problem| problem["pointer"] == "/local/ip").unwrap();
+    assert_eq!((&bad["file"], &bad["line"]), (&json!(root.join("bad/config.json")), &json!(2)));
+    let upper = problems.iter().find(|problem| problem["pointer"] == "/local").unwrap();
+    assert_eq!(upper["hint"], "goloo adopt upper --provider multipass --id Upper");
+    assert_eq!(problems.len(), 3);
+    let list = world.run(&["list"]).expect(0);
+    assert_eq!(list.stderr().matches("warning: ").count(), 1, "{list:?}");
+    world.run(&["ssh-config", "devbox"]).expect(0);
+}
+
+#[test]
+fn an_empty_section_is_passed_over_and_said() {
+    let world = world_of(&[("devbox", "{\n\"aws\": {}}")]);
+    let done = world.json(&["migrate", "--json"]);
+    assert_eq!(done["skipped"][0]["reason"], "line 2: /aws is empty: there is no VM");
+    assert_eq!(world.run(&["list"]).expect(0).stderr(), "no VMs; goloo create NAME makes one\n");
+}
+
+#[test]
+fn a_path_may_be_a_stack_or_a_folder_of_stacks() {
+    let world = legacy();
+    let elsewhere = world.path().join("elsewhere");
+    fs::rename(stacks(&world), &elsewhere).unwrap();
+    assert_eq!(world.json(&["migrate", "--json"])["migrated"], json!([]));
+    let one = elsewhere.join("devbox").display().to_string();
+    world.run(&["migrate", "-f", &one]).expect(0);
+    assert_eq!(records(&world), ["devbox"]);
+    world.run(&["migrate", "-f", &elsewhere.display().to_string()]).expect(0);
+    assert_eq!(records(&world), ALL);
+    world.run(&["migrate", "-f", "nowhere"]).expect(3);
+}
+
+#[test]
+fn all_places_for_stacks_are_looked_through_and_this_folder() {
+    let world = world_of(&[("a", LOCAL)]);
+    write(&world.path().join("config/stacks/b/config.json"), LOCAL);
+    write(&world.path().join("infra/c/config.json"), LOCAL);
+    write(&world.path().join("work/config.json"), r#"{"vm": {"name": "d"}, "local": {"ip": "10.0.0.4"}}"#);
+    let mut command = world.command();
+    let ran = command.env("GOLOO_STACK_FOLDER", world.path().join("infra")).arg("list").output().unwrap();
+    Ran(ran).expect(0);
+    assert_eq!(records(&world), ["a", "b", "c", "d"]);
+}
+
+#[test]
+fn a_folder_that_is_reached_in_two_ways_is_looked_through_once() {
+    let world = legacy();
+    let mut command = world.command();
+    command.env("GOLOO_STACK_FOLDER", "../work/stacks").args(["migrate", "--json"]);
+    let done: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
+    assert_eq!((done["migrated"].as_array().unwrap().len(), &done["skipped"]), (ALL.len(), &json!([])));
+}
+
+#[test]
+fn a_machine_that_was_adopted_is_on_record_under_whatever_name() {
+    let world = world_of(&[("devbox", LOCAL)]);
+    world.run(&["migrate"]).expect(0);
+    let active = world.state().join("active");
+    let text = fs::read_to_string(active.join("devbox/state.json")).unwrap();
+    let adopted =
+        text.replace("\"migrated\"", "\"adopted\"").replace("\"name\": \"devbox\"", "\"name\": \"box\"");
+    fs::rename(active.join("devbox"), active.join("box")).unwrap();
+    fs::write(active.join("box/state.json"), adopted).unwrap();
+    let again = world.json(&["migrate", "--json"]);
+    assert_eq!(again["skipped"][0]["reason"], "its machine is on record as \"box\"");
+    assert_eq!(records(&world), ["box"]);
+}
+
+#[test]
+fn a_name_that_can_not_be_used_is_no_problem_once_its_machine_is_adopted() {
+    let world = world_of(&[("box", LOCAL)]);
+    world.run(&["migrate"]).expect(0);
+    write(&stacks(&world).join("Box/config.json"), LOCAL);
+    fs::remove_dir_all(stacks(&world).join("box")).unwrap();
+    world.run(&["migrate"]).expect(2);
+    let state = world.state().join("active/box/state.json");
+    let text = fs::read_to_string(&state).unwrap();
+    fs::write(
+        &state,
+        text.replace("\"migrated\"", "\"adopted\"").replace("\"id\": \"box\"", "\"id\": \"Box\""),
+    )
+    .unwrap();
+    let again = world.run(&["migrate", "--json"]).expect(0);
+    assert!(again.stdout().contains("its machine is on record as \\\"box\\\""), "{again:?}");
+    assert!(!world.run(&["list"]).expect(0).stderr().contains("warning"));
+}
+
+#[test]
+fn a_state_folder_that_can_not_be_written_is_a_warning_for_list_and_an_error_for_a_name() {
+    let world = legacy();
+    // A file where the locks belong: root, too, is refused.
+    fs::create_dir_all(world.state()).unwrap();
+    fs::write(world.state().join("locks"), "").unwrap();
+    let list = world.run(&["list"]).expect(0);
+    assert!(list.stderr().contains("warning: "), "{list:?}");
+    assert!(list.stderr().contains("can't be put on record"), "{list:?}");
+    let status = world.run(&["status", "devbox"]).expect(1);
+    assert!(status.stderr().contains("\"devbox\" can't be put on record: can't"), "{status:?}");
+    world.run(&["migrate"]).expect(1);
+    assert_eq!(records(&world), [""; 0]);
+}
+
+#[test]
+fn of_16_processes_at_once_none_fails_and_each_vm_has_one_record() {
+    let world = legacy();
+    let spawn = |number: usize| {
+        let arguments: &[&str] =
+            if number.is_multiple_of(2) { &["migrate", "--json"] } else { &["list", "--json"] };
+        world.command().args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let children: Vec<_> = (0..16).map(spawn).collect();
+    for child in children {
+        let ran = Ran(child.wait_with_output().unwrap()).expect(0);
+        assert!(!ran.stderr().contains("warning"), "{ran:?}");
+    }
+    assert_eq!(records(&world), ALL);
+    for name in ALL {
+        assert_eq!(record(&world, name)["serial"], 1, "{name}");
+    }
+}
+
+#[test]
+fn what_was_killed_midway_goes_on_the_next_time() {
+    let world = legacy();
+    let mut command = std::process::Command::new("strace");
+    world.settle(&mut command);
+    command.args([
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=renameat2",
+        "-e",
+        "inject=renameat2:signal=KILL:when=3",
+    ]);
+    assert!(!command.arg(common::goloo()).arg("migrate").output().unwrap().status.success());
+    let made: Vec<_> = records(&world).into_iter().filter(|name| !name.starts_with('.')).collect();
+    assert_eq!(made.len(), 2, "each record appears in one step");
+    world.run(&["migrate"]).expect(0);
+    assert_eq!(records(&world), ALL);
+}
+
+#[test]
+fn list_without_folders_of_stacks_looks_at_nothing_else() {
+    let world = World::new();
+    fs::remove_dir_all(stacks(&world)).unwrap();
+    let log = world.path().join("strace");
+    let mut command = std::process::Command::new("strace");
+    world.settle(&mut command);
+    command.arg("-o").arg(&log).args(["-e", "trace=%file"]).arg(common::goloo()).arg("list");
+    Ran(command.output().unwrap()).expect(0);
+    let calls = fs::read_to_string(log).unwrap();
+    let looked = calls.lines().filter(|line| line.contains("stacks") || line.contains("config.json"));
+    assert_eq!(looked.count(), 5, "two folders, and three configs of this one:\n{calls}");
+}
