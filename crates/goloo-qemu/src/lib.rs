@@ -3,6 +3,7 @@
 pub mod accel;
 pub mod arch;
 pub mod args;
+mod clone;
 mod doctor;
 mod files;
 mod firmware;
@@ -15,6 +16,7 @@ mod provider;
 pub mod qmp;
 mod relay;
 pub mod seed;
+mod snapshot;
 mod stray;
 
 pub use doctor::{Finding, doctor};
