@@ -10,6 +10,7 @@ mod error;
 mod interrupt;
 mod power;
 mod provision;
+mod register;
 mod resume;
 mod work;
 
@@ -28,6 +29,7 @@ pub use create::{CreateRequest, Created, taken};
 pub use error::EngineError;
 pub use interrupt::Interrupt;
 pub use provision::Verdict;
+pub use register::{register, same_machine, was_migrated_as};
 pub use resume::{Rebuild, RebuildError, Resumed};
 
 use work::UnderWay;

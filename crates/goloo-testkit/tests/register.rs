@@ -1,0 +1,108 @@
+//! Records for machines that goloo didn't make.
+#![allow(clippy::unwrap_used)]
+
+use goloo_core::engine::{EngineError, register};
+use goloo_core::name::VmId;
+use goloo_core::record::{Extra, Origin, OriginKind, Phase, Record};
+use goloo_core::store::{Store, StoreError};
+use goloo_core::time::Timestamp;
+use goloo_testkit::memory_store::MemoryStore;
+use goloo_testkit::samples::{in_aws, name, owner, ready, snapshot};
+use goloo_testkit::store_suite::run;
+
+fn from(record: Record, how: OriginKind, from: &str) -> Record {
+    let origin = Origin { how, from: from.into(), checked: true, extra: Extra::new() };
+    Record { origin: Some(origin), ..record }
+}
+
+fn migrated(place: &str) -> Record {
+    from(ready(&name("devbox")), OriginKind::Migrated, place)
+}
+
+fn put(store: &MemoryStore, record: &Record) -> Result<Record, EngineError> {
+    run(register(store, &owner(1), record.clone(), &snapshot()))
+}
+
+fn delete(store: &MemoryStore, record: &Record) {
+    run(async {
+        let mut lock = store.lock(&record.name, &owner(1)).await.unwrap();
+        let mut record = Record { phase: Phase::Destroyed, ..record.clone() };
+        lock.archive(&mut record, Timestamp::now()).await.unwrap();
+    });
+}
+
+#[test]
+fn record_and_snapshot_appear_together() {
+    let store = MemoryStore::default();
+    let made = put(&store, &migrated("/old/config.json")).unwrap();
+    assert_eq!(made.serial, 1);
+    assert_eq!(run(store.load(&made.name)).unwrap().unwrap().record, made);
+    assert_eq!(run(store.snapshot(&made.name)).unwrap(), snapshot());
+}
+
+#[test]
+fn a_name_in_use_is_refused_and_its_record_stays() {
+    let store = MemoryStore::default();
+    let first = put(&store, &ready(&name("devbox"))).unwrap();
+    let refused = put(&store, &migrated("/old/config.json")).unwrap_err();
+    assert!(matches!(refused, EngineError::NameTaken { .. }), "{refused}");
+    assert_eq!(run(store.load(&first.name)).unwrap().unwrap().record, first);
+}
+
+#[test]
+fn a_held_lock_is_said() {
+    let store = MemoryStore::default();
+    let held = run(store.lock(&name("devbox"), &owner(2))).unwrap();
+    let refused = put(&store, &migrated("/old/config.json")).unwrap_err();
+    assert!(matches!(refused, EngineError::Store(StoreError::Locked { .. })), "{refused}");
+    drop(held);
+    put(&store, &migrated("/old/config.json")).unwrap();
+}
+
+#[test]
+fn what_was_migrated_and_deleted_does_not_come_back() {
+    let store = MemoryStore::default();
+    let first = put(&store, &migrated("/old/config.json")).unwrap();
+    delete(&store, &first);
+    let again = Record { id: VmId::generate(), serial: 0, ..first };
+    let refused = put(&store, &again).unwrap_err();
+    assert!(matches!(refused, EngineError::Refused { .. }), "{refused}");
+    assert!(run(store.load(&name("devbox"))).unwrap().is_none());
+}
+
+#[test]
+fn a_local_machine_of_the_same_name_from_another_config_is_another_machine() {
+    let store = MemoryStore::default();
+    let first = put(&store, &migrated("/old/config.json")).unwrap();
+    delete(&store, &first);
+    let other = from(Record { serial: 0, ..first }, OriginKind::Migrated, "/other/config.json");
+    put(&store, &other).unwrap();
+}
+
+#[test]
+fn a_cloud_s_id_is_enough_wherever_the_config_has_moved() {
+    let store = MemoryStore::default();
+    let stack = goloo_core::record::Resource {
+        kind: "cloudformation-stack".into(),
+        id: "arn:1".into(),
+        ..resource()
+    };
+    let vm = Record { resources: vec![stack], ..in_aws(&name("web")) };
+    let first = put(&store, &from(vm, OriginKind::Migrated, "/old/config.json")).unwrap();
+    delete(&store, &first);
+    let moved = from(Record { serial: 0, ..first }, OriginKind::Migrated, "/moved/config.json");
+    put(&store, &moved).unwrap_err();
+}
+
+fn resource() -> goloo_core::record::Resource {
+    ready(&name("devbox")).resources.remove(0)
+}
+
+#[test]
+fn a_machine_can_be_adopted_again_after_its_record_was_deleted() {
+    let store = MemoryStore::default();
+    let adopted = from(ready(&name("devbox")), OriginKind::Adopted, "devbox");
+    let first = put(&store, &adopted).unwrap();
+    delete(&store, &first);
+    put(&store, &Record { serial: 0, ..first }).unwrap();
+}
