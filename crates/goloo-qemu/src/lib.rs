@@ -19,5 +19,5 @@ pub mod seed;
 mod snapshot;
 mod stray;
 
-pub use doctor::{Finding, doctor};
+pub use doctor::doctor;
 pub use provider::{Limits, QemuProvider, RESOURCE, Settings};

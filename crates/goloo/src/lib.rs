@@ -10,6 +10,7 @@ pub mod exit;
 mod identity;
 mod keys;
 mod legacy;
+mod observe;
 mod output;
 mod paths;
 mod rescue;

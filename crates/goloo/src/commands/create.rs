@@ -71,7 +71,7 @@ pub struct ProviderArgs {
     pub provider: Option<ProviderKind>,
 }
 
-fn provider_kind(text: &str) -> Result<ProviderKind, String> {
+pub(super) fn provider_kind(text: &str) -> Result<ProviderKind, String> {
     let known = ProviderKind::ALL.iter().find(|kind| kind.as_str() == text);
     known.copied().ok_or_else(|| "the providers are qemu, multipass and aws".to_owned())
 }
