@@ -128,7 +128,9 @@ fn copy_seed(from: &Files, to: &Files, copy: &Record) -> io::Result<()> {
 /// Copies a file durably; by reflink where the file system can, and with its holes.
 async fn copy_file(source: &Path, target: &Path, work: &mut dyn Work) -> io::Result<Copied> {
     let mut from = File::open(source)?;
-    let mut to = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(target)?;
+    // A new file, not the old one emptied: a qemu-img that outlived an earlier try may have that open.
+    files::remove_if_there(target)?;
+    let mut to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(target)?;
     let total = from.metadata()?.len();
     if !files::reflink(&to, &from) {
         let mut piece = vec![0; 1 << 20];
