@@ -98,6 +98,8 @@ fn a_broken_record_whose_machine_is_there_can_be_made_anew() {
     fs::write(folder.join("state.json.prev"), "{torn").unwrap();
     let adopt: &[&str] = &["adopt", "hello", "--provider", "qemu"];
     world.run(adopt).expect(1);
+    assert!(world.run(&["refresh", "hello"]).expect(1).stderr().contains("can't be read"));
+    assert_eq!(world.json(&["refresh", "--json"])["broken"][0]["name"], "hello");
     let said = world.run(&["doctor"]).expect(1).stdout();
     let command = said.lines().find_map(|line| line.split_once("or make it anew: ")).unwrap().1;
     assert_eq!(said.matches("goloo adopt").count(), 1, "{said}");

@@ -124,7 +124,8 @@ fn vm_json(vm: &Summary) -> Value {
     })
 }
 
-fn broken_json(broken: &Broken) -> Value {
+/// A record that can't be read.
+pub fn broken_json(broken: &Broken) -> Value {
     json!({"name": broken.name, "path": broken.path, "error": broken.error})
 }
 

@@ -8,6 +8,7 @@ use goloo_core::store::{Broken, Listing, StoreError};
 use serde_json::{Value, json};
 
 use super::VmArg;
+use super::list::broken_json;
 use crate::app::App;
 use crate::error::CliError;
 use crate::observe::{self, Seen, Strays};
@@ -33,7 +34,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     let reality = if names.is_empty() {
         Reality::of_all(app, listing)
     } else {
-        only(&mut listing.entries, &names)?;
+        only(&mut listing, &names)?;
         Reality { seen: observe::ask(app, listing.entries), broken: Vec::new(), strays: Strays::default() }
     };
     let findings = reality.findings();
@@ -51,13 +52,16 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     Ok(if findings.is_empty() { exit::DONE } else { exit::FAILED })
 }
 
-fn only(records: &mut Vec<Record>, names: &[VmName]) -> Result<(), CliError> {
+fn only(listing: &mut Listing<Record>, names: &[VmName]) -> Result<(), CliError> {
     for name in names {
-        if records.iter().all(|record| record.name != *name) {
+        if let Some(broken) = listing.broken.iter().find(|broken| broken.name == name.as_str()) {
+            return Err(StoreError::Broken(broken.clone()).into());
+        }
+        if listing.entries.iter().all(|record| record.name != *name) {
             return Err(StoreError::NotFound { name: name.clone() }.into());
         }
     }
-    records.retain(|record| names.contains(&record.name));
+    listing.entries.retain(|record| names.contains(&record.name));
     Ok(())
 }
 
@@ -148,6 +152,7 @@ impl Reality {
                 Some(with(changed, "recordedIp", seen.record.ip()))
             }),
             "strays": strays,
+            "broken": self.broken.iter().map(broken_json).collect::<Vec<_>>(),
             "unasked": unasked.collect::<Vec<_>>(),
         })
     }
