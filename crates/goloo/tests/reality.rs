@@ -85,6 +85,10 @@ fn a_lost_record_is_made_anew_by_the_command_that_doctor_names() {
     assert!(second.stderr().contains("goloo status hello"), "{second:?}");
     world.run(&words).expect(1);
     assert_eq!(world.names(), ["hello"]);
+    for command in ["diff", "recreate"] {
+        let unknown = world.run(&[command, "hello"]).expect(1);
+        assert!(unknown.stderr().contains("from what it was made"), "{unknown:?}");
+    }
     world.run(&["restart", "hello", "--force"]).expect(0);
     world.run(&["delete", "hello", "--yes"]).expect(0);
     world.assert_empty("after the delete");
