@@ -125,3 +125,17 @@ fn a_machine_that_can_t_be_suspended_goes_on() {
     let status = world.json(&["status", "hello", "--json"]);
     assert_eq!((&status["live"]["state"], &status["vm"]["operation"]), (&"running".into(), &().into()));
 }
+
+#[test]
+fn a_copy_that_fails_leaves_nothing_and_the_name_is_free() {
+    let world = world();
+    let machine = world.machines().remove(0);
+    let (seed, away) = (machine.join("seed.img"), world.path().join("seed.img"));
+    std::fs::rename(&seed, &away).unwrap();
+    let failed = world.run(&["clone", "hello", "twin"]).expect(1);
+    assert!(failed.stderr().contains("\"twin\" could not be created"), "{failed:?}");
+    assert_eq!((world.names(), world.machines()), (vec!["hello".to_owned()], vec![machine]));
+    assert_eq!(world.json(&["archive", "list", "--json"])["archived"][0]["name"], "twin");
+    std::fs::rename(&away, &seed).unwrap();
+    world.run(&["clone", "hello", "twin"]).expect(0);
+}
