@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::name::VmId;
 use crate::record::Record;
 
 /// Where and how to log in; the host key is always checked.
@@ -30,9 +31,14 @@ impl SshTarget {
             port: record.ssh_port()?,
             user: ssh.user.clone(),
             host_key: ssh.host_key.clone(),
-            alias: format!("goloo-{}", record.id.as_str().to_ascii_lowercase()),
+            alias: alias(&record.id),
         })
     }
+}
+
+/// Under which name a VM's host key is known.
+pub fn alias(id: &VmId) -> String {
+    format!("goloo-{}", id.as_str().to_ascii_lowercase())
 }
 
 /// What a remote command left.

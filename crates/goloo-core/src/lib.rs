@@ -7,6 +7,7 @@
 pub mod cloud_init;
 pub mod engine;
 pub mod events;
+pub mod finding;
 pub mod guest;
 pub mod host_names;
 pub mod name;

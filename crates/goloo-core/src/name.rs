@@ -108,6 +108,46 @@ impl From<VmName> for String {
     }
 }
 
+/// What a snapshot of a VM's disk is called, unique for the VM.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SnapshotLabel(String);
+
+/// A text that can't be a snapshot's label.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" can't be a snapshot's label: at most 63 of a-z, 0-9, - and ., the first a letter or digit")]
+pub struct LabelError(String);
+
+impl SnapshotLabel {
+    /// Takes a text that is a label.
+    pub fn parse(text: &str) -> Result<Self, LabelError> {
+        let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let starts_well = text.bytes().next().is_some_and(alphanumeric);
+        let is_sound = text.bytes().all(|byte| alphanumeric(byte) || matches!(byte, b'-' | b'.'));
+        if starts_well && is_sound && text.len() <= 63 {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(LabelError(text.to_owned()))
+    }
+
+    /// The label of a snapshot taken now that nobody named: `at-20250115-103000`, UTC. It begins with
+    /// a letter, as some providers want it.
+    pub fn of_now() -> Self {
+        let digits = Timestamp::now().compact().to_ascii_lowercase().replace('t', "-").replace('z', "");
+        Self(format!("at-{digits}"))
+    }
+
+    /// The label as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SnapshotLabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
 /// An identifier that isn't a ULID: 26 characters of Crockford's base 32.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("\"{0}\" is no id: an id is a ULID, 26 characters")]
@@ -260,6 +300,16 @@ mod tests {
         }
         assert_eq!(VmName::parse(""), Err(NameError::Empty));
         assert!(matches!(VmName::parse(&"a".repeat(64)), Err(NameError::TooLong { length: 64, .. })));
+    }
+
+    #[test]
+    fn labels_follow_the_rule() {
+        for good in ["a", "1", "before-upgrade", "v1.2", &"a".repeat(63), SnapshotLabel::of_now().as_str()] {
+            assert_eq!(SnapshotLabel::parse(good).expect("a label").as_str(), good);
+        }
+        for bad in ["", "-c", ".a", "A", "a b", "a/b", "ä", &"a".repeat(64)] {
+            assert!(SnapshotLabel::parse(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -2,21 +2,12 @@
 
 use std::process::Command;
 
+use goloo_core::finding::Finding;
+
 use crate::accel::{Choice, Memory};
 use crate::arch::Arch;
 use crate::image::build;
 use crate::provider::{QemuProvider, Settings};
-
-/// One thing that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    /// Whether machines can be made as far as this is concerned.
-    pub ok: bool,
-    /// What was found.
-    pub what: String,
-    /// What to do; may be empty where all is well.
-    pub hint: String,
-}
 
 /// Looks at QEMU, its tools and hardware acceleration.
 pub fn doctor(settings: &Settings) -> Vec<Finding> {
@@ -28,7 +19,7 @@ pub fn doctor(settings: &Settings) -> Vec<Finding> {
                 goloo_core::provider::ProviderError::Unavailable { hint, .. } => hint,
                 other => other.to_string(),
             };
-            return vec![Finding { ok: false, what: "QEMU isn't installed".to_owned(), hint }];
+            return vec![Finding::wrong("QEMU isn't installed", hint)];
         }
     };
     let memory = Memory::new(settings.memory.clone(), &program);
@@ -51,11 +42,10 @@ fn version(program: &str) -> Finding {
     let output = match Command::new(program).arg("--version").output() {
         Ok(output) => output,
         Err(error) => {
-            return Finding {
-                ok: false,
-                what: format!("{program} can't be run: {error}"),
-                hint: "Debian, Ubuntu: sudo apt-get install qemu-utils".to_owned(),
-            };
+            return Finding::wrong(
+                format!("{program} can't be run: {error}"),
+                "Debian, Ubuntu: sudo apt-get install qemu-utils",
+            );
         }
     };
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -1,7 +1,7 @@
 //! The few file operations that need care: durable writes and locks.
 
 use std::fs::{File, Metadata, OpenOptions, Permissions};
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
@@ -79,6 +79,34 @@ pub(crate) fn give(path: &Path, owner: &Metadata) -> io::Result<()> {
 /// Takes write permission from a file: nobody changes a base image under an overlay.
 pub(crate) fn make_read_only(file: &File) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(0o400))
+}
+
+/// Writes a piece of a file, or leaves a hole where it is all zeros.
+pub(crate) fn write_or_skip(file: &mut File, piece: &[u8]) -> io::Result<()> {
+    if piece.iter().all(|byte| *byte == 0) {
+        let length = i64::try_from(piece.len()).map_err(io::Error::other)?;
+        file.seek(SeekFrom::Current(length)).map(drop)
+    } else {
+        file.write_all(piece)
+    }
+}
+
+/// Makes the empty `target` share all that `source` holds; `false` where the file system can't.
+#[cfg(target_os = "linux")]
+pub(crate) fn reflink(target: &File, source: &File) -> bool {
+    rustix::fs::ioctl_ficlone(target, source).is_ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn reflink(_: &File, _: &File) -> bool {
+    false
+}
+
+pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// A lock that dies with its holder. The descriptor is close-on-exec, so QEMU never inherits it.

@@ -156,27 +156,32 @@ pub(crate) fn tool(program: &Path) -> std::process::Command {
 /// Makes the disk that the guest writes to, on top of a base image that stays as it is. `base` counts
 /// from the disk's own folder.
 pub(crate) fn make_overlay(
-    qemu_img: &Path,
+    program: &Path,
     base: &Path,
     format: &str,
     disk: &Path,
     bytes: u64,
 ) -> Result<(), ProviderError> {
+    let mut command = tool(program);
+    command.args(["create", "-q", "-f", "qcow2", "-F", format, "-b"]).arg(base).arg(disk);
+    command.arg(bytes.to_string());
+    qemu_img(command, &format!("the disk {} can't be made", disk.display())).map(drop)
+}
+
+/// Runs `qemu-img` to its end and returns what it printed; `failed` is the error's beginning.
+pub(crate) fn qemu_img(mut command: std::process::Command, failed: &str) -> Result<Vec<u8>, ProviderError> {
     let failed = |message: String| {
         ProviderError::failed(
-            format!("the disk {} can't be made: {message}", disk.display()),
+            format!("{failed}: {message}"),
             "look at the room on the file system, then run the same command again",
         )
     };
-    let output = tool(qemu_img)
-        .args(["create", "-q", "-f", "qcow2", "-F", format, "-b"])
-        .arg(base)
-        .arg(disk)
-        .arg(bytes.to_string())
-        .output();
-    match output {
-        Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => Err(failed(last_lines(&String::from_utf8_lossy(&output.stderr)))),
+    match command.output() {
+        Ok(output) if output.status.success() => Ok(output.stdout),
+        Ok(output) => {
+            let said = last_lines(&String::from_utf8_lossy(&output.stderr));
+            Err(failed(if said.is_empty() { output.status.to_string() } else { said }))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let missing = crate::image::cache::qemu_img_is_missing();
             Err(ProviderError::Unavailable { what: missing.to_string(), hint: missing.hint() })

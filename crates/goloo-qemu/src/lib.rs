@@ -3,6 +3,7 @@
 pub mod accel;
 pub mod arch;
 pub mod args;
+mod clone;
 mod doctor;
 mod files;
 mod firmware;
@@ -15,8 +16,9 @@ mod provider;
 pub mod qmp;
 mod relay;
 pub mod seed;
+mod snapshot;
 mod stray;
 
-pub use doctor::{Finding, doctor};
+pub use doctor::doctor;
 pub use launch::find_program;
 pub use provider::{Limits, QemuProvider, RESOURCE, Settings};

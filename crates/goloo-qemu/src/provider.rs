@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use goloo_core::events::Event;
 use goloo_core::name::VmName;
 use goloo_core::provider::{
-    Adopted, Capabilities, LiveState, Machine, Made, Observation, Provider, ProviderError, ProviderPlan,
-    StopMode, Stray, Work,
+    Adopted, Capabilities, Clones, LiveState, Machine, Made, Observation, Provider, ProviderError,
+    ProviderPlan, Snapshots, StopMode, Stray, Work,
 };
 use goloo_core::record::{Extra, Local, ProviderKind, Record};
 use goloo_core::spec::{PortForward, ResolvedStack};
@@ -129,7 +129,19 @@ impl QemuProvider {
         Self { settings }
     }
 
-    fn files(&self, record: &Record) -> Files {
+    pub(crate) fn vms(&self) -> &Path {
+        &self.settings.vms
+    }
+
+    pub(crate) fn cache(&self) -> &Cache {
+        &self.settings.cache
+    }
+
+    pub(crate) fn qemu_img(&self) -> &Path {
+        self.settings.cache.qemu_img()
+    }
+
+    pub(crate) fn files(&self, record: &Record) -> Files {
         machine::folder_of(&self.settings.vms, &record.id)
     }
 
@@ -199,14 +211,14 @@ impl QemuProvider {
         };
         files::write_durably(&files.seed(), &seed.image().map_err(io)?).map_err(io)?;
         for leftover in [files.disk(), files.base(), files.variables()] {
-            remove_if_there(&leftover).map_err(io)?;
+            files::remove_if_there(&leftover).map_err(io)?;
         }
         if let Some(firmware) = firmware::find(Arch::host())? {
             fs::copy(&firmware.variables, files.variables()).map_err(io)?;
         }
         let base = self.link_base(image, files)?;
         launch::make_overlay(
-            self.settings.cache.qemu_img(),
+            self.qemu_img(),
             &base,
             image.entry.format.as_str(),
             &files.disk(),
@@ -586,6 +598,14 @@ impl Provider for QemuProvider {
     async fn adopt(&self, name: &VmName, id: Option<&str>) -> Result<Adopted, ProviderError> {
         stray::adopt(&self.settings.vms, name, id)
     }
+
+    fn snapshots(&self) -> Option<&dyn Snapshots> {
+        Some(self)
+    }
+
+    fn clones(&self) -> Option<&dyn Clones> {
+        Some(self)
+    }
 }
 
 impl QemuProvider {
@@ -721,14 +741,14 @@ fn port_taken(port: u16, error: &io::Error) -> ProviderError {
     )
 }
 
-fn missing(record: &Record, files: &Files) -> ProviderError {
+pub(crate) fn missing(record: &Record, files: &Files) -> ProviderError {
     ProviderError::failed(
         format!("the machine isn't there any more: {} has no disk", files.folder().display()),
         format!("goloo delete {}", record.name),
     )
 }
 
-fn prepare_failed(folder: &Path, source: io::Error) -> ProviderError {
+pub(crate) fn prepare_failed(folder: &Path, source: io::Error) -> ProviderError {
     ProviderError::caused(
         format!("the machine's files in {} fail", folder.display()),
         "look at the room and the permissions there, then run the same command again",
@@ -736,7 +756,7 @@ fn prepare_failed(folder: &Path, source: io::Error) -> ProviderError {
     )
 }
 
-fn end_failed(folder: &Path, source: io::Error) -> ProviderError {
+pub(crate) fn end_failed(folder: &Path, source: io::Error) -> ProviderError {
     ProviderError::caused(
         format!("the QEMU of {} can't be ended", folder.display()),
         "run the same command again as the user who started it",
@@ -744,7 +764,7 @@ fn end_failed(folder: &Path, source: io::Error) -> ProviderError {
     )
 }
 
-fn image_failed(error: ImageError) -> ProviderError {
+pub(crate) fn image_failed(error: ImageError) -> ProviderError {
     match error {
         ImageError::Stopped => ProviderError::Interrupted,
         ImageError::Tools { .. } => {
@@ -758,17 +778,10 @@ fn image_failed(error: ImageError) -> ProviderError {
     }
 }
 
-fn remove_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
 /// The disk goes first and the folder last, so that what is left after a crash is seen as missing and
 /// removed by the next delete.
 fn remove_folder(files: &Files) -> io::Result<()> {
-    remove_if_there(&files.disk())?;
+    files::remove_if_there(&files.disk())?;
     match fs::remove_dir_all(files.folder()) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

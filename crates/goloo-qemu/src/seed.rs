@@ -1,7 +1,7 @@
 //! The cloud-init seed: a small FAT image that cloud-init's NoCloud source recognises by its label.
 
 use std::fmt;
-use std::io::{self, Cursor, Write};
+use std::io::{self, Cursor, Read, Write};
 
 use fatfs::{FileSystem, FormatVolumeOptions, FsOptions};
 
@@ -58,11 +58,37 @@ impl Seed<'_> {
     }
 }
 
+/// What was read from a seed.
+pub(crate) struct Content {
+    instance_id: String,
+    pub(crate) user_data: Vec<u8>,
+}
+
+impl Content {
+    /// Reads an image that [`Seed::image`] made.
+    pub(crate) fn read(image: &[u8]) -> io::Result<Self> {
+        let volume = FileSystem::new(Cursor::new(image.to_vec()), FsOptions::new())?;
+        let read = |name: &str| {
+            let mut content = Vec::new();
+            volume.root_dir().open_file(name)?.read_to_end(&mut content)?;
+            Ok::<_, io::Error>(content)
+        };
+        let meta_data = String::from_utf8_lossy(&read("meta-data")?).into_owned();
+        let id = meta_data.lines().find_map(|line| line.strip_prefix("instance-id: \"")?.strip_suffix('"'));
+        let id = id.ok_or_else(|| io::Error::other("the seed names no instance"))?;
+        Ok(Self { instance_id: id.to_owned(), user_data: read("user-data")? })
+    }
+
+    /// The same seed for a guest with another host name.
+    pub(crate) fn under<'a>(&'a self, hostname: &'a str) -> Seed<'a> {
+        Seed { instance_id: &self.instance_id, hostname, user_data: &self.user_data }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use std::io::Read;
     use std::process::Command;
 
     fn read(image: &[u8], name: &str) -> Vec<u8> {
@@ -81,6 +107,13 @@ mod tests {
             assert_eq!(read(&image, "meta-data"), b"instance-id: \"01J\"\nlocal-hostname: \"no\"\n");
             assert_eq!(read(&image, "vendor-data"), b"");
         }
+    }
+
+    #[test]
+    fn a_seed_that_was_read_changes_only_its_host_name() {
+        let first = Seed { instance_id: "01J", hostname: "devbox", user_data: b"#cloud-config\n" };
+        let read = Content::read(&first.image().unwrap()).unwrap();
+        assert!(read.under("copy") == Seed { hostname: "copy", ..first });
     }
 
     /// mtools is another implementation of the same format, so it is the referee.

@@ -86,3 +86,84 @@ pub(crate) fn adopt(vms: &Path, name: &VmName, id: Option<&str>) -> Result<Adopt
 fn unreadable(path: &Path, error: io::Error) -> ProviderError {
     ProviderError::caused(format!("{} can't be read", path.display()), "look at its permissions", error)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::arch::Arch;
+
+    fn machine(vms: &Path, name: &str, made: bool) -> String {
+        let id = VmId::generate();
+        let files = machine::folder_of(vms, &id);
+        fs::create_dir_all(files.folder()).unwrap();
+        let noted = MachineFile {
+            schema: machine::SCHEMA,
+            id: id.clone(),
+            name: name.to_owned(),
+            arch: Arch::host(),
+            cpus: 1,
+            memory_mib: 512,
+            ports: Vec::new(),
+            mounts: Vec::new(),
+            firmware: None,
+            ssh_port: Some(20_022),
+            made,
+            accel: None,
+            process: None,
+        };
+        noted.save(&files).unwrap();
+        id.to_string()
+    }
+
+    fn refusal(vms: &Path, name: &str, id: Option<&str>) -> (String, String) {
+        match adopt(vms, &VmName::parse(name).unwrap(), id) {
+            Err(ProviderError::Failed { what, hint, .. }) => (what, hint),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn of_two_machines_with_one_name_only_an_id_picks_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let vms = folder.path();
+        let (one, two) = (machine(vms, "twin", true), machine(vms, "twin", true));
+        let (what, hint) = refusal(vms, "twin", None);
+        assert!(what.starts_with("2 machines in ") && hint.contains("--id"), "{what}, {hint}");
+        for id in [one, two] {
+            // Whatever it was called: the record may get another name.
+            let adopted = adopt(vms, &VmName::parse("other").unwrap(), Some(&id)).unwrap();
+            assert_eq!(adopted.id.unwrap().as_str(), id);
+            assert!(matches!(adopted.made, Some(Made::Local(local)) if local.ssh_port == 20_022));
+        }
+    }
+
+    #[test]
+    fn a_machine_that_was_never_finished_is_found_and_not_adopted() {
+        let folder = tempfile::tempdir().unwrap();
+        let vms = folder.path();
+        let (half, empty) = (machine(vms, "half", false), VmId::generate().to_string());
+        fs::create_dir(vms.join(&empty)).unwrap();
+        let broken = machine(vms, "broken", true);
+        fs::write(vms.join(&broken).join("machine.json"), "{").unwrap();
+        fs::create_dir(vms.join("not-goloo-s")).unwrap();
+        let strays = find(vms, &[]).unwrap();
+        let mut found: Vec<_> = strays.iter().map(|stray| (stray.id.clone(), stray.state)).collect();
+        let mut expected = vec![
+            (half, LiveState::Stopped),
+            (empty.clone(), LiveState::Stopped),
+            (broken.clone(), LiveState::Unknown),
+        ];
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        expected.sort_by(|a, b| a.0.cmp(&b.0));
+        assert_eq!(found, expected);
+        for (name, id, says) in [
+            ("half", None, "was never finished"),
+            ("empty", Some(empty.as_str()), "was never finished"),
+            ("broken", Some(broken.as_str()), "can't be read"),
+            ("nobody", None, "there is no machine \"nobody\""),
+        ] {
+            assert!(refusal(vms, name, id).0.contains(says), "{name}");
+        }
+    }
+}

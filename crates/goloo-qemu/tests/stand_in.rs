@@ -144,6 +144,29 @@ impl Bench for World {
         assert_eq!(processes.len(), 1);
         kill(&processes);
     }
+
+    async fn scribble(&self, record: &Record, content: u8) -> bool {
+        qemu_io(&self.disk(record), &format!("write -P {content} 0 128k"));
+        true
+    }
+
+    async fn scribbled(&self, record: &Record) -> u8 {
+        let first = qemu_io(&self.disk(record), "read -v 0 1");
+        u8::from_str_radix(first.split_whitespace().nth(1).unwrap(), 16).unwrap()
+    }
+}
+
+impl World {
+    fn disk(&self, record: &Record) -> PathBuf {
+        self.state.join("vms").join(record.id.as_str()).join("disk.qcow2")
+    }
+}
+
+/// Has `qemu-io` do one thing to a disk; what it says.
+fn qemu_io(disk: &Path, command: &str) -> String {
+    let output = Command::new("qemu-io").args(["-f", "qcow2", "-c", command]).arg(disk).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 goloo_testkit::provider_suite!(World::new);
@@ -263,6 +286,46 @@ async fn a_taken_port_is_an_error_before_anything_is_made() {
     drop(taken);
     world.qemu().create(&machine, &mut SuiteWork::default()).await.unwrap();
     std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+}
+
+#[tokio::test]
+async fn a_copy_forwards_ports_of_its_own_and_says_so() {
+    let world = World::new();
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let mut machine = world.machine("source");
+    machine.stack.ports = vec![PortForward { host: free, guest: 80 }];
+    let (qemu, source) = (world.qemu(), record(&machine));
+    qemu.create(&machine, &mut SuiteWork::default()).await.unwrap();
+    qemu.stop(&source, StopMode::Force, &mut SuiteWork::default()).await.unwrap();
+    let (copy, mut work) = (record(&world.machine("copy")), SuiteWork::default());
+    qemu.clones().unwrap().clone_machine(&source, &copy, &mut work).await.unwrap();
+    let [said] = &work.said()[..] else { panic!("{:?}", work.said()) };
+    assert!(said.contains(&format!("127.0.0.1:{free} ")), "{said}");
+    let port: u16 = said.rsplit(':').next().unwrap().parse().unwrap();
+    for record in [&source, &copy] {
+        qemu.start(record, &mut SuiteWork::default()).await.unwrap();
+    }
+    for port in [free, port] {
+        std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_copy_of_a_machine_on_the_cache_s_image_keeps_that_image() {
+    let world = World::new();
+    let (_, source, _) = world.create("source").await;
+    let qemu = world.qemu();
+    qemu.stop(&source, StopMode::Force, &mut SuiteWork::default()).await.unwrap();
+    // As if the cache were on another file system.
+    let folder = world.vms().remove(0);
+    std::fs::remove_file(folder.join("base.img")).unwrap();
+    let cache = Cache::new(world.folder.path().join("images"));
+    let image = cache.ensure(&ImageRef::Path(world.image.clone()), None, &goloo_qemu::image::Unwatched);
+    cache.hold(&image.unwrap(), &folder).unwrap();
+    let copy = record(&world.machine("copy"));
+    qemu.clones().unwrap().clone_machine(&source, &copy, &mut SuiteWork::default()).await.unwrap();
+    qemu.delete(&source, &mut SuiteWork::default()).await.unwrap();
+    assert_eq!(cache.prune().unwrap().files, 0, "the copy's image went");
 }
 
 #[tokio::test]

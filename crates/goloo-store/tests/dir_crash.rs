@@ -207,6 +207,7 @@ fn after_archive(disk: &SimFs, old: &Record, acknowledged: bool, at: &str) {
     let known = archived(disk).len();
     assert!(!acknowledged || known == 1, "an acknowledged archive isn't in the archive: {at}");
     assert!(!acknowledged || load(disk).is_none(), "{at}");
+    assert_ne!(load(disk).is_some(), known == 1, "it is active or archived, at any moment: {at}");
     match load(disk) {
         Some(mut found) => {
             assert_eq!((found.id == old.id, known), (true, 0), "{at}");

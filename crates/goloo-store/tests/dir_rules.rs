@@ -5,9 +5,9 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use goloo_core::name::VmName;
+use goloo_core::name::{ArchiveId, VmName};
 use goloo_core::record::{Phase, Record, to_json};
-use goloo_core::store::{Store, StoreError};
+use goloo_core::store::{Listing, Store, StoreError};
 use goloo_store::{DirStore, Options};
 use goloo_testkit::samples::{name, owner, ready, snapshot, time};
 use goloo_testkit::store_suite::run;
@@ -195,6 +195,53 @@ fn an_archive_takes_the_whole_folder() {
         assert!(place.join(file).is_file(), "{file}");
     }
     assert!(!folder.root.join("active/devbox").exists());
+}
+
+/// As a process leaves it that dies between the save and the move.
+fn half_archived(folder: &Folder) -> Record {
+    let mut record = folder.create(&devbox());
+    record.phase = Phase::Destroyed;
+    folder.save(&mut record);
+    record
+}
+
+#[test]
+fn a_vm_that_is_gone_is_in_the_archive_before_its_folder_is() {
+    let folder = empty();
+    let record = half_archived(&folder);
+    // Its first id is taken, as it never is.
+    let first = ArchiveId::new(&devbox(), record.updated_at, &record.id);
+    fs::create_dir_all(folder.root.join("archive").join(first.as_str())).unwrap();
+    assert_eq!(run(folder.store.list()).unwrap(), Listing::default());
+    let shown = run(folder.store.archive_list()).unwrap().entries.remove(0);
+    assert_eq!(shown.record, record);
+    assert_eq!(shown.deleted_at, shown.id.deleted_at());
+    assert_eq!(run(folder.store.archive_load(&shown.id)).unwrap(), Some(shown.clone()));
+    assert_eq!(run(folder.store.archive_snapshot(&shown.id)).unwrap(), snapshot());
+    assert!(folder.state().exists(), "looking moves nothing");
+    drop(run(folder.store.lock(&devbox(), &owner(1))).unwrap());
+    assert!(!folder.state().exists());
+    let moved = run(folder.store.archive_list()).unwrap().entries;
+    assert_eq!(moved, [shown], "it keeps the id under which it was shown");
+}
+
+#[test]
+fn a_vm_that_is_gone_can_be_removed_before_its_folder_is_moved() {
+    let folder = empty();
+    half_archived(&folder);
+    let shown = run(folder.store.archive_list()).unwrap().entries.remove(0);
+    run(folder.store.archive_delete(&shown.id)).unwrap();
+    assert!(!folder.state().exists());
+    assert!(run(folder.store.archive_list()).unwrap().entries.is_empty());
+    // One that is just being archived is its owner's.
+    let mut record = folder.create(&devbox());
+    let mut held = run(folder.store.lock(&devbox(), &owner(1))).unwrap();
+    record.phase = Phase::Destroyed;
+    run(held.save(&mut record)).unwrap();
+    let shown = run(folder.store.archive_list()).unwrap().entries.remove(0);
+    let locked = run(folder.store.archive_delete(&shown.id));
+    assert!(matches!(locked, Err(StoreError::Locked { .. })), "{locked:?}");
+    assert!(folder.state().exists());
 }
 
 #[test]

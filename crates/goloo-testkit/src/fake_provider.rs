@@ -10,24 +10,32 @@ use std::time::Duration;
 use async_trait::async_trait;
 use goloo_core::guest::{Guest, GuestError, OnLine, Output, SshTarget};
 use goloo_core::host_names::{HostNames, HostNamesError};
-use goloo_core::name::{OperationId, VmId, VmName};
+use goloo_core::name::{VmId, VmName};
 use goloo_core::provider::{
-    Adopted, Capabilities, LiveState, Machine, Made, Observation, Provider, ProviderError, ProviderPlan,
-    StopMode, Stray, Work,
+    Adopted, Capabilities, Clones, DiskSnapshot, LiveState, Machine, Made, Observation, Provider,
+    ProviderError, ProviderPlan, Snapshots, StopMode, Stray, Work,
 };
 use goloo_core::record::{Extra, Local, ProviderKind, Record};
 
 /// What a test looks at before a machine is made or removed.
 pub type Witness = Box<dyn Fn(&VmName) + Send + Sync>;
 
+/// A machine of the fake provider's.
+#[derive(Debug, Default)]
+struct FakeMachine {
+    running: bool,
+    snapshots: Vec<String>,
+}
+
 /// A provider without machines, on a computer whose hosts file is a map.
 #[derive(Default)]
 pub struct FakeProvider {
-    ledger: Mutex<BTreeMap<VmId, OperationId>>,
+    ledger: Mutex<BTreeMap<VmId, FakeMachine>>,
     host_names: Mutex<BTreeMap<VmName, IpAddr>>,
     hosts_denied: AtomicBool,
     creates_fail: AtomicBool,
     witness: Option<Witness>,
+    last_stop: Mutex<Option<StopMode>>,
 }
 
 impl FakeProvider {
@@ -44,6 +52,11 @@ impl FakeProvider {
     /// How many machines there are.
     pub fn machines(&self) -> usize {
         self.ledger().len()
+    }
+
+    /// How a machine was stopped last.
+    pub fn last_stop(&self) -> Option<StopMode> {
+        *self.last_stop.lock().expect("no holder panics")
     }
 
     /// What the computer calls its VMs.
@@ -74,13 +87,34 @@ impl FakeProvider {
         Ok(())
     }
 
-    fn ledger(&self) -> MutexGuard<'_, BTreeMap<VmId, OperationId>> {
+    fn ledger(&self) -> MutexGuard<'_, BTreeMap<VmId, FakeMachine>> {
         self.ledger.lock().expect("no holder panics")
     }
 
     fn witness(&self, name: &VmName) {
         if let Some(witness) = &self.witness {
             witness(name);
+        }
+    }
+
+    fn set_running(&self, record: &Record, running: bool) {
+        if let Some(machine) = self.ledger().get_mut(&record.id) {
+            machine.running = running;
+        }
+    }
+
+    /// Does something to the snapshots of a machine that is at rest.
+    fn at_rest(&self, record: &Record, act: impl FnOnce(&mut Vec<String>)) -> Result<(), ProviderError> {
+        match self.ledger().get_mut(&record.id) {
+            Some(machine) if machine.running => Err(ProviderError::Unsupported {
+                what: format!("\"{}\" runs", record.name),
+                hint: format!("goloo stop {}", record.name),
+            }),
+            Some(machine) => {
+                act(&mut machine.snapshots);
+                Ok(())
+            }
+            None => Err(ProviderError::failed("the machine is gone", "make another one")),
         }
     }
 
@@ -119,7 +153,7 @@ impl Provider for FakeProvider {
             return Err(ProviderError::failed("it fails", "nothing helps"));
         }
         self.witness(&machine.name);
-        self.ledger().insert(machine.id.clone(), machine.token.clone());
+        self.ledger().insert(machine.id.clone(), FakeMachine { running: true, ..FakeMachine::default() });
         Ok(Self::made())
     }
 
@@ -129,19 +163,23 @@ impl Provider for FakeProvider {
         Ok(())
     }
 
-    async fn start(&self, _: &Record, _: &mut dyn Work) -> Result<Made, ProviderError> {
+    async fn start(&self, record: &Record, _: &mut dyn Work) -> Result<Made, ProviderError> {
+        self.set_running(record, true);
         Ok(Self::made())
     }
 
-    async fn stop(&self, _: &Record, _: StopMode, _: &mut dyn Work) -> Result<(), ProviderError> {
+    async fn stop(&self, record: &Record, mode: StopMode, _: &mut dyn Work) -> Result<(), ProviderError> {
+        *self.last_stop.lock().expect("no holder panics") = Some(mode);
+        self.set_running(record, false);
         Ok(())
     }
 
     async fn observe(&self, records: &[&Record]) -> Vec<Observation> {
         let ledger = self.ledger();
-        let state = |record: &&Record| match ledger.contains_key(&record.id) {
-            true => LiveState::Running,
-            false => LiveState::Missing,
+        let state = |record: &&Record| match ledger.get(&record.id) {
+            Some(machine) if machine.running => LiveState::Running,
+            Some(_) => LiveState::Stopped,
+            None => LiveState::Missing,
         };
         records.iter().map(|record| Observation { state: state(record), ip: None, reason: None }).collect()
     }
@@ -168,7 +206,53 @@ impl Provider for FakeProvider {
         let found = found.ok_or_else(|| {
             ProviderError::failed(format!("there is no machine \"{name}\""), "give another --id")
         })?;
-        Ok(Adopted { id: Some(found.clone()), resources: Vec::new(), made: Some(Self::made()) })
+        let resources = vec![("fake-machine".to_owned(), found.to_string())];
+        Ok(Adopted { id: Some(found.clone()), resources, made: Some(Self::made()) })
+    }
+
+    fn snapshots(&self) -> Option<&dyn Snapshots> {
+        Some(self)
+    }
+
+    fn clones(&self) -> Option<&dyn Clones> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Snapshots for FakeProvider {
+    async fn list(&self, record: &Record) -> Result<Vec<DiskSnapshot>, ProviderError> {
+        let ledger = self.ledger();
+        let labels = ledger.get(&record.id).into_iter().flat_map(|machine| &machine.snapshots);
+        Ok(labels.map(|label| DiskSnapshot { label: label.clone(), created_at: None }).collect())
+    }
+
+    async fn take(&self, record: &Record, label: &str) -> Result<(), ProviderError> {
+        self.at_rest(record, |snapshots| snapshots.push(label.to_owned()))
+    }
+
+    async fn restore(&self, record: &Record, _: &str) -> Result<(), ProviderError> {
+        self.at_rest(record, |_| {})
+    }
+
+    async fn remove(&self, record: &Record, label: &str) -> Result<(), ProviderError> {
+        self.at_rest(record, |snapshots| snapshots.retain(|taken| taken != label))
+    }
+}
+
+#[async_trait]
+impl Clones for FakeProvider {
+    async fn clone_machine(
+        &self,
+        source: &Record,
+        copy: &Record,
+        work: &mut dyn Work,
+    ) -> Result<(), ProviderError> {
+        self.at_rest(source, |_| {})?;
+        work.made("fake-machine", copy.id.as_str()).await?;
+        self.witness(&copy.name);
+        self.ledger().entry(copy.id.clone()).or_default();
+        Ok(())
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use goloo_core::events::{Event, Events};
 use goloo_core::name::{OperationId, VmId, VmName};
-use goloo_core::provider::{LiveState, Machine, Made, Provider, ProviderError, StopMode, Work};
+use goloo_core::provider::{LiveState, Machine, Made, Provider, ProviderError, StopMode, Work, resource};
 use goloo_core::record::{Creator, Extra, Phase, ProviderKind, Record};
 use goloo_core::spec::{ImageRef, ResolvedStack, Size};
 use goloo_core::time::Timestamp;
@@ -42,6 +42,16 @@ pub trait Bench: Send + Sync {
 
     /// Cuts this machine's power behind the provider's back.
     async fn crash(&self, record: &Record);
+
+    /// Writes into a stopped machine's disk behind the provider's back; `false` where a bench can't.
+    async fn scribble(&self, _: &Record, _: u8) -> bool {
+        false
+    }
+
+    /// What was scribbled there last.
+    async fn scribbled(&self, _: &Record) -> u8 {
+        unimplemented!("only where one can scribble")
+    }
 }
 
 /// Where [`SuiteWork`] stops what is under way.
@@ -453,6 +463,184 @@ pub async fn the_console_is_read_on(bench: &dyn Bench) {
     assert_eq!(provider.console(&created.record, u64::from(u32::MAX)).await.unwrap(), b"");
 }
 
+async fn create_stopped(bench: &dyn Bench, name: &str) -> Created {
+    let created = create(bench, name).await;
+    bench.provider().stop(&created.record, StopMode::Force, &mut SuiteWork::default()).await.unwrap();
+    created
+}
+
+async fn labels(bench: &dyn Bench, record: &Record) -> Vec<String> {
+    let provider = bench.provider();
+    let listed = provider.snapshots().unwrap().list(record).await.unwrap();
+    listed.into_iter().map(|snapshot| snapshot.label).collect()
+}
+
+/// Snapshots are listed oldest first; a label is taken once, and gone when it is removed.
+pub async fn snapshots_come_and_go(bench: &dyn Bench) {
+    let provider = bench.provider();
+    let Some(snapshots) = provider.snapshots() else { return };
+    let Created { record, .. } = create_stopped(bench, "snapped").await;
+    assert_eq!(labels(bench, &record).await, [""; 0]);
+    snapshots.take(&record, "zero").await.unwrap();
+    snapshots.take(&record, "one").await.unwrap();
+    assert_eq!(labels(bench, &record).await, ["zero", "one"]);
+    snapshots.take(&record, "zero").await.unwrap_err();
+    assert_eq!(labels(bench, &record).await, ["zero", "one"]);
+    snapshots.remove(&record, "zero").await.unwrap();
+    snapshots.remove(&record, "zero").await.unwrap();
+    assert_eq!(labels(bench, &record).await, ["one"]);
+    snapshots.restore(&record, "zero").await.unwrap_err();
+    snapshots.restore(&record, "one").await.unwrap();
+    assert_eq!(labels(bench, &record).await, ["one"], "the snapshot stays");
+    assert_eq!(state(bench, &record).await, LiveState::Stopped);
+}
+
+/// A restored disk holds what it held, whatever the labels look like.
+pub async fn a_restore_brings_back_the_disk(bench: &dyn Bench) {
+    let provider = bench.provider();
+    let Some(snapshots) = provider.snapshots() else { return };
+    let Created { record, .. } = create_stopped(bench, "restored").await;
+    // Labels that could be taken for each other's numbers.
+    for (content, label) in [(7, "2"), (8, "1")] {
+        if !bench.scribble(&record, content).await {
+            return;
+        }
+        snapshots.take(&record, label).await.unwrap();
+    }
+    bench.scribble(&record, 9).await;
+    for (content, label) in [(7, "2"), (8, "1"), (7, "2")] {
+        snapshots.restore(&record, label).await.unwrap();
+        assert_eq!(bench.scribbled(&record).await, content, "{label}");
+    }
+}
+
+fn wants_it_stopped(result: Result<(), ProviderError>, name: &VmName) {
+    match result {
+        Err(ProviderError::Unsupported { hint, .. }) => assert_eq!(hint, format!("goloo stop {name}")),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A machine that runs is neither snapshotted, restored nor copied.
+pub async fn a_running_machine_keeps_its_disk_to_itself(bench: &dyn Bench) {
+    let provider = bench.provider();
+    let Created { record: running, .. } = create(bench, "running").await;
+    let before = bench.ledger().await;
+    if let Some(snapshots) = provider.snapshots() {
+        wants_it_stopped(snapshots.take(&running, "a").await, &running.name);
+        wants_it_stopped(snapshots.restore(&running, "a").await, &running.name);
+        assert_eq!(labels(bench, &running).await, [""; 0]);
+    }
+    if let Some(clones) = provider.clones() {
+        let copy = record(&bench.machine("copy"), provider.kind());
+        let mut work = SuiteWork::default();
+        wants_it_stopped(clones.clone_machine(&running, &copy, &mut work).await, &running.name);
+        assert_eq!(bench.ledger().await, before);
+        assert_eq!(state(bench, &copy).await, LiveState::Missing);
+    }
+    assert_eq!(state(bench, &running).await, LiveState::Running);
+}
+
+/// A copy is stopped, begins as its source is, has addresses of its own, and outlives its source.
+pub async fn a_copy_is_a_machine_of_its_own(bench: &dyn Bench) {
+    let provider = bench.provider();
+    let Some(clones) = provider.clones() else { return };
+    let Created { record: source, .. } = create_stopped(bench, "source").await;
+    let scribbles = bench.scribble(&source, 7).await;
+    if let Some(snapshots) = provider.snapshots() {
+        snapshots.take(&source, "a").await.unwrap();
+    }
+    let copy = record(&bench.machine("copy"), provider.kind());
+    let mut work = SuiteWork::default();
+    clones.clone_machine(&source, &copy, &mut work).await.unwrap();
+    assert!(!work.made.is_empty(), "something was made and not recorded");
+    assert_eq!(state(bench, &copy).await, LiveState::Stopped);
+    if provider.snapshots().is_some() {
+        assert_eq!(labels(bench, &copy).await, [""; 0], "snapshots stay with their machine");
+    }
+    if scribbles {
+        bench.scribble(&source, 8).await;
+        assert_eq!(bench.scribbled(&copy).await, 7);
+    }
+    let start = async |record| provider.start(record, &mut SuiteWork::default()).await.unwrap();
+    assert_ne!(start(&source).await, start(&copy).await, "two machines at one address");
+    provider.delete(&source, &mut SuiteWork::default()).await.unwrap();
+    assert_eq!(state(bench, &copy).await, LiveState::Running);
+    assert_eq!(bench.running().await, 1);
+}
+
+/// A copy that died anywhere, or was interrupted, is finished by the next try, or can be deleted; its
+/// source is as it was.
+pub async fn a_copy_that_died_anywhere_leads_to_one_machine(bench: &dyn Bench) {
+    let provider = bench.provider();
+    let Some(clones) = provider.clones() else { return };
+    let Created { record: source, .. } = create_stopped(bench, "source").await;
+    let before = bench.ledger().await;
+    for points in 0..POINTS_MAX {
+        let copy = record(&bench.machine("copy"), provider.kind());
+        let mut work = SuiteWork::default();
+        let ended = die_after(points, clones.clone_machine(&source, &copy, &mut work)).await.is_some();
+        if points % 2 == 0 {
+            for _ in 0..2 {
+                clones.clone_machine(&source, &copy, &mut SuiteWork::default()).await.unwrap();
+                assert_eq!(state(bench, &copy).await, LiveState::Stopped);
+                assert_eq!(bench.ledger().await.len(), before.len() + 1, "after {points} points");
+            }
+            provider.start(&copy, &mut SuiteWork::default()).await.unwrap();
+        }
+        provider.delete(&copy, &mut SuiteWork::default()).await.unwrap();
+        assert_eq!(bench.ledger().await, before, "after {points} points");
+        if ended {
+            return;
+        }
+    }
+    panic!("a copy that never ends");
+}
+
+/// What can't be recorded isn't copied.
+pub async fn nothing_is_copied_before_it_is_recorded(bench: &dyn Bench) {
+    let provider = bench.provider();
+    let Some(clones) = provider.clones() else { return };
+    let Created { record: source, .. } = create_stopped(bench, "source").await;
+    let before = bench.ledger().await;
+    let copy = record(&bench.machine("copy"), provider.kind());
+    clones.clone_machine(&source, &copy, &mut SuiteWork::refusing()).await.unwrap_err();
+    assert_eq!(bench.ledger().await, before);
+}
+
+/// A machine whose record was lost is found, and can be adopted by name or id; nothing else is taken
+/// for one.
+pub async fn a_lost_machine_is_found_and_adopted(bench: &dyn Bench) {
+    let provider = bench.provider();
+    let Created { record: kept, .. } = create(bench, "kept").await;
+    let lost = bench.machine("lost");
+    let mut work = SuiteWork::default();
+    provider.create(&lost, &mut work).await.unwrap();
+    let before = bench.ledger().await;
+    let found = async |known: &[&Record]| {
+        let strays = provider.strays(known).await.unwrap();
+        strays.into_iter().filter(|stray| stray.ours).collect::<Vec<_>>()
+    };
+    let strays = found(&[&kept]).await;
+    let [stray] = &strays[..] else { panic!("{strays:?}") };
+    assert_eq!(stray.state, LiveState::Running);
+    for id in [None, Some(stray.id.as_str())] {
+        let adopted = provider.adopt(&lost.name, id).await.unwrap();
+        assert_eq!(adopted.resources, work.made);
+        let mut again = record(&lost, provider.kind());
+        again.id = adopted.id.unwrap_or(again.id);
+        let operation = OperationId::generate();
+        again.resources.extend(adopted.resources.iter().map(|(kind, id)| resource(kind, id, &operation)));
+        keep(&mut again, &adopted.made.unwrap());
+        assert_eq!(state(bench, &again).await, LiveState::Running);
+        assert_eq!(found(&[&kept, &again]).await, []);
+    }
+    let nobody = VmName::parse("nobody").unwrap();
+    provider.adopt(&nobody, None).await.unwrap_err();
+    provider.adopt(&lost.name, Some("nobody")).await.unwrap_err();
+    assert_eq!(bench.ledger().await, before, "adopting changes nothing");
+}
+
 /// A test of each case: `provider_suite!(make_a_bench)`; the function returns a new [`Bench`].
 #[macro_export]
 macro_rules! provider_suite {
@@ -463,7 +651,10 @@ macro_rules! provider_suite {
             a_create_that_died_anywhere_can_be_deleted a_delete_that_died_anywhere_is_finished
             deleting_what_is_gone_is_success other_machines_are_left_alone all_are_observed_in_order
             a_machine_stops_and_starts a_crashed_machine_is_stopped_and_starts
-            a_missing_machine_cannot_be_started the_console_is_read_on);
+            a_missing_machine_cannot_be_started the_console_is_read_on snapshots_come_and_go
+            a_restore_brings_back_the_disk a_running_machine_keeps_its_disk_to_itself
+            a_copy_is_a_machine_of_its_own a_copy_that_died_anywhere_leads_to_one_machine
+            nothing_is_copied_before_it_is_recorded a_lost_machine_is_found_and_adopted);
     };
     ($make:expr; $($case:ident)+) => {
         $(

@@ -13,8 +13,8 @@ use goloo_core::engine::{CreateRequest, Engine, EngineError, Interrupt, Rescue, 
 use goloo_core::events::Silent;
 use goloo_core::name::{OperationId, VmName};
 use goloo_core::plan::CreatePlan;
-use goloo_core::provider::{Machine, Provider};
-use goloo_core::record::{CreateInputs, Phase, Record};
+use goloo_core::provider::{Machine, Provider, StopMode};
+use goloo_core::record::{CreateInputs, Creator, Phase, Record};
 use goloo_core::spec::ResolvedStack;
 use goloo_core::spec::resolved::{ImageRef, Size};
 use goloo_core::store::{Snapshot, Store, StoreError};
@@ -41,19 +41,25 @@ fn store(disk: &SimFs) -> DirStore {
     DirStore::with_fs(Path::new("/goloo"), Options::default(), Arc::new(disk.clone()))
 }
 
+fn copy() -> VmName {
+    name("copy")
+}
+
 /// What a power loss right now would leave of the record.
-fn durable(disk: &SimFs) -> Option<Record> {
-    run(store(&disk.crash(Crash::Lost)).load(&devbox())).unwrap().map(|loaded| loaded.record)
+fn durable(disk: &SimFs, name: &VmName) -> Option<Record> {
+    run(store(&disk.crash(Crash::Lost)).load(name)).unwrap().map(|loaded| loaded.record)
 }
 
 /// A provider that, before each call changes something, looks for the intent on the bare disk.
 fn watched(disk: &SimFs) -> FakeProvider {
     let disk = disk.clone();
-    FakeProvider::with_witness(Box::new(move |_| {
+    FakeProvider::with_witness(Box::new(move |name| {
         // The test's own runtime is at work here.
-        let found = std::thread::scope(|scope| scope.spawn(|| durable(&disk)).join().unwrap());
+        let found = std::thread::scope(|scope| scope.spawn(|| durable(&disk, name)).join().unwrap());
         let record = found.expect("the provider is called and no record is durable");
-        assert!(record.operation.is_some() && record.hosts_entry, "no durable intent: {record:?}");
+        // A copy has no line in the hosts file: its source has it.
+        let named = record.hosts_entry || record.origin.is_some();
+        assert!(record.operation.is_some() && named, "no durable intent: {record:?}");
     }))
 }
 
@@ -144,6 +150,10 @@ fn request() -> CreateRequest {
     }
 }
 
+fn created_by() -> Creator {
+    creating(&devbox()).created_by
+}
+
 fn rebuild(
     record: &Record,
     _: &CreateInputs,
@@ -181,7 +191,29 @@ fn assert_nothing_is_left(provider: &FakeProvider, at: &str) {
     assert_eq!((provider.machines(), provider.host_names().len()), (0, 0), "{at}");
 }
 
-fn at_every_stop(begin: impl Fn() -> (SimFs, FakeProvider), act: impl Fn(&SimFs, &FakeProvider) -> bool) {
+/// The same for a copy of a machine that is at rest; the machine and its record are as they were.
+fn assert_no_copy_is_lost(disk: &SimFs, provider: &FakeProvider, at: &str) {
+    let (store, guest) = (store(disk), FakeGuest::provisioned());
+    let source = run(store.load(&devbox())).unwrap().unwrap().record;
+    assert_eq!((source.phase, &source.operation), (Phase::Ready, &None), "{at}");
+    let Some(found) = run(store.load(&copy())).unwrap() else {
+        return assert_eq!(provider.machines(), 1, "a machine without a record, {at}");
+    };
+    if found.record.operation.is_some() {
+        let resumed = engine(&store, provider, &guest, async |engine| engine.resume(&copy(), &rebuild).await);
+        let Resumed::Cloned(cloned) = resumed.unwrap() else { panic!("{at}") };
+        assert_eq!((cloned.phase, cloned.operation), (Phase::Ready, None), "{at}");
+    }
+    assert_eq!(provider.machines(), 2, "{at}");
+    engine(&store, provider, &guest, async |engine| engine.delete(&copy()).await).unwrap();
+    assert_eq!(provider.machines(), 1, "{at}");
+}
+
+fn at_every_stop(
+    begin: impl Fn() -> (SimFs, FakeProvider),
+    act: impl Fn(&SimFs, &FakeProvider) -> bool,
+    assert_all_is_well: impl Fn(&SimFs, &FakeProvider, &str),
+) {
     let (disk, provider) = begin();
     let before = disk.operations();
     assert!(act(&disk, &provider));
@@ -192,7 +224,7 @@ fn at_every_stop(begin: impl Fn() -> (SimFs, FakeProvider), act: impl Fn(&SimFs,
             let (disk, provider) = begin();
             disk.stop_after(stop);
             act(&disk, &provider);
-            assert_nothing_is_lost(&disk.crash(crash), &unwatched(provider), &format!("{stop}, {crash:?}"));
+            assert_all_is_well(&disk.crash(crash), &unwatched(provider), &format!("{stop}, {crash:?}"));
         }
     }
 }
@@ -215,7 +247,7 @@ fn a_create_stopped_at_any_operation_leads_to_whatever_was_made() {
         let provider = watched(&disk);
         (disk, provider)
     };
-    at_every_stop(begin, create);
+    at_every_stop(begin, create, assert_nothing_is_lost);
 }
 
 #[test]
@@ -230,7 +262,26 @@ fn a_delete_stopped_at_any_operation_leads_to_whatever_was_made() {
         let guest = FakeGuest::provisioned();
         engine(&store(disk), provider, &guest, async |engine| engine.delete(&devbox()).await).is_ok()
     };
-    at_every_stop(begin, delete);
+    at_every_stop(begin, delete, assert_nothing_is_lost);
+}
+
+#[test]
+fn a_clone_stopped_at_any_operation_leads_to_whatever_was_made() {
+    let begin = || {
+        let disk = SimFs::new();
+        let provider = watched(&disk);
+        assert!(create(&disk, &provider));
+        let guest = FakeGuest::provisioned();
+        let stop = async |engine: Engine<'_>| engine.stop(&devbox(), StopMode::Force).await;
+        engine(&store(&disk), &provider, &guest, stop).unwrap();
+        (disk, provider)
+    };
+    let clone = |disk: &SimFs, provider: &FakeProvider| {
+        let guest = FakeGuest::provisioned();
+        let clone = async |engine: Engine<'_>| engine.clone_vm(&devbox(), &copy(), &created_by()).await;
+        engine(&store(disk), provider, &guest, clone).is_ok()
+    };
+    at_every_stop(begin, clone, assert_no_copy_is_lost);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::error::Error;
 
 use goloo_core::engine::EngineError;
 use goloo_core::host_names::HostNamesError;
-use goloo_core::name::{ArchiveIdError, NameError};
+use goloo_core::name::{ArchiveIdError, LabelError, NameError};
 use goloo_core::plan::PlanError;
 use goloo_core::provider::ProviderError;
 use goloo_core::record::OperationKind;
@@ -102,6 +102,12 @@ impl From<NameError> for CliError {
             _ => "goloo list shows the names in use".to_owned(),
         };
         Self::usage(error.to_string(), hint)
+    }
+}
+
+impl From<LabelError> for CliError {
+    fn from(error: LabelError) -> Self {
+        Self::usage(error.to_string(), "write it like before-upgrade")
     }
 }
 
@@ -206,10 +212,10 @@ impl From<EngineError> for CliError {
             EngineError::NameTaken { name, .. } => with(
                 exit::NOT_FOUND,
                 "name-taken",
-                format!("goloo status {name} shows it; another name: goloo create {name} --as {name}-2"),
+                format!("goloo status {name} shows it; take another name, as create does with --as {name}-2"),
             ),
             EngineError::Unfinished { name, kind } => {
-                let other = if kind == OperationKind::Create {
+                let other = if matches!(kind, OperationKind::Create | OperationKind::Clone) {
                     format!(", or goloo delete {name} to remove what there is")
                 } else {
                     String::new()
@@ -256,6 +262,11 @@ impl From<EngineError> for CliError {
                 "no-answer",
                 format!("goloo logs {name} --console shows how far it came"),
             ),
+            EngineError::Unrecorded(error) => error.into(),
+            EngineError::Snapshot { name, taken, .. } => {
+                let word = if taken { "name-taken" } else { "not-found" };
+                with(exit::NOT_FOUND, word, format!("goloo snapshot {name} --list shows them all"))
+            }
             EngineError::Refused { hint, .. } => with(exit::FAILED, "refused", hint),
         }
     }
@@ -263,9 +274,13 @@ impl From<EngineError> for CliError {
 
 fn goes_on(name: &goloo_core::name::VmName, kind: OperationKind) -> String {
     match kind {
-        OperationKind::Create => format!("goloo resume {name} (or goloo delete {name})"),
-        OperationKind::Delete | OperationKind::Start | OperationKind::Stop | OperationKind::Restart => {
-            format!("goloo resume {name}")
+        OperationKind::Create | OperationKind::Clone => {
+            format!("goloo resume {name} (or goloo delete {name})")
         }
+        OperationKind::Delete
+        | OperationKind::Start
+        | OperationKind::Stop
+        | OperationKind::Restart
+        | OperationKind::Suspend => format!("goloo resume {name}"),
     }
 }

@@ -12,6 +12,7 @@ mod identity;
 mod keys;
 mod legacy;
 mod migrate;
+mod observe;
 mod output;
 mod paths;
 mod rescue;

@@ -188,3 +188,32 @@ fn kill_migrate_anywhere_then_again() {
     let killed = everywhere(&world, &["migrate"], || {}, again);
     assert!(killed > 20, "a migration changes something more often than {killed} times");
 }
+
+#[test]
+fn kill_clone_anywhere_then_go_on() {
+    let world = World::new();
+    world.run(&["create", "hello", "--no-wait"]).expect(0);
+    world.run(&["stop", "hello", "--force"]).expect(0);
+    let go_on = |when: &str, n: usize| {
+        assert!(list_works(&world, when));
+        if world.names() == ["hello", "twin"] {
+            if n.is_multiple_of(2) {
+                world.run(&["resume", "twin"]).expect(0);
+                let twin = world.json(&["status", "twin", "--json"]);
+                assert!(twin["vm"]["operation"].is_null(), "{when}, resumed");
+                assert_eq!(
+                    (&twin["live"]["state"], world.machines().len()),
+                    (&"stopped".into(), 2),
+                    "{when}"
+                );
+            }
+            world.run(&["delete", "twin", "--yes"]).expect(0);
+        }
+        assert_eq!((world.names(), world.machines().len()), (vec!["hello".to_owned()], 1), "{when}");
+        let hello = world.json(&["status", "hello", "--json"]);
+        assert!(hello["vm"]["operation"].is_null(), "{when}");
+        assert_eq!(hello["live"]["state"], "stopped", "{when}");
+    };
+    let killed = everywhere(&world, &["clone", "hello", "twin"], || {}, go_on);
+    assert!(killed > 25, "a clone changes something more often than {killed} times");
+}

@@ -155,6 +155,40 @@ fn vm_whose_create_was_stopped_and_killed_is_finished_by_resume() {
     world.assert_empty("after the delete");
 }
 
+#[test]
+fn vm_goes_back_to_a_snapshot_and_its_copy_is_a_machine_of_its_own() {
+    let world = World::real();
+    world.stack("box", PLAIN, "#cloud-config\nruncmd:\n  - echo run >> /var/tmp/runs\n");
+    world.run(&["create", "box"]).expect(0);
+    let inside = |vm: &str, command: &str| world.run(&["ssh", vm, "--", command]).expect(0).stdout();
+    inside("box", "echo old > /var/tmp/it");
+    world.run(&["stop", "box"]).expect(0);
+    world.run(&["snapshot", "box", "old"]).expect(0);
+    world.run(&["clone", "box", "twin"]).expect(0);
+
+    world.run(&["start", "box"]).expect(0);
+    inside("box", "echo new > /var/tmp/it");
+    world.run(&["stop", "box"]).expect(0);
+    world.run(&["restore", "box", "old", "--yes"]).expect(0);
+
+    let starts = ["box", "twin"].map(|vm| spawn(&world, &["start", vm]));
+    for start in starts {
+        Ran(start.wait_with_output().unwrap()).expect(0);
+    }
+    for vm in ["box", "twin"] {
+        assert_eq!(
+            inside(vm, "cat /var/tmp/it /var/tmp/runs"),
+            "old\nrun\n",
+            "{vm} is as it was, nothing ran again"
+        );
+        assert_eq!(inside(vm, "hostname"), format!("{vm}\n"));
+    }
+    world.run(&["delete", "box", "--yes"]).expect(0);
+    inside("twin", "echo its own > /var/tmp/it");
+    world.run(&["delete", "twin", "--yes"]).expect(0);
+    world.assert_empty("after the deletes");
+}
+
 fn spawn(world: &World, arguments: &[&str]) -> Child {
     world.command().args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }

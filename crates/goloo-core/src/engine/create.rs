@@ -109,7 +109,7 @@ impl UnderWay<'_, '_> {
             Err(error @ (ProviderError::Interrupted | ProviderError::Record(_))) => {
                 return Err(self.midway(OperationKind::Create, error));
             }
-            Err(error) => return Err(self.undo(error).await),
+            Err(error) => return Err(self.undo(OperationKind::Create, error).await),
         }
         self.name_host();
         let waits = self.record.operation.as_ref().and_then(|op| op.inputs.as_ref()).is_none_or(|i| i.wait);
@@ -148,15 +148,15 @@ impl UnderWay<'_, '_> {
         self.save_result().await
     }
 
-    /// A create that failed leaves nothing: what was made is removed and the record archived. When
+    /// A create or clone that failed leaves nothing: what was made is removed and the record archived. When
     /// that fails too, the record stays and leads to what is left.
-    async fn undo(&mut self, error: ProviderError) -> EngineError {
+    pub(super) async fn undo(&mut self, kind: OperationKind, error: ProviderError) -> EngineError {
         let provider = self.engine.provider;
         let (record, mut work) = self.lend();
         crate::provider::Work::step(&work, "removing what was made");
         // An earlier attempt may have come as far as the name.
         if provider.delete(&record, &mut work).await.is_err() || self.forget_host().is_err() {
-            return self.midway(OperationKind::Create, error);
+            return self.midway(kind, error);
         }
         self.record.phase = Phase::Destroyed;
         self.record.operation = None;

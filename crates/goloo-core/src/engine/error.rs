@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::host_names::HostNamesError;
-use crate::name::VmName;
+use crate::name::{SnapshotLabel, VmName};
 use crate::provider::ProviderError;
 use crate::record::{OperationKind, Phase};
 use crate::store::StoreError;
@@ -49,6 +49,19 @@ pub enum EngineError {
         /// Why.
         #[source]
         source: ProviderError,
+    },
+    /// The provider failed at something that no record speaks of: nothing is left to finish.
+    #[error(transparent)]
+    Unrecorded(ProviderError),
+    /// A snapshot that there isn't, or that there is already.
+    #[error("{name} has {} snapshot \"{label}\"", if *.taken { "already a" } else { "no" })]
+    Snapshot {
+        /// The VM.
+        name: VmName,
+        /// The snapshot.
+        label: SnapshotLabel,
+        /// Whether it is there.
+        taken: bool,
     },
     /// Stopped with work left to do; the record leads to whatever exists.
     #[error("the {kind} of \"{name}\" stopped midway")]

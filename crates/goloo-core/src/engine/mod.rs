@@ -4,6 +4,8 @@
 //! writes down what came of it. So at any moment, whatever dies, the store holds a record that leads
 //! to whatever was made. Commands don't save records, and neither do providers.
 
+mod adopt;
+mod clone;
 mod create;
 mod delete;
 mod error;
@@ -13,6 +15,7 @@ mod power;
 mod provision;
 mod register;
 mod resume;
+mod snapshot;
 mod work;
 
 use std::io;
@@ -27,6 +30,7 @@ use crate::provider::{Made, Provider};
 use crate::record::{Operation, OperationKind, Owner, Phase, Record, Step};
 use crate::store::{Store, StoreError, VmLock};
 
+pub use adopt::AdoptRequest;
 pub use create::{CreateRequest, Created, taken};
 pub use error::EngineError;
 pub use interrupt::Interrupt;
@@ -86,6 +90,7 @@ impl<'a> Engine<'a> {
             owner: self.owner.clone(),
             lease_end: None,
             inputs: None,
+            source: None,
             extra: serde_json::Map::new(),
         }
     }
@@ -95,10 +100,10 @@ async fn record_under(lock: &mut dyn VmLock) -> Result<Option<Record>, StoreErro
     Ok(lock.load().await?.map(|loaded| loaded.record))
 }
 
-/// A create or delete that was interrupted must be finished, or the VM deleted, before anything else.
+/// A create, clone or delete that was interrupted must be finished, or the VM deleted, before anything else.
 fn refuse_unfinished(record: &Record) -> Result<(), EngineError> {
     match &record.operation {
-        Some(operation) if matches!(operation.kind, OperationKind::Create | OperationKind::Delete) => {
+        Some(operation) if operation.kind.makes_or_ends() => {
             Err(EngineError::Unfinished { name: record.name.clone(), kind: operation.kind })
         }
         _ if matches!(record.phase, Phase::Creating) => {

@@ -16,7 +16,7 @@ impl Engine<'_> {
 
     /// Stops a VM; returns when it is off.
     pub async fn stop(&self, name: &VmName, mode: StopMode) -> Result<Record, EngineError> {
-        let mut under_way = self.begin_power(name, OperationKind::Stop).await?;
+        let mut under_way = self.begin_power(name, kind_of(mode)).await?;
         under_way.power_off(mode).await?;
         under_way.finish_power().await
     }
@@ -62,6 +62,13 @@ impl Engine<'_> {
     }
 }
 
+fn kind_of(mode: StopMode) -> OperationKind {
+    match mode {
+        StopMode::Graceful | StopMode::Force => OperationKind::Stop,
+        StopMode::Suspend => OperationKind::Suspend,
+    }
+}
+
 impl UnderWay<'_, '_> {
     pub(super) async fn power_on(&mut self) -> Result<Record, EngineError> {
         let provider = self.engine.provider;
@@ -83,7 +90,7 @@ impl UnderWay<'_, '_> {
         let provider = self.engine.provider;
         let (record, mut work) = self.lend();
         let stopped = provider.stop(&record, mode, &mut work).await;
-        self.ended(OperationKind::Stop, stopped).await
+        self.ended(kind_of(mode), stopped).await
     }
 
     /// A provider that failed has ended the operation: there is nothing to resume. One that was stopped

@@ -15,7 +15,9 @@ pub enum Resumed {
     Created(Box<Created>),
     /// A delete.
     Deleted(ArchiveId),
-    /// A start, stop or restart.
+    /// A clone.
+    Cloned(Box<Record>),
+    /// A start, stop, suspend or restart.
     Power(OperationKind),
 }
 
@@ -43,8 +45,10 @@ impl Engine<'_> {
                 Ok(Resumed::Created(Box::new(under_way.make(&machine).await?)))
             }
             OperationKind::Delete => Ok(Resumed::Deleted(under_way.remove().await?)),
-            OperationKind::Stop => {
-                under_way.power_off(StopMode::Graceful).await?;
+            OperationKind::Clone => Ok(Resumed::Cloned(Box::new(under_way.copy_again().await?))),
+            OperationKind::Stop | OperationKind::Suspend => {
+                let suspends = kind == OperationKind::Suspend;
+                under_way.power_off(if suspends { StopMode::Suspend } else { StopMode::Graceful }).await?;
                 under_way.finish_power().await?;
                 Ok(Resumed::Power(kind))
             }

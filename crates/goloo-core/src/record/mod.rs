@@ -175,6 +175,17 @@ word_enum! {
         Stop = "stop",
         /// Stops and starts it.
         Restart = "restart",
+        /// Keeps its memory on disk and stops it.
+        Suspend = "suspend",
+        /// Makes it as a copy of another VM.
+        Clone = "clone",
+    }
+}
+
+impl OperationKind {
+    /// Whether the machine isn't to be counted on until the operation is finished.
+    pub fn makes_or_ends(self) -> bool {
+        matches!(self, Self::Create | Self::Clone | Self::Delete)
     }
 }
 
@@ -310,6 +321,9 @@ pub struct Operation {
     /// What a create needs to go on after a crash; secret, and gone with the operation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<CreateInputs>,
+    /// The VM that a clone copies: a name alone may be another VM's by the time when it is resumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<VmId>,
     /// Fields of a later version.
     #[serde(flatten)]
     pub extra: Extra,

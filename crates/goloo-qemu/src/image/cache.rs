@@ -11,7 +11,7 @@
 //! is written after that. So whatever stops goloo midway leaves a part, never a broken image.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -287,6 +287,17 @@ impl Cache {
         let root = Root { image: image.entry.sha256.clone(), machine: machine.to_owned() };
         let path = self.root_path(machine);
         let text = serde_json::to_vec(&root).map_err(|error| fails_at(&path)(error.into()))?;
+        files::write_durably(&path, &text).map_err(fails_at(&path))
+    }
+
+    /// A copy of a machine needs what the machine needs.
+    pub(crate) fn hold_too(&self, machine: &Path, copy: &Path) -> Result<(), ImageError> {
+        let path = self.root_path(machine);
+        let text = fs::read(&path).map_err(fails_at(&path))?;
+        let root: Root = serde_json::from_slice(&text).map_err(|error| fails_at(&path)(error.into()))?;
+        let path = self.root_path(copy);
+        let text = serde_json::to_vec(&Root { machine: copy.to_owned(), ..root })
+            .map_err(|error| fails_at(&path)(error.into()))?;
         files::write_durably(&path, &text).map_err(fails_at(&path))
     }
 
@@ -705,7 +716,7 @@ fn copy(
         .mode(0o600)
         .open(target)
         .map_err(fails_at(target))?;
-    let cloned = reflink(&copy, source);
+    let cloned = files::reflink(&copy, source);
     let mut hasher = Hasher::new(None);
     let mut done = 0;
     let piece = |piece: &[u8]| {
@@ -714,7 +725,7 @@ fn copy(
         }
         hasher.update(piece);
         if !cloned {
-            write_or_skip(&mut copy, piece).map_err(fails_at(target))?;
+            files::write_or_skip(&mut copy, piece).map_err(fails_at(target))?;
         }
         done += piece.len() as u64;
         watch.event(Event::Progress { done, total: Some(total) });
@@ -723,25 +734,6 @@ fn copy(
     each_piece(source, piece, unreadable)?;
     copy.set_len(done).map_err(fails_at(target))?;
     Ok(hasher.finish().0)
-}
-
-fn write_or_skip(file: &mut File, piece: &[u8]) -> io::Result<()> {
-    if piece.iter().all(|byte| *byte == 0) {
-        let length = i64::try_from(piece.len()).map_err(io::Error::other)?;
-        file.seek(SeekFrom::Current(length)).map(drop)
-    } else {
-        file.write_all(piece)
-    }
-}
-
-#[cfg(target_os = "linux")]
-fn reflink(target: &File, source: &File) -> bool {
-    rustix::fs::ioctl_ficlone(target, source).is_ok()
-}
-
-#[cfg(not(target_os = "linux"))]
-fn reflink(_: &File, _: &File) -> bool {
-    false
 }
 
 #[cfg(test)]

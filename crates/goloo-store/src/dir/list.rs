@@ -96,7 +96,18 @@ fn pairs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, Stri
 enum Shown {
     Entry(Summary),
     Broken(Broken),
+    /// A VM that is gone; the archive shows it.
+    HalfArchived,
     Nothing,
+}
+
+/// What lies in `active`.
+#[derive(Default)]
+pub(super) struct Active {
+    /// The active VMs.
+    pub listing: Listing<Summary>,
+    /// The names of VMs that are gone and still lie there.
+    pub half_archived: Vec<String>,
 }
 
 /// How many threads share the work. A small store doesn't ask how many cores there are: the answer
@@ -108,24 +119,25 @@ fn threads(records: usize) -> usize {
     }
 }
 
-/// All active VMs; `entries` are what lies in `active`, sorted.
-pub(super) fn list(fs: &dyn Fs, layout: &Layout, entries: &[Entry]) -> Result<Listing<Summary>, StoreError> {
+/// Reads all of them; `entries` are what lies in `active`, sorted.
+pub(super) fn list(fs: &dyn Fs, layout: &Layout, entries: &[Entry]) -> Result<Active, StoreError> {
     let threads = threads(entries.len());
     let parts: Vec<&[Entry]> = entries.chunks(entries.len().div_ceil(threads).max(1)).collect();
-    let Some((first, others)) = parts.split_first() else { return Ok(Listing::default()) };
+    let Some((first, others)) = parts.split_first() else { return Ok(Active::default()) };
     let active = layout.active();
     let folder = fs.open_folder(&active).map_err(failed("open", &active))?;
     let reader = Reader { fs, active, folder: &*folder };
     Ok(thread::scope(|scope| {
         let reader = &reader;
         let others: Vec<_> = others.iter().map(|part| scope.spawn(|| reader.list(part))).collect();
-        let mut listing = reader.list(first);
+        let mut all = reader.list(first);
         for other in others {
             let part = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            listing.entries.extend(part.entries);
-            listing.broken.extend(part.broken);
+            all.listing.entries.extend(part.listing.entries);
+            all.listing.broken.extend(part.listing.broken);
+            all.half_archived.extend(part.half_archived);
         }
-        listing
+        all
     }))
 }
 
@@ -136,8 +148,9 @@ struct Reader<'f> {
 }
 
 impl Reader<'_> {
-    fn list(&self, entries: &[Entry]) -> Listing<Summary> {
+    fn list(&self, entries: &[Entry]) -> Active {
         let mut listing = Listing { entries: Vec::with_capacity(entries.len()), broken: Vec::new() };
+        let mut half_archived = Vec::new();
         let mut bytes = Vec::with_capacity(16 << 10);
         let mut path = PathBuf::with_capacity(128);
         for entry in entries.iter().filter(|entry| entry.is_folder && !layout::is_foreign(&entry.name)) {
@@ -148,10 +161,11 @@ impl Reader<'_> {
             match shown {
                 Shown::Entry(summary) => listing.entries.push(summary),
                 Shown::Broken(broken) => listing.broken.push(broken),
+                Shown::HalfArchived => half_archived.push(entry.name.clone()),
                 Shown::Nothing => {}
             }
         }
-        listing
+        Active { listing, half_archived }
     }
 
     fn show(&self, state: &Path, name: &str, bytes: &mut Vec<u8>) -> Shown {
@@ -175,7 +189,7 @@ impl Reader<'_> {
         }
         match read::find(self.fs, &folder, name) {
             Ok(Found::Absent) => Shown::Nothing,
-            Ok(Found::Sound(record, _)) if read::is_half_archived(&record) => Shown::Nothing,
+            Ok(Found::Sound(record, _)) if read::is_half_archived(&record) => Shown::HalfArchived,
             Ok(Found::Sound(record, _) | Found::Recovered(record, _)) => {
                 Shown::Entry(Summary::from(&*record))
             }
@@ -187,7 +201,7 @@ impl Reader<'_> {
 
 fn summary(line: Line<'_>) -> Option<Shown> {
     if line.phase == Phase::Destroyed && line.schema <= SCHEMA {
-        return Some(Shown::Nothing);
+        return Some(Shown::HalfArchived);
     }
     let ssh_port = match (&line.local, &line.aws) {
         (Some(local), _) => Some(local.ssh_port),

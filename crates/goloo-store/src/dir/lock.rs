@@ -182,19 +182,14 @@ impl DirLock {
         Ok(Some(id))
     }
 
-    /// Two VMs of one name can't share four random characters and the second of their end, save by
-    /// the rarest chance; the later one then gets the next second.
     fn move_to_archive(&self, record: &Record, at: Timestamp) -> Result<ArchiveId, StoreError> {
         let fs = self.store.fs();
         durable::ensure_folder(fs, &self.store.layout.archive())?;
         let from = self.store.layout.vm(self.name.as_str());
-        let mut at = Some(at);
-        while let Some(time) = at {
-            let id = ArchiveId::new(&self.name, time, &record.id);
+        for id in read::archive_ids(record, at) {
             if durable::move_folder(fs, &from, &self.store.layout.archived(&id))? {
                 return Ok(id);
             }
-            at = Timestamp::from_unix(time.unix() + 1);
         }
         Err(refused(&from, "the archive has no time left for it".to_owned()))
     }

@@ -111,6 +111,29 @@ impl Inner {
             .ok_or_else(|| StoreError::NotFound { name: name.clone() })
     }
 
+    /// A VM that is gone and still lies in `active`, since somebody died: under the id that it gets from
+    /// whoever takes its lock next.
+    fn half_archived(&self, name: &str) -> Result<Option<Archived>, StoreError> {
+        let found = read::find(self.fs(), &self.layout.vm(name), name)?;
+        let Found::Sound(record, _) = found else { return Ok(None) };
+        if !read::is_half_archived(&record) {
+            return Ok(None);
+        }
+        for id in read::archive_ids(&record, record.updated_at) {
+            let place = self.layout.archived(&id);
+            if self.fs().folder_id(&place).map_err(failed("look at", &place))?.is_none() {
+                return Ok(Some(Archived { deleted_at: id.deleted_at(), id, record: *record }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The same, when this is its id.
+    fn half_archived_as(&self, id: &ArchiveId) -> Result<Option<Archived>, StoreError> {
+        Ok(self.half_archived(id.name())?.filter(|archived| archived.id == *id))
+    }
+
+    /// The record in the archive's own folder.
     fn archived(&self, id: &ArchiveId) -> Result<Option<Archived>, StoreError> {
         match read::find(self.fs(), &self.layout.archived(id), id.name())? {
             Found::Absent => Ok(None),
@@ -123,6 +146,9 @@ impl Inner {
 
     fn archive_list(&self) -> Result<Listing<Archived>, StoreError> {
         let mut listing = Listing::default();
+        // Before the archive itself: what is moved between the two looks is seen at least once.
+        let halves = self.active()?.half_archived;
+        let halves: Vec<_> = halves.iter().map(|name| self.half_archived(name)).collect::<Result<_, _>>()?;
         for entry in self.entries(&self.layout.archive())? {
             if !entry.is_folder || layout::is_foreign(&entry.name) {
                 continue;
@@ -139,12 +165,40 @@ impl Inner {
                 }
             }
         }
+        for half in halves.into_iter().flatten() {
+            if listing.entries.iter().all(|moved| moved.record.id != half.record.id) {
+                listing.entries.push(half);
+            }
+        }
         listing.entries.sort_by(|a, b| (b.deleted_at, &b.id).cmp(&(a.deleted_at, &a.id)));
         Ok(listing)
     }
 
-    fn archive_delete(&self, id: &ArchiveId) -> Result<(), StoreError> {
+    /// All that lies in `active`.
+    fn active(&self) -> Result<list::Active, StoreError> {
+        list::list(self.fs(), &self.layout, &self.entries(&self.layout.active())?)
+    }
+
+    fn lock(self: &Arc<Self>, name: &VmName, holder: &[u8]) -> Result<DirLock, StoreError> {
         self.check_suitable()?;
+        durable::ensure_folder(self.fs(), &self.layout.locks())?;
+        let path = self.layout.lock(name);
+        match self.fs.lock(&path, holder).map_err(failed("lock", &path))? {
+            LockAttempt::Held(held) => DirLock::take(self.clone(), name, held),
+            LockAttempt::Busy(holder) => {
+                let holder = serde_json::from_slice::<Owner>(&holder).ok();
+                let holder = holder.map(|owner| owner.to_string());
+                Err(StoreError::Locked { name: name.clone(), holder })
+            }
+        }
+    }
+
+    fn archive_delete(self: &Arc<Self>, id: &ArchiveId) -> Result<(), StoreError> {
+        self.check_suitable()?;
+        if let Some(half) = self.half_archived_as(id)? {
+            // Taking the lock moves it.
+            self.lock(&half.record.name, b"")?;
+        }
         self.empty_trash()?;
         let gone = || StoreError::NotArchived { id: id.clone() };
         match read::find(self.fs(), &self.layout.archived(id), id.name())? {
@@ -197,8 +251,7 @@ impl Store for DirStore {
     }
 
     async fn list(&self) -> Result<Listing<Summary>, StoreError> {
-        let entries = self.inner.entries(&self.inner.layout.active())?;
-        list::list(self.inner.fs(), &self.inner.layout, &entries)
+        Ok(self.inner.active()?.listing)
     }
 
     async fn load(&self, name: &VmName) -> Result<Option<Loaded>, StoreError> {
@@ -210,18 +263,8 @@ impl Store for DirStore {
     }
 
     async fn lock(&self, name: &VmName, owner: &Owner) -> Result<Box<dyn VmLock>, StoreError> {
-        self.inner.check_suitable()?;
-        durable::ensure_folder(self.inner.fs(), &self.inner.layout.locks())?;
-        let path = self.inner.layout.lock(name);
         let holder = serde_json::to_vec(owner).expect("an owner has only string keys");
-        match self.inner.fs.lock(&path, &holder).map_err(failed("lock", &path))? {
-            LockAttempt::Held(held) => Ok(Box::new(DirLock::take(self.inner.clone(), name, held)?)),
-            LockAttempt::Busy(holder) => {
-                let holder = serde_json::from_slice::<Owner>(&holder).ok();
-                let holder = holder.map(|owner| owner.to_string());
-                Err(StoreError::Locked { name: name.clone(), holder })
-            }
-        }
+        Ok(Box::new(self.inner.lock(name, &holder)?))
     }
 
     async fn archive_list(&self) -> Result<Listing<Archived>, StoreError> {
@@ -229,12 +272,20 @@ impl Store for DirStore {
     }
 
     async fn archive_load(&self, id: &ArchiveId) -> Result<Option<Archived>, StoreError> {
-        self.inner.archived(id)
+        match self.inner.half_archived_as(id)? {
+            None => self.inner.archived(id),
+            half => Ok(half),
+        }
     }
 
     async fn archive_snapshot(&self, id: &ArchiveId) -> Result<Snapshot, StoreError> {
-        read::snapshot(self.inner.fs(), &self.inner.layout.archived(id))?
-            .ok_or_else(|| StoreError::NotArchived { id: id.clone() })
+        let (fs, layout) = (self.inner.fs(), &self.inner.layout);
+        if let Some(half) = self.inner.half_archived_as(id)?
+            && let Some(snapshot) = read::snapshot(fs, &layout.vm(half.record.name.as_str()))?
+        {
+            return Ok(snapshot);
+        }
+        read::snapshot(fs, &layout.archived(id))?.ok_or_else(|| StoreError::NotArchived { id: id.clone() })
     }
 
     async fn archive_delete(&self, id: &ArchiveId) -> Result<(), StoreError> {

@@ -4,9 +4,11 @@
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
+use goloo_core::name::ArchiveId;
 use goloo_core::record::upgrade::RecordError;
 use goloo_core::record::{self, Phase, Record, SCHEMA};
 use goloo_core::store::{Broken, SNAPSHOT_FILES, Snapshot, StoreError};
+use goloo_core::time::Timestamp;
 
 use super::durable::failed;
 use super::fs::Fs;
@@ -38,6 +40,15 @@ enum Unsound {
 /// isn't ours to move.
 pub(super) fn is_half_archived(record: &Record) -> bool {
     record.phase == Phase::Destroyed && record.schema <= SCHEMA
+}
+
+/// The ids that a record may get in the archive, the first of them first. Two VMs of one name can't share
+/// four random characters and the second of their end, save by the rarest chance; the later one then
+/// gets the next second.
+pub(super) fn archive_ids(record: &Record, at: Timestamp) -> impl Iterator<Item = ArchiveId> + use<> {
+    let (name, id) = (record.name.clone(), record.id.clone());
+    let times = std::iter::successors(Some(at), |time| Timestamp::from_unix(time.unix() + 1));
+    times.map(move |time| ArchiveId::new(&name, time, &id))
 }
 
 /// Reads the record in `folder`; `name` is what it must be called.

@@ -1,6 +1,5 @@
 //! `goloo archive`
 
-use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::Subcommand;
@@ -9,6 +8,7 @@ use goloo_core::store::{Archived, Store, StoreError};
 use goloo_core::time::Timestamp;
 use serde_json::json;
 
+use super::ask::Question;
 use super::list;
 use crate::app::App;
 use crate::error::CliError;
@@ -117,16 +117,14 @@ fn clean(app: &App, older_than: Duration, yes: bool) -> Result<u8, CliError> {
 
 fn remove(app: &App, archive: &[Archived], yes: bool, again: &str) -> Result<u8, CliError> {
     if !yes {
-        if !std::io::stdin().is_terminal() {
-            return Err(CliError::usage(
-                "this asks before it deletes, and there is no terminal to ask on",
-                again,
-            ));
-        }
-        archive.iter().for_each(|entry| app.ui.say(&format!("  {}", entry.id)));
-        if !app.ui.confirm("Remove from the archive for good?") {
-            return Err(CliError::new(exit::INTERRUPTED, "declined", "nothing was removed", again));
-        }
+        let question = Question {
+            asks: "this asks before it deletes",
+            lost: archive.iter().map(|entry| format!("  {}", entry.id)).collect(),
+            question: "Remove from the archive for good?",
+            declined: "nothing was removed",
+            again: again.to_owned(),
+        };
+        question.ask(app)?;
     }
     for entry in archive {
         app.local(app.store.archive_delete(&entry.id))?;

@@ -96,7 +96,7 @@ impl HostsArgs {
     }
 }
 
-fn provider_kind(text: &str) -> Result<ProviderKind, String> {
+pub(super) fn provider_kind(text: &str) -> Result<ProviderKind, String> {
     let known = ProviderKind::ALL.iter().find(|kind| kind.as_str() == text);
     known.copied().ok_or_else(|| "the providers are qemu, multipass and aws".to_owned())
 }

@@ -1,6 +1,5 @@
 //! `goloo delete`
 
-use std::io::IsTerminal;
 use std::time::Duration;
 
 use goloo_core::engine::EngineError;
@@ -10,6 +9,7 @@ use goloo_core::record::Record;
 use serde_json::json;
 
 use super::VmArg;
+use super::ask::Question;
 use crate::app::App;
 use crate::error::CliError;
 use crate::{args, exit};
@@ -62,29 +62,19 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
 
 fn ask(app: &App, records: &[Record]) -> Result<(), CliError> {
     let names: Vec<_> = records.iter().map(|record| record.name.as_str()).collect();
-    if !std::io::stdin().is_terminal() {
-        return Err(CliError::usage(
-            "delete asks before it deletes, and there is no terminal to ask on",
-            format!("goloo delete --yes {}", names.join(" ")),
-        ));
-    }
-    app.ui.say("This will be deleted for good:");
-    for record in records {
+    let mut lost = vec!["This will be deleted for good:".to_owned()];
+    lost.extend(records.iter().map(|record| {
         let place = record.ip().map_or_else(String::new, |ip| format!(" at {ip}"));
-        app.ui.say(&format!(
-            "  {} ({}{place}, made {}) with its disk",
-            record.name, record.provider, record.created_at
-        ));
-    }
-    if app.ui.confirm("Delete?") {
-        return Ok(());
-    }
-    Err(CliError::new(
-        exit::INTERRUPTED,
-        "declined",
-        "nothing was deleted",
-        format!("goloo delete --yes {}", names.join(" ")),
-    ))
+        format!("  {} ({}{place}, made {}) with its disk", record.name, record.provider, record.created_at)
+    }));
+    let question = Question {
+        asks: "delete asks before it deletes",
+        lost,
+        question: "Delete?",
+        declined: "nothing was deleted",
+        again: format!("goloo delete --yes {}", names.join(" ")),
+    };
+    question.ask(app)
 }
 
 fn delete(app: &App, record: &Record) -> Result<ArchiveId, CliError> {

@@ -69,6 +69,9 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     let name = args.vm.parse()?;
     let record = app.record(&name)?;
     let snapshot = app.local(app.store.snapshot(&name))?;
+    if snapshot.files.is_empty() {
+        return Err(super::recreate::made_elsewhere(&record));
+    }
     let folder = record.source_config_path.as_deref();
     let drift = drift(&snapshot, folder);
     let (Some(folder), false) = (folder, drift == Drift::Gone) else {

@@ -1,14 +1,16 @@
 //! `goloo doctor`
 
-use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 
+use goloo_core::finding::Finding;
 use goloo_core::name::VmName;
 use goloo_core::store::Store;
 use serde_json::json;
 
+use super::refresh::Reality;
 use crate::app::App;
 use crate::error::CliError;
+use crate::observe;
 use crate::output::Style;
 use crate::{args, exit};
 
@@ -19,31 +21,13 @@ pub struct Args {
     json: args::Json,
 }
 
-/// One thing that was looked at.
-struct Finding {
-    sound: bool,
-    what: String,
-    /// What to do; empty when all is well.
-    hint: String,
-}
-
-impl Finding {
-    fn sound(what: impl Into<String>) -> Self {
-        Self { sound: true, what: what.into(), hint: String::new() }
-    }
-
-    fn wrong(what: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { sound: false, what: what.into(), hint: hint.into() }
-    }
-}
-
 pub fn run(app: &App, _: &Args) -> Result<u8, CliError> {
-    let mut findings = tools(app)?;
+    let mut findings = tools(app).unwrap_or_else(not_looked_at);
     findings.push(state_folder(app));
-    findings.extend(records(app)?);
-    let sound = findings.iter().all(|finding| finding.sound);
+    findings.extend(records(app).unwrap_or_else(not_looked_at));
+    let sound = findings.iter().all(|finding| finding.ok);
     if app.ui.json() {
-        let list = findings.iter().map(|f| json!({"ok": f.sound, "what": f.what, "hint": f.hint}));
+        let list = findings.iter().map(|f| json!({"ok": f.ok, "what": f.what, "hint": f.hint}));
         app.ui.result(json!({"findings": list.collect::<Vec<_>>()}));
     } else {
         findings.iter().for_each(|finding| print(app, finding));
@@ -51,9 +35,15 @@ pub fn run(app: &App, _: &Args) -> Result<u8, CliError> {
     Ok(if sound { exit::DONE } else { exit::FAILED })
 }
 
-fn print(app: &App, finding: &Finding) {
-    let mark =
-        if finding.sound { app.ui.paint(Style::Green, "✓") } else { app.ui.paint(Style::Red, "✗") };
+/// What can't be looked at is a finding too: the rest is still worth knowing.
+fn not_looked_at(error: CliError) -> Vec<Finding> {
+    let why = error.causes.iter().map(|cause| format!(": {cause}")).collect::<String>();
+    vec![Finding::wrong(format!("{}{why}", error.message), error.hint)]
+}
+
+/// Shows what was found, and what to do.
+pub fn print(app: &App, finding: &Finding) {
+    let mark = if finding.ok { app.ui.paint(Style::Green, "✓") } else { app.ui.paint(Style::Red, "✗") };
     app.ui.line(&format!("{mark} {}", finding.what));
     if !finding.hint.is_empty() {
         app.ui.line(&format!("  hint: {}", finding.hint));
@@ -61,10 +51,7 @@ fn print(app: &App, finding: &Finding) {
 }
 
 fn tools(app: &App) -> Result<Vec<Finding>, CliError> {
-    let mut findings: Vec<Finding> = goloo_qemu::doctor(&app.qemu_settings()?)
-        .into_iter()
-        .map(|finding| Finding { sound: finding.ok, what: finding.what, hint: finding.hint })
-        .collect();
+    let mut findings = goloo_qemu::doctor(&app.qemu_settings()?);
     findings.push(match std::process::Command::new("ssh").arg("-V").output() {
         Ok(output) => Finding::sound(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
         Err(error) => Finding::wrong(
@@ -95,23 +82,17 @@ fn state_folder(app: &App) -> Finding {
 }
 
 fn records(app: &App) -> Result<Vec<Finding>, CliError> {
-    let listing = app.local(app.store.list())?;
+    let listing = observe::records(app)?;
     let mut findings = vec![Finding::sound(format!("{} VMs on record", listing.entries.len()))];
-    for broken in &listing.broken {
-        findings.push(Finding::wrong(
-            format!("the record at {} is broken: {}", broken.path, broken.error),
-            "restore state.json there from a backup; nothing of it is touched until then",
-        ));
-    }
-    for vm in listing.entries.iter().filter(|vm| vm.operation) {
+    for vm in listing.entries.iter().filter(|vm| vm.operation.is_some()) {
         findings.push(Finding::wrong(
             format!("{} is {} and has an operation that isn't finished", vm.name, vm.phase),
             format!("if nobody works on it: goloo resume {0}, or goloo delete {0}", vm.name),
         ));
     }
-    let known: BTreeSet<String> = listing.entries.iter().map(|vm| vm.id.to_string()).collect();
-    findings.extend(machines_without_record(app, &known, listing.broken.is_empty()));
-    findings.extend(recovered(app, &listing.entries.iter().map(|vm| vm.name.clone()).collect::<Vec<_>>())?);
+    let names: Vec<VmName> = listing.entries.iter().map(|vm| vm.name.clone()).collect();
+    findings.extend(Reality::of_all(app, listing).findings());
+    findings.extend(recovered(app, &names)?);
     Ok(findings)
 }
 
@@ -127,24 +108,4 @@ fn recovered(app: &App, names: &[VmName]) -> Result<Vec<Finding>, CliError> {
         }
     }
     Ok(findings)
-}
-
-/// Folders of machines that no record leads to. With broken records about, one of them may.
-fn machines_without_record(app: &App, known: &BTreeSet<String>, all_readable: bool) -> Vec<Finding> {
-    let folder = app.paths.state.join("vms");
-    let Ok(entries) = std::fs::read_dir(&folder) else { return Vec::new() };
-    let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let strays = names.filter(|name| !known.contains(name) && goloo_core::name::VmId::parse(name).is_ok());
-    let hint = |name: &str| match all_readable {
-        true => format!("rm -r {}, when you are sure that no goloo is at work", folder.join(name).display()),
-        false => "a broken record may lead to it: mend that first".to_owned(),
-    };
-    strays
-        .map(|name| {
-            Finding::wrong(
-                format!("no record leads to the machine in {}", folder.join(&name).display()),
-                hint(&name),
-            )
-        })
-        .collect()
 }

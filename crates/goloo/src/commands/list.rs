@@ -1,16 +1,16 @@
 //! `goloo list`
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use goloo_core::provider::Observation;
-use goloo_core::record::{ProviderKind, Record};
+use goloo_core::record::ProviderKind;
 use goloo_core::store::{Archived, Broken, Listing, Store, Summary};
 use goloo_core::time::Timestamp;
 use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::error::CliError;
+use crate::observe::{self, Seen};
 use crate::output::{Table, age};
 use crate::{args, exit};
 
@@ -46,12 +46,17 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     if !args.archive {
         crate::migrate::on_the_way(app);
     }
-    let mut active = if args.archive { Listing::default() } else { app.local(app.store.list())? };
-    active.entries.retain(|vm| wanted(vm.provider));
+    let (active, live) = match (args.archive, args.refresh) {
+        (true, _) => (Listing::default(), None),
+        (false, false) => (on_record(app, wanted)?, None),
+        (false, true) => {
+            let (active, seen) = live(app, wanted)?;
+            (active, Some(seen))
+        }
+    };
     let mut archive =
         if args.all || args.archive { app.local(app.store.archive_list())? } else { Listing::default() };
     archive.entries.retain(|entry| wanted(entry.record.provider));
-    let live = if args.refresh { Some(observe(app, &active.entries)?) } else { None };
     if app.ui.json() {
         print_json(app, args, &active, &archive, live.as_deref());
         return Ok(exit::DONE);
@@ -70,25 +75,23 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     Ok(exit::DONE)
 }
 
-/// One question for each provider, whatever the number of its VMs.
-fn observe(app: &App, vms: &[Summary]) -> Result<Vec<Option<Observation>>, CliError> {
-    let mut by_provider: BTreeMap<ProviderKind, Vec<(usize, Record)>> = BTreeMap::new();
-    for (index, vm) in vms.iter().enumerate() {
-        // Deleted between the two reads: there is nothing to ask about.
-        if let Some(loaded) = app.local(app.store.load(&vm.name))? {
-            by_provider.entry(vm.provider).or_default().push((index, loaded.record));
-        }
+fn on_record(app: &App, wanted: impl Fn(ProviderKind) -> bool) -> Result<Listing<Summary>, CliError> {
+    let mut active = app.local(app.store.list())?;
+    active.entries.retain(|vm| wanted(vm.provider));
+    Ok(active)
+}
+
+/// The same with what providers say of each. Where one says nothing of use, it is said why.
+fn live(app: &App, wanted: impl Fn(ProviderKind) -> bool) -> Result<(Listing<Summary>, Vec<Seen>), CliError> {
+    let mut records = observe::records(app)?;
+    records.entries.retain(|record| wanted(record.provider));
+    let seen = observe::ask(app, records.entries);
+    let unknown = seen.iter().filter_map(|seen| Some((seen.record.provider, seen.unknown()?)));
+    for (kind, reason) in unknown.collect::<BTreeSet<_>>() {
+        app.ui.warning(&format!("{kind}: {reason}"));
     }
-    let mut all = vec![None; vms.len()];
-    for (kind, records) in by_provider {
-        let provider = app.provider(kind)?;
-        let borrowed: Vec<&Record> = records.iter().map(|(_, record)| record).collect();
-        let observed = app.wait_for(provider.observe(&borrowed));
-        for ((index, _), observation) in records.iter().zip(observed) {
-            all[*index] = Some(observation);
-        }
-    }
-    Ok(all)
+    let entries = seen.iter().map(|seen| Summary::from(&seen.record)).collect();
+    Ok((Listing { entries, broken: records.broken }, seen))
 }
 
 fn print_json(
@@ -96,7 +99,7 @@ fn print_json(
     args: &Args,
     active: &Listing<Summary>,
     archive: &Listing<Archived>,
-    live: Option<&[Option<Observation>]>,
+    live: Option<&[Seen]>,
 ) {
     let vms: Vec<Value> = active
         .entries
@@ -105,7 +108,7 @@ fn print_json(
         .map(|(index, vm)| {
             let mut value = vm_json(vm);
             if let Some(live) = live {
-                value["live"] = json!(live[index].as_ref().map(|observation| observation.state.as_str()));
+                value["live"] = json!(live[index].live.state.as_str());
             }
             value
         })
@@ -127,7 +130,8 @@ fn vm_json(vm: &Summary) -> Value {
     })
 }
 
-fn broken_json(broken: &Broken) -> Value {
+/// A record that can't be read.
+pub fn broken_json(broken: &Broken) -> Value {
     json!({"name": broken.name, "path": broken.path, "error": broken.error})
 }
 
@@ -139,13 +143,7 @@ pub fn archived_json(entry: &Archived) -> Value {
     value
 }
 
-fn print_tables(
-    app: &App,
-    args: &Args,
-    active: &[Summary],
-    archive: &[Archived],
-    live: Option<&[Option<Observation>]>,
-) {
+fn print_tables(app: &App, args: &Args, active: &[Summary], archive: &[Archived], live: Option<&[Seen]>) {
     if !args.archive {
         if active.is_empty() {
             app.ui.say("no VMs; goloo create NAME makes one");
@@ -181,7 +179,7 @@ pub fn print_archive(app: &App, archive: &[Archived]) {
     app.ui.lines(&table.lines());
 }
 
-fn active_table(vms: &[Summary], live: Option<&[Option<Observation>]>) -> Table {
+fn active_table(vms: &[Summary], live: Option<&[Seen]>) -> Table {
     let now = Timestamp::now();
     fn cells(vm: &Summary, now: Timestamp) -> [Cow<'_, str>; 6] {
         let address = match (&vm.ip, vm.ssh_port) {
@@ -203,10 +201,9 @@ fn active_table(vms: &[Summary], live: Option<&[Option<Observation>]>) -> Table 
         return table;
     };
     let mut table = Table::new(&["NAME", "PROVIDER", "PHASE", "LIVE", "ADDRESS", "AGE", "STACK"]);
-    for (vm, observation) in vms.iter().zip(live) {
+    for (vm, seen) in vms.iter().zip(live) {
         let [name, provider, phase, address, age, stack] = cells(vm, now);
-        let state = observation.as_ref().map_or("", |observation| observation.state.as_str());
-        table.row([name, provider, phase, state.into(), address, age, stack]);
+        table.row([name, provider, phase, seen.live.state.as_str().into(), address, age, stack]);
     }
     table
 }

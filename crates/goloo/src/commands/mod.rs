@@ -1,6 +1,9 @@
 //! One file a command: its arguments, and beside them what it does.
 
+mod adopt;
 mod archive;
+mod ask;
+mod clone;
 mod completion;
 mod config;
 mod cp;
@@ -17,17 +20,23 @@ mod migrate;
 mod power;
 mod reach;
 mod recreate;
+mod refresh;
+mod restore;
 mod resume;
+mod snapshot;
 mod ssh;
 mod ssh_config;
 mod status;
 mod wait;
+
+use std::time::Duration;
 
 use clap::Subcommand;
 use clap_complete::engine::ArgValueCandidates;
 use goloo_core::name::VmName;
 
 use crate::app::App;
+use crate::args;
 use crate::error::CliError;
 
 /// All commands.
@@ -36,7 +45,7 @@ pub enum Command {
     /// Make a VM from a stack
     Create(create::Args),
     /// Finish an operation that was interrupted
-    Resume(resume::Args),
+    Resume(WaitArgs),
     /// Remove VMs; their records go to the archive
     #[command(visible_aliases = ["destroy", "rm"])]
     Delete(delete::Args),
@@ -64,11 +73,21 @@ pub enum Command {
     /// Stop a VM and start it again
     Restart(power::RestartArgs),
     /// Wait until a VM answers and its provisioning is done
-    Wait(wait::Args),
+    Wait(WaitArgs),
+    /// Take a snapshot of a stopped VM's disk, or show or remove snapshots
+    Snapshot(snapshot::Args),
+    /// Put a stopped VM's disk back to a snapshot; what came after is lost
+    Restore(restore::Args),
+    /// Make a copy of a stopped VM
+    Clone(clone::Args),
     /// Compare what a VM was made from with its stack as it is now
     Diff(diff::Args),
     /// Make a new VM from the snapshot of a VM, active or archived
     Recreate(recreate::Args),
+    /// Make a record for a machine that goloo knows nothing of
+    Adopt(adopt::Args),
+    /// Compare all records with what there is; changes nothing
+    Refresh(refresh::Args),
     /// The records of deleted VMs
     #[command(subcommand)]
     Archive(archive::Command),
@@ -107,8 +126,13 @@ pub fn run(app: &App, command: Command) -> Result<u8, CliError> {
         Command::Stop(args) => power::stop(app, &args),
         Command::Restart(args) => power::restart(app, &args),
         Command::Wait(args) => wait::run(app, &args),
+        Command::Snapshot(args) => snapshot::run(app, &args),
+        Command::Restore(args) => restore::run(app, &args),
+        Command::Clone(args) => clone::run(app, &args),
         Command::Diff(args) => diff::run(app, &args),
         Command::Recreate(args) => recreate::run(app, args),
+        Command::Adopt(args) => adopt::run(app, &args),
+        Command::Refresh(args) => refresh::run(app, &args),
         Command::Archive(command) => archive::run(app, &command),
         Command::Config(command) => config::run(app, &command),
         Command::Image(command) => image::run(app, &command),
@@ -133,4 +157,16 @@ impl VmArg {
     pub fn parse(&self) -> Result<VmName, CliError> {
         Ok(VmName::parse(&self.name)?)
     }
+}
+
+/// A VM whose SSH and cloud-init are waited for.
+#[derive(Debug, clap::Args)]
+pub struct WaitArgs {
+    #[command(flatten)]
+    pub vm: VmArg,
+    /// How long to wait for SSH and cloud-init together
+    #[arg(long, value_name = "D", default_value = "15m", value_parser = args::duration)]
+    pub timeout: Duration,
+    #[command(flatten)]
+    pub json: args::Json,
 }

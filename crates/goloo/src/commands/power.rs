@@ -31,8 +31,11 @@ pub struct StopArgs {
     #[command(flatten)]
     vm: VmArg,
     /// Cut the power at once instead of asking the guest
-    #[arg(long)]
+    #[arg(long, conflicts_with = "suspend")]
     force: bool,
+    /// Keep what is in memory on disk; the next start goes on from there, where the provider can
+    #[arg(long)]
+    suspend: bool,
     #[command(flatten)]
     json: args::Json,
 }
@@ -54,9 +57,11 @@ pub fn start(app: &App, args: &StartArgs) -> Result<u8, CliError> {
 
 pub fn stop(app: &App, args: &StopArgs) -> Result<u8, CliError> {
     let name = args.vm.parse()?;
-    operate(app, &name, Duration::ZERO, "is stopped", async |engine| {
-        engine.stop(&name, mode(args.force)).await
-    })
+    let (mode, done) = match args.suspend {
+        true => (StopMode::Suspend, "is suspended"),
+        false => (mode(args.force), "is stopped"),
+    };
+    operate(app, &name, Duration::ZERO, done, async |engine| engine.stop(&name, mode).await)
 }
 
 pub fn restart(app: &App, args: &RestartArgs) -> Result<u8, CliError> {

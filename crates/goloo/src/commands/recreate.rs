@@ -20,6 +20,9 @@ pub struct Args {
 
 pub fn run(app: &App, mut args: Args) -> Result<u8, CliError> {
     let (record, snapshot) = find(app, &args.what)?;
+    if snapshot.files.is_empty() {
+        return Err(made_elsewhere(&record));
+    }
     if args.options.users.is_empty() {
         args.options.users.clone_from(&record.github_users);
     }
@@ -32,6 +35,14 @@ pub fn run(app: &App, mut args: Args) -> Result<u8, CliError> {
     args.options.hosts.hosts |= record.hosts_entry && !elsewhere;
     let found = create::stack_of(snapshot, &record);
     create::from_stack(app, &found, &record.stack.clone(), args.options)
+}
+
+/// An adopted machine has no files to be made from again, or compared with.
+pub(super) fn made_elsewhere(record: &Record) -> CliError {
+    CliError::failed(
+        format!("goloo didn't make \"{}\", so it doesn't know from what it was made", record.name),
+        "goloo create NAME makes a VM from a stack",
+    )
 }
 
 fn find(app: &App, what: &str) -> Result<(Record, Snapshot), CliError> {

@@ -1,6 +1,6 @@
 //! `goloo resume`
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use goloo_core::cloud_init::{ComposeInput, HostKey};
 use goloo_core::engine::{RebuildError, Resumed};
@@ -9,24 +9,12 @@ use goloo_core::provider::{Machine, Provider};
 use goloo_core::record::{CreateInputs, OperationKind, Record};
 use goloo_core::store::Snapshot;
 
-use super::VmArg;
+use super::WaitArgs;
 use crate::app::App;
 use crate::error::CliError;
-use crate::{args, exit};
+use crate::exit;
 
-/// Arguments of `resume`.
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    #[command(flatten)]
-    vm: VmArg,
-    /// How long to wait for SSH and cloud-init together
-    #[arg(long, value_name = "D", default_value = "15m", value_parser = args::duration)]
-    timeout: Duration,
-    #[command(flatten)]
-    json: args::Json,
-}
-
-pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
+pub fn run(app: &App, args: &WaitArgs) -> Result<u8, CliError> {
     let began = Instant::now();
     let name = args.vm.parse()?;
     let provider = app.provider(app.record(&name)?.provider)?;
@@ -40,6 +28,8 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
         Resumed::Created(created) => return Ok(super::create::report(app, &created, began.elapsed())),
         Resumed::Nothing => format!("{name} has nothing to resume: goloo status {name}"),
         Resumed::Deleted(id) => format!("{name} is deleted; its record is {id} in the archive"),
+        Resumed::Cloned(record) => return Ok(super::clone::report(app, &record)),
+        Resumed::Power(OperationKind::Suspend) => format!("{name} is suspended"),
         Resumed::Power(OperationKind::Stop) => format!("{name} is stopped"),
         Resumed::Power(_) => format!("{name} runs"),
     };

@@ -1,28 +1,14 @@
 //! `goloo wait`
 
-use std::time::Duration;
-
 use goloo_core::record::ProvisioningResult;
 use serde_json::json;
 
-use super::VmArg;
+use super::WaitArgs;
 use crate::app::App;
 use crate::error::CliError;
-use crate::{args, exit};
+use crate::exit;
 
-/// Arguments of `wait`.
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    #[command(flatten)]
-    vm: VmArg,
-    /// How long to wait for SSH and cloud-init together
-    #[arg(long, value_name = "D", default_value = "15m", value_parser = args::duration)]
-    timeout: Duration,
-    #[command(flatten)]
-    json: args::Json,
-}
-
-pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
+pub fn run(app: &App, args: &WaitArgs) -> Result<u8, CliError> {
     let name = args.vm.parse()?;
     let provider = app.provider(app.record(&name)?.provider)?;
     // Fails at once, with what to do, when the machine is off.

@@ -44,6 +44,12 @@ impl KeyFolder {
         Ok(path)
     }
 
+    /// The host key that was written there; `None` where there is none.
+    pub fn pinned(&self, alias: &str) -> Option<String> {
+        let text = std::fs::read_to_string(self.known_hosts(alias)).ok()?;
+        Some(text.trim_end().strip_prefix(alias)?.trim_start().to_owned())
+    }
+
     /// Forgets a machine that is gone.
     pub fn unpin(&self, alias: &str) {
         // A file that stays harms nobody: the alias is never used again.

@@ -1,0 +1,230 @@
+//! Snapshots inside a machine's disk, by `qemu-img`.
+//!
+//! A `qemu-img` that dies midway leaves clusters of the disk that nothing uses, and nothing worse: it
+//! counts a cluster as used before it refers to it. So each change first takes those back, and finds
+//! out on the way whether the disk is sound.
+
+use std::path::Path;
+
+use async_trait::async_trait;
+use goloo_core::provider::{DiskSnapshot, ProviderError, Snapshots};
+use goloo_core::record::Record;
+use goloo_core::time::Timestamp;
+use serde::Deserialize;
+
+use crate::args::Files;
+use crate::launch;
+use crate::machine::{self, MachineFile};
+use crate::provider::{QemuProvider, end_failed, missing};
+
+/// What `qemu-img info` tells of a disk, as far as it matters here.
+#[derive(Deserialize)]
+struct Info {
+    /// Left out when there are none; in the order in which they were taken.
+    #[serde(default)]
+    snapshots: Vec<Taken>,
+}
+
+#[derive(Deserialize)]
+struct Taken {
+    id: String,
+    name: String,
+    #[serde(rename = "date-sec")]
+    seconds: i64,
+}
+
+/// The disk of a machine that doesn't run.
+pub(crate) struct Disk<'a> {
+    qemu_img: &'a Path,
+    path: &'a Path,
+}
+
+impl<'a> Disk<'a> {
+    pub(crate) fn new(qemu_img: &'a Path, path: &'a Path) -> Self {
+        Self { qemu_img, path }
+    }
+
+    fn run(&self, arguments: &[&str], what: &str) -> Result<Vec<u8>, ProviderError> {
+        let mut command = launch::tool(self.qemu_img);
+        command.args(arguments).arg(self.path);
+        launch::qemu_img(command, &format!("{what} the disk {} fails", self.path.display()))
+    }
+
+    fn taken(&self) -> Result<Vec<Taken>, ProviderError> {
+        // -U: a running machine's snapshots can be listed too.
+        let json = self.run(&["info", "-U", "--output=json"], "looking at")?;
+        let info: Info = serde_json::from_slice(&json).map_err(|error| {
+            ProviderError::caused(
+                "qemu-img's answer isn't understood",
+                "goloo doctor shows its version",
+                error,
+            )
+        })?;
+        Ok(info.snapshots)
+    }
+
+    /// Takes back what a change that was cut off left over.
+    fn check(&self) -> Result<(), ProviderError> {
+        self.run(&["check", "-q", "-r", "leaks"], "checking").map(drop)
+    }
+
+    fn snapshot(&self, change: &str, snapshot: &str) -> Result<(), ProviderError> {
+        self.run(&["snapshot", "-q", change, snapshot], "changing").map(drop)
+    }
+
+    fn take(&self, label: &str) -> Result<(), ProviderError> {
+        self.check()?;
+        if self.taken()?.iter().any(|taken| taken.name == label) {
+            return Err(ProviderError::failed(
+                format!("there is a snapshot \"{label}\" already"),
+                "take another label, or remove that one first",
+            ));
+        }
+        self.snapshot("-c", label)
+    }
+
+    fn restore(&self, label: &str) -> Result<(), ProviderError> {
+        self.check()?;
+        let taken = self.taken()?.into_iter().find(|taken| taken.name == label).ok_or_else(|| {
+            ProviderError::failed(format!("there is no snapshot \"{label}\""), "take one that is listed")
+        })?;
+        // By its id: a label that is another one's id would lead to that one.
+        self.snapshot("-a", &taken.id)
+    }
+
+    fn remove(&self, label: &str) -> Result<(), ProviderError> {
+        self.check()?;
+        if self.taken()?.iter().all(|taken| taken.name != label) {
+            return Ok(());
+        }
+        self.snapshot("-d", label)
+    }
+
+    /// Removes all snapshots.
+    pub(crate) fn remove_all(&self) -> Result<(), ProviderError> {
+        self.taken()?.iter().try_for_each(|taken| self.snapshot("-d", &taken.name))
+    }
+}
+
+impl QemuProvider {
+    /// A machine that is whole and doesn't run; `what` is what wants it so.
+    pub(crate) fn at_rest(&self, record: &Record, what: &str) -> Result<(MachineFile, Files), ProviderError> {
+        let files = self.files(record);
+        let io = |source| end_failed(files.folder(), source);
+        let noted = MachineFile::load(&files).map_err(io)?;
+        let noted = noted.filter(|_| files.disk().exists()).ok_or_else(|| missing(record, &files))?;
+        if machine::running(&files, &noted).map_err(io)?.is_some() {
+            return Err(ProviderError::Unsupported {
+                what: format!("\"{}\" runs, and {what} wants it stopped", record.name),
+                hint: format!("goloo stop {}", record.name),
+            });
+        }
+        Ok((noted, files))
+    }
+
+    fn change(
+        &self,
+        record: &Record,
+        change: impl FnOnce(&Disk<'_>) -> Result<(), ProviderError>,
+    ) -> Result<(), ProviderError> {
+        let (_, files) = self.at_rest(record, "a change of its snapshots")?;
+        change(&Disk::new(self.qemu_img(), &files.disk()))
+    }
+}
+
+#[async_trait]
+impl Snapshots for QemuProvider {
+    async fn list(&self, record: &Record) -> Result<Vec<DiskSnapshot>, ProviderError> {
+        let files = self.files(record);
+        if !files.disk().exists() {
+            return Err(missing(record, &files));
+        }
+        let taken = Disk::new(self.qemu_img(), &files.disk()).taken()?;
+        let snapshot = |taken: Taken| DiskSnapshot {
+            label: taken.name,
+            created_at: Timestamp::from_unix(taken.seconds),
+        };
+        Ok(taken.into_iter().map(snapshot).collect())
+    }
+
+    async fn take(&self, record: &Record, label: &str) -> Result<(), ProviderError> {
+        self.change(record, |disk| disk.take(label))
+    }
+
+    async fn restore(&self, record: &Record, label: &str) -> Result<(), ProviderError> {
+        self.change(record, |disk| disk.restore(label))
+    }
+
+    async fn remove(&self, record: &Record, label: &str) -> Result<(), ProviderError> {
+        self.change(record, |disk| disk.remove(label))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+
+    use super::*;
+
+    /// A disk with a snapshot `a` of sevens below eights.
+    fn disk(folder: &Path) -> std::path::PathBuf {
+        let path = folder.join("disk.qcow2");
+        run("qemu-img", &["create", "-q", "-f", "qcow2"], &path, Some("64M"));
+        run("qemu-io", &["-c", "write -q -P 7 0 1M"], &path, None);
+        run("qemu-img", &["snapshot", "-c", "a"], &path, None);
+        run("qemu-io", &["-c", "write -q -P 8 0 1M"], &path, None);
+        path
+    }
+
+    fn run(program: &str, arguments: &[&str], path: &Path, size: Option<&str>) {
+        let output = Command::new(program).args(arguments).arg(path).args(size).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    fn holds(path: &Path, content: u8) -> bool {
+        let read = format!("read -q -P {content} 0 1M");
+        Command::new("qemu-io").args(["-c", &read]).arg(path).output().unwrap().status.success()
+    }
+
+    /// Kills `qemu-img snapshot` at the `n`th write of one of its threads; `false` when it had come to its end.
+    fn killed_at(n: usize, arguments: &[&str], path: &Path) -> bool {
+        let kill = format!("inject=pwrite64,pwritev,fdatasync,fallocate:signal=KILL:when={n}");
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o", "/dev/null", "-e", &kill, "qemu-img", "snapshot"]);
+        let status = command.args(arguments).arg(path).output().unwrap().status;
+        status.signal().is_some() || status.code().is_some_and(|code| code > 128)
+    }
+
+    /// Dies at every write of each change; what the disk holds is what it held or what it was to hold,
+    /// and the same change comes through afterwards.
+    #[test]
+    fn a_change_that_was_killed_at_any_write_harms_nothing() {
+        for change in [["-c", "b"], ["-a", "1"], ["-d", "a"]] {
+            let mut kills = 0;
+            loop {
+                let folder = tempfile::tempdir().unwrap();
+                let path = disk(folder.path());
+                if !killed_at(kills + 1, &change, &path) {
+                    break;
+                }
+                kills += 1;
+                let at = format!("{change:?}, write {kills}");
+                assert!(holds(&path, 8) || (change[0] == "-a" && holds(&path, 7)), "{at}");
+                let disk = Disk::new(Path::new("qemu-img"), &path);
+                let taken = disk.taken().unwrap().iter().any(|taken| taken.name == change[1]);
+                match change[0] {
+                    "-c" if taken => {}
+                    "-c" => disk.take("b").unwrap(),
+                    "-a" => disk.restore("a").unwrap(),
+                    _ => disk.remove("a").unwrap(),
+                }
+                assert!(holds(&path, if change[0] == "-a" { 7 } else { 8 }), "{at}");
+                disk.check().unwrap();
+                run("qemu-img", &["check", "-q"], &path, None);
+            }
+            assert!(kills >= 2, "{change:?} was killed {kills} times");
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! Snapshots, clones, adoption and suspension: what the engine allows, and in which order.
+#![allow(clippy::unwrap_used)]
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use goloo_core::engine::{AdoptRequest, Engine, EngineError, Interrupt, RebuildError, Rescue, Resumed};
+use goloo_core::events::Silent;
+use goloo_core::name::{SnapshotLabel, VmId, VmName};
+use goloo_core::provider::{Provider, ProviderError, StopMode};
+use goloo_core::record::{OperationKind, OriginKind, Phase, Record, SshAccess};
+use goloo_core::store::{Store, StoreError};
+use goloo_testkit::fake_provider::{FakeGuest, FakeProvider};
+use goloo_testkit::memory_store::MemoryStore;
+use goloo_testkit::provider_suite::{self, SuiteWork};
+use goloo_testkit::samples::{creating, name, owner, snapshot};
+
+struct NoRescue;
+
+impl Rescue for NoRescue {
+    fn keep(&self, _: &VmName, _: &[u8]) -> io::Result<PathBuf> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// A store and a provider.
+#[derive(Default)]
+struct World {
+    store: MemoryStore,
+    provider: FakeProvider,
+}
+
+impl World {
+    /// With a stopped machine `devbox`.
+    async fn with_devbox() -> Self {
+        let world = Self::default();
+        world.add("devbox").await;
+        world
+    }
+
+    /// Makes a stopped machine with its record.
+    async fn add(&self, vm: &str) -> Record {
+        let mut record = self.machine_without_record(vm).await;
+        self.provider.stop(&record, StopMode::Force, &mut SuiteWork::default()).await.unwrap();
+        record.phase = Phase::Ready;
+        record.operation = None;
+        let mut lock = self.store.lock(&record.name, &owner(1)).await.unwrap();
+        lock.create(&mut record, &snapshot()).await.unwrap();
+        record
+    }
+
+    /// The record is the one that there ought to be.
+    async fn machine_without_record(&self, vm: &str) -> Record {
+        let record = creating(&name(vm));
+        let image = goloo_core::spec::ImageRef::Path("/image".into());
+        let machine = provider_suite::machine(vm, image, b"");
+        let machine = goloo_core::provider::Machine { id: record.id.clone(), ..machine };
+        self.provider.create(&machine, &mut SuiteWork::default()).await.unwrap();
+        record
+    }
+
+    async fn record(&self, vm: &str) -> Option<Record> {
+        self.store.load(&name(vm)).await.unwrap().map(|loaded| loaded.record)
+    }
+
+    async fn run<T>(&self, work: impl AsyncFnOnce(Engine<'_>) -> T) -> T {
+        self.run_with(&Interrupt::default(), work).await
+    }
+
+    async fn run_with<T>(&self, interrupt: &Interrupt, work: impl AsyncFnOnce(Engine<'_>) -> T) -> T {
+        let (guest, owner) = (FakeGuest::provisioned(), owner(1));
+        work(Engine {
+            store: &self.store,
+            provider: &self.provider,
+            guest: &guest,
+            host_names: &self.provider,
+            events: &Silent,
+            interrupt,
+            rescue: &NoRescue,
+            owner: &owner,
+            limit: Duration::from_secs(1),
+            follow_log: false,
+        })
+        .await
+    }
+
+    async fn clone(&self, source: &str, copy: &str) -> Result<Record, EngineError> {
+        let by = creating(&name(source)).created_by;
+        self.run(async |engine| engine.clone_vm(&name(source), &name(copy), &by).await).await
+    }
+
+    /// A clone that the user interrupted before the machine was copied.
+    async fn interrupted_clone(&self) {
+        let interrupt = Interrupt::default();
+        interrupt.raise();
+        let by = creating(&name("devbox")).created_by;
+        let clone = async |engine: Engine<'_>| engine.clone_vm(&name("devbox"), &name("copy"), &by).await;
+        let stopped = self.run_with(&interrupt, clone).await;
+        assert!(matches!(stopped, Err(EngineError::Midway { .. })), "{stopped:?}");
+    }
+
+    async fn resume(&self, vm: &str) -> Result<Resumed, EngineError> {
+        let never = |_: &_, _: &_, _: &_| Err(RebuildError("there is no create".into()));
+        self.run(async |engine| engine.resume(&name(vm), &never).await).await
+    }
+
+    async fn adopt(&self, vm: &str, id: &VmId) -> Result<Record, EngineError> {
+        let request = AdoptRequest {
+            name: name(vm),
+            id: Some(id.to_string()),
+            created_by: creating(&name(vm)).created_by,
+            access: &|_| {
+                Some(SshAccess { user: "ann".into(), host_key: "key".into(), extra: Default::default() })
+            },
+        };
+        self.run(async |engine| engine.adopt(&request).await).await
+    }
+}
+
+fn label(text: &str) -> SnapshotLabel {
+    SnapshotLabel::parse(text).unwrap()
+}
+
+#[tokio::test]
+async fn a_copy_has_what_its_source_was_made_from_and_an_identity_of_its_own() {
+    let world = World::with_devbox().await;
+    let copy = world.clone("devbox", "copy").await.unwrap();
+    let source = world.record("devbox").await.unwrap();
+    assert_eq!(world.record("copy").await.unwrap(), copy);
+    assert_eq!(
+        (&copy.stack, &copy.ssh, &copy.github_users, &copy.tags, copy.phase, &copy.operation),
+        (&source.stack, &source.ssh, &source.github_users, &source.tags, Phase::Ready, &None)
+    );
+    let origin = copy.origin.unwrap();
+    assert_eq!((origin.how, origin.from.as_str()), (OriginKind::Cloned, "devbox"));
+    assert_ne!(copy.id, source.id);
+    assert_ne!(copy.resources, source.resources);
+    assert_eq!(copy.local, None, "it has no address before it starts");
+    assert_eq!(world.store.snapshot(&name("copy")).await.unwrap(), snapshot());
+}
+
+#[tokio::test]
+async fn a_clone_of_a_running_machine_or_to_a_taken_name_claims_nothing() {
+    let world = World::with_devbox().await;
+    world.add("other").await;
+    for taken in ["other", "devbox"] {
+        let refused = world.clone("devbox", taken).await;
+        assert!(matches!(refused, Err(EngineError::NameTaken { .. })), "{refused:?}");
+    }
+    world.run(async |engine| engine.start(&name("devbox")).await).await.unwrap();
+    match world.clone("devbox", "copy").await {
+        Err(EngineError::Provider { source: ProviderError::Unsupported { hint, .. }, .. }) => {
+            assert_eq!(hint, "goloo stop devbox");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(world.record("copy").await, None);
+    assert!(world.store.archive_list().await.unwrap().entries.is_empty());
+    assert_eq!(world.provider.machines(), 2);
+}
+
+#[tokio::test]
+async fn both_machines_of_a_clone_are_locked() {
+    let world = World::with_devbox().await;
+    for held in ["devbox", "copy"] {
+        let lock = world.store.lock(&name(held), &owner(2)).await.unwrap();
+        let refused = world.clone("devbox", "copy").await;
+        assert!(matches!(refused, Err(EngineError::Store(StoreError::Locked { .. }))), "{refused:?}");
+        drop(lock);
+    }
+    world.clone("devbox", "copy").await.unwrap();
+}
+
+#[tokio::test]
+async fn an_interrupted_clone_is_resumed_from_the_machine_that_it_began_with_and_no_other() {
+    let world = World::with_devbox().await;
+    world.interrupted_clone().await;
+    let unfinished = world.clone("copy", "third").await;
+    assert!(
+        matches!(unfinished, Err(EngineError::Unfinished { kind: OperationKind::Clone, .. })),
+        "{unfinished:?}"
+    );
+    // While its source runs it can't go on, and nothing is lost by trying.
+    world.run(async |engine| engine.start(&name("devbox")).await).await.unwrap();
+    let refused = world.resume("copy").await;
+    assert!(matches!(refused, Err(EngineError::Provider { .. })), "{refused:?}");
+    world.run(async |engine| engine.delete(&name("devbox")).await).await.unwrap();
+    world.add("devbox").await;
+    let refused = world.resume("copy").await;
+    assert!(matches!(refused, Err(EngineError::Refused { .. })), "{refused:?}");
+    assert_eq!(world.provider.machines(), 1);
+    world.run(async |engine| engine.delete(&name("copy")).await).await.unwrap();
+}
+
+#[tokio::test]
+async fn snapshots_want_the_lock_a_finished_machine_and_the_right_label() {
+    let world = World::with_devbox().await;
+    let devbox = name("devbox");
+    let take = async |text| world.run(async |engine| engine.take_snapshot(&devbox, &label(text)).await).await;
+    take("a").await.unwrap();
+    assert!(matches!(take("a").await, Err(EngineError::Snapshot { taken: true, .. })));
+    let lock = world.store.lock(&devbox, &owner(2)).await.unwrap();
+    assert!(matches!(take("b").await, Err(EngineError::Store(StoreError::Locked { .. }))));
+    drop(lock);
+    world
+        .run(async |engine| {
+            let missing = engine.restore_snapshot(&devbox, &label("b")).await;
+            assert!(matches!(missing, Err(EngineError::Snapshot { taken: false, .. })), "{missing:?}");
+            let missing = engine.remove_snapshot(&devbox, &label("b")).await;
+            assert!(matches!(missing, Err(EngineError::Snapshot { taken: false, .. })), "{missing:?}");
+            engine.restore_snapshot(&devbox, &label("a")).await.unwrap();
+            engine.remove_snapshot(&devbox, &label("a")).await.unwrap();
+            assert_eq!(engine.snapshots(&devbox).await.unwrap(), []);
+            engine.start(&devbox).await.unwrap();
+            let running = engine.take_snapshot(&devbox, &label("b")).await;
+            assert!(matches!(running, Err(EngineError::Unrecorded(_))), "{running:?}");
+        })
+        .await;
+    world.run(async |engine| engine.stop(&devbox, StopMode::Force).await).await.unwrap();
+    world.interrupted_clone().await;
+    let unfinished = world.run(async |engine| engine.take_snapshot(&name("copy"), &label("a")).await).await;
+    assert!(matches!(unfinished, Err(EngineError::Unfinished { .. })), "{unfinished:?}");
+}
+
+#[tokio::test]
+async fn an_adopted_machine_gets_one_record() {
+    let world = World::with_devbox().await;
+    let lost = world.machine_without_record("lost").await;
+    let taken = world.adopt("devbox", &lost.id).await;
+    assert!(matches!(taken, Err(EngineError::NameTaken { .. })), "{taken:?}");
+    let adopted = world.adopt("found", &lost.id).await.unwrap();
+    assert_eq!((&adopted.id, adopted.phase, &adopted.provisioning), (&lost.id, Phase::Ready, &None));
+    let origin = adopted.origin.clone().unwrap();
+    assert_eq!((origin.how, origin.from), (OriginKind::Adopted, lost.id.to_string()));
+    assert_eq!(adopted.ssh.as_ref().unwrap().user, "ann");
+    assert!(adopted.local.is_some());
+    match world.adopt("again", &lost.id).await {
+        Err(EngineError::Refused { hint, .. }) => assert_eq!(hint, "goloo status found"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(world.record("again").await, None);
+    world.run(async |engine| engine.delete(&name("found")).await).await.unwrap();
+    assert_eq!(world.provider.machines(), 1, "it is goloo's from now on");
+}
+
+#[tokio::test]
+async fn two_adopts_never_run_at_once() {
+    let world = World::default();
+    let lost = world.machine_without_record("lost").await;
+    let lock = world.store.lock(&name("goloo-adopt"), &owner(2)).await.unwrap();
+    let refused = world.adopt("found", &lost.id).await;
+    assert!(matches!(refused, Err(EngineError::Store(StoreError::Locked { .. }))), "{refused:?}");
+    drop(lock);
+    world.adopt("found", &lost.id).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_interrupted_suspension_is_resumed_as_one() {
+    let world = World::with_devbox().await;
+    let devbox = name("devbox");
+    let mut lock = world.store.lock(&devbox, &owner(1)).await.unwrap();
+    let mut record = lock.load().await.unwrap().unwrap().record;
+    let mut operation = creating(&devbox).operation.unwrap();
+    operation.kind = OperationKind::Suspend;
+    record.operation = Some(operation);
+    lock.save(&mut record).await.unwrap();
+    drop(lock);
+    let resumed = world.resume("devbox").await.unwrap();
+    assert!(matches!(resumed, Resumed::Power(OperationKind::Suspend)), "{resumed:?}");
+    assert_eq!(world.provider.last_stop(), Some(StopMode::Suspend));
+}

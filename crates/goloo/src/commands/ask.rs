@@ -1,0 +1,36 @@
+//! Asking before something is lost.
+
+use std::io::IsTerminal;
+
+use crate::app::App;
+use crate::error::CliError;
+use crate::exit;
+
+/// What a person is asked. `--yes` spares the question; without a terminal it is wanted.
+pub struct Question<'q> {
+    /// What asks, and before what: `delete asks before it deletes`.
+    pub asks: &'q str,
+    /// What will be lost, a line each.
+    pub lost: Vec<String>,
+    /// The question itself.
+    pub question: &'q str,
+    /// What a no means: `nothing was deleted`.
+    pub declined: &'q str,
+    /// The command that doesn't ask.
+    pub again: String,
+}
+
+impl Question<'_> {
+    /// `Ok` is a yes.
+    pub fn ask(self, app: &App) -> Result<(), CliError> {
+        if !std::io::stdin().is_terminal() {
+            let message = format!("{}, and there is no terminal to ask on", self.asks);
+            return Err(CliError::usage(message, self.again));
+        }
+        self.lost.iter().for_each(|line| app.ui.say(line));
+        if app.ui.confirm(self.question) {
+            return Ok(());
+        }
+        Err(CliError::new(exit::INTERRUPTED, "declined", self.declined, self.again))
+    }
+}

@@ -1,0 +1,204 @@
+//! `goloo refresh`
+
+use goloo_core::finding::Finding;
+use goloo_core::name::VmName;
+use goloo_core::provider::{LiveState, Stray};
+use goloo_core::record::{ProviderKind, Record};
+use goloo_core::store::{Broken, Listing, StoreError};
+use serde_json::{Value, json};
+
+use super::VmArg;
+use super::list::broken_json;
+use crate::app::App;
+use crate::error::CliError;
+use crate::observe::{self, Seen, Strays};
+use crate::{args, exit};
+
+/// Arguments of `refresh`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only these VMs; without names all of them, and what no record leads to
+    #[arg(value_name = "NAME", add = clap_complete::engine::ArgValueCandidates::new(crate::complete::vm_names))]
+    names: Vec<String>,
+    /// Show the machines too that aren't goloo's
+    #[arg(long, conflicts_with = "names")]
+    all: bool,
+    #[command(flatten)]
+    json: args::Json,
+}
+
+pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
+    let mut listing = observe::records(app)?;
+    let names = args.names.iter().map(|name| VmArg { name: name.clone() }.parse());
+    let names: Vec<VmName> = names.collect::<Result<_, _>>()?;
+    let reality = if names.is_empty() {
+        Reality::of_all(app, listing)
+    } else {
+        only(&mut listing, &names)?;
+        Reality { seen: observe::ask(app, listing.entries), broken: Vec::new(), strays: Strays::default() }
+    };
+    let findings = reality.findings();
+    if app.ui.json() {
+        app.ui.result(reality.json(args.all));
+    } else {
+        findings.iter().for_each(|finding| super::doctor::print(app, finding));
+        if args.all {
+            reality.others().for_each(|(kind, stray)| app.ui.line(&not_ours(kind, stray)));
+        }
+        if findings.is_empty() {
+            app.ui.line(&format!("{} VMs, all as they are on record", reality.seen.len()));
+        }
+    }
+    Ok(if findings.is_empty() { exit::DONE } else { exit::FAILED })
+}
+
+fn only(listing: &mut Listing<Record>, names: &[VmName]) -> Result<(), CliError> {
+    for name in names {
+        if let Some(broken) = listing.broken.iter().find(|broken| broken.name == name.as_str()) {
+            return Err(StoreError::Broken(broken.clone()).into());
+        }
+        if listing.entries.iter().all(|record| record.name != *name) {
+            return Err(StoreError::NotFound { name: name.clone() }.into());
+        }
+    }
+    listing.entries.retain(|record| names.contains(&record.name));
+    Ok(())
+}
+
+fn not_ours(kind: ProviderKind, stray: &Stray) -> String {
+    format!("  {} ({kind}, {}) is {}, and not goloo's", stray.name, stray.id, stray.state)
+}
+
+/// All records and all machines, side by side.
+pub struct Reality {
+    seen: Vec<Seen>,
+    broken: Vec<Broken>,
+    strays: Strays,
+}
+
+impl Reality {
+    /// Asks every provider of everything.
+    pub fn of_all(app: &App, listing: Listing<Record>) -> Self {
+        let strays = observe::strays(app, &listing.entries.iter().collect::<Vec<_>>());
+        Self { seen: observe::ask(app, listing.entries), broken: listing.broken, strays }
+    }
+
+    /// What differs, with the command that mends it.
+    pub fn findings(&self) -> Vec<Finding> {
+        let vms = self.seen.iter().filter_map(difference);
+        let broken = self.broken.iter().map(|broken| self.broken_record(broken));
+        let unasked = self.strays.unasked.iter().map(|(kind, error)| {
+            Finding::wrong(format!("{kind} can't be asked for its machines: {}", error.message), &error.hint)
+        });
+        let strays = self.ours().filter(|(kind, stray)| !self.is_of_broken(*kind, stray));
+        let strays = strays.map(|(kind, stray)| self.without_record(kind, stray));
+        vms.chain(broken).chain(unasked).chain(strays).collect()
+    }
+
+    fn ours(&self) -> impl Iterator<Item = (ProviderKind, &Stray)> {
+        self.strays.found.iter().filter(|(_, stray)| stray.ours).map(|(kind, stray)| (*kind, stray))
+    }
+
+    fn others(&self) -> impl Iterator<Item = (ProviderKind, &Stray)> {
+        self.strays.found.iter().filter(|(_, stray)| !stray.ours).map(|(kind, stray)| (*kind, stray))
+    }
+
+    /// The machine of a broken record, where there is no doubt.
+    fn machine_of(&self, broken: &Broken) -> Option<(ProviderKind, &Stray)> {
+        let mut machines = self.ours().filter(|(_, stray)| stray.name == broken.name);
+        machines.next().filter(|_| machines.next().is_none())
+    }
+
+    fn is_of_broken(&self, kind: ProviderKind, stray: &Stray) -> bool {
+        self.broken.iter().any(|broken| self.machine_of(broken) == Some((kind, stray)))
+    }
+
+    /// A record that can't be read; where its machine is there, a new one can be made.
+    fn broken_record(&self, broken: &Broken) -> Finding {
+        let what = format!("the record at {} is broken: {}", broken.path, broken.error);
+        let backup = "restore state.json there from a backup; nothing of it is touched until then";
+        let Some((kind, stray)) = self.machine_of(broken) else { return Finding::wrong(what, backup) };
+        let folder = broken.path.trim_end_matches("/state.json");
+        let adopt = format!("goloo adopt {} --provider {kind} --id {}", broken.name, stray.id);
+        let anew = format!("mv {folder} {}.broken && {adopt}", broken.name);
+        Finding::wrong(what, format!("restore state.json there from a backup, or make it anew: {anew}"))
+    }
+
+    fn without_record(&self, kind: ProviderKind, stray: &Stray) -> Finding {
+        let what = format!("no record leads to the machine {} ({kind}, {})", stray.name, stray.id);
+        let is_free = self.seen.iter().all(|seen| seen.record.name.as_str() != stray.name);
+        let name = VmName::parse(&stray.name).ok().filter(|_| is_free);
+        let name = name.as_ref().map_or("NAME", VmName::as_str);
+        let adopt = format!("goloo adopt {name} --provider {kind} --id {}", stray.id);
+        if self.broken.is_empty() {
+            return Finding::wrong(what, adopt);
+        }
+        Finding::wrong(what, format!("a broken record may lead to it: mend that first; else {adopt}"))
+    }
+
+    fn json(&self, all: bool) -> Value {
+        let of = |wanted: fn(&Seen) -> Option<Value>| -> Vec<Value> {
+            self.seen.iter().filter_map(wanted).collect()
+        };
+        let strays = self.ours().chain(self.others().filter(|_| all));
+        let strays: Vec<Value> = strays.map(|(kind, stray)| stray_json(kind, stray)).collect();
+        let unasked = self.strays.unasked.iter();
+        let unasked = unasked.map(|(kind, error)| json!({"provider": kind, "reason": error.message}));
+        json!({
+            "missing": of(|seen| is_missing(seen).then(|| vm_json(seen))),
+            "unknown": of(|seen| Some(with(vm_json(seen), "reason", seen.unknown()?))),
+            "changed": of(|seen| {
+                let changed = with(vm_json(seen), "ip", moved(seen)?);
+                Some(with(changed, "recordedIp", seen.record.ip()))
+            }),
+            "strays": strays,
+            "broken": self.broken.iter().map(broken_json).collect::<Vec<_>>(),
+            "unasked": unasked.collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn vm_json(seen: &Seen) -> Value {
+    json!({"name": seen.record.name, "provider": seen.record.provider})
+}
+
+fn with<'t>(mut value: Value, key: &str, text: impl Into<Option<&'t str>>) -> Value {
+    value[key] = text.into().into();
+    value
+}
+
+fn stray_json(kind: ProviderKind, stray: &Stray) -> Value {
+    json!({
+        "name": stray.name, "id": stray.id, "provider": kind, "state": stray.state.as_str(),
+        "ours": stray.ours,
+    })
+}
+
+fn is_missing(seen: &Seen) -> bool {
+    seen.live.state == LiveState::Missing
+}
+
+/// The machine's address, where it isn't the one on record.
+fn moved(seen: &Seen) -> Option<&str> {
+    seen.live.ip.as_deref().filter(|ip| Some(*ip) != seen.record.ip())
+}
+
+fn difference(seen: &Seen) -> Option<Finding> {
+    let record = &seen.record;
+    let (name, kind) = (&record.name, record.provider);
+    let unfinished = record.operation.as_ref().is_some_and(|operation| operation.kind.makes_or_ends());
+    if is_missing(seen) {
+        let hint = match unfinished {
+            true => format!("if nobody works on it: goloo resume {name}, or goloo delete {name}"),
+            false => format!("goloo delete {name} archives its record"),
+        };
+        return Some(Finding::wrong(format!("{kind} has no machine {name}"), hint));
+    }
+    if let Some(reason) = seen.unknown() {
+        let what = format!("it can't be told what {name} ({kind}) does: {reason}");
+        return Some(Finding::wrong(what, "goloo doctor looks for the cause"));
+    }
+    let (now, recorded) = (moved(seen)?, record.ip().unwrap_or("none"));
+    let what = format!("{name} is at {now}; on record it is at {recorded}");
+    Some(Finding::wrong(what, format!("goloo start {name} saves its address")))
+}
