@@ -1,0 +1,128 @@
+//! What Multipass gets: goloo's part in the user's document. PyYAML, with which cloud-init reads, judges
+//! that the user's part means what it meant (`scripts/merge-referee.py`).
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::path::Path;
+
+use common::{KEY, composed_with, judged_by, lines, own_stacks, read_stack, resolved};
+use goloo_core::cloud_init::HostKey;
+use goloo_core::record::ProviderKind;
+use goloo_core::spec::ResolvedStack;
+use serde_json::{Map, Value, json};
+
+/// A stack for which goloo adds to every list that it ever adds to.
+fn stack(document: &str) -> ResolvedStack {
+    let config =
+        json!({"vm": {"ttl": "8h", "users": [{"username": "ann", "ssh_keys": [KEY]}, {"username": "bob"}]}});
+    let mut stack = resolved(&config.to_string()).stack;
+    stack.cloud_init = Some(document.as_bytes().to_vec());
+    stack.configure = Some(b"#!/bin/sh\necho 'done'\n".to_vec());
+    stack
+}
+
+/// What other providers get beside the document: the last part of the message.
+fn additions(stack: &ResolvedStack, host_key: &HostKey) -> Map<String, Value> {
+    let composed = composed_with(stack, ProviderKind::Qemu, host_key).unwrap();
+    let message = String::from_utf8(composed.user_data).unwrap();
+    let part = message.rsplit("#cloud-config\n").next().unwrap().split("\n--goloo-").next().unwrap();
+    let mut config: Map<String, Value> = serde_json::from_str(part).unwrap();
+    config.remove("merge_how").unwrap();
+    config
+}
+
+/// A document before and after, with what went into it.
+fn case(document: &str) -> Value {
+    let (stack, host_key) = (stack(document), HostKey::generate());
+    let after = composed_with(&stack, ProviderKind::Multipass, &host_key)
+        .unwrap_or_else(|problems| panic!("{}\n{document}", lines(&problems)));
+    let after = String::from_utf8(after.user_data).unwrap();
+    json!({"before": document, "after": after, "additions": additions(&stack, &host_key)})
+}
+
+/// Has PyYAML judge the cases, in one run.
+fn assert_right(cases: &[(String, Value)]) {
+    let input: Vec<&Value> = cases.iter().map(|(_, case)| case).collect();
+    let verdicts = judged_by("merge-referee.py", &serde_json::to_vec(&input).unwrap());
+    let verdicts = verdicts.as_array().unwrap();
+    assert_eq!(verdicts.len(), cases.len());
+    let wrong: Vec<String> = std::iter::zip(cases, verdicts)
+        .filter(|(_, verdict)| !verdict.is_null())
+        .map(|((name, case), verdict)| format!("{name}: {verdict}\n{}\n", case["after"].as_str().unwrap()))
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.concat());
+}
+
+/// The documents of `merge_corpus`, by name.
+fn corpus() -> Vec<(String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/merge_corpus");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut corpus: Vec<_> = files
+        .map(|path| {
+            (path.file_stem().unwrap().to_str().unwrap().to_owned(), std::fs::read_to_string(path).unwrap())
+        })
+        .collect();
+    corpus.sort();
+    corpus
+}
+
+#[test]
+fn the_corpus_means_the_same_to_pyyaml_with_goloo_s_part_in_it() {
+    let corpus = corpus();
+    assert!(corpus.len() >= 60, "{}", corpus.len());
+    let cases: Vec<_> = corpus.iter().map(|(name, document)| (name.clone(), case(document))).collect();
+    assert_right(&cases);
+}
+
+#[test]
+fn the_stacks_that_goloo_brings_mean_the_same_with_multipass_as_with_qemu() {
+    let host_key = HostKey::generate();
+    let cases = own_stacks().into_iter().filter_map(|folder| {
+        let mut stack = read_stack(&folder).stack;
+        // Multipass does them itself.
+        stack.mounts.clear();
+        let after = composed_with(&stack, ProviderKind::Multipass, &host_key).unwrap();
+        let name = folder.display().to_string();
+        // Templates know the provider; what they give is the same but for its name.
+        let after = String::from_utf8(after.user_data).unwrap().replace("multipass", "qemu");
+        let before = document_for_qemu(&stack, &host_key)?;
+        Some((name, json!({"before": before, "after": after, "additions": additions(&stack, &host_key)})))
+    });
+    let cases: Vec<_> = cases.collect();
+    assert!(cases.len() >= 8, "{}", cases.len());
+    assert_right(&cases);
+}
+
+/// The user's document as qemu's machine gets it; `None` where the stack has none, or where it is
+/// encoded.
+fn document_for_qemu(stack: &ResolvedStack, host_key: &HostKey) -> Option<String> {
+    let composed = composed_with(stack, ProviderKind::Qemu, host_key).unwrap();
+    let message = String::from_utf8(composed.user_data).unwrap();
+    let (begin, _) =
+        stack.cloud_init.as_ref().and_then(|_| message.match_indices("#cloud-config\n").next())?;
+    Some(message[begin..].split("\n--goloo-").next().unwrap().to_owned())
+}
+
+#[test]
+fn the_referee_sees_what_is_wrong() {
+    let right = case("#cloud-config\nruncmd: [0644, yes]\n");
+    let after = right["after"].as_str().unwrap();
+    let wrong = [
+        after.replace("0644", "\"0644\""),
+        after.replace("yes", "1"),
+        after.replace("[0644, yes", "[yes, 0644"),
+        after.replace("runcmd: [", "runcmd: [more, "),
+        after.replace("ssh_deletekeys: true", "ssh_deletekeys: 1"),
+        after.replace("write_files:", "write_file:"),
+        format!("{after}more: true\n"),
+        format!("{after}runcmd: [\n"),
+    ];
+    let cases = wrong
+        .map(|after| json!({"before": right["before"], "after": after, "additions": right["additions"]}));
+    let verdicts = judged_by("merge-referee.py", &serde_json::to_vec(&cases).unwrap());
+    for (case, verdict) in std::iter::zip(&cases, verdicts.as_array().unwrap()) {
+        assert!(verdict.is_string(), "{case}");
+    }
+    assert_right(&[("right".to_owned(), right)]);
+}
