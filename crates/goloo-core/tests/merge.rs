@@ -6,7 +6,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{KEY, composed_with, judged_by, lines, own_stacks, read_stack, resolved};
+use common::{KEY, composed, composed_with, judged_by, lines, own_stacks, read_stack, resolved, said_of};
 use goloo_core::cloud_init::HostKey;
 use goloo_core::record::ProviderKind;
 use goloo_core::spec::ResolvedStack;
@@ -125,4 +125,113 @@ fn the_referee_sees_what_is_wrong() {
         assert!(verdict.is_string(), "{case}");
     }
     assert_right(&[("right".to_owned(), right)]);
+}
+
+/// Each document with what is said of it for Multipass.
+fn table(documents: &[&str]) -> String {
+    said_of(documents, |document| composed(&stack(document), ProviderKind::Multipass))
+}
+
+#[test]
+fn kinds_of_documents_that_multipass_does_not_take() {
+    let text = table(&[
+        "## template: jinja\n#cloud-config\nhostname: {{ v1.region }}\n",
+        "#!/bin/sh\necho\n",
+        "Content-Type: multipart/mixed; boundary=x\n\n--x\n\nb\n--x--\n",
+        "#cloud-config-archive\n- a\n",
+        "#include\nhttps://example.com\n",
+        "#cloud-boothook\necho\n",
+        "## template: goloo\n#!/bin/sh\necho {{ name }}\n",
+        "## template: goloo\n#cloud-config\nhostname: {{ name }}\n",
+    ]);
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn values_that_nothing_can_be_added_to() {
+    let text = table(&[
+        "#cloud-config\nruncmd: echo\n",
+        "#cloud-config\nruncmd: {a: b}\nwrite_files: x\nssh_keys: [a]\nusers: ann, bob\n",
+        "#cloud-config\nruncmd: \"\"\n",
+        "#cloud-config\n.x: &x [a]\nruncmd: *x\n",
+        "#cloud-config\nruncmd: &x [a]\nbootcmd: *x\n",
+        "#cloud-config\nssh_keys: &x {rsa_private: a}\nother:\n  <<: *x\n",
+        "#cloud-config\nruncmd: &x\nother: *x\n",
+        "#cloud-config\nruncmd: !!seq [a]\n",
+        "#cloud-config\nruncmd: !own\n  - a\n",
+        "#cloud-config\nssh_keys: !!null\n",
+        "#cloud-config\n!!str runcmd: [a]\n",
+        "#cloud-config\nruncmd: [a]\npackages: [b]\nruncmd: [c]\n",
+        "#cloud-config\nruncmd: [a]\n\"runcmd\": [c]\n",
+        "#cloud-config\n.k: &k runcmd\n*k : [a]\nruncmd: [b]\n",
+        "#cloud-config\n.x: &x {runcmd: [a]}\n<<: *x\n",
+        "#cloud-config\n.y: &y {write_files: []}\n.x: &x {<<: *y}\n<<: [{a: b}, *x]\n",
+        "#cloud-config\n<<: {users: [default]}\n",
+        "#cloud-config\nssh_keys:\n  ed25519_private: x\n",
+        "#cloud-config\n.x: &x {ed25519_private: a}\nssh_keys: {<<: *x}\n",
+        "#cloud-config\n--- &root\na: *root\n",
+        "#cloud-config\n--- !!map\na: b\n",
+        "#cloud-config\na: b\n---\nc: d\n",
+        "#cloud-config\na: b\n...\n---\n",
+        "#cloud-config\n--- ~\n",
+        "#cloud-config\na: \"b\u{2028}c\"\n",
+        "#cloud-config\n# a\u{85}b\n",
+    ]);
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn forms_that_nothing_can_be_added_to() {
+    let text = table(&[
+        "#cloud-config\nruncmd:\n  - |\n    echo",
+        "#cloud-config\nruncmd:\n  - |+\n    echo",
+        "#cloud-config\nruncmd:\n  - a\n  - {b: c}\n  - d: >\n      echo",
+        "#cloud-config\n? runcmd\n: - a\n  - b\n",
+        "#cloud-config\n? ssh_keys\n: rsa_private: a\n",
+        "#cloud-config\n? runcmd\n? write_files\n",
+        "#cloud-config\n{runcmd, a: b}\n",
+        "#cloud-config\nruncmd: &x\n",
+        "#cloud-config\nruncmd: &x ~\n",
+        "#cloud-config\nkeys:\n  - ${SSH_PUBLIC_KEY}\nruncmd: a\n",
+        "## template: goloo\n#cloud-config\nruncmd: {{ name }}\n",
+    ]);
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn users_without_the_image_s_own_are_warned_of() {
+    let text = table(&[
+        "#cloud-config\nusers: [{name: ann}]\n",
+        "#cloud-config\nusers: []\n",
+        "#cloud-config\nusers: [default]\n",
+        "#cloud-config\nusers:\n",
+        "#cloud-config\n",
+    ]);
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn without_a_document_goloo_s_part_is_the_document() {
+    let host_key = HostKey::generate();
+    let with = |document: Option<&str>| {
+        let mut stack = stack("");
+        stack.cloud_init = document.map(|document| document.as_bytes().to_vec());
+        composed_with(&stack, ProviderKind::Multipass, &host_key).unwrap().user_data
+    };
+    assert_eq!(with(None), with(Some("#cloud-config\n")));
+    let text = String::from_utf8(with(None)).unwrap();
+    assert!(text.starts_with("#cloud-config\n# from goloo:\n"), "{text}");
+    assert!(text.contains("\nwrite_files:\n  - {path: \"/etc/ssh/"), "{text}");
+}
+
+/// Mounts are Multipass's own, so the part has none of qemu's.
+#[test]
+fn mounts_are_not_in_the_document() {
+    let mut stack = stack("#cloud-config\n");
+    let config = r#"{"vm": {"mounts": [{"source": ".", "target": "/home/ubuntu/code"}]}}"#;
+    stack.mounts = resolved(config).stack.mounts;
+    assert_eq!(stack.mounts.len(), 1);
+    let composed = composed(&stack, ProviderKind::Multipass).unwrap();
+    let text = String::from_utf8(composed.user_data).unwrap();
+    assert!(!text.contains("/home/ubuntu/code") && !text.contains("9p"), "{text}");
 }

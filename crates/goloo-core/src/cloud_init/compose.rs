@@ -87,16 +87,16 @@ fn not_for_multipass(kind: Kind) -> Option<Problem> {
     let (what, way) = match kind {
         Kind::CloudConfig => return None,
         Kind::Jinja => (
-            "cloud-init's own templates",
-            "render it on this machine by \"## template: goloo\" in place of it",
+            "a template for cloud-init to render",
+            "have goloo render it by \"## template: goloo\" in place of this line",
         ),
-        Kind::Mime => ("messages of several parts", "make one #cloud-config document of them"),
+        Kind::Mime => ("a message of several parts", "make one #cloud-config document of them"),
         Kind::Other("text/x-shellscript") => {
-            ("scripts", "name it configure.sh, which goloo runs as root in the machine")
+            ("a script", "name it configure.sh, which goloo runs as root in the machine")
         }
-        Kind::Other(_) => ("documents of this kind", "write it as #cloud-config"),
+        Kind::Other(_) => ("something else", "write it as #cloud-config"),
     };
-    let message = format!("Multipass takes #cloud-config documents only, no {what}");
+    let message = format!("Multipass takes #cloud-config documents only, and this is {what}");
     Some(problem(1, 1, message, format!("{way}, or use --provider qemu")))
 }
 

@@ -86,6 +86,19 @@ pub fn composed_with(
     compose(&ComposeInput { stack, users: &users, client_key: CLIENT_KEY, host_key, provider })
 }
 
+/// Each document with what is said of it.
+pub fn said_of(documents: &[&str], composed: impl Fn(&str) -> Result<Composed, Vec<Problem>>) -> String {
+    let said = |document: &&str| {
+        let said = match composed(document) {
+            Ok(composed) if composed.warnings.is_empty() => "(taken)".to_owned(),
+            Ok(composed) => format!("warning: {}", composed.warnings.join("\n  warning: ")),
+            Err(problems) => lines(&problems).trim_end().replace('\n', "\n  "),
+        };
+        format!("{document:?}\n  {said}\n")
+    };
+    documents.iter().map(said).collect()
+}
+
 /// The folder with cloud-init and a Python that has what it needs.
 fn referee() -> &'static PathBuf {
     static ROOT: OnceLock<PathBuf> = OnceLock::new();

@@ -41,6 +41,7 @@ pub(super) fn changes<'a>(
     if !new.is_empty() {
         changes.push(Change::Keys(new));
     }
+    problems.sort_by_key(|problem| (problem.line, problem.column));
     if problems.is_empty() { Ok(changes) } else { Err(problems) }
 }
 
@@ -97,7 +98,7 @@ impl Target<'_> {
             Place::Merged(value) => {
                 let message =
                     format!("{name} comes by way of <<, and what goloo adds to it would replace it");
-                return Err(self.refusal(value, message, format!("write {name} itself into the document")));
+                return Err(self.refusal(value, message, "write the value out in its own place".to_owned()));
             }
             Place::Own(pair) => pair,
         };
@@ -128,7 +129,7 @@ impl Target<'_> {
             return Err(self.refusal(key, message, "make one of them".to_owned()));
         }
         if key.tag.is_some() {
-            return Err(self.refusal(key, format!("{name} has a tag"), "remove the tag".to_owned()));
+            return Err(self.refusal(key, format!("the key {name} has a tag"), "remove the tag".to_owned()));
         }
         Ok(())
     }

@@ -83,7 +83,8 @@ impl<'t> Page<'t> {
         }
         let indent = self.indent(begin).ok_or_else(|| self.unclear(root))?;
         let at = self.behind_content(begin, self.behind_line(0));
-        Ok(self.insert(at, self.noted(indent, &written::keys(keys, indent, self.line_end))))
+        let lines = self.noted(indent, &written::keys(keys, indent, self.line_end));
+        Ok(self.insert(at, format!("{lines}{}", self.line_end)))
     }
 
     /// Keys of a document that has none: behind the header, or behind the mark of its start.

@@ -41,7 +41,12 @@ fn one_meaning(text: &str, document: &Document) -> Result<(), Problem> {
     }
     if let Some(at) = text.find(['\u{85}', '\u{2028}', '\u{2029}']) {
         let message = "this character ends a line for cloud-init, and not for Multipass";
-        return Err(problem_at(text, at, message, format!("write it as \"\\u2028\" in quotes, {OTHER_WAY}")));
+        return Err(problem_at(
+            text,
+            at,
+            message,
+            format!("write it as an escape in double quotes, {OTHER_WAY}"),
+        ));
     }
     Ok(())
 }
