@@ -3,13 +3,19 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+#[path = "common/documents.rs"]
+mod documents;
 
 use std::path::Path;
 
 use common::{KEY, composed, composed_with, judged_by, lines, own_stacks, read_stack, resolved, said_of};
 use goloo_core::cloud_init::HostKey;
 use goloo_core::record::ProviderKind;
-use goloo_core::spec::ResolvedStack;
+use goloo_core::spec::{Problem, ResolvedStack};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
+use saphyr_parser::{Event, Parser, ScalarStyle};
 use serde_json::{Map, Value, json};
 
 /// A stack for which goloo adds to every list that it ever adds to.
@@ -234,4 +240,61 @@ fn mounts_are_not_in_the_document() {
     let composed = composed(&stack, ProviderKind::Multipass).unwrap();
     let text = String::from_utf8(composed.user_data).unwrap();
     assert!(!text.contains("/home/ubuntu/code") && !text.contains("9p"), "{text}");
+}
+
+/// The only refusal that random documents may meet: a block text that the file's end cuts off.
+fn is_cut_off(problems: &[Problem]) -> bool {
+    problems.iter().all(|problem| problem.message.starts_with("the file's last line has no end"))
+}
+
+#[test]
+fn random_documents_mean_the_same_to_pyyaml_with_goloo_s_part_in_them() {
+    let mut runner = TestRunner::default();
+    let documents = std::iter::repeat_with(|| documents::document().new_tree(&mut runner).unwrap().current());
+    let is_merged = |document: &String| match composed(&stack(document), ProviderKind::Multipass) {
+        Ok(_) => true,
+        Err(problems) => {
+            assert!(is_cut_off(&problems), "{}\n{document}", lines(&problems));
+            false
+        }
+    };
+    let cases =
+        documents.filter(is_merged).take(150).map(|document| (format!("{document:?}"), case(&document)));
+    assert_right(&cases.collect::<Vec<_>>());
+}
+
+/// A text's values and what is around them, in order, but for those that stand for nothing.
+fn read(text: &str) -> Vec<String> {
+    let nothing = ["", "~", "null"];
+    Parser::new_from_str(text)
+        .map(|event| event.unwrap().0)
+        .filter_map(|event| match event {
+            Event::Scalar(text, ScalarStyle::Plain, ..) if nothing.contains(&&*text) => None,
+            Event::Scalar(text, style, ..) => Some(format!("{style:?} {text}")),
+            Event::Alias(anchor) => Some(format!("*{anchor}")),
+            Event::SequenceStart(..) => Some("[".to_owned()),
+            Event::SequenceEnd => Some("]".to_owned()),
+            Event::MappingStart(..) => Some("{".to_owned()),
+            Event::MappingEnd => Some("}".to_owned()),
+            _ => None,
+        })
+        .collect()
+}
+
+proptest! {
+    #[test]
+    fn nothing_of_a_document_is_lost_or_moved(document in documents::document()) {
+        let merged = match composed(&stack(&document), ProviderKind::Multipass) {
+            Ok(composed) => String::from_utf8(composed.user_data).unwrap(),
+            Err(problems) => {
+                prop_assert!(is_cut_off(&problems), "{}", lines(&problems));
+                return Ok(());
+            }
+        };
+        let merged = read(&merged);
+        let mut rest = merged.iter();
+        for value in read(&document) {
+            prop_assert!(rest.any(|other| *other == value), "{value:?} isn't where it was in {merged:#?}");
+        }
+    }
 }

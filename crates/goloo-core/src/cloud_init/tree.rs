@@ -250,12 +250,15 @@ impl<'t> Builder<'t> {
         }
     }
 
-    /// Right behind a scalar: the parser counts blanks after quotes, and a comma after nothing, in.
+    /// Right behind a scalar. The parser counts what follows quotes in, blanks and comments, and a comma
+    /// behind nothing.
     fn scalar_end(&self, text: &str, style: ScalarStyle, start: usize, end: usize) -> usize {
+        let whole = &self.text[start..end];
         match style {
             ScalarStyle::Plain if text.is_empty() => start,
-            ScalarStyle::Literal | ScalarStyle::Folded => end,
-            _ => start + self.text[start..end].trim_end().len(),
+            ScalarStyle::SingleQuoted => start + quoted_length(whole, '\'').unwrap_or(whole.len()),
+            ScalarStyle::DoubleQuoted => start + quoted_length(whole, '"').unwrap_or(whole.len()),
+            ScalarStyle::Plain | ScalarStyle::Literal | ScalarStyle::Folded => end,
         }
     }
 
@@ -279,6 +282,24 @@ fn begins_value(event: &Event<'_>) -> bool {
 
 fn is_nothing(event: &Event<'_>) -> bool {
     matches!(event, Event::Scalar(text, ScalarStyle::Plain, ..) if matches!(&**text, "" | "~" | "null"))
+}
+
+/// Up to the closing quote, with whatever is in front of the opening one.
+fn quoted_length(text: &str, quote: char) -> Option<usize> {
+    let mut characters =
+        text.char_indices().skip_while(|(_, character)| *character != quote).skip(1).peekable();
+    while let Some((at, character)) = characters.next() {
+        let is_escape = character == '\\' && quote == '"'
+            || character == quote
+                && quote == '\''
+                && characters.peek().is_some_and(|(_, next)| *next == quote);
+        if is_escape {
+            characters.next();
+        } else if character == quote {
+            return Some(at + quote.len_utf8());
+        }
+    }
+    None
 }
 
 /// PyYAML, by which cloud-init reads, takes no tab between tokens; the parser here does.

@@ -146,9 +146,8 @@ impl Target<'_> {
                 format!("{name} is used by an alias, too, and what goloo adds to it would go to both places");
             return Err(self.refusal(value, message, own()));
         }
-        if let Some(tag) = &value.tag {
-            let message =
-                format!("{name} has the tag {tag}, and what goloo adds to it could change its sense");
+        if value.tag.is_some() {
+            let message = format!("{name} has a tag, and what goloo adds to it could change its sense");
             return Err(self.refusal(value, message, "remove the tag".to_owned()));
         }
         Ok(())

@@ -55,3 +55,53 @@ fn is_read_as(text: &str, expected: &Node) -> bool {
     Document::read(text)
         .is_ok_and(|document| document.second.is_none() && document.root.as_ref() == Some(expected))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+
+    fn merged(text: &str, additions: &Value) -> String {
+        merge(text, additions.as_object().unwrap()).unwrap_or_else(|problems| panic!("{problems:?}"))
+    }
+
+    #[test]
+    fn additions_stand_where_a_person_would_write_them() {
+        let text = "#cloud-config\n# Tools\npackages: [git]\nruncmd: # once\n- a # first\n# Users\nusers:\n    - b\n";
+        let additions =
+            json!({"users": ["c"], "runcmd": ["d"], "packages": ["e"], "new": {"f": 1}, "g": true});
+        assert_eq!(
+            merged(text, &additions),
+            "#cloud-config\n# from goloo:\nnew:\n  f: 1\ng: true\n\n# Tools\npackages: [git, \"e\"]\n\
+             runcmd: # once\n- a # first\n# from goloo:\n- \"d\"\n# Users\nusers:\n    - b\n    # from goloo:\n    - \"c\"\n"
+        );
+    }
+
+    #[test]
+    fn a_value_for_one_key_stays_the_user_s() {
+        let text = "#cloud-config\na: no\nb: {c: d}\n";
+        assert_eq!(merged(text, &json!({"a": true, "b": {"c": "e"}})), text);
+    }
+
+    #[test]
+    fn nothing_but_the_expected_passes_the_last_check() {
+        let expected = Document::read("a: &x [b, 'c']\nd: *x\n").unwrap().root.unwrap();
+        assert!(is_read_as("a: &x\n  - b # e\n  - 'c'\nd: *x\n", &expected));
+        for text in [
+            "a: &x [b, c]\nd: *x\n",
+            "a: [b, 'c']\nd: [b, 'c']\n",
+            "a: &x ['c', b]\nd: *x\n",
+            "a: &x [b, 'c', ]\nd: !t *x\n",
+            "a: &x [b, 'c']\nd: *x\ne:\n",
+            "d: &x [b, 'c']\na: *x\n",
+            "a: &x !!seq [b, 'c']\nd: *x\n",
+            "a: &x [b, 'c']\nd: *x\n---\n",
+            "a: &x [b, 'c'\nd: *x\n",
+            "",
+        ] {
+            assert!(!is_read_as(text, &expected), "{text}");
+        }
+    }
+}

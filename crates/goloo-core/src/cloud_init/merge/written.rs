@@ -92,3 +92,35 @@ pub(super) fn node(value: &Value) -> Node {
 pub(super) fn key_node(name: &str) -> Node {
     Node::new(Content::Scalar(name.to_owned(), ScalarStyle::Plain))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::super::super::tree::Document;
+    use super::*;
+
+    fn read(text: &str) -> Node {
+        Document::read(&format!("a: {text}\n")).unwrap().root.unwrap().pairs()[0].1.clone()
+    }
+
+    #[test]
+    fn values_are_read_as_the_nodes_that_they_are_expected_to_be() {
+        let value = json!({"a": [1, true, null, "x: # y", []], "b": {"c": {}, "d": "0644"}});
+        assert_eq!(read(&flow(&value)), node(&value));
+        let nested = keys(&[("k", &value)], "  ", "\n");
+        assert_eq!(read(&format!("\n{nested}")).pairs()[0].1, node(&value));
+    }
+
+    proptest! {
+        #[test]
+        fn strings_are_plain_ascii_in_one_line_and_read_as_they_were(text in any::<String>()) {
+            let written = quoted(&text);
+            prop_assert!(written.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{written}");
+            let read = read(&written);
+            prop_assert_eq!(read.text(), Some(text.as_str()));
+        }
+    }
+}
