@@ -82,6 +82,18 @@ fn the_corpus_means_the_same_to_pyyaml_with_goloo_s_part_in_it() {
 }
 
 #[test]
+fn added_lines_end_as_the_document_s_do() {
+    let is_crlf = |document: &String| document.starts_with("#cloud-config\r\n");
+    let documents: Vec<_> = corpus().into_iter().filter(|(_, document)| is_crlf(document)).collect();
+    assert!(documents.len() >= 4, "{}", documents.len());
+    for (name, document) in documents {
+        let composed = composed(&stack(&document), ProviderKind::Multipass).unwrap();
+        let text = String::from_utf8(composed.user_data).unwrap();
+        assert!(!text.replace("\r\n", "").contains('\n'), "{name}: {text:?}");
+    }
+}
+
+#[test]
 fn the_stacks_that_goloo_brings_mean_the_same_with_multipass_as_with_qemu() {
     let host_key = HostKey::generate();
     let cases = own_stacks().into_iter().filter_map(|folder| {
@@ -228,6 +240,7 @@ fn without_a_document_goloo_s_part_is_the_document() {
     let text = String::from_utf8(with(None)).unwrap();
     assert!(text.starts_with("#cloud-config\n# from goloo:\n"), "{text}");
     assert!(text.contains("\nwrite_files:\n  - {path: \"/etc/ssh/"), "{text}");
+    assert!(text.contains("\nusers:\n  - \"default\"\n  - {name: \"ann\""), "{text}");
 }
 
 /// Mounts are Multipass's own, so the part has none of qemu's.

@@ -116,22 +116,28 @@ impl<'t> Page<'t> {
 
     fn items_of(&self, key: &Node, list: &Node, items: &[Value]) -> Result<Edit, Problem> {
         let begin = self.begin_of(key, list).ok_or_else(|| self.unclear(key))?;
-        let last = last_leaf(list);
-        if self.byte(begin) == Some(b'[') {
-            let at = if std::ptr::eq(last, list) {
-                Some((begin + 1, ""))
-            } else {
-                self.behind_last(last.end, list.end)
-            };
-            let (at, comma) = at.ok_or_else(|| self.unclear(key))?;
-            return Ok(self.insert(at, format!("{comma}{}", written::flow_items(items))));
+        match self.byte(begin) {
+            Some(b'[') => self.items_in_brackets(list, begin, items).ok_or_else(|| self.unclear(key)),
+            Some(b'-') => {
+                let indent = self.indent(begin).ok_or_else(|| self.unclear(key))?;
+                let lines = self.noted(indent, &written::items(items, indent, self.line_end));
+                self.lines_behind(list, lines)
+            }
+            _ => Err(self.unclear(key)),
         }
-        let is_dash = self.byte(begin) == Some(b'-');
-        let indent = self.indent(begin).filter(|_| is_dash).ok_or_else(|| self.unclear(key))?;
-        let lines = self.noted(indent, &written::items(items, indent, self.line_end));
+    }
+
+    fn items_in_brackets(&self, list: &Node, begin: usize, items: &[Value]) -> Option<Edit> {
+        let last = last_leaf(list);
+        let is_empty = std::ptr::eq(last, list);
+        let (at, comma) = if is_empty { (begin + 1, "") } else { self.behind_last(last.end, list.end)? };
+        Some(self.insert(at, format!("{comma}{}", written::flow_items(items))))
+    }
+
+    fn lines_behind(&self, list: &Node, lines: String) -> Result<Edit, Problem> {
+        let last = last_leaf(list);
         if list.end < self.text.len() || self.text.ends_with('\n') {
-            let at = self.behind_content(list.end, last.end);
-            return Ok(self.insert(at, lines));
+            return Ok(self.insert(self.behind_content(list.end, last.end), lines));
         }
         if is_block_text(last) && last.end == self.text.len() {
             let message =
@@ -154,7 +160,7 @@ impl<'t> Page<'t> {
     }
 
     /// Behind the last item of a list in brackets, and what must stand between. Between the last word
-    /// and the closing bracket are only blanks, comments, commas and brackets.
+    /// and the closing bracket are only blanks, comments, commas, brackets, and what an empty item has.
     fn behind_last(&self, last: usize, bracket: usize) -> Option<(usize, &'static str)> {
         let (mut at, mut comma) = (last, ", ");
         loop {
@@ -163,7 +169,12 @@ impl<'t> Page<'t> {
                 ']' if next == bracket => return Some((at, comma)),
                 character => {
                     at = next + character.len_utf8();
-                    comma = if character == ',' { " " } else { ", " };
+                    comma = match character {
+                        ',' => " ",
+                        ']' | '}' => ", ",
+                        // The end of a tag or anchor of nothing, into which PyYAML would take a comma.
+                        _ => " , ",
+                    };
                 }
             }
         }
