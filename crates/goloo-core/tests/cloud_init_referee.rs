@@ -4,44 +4,17 @@
 
 mod common;
 
-use std::io::Write;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::sync::OnceLock;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use goloo_core::record::ProviderKind;
 use goloo_core::spec::ResolvedStack;
 use serde_json::Value;
 
-use common::{KEY, composed, own_stacks, read_stack, repository, resolved};
-
-/// The folder with cloud-init and a Python that has what it needs.
-fn referee() -> &'static PathBuf {
-    static ROOT: OnceLock<PathBuf> = OnceLock::new();
-    ROOT.get_or_init(|| {
-        let output = Command::new(repository().join("scripts/cloud-init-referee.sh")).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
-    })
-}
+use common::{KEY, composed, judged_by, own_stacks, read_stack, resolved};
 
 /// What cloud-init makes of user-data.
 fn judged(user_data: &[u8]) -> Value {
-    let mut child = Command::new(referee().join("venv/bin/python"))
-        .arg(repository().join("scripts/cloud-init-referee.py"))
-        .env("PYTHONPATH", referee().join("unpacked/usr/lib/python3/dist-packages"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(user_data).unwrap();
-    let output = child.wait_with_output().unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{errors}\n{}", String::from_utf8_lossy(user_data));
-    serde_json::from_slice(&output.stdout).unwrap()
+    judged_by("cloud-init-referee.py", user_data)
 }
 
 fn stack(config: &str, document: &str) -> ResolvedStack {
@@ -82,6 +55,26 @@ fn every_stack_that_goloo_brings_follows_cloud_init_s_schema() {
         let verdict = verdict(&resolved.stack);
         assert_eq!(verdict["errors"], serde_json::json!([]), "{}", folder.display());
         assert!(verdict["config"]["ssh_keys"]["ed25519_private"].is_string(), "{}", folder.display());
+    }
+}
+
+/// That it means the same as for qemu, `merge.rs` has PyYAML judge.
+#[test]
+fn every_stack_that_goloo_brings_follows_the_schema_as_one_document_for_multipass() {
+    for folder in own_stacks() {
+        let mut stack = read_stack(&folder).stack;
+        // So that each list of goloo's is there.
+        stack.ttl = Some(60);
+        stack.configure.get_or_insert_with(|| b"#!/bin/sh\n".to_vec());
+        let composed =
+            composed(&stack, ProviderKind::Multipass).unwrap_or_else(|problems| panic!("{problems:?}"));
+        let verdict = judged(&composed.user_data);
+        assert_eq!(verdict["errors"], serde_json::json!([]), "{}", folder.display());
+        assert_eq!(verdict["parts"].as_array().unwrap().len(), 1, "{}", folder.display());
+        let commands = verdict["config"]["runcmd"].as_array().unwrap();
+        assert!(commands.last().unwrap().to_string().contains("/opt/goloo/configure.sh"), "{commands:?}");
+        assert!(file(&verdict, "/etc/ssh/sshd_config.d/60-goloo.conf")["content"].is_string());
+        assert_eq!(verdict["config"]["merge_how"], Value::Null);
     }
 }
 

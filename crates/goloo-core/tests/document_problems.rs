@@ -3,9 +3,7 @@
 
 mod common;
 
-use std::fmt::Write;
-
-use common::{KEY, composed, lines, resolved};
+use common::{KEY, composed, lines, resolved, said_of};
 use goloo_core::record::ProviderKind;
 use goloo_core::spec::ResolvedStack;
 use proptest::prelude::*;
@@ -24,16 +22,7 @@ fn stack(document: &str) -> ResolvedStack {
 
 /// Each document with what is said of it.
 fn table(documents: &[&str]) -> String {
-    let mut text = String::new();
-    for document in documents {
-        let said = match composed(&stack(document), ProviderKind::Qemu) {
-            Ok(composed) if composed.warnings.is_empty() => "(taken)".to_owned(),
-            Ok(composed) => format!("warning: {}", composed.warnings.join("\n  warning: ")),
-            Err(problems) => lines(&problems).trim_end().replace('\n', "\n  "),
-        };
-        write!(text, "{document:?}\n  {said}\n").unwrap();
-    }
-    text
+    said_of(documents, |document| composed(&stack(document), ProviderKind::Qemu))
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::document::{self, Facts, Kind};
 use super::part::Part;
-use super::{HostKey, limits, placeholders, problem, template};
+use super::{HostKey, limits, merge, placeholders, problem, template};
 use crate::record::{ProviderKind, UserKeys};
 use crate::spec::{Problem, ResolvedStack, images};
 
@@ -46,18 +46,66 @@ pub fn compose(input: &ComposeInput<'_>) -> Result<Composed, Vec<Problem>> {
         None => (Kind::CloudConfig, Facts::default()),
     };
     let login_user = login_user(input, &facts);
-    let (part, first) = parts(input, &facts, &login_user);
-    let user_data = match (&document, &first) {
-        (None, None) => part.into_bytes(),
-        _ => {
-            let document = document.as_ref().map(|document| (kind.mime_type(), document.text.as_str()));
-            let own = [Some(part.as_str()), first.as_deref()].into_iter().flatten();
-            let own = own.map(|text| (Kind::CloudConfig.mime_type(), text));
-            message(&document.into_iter().chain(own).collect::<Vec<_>>())
+    let keys = with_login_user(input.users, &login_user, input.client_key);
+    let new_users = users_to_make(input, &facts, &login_user);
+    let part = part(input, &facts, &login_user, &keys, &new_users);
+    let user_data = match input.provider {
+        ProviderKind::Multipass => {
+            warnings.extend(without_default(&facts));
+            one_document(document.as_ref(), kind, &part)?.into_bytes()
         }
+        ProviderKind::Qemu | ProviderKind::Aws => side_by_side(document.as_ref(), kind, &part),
     };
     let user_data = limits::fit(user_data, input.provider).map_err(|problem| vec![problem])?;
     Ok(Composed { user_data, login_user, warnings })
+}
+
+/// goloo's part beside the user's document.
+fn side_by_side(document: Option<&Finished>, kind: Kind, part: &Part<'_>) -> Vec<u8> {
+    let (text, first) = (part.document(), part.first_document());
+    if document.is_none() && first.is_none() {
+        return text.into_bytes();
+    }
+    let document = document.map(|document| (kind.mime_type(), document.text.as_str()));
+    let own = [Some(text.as_str()), first.as_deref()].into_iter().flatten();
+    let own = own.map(|text| (Kind::CloudConfig.mime_type(), text));
+    message(&document.into_iter().chain(own).collect::<Vec<_>>())
+}
+
+/// goloo's part in the user's document.
+fn one_document(document: Option<&Finished>, kind: Kind, part: &Part<'_>) -> Result<String, Vec<Problem>> {
+    let Some(document) = document else { return merge::merge("#cloud-config\n", &part.config()) };
+    let merged = match not_for_multipass(kind) {
+        Some(problem) => Err(vec![problem]),
+        None => merge::merge(&document.text, &part.config()),
+    };
+    merged.map_err(|problems| problems.into_iter().map(|problem| document.in_file(problem)).collect())
+}
+
+/// Multipass reads every document as plain YAML.
+fn not_for_multipass(kind: Kind) -> Option<Problem> {
+    let (what, way) = match kind {
+        Kind::CloudConfig => return None,
+        Kind::Jinja => (
+            "a template for cloud-init to render",
+            "have goloo render it by \"## template: goloo\" in place of this line",
+        ),
+        Kind::Mime => ("a message of several parts", "make one #cloud-config document of them"),
+        Kind::Other("text/x-shellscript") => {
+            ("a script", "name it configure.sh, which goloo runs as root in the machine")
+        }
+        Kind::Other(_) => ("something else", "write it as #cloud-config"),
+    };
+    let message = format!("Multipass takes #cloud-config documents only, and this is {what}");
+    Some(problem(1, 1, message, format!("{way}, or use --provider qemu")))
+}
+
+/// Multipass adds `default` to the users by itself; nobody else does.
+fn without_default(facts: &Facts) -> Option<String> {
+    let is_without = facts.users.is_some() && !facts.keeps_default_user;
+    is_without.then(|| {
+        "cloud-init.yaml: users has no \"default\"; Multipass adds it, while with qemu and on EC2 the image's own user is gone".to_owned()
+    })
 }
 
 /// The document as it reaches the machine.
@@ -159,27 +207,36 @@ fn login_user(input: &ComposeInput<'_>, facts: &Facts) -> String {
     in_stack.or_else(in_document).or_else(in_image).unwrap_or_else(|| LOGIN_USER.to_owned())
 }
 
-/// goloo's part, and what of it must come in front of the user's lists.
-fn parts(input: &ComposeInput<'_>, facts: &Facts, login_user: &str) -> (String, Option<String>) {
-    let keys = with_login_user(input.users, login_user, input.client_key);
-    let image_user = images::default_user(&input.stack.image);
-    let keeps_image_user = facts.users.is_none() || facts.keeps_default_user;
-    let is_made = |name: &str| {
-        let by_document = facts.users.iter().flatten().any(|user| user == name);
-        by_document || (keeps_image_user && image_user == Some(name))
-    };
-    let new_users: Vec<UserKeys> =
-        new_users(input, login_user).into_iter().filter(|user| !is_made(&user.username)).collect();
-    let part = Part {
+/// goloo's part.
+fn part<'a>(
+    input: &ComposeInput<'a>,
+    facts: &Facts,
+    login_user: &'a str,
+    keys: &'a [UserKeys],
+    new_users: &'a [UserKeys],
+) -> Part<'a> {
+    Part {
         stack: input.stack,
-        keys: &keys,
+        keys,
         host_key: input.host_key,
-        new_users: &new_users,
+        new_users,
         login_user,
         with_default_user: facts.users.is_none(),
         mounts: if input.provider == ProviderKind::Qemu { &input.stack.mounts } else { &[] },
+    }
+}
+
+/// The users that neither the document nor the image makes.
+fn users_to_make(input: &ComposeInput<'_>, facts: &Facts, login_user: &str) -> Vec<UserKeys> {
+    let image_user = images::default_user(&input.stack.image);
+    // Multipass adds the image's own user to every list.
+    let is_multipass = input.provider == ProviderKind::Multipass;
+    let keeps_image_user = facts.users.is_none() || facts.keeps_default_user || is_multipass;
+    let is_made = |user: &UserKeys| {
+        let by_document = facts.users.iter().flatten().any(|name| *name == user.username);
+        by_document || (keeps_image_user && image_user == Some(&user.username))
     };
-    (part.document(), part.first_document())
+    new_users(input, login_user).into_iter().filter(|user| !is_made(user)).collect()
 }
 
 /// The stack's users, and the login user where nobody else makes one.

@@ -1,8 +1,7 @@
 //! What kind of document it is, and the few things that goloo must know of what is in it.
 
-use saphyr_parser::{Event, Parser, ScalarStyle};
-
 use super::problem;
+use super::tree::{Content, Document, Node};
 use crate::spec::Problem;
 
 /// What cloud-init will take the document for, by its first line.
@@ -91,133 +90,19 @@ pub(super) struct Facts {
     pub sets_host_key: bool,
 }
 
-/// As much of YAML's tree as is looked at.
-#[derive(Debug, Clone)]
-enum Node {
-    Text(String),
-    List(Vec<Node>),
-    Map(Vec<(Node, Node)>),
-}
-
-impl Node {
-    fn get(&self, key: &str) -> Option<&Node> {
-        let Self::Map(pairs) = self else { return None };
-        pairs
-            .iter()
-            .rev()
-            .find(|(name, _)| matches!(name, Self::Text(text) if text == key))
-            .map(|(_, value)| value)
-    }
-
-    fn text(&self) -> Option<&str> {
-        if let Self::Text(text) = self { Some(text) } else { None }
-    }
-}
-
 /// Reads a cloud-config document, or says where it isn't YAML.
 pub(super) fn read(text: &str) -> Result<Facts, Problem> {
-    let mut builder = Builder::default();
-    for event in Parser::new_from_str(text) {
-        let (event, span) = event.map_err(|error| {
-            let at = error.marker();
-            problem(
-                at.line(),
-                at.col() + 1,
-                format!("this isn't YAML: {}", error.info()),
-                "mend the YAML; goloo config validate looks again",
-            )
-        })?;
-        let (line, column) = (span.start.line(), span.start.col() + 1);
-        if begins_value(&event) && follows_tab(text, line, column) {
-            let message = "this isn't YAML to cloud-init: there is a tab before this";
-            return Err(problem(line, column, message, "use blanks in place of tabs"));
-        }
-        if builder.is_at_root()
-            && begins_value(&event)
-            && !matches!(event, Event::MappingStart(..))
-            && !is_nothing(&event)
-        {
-            let message = "a #cloud-config document is a mapping of keys to values";
-            return Err(problem(line, column, message, "begin with a key, as runcmd: or packages:"));
-        }
-        builder.take(event);
-    }
-    Ok(builder.root.as_ref().map(facts).unwrap_or_default())
+    let document = Document::read(text)?;
+    Ok(document.root.as_ref().map(|root| facts(&document, root)).unwrap_or_default())
 }
 
-fn begins_value(event: &Event<'_>) -> bool {
-    matches!(event, Event::Scalar(..) | Event::SequenceStart(..) | Event::MappingStart(..) | Event::Alias(_))
-}
-
-fn is_nothing(event: &Event<'_>) -> bool {
-    matches!(event, Event::Scalar(text, ScalarStyle::Plain, ..) if matches!(&**text, "" | "~" | "null"))
-}
-
-/// PyYAML, by which cloud-init reads, takes no tab between tokens; the parser here does.
-fn follows_tab(text: &str, line: usize, column: usize) -> bool {
-    let line: String =
-        text.lines().nth(line.saturating_sub(1)).unwrap_or_default().chars().take(column - 1).collect();
-    line.trim_end_matches([' ', '\t']).len() < line.len()
-        && line[line.trim_end_matches([' ', '\t']).len()..].contains('\t')
-}
-
-/// Builds the tree of the first document.
-#[derive(Default)]
-struct Builder {
-    /// Nodes whose end hasn't come, with the numbers of their anchors, and a key that waits for its value.
-    open: Vec<(Node, usize, Option<Node>)>,
-    /// What anchors stand for.
-    anchors: std::collections::HashMap<usize, Node>,
-    root: Option<Node>,
-}
-
-impl Builder {
-    fn is_at_root(&self) -> bool {
-        self.root.is_none() && self.open.is_empty()
-    }
-
-    fn take(&mut self, event: Event<'_>) {
-        match event {
-            Event::Scalar(text, _, anchor, _) => self.done(Node::Text(text.into_owned()), anchor),
-            Event::SequenceStart(anchor, _) => self.open.push((Node::List(Vec::new()), anchor, None)),
-            Event::MappingStart(anchor, _) => self.open.push((Node::Map(Vec::new()), anchor, None)),
-            Event::SequenceEnd | Event::MappingEnd => {
-                if let Some((node, anchor, _)) = self.open.pop() {
-                    self.done(node, anchor);
-                }
-            }
-            // One that stands for what it is in can't be followed.
-            Event::Alias(anchor) => {
-                let node = self.anchors.get(&anchor).cloned();
-                self.done(node.unwrap_or(Node::Text(String::new())), 0);
-            }
-            _ => {}
-        }
-    }
-
-    fn done(&mut self, node: Node, anchor: usize) {
-        if anchor != 0 {
-            self.anchors.insert(anchor, node.clone());
-        }
-        match self.open.last_mut() {
-            None => self.root = self.root.take().or(Some(node)),
-            Some((Node::List(list), ..)) => list.push(node),
-            Some((Node::Map(pairs), _, key)) => match key.take() {
-                None => *key = Some(node),
-                Some(key) => pairs.push((key, node)),
-            },
-            Some((Node::Text(_), ..)) => {}
-        }
-    }
-}
-
-fn facts(root: &Node) -> Facts {
+fn facts(document: &Document, root: &Node) -> Facts {
     let mut facts = Facts::default();
-    if let Some(users) = root.get("users") {
-        let list = if let Node::List(list) = users { list.as_slice() } else { std::slice::from_ref(users) };
+    if let Some(users) = document.get(root, "users").filter(|users| !users.is_null()) {
+        let list = if let Content::List(list) = &users.content { list } else { std::slice::from_ref(users) };
         let mut names = Vec::new();
-        for user in list {
-            match user.text().or_else(|| user.get("name").and_then(Node::text)) {
+        for user in list.iter().map(|user| document.resolved(user)) {
+            match user.text().or_else(|| document.get(user, "name").and_then(Node::text)) {
                 Some("default") => facts.keeps_default_user = true,
                 Some(name) => names.push(name.to_owned()),
                 None => {}
@@ -225,9 +110,10 @@ fn facts(root: &Node) -> Facts {
         }
         facts.users = Some(names);
     }
-    facts.sets_host_key = root
-        .get("ssh_keys")
-        .is_some_and(|keys| keys.get("ed25519_private").is_some() || keys.get("ed25519_public").is_some());
+    let has = |keys: &Node, name| document.get(keys, name).is_some();
+    facts.sets_host_key = document
+        .get(root, "ssh_keys")
+        .is_some_and(|keys| has(keys, "ed25519_private") || has(keys, "ed25519_public"));
     facts
 }
 

@@ -1,15 +1,18 @@
 //! What reaches cloud-init: the user's document, and goloo's part beside it.
 //!
 //! The document passes through [`template`] and [`placeholders`], is looked at by [`document`], and
-//! travels byte for byte as the first part of what [`compose`] makes.
+//! travels byte for byte as the first part of what [`compose`] makes. Multipass takes no parts: for it
+//! [`merge`] writes goloo's part into the document's text.
 
 mod compose;
 mod document;
 mod host_key;
 mod limits;
+mod merge;
 mod part;
 mod placeholders;
 mod template;
+mod tree;
 
 use crate::spec::Problem;
 

@@ -1,6 +1,6 @@
 //! goloo's own part of the user-data: a cloud-config document that is merged behind the user's.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::HostKey;
 use crate::record::UserKeys;
@@ -39,10 +39,16 @@ pub(super) struct Part<'a> {
 }
 
 impl Part<'_> {
-    /// The part as a cloud-config document.
+    /// The part as a cloud-config document beside the user's.
     pub fn document(&self) -> String {
+        let mut config = json!({"merge_how": merge_how("append")});
+        config.as_object_mut().expect("made as an object").extend(self.config());
+        cloud_config(&config)
+    }
+
+    /// What the part says, wherever it stands.
+    pub fn config(&self) -> Map<String, Value> {
         let mut config = json!({
-            "merge_how": merge_how("append"),
             "ssh_deletekeys": true,
             "ssh_genkeytypes": ["ed25519"],
             "ssh_keys": {
@@ -62,7 +68,7 @@ impl Part<'_> {
             // failure right before must not be hidden by a configure.sh that works.
             config["runcmd"] = json!([format!("goloo_status=$?; {CONFIGURE} && exit $goloo_status")]);
         }
-        cloud_config(&config)
+        std::mem::take(config.as_object_mut().expect("made as an object"))
     }
 
     /// What must be merged in front of the user's lists: the mounts, for commands that want them. They

@@ -1,11 +1,15 @@
 //! What the tests of stacks have in common.
 #![allow(dead_code, clippy::unwrap_used)]
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use goloo_core::cloud_init::{ComposeInput, Composed, HostKey, compose};
 use goloo_core::record::{ProviderKind, UserKeys};
 use goloo_core::spec::{KeySource, Problem, Resolved, ResolvedStack, Sources, resolve};
+use serde_json::Value;
 
 pub const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFakY0xYcs0pqkq7OC8hVTCKu5UGvyZdwRPBMqtDbTmE ann@laptop";
@@ -70,9 +74,56 @@ pub fn keys(stack: &ResolvedStack) -> Vec<UserKeys> {
 }
 
 pub fn composed(stack: &ResolvedStack, provider: ProviderKind) -> Result<Composed, Vec<Problem>> {
+    composed_with(stack, provider, &HostKey::generate())
+}
+
+pub fn composed_with(
+    stack: &ResolvedStack,
+    provider: ProviderKind,
+    host_key: &HostKey,
+) -> Result<Composed, Vec<Problem>> {
     let users = keys(stack);
-    let host_key = HostKey::generate();
-    compose(&ComposeInput { stack, users: &users, client_key: CLIENT_KEY, host_key: &host_key, provider })
+    compose(&ComposeInput { stack, users: &users, client_key: CLIENT_KEY, host_key, provider })
+}
+
+/// Each document with what is said of it.
+pub fn said_of(documents: &[&str], composed: impl Fn(&str) -> Result<Composed, Vec<Problem>>) -> String {
+    let said = |document: &&str| {
+        let said = match composed(document) {
+            Ok(composed) if composed.warnings.is_empty() => "(taken)".to_owned(),
+            Ok(composed) => format!("warning: {}", composed.warnings.join("\n  warning: ")),
+            Err(problems) => lines(&problems).trim_end().replace('\n', "\n  "),
+        };
+        format!("{document:?}\n  {said}\n")
+    };
+    documents.iter().map(said).collect()
+}
+
+/// The folder with cloud-init and a Python that has what it needs.
+fn referee() -> &'static PathBuf {
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    ROOT.get_or_init(|| {
+        let output = Command::new(repository().join("scripts/cloud-init-referee.sh")).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
+    })
+}
+
+/// What a referee, a Python program of `scripts/` that has cloud-init and PyYAML, says of its input.
+pub fn judged_by(script: &str, input: &[u8]) -> Value {
+    let mut child = Command::new(referee().join("venv/bin/python"))
+        .arg(repository().join("scripts").join(script))
+        .env("PYTHONPATH", referee().join("unpacked/usr/lib/python3/dist-packages"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}\n{}", String::from_utf8_lossy(input));
+    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 /// Every stack that goloo brings: starter stacks and examples.

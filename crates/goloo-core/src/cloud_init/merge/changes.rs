@@ -1,0 +1,164 @@
+//! What is added where, and what nothing can be added to.
+
+use serde_json::{Map, Value};
+
+use super::super::tree::{Content, Document, Node, Place, problem_at};
+use super::{OTHER_WAY, written};
+use crate::spec::Problem;
+
+/// One thing that is added.
+#[derive(Debug)]
+pub(super) enum Change<'a> {
+    /// Keys in front of the document's own.
+    Keys(Vec<(&'a str, &'a Value)>),
+    /// Keys in front of those of the mapping that is this pair's value.
+    KeysOf(usize, Vec<(&'a str, &'a Value)>),
+    /// Items behind those of the list that is this pair's value.
+    ItemsOf(usize, &'a [Value]),
+    /// A value for this pair, which has none.
+    ValueOf(usize, &'a Value),
+}
+
+/// What the additions change. All that stands against them is found at once.
+pub(super) fn changes<'a>(
+    text: &str,
+    document: &Document,
+    additions: &'a Map<String, Value>,
+) -> Result<Vec<Change<'a>>, Vec<Problem>> {
+    let nothing = Node::new(Content::Map(Vec::new()));
+    let root = document.root.as_ref().unwrap_or(&nothing);
+    let target = Target { text, document, root };
+    target.open("the document", root).map_err(|problem| vec![problem])?;
+    let (mut new, mut changes, mut problems) = (Vec::new(), Vec::new(), Vec::new());
+    for (name, value) in additions {
+        match target.change(name, value) {
+            Ok(Outcome::New) => new.push((name.as_str(), value)),
+            Ok(Outcome::Changed(change)) => changes.push(change),
+            Ok(Outcome::UserS) => {}
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if !new.is_empty() {
+        changes.push(Change::Keys(new));
+    }
+    problems.sort_by_key(|problem| (problem.line, problem.column));
+    if problems.is_empty() { Ok(changes) } else { Err(problems) }
+}
+
+/// The tree with the changes in it.
+pub(super) fn applied(root: Option<Node>, changes: &[Change<'_>]) -> Node {
+    let mut root = root.unwrap_or_else(|| Node::new(Content::Map(Vec::new())));
+    // The document's own keys come last, for they move the numbers of the pairs.
+    for change in changes {
+        match change {
+            Change::Keys(keys) => put_first(&mut root, keys),
+            Change::KeysOf(pair, keys) => put_first(value_of(&mut root, *pair), keys),
+            Change::ItemsOf(pair, items) => {
+                if let Content::List(list) = &mut value_of(&mut root, *pair).content {
+                    list.extend(items.iter().map(written::node));
+                }
+            }
+            Change::ValueOf(pair, value) => *value_of(&mut root, *pair) = written::node(value),
+        }
+    }
+    root
+}
+
+fn value_of(root: &mut Node, pair: usize) -> &mut Node {
+    let Content::Map(pairs) = &mut root.content else { unreachable!("a pair's number comes from a mapping") };
+    &mut pairs[pair].1
+}
+
+fn put_first(map: &mut Node, keys: &[(&str, &Value)]) {
+    let new = keys.iter().map(|(name, value)| (written::key_node(name), written::node(value)));
+    let own = std::mem::replace(&mut map.content, Content::Map(Vec::new()));
+    let own = if let Content::Map(pairs) = own { pairs } else { Vec::new() };
+    map.content = Content::Map(new.chain(own).collect());
+}
+
+enum Outcome<'a> {
+    /// The document doesn't have the key.
+    New,
+    Changed(Change<'a>),
+    /// The user's value stays.
+    UserS,
+}
+
+struct Target<'d> {
+    text: &'d str,
+    document: &'d Document,
+    root: &'d Node,
+}
+
+impl Target<'_> {
+    fn change<'a>(&self, name: &str, addition: &'a Value) -> Result<Outcome<'a>, Problem> {
+        let pair = match self.document.place(self.root, name) {
+            Place::Nowhere => return Ok(Outcome::New),
+            _ if !addition.is_array() && !addition.is_object() => return Ok(Outcome::UserS),
+            Place::Merged(value) => {
+                let message =
+                    format!("{name} comes by way of <<, and what goloo adds to it would replace it");
+                return Err(self.refusal(value, message, "write the value out in its own place".to_owned()));
+            }
+            Place::Own(pair) => pair,
+        };
+        let (key, value) = &self.root.pairs()[pair];
+        self.once(name, key)?;
+        self.open(name, value)?;
+        let change = match (addition, &value.content) {
+            _ if value.is_null() => Change::ValueOf(pair, addition),
+            (Value::Array(items), Content::List(_)) => Change::ItemsOf(pair, items),
+            (Value::Object(keys), Content::Map(_)) => match self.lacking(value, keys) {
+                lacking if lacking.is_empty() => return Ok(Outcome::UserS),
+                lacking => Change::KeysOf(pair, lacking),
+            },
+            _ => {
+                let kind = if addition.is_array() { "list" } else { "mapping" };
+                let message = format!("{name} isn't a {kind}, and goloo must add to it");
+                return Err(self.refusal(value, message, format!("make it a {kind}")));
+            }
+        };
+        Ok(Outcome::Changed(change))
+    }
+
+    /// Of two values for one key nobody says which counts.
+    fn once(&self, name: &str, key: &Node) -> Result<(), Problem> {
+        let keys = self.root.pairs().iter().filter(|(key, _)| self.document.is_key(key, name));
+        if keys.count() > 1 {
+            let message = format!("{name} is there twice, and only this one counts");
+            return Err(self.refusal(key, message, "make one of them".to_owned()));
+        }
+        if key.tag.is_some() {
+            return Err(self.refusal(key, format!("the key {name} has a tag"), "remove the tag".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Whether adding to a value changes nothing else.
+    fn open(&self, name: &str, value: &Node) -> Result<(), Problem> {
+        let own = || "write the value out in each place".to_owned();
+        if matches!(value.content, Content::Alias(_)) {
+            let message = format!("{name} is an alias, and what goloo adds to it would go to both places");
+            return Err(self.refusal(value, message, own()));
+        }
+        if self.document.is_aliased(value) {
+            let message =
+                format!("{name} is used by an alias, too, and what goloo adds to it would go to both places");
+            return Err(self.refusal(value, message, own()));
+        }
+        if value.tag.is_some() {
+            let message = format!("{name} has a tag, and what goloo adds to it could change its sense");
+            return Err(self.refusal(value, message, "remove the tag".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn lacking<'a>(&self, map: &Node, keys: &'a Map<String, Value>) -> Vec<(&'a str, &'a Value)> {
+        let is_lacking = |name: &str| matches!(self.document.place(map, name), Place::Nowhere);
+        keys.iter().map(|(name, value)| (name.as_str(), value)).filter(|(name, _)| is_lacking(name)).collect()
+    }
+
+    fn refusal(&self, node: &Node, message: String, way: String) -> Problem {
+        problem_at(self.text, node.start, message, format!("{way}, {OTHER_WAY}"))
+    }
+}

@@ -1,0 +1,313 @@
+//! What Multipass gets: goloo's part in the user's document. PyYAML, with which cloud-init reads, judges
+//! that the user's part means what it meant (`scripts/merge-referee.py`).
+#![allow(clippy::unwrap_used)]
+
+mod common;
+#[path = "common/documents.rs"]
+mod documents;
+
+use std::path::Path;
+
+use common::{KEY, composed, composed_with, judged_by, lines, own_stacks, read_stack, resolved, said_of};
+use goloo_core::cloud_init::HostKey;
+use goloo_core::record::ProviderKind;
+use goloo_core::spec::{Problem, ResolvedStack};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
+use saphyr_parser::{Event, Parser, ScalarStyle};
+use serde_json::{Map, Value, json};
+
+/// A stack for which goloo adds to every list that it ever adds to.
+fn stack(document: &str) -> ResolvedStack {
+    let config =
+        json!({"vm": {"ttl": "8h", "users": [{"username": "ann", "ssh_keys": [KEY]}, {"username": "bob"}]}});
+    let mut stack = resolved(&config.to_string()).stack;
+    stack.cloud_init = Some(document.as_bytes().to_vec());
+    stack.configure = Some(b"#!/bin/sh\necho 'done'\n".to_vec());
+    stack
+}
+
+/// What other providers get beside the document: the last part of the message.
+fn additions(stack: &ResolvedStack, host_key: &HostKey) -> Map<String, Value> {
+    let composed = composed_with(stack, ProviderKind::Qemu, host_key).unwrap();
+    let message = String::from_utf8(composed.user_data).unwrap();
+    let part = message.rsplit("#cloud-config\n").next().unwrap().split("\n--goloo-").next().unwrap();
+    let mut config: Map<String, Value> = serde_json::from_str(part).unwrap();
+    config.remove("merge_how").unwrap();
+    config
+}
+
+/// A document before and after, with what went into it.
+fn case(document: &str) -> Value {
+    let (stack, host_key) = (stack(document), HostKey::generate());
+    let after = composed_with(&stack, ProviderKind::Multipass, &host_key)
+        .unwrap_or_else(|problems| panic!("{}\n{document}", lines(&problems)));
+    let after = String::from_utf8(after.user_data).unwrap();
+    json!({"before": document, "after": after, "additions": additions(&stack, &host_key)})
+}
+
+/// Has PyYAML judge the cases, in one run.
+fn assert_right(cases: &[(String, Value)]) {
+    let input: Vec<&Value> = cases.iter().map(|(_, case)| case).collect();
+    let verdicts = judged_by("merge-referee.py", &serde_json::to_vec(&input).unwrap());
+    let verdicts = verdicts.as_array().unwrap();
+    assert_eq!(verdicts.len(), cases.len());
+    let wrong: Vec<String> = std::iter::zip(cases, verdicts)
+        .filter(|(_, verdict)| !verdict.is_null())
+        .map(|((name, case), verdict)| format!("{name}: {verdict}\n{}\n", case["after"].as_str().unwrap()))
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.concat());
+}
+
+/// The documents of `merge_corpus`, by name.
+fn corpus() -> Vec<(String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/merge_corpus");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut corpus: Vec<_> = files
+        .map(|path| {
+            (path.file_stem().unwrap().to_str().unwrap().to_owned(), std::fs::read_to_string(path).unwrap())
+        })
+        .collect();
+    corpus.sort();
+    corpus
+}
+
+#[test]
+fn the_corpus_means_the_same_to_pyyaml_with_goloo_s_part_in_it() {
+    let corpus = corpus();
+    assert!(corpus.len() >= 60, "{}", corpus.len());
+    let cases: Vec<_> = corpus.iter().map(|(name, document)| (name.clone(), case(document))).collect();
+    assert_right(&cases);
+}
+
+#[test]
+fn added_lines_end_as_the_document_s_do() {
+    let is_crlf = |document: &String| document.starts_with("#cloud-config\r\n");
+    let documents: Vec<_> = corpus().into_iter().filter(|(_, document)| is_crlf(document)).collect();
+    assert!(documents.len() >= 4, "{}", documents.len());
+    for (name, document) in documents {
+        let composed = composed(&stack(&document), ProviderKind::Multipass).unwrap();
+        let text = String::from_utf8(composed.user_data).unwrap();
+        assert!(!text.replace("\r\n", "").contains('\n'), "{name}: {text:?}");
+    }
+}
+
+#[test]
+fn the_stacks_that_goloo_brings_mean_the_same_with_multipass_as_with_qemu() {
+    let host_key = HostKey::generate();
+    let cases = own_stacks().into_iter().filter_map(|folder| {
+        let mut stack = read_stack(&folder).stack;
+        // Multipass does them itself.
+        stack.mounts.clear();
+        let after = composed_with(&stack, ProviderKind::Multipass, &host_key).unwrap();
+        let name = folder.display().to_string();
+        // Templates know the provider; what they give is the same but for its name.
+        let after = String::from_utf8(after.user_data).unwrap().replace("multipass", "qemu");
+        let before = document_for_qemu(&stack, &host_key)?;
+        Some((name, json!({"before": before, "after": after, "additions": additions(&stack, &host_key)})))
+    });
+    let cases: Vec<_> = cases.collect();
+    assert!(cases.len() >= 8, "{}", cases.len());
+    assert_right(&cases);
+}
+
+/// The user's document as qemu's machine gets it; `None` where the stack has none, or where it is
+/// encoded.
+fn document_for_qemu(stack: &ResolvedStack, host_key: &HostKey) -> Option<String> {
+    let composed = composed_with(stack, ProviderKind::Qemu, host_key).unwrap();
+    let message = String::from_utf8(composed.user_data).unwrap();
+    let (begin, _) =
+        stack.cloud_init.as_ref().and_then(|_| message.match_indices("#cloud-config\n").next())?;
+    Some(message[begin..].split("\n--goloo-").next().unwrap().to_owned())
+}
+
+#[test]
+fn the_referee_sees_what_is_wrong() {
+    let right = case("#cloud-config\nruncmd: [0644, yes]\n");
+    let after = right["after"].as_str().unwrap();
+    let wrong = [
+        after.replace("0644", "\"0644\""),
+        after.replace("yes", "1"),
+        after.replace("[0644, yes", "[yes, 0644"),
+        after.replace("runcmd: [", "runcmd: [more, "),
+        after.replace("ssh_deletekeys: true", "ssh_deletekeys: 1"),
+        after.replace("write_files:", "write_file:"),
+        format!("{after}more: true\n"),
+        format!("{after}runcmd: [\n"),
+    ];
+    let cases = wrong
+        .map(|after| json!({"before": right["before"], "after": after, "additions": right["additions"]}));
+    let verdicts = judged_by("merge-referee.py", &serde_json::to_vec(&cases).unwrap());
+    for (case, verdict) in std::iter::zip(&cases, verdicts.as_array().unwrap()) {
+        assert!(verdict.is_string(), "{case}");
+    }
+    assert_right(&[("right".to_owned(), right)]);
+}
+
+/// Each document with what is said of it for Multipass.
+fn table(documents: &[&str]) -> String {
+    said_of(documents, |document| composed(&stack(document), ProviderKind::Multipass))
+}
+
+#[test]
+fn kinds_of_documents_that_multipass_does_not_take() {
+    let text = table(&[
+        "## template: jinja\n#cloud-config\nhostname: {{ v1.region }}\n",
+        "#!/bin/sh\necho\n",
+        "Content-Type: multipart/mixed; boundary=x\n\n--x\n\nb\n--x--\n",
+        "#cloud-config-archive\n- a\n",
+        "#include\nhttps://example.com\n",
+        "#cloud-boothook\necho\n",
+        "## template: goloo\n#!/bin/sh\necho {{ name }}\n",
+        "## template: goloo\n#cloud-config\nhostname: {{ name }}\n",
+    ]);
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn values_that_nothing_can_be_added_to() {
+    let text = table(&[
+        "#cloud-config\nruncmd: echo\n",
+        "#cloud-config\nruncmd: {a: b}\nwrite_files: x\nssh_keys: [a]\nusers: ann, bob\n",
+        "#cloud-config\nruncmd: \"\"\n",
+        "#cloud-config\n.x: &x [a]\nruncmd: *x\n",
+        "#cloud-config\nruncmd: &x [a]\nbootcmd: *x\n",
+        "#cloud-config\nssh_keys: &x {rsa_private: a}\nother:\n  <<: *x\n",
+        "#cloud-config\nruncmd: &x\nother: *x\n",
+        "#cloud-config\nruncmd: !!seq [a]\n",
+        "#cloud-config\nruncmd: !own\n  - a\n",
+        "#cloud-config\nssh_keys: !!null\n",
+        "#cloud-config\n!!str runcmd: [a]\n",
+        "#cloud-config\nruncmd: [a]\npackages: [b]\nruncmd: [c]\n",
+        "#cloud-config\nruncmd: [a]\n\"runcmd\": [c]\n",
+        "#cloud-config\n.k: &k runcmd\n*k : [a]\nruncmd: [b]\n",
+        "#cloud-config\n.x: &x {runcmd: [a]}\n<<: *x\n",
+        "#cloud-config\n.y: &y {write_files: []}\n.x: &x {<<: *y}\n<<: [{a: b}, *x]\n",
+        "#cloud-config\n<<: {users: [default]}\n",
+        "#cloud-config\nssh_keys:\n  ed25519_private: x\n",
+        "#cloud-config\n.x: &x {ed25519_private: a}\nssh_keys: {<<: *x}\n",
+        "#cloud-config\n--- &root\na: *root\n",
+        "#cloud-config\n--- !!map\na: b\n",
+        "#cloud-config\na: b\n---\nc: d\n",
+        "#cloud-config\na: b\n...\n---\n",
+        "#cloud-config\n--- ~\n",
+        "#cloud-config\na: \"b\u{2028}c\"\n",
+        "#cloud-config\n# a\u{85}b\n",
+    ]);
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn forms_that_nothing_can_be_added_to() {
+    let text = table(&[
+        "#cloud-config\nruncmd:\n  - |\n    echo",
+        "#cloud-config\nruncmd:\n  - |+\n    echo",
+        "#cloud-config\nruncmd:\n  - a\n  - {b: c}\n  - d: >\n      echo",
+        "#cloud-config\n? runcmd\n: - a\n  - b\n",
+        "#cloud-config\n? ssh_keys\n: rsa_private: a\n",
+        "#cloud-config\n? runcmd\n? write_files\n",
+        "#cloud-config\n{runcmd, a: b}\n",
+        "#cloud-config\nruncmd: &x\n",
+        "#cloud-config\nruncmd: &x ~\n",
+        "#cloud-config\nkeys:\n  - ${SSH_PUBLIC_KEY}\nruncmd: a\n",
+        "## template: goloo\n#cloud-config\nruncmd: {{ name }}\n",
+    ]);
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn users_without_the_image_s_own_are_warned_of() {
+    let text = table(&[
+        "#cloud-config\nusers: [{name: ann}]\n",
+        "#cloud-config\nusers: []\n",
+        "#cloud-config\nusers: [default]\n",
+        "#cloud-config\nusers:\n",
+        "#cloud-config\n",
+    ]);
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn without_a_document_goloo_s_part_is_the_document() {
+    let host_key = HostKey::generate();
+    let with = |document: Option<&str>| {
+        let mut stack = stack("");
+        stack.cloud_init = document.map(|document| document.as_bytes().to_vec());
+        composed_with(&stack, ProviderKind::Multipass, &host_key).unwrap().user_data
+    };
+    assert_eq!(with(None), with(Some("#cloud-config\n")));
+    let text = String::from_utf8(with(None)).unwrap();
+    assert!(text.starts_with("#cloud-config\n# from goloo:\n"), "{text}");
+    assert!(text.contains("\nwrite_files:\n  - {path: \"/etc/ssh/"), "{text}");
+    assert!(text.contains("\nusers:\n  - \"default\"\n  - {name: \"ann\""), "{text}");
+}
+
+/// Mounts are Multipass's own, so the part has none of qemu's.
+#[test]
+fn mounts_are_not_in_the_document() {
+    let mut stack = stack("#cloud-config\n");
+    let config = r#"{"vm": {"mounts": [{"source": ".", "target": "/home/ubuntu/code"}]}}"#;
+    stack.mounts = resolved(config).stack.mounts;
+    assert_eq!(stack.mounts.len(), 1);
+    let composed = composed(&stack, ProviderKind::Multipass).unwrap();
+    let text = String::from_utf8(composed.user_data).unwrap();
+    assert!(!text.contains("/home/ubuntu/code") && !text.contains("9p"), "{text}");
+}
+
+/// The only refusal that random documents may meet: a block text that the file's end cuts off.
+fn is_cut_off(problems: &[Problem]) -> bool {
+    problems.iter().all(|problem| problem.message.starts_with("the file's last line has no end"))
+}
+
+#[test]
+fn random_documents_mean_the_same_to_pyyaml_with_goloo_s_part_in_them() {
+    let mut runner = TestRunner::default();
+    let documents = std::iter::repeat_with(|| documents::document().new_tree(&mut runner).unwrap().current());
+    let is_merged = |document: &String| match composed(&stack(document), ProviderKind::Multipass) {
+        Ok(_) => true,
+        Err(problems) => {
+            assert!(is_cut_off(&problems), "{}\n{document}", lines(&problems));
+            false
+        }
+    };
+    let cases =
+        documents.filter(is_merged).take(150).map(|document| (format!("{document:?}"), case(&document)));
+    assert_right(&cases.collect::<Vec<_>>());
+}
+
+/// A text's values and what is around them, in order, but for those that stand for nothing.
+fn read(text: &str) -> Vec<String> {
+    let nothing = ["", "~", "null"];
+    Parser::new_from_str(text)
+        .map(|event| event.unwrap().0)
+        .filter_map(|event| match event {
+            Event::Scalar(text, ScalarStyle::Plain, ..) if nothing.contains(&&*text) => None,
+            Event::Scalar(text, style, ..) => Some(format!("{style:?} {text}")),
+            Event::Alias(anchor) => Some(format!("*{anchor}")),
+            Event::SequenceStart(..) => Some("[".to_owned()),
+            Event::SequenceEnd => Some("]".to_owned()),
+            Event::MappingStart(..) => Some("{".to_owned()),
+            Event::MappingEnd => Some("}".to_owned()),
+            _ => None,
+        })
+        .collect()
+}
+
+proptest! {
+    #[test]
+    fn nothing_of_a_document_is_lost_or_moved(document in documents::document()) {
+        let merged = match composed(&stack(&document), ProviderKind::Multipass) {
+            Ok(composed) => String::from_utf8(composed.user_data).unwrap(),
+            Err(problems) => {
+                prop_assert!(is_cut_off(&problems), "{}", lines(&problems));
+                return Ok(());
+            }
+        };
+        let merged = read(&merged);
+        let mut rest = merged.iter();
+        for value in read(&document) {
+            prop_assert!(rest.any(|other| *other == value), "{value:?} isn't where it was in {merged:#?}");
+        }
+    }
+}

@@ -1,0 +1,53 @@
+"""Judges by PyYAML, with which cloud-init reads, whether documents were merged as they should be.
+
+Standard input: JSON, a list of {"before", "after", "additions"}: YAML texts, and the JSON object that was
+merged in. Prints a JSON list: null for each that is right, else what is wrong with it.
+"""
+
+import json
+import sys
+
+import yaml
+
+
+def typed(value):
+    """A value with its types, for 1, 1.0 and True are equal in Python. The order of keys means nothing."""
+    if isinstance(value, dict):
+        return ["dict", sorted(([typed(key), typed(value)] for key, value in value.items()), key=repr)]
+    if isinstance(value, (list, tuple)):
+        return [type(value).__name__, [typed(item) for item in value]]
+    if isinstance(value, set):
+        return ["set", sorted((typed(item) for item in value), key=repr)]
+    return [type(value).__name__, repr(value)]
+
+
+def expected(before, additions):
+    """The user's values with the additions: behind the items of lists, beside the keys of mappings."""
+    merged = dict(before or {})
+    for key, addition in additions.items():
+        if isinstance(addition, list):
+            merged[key] = (merged.get(key) or []) + addition
+        elif isinstance(addition, dict):
+            merged[key] = {**addition, **(merged.get(key) or {})}
+        else:
+            merged.setdefault(key, addition)
+    return merged
+
+
+def fault(case):
+    try:
+        before = yaml.safe_load(case["before"])
+    except yaml.YAMLError as error:
+        return f"the document itself can't be loaded: {error}"
+    try:
+        after = yaml.safe_load(case["after"])
+    except yaml.YAMLError as error:
+        return f"what it became can't be loaded: {error}"
+    wanted = expected(before, case["additions"])
+    if typed(after) == typed(wanted):
+        return None
+    wrong = [key for key in {**wanted, **after} if typed(after.get(key)) != typed(wanted.get(key))]
+    return f"these differ: {[(key, wanted.get(key), after.get(key)) for key in wrong]}"
+
+
+json.dump([fault(case) for case in json.load(sys.stdin)], sys.stdout)
