@@ -431,8 +431,11 @@ struct SimFolder<'f> {
 }
 
 impl Folder for SimFolder<'_> {
-    fn read(&self, path: &Path, into: &mut Vec<u8>) -> io::Result<()> {
-        self.fs.read(&self.path.join(path), into)
+    fn append(&self, path: &Path, into: &mut Vec<u8>) -> io::Result<()> {
+        let mut content = Vec::new();
+        self.fs.read(&self.path.join(path), &mut content)?;
+        into.append(&mut content);
+        Ok(())
     }
 }
 

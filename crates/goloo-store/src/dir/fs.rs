@@ -31,9 +31,9 @@ pub trait NewFile: Send {
 
 /// A folder that is held open, so that many reads below it needn't walk the path to it.
 pub trait Folder: Sync {
-    /// Replaces `into` by the content of the file at `path`, which is relative to the folder. A read that
-    /// a signal cuts short may end it early: who finds it cut looks again by [`Fs::read`].
-    fn read(&self, path: &Path, into: &mut Vec<u8>) -> io::Result<()>;
+    /// Appends the content of the file at `path`, which is relative to the folder. A read that a signal
+    /// cuts short may end it early: who finds it cut looks again by [`Fs::read`].
+    fn append(&self, path: &Path, into: &mut Vec<u8>) -> io::Result<()>;
 }
 
 /// What came of an attempt to lock a file.
@@ -97,21 +97,20 @@ pub trait Fs: Send + Sync {
 pub struct RealFs;
 
 impl Folder for OwnedFd {
-    fn read(&self, path: &Path, into: &mut Vec<u8>) -> io::Result<()> {
+    fn append(&self, path: &Path, into: &mut Vec<u8>) -> io::Result<()> {
         // A file's last read is one that doesn't fill its room: asking once more, a thousand times,
         // is a tenth of the time that a list takes.
         read_at(self, path, into, |got, room| got < room)
     }
 }
 
-/// As `std` does it, without asking for the size: records are small, and `into` is used again.
+/// As `std` does it, without asking for the size: records are small, and `into` has room.
 fn read_at(
     folder: impl AsFd,
     path: &Path,
     into: &mut Vec<u8>,
     is_last: fn(usize, usize) -> bool,
 ) -> io::Result<()> {
-    into.clear();
     let file = rustix::fs::openat(folder, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     loop {
         into.reserve(4096);
@@ -135,6 +134,7 @@ impl NewFile for File {
 
 impl Fs for RealFs {
     fn read(&self, path: &Path, into: &mut Vec<u8>) -> io::Result<()> {
+        into.clear();
         read_at(CWD, path, into, |got, _| got == 0)
     }
 

@@ -6,7 +6,9 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::thread;
 
 use goloo_core::name::{VmId, VmName};
@@ -22,9 +24,15 @@ use super::layout::{self, Layout, STATE};
 use super::read::{self, Found};
 
 /// Below this a thread costs more than it saves.
-const RECORDS_PER_THREAD: usize = 128;
+const RECORDS_PER_READER: usize = 256;
 /// More than this wait for each other in the file system.
-const THREADS_MAX: usize = 8;
+const READERS_MAX: usize = 4;
+/// How many records are read in one go.
+const BATCH: usize = 64;
+/// So many batches may wait to be parsed: what is read ahead is bounded.
+const BATCHES_READY: usize = 16;
+/// Bytes that a record is thought to have.
+const ROOM: usize = 1536;
 
 /// The part of `state.json` that a list shows.
 #[derive(Deserialize)]
@@ -110,68 +118,114 @@ pub(super) struct Active {
     pub half_archived: Vec<String>,
 }
 
-/// How many threads share the work. A small store doesn't ask how many cores there are: the answer
-/// comes from files of the kernel's, and costs more than reading a few records.
-fn threads(records: usize) -> usize {
-    match records / RECORDS_PER_THREAD {
-        0 | 1 => 1,
-        useful => thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX).min(useful),
+/// How many threads read ahead. A small store doesn't ask how many cores there are: the answer comes
+/// from files of the kernel's, and costs more than reading a few records.
+fn readers(records: usize) -> usize {
+    if records < RECORDS_PER_READER {
+        return 0;
     }
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    (cores - 1).clamp(1, READERS_MAX).min(records / RECORDS_PER_READER)
 }
 
-/// Reads all of them; `entries` are what lies in `active`, sorted.
+/// All active VMs; `entries` are what lies in `active`, sorted.
+///
+/// Waiting for the file system is shared: some threads read ahead, and this one parses what is ready, or
+/// reads too while nothing is.
 pub(super) fn list(fs: &dyn Fs, layout: &Layout, entries: &[Entry]) -> Result<Active, StoreError> {
-    let threads = threads(entries.len());
-    let parts: Vec<&[Entry]> = entries.chunks(entries.len().div_ceil(threads).max(1)).collect();
-    let Some((first, others)) = parts.split_first() else { return Ok(Active::default()) };
+    if entries.is_empty() {
+        return Ok(Active::default());
+    }
     let active = layout.active();
     let folder = fs.open_folder(&active).map_err(failed("open", &active))?;
-    let reader = Reader { fs, active, folder: &*folder };
-    Ok(thread::scope(|scope| {
-        let reader = &reader;
-        let others: Vec<_> = others.iter().map(|part| scope.spawn(|| reader.list(part))).collect();
-        let mut all = reader.list(first);
-        for other in others {
-            let part = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            all.listing.entries.extend(part.listing.entries);
-            all.listing.broken.extend(part.listing.broken);
-            all.half_archived.extend(part.half_archived);
+    let reader = Reader { fs, active, folder: &*folder, entries, next: AtomicUsize::new(0) };
+    let mut all = Active::default();
+    all.listing.entries.reserve(entries.len());
+    thread::scope(|scope| {
+        let (send, ready) = mpsc::sync_channel(BATCHES_READY);
+        for _ in 0..readers(entries.len()) {
+            let (reader, send) = (&reader, send.clone());
+            scope.spawn(move || while reader.read().is_some_and(|batch| send.send(batch).is_ok()) {});
         }
-        all
-    }))
+        drop(send);
+        while let Some(batch) = ready.try_recv().ok().or_else(|| reader.read()) {
+            reader.show(&batch, &mut all);
+        }
+        ready.iter().for_each(|batch| reader.show(&batch, &mut all));
+    });
+    all.listing.entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    all.listing.broken.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    all.half_archived.sort_unstable();
+    Ok(all)
+}
+
+/// Some of the records, as they lie on the disk.
+struct Batch<'e> {
+    entries: &'e [Entry],
+    bytes: Vec<u8>,
+    /// Where each record ends in `bytes`. What couldn't be read has nothing.
+    ends: Vec<usize>,
+}
+
+/// Folders whose names begin in a way that no VM's does aren't the store's.
+fn is_record(entry: &Entry) -> bool {
+    entry.is_folder && !layout::is_foreign(&entry.name)
 }
 
 struct Reader<'f> {
     fs: &'f dyn Fs,
     active: PathBuf,
     folder: &'f dyn Folder,
+    entries: &'f [Entry],
+    /// The first of the entries that nobody has taken.
+    next: AtomicUsize,
 }
 
-impl Reader<'_> {
-    fn list(&self, entries: &[Entry]) -> Active {
-        let mut listing = Listing { entries: Vec::with_capacity(entries.len()), broken: Vec::new() };
-        let mut half_archived = Vec::new();
-        let mut bytes = Vec::with_capacity(16 << 10);
+impl<'f> Reader<'f> {
+    /// The next records that nobody has read.
+    fn read(&self) -> Option<Batch<'f>> {
+        let first = self.next.fetch_add(BATCH, Ordering::Relaxed);
+        let entries = self.entries.get(first..)?;
+        let entries = &entries[..entries.len().min(BATCH)];
+        if entries.is_empty() {
+            return None;
+        }
+        let (bytes, ends) = (Vec::with_capacity(entries.len() * ROOM), Vec::with_capacity(entries.len()));
+        let mut batch = Batch { entries, bytes, ends };
         let mut path = PathBuf::with_capacity(128);
-        for entry in entries.iter().filter(|entry| entry.is_folder && !layout::is_foreign(&entry.name)) {
+        for entry in entries {
+            let start = batch.bytes.len();
             path.push(&entry.name);
             path.push(STATE);
-            let shown = self.show(&path, &entry.name, &mut bytes);
+            if !is_record(entry) || self.folder.append(&path, &mut batch.bytes).is_err() {
+                batch.bytes.truncate(start);
+            }
             path.clear();
-            match shown {
-                Shown::Entry(summary) => listing.entries.push(summary),
-                Shown::Broken(broken) => listing.broken.push(broken),
-                Shown::HalfArchived => half_archived.push(entry.name.clone()),
+            batch.ends.push(batch.bytes.len());
+        }
+        Some(batch)
+    }
+
+    fn show(&self, batch: &Batch<'_>, all: &mut Active) {
+        let mut start = 0;
+        for (entry, end) in batch.entries.iter().zip(&batch.ends) {
+            let bytes = &batch.bytes[start..*end];
+            start = *end;
+            if !is_record(entry) {
+                continue;
+            }
+            match self.show_one(&entry.name, bytes) {
+                Shown::Entry(summary) => all.listing.entries.push(summary),
+                Shown::Broken(broken) => all.listing.broken.push(broken),
+                Shown::HalfArchived => all.half_archived.push(entry.name.clone()),
                 Shown::Nothing => {}
             }
         }
-        Active { listing, half_archived }
     }
 
-    fn show(&self, state: &Path, name: &str, bytes: &mut Vec<u8>) -> Shown {
-        let read = self.folder.read(state, bytes).is_ok();
+    fn show_one(&self, name: &str, bytes: &[u8]) -> Shown {
         // Checked as a whole, text is parsed a sixth faster than bytes.
-        let text = read.then(|| std::str::from_utf8(bytes).ok()).flatten();
+        let text = std::str::from_utf8(bytes).ok();
         let line = text.and_then(|text| serde_json::from_str::<Line<'_>>(text).ok());
         let sound = line.filter(|line| line.name == name && line.schema > 0);
         sound.and_then(summary).unwrap_or_else(|| self.show_unsound(name))
