@@ -199,6 +199,7 @@ pub fn record(machine: &Machine, provider: ProviderKind) -> Record {
         source_config_path: None,
         origin: None,
         hosts_entry: false,
+        protected: false,
         tags: std::collections::BTreeMap::default(),
         github_users: Vec::new(),
         ssh: None,

@@ -56,6 +56,7 @@ pub fn creating(name: &VmName) -> Record {
         source_config_path: Some(PathBuf::from("/home/ann/infra/stacks/devbox")),
         origin: None,
         hosts_entry: false,
+        protected: false,
         tags: BTreeMap::new(),
         github_users: vec!["ann".into()],
         ssh: Some(SshAccess {

@@ -279,3 +279,20 @@ fn a_start_that_failed_is_over_and_can_be_tried_again() {
     world.run(&["start", "hello"]).expect(0);
     assert_eq!(world.qemus().len(), 1);
 }
+
+#[test]
+fn a_protected_vm_is_not_deleted() {
+    let world = World::new();
+    world.run(&["create", "hello", "--no-wait"]).expect(0);
+    world.run(&["protect", "hello"]).expect(0);
+    let refused = world.run(&["delete", "hello", "--yes"]).expect(1);
+    assert!(refused.stderr().contains("goloo unprotect hello"), "{refused:?}");
+    assert_eq!((world.names(), world.qemus().len()), (vec!["hello".to_owned()], 1));
+    assert_eq!(world.json(&["status", "hello", "--json"])["vm"]["protected"], true);
+    // Said twice it is one change, and all else goes on.
+    world.run(&["protect", "hello"]).expect(0);
+    world.run(&["stop", "hello", "--force"]).expect(0);
+    world.run(&["unprotect", "hello"]).expect(0);
+    world.run(&["delete", "hello", "--yes"]).expect(0);
+    world.assert_empty("after the delete");
+}

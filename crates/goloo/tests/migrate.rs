@@ -7,8 +7,9 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use common::{Ran, World};
 use serde_json::{Value, json};
@@ -471,4 +472,24 @@ fn list_without_folders_of_stacks_looks_at_nothing_else() {
     let calls = fs::read_to_string(log).unwrap();
     let looked = calls.lines().filter(|line| line.contains("stacks") || line.contains("config.json"));
     assert_eq!(looked.count(), 5, "two folders, and three configs of this one:\n{calls}");
+}
+
+#[test]
+fn whoever_deletes_a_vm_in_aws_on_a_terminal_types_its_name() {
+    let world = legacy();
+    world.run(&["migrate"]).expect(0);
+    let asked = |answer: &str| {
+        let mut command = Command::new("script");
+        world.settle(&mut command);
+        let line = format!("{} delete web-aws", common::goloo().display());
+        command.args(["-qec", &line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut script = command.spawn().unwrap();
+        script.stdin.take().unwrap().write_all(format!("{answer}\n").as_bytes()).unwrap();
+        Ran(script.wait_with_output().unwrap())
+    };
+    let declined = asked("y").expect(130);
+    assert!(declined.stdout().contains("Type web-aws:"), "{declined:?}");
+    assert!(declined.stdout().contains("nothing was deleted"), "{declined:?}");
+    // Its name goes on to the provider.
+    assert!(!asked("web-aws").stdout().contains("nothing was deleted"));
 }

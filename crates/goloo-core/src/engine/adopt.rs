@@ -73,6 +73,7 @@ impl Engine<'_> {
                 extra: Extra::new(),
             }),
             hosts_entry: false,
+            protected: false,
             tags: std::collections::BTreeMap::new(),
             github_users: Vec::new(),
             provisioning: None,

@@ -101,6 +101,7 @@ impl<'a> Engine<'a> {
             created_by: created_by.clone(),
             origin: Some(origin),
             hosts_entry: false,
+            protected: false,
             operation: Some(operation),
             resources: Vec::new(),
             local: None,

@@ -71,6 +71,7 @@ impl Engine<'_> {
             source_config_path: Some(PathBuf::from(&stack.folder)),
             origin: None,
             hosts_entry: request.hosts_entry,
+            protected: false,
             tags: std::collections::BTreeMap::new(),
             github_users: request.github_users.clone(),
             ssh: Some(plan.ssh.clone()),

@@ -6,9 +6,10 @@ use crate::name::{ArchiveId, VmName};
 use crate::record::{OperationKind, Phase};
 
 impl Engine<'_> {
-    /// Deletes a VM in whatever state it is; on failure the record stays.
+    /// Deletes a VM in whatever state it is, unless it is protected; on failure the record stays.
     pub async fn delete(&self, name: &VmName) -> Result<ArchiveId, EngineError> {
         let mut under_way = self.take(name).await?;
+        super::protect::refuse_protected(&under_way.record)?;
         under_way.record.operation = Some(self.operation(OperationKind::Delete));
         under_way.record.phase = Phase::Deleting;
         under_way.save_intent().await?;

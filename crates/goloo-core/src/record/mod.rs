@@ -53,6 +53,9 @@ pub struct Record {
     /// Whether /etc/hosts of this machine is to have the VM's name.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hosts_entry: bool,
+    /// Whether `delete` is refused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub protected: bool,
     /// The user's own labels.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,

@@ -121,6 +121,7 @@ fn remove(app: &App, archive: &[Archived], yes: bool, again: &str) -> Result<u8,
             asks: "this asks before it deletes",
             lost: archive.iter().map(|entry| format!("  {}", entry.id)).collect(),
             question: "Remove from the archive for good?",
+            words: None,
             declined: "nothing was removed",
             again: again.to_owned(),
         };

@@ -14,6 +14,8 @@ pub struct Question<'q> {
     pub lost: Vec<String>,
     /// The question itself.
     pub question: &'q str,
+    /// What must be typed, where a yes is too easily said.
+    pub words: Option<String>,
     /// What a no means: `nothing was deleted`.
     pub declined: &'q str,
     /// The command that doesn't ask.
@@ -28,7 +30,11 @@ impl Question<'_> {
             return Err(CliError::usage(message, self.again));
         }
         self.lost.iter().for_each(|line| app.ui.say(line));
-        if app.ui.confirm(self.question) {
+        let agreed = match &self.words {
+            None => app.ui.confirm(self.question),
+            Some(words) => app.ui.ask(&format!("{} Type {words}:", self.question)) == *words,
+        };
+        if agreed {
             return Ok(());
         }
         Err(CliError::new(exit::INTERRUPTED, "declined", self.declined, self.again))

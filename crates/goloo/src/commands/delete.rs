@@ -60,6 +60,13 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     Ok(first_error.unwrap_or(exit::DONE))
 }
 
+/// What runs elsewhere may serve others: whoever deletes that types its name.
+fn names_in_the_cloud(records: &[Record]) -> Option<String> {
+    let remote = records.iter().filter(|record| !record.provider.is_local());
+    let names: Vec<&str> = remote.map(|record| record.name.as_str()).collect();
+    (!names.is_empty()).then(|| names.join(" "))
+}
+
 fn ask(app: &App, records: &[Record]) -> Result<(), CliError> {
     let names: Vec<_> = records.iter().map(|record| record.name.as_str()).collect();
     let mut lost = vec!["This will be deleted for good:".to_owned()];
@@ -71,6 +78,7 @@ fn ask(app: &App, records: &[Record]) -> Result<(), CliError> {
         asks: "delete asks before it deletes",
         lost,
         question: "Delete?",
+        words: names_in_the_cloud(records),
         declined: "nothing was deleted",
         again: format!("goloo delete --yes {}", names.join(" ")),
     };

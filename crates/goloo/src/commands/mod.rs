@@ -18,6 +18,7 @@ mod logs;
 mod man;
 mod migrate;
 mod power;
+mod protect;
 mod reach;
 mod recreate;
 mod refresh;
@@ -49,6 +50,10 @@ pub enum Command {
     /// Remove VMs; their records go to the archive
     #[command(visible_aliases = ["destroy", "rm"])]
     Delete(delete::Args),
+    /// Make `delete` refuse a VM
+    Protect(protect::Args),
+    /// Let `delete` remove a VM again
+    Unprotect(protect::Args),
     /// Show every VM
     #[command(visible_alias = "ls")]
     List(list::Args),
@@ -115,6 +120,8 @@ pub fn run(app: &App, command: Command) -> Result<u8, CliError> {
         Command::Create(args) => create::run(app, args),
         Command::Resume(args) => resume::run(app, &args),
         Command::Delete(args) => delete::run(app, &args),
+        Command::Protect(args) => protect::run(app, &args, true),
+        Command::Unprotect(args) => protect::run(app, &args, false),
         Command::List(args) => list::run(app, &args),
         Command::Status(args) => status::run(app, &args),
         Command::Ssh(args) => ssh::run(app, &args),

@@ -32,6 +32,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
             asks: "restore asks before the disk as it is now is lost",
             lost: vec![format!("All that {name} has written since the snapshot {label} will be lost.")],
             question: "Restore?",
+            words: None,
             declined: "nothing was restored",
             again: format!("goloo restore --yes {name} {label}"),
         };

@@ -65,6 +65,9 @@ fn print(app: &App, record: &Record, live: &Observation, drift: &Drift) {
         line("provisioning", provisioning.result.to_string());
         provisioning.errors.iter().for_each(|error| line("", error.clone()));
     }
+    if record.protected {
+        line("protected", format!("yes (goloo unprotect {})", record.name));
+    }
     let age = age(Timestamp::now().since(record.created_at));
     line("made", format!("{} ({age} ago) by {}", record.created_at, record.created_by.user));
     if let Some(path) = &record.source_config_path {

@@ -39,6 +39,7 @@ pub fn draft(candidate: &Candidate, creator: &Creator) -> Record {
             extra: Extra::new(),
         }),
         hosts_entry: vm.hosts_entry,
+        protected: false,
         tags: BTreeMap::new(),
         github_users: Vec::new(),
         ssh: None,

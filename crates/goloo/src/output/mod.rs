@@ -131,13 +131,18 @@ impl Ui {
 
     /// Asks on the terminal; `false` when the answer isn't a clear yes.
     pub fn confirm(&self, question: &str) -> bool {
+        matches!(self.ask(&format!("{question} [y/N]")).to_ascii_lowercase().as_str(), "y" | "yes")
+    }
+
+    /// Asks on the terminal for words; none when nobody answers.
+    pub fn ask(&self, question: &str) -> String {
         self.finish();
-        eprint!("{question} [y/N] ");
+        eprint!("{question} ");
         let mut answer = String::new();
-        if std::io::stdin().read_line(&mut answer).is_err() {
-            return false;
+        match std::io::stdin().read_line(&mut answer) {
+            Ok(_) => answer.trim().to_owned(),
+            Err(_) => String::new(),
         }
-        matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
     }
 
     /// Takes the progress line away.
