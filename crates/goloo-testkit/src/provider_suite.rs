@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use goloo_core::events::{Event, Events};
 use goloo_core::name::{OperationId, VmId, VmName};
-use goloo_core::provider::{LiveState, Machine, Made, Provider, ProviderError, StopMode, Work};
-use goloo_core::record::{Creator, Extra, Phase, ProviderKind, Record};
+use goloo_core::provider::{LiveState, Machine, Made, Provider, ProviderError, StopMode, Work, resource};
+use goloo_core::record::{Creator, Extra, Phase, ProviderKind, Record, SshAccess};
 use goloo_core::spec::{ImageRef, ResolvedStack, Size};
 use goloo_core::time::Timestamp;
 use tokio::sync::watch;
@@ -57,6 +57,8 @@ enum AtMade {
 pub struct SuiteWork {
     /// What [`Work::made`] was told, in order.
     pub made: Vec<(String, String)>,
+    /// What earlier operations had noted.
+    before: Vec<(String, String)>,
     seen: Seen,
     stop: watch::Sender<bool>,
     at_made: AtMade,
@@ -73,7 +75,13 @@ impl Events for Seen {
 
 impl Default for SuiteWork {
     fn default() -> Self {
-        Self { made: Vec::new(), seen: Seen::default(), stop: watch::channel(false).0, at_made: AtMade::GoOn }
+        Self {
+            made: Vec::new(),
+            before: Vec::new(),
+            seen: Seen::default(),
+            stop: watch::channel(false).0,
+            at_made: AtMade::GoOn,
+        }
     }
 }
 
@@ -84,6 +92,16 @@ impl SuiteWork {
 
     fn interrupting() -> Self {
         Self { at_made: AtMade::Interrupt, ..Self::default() }
+    }
+
+    /// For an operation that goes on with what an earlier one began and noted.
+    pub fn after(earlier: &Self) -> Self {
+        Self { before: earlier.notes().cloned().collect(), ..Self::default() }
+    }
+
+    /// All that was noted for the VM, in order.
+    pub fn notes(&self) -> impl Iterator<Item = &(String, String)> {
+        self.before.iter().chain(&self.made)
     }
 
     /// Notes and warnings so far.
@@ -114,6 +132,10 @@ impl Work for SuiteWork {
             self.stop.send_replace(true);
         }
         Ok(())
+    }
+
+    fn noted(&self, kind: &str) -> Option<&str> {
+        self.notes().filter(|(known, _)| known == kind).map(|(_, id)| id.as_str()).last()
     }
 
     fn events(&self) -> &dyn Events {
@@ -191,7 +213,11 @@ pub fn record(machine: &Machine, provider: ProviderKind) -> Record {
         hosts_entry: false,
         tags: std::collections::BTreeMap::default(),
         github_users: Vec::new(),
-        ssh: None,
+        ssh: Some(SshAccess {
+            user: "ann".to_owned(),
+            host_key: machine.host_key.clone(),
+            extra: Extra::new(),
+        }),
         provisioning: None,
         operation: None,
         resources: Vec::new(),
@@ -199,6 +225,12 @@ pub fn record(machine: &Machine, provider: ProviderKind) -> Record {
         aws: None,
         extra: Extra::new(),
     }
+}
+
+/// The same once these resources were noted in it.
+pub fn record_with(machine: &Machine, provider: ProviderKind, work: &SuiteWork) -> Record {
+    let resources = work.notes().map(|(kind, id)| resource(kind, id, &machine.token)).collect();
+    Record { resources, ..record(machine, provider) }
 }
 
 /// A machine that was created, with its record as the engine would have it.
@@ -211,8 +243,9 @@ struct Created {
 async fn create(bench: &dyn Bench, name: &str) -> Created {
     let machine = bench.machine(name);
     let provider = bench.provider();
-    let made = provider.create(&machine, &mut SuiteWork::default()).await.unwrap();
-    let mut record = record(&machine, provider.kind());
+    let mut work = SuiteWork::default();
+    let made = provider.create(&machine, &mut work).await.unwrap();
+    let mut record = record_with(&machine, provider.kind(), &work);
     keep(&mut record, &made);
     Created { machine, record, made }
 }
@@ -285,9 +318,10 @@ pub async fn nothing_is_made_before_it_is_recorded(bench: &dyn Bench) {
 /// An interruption ends a create, says so, and the same create can go on.
 pub async fn an_interrupted_create_goes_on_later(bench: &dyn Bench) {
     let machine = bench.machine("later");
-    let error = bench.provider().create(&machine, &mut SuiteWork::interrupting()).await.unwrap_err();
+    let mut work = SuiteWork::interrupting();
+    let error = bench.provider().create(&machine, &mut work).await.unwrap_err();
     assert!(matches!(error, ProviderError::Interrupted), "{error:?}");
-    bench.provider().create(&machine, &mut SuiteWork::default()).await.unwrap();
+    bench.provider().create(&machine, &mut SuiteWork::after(&work)).await.unwrap();
     assert_eq!(bench.running().await, 1);
 }
 
@@ -311,9 +345,10 @@ pub async fn a_create_that_died_anywhere_is_finished(bench: &dyn Bench) {
         if !bench.ledger().await.is_empty() {
             assert!(!work.made.is_empty(), "something was made and not recorded");
         }
-        bench.provider().create(&machine, &mut SuiteWork::default()).await.unwrap();
+        let mut again = SuiteWork::after(&work);
+        bench.provider().create(&machine, &mut again).await.unwrap();
         assert_eq!(bench.running().await, 1, "after {points} points");
-        let record = record(&machine, provider.kind());
+        let record = record_with(&machine, provider.kind(), &again);
         bench.provider().delete(&record, &mut SuiteWork::default()).await.unwrap();
         assert_eq!(bench.ledger().await, [""; 0], "after {points} points");
         assert_eq!(bench.running().await, 0, "after {points} points");
@@ -329,8 +364,9 @@ pub async fn a_create_that_died_anywhere_can_be_deleted(bench: &dyn Bench) {
     for points in 0..POINTS_MAX {
         let machine = bench.machine("died");
         let provider = bench.provider();
-        let ended = die_after(points, provider.create(&machine, &mut SuiteWork::default())).await.is_some();
-        let record = record(&machine, provider.kind());
+        let mut work = SuiteWork::default();
+        let ended = die_after(points, provider.create(&machine, &mut work)).await.is_some();
+        let record = record_with(&machine, provider.kind(), &work);
         bench.provider().delete(&record, &mut SuiteWork::default()).await.unwrap();
         assert_eq!(bench.ledger().await, [""; 0], "after {points} points");
         until(0, async || bench.running().await).await;
