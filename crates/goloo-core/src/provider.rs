@@ -96,7 +96,7 @@ pub struct Observation {
     pub state: LiveState,
     /// Its address, when it runs and has one.
     pub ip: Option<String>,
-    /// Why the state is unknown, when it is.
+    /// Why the state is unknown, when it is; or what the word for it leaves out.
     pub reason: Option<String>,
 }
 

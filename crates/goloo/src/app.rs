@@ -9,6 +9,7 @@ use goloo_core::name::VmName;
 use goloo_core::provider::Provider;
 use goloo_core::record::{Owner, ProviderKind, Record};
 use goloo_core::store::{Loaded, Store, StoreError};
+use goloo_multipass::MultipassProvider;
 use goloo_qemu::QemuProvider;
 use goloo_store::DirStore;
 
@@ -72,11 +73,12 @@ impl App {
     pub fn provider(&self, kind: ProviderKind) -> Result<Box<dyn Provider>, CliError> {
         match kind {
             ProviderKind::Qemu => Ok(Box::new(QemuProvider::new(self.qemu_settings()?))),
-            ProviderKind::Multipass | ProviderKind::Aws => Err(CliError::new(
+            ProviderKind::Multipass => Ok(Box::new(MultipassProvider::new(self.multipass_settings()?))),
+            ProviderKind::Aws => Err(CliError::new(
                 exit::USAGE,
                 "unsupported",
                 format!("this goloo has no provider \"{kind}\" yet"),
-                "use --provider qemu",
+                "use --provider qemu or --provider multipass",
             )),
         }
     }
@@ -84,6 +86,11 @@ impl App {
     /// How the QEMU provider is set up here.
     pub fn qemu_settings(&self) -> Result<goloo_qemu::Settings, CliError> {
         Ok(goloo_qemu::Settings::from_env(&self.paths.state, &self.paths.cache.join("images"))?)
+    }
+
+    /// How the Multipass provider is set up here.
+    pub fn multipass_settings(&self) -> Result<goloo_multipass::Settings, CliError> {
+        Ok(goloo_multipass::Settings::from_env(&self.paths.state)?)
     }
 
     /// What `--local` means here.

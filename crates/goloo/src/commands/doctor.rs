@@ -65,6 +65,8 @@ fn tools(app: &App) -> Result<Vec<Finding>, CliError> {
         .into_iter()
         .map(|finding| Finding { sound: finding.ok, what: finding.what, hint: finding.hint })
         .collect();
+    let multipass = app.wait_for(goloo_multipass::doctor(&app.multipass_settings()?));
+    findings.push(Finding { sound: multipass.ok, what: multipass.what, hint: multipass.hint });
     findings.push(match std::process::Command::new("ssh").arg("-V").output() {
         Ok(output) => Finding::sound(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
         Err(error) => Finding::wrong(

@@ -1,8 +1,8 @@
 //! `goloo list`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use goloo_core::provider::Observation;
+use goloo_core::provider::{LiveState, Observation};
 use goloo_core::record::{ProviderKind, Record};
 use goloo_core::store::{Archived, Broken, Listing, Store, Summary};
 use goloo_core::time::Timestamp;
@@ -48,6 +48,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
         if args.all || args.archive { app.local(app.store.archive_list())? } else { Listing::default() };
     archive.entries.retain(|entry| wanted(entry.record.provider));
     let live = if args.refresh { Some(observe(app, &active.entries)?) } else { None };
+    warn_of_the_unknown(app, live.as_deref().unwrap_or_default());
     if app.ui.json() {
         print_json(app, args, &active, &archive, live.as_deref());
         return Ok(exit::DONE);
@@ -83,6 +84,15 @@ fn observe(app: &App, vms: &[Summary]) -> Result<Vec<Option<Observation>>, CliEr
         }
     }
     Ok(all)
+}
+
+/// Why states aren't known: once for all VMs that share a reason, such as a provider that hangs.
+fn warn_of_the_unknown(app: &App, live: &[Option<Observation>]) {
+    let unknown = live.iter().flatten().filter(|seen| seen.state == LiveState::Unknown);
+    let reasons: BTreeSet<&str> = unknown.filter_map(|seen| seen.reason.as_deref()).collect();
+    for reason in reasons {
+        app.ui.warning(&format!("not every state is known: {reason}"));
+    }
 }
 
 fn print_json(

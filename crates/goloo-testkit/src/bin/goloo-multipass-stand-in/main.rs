@@ -485,6 +485,9 @@ impl Call<'_> {
             ["cat", "/var/log/cloud-init-output.log"] | ["tail", .., "/var/log/cloud-init-output.log"] => {
                 println!("the log of {name}");
             }
+            ["sh", "-c", line] if line.contains("/var/log/cloud-init-output.log") => {
+                println!("the log of {name}");
+            }
             ["cloud-init", "status", ..] => println!(r#"{{"status": "done", "errors": []}}"#),
             ["echo", rest @ ..] => println!("{}", rest.join(" ")),
             ["true"] => {}
