@@ -24,8 +24,10 @@ struct Waiting<'a> {
     machine: &'a Machine,
     argv: &'a [OsString],
     launch: Option<Launch>,
-    /// When it is given up; later once a launch is under way, and set anew when that has ended.
+    /// When it is given up; later once a launch is under way, and set anew when that is seen to have
+    /// ended.
     end: Instant,
+    launch_has_ended: bool,
 }
 
 impl MultipassProvider {
@@ -33,7 +35,8 @@ impl MultipassProvider {
         let argv = plan::launch(machine)?;
         plan::check_mounts(&machine.stack.mounts)?;
         let end = Instant::now() + self.limits().settle;
-        let mut waiting = Waiting { provider: self, machine, argv: &argv, launch: None, end };
+        let mut waiting =
+            Waiting { provider: self, machine, argv: &argv, launch: None, end, launch_has_ended: false };
         let instance = waiting.instance(work).await?;
         let made = self.made(&instance)?;
         self.mount_all(machine, &instance, work).await?;
@@ -95,10 +98,10 @@ impl Waiting<'_> {
     /// what is seen then is not older than the launch's end.
     fn launch_is_under_way(&mut self) -> Result<bool, ProviderError> {
         let Some(launch) = &mut self.launch else { return Ok(false) };
-        let known = launch.has_ended();
         let outcome = launch.outcome().map_err(|source| self.provider.cli().cannot_run(source))?;
         let under_way = outcome.is_none();
-        if !under_way && !known {
+        if !under_way && !self.launch_has_ended {
+            self.launch_has_ended = true;
             self.end = Instant::now() + self.provider.limits().settle;
         }
         Ok(under_way)
@@ -178,6 +181,8 @@ impl Waiting<'_> {
         }
         match self.provider.evidence(instance, &self.machine.host_key).await {
             Evidence::Ours => Ok(true),
+            // It may not be written down in the guest yet; the launch's end will tell.
+            Evidence::Foreign if under_way => Ok(false),
             Evidence::Foreign => {
                 Err(self.taken("an instance of this name is there, and goloo didn't make it"))
             }

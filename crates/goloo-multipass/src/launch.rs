@@ -54,11 +54,6 @@ impl Launch {
         Ok(self.ended.as_ref())
     }
 
-    /// Whether its end is known already.
-    pub(crate) fn has_ended(&self) -> bool {
-        self.ended.is_some()
-    }
-
     /// Why it failed, when it did.
     pub(crate) fn into_failure(self) -> Option<CallError> {
         self.ended.and_then(Result::err)

@@ -12,7 +12,9 @@ use goloo_core::record::{Local, ProviderKind, Record};
 use goloo_core::spec::ImageRef;
 use goloo_multipass::{Limits, MultipassProvider, Settings};
 use goloo_testkit::programs::multipass_stand_in;
-use goloo_testkit::provider_suite::{self, Bench, SuiteWork};
+use goloo_testkit::provider_suite::{self, Bench};
+
+pub use goloo_testkit::provider_suite::SuiteWork;
 
 /// With a limit that only a defect reaches.
 const SOON: Duration = Duration::from_secs(30);
