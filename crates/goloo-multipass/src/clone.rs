@@ -7,14 +7,11 @@ use async_trait::async_trait;
 use goloo_core::provider::{Clones, ProviderError, Work};
 use goloo_core::record::Record;
 
-use crate::create::state_word;
+use crate::create::{being_prepared, state_word};
 use crate::errors::Refusal;
 use crate::json::{Instance, State};
 use crate::look::Seen;
-use crate::provider::{MultipassProvider, RESOURCE, instance_name};
-
-/// The kind under which it is noted that a copy is about to be asked for.
-const CLONE: &str = "multipass-clone";
+use crate::provider::{CLONE, MultipassProvider, RESOURCE, instance_name};
 
 #[async_trait]
 impl Clones for MultipassProvider {
@@ -36,7 +33,7 @@ impl Clones for MultipassProvider {
             }
             Seen::There(instance) if begun && is_copy(&instance, &original) => {}
             Seen::There(instance) => return Err(taken(to, &instance)),
-            Seen::UnderWay => return Err(still(to)),
+            Seen::UnderWay => return Err(being_prepared(to)),
         }
         work.made(RESOURCE, to).await
     }
@@ -57,11 +54,4 @@ fn taken(name: &str, instance: &Instance) -> ProviderError {
         ),
         "take another name for the copy",
     )
-}
-
-fn still(name: &str) -> ProviderError {
-    ProviderError::Unfinished {
-        what: format!("Multipass is still preparing {name}"),
-        hint: "wait until multipass list shows it".to_owned(),
-    }
 }

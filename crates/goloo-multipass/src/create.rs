@@ -28,15 +28,24 @@ struct Waiting<'a> {
     /// ended.
     end: Instant,
     launch_has_ended: bool,
+    /// When even an image that is still being fetched isn't waited for any more.
+    last: Instant,
 }
 
 impl MultipassProvider {
     pub(crate) async fn make(&self, machine: &Machine, work: &mut dyn Work) -> Result<Made, ProviderError> {
         let argv = plan::launch(machine)?;
         plan::check_mounts(&machine.stack.mounts)?;
-        let end = Instant::now() + self.limits().settle;
-        let mut waiting =
-            Waiting { provider: self, machine, argv: &argv, launch: None, end, launch_has_ended: false };
+        let (end, last) = (Instant::now() + self.limits().settle, Instant::now() + self.limits().launch);
+        let mut waiting = Waiting {
+            provider: self,
+            machine,
+            argv: &argv,
+            launch: None,
+            end,
+            launch_has_ended: false,
+            last,
+        };
         let instance = waiting.instance(work).await?;
         let made = self.made(&instance)?;
         self.mount_all(machine, &instance, work).await?;
@@ -82,7 +91,8 @@ impl Waiting<'_> {
             };
             match seen {
                 Seen::Absent => self.begin(work).await?,
-                Seen::UnderWay if self.may_be_ours(work) => {}
+                Seen::UnderWay if self.may_be_ours(work) && Instant::now() < self.last => {}
+                Seen::UnderWay if self.may_be_ours(work) => return Err(being_prepared(self.name())),
                 Seen::UnderWay => return Err(self.taken("an instance of this name is being prepared")),
                 Seen::There(instance) => {
                     if let Some(instance) = self.consider(instance, under_way, work).await? {
@@ -124,7 +134,8 @@ impl Waiting<'_> {
             ProviderError::caused(format!("{} can't be written", handover.path().display()), hint, source)
         })?;
         self.launch = Some(Launch::start(self.provider.cli(), self.argv, user_data)?);
-        self.end = Instant::now() + self.provider.limits().launch;
+        self.last = Instant::now() + self.provider.limits().launch;
+        self.end = self.last;
         Ok(())
     }
 
@@ -253,6 +264,14 @@ pub(crate) fn state_word(state: &State) -> String {
     match state {
         State::Other(word) => word.clone(),
         state => format!("{state:?}").to_lowercase(),
+    }
+}
+
+/// An image is fetched for longer than anybody waits.
+pub(crate) fn being_prepared(name: &str) -> ProviderError {
+    ProviderError::Unfinished {
+        what: format!("Multipass is still preparing {name}"),
+        hint: "wait until multipass list shows it".to_owned(),
     }
 }
 

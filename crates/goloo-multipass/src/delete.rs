@@ -6,13 +6,13 @@ use goloo_core::events::Event;
 use goloo_core::provider::{ProviderError, Work};
 use goloo_core::record::Record;
 
-use crate::create::state_word;
-use crate::errors::{CallError, Refusal};
+use crate::create::{being_prepared, state_word};
+use crate::errors::Refusal;
 use crate::evidence::Evidence;
 use crate::handover::Handover;
 use crate::json::Instance;
 use crate::look::Seen;
-use crate::provider::{LAUNCH, MultipassProvider, RESOURCE, instance_name};
+use crate::provider::{MultipassProvider, RESOURCE, instance_name, is_in_doubt};
 
 impl MultipassProvider {
     pub(crate) async fn remove(&self, record: &Record, work: &mut dyn Work) -> Result<(), ProviderError> {
@@ -20,8 +20,8 @@ impl MultipassProvider {
             if let Some(instance) = self.info(instance_name(record)).await? {
                 self.remove_known(record, &instance, work).await?;
             }
-        } else if record.resource(LAUNCH).is_some() {
-            self.remove_launched(record, work).await?;
+        } else if is_in_doubt(record) {
+            self.remove_doubtful(record, work).await?;
         }
         Handover::of(&self.settings().folder, &record.id).end();
         Ok(())
@@ -41,17 +41,14 @@ impl MultipassProvider {
         Ok(())
     }
 
-    /// A launch was about to be asked for; what came of it isn't known.
-    async fn remove_launched(&self, record: &Record, work: &mut dyn Work) -> Result<(), ProviderError> {
+    /// An instance was about to be asked for; what came of that isn't known.
+    async fn remove_doubtful(&self, record: &Record, work: &mut dyn Work) -> Result<(), ProviderError> {
         let name = instance_name(record);
-        work.step("looking what the launch came to");
+        work.step("looking what came of the launch");
         let end = Instant::now() + self.limits().launch;
         let instance = match self.settled(name, &record.id, end, work).await? {
             Seen::Absent => return Ok(()),
-            Seen::UnderWay => {
-                let hint = format!("multipass list shows it once it is there; then goloo delete {name}");
-                return Err(ProviderError::failed(format!("Multipass is still preparing {name}"), hint));
-            }
+            Seen::UnderWay => return Err(being_prepared(name)),
             Seen::There(instance) => instance,
         };
         match self.evidence_of(record, &instance).await {
@@ -86,11 +83,10 @@ impl MultipassProvider {
         match deleted {
             Ok(_) => Ok(()),
             Err(error) if error.refusal() == Some(&Refusal::Missing) => Ok(()),
-            // Was the answer lost, or is it still there?
+            // Was only the answer lost?
             Err(error) => match self.info(name).await {
                 Ok(None) => Ok(()),
-                Ok(Some(_)) | Err(CallError::NoAnswer { .. }) => Err(error.into()),
-                Err(other) => Err(other.into()),
+                _ => Err(error.into()),
             },
         }
     }

@@ -57,6 +57,9 @@ pub enum Refusal {
     /// The client can't reach the daemon.
     #[error("its daemon isn't running, or may not be spoken to")]
     DaemonDown,
+    /// The daemon doesn't know this user.
+    #[error("this user isn't authenticated with Multipass")]
+    NotAuthenticated,
     /// There is no such instance.
     #[error("there is no such instance")]
     Missing,
@@ -178,6 +181,7 @@ impl Refusal {
             () if has(CLOUD_INIT) && has("bad file") => Self::CloudInitUnreadable { said: rest(CLOUD_INIT) },
             () if has(CLOUD_INIT) => Self::BadCloudInit { said: rest(CLOUD_INIT) },
             () if has("cannot connect to the multipass socket") => Self::DaemonDown,
+            () if has("not authenticated with the Multipass service") => Self::NotAuthenticated,
             () if has("Unable to find an image matching") => Self::UnknownImage { said: owned() },
             () if has("Invalid instance name supplied") => Self::InvalidName { said: owned() },
             () if has("size value supplied") => Self::InvalidSize { said: owned() },
@@ -277,6 +281,7 @@ impl Refusal {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::DaemonDown => RESTART,
+            Self::NotAuthenticated => "multipass authenticate, or run it as a user who may use Multipass",
             Self::Missing | Self::Other { .. } | Self::Killed => "multipass list",
             Self::InTrash => "multipass recover brings it back, by its name",
             Self::Exists => "multipass list shows it; take another name with --as, or goloo adopt it",
@@ -308,6 +313,7 @@ impl From<CallError> for ProviderError {
             return Self::Unavailable { what: format!("{error}{}", cause.unwrap_or_default()), hint };
         }
         match error.refusal() {
+            Some(Refusal::NotAuthenticated) => Self::Permission { what: error.to_string(), hint },
             Some(
                 Refusal::UnknownImage { .. } | Refusal::InvalidName { .. } | Refusal::InvalidSize { .. },
             ) => Self::Unsupported { what: error.to_string(), hint },

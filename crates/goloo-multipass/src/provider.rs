@@ -22,6 +22,15 @@ pub const RESOURCE: &str = "multipass-instance";
 /// name is, is then still to be told.
 pub const LAUNCH: &str = "multipass-launch";
 
+/// The kind under which it is noted that a copy is about to be asked for.
+pub(crate) const CLONE: &str = "multipass-clone";
+
+/// Whether an instance was asked for, or was about to be, and what came of it was never noted.
+pub(crate) fn is_in_doubt(record: &Record) -> bool {
+    let begun = record.resource(LAUNCH).or_else(|| record.resource(CLONE));
+    begun.is_some() && record.resource(RESOURCE).is_none()
+}
+
 /// Multipass on this machine. Its futures need a tokio runtime with I/O and time.
 #[derive(Debug)]
 pub struct MultipassProvider {
@@ -68,9 +77,8 @@ fn observation(record: &Record, instances: &[Instance]) -> Observation {
     let name = instance_name(record);
     let Some(instance) = instances.iter().find(|instance| instance.name == name) else {
         // While the image is fetched, an instance is in no list.
-        let may_come = record.resource(LAUNCH).is_some() && record.resource(RESOURCE).is_none();
-        let reason = "it was launched and isn't listed: Multipass may still be preparing it".to_owned();
-        return match may_come {
+        let reason = "it was asked for and isn't listed: Multipass may still be preparing it".to_owned();
+        return match is_in_doubt(record) {
             true => Observation { state: LiveState::Unknown, ip: None, reason: Some(reason) },
             false => Observation { state: LiveState::Missing, ip: None, reason: None },
         };

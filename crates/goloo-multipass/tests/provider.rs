@@ -6,8 +6,9 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{SuiteWork, World, local, record, text, until};
+use goloo_core::name::OperationId;
 use goloo_core::provider::{
-    Clones, Errand, LiveState, Machine, Provider, ProviderError, Snapshots, StopMode,
+    Clones, Errand, LiveState, Machine, Provider, ProviderError, Snapshots, StopMode, resource,
 };
 use goloo_core::record::Record;
 use goloo_core::spec::{ImageRef, Mount, Size};
@@ -139,41 +140,54 @@ async fn ctrl_c_while_the_image_is_fetched_stops_and_the_same_create_finds_the_m
     assert_eq!(state, LiveState::Unknown, "it must not be called missing");
     assert!(reason.unwrap().contains("preparing"));
     let mut again = SuiteWork::after(&work);
-    let go_on = async {
-        // As soon as it has been looked at in vain, the image is there.
-        let asked = world.calls().len();
-        until("it is looked for", async || world.calls().len() > asked + 2).await;
-        world.faults(&[]);
-        std::future::pending::<()>().await;
-    };
     let made = tokio::select! {
         made = provider.create(&machine, &mut again) => made.unwrap(),
-        () = go_on => unreachable!(),
+        () = faults_pass_when_asked(&world) => unreachable!(),
     };
     assert_eq!(local(made).ip, "127.0.0.2");
     assert_eq!(launches(&world), 1, "it is found, not made again");
 }
 
+/// Turns the faults off once the daemon was asked something, and then waits for ever.
+async fn faults_pass_when_asked(world: &World) {
+    let asked = world.calls().len();
+    until("it is looked for", async || world.calls().len() > asked + 2).await;
+    world.faults(&[]);
+    std::future::pending::<()>().await;
+}
+
 #[tokio::test]
 async fn a_goloo_that_died_while_the_image_is_fetched_can_delete_what_comes() {
-    let world = World::with(&["prepares"]);
-    let machine = world.machine("died");
-    let work = die_when(&world, &machine, async || launches(&world) == 1).await;
-    let record = record(&machine, &work);
-    assert_eq!(record.resource(RESOURCE), None);
-    let provider = world.multipass();
-    let mut deleting = SuiteWork::default();
-    let go_on = async {
-        let asked = world.calls().len();
-        until("it is looked for", async || world.calls().len() > asked + 2).await;
-        world.faults(&[]);
-        std::future::pending::<()>().await;
-    };
-    tokio::select! {
-        deleted = provider.delete(&record, &mut deleting) => deleted.unwrap(),
-        () = go_on => unreachable!(),
+    for faults in [&["prepares"][..], &["prepares", "client-dies"]] {
+        let world = World::with(faults);
+        let machine = world.machine("died");
+        let work = die_when(&world, &machine, async || launches(&world) == 1).await;
+        let record = record(&machine, &work);
+        assert_eq!(record.resource(RESOURCE), None);
+        let provider = world.multipass();
+        let mut deleting = SuiteWork::default();
+        tokio::select! {
+            deleted = provider.delete(&record, &mut deleting) => deleted.unwrap(),
+            () = faults_pass_when_asked(&world) => unreachable!(),
+        }
+        assert!(world.ledger().await.is_empty(), "{faults:?}: it was waited for and purged");
     }
-    assert!(world.ledger().await.is_empty(), "it was waited for and purged");
+}
+
+#[tokio::test]
+async fn an_image_that_is_fetched_for_ever_is_not_waited_for_for_ever() {
+    let world = World::with(&["prepares"]);
+    let machine = world.machine("endless");
+    let mut work = SuiteWork::default();
+    let provider = world.limited(|limits| limits.launch = MOMENT);
+    let error = provider.create(&machine, &mut work).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Unfinished { .. }), "{error:?}");
+    let error = provider.create(&machine, &mut SuiteWork::after(&work)).await.unwrap_err();
+    assert!(text(&error).contains("still preparing"), "{}", text(&error));
+    let record = record(&machine, &work);
+    let error = provider.delete(&record, &mut SuiteWork::default()).await.unwrap_err();
+    assert!(text(&error).contains("still preparing"), "{}", text(&error));
+    assert_eq!(launches(&world), 1);
 }
 
 #[tokio::test]
@@ -753,6 +767,25 @@ async fn a_copy_whose_client_died_is_found() {
     world.multipass().clone_machine(&source, &copy, &mut work).await.unwrap_err();
     world.faults(&[]);
     world.multipass().clone_machine(&source, &copy, &mut SuiteWork::after(&work)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_copy_whose_client_died_is_not_deleted_before_it_can_be_looked_into() {
+    let world = World::stand_in();
+    let source = stopped(&world, "source").await;
+    let copy = provider_copy(&world);
+    world.faults(&["client-dies"]);
+    let mut work = SuiteWork::default();
+    world.multipass().clone_machine(&source, &copy, &mut work).await.unwrap_err();
+    world.faults(&[]);
+    // Its record has the source's keys: the same disk, the same user-data.
+    let noted = work.made.iter().map(|(kind, id)| resource(kind, id, &OperationId::generate()));
+    let copy = Record { resources: noted.collect(), ssh: source.ssh.clone(), ..copy };
+    let error = delete(&world, &copy).await.unwrap_err();
+    assert!(text(&error).contains("can't be told"), "{}", text(&error));
+    world.by_hand(&["start", copy.name.as_str()]);
+    delete(&world, &copy).await.unwrap();
+    assert!(world.instance(copy.name.as_str()).is_null());
 }
 
 #[tokio::test]

@@ -231,6 +231,10 @@ impl Bench for World {
         let stopped = self.by_hand(&["stop", "--force", record.name.as_str()]);
         assert!(stopped.status.success(), "{stopped:?}");
     }
+
+    fn stride(&self) -> usize {
+        if self.real { 50 } else { 1 }
+    }
 }
 
 pub fn record(machine: &Machine, work: &SuiteWork) -> Record {
