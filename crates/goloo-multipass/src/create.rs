@@ -46,7 +46,11 @@ impl MultipassProvider {
             launch_has_ended: false,
             last,
         };
-        let instance = waiting.instance(work).await?;
+        let instance = waiting.instance(work).await;
+        let instance = instance.map_err(|error| match work.noted(LAUNCH) {
+            Some(_) => keep(error),
+            None => error,
+        })?;
         let made = self.made(&instance)?;
         self.mount_all(machine, &instance, work).await?;
         Handover::of(&self.settings().folder, &machine.id).end();
@@ -173,9 +177,12 @@ impl Waiting<'_> {
             _ if under_way => self.wait_on(&instance).map(|()| None),
             State::Stopped | State::Suspended => match self.launch.take().and_then(Launch::into_failure) {
                 Some(error) => Err(error.into()),
-                None => self.provider.power_on(self.name(), &self.machine.name, work).await.map(Some),
+                None => {
+                    let up = self.provider.power_on(self.name(), &self.machine.name, work).await;
+                    up.map(Some).map_err(keep_ours)
+                }
             },
-            State::Deleted => Err(in_trash(self.name(), &format!("goloo resume {}", self.name()))),
+            State::Deleted => Err(keep_ours(in_trash(self.name(), &format!("goloo resume {}", self.name())))),
             _ => self.wait_on(&instance).map(|()| None),
         }
     }
@@ -257,6 +264,22 @@ impl Waiting<'_> {
             format!("the instance {} was launched and is gone again", self.name()),
             "someone may have deleted it: multipass list",
         )
+    }
+}
+
+/// A daemon that is out of reach for a moment is no reason to undo what it was asked for.
+fn keep(error: ProviderError) -> ProviderError {
+    match error {
+        ProviderError::Unavailable { what, hint } => ProviderError::Unfinished { what, hint },
+        error => error,
+    }
+}
+
+/// Nor is a machine of ours that doesn't come up, or that the user threw away.
+fn keep_ours(error: ProviderError) -> ProviderError {
+    match error {
+        ProviderError::Failed { what, hint, .. } => ProviderError::Unfinished { what, hint },
+        error => keep(error),
     }
 }
 

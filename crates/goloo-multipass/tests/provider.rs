@@ -81,7 +81,9 @@ async fn a_machine_that_never_answers_is_kept_and_said_and_can_be_gone_on_with()
     let machine = world.machine("mute");
     let provider = world.limited(|limits| limits.settle = MOMENT);
     let mut work = SuiteWork::default();
+    let began = Instant::now();
     let error = provider.create(&machine, &mut work).await.unwrap_err();
+    assert!(began.elapsed() < Duration::from_secs(15), "the launch's own limit isn't waited for");
     assert!(matches!(error, ProviderError::Unfinished { .. }), "{error:?}");
     assert!(text(&error).contains("SSH in the instance hasn't answered"), "{}", text(&error));
     let record = record(&machine, &work);
@@ -232,6 +234,31 @@ async fn a_machine_that_was_off_when_its_create_went_on_is_started() {
     work.made.push((RESOURCE.to_owned(), machine.name.to_string()));
     world.multipass().create(&machine, &mut work).await.unwrap();
     assert_eq!(world.running().await, 1);
+}
+
+#[tokio::test]
+async fn a_create_that_loses_the_daemon_undoes_nothing() {
+    let world = World::with(&["boots"]);
+    let machine = world.machine("lost");
+    let work = die_when(&world, &machine, async || launches(&world) == 1).await;
+    world.faults(&["daemon-down"]);
+    let error = world.multipass().create(&machine, &mut SuiteWork::after(&work)).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Unfinished { .. }), "{error:?}");
+    assert!(text(&error).contains("its daemon isn't running"), "{}", text(&error));
+}
+
+#[tokio::test]
+async fn a_machine_that_was_thrown_away_before_it_was_ready_is_left_to_the_user() {
+    let world = World::stand_in();
+    let (machine, record) = world.create("x").await;
+    let name = machine.name.as_str();
+    world.by_hand(&["delete", name]);
+    let mut work = SuiteWork::default();
+    work.made.push((RESOURCE.to_owned(), name.to_owned()));
+    let error = world.multipass().create(&machine, &mut work).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Unfinished { .. }), "{error:?}");
+    assert!(text(&error).contains(&format!("multipass recover {name}")), "{}", text(&error));
+    delete(&world, &record).await.unwrap();
 }
 
 #[tokio::test]
@@ -390,7 +417,8 @@ async fn a_daemon_that_is_down_or_hangs_is_unknown_and_unavailable_and_holds_up_
         }
         assert!(began.elapsed() < Duration::from_secs(10), "{fault}: {:?}", began.elapsed());
         world.faults(&[]);
-        assert_eq!(live(&provider, &record).await.0, LiveState::Running, "{fault}: it was left as it is");
+        let (state, _) = live(&world.multipass(), &record).await;
+        assert_eq!(state, LiveState::Running, "{fault}: it was left as it is");
     }
 }
 
@@ -416,7 +444,7 @@ async fn a_process_that_gives_no_answer_is_ended() {
 async fn a_daemon_that_hangs_for_a_moment_spoils_no_launch() {
     let world = World::with(&["boots"]);
     let machine = world.machine("patient");
-    let provider = world.limited(|limits| limits.answer = MOMENT);
+    let provider = world.limited(|limits| limits.answer = Duration::from_secs(1));
     let faults = async {
         until("it is launched", async || launches(&world) == 1).await;
         world.faults(&["boots", "hangs-at info"]);
@@ -528,7 +556,7 @@ async fn what_can_t_be_looked_into_is_neither_taken_nor_deleted() {
         world.faults(&[fault]);
         let provider = world.limited(|limits| {
             limits.settle = MOMENT;
-            limits.answer = MOMENT;
+            limits.answer = Duration::from_secs(1);
         });
         let error = provider.create(&machine, &mut intent(&machine)).await.unwrap_err();
         assert!(matches!(error, ProviderError::Unfinished { .. }), "{fault}: {error:?}");
@@ -795,9 +823,12 @@ async fn a_copy_never_takes_a_name_that_is_taken() {
     let copy = provider_copy(&world);
     world.foreign(copy.name.as_str());
     let mut work = SuiteWork::default();
-    let error = world.multipass().clone_machine(&source, &copy, &mut work).await.unwrap_err();
-    assert!(text(&error).contains("is taken at Multipass"), "{}", text(&error));
-    assert_eq!(work.made, []);
+    for state in ["Running", "Stopped"] {
+        let error = world.multipass().clone_machine(&source, &copy, &mut work).await.unwrap_err();
+        assert!(text(&error).contains("is taken at Multipass"), "{state}: {}", text(&error));
+        assert_eq!(work.made, []);
+        world.by_hand(&["stop", copy.name.as_str()]);
+    }
 }
 
 #[tokio::test]
