@@ -76,6 +76,23 @@ async fn a_create_doesn_t_wait_for_cloud_init() {
 }
 
 #[tokio::test]
+async fn a_guest_that_hasn_t_written_its_user_data_yet_is_not_taken_for_someone_else_s() {
+    let world = World::with(&["initializes", "late-user-data"]);
+    let machine = world.machine("late");
+    let looked_into = async {
+        let so = async || world.calls().iter().any(|call| call.starts_with("exec"));
+        until("it is looked into", so).await;
+        world.faults(&["initializes"]);
+        std::future::pending::<()>().await;
+    };
+    let (provider, mut work) = (world.multipass(), SuiteWork::default());
+    tokio::select! {
+        made = provider.create(&machine, &mut work) => { made.unwrap(); }
+        () = looked_into => unreachable!(),
+    }
+}
+
+#[tokio::test]
 async fn a_machine_that_never_answers_is_kept_and_said_and_can_be_gone_on_with() {
     let world = World::with(&["no-ssh"]);
     let machine = world.machine("mute");

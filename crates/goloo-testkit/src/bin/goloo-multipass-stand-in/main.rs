@@ -481,6 +481,7 @@ impl Call<'_> {
         let words = words.strip_prefix(&["sudo", "-n"]).unwrap_or(&words);
         match words {
             ["cat", "/var/lib/cloud/instance/user-data.txt"] if self.fault("no-user-data") => exit(1),
+            ["cat", "/var/lib/cloud/instance/user-data.txt"] if self.fault("late-user-data") => {}
             ["cat", "/var/lib/cloud/instance/user-data.txt"] => print_user_data(&world.instances[name]),
             ["cat", "/var/log/cloud-init-output.log"] | ["tail", .., "/var/log/cloud-init-output.log"] => {
                 println!("the log of {name}");
