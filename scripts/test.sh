@@ -7,6 +7,12 @@ case ${1:-quick} in
   slow) profile=slow ;;
   *) echo "usage: test.sh quick|slow" >&2; exit 2 ;;
 esac
+# The real Multipass is the last to be asked, by the tests that are meant for it.
+multipass=${GOLOO_TEST_MULTIPASS:-}
+unset GOLOO_TEST_MULTIPASS
 # The programs that tests start must be there whatever tests are chosen.
 cargo build --quiet --locked -p goloo -p goloo-testkit --bins
 cargo nextest run --workspace --locked --profile "$profile"
+if [ "$profile" = slow ] && [ "$multipass" = real ]; then
+  GOLOO_TEST_MULTIPASS=real cargo nextest run -p goloo-multipass --locked --profile multipass
+fi

@@ -96,7 +96,7 @@ pub struct Observation {
     pub state: LiveState,
     /// Its address, when it runs and has one.
     pub ip: Option<String>,
-    /// Why the state is unknown, when it is.
+    /// Why the state is unknown, when it is; or what the word for it leaves out.
     pub reason: Option<String>,
 }
 
@@ -249,6 +249,15 @@ pub enum ProviderError {
         #[source]
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
+    /// The machine is there, or still being made, and isn't what was asked for. Nothing is undone: the
+    /// same operation can go on with it later.
+    #[error("{what}")]
+    Unfinished {
+        /// What was waited for in vain.
+        what: String,
+        /// What to do before going on.
+        hint: String,
+    },
     /// The machine belongs to another host.
     #[error("this VM is on the host {host}")]
     OtherHost {
@@ -285,6 +294,9 @@ pub trait Work: Send {
     /// Writes durably that the resource exists or is about to. Only after `Ok` may the provider
     /// make it. A resource of the same kind and id is noted once.
     async fn made(&mut self, kind: &str, id: &str) -> Result<(), ProviderError>;
+
+    /// The id that was noted under this kind, by this operation or by an earlier one on the same VM.
+    fn noted(&self, kind: &str) -> Option<&str>;
 
     /// Where progress goes.
     fn events(&self) -> &dyn Events;

@@ -7,23 +7,32 @@ use std::time::SystemTime;
 /// The stand-in for `qemu-system-…`; see its source for the faults that it knows. A test of any crate
 /// can use it: it is built beside that test when it isn't there yet, or is older than its source.
 pub fn qemu_stand_in() -> PathBuf {
-    const NAME: &str = "goloo-qemu-stand-in";
+    built("goloo-qemu-stand-in", &["goloo-qemu-stand-in.rs"])
+}
+
+/// The stand-in for `multipass`; docs/testing.md says how it behaves and which faults it knows.
+pub fn multipass_stand_in() -> PathBuf {
+    const NAME: &str = "goloo-multipass-stand-in";
+    built(NAME, &["main.rs", "daemon.rs", "answers.rs"].map(|file| format!("{NAME}/{file}")))
+}
+
+fn built(name: &str, sources: &[impl AsRef<Path>]) -> PathBuf {
     let test = std::env::current_exe().expect("a running program has a path");
     // Tests lie in `<target>/<profile>/deps/`.
     let profile = test.ancestors().nth(2).expect("a test lies in a build folder");
-    let program = profile.join(NAME);
+    let program = profile.join(name);
     let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let source = crate_folder.join("src/bin").join(format!("{NAME}.rs"));
-    if modified(&program) <= modified(&source) {
+    let newest = sources.iter().map(|source| modified(&crate_folder.join("src/bin").join(source))).max();
+    if modified(&program) <= newest.flatten() {
         let target = profile.parent().expect("a profile lies in a build folder");
         let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-            .args(["build", "--quiet", "--bin", NAME, "--target-dir"])
+            .args(["build", "--quiet", "--bin", name, "--target-dir"])
             .arg(target)
             .arg("--manifest-path")
             .arg(crate_folder.join("Cargo.toml"))
             .status()
             .expect("cargo runs");
-        assert!(status.success(), "{NAME} doesn't build");
+        assert!(status.success(), "{name} doesn't build");
     }
     program
 }

@@ -9,6 +9,7 @@ use goloo_core::name::VmName;
 use goloo_core::provider::Provider;
 use goloo_core::record::{Owner, ProviderKind, Record};
 use goloo_core::store::{Loaded, Store, StoreError};
+use goloo_multipass::MultipassProvider;
 use goloo_qemu::QemuProvider;
 use goloo_store::DirStore;
 
@@ -78,11 +79,12 @@ impl App {
     pub fn provider(&self, kind: ProviderKind) -> Result<Box<dyn Provider>, CliError> {
         match kind {
             ProviderKind::Qemu => Ok(Box::new(QemuProvider::new(self.qemu_settings()?))),
-            ProviderKind::Multipass | ProviderKind::Aws => Err(CliError::new(
+            ProviderKind::Multipass => Ok(Box::new(MultipassProvider::new(self.multipass_settings()?))),
+            ProviderKind::Aws => Err(CliError::new(
                 exit::USAGE,
                 "unsupported",
                 format!("this goloo has no provider \"{kind}\" yet"),
-                "use --provider qemu",
+                "use --provider qemu or --provider multipass",
             )),
         }
     }
@@ -92,14 +94,19 @@ impl App {
         Ok(goloo_qemu::Settings::from_env(&self.paths.state, &self.paths.cache.join("images"))?)
     }
 
+    /// How the Multipass provider is set up here.
+    pub fn multipass_settings(&self) -> Result<goloo_multipass::Settings, CliError> {
+        Ok(goloo_multipass::Settings::from_env(&self.paths.state)?)
+    }
+
     /// What `--local` means here: what the settings say, else Multipass where it is installed, else
     /// QEMU. Whether Multipass works isn't asked: its daemon may take its time to answer.
     pub fn local_provider(&self) -> ProviderKind {
         self.settings.local_provider().unwrap_or_else(|| {
-            let named = std::env::var_os("GOLOO_MULTIPASS").is_some_and(|value| !value.is_empty());
-            match named || goloo_qemu::find_program("multipass".as_ref()).is_some() {
-                true => ProviderKind::Multipass,
-                false => ProviderKind::Qemu,
+            let program = self.multipass_settings().map(|settings| settings.program);
+            match program.ok().and_then(|program| goloo_qemu::find_program(&program)) {
+                Some(_) => ProviderKind::Multipass,
+                None => ProviderKind::Qemu,
             }
         })
     }

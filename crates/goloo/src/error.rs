@@ -171,6 +171,7 @@ impl From<ProviderError> for CliError {
             ProviderError::Unsupported { hint, .. } => (exit::USAGE, "unsupported", hint.clone()),
             ProviderError::Permission { hint, .. } => (exit::PERMISSION, "permission", hint.clone()),
             ProviderError::Failed { hint, .. } => (exit::FAILED, "failed", hint.clone()),
+            ProviderError::Unfinished { hint, .. } => (exit::MIDWAY, "unfinished", hint.clone()),
             ProviderError::OtherHost { host } => {
                 (exit::FAILED, "other-host", format!("run the command on {host}"))
             }
@@ -237,8 +238,13 @@ impl From<EngineError> for CliError {
                     _ => with(beneath.code, beneath.kind, beneath.hint),
                 }
             }
-            EngineError::Midway { name, kind, .. } => {
-                with(exit::MIDWAY, "midway", format!("{} goes on", goes_on(&name, kind)))
+            EngineError::Midway { name, kind, source } => {
+                let goes_on = goes_on(&name, kind);
+                let hint = match source {
+                    ProviderError::Unfinished { hint, .. } => format!("{hint}; {goes_on} goes on"),
+                    _ => format!("{goes_on} goes on"),
+                };
+                with(exit::MIDWAY, "midway", hint)
             }
             EngineError::NotSaved { name, rescued, json, .. } => {
                 let hint = match &rescued {

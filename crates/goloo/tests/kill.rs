@@ -217,3 +217,38 @@ fn kill_clone_anywhere_then_go_on() {
     let killed = everywhere(&world, &["clone", "hello", "twin"], || {}, go_on);
     assert!(killed > 25, "a clone changes something more often than {killed} times");
 }
+
+#[test]
+fn kill_create_at_multipass_anywhere_then_delete() {
+    kill_create_at_multipass("delete");
+}
+
+#[test]
+fn kill_create_at_multipass_anywhere_then_resume() {
+    kill_create_at_multipass("resume");
+}
+
+/// The launch's client lives on, and so does the daemon: what they make must be found.
+fn kill_create_at_multipass(by: &str) {
+    let world = World::multipass();
+    let instances = || {
+        let list: serde_json::Value =
+            serde_json::from_str(&world.by_hand(&["list", "--format", "json"]).stdout()).unwrap();
+        list["list"].as_array().unwrap().len()
+    };
+    let finish = |when: &str, _| {
+        if list_works(&world, when) {
+            if by == "resume" {
+                world.run(&["resume", "hello"]).expect(0);
+                assert_eq!(instances(), 1, "{when}, resumed");
+            }
+            world.run(&["delete", "hello", "--yes"]).expect(0);
+        }
+        assert_eq!(world.names(), Vec::<String>::new(), "{when}");
+        assert_eq!(instances(), 0, "{when}");
+        assert_eq!(world.multipass_file("violations"), [""; 0], "{when}");
+    };
+    let create = ["create", "hello", "--provider", "multipass", "--no-wait"];
+    let killed = everywhere(&world, &create, || {}, finish);
+    assert!(killed > 40, "a create changes something more often than {killed} times");
+}

@@ -20,7 +20,8 @@ fn plan(world: &World, arguments: &[&str]) -> Ran {
 
 fn plan_with(world: &World, arguments: &[&str], variables: &[(&str, &str)]) -> Ran {
     let mut command = world.command();
-    command.env("PATH", world.path().join("bin")).envs(variables.iter().copied());
+    command.env("PATH", world.path().join("bin")).env_remove("GOLOO_MULTIPASS");
+    command.envs(variables.iter().copied());
     Ran(command.args(["create", "hello", "--dry-run"]).args(arguments).output().unwrap())
 }
 
@@ -67,9 +68,12 @@ fn a_file_that_can_t_be_run_is_no_multipass() {
 }
 
 #[test]
-fn a_multipass_that_the_environment_names_counts_as_installed() {
+fn the_environment_may_name_another_multipass() {
     let world = bare();
-    assert_multipass_by_itself(&plan_with(&world, &[], &[("GOLOO_MULTIPASS", "/opt/multipass")]));
+    world.program("other", "#!/bin/sh\nexit 2\n");
+    let other = world.path().join("bin/other").display().to_string();
+    assert_multipass_by_itself(&plan_with(&world, &[], &[("GOLOO_MULTIPASS", &other)]));
+    assert_qemu(plan_with(&world, &[], &[("GOLOO_MULTIPASS", "/nowhere/multipass")]));
     assert_qemu(plan_with(&world, &[], &[("GOLOO_MULTIPASS", "")]));
 }
 

@@ -18,6 +18,7 @@ use crate::spec::Problem;
 
 pub use compose::{ComposeInput, Composed, compose};
 pub use host_key::{HostKey, HostKeyError};
+pub use part::SSHD_DROP_IN;
 
 /// The document's name in a stack.
 pub const FILE: &str = "cloud-init.yaml";

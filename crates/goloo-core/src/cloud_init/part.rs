@@ -18,7 +18,9 @@ fn merge_how(lists: &str) -> Value {
 /// whatever the user's document does with users: of two entries for one user cloud-init keeps only
 /// the first one's keys. Ubuntu from 20.04 and Debian from 11 read such drop-in files.
 const KEY_FOLDER: &str = "/etc/ssh/goloo_keys";
-const SSHD_DROP_IN: &str = "/etc/ssh/sshd_config.d/60-goloo.conf";
+/// goloo's settings for sshd. Their name is in the user-data of every machine that goloo makes: it tells
+/// such a machine from others.
+pub const SSHD_DROP_IN: &str = "/etc/ssh/sshd_config.d/60-goloo.conf";
 const MOUNTS: &str = "/opt/goloo/mounts.sh";
 const CONFIGURE: &str = "/opt/goloo/configure.sh";
 

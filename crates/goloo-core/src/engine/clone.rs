@@ -3,7 +3,7 @@
 //! Both VMs are locked throughout: the source must not be started or deleted while it is copied.
 
 use super::create::taken;
-use super::work::UnderWay;
+use super::work::{UnderWay, leaves_work};
 use super::{Engine, EngineError};
 use crate::name::{VmId, VmName};
 use crate::provider::{Clones, LiveState, ProviderError};
@@ -119,9 +119,7 @@ impl UnderWay<'_, '_> {
         let (copy, mut work) = self.lend();
         match clones.clone_machine(source, &copy, &mut work).await {
             Ok(()) => {}
-            Err(error @ (ProviderError::Interrupted | ProviderError::Record(_))) => {
-                return Err(self.midway(OperationKind::Clone, error));
-            }
+            Err(error) if leaves_work(&error) => return Err(self.midway(OperationKind::Clone, error)),
             Err(error) => return Err(self.undo(OperationKind::Clone, error).await),
         }
         self.record.phase = source.phase;

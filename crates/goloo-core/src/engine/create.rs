@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::work::UnderWay;
+use super::work::{UnderWay, leaves_work};
 use super::{Engine, EngineError, Verdict, provision, set_addresses};
 use crate::name::OperationId;
 use crate::plan::CreatePlan;
@@ -107,9 +107,7 @@ impl UnderWay<'_, '_> {
         let (_, mut work) = self.lend();
         match provider.create(machine, &mut work).await {
             Ok(made) => self.note_made(made).await?,
-            Err(error @ (ProviderError::Interrupted | ProviderError::Record(_))) => {
-                return Err(self.midway(OperationKind::Create, error));
-            }
+            Err(error) if leaves_work(&error) => return Err(self.midway(OperationKind::Create, error)),
             Err(error) => return Err(self.undo(OperationKind::Create, error).await),
         }
         self.name_host();

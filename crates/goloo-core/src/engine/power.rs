@@ -1,7 +1,7 @@
 //! Start, stop, restart and wait: each ends when what it says is true.
 
 use super::create::phase_after;
-use super::work::UnderWay;
+use super::work::{UnderWay, leaves_work};
 use super::{Engine, EngineError, Verdict, provision, set_addresses};
 use crate::name::VmName;
 use crate::provider::{ProviderError, StopMode};
@@ -102,9 +102,7 @@ impl UnderWay<'_, '_> {
     ) -> Result<T, EngineError> {
         match result {
             Ok(value) => Ok(value),
-            Err(error @ (ProviderError::Interrupted | ProviderError::Record(_))) => {
-                Err(self.midway(kind, error))
-            }
+            Err(error) if leaves_work(&error) => Err(self.midway(kind, error)),
             Err(error) => {
                 self.finish_power().await?;
                 Err(self.failed(kind, error))

@@ -15,6 +15,11 @@ pub(super) struct UnderWay<'e, 'a> {
     pub record: Record,
 }
 
+/// Whether a provider that ended so has left something that the same operation is to go on with.
+pub(super) fn leaves_work(error: &ProviderError) -> bool {
+    matches!(error, ProviderError::Interrupted | ProviderError::Unfinished { .. } | ProviderError::Record(_))
+}
+
 /// How often a save is tried after the provider has done something that must not be forgotten.
 const SAVE_ATTEMPTS: u32 = 3;
 
@@ -71,7 +76,7 @@ impl UnderWay<'_, '_> {
     /// The provider failed; tells the two kinds of ends apart.
     pub fn failed(&self, kind: OperationKind, source: ProviderError) -> EngineError {
         match source {
-            ProviderError::Interrupted | ProviderError::Record(_) => self.midway(kind, source),
+            source if leaves_work(&source) => self.midway(kind, source),
             source => EngineError::Provider { name: self.record.name.clone(), kind, source },
         }
     }
@@ -122,6 +127,10 @@ impl Work for Lent<'_> {
             self.record.resources.pop();
         }
         Ok(saved?)
+    }
+
+    fn noted(&self, kind: &str) -> Option<&str> {
+        self.record.resource(kind)
     }
 
     fn events(&self) -> &dyn Events {

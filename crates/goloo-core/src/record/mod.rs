@@ -98,6 +98,11 @@ impl Record {
         self.local.as_ref().map(|local| local.ssh_port).or_else(|| self.aws.as_ref().map(|_| 22))
     }
 
+    /// The id of the last resource of this kind.
+    pub fn resource(&self, kind: &str) -> Option<&str> {
+        self.resources.iter().rev().find(|known| known.kind == kind).map(|known| known.id.as_str())
+    }
+
     /// The machine's DNS name, when it has one.
     pub fn fqdn(&self) -> Option<&str> {
         self.aws.as_ref().and_then(|aws| aws.fqdn.as_deref())

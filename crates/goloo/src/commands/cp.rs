@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use goloo_core::name::VmName;
+use goloo_core::provider::Errand;
 
 use super::reach;
 use crate::app::App;
@@ -21,9 +22,16 @@ pub struct Args {
 }
 
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
-    let (name, from, to) = match (remote(&args.from), remote(&args.to)) {
-        (Some((name, path)), None) => (name, Side::Guest(path), Side::Here(&args.to)),
-        (None, Some((name, path))) => (name, Side::Here(&args.from), Side::Guest(path)),
+    let recursive = args.recursive;
+    let (name, from, to, errand) = match (remote(&args.from), remote(&args.to)) {
+        (Some((name, from)), None) => {
+            let errand = Errand::Download { from, to: &args.to, recursive };
+            (name, Side::Guest(from), Side::Here(&args.to), errand)
+        }
+        (None, Some((name, to))) => {
+            let errand = Errand::Upload { from: &args.from, to, recursive };
+            (name, Side::Here(&args.from), Side::Guest(to), errand)
+        }
         _ => {
             return Err(CliError::usage(
                 "one side must be in a VM, and one here",
@@ -31,14 +39,15 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
             ));
         }
     };
-    let target = reach::target(app, &VmName::parse(name)?)?;
-    let mut arguments = app.keys.options(&target)?;
-    if args.recursive {
-        arguments.push("-r".into());
-    }
-    arguments.push("--".into());
-    arguments.extend([from.argument(&target.host), to.argument(&target.host)]);
-    Err(reach::become_program("scp", arguments))
+    reach::enter(app, &VmName::parse(name)?, errand, |target| {
+        let mut words = vec!["scp".into()];
+        words.extend(app.keys.options(target)?);
+        if recursive {
+            words.push("-r".into());
+        }
+        words.extend(["--".into(), from.argument(&target.host), to.argument(&target.host)]);
+        Ok(words)
+    })
 }
 
 enum Side<'a> {

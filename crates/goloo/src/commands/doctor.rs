@@ -52,6 +52,7 @@ pub fn print(app: &App, finding: &Finding) {
 
 fn tools(app: &App) -> Result<Vec<Finding>, CliError> {
     let mut findings = goloo_qemu::doctor(&app.qemu_settings()?);
+    findings.push(app.wait_for(goloo_multipass::doctor(&app.multipass_settings()?)));
     findings.push(match std::process::Command::new("ssh").arg("-V").output() {
         Ok(output) => Finding::sound(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
         Err(error) => Finding::wrong(

@@ -1,10 +1,9 @@
 //! `goloo logs`
 
-use std::ffi::OsString;
 use std::io::Write;
 use std::time::Duration;
 
-use goloo_core::provider::{LiveState, Provider};
+use goloo_core::provider::{Errand, LiveState, Provider};
 use goloo_core::record::Record;
 
 use super::{VmArg, reach};
@@ -38,14 +37,16 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
         let provider = app.provider(record.provider)?;
         return app.wait_for(console(&*provider, &record, args.follow));
     }
-    let target = reach::target(app, &name)?;
-    let mut arguments = app.keys.options(&target)?;
     let follow = if args.follow { " -F" } else { "" };
     let command = format!(
         "s=; sudo -n true 2>/dev/null && s='sudo -n'; exec $s tail -n +1{follow} /var/log/cloud-init-output.log"
     );
-    arguments.extend(["--".into(), OsString::from(&target.host), command.into()]);
-    Err(reach::become_program("ssh", arguments))
+    let in_shell = ["sh".to_owned(), "-c".to_owned(), command.clone()];
+    reach::enter(app, &name, Errand::Run(&in_shell), |target| {
+        let mut words = reach::ssh(app, target)?;
+        words.push(command.into());
+        Ok(words)
+    })
 }
 
 /// Prints the console, and with `follow` what comes until the machine is off.

@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 
+use goloo_core::provider::Errand;
+
 use super::{VmArg, reach};
 use crate::app::App;
 use crate::error::CliError;
@@ -27,20 +29,26 @@ pub struct ExecArgs {
 }
 
 pub fn run(app: &App, args: &SshArgs) -> Result<u8, CliError> {
-    let target = reach::target(app, &args.vm.parse()?)?;
-    let mut arguments = app.keys.options(&target)?;
-    arguments.extend(["--".into(), OsString::from(&target.host)]);
-    arguments.extend(args.command.iter().cloned());
-    Err(reach::become_program("ssh", arguments))
+    let name = args.vm.parse()?;
+    let line: Vec<_> = args.command.iter().map(|word| word.to_string_lossy()).collect();
+    let in_shell = ["sh".to_owned(), "-c".to_owned(), line.join(" ")];
+    let errand = if line.is_empty() { Errand::Shell } else { Errand::Run(&in_shell) };
+    reach::enter(app, &name, errand, |target| {
+        let mut words = reach::ssh(app, target)?;
+        words.extend(args.command.iter().cloned());
+        Ok(words)
+    })
 }
 
 pub fn exec(app: &App, args: &ExecArgs) -> Result<u8, CliError> {
+    let name = args.vm.parse()?;
     let words = args.command.iter().map(String::as_str);
     let command = shlex::try_join(words).map_err(|_| {
         CliError::usage("an argument has a NUL byte, which no shell can pass on", "leave it out")
     })?;
-    let target = reach::target(app, &args.vm.parse()?)?;
-    let mut arguments = app.keys.options(&target)?;
-    arguments.extend(["--".into(), OsString::from(&target.host), command.into()]);
-    Err(reach::become_program("ssh", arguments))
+    reach::enter(app, &name, Errand::Run(&args.command), |target| {
+        let mut words = reach::ssh(app, target)?;
+        words.push(command.into());
+        Ok(words)
+    })
 }

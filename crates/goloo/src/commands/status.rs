@@ -1,6 +1,6 @@
 //! `goloo status`
 
-use goloo_core::provider::{LiveState, Observation};
+use goloo_core::provider::Observation;
 use goloo_core::record::Record;
 use goloo_core::store::Store;
 use goloo_core::time::Timestamp;
@@ -77,9 +77,9 @@ fn print(app: &App, record: &Record, live: &Observation, drift: &Drift) {
 }
 
 fn state_text(live: &Observation) -> String {
-    match (&live.reason, live.state) {
-        (Some(reason), LiveState::Unknown) => format!("unknown: {reason}"),
-        (_, state) => state.to_string(),
+    match &live.reason {
+        Some(reason) => format!("{}: {reason}", live.state),
+        None => live.state.to_string(),
     }
 }
 

@@ -3,6 +3,8 @@
 #![allow(dead_code, clippy::unwrap_used, missing_docs)]
 
 use std::fs;
+use std::io::Write;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -14,6 +16,8 @@ pub struct World {
     folder: tempfile::TempDir,
     /// The cache of real images; with QEMU's stand-in there is no need for one.
     real: Option<PathBuf>,
+    /// Where its Multipass instances answer SSH; without one there is no Multipass.
+    multipass: Option<u16>,
 }
 
 pub const HELLO: &str = r##"{"vm": {"cpus": 1, "memory": "512M", "disk": "1G", "image": "./disk.img"}}"##;
@@ -24,10 +28,49 @@ const SETTINGS: &str = r#"{"localProvider": "qemu"}"#;
 impl World {
     /// With one stack, `hello`, whose image is an empty disk.
     pub fn new() -> Self {
-        let world = Self { folder: tempfile::tempdir().unwrap(), real: None };
+        let world = Self { folder: tempfile::tempdir().unwrap(), real: None, multipass: None };
         world.settings(SETTINGS);
         world.stack("hello", HELLO, "#cloud-config\nruncmd: [\"true\"]\n");
         world
+    }
+
+    /// With Multipass's stand-in. Its first instance has the address 127.0.0.2, where this process
+    /// greets as SSH does.
+    pub fn multipass() -> Self {
+        let listener = TcpListener::bind(("127.0.0.2", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let _ = stream.write_all(b"SSH-2.0-stand-in\r\n");
+            }
+        });
+        let mut world = Self::new();
+        world.multipass = Some(port);
+        world
+    }
+
+    /// The folder of Multipass's stand-in.
+    pub fn daemon(&self) -> PathBuf {
+        self.path().join("daemon")
+    }
+
+    /// Turns these faults of Multipass's stand-in on, and all others off.
+    pub fn multipass_faults(&self, faults: &[&str]) {
+        fs::create_dir_all(self.daemon()).unwrap();
+        fs::write(self.daemon().join("faults"), faults.join("\n")).unwrap();
+    }
+
+    /// Lines of one of the stand-in's files: `calls`, `ledger`, `violations`.
+    pub fn multipass_file(&self, name: &str) -> Vec<String> {
+        let text = fs::read_to_string(self.daemon().join(name)).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// `multipass`, used by hand.
+    pub fn by_hand(&self, arguments: &[&str]) -> Ran {
+        let mut command = Command::new(multipass_stand_in());
+        self.settle(&mut command);
+        Ran(command.env("GOLOO_STAND_IN_BY", "someone").args(arguments).output().unwrap())
     }
 
     /// With the real QEMU, under translation so that the tests do the same everywhere, and with the
@@ -35,7 +78,7 @@ impl World {
     pub fn real() -> Self {
         let folder = std::env::var_os("GOLOO_TEST_CACHE").map(PathBuf::from);
         let folder = folder.unwrap_or_else(|| goloo().parent().unwrap().with_file_name("test-cache"));
-        let world = Self { folder: tempfile::tempdir().unwrap(), real: Some(folder) };
+        let world = Self { folder: tempfile::tempdir().unwrap(), real: Some(folder), multipass: None };
         world.settings(SETTINGS);
         let images = world.json(&["image", "list", "--json"]);
         if !images["images"].as_array().unwrap().iter().any(|image| image["name"] == "debian-12") {
@@ -115,9 +158,22 @@ impl World {
             ("GOLOO_HOSTS_FILE", at("etc/hosts")),
             ("GOLOO_QEMU_ACCEL", "tcg".to_owned()),
         ];
+        let multipass = match self.multipass {
+            Some(port) => vec![
+                ("GOLOO_MULTIPASS", multipass_stand_in().display().to_string()),
+                ("GOLOO_MULTIPASS_SSH_PORT", port.to_string()),
+                ("GOLOO_STAND_IN_MULTIPASS", at("daemon")),
+            ],
+            None => vec![("GOLOO_MULTIPASS", at("no-multipass-here"))],
+        };
         fs::create_dir_all(self.path().join("home")).unwrap();
         fs::create_dir_all(self.path().join("work")).unwrap();
-        pairs.into_iter().chain(machines).map(|(name, value)| (name.to_owned(), value)).collect()
+        pairs
+            .into_iter()
+            .chain(machines)
+            .chain(multipass)
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
     }
 
     /// The command in this world, to be given arguments.
@@ -180,6 +236,13 @@ impl Drop for World {
         for pid in self.qemus() {
             let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
         }
+        if self.multipass.is_some() {
+            // Clients that still wait for a launch end with the faults.
+            self.multipass_faults(&[]);
+        }
+        if !std::thread::panicking() {
+            assert_eq!(self.multipass_file("violations"), [""; 0], "goloo touched what it didn't make");
+        }
     }
 }
 
@@ -219,7 +282,15 @@ pub fn goloo() -> PathBuf {
 
 /// The testkit's program, which `scripts/test.sh` builds beside goloo.
 pub fn stand_in() -> PathBuf {
-    let path = goloo().with_file_name("goloo-qemu-stand-in");
+    beside_goloo("goloo-qemu-stand-in")
+}
+
+pub fn multipass_stand_in() -> PathBuf {
+    beside_goloo("goloo-multipass-stand-in")
+}
+
+fn beside_goloo(name: &str) -> PathBuf {
+    let path = goloo().with_file_name(name);
     assert!(path.exists(), "{} is missing: cargo build -p goloo-testkit --bins", path.display());
     path
 }

@@ -1,0 +1,57 @@
+//! Copies of instances. A copy comes out stopped, so it can't be looked into: that it is ours is told by
+//! the name having been free when the copy was begun, and by the image that it shares with its source.
+
+use std::time::Instant;
+
+use async_trait::async_trait;
+use goloo_core::provider::{Clones, ProviderError, Work};
+use goloo_core::record::Record;
+
+use crate::create::{being_prepared, state_word};
+use crate::errors::Refusal;
+use crate::json::{Instance, State};
+use crate::look::Seen;
+use crate::provider::{CLONE, MultipassProvider, RESOURCE, instance_name};
+
+#[async_trait]
+impl Clones for MultipassProvider {
+    async fn clone_machine(
+        &self,
+        source: &Record,
+        copy: &Record,
+        work: &mut dyn Work,
+    ) -> Result<(), ProviderError> {
+        let (from, to) = (instance_name(source), copy.name.as_str());
+        let original = self.stopped(from, &source.name, "clones").await?;
+        let end = Instant::now() + self.limits().copy;
+        let begun = work.noted(CLONE).is_some() || work.noted(RESOURCE).is_some();
+        match self.settled(to, &copy.id, end, work).await? {
+            Seen::Absent => {
+                work.made(CLONE, to).await?;
+                work.step("copying the instance");
+                self.cli().call("clone", [from, "--name", to], self.limits().copy).await?;
+            }
+            Seen::There(instance) if begun && is_copy(&instance, &original) => {}
+            Seen::There(instance) => return Err(taken(to, &instance)),
+            Seen::UnderWay => return Err(being_prepared(to)),
+        }
+        work.made(RESOURCE, to).await
+    }
+}
+
+fn is_copy(instance: &Instance, original: &Instance) -> bool {
+    instance.state == State::Stopped
+        && instance.image_hash.is_some()
+        && instance.image_hash == original.image_hash
+}
+
+fn taken(name: &str, instance: &Instance) -> ProviderError {
+    ProviderError::failed(
+        format!(
+            "the name \"{name}\" is taken at Multipass: {} ({})",
+            Refusal::Exists,
+            state_word(&instance.state)
+        ),
+        "take another name for the copy",
+    )
+}

@@ -1,0 +1,100 @@
+//! Delete: purges the instance that goloo made, and no other.
+
+use std::time::Instant;
+
+use goloo_core::events::Event;
+use goloo_core::provider::{ProviderError, Work};
+use goloo_core::record::Record;
+
+use crate::create::{being_prepared, state_word};
+use crate::errors::Refusal;
+use crate::evidence::Evidence;
+use crate::handover::Handover;
+use crate::json::Instance;
+use crate::look::Seen;
+use crate::provider::{MultipassProvider, RESOURCE, instance_name, is_in_doubt};
+
+impl MultipassProvider {
+    pub(crate) async fn remove(&self, record: &Record, work: &mut dyn Work) -> Result<(), ProviderError> {
+        if record.resource(RESOURCE).is_some() {
+            if let Some(instance) = self.info(instance_name(record)).await? {
+                self.remove_known(record, &instance, work).await?;
+            }
+        } else if is_in_doubt(record) {
+            self.remove_doubtful(record, work).await?;
+        }
+        Handover::of(&self.settings().folder, &record.id).end();
+        Ok(())
+    }
+
+    /// An instance that was seen to be ours. Its name may have been used again since.
+    async fn remove_known(
+        &self,
+        record: &Record,
+        instance: &Instance,
+        work: &mut dyn Work,
+    ) -> Result<(), ProviderError> {
+        match self.evidence_of(record, instance).await {
+            Evidence::Foreign => leave(instance, work),
+            Evidence::Ours | Evidence::Untold => self.purge(&instance.name, work).await?,
+        }
+        Ok(())
+    }
+
+    /// An instance was about to be asked for; what came of that isn't known.
+    async fn remove_doubtful(&self, record: &Record, work: &mut dyn Work) -> Result<(), ProviderError> {
+        let name = instance_name(record);
+        work.step("looking what came of the launch");
+        let end = Instant::now() + self.limits().launch;
+        let instance = match self.settled(name, &record.id, end, work).await? {
+            Seen::Absent => return Ok(()),
+            Seen::UnderWay => return Err(being_prepared(name)),
+            Seen::There(instance) => instance,
+        };
+        match self.evidence_of(record, &instance).await {
+            Evidence::Ours => self.purge(name, work).await,
+            Evidence::Foreign => {
+                leave(&instance, work);
+                Ok(())
+            }
+            Evidence::Untold => Err(ProviderError::failed(
+                format!(
+                    "an instance {name} is there ({}), and it can't be told whether goloo made it",
+                    state_word(&instance.state)
+                ),
+                format!(
+                    "multipass start {name}, so that it can be looked into; or, if it is yours to delete, multipass delete --purge {name}"
+                ),
+            )),
+        }
+    }
+
+    async fn evidence_of(&self, record: &Record, instance: &Instance) -> Evidence {
+        match &record.ssh {
+            Some(ssh) => self.evidence(instance, &ssh.host_key).await,
+            None => Evidence::Untold,
+        }
+    }
+
+    /// Removes this instance with its disk and its snapshots; `purge` would remove everybody's trash.
+    async fn purge(&self, name: &str, work: &mut dyn Work) -> Result<(), ProviderError> {
+        work.step("deleting the instance");
+        let deleted = self.cli().call("delete", ["--purge", name], self.limits().act).await;
+        match deleted {
+            Ok(_) => Ok(()),
+            Err(error) if error.refusal() == Some(&Refusal::Missing) => Ok(()),
+            // Was only the answer lost?
+            Err(error) => match self.info(name).await {
+                Ok(None) => Ok(()),
+                _ => Err(error.into()),
+            },
+        }
+    }
+}
+
+fn leave(instance: &Instance, work: &mut dyn Work) {
+    let name = &instance.name;
+    work.events().event(Event::Warning(format!(
+        "the instance {name} at Multipass isn't the one that goloo made; it is left alone"
+    )));
+}

@@ -1,0 +1,270 @@
+//! Multipass's answers. Keys come in another order and in other company from version to version (1.13 to
+//! 1.17 were looked at); only those that goloo needs are read.
+
+use std::collections::BTreeMap;
+
+use goloo_core::provider::{DiskSnapshot, LiveState};
+use goloo_core::time::Timestamp;
+use serde::Deserialize;
+
+/// An instance's state, in Multipass's words.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "String")]
+pub(crate) enum State {
+    Running,
+    Stopped,
+    /// In the trash.
+    Deleted,
+    Starting,
+    Restarting,
+    DelayedShutdown,
+    Suspending,
+    Suspended,
+    /// Its zone is turned off (1.17).
+    Unavailable,
+    /// It was started, and Multipass couldn't log in to it.
+    Unknown,
+    /// A word of a later version.
+    Other(String),
+}
+
+impl From<String> for State {
+    fn from(word: String) -> Self {
+        match word.as_str() {
+            "Running" => Self::Running,
+            "Stopped" => Self::Stopped,
+            "Deleted" => Self::Deleted,
+            "Starting" => Self::Starting,
+            "Restarting" => Self::Restarting,
+            "Delayed Shutdown" => Self::DelayedShutdown,
+            "Suspending" => Self::Suspending,
+            "Suspended" => Self::Suspended,
+            "Unavailable" => Self::Unavailable,
+            "Unknown" => Self::Unknown,
+            _ => Self::Other(word),
+        }
+    }
+}
+
+impl State {
+    /// Whether it will soon be another one by itself.
+    pub(crate) fn passes(&self) -> bool {
+        matches!(self, Self::Starting | Self::Restarting | Self::Suspending)
+    }
+
+    /// In goloo's words, with a reason where those don't say it all.
+    pub(crate) fn live(&self, instance: &str) -> (LiveState, Option<String>) {
+        let because = |text: String| Some(text);
+        match self {
+            Self::Running | Self::Starting | Self::Restarting | Self::DelayedShutdown | Self::Suspending => {
+                (LiveState::Running, None)
+            }
+            Self::Stopped => (LiveState::Stopped, None),
+            Self::Suspended => (LiveState::Stopped, because("suspended: its memory is kept".to_owned())),
+            Self::Deleted => (
+                LiveState::Stopped,
+                because(format!("in Multipass's trash: multipass recover {instance} brings it back")),
+            ),
+            Self::Unavailable => {
+                (LiveState::Unknown, because("its zone is turned off: multipass enable-zones".to_owned()))
+            }
+            Self::Unknown => (
+                LiveState::Unknown,
+                because(format!(
+                    "Multipass can't log in to it: multipass stop --force {instance}, then start it"
+                )),
+            ),
+            Self::Other(word) => {
+                (LiveState::Unknown, because(format!("Multipass says \"{word}\", which goloo doesn't know")))
+            }
+        }
+    }
+}
+
+/// An instance, as `list` and `info` tell of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Instance {
+    pub(crate) name: String,
+    pub(crate) state: State,
+    /// Its own address comes first, those of networks inside it follow.
+    pub(crate) ip: Option<String>,
+    /// What its disk was made from; `info` alone tells.
+    pub(crate) image_hash: Option<String>,
+    /// Where something is mounted in it; `info` alone tells.
+    pub(crate) mounted: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct List {
+    list: Vec<Listed>,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    name: String,
+    state: State,
+    #[serde(default)]
+    ipv4: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Info {
+    info: BTreeMap<String, Details>,
+}
+
+#[derive(Deserialize)]
+struct Details {
+    state: Option<State>,
+    #[serde(default)]
+    ipv4: Vec<String>,
+    #[serde(default)]
+    image_hash: Option<String>,
+    #[serde(default)]
+    mounts: BTreeMap<String, serde::de::IgnoredAny>,
+    #[serde(default)]
+    snapshots: BTreeMap<String, Snapshot>,
+}
+
+#[derive(Deserialize)]
+struct Snapshot {
+    #[serde(default)]
+    created: String,
+}
+
+/// `version`'s answer.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct Version {
+    pub(crate) multipass: String,
+    /// Absent when the daemon doesn't answer.
+    #[serde(default)]
+    pub(crate) multipassd: Option<String>,
+}
+
+/// Reads `list --format json`.
+pub(crate) fn list(bytes: &[u8]) -> serde_json::Result<Vec<Instance>> {
+    let List { list } = serde_json::from_slice(bytes)?;
+    let instance = |listed: Listed| Instance {
+        name: listed.name,
+        state: listed.state,
+        ip: listed.ipv4.into_iter().next(),
+        image_hash: None,
+        mounted: Vec::new(),
+    };
+    Ok(list.into_iter().map(instance).collect())
+}
+
+/// Reads `info NAME --format json`.
+pub(crate) fn info(bytes: &[u8], name: &str) -> serde_json::Result<Option<Instance>> {
+    let Info { mut info } = serde_json::from_slice(bytes)?;
+    let Some(details) = info.remove(name) else { return Ok(None) };
+    Ok(Some(Instance {
+        name: name.to_owned(),
+        state: details.state.unwrap_or(State::Other(String::new())),
+        ip: details.ipv4.into_iter().next(),
+        image_hash: details.image_hash.filter(|hash| !hash.is_empty()),
+        mounted: details.mounts.into_keys().collect(),
+    }))
+}
+
+/// Reads `info NAME --snapshots --format json`, oldest first.
+pub(crate) fn snapshots(bytes: &[u8], name: &str) -> serde_json::Result<Vec<DiskSnapshot>> {
+    let Info { mut info } = serde_json::from_slice(bytes)?;
+    let details = info.remove(name).map(|details| details.snapshots).unwrap_or_default();
+    let mut all: Vec<DiskSnapshot> = details
+        .into_iter()
+        .map(|(label, snapshot)| DiskSnapshot { label, created_at: time(&snapshot.created) })
+        .collect();
+    all.sort_by(|a, b| (a.created_at, &a.label).cmp(&(b.created_at, &b.label)));
+    Ok(all)
+}
+
+/// Reads `version --format json`.
+pub(crate) fn version(bytes: &[u8]) -> serde_json::Result<Version> {
+    serde_json::from_slice(bytes)
+}
+
+/// A snapshot's time: RFC 3339 until 1.14, later as `date` writes it in the C locale (goloo asks for
+/// that, and for UTC): `Sat Jan  1 10:00:20 1972 UTC`.
+fn time(text: &str) -> Option<Timestamp> {
+    if let Ok(time) = Timestamp::parse(text) {
+        return Some(time);
+    }
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let [_, month, day, clock, year, "UTC" | "GMT"] = words[..] else { return None };
+    let month = MONTHS.iter().position(|known| *known == month)? + 1;
+    Timestamp::parse(&format!("{year}-{month:02}-{day:0>2}T{clock}Z")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn both_eras_say_the_same() {
+        let old = r#"{"list":[{"ipv4":["10.21.124.56","172.17.0.1"],"name":"a","release":"Ubuntu 24.04 LTS","state":"Running"}]}"#;
+        let new = r#"{"list":[{"name":"a","state":"Running","ipv4":["10.21.124.56","172.17.0.1"],"release":"Ubuntu 24.04 LTS","zone":{"name":"zone1","available":true}}]}"#;
+        let read = list(old.as_bytes()).unwrap();
+        assert_eq!(read, list(new.as_bytes()).unwrap());
+        assert_eq!(read[0].ip.as_deref(), Some("10.21.124.56"), "the first one is its own");
+    }
+
+    #[test]
+    fn an_instance_that_is_off_has_empty_fields() {
+        let off = r#"{"errors":[],"info":{"a":{"state":"Stopped","image_hash":"","release":"","cpu_count":"","load":[],"disks":{"sda1":{}},"memory":{},"ipv4":[],"mounts":{"/m":{"source_path":"/x"}}}}}"#;
+        let read = info(off.as_bytes(), "a").unwrap().unwrap();
+        assert_eq!((read.state, read.ip, read.image_hash), (State::Stopped, None, None));
+        assert_eq!(read.mounted, ["/m"]);
+        assert_eq!(info(off.as_bytes(), "b").unwrap(), None);
+    }
+
+    #[test]
+    fn a_state_of_a_later_version_is_unknown_and_says_which() {
+        let odd = r#"{"list":[{"name":"a","state":"Levitating"}]}"#;
+        let (state, reason) = list(odd.as_bytes()).unwrap()[0].state.live("a");
+        assert_eq!(state, LiveState::Unknown);
+        assert!(reason.unwrap().contains("Levitating"));
+    }
+
+    #[test]
+    fn only_what_is_up_or_on_its_way_up_counts_as_running() {
+        let live = |word: &str| State::from(word.to_owned()).live("x").0;
+        for word in ["Running", "Starting", "Restarting", "Delayed Shutdown", "Suspending"] {
+            assert_eq!(live(word), LiveState::Running, "{word}");
+        }
+        for word in ["Stopped", "Suspended", "Deleted"] {
+            assert_eq!(live(word), LiveState::Stopped, "{word}");
+        }
+        for word in ["Unknown", "Unavailable"] {
+            assert_eq!(live(word), LiveState::Unknown, "{word}");
+        }
+    }
+
+    #[test]
+    fn a_daemon_that_is_down_has_no_version() {
+        assert_eq!(version(br#"{"multipass":"1.16.1"}"#).unwrap().multipassd, None);
+        let up = version(br#"{"multipass":"1.16.1","multipassd":"1.16.0","update":{}}"#).unwrap();
+        assert_eq!(up.multipassd.as_deref(), Some("1.16.0"));
+    }
+
+    #[test]
+    fn snapshots_are_read_oldest_first_in_both_ways_of_writing_a_time() {
+        let json = r#"{"errors":[],"info":{"a":{"snapshots":{
+            "b":{"created":"1972-01-01T10:00:20.021Z","parent":"c"},
+            "c":{"created":"Sat Jan  1 09:59:59 1972 UTC"},
+            "z":{"created":"Sa 01 Jan 1972 10:00:20 CET"}}}}}"#;
+        let read = snapshots(json.as_bytes(), "a").unwrap();
+        let labels: Vec<&str> = read.iter().map(|one| one.label.as_str()).collect();
+        assert_eq!(labels, ["z", "c", "b"]);
+        assert_eq!(read[0].created_at, None, "no guessing");
+        assert_eq!(read[1].created_at.unwrap().to_string(), "1972-01-01T09:59:59Z");
+    }
+
+    #[test]
+    fn what_is_no_answer_is_an_error() {
+        assert!(list(b"\x1b[2K").is_err());
+        assert!(info(b"{}", "a").is_err());
+    }
+}

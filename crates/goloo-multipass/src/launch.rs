@@ -1,0 +1,61 @@
+//! A launch under way: the client that waits for it. The daemon does the work, whatever becomes of the
+//! client.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::process::Stdio;
+
+use tokio::process::Child;
+
+use crate::cli::Cli;
+use crate::errors::{CallError, Refusal};
+
+/// The client of one `multipass launch`. Dropping it leaves it alone: its end would break off the
+/// image's download.
+pub(crate) struct Launch {
+    child: Child,
+    stderr: File,
+    ended: Option<Result<(), CallError>>,
+}
+
+impl Launch {
+    /// Starts it. Its standard output is a spinner, which nobody reads; what it says on standard error
+    /// goes to a file without a name, so that it can outlive goloo.
+    pub(crate) fn start(cli: &Cli, argv: &[OsString], user_data: File) -> Result<Self, CallError> {
+        let broken = |source| cli.cannot_run(source);
+        let stderr = tempfile::tempfile().map_err(broken)?;
+        let child = cli
+            .command(argv)
+            .stdin(Stdio::from(user_data))
+            .stdout(Stdio::null())
+            .stderr(stderr.try_clone().map_err(broken)?)
+            .spawn()
+            .map_err(broken)?;
+        Ok(Self { child, stderr, ended: None })
+    }
+
+    /// How it ended; `None` while it is under way.
+    pub(crate) fn outcome(&mut self) -> io::Result<Option<&Result<(), CallError>>> {
+        if self.ended.is_none()
+            && let Some(status) = self.child.try_wait()?
+        {
+            let mut said = Vec::new();
+            self.stderr.rewind()?;
+            self.stderr.read_to_end(&mut said)?;
+            self.ended = Some(match status.code() {
+                Some(0) => Ok(()),
+                code => {
+                    let refusal = Refusal::of(code, "", &String::from_utf8_lossy(&said));
+                    Err(CallError::Refused { command: "launch", refusal })
+                }
+            });
+        }
+        Ok(self.ended.as_ref())
+    }
+
+    /// Why it failed, when it did.
+    pub(crate) fn into_failure(self) -> Option<CallError> {
+        self.ended.and_then(Result::err)
+    }
+}

@@ -1,0 +1,150 @@
+//! What a launch is told, worked out and checked before anything is made.
+
+use std::ffi::OsString;
+use std::path::{Component, Path};
+
+use goloo_core::name::VmName;
+use goloo_core::provider::{Machine, ProviderError, ProviderPlan};
+use goloo_core::spec::{ImageRef, Mount, ResolvedStack, Size};
+
+/// The least that Multipass takes.
+const MEMORY_MIN: Size = Size::bytes(512 << 20);
+const DISK_MIN: Size = Size::gib(1);
+
+/// The arguments of `multipass launch`; cloud-init's document comes on standard input.
+pub(crate) fn launch(machine: &Machine) -> Result<Vec<OsString>, ProviderError> {
+    let stack = &machine.stack;
+    at_least("memory", stack.memory, MEMORY_MIN)?;
+    at_least("disk", stack.disk, DISK_MIN)?;
+    let option = |name: &str, value: String| [name.into(), value.into()];
+    let mut argv: Vec<OsString> = vec!["launch".into(), image(stack)?];
+    argv.extend(option("--name", machine.name.to_string()));
+    argv.extend(option("--cpus", stack.cpus.to_string()));
+    argv.extend(option("--memory", size(stack.memory)));
+    argv.extend(option("--disk", size(stack.disk)));
+    argv.extend(option("--cloud-init", "-".to_owned()));
+    Ok(argv)
+}
+
+/// In Multipass's way of writing, which has no T.
+fn size(size: Size) -> String {
+    let bytes = size.as_bytes();
+    if bytes.is_multiple_of(1 << 20) { format!("{}M", bytes >> 20) } else { bytes.to_string() }
+}
+
+fn at_least(what: &str, given: Size, least: Size) -> Result<(), ProviderError> {
+    if given >= least {
+        return Ok(());
+    }
+    Err(ProviderError::Unsupported {
+        what: format!("vm.{what} is {given}, and Multipass takes no less than {least}"),
+        hint: format!("write \"{what}\": \"{least}\" or more"),
+    })
+}
+
+fn image(stack: &ResolvedStack) -> Result<OsString, ProviderError> {
+    match &stack.image {
+        ImageRef::Alias(name) => match name.strip_prefix("ubuntu-") {
+            Some(version) => Ok(version.into()),
+            None => Err(ProviderError::Unsupported {
+                what: format!("Multipass has no image {name}: its images are Ubuntu's"),
+                hint: "write \"image\": \"24.04\", give an image's URL, or take --provider qemu".to_owned(),
+            }),
+        },
+        ImageRef::Path(path) => {
+            let mut url = OsString::from("file://");
+            url.push(path);
+            Ok(url)
+        }
+        ImageRef::Url(url) => Ok(url.into()),
+    }
+}
+
+/// What would be done, for `--dry-run`.
+pub(crate) fn plan(machine: &Machine) -> Result<ProviderPlan, ProviderError> {
+    let argv = launch(machine)?;
+    let stack = &machine.stack;
+    let mut steps = vec![
+        format!(
+            "launch {} with {} CPUs, {} of RAM and a disk of {} from {}; Multipass fetches the image",
+            machine.name, stack.cpus, stack.memory, stack.disk, stack.image_text
+        ),
+        "wait until Multipass gives it an address".to_owned(),
+    ];
+    let mount = |mount: &Mount| format!("mount {} as {}", mount.source.display(), mount.target);
+    steps.extend(stack.mounts.iter().map(mount));
+    let words = std::iter::once("multipass".to_owned())
+        .chain(argv.iter().map(|word| word.to_string_lossy().into_owned()));
+    let detail = serde_json::json!({
+        "argv": words.collect::<Vec<_>>(),
+        "cloudInit": String::from_utf8_lossy(&machine.user_data),
+    });
+    Ok(ProviderPlan { steps, warnings: warnings(stack), detail })
+}
+
+fn warnings(stack: &ResolvedStack) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if stack.image_sha256.is_some() {
+        warnings.push("vm.image_sha256 isn't checked: Multipass fetches the image itself".to_owned());
+    }
+    if let ImageRef::Path(path) = &stack.image
+        && is_out_of_the_snap_s_sight(path)
+    {
+        warnings.push(format!(
+            "Multipass's snap can't read {}: it sees neither /tmp nor hidden folders",
+            path.display()
+        ));
+    }
+    warnings
+}
+
+fn is_out_of_the_snap_s_sight(path: &Path) -> bool {
+    let is_hidden = |part: Component<'_>| part.as_os_str().as_encoded_bytes().starts_with(b".");
+    cfg!(target_os = "linux") && (path.starts_with("/tmp") || path.components().any(is_hidden))
+}
+
+/// Folders that are to be mounted must be there before a machine is made for them.
+pub(crate) fn check_mounts(mounts: &[Mount]) -> Result<(), ProviderError> {
+    let Some(gone) = mounts.iter().find(|mount| !mount.source.is_dir()) else { return Ok(()) };
+    let source = gone.source.display();
+    Err(ProviderError::failed(
+        format!("the folder {source} that the machine shares isn't there"),
+        format!("mkdir -p {source}, or change vm.mounts"),
+    ))
+}
+
+/// A launch under the primary instance's name mounts the user's home folder in it.
+pub(crate) fn refuse_primary(name: &VmName, primary: Option<&str>) -> Result<(), ProviderError> {
+    if primary != Some(name.as_str()) {
+        return Ok(());
+    }
+    Err(ProviderError::Unsupported {
+        what: format!(
+            "\"{name}\" is the name of Multipass's primary instance, in which it would mount your home folder"
+        ),
+        hint: format!(
+            "another name: --as {name}-2; or another primary name: multipass set client.primary-name=…"
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn sizes_have_no_unit_that_multipass_lacks() {
+        assert_eq!(size(Size::gib(1024)), "1048576M");
+        assert_eq!(size(Size::bytes(512 << 20)), "512M");
+        assert_eq!(size(Size::bytes((1 << 30) + 1)), "1073741825");
+    }
+
+    #[test]
+    fn hidden_folders_and_tmp_are_out_of_the_snap_s_sight() {
+        for hidden in ["/tmp/x.img", "/home/ann/.cache/x.img"] {
+            assert_eq!(is_out_of_the_snap_s_sight(Path::new(hidden)), cfg!(target_os = "linux"), "{hidden}");
+        }
+        assert!(!is_out_of_the_snap_s_sight(Path::new("/home/ann/tmp/x.img")));
+    }
+}

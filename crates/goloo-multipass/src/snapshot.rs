@@ -1,0 +1,104 @@
+//! Snapshots of instances' disks. Multipass takes and restores them on stopped instances.
+
+use async_trait::async_trait;
+use goloo_core::name::VmName;
+use goloo_core::provider::{DiskSnapshot, ProviderError, Snapshots};
+use goloo_core::record::Record;
+
+use crate::create::{in_trash, state_word};
+use crate::errors::{CallError, Refusal};
+use crate::json::{self, State};
+use crate::power::missing;
+use crate::provider::{MultipassProvider, instance_name};
+
+#[async_trait]
+impl Snapshots for MultipassProvider {
+    async fn list(&self, record: &Record) -> Result<Vec<DiskSnapshot>, ProviderError> {
+        const INFO: &str = "info";
+        let name = instance_name(record);
+        let mut command = self.cli().command([INFO, name, "--snapshots", "--format", "json"]);
+        // Their times are written in the user's locale and zone.
+        command.env("LC_ALL", "C").env("TZ", "UTC");
+        let said = self.cli().finish(INFO, &mut command, self.limits().answer).await?;
+        let bytes = match said.success(INFO) {
+            Err(error) if error.refusal() == Some(&Refusal::Missing) => {
+                return Err(missing(name, &record.name));
+            }
+            bytes => bytes?,
+        };
+        let all = json::snapshots(&bytes, name);
+        Ok(all.map_err(|source| CallError::Unreadable { command: INFO, source })?)
+    }
+
+    async fn take(&self, record: &Record, label: &str) -> Result<(), ProviderError> {
+        check(label)?;
+        let name = instance_name(record);
+        self.stopped(name, &record.name, "takes snapshots of").await?;
+        self.cli().call("snapshot", [name, "--name", label], self.limits().copy).await?;
+        Ok(())
+    }
+
+    async fn restore(&self, record: &Record, label: &str) -> Result<(), ProviderError> {
+        check(label)?;
+        let name = instance_name(record);
+        self.stopped(name, &record.name, "restores").await?;
+        let snapshot = format!("{name}.{label}");
+        self.cli().call("restore", ["--destructive", &snapshot], self.limits().copy).await?;
+        Ok(())
+    }
+
+    async fn remove(&self, record: &Record, label: &str) -> Result<(), ProviderError> {
+        // An empty label would name the instance itself.
+        check(label)?;
+        if !Snapshots::list(self, record).await?.iter().any(|known| known.label == label) {
+            return Ok(());
+        }
+        let snapshot = format!("{}.{label}", instance_name(record));
+        self.cli().call("delete", ["--purge", &snapshot], self.limits().copy).await?;
+        Ok(())
+    }
+}
+
+impl MultipassProvider {
+    /// Refuses what isn't stopped, before Multipass does, with the command that stops it.
+    pub(crate) async fn stopped(
+        &self,
+        name: &str,
+        vm: &VmName,
+        does: &str,
+    ) -> Result<json::Instance, ProviderError> {
+        let instance = self.info(name).await?.ok_or_else(|| missing(name, vm))?;
+        let hint = match &instance.state {
+            State::Stopped => return Ok(instance),
+            State::Deleted => return Err(in_trash(name, "the same command again")),
+            State::Suspended => {
+                format!(
+                    "goloo start {vm} and goloo stop {vm}; goloo stop --force {vm} loses what is in its memory"
+                )
+            }
+            _ => format!("goloo stop {vm}"),
+        };
+        Err(ProviderError::Unsupported {
+            what: format!(
+                "Multipass {does} stopped instances only, and {name} is {}",
+                state_word(&instance.state)
+            ),
+            hint,
+        })
+    }
+}
+
+/// Labels follow the rule for instances' names; a dot would part them.
+fn check(label: &str) -> Result<(), ProviderError> {
+    let bytes = label.as_bytes();
+    let sound = bytes.first().is_some_and(u8::is_ascii_alphabetic)
+        && bytes.last().is_some_and(u8::is_ascii_alphanumeric)
+        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-');
+    if sound {
+        return Ok(());
+    }
+    Err(ProviderError::Unsupported {
+        what: format!("\"{label}\" can't be a snapshot's label at Multipass"),
+        hint: "letters, digits and \"-\", beginning with a letter, ending with a letter or digit".to_owned(),
+    })
+}

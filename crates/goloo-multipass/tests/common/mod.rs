@@ -1,0 +1,273 @@
+//! What the provider's tests share: a world with Multipass's stand-in, or with the real one.
+#![allow(dead_code, clippy::unwrap_used, reason = "each test binary uses its part")]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use goloo_core::provider::{Machine, Made, Provider, ProviderError};
+use goloo_core::record::{Local, ProviderKind, Record};
+use goloo_core::spec::ImageRef;
+use goloo_multipass::{Limits, MultipassProvider, Settings};
+use goloo_testkit::programs::multipass_stand_in;
+use goloo_testkit::provider_suite::{self, Bench};
+
+pub use goloo_testkit::provider_suite::SuiteWork;
+
+/// With a limit that only a defect reaches.
+const SOON: Duration = Duration::from_secs(30);
+
+/// Whether the tests are to use the real Multipass.
+pub fn is_real() -> bool {
+    std::env::var_os("GOLOO_TEST_MULTIPASS").is_some_and(|value| value == "real")
+}
+
+/// A daemon of its own, and a state folder. With the real Multipass the daemon is the user's; then every
+/// name begins with this world's own prefix, and nothing else is looked at or touched.
+pub struct World {
+    folder: tempfile::TempDir,
+    prefix: String,
+    real: bool,
+}
+
+impl World {
+    /// As the environment says.
+    pub fn new() -> Self {
+        Self::of(is_real())
+    }
+
+    fn of(real: bool) -> Self {
+        let id = goloo_core::name::VmId::generate().short();
+        let prefix = format!("goloo-test-{id}-");
+        Self { folder: tempfile::tempdir().unwrap(), prefix, real }
+    }
+
+    /// With the stand-in, for what can't be asked of the real one: its faults.
+    pub fn stand_in() -> Self {
+        Self::of(false)
+    }
+
+    /// With the stand-in and these faults.
+    pub fn with(faults: &[&str]) -> Self {
+        let world = Self::stand_in();
+        world.faults(faults);
+        world
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn daemon(&self) -> PathBuf {
+        self.path().join("daemon")
+    }
+
+    /// Turns these faults on and all others off, at once, for a daemon that is at work too.
+    pub fn faults(&self, faults: &[&str]) {
+        std::fs::create_dir_all(self.daemon()).unwrap();
+        let new = self.daemon().join("faults.new");
+        std::fs::write(&new, faults.join("\n")).unwrap();
+        std::fs::rename(new, self.daemon().join("faults")).unwrap();
+    }
+
+    /// The stand-in, in a wrapper that names its folder: a test can't set the environment for itself.
+    pub fn program(&self) -> PathBuf {
+        if self.real {
+            return std::env::var_os("GOLOO_MULTIPASS").unwrap_or_else(|| "multipass".into()).into();
+        }
+        let wrapper = self.path().join("multipass");
+        if !wrapper.exists() {
+            let line = format!(
+                "#!/bin/sh\nGOLOO_STAND_IN_MULTIPASS='{}' exec '{}' \"$@\"\n",
+                self.daemon().display(),
+                multipass_stand_in().display()
+            );
+            std::fs::write(&wrapper, line).unwrap();
+            std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        wrapper
+    }
+
+    pub fn settings(&self) -> Settings {
+        let mut settings = Settings::new(&self.path().join("state"));
+        settings.program = self.program().into();
+        if !self.real {
+            // Long where only a defect is to reach them, short where a test waits for their end.
+            settings.limits = Limits {
+                answer: Duration::from_secs(10),
+                launch: SOON,
+                settle: SOON,
+                start: SOON,
+                power_down: Duration::from_secs(10),
+                act: SOON,
+                copy: SOON,
+                poll: Duration::from_millis(2),
+            };
+        }
+        settings
+    }
+
+    pub fn multipass(&self) -> MultipassProvider {
+        MultipassProvider::new(self.settings())
+    }
+
+    /// A provider with some other limits.
+    pub fn limited(&self, change: impl FnOnce(&mut Limits)) -> MultipassProvider {
+        let mut settings = self.settings();
+        change(&mut settings.limits);
+        MultipassProvider::new(settings)
+    }
+
+    /// The command, run by someone else than goloo.
+    pub fn by_hand(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(self.program());
+        command.env("GOLOO_STAND_IN_BY", "someone").args(arguments).output().unwrap()
+    }
+
+    /// An instance that goloo didn't make.
+    pub fn foreign(&self, name: &str) {
+        let made = self.by_hand(&["launch", "24.04", "--name", name]);
+        assert!(made.status.success(), "{made:?}");
+    }
+
+    /// From here on the instance may be touched: the user wants it.
+    pub fn adopted(&self, name: &str) {
+        std::fs::write(self.daemon().join("adopted"), format!("{name}\n")).unwrap();
+    }
+
+    pub fn file(&self, name: &str) -> String {
+        std::fs::read_to_string(self.daemon().join(name)).unwrap_or_default()
+    }
+
+    /// What goloo asked, a line each.
+    pub fn calls(&self) -> Vec<String> {
+        self.file("calls").lines().map(str::to_owned).collect()
+    }
+
+    /// The daemon's own account of an instance.
+    pub fn instance(&self, name: &str) -> serde_json::Value {
+        let all: serde_json::Value = serde_json::from_str(&self.file("daemon.json")).unwrap_or_default();
+        all[name].clone()
+    }
+
+    /// All instances of this world with their states.
+    fn instances(&self) -> Vec<(String, String)> {
+        let list = self.by_hand(&["list", "--format", "json"]);
+        let list: serde_json::Value = serde_json::from_slice(&list.stdout).unwrap();
+        let word = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        let all = list["list"].as_array().unwrap().iter();
+        all.map(|one| (word(&one["name"]), word(&one["state"])))
+            .filter(|(name, _)| name.starts_with(&self.prefix))
+            .collect()
+    }
+
+    /// Creates a machine and gives its record as the engine would have it.
+    pub async fn create(&self, name: &str) -> (Machine, Record) {
+        let machine = self.machine(name);
+        let mut work = SuiteWork::default();
+        let made = local(self.multipass().create(&machine, &mut work).await.unwrap());
+        let record = Record { local: Some(made), ..record(&machine, &work) };
+        (machine, record)
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if self.real {
+            for (name, _) in self.instances() {
+                // Its name has this world's prefix, so this world has made it.
+                let _ = self.by_hand(&["delete", "--purge", &name]);
+            }
+        } else {
+            // Clients that still wait for a launch end with the daemon's faults.
+            self.faults(&[]);
+        }
+        if !std::thread::panicking() {
+            assert_eq!(self.file("violations"), "", "goloo touched what it didn't make");
+        }
+    }
+}
+
+#[async_trait]
+impl Bench for World {
+    fn provider(&self) -> Box<dyn Provider> {
+        Box::new(self.multipass())
+    }
+
+    fn machine(&self, name: &str) -> Machine {
+        let name = format!("{}{name}", self.prefix);
+        let mut machine = provider_suite::machine(&name, ImageRef::Alias("ubuntu-24.04".to_owned()), b"");
+        // The real Multipass's image needs more than the suite's least.
+        machine.stack.memory = goloo_core::spec::Size::gib(1);
+        machine.stack.disk = goloo_core::spec::Size::gib(5);
+        machine.user_data = format!(
+            "#cloud-config\nwrite_files:\n  - path: {}\n    content: \"# {}\"\n",
+            goloo_core::cloud_init::SSHD_DROP_IN,
+            machine.host_key
+        )
+        .into_bytes();
+        machine
+    }
+
+    async fn ledger(&self) -> Vec<String> {
+        let mut all: Vec<String> = self.instances().into_iter().map(|(name, _)| name).collect();
+        if !self.real {
+            let preparing: serde_json::Value =
+                serde_json::from_str(&self.file("daemon.json")).unwrap_or_default();
+            let preparing = preparing.as_object().into_iter().flatten();
+            all.extend(
+                preparing.filter(|(_, one)| one["state"] == "preparing").map(|(name, _)| name.clone()),
+            );
+        }
+        all
+    }
+
+    async fn running(&self) -> usize {
+        self.instances().iter().filter(|(_, state)| state == "Running").count()
+    }
+
+    async fn crash(&self, record: &Record) {
+        let stopped = self.by_hand(&["stop", "--force", record.name.as_str()]);
+        assert!(stopped.status.success(), "{stopped:?}");
+    }
+
+    fn stride(&self) -> usize {
+        if self.real { 50 } else { 1 }
+    }
+}
+
+pub fn record(machine: &Machine, work: &SuiteWork) -> Record {
+    provider_suite::record_with(machine, ProviderKind::Multipass, work)
+}
+
+pub fn local(made: Made) -> Local {
+    match made {
+        Made::Local(local) => local,
+        Made::Aws(_) => panic!("a local machine has no place in AWS"),
+    }
+}
+
+/// An error as the command shows it.
+pub fn text(error: &ProviderError) -> String {
+    let hint = match error {
+        ProviderError::Unavailable { hint, .. }
+        | ProviderError::Unsupported { hint, .. }
+        | ProviderError::Permission { hint, .. }
+        | ProviderError::Unfinished { hint, .. }
+        | ProviderError::Failed { hint, .. } => hint.as_str(),
+        _ => "",
+    };
+    let cause = std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"));
+    format!("{error}{cause}\nhint: {hint}")
+}
+
+/// Asks until it is so.
+pub async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
+    let end = Instant::now() + SOON;
+    while !so().await {
+        assert!(Instant::now() < end, "{what}: never");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

@@ -1,0 +1,948 @@
+//! The provider against Multipass's stand-in and its faults.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{SuiteWork, World, local, record, text, until};
+use goloo_core::name::OperationId;
+use goloo_core::provider::{
+    Clones, Errand, LiveState, Machine, Provider, ProviderError, Snapshots, StopMode, resource,
+};
+use goloo_core::record::Record;
+use goloo_core::spec::{ImageRef, Mount, Size};
+use goloo_multipass::{LAUNCH, MultipassProvider, RESOURCE};
+use goloo_testkit::provider_suite::Bench;
+
+/// Short enough to wait for, long enough for a loaded machine to answer within.
+const MOMENT: Duration = Duration::from_millis(300);
+
+async fn live(provider: &MultipassProvider, record: &Record) -> (LiveState, Option<String>) {
+    let seen = provider.observe(&[record]).await.remove(0);
+    (seen.state, seen.reason)
+}
+
+async fn delete(world: &World, record: &Record) -> Result<(), ProviderError> {
+    world.multipass().delete(record, &mut SuiteWork::default()).await
+}
+
+fn launches(world: &World) -> usize {
+    world.file("ledger").lines().filter(|line| line.starts_with("launch")).count()
+}
+
+/// A create that is dropped, as when goloo dies, once `so`; what it had noted is in the work.
+async fn die_when(world: &World, machine: &Machine, so: impl AsyncFnMut() -> bool) -> SuiteWork {
+    let mut work = SuiteWork::default();
+    let provider = world.multipass();
+    tokio::select! {
+        made = provider.create(machine, &mut work) => panic!("it ended: {made:?}"),
+        () = until("the right moment", so) => {}
+    }
+    work
+}
+
+// ---- creating ----
+
+#[tokio::test]
+async fn a_launch_gets_the_document_on_standard_input_and_the_settings_as_options() {
+    let world = World::stand_in();
+    let (machine, record) = world.create("new").await;
+    let name = machine.name.as_str();
+    let launch = world.calls().into_iter().find(|call| call.starts_with("launch")).unwrap();
+    assert_eq!(
+        launch,
+        format!("launch 24.04 --name {name} --cpus 1 --memory 1024M --disk 5120M --cloud-init -")
+    );
+    assert_eq!(world.instance(name)["userData"].as_str().unwrap().as_bytes(), machine.user_data);
+    assert_eq!(record.resource(RESOURCE), Some(name));
+    assert_eq!(record.local.as_ref().map(|local| local.ssh_port), Some(22));
+    let left: Vec<_> = std::fs::read_dir(world.path().join("state/multipass")).unwrap().collect();
+    assert!(left.is_empty(), "the document is gone from the state folder");
+}
+
+#[tokio::test]
+async fn a_machine_whose_launch_failed_while_it_is_up_is_made() {
+    let world = World::with(&["never-initialized"]);
+    let (_, record) = world.create("up").await;
+    assert_eq!(live(&world.multipass(), &record).await.0, LiveState::Running);
+}
+
+#[tokio::test]
+async fn a_create_doesn_t_wait_for_cloud_init() {
+    let world = World::with(&["initializes"]);
+    let (machine, _) = world.create("early").await;
+    assert_eq!(world.instance(machine.name.as_str())["state"], "Running");
+}
+
+#[tokio::test]
+async fn a_guest_that_hasn_t_written_its_user_data_yet_is_not_taken_for_someone_else_s() {
+    let world = World::with(&["initializes", "late-user-data"]);
+    let machine = world.machine("late");
+    let looked_into = async {
+        let so = async || world.calls().iter().any(|call| call.starts_with("exec"));
+        until("it is looked into", so).await;
+        world.faults(&["initializes"]);
+        std::future::pending::<()>().await;
+    };
+    let (provider, mut work) = (world.multipass(), SuiteWork::default());
+    tokio::select! {
+        made = provider.create(&machine, &mut work) => { made.unwrap(); }
+        () = looked_into => unreachable!(),
+    }
+}
+
+#[tokio::test]
+async fn a_machine_that_never_answers_is_kept_and_said_and_can_be_gone_on_with() {
+    let world = World::with(&["no-ssh"]);
+    let machine = world.machine("mute");
+    let provider = world.limited(|limits| limits.settle = MOMENT);
+    let mut work = SuiteWork::default();
+    let began = Instant::now();
+    let error = provider.create(&machine, &mut work).await.unwrap_err();
+    assert!(began.elapsed() < Duration::from_secs(15), "the launch's own limit isn't waited for");
+    assert!(matches!(error, ProviderError::Unfinished { .. }), "{error:?}");
+    assert!(text(&error).contains("SSH in the instance hasn't answered"), "{}", text(&error));
+    let record = record(&machine, &work);
+    let (state, reason) = live(&provider, &record).await;
+    assert_eq!(state, LiveState::Unknown);
+    assert!(reason.unwrap().contains("can't log in"));
+    world.faults(&[]);
+    provider.stop(&record, StopMode::Force, &mut SuiteWork::default()).await.unwrap();
+    provider.create(&machine, &mut SuiteWork::after(&work)).await.unwrap();
+    assert_eq!(launches(&world), 1);
+    delete(&world, &record).await.unwrap();
+    assert!(world.ledger().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_launch_that_came_to_nothing_says_why_and_leaves_nothing() {
+    let world = World::stand_in();
+    let mut machine = world.machine("odd");
+    machine.user_data = b"#cloud-config\nhostname: b: c\n".to_vec();
+    let mut work = SuiteWork::default();
+    let error = world.multipass().create(&machine, &mut work).await.unwrap_err();
+    assert!(text(&error).contains("yaml-cpp: error at line 2"), "{}", text(&error));
+    delete(&world, &record(&machine, &work)).await.unwrap();
+    assert_eq!(world.calls().iter().filter(|call| call.starts_with("delete")).count(), 0);
+}
+
+#[tokio::test]
+async fn an_image_that_multipass_lacks_is_unsupported() {
+    let world = World::stand_in();
+    let mut machine = world.machine("odd");
+    machine.stack.image = ImageRef::Alias("ubuntu-6.06".to_owned());
+    let error = world.multipass().create(&machine, &mut SuiteWork::default()).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Unsupported { .. }), "{error:?}");
+    assert!(text(&error).contains("multipass find"), "{}", text(&error));
+}
+
+#[tokio::test]
+async fn ctrl_c_while_the_image_is_fetched_stops_and_the_same_create_finds_the_machine() {
+    let world = World::with(&["prepares"]);
+    let machine = world.machine("later");
+    let mut work = SuiteWork::default();
+    let stopper = work.stopper();
+    let provider = world.multipass();
+    let stop = async {
+        until("it is launched", async || launches(&world) == 1).await;
+        stopper.send_replace(true);
+        std::future::pending::<()>().await;
+    };
+    let error = tokio::select! {
+        made = provider.create(&machine, &mut work) => made.unwrap_err(),
+        () = stop => unreachable!(),
+    };
+    assert!(matches!(error, ProviderError::Interrupted), "{error:?}");
+    let record = record(&machine, &work);
+    let (state, reason) = live(&provider, &record).await;
+    assert_eq!(state, LiveState::Unknown, "it must not be called missing");
+    assert!(reason.unwrap().contains("preparing"));
+    let mut again = SuiteWork::after(&work);
+    let made = tokio::select! {
+        made = provider.create(&machine, &mut again) => made.unwrap(),
+        () = faults_pass_when_asked(&world) => unreachable!(),
+    };
+    assert_eq!(local(made).ip, "127.0.0.2");
+    assert_eq!(launches(&world), 1, "it is found, not made again");
+}
+
+/// Turns the faults off once the daemon was asked something, and then waits for ever.
+async fn faults_pass_when_asked(world: &World) {
+    let asked = world.calls().len();
+    until("it is looked for", async || world.calls().len() > asked + 2).await;
+    world.faults(&[]);
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test]
+async fn a_goloo_that_died_while_the_image_is_fetched_can_delete_what_comes() {
+    for faults in [&["prepares"][..], &["prepares", "client-dies"]] {
+        let world = World::with(faults);
+        let machine = world.machine("died");
+        let work = die_when(&world, &machine, async || launches(&world) == 1).await;
+        let record = record(&machine, &work);
+        assert_eq!(record.resource(RESOURCE), None);
+        let provider = world.multipass();
+        let mut deleting = SuiteWork::default();
+        tokio::select! {
+            deleted = provider.delete(&record, &mut deleting) => deleted.unwrap(),
+            () = faults_pass_when_asked(&world) => unreachable!(),
+        }
+        assert!(world.ledger().await.is_empty(), "{faults:?}: it was waited for and purged");
+    }
+}
+
+#[tokio::test]
+async fn an_image_that_is_fetched_for_ever_is_not_waited_for_for_ever() {
+    let world = World::with(&["prepares"]);
+    let machine = world.machine("endless");
+    let mut work = SuiteWork::default();
+    let provider = world.limited(|limits| limits.launch = MOMENT);
+    let error = provider.create(&machine, &mut work).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Unfinished { .. }), "{error:?}");
+    let error = provider.create(&machine, &mut SuiteWork::after(&work)).await.unwrap_err();
+    assert!(text(&error).contains("still preparing"), "{}", text(&error));
+    let record = record(&machine, &work);
+    let error = provider.delete(&record, &mut SuiteWork::default()).await.unwrap_err();
+    assert!(text(&error).contains("still preparing"), "{}", text(&error));
+    assert_eq!(launches(&world), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_died_is_no_failed_launch() {
+    let world = World::with(&["client-dies", "boots"]);
+    let machine = world.machine("orphan");
+    let provider = world.multipass();
+    let go_on = async {
+        let name = machine.name.as_str();
+        until("it boots", async || world.instance(name)["state"] == "Starting").await;
+        world.faults(&[]);
+        std::future::pending::<()>().await;
+    };
+    let mut work = SuiteWork::default();
+    tokio::select! {
+        made = provider.create(&machine, &mut work) => { made.unwrap(); }
+        () = go_on => unreachable!(),
+    }
+    assert_eq!(launches(&world), 1);
+}
+
+#[tokio::test]
+async fn a_preparation_that_was_broken_off_is_begun_anew() {
+    let world = World::with(&["prepares"]);
+    let machine = world.machine("anew");
+    let work = die_when(&world, &machine, async || launches(&world) == 1).await;
+    // A client that dies while the image is fetched takes the download with it.
+    world.faults(&["aborts"]);
+    world.by_hand(&["list"]);
+    world.faults(&[]);
+    world.multipass().create(&machine, &mut SuiteWork::after(&work)).await.unwrap();
+    assert_eq!(launches(&world), 2);
+    assert_eq!(world.running().await, 1);
+}
+
+#[tokio::test]
+async fn a_machine_that_was_off_when_its_create_went_on_is_started() {
+    let world = World::stand_in();
+    let (machine, record) = world.create("off").await;
+    world.crash(&record).await;
+    let mut work = SuiteWork::default();
+    work.made.push((RESOURCE.to_owned(), machine.name.to_string()));
+    world.multipass().create(&machine, &mut work).await.unwrap();
+    assert_eq!(world.running().await, 1);
+}
+
+#[tokio::test]
+async fn a_create_that_loses_the_daemon_undoes_nothing() {
+    let world = World::with(&["boots"]);
+    let machine = world.machine("lost");
+    let work = die_when(&world, &machine, async || launches(&world) == 1).await;
+    world.faults(&["daemon-down"]);
+    let error = world.multipass().create(&machine, &mut SuiteWork::after(&work)).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Unfinished { .. }), "{error:?}");
+    assert!(text(&error).contains("its daemon isn't running"), "{}", text(&error));
+}
+
+#[tokio::test]
+async fn a_machine_that_was_thrown_away_before_it_was_ready_is_left_to_the_user() {
+    let world = World::stand_in();
+    let (machine, record) = world.create("x").await;
+    let name = machine.name.as_str();
+    world.by_hand(&["delete", name]);
+    let mut work = SuiteWork::default();
+    work.made.push((RESOURCE.to_owned(), name.to_owned()));
+    let error = world.multipass().create(&machine, &mut work).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Unfinished { .. }), "{error:?}");
+    assert!(text(&error).contains(&format!("multipass recover {name}")), "{}", text(&error));
+    delete(&world, &record).await.unwrap();
+}
+
+#[tokio::test]
+async fn folders_are_mounted_once() {
+    let world = World::stand_in();
+    let mut machine = world.machine("mounts");
+    machine.stack.mounts = vec![Mount { source: world.path().into(), target: "/srv/code".to_owned() }];
+    for _ in 0..2 {
+        world.multipass().create(&machine, &mut SuiteWork::default()).await.unwrap();
+    }
+    let mounts = &world.instance(machine.name.as_str())["mounts"];
+    assert_eq!(mounts["/srv/code"], world.path().display().to_string());
+    assert_eq!(world.calls().iter().filter(|call| call.starts_with("mount")).count(), 1);
+}
+
+#[tokio::test]
+async fn mounts_that_are_turned_off_fail_with_the_setting_s_name() {
+    let world = World::with(&["no-mounts"]);
+    let mut machine = world.machine("mounts");
+    machine.stack.mounts = vec![Mount { source: world.path().into(), target: "/srv".to_owned() }];
+    let error = world.multipass().create(&machine, &mut SuiteWork::default()).await.unwrap_err();
+    assert!(text(&error).contains("multipass set local.privileged-mounts=true"), "{}", text(&error));
+}
+
+#[tokio::test]
+async fn the_document_in_the_state_folder_is_the_owner_s_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::with(&["prepares"]);
+    let machine = world.machine("private");
+    die_when(&world, &machine, async || launches(&world) == 1).await;
+    let folder = world.path().join("state/multipass");
+    let file = folder.join(format!("{}.user-data", machine.id));
+    let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&folder), mode(&file)), (0o700, 0o600));
+}
+
+// ---- what is refused before anything is made ----
+
+async fn refused(world: &World, machine: &Machine) -> String {
+    let mut work = SuiteWork::default();
+    let error = world.multipass().create(machine, &mut work).await.unwrap_err();
+    assert_eq!(work.made, [], "nothing was made");
+    assert_eq!(launches(world), 0);
+    text(&error)
+}
+
+#[tokio::test]
+async fn what_multipass_would_refuse_is_refused_by_the_plan() {
+    let world = World::stand_in();
+    let plan = |change: &dyn Fn(&mut Machine)| {
+        let mut machine = world.machine("planned");
+        change(&mut machine);
+        world.multipass().plan(&machine).map_err(|error| text(&error))
+    };
+    let small = plan(&|machine| machine.stack.memory = Size::bytes(256 << 20)).unwrap_err();
+    assert_eq!(
+        small,
+        "vm.memory is 256M, and Multipass takes no less than 512M\nhint: write \"memory\": \"512M\" or more"
+    );
+    let small = plan(&|machine| machine.stack.disk = Size::bytes(512 << 20)).unwrap_err();
+    assert!(small.contains("vm.disk is 512M"), "{small}");
+    let debian = plan(&|machine| machine.stack.image = ImageRef::Alias("debian-12".to_owned())).unwrap_err();
+    assert!(debian.contains("Multipass has no image debian-12") && debian.contains("24.04"), "{debian}");
+    let image = |image: ImageRef| {
+        let plan = plan(&|machine| machine.stack.image = image.clone()).unwrap();
+        (plan.detail["argv"][2].as_str().unwrap().to_owned(), plan.warnings)
+    };
+    let url = "https://images.example/x.img";
+    assert_eq!(image(ImageRef::Url(url.to_owned())).0, url);
+    let (argument, warnings) = image(ImageRef::Path("/srv/x.img".into()));
+    assert_eq!((argument.as_str(), warnings.len()), ("file:///srv/x.img", 0));
+    let (_, warnings) = image(ImageRef::Path("/home/ann/.vms/x.img".into()));
+    assert_eq!(warnings.len(), usize::from(cfg!(target_os = "linux")), "{warnings:?}");
+    assert_eq!(world.calls(), [""; 0], "a plan asks nobody");
+}
+
+#[tokio::test]
+async fn a_name_that_would_mount_the_home_folder_is_refused() {
+    let world = World::stand_in();
+    let mut machine = world.machine("x");
+    machine.name = goloo_core::name::VmName::parse("primary").unwrap();
+    let error = refused(&world, &machine).await;
+    assert!(error.contains("primary instance") && error.contains("--as"), "{error}");
+}
+
+#[tokio::test]
+async fn a_missing_folder_is_refused() {
+    let world = World::stand_in();
+    let mut machine = world.machine("mounts");
+    machine.stack.mounts = vec![Mount { source: "/no/such".into(), target: "/srv".to_owned() }];
+    assert!(refused(&world, &machine).await.contains("mkdir -p /no/such"));
+}
+
+#[test]
+fn no_name_of_goloo_s_is_refused_by_multipass() {
+    let longest = "a".repeat(63);
+    for name in ["a", "a1", "web-1", "x--y", &longest] {
+        let name = goloo_core::name::VmName::parse(name).unwrap();
+        let world = World::stand_in();
+        world.foreign(name.as_str());
+    }
+}
+
+// ---- a daemon that is down, hangs, or isn't there ----
+
+#[tokio::test]
+async fn a_missing_multipass_is_unavailable_with_the_way_to_get_it() {
+    let world = World::stand_in();
+    let mut settings = world.settings();
+    settings.program = "no-such-multipass".into();
+    let provider = MultipassProvider::new(settings);
+    let machine = world.machine("none");
+    let mut work = SuiteWork::default();
+    let error = provider.create(&machine, &mut work).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Unavailable { .. }), "{error:?}");
+    assert!(text(&error).contains("install"), "{}", text(&error));
+    assert_eq!(work.made, []);
+    let (state, reason) = live(&provider, &record(&machine, &work)).await;
+    assert_eq!(state, LiveState::Unknown);
+    assert!(reason.unwrap().contains("isn't installed"));
+}
+
+#[tokio::test]
+async fn a_daemon_that_is_down_or_hangs_is_unknown_and_unavailable_and_holds_up_nobody() {
+    for fault in ["daemon-down", "hangs"] {
+        let world = World::stand_in();
+        let (machine, record) = world.create("there").await;
+        world.faults(&[fault]);
+        let began = Instant::now();
+        let provider = world.limited(|limits| {
+            limits.answer = MOMENT;
+            limits.act = MOMENT;
+        });
+        let many: Vec<&Record> = std::iter::repeat_n(&record, 50).collect();
+        for seen in provider.observe(&many).await {
+            assert_eq!(seen.state, LiveState::Unknown, "{fault}");
+            assert!(seen.reason.unwrap().contains("multipass"), "{fault}: with a hint");
+        }
+        let work = &mut SuiteWork::after(&SuiteWork::default());
+        let errors = [
+            provider.start(&record, work).await.unwrap_err(),
+            provider.stop(&record, StopMode::Graceful, work).await.unwrap_err(),
+            provider.delete(&record, work).await.unwrap_err(),
+            provider.create(&machine, work).await.unwrap_err(),
+            provider.strays(&[]).await.unwrap_err(),
+            provider.adopt(&machine.name, None).await.unwrap_err(),
+            Snapshots::list(&provider, &record).await.unwrap_err(),
+        ];
+        for error in errors {
+            assert!(matches!(error, ProviderError::Unavailable { .. }), "{fault}: {error:?}");
+            assert!(
+                text(&error).contains("restart") || text(&error).contains("kickstart"),
+                "{}",
+                text(&error)
+            );
+        }
+        assert!(began.elapsed() < Duration::from_secs(10), "{fault}: {:?}", began.elapsed());
+        world.faults(&[]);
+        let (state, _) = live(&world.multipass(), &record).await;
+        assert_eq!(state, LiveState::Running, "{fault}: it was left as it is");
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_gives_no_answer_is_ended() {
+    let world = World::with(&["hangs"]);
+    let provider = world.limited(|limits| limits.answer = MOMENT);
+    provider.strays(&[]).await.unwrap_err();
+    let folder = world.daemon().display().to_string();
+    until("the client is gone", async || {
+        let all = std::fs::read_dir("/proc").unwrap().flatten();
+        !all.filter(|entry| entry.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit())).any(
+            |entry| {
+                let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+                String::from_utf8_lossy(&environment).contains(&folder)
+            },
+        )
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_daemon_that_hangs_for_a_moment_spoils_no_launch() {
+    let world = World::with(&["boots"]);
+    let machine = world.machine("patient");
+    let provider = world.limited(|limits| limits.answer = Duration::from_secs(1));
+    let faults = async {
+        until("it is launched", async || launches(&world) == 1).await;
+        world.faults(&["boots", "hangs-at info"]);
+        let asked = world.calls().len();
+        until("it was asked in vain", async || world.calls().len() > asked + 1).await;
+        world.faults(&[]);
+        std::future::pending::<()>().await;
+    };
+    let mut work = SuiteWork::default();
+    tokio::select! {
+        made = provider.create(&machine, &mut work) => { made.unwrap(); }
+        () = faults => unreachable!(),
+    }
+    assert_eq!(launches(&world), 1);
+}
+
+#[tokio::test]
+async fn both_eras_are_read() {
+    for era in [&[][..], &["era-1.13"]] {
+        let world = World::with(era);
+        let (_, record) = world.create("era").await;
+        let provider = world.multipass();
+        assert_eq!(live(&provider, &record).await, (LiveState::Running, None));
+        provider.stop(&record, StopMode::Graceful, &mut SuiteWork::default()).await.unwrap();
+        provider.take(&record, "first").await.unwrap();
+        provider.take(&record, "second").await.unwrap();
+        let snapshots = Snapshots::list(&provider, &record).await.unwrap();
+        let labels: Vec<&str> = snapshots.iter().map(|one| one.label.as_str()).collect();
+        assert_eq!(labels, ["first", "second"]);
+        assert!(snapshots.iter().all(|one| one.created_at.is_some()), "{era:?}: {snapshots:?}");
+        delete(&world, &record).await.unwrap();
+    }
+}
+
+// ---- nothing that goloo did not make is ever touched: the world's end looks for violations ----
+
+#[tokio::test]
+async fn a_name_that_is_taken_is_refused_in_every_state_and_the_undo_touches_nothing() {
+    for (state, prepare) in [
+        ("Running", &[][..]),
+        ("Stopped", &["stop"][..]),
+        ("Suspended", &["suspend"]),
+        ("Deleted", &["delete"]),
+    ] {
+        let world = World::stand_in();
+        let machine = world.machine("taken");
+        let name = machine.name.as_str();
+        world.foreign(name);
+        for word in prepare {
+            world.by_hand(&[word, name]);
+        }
+        let error = refused_foreign(&world, &machine).await;
+        assert!(error.contains("is taken at Multipass"), "{state}: {error}");
+        assert!(error.contains(&format!("goloo adopt {name} --provider multipass")), "{state}: {error}");
+        assert!(world.instance(name).is_object(), "{state}: it is left");
+    }
+}
+
+async fn refused_foreign(world: &World, machine: &Machine) -> String {
+    let mut work = SuiteWork::default();
+    let error = world.multipass().create(machine, &mut work).await.unwrap_err();
+    assert_eq!(work.made, []);
+    delete(world, &record(machine, &work)).await.unwrap();
+    text(&error)
+}
+
+#[tokio::test]
+async fn a_name_that_someone_else_s_launch_is_preparing_is_refused() {
+    let world = World::with(&["prepares"]);
+    let machine = world.machine("taken");
+    let other = std::process::Command::new(world.program())
+        .env("GOLOO_STAND_IN_BY", "someone")
+        .args(["launch", "24.04", "--name", machine.name.as_str()])
+        .stdout(std::process::Stdio::null())
+        .spawn();
+    until("it is being prepared", async || launches(&world) == 1).await;
+    let error = refused_foreign(&world, &machine).await;
+    assert!(error.contains("being prepared"), "{error}");
+    world.faults(&[]);
+    other.unwrap().wait().unwrap();
+}
+
+/// Someone took the name between the durable intent and the launch.
+fn intent(machine: &Machine) -> SuiteWork {
+    let mut work = SuiteWork::default();
+    work.made.push((LAUNCH.to_owned(), machine.name.to_string()));
+    work
+}
+
+#[tokio::test]
+async fn a_foreign_machine_under_a_name_that_goloo_was_about_to_use_is_left_alone() {
+    let world = World::stand_in();
+    let machine = world.machine("raced");
+    world.foreign(machine.name.as_str());
+    let error = world.multipass().create(&machine, &mut intent(&machine)).await.unwrap_err();
+    assert!(text(&error).contains("goloo didn't make it"), "{}", text(&error));
+    let mut work = SuiteWork::default();
+    world.multipass().delete(&record(&machine, &intent(&machine)), &mut work).await.unwrap();
+    assert!(work.said()[0].contains("left alone"), "{:?}", work.said());
+    assert_eq!(world.running().await, 1);
+}
+
+#[tokio::test]
+async fn what_can_t_be_looked_into_is_neither_taken_nor_deleted() {
+    for fault in ["no-login", "no-user-data", "hangs-at exec"] {
+        let world = World::stand_in();
+        let machine = world.machine("raced");
+        world.foreign(machine.name.as_str());
+        world.faults(&[fault]);
+        let provider = world.limited(|limits| {
+            limits.settle = MOMENT;
+            limits.answer = Duration::from_secs(1);
+        });
+        let error = provider.create(&machine, &mut intent(&machine)).await.unwrap_err();
+        assert!(matches!(error, ProviderError::Unfinished { .. }), "{fault}: {error:?}");
+        let record = record(&machine, &intent(&machine));
+        let error = provider.delete(&record, &mut SuiteWork::default()).await.unwrap_err();
+        assert!(text(&error).contains("can't be told whether goloo made it"), "{fault}: {}", text(&error));
+        assert_eq!(world.running().await, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_stopped_machine_of_unknown_origin_is_not_started_to_look_into_it() {
+    let world = World::stand_in();
+    let machine = world.machine("raced");
+    let name = machine.name.as_str();
+    world.foreign(name);
+    world.by_hand(&["stop", name]);
+    let error = world.multipass().create(&machine, &mut intent(&machine)).await.unwrap_err();
+    assert!(text(&error).contains(&format!("multipass start {name}")), "{}", text(&error));
+    delete(&world, &record(&machine, &intent(&machine))).await.unwrap_err();
+    assert_eq!(world.instance(name)["state"], "Stopped");
+}
+
+#[tokio::test]
+async fn a_name_that_was_used_again_by_someone_else_is_not_deleted() {
+    let world = World::stand_in();
+    let (machine, record) = world.create("again").await;
+    let name = machine.name.as_str();
+    world.by_hand(&["delete", "--purge", name]);
+    world.foreign(name);
+    let mut work = SuiteWork::default();
+    world.multipass().delete(&record, &mut work).await.unwrap();
+    assert!(work.said()[0].contains("isn't the one that goloo made"), "{:?}", work.said());
+    assert_eq!(world.running().await, 1);
+}
+
+#[tokio::test]
+async fn starting_a_machine_that_is_gone_launches_none() {
+    let world = World::stand_in();
+    let mut machine = world.machine("x");
+    // Multipass's `start` would launch this one.
+    machine.name = goloo_core::name::VmName::parse("primary").unwrap();
+    let mut work = SuiteWork::default();
+    work.made.push((RESOURCE.to_owned(), "primary".to_owned()));
+    let record = record(&machine, &work);
+    let error = world.multipass().start(&record, &mut SuiteWork::default()).await.unwrap_err();
+    assert!(text(&error).contains("goloo delete primary"), "{}", text(&error));
+    assert_eq!(launches(&world), 0);
+}
+
+#[tokio::test]
+async fn purge_is_never_called() {
+    let world = World::stand_in();
+    let (_, record) = world.create("x").await;
+    world.foreign("someone-s");
+    world.by_hand(&["delete", "someone-s"]);
+    delete(&world, &record).await.unwrap();
+    assert!(world.instance("someone-s").is_object(), "the trash of others is left");
+    let calls = world.calls();
+    assert!(calls.iter().all(|call| !call.starts_with("purge")));
+    assert!(calls.contains(&format!("delete --purge {}", record.name)));
+}
+
+// ---- power ----
+
+#[tokio::test]
+async fn a_suspended_machine_counts_as_stopped_and_wakes_up() {
+    let world = World::stand_in();
+    let (_, record) = world.create("asleep").await;
+    let provider = world.multipass();
+    assert!(provider.capabilities().suspend);
+    for _ in 0..2 {
+        provider.stop(&record, StopMode::Suspend, &mut SuiteWork::default()).await.unwrap();
+        let (state, reason) = live(&provider, &record).await;
+        assert_eq!(state, LiveState::Stopped);
+        assert!(reason.unwrap().contains("suspended"));
+    }
+    let mut work = SuiteWork::default();
+    provider.stop(&record, StopMode::Graceful, &mut work).await.unwrap();
+    assert!(work.said()[0].contains("its memory is kept"), "{:?}", work.said());
+    assert_eq!(world.instance(record.name.as_str())["state"], "Suspended", "its memory isn't lost");
+    provider.start(&record, &mut SuiteWork::default()).await.unwrap();
+    assert_eq!(world.running().await, 1);
+    provider.stop(&record, StopMode::Suspend, &mut SuiteWork::default()).await.unwrap();
+    provider.stop(&record, StopMode::Force, &mut SuiteWork::default()).await.unwrap();
+    assert_eq!(world.instance(record.name.as_str())["state"], "Stopped", "force powers it off");
+}
+
+#[tokio::test]
+async fn a_guest_that_ignores_power_down_is_cut_off_and_that_is_said() {
+    let world = World::stand_in();
+    let (_, record) = world.create("deaf").await;
+    world.faults(&["deaf"]);
+    let provider = world.limited(|limits| limits.power_down = MOMENT);
+    let mut work = SuiteWork::default();
+    provider.stop(&record, StopMode::Graceful, &mut work).await.unwrap();
+    assert!(work.said()[0].contains("its power is cut"), "{:?}", work.said());
+    assert_eq!(world.running().await, 0);
+}
+
+#[tokio::test]
+async fn a_power_down_can_be_interrupted() {
+    let world = World::stand_in();
+    let (_, record) = world.create("deaf").await;
+    world.faults(&["deaf"]);
+    let mut work = SuiteWork::default();
+    work.stopper().send_replace(true);
+    let error = world.multipass().stop(&record, StopMode::Graceful, &mut work).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Interrupted), "{error:?}");
+    assert_eq!(world.running().await, 1);
+}
+
+#[tokio::test]
+async fn a_start_that_fails_says_what_the_machine_is_now() {
+    let world = World::stand_in();
+    let (_, record) = world.create("x").await;
+    world.crash(&record).await;
+    world.faults(&["no-ssh"]);
+    let error = world.multipass().start(&record, &mut SuiteWork::default()).await.unwrap_err();
+    assert!(
+        text(&error).contains("it is unknown") && text(&error).contains("stop --force"),
+        "{}",
+        text(&error)
+    );
+}
+
+#[tokio::test]
+async fn the_trash_is_stopped_with_the_way_out_and_is_purged_when_it_is_ours() {
+    let world = World::stand_in();
+    let (machine, record) = world.create("trashed").await;
+    let name = machine.name.as_str();
+    world.by_hand(&["delete", name]);
+    let provider = world.multipass();
+    let (state, reason) = live(&provider, &record).await;
+    assert_eq!(state, LiveState::Stopped, "its disk is there");
+    assert!(reason.unwrap().contains(&format!("multipass recover {name}")));
+    let mut work = SuiteWork::default();
+    let error = provider.start(&record, &mut work).await.unwrap_err();
+    assert!(text(&error).contains(&format!("multipass recover {name}")), "{}", text(&error));
+    provider.stop(&record, StopMode::Force, &mut work).await.unwrap_err();
+    delete(&world, &record).await.unwrap();
+    assert!(world.instance(name).is_null());
+}
+
+// ---- snapshots and clones ----
+
+async fn stopped(world: &World, name: &str) -> Record {
+    let (_, record) = world.create(name).await;
+    world.multipass().stop(&record, StopMode::Force, &mut SuiteWork::default()).await.unwrap();
+    record
+}
+
+#[tokio::test]
+async fn snapshots_are_taken_restored_and_removed() {
+    let world = World::stand_in();
+    let record = stopped(&world, "x").await;
+    let (provider, name) = (world.multipass(), record.name.as_str());
+    provider.take(&record, "clean").await.unwrap();
+    let error = provider.take(&record, "clean").await.unwrap_err();
+    assert!(text(&error).contains("a snapshot of this name is there already"), "{}", text(&error));
+    provider.restore(&record, "clean").await.unwrap();
+    let error = provider.restore(&record, "other").await.unwrap_err();
+    assert!(text(&error).contains("no such snapshot"), "{}", text(&error));
+    for _ in 0..2 {
+        provider.remove(&record, "clean").await.unwrap();
+        assert_eq!(Snapshots::list(&provider, &record).await.unwrap(), []);
+    }
+    assert!(world.instance(name).is_object(), "the instance itself is there");
+    let calls = world.calls();
+    assert!(calls.contains(&format!("restore --destructive {name}.clean")), "{calls:?}");
+    assert!(calls.contains(&format!("delete --purge {name}.clean")), "{calls:?}");
+}
+
+#[tokio::test]
+async fn a_label_can_never_name_the_instance_itself() {
+    let world = World::stand_in();
+    let record = stopped(&world, "x").await;
+    let provider = world.multipass();
+    for label in ["", ".", "a.b", "-a", "a_b", "a b"] {
+        assert!(
+            matches!(provider.remove(&record, label).await, Err(ProviderError::Unsupported { .. })),
+            "{label}"
+        );
+        provider.take(&record, label).await.unwrap_err();
+        provider.restore(&record, label).await.unwrap_err();
+    }
+    assert!(world.instance(record.name.as_str()).is_object());
+}
+
+#[tokio::test]
+async fn snapshots_and_copies_want_a_stopped_machine_and_say_how() {
+    let world = World::stand_in();
+    let (_, record) = world.create("x").await;
+    let provider = world.multipass();
+    let copy = provider_copy(&world);
+    let name = &record.name;
+    for wanted in [format!("hint: goloo stop {name}"), format!("goloo stop --force {name} loses")] {
+        let errors = [
+            provider.take(&record, "one").await.unwrap_err(),
+            provider.restore(&record, "one").await.unwrap_err(),
+            provider.clone_machine(&record, &copy, &mut SuiteWork::default()).await.unwrap_err(),
+        ];
+        for error in errors {
+            assert!(matches!(error, ProviderError::Unsupported { .. }), "{error:?}");
+            assert!(text(&error).contains(&wanted), "{}", text(&error));
+        }
+        provider.stop(&record, StopMode::Suspend, &mut SuiteWork::default()).await.unwrap();
+    }
+}
+
+fn provider_copy(world: &World) -> Record {
+    record(&world.machine("copy"), &SuiteWork::default())
+}
+
+#[tokio::test]
+async fn a_copy_is_made_once_and_is_stopped() {
+    let world = World::stand_in();
+    let source = stopped(&world, "source").await;
+    let copy = provider_copy(&world);
+    let provider = world.multipass();
+    let mut work = SuiteWork::default();
+    provider.clone_machine(&source, &copy, &mut work).await.unwrap();
+    assert_eq!(work.made.last().unwrap(), &(RESOURCE.to_owned(), copy.name.to_string()));
+    provider.clone_machine(&source, &copy, &mut SuiteWork::after(&work)).await.unwrap();
+    assert_eq!(world.calls().iter().filter(|call| call.starts_with("clone")).count(), 1);
+    assert_eq!(world.instance(copy.name.as_str())["state"], "Stopped");
+}
+
+#[tokio::test]
+async fn a_copy_whose_client_died_is_found() {
+    let world = World::stand_in();
+    let source = stopped(&world, "source").await;
+    let copy = provider_copy(&world);
+    world.faults(&["client-dies"]);
+    let mut work = SuiteWork::default();
+    world.multipass().clone_machine(&source, &copy, &mut work).await.unwrap_err();
+    world.faults(&[]);
+    world.multipass().clone_machine(&source, &copy, &mut SuiteWork::after(&work)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_copy_whose_client_died_is_not_deleted_before_it_can_be_looked_into() {
+    let world = World::stand_in();
+    let source = stopped(&world, "source").await;
+    let copy = provider_copy(&world);
+    world.faults(&["client-dies"]);
+    let mut work = SuiteWork::default();
+    world.multipass().clone_machine(&source, &copy, &mut work).await.unwrap_err();
+    world.faults(&[]);
+    // Its record has the source's keys: the same disk, the same user-data.
+    let noted = work.made.iter().map(|(kind, id)| resource(kind, id, &OperationId::generate()));
+    let copy = Record { resources: noted.collect(), ssh: source.ssh.clone(), ..copy };
+    let error = delete(&world, &copy).await.unwrap_err();
+    assert!(text(&error).contains("can't be told"), "{}", text(&error));
+    world.by_hand(&["start", copy.name.as_str()]);
+    delete(&world, &copy).await.unwrap();
+    assert!(world.instance(copy.name.as_str()).is_null());
+}
+
+#[tokio::test]
+async fn a_copy_never_takes_a_name_that_is_taken() {
+    let world = World::stand_in();
+    let source = stopped(&world, "source").await;
+    let copy = provider_copy(&world);
+    world.foreign(copy.name.as_str());
+    let mut work = SuiteWork::default();
+    for state in ["Running", "Stopped"] {
+        let error = world.multipass().clone_machine(&source, &copy, &mut work).await.unwrap_err();
+        assert!(text(&error).contains("is taken at Multipass"), "{state}: {}", text(&error));
+        assert_eq!(work.made, []);
+        world.by_hand(&["stop", copy.name.as_str()]);
+    }
+}
+
+#[tokio::test]
+async fn an_old_multipass_that_can_t_copy_says_which_can() {
+    let world = World::with(&["era-1.13"]);
+    let source = stopped(&world, "source").await;
+    let copy = provider_copy(&world);
+    let error = world.multipass().clone_machine(&source, &copy, &mut SuiteWork::default()).await.unwrap_err();
+    assert!(text(&error).contains("clones with 1.15"), "{}", text(&error));
+}
+
+// ---- strays, adoption, the own way in ----
+
+#[tokio::test]
+async fn strays_are_told_apart_and_looking_starts_none() {
+    let world = World::stand_in();
+    let (_, known) = world.create("known").await;
+    world.foreign("someone-s");
+    world.foreign("thrown-away");
+    world.by_hand(&["delete", "thrown-away"]);
+    world.foreign("off");
+    world.by_hand(&["stop", "off"]);
+    let mut machine = world.machine("lost");
+    machine.user_data = b"#cloud-config\nx: /etc/ssh/sshd_config.d/60-goloo.conf\n".to_vec();
+    world.multipass().create(&machine, &mut SuiteWork::default()).await.unwrap();
+    let strays = world.multipass().strays(&[&known]).await.unwrap();
+    let found: Vec<_> = strays.iter().map(|stray| (stray.name.as_str(), stray.state, stray.ours)).collect();
+    assert_eq!(
+        found,
+        [
+            (machine.name.as_str(), LiveState::Running, true),
+            ("off", LiveState::Stopped, false),
+            ("someone-s", LiveState::Running, false),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn an_adopted_machine_keeps_its_name_there_and_is_deleted_by_it() {
+    let world = World::stand_in();
+    world.foreign("Their-Box");
+    let mut machine = world.machine("x");
+    machine.name = goloo_core::name::VmName::parse("their-box").unwrap();
+    let provider = world.multipass();
+    let error = provider.adopt(&machine.name, None).await.unwrap_err();
+    assert!(text(&error).contains("multipass list") && text(&error).contains("--id"), "{}", text(&error));
+    let adopted = provider.adopt(&machine.name, Some("Their-Box")).await.unwrap();
+    assert_eq!(local(adopted.made.clone().unwrap()).ip, "127.0.0.2");
+    world.adopted("Their-Box");
+    let mut work = SuiteWork::default();
+    work.made.extend(adopted.resources);
+    let record = Record { ssh: None, ..record(&machine, &work) };
+    assert_eq!(live(&provider, &record).await.0, LiveState::Running);
+    let way = provider.own_way_in(&record, Errand::Run(&["ls".to_owned(), "-l".to_owned()])).unwrap();
+    let way: Vec<_> = way.iter().skip(1).map(|word| word.to_string_lossy()).collect();
+    assert_eq!(way, ["exec", "-n", "Their-Box", "--", "ls", "-l"]);
+    provider.stop(&record, StopMode::Graceful, &mut SuiteWork::default()).await.unwrap();
+    let off = provider.adopt(&machine.name, Some("Their-Box")).await.unwrap();
+    assert_eq!(off.made, None, "a stopped one has no address");
+    delete(&world, &record).await.unwrap();
+    assert!(world.instance("Their-Box").is_null());
+}
+
+#[tokio::test]
+async fn files_with_colons_and_dashes_are_files() {
+    let world = World::stand_in();
+    let (_, record) = world.create("x").await;
+    let way = |errand| {
+        let words = world.multipass().own_way_in(&record, errand).unwrap();
+        words.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>()
+    };
+    let there = format!("{}:/tmp", record.name);
+    let upload = |from| way(Errand::Upload { from, to: "/tmp", recursive: true });
+    assert_eq!(upload("a:b"), ["transfer", "-r", "./a:b", &there]);
+    assert_eq!(upload("-"), ["transfer", "-r", "./-", &there]);
+    assert_eq!(upload("/a:b"), ["transfer", "-r", "/a:b", &there]);
+    let download = way(Errand::Download { from: "/tmp", to: "here", recursive: false });
+    assert_eq!(download, ["transfer", &there, "here"]);
+    assert_eq!(way(Errand::Shell), ["shell", record.name.as_str()]);
+}
+
+#[tokio::test]
+async fn there_is_no_console_and_that_is_said() {
+    let world = World::stand_in();
+    let (_, record) = world.create("x").await;
+    let error = world.multipass().console(&record, 0).await.unwrap_err();
+    assert!(text(&error).contains(&format!("goloo logs {}", record.name)), "{}", text(&error));
+}
+
+#[tokio::test]
+async fn doctor_finds_what_is_wrong() {
+    let world = World::stand_in();
+    let finding = goloo_multipass::doctor(&world.settings()).await;
+    assert!(finding.ok && finding.what == "Multipass 1.17.0", "{finding:?}");
+    world.faults(&["hangs"]);
+    let mut settings = world.settings();
+    settings.limits.answer = MOMENT;
+    let finding = goloo_multipass::doctor(&settings).await;
+    assert!(!finding.ok && finding.what.contains("no answer"), "{finding:?}");
+}

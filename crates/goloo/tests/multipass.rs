@@ -1,0 +1,193 @@
+//! A VM's life at Multipass through the real command, with Multipass's stand-in.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{Ran, World, wait_until};
+
+const DONE: &str = r#"{"status":"done","errors":[]}"#;
+const FAILED: &str = r#"{"status":"error","errors":["(scripts_user, RuntimeError)"]}"#;
+const CREATE: [&str; 4] = ["create", "hello", "--provider", "multipass"];
+
+#[test]
+fn a_vm_comes_is_listed_stopped_started_and_goes() {
+    let world = World::multipass();
+    world.ssh_finds(DONE);
+    let made = world.run(&CREATE).expect(0);
+    assert!(made.stdout().contains("hello is ready"), "{made:?}");
+    let list = world.json(&["list", "--json"]);
+    assert_eq!(list["vms"][0]["provider"], "multipass");
+    assert_eq!(list["vms"][0]["ip"], "127.0.0.2");
+    let live = || world.json(&["list", "--refresh", "--json"])["vms"][0]["live"].clone();
+    assert_eq!(live(), "running");
+    let status = world.json(&["status", "hello", "--json"]);
+    assert_eq!((&status["vm"]["phase"], &status["live"]["state"]), (&"ready".into(), &"running".into()));
+    world.run(&["stop", "hello"]).expect(0);
+    assert_eq!(live(), "stopped");
+    world.run(&["start", "hello"]).expect(0);
+    world.run(&["restart", "hello"]).expect(0);
+    assert_eq!(live(), "running");
+    world.run(&["delete", "hello", "--yes"]).expect(0);
+    world.assert_empty("after the delete");
+    assert_eq!(world.multipass_file("ledger").last().unwrap(), "purge hello by goloo");
+    assert_eq!(world.json(&["archive", "list", "--json"])["archived"][0]["phase"], "destroyed");
+}
+
+#[test]
+fn failed_provisioning_is_exit_8_and_the_instance_stays() {
+    let world = World::multipass();
+    world.multipass_faults(&["never-initialized"]);
+    world.ssh_finds(FAILED);
+    let ran = world.run(&CREATE).expect(8);
+    assert!(ran.stderr().contains("scripts_user"), "{ran:?}");
+    assert_eq!(world.json(&["status", "hello", "--json"])["vm"]["phase"], "degraded");
+    assert_eq!(world.json(&["list", "--refresh", "--json"])["vms"][0]["live"], "running");
+}
+
+#[test]
+fn list_asks_nobody_and_a_hung_daemon_makes_states_unknown_with_the_reason() {
+    let world = World::multipass();
+    world.run(&[&CREATE[..], &["--no-wait"]].concat()).expect(0);
+    world.multipass_faults(&["hangs"]);
+    let before = world.multipass_file("calls").len();
+    world.run(&["list"]).expect(0);
+    assert_eq!(world.multipass_file("calls").len(), before, "list asks the store alone");
+    world.multipass_faults(&["daemon-down"]);
+    let ran = world.run(&["list", "--refresh"]).expect(0);
+    assert!(ran.stdout().contains("unknown"), "{ran:?}");
+    assert!(ran.stderr().contains("its daemon isn't running"), "{ran:?}");
+    let status = world.run(&["status", "hello"]).expect(0);
+    assert!(status.stdout().contains("unknown: "), "{status:?}");
+}
+
+#[test]
+fn a_name_that_someone_else_has_at_multipass_is_refused_and_left_alone() {
+    let world = World::multipass();
+    world.by_hand(&["launch", "24.04", "--name", "hello"]).expect(0);
+    let refused = world.run(&CREATE).expect(1);
+    assert!(refused.stderr().contains("goloo adopt hello --provider multipass"), "{refused:?}");
+    world.assert_empty("after the refusal");
+    assert_eq!(world.multipass_file("ledger"), ["launch hello by someone"]);
+}
+
+#[test]
+fn ctrl_c_in_a_launch_leaves_a_record_and_resume_finds_the_machine() {
+    let world = World::multipass();
+    world.multipass_faults(&["prepares"]);
+    let mut command = world.command();
+    let child = command.args([&CREATE[..], &["--no-wait"]].concat());
+    let child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("it is launched", || !world.multipass_file("ledger").is_empty());
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let stopped = Ran(child.wait_with_output().unwrap()).expect(6);
+    assert!(stopped.stderr().contains("goloo resume hello"), "{stopped:?}");
+    let unknown = world.run(&["list", "--refresh"]).expect(0);
+    assert!(unknown.stderr().contains("may still be preparing it"), "{unknown:?}");
+    world.multipass_faults(&[]);
+    world.run(&["resume", "hello"]).expect(0);
+    assert_eq!(world.multipass_file("ledger"), ["launch hello by goloo"], "no second one");
+    world.run(&["delete", "hello", "--yes"]).expect(0);
+    world.assert_empty("after the delete");
+}
+
+/// A create that was killed while Multipass prepared the instance; then the host was shut down.
+fn killed_and_off() -> World {
+    let world = World::multipass();
+    world.multipass_faults(&["prepares"]);
+    let mut command = world.command();
+    let child = command.args([&CREATE[..], &["--no-wait"]].concat());
+    let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_until("it is launched", || !world.multipass_file("ledger").is_empty());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    world.multipass_faults(&[]);
+    world.by_hand(&["stop", "--force", "hello"]).expect(0);
+    world
+}
+
+#[test]
+fn a_machine_that_can_t_be_looked_into_is_kept_until_it_can_and_resume_goes_on() {
+    let world = killed_and_off();
+    let kept = world.run(&["resume", "hello"]).expect(6);
+    assert!(kept.stderr().contains("multipass start hello"), "{kept:?}");
+    world.by_hand(&["start", "hello"]).expect(0);
+    world.run(&["resume", "hello"]).expect(0);
+    world.run(&["delete", "hello", "--yes"]).expect(0);
+    world.assert_empty("after the delete");
+}
+
+#[test]
+fn a_machine_that_can_t_be_looked_into_isn_t_deleted_until_it_can() {
+    let world = killed_and_off();
+    let refused = world.run(&["delete", "hello", "--yes"]).expect(6);
+    assert!(refused.stderr().contains("can't be told"), "{refused:?}");
+    assert!(refused.stderr().contains("multipass start hello"), "{refused:?}");
+    assert_eq!(world.names(), ["hello"]);
+    world.by_hand(&["start", "hello"]).expect(0);
+    world.run(&["resume", "hello"]).expect(0);
+    world.assert_empty("after the delete");
+    assert_eq!(world.multipass_file("ledger").last().unwrap(), "purge hello by goloo");
+}
+
+#[test]
+fn a_machine_without_a_key_is_entered_the_provider_s_way() {
+    let world = World::multipass();
+    world.run(&[&CREATE[..], &["--no-wait"]].concat()).expect(0);
+    let state = world.state().join("active/hello/state.json");
+    let mut record: serde_json::Value = serde_json::from_slice(&std::fs::read(&state).unwrap()).unwrap();
+    record.as_object_mut().unwrap().remove("ssh");
+    std::fs::write(&state, record.to_string()).unwrap();
+    let says = |arguments: &[&str], code: i32, wanted: &str| {
+        let ran = world.run(arguments).expect(code);
+        assert!(ran.stdout().contains(wanted), "{ran:?}");
+    };
+    says(&["ssh", "hello"], 0, "a shell in hello");
+    says(&["exec", "hello", "--", "echo", "a b"], 0, "a b");
+    says(&["exec", "hello", "--", "false"], 1, "");
+    says(&["logs", "hello"], 0, "the log of hello");
+    std::fs::write(world.path().join("work/a:b"), "content").unwrap();
+    world.run(&["cp", "./a:b", "hello:/tmp/there"]).expect(0);
+    world.run(&["cp", "hello:/tmp/there", "back"]).expect(0);
+    assert_eq!(std::fs::read_to_string(world.path().join("work/back")).unwrap(), "content");
+    world.run(&["stop", "hello", "--force"]).expect(0);
+    let refused = world.run(&["exec", "hello", "--", "true"]).expect(1);
+    assert!(refused.stderr().contains("goloo start hello"), "{refused:?}");
+    let started = world.multipass_file("ledger").into_iter().filter(|line| line.starts_with("start"));
+    assert_eq!(started.count(), 0, "nobody started it by looking");
+}
+
+#[test]
+fn doctor_tells_what_multipass_is_up_to_and_does_without_it() {
+    let world = World::multipass();
+    let lines = |world: &World, code: i32| world.run(&["doctor"]).expect(code).stdout();
+    assert!(lines(&world, 0).contains("✓ Multipass 1.17.0"));
+    world.multipass_faults(&["daemon-down"]);
+    assert!(lines(&world, 1).contains("its daemon doesn't answer"));
+    assert!(lines(&World::new(), 0).contains("✓ Multipass isn't installed"));
+}
+
+#[test]
+fn a_dry_run_shows_the_command_line_and_the_document_and_asks_nobody() {
+    let world = World::multipass();
+    let plan = world.json(&[&CREATE[..], &["--dry-run", "--json"]].concat());
+    let argv = plan["plan"]["multipass"]["argv"].as_array().unwrap();
+    assert_eq!((&argv[0], &argv[1]), (&"multipass".into(), &"launch".into()));
+    assert!(plan["plan"]["multipass"]["cloudInit"].as_str().unwrap().contains("runcmd"));
+    assert_eq!(world.multipass_file("calls"), [""; 0]);
+}
+
+#[test]
+fn a_daemon_that_hangs_ends_a_create_with_a_hint() {
+    let world = World::multipass();
+    world.multipass_faults(&["daemon-down"]);
+    let began = Instant::now();
+    let failed = world.run(&CREATE).expect(1);
+    assert!(failed.stderr().contains("hint: sudo"), "{failed:?}");
+    assert!(began.elapsed() < Duration::from_secs(10));
+    world.assert_empty("after the failed create");
+}
