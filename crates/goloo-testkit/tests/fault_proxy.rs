@@ -380,3 +380,23 @@ print(json.dumps([
     let refused = "print(json.dumps(refusal(client('ec2').describe_instances)))";
     assert_eq!(boto3(proxy.endpoint(), &forged, refused), json!("AuthFailure 401"));
 }
+
+#[test]
+fn emulator_ministack_is_served_by_the_proxy_too() {
+    let aws = AwsEmulator::ministack();
+    let proxy = FaultProxy::start(aws.endpoint());
+    let program = "
+s3 = client('s3')
+s3.create_bucket(Bucket='state')
+s3.put_object(Bucket='state', Key='web', Body=b'{}' * 100_000, IfNoneMatch='*')
+print(json.dumps([
+    refusal(s3.put_object, Bucket='state', Key='web', Body=b'', IfNoneMatch='*'),
+    len(s3.get_object(Bucket='state', Key='web')['Body'].read()),
+    refusal(client('route53').get_hosted_zone, Id='Z1'),
+]))";
+    assert_eq!(
+        boto3(proxy.endpoint(), &Credentials::any(), program),
+        json!(["PreconditionFailed 412", 200_000, "NoSuchHostedZone 404"])
+    );
+    assert_eq!(proxy.actions()[1..4], ["PUT /state/web", "PUT /state/web", "GET /state/web"]);
+}
