@@ -12,6 +12,8 @@ multipass=${GOLOO_TEST_MULTIPASS:-}
 unset GOLOO_TEST_MULTIPASS
 # The programs that tests start must be there whatever tests are chosen.
 cargo build --quiet --locked -p goloo -p goloo-testkit --bins
+# A first installation takes longer than a test may.
+scripts/aws-emulators.sh >/dev/null
 cargo nextest run --workspace --locked --profile "$profile"
 if [ "$profile" = slow ] && [ "$multipass" = real ]; then
   GOLOO_TEST_MULTIPASS=real cargo nextest run -p goloo-multipass --locked --profile multipass
