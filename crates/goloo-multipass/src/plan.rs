@@ -66,7 +66,7 @@ pub(crate) fn plan(machine: &Machine) -> Result<ProviderPlan, ProviderError> {
     let stack = &machine.stack;
     let mut steps = vec![
         format!(
-            "launch {} with {} CPUs, {} of RAM and a disk of {} from {}; Multipass fetches the image",
+            "launch {} with {} vCPU, {} of RAM and a disk of {} from {}; Multipass fetches the image",
             machine.name, stack.cpus, stack.memory, stack.disk, stack.image_text
         ),
         "wait until Multipass gives it an address".to_owned(),

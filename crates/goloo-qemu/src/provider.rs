@@ -458,7 +458,7 @@ impl Provider for QemuProvider {
             format!("make the folder {}", files.folder().display()),
             format!("make a disk of {} on top of the image, and the cloud-init seed", stack.disk),
             format!(
-                "start QEMU with {} CPUs and {} of RAM; SSH on a free port of 127.0.0.1",
+                "start QEMU with {} vCPU and {} of RAM; SSH on a free port of 127.0.0.1",
                 stack.cpus, stack.memory
             ),
         ];

@@ -191,3 +191,81 @@ fn a_daemon_that_hangs_ends_a_create_with_a_hint() {
     assert!(began.elapsed() < Duration::from_secs(10));
     world.assert_empty("after the failed create");
 }
+
+#[test]
+fn multipass_gets_one_document_with_the_user_s_part_and_goloo_s() {
+    let world = World::multipass();
+    let plan = world.json(&[&CREATE[..], &["--dry-run", "--json"]].concat());
+    let document = plan["plan"]["multipass"]["cloudInit"].as_str().unwrap();
+    assert!(document.starts_with("#cloud-config\n"), "{document}");
+    assert!(document.contains("runcmd: [\"true\"]") && document.contains("ed25519_private"), "{document}");
+    assert!(!document.contains("MIME"), "{document}");
+}
+
+#[test]
+fn an_instance_made_by_hand_is_adopted_and_then_used_like_any_other() {
+    let world = World::multipass();
+    world.by_hand(&["launch", "24.04", "--name", "My-Box"]).expect(0);
+    std::fs::write(world.daemon().join("adopted"), "My-Box\n").unwrap();
+    world.run(&["adopt", "box", "--provider", "multipass", "--id", "My-Box"]).expect(0);
+    let status = || world.json(&["status", "box", "--json"]);
+    assert_eq!((&status()["vm"]["phase"], &status()["live"]["state"]), (&"ready".into(), &"running".into()));
+    let said = world.run(&["exec", "box", "--", "echo", "a b"]).expect(0);
+    assert_eq!(said.stdout().trim(), "a b");
+    world.run(&["stop", "box", "--suspend"]).expect(0);
+    assert_eq!(status()["live"]["state"], "stopped");
+    world.run(&["start", "box"]).expect(0);
+    assert_eq!(status()["live"]["state"], "running");
+    let refused = world.run(&["snapshot", "box", "a"]).expect(2);
+    assert!(refused.stderr().contains("hint: goloo stop box"), "{refused:?}");
+    world.run(&["stop", "box"]).expect(0);
+    world.run(&["snapshot", "box", "a"]).expect(0);
+    world.run(&["restore", "box", "a", "--yes"]).expect(0);
+    world.run(&["clone", "box", "twin"]).expect(0);
+    let off = world.run(&["ssh", "twin"]).expect(1);
+    assert!(off.stderr().contains("hint: goloo start twin"), "{off:?}");
+    world.run(&["refresh"]).expect(0);
+    world.run(&["delete", "box", "twin", "--yes"]).expect(0);
+    world.assert_empty("after the delete");
+    let ledger = world.multipass_file("ledger");
+    assert!(ledger.ends_with(&["purge My-Box by goloo".into(), "purge twin by goloo".into()]), "{ledger:?}");
+}
+
+const OLD: &str = r#"{"vm": {"cpus": 1}, "local": {"ip": "10.0.0.1"}}"#;
+
+#[test]
+fn vms_of_the_first_goloo_are_checked_at_multipass() {
+    let world = World::multipass();
+    for name in ["runs", "off", "gone"] {
+        world.stack(name, OLD, "");
+    }
+    world.by_hand(&["launch", "24.04", "--name", "runs"]).expect(0);
+    world.by_hand(&["launch", "24.04", "--name", "off"]).expect(0);
+    world.by_hand(&["stop", "off"]).expect(0);
+    std::fs::write(world.daemon().join("adopted"), "runs\noff\n").unwrap();
+    let report = world.json(&["migrate", "--json"]);
+    let migrated = report["migrated"].as_array().unwrap();
+    let told: Vec<_> = migrated.iter().map(|vm| (&vm["name"], &vm["live"], &vm["checked"])).collect();
+    let (yes, off, runs) = (true.into(), "off".into(), "runs".into());
+    assert_eq!(told, [(&off, &"stopped".into(), &yes), (&runs, &"running".into(), &yes)]);
+    assert!(report["skipped"][0]["reason"].as_str().unwrap().contains("\"gone\" is gone"), "{report}");
+    assert_eq!(world.names(), ["off", "runs"]);
+    let said = world.run(&["exec", "runs", "--", "echo", "in"]).expect(0);
+    assert_eq!(said.stdout().trim(), "in");
+    world.run(&["start", "off"]).expect(0);
+    world.run(&["delete", "off", "runs", "--yes"]).expect(0);
+    // Their configs are still there, and bring nothing back.
+    assert_eq!(world.names(), Vec::<String>::new());
+}
+
+#[test]
+fn a_vm_of_the_first_goloo_that_can_t_be_checked_is_marked() {
+    let world = World::multipass();
+    world.stack("old", OLD, "");
+    world.multipass_faults(&["daemon-down"]);
+    let listed = world.run(&["list"]).expect(0);
+    assert!(listed.stderr().contains("not checked"), "{listed:?}");
+    let state = std::fs::read(world.state().join("active/old/state.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&state).unwrap();
+    assert_eq!((&record["phase"], &record["origin"]["checked"]), (&"degraded".into(), &false.into()));
+}

@@ -26,9 +26,9 @@ pub fn observe(app: &App, record: &Record) -> Result<Observation, CliError> {
 /// The way into a machine that isn't known to be off.
 pub fn target(app: &App, name: &VmName) -> Result<SshTarget, CliError> {
     let record = app.record(name)?;
-    let target = SshTarget::of(&record).ok_or_else(|| no_way_in(&record))?;
+    // First: a copy that was never started has no address either.
     refuse_what_is_off(app, &record)?;
-    Ok(target)
+    SshTarget::of(&record).ok_or_else(|| no_way_in(&record))
 }
 
 /// Becomes the program that does this errand in the machine: its exit status is ours. That is `ssh` or
@@ -41,6 +41,7 @@ pub fn enter(
     over_ssh: impl FnOnce(&SshTarget) -> Result<Vec<OsString>, CliError>,
 ) -> Result<u8, CliError> {
     let record = app.record(name)?;
+    refuse_what_is_off(app, &record)?;
     let words = match SshTarget::of(&record) {
         Some(target) => over_ssh(&target)?,
         None if record.ssh.is_none() => {
@@ -49,7 +50,6 @@ pub fn enter(
         }
         None => return Err(no_way_in(&record)),
     };
-    refuse_what_is_off(app, &record)?;
     Err(become_program(&words))
 }
 
