@@ -115,7 +115,7 @@ const ODD: [&str; 35] = [
 ];
 
 /// Not valid, by PyYAML.
-const WRONG: [&str; 34] = [
+const WRONG: [&str; 36] = [
     "runcmd: [su, - , bob]",
     "runcmd: [ - a]",
     "a: [\n- b\n]",
@@ -137,6 +137,8 @@ const WRONG: [&str; 34] = [
     "a: b \t",
     "a: b\t# c",
     "\ta: b",
+    " \ta: b",
+    "a:\n \tb: c",
     "a: |\n\tb",
     "a: |\t\n  b",
     "a:\n  b: |\n \tc",
