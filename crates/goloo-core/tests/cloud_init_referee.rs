@@ -4,13 +4,16 @@
 
 mod common;
 
+use std::sync::OnceLock;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use goloo_core::cloud_init::HostKey;
 use goloo_core::record::ProviderKind;
 use goloo_core::spec::ResolvedStack;
 use serde_json::Value;
 
-use common::{KEY, composed, judged_by, own_stacks, read_stack, resolved};
+use common::{KEY, composed, composed_with, judged_by, own_stacks, read_stack, resolved, said_of};
 
 /// What cloud-init makes of user-data.
 fn judged(user_data: &[u8]) -> Value {
@@ -134,6 +137,108 @@ fn what_the_user_says_of_a_key_stays() {
         config["users"][0],
         serde_json::json!({"name": "ann", "shell": "/bin/zsh", "ssh_authorized_keys": ["mine"]})
     );
+}
+
+/// A stack for which goloo adds to every list and mapping that it ever adds to.
+fn full_stack(document: &str) -> ResolvedStack {
+    let config = r#"{"vm": {"ttl": "8h", "users": [{"username": "ann"}, {"username": "bob"}],
+        "mounts": [{"source": ".", "target": "/srv/code"}]}}"#;
+    ResolvedStack { configure: Some(b"#!/bin/sh\n".to_vec()), ..stack(config, document) }
+}
+
+const TARGETS: [&str; 6] = ["runcmd", "write_files", "users", "bootcmd", "ssh_keys", "ssh_genkeytypes"];
+
+/// The configuration that a full stack with this document gets, always with the same host key.
+fn config(document: &str) -> Value {
+    static HOST_KEY: OnceLock<HostKey> = OnceLock::new();
+    let host_key = HOST_KEY.get_or_init(HostKey::generate);
+    let composed = composed_with(&full_stack(document), ProviderKind::Qemu, host_key)
+        .unwrap_or_else(|problems| panic!("{document}: {problems:?}"));
+    let mut verdict = judged(&composed.user_data);
+    assert_eq!(verdict["errors"].as_array().unwrap().len(), 0, "{document}: {}", verdict["errors"]);
+    verdict["config"].take()
+}
+
+/// cloud-init by itself keeps the empty one of an empty value and a list.
+#[test]
+fn a_key_that_the_document_leaves_empty_counts_as_one_that_is_not_there() {
+    let own = "packages: [git]\nchpasswd: {expire: false}\nfinal_message: hello\n";
+    let without = config(&format!("#cloud-config\n{own}"));
+    assert!(TARGETS.iter().all(|key| without.get(key).is_some()), "{without}");
+    for nothing in ["", "~", "null", "&x", "!!null", "!!null ''", "# nothing", "&y ~"] {
+        let line = |key: &&str| format!("{key}: {nothing}\n").replace('&', &format!("&{key}_"));
+        let empty: String = TARGETS.iter().map(line).collect();
+        assert_eq!(config(&format!("#cloud-config\n{empty}{own}")), without, "{nothing}");
+    }
+    let aliased: String = TARGETS.iter().map(|key| format!("{key}: *x\n")).collect();
+    let list = "packages: [git]\nntp: &x\n";
+    assert_eq!(config(&format!("#cloud-config\n{list}{aliased}")), config(&format!("#cloud-config\n{list}")));
+    let merged: String = TARGETS.iter().map(|key| format!("{key}: , ")).collect();
+    assert_eq!(config(&format!("#cloud-config\n<<: {{{merged}}}\n{own}")), without);
+}
+
+#[test]
+fn room_is_made_for_nothing_but_goloo_s_part() {
+    let document = "#cloud-config\nruncmd:\nbootcmd: [early]\npackages:\nntp:\nssh_keys: {rsa_private: r, rsa_public: p}\n";
+    let composed = composed(&full_stack(document), ProviderKind::Qemu).unwrap();
+    let config = &judged(&composed.user_data)["config"];
+    assert_eq!(config["bootcmd"][0], "early");
+    assert_eq!(config["ssh_keys"]["rsa_private"], "r");
+    let keys = config.as_object().unwrap();
+    assert_eq!([&keys["packages"], &keys["ntp"]], [&Value::Null; 2]);
+    let commands = config["runcmd"].as_array().unwrap();
+    assert_eq!(commands.len(), 2, "{commands:?}");
+    // What goloo has nothing for is the user's.
+    let verdict = verdict(&stack("{}", "#cloud-config\nruncmd:\nusers: ~\nbootcmd: text\n"));
+    assert_eq!(verdict["config"]["runcmd"], Value::Null);
+    assert_eq!(verdict["config"]["bootcmd"], "text");
+}
+
+/// What a template leaves empty is known only where nothing is rendered.
+#[test]
+fn a_jinja_document_s_values_stay_whatever_they_become() {
+    let head = "## template: jinja\n#cloud-config\n";
+    let verdict = |body: &str| verdict(&full_stack(&format!("{head}{body}")));
+    let empty = verdict("final_message: {{ v1.local_hostname }}\nruncmd:\nbootcmd: ~\n");
+    assert_eq!(empty["config"]["runcmd"].as_array().unwrap().len(), 2);
+    assert_eq!(empty["config"]["bootcmd"].as_array().unwrap().len(), 1);
+    assert_eq!(empty["config"]["final_message"], "referee");
+    for (body, first) in [
+        ("runcmd: #{{ '\\n  - mine' }}\n", "mine"),
+        ("runcmd:\n#{{ '\\n- mine' }}\nbootcmd: [a]\n", "mine"),
+        ("#{% if false %} x\nruncmd:\nbootcmd: [a]\n#{% endif %} x\n", "/opt/goloo/mounts.sh || exit 1"),
+        ("#{% if true %} x\nruncmd: [mine]\n#{% else %} x\nruncmd:\nbootcmd: [a]\n#{% endif %} x\n", "mine"),
+    ] {
+        let commands = &verdict(body)["config"]["runcmd"];
+        assert!(commands.as_array().unwrap().iter().any(|command| command == first), "{body}: {commands}");
+    }
+}
+
+/// Of such a value and goloo's part cloud-init keeps the value, as the last case shows.
+#[test]
+fn a_value_that_goloo_can_not_add_to_is_refused() {
+    let refused = [
+        "runcmd: echo\n",
+        "runcmd: {a: b}\nwrite_files: x\nssh_keys: [a]\nusers: ann, bob\nbootcmd: 5\n",
+        "runcmd: \"\"\n",
+        "runcmd: !!str\n",
+        "ssh_keys: !!set {a}\n",
+        ".x: &x hello\nruncmd: *x\n",
+        "<<: {runcmd: hello}\n",
+        "runcmd: [a]\nruncmd: b\n",
+        "keys:\n  - ${SSH_PUBLIC_KEY_ANN}\n  - a\nruncmd: b\n",
+    ]
+    .map(|body| format!("#cloud-config\n{body}"));
+    let refused: Vec<_> = refused.iter().map(String::as_str).collect();
+    let with_key = |document: &str| {
+        let mut stack = full_stack(document);
+        let key = |name: &str| goloo_core::spec::KeySource::Inline(format!("{KEY}{name}"));
+        stack.users[0].keys = vec![key("1"), key("2")];
+        composed(&stack, ProviderKind::Aws)
+    };
+    insta::assert_snapshot!(said_of(&refused, with_key));
+    let jinja = full_stack("## template: jinja\n#cloud-config\nruncmd: {{ v1.local_hostname }}\n");
+    assert_eq!(verdict(&jinja)["config"]["runcmd"], "referee");
 }
 
 #[test]

@@ -65,6 +65,24 @@ fn yaml_that_is_none() {
 }
 
 #[test]
+fn yaml_that_only_pyyaml_does_not_take() {
+    let text = table(&[
+        "#cloud-config\na: é [b]\nc: [é, !d, e]\n",
+        "#cloud-config\na: [[curl, http://é/?b=c]]\n",
+        "#cloud-config\na: &é\nb: &x c\nd: é &x\ne: &x f\n",
+        "#cloud-config\na: &x b\nc: [é, &x d]\n",
+        "#cloud-config\na: b\n---\nc: d\n",
+        "#cloud-config\na: é\u{7}\n",
+        "#cloud-config\na: é \t# b\n",
+        "#cloud-config\na: |# é\n  b\n",
+        "#cloud-config\na: |\n \tfirst\n\tb: c\n",
+        "#cloud-config\n \tb: c\n",
+        "#cloud-config\na: [é,\nb: c",
+    ]);
+    insta::assert_snapshot!(text);
+}
+
+#[test]
 fn placeholders_that_stand_for_nothing() {
     let text = table(&[
         "#cloud-config\na:\n  - ${SSH_PUBLIC_KEY_BOB}\n  - é ${SSH_PUBLIC_KEYS}\n",

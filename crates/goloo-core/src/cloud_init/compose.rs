@@ -2,7 +2,7 @@
 
 use super::document::{self, Facts, Kind};
 use super::part::Part;
-use super::{HostKey, limits, merge, placeholders, problem, template};
+use super::{HostKey, limits, merge, placeholders, problem, targets, template};
 use crate::record::{ProviderKind, UserKeys};
 use crate::spec::{Problem, ResolvedStack, images};
 
@@ -54,22 +54,36 @@ pub fn compose(input: &ComposeInput<'_>) -> Result<Composed, Vec<Problem>> {
             warnings.extend(without_default(&facts));
             one_document(document.as_ref(), kind, &part)?.into_bytes()
         }
-        ProviderKind::Qemu | ProviderKind::Aws => side_by_side(document.as_ref(), kind, &part),
+        ProviderKind::Qemu | ProviderKind::Aws => side_by_side(document.as_ref(), kind, &part)?,
     };
     let user_data = limits::fit(user_data, input.provider).map_err(|problem| vec![problem])?;
     Ok(Composed { user_data, login_user, warnings })
 }
 
 /// goloo's part beside the user's document.
-fn side_by_side(document: Option<&Finished>, kind: Kind, part: &Part<'_>) -> Vec<u8> {
+fn side_by_side(document: Option<&Finished>, kind: Kind, part: &Part<'_>) -> Result<Vec<u8>, Vec<Problem>> {
+    let room = document.map(|document| room(document, kind, part)).transpose()?.flatten();
     let (text, first) = (part.document(), part.first_document());
     if document.is_none() && first.is_none() {
-        return text.into_bytes();
+        return Ok(text.into_bytes());
     }
     let document = document.map(|document| (kind.mime_type(), document.text.as_str()));
-    let own = [Some(text.as_str()), first.as_deref()].into_iter().flatten();
+    let own = [room.as_deref(), Some(text.as_str()), first.as_deref()].into_iter().flatten();
     let own = own.map(|text| (Kind::CloudConfig.mime_type(), text));
-    message(&document.into_iter().chain(own).collect::<Vec<_>>())
+    Ok(message(&document.into_iter().chain(own).collect::<Vec<_>>()))
+}
+
+/// What makes room in the user's document for goloo's part.
+fn room(document: &Finished, kind: Kind, part: &Part<'_>) -> Result<Option<String>, Vec<Problem>> {
+    let (text, keys) = (&document.text, part.targets());
+    let emptied = match kind {
+        Kind::CloudConfig => {
+            targets::emptied(text, &keys).map_err(|problems| document.all_in_file(problems))?
+        }
+        Kind::Jinja => targets::emptied_in_jinja(text, &keys),
+        Kind::Mime | Kind::Other(_) => Vec::new(),
+    };
+    Ok(part.room(&emptied))
 }
 
 /// goloo's part in the user's document.
@@ -79,7 +93,7 @@ fn one_document(document: Option<&Finished>, kind: Kind, part: &Part<'_>) -> Res
         Some(problem) => Err(vec![problem]),
         None => merge::merge(&document.text, &part.config()),
     };
-    merged.map_err(|problems| problems.into_iter().map(|problem| document.in_file(problem)).collect())
+    merged.map_err(|problems| document.all_in_file(problems))
 }
 
 /// Multipass reads every document as plain YAML.
@@ -125,6 +139,10 @@ impl Finished {
             }
             None => in_template(problem, &self.text),
         }
+    }
+
+    fn all_in_file(&self, problems: Vec<Problem>) -> Vec<Problem> {
+        problems.into_iter().map(|problem| self.in_file(problem)).collect()
     }
 }
 

@@ -11,6 +11,8 @@ mod limits;
 mod merge;
 mod part;
 mod placeholders;
+mod strict;
+mod targets;
 mod template;
 mod tree;
 

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::HostKey;
+use super::targets::Collection;
 use crate::record::UserKeys;
 use crate::spec::{Mount, ResolvedStack};
 
@@ -48,6 +49,26 @@ impl Part<'_> {
         cloud_config(&config)
     }
 
+    /// What must be merged before the part: something to add to in place of these keys' empty values, which
+    /// cloud-init would else keep. It counts even where they aren't there in the end.
+    pub fn room(&self, emptied: &[(&str, Collection)]) -> Option<String> {
+        let mut config = json!({"merge_how": [{"name": "dict", "settings": ["replace"]}]});
+        for (key, collection) in emptied {
+            config[*key] = collection.empty();
+        }
+        (!emptied.is_empty()).then(|| cloud_config(&config))
+    }
+
+    /// The user's lists and mappings that the part adds to, wherever it stands.
+    pub fn targets(&self) -> Vec<(String, Collection)> {
+        let mut config = self.config();
+        config.extend(self.first_config().unwrap_or_default());
+        config
+            .into_iter()
+            .filter_map(|(key, value)| Collection::of(&value).map(|target| (key, target)))
+            .collect()
+    }
+
     /// What the part says, wherever it stands.
     pub fn config(&self) -> Map<String, Value> {
         let mut config = json!({
@@ -76,11 +97,16 @@ impl Part<'_> {
     /// What must be merged in front of the user's lists: the mounts, for commands that want them. They
     /// come after the users are made, for a target in a home folder must not make the home.
     pub fn first_document(&self) -> Option<String> {
-        (!self.mounts.is_empty()).then(|| {
-            cloud_config(
-                &json!({"merge_how": merge_how("prepend"), "runcmd": [format!("{MOUNTS} || exit 1")]}),
-            )
+        self.first_config().map(|first| {
+            let mut config = json!({"merge_how": merge_how("prepend")});
+            config.as_object_mut().expect("made as an object").extend(first);
+            cloud_config(&config)
         })
+    }
+
+    fn first_config(&self) -> Option<Map<String, Value>> {
+        let command = format!("{MOUNTS} || exit 1");
+        (!self.mounts.is_empty()).then(|| Map::from_iter([("runcmd".to_owned(), json!([command]))]))
     }
 
     fn files(&self) -> Vec<Value> {

@@ -1,8 +1,12 @@
 //! A YAML document as a tree whose nodes know their places in the text.
 
-use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
+use std::collections::HashMap;
+
+pub(super) use libyaml_safer::ScalarStyle;
+use libyaml_safer::{Encoding, Event, EventData, Mark, Parser};
 
 use super::problem;
+use super::strict::{Readable, byte};
 use crate::spec::{Problem, position};
 
 /// More levels than this PyYAML can't load either: it calls itself for each.
@@ -10,15 +14,13 @@ const DEPTH_MAX: usize = 200;
 /// How many merge keys are followed one through another.
 const MERGES_MAX: usize = 8;
 
-/// The first document of a text.
+/// A text's document.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Document {
     /// Its only value; `None` where there are only comments.
     pub root: Option<Node>,
     /// Where its `---` ends, in bytes.
     pub marked_until: Option<usize>,
-    /// Where a second document begins, in bytes.
-    pub second: Option<usize>,
     /// The anchors that aliases name.
     aliased: Vec<usize>,
 }
@@ -26,11 +28,11 @@ pub(super) struct Document {
 /// A value. Two are equal when they mean the same and have the same anchors, wherever they are.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
-    /// Where it begins, in bytes, with its anchor and tag. For a block list this may be behind the
-    /// first dash.
+    /// Where it begins, in bytes, with its anchor and tag.
     pub start: usize,
-    /// Right behind a scalar or alias. For a list or mapping where the parser saw that it is over:
-    /// at its bracket (or a comma before it), or at whatever comes next.
+    /// Right behind a scalar or alias; for an empty one where it begins. A block text that the file's end cuts
+    /// off counts as ended. For a list or mapping at its
+    /// bracket, or at whatever comes next.
     pub end: usize,
     /// The anchor's number; 0 for none.
     pub anchor: usize,
@@ -62,10 +64,17 @@ impl Node {
         Self { start: 0, end: 0, anchor: 0, tag: None, content }
     }
 
-    /// Whether it stands for nothing (`runcmd:`, `~`).
+    /// Whether it stands for nothing (`runcmd:`, `~`, `!!null`).
     pub fn is_null(&self) -> bool {
         let words = ["", "~", "null", "Null", "NULL"];
-        matches!(&self.content, Content::Scalar(text, ScalarStyle::Plain) if words.contains(&text.as_str()))
+        match (self.tag.as_deref(), &self.content) {
+            (Some("tag:yaml.org,2002:null"), Content::Scalar(..)) => true,
+            // PyYAML takes what has this tag for plain.
+            (None, Content::Scalar(text, ScalarStyle::Plain)) | (Some("!"), Content::Scalar(text, _)) => {
+                words.contains(&text.as_str())
+            }
+            _ => false,
+        }
     }
 
     /// Its text, where it is a scalar.
@@ -105,17 +114,16 @@ pub(super) enum Place<'d> {
 }
 
 impl Document {
-    /// Reads a text's first document, or says where it isn't YAML.
+    /// Reads a text's document, or says where it isn't YAML as PyYAML has it, by which cloud-init
+    /// reads.
     pub fn read(text: &str) -> Result<Self, Problem> {
-        let mut builder = Builder::new(text);
-        for event in Parser::new_from_str(text) {
-            let (event, span) = event.map_err(|error| {
-                let at = error.marker();
-                let message = format!("this isn't YAML: {}", error.info());
-                problem(at.line(), at.col() + 1, message, "mend the YAML; goloo config validate looks again")
-            })?;
-            builder.check(&event, span.start.line(), span.start.col() + 1)?;
-            builder.take(event, span.start.index(), span.end.index());
+        let readable = Readable::new(text)?;
+        let mut builder = Builder::new(text, &readable);
+        let mut parser = Parser::new();
+        parser.set_encoding(Encoding::Utf8);
+        parser.set_input(readable.text.as_bytes());
+        for event in parser {
+            builder.take(event.map_err(|error| builder.not_yaml(&error))?)?;
         }
         Ok(builder.document)
     }
@@ -173,98 +181,136 @@ impl Document {
 /// Builds the tree.
 struct Builder<'t> {
     text: &'t str,
-    lines: Vec<&'t str>,
-    /// The byte at which each character begins, and the end.
-    bytes: Vec<usize>,
+    readable: &'t Readable,
     documents: usize,
+    /// The numbers of the anchors so far.
+    anchors: HashMap<String, usize>,
     /// Nodes whose end hasn't come, with a key that waits for its value.
     open: Vec<(Node, Option<Node>)>,
     document: Document,
 }
 
 impl<'t> Builder<'t> {
-    fn new(text: &'t str) -> Self {
-        let bytes = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
-        let lines = text.lines().collect();
-        Self { text, lines, bytes, documents: 0, open: Vec::new(), document: Document::default() }
+    fn new(text: &'t str, readable: &'t Readable) -> Self {
+        Self {
+            text,
+            readable,
+            documents: 0,
+            anchors: HashMap::new(),
+            open: Vec::new(),
+            document: Document::default(),
+        }
     }
 
-    fn check(&self, event: &Event<'_>, line: usize, column: usize) -> Result<(), Problem> {
-        if !begins_value(event) {
-            return Ok(());
-        }
-        let text = self.lines.get(line.saturating_sub(1)).copied().unwrap_or_default();
-        if follows_tab(text, column) {
-            let message = "this isn't YAML to cloud-init: there is a tab before this";
-            return Err(problem(line, column, message, "use blanks in place of tabs"));
-        }
-        let is_root = self.documents <= 1 && self.open.is_empty();
-        if is_root && !matches!(event, Event::MappingStart(..)) && !is_nothing(event) {
-            let message = "a #cloud-config document is a mapping of keys to values";
-            return Err(problem(line, column, message, "begin with a key, as runcmd: or packages:"));
-        }
-        if self.open.len() >= DEPTH_MAX {
-            let message =
-                format!("values are nested more than {DEPTH_MAX} deep, which cloud-init can't load");
-            return Err(problem(line, column, message, "nest them less deep"));
-        }
-        Ok(())
+    fn place(&self, mark: Mark) -> usize {
+        byte(mark.index).min(self.text.len())
     }
 
-    fn take(&mut self, event: Event<'_>, start: usize, end: usize) {
-        let [start, end] = [start, end].map(|at| self.bytes.get(at).copied().unwrap_or(self.text.len()));
-        let node = |anchor, tag: Option<std::borrow::Cow<'_, Tag>>, content| {
-            let tag = tag.map(|tag| format!("{}{}", tag.handle, tag.suffix));
-            Node { start, end, anchor, tag, content }
-        };
-        match event {
-            Event::DocumentStart(is_marked) => {
-                self.documents += 1;
-                match self.documents {
-                    1 => self.document.marked_until = is_marked.then_some(end),
-                    2 => self.document.second = Some(start),
-                    _ => {}
-                }
+    fn not_yaml(&self, error: &libyaml_safer::Error) -> Problem {
+        let at = error.problem_mark().map_or(0, |mark| self.place(mark));
+        // What isn't over at the end is looked for where it begins.
+        let begin = error.context_mark().filter(|_| at == self.text.len()).map(|mark| self.place(mark));
+        let context = error.context().map(|context| format!("{context}, ")).unwrap_or_default();
+        let message = format!("this isn't YAML: {context}{}", error.problem());
+        problem_at(
+            self.text,
+            begin.unwrap_or(at),
+            message,
+            "mend the YAML; goloo config validate looks again",
+        )
+    }
+
+    fn take(&mut self, event: Event) -> Result<(), Problem> {
+        let (start, end) = (self.place(event.start_mark), self.place(event.end_mark));
+        match event.data {
+            EventData::DocumentStart { implicit, .. } => self.begin(start, (!implicit).then_some(end))?,
+            EventData::Scalar { anchor, tag, value, style, .. } => {
+                // Not where a tag or anchor of nothing ends.
+                let end = if style == ScalarStyle::Plain && value.is_empty() { start } else { end };
+                let value = self.readable.original(value, start, end);
+                let node = self.node(start, anchor, tag, Content::Scalar(value, style))?;
+                self.done(Node { end, ..node });
             }
-            Event::Scalar(text, style, anchor, tag) => {
-                let end = self.scalar_end(&text, style, start, end);
-                let content = Content::Scalar(text.into_owned(), style);
-                self.done(Node { end, ..node(anchor, tag, content) });
+            EventData::SequenceStart { anchor, tag, .. } => {
+                let node = self.node(start, anchor, tag, Content::List(Vec::new()))?;
+                self.open.push((node, None));
             }
-            Event::SequenceStart(anchor, tag) => {
-                self.open.push((node(anchor, tag, Content::List(Vec::new())), None));
+            EventData::MappingStart { anchor, tag, .. } => {
+                let node = self.node(start, anchor, tag, Content::Map(Vec::new()))?;
+                self.open.push((node, None));
             }
-            Event::MappingStart(anchor, tag) => {
-                self.open.push((node(anchor, tag, Content::Map(Vec::new())), None));
-            }
-            Event::SequenceEnd | Event::MappingEnd => {
+            EventData::SequenceEnd | EventData::MappingEnd => {
                 if let Some((node, _)) = self.open.pop() {
                     self.done(Node { end: start, ..node });
                 }
             }
-            Event::Alias(anchor) => {
+            EventData::Alias { anchor } => {
+                let anchor = self.named(&anchor, start)?;
+                let node = self.node(start, None, None, Content::Alias(anchor))?;
                 self.document.aliased.push(anchor);
-                self.done(node(0, None, Content::Alias(anchor)));
+                self.done(Node { end, ..node });
             }
-            _ => {}
+            EventData::StreamStart { .. } | EventData::StreamEnd | EventData::DocumentEnd { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, start: usize, marked_until: Option<usize>) -> Result<(), Problem> {
+        self.documents += 1;
+        if self.documents > 1 {
+            let message = "a second document begins here, and cloud-init takes one";
+            return Err(problem_at(self.text, start, message, "make one document of them"));
+        }
+        self.document.marked_until = marked_until;
+        Ok(())
+    }
+
+    fn node(
+        &mut self,
+        start: usize,
+        anchor: Option<String>,
+        tag: Option<String>,
+        content: Content,
+    ) -> Result<Node, Problem> {
+        let anchor = anchor.map_or(Ok(0), |name| self.anchor(name, start))?;
+        let node = Node { start, end: start, anchor, tag, content };
+        self.check(&node)?;
+        Ok(node)
+    }
+
+    fn anchor(&mut self, name: String, at: usize) -> Result<usize, Problem> {
+        let number = self.anchors.len() + 1;
+        let message = format!("this isn't YAML to cloud-init: the anchor &{name} is there twice");
+        match self.anchors.insert(name, number) {
+            None => Ok(number),
+            Some(_) => Err(problem_at(self.text, at, message, "give one of them another name")),
         }
     }
 
-    /// Right behind a scalar. The parser counts what follows quotes in, blanks and comments, and a comma
-    /// behind nothing.
-    fn scalar_end(&self, text: &str, style: ScalarStyle, start: usize, end: usize) -> usize {
-        let whole = &self.text[start..end];
-        match style {
-            ScalarStyle::Plain if text.is_empty() => start,
-            ScalarStyle::SingleQuoted => start + quoted_length(whole, '\'').unwrap_or(whole.len()),
-            ScalarStyle::DoubleQuoted => start + quoted_length(whole, '"').unwrap_or(whole.len()),
-            ScalarStyle::Plain | ScalarStyle::Literal | ScalarStyle::Folded => end,
+    fn named(&self, anchor: &str, at: usize) -> Result<usize, Problem> {
+        self.anchors.get(anchor).copied().ok_or_else(|| {
+            let message = format!("this isn't YAML: the alias *{anchor} names no anchor before it");
+            problem_at(self.text, at, message, format!("put &{anchor} before the value that it stands for"))
+        })
+    }
+
+    fn check(&self, node: &Node) -> Result<(), Problem> {
+        let is_root = self.open.is_empty();
+        if is_root && !matches!(node.content, Content::Map(_)) && !node.is_null() {
+            let message = "a #cloud-config document is a mapping of keys to values";
+            let hint = "begin with a key, as runcmd: or packages:";
+            return Err(problem_at(self.text, node.start, message, hint));
         }
+        if self.open.len() >= DEPTH_MAX {
+            let message =
+                format!("values are nested more than {DEPTH_MAX} deep, which cloud-init can't load");
+            return Err(problem_at(self.text, node.start, message, "nest them less deep"));
+        }
+        Ok(())
     }
 
     fn done(&mut self, node: Node) {
         match self.open.last_mut() {
-            None if self.documents > 1 => {}
             None => self.document.root = Some(node),
             Some((Node { content: Content::List(items), .. }, _)) => items.push(node),
             Some((Node { content: Content::Map(pairs), .. }, key)) => match key.take() {
@@ -274,38 +320,6 @@ impl<'t> Builder<'t> {
             Some(_) => unreachable!("only lists and mappings are left open"),
         }
     }
-}
-
-fn begins_value(event: &Event<'_>) -> bool {
-    matches!(event, Event::Scalar(..) | Event::SequenceStart(..) | Event::MappingStart(..) | Event::Alias(_))
-}
-
-fn is_nothing(event: &Event<'_>) -> bool {
-    matches!(event, Event::Scalar(text, ScalarStyle::Plain, ..) if matches!(&**text, "" | "~" | "null"))
-}
-
-/// Up to the closing quote, with whatever is in front of the opening one.
-fn quoted_length(text: &str, quote: char) -> Option<usize> {
-    let mut characters =
-        text.char_indices().skip_while(|(_, character)| *character != quote).skip(1).peekable();
-    while let Some((at, character)) = characters.next() {
-        let is_escape = character == '\\' && quote == '"'
-            || character == quote
-                && quote == '\''
-                && characters.peek().is_some_and(|(_, next)| *next == quote);
-        if is_escape {
-            characters.next();
-        } else if character == quote {
-            return Some(at + quote.len_utf8());
-        }
-    }
-    None
-}
-
-/// PyYAML, by which cloud-init reads, takes no tab between tokens; the parser here does.
-fn follows_tab(line: &str, column: usize) -> bool {
-    let before: String = line.chars().take(column - 1).collect();
-    before[before.trim_end_matches([' ', '\t']).len()..].contains('\t')
 }
 
 /// The line and column of a byte, with what is wrong there.

@@ -332,9 +332,10 @@ impl Writer {
     /// What may stand between the parts of a flow collection.
     fn space(&mut self, indent: usize) {
         let pad = " ".repeat(indent + 1 + self.pick(3));
-        match self.pick(8) {
+        match self.pick(9) {
             5 => self.put(&format!("\n{pad}")),
             6 => self.put(&format!(" # a, b] }}\n{pad}")),
+            8 => self.put("\n"),
             7 => self.put("  "),
             _ => self.put(" "),
         }

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::super::targets::Collection;
 use super::super::tree::{Content, Document, Node, Place, problem_at};
 use super::{OTHER_WAY, written};
 use crate::spec::Problem;
@@ -92,15 +93,15 @@ struct Target<'d> {
 
 impl Target<'_> {
     fn change<'a>(&self, name: &str, addition: &'a Value) -> Result<Outcome<'a>, Problem> {
-        let pair = match self.document.place(self.root, name) {
-            Place::Nowhere => return Ok(Outcome::New),
-            _ if !addition.is_array() && !addition.is_object() => return Ok(Outcome::UserS),
-            Place::Merged(value) => {
+        let (pair, collection) = match (self.document.place(self.root, name), Collection::of(addition)) {
+            (Place::Nowhere, _) => return Ok(Outcome::New),
+            (_, None) => return Ok(Outcome::UserS),
+            (Place::Merged(value), _) => {
                 let message =
                     format!("{name} comes by way of <<, and what goloo adds to it would replace it");
                 return Err(self.refusal(value, message, "write the value out in its own place".to_owned()));
             }
-            Place::Own(pair) => pair,
+            (Place::Own(pair), Some(collection)) => (pair, collection),
         };
         let (key, value) = &self.root.pairs()[pair];
         self.once(name, key)?;
@@ -112,11 +113,7 @@ impl Target<'_> {
                 lacking if lacking.is_empty() => return Ok(Outcome::UserS),
                 lacking => Change::KeysOf(pair, lacking),
             },
-            _ => {
-                let kind = if addition.is_array() { "list" } else { "mapping" };
-                let message = format!("{name} isn't a {kind}, and goloo must add to it");
-                return Err(self.refusal(value, message, format!("make it a {kind}")));
-            }
+            _ => return Err(collection.refusal(self.text, name, value)),
         };
         Ok(Outcome::Changed(change))
     }

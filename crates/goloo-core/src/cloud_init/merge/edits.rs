@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::super::tree::{Content, Document, Node, problem_at};
+use super::super::tree::{Content, Document, Node, ScalarStyle, problem_at};
 use super::changes::Change;
 use super::{OTHER_WAY, written};
 use crate::spec::Problem;
@@ -268,6 +268,6 @@ fn last_leaf(node: &Node) -> &Node {
 }
 
 fn is_block_text(node: &Node) -> bool {
-    use saphyr_parser::ScalarStyle::{Folded, Literal};
+    use ScalarStyle::{Folded, Literal};
     matches!(&node.content, Content::Scalar(text, Literal | Folded) if text.ends_with('\n'))
 }

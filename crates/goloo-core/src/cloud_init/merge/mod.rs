@@ -21,7 +21,7 @@ const OTHER_WAY: &str = "or use --provider qemu";
 /// that they lack, and of two values for one key the user's stays.
 pub(super) fn merge(text: &str, additions: &Map<String, Value>) -> Result<String, Vec<Problem>> {
     let document = Document::read(text).map_err(|problem| vec![problem])?;
-    one_meaning(text, &document).map_err(|problem| vec![problem])?;
+    one_meaning(text).map_err(|problem| vec![problem])?;
     let changes = changes::changes(text, &document, additions)?;
     let merged = edits::apply(text, &document, &changes)?;
     let expected = changes::applied(document.root.clone(), &changes);
@@ -32,13 +32,8 @@ pub(super) fn merge(text: &str, additions: &Map<String, Value>) -> Result<String
     Err(vec![problem_at(text, 0, message, format!("write it in a simpler form, {OTHER_WAY}"))])
 }
 
-/// Multipass would silently take the first of several documents, and the two versions of YAML on the way
-/// don't agree on all line ends.
-fn one_meaning(text: &str, document: &Document) -> Result<(), Problem> {
-    if let Some(at) = document.second {
-        let message = "a second document begins here, and Multipass takes one";
-        return Err(problem_at(text, at, message, format!("make one document of them, {OTHER_WAY}")));
-    }
+/// The two versions of YAML on the way don't agree on all line ends.
+fn one_meaning(text: &str) -> Result<(), Problem> {
     if let Some(at) = text.find(['\u{85}', '\u{2028}', '\u{2029}']) {
         let message = "this character ends a line for cloud-init, and not for Multipass";
         return Err(problem_at(
@@ -52,8 +47,7 @@ fn one_meaning(text: &str, document: &Document) -> Result<(), Problem> {
 }
 
 fn is_read_as(text: &str, expected: &Node) -> bool {
-    Document::read(text)
-        .is_ok_and(|document| document.second.is_none() && document.root.as_ref() == Some(expected))
+    Document::read(text).is_ok_and(|document| document.root.as_ref() == Some(expected))
 }
 
 #[cfg(test)]

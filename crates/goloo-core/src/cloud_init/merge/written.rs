@@ -3,10 +3,9 @@
 
 use std::fmt::Write;
 
-use saphyr_parser::ScalarStyle;
 use serde_json::Value;
 
-use super::super::tree::{Content, Node};
+use super::super::tree::{Content, Node, ScalarStyle};
 
 /// Keys with their values, in block style.
 pub(super) fn keys(keys: &[(&str, &Value)], indent: &str, line_end: &str) -> String {
