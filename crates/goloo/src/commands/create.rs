@@ -172,10 +172,13 @@ pub fn from_stack(app: &App, found: &Found, given: &str, options: Options) -> Re
 
 /// A taken name is said before keys are fetched; the claim itself decides later.
 fn refuse_taken(app: &App, name: &VmName) -> Result<(), CliError> {
-    let Some(loaded) = app.local(app.store.load(name))? else { return Ok(()) };
+    let Some(mut loaded) = app.local(app.store.load(name))? else { return Ok(()) };
     if loaded.record.operation.is_some() {
-        // Under way or interrupted? Who can take the lock knows.
-        drop(app.local(app.store.lock(name, &identity::owner()))?);
+        // Under way or interrupted? Who can take the lock knows, and only what is read under it counts:
+        // whoever had it may just have come to the end.
+        let mut lock = app.local(app.store.lock(name, &identity::owner()))?;
+        let Some(now) = app.local(lock.load())? else { return Ok(()) };
+        loaded = now;
     }
     Err(goloo_core::engine::taken(&loaded.record).into())
 }
