@@ -155,14 +155,14 @@ fn login_user(input: &ComposeInput<'_>, facts: &Facts) -> String {
             .filter(|_| !facts.keeps_default_user)
             .and_then(|users| users.first().filter(is_plain).cloned())
     };
-    let in_image = || images::default_user(&input.stack.image).map(str::to_owned);
+    let in_image = || images::user_of(input.stack, input.provider).map(str::to_owned);
     in_stack.or_else(in_document).or_else(in_image).unwrap_or_else(|| LOGIN_USER.to_owned())
 }
 
 /// goloo's part, and what of it must come in front of the user's lists.
 fn parts(input: &ComposeInput<'_>, facts: &Facts, login_user: &str) -> (String, Option<String>) {
     let keys = with_login_user(input.users, login_user, input.client_key);
-    let image_user = images::default_user(&input.stack.image);
+    let image_user = images::user_of(input.stack, input.provider);
     let keeps_image_user = facts.users.is_none() || facts.keeps_default_user;
     let is_made = |name: &str| {
         let by_document = facts.users.iter().flatten().any(|user| user == name);
