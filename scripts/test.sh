@@ -10,10 +10,10 @@ esac
 # The real Multipass is the last to be asked, by the tests that are meant for it.
 multipass=${GOLOO_TEST_MULTIPASS:-}
 unset GOLOO_TEST_MULTIPASS
-# The programs that tests start must be there whatever tests are chosen.
-cargo build --quiet --locked -p goloo -p goloo-testkit --bins
 # A first installation takes longer than a test may.
 scripts/aws-emulators.sh >/dev/null
+# All crates at once, always: of one crate alone some dependencies have fewer features, and AWS's SDK would
+# be built once more. The programs that tests start are built with the tests of their crates.
 cargo nextest run --workspace --locked --profile "$profile"
 if [ "$profile" = slow ] && [ "$multipass" = real ]; then
   GOLOO_TEST_MULTIPASS=real cargo nextest run -p goloo-multipass --locked --profile multipass

@@ -221,7 +221,7 @@ fn login_user(input: &ComposeInput<'_>, facts: &Facts) -> String {
             .filter(|_| !facts.keeps_default_user)
             .and_then(|users| users.first().filter(is_plain).cloned())
     };
-    let in_image = || images::default_user(&input.stack.image).map(str::to_owned);
+    let in_image = || images::user_of(input.stack, input.provider).map(str::to_owned);
     in_stack.or_else(in_document).or_else(in_image).unwrap_or_else(|| LOGIN_USER.to_owned())
 }
 
@@ -246,7 +246,7 @@ fn part<'a>(
 
 /// The users that neither the document nor the image makes.
 fn users_to_make(input: &ComposeInput<'_>, facts: &Facts, login_user: &str) -> Vec<UserKeys> {
-    let image_user = images::default_user(&input.stack.image);
+    let image_user = images::user_of(input.stack, input.provider);
     // Multipass adds the image's own user to every list.
     let is_multipass = input.provider == ProviderKind::Multipass;
     let keeps_image_user = facts.users.is_none() || facts.keeps_default_user || is_multipass;

@@ -1,6 +1,7 @@
 //! The images that have names, and what is in them.
 
-use super::resolved::ImageRef;
+use super::resolved::{ImageRef, ResolvedStack};
+use crate::record::ProviderKind;
 
 /// An image with a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,15 +12,36 @@ pub struct Image {
     pub aliases: &'static [&'static str],
     /// The user that the image itself makes.
     pub user: &'static str,
+    /// The user that the same system's image in AWS makes.
+    pub aws_user: &'static str,
+    /// Whether it is published for AWS alone: `vm.os` takes it, `vm.image` doesn't.
+    pub aws_only: bool,
 }
 
-/// Ubuntu's LTS releases and Debian's stable and old stable ones, as of November 2026.
+const fn anywhere(
+    name: &'static str,
+    aliases: &'static [&'static str],
+    user: &'static str,
+    aws_user: &'static str,
+) -> Image {
+    Image { name, aliases, user, aws_user, aws_only: false }
+}
+
+/// Ubuntu's LTS releases, Debian's stable and old stable ones, and Amazon's current one, as of November
+/// 2026. Amazon Linux 2 has ended, and its sshd reads no drop-in files, by which goloo's key comes.
 pub const IMAGES: &[Image] = &[
-    Image { name: "ubuntu-22.04", aliases: &["22.04", "jammy"], user: "ubuntu" },
-    Image { name: "ubuntu-24.04", aliases: &["24.04", "noble"], user: "ubuntu" },
-    Image { name: "ubuntu-26.04", aliases: &["26.04", "resolute"], user: "ubuntu" },
-    Image { name: "debian-12", aliases: &["bookworm"], user: "debian" },
-    Image { name: "debian-13", aliases: &["trixie"], user: "debian" },
+    anywhere("ubuntu-22.04", &["22.04", "jammy"], "ubuntu", "ubuntu"),
+    anywhere("ubuntu-24.04", &["24.04", "noble"], "ubuntu", "ubuntu"),
+    anywhere("ubuntu-26.04", &["26.04", "resolute"], "ubuntu", "ubuntu"),
+    anywhere("debian-12", &["bookworm"], "debian", "admin"),
+    anywhere("debian-13", &["trixie"], "debian", "admin"),
+    Image {
+        name: "amazon-linux-2023",
+        aliases: &["al2023"],
+        user: "ec2-user",
+        aws_user: "ec2-user",
+        aws_only: true,
+    },
 ];
 
 /// The image with this name or alias.
@@ -27,9 +49,24 @@ pub fn find(name: &str) -> Option<&'static Image> {
     IMAGES.iter().find(|image| image.name == name || image.aliases.contains(&name))
 }
 
-/// All names and aliases.
+/// The image with this name or alias that a machine here can start from.
+pub fn find_local(name: &str) -> Option<&'static Image> {
+    find(name).filter(|image| !image.aws_only)
+}
+
+/// All names and aliases that `vm.image` takes.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    IMAGES.iter().flat_map(|image| std::iter::once(image.name).chain(image.aliases.iter().copied()))
+    let local = IMAGES.iter().filter(|image| !image.aws_only);
+    local.flat_map(|image| std::iter::once(image.name).chain(image.aliases.iter().copied()))
+}
+
+/// The user that the image of this provider's machine makes; `None` where that can't be known, as for
+/// an AMI that is given by its id.
+pub fn user_of(stack: &ResolvedStack, provider: ProviderKind) -> Option<&'static str> {
+    match provider {
+        ProviderKind::Aws => find(&stack.os).map(|image| image.aws_user),
+        ProviderKind::Qemu | ProviderKind::Multipass => default_user(&stack.image),
+    }
 }
 
 /// The user that the image itself makes: known for an image with a name, else guessed from the

@@ -212,7 +212,6 @@ impl Resolver<'_> {
     }
 
     fn os(&mut self, text: Option<&str>, image: &ImageRef) -> String {
-        const AMAZON: [&str; 2] = ["amazon-linux-2023", "amazon-linux-2"];
         let Some(text) = text else {
             return match image {
                 ImageRef::Alias(name) => name.clone(),
@@ -225,8 +224,8 @@ impl Resolver<'_> {
         let is_ami = text
             .strip_prefix("ami-")
             .is_some_and(|id| id.len() >= 8 && id.bytes().all(|b| b.is_ascii_hexdigit()));
-        if !is_ami && !AMAZON.contains(&text) {
-            let known = images::IMAGES.iter().map(|image| image.name).chain(AMAZON);
+        if !is_ami {
+            let known = images::IMAGES.iter().map(|image| image.name);
             let hint = match nearest(text, known.clone()) {
                 Some(near) => format!("did you mean \"{near}\"?"),
                 None => format!("write ami-…, or one of {}", known.collect::<Vec<_>>().join(", ")),
@@ -474,7 +473,7 @@ pub fn parse_image(text: &str, folder: &Path, home: &Path) -> Result<ImageRef, P
         message,
         hint,
     };
-    if let Some(image) = images::find(text) {
+    if let Some(image) = images::find_local(text) {
         return Ok(ImageRef::Alias(image.name.to_owned()));
     }
     if let Some((scheme, _)) = text.split_once("://").filter(|(scheme, _)| *scheme != "file") {

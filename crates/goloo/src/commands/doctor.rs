@@ -23,6 +23,7 @@ pub struct Args {
 
 pub fn run(app: &App, _: &Args) -> Result<u8, CliError> {
     let mut findings = tools(app).unwrap_or_else(not_looked_at);
+    findings.extend(aws(app));
     findings.push(state_folder(app));
     findings.extend(records(app).unwrap_or_else(not_looked_at));
     let sound = findings.iter().all(|finding| finding.ok);
@@ -61,6 +62,16 @@ fn tools(app: &App) -> Result<Vec<Finding>, CliError> {
         ),
     });
     Ok(findings)
+}
+
+#[cfg(feature = "aws")]
+fn aws(app: &App) -> Vec<Finding> {
+    app.wait_for(async { goloo_aws::doctor(&goloo_aws::Settings::from_env().await).await })
+}
+
+#[cfg(not(feature = "aws"))]
+fn aws(_: &App) -> Vec<Finding> {
+    Vec::new()
 }
 
 fn state_folder(app: &App) -> Finding {

@@ -1,0 +1,436 @@
+//! The VM's names in Route 53. A record that someone else made is never changed, and none that has
+//! come to lead elsewhere.
+
+use std::collections::BTreeSet;
+
+use aws_sdk_route53::Client;
+use aws_sdk_route53::operation::change_resource_record_sets::ChangeResourceRecordSetsError;
+use aws_sdk_route53::types::{
+    Change, ChangeAction, ChangeBatch, HostedZone, ResourceRecord, ResourceRecordSet, RrType,
+};
+use goloo_core::events::Event;
+use goloo_core::provider::{ProviderError, Work};
+use goloo_core::record::Record;
+use goloo_core::spec::Dns;
+
+use crate::details::{Details, DnsRecord};
+use crate::error::AwsError;
+
+/// The kind under which a record in Route 53 is noted, before it is made.
+pub const RESOURCE: &str = "route53-record";
+
+const CHANGE: &str = "route53:ChangeResourceRecordSets";
+
+/// What a record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// A name with an address.
+    A,
+    /// Another name for a name.
+    Cname,
+}
+
+impl Kind {
+    /// Route 53's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::A => "A",
+            Self::Cname => "CNAME",
+        }
+    }
+
+    fn parse(word: &str) -> Option<Self> {
+        [Self::A, Self::Cname].into_iter().find(|kind| kind.as_str() == word)
+    }
+}
+
+/// A name that leads to the VM.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Name {
+    /// The name, in lower case, without a dot at its end.
+    pub name: String,
+    /// Whether it has the address itself.
+    pub kind: Kind,
+}
+
+/// The names that a stack asks for. The first is the VM's own.
+pub fn names(dns: &Dns) -> Vec<Name> {
+    let domain = normal(&dns.domain);
+    let in_domain = |name: &str| {
+        let name = normal(name);
+        let is_full = name == domain || name.ends_with(&format!(".{domain}"));
+        if is_full { name } else { format!("{name}.{domain}") }
+    };
+    let mut names = vec![Name { name: in_domain(&dns.hostname), kind: Kind::A }];
+    let apex = dns.is_apex_domain.then(|| Name { name: domain.clone(), kind: Kind::A });
+    let aliases = dns.cname_aliases.iter().map(|alias| Name { name: in_domain(alias), kind: Kind::Cname });
+    for name in apex.into_iter().chain(aliases) {
+        if !names.iter().any(|known| known.name == name.name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// A name as goloo compares it: Route 53 writes a dot behind it and `*` as `\052`.
+pub fn normal(name: &str) -> String {
+    name.trim_end_matches('.').replace("\\052", "*").to_ascii_lowercase()
+}
+
+/// The records that a stack asks for, for a VM with this address.
+pub fn wanted(dns: &Dns, address: &str) -> Vec<DnsRecord> {
+    let names = names(dns);
+    let own = names.first().map(|name| name.name.clone()).unwrap_or_default();
+    let record = |name: Name| DnsRecord {
+        value: if name.kind == Kind::A { address.to_owned() } else { own.clone() },
+        kind: name.kind.as_str().to_owned(),
+        name: name.name,
+        ttl: dns.ttl,
+    };
+    names.into_iter().map(record).collect()
+}
+
+/// The hosted zone of a stack's names: the one that it names, else the public one with the longest name
+/// that the domain ends with.
+pub async fn zone(client: &Client, dns: &Dns) -> Result<String, ProviderError> {
+    if let Some(id) = &dns.zone_id {
+        return Ok(bare(id).to_owned());
+    }
+    let mut zones = Vec::new();
+    let mut marker = None;
+    loop {
+        let request = client.list_hosted_zones().set_marker(marker);
+        let answer = request.send().await.map_err(|error| AwsError::of("route53:ListHostedZones", &error))?;
+        zones.extend(
+            answer
+                .hosted_zones()
+                .iter()
+                .filter(|zone| !is_private(zone))
+                .map(|zone| (normal(zone.name()), bare(zone.id()).to_owned())),
+        );
+        marker = answer.next_marker().filter(|_| answer.is_truncated()).map(str::to_owned);
+        if marker.is_none() {
+            break;
+        }
+    }
+    choose(&normal(&dns.domain), &zones)
+}
+
+fn choose(domain: &str, zones: &[(String, String)]) -> Result<String, ProviderError> {
+    let holds = |zone: &str| domain == zone || domain.ends_with(&format!(".{zone}"));
+    let longest = zones.iter().filter(|(zone, _)| holds(zone)).map(|(zone, _)| zone.len()).max();
+    let best: Vec<_> = zones.iter().filter(|(zone, _)| holds(zone) && Some(zone.len()) == longest).collect();
+    match best[..] {
+        [(_, id)] => Ok(id.clone()),
+        [] => Err(ProviderError::Unsupported {
+            what: format!("no public hosted zone in Route 53 has the domain {domain}"),
+            hint: "aws route53 list-hosted-zones shows what there is; dns.zone_id names one".to_owned(),
+        }),
+        _ => Err(ProviderError::Unsupported {
+            what: format!("{} hosted zones in Route 53 are called {}", best.len(), best[0].0),
+            hint: format!("say which: \"zone_id\": \"{}\"", best[0].1),
+        }),
+    }
+}
+
+fn is_private(zone: &HostedZone) -> bool {
+    zone.config().is_some_and(|config| config.private_zone())
+}
+
+/// A zone's id as records keep it.
+fn bare(id: &str) -> &str {
+    id.rsplit('/').next().unwrap_or(id)
+}
+
+/// Names in one hosted zone.
+#[derive(Debug)]
+pub struct Zone<'a> {
+    client: &'a Client,
+    id: &'a str,
+}
+
+impl<'a> Zone<'a> {
+    /// Of this id.
+    pub fn new(client: &'a Client, id: &'a str) -> Self {
+        Self { client, id: bare(id) }
+    }
+
+    /// Makes the records in one batch and gives those that lead to the VM now. Records of others stay,
+    /// with a warning, unless `force` takes them over.
+    pub async fn publish(
+        &self,
+        wanted: &[DnsRecord],
+        force: bool,
+        work: &mut dyn Work,
+    ) -> Result<Vec<DnsRecord>, ProviderError> {
+        for record in wanted {
+            work.made(RESOURCE, &format!("{}/{}/{}", self.id, record.kind, record.name)).await?;
+        }
+        work.step("making its names lead to it");
+        let action = if force { ChangeAction::Upsert } else { ChangeAction::Create };
+        let all = wanted.iter().map(|record| change(&action, set_of(record))).collect();
+        match self.change(all).await {
+            Ok(()) => Ok(wanted.to_vec()),
+            Err(error) if is_conflict(&error) && !force => self.publish_free(wanted, work).await,
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes those records whose names nobody has.
+    async fn publish_free(
+        &self,
+        wanted: &[DnsRecord],
+        work: &mut dyn Work,
+    ) -> Result<Vec<DnsRecord>, ProviderError> {
+        let (mut free, mut ours) = (Vec::new(), Vec::new());
+        for record in wanted {
+            let there = self.live(&record.name).await?;
+            if there.is_empty() {
+                free.push(record.clone());
+            } else if there.iter().any(|set| leads_to(set, record)) {
+                ours.push(record.clone());
+            } else {
+                let text = format!(
+                    "{} leads elsewhere already ({}) and is left alone; goloo dns swap moves it",
+                    record.name,
+                    there.iter().map(shown).collect::<Vec<_>>().join(", ")
+                );
+                work.events().event(Event::Warning(text));
+            }
+        }
+        if !free.is_empty() {
+            let all = free.iter().map(|record| change(&ChangeAction::Create, set_of(record))).collect();
+            self.change(all).await?;
+        }
+        ours.extend(free);
+        Ok(ours)
+    }
+
+    /// Removes those of the names that still lead to the VM: to one of its addresses, or to a name of its
+    /// own.
+    pub async fn withdraw(
+        &self,
+        names: &BTreeSet<Name>,
+        addresses: &BTreeSet<String>,
+        work: &mut dyn Work,
+    ) -> Result<(), ProviderError> {
+        let mut taken = BTreeSet::new();
+        let mut changes = Vec::new();
+        // A sorts before CNAME: by then it is known which names are someone else's now.
+        let mut in_order: Vec<&Name> = names.iter().collect();
+        in_order.sort_by_key(|name| name.kind);
+        for name in in_order {
+            let there = match self.live(&name.name).await {
+                Err(error) if error.code() == Some("NoSuchHostedZone") => return Ok(()),
+                there => there?,
+            };
+            for set in there.into_iter().filter(|set| kind_of(set) == Some(name.kind)) {
+                let is_ours = only_value(&set).is_some_and(|value| match name.kind {
+                    Kind::A => addresses.contains(value),
+                    Kind::Cname => {
+                        let target = Name { name: normal(value), kind: Kind::A };
+                        names.contains(&target) && !taken.contains(&target)
+                    }
+                });
+                if is_ours {
+                    changes.push(change(&ChangeAction::Delete, set));
+                } else {
+                    taken.insert(name.clone());
+                }
+            }
+        }
+        if changes.is_empty() {
+            return Ok(());
+        }
+        work.step("removing its names");
+        Ok(self.change(changes).await?)
+    }
+
+    /// Lets the records that lead to one of the old addresses lead to the new one, in one batch which
+    /// does nothing when one of them changes meanwhile. Gives the records as they are now.
+    pub async fn follow(
+        &self,
+        records: &[DnsRecord],
+        old: &BTreeSet<String>,
+        new: &str,
+        work: &mut dyn Work,
+    ) -> Result<Vec<DnsRecord>, ProviderError> {
+        let mut changes = Vec::new();
+        let mut now = records.to_vec();
+        for record in now.iter_mut().filter(|record| Kind::parse(&record.kind) == Some(Kind::A)) {
+            let there = self.live(&record.name).await?;
+            let moved = DnsRecord { value: new.to_owned(), ..record.clone() };
+            match there.iter().find(|set| only_value(set).is_some_and(|value| old.contains(value))) {
+                _ if there.iter().any(|set| leads_to(set, &moved)) => *record = moved,
+                Some(set) => {
+                    changes.push(change(&ChangeAction::Delete, set.clone()));
+                    changes.push(change(&ChangeAction::Create, set_of(&moved)));
+                    *record = moved;
+                }
+                None => {
+                    let shown: Vec<String> = there.iter().map(shown).collect();
+                    let where_to = if shown.is_empty() { "nowhere".to_owned() } else { shown.join(", ") };
+                    let text = format!("{} leads elsewhere now ({where_to}) and is left alone", record.name);
+                    work.events().event(Event::Warning(text));
+                }
+            }
+        }
+        if !changes.is_empty() {
+            work.step("making its names lead to its new address");
+            self.change(changes).await?;
+        }
+        Ok(now)
+    }
+
+    /// What a name has that keeps others from having it.
+    async fn live(&self, name: &str) -> Result<Vec<ResourceRecordSet>, AwsError> {
+        let request = self.client.list_resource_record_sets().hosted_zone_id(self.id).start_record_name(name);
+        let answer = request.send().await;
+        let answer = answer.map_err(|error| AwsError::of("route53:ListResourceRecordSets", &error))?;
+        let is_it = |set: &&ResourceRecordSet| normal(set.name()) == name && blocks(set);
+        Ok(answer.resource_record_sets().iter().filter(is_it).cloned().collect())
+    }
+
+    async fn change(&self, changes: Vec<Change>) -> Result<(), AwsError> {
+        let batch = ChangeBatch::builder().set_changes(Some(changes)).build();
+        let batch = batch.expect("a batch with its changes is complete");
+        let request = self.client.change_resource_record_sets().hosted_zone_id(self.id).change_batch(batch);
+        request.send().await.map(drop).map_err(|error| match error.as_service_error() {
+            // Its reasons lie in a field of their own.
+            Some(ChangeResourceRecordSetsError::InvalidChangeBatch(invalid)) => AwsError::Service {
+                action: CHANGE,
+                code: "InvalidChangeBatch".to_owned(),
+                message: match invalid.messages().join("; ") {
+                    reasons if reasons.is_empty() => invalid.to_string(),
+                    reasons => reasons,
+                },
+            },
+            _ => AwsError::of(CHANGE, &error),
+        })
+    }
+}
+
+/// The VM's names and their zone, by what its record notes: those that were about to be made, too.
+pub fn noted(record: &Record) -> Option<(String, BTreeSet<Name>)> {
+    let noted = record.resources.iter().filter(|resource| resource.kind == RESOURCE);
+    let split = |id: &str| {
+        let mut parts = id.splitn(3, '/');
+        let zone = parts.next()?.to_owned();
+        let kind = Kind::parse(parts.next()?)?;
+        Some((zone, Name { kind, name: normal(parts.next()?) }))
+    };
+    let mut noted: Vec<(String, Name)> = noted.filter_map(|resource| split(&resource.id)).collect();
+    let details = record.aws.as_ref().map(Details::of).unwrap_or_default();
+    if let Some(zone) = &details.zone_id {
+        noted.extend(details.dns_records.iter().filter_map(|known| {
+            Some((zone.clone(), Name { name: normal(&known.name), kind: Kind::parse(&known.kind)? }))
+        }));
+    }
+    let zone = details.zone_id.or_else(|| noted.first().map(|(zone, _)| zone.clone()))?;
+    let names = noted.into_iter().filter(|(in_zone, _)| *in_zone == zone).map(|(_, name)| name).collect();
+    Some((zone, names))
+}
+
+fn is_conflict(error: &AwsError) -> bool {
+    error.code() == Some("InvalidChangeBatch")
+}
+
+fn change(action: &ChangeAction, set: ResourceRecordSet) -> Change {
+    let change = Change::builder().action(action.clone()).resource_record_set(set).build();
+    change.expect("a change with action and record set is complete")
+}
+
+fn set_of(record: &DnsRecord) -> ResourceRecordSet {
+    let value = ResourceRecord::builder().value(&record.value).build().expect("a value is all it has");
+    ResourceRecordSet::builder()
+        .name(&record.name)
+        .r#type(RrType::from(record.kind.as_str()))
+        .ttl(i64::from(record.ttl))
+        .resource_records(value)
+        .build()
+        .expect("a set with name and type is complete")
+}
+
+fn kind_of(set: &ResourceRecordSet) -> Option<Kind> {
+    Kind::parse(set.r#type().as_str())
+}
+
+/// Whether a set keeps a name from having an address or being another's alias.
+fn blocks(set: &ResourceRecordSet) -> bool {
+    kind_of(set).is_some()
+}
+
+/// The one value of a plain set; `None` where it has several, or leads by Route 53's own ways.
+fn only_value(set: &ResourceRecordSet) -> Option<&str> {
+    let is_plain = set.alias_target().is_none() && set.set_identifier().is_none();
+    match set.resource_records() {
+        [one] if is_plain => Some(one.value()),
+        _ => None,
+    }
+}
+
+fn leads_to(set: &ResourceRecordSet, record: &DnsRecord) -> bool {
+    let same = |value: &str| normal(value) == normal(&record.value);
+    set.r#type().as_str() == record.kind && only_value(set).is_some_and(same)
+}
+
+fn shown(set: &ResourceRecordSet) -> String {
+    let values = set.resource_records().iter().map(|record| record.value());
+    let values: Vec<&str> =
+        set.alias_target().map(|alias| alias.dns_name()).into_iter().chain(values).collect();
+    format!("{} {}", set.r#type().as_str(), values.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn dns(hostname: &str, domain: &str) -> Dns {
+        Dns {
+            hostname: hostname.to_owned(),
+            domain: domain.to_owned(),
+            ttl: 300,
+            zone_id: None,
+            is_apex_domain: true,
+            cname_aliases: vec!["www".to_owned(), "*.Example.com.".to_owned(), "WEB".to_owned()],
+        }
+    }
+
+    #[test]
+    fn each_name_is_asked_for_once_and_in_one_form() {
+        let records = wanted(&dns("Web", "Example.com."), "192.0.2.1");
+        let shown: Vec<String> = records
+            .iter()
+            .map(|record| format!("{} {} {}", record.name, record.kind, record.value))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "web.example.com A 192.0.2.1",
+                "example.com A 192.0.2.1",
+                "www.example.com CNAME web.example.com",
+                "*.example.com CNAME web.example.com",
+            ]
+        );
+    }
+
+    #[test]
+    fn route_53s_own_spelling_is_the_same_name() {
+        assert_eq!(normal("\\052.Example.com."), "*.example.com");
+    }
+
+    #[test]
+    fn the_zone_with_the_longest_name_holds_the_domain() {
+        let zones = |names: &[&str]| -> Vec<(String, String)> {
+            names.iter().enumerate().map(|(index, name)| ((*name).to_owned(), format!("Z{index}"))).collect()
+        };
+        let known = zones(&["com", "example.com", "dev.example.com", "xdev.example.com", "notexample.com"]);
+        assert_eq!(choose("dev.example.com", &known).unwrap(), "Z2");
+        assert_eq!(choose("a.dev.example.com", &known).unwrap(), "Z2");
+        assert_eq!(choose("example.com", &known).unwrap(), "Z1");
+        choose("example.org", &known).unwrap_err();
+        let twice = choose("example.com", &zones(&["example.com", "example.com"])).unwrap_err();
+        assert!(twice.to_string().contains("2 hosted zones"), "{twice}");
+    }
+}

@@ -1,0 +1,129 @@
+//! What CloudFormation tells of a stack while it works on it.
+
+use std::collections::BTreeSet;
+
+use aws_sdk_cloudformation::Client;
+use aws_sdk_cloudformation::types::StackEvent;
+use goloo_core::provider::Work;
+
+use crate::arn::StackArn;
+use crate::error::AwsError;
+use crate::stack::Stage;
+
+const ACTION: &str = "cloudformation:DescribeStackEvents";
+
+/// The events of one stack so far.
+#[derive(Debug, Default)]
+pub struct EventLog {
+    seen: BTreeSet<String>,
+    first_failure: Option<String>,
+    stage: Option<Stage>,
+}
+
+impl EventLog {
+    /// Reads what is new, says it, and gives the stack's last stage that an event told.
+    pub async fn read(
+        &mut self,
+        client: &Client,
+        arn: &StackArn,
+        work: &mut dyn Work,
+    ) -> Result<Option<Stage>, AwsError> {
+        for event in self.news(client, arn).await? {
+            match stage_of(&event, arn) {
+                Some(stage) => self.stage = Some(stage),
+                None => self.take(&event, work),
+            }
+            self.seen.extend(event.event_id().map(str::to_owned));
+        }
+        Ok(self.stage)
+    }
+
+    /// The events that haven't been read, oldest first. AWS gives the newest first, in pages.
+    async fn news(&self, client: &Client, arn: &StackArn) -> Result<Vec<StackEvent>, AwsError> {
+        let mut news = Vec::new();
+        let mut next = None;
+        loop {
+            let request = client.describe_stack_events().stack_name(arn.to_string()).set_next_token(next);
+            let answer = request.send().await.map_err(|error| AwsError::of(ACTION, &error))?;
+            next = answer.next_token().map(str::to_owned);
+            for event in answer.stack_events.unwrap_or_default() {
+                if event.event_id().is_some_and(|id| self.seen.contains(id)) {
+                    next = None;
+                    break;
+                }
+                news.push(event);
+            }
+            if next.is_none() {
+                news.reverse();
+                return Ok(news);
+            }
+        }
+    }
+
+    fn take(&mut self, event: &StackEvent, work: &mut dyn Work) {
+        let status = event.resource_status().map_or("", |status| status.as_str());
+        let subject = subject(event);
+        match status {
+            "CREATE_IN_PROGRESS" if event.resource_status_reason().is_none() => {
+                work.step(&format!("AWS makes {subject}"));
+            }
+            "DELETE_IN_PROGRESS" => work.step(&format!("AWS removes {subject}")),
+            status if status.ends_with("_FAILED") && !is_consequence(event) => {
+                let failure = failure(event);
+                self.first_failure.get_or_insert(failure);
+            }
+            _ => {}
+        }
+    }
+
+    /// What failed first: what came after is its consequence.
+    pub fn first_failure(&self) -> Option<String> {
+        self.first_failure.clone()
+    }
+
+    /// What holds up a delete, each with AWS's reason.
+    pub async fn delete_failures(client: &Client, arn: &StackArn) -> Result<Vec<String>, AwsError> {
+        let mut log = Vec::new();
+        for event in Self::default().news(client, arn).await? {
+            let status = event.resource_status().map_or("", |status| status.as_str());
+            match status {
+                // Only the last attempt counts.
+                "DELETE_IN_PROGRESS" if stage_of(&event, arn).is_some() => log.clear(),
+                "DELETE_FAILED" if stage_of(&event, arn).is_none() => log.push(failure(&event)),
+                _ => {}
+            }
+        }
+        Ok(log)
+    }
+}
+
+/// The stage that an event tells of the stack itself.
+fn stage_of(event: &StackEvent, arn: &StackArn) -> Option<Stage> {
+    let is_stack = event.resource_type() == Some("AWS::CloudFormation::Stack")
+        && event.logical_resource_id() == Some(arn.name.as_str());
+    is_stack.then(|| Stage::of(event.resource_status().map_or("", |status| status.as_str())))
+}
+
+/// Where one resource fails, CloudFormation breaks off the others.
+fn is_consequence(event: &StackEvent) -> bool {
+    event.resource_status_reason().is_some_and(|reason| reason.contains("cancelled"))
+}
+
+fn failure(event: &StackEvent) -> String {
+    let id = event.physical_resource_id().filter(|id| !id.is_empty());
+    let id = id.map_or_else(String::new, |id| format!(" ({id})"));
+    let reason = event.resource_status_reason().unwrap_or("AWS gave no reason");
+    format!("{}{id}: {reason}", subject(event))
+}
+
+/// A resource as a person would call it.
+fn subject(event: &StackEvent) -> String {
+    match event.resource_type().unwrap_or_default() {
+        "AWS::EC2::Instance" => "the instance".to_owned(),
+        "AWS::EC2::SecurityGroup" => "the security group".to_owned(),
+        "AWS::EC2::VPC" => "the VPC".to_owned(),
+        "AWS::EC2::Subnet" => "the subnet".to_owned(),
+        "AWS::EC2::InternetGateway" => "the internet gateway".to_owned(),
+        other => format!("{} ({other})", event.logical_resource_id().unwrap_or_default()),
+    }
+}

@@ -1,0 +1,282 @@
+//! EC2 instances: looked at, started, stopped.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_ec2::types::{Filter, Instance as Ec2Instance, InstanceStateName};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use goloo_core::provider::{LiveState, ProviderError, Work};
+
+use crate::error::AwsError;
+use crate::session::Clients;
+use crate::settings::Pace;
+use crate::stack::{bear, pause};
+use crate::tags::{self, Tags};
+
+/// So many values a filter takes.
+/// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeInstances.html>
+const FILTER_MAX: usize = 200;
+
+/// So many questions in a row may fail while a state is waited for.
+const PATIENCE: u32 = 12;
+
+/// One that is to start may still say that it is off; so often in a row it won't start.
+const FELL_BACK: u32 = 3;
+
+/// EC2's states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// On its way up.
+    Pending,
+    /// Up.
+    Running,
+    /// On its way down.
+    Stopping,
+    /// Off.
+    Stopped,
+    /// Gone, or going for good.
+    Terminated,
+    /// One that this version doesn't know.
+    Other,
+}
+
+impl State {
+    fn of(name: Option<&InstanceStateName>) -> Self {
+        match name {
+            Some(InstanceStateName::Pending) => Self::Pending,
+            Some(InstanceStateName::Running) => Self::Running,
+            Some(InstanceStateName::Stopping) => Self::Stopping,
+            Some(InstanceStateName::Stopped) => Self::Stopped,
+            Some(InstanceStateName::Terminated | InstanceStateName::ShuttingDown) => Self::Terminated,
+            _ => Self::Other,
+        }
+    }
+
+    /// As the engine knows it. One that is stopping is still up: it can't be started.
+    pub fn live(self) -> LiveState {
+        match self {
+            Self::Pending | Self::Running | Self::Stopping => LiveState::Running,
+            Self::Stopped => LiveState::Stopped,
+            Self::Terminated => LiveState::Missing,
+            Self::Other => LiveState::Unknown,
+        }
+    }
+}
+
+/// An instance as EC2 describes it.
+#[derive(Debug, Clone)]
+pub struct Instance {
+    /// Its id.
+    pub id: String,
+    /// Its state.
+    pub state: State,
+    /// Its public address.
+    pub public_ip: Option<String>,
+    /// Its address in its VPC.
+    pub private_ip: Option<String>,
+    /// Its tags.
+    pub tags: Tags,
+    /// Its type.
+    pub kind: Option<String>,
+    /// Its AMI.
+    pub ami: Option<String>,
+    /// Its VPC.
+    pub vpc: Option<String>,
+    /// Its subnet.
+    pub subnet: Option<String>,
+    /// Its first security group.
+    pub security_group: Option<String>,
+}
+
+impl Instance {
+    fn of(instance: &Ec2Instance) -> Option<Self> {
+        let text = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
+        let tag = |tag: &aws_sdk_ec2::types::Tag| Some((tag.key()?.to_owned(), tag.value()?.to_owned()));
+        Some(Self {
+            id: instance.instance_id()?.to_owned(),
+            state: State::of(instance.state().and_then(|state| state.name())),
+            public_ip: text(instance.public_ip_address()),
+            private_ip: text(instance.private_ip_address()),
+            tags: instance.tags().iter().filter_map(tag).collect(),
+            kind: instance.instance_type().map(|kind| kind.as_str().to_owned()),
+            ami: text(instance.image_id()),
+            vpc: text(instance.vpc_id()),
+            subnet: text(instance.subnet_id()),
+            security_group: text(instance.security_groups().first().and_then(|group| group.group_id())),
+        })
+    }
+
+    /// Where it is reached: its public address, or the one in its VPC where it has no other.
+    pub fn address(&self) -> Option<&str> {
+        self.public_ip.as_deref().or(self.private_ip.as_deref())
+    }
+
+    /// The id of the VM that it is, by its tag.
+    pub fn vm_id(&self) -> Option<&str> {
+        tags::value(&self.tags, tags::ID)
+    }
+}
+
+/// Which instances are asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// Those with these ids.
+    Ids(Vec<String>),
+    /// Those whose tag of this key has one of these values.
+    Tagged(&'static str, Vec<String>),
+    /// All that carry a tag of this key.
+    AnyTagged(&'static str),
+}
+
+impl Which {
+    fn filters(self) -> Vec<Filter> {
+        let filter =
+            |name: &str, values: Vec<String>| Filter::builder().name(name).set_values(Some(values)).build();
+        let chunked = |name: &str, values: Vec<String>| {
+            values.chunks(FILTER_MAX).map(|chunk| filter(name, chunk.to_vec())).collect()
+        };
+        match self {
+            Self::Ids(ids) => chunked("instance-id", ids),
+            Self::Tagged(key, values) => chunked(&format!("tag:{key}"), values),
+            Self::AnyTagged(key) => vec![filter("tag-key", vec![key.to_owned()])],
+        }
+    }
+}
+
+/// Looks at instances, all pages. By filters, since one unknown id among the ids of a question makes
+/// EC2 refuse the whole.
+pub async fn describe(clients: &Clients, which: Which) -> Result<Vec<Instance>, AwsError> {
+    let mut found = Vec::new();
+    for filter in which.filters() {
+        let mut next = None;
+        loop {
+            let request = clients.ec2.describe_instances().filters(filter.clone()).set_next_token(next);
+            let answer =
+                request.send().await.map_err(|error| AwsError::of("ec2:DescribeInstances", &error))?;
+            let instances = answer.reservations().iter().flat_map(|reservation| reservation.instances());
+            found.extend(instances.filter_map(Instance::of));
+            next = answer.next_token().map(str::to_owned);
+            if next.is_none() {
+                break;
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// One instance; `None` when it isn't there or is gone.
+pub async fn one(clients: &Clients, id: &str) -> Result<Option<Instance>, AwsError> {
+    let found = describe(clients, Which::Ids(vec![id.to_owned()])).await?;
+    Ok(found.into_iter().find(|instance| instance.state != State::Terminated))
+}
+
+/// Waits until an instance is in the state that is wanted.
+pub async fn wait_for(
+    clients: &Clients,
+    id: &str,
+    wanted: State,
+    pace: Pace,
+    work: &mut dyn Work,
+) -> Result<Instance, ProviderError> {
+    let (mut wait, mut patience, mut fell_back) = (pace.first, PATIENCE, 0);
+    loop {
+        pause(wait, work).await?;
+        wait = pace.then;
+        match one(clients, id).await {
+            Ok(Some(instance)) if instance.state == wanted => return Ok(instance),
+            Ok(Some(instance)) => {
+                patience = PATIENCE;
+                fell_back += u32::from(instance.state == State::Stopped);
+                if fell_back == FELL_BACK {
+                    return Err(fell_back_to_off(id));
+                }
+            }
+            Ok(None) => return Err(gone(id)),
+            Err(error) => bear(&mut patience, error, work)?,
+        }
+    }
+}
+
+fn fell_back_to_off(id: &str) -> ProviderError {
+    ProviderError::failed(
+        format!("the instance {id} doesn't come up: AWS stopped it again"),
+        format!("aws ec2 describe-instances --instance-ids {id} tells why"),
+    )
+}
+
+/// An instance that isn't there any more.
+pub fn gone(id: &str) -> ProviderError {
+    ProviderError::failed(
+        format!("the instance {id} isn't there any more"),
+        "goloo delete removes what is left of it",
+    )
+}
+
+/// Starts an instance.
+pub async fn start(clients: &Clients, id: &str) -> Result<(), AwsError> {
+    let request = clients.ec2.start_instances().instance_ids(id);
+    request.send().await.map(drop).map_err(|error| AwsError::of("ec2:StartInstances", &error))
+}
+
+/// Stops an instance: with `force` without asking its system.
+pub async fn stop(clients: &Clients, id: &str, force: bool) -> Result<(), AwsError> {
+    let request = clients.ec2.stop_instances().instance_ids(id).force(force);
+    request.send().await.map(drop).map_err(|error| AwsError::of("ec2:StopInstances", &error))
+}
+
+/// Ends an instance that has no stack; gone already is success.
+pub async fn terminate(clients: &Clients, id: &str) -> Result<(), AwsError> {
+    let request = clients.ec2.terminate_instances().instance_ids(id);
+    match request.send().await.map_err(|error| AwsError::of("ec2:TerminateInstances", &error)) {
+        Ok(_) => Ok(()),
+        Err(error) if error.code() == Some("InvalidInstanceID.NotFound") => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// An instance's console so far. Older types give what it was after the last start only.
+pub async fn console(clients: &Clients, id: &str) -> Result<Vec<u8>, AwsError> {
+    let text = match console_text(clients, id, true).await {
+        Err(error) if error.code() == Some("UnsupportedOperation") => {
+            console_text(clients, id, false).await?
+        }
+        answer => answer?,
+    };
+    Ok(STANDARD.decode(&text).unwrap_or_else(|_| text.into_bytes()))
+}
+
+async fn console_text(clients: &Clients, id: &str, latest: bool) -> Result<String, AwsError> {
+    let request = clients.ec2.get_console_output().instance_id(id).latest(latest);
+    let answer = request.send().await.map_err(|error| AwsError::of("ec2:GetConsoleOutput", &error))?;
+    Ok(answer.output().unwrap_or_default().split_whitespace().collect())
+}
+
+/// What an AMI's root volume is called, and whether it runs on this architecture.
+pub async fn root_device(clients: &Clients, ami: &str) -> Result<(String, String), ProviderError> {
+    let filter = Filter::builder().name("image-id").values(ami).build();
+    let request = clients.ec2.describe_images().filters(filter);
+    let answer = request.send().await.map_err(|error| AwsError::of("ec2:DescribeImages", &error))?;
+    let image = answer.images().first().ok_or_else(|| ProviderError::Unsupported {
+        what: format!("there is no AMI {ami} in {} that these credentials may use", clients.region),
+        hint: "an AMI belongs to one region: set vm.region, or take another vm.os".to_owned(),
+    })?;
+    let root = image.root_device_name().unwrap_or("/dev/xvda").to_owned();
+    let architecture = image.architecture().map_or("x86_64", |arch| arch.as_str()).to_owned();
+    Ok((root, architecture))
+}
+
+/// Instances by their ids and by the ids of the VMs that they are.
+pub fn index(instances: Vec<Instance>) -> BTreeMap<String, Instance> {
+    let mut index = BTreeMap::new();
+    for instance in instances {
+        // One that ended stays visible for an hour; what came after it counts.
+        let keys = [Some(instance.id.clone()), instance.vm_id().map(str::to_owned)];
+        for key in keys.into_iter().flatten() {
+            let known_is_up = |known: &Instance| known.state != State::Terminated;
+            if !index.get(&key).is_some_and(known_is_up) {
+                index.insert(key, instance.clone());
+            }
+        }
+    }
+    index
+}

@@ -1,0 +1,28 @@
+//! goloo's AWS provider: one CloudFormation stack for each VM, by the official SDK. What the SDK says and
+//! takes stays in this crate.
+
+pub mod ami;
+pub mod arn;
+mod checkip;
+pub mod design;
+pub mod details;
+pub mod dns;
+mod doctor;
+pub mod error;
+mod events;
+pub mod instance_types;
+mod instances;
+mod lead;
+mod network;
+mod provider;
+mod session;
+mod settings;
+mod stack;
+mod strays;
+pub mod tags;
+pub mod template;
+
+pub use doctor::doctor;
+pub use error::AwsError;
+pub use provider::AwsProvider;
+pub use settings::{Pace, Settings};

@@ -1,0 +1,205 @@
+//! Where an instance is put: the subnet that the stack names, a public one of the default VPC, or the
+//! network that VMs share where a region has none.
+
+use aws_sdk_ec2::types::{Filter, RouteTable, Subnet as Ec2Subnet};
+use goloo_core::provider::{ProviderError, Work};
+use goloo_core::spec::ResolvedStack;
+
+use crate::arn::StackArn;
+use crate::error::AwsError;
+use crate::session::{Clients, Identity};
+use crate::stack::{Order, Stack, Stacks, Stage};
+use crate::tags;
+use crate::template::{self, EXPORTED_SUBNET, Place, output};
+
+/// The stack of the shared network, and the kind under which a VM that uses it notes it.
+pub const SHARED: &str = "goloo-network";
+
+/// The value of the tag on all that VMs share.
+const MARK: (&str, &str) = (tags::SHARED, "network");
+
+/// Where an instance is put, as the template has it and as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Site {
+    /// The template's form.
+    pub place: Place,
+    /// The subnet.
+    pub subnet: Subnet,
+}
+
+/// A subnet for an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subnet {
+    /// Its id.
+    pub id: String,
+    /// Its VPC's id.
+    pub vpc: String,
+    /// Whether the internet leads there.
+    pub public: bool,
+}
+
+/// The subnet for a stack's instance, in two calls; `None` when none is named and there is no default
+/// VPC, which only an empty answer means.
+pub async fn find(clients: &Clients, stack: &ResolvedStack) -> Result<Option<Subnet>, ProviderError> {
+    let subnets = subnets(clients, stack).await?;
+    let Some(vpc) = subnets.first().and_then(Ec2Subnet::vpc_id) else {
+        return match (&stack.vpc_id, &stack.subnet_id) {
+            (None, None) => Ok(None),
+            (Some(vpc), None) => {
+                Err(no_subnet(&format!("the VPC {vpc} has no subnet in {}", clients.region)))
+            }
+            (_, Some(subnet)) => {
+                Err(no_subnet(&format!("there is no subnet {subnet} in {}", clients.region)))
+            }
+        };
+    };
+    if let Some(wanted) = stack.vpc_id.as_deref().filter(|wanted| *wanted != vpc) {
+        return Err(no_subnet(&format!("the subnet lies in the VPC {vpc}, and vm.vpc_id is {wanted}")));
+    }
+    let tables = route_tables(clients, vpc).await?;
+    let mut found: Vec<Subnet> = subnets
+        .iter()
+        .filter_map(|subnet| {
+            let id = subnet.subnet_id()?.to_owned();
+            Some(Subnet { public: is_public(&id, &tables), vpc: vpc.to_owned(), id })
+        })
+        .collect();
+    if stack.subnet_id.is_none() {
+        found.retain(|subnet| subnet.public);
+    }
+    let first = found.into_iter().next();
+    first.map(Some).ok_or_else(|| {
+        no_subnet(&format!("the internet leads to no subnet of the VPC {vpc} in {}", clients.region))
+    })
+}
+
+/// The candidates, always in the same order.
+async fn subnets(clients: &Clients, stack: &ResolvedStack) -> Result<Vec<Ec2Subnet>, AwsError> {
+    let request = clients.ec2.describe_subnets();
+    let request = match (&stack.subnet_id, &stack.vpc_id) {
+        (Some(subnet), _) => request.filters(filter("subnet-id", subnet)),
+        (None, Some(vpc)) => request.filters(filter("vpc-id", vpc)),
+        (None, None) => request.filters(filter("default-for-az", "true")),
+    };
+    let answer = request.send().await.map_err(|error| AwsError::of("ec2:DescribeSubnets", &error))?;
+    let mut subnets = answer.subnets.unwrap_or_default();
+    subnets
+        .sort_by(|a, b| (a.availability_zone(), a.subnet_id()).cmp(&(b.availability_zone(), b.subnet_id())));
+    Ok(subnets)
+}
+
+async fn route_tables(clients: &Clients, vpc: &str) -> Result<Vec<RouteTable>, AwsError> {
+    let request = clients.ec2.describe_route_tables().filters(filter("vpc-id", vpc));
+    let answer = request.send().await.map_err(|error| AwsError::of("ec2:DescribeRouteTables", &error))?;
+    Ok(answer.route_tables.unwrap_or_default())
+}
+
+fn filter(name: &str, value: &str) -> Filter {
+    Filter::builder().name(name).values(value).build()
+}
+
+/// Whether a subnet's routes, its own or those of its VPC's main table, lead to an internet gateway.
+fn is_public(subnet: &str, tables: &[RouteTable]) -> bool {
+    let own = |table: &&RouteTable| table.associations().iter().any(|one| one.subnet_id() == Some(subnet));
+    let main = |table: &&RouteTable| table.associations().iter().any(|one| one.main() == Some(true));
+    let table = tables.iter().find(own).or_else(|| tables.iter().find(main));
+    table.is_some_and(|table| {
+        table.routes().iter().any(|route| {
+            route.destination_cidr_block() == Some("0.0.0.0/0")
+                && route.gateway_id().is_some_and(|gateway| gateway.starts_with("igw-"))
+        })
+    })
+}
+
+fn no_subnet(what: &str) -> ProviderError {
+    ProviderError::Unsupported {
+        what: what.to_owned(),
+        hint: "name a public subnet in vm.subnet_id; aws ec2 describe-subnets lists them".to_owned(),
+    }
+}
+
+/// Makes sure that the shared network is there, and gives its subnet. Of several creates at once one makes
+/// it, and the others wait for that.
+pub async fn ensure_shared(
+    stacks: &Stacks<'_>,
+    identity: &Identity,
+    token: &str,
+    work: &mut dyn Work,
+) -> Result<Subnet, ProviderError> {
+    let planned = StackArn {
+        partition: identity.partition.clone(),
+        region: stacks.clients.region.clone(),
+        account: identity.account.clone(),
+        name: SHARED.to_owned(),
+        unique: None,
+    };
+    let there = stacks.find(SHARED).await?;
+    work.made(SHARED, &planned.to_string()).await?;
+    if let Some(stack) = there
+        && stack.stage == Stage::Created
+        && stack.has_tag(MARK.0, MARK.1)
+    {
+        return subnet_of(&stack);
+    }
+    work.step("making the network that goloo's VMs share in this region");
+    let tags = vec![("Name".to_owned(), SHARED.to_owned()), (MARK.0.to_owned(), MARK.1.to_owned())];
+    let order = Order {
+        planned: &planned,
+        body: template::body(&template::network(SHARED, &tags))?,
+        parameters: Vec::new(),
+        tags,
+        mark: MARK,
+        token,
+        keep_failed: false,
+    };
+    let arn = stacks.ensure(&order, work).await?;
+    subnet_of(&stacks.wait_created(&arn, work).await?)
+}
+
+fn subnet_of(stack: &Stack) -> Result<Subnet, ProviderError> {
+    let output = |key: &str| stack.outputs.get(key).cloned();
+    match (output(output::SUBNET), output(output::VPC)) {
+        (Some(id), Some(vpc)) => Ok(Subnet { id, vpc, public: true }),
+        _ => Err(ProviderError::failed(
+            format!("the stack {SHARED} in {} doesn't say which subnet it made", stack.arn.region),
+            format!("aws cloudformation delete-stack --stack-name {SHARED} --region {}", stack.arn.region),
+        )),
+    }
+}
+
+/// Whether no stack uses the shared network any more.
+pub async fn is_unused(clients: &Clients) -> Result<bool, AwsError> {
+    let request = clients.cloudformation.list_imports().export_name(EXPORTED_SUBNET);
+    match request.send().await.map_err(|error| AwsError::of("cloudformation:ListImports", &error)) {
+        Ok(answer) => Ok(answer.imports().is_empty()),
+        // AWS has no code of its own for that.
+        Err(AwsError::Service { code, message, .. })
+            if code == "ValidationError" && message.contains("not imported") =>
+        {
+            Ok(true)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_ec2::types::{Route, RouteTableAssociation};
+
+    use super::*;
+
+    fn table(association: RouteTableAssociation, gateway: &str) -> RouteTable {
+        let route = Route::builder().destination_cidr_block("0.0.0.0/0").gateway_id(gateway).build();
+        RouteTable::builder().associations(association).routes(route).build()
+    }
+
+    #[test]
+    fn a_subnets_own_routes_count_before_the_main_ones() {
+        let main = |gateway| table(RouteTableAssociation::builder().main(true).build(), gateway);
+        let own = |gateway| table(RouteTableAssociation::builder().subnet_id("subnet-1").build(), gateway);
+        assert!(is_public("subnet-1", &[main("igw-1")]));
+        assert!(!is_public("subnet-1", &[main("igw-1"), own("local")]));
+        assert!(is_public("subnet-1", &[main("nat-1"), own("igw-1")]));
+        assert!(!is_public("subnet-1", &[]));
+    }
+}

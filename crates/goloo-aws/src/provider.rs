@@ -1,0 +1,541 @@
+//! The provider: one CloudFormation stack for each VM.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use goloo_core::events::Event;
+use goloo_core::name::VmName;
+use goloo_core::provider::{
+    Adopted, Capabilities, LiveState, Machine, Made, Observation, Provider, ProviderError, ProviderPlan,
+    StopMode, Stray, Work,
+};
+use goloo_core::record::{Aws, ProviderKind, Record};
+
+use crate::ami::Ami;
+use crate::arn::StackArn;
+use crate::checkip;
+use crate::design::{self, Design};
+use crate::details::Details;
+use crate::dns::{self, Zone};
+use crate::error::AwsError;
+use crate::instances::{self, Instance, State, Which};
+use crate::lead::Lead;
+use crate::network::{self, Site, Subnet};
+use crate::session::{Clients, Session};
+use crate::settings::Settings;
+use crate::stack::{self, Order, Stack, Stacks};
+use crate::strays;
+use crate::tags;
+use crate::template::{self, Place, VmTemplate, output, parameter};
+
+/// AWS. Its futures need a tokio runtime with I/O and time.
+#[derive(Debug)]
+pub struct AwsProvider {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) session: Session,
+}
+
+impl AwsProvider {
+    /// A provider; nothing is asked yet.
+    pub fn new(settings: Settings) -> Self {
+        let settings = Arc::new(settings);
+        Self { session: Session::new(Arc::clone(&settings)), settings }
+    }
+
+    pub(crate) fn stacks<'a>(&self, clients: &'a Clients) -> Stacks<'a> {
+        Stacks { clients, pace: self.settings.pace }
+    }
+
+    /// The region that a record leads to.
+    pub(crate) fn region<'a>(&'a self, lead: &'a Lead) -> &'a str {
+        lead.region.as_deref().unwrap_or(&self.settings.region)
+    }
+
+    /// Refuses to act, or to believe that something is gone, with another account's credentials.
+    async fn check_account(&self, lead: &Lead) -> Result<(), ProviderError> {
+        let Some(account) = lead.account() else { return Ok(()) };
+        let identity = self.session.identity().await?;
+        if identity.account == account {
+            return Ok(());
+        }
+        Err(ProviderError::Permission {
+            what: format!("this VM is in the AWS account {account}, and {} isn't", identity.arn),
+            hint: "take that account's credentials: AWS_PROFILE=… goloo …".to_owned(),
+        })
+    }
+
+    /// The instance that a record leads to.
+    async fn instance(&self, clients: &Clients, record: &Record) -> Result<Instance, ProviderError> {
+        let which = match Lead::of(record).instance {
+            Some(id) => Which::Ids(vec![id]),
+            None => Which::Tagged(tags::ID, vec![record.id.to_string()]),
+        };
+        let found = instances::describe(clients, which).await?;
+        let there = found.into_iter().find(|instance| instance.state != State::Terminated);
+        there.ok_or_else(|| {
+            ProviderError::failed(
+                "the instance isn't there any more",
+                format!("goloo delete {} removes what is left of it", record.name),
+            )
+        })
+    }
+}
+
+#[async_trait]
+impl Provider for AwsProvider {
+    fn kind(&self) -> ProviderKind {
+        ProviderKind::Aws
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { console: true, suspend: false }
+    }
+
+    fn plan(&self, machine: &Machine) -> Result<ProviderPlan, ProviderError> {
+        Design::of(machine, &self.settings)?.plan(machine)
+    }
+
+    async fn create(&self, machine: &Machine, work: &mut dyn Work) -> Result<Made, ProviderError> {
+        let design = Design::of(machine, &self.settings)?;
+        work.step("asking AWS who this is and where the instance can be");
+        let planned = self.planned(machine, &design).await?;
+        let clients = self.session.clients(&design.region).await;
+        let zone = self.zone(machine).await?;
+        let site = self.site(machine, &clients, work).await?;
+        let body = self.body(machine, &design, &clients, site.place).await?;
+        work.made(stack::RESOURCE, &planned.to_string()).await?;
+        work.step(&format!("making the stack {} in {}", planned.name, planned.region));
+        let order = Order {
+            planned: &planned,
+            body,
+            parameters: parameters(&design.ami, &site),
+            tags: tags::of(machine),
+            mark: (tags::ID, machine.id.as_str()),
+            token: machine.token.as_str(),
+            keep_failed: self.settings.keep_failed,
+        };
+        let stacks = self.stacks(&clients);
+        let arn = stacks.ensure(&order, work).await?;
+        work.made(stack::RESOURCE, &arn.to_string()).await?;
+        let stack = stacks.wait_created(&arn, work).await?;
+        let mut aws = section(&stack, machine, &design, &site)?;
+        if let Some(zone) = zone {
+            self.publish(machine, &zone, &mut aws, work).await?;
+        }
+        Ok(Made::Aws(aws))
+    }
+
+    async fn delete(&self, record: &Record, work: &mut dyn Work) -> Result<(), ProviderError> {
+        let lead = Lead::of(record);
+        if !lead.leads_somewhere() {
+            return Ok(());
+        }
+        self.check_account(&lead).await?;
+        let clients = self.session.clients(self.region(&lead)).await;
+        let stack = self.own_stack(&clients, &lead, record).await?;
+        self.withdraw(&clients, record, stack.as_ref(), work).await?;
+        if let Some(stack) = &stack {
+            work.step(&format!("removing the stack {} in {}", stack.arn.name, stack.arn.region));
+            let token = record.operation.as_ref().map(|operation| operation.id.as_str());
+            self.stacks(&clients).remove(stack, token, work).await?;
+        }
+        if let (None, Some(instance)) = (&lead.stack, &lead.instance) {
+            self.end_instance(&clients, instance, work).await?;
+        }
+        offer_network(&clients, record, work).await;
+        Ok(())
+    }
+
+    async fn start(&self, record: &Record, work: &mut dyn Work) -> Result<Made, ProviderError> {
+        let lead = Lead::of(record);
+        self.check_account(&lead).await?;
+        let clients = self.session.clients(self.region(&lead)).await;
+        let instance = self.instance(&clients, record).await?;
+        let instance = self.power_on(&clients, instance, work).await?;
+        let mut aws = record.aws.clone().unwrap_or_default();
+        let old = std::mem::replace(&mut aws.public_ip, instance.address().map(str::to_owned));
+        aws.instance_id = Some(instance.id);
+        self.follow(&mut aws, old, work).await?;
+        Ok(Made::Aws(aws))
+    }
+
+    async fn stop(&self, record: &Record, mode: StopMode, work: &mut dyn Work) -> Result<(), ProviderError> {
+        if mode == StopMode::Suspend {
+            return Err(ProviderError::Unsupported {
+                what: "goloo's instances in AWS can't be suspended".to_owned(),
+                hint: format!("goloo stop {} keeps the disk; the memory is lost", record.name),
+            });
+        }
+        let lead = Lead::of(record);
+        self.check_account(&lead).await?;
+        let clients = self.session.clients(self.region(&lead)).await;
+        let instance = self.instance(&clients, record).await?;
+        self.power_off(&clients, &instance, mode == StopMode::Force, work).await
+    }
+
+    async fn observe(&self, records: &[&Record]) -> Vec<Observation> {
+        let leads: Vec<Lead> = records.iter().map(|record| Lead::of(record)).collect();
+        let mut seen: Vec<Observation> = records.iter().map(|_| observed(LiveState::Missing)).collect();
+        let mut regions: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (index, lead) in leads.iter().enumerate().filter(|(_, lead)| lead.leads_somewhere()) {
+            regions.entry(self.region(lead)).or_default().push(index);
+        }
+        for (region, indices) in regions {
+            let clients = self.session.clients(region).await;
+            match self.look_at(&clients, &indices, records, &leads).await {
+                Ok(there) => {
+                    for (index, observation) in there {
+                        seen[index] = observation;
+                    }
+                }
+                Err(error) => {
+                    for index in indices {
+                        seen[index] = unknown(error.to_string());
+                    }
+                }
+            }
+        }
+        seen
+    }
+
+    async fn console(&self, record: &Record, offset: u64) -> Result<Vec<u8>, ProviderError> {
+        let lead = Lead::of(record);
+        let clients = self.session.clients(self.region(&lead)).await;
+        let id = match lead.instance {
+            Some(id) => id,
+            None => self.instance(&clients, record).await?.id,
+        };
+        let console = instances::console(&clients, &id).await?;
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+        Ok(console.get(offset..).unwrap_or_default().to_vec())
+    }
+
+    async fn strays(&self, known: &[&Record]) -> Result<Vec<Stray>, ProviderError> {
+        strays::find(self, known).await
+    }
+
+    async fn adopt(&self, name: &VmName, id: Option<&str>) -> Result<Adopted, ProviderError> {
+        strays::adopt(self, name, id).await
+    }
+}
+
+/// Parts of a create.
+impl AwsProvider {
+    /// What the VM's stack is going to be called.
+    async fn planned(&self, machine: &Machine, design: &Design) -> Result<StackArn, ProviderError> {
+        let identity = self.session.identity().await?;
+        Ok(StackArn {
+            partition: identity.partition.clone(),
+            region: design.region.clone(),
+            account: identity.account.clone(),
+            name: design::stack_name(machine),
+            unique: None,
+        })
+    }
+
+    /// The zone of the stack's names: looked up before anything is made, so that a domain which isn't
+    /// there costs nothing.
+    async fn zone(&self, machine: &Machine) -> Result<Option<String>, ProviderError> {
+        match &machine.stack.dns {
+            Some(dns) => Ok(Some(dns::zone(&self.session.route53().await, dns).await?)),
+            None => Ok(None),
+        }
+    }
+
+    async fn site(
+        &self,
+        machine: &Machine,
+        clients: &Clients,
+        work: &mut dyn Work,
+    ) -> Result<Site, ProviderError> {
+        let Some(subnet) = network::find(clients, &machine.stack).await? else {
+            let identity = self.session.identity().await?;
+            let token = machine.token.as_str();
+            let subnet = network::ensure_shared(&self.stacks(clients), identity, token, work).await?;
+            return Ok(Site { place: Place::SharedNetwork, subnet });
+        };
+        if !subnet.public {
+            let Subnet { id, vpc, .. } = &subnet;
+            work.events().event(Event::Warning(format!(
+                "the internet doesn't lead to the subnet {id}: the VM is reached by its address in the VPC {vpc}"
+            )));
+        }
+        Ok(Site { place: Place::Subnet { public: subnet.public }, subnet })
+    }
+
+    async fn body(
+        &self,
+        machine: &Machine,
+        design: &Design,
+        clients: &Clients,
+        place: Place,
+    ) -> Result<String, ProviderError> {
+        let root_device = match &design.ami {
+            Ami::Newest { root_device, .. } => (*root_device).to_owned(),
+            Ami::Given(id) => given_root_device(clients, id, design).await?,
+        };
+        let ssh_cidr = match machine.stack.ssh_cidr.as_str() {
+            "me" => checkip::my_cidr(&self.settings.checkip).await?,
+            block => block.to_owned(),
+        };
+        let template = VmTemplate {
+            machine,
+            ami: &design.ami,
+            root_device: &root_device,
+            instance_type: &design.instance_type,
+            ssh_cidr: &ssh_cidr,
+            place,
+        };
+        template::body(&template.value())
+    }
+
+    async fn publish(
+        &self,
+        machine: &Machine,
+        zone: &str,
+        aws: &mut Aws,
+        work: &mut dyn Work,
+    ) -> Result<(), ProviderError> {
+        let (Some(dns), Some(address)) = (&machine.stack.dns, aws.public_ip.clone()) else { return Ok(()) };
+        let wanted = dns::wanted(dns, &address);
+        let client = self.session.route53().await;
+        let made = Zone::new(&client, zone).publish(&wanted, self.settings.force_dns, work).await?;
+        let own = wanted.first().filter(|own| made.contains(own));
+        aws.fqdn = own.map(|own| own.name.clone());
+        let details = Details { zone_id: Some(zone.to_owned()), dns_records: made, ..Details::of(aws) };
+        aws.extra = details.into_extra();
+        Ok(())
+    }
+}
+
+async fn given_root_device(clients: &Clients, ami: &str, design: &Design) -> Result<String, ProviderError> {
+    let (root_device, architecture) = instances::root_device(clients, ami).await?;
+    if architecture != design.arch.to_string() {
+        return Err(ProviderError::Unsupported {
+            what: format!("{ami} is for {architecture}, and a {} is {}", design.instance_type, design.arch),
+            hint: "take another vm.instance_type (t4g.small is arm64, say) or another AMI".to_owned(),
+        });
+    }
+    Ok(root_device)
+}
+
+fn parameters(ami: &Ami, site: &Site) -> Vec<(String, String)> {
+    let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let mut parameters = vec![pair(parameter::IMAGE, ami.parameter_value())];
+    if let Place::Subnet { .. } = site.place {
+        parameters.push(pair(parameter::SUBNET, &site.subnet.id));
+        parameters.push(pair(parameter::VPC, &site.subnet.vpc));
+    }
+    parameters
+}
+
+/// The record's section, from the stack's outputs.
+fn section(stack: &Stack, machine: &Machine, design: &Design, site: &Site) -> Result<Aws, ProviderError> {
+    let output = |key: &str| stack.outputs.get(key).filter(|value| !value.is_empty()).cloned();
+    let incomplete = || {
+        ProviderError::failed(
+            format!("the stack {} is there and doesn't say which instance it made", stack.arn.name),
+            "aws cloudformation describe-stacks shows what it says",
+        )
+    };
+    let details = Details {
+        region: Some(stack.arn.region.clone()),
+        instance_type: Some(design.instance_type.clone()),
+        ami_id: output(output::IMAGE),
+        security_group_id: output(output::SECURITY_GROUP),
+        vpc_id: Some(output(output::VPC).unwrap_or_else(|| site.subnet.vpc.clone())),
+        subnet_id: Some(output(output::SUBNET).unwrap_or_else(|| site.subnet.id.clone())),
+        created_vpc: site.place == Place::SharedNetwork,
+        ttl_seconds: machine.stack.ttl,
+        ..Details::default()
+    };
+    Ok(Aws {
+        stack_name: Some(stack.arn.name.clone()),
+        stack_id: Some(stack.arn.to_string()),
+        instance_id: Some(output(output::INSTANCE).ok_or_else(incomplete)?),
+        public_ip: output(output::ADDRESS),
+        fqdn: None,
+        extra: details.into_extra(),
+    })
+}
+
+/// Parts of a delete.
+impl AwsProvider {
+    /// The VM's stack, when it is there and this VM's.
+    async fn own_stack(
+        &self,
+        clients: &Clients,
+        lead: &Lead,
+        record: &Record,
+    ) -> Result<Option<Stack>, ProviderError> {
+        let Some(arn) = &lead.stack else { return Ok(None) };
+        let Some(stack) = self.stacks(clients).find(&arn.to_ask()).await? else { return Ok(None) };
+        match tags::value(&stack.tags, tags::ID) {
+            Some(id) if id == record.id.as_str() => Ok(Some(stack)),
+            // An older goloo's stack, which its config named.
+            None if arn.unique.is_some() && record.origin.is_some() => Ok(Some(stack)),
+            // The planned name belongs to another VM: this one's stack was never made.
+            _ if arn.unique.is_none() => Ok(None),
+            _ => Err(ProviderError::failed(
+                format!("the stack {} in {} isn't this VM's", arn.name, arn.region),
+                "aws cloudformation describe-stacks shows whose it is",
+            )),
+        }
+    }
+
+    /// Takes the VM's names away before its address goes to someone else.
+    async fn withdraw(
+        &self,
+        clients: &Clients,
+        record: &Record,
+        stack: Option<&Stack>,
+        work: &mut dyn Work,
+    ) -> Result<(), ProviderError> {
+        let Some((zone, names)) = dns::noted(record) else { return Ok(()) };
+        let in_record = record.aws.as_ref().and_then(|aws| aws.public_ip.clone());
+        let in_stack = stack.and_then(|stack| stack.outputs.get(output::ADDRESS).cloned());
+        // A start that died may have changed the address without a trace in the record.
+        let which = Which::Tagged(tags::ID, vec![record.id.to_string()]);
+        let live = instances::describe(clients, which).await?;
+        let live = live.iter().filter_map(|instance| instance.address().map(str::to_owned));
+        let addresses: BTreeSet<String> = in_record.into_iter().chain(in_stack).chain(live).collect();
+        let client = self.session.route53().await;
+        Zone::new(&client, &zone).withdraw(&names, &addresses, work).await
+    }
+
+    async fn end_instance(
+        &self,
+        clients: &Clients,
+        id: &str,
+        work: &mut dyn Work,
+    ) -> Result<(), ProviderError> {
+        work.step(&format!("ending the instance {id}"));
+        instances::terminate(clients, id).await?;
+        while instances::one(clients, id).await?.is_some() {
+            stack::pause(self.settings.pace.then, work).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Says so when the shared network has lost its last VM. It costs nothing, and the next VM in the
+/// region is quicker with it, so it stays until someone says otherwise.
+async fn offer_network(clients: &Clients, record: &Record, work: &mut dyn Work) {
+    let used = record.resources.iter().any(|resource| resource.kind == network::SHARED);
+    if used && network::is_unused(clients).await.unwrap_or(false) {
+        let (name, region) = (network::SHARED, &clients.region);
+        work.events().event(Event::Note(format!(
+            "no VM uses the shared network in {region} any more; it costs nothing, and this removes it: aws cloudformation delete-stack --stack-name {name} --region {region}"
+        )));
+    }
+}
+
+/// Parts of start, stop and observe.
+impl AwsProvider {
+    async fn power_on(
+        &self,
+        clients: &Clients,
+        instance: Instance,
+        work: &mut dyn Work,
+    ) -> Result<Instance, ProviderError> {
+        let (id, pace) = (instance.id.clone(), self.settings.pace);
+        if instance.state == State::Running {
+            return Ok(instance);
+        }
+        work.step(&format!("starting the instance {id}"));
+        if instance.state == State::Stopping {
+            instances::wait_for(clients, &id, State::Stopped, pace, work).await?;
+        }
+        if instance.state != State::Pending {
+            instances::start(clients, &id).await?;
+        }
+        instances::wait_for(clients, &id, State::Running, pace, work).await
+    }
+
+    async fn power_off(
+        &self,
+        clients: &Clients,
+        instance: &Instance,
+        force: bool,
+        work: &mut dyn Work,
+    ) -> Result<(), ProviderError> {
+        let (id, pace) = (&instance.id, self.settings.pace);
+        if instance.state == State::Stopped {
+            return Ok(());
+        }
+        work.step(&format!("stopping the instance {id}"));
+        if instance.state == State::Pending {
+            instances::wait_for(clients, id, State::Running, pace, work).await?;
+        }
+        if instance.state != State::Stopping || force {
+            instances::stop(clients, id, force).await?;
+        }
+        instances::wait_for(clients, id, State::Stopped, pace, work).await.map(drop)
+    }
+
+    /// Lets the VM's names follow to its address now. A start that died may have done that already.
+    async fn follow(
+        &self,
+        aws: &mut Aws,
+        old: Option<String>,
+        work: &mut dyn Work,
+    ) -> Result<(), ProviderError> {
+        let details = Details::of(aws);
+        let (Some(zone), Some(new)) = (&details.zone_id, &aws.public_ip) else { return Ok(()) };
+        if details.dns_records.is_empty() || old.as_ref() == Some(new) {
+            return Ok(());
+        }
+        let client = self.session.route53().await;
+        let old = old.into_iter().collect();
+        let dns_records = Zone::new(&client, zone).follow(&details.dns_records, &old, new, work).await?;
+        aws.extra = Details { dns_records, ..details }.into_extra();
+        Ok(())
+    }
+
+    /// One region's VMs, in one question.
+    async fn look_at(
+        &self,
+        clients: &Clients,
+        indices: &[usize],
+        records: &[&Record],
+        leads: &[Lead],
+    ) -> Result<Vec<(usize, Observation)>, AwsError> {
+        let ids: Vec<String> = indices.iter().filter_map(|index| leads[*index].instance.clone()).collect();
+        let without = indices.iter().filter(|index| leads[**index].instance.is_none());
+        let vms: Vec<String> = without.map(|index| records[*index].id.to_string()).collect();
+        let mut found = instances::describe(clients, Which::Ids(ids)).await?;
+        found.extend(instances::describe(clients, Which::Tagged(tags::ID, vms)).await?);
+        let there = instances::index(found);
+        let mut seen = Vec::new();
+        for index in indices {
+            let (record, lead) = (records[*index], &leads[*index]);
+            let key = lead.instance.as_deref().unwrap_or(record.id.as_str());
+            seen.push((*index, self.observation(there.get(key), lead).await));
+        }
+        Ok(seen)
+    }
+
+    async fn observation(&self, instance: Option<&Instance>, lead: &Lead) -> Observation {
+        match instance {
+            Some(Instance { state: State::Terminated, .. }) => observed(LiveState::Missing),
+            Some(instance) => Observation {
+                ip: instance.address().filter(|_| instance.state == State::Running).map(str::to_owned),
+                ..observed(instance.state.live())
+            },
+            // What another account has can't be seen, and isn't missing for that.
+            None => match self.check_account(lead).await {
+                Ok(()) => observed(LiveState::Missing),
+                Err(error) => unknown(error.to_string()),
+            },
+        }
+    }
+}
+
+fn observed(state: LiveState) -> Observation {
+    Observation { state, ip: None, reason: None }
+}
+
+fn unknown(reason: String) -> Observation {
+    Observation { state: LiveState::Unknown, ip: None, reason: Some(reason) }
+}

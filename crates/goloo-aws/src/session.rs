@@ -1,0 +1,119 @@
+//! The SDK's clients, made when they are first needed: a plan needs none.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_smithy_http_client::tls::{Provider as Tls, rustls_provider::CryptoMode};
+use aws_smithy_types::retry::RetryConfig;
+use aws_smithy_types::timeout::TimeoutConfig;
+use tokio::sync::OnceCell;
+
+use crate::error::AwsError;
+use crate::settings::Settings;
+
+/// How long one try of a call may take, and the call with the SDK's own retries.
+const TRY_LIMIT: Duration = Duration::from_secs(20);
+const CALL_LIMIT: Duration = Duration::from_secs(60);
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// Whose account it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The account's 12 digits.
+    pub account: String,
+    /// `aws`, `aws-cn`, `aws-us-gov`.
+    pub partition: String,
+    /// Who the credentials are.
+    pub arn: String,
+}
+
+/// Clients for one region.
+#[derive(Debug, Clone)]
+pub struct Clients {
+    /// Their region.
+    pub region: String,
+    /// CloudFormation.
+    pub cloudformation: aws_sdk_cloudformation::Client,
+    /// EC2.
+    pub ec2: aws_sdk_ec2::Client,
+}
+
+/// Access to AWS with one set of credentials.
+#[derive(Debug)]
+pub struct Session {
+    settings: Arc<Settings>,
+    config: OnceCell<SdkConfig>,
+    identity: OnceCell<Identity>,
+}
+
+impl Session {
+    /// Nothing is read or asked yet.
+    pub fn new(settings: Arc<Settings>) -> Self {
+        Self { settings, config: OnceCell::new(), identity: OnceCell::new() }
+    }
+
+    async fn config(&self) -> &SdkConfig {
+        self.config.get_or_init(|| load(&self.settings)).await
+    }
+
+    /// Clients for a region.
+    pub async fn clients(&self, region: &str) -> Clients {
+        let config = self.config().await;
+        let there = Region::new(region.to_owned());
+        let cloudformation =
+            aws_sdk_cloudformation::config::Builder::from(config).region(there.clone()).build();
+        let ec2 = aws_sdk_ec2::config::Builder::from(config).region(there).build();
+        Clients {
+            region: region.to_owned(),
+            cloudformation: aws_sdk_cloudformation::Client::from_conf(cloudformation),
+            ec2: aws_sdk_ec2::Client::from_conf(ec2),
+        }
+    }
+
+    /// Route 53, which has no regions.
+    pub async fn route53(&self) -> aws_sdk_route53::Client {
+        aws_sdk_route53::Client::new(self.config().await)
+    }
+
+    /// Whose account the credentials lead to; asked once.
+    pub async fn identity(&self) -> Result<&Identity, AwsError> {
+        self.identity.get_or_try_init(|| self.ask_identity()).await
+    }
+
+    async fn ask_identity(&self) -> Result<Identity, AwsError> {
+        const ACTION: &str = "sts:GetCallerIdentity";
+        let client = aws_sdk_sts::Client::new(self.config().await);
+        let answer =
+            client.get_caller_identity().send().await.map_err(|error| AwsError::of(ACTION, &error))?;
+        let arn = answer.arn().unwrap_or_default().to_owned();
+        Ok(Identity {
+            account: answer.account().unwrap_or_default().to_owned(),
+            partition: arn.split(':').nth(1).unwrap_or("aws").to_owned(),
+            arn,
+        })
+    }
+}
+
+async fn load(settings: &Settings) -> SdkConfig {
+    let http =
+        aws_smithy_http_client::Builder::new().tls_provider(Tls::Rustls(CryptoMode::Ring)).build_https();
+    let limits = TimeoutConfig::builder()
+        .connect_timeout(CONNECT_LIMIT)
+        .operation_attempt_timeout(TRY_LIMIT)
+        .operation_timeout(CALL_LIMIT)
+        .build();
+    let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .region(Region::new(settings.region.clone()))
+        .http_client(http)
+        .retry_config(RetryConfig::standard().with_initial_backoff(settings.pace.again))
+        .timeout_config(limits);
+    if let Some(endpoint) = &settings.endpoint {
+        loader = loader.endpoint_url(endpoint);
+    }
+    if let Some(credentials) = &settings.credentials {
+        loader = loader.credentials_provider(SharedCredentialsProvider::new(credentials.clone()));
+    }
+    loader.load().await
+}

@@ -1,0 +1,67 @@
+//! What the tests of this crate have in common.
+#![allow(dead_code, clippy::unwrap_used, reason = "each test uses its part; a failing one is to panic")]
+
+pub mod moto;
+pub mod queue;
+
+use std::time::Duration;
+
+use aws_credential_types::Credentials;
+use goloo_aws::ami;
+use goloo_aws::instance_types::Arch;
+use goloo_aws::tags;
+use goloo_aws::template::{self, Place, VmTemplate};
+use goloo_aws::{Pace, Settings};
+use goloo_core::name::{OperationId, VmId};
+use goloo_core::provider::Machine;
+use goloo_core::spec::{ImageRef, PortForward};
+use goloo_testkit::provider_suite;
+use serde_json::Value;
+
+/// Settings that speak to this emulator and wait for nothing.
+pub fn settings(endpoint: &str, region: &str) -> Settings {
+    let mut settings = Settings::new(region);
+    settings.endpoint = Some(endpoint.to_owned());
+    settings.credentials = Some(Credentials::new("AKIAIOSFODNN7EXAMPLE", "secret", None, None, "test"));
+    settings.pace =
+        Pace { first: Duration::ZERO, then: Duration::from_millis(5), again: Duration::from_millis(1) };
+    settings
+}
+
+/// A machine that is the same each time.
+pub fn fixed_machine() -> Machine {
+    let mut machine =
+        provider_suite::machine("web", ImageRef::Alias("ubuntu-24.04".into()), b"#cloud-config\n{}\n");
+    machine.id = VmId::parse("01JHN3W1T3K9Q2Z8F6B4C7D5E0").unwrap();
+    machine.token = OperationId::parse("01JHN3W1T3K9Q2Z8F6B4C7D5E1").unwrap();
+    machine.stack.os = "ubuntu-24.04".to_owned();
+    machine
+}
+
+/// Every form that a template can have.
+pub fn variants() -> Vec<(&'static str, Value)> {
+    let plain = fixed_machine();
+    let mut rich = fixed_machine();
+    let port = |host, guest| PortForward { host, guest };
+    rich.stack.ports = vec![port(8080, 80), port(8081, 80), port(443, 443)];
+    rich.stack.ttl = Some(3600);
+    let mut given = fixed_machine();
+    given.stack.os = "ami-0abc0abc".to_owned();
+    let shown = |machine: &Machine, arch, instance_type, ssh_cidr, place| {
+        let ami = ami::choose(&machine.stack, arch).unwrap();
+        let root_device = "/dev/sda1";
+        VmTemplate { machine, ami: &ami, root_device, instance_type, ssh_cidr, place }.value()
+    };
+    let public = Place::Subnet { public: true };
+    let private = Place::Subnet { public: false };
+    let mark = (tags::SHARED.to_owned(), "network".to_owned());
+    vec![
+        ("plain", shown(&plain, Arch::X86_64, "t3.nano", "0.0.0.0/0", public)),
+        (
+            "ports_ttl_shared_network",
+            shown(&rich, Arch::Arm64, "t4g.small", "2001:db8::/32", Place::SharedNetwork),
+        ),
+        ("given_ami_private", shown(&given, Arch::X86_64, "t3.nano", "198.51.100.7/32", private)),
+        ("network", template::network("goloo-network", &vec![mark])),
+    ]
+}

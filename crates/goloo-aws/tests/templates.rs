@@ -1,0 +1,77 @@
+//! What CloudFormation would get, as values.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{fixed_machine, variants};
+use goloo_aws::{AwsProvider, Settings, template};
+use goloo_core::provider::{Provider, ProviderError};
+use goloo_core::spec::{Dns, ImageRef, Mount, PortForward};
+
+#[test]
+fn each_variant_of_the_template_is_as_it_was_read_and_approved() {
+    for (name, template) in variants() {
+        insta::assert_snapshot!(name, serde_json::to_string_pretty(&template).unwrap());
+    }
+}
+
+#[test]
+fn a_plan_shows_steps_warnings_and_the_template() {
+    let mut machine = fixed_machine();
+    machine.stack.ports = vec![PortForward { host: 8080, guest: 80 }, PortForward { host: 443, guest: 443 }];
+    machine.stack.mounts = vec![Mount { source: "/home/ann/site".into(), target: "/srv".to_owned() }];
+    machine.stack.ttl = Some(8 * 3600);
+    machine.stack.dns = Some(Dns {
+        hostname: "web".to_owned(),
+        domain: "example.com".to_owned(),
+        ttl: 300,
+        zone_id: None,
+        is_apex_domain: false,
+        cname_aliases: vec!["www".to_owned()],
+    });
+    let plan = AwsProvider::new(Settings::new("eu-west-1")).plan(&machine).unwrap();
+    assert_eq!(plan.detail["region"], "eu-west-1");
+    assert!(plan.detail["template"]["Resources"]["Instance"].is_object());
+    assert_eq!(plan.detail["tags"]["goloo:name"], "web");
+    insta::assert_snapshot!("plan", [plan.steps, plan.warnings].concat().join("\n"));
+}
+
+#[test]
+fn the_shared_networks_name_is_no_vms() {
+    let mut machine = fixed_machine();
+    machine.name = goloo_testkit::samples::name("network");
+    let error = AwsProvider::new(Settings::new("eu-west-1")).plan(&machine).unwrap_err();
+    assert!(matches!(error, ProviderError::Unsupported { .. }), "{error:?}");
+}
+
+#[test]
+fn an_image_file_needs_a_system_for_aws() {
+    let mut machine = fixed_machine();
+    machine.stack.os = "unknown".to_owned();
+    machine.stack.image = ImageRef::Path("/images/own.qcow2".into());
+    let error = AwsProvider::new(Settings::new("eu-west-1")).plan(&machine).unwrap_err();
+    assert_eq!(error.to_string(), "the image the test image can't be used in AWS");
+}
+
+#[test]
+fn a_template_that_is_too_long_is_refused_with_the_number_of_bytes() {
+    let mut machine = fixed_machine();
+    let fitting = |user_data: Vec<u8>| {
+        let mut machine = fixed_machine();
+        machine.user_data = user_data;
+        let plan = AwsProvider::new(Settings::new("eu-west-1")).plan(&machine);
+        plan.map(|plan| plan.detail["template"].to_string().len())
+    };
+    // Three bytes of user-data are four of base64.
+    let room = 51_200 - fitting(Vec::new()).unwrap();
+    assert!(fitting(vec![0; room / 4 * 3]).is_ok_and(|length| length <= 51_200));
+    let over = fitting(vec![0; room / 4 * 3 + 3]).unwrap_err().to_string();
+    let more = 4 - room % 4;
+    assert_eq!(
+        over,
+        format!("the CloudFormation template has {more} bytes more than the 51200 that AWS takes")
+    );
+    machine.user_data = vec![0; 16_384];
+    AwsProvider::new(Settings::new("eu-west-1")).plan(&machine).unwrap();
+    template::body(&serde_json::json!({})).unwrap();
+}
