@@ -47,6 +47,8 @@ done
 # GRUB's modules are files, not commands.
 [ -d /usr/lib/grub/i386-pc ] || missing+=(grub-pc-bin)
 [ -d /usr/lib/grub/x86_64-efi ] || missing+=(grub-efi-amd64-bin)
+# Debian keeps a part of Python's venv in a package of its own.
+if [ "${1:-run}" = test ] && ! python3 -c 'import ensurepip' 2>/dev/null; then missing+=(python3-venv); fi
 if [ ${#missing[@]} -gt 0 ]; then
   echo "installing: ${missing[*]}" >&2
   install "${missing[@]}"

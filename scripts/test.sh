@@ -9,4 +9,6 @@ case ${1:-quick} in
 esac
 # The programs that tests start must be there whatever tests are chosen.
 cargo build --quiet --locked -p goloo -p goloo-testkit --bins
+# A first installation takes longer than a test may.
+scripts/aws-emulators.sh >/dev/null
 cargo nextest run --workspace --locked --profile "$profile"

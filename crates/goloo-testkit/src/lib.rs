@@ -1,5 +1,6 @@
 //! Test doubles and conformance suites for goloo's traits.
 
+pub mod aws_emulators;
 pub mod fake_provider;
 pub mod image_server;
 pub mod memory_store;

@@ -1,0 +1,314 @@
+//! AWS without AWS: emulators on loopback, started for one test and gone with it.
+//!
+//! ```no_run
+//! use goloo_testkit::aws_emulators::{AwsEmulator, Credentials};
+//!
+//! let aws = AwsEmulator::moto();
+//! let mut command = std::process::Command::new("goloo");
+//! aws.aim(&mut command, &Credentials::any());
+//! assert_eq!(aws.ledger(), [""; 0], "nothing is left");
+//! ```
+//!
+//! [`AwsEmulator::moto`] makes VM stacks, instances, addresses and DNS records; [`AwsEmulator::ministack`] makes
+//! network stacks, exports and imports, and refuses in Route 53 as AWS does. Neither fails by itself: put a
+//! fault proxy before it. `docs/testing.md` lists what they can't do.
+//!
+//! `scripts/aws-emulators.sh` installs them; a test that can't have its emulator fails.
+#![allow(clippy::unwrap_used, reason = "a test double: a panic is its error message")]
+
+mod ledger;
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use ureq::Agent;
+use ureq::http::Request;
+
+/// The regions that [`AwsEmulator::ledger`] looks into. The first is where commands work unless they say
+/// otherwise.
+pub const REGIONS: [&str; 2] = ["us-east-1", "eu-west-1"];
+
+/// The key of the test's own calls; the launcher exempts it from the check of credentials.
+const TEST_KEY: &str = "GOLOO-TEST";
+/// The start takes 2 s on a machine with nothing else to do.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+
+/// What a client signs with.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    /// `AWS_ACCESS_KEY_ID`
+    pub access_key_id: String,
+    /// `AWS_SECRET_ACCESS_KEY`
+    pub secret_access_key: String,
+}
+
+impl Credentials {
+    /// Some that do, as long as nobody called [`AwsEmulator::require_credentials`].
+    pub fn any() -> Self {
+        Self { access_key_id: "AKIAIOSFODNN7EXAMPLE".into(), secret_access_key: "secret".into() }
+    }
+}
+
+/// One emulator, with an account of its own in which nothing is but what every new account has.
+#[derive(Debug)]
+pub struct AwsEmulator {
+    child: Child,
+    /// The emulator ends when this closes, and the kernel closes it however this process ends.
+    stdin: Option<ChildStdin>,
+    endpoint: String,
+    folder: TempDir,
+    agent: Agent,
+}
+
+impl AwsEmulator {
+    /// moto, which makes instances.
+    pub fn moto() -> Self {
+        Self::start("moto")
+    }
+
+    /// moto that takes one request after the other: its S3 isn't free of races otherwise.
+    pub fn moto_single_threaded() -> Self {
+        Self::start("moto-single-threaded")
+    }
+
+    /// ministack, which makes networks.
+    pub fn ministack() -> Self {
+        Self::start("ministack")
+    }
+
+    fn start(kind: &str) -> Self {
+        let folder = TempDir::new().unwrap();
+        let mut child = Command::new(python())
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/aws_emulators/launcher.py"))
+            .arg(kind)
+            .env_clear()
+            .env("HOME", folder.path())
+            .env("TMPDIR", folder.path())
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(File::create(log_file(&folder)).unwrap())
+            .spawn()
+            .unwrap();
+        let mut port = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut port).unwrap();
+        let endpoint = format!("http://127.0.0.1:{}", port.trim());
+        let config = Agent::config_builder().timeout_global(Some(ANSWER_LIMIT)).http_status_as_error(false);
+        let stdin = child.stdin.take();
+        let emulator = Self { child, stdin, endpoint, folder, agent: config.build().into() };
+        // The port is open before the emulator is ready: the answer to a first call comes when it is.
+        emulator.query("sts", REGIONS[0], &[("Action", "GetCallerIdentity")]);
+        emulator
+    }
+
+    /// What `AWS_ENDPOINT_URL` is to say: `http://127.0.0.1:PORT`.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// The process that serves.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// All that the emulator wrote so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(log_file(&self.folder)).unwrap_or_default()
+    }
+
+    /// Makes a command talk to this emulator.
+    pub fn aim(&self, command: &mut Command, credentials: &Credentials) {
+        aim(command, &self.endpoint, credentials);
+    }
+
+    /// From now on moto checks signatures, and lets the credentials that this returns do what `policy`
+    /// allows. Can be called again for others.
+    ///
+    /// moto knows no resources in policies for EC2 and CloudFormation: it compares actions.
+    pub fn require_credentials(&self, policy: &Value) -> Credentials {
+        static USERS: AtomicU32 = AtomicU32::new(0);
+        let user = format!("user-{}", USERS.fetch_add(1, Ordering::Relaxed));
+        let policy = policy.to_string();
+        let iam = |parameters: &[(&str, &str)]| self.query("iam", REGIONS[0], parameters);
+        iam(&[("Action", "CreateUser"), ("UserName", &user)]);
+        iam(&[
+            ("Action", "PutUserPolicy"),
+            ("UserName", &user),
+            ("PolicyName", "test"),
+            ("PolicyDocument", &policy),
+        ]);
+        let answer = iam(&[("Action", "CreateAccessKey"), ("UserName", &user)]);
+        self.send(Request::post(self.url("/moto-api/reset-auth")).header("Content-Type", "text/plain"), "0");
+        let document = roxmltree::Document::parse(&answer).unwrap();
+        let text = |name| ledger::text(document.root(), name).unwrap().to_owned();
+        Credentials { access_key_id: text("AccessKeyId"), secret_access_key: text("SecretAccessKey") }
+    }
+
+    /// All that is there beyond what every account has, in all [`REGIONS`], a sorted line each, such as
+    /// `us-east-1 instance i-0abc running`: stacks, instances, volumes, addresses, key pairs, networks and
+    /// their parts, DNS records. Looks at no tag, so that what lost its tags is in it too.
+    pub fn ledger(&self) -> Vec<String> {
+        ledger::ledger(self)
+    }
+
+    /// Calls an action of a service with the Query protocol (`cloudformation`, `ec2`, `iam`, `sts`) past goloo
+    /// and past any check of credentials. Returns the XML.
+    ///
+    /// # Panics
+    /// When the answer isn't a success; with the emulator's words and its log.
+    pub fn query(&self, service: &str, region: &str, parameters: &[(&str, &str)]) -> String {
+        let version = match service {
+            "cloudformation" => "2010-05-15",
+            "ec2" => "2016-11-15",
+            "iam" => "2010-05-08",
+            "sts" => "2011-06-15",
+            other => panic!("{other} doesn't speak the Query protocol"),
+        };
+        let pair = |(name, value): (&str, &str)| format!("{name}={}", encoded(value));
+        let body: Vec<String> = [("Version", version)].iter().chain(parameters).copied().map(pair).collect();
+        let request = self
+            .request("POST", service, region, "/")
+            .header("Content-Type", "application/x-www-form-urlencoded");
+        self.send(request, &body.join("&"))
+    }
+
+    /// Calls a REST service (`route53`), past goloo and past any check of credentials. `body` is XML.
+    ///
+    /// # Panics
+    /// As [`query`](Self::query).
+    pub fn rest(&self, service: &str, method: &str, path: &str, body: &str) -> String {
+        let request =
+            self.request(method, service, REGIONS[0], path).header("Content-Type", "application/xml");
+        self.send(request, body)
+    }
+
+    /// The value of a public parameter, such as an AMI's id.
+    ///
+    /// # Panics
+    /// When there is none of this name.
+    pub fn public_parameter(&self, region: &str, name: &str) -> String {
+        let request = self
+            .request("POST", "ssm", region, "/")
+            .header("X-Amz-Target", "AmazonSSM.GetParameter")
+            .header("Content-Type", "application/x-amz-json-1.1");
+        let answer: Value =
+            serde_json::from_str(&self.send(request, &json!({ "Name": name }).to_string())).unwrap();
+        answer["Parameter"]["Value"].as_str().unwrap().to_owned()
+    }
+
+    /// Makes a public zone and returns its id, without `/hostedzone/`.
+    pub fn create_zone(&self, domain: &str) -> String {
+        let answer = self.rest(
+            "route53",
+            "POST",
+            "/2013-04-01/hostedzone",
+            &format!(
+                r#"<CreateHostedZoneRequest xmlns="https://route53.amazonaws.com/doc/2013-04-01/">
+                <Name>{domain}</Name><CallerReference>{domain}</CallerReference></CreateHostedZoneRequest>"#
+            ),
+        );
+        let document = roxmltree::Document::parse(&answer).unwrap();
+        ledger::text(document.root(), "Id").unwrap().trim_start_matches("/hostedzone/").to_owned()
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.endpoint)
+    }
+
+    /// Both emulators learn the service and the region from what the signature says of itself.
+    fn request(&self, method: &str, service: &str, region: &str, path: &str) -> ureq::http::request::Builder {
+        let signature = format!(
+            "AWS4-HMAC-SHA256 Credential={TEST_KEY}/20250115/{region}/{service}/aws4_request, \
+             SignedHeaders=host, Signature=0"
+        );
+        Request::builder().method(method).uri(self.url(path)).header("Authorization", signature)
+    }
+
+    fn send(&self, request: ureq::http::request::Builder, body: &str) -> String {
+        let answer = self.agent.run(request.body(body.to_owned()).unwrap());
+        let mut answer = answer.unwrap_or_else(|error| panic!("{error}\n{}", self.log()));
+        let text = answer.body_mut().read_to_string().unwrap();
+        assert!(answer.status().is_success(), "{} {text}\nfor {body}\n{}", answer.status(), self.log());
+        text
+    }
+}
+
+impl Drop for AwsEmulator {
+    fn drop(&mut self) {
+        drop(self.stdin.take());
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("the emulator's log:\n{}", self.log());
+        }
+    }
+}
+
+/// Makes a command talk to this endpoint alone, an emulator's or a proxy's, whatever the environment and the
+/// files of the person who tests say about AWS.
+pub fn aim(command: &mut Command, endpoint: &str, credentials: &Credentials) {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("AWS_") {
+            command.env_remove(name);
+        }
+    }
+    command
+        .env("AWS_ENDPOINT_URL", endpoint)
+        .env("AWS_ACCESS_KEY_ID", &credentials.access_key_id)
+        .env("AWS_SECRET_ACCESS_KEY", &credentials.secret_access_key)
+        .env("AWS_REGION", REGIONS[0])
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .env("AWS_CONFIG_FILE", "/dev/null")
+        .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
+}
+
+/// Has cfn-lint, the outside judge, look at templates: `(name, JSON)`. One call for many, it is slow to start.
+///
+/// # Errors
+/// What it found, warnings too, a line each that begins with the template's name.
+pub fn cfn_lint(templates: &[(&str, &str)]) -> Result<(), String> {
+    let folder = TempDir::new().unwrap();
+    for (name, json) in templates {
+        std::fs::write(folder.path().join(name), json).unwrap();
+    }
+    let output = Command::new(python().with_file_name("cfn-lint"))
+        .args(["--format", "parseable", "--"])
+        .args(templates.iter().map(|(name, _)| name))
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let (found, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if output.status.success() { Ok(()) } else { Err(format!("{found}{errors}")) }
+}
+
+/// The Python that has the emulators.
+fn python() -> PathBuf {
+    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
+    let install = || {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/aws-emulators.sh");
+        let output = Command::new(script).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Path::new(String::from_utf8(output.stdout).unwrap().trim()).join("venv/bin/python")
+    };
+    PYTHON.get_or_init(install).clone()
+}
+
+fn log_file(folder: &TempDir) -> PathBuf {
+    folder.path().join("log")
+}
+
+/// As forms and addresses have it.
+fn encoded(value: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    value.bytes().map(byte).collect()
+}
