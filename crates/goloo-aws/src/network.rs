@@ -8,15 +8,24 @@ use goloo_core::spec::ResolvedStack;
 use crate::arn::StackArn;
 use crate::error::AwsError;
 use crate::session::{Clients, Identity};
-use crate::stack::{Order, Stacks, Stage};
+use crate::stack::{Order, Stack, Stacks, Stage};
 use crate::tags;
-use crate::template::{self, EXPORTED_SUBNET};
+use crate::template::{self, EXPORTED_SUBNET, Place, output};
 
 /// The stack of the shared network, and the kind under which a VM that uses it notes it.
 pub const SHARED: &str = "goloo-network";
 
 /// The value of the tag on all that VMs share.
 const MARK: (&str, &str) = (tags::SHARED, "network");
+
+/// Where an instance is put, as the template has it and as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Site {
+    /// The template's form.
+    pub place: Place,
+    /// The subnet.
+    pub subnet: Subnet,
+}
 
 /// A subnet for an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,14 +118,14 @@ fn no_subnet(what: &str) -> ProviderError {
     }
 }
 
-/// Makes sure that the shared network is there. Of several creates at once one makes it, and the others
-/// wait for that.
+/// Makes sure that the shared network is there, and gives its subnet. Of several creates at once one makes
+/// it, and the others wait for that.
 pub async fn ensure_shared(
     stacks: &Stacks<'_>,
     identity: &Identity,
     token: &str,
     work: &mut dyn Work,
-) -> Result<(), ProviderError> {
+) -> Result<Subnet, ProviderError> {
     let planned = StackArn {
         partition: identity.partition.clone(),
         region: stacks.clients.region.clone(),
@@ -126,8 +135,11 @@ pub async fn ensure_shared(
     };
     let there = stacks.find(SHARED).await?;
     work.made(SHARED, &planned.to_string()).await?;
-    if there.is_some_and(|stack| stack.stage == Stage::Created && stack.has_tag(MARK.0, MARK.1)) {
-        return Ok(());
+    if let Some(stack) = there
+        && stack.stage == Stage::Created
+        && stack.has_tag(MARK.0, MARK.1)
+    {
+        return subnet_of(&stack);
     }
     work.step("making the network that goloo's VMs share in this region");
     let tags = vec![("Name".to_owned(), SHARED.to_owned()), (MARK.0.to_owned(), MARK.1.to_owned())];
@@ -141,8 +153,18 @@ pub async fn ensure_shared(
         keep_failed: false,
     };
     let arn = stacks.ensure(&order, work).await?;
-    stacks.wait_created(&arn, work).await?;
-    Ok(())
+    subnet_of(&stacks.wait_created(&arn, work).await?)
+}
+
+fn subnet_of(stack: &Stack) -> Result<Subnet, ProviderError> {
+    let output = |key: &str| stack.outputs.get(key).cloned();
+    match (output(output::SUBNET), output(output::VPC)) {
+        (Some(id), Some(vpc)) => Ok(Subnet { id, vpc, public: true }),
+        _ => Err(ProviderError::failed(
+            format!("the stack {SHARED} in {} doesn't say which subnet it made", stack.arn.region),
+            format!("aws cloudformation delete-stack --stack-name {SHARED} --region {}", stack.arn.region),
+        )),
+    }
 }
 
 /// Whether no stack uses the shared network any more.

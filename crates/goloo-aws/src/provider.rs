@@ -21,7 +21,7 @@ use crate::dns::{self, Zone};
 use crate::error::AwsError;
 use crate::instances::{self, Instance, State, Which};
 use crate::lead::Lead;
-use crate::network::{self, Subnet};
+use crate::network::{self, Site, Subnet};
 use crate::session::{Clients, Session};
 use crate::settings::Settings;
 use crate::stack::{self, Order, Stack, Stacks};
@@ -102,14 +102,14 @@ impl Provider for AwsProvider {
         let planned = self.planned(machine, &design).await?;
         let clients = self.session.clients(&design.region).await;
         let zone = self.zone(machine).await?;
-        let (place, parameters) = self.place(machine, &clients, work).await?;
-        let body = self.body(machine, &design, &clients, place).await?;
+        let site = self.site(machine, &clients, work).await?;
+        let body = self.body(machine, &design, &clients, site.place).await?;
         work.made(stack::RESOURCE, &planned.to_string()).await?;
         work.step(&format!("making the stack {} in {}", planned.name, planned.region));
         let order = Order {
             planned: &planned,
             body,
-            parameters: with_image(parameters, &design.ami),
+            parameters: parameters(&design.ami, &site),
             tags: tags::of(machine),
             mark: (tags::ID, machine.id.as_str()),
             token: machine.token.as_str(),
@@ -119,7 +119,7 @@ impl Provider for AwsProvider {
         let arn = stacks.ensure(&order, work).await?;
         work.made(stack::RESOURCE, &arn.to_string()).await?;
         let stack = stacks.wait_created(&arn, work).await?;
-        let mut aws = section(&stack, machine, &design, place)?;
+        let mut aws = section(&stack, machine, &design, &site)?;
         if let Some(zone) = zone {
             self.publish(machine, &zone, &mut aws, work).await?;
         }
@@ -243,26 +243,25 @@ impl AwsProvider {
         }
     }
 
-    async fn place(
+    async fn site(
         &self,
         machine: &Machine,
         clients: &Clients,
         work: &mut dyn Work,
-    ) -> Result<(Place, Vec<(String, String)>), ProviderError> {
+    ) -> Result<Site, ProviderError> {
         let Some(subnet) = network::find(clients, &machine.stack).await? else {
             let identity = self.session.identity().await?;
             let token = machine.token.as_str();
-            network::ensure_shared(&self.stacks(clients), identity, token, work).await?;
-            return Ok((Place::SharedNetwork, Vec::new()));
+            let subnet = network::ensure_shared(&self.stacks(clients), identity, token, work).await?;
+            return Ok(Site { place: Place::SharedNetwork, subnet });
         };
-        let Subnet { id, vpc, public } = subnet;
-        if !public {
+        if !subnet.public {
+            let Subnet { id, vpc, .. } = &subnet;
             work.events().event(Event::Warning(format!(
                 "the internet doesn't lead to the subnet {id}: the VM is reached by its address in the VPC {vpc}"
             )));
         }
-        let parameters = vec![(parameter::SUBNET.to_owned(), id), (parameter::VPC.to_owned(), vpc)];
-        Ok((Place::Subnet { public }, parameters))
+        Ok(Site { place: Place::Subnet { public: subnet.public }, subnet })
     }
 
     async fn body(
@@ -321,13 +320,18 @@ async fn given_root_device(clients: &Clients, ami: &str, design: &Design) -> Res
     Ok(root_device)
 }
 
-fn with_image(mut parameters: Vec<(String, String)>, ami: &Ami) -> Vec<(String, String)> {
-    parameters.insert(0, (parameter::IMAGE.to_owned(), ami.parameter_value().to_owned()));
+fn parameters(ami: &Ami, site: &Site) -> Vec<(String, String)> {
+    let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let mut parameters = vec![pair(parameter::IMAGE, ami.parameter_value())];
+    if let Place::Subnet { .. } = site.place {
+        parameters.push(pair(parameter::SUBNET, &site.subnet.id));
+        parameters.push(pair(parameter::VPC, &site.subnet.vpc));
+    }
     parameters
 }
 
 /// The record's section, from the stack's outputs.
-fn section(stack: &Stack, machine: &Machine, design: &Design, place: Place) -> Result<Aws, ProviderError> {
+fn section(stack: &Stack, machine: &Machine, design: &Design, site: &Site) -> Result<Aws, ProviderError> {
     let output = |key: &str| stack.outputs.get(key).filter(|value| !value.is_empty()).cloned();
     let incomplete = || {
         ProviderError::failed(
@@ -340,9 +344,9 @@ fn section(stack: &Stack, machine: &Machine, design: &Design, place: Place) -> R
         instance_type: Some(design.instance_type.clone()),
         ami_id: output(output::IMAGE),
         security_group_id: output(output::SECURITY_GROUP),
-        vpc_id: output(output::VPC),
-        subnet_id: output(output::SUBNET),
-        created_vpc: place == Place::SharedNetwork,
+        vpc_id: Some(output(output::VPC).unwrap_or_else(|| site.subnet.vpc.clone())),
+        subnet_id: Some(output(output::SUBNET).unwrap_or_else(|| site.subnet.id.clone())),
+        created_vpc: site.place == Place::SharedNetwork,
         ttl_seconds: machine.stack.ttl,
         ..Details::default()
     };

@@ -6,6 +6,7 @@ use std::time::Duration;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_http_client::tls::{Provider as Tls, rustls_provider::CryptoMode};
+use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use tokio::sync::OnceCell;
 
@@ -106,6 +107,7 @@ async fn load(settings: &Settings) -> SdkConfig {
     let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
         .region(Region::new(settings.region.clone()))
         .http_client(http)
+        .retry_config(RetryConfig::standard().with_initial_backoff(settings.pace.again))
         .timeout_config(limits);
     if let Some(endpoint) = &settings.endpoint {
         loader = loader.endpoint_url(endpoint);

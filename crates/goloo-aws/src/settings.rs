@@ -17,11 +17,13 @@ pub struct Pace {
     pub first: Duration,
     /// Between two questions.
     pub then: Duration,
+    /// Before a call is tried again that failed by the network's or AWS's mood; longer each time.
+    pub again: Duration,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { first: Duration::from_secs(5), then: Duration::from_secs(5) }
+        Self { first: Duration::from_secs(5), then: Duration::from_secs(5), again: Duration::from_secs(1) }
     }
 }
 

@@ -19,7 +19,7 @@ const EXPORTED_VPC: &str = "goloo-network-vpc";
 /// The export that tells whether the network is used.
 pub const EXPORTED_SUBNET: &str = "goloo-network-subnet";
 
-/// Outputs of a VM's stack.
+/// Outputs of a VM's stack; the last two are also the shared network's.
 pub mod output {
     /// The instance's id.
     pub const INSTANCE: &str = "InstanceId";
@@ -154,14 +154,18 @@ impl VmTemplate<'_> {
 
     fn outputs(&self) -> Value {
         let address = if self.is_public() { "PublicIp" } else { "PrivateIp" };
-        json!({
+        let mut outputs = json!({
             output::INSTANCE: {"Value": {"Ref": "Instance"}},
             output::ADDRESS: {"Value": {"Fn::GetAtt": ["Instance", address]}},
             output::SECURITY_GROUP: {"Value": {"Fn::GetAtt": ["SecurityGroup", "GroupId"]}},
             output::IMAGE: {"Value": {"Ref": parameter::IMAGE}},
-            output::SUBNET: {"Value": self.subnet()},
-            output::VPC: {"Value": self.vpc()},
-        })
+        });
+        // What is imported is the shared network's to tell.
+        if let Place::Subnet { .. } = self.place {
+            outputs[output::SUBNET] = json!({"Value": self.subnet()});
+            outputs[output::VPC] = json!({"Value": self.vpc()});
+        }
+        outputs
     }
 
     fn is_public(&self) -> bool {
@@ -232,8 +236,8 @@ pub fn network(name: &str, tags: &Tags) -> Value {
         "Description": format!("The network that goloo's VMs share ({name})"),
         "Resources": resources,
         "Outputs": {
-            "VpcId": {"Value": vpc(), "Export": {"Name": EXPORTED_VPC}},
-            "SubnetId": {"Value": {"Ref": "Subnet"}, "Export": {"Name": EXPORTED_SUBNET}},
+            output::VPC: {"Value": vpc(), "Export": {"Name": EXPORTED_VPC}},
+            output::SUBNET: {"Value": {"Ref": "Subnet"}, "Export": {"Name": EXPORTED_SUBNET}},
         },
     })
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use goloo_core::events::{Event, Events};
 use goloo_core::name::{OperationId, VmId, VmName};
-use goloo_core::provider::{LiveState, Machine, Made, Provider, ProviderError, StopMode, Work};
+use goloo_core::provider::{LiveState, Machine, Made, Provider, ProviderError, StopMode, Work, resource};
 use goloo_core::record::{Creator, Extra, Phase, ProviderKind, Record};
 use goloo_core::spec::{ImageRef, ResolvedStack, Size};
 use goloo_core::time::Timestamp;
@@ -201,6 +201,14 @@ pub fn record(machine: &Machine, provider: ProviderKind) -> Record {
     }
 }
 
+/// The same, with what the provider had noted before it stopped, as the engine keeps it.
+fn noted(machine: &Machine, provider: ProviderKind, work: &SuiteWork) -> Record {
+    let mut record = record(machine, provider);
+    let resource = |(kind, id): &(String, String)| resource(kind, id, &machine.token);
+    record.resources = work.made.iter().map(resource).collect();
+    record
+}
+
 /// A machine that was created, with its record as the engine would have it.
 struct Created {
     machine: Machine,
@@ -211,8 +219,9 @@ struct Created {
 async fn create(bench: &dyn Bench, name: &str) -> Created {
     let machine = bench.machine(name);
     let provider = bench.provider();
-    let made = provider.create(&machine, &mut SuiteWork::default()).await.unwrap();
-    let mut record = record(&machine, provider.kind());
+    let mut work = SuiteWork::default();
+    let made = provider.create(&machine, &mut work).await.unwrap();
+    let mut record = noted(&machine, provider.kind(), &work);
     keep(&mut record, &made);
     Created { machine, record, made }
 }
@@ -311,9 +320,9 @@ pub async fn a_create_that_died_anywhere_is_finished(bench: &dyn Bench) {
         if !bench.ledger().await.is_empty() {
             assert!(!work.made.is_empty(), "something was made and not recorded");
         }
-        bench.provider().create(&machine, &mut SuiteWork::default()).await.unwrap();
+        bench.provider().create(&machine, &mut work).await.unwrap();
         assert_eq!(bench.running().await, 1, "after {points} points");
-        let record = record(&machine, provider.kind());
+        let record = noted(&machine, provider.kind(), &work);
         bench.provider().delete(&record, &mut SuiteWork::default()).await.unwrap();
         assert_eq!(bench.ledger().await, [""; 0], "after {points} points");
         assert_eq!(bench.running().await, 0, "after {points} points");
@@ -328,9 +337,9 @@ pub async fn a_create_that_died_anywhere_is_finished(bench: &dyn Bench) {
 pub async fn a_create_that_died_anywhere_can_be_deleted(bench: &dyn Bench) {
     for points in 0..POINTS_MAX {
         let machine = bench.machine("died");
-        let provider = bench.provider();
-        let ended = die_after(points, provider.create(&machine, &mut SuiteWork::default())).await.is_some();
-        let record = record(&machine, provider.kind());
+        let (provider, mut work) = (bench.provider(), SuiteWork::default());
+        let ended = die_after(points, provider.create(&machine, &mut work)).await.is_some();
+        let record = noted(&machine, provider.kind(), &work);
         bench.provider().delete(&record, &mut SuiteWork::default()).await.unwrap();
         assert_eq!(bench.ledger().await, [""; 0], "after {points} points");
         until(0, async || bench.running().await).await;

@@ -72,13 +72,30 @@ impl App {
     pub fn provider(&self, kind: ProviderKind) -> Result<Box<dyn Provider>, CliError> {
         match kind {
             ProviderKind::Qemu => Ok(Box::new(QemuProvider::new(self.qemu_settings()?))),
-            ProviderKind::Multipass | ProviderKind::Aws => Err(CliError::new(
+            ProviderKind::Aws => self.aws_provider(),
+            ProviderKind::Multipass => Err(CliError::new(
                 exit::USAGE,
                 "unsupported",
                 format!("this goloo has no provider \"{kind}\" yet"),
                 "use --provider qemu",
             )),
         }
+    }
+
+    #[cfg(feature = "aws")]
+    fn aws_provider(&self) -> Result<Box<dyn Provider>, CliError> {
+        let settings = self.wait_for(goloo_aws::Settings::from_env());
+        Ok(Box::new(goloo_aws::AwsProvider::new(settings)))
+    }
+
+    #[cfg(not(feature = "aws"))]
+    fn aws_provider(&self) -> Result<Box<dyn Provider>, CliError> {
+        Err(CliError::new(
+            exit::USAGE,
+            "unsupported",
+            "this goloo was built without AWS",
+            "install one with it (cargo install goloo), or use --local",
+        ))
     }
 
     /// How the QEMU provider is set up here.

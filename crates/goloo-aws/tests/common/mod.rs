@@ -1,15 +1,31 @@
 //! What the tests of this crate have in common.
 #![allow(dead_code, clippy::unwrap_used, reason = "each test uses its part; a failing one is to panic")]
 
+pub mod moto;
+pub mod queue;
+
+use std::time::Duration;
+
+use aws_credential_types::Credentials;
 use goloo_aws::ami;
 use goloo_aws::instance_types::Arch;
 use goloo_aws::tags;
 use goloo_aws::template::{self, Place, VmTemplate};
+use goloo_aws::{Pace, Settings};
 use goloo_core::name::{OperationId, VmId};
 use goloo_core::provider::Machine;
 use goloo_core::spec::{ImageRef, PortForward};
 use goloo_testkit::provider_suite;
 use serde_json::Value;
+
+/// Settings that speak to this emulator and wait for nothing.
+pub fn settings(endpoint: &str, region: &str) -> Settings {
+    let mut settings = Settings::new(region);
+    settings.endpoint = Some(endpoint.to_owned());
+    settings.credentials = Some(Credentials::new("AKIAIOSFODNN7EXAMPLE", "secret", None, None, "test"));
+    settings.pace = Pace { first: Duration::ZERO, then: Duration::from_millis(5), again: Duration::from_millis(1) };
+    settings
+}
 
 /// A machine that is the same each time.
 pub fn fixed_machine() -> Machine {

@@ -39,6 +39,7 @@ impl Finding {
 
 pub fn run(app: &App, _: &Args) -> Result<u8, CliError> {
     let mut findings = tools(app)?;
+    findings.extend(aws(app));
     findings.push(state_folder(app));
     findings.extend(records(app)?);
     let sound = findings.iter().all(|finding| finding.sound);
@@ -73,6 +74,20 @@ fn tools(app: &App) -> Result<Vec<Finding>, CliError> {
         ),
     });
     Ok(findings)
+}
+
+#[cfg(feature = "aws")]
+fn aws(app: &App) -> Vec<Finding> {
+    let found = app.wait_for(async { goloo_aws::doctor(&goloo_aws::Settings::from_env().await).await });
+    found
+        .into_iter()
+        .map(|finding| Finding { sound: finding.ok, what: finding.what, hint: finding.hint })
+        .collect()
+}
+
+#[cfg(not(feature = "aws"))]
+fn aws(_: &App) -> Vec<Finding> {
+    Vec::new()
 }
 
 fn state_folder(app: &App) -> Finding {

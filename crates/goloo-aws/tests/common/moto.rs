@@ -1,0 +1,109 @@
+//! The bench: goloo against moto.
+
+use async_trait::async_trait;
+use goloo_aws::{AwsProvider, Settings};
+use goloo_core::provider::{Machine, Provider};
+use goloo_core::record::Record;
+use goloo_core::spec::ImageRef;
+use goloo_testkit::aws_emulators::{AwsEmulator, REGIONS};
+use goloo_testkit::provider_suite::{self, Bench};
+
+use super::queue::Queue;
+use super::settings;
+
+/// Where machines are made unless a test says otherwise.
+pub const REGION: &str = "us-east-1";
+
+/// An account in moto whose default VPC has a way to the internet, as AWS makes it.
+pub struct Moto {
+    /// What goloo talks to.
+    pub queue: Queue,
+    /// What is behind it.
+    pub aws: AwsEmulator,
+    before: Vec<String>,
+}
+
+impl Moto {
+    /// With default VPCs that have a way to the internet.
+    pub fn new() -> Self {
+        let moto = Self::as_moto_makes_it();
+        REGIONS.iter().for_each(|region| open_default_vpc(&moto.aws, region));
+        Self { before: moto.aws.ledger(), ..moto }
+    }
+
+    /// With default VPCs that have none.
+    pub fn as_moto_makes_it() -> Self {
+        let aws = AwsEmulator::moto();
+        Self { before: Vec::new(), queue: Queue::before(aws.endpoint()), aws }
+    }
+
+    /// The provider with other settings.
+    pub fn with(&self, change: impl FnOnce(&mut Settings)) -> AwsProvider {
+        let mut settings = settings(&self.queue.endpoint, REGION);
+        change(&mut settings);
+        AwsProvider::new(settings)
+    }
+
+    /// What was made since the start.
+    pub fn made(&self) -> Vec<String> {
+        let mut lines = self.aws.ledger();
+        // moto doesn't do what DeleteOnTermination says of network interfaces.
+        lines.retain(|line| !self.before.contains(line) && !line.contains(" network-interface "));
+        lines
+    }
+
+    fn instances(&self, state: &str) -> Vec<String> {
+        let lines = self.aws.ledger();
+        let of_state = lines.iter().filter(|line| line.contains(" instance ") && line.ends_with(state));
+        of_state.filter_map(|line| line.split(' ').nth(2).map(str::to_owned)).collect()
+    }
+}
+
+/// moto's default VPC has neither gateway nor route.
+fn open_default_vpc(aws: &AwsEmulator, region: &str) {
+    let ask = |parameters: &[(&str, &str)]| aws.query("ec2", region, parameters);
+    let id = |answer: &str, tag: &str| {
+        let start = answer.find(&format!("<{tag}>")).unwrap() + tag.len() + 2;
+        answer[start..].split('<').next().unwrap().to_owned()
+    };
+    let vpcs =
+        ask(&[("Action", "DescribeVpcs"), ("Filter.1.Name", "isDefault"), ("Filter.1.Value.1", "true")]);
+    let vpc = id(&vpcs, "vpcId");
+    let tables =
+        ask(&[("Action", "DescribeRouteTables"), ("Filter.1.Name", "vpc-id"), ("Filter.1.Value.1", &vpc)]);
+    let gateway = id(&ask(&[("Action", "CreateInternetGateway")]), "internetGatewayId");
+    ask(&[("Action", "AttachInternetGateway"), ("VpcId", &vpc), ("InternetGatewayId", &gateway)]);
+    ask(&[
+        ("Action", "CreateRoute"),
+        ("RouteTableId", &id(&tables, "routeTableId")),
+        ("DestinationCidrBlock", "0.0.0.0/0"),
+        ("GatewayId", &gateway),
+    ]);
+}
+
+#[async_trait]
+impl Bench for Moto {
+    fn provider(&self) -> Box<dyn Provider> {
+        Box::new(self.with(|_| {}))
+    }
+
+    fn machine(&self, name: &str) -> Machine {
+        let mut machine =
+            provider_suite::machine(name, ImageRef::Alias("ubuntu-24.04".into()), b"#cloud-config\n");
+        machine.stack.os = "ubuntu-24.04".to_owned();
+        machine
+    }
+
+    async fn ledger(&self) -> Vec<String> {
+        self.made()
+    }
+
+    async fn running(&self) -> usize {
+        self.instances("running").len()
+    }
+
+    async fn crash(&self, record: &Record) {
+        let id = record.aws.as_ref().unwrap().instance_id.as_deref().unwrap();
+        self.aws.query("ec2", REGION, &[("Action", "StopInstances"), ("InstanceId.1", id)]);
+    }
+}

@@ -1,0 +1,78 @@
+//! A proxy that keeps the order of calls and counts them.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+/// Takes one connection after the other and passes its one request on. What a client that died had sent
+/// whole is so carried out before what the next one sends, as it is in life, where people are slower than
+/// networks; an emulator with threads may do it the other way round.
+#[derive(Debug)]
+pub struct Queue {
+    /// `http://127.0.0.1:PORT`
+    pub endpoint: String,
+    calls: Arc<Mutex<Vec<String>>>,
+}
+
+impl Queue {
+    /// In front of this endpoint, until the test's process ends.
+    pub fn before(endpoint: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let behind = endpoint.trim_start_matches("http://").to_owned();
+        let calls = Arc::<Mutex<Vec<String>>>::default();
+        let seen = Arc::clone(&calls);
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                // A client that went away is no failure.
+                if let Ok(Some(call)) = pass_on(&client, &behind) {
+                    seen.lock().unwrap().push(call);
+                }
+            }
+        });
+        Self { endpoint: format!("http://{address}"), calls }
+    }
+
+    /// The calls since the last time this was asked: an action, or method and path.
+    pub fn calls(&self) -> Vec<String> {
+        std::mem::take(&mut self.calls.lock().unwrap())
+    }
+}
+
+fn pass_on(mut client: &TcpStream, behind: &str) -> std::io::Result<Option<String>> {
+    let mut reader = BufReader::new(client);
+    let (mut head, mut length) = (Vec::new(), 0);
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 {
+            return Ok(None);
+        }
+        let lower = line.to_ascii_lowercase();
+        if let Some(value) = lower.strip_prefix("content-length:") {
+            length = value.trim().parse().map_err(std::io::Error::other)?;
+        }
+        if line == "\r\n" {
+            break;
+        }
+        if !lower.starts_with("connection:") {
+            head.extend(line.into_bytes());
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    let call = name(&head, &body);
+    head.extend(b"Connection: close\r\n\r\n");
+    let mut server = TcpStream::connect(behind)?;
+    server.write_all(&[head, body].concat())?;
+    let mut answer = Vec::new();
+    server.read_to_end(&mut answer)?;
+    client.write_all(&answer)?;
+    Ok(Some(call))
+}
+
+fn name(head: &[u8], body: &[u8]) -> String {
+    let body = String::from_utf8_lossy(body).into_owned();
+    let action = body.split('&').find_map(|pair| pair.strip_prefix("Action="));
+    let first = String::from_utf8_lossy(head).lines().next().unwrap_or_default().to_owned();
+    action.map_or_else(|| first.trim_end_matches(" HTTP/1.1").to_owned(), str::to_owned)
+}

@@ -1,0 +1,318 @@
+//! What networks and clouds do and emulators don't: cut, lost, throttled and expired calls, and stacks that
+//! fail, in AWS's documented shapes.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use common::moto::{Moto, REGION};
+use common::settings;
+use goloo_aws::AwsProvider;
+use goloo_core::provider::{Machine, Made, Provider, ProviderError, StopMode, resource};
+use goloo_core::record::{ProviderKind, Record};
+use goloo_testkit::aws_answers::{self, Stack, StackEvent};
+use goloo_testkit::fault_proxy::{At, Fault, FaultProxy};
+use goloo_testkit::provider_suite::{Bench, SuiteWork, record};
+
+/// goloo, the faults, and moto behind them.
+struct World {
+    moto: Moto,
+    faults: FaultProxy,
+}
+
+impl World {
+    fn new() -> Self {
+        let moto = Moto::new();
+        Self { faults: FaultProxy::start(&moto.queue.endpoint), moto }
+    }
+
+    /// As a new goloo process has it.
+    fn provider(&self) -> AwsProvider {
+        AwsProvider::new(settings(self.faults.endpoint(), REGION))
+    }
+
+    fn machine(&self) -> Machine {
+        self.moto.machine("web")
+    }
+
+    async fn create(&self) -> Record {
+        let (machine, mut work) = (self.machine(), SuiteWork::default());
+        let made = self.provider().create(&machine, &mut work).await.unwrap();
+        noted(&machine, &work, Some(made))
+    }
+}
+
+fn noted(machine: &Machine, work: &SuiteWork, made: Option<Made>) -> Record {
+    let mut record = record(machine, ProviderKind::Aws);
+    record.resources = work.made.iter().map(|(kind, id)| resource(kind, id, &machine.token)).collect();
+    if let Some(Made::Aws(aws)) = made {
+        record.aws = Some(aws);
+    }
+    record
+}
+
+fn kinds() -> [Fault; 5] {
+    [Fault::CutBefore, Fault::ReplyLost, Fault::Status500, Fault::Throttled, Fault::ExpiredToken]
+}
+
+/// From one request on nothing works, until the fault is mended: for every request of what `act` does.
+/// `act` says whether it came to its end.
+async fn at_every_request(world: &World, fault: Fault, mut act: impl AsyncFnMut() -> bool) {
+    for number in 1.. {
+        world.faults.reset();
+        world.faults.fault(At::From(number), fault.clone());
+        let ended = act().await;
+        assert_eq!(world.moto.made(), [""; 0], "{fault:?} from request {number} on");
+        if ended {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_create_that_fails_at_any_request_can_go_on_and_leaves_nothing_when_deleted() {
+    for fault in kinds() {
+        let world = World::new();
+        at_every_request(&world, fault, async || {
+            let (machine, mut work) = (world.machine(), SuiteWork::default());
+            let ended = world.provider().create(&machine, &mut work).await.is_ok();
+            let struck = world.faults.struck();
+            world.faults.reset();
+            if !world.moto.made().is_empty() {
+                assert!(!work.made.is_empty(), "something was made and not noted");
+            }
+            let made = world.provider().create(&machine, &mut work).await.unwrap();
+            assert_eq!(world.moto.running().await, 1);
+            let record = noted(&machine, &work, Some(made));
+            world.provider().delete(&record, &mut SuiteWork::default()).await.unwrap();
+            ended && struck == 0
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_create_that_fails_at_any_request_can_be_deleted_by_its_notes() {
+    for fault in kinds() {
+        let world = World::new();
+        at_every_request(&world, fault, async || {
+            let (machine, mut work) = (world.machine(), SuiteWork::default());
+            let ended = world.provider().create(&machine, &mut work).await.is_ok();
+            let struck = world.faults.struck();
+            world.faults.reset();
+            let record = noted(&machine, &work, None);
+            world.provider().delete(&record, &mut SuiteWork::default()).await.unwrap();
+            ended && struck == 0
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_delete_that_fails_at_any_request_goes_on_later() {
+    for fault in kinds() {
+        let world = World::new();
+        at_every_request(&world, fault.clone(), async || {
+            let faults = world.faults.clone();
+            let machine = world.machine();
+            // The create isn't on trial here.
+            let mut work = SuiteWork::default();
+            let made = world.moto.provider().create(&machine, &mut work).await.unwrap();
+            let record = noted(&machine, &work, Some(made));
+            let ended = world.provider().delete(&record, &mut SuiteWork::default()).await.is_ok();
+            let struck = faults.struck();
+            faults.reset();
+            world.provider().delete(&record, &mut SuiteWork::default()).await.unwrap();
+            ended && struck == 0
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_single_fault_at_any_request_is_got_over() {
+    for fault in [Fault::CutBefore, Fault::ReplyLost, Fault::Status500, Fault::Throttled] {
+        let world = World::new();
+        for number in 1.. {
+            world.faults.reset();
+            world.faults.fault(At::Request(number), fault.clone());
+            let record = world.create().await;
+            let struck = world.faults.struck();
+            assert_eq!(world.moto.running().await, 1, "{fault:?} at request {number}");
+            world.faults.reset();
+            world.provider().delete(&record, &mut SuiteWork::default()).await.unwrap();
+            assert_eq!(world.moto.made(), [""; 0], "{fault:?} at request {number}");
+            if struck == 0 {
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn stop_and_start_that_fail_at_any_request_work_the_next_time() {
+    for fault in kinds() {
+        let world = World::new();
+        let mut record = world.create().await;
+        for number in 1.. {
+            world.faults.reset();
+            world.faults.fault(At::From(number), fault.clone());
+            let stopped = world.provider().stop(&record, StopMode::Graceful, &mut SuiteWork::default()).await;
+            let started = world.provider().start(&record, &mut SuiteWork::default()).await;
+            let struck = world.faults.struck();
+            world.faults.reset();
+            if stopped.is_err() {
+                world.provider().stop(&record, StopMode::Graceful, &mut SuiteWork::default()).await.unwrap();
+                assert_eq!(world.moto.running().await, 0, "{fault:?} from request {number} on");
+            }
+            let now = world.provider().start(&record, &mut SuiteWork::default()).await.unwrap();
+            assert_eq!(world.moto.running().await, 1, "{fault:?} from request {number} on");
+            let Made::Aws(aws) = now else { panic!("not in AWS") };
+            record.aws = Some(aws);
+            if started.is_ok() && struck == 0 {
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_observation_that_fails_says_unknown_and_why() {
+    let world = World::new();
+    let record = world.create().await;
+    for fault in kinds() {
+        world.faults.reset();
+        world.faults.fault(At::From(1), fault.clone());
+        let seen = world.provider().observe(&[&record]).await.remove(0);
+        assert_eq!(seen.state, goloo_core::provider::LiveState::Unknown, "{fault:?}");
+        assert!(seen.reason.is_some_and(|reason| reason.contains("ec2:DescribeInstances") || reason.contains("credentials")), "{fault:?}");
+    }
+}
+
+const STACK: &str = "AWS::CloudFormation::Stack";
+const INSTANCE: &str = "AWS::EC2::Instance";
+const GROUP: &str = "AWS::EC2::SecurityGroup";
+
+fn event(number: u32, resource: (&str, &str), status: &str, reason: Option<&str>) -> StackEvent {
+    let event = StackEvent::new("goloo-web", number, resource, status);
+    StackEvent { reason: reason.map(str::to_owned), ..event }
+}
+
+fn ours(machine: &Machine, status: &str) -> Stack {
+    let mut stack = Stack::new("goloo-web", status);
+    stack.tags = vec![("goloo:id".to_owned(), machine.id.to_string())];
+    stack
+}
+
+/// A stack that fails because of its instance, told in two pages, the newest first.
+fn play_rollback(world: &World, machine: &Machine, reason: &'static str) {
+    let id = aws_answers::stack_id("goloo-web");
+    world.faults.answer("CreateStack", move |_| Some(aws_answers::create_stack(&id)));
+    world.faults.answer("DescribeStackEvents", move |request| {
+        Some(match request.parameter("NextToken") {
+            None => aws_answers::describe_stack_events(
+                &[
+                    event(6, ("goloo-web", STACK), "ROLLBACK_COMPLETE", None),
+                    event(5, ("goloo-web", STACK), "ROLLBACK_IN_PROGRESS", Some("The following resource(s) failed")),
+                    event(4, ("SecurityGroup", GROUP), "CREATE_FAILED", Some("Resource creation cancelled")),
+                ],
+                Some("2"),
+            ),
+            Some(_) => aws_answers::describe_stack_events(
+                &[
+                    event(3, ("Instance", INSTANCE), "CREATE_FAILED", Some(reason)),
+                    event(2, ("Instance", INSTANCE), "CREATE_IN_PROGRESS", None),
+                    event(1, ("goloo-web", STACK), "CREATE_IN_PROGRESS", Some("User Initiated")),
+                ],
+                None,
+            ),
+        })
+    });
+    let stack = ours(machine, "ROLLBACK_COMPLETE");
+    world.faults.answer("DescribeStacks", move |_| Some(aws_answers::describe_stacks(std::slice::from_ref(&stack))));
+}
+
+#[tokio::test]
+async fn the_first_thing_that_failed_is_the_error() {
+    let world = World::new();
+    let machine = world.machine();
+    play_rollback(&world, &machine, "We currently do not have sufficient t3.nano capacity");
+    let error = world.provider().create(&machine, &mut SuiteWork::default()).await.unwrap_err();
+    assert_eq!(error.to_string(), "the instance: We currently do not have sufficient t3.nano capacity");
+}
+
+#[tokio::test]
+async fn a_permission_that_lacks_within_a_stack_is_one_that_lacks() {
+    let world = World::new();
+    let machine = world.machine();
+    play_rollback(&world, &machine, "You are not authorized to perform this operation. (ec2:RunInstances)");
+    let error = world.provider().create(&machine, &mut SuiteWork::default()).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Permission { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn what_an_earlier_try_left_is_removed_before_the_next_one() {
+    let world = World::new();
+    let machine = world.machine();
+    static CREATES: AtomicUsize = AtomicUsize::new(0);
+    static DELETES: AtomicUsize = AtomicUsize::new(0);
+    world.faults.answer("CreateStack", |_| {
+        let first = CREATES.fetch_add(1, Ordering::SeqCst) == 0;
+        first.then(|| aws_answers::error("cloudformation", 400, "AlreadyExistsException", "Stack [goloo-web] already exists"))
+    });
+    world.faults.answer("DeleteStack", |_| {
+        (DELETES.fetch_add(1, Ordering::SeqCst) == 0).then(aws_answers::delete_stack)
+    });
+    let failed = ours(&machine, "ROLLBACK_COMPLETE");
+    world.faults.answer("DescribeStacks", move |_| match DELETES.load(Ordering::SeqCst) {
+        0 => Some(aws_answers::describe_stacks(std::slice::from_ref(&failed))),
+        _ if CREATES.load(Ordering::SeqCst) == 1 => Some(aws_answers::no_such_stack("goloo-web")),
+        _ => None,
+    });
+    world.provider().create(&machine, &mut SuiteWork::default()).await.unwrap();
+    assert_eq!(world.moto.running().await, 1);
+    let tokens: Vec<String> = world
+        .faults
+        .requests()
+        .iter()
+        .filter(|request| request.action() == "CreateStack")
+        .filter_map(|request| request.parameter("ClientRequestToken"))
+        .collect();
+    assert_eq!(tokens, [machine.token.to_string(), format!("{}-2", machine.token)]);
+}
+
+#[tokio::test]
+async fn a_delete_that_aws_cannot_finish_names_what_holds_it() {
+    let world = World::new();
+    let record = world.create().await;
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    world.faults.answer("DeleteStack", |_| Some(aws_answers::delete_stack()));
+    let mut stack = Stack::new("goloo-web", "CREATE_COMPLETE");
+    stack.tags = vec![("goloo:id".to_owned(), record.id.to_string())];
+    world.faults.answer("DescribeStacks", move |_| {
+        let mut stack = stack.clone();
+        if ASKED.fetch_add(1, Ordering::SeqCst) > 0 {
+            stack.status = "DELETE_FAILED".to_owned();
+        }
+        Some(aws_answers::describe_stacks(&[stack]))
+    });
+    world.faults.answer("DescribeStackEvents", |_| {
+        let mut failed = event(3, ("SecurityGroup", GROUP), "DELETE_FAILED", Some("resource sg-0abc has a dependent object"));
+        failed.physical_id = "sg-0abc".to_owned();
+        Some(aws_answers::describe_stack_events(
+            &[
+                event(4, ("goloo-web", STACK), "DELETE_FAILED", None),
+                failed,
+                event(2, ("goloo-web", STACK), "DELETE_IN_PROGRESS", None),
+                event(1, ("Instance", INSTANCE), "DELETE_FAILED", Some("an attempt before")),
+            ],
+            None,
+        ))
+    });
+    let error = world.provider().delete(&record, &mut SuiteWork::default()).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "CloudFormation can't delete the stack goloo-web: the security group (sg-0abc): resource sg-0abc has a dependent object"
+    );
+}

@@ -1,0 +1,446 @@
+//! Rules of the provider that the conformance suite doesn't have, against moto.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::moto::{Moto, REGION};
+use goloo_core::provider::{LiveState, Machine, Made, Provider, ProviderError, StopMode, resource};
+use goloo_core::record::{Aws, Origin, OriginKind, ProviderKind, Record};
+use goloo_core::spec::Dns;
+use goloo_testkit::provider_suite::{Bench, SuiteWork, record};
+use serde_json::json;
+
+/// The record that the engine would have.
+fn kept(machine: &Machine, work: &SuiteWork, made: Option<Made>) -> Record {
+    let mut record = record(machine, ProviderKind::Aws);
+    let resources = work.made.iter().map(|(kind, id)| resource(kind, id, &machine.token));
+    record.resources = resources.collect();
+    if let Some(Made::Aws(aws)) = made {
+        record.aws = Some(aws);
+    }
+    record
+}
+
+async fn create(moto: &Moto, machine: &Machine) -> Record {
+    let mut work = SuiteWork::default();
+    let made = moto.provider().create(machine, &mut work).await.unwrap();
+    kept(machine, &work, Some(made))
+}
+
+async fn delete(moto: &Moto, record: &Record) {
+    moto.provider().delete(record, &mut SuiteWork::default()).await.unwrap();
+}
+
+fn aws(record: &Record) -> &Aws {
+    record.aws.as_ref().unwrap()
+}
+
+fn dns(zone_id: &str) -> Dns {
+    Dns {
+        hostname: "web".to_owned(),
+        domain: "example.com".to_owned(),
+        ttl: 300,
+        zone_id: Some(zone_id.to_owned()),
+        is_apex_domain: true,
+        cname_aliases: vec!["www".to_owned()],
+    }
+}
+
+fn names(moto: &Moto) -> Vec<String> {
+    moto.made().into_iter().filter(|line| line.starts_with("record ")).collect()
+}
+
+#[tokio::test]
+async fn a_record_leads_to_all_that_was_made() {
+    let moto = Moto::new();
+    let mut machine = moto.machine("web");
+    machine.stack.ttl = Some(3600);
+    let record = create(&moto, &machine).await;
+    let stack = aws(&record).stack_id.clone().unwrap();
+    let planned = "arn:aws:cloudformation:us-east-1:123456789012:stack/goloo-web";
+    assert!(stack.starts_with(&format!("{planned}/")), "{stack}");
+    let noted: Vec<&str> = record.resources.iter().map(|resource| resource.id.as_str()).collect();
+    assert_eq!(noted, [planned, &stack]);
+    let section = serde_json::to_value(aws(&record)).unwrap();
+    for (key, start) in [
+        ("instanceID", "i-"),
+        ("publicIP", ""),
+        ("securityGroupID", "sg-"),
+        ("amiID", "ami-"),
+        ("vpcID", "vpc-"),
+        ("subnetID", "subnet-"),
+        ("region", REGION),
+        ("instanceType", "t3.nano"),
+    ] {
+        assert!(section[key].as_str().unwrap().starts_with(start), "{key} in {section}");
+    }
+    assert_eq!((&section["createdVPC"], &section["ttlSeconds"]), (&json!(false), &json!(3600)));
+}
+
+#[tokio::test]
+async fn the_instance_has_its_user_data_its_tags_and_an_encrypted_disk() {
+    let moto = Moto::new();
+    let machine = moto.machine("web");
+    let record = create(&moto, &machine).await;
+    let id = aws(&record).instance_id.as_deref().unwrap();
+    let ask = |parameters: &[(&str, &str)]| moto.aws.query("ec2", REGION, parameters);
+    let user_data =
+        ask(&[("Action", "DescribeInstanceAttribute"), ("InstanceId", id), ("Attribute", "userData")]);
+    assert!(user_data.contains("I2Nsb3VkLWNvbmZpZwo="), "{user_data}");
+    let instance = ask(&[("Action", "DescribeInstances"), ("InstanceId.1", id)]);
+    for text in [machine.id.as_str(), machine.token.as_str(), "goloo:name"] {
+        assert!(instance.contains(text), "{text} in {instance}");
+    }
+    let volumes = ask(&[("Action", "DescribeVolumes")]);
+    assert!(
+        volumes.contains("<size>4</size>") && volumes.contains("<encrypted>true</encrypted>"),
+        "{volumes}"
+    );
+}
+
+#[tokio::test]
+async fn a_create_makes_no_more_calls_than_it_may() {
+    let moto = Moto::new();
+    let machine = moto.machine("web");
+    create(&moto, &machine).await;
+    let calls = moto.queue.calls();
+    let before_polls = ["GetCallerIdentity", "DescribeSubnets", "DescribeRouteTables", "CreateStack"];
+    assert_eq!(calls[..4], before_polls);
+    assert!(calls[4..calls.len() - 1].iter().all(|call| call == "DescribeStackEvents"), "{calls:?}");
+    assert_eq!(calls.last().unwrap(), "DescribeStacks");
+}
+
+#[tokio::test]
+async fn names_cost_two_calls_and_one_batch() {
+    let moto = Moto::new();
+    moto.aws.create_zone("example.com");
+    let mut machine = moto.machine("web");
+    machine.stack.dns = Some(Dns { zone_id: None, ..dns("") });
+    let record = create(&moto, &machine).await;
+    let calls = moto.queue.calls();
+    let route53: Vec<&String> = calls.iter().filter(|call| call.contains("/hostedzone")).collect();
+    assert_eq!(route53.len(), 2, "{calls:?}");
+    let ip = record.ip().unwrap();
+    assert_eq!(
+        names(&moto),
+        [
+            format!("record example.com. A {ip}"),
+            format!("record web.example.com. A {ip}"),
+            "record www.example.com. CNAME web.example.com".to_owned()
+        ]
+    );
+    assert_eq!(record.fqdn(), Some("web.example.com"));
+    delete(&moto, &record).await;
+    assert_eq!(moto.made(), [""; 0]);
+}
+
+#[tokio::test]
+async fn names_follow_a_new_address_and_those_that_lead_elsewhere_stay() {
+    let moto = Moto::new();
+    let zone = moto.aws.create_zone("example.com");
+    let mut machine = moto.machine("web");
+    machine.stack.dns = Some(dns(&zone));
+    let mut record = create(&moto, &machine).await;
+    let path = format!("/2013-04-01/hostedzone/{zone}/rrset");
+    moto.aws.rest("route53", "POST", &path, &upsert("example.com", "192.0.2.77"));
+    let provider = moto.provider();
+    provider.stop(&record, StopMode::Graceful, &mut SuiteWork::default()).await.unwrap();
+    let before = record.ip().unwrap().to_owned();
+    let mut work = SuiteWork::default();
+    let Made::Aws(now) = provider.start(&record, &mut work).await.unwrap() else { panic!("not in AWS") };
+    record.aws = Some(now);
+    let ip = record.ip().unwrap().to_owned();
+    assert_ne!(ip, before, "moto gives a new address each time");
+    let foreign = "record example.com. A 192.0.2.77".to_owned();
+    assert_eq!(names(&moto)[..2], [foreign.clone(), format!("record web.example.com. A {ip}")]);
+    assert!(
+        work.said().iter().any(|text| text.contains("example.com leads elsewhere now")),
+        "{:?}",
+        work.said()
+    );
+    delete(&moto, &record).await;
+    assert_eq!(moto.made(), [foreign]);
+}
+
+fn upsert(name: &str, address: &str) -> String {
+    format!(
+        r#"<ChangeResourceRecordSetsRequest xmlns="https://route53.amazonaws.com/doc/2013-04-01/"><ChangeBatch>
+        <Changes><Change><Action>UPSERT</Action><ResourceRecordSet><Name>{name}</Name><Type>A</Type>
+        <TTL>300</TTL><ResourceRecords><ResourceRecord><Value>{address}</Value></ResourceRecord></ResourceRecords>
+        </ResourceRecordSet></Change></Changes></ChangeBatch></ChangeResourceRecordSetsRequest>"#
+    )
+}
+
+#[tokio::test]
+async fn names_of_a_start_that_died_are_removed_with_the_vm() {
+    let moto = Moto::new();
+    let zone = moto.aws.create_zone("example.com");
+    let mut machine = moto.machine("web");
+    machine.stack.dns = Some(dns(&zone));
+    let record = create(&moto, &machine).await;
+    let provider = moto.provider();
+    provider.stop(&record, StopMode::Force, &mut SuiteWork::default()).await.unwrap();
+    // What it returns is lost.
+    provider.start(&record, &mut SuiteWork::default()).await.unwrap();
+    delete(&moto, &record).await;
+    assert_eq!(moto.made(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_stack_of_someone_else_is_left_alone() {
+    let moto = Moto::new();
+    let template = json!({"Resources": {"Group": {
+        "Type": "AWS::EC2::SecurityGroup", "Properties": {"GroupDescription": "someone's"}}}});
+    moto.aws.query(
+        "cloudformation",
+        REGION,
+        &[("Action", "CreateStack"), ("StackName", "goloo-web"), ("TemplateBody", &template.to_string())],
+    );
+    let before = moto.made();
+    let (machine, mut work) = (moto.machine("web"), SuiteWork::default());
+    let error = moto.provider().create(&machine, &mut work).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "there is a stack goloo-web in us-east-1 already, and goloo didn't make it"
+    );
+    delete(&moto, &kept(&machine, &work, None)).await;
+    assert_eq!(moto.made(), before);
+}
+
+#[tokio::test]
+async fn a_region_of_its_own_is_found_again_after_a_crash() {
+    let moto = Moto::new();
+    let mut machine = moto.machine("web");
+    machine.stack.region = Some("eu-west-1".to_owned());
+    let mut work = SuiteWork::default();
+    moto.provider().create(&machine, &mut work).await.unwrap();
+    assert!(moto.made().iter().all(|line| line.starts_with("eu-west-1 ")));
+    // The first note is the one that was there before anything was made.
+    work.made.truncate(1);
+    delete(&moto, &kept(&machine, &work, None)).await;
+    assert_eq!(moto.made(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_private_subnet_is_never_taken_silently() {
+    let moto = Moto::as_moto_makes_it();
+    let before = moto.aws.ledger();
+    let error = moto.provider().create(&moto.machine("web"), &mut SuiteWork::default()).await.unwrap_err();
+    assert!(
+        matches!(&error, ProviderError::Unsupported { hint, .. } if hint.contains("vm.subnet_id")),
+        "{error:?}"
+    );
+    assert_eq!(moto.aws.ledger(), before);
+}
+
+#[tokio::test]
+async fn a_given_private_subnet_is_taken_with_a_warning() {
+    let moto = Moto::new();
+    let ask = |parameters: &[(&str, &str)]| moto.aws.query("ec2", REGION, parameters);
+    let id = |answer: &str, tag: &str| {
+        let start = answer.find(&format!("<{tag}>")).unwrap() + tag.len() + 2;
+        answer[start..].split('<').next().unwrap().to_owned()
+    };
+    let vpc = id(&ask(&[("Action", "CreateVpc"), ("CidrBlock", "10.9.0.0/16")]), "vpcId");
+    let subnet = ask(&[("Action", "CreateSubnet"), ("VpcId", &vpc), ("CidrBlock", "10.9.1.0/24")]);
+    let mut machine = moto.machine("web");
+    machine.stack.subnet_id = Some(id(&subnet, "subnetId"));
+    let mut work = SuiteWork::default();
+    let made = moto.provider().create(&machine, &mut work).await.unwrap();
+    let record = kept(&machine, &work, Some(made));
+    assert!(record.ip().unwrap().starts_with("10.9.1."), "{:?}", record.ip());
+    assert!(work.said().iter().any(|text| text.contains("the internet doesn't lead")), "{:?}", work.said());
+}
+
+#[tokio::test]
+async fn a_given_ami_is_asked_for_its_root_device_and_architecture() {
+    let moto = Moto::new();
+    let path = "/aws/service/debian/release/12/latest/arm64";
+    let mut machine = moto.machine("web");
+    machine.stack.os = moto.aws.public_parameter(REGION, path);
+    let error = moto.provider().create(&machine, &mut SuiteWork::default()).await.unwrap_err();
+    assert!(error.to_string().contains("is for arm64, and a t3.nano is x86_64"), "{error}");
+    assert_eq!(moto.made(), [""; 0]);
+    machine.stack.instance_type = Some("t4g.small".to_owned());
+    let record = create(&moto, &machine).await;
+    assert_eq!(aws(&record).extra["amiID"], machine.stack.os.as_str());
+}
+
+#[tokio::test]
+async fn two_hundred_vms_are_observed_in_one_call_a_region() {
+    let moto = Moto::new();
+    let record = create(&moto, &moto.machine("web")).await;
+    let mut records: Vec<Record> = vec![record; 200];
+    for (index, record) in records.iter_mut().enumerate().skip(1) {
+        let aws = record.aws.as_mut().unwrap();
+        aws.instance_id = Some(format!("i-{index:017x}"));
+        if index % 2 == 0 {
+            aws.stack_id =
+                Some(format!("arn:aws:cloudformation:eu-west-1:123456789012:stack/goloo-x/{index}"));
+            record.resources.clear();
+        }
+    }
+    moto.queue.calls();
+    let seen = moto.provider().observe(&records.iter().collect::<Vec<_>>()).await;
+    assert_eq!(seen[0].state, LiveState::Running);
+    assert!(seen[1..].iter().all(|seen| seen.state == LiveState::Missing));
+    let mut calls = moto.queue.calls();
+    calls.sort();
+    // Who asks is checked once, before anything counts as missing.
+    assert_eq!(calls, ["DescribeInstances", "DescribeInstances", "GetCallerIdentity"]);
+}
+
+#[tokio::test]
+async fn what_another_account_has_is_not_missing_and_not_deleted() {
+    let moto = Moto::new();
+    let mut record = create(&moto, &moto.machine("web")).await;
+    let before = moto.made();
+    let other = |text: &str| text.replace("123456789012", "999999999999");
+    record.resources.iter_mut().for_each(|resource| resource.id = other(&resource.id));
+    let aws = record.aws.as_mut().unwrap();
+    aws.stack_id = aws.stack_id.as_deref().map(other);
+    aws.instance_id = Some("i-0123456789abcdef0".to_owned());
+    let seen = moto.provider().observe(&[&record]).await.remove(0);
+    assert_eq!(seen.state, LiveState::Unknown);
+    assert!(seen.reason.unwrap().contains("999999999999"));
+    let error = moto.provider().delete(&record, &mut SuiteWork::default()).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Permission { .. }), "{error:?}");
+    assert_eq!(moto.made(), before);
+}
+
+#[tokio::test]
+async fn a_vm_whose_record_was_lost_is_found_adopted_and_deleted() {
+    let moto = Moto::new();
+    let known = create(&moto, &moto.machine("known")).await;
+    let machine = moto.machine("lost");
+    let lost = create(&moto, &machine).await;
+    let strays = moto.provider().strays(&[&known]).await.unwrap();
+    let id = aws(&lost).instance_id.as_deref().unwrap();
+    let [stray] = &strays[..] else { panic!("{strays:?}") };
+    assert_eq!((stray.name.as_str(), stray.id.as_str(), stray.ours), ("lost", id, true));
+    let by_name = moto.provider().adopt(&machine.name, None).await.unwrap();
+    let adopted = moto.provider().adopt(&machine.name, Some(id)).await.unwrap();
+    assert_eq!(adopted, by_name);
+    assert_eq!(adopted.id.as_ref(), Some(&machine.id));
+    let mut work = SuiteWork::default();
+    work.made = adopted.resources;
+    delete(&moto, &kept(&machine, &work, adopted.made)).await;
+    assert_eq!(moto.provider().strays(&[&known]).await.unwrap(), []);
+    assert_eq!(moto.made().iter().filter(|line| line.contains(" instance ")).count(), 1);
+}
+
+#[tokio::test]
+async fn an_instance_that_goloo_did_not_make_can_be_adopted() {
+    let moto = Moto::new();
+    let ami = moto.aws.public_parameter(REGION, "/aws/service/debian/release/12/latest/amd64");
+    let run = [("Action", "RunInstances"), ("ImageId", &ami), ("MinCount", "1"), ("MaxCount", "1")];
+    moto.aws.query("ec2", REGION, &run);
+    let line = moto.made().into_iter().find(|line| line.contains(" instance ")).unwrap();
+    let id = line.split(' ').nth(2).unwrap();
+    assert_eq!(moto.provider().strays(&[]).await.unwrap(), [], "it carries no mark of goloo's");
+    let machine = moto.machine("old");
+    let adopted = moto.provider().adopt(&machine.name, Some(id)).await.unwrap();
+    assert_eq!((&adopted.id, adopted.resources[0].0.as_str()), (&None, "ec2-instance"));
+    let mut work = SuiteWork::default();
+    work.made = adopted.resources;
+    let mut record = kept(&machine, &work, adopted.made);
+    let from = id.to_owned();
+    record.origin = Some(Origin { how: OriginKind::Adopted, from, checked: true, extra: Default::default() });
+    assert_eq!(moto.provider().observe(&[&record]).await[0].state, LiveState::Running);
+    delete(&moto, &record).await;
+    assert_eq!(moto.made().iter().filter(|line| line.contains(" instance ")).count(), 0);
+}
+
+#[tokio::test]
+async fn a_permission_that_lacks_is_named_and_nothing_is_made() {
+    let moto = Moto::new();
+    let allowed = ["sts:*", "ec2:*", "cloudformation:Describe*"];
+    let policy = json!({"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Action": allowed, "Resource": "*"}]});
+    let user = moto.aws.require_credentials(&policy);
+    let with = |key: String, secret: String| {
+        moto.with(|settings| {
+            settings.credentials =
+                Some(aws_credential_types::Credentials::new(key, secret, None, None, "test"));
+        })
+    };
+    let machine = moto.machine("web");
+    let provider = with(user.access_key_id, user.secret_access_key);
+    let error = provider.create(&machine, &mut SuiteWork::default()).await.unwrap_err();
+    let ProviderError::Permission { what, hint } = error else { panic!("{error:?}") };
+    assert!(what.starts_with("the AWS credentials don't allow cloudformation:CreateStack"), "{what}");
+    assert!(hint.contains("cloudformation:CreateStack"), "{hint}");
+    let wrong = with("AKIAIOSFODNN7EXAMPLX".to_owned(), "wrong".to_owned());
+    let error = wrong.create(&machine, &mut SuiteWork::default()).await.unwrap_err();
+    assert!(
+        matches!(&error, ProviderError::Permission { what, .. } if what.contains("InvalidClientTokenId")),
+        "{error:?}"
+    );
+    assert_eq!(moto.made().iter().filter(|line| line.contains("goloo-web")).count(), 0);
+}
+
+#[tokio::test]
+async fn a_stop_that_suspends_is_refused_and_changes_nothing() {
+    let moto = Moto::new();
+    let record = create(&moto, &moto.machine("web")).await;
+    let error =
+        moto.provider().stop(&record, StopMode::Suspend, &mut SuiteWork::default()).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Unsupported { .. }), "{error:?}");
+    assert_eq!(moto.running().await, 1);
+}
+
+/// The policy that docs/aws.md gives.
+fn documented_policy() -> serde_json::Value {
+    let page = include_str!("../../../docs/aws.md");
+    let (_, after) = page.split_once("```json\n").unwrap();
+    serde_json::from_str(after.split("```").next().unwrap()).unwrap()
+}
+
+fn own_part(policy: &serde_json::Value) -> Vec<String> {
+    let actions = policy["Statement"][0]["Action"].as_array().unwrap();
+    actions.iter().map(|action| action.as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn the_policy_in_the_docs_allows_the_calls_in_the_code_and_no_others() {
+    let mut called = std::collections::BTreeSet::new();
+    for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src")).unwrap() {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        let is_action = |text: &&str| {
+            let services = ["sts:", "cloudformation:", "ec2:", "route53:"];
+            services.iter().any(|service| text.strip_prefix(service).is_some_and(|action| {
+                !action.is_empty() && action.bytes().all(|byte| byte.is_ascii_alphanumeric())
+            }))
+        };
+        called.extend(code.split('"').filter(is_action).map(str::to_owned));
+    }
+    let documented: std::collections::BTreeSet<String> = own_part(&documented_policy()).into_iter().collect();
+    assert_eq!(called, documented);
+}
+
+#[tokio::test]
+async fn the_policy_in_the_docs_is_enough_for_a_whole_life() {
+    let moto = Moto::new();
+    let zone = moto.aws.create_zone("example.com");
+    let policy = json!({"Version": "2012-10-17", "Statement": [documented_policy()["Statement"][0]]});
+    let user = moto.aws.require_credentials(&policy);
+    let provider = moto.with(|settings| {
+        let (key, secret) = (user.access_key_id, user.secret_access_key);
+        settings.credentials = Some(aws_credential_types::Credentials::new(key, secret, None, None, "test"));
+    });
+    let mut machine = moto.machine("web");
+    machine.stack.dns = Some(dns(&zone));
+    let mut work = SuiteWork::default();
+    let made = provider.create(&machine, &mut work).await.unwrap();
+    let mut record = kept(&machine, &work, Some(made));
+    provider.stop(&record, StopMode::Graceful, &mut SuiteWork::default()).await.unwrap();
+    let Made::Aws(now) = provider.start(&record, &mut SuiteWork::default()).await.unwrap() else {
+        panic!("not in AWS")
+    };
+    record.aws = Some(now);
+    provider.console(&record, 0).await.unwrap();
+    assert_eq!(provider.strays(&[&record]).await.unwrap(), []);
+    provider.delete(&record, &mut SuiteWork::default()).await.unwrap();
+    assert_eq!(moto.made().iter().filter(|line| line.contains("web")).count(), 0);
+}
