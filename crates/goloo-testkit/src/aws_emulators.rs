@@ -11,7 +11,7 @@
 //!
 //! [`AwsEmulator::moto`] makes VM stacks, instances, addresses and DNS records; [`AwsEmulator::ministack`] makes
 //! network stacks, exports and imports, and refuses in Route 53 as AWS does. Neither fails by itself: put a
-//! fault proxy before it. `docs/testing.md` lists what they can't do.
+//! [fault proxy](crate::fault_proxy) before it. `docs/testing.md` lists what they can't do.
 //!
 //! `scripts/aws-emulators.sh` installs them; a test that can't have its emulator fails.
 #![allow(clippy::unwrap_used, reason = "a test double: a panic is its error message")]
@@ -288,8 +288,8 @@ pub fn cfn_lint(templates: &[(&str, &str)]) -> Result<(), String> {
     if output.status.success() { Ok(()) } else { Err(format!("{found}{errors}")) }
 }
 
-/// The Python that has the emulators.
-fn python() -> PathBuf {
+/// The Python that has the emulators, and boto3, AWS's client for it.
+pub fn python() -> PathBuf {
     static PYTHON: OnceLock<PathBuf> = OnceLock::new();
     let install = || {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/aws-emulators.sh");

@@ -1,7 +1,9 @@
 //! Test doubles and conformance suites for goloo's traits.
 
+pub mod aws_answers;
 pub mod aws_emulators;
 pub mod fake_provider;
+pub mod fault_proxy;
 pub mod image_server;
 pub mod memory_store;
 pub mod programs;

@@ -7,6 +7,7 @@ outlive the test, however that dies.
 """
 
 import hashlib
+import json
 import logging
 import os
 import socket
@@ -83,16 +84,49 @@ def add_images_to_moto():
     ssm.ParameterDict = Parameters
 
 
-def exempt_test_key_in_moto():
+def mend_authorization_in_moto():
+    """Who may what: the test itself may all; the rest is as on AWS.
+
+    moto takes the parsed parameters for the body of a GET, so that it finds no signature valid, and has one shape of error for all services, which AWS's clients for Rust can't read.
+    """
     from moto.core.authorization import ActionAuthenticatorMixin as Authenticator
+    from moto.iam.access_control import IAMRequest
+    from werkzeug.exceptions import HTTPException
+
+    create_request = IAMRequest._create_aws_request
+
+    def create_request_without_a_body(self):
+        request = create_request(self)
+        if self._method in ("GET", "DELETE"):
+            request.data = b""
+        return request
 
     check = Authenticator._authenticate_and_authorize_action
 
     def check_all_but_tests(self, *args, **kwargs):
-        if f"Credential={TEST_KEY}/" not in self.headers.get("Authorization", ""):
+        if f"Credential={TEST_KEY}/" in self.headers.get("Authorization", ""):
+            return
+        try:
             check(self, *args, **kwargs)
+        except HTTPException as error:
+            error.description = in_the_services_shape(self.service_name, error.error_type, error.message)
+            raise
 
+    IAMRequest._create_aws_request = create_request_without_a_body
     Authenticator._authenticate_and_authorize_action = check_all_but_tests
+
+
+def in_the_services_shape(service, code, message):
+    """For the pages that show the shapes see `error` in `aws_answers.rs`."""
+    if service == "ssm":
+        return json.dumps({"__type": code, "message": message})
+    if service != "ec2":
+        error = f"<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>"
+        return f"<ErrorResponse>{error}<RequestId>test</RequestId></ErrorResponse>"
+    if code == "AccessDenied":
+        code, message = "UnauthorizedOperation", f"You are not authorized to perform this operation. {message}"
+    error = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+    return f"<Response><Errors>{error}</Errors><RequestID>test</RequestID></Response>"
 
 
 def serve_moto(listener, threaded):
@@ -107,7 +141,7 @@ def serve_moto(listener, threaded):
     # A line for each request hides what a failing test has to show.
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     add_images_to_moto()
-    exempt_test_key_in_moto()
+    mend_authorization_in_moto()
     make_server(
         *listener.getsockname(),
         DomainDispatcherApplication(create_backend_app),

@@ -1,0 +1,274 @@
+//! Answers of AWS in the shapes that its documentation shows, for the [fault proxy](crate::fault_proxy) to play.
+
+/// A reply as it goes to the client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// HTTP's.
+    pub status: u16,
+    /// `Content-Type`.
+    pub kind: &'static str,
+    /// XML or JSON.
+    pub body: String,
+}
+
+impl Reply {
+    fn xml(status: u16, body: String) -> Self {
+        Self { status, kind: "text/xml", body }
+    }
+
+    /// The whole reply, after which the connection closes.
+    pub fn bytes(&self) -> Vec<u8> {
+        let Self { status, kind, body } = self;
+        format!(
+            "HTTP/1.1 {status} x\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\
+             x-amzn-RequestId: {REQUEST_ID}\r\n\r\n{body}",
+            body.len()
+        )
+        .into_bytes()
+    }
+}
+
+/// The answer's number in AWS's logs; any will do.
+const REQUEST_ID: &str = "b9b4b068-3a41-11e5-94eb-example";
+const CLOUDFORMATION: &str = "http://cloudformation.amazonaws.com/doc/2010-05-15/";
+
+/// An error of a service, with the element that it puts its errors into.
+///
+/// - CloudFormation, STS, IAM (Query protocol):
+///   <https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/CommonErrors.html>
+/// - EC2: <https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-troubleshooting.html>
+/// - Route 53: <https://docs.aws.amazon.com/Route53/latest/APIReference/requests-rest-responses.html>
+/// - S3: <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
+/// - SSM (JSON): <https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html>
+pub fn error(service: &str, status: u16, code: &str, message: &str) -> Reply {
+    let side = if status < 500 { "Sender" } else { "Receiver" };
+    let text = element("Code", code) + &element("Message", message);
+    match service {
+        "ec2" => Reply::xml(
+            status,
+            format!(
+                "<Response><Errors><Error>{text}</Error></Errors><RequestID>{REQUEST_ID}</RequestID></Response>"
+            ),
+        ),
+        "s3" => Reply::xml(status, format!("<Error>{text}<RequestId>{REQUEST_ID}</RequestId></Error>")),
+        "ssm" | "dynamodb" => Reply {
+            status,
+            kind: "application/x-amz-json-1.1",
+            body: serde_json::json!({"__type": code, "message": message}).to_string(),
+        },
+        other => {
+            let xmlns = match other {
+                "route53" => "https://route53.amazonaws.com/doc/2013-04-01/",
+                "sts" => "https://sts.amazonaws.com/doc/2011-06-15/",
+                "iam" => "https://iam.amazonaws.com/doc/2010-05-08/",
+                _ => CLOUDFORMATION,
+            };
+            let error = format!("<Error><Type>{side}</Type>{text}</Error>");
+            Reply::xml(
+                status,
+                format!(
+                    r#"<ErrorResponse xmlns="{xmlns}">{error}<RequestId>{REQUEST_ID}</RequestId></ErrorResponse>"#
+                ),
+            )
+        }
+    }
+}
+
+/// What a service says when it is at fault itself; for the pages see [`error`].
+pub fn internal_error(service: &str) -> Reply {
+    let code = match service {
+        "ec2" | "s3" => "InternalError",
+        "ssm" | "dynamodb" => "InternalServerError",
+        _ => "InternalFailure",
+    };
+    error(service, 500, code, "The request processing has failed because of an unknown error.")
+}
+
+/// What a service says to too many requests; for the pages see [`error`].
+pub fn throttled(service: &str) -> Reply {
+    match service {
+        "ec2" => error(service, 503, "RequestLimitExceeded", "Request limit exceeded."),
+        "s3" => error(service, 503, "SlowDown", "Please reduce your request rate."),
+        "ssm" | "dynamodb" => error(service, 400, "ThrottlingException", "Rate exceeded"),
+        _ => error(service, 400, "Throttling", "Rate exceeded"),
+    }
+}
+
+/// What a service says to temporary credentials that have run out; for the pages see [`error`]. EC2 has a code
+/// of its own for it.
+pub fn expired_token(service: &str) -> Reply {
+    const MESSAGE: &str = "The security token included in the request is expired";
+    match service {
+        "ec2" => error(service, 400, "RequestExpired", "Request has expired."),
+        "s3" => error(service, 400, "ExpiredToken", "The provided token has expired."),
+        "ssm" | "dynamodb" => error(service, 400, "ExpiredTokenException", MESSAGE),
+        _ => error(service, 403, "ExpiredToken", MESSAGE),
+    }
+}
+
+/// A stack in [`describe_stacks`].
+#[derive(Debug, Clone)]
+pub struct Stack {
+    /// `StackName`
+    pub name: String,
+    /// `StackId`, an ARN.
+    pub id: String,
+    /// `StackStatus`: `CREATE_COMPLETE`, `ROLLBACK_COMPLETE`, `DELETE_FAILED`, …
+    pub status: String,
+    /// `StackStatusReason`
+    pub reason: Option<String>,
+    /// `Outputs`: key, value.
+    pub outputs: Vec<(String, String)>,
+    /// `Tags`: key, value.
+    pub tags: Vec<(String, String)>,
+}
+
+impl Stack {
+    /// One with an ARN made of its name, and nothing else.
+    pub fn new(name: &str, status: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            id: stack_id(name),
+            status: status.to_owned(),
+            reason: None,
+            outputs: Vec::new(),
+            tags: Vec::new(),
+        }
+    }
+
+    fn xml(&self) -> String {
+        let pairs = |list: &[(String, String)], key: &str, value: &str| -> String {
+            let pair = |(k, v): &(String, String)| {
+                format!("<member>{}{}</member>", element(key, k), element(value, v))
+            };
+            list.iter().map(pair).collect()
+        };
+        let fields = [
+            element("StackName", &self.name),
+            element("StackId", &self.id),
+            element("CreationTime", "2025-01-15T10:30:00.000Z"),
+            element("StackStatus", &self.status),
+            optional("StackStatusReason", self.reason.as_deref()),
+            element("DisableRollback", "false"),
+            format!("<Outputs>{}</Outputs>", pairs(&self.outputs, "OutputKey", "OutputValue")),
+            format!("<Tags>{}</Tags>", pairs(&self.tags, "Key", "Value")),
+        ];
+        format!("<member>{}</member>", fields.concat())
+    }
+}
+
+/// The ARN that [`Stack::new`] and [`StackEvent::new`] give a stack of this name.
+pub fn stack_id(name: &str) -> String {
+    format!("arn:aws:cloudformation:us-east-1:123456789012:stack/{name}/c1b8f4e0-d35a-11ef-9c2a-example")
+}
+
+/// <https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_DescribeStacks.html>
+pub fn describe_stacks(stacks: &[Stack]) -> Reply {
+    let stacks: String = stacks.iter().map(Stack::xml).collect();
+    cloudformation("DescribeStacks", &format!("<Stacks>{stacks}</Stacks>"))
+}
+
+/// What `DescribeStacks` says of a stack that isn't there: an error, not an empty list.
+/// <https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_DescribeStacks.html>
+pub fn no_such_stack(name: &str) -> Reply {
+    error("cloudformation", 400, "ValidationError", &format!("Stack with id {name} does not exist"))
+}
+
+/// <https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_CreateStack.html>
+pub fn create_stack(id: &str) -> Reply {
+    cloudformation("CreateStack", &element("StackId", id))
+}
+
+/// <https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_DeleteStack.html>
+pub fn delete_stack() -> Reply {
+    let metadata = format!("<ResponseMetadata>{}</ResponseMetadata>", element("RequestId", REQUEST_ID));
+    Reply::xml(
+        200,
+        format!(r#"<DeleteStackResponse xmlns="{CLOUDFORMATION}">{metadata}</DeleteStackResponse>"#),
+    )
+}
+
+/// An event in [`describe_stack_events`].
+#[derive(Debug, Clone)]
+pub struct StackEvent {
+    /// `StackName`; `StackId` is made of it.
+    pub stack: String,
+    /// `EventId`, unique.
+    pub id: String,
+    /// `LogicalResourceId`: a name in the template, or the stack's.
+    pub logical_id: String,
+    /// `PhysicalResourceId`, empty as long as there is none.
+    pub physical_id: String,
+    /// `ResourceType`: `AWS::EC2::Instance`, or `AWS::CloudFormation::Stack`.
+    pub kind: String,
+    /// `Timestamp`, RFC 3339 with milliseconds and `Z`.
+    pub time: String,
+    /// `ResourceStatus`: `CREATE_FAILED`, …
+    pub status: String,
+    /// `ResourceStatusReason`
+    pub reason: Option<String>,
+    /// `ClientRequestToken` of the call that this is a consequence of.
+    pub token: Option<String>,
+}
+
+impl StackEvent {
+    /// The event number `number` of a stack, that many seconds after 10:30.
+    pub fn new(stack: &str, number: u32, (logical_id, kind): (&str, &str), status: &str) -> Self {
+        Self {
+            stack: stack.to_owned(),
+            id: format!("{logical_id}-{status}-{number}"),
+            logical_id: logical_id.to_owned(),
+            physical_id: String::new(),
+            kind: kind.to_owned(),
+            time: format!("2025-01-15T10:{:02}:{:02}.000Z", 30 + number / 60, number % 60),
+            status: status.to_owned(),
+            reason: None,
+            token: None,
+        }
+    }
+
+    fn xml(&self) -> String {
+        let fields = [
+            element("StackId", &stack_id(&self.stack)),
+            element("EventId", &self.id),
+            element("StackName", &self.stack),
+            element("LogicalResourceId", &self.logical_id),
+            element("PhysicalResourceId", &self.physical_id),
+            element("ResourceType", &self.kind),
+            element("Timestamp", &self.time),
+            element("ResourceStatus", &self.status),
+            optional("ResourceStatusReason", self.reason.as_deref()),
+            optional("ClientRequestToken", self.token.as_deref()),
+        ];
+        format!("<member>{}</member>", fields.concat())
+    }
+}
+
+/// One page of events, the newest first, as AWS orders them; `next_token` says that there is another.
+/// <https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_DescribeStackEvents.html>
+pub fn describe_stack_events(events: &[StackEvent], next_token: Option<&str>) -> Reply {
+    let events: String = events.iter().map(StackEvent::xml).collect();
+    let next_token = optional("NextToken", next_token);
+    cloudformation("DescribeStackEvents", &format!("<StackEvents>{events}</StackEvents>{next_token}"))
+}
+
+fn cloudformation(action: &str, result: &str) -> Reply {
+    let result = format!("<{action}Result>{result}</{action}Result>");
+    let metadata = format!("<ResponseMetadata>{}</ResponseMetadata>", element("RequestId", REQUEST_ID));
+    Reply::xml(
+        200,
+        format!(r#"<{action}Response xmlns="{CLOUDFORMATION}">{result}{metadata}</{action}Response>"#),
+    )
+}
+
+fn element(name: &str, text: &str) -> String {
+    format!("<{name}>{}</{name}>", escaped(text))
+}
+
+fn optional(name: &str, text: Option<&str>) -> String {
+    text.map(|text| element(name, text)).unwrap_or_default()
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
