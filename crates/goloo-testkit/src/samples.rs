@@ -83,6 +83,7 @@ pub fn creating(name: &VmName) -> Record {
                 }],
                 wait: true,
             }),
+            dns: None,
             extra: Extra::new(),
         }),
         resources: Vec::new(),

@@ -197,6 +197,7 @@ impl From<EngineError> for CliError {
         let with = |code, kind, hint: String| Self { causes, ..Self::new(code, kind, message, hint) };
         match error {
             EngineError::Store(error) => error.into(),
+            EngineError::Unrecorded(error) => error.into(),
             EngineError::NameTaken { name, .. } => with(
                 exit::NOT_FOUND,
                 "name-taken",
@@ -251,8 +252,11 @@ impl From<EngineError> for CliError {
 fn goes_on(name: &goloo_core::name::VmName, kind: OperationKind) -> String {
     match kind {
         OperationKind::Create => format!("goloo resume {name} (or goloo delete {name})"),
-        OperationKind::Delete | OperationKind::Start | OperationKind::Stop | OperationKind::Restart => {
-            format!("goloo resume {name}")
-        }
+        OperationKind::Delete
+        | OperationKind::Start
+        | OperationKind::Stop
+        | OperationKind::Restart
+        | OperationKind::DnsSwap
+        | OperationKind::DnsRollback => format!("goloo resume {name}"),
     }
 }

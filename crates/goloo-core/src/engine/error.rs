@@ -49,6 +49,9 @@ pub enum EngineError {
         #[source]
         source: ProviderError,
     },
+    /// The provider failed at something that no record speaks of: nothing is left to finish.
+    #[error(transparent)]
+    Unrecorded(ProviderError),
     /// Stopped with work left to do; the record leads to whatever exists.
     #[error("the {kind} of \"{name}\" stopped midway")]
     Midway {

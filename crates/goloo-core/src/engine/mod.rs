@@ -6,6 +6,7 @@
 
 mod create;
 mod delete;
+mod dns;
 mod error;
 mod interrupt;
 mod power;
@@ -25,6 +26,7 @@ use crate::record::{Operation, OperationKind, Owner, Phase, Record, Step};
 use crate::store::{Store, StoreError, VmLock};
 
 pub use create::{CreateRequest, Created, taken};
+pub use dns::DnsReport;
 pub use error::EngineError;
 pub use interrupt::Interrupt;
 pub use provision::Verdict;
@@ -80,6 +82,7 @@ impl<'a> Engine<'a> {
             owner: self.owner.clone(),
             lease_end: None,
             inputs: None,
+            dns: None,
             extra: serde_json::Map::new(),
         }
     }
@@ -89,10 +92,14 @@ async fn record_under(lock: &mut dyn VmLock) -> Result<Option<Record>, StoreErro
     Ok(lock.load().await?.map(|loaded| loaded.record))
 }
 
-/// A create or delete that was interrupted must be finished, or the VM deleted, before anything else.
+/// A create, a delete or a move of names that was interrupted must be finished, or the VM deleted, before
+/// anything else.
 fn refuse_unfinished(record: &Record) -> Result<(), EngineError> {
     match &record.operation {
-        Some(operation) if matches!(operation.kind, OperationKind::Create | OperationKind::Delete) => {
+        Some(operation)
+            if operation.kind.moves_names()
+                || matches!(operation.kind, OperationKind::Create | OperationKind::Delete) =>
+        {
             Err(EngineError::Unfinished { name: record.name.clone(), kind: operation.kind })
         }
         _ if matches!(record.phase, Phase::Creating) => {

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::dns::DnsChange;
 use crate::name::{OperationId, VmId, VmName};
 use crate::time::Timestamp;
 
@@ -175,6 +176,10 @@ word_enum! {
         Stop = "stop",
         /// Stops and starts it.
         Restart = "restart",
+        /// Gives DNS names of another VM to it.
+        DnsSwap = "dns-swap",
+        /// Gives its DNS names back to who had them before.
+        DnsRollback = "dns-rollback",
     }
 }
 
@@ -201,6 +206,13 @@ word_enum! {
         Adopted = "adopted",
         /// A copy of another VM.
         Cloned = "cloned",
+    }
+}
+
+impl OperationKind {
+    /// Whether DNS names move.
+    pub fn moves_names(self) -> bool {
+        matches!(self, Self::DnsSwap | Self::DnsRollback)
     }
 }
 
@@ -310,6 +322,9 @@ pub struct Operation {
     /// What a create needs to go on after a crash; secret, and gone with the operation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<CreateInputs>,
+    /// The names that move, the same in the records of both VMs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<DnsChange>,
     /// Fields of a later version.
     #[serde(flatten)]
     pub extra: Extra,

@@ -16,7 +16,6 @@ mod values;
 pub use file::{StackFile, json_schema};
 pub use problem::Problem;
 pub(crate) use problem::{nearest, position};
-pub(crate) use resolve::DNS_TTL;
-pub use resolve::{Resolved, Sources, parse_image, resolve, with_github_users};
+pub use resolve::{DNS_TTL, Resolved, Sources, parse_image, resolve, with_github_users};
 pub use resolved::{Dns, ImageRef, KeySource, Mount, PortForward, ResolvedStack, Size, User};
 pub use values::{duration_seconds, is_github_user};

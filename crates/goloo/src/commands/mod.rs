@@ -7,6 +7,7 @@ mod cp;
 mod create;
 mod delete;
 mod diff;
+mod dns;
 mod doctor;
 mod image;
 mod init;
@@ -68,6 +69,9 @@ pub enum Command {
     Diff(diff::Args),
     /// Make a new VM from the snapshot of a VM, active or archived
     Recreate(recreate::Args),
+    /// Names in DNS: where they lead, and which VM they are to lead to
+    #[command(subcommand)]
+    Dns(dns::Command),
     /// The records of deleted VMs
     #[command(subcommand)]
     Archive(archive::Command),
@@ -106,6 +110,7 @@ pub fn run(app: &App, command: Command) -> Result<u8, CliError> {
         Command::Wait(args) => wait::run(app, &args),
         Command::Diff(args) => diff::run(app, &args),
         Command::Recreate(args) => recreate::run(app, args),
+        Command::Dns(command) => dns::run(app, &command),
         Command::Archive(command) => archive::run(app, &command),
         Command::Config(command) => config::run(app, &command),
         Command::Image(command) => image::run(app, &command),

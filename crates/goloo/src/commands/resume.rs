@@ -40,6 +40,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
         Resumed::Created(created) => return Ok(super::create::report(app, &created, began.elapsed())),
         Resumed::Nothing => format!("{name} has nothing to resume: goloo status {name}"),
         Resumed::Deleted(id) => format!("{name} is deleted; its record is {id} in the archive"),
+        Resumed::Names(change) => return Ok(super::dns::report(app, &change)),
         Resumed::Power(OperationKind::Stop) => format!("{name} is stopped"),
         Resumed::Power(_) => format!("{name} runs"),
     };
