@@ -178,7 +178,7 @@ impl<'a> Zone<'a> {
         }
     }
 
-    /// Makes those records whose names nobody has.
+    /// Makes those records whose names nobody has. An alias of a name that is someone else's is theirs, too.
     async fn publish_free(
         &self,
         wanted: &[DnsRecord],
@@ -187,7 +187,12 @@ impl<'a> Zone<'a> {
         let (mut free, mut ours) = (Vec::new(), Vec::new());
         for record in wanted {
             let there = self.live(&record.name).await?;
-            if there.is_empty() {
+            let is_ours = |known: &DnsRecord| known.name == record.value;
+            let leads_away = record.kind == Kind::Cname.as_str() && !free.iter().chain(&ours).any(is_ours);
+            if leads_away {
+                let text = format!("{} isn't made: {} isn't this VM's", record.name, record.value);
+                work.events().event(Event::Warning(text));
+            } else if there.is_empty() {
                 free.push(record.clone());
             } else if there.iter().any(|set| leads_to(set, record)) {
                 ours.push(record.clone());
