@@ -25,7 +25,7 @@ pub async fn doctor(settings: &Settings) -> Vec<Finding> {
     if !is_set_up() {
         return vec![Finding {
             ok: true,
-            what: "AWS isn't set up here; only create --aws needs it".to_owned(),
+            what: "no AWS credentials are set up here; only create --aws needs them".to_owned(),
             hint: String::new(),
         }];
     }

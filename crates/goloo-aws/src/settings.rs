@@ -63,16 +63,21 @@ impl Settings {
         }
     }
 
-    /// As the environment and the profile say: the region, and `GOLOO_CHECKIP_URL`. Reads files, asks
-    /// nobody. An instance's metadata isn't asked for the region: where there is none, that takes seconds.
+    /// As the environment and the profile say: the region, `GOLOO_CHECKIP_URL`, and `GOLOO_AWS_POLL`, the
+    /// seconds between two questions. Reads files, asks nobody. An instance's metadata isn't asked for the region: where there is none, that takes seconds.
     pub async fn from_env() -> Self {
         let chain = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
             .or_else(ProfileFileRegionProvider::new());
         let region = chain.region().await.map(|region| region.to_string());
         let mut settings = Self::new(region.clone().unwrap_or_else(|| REGION.to_owned()));
         settings.region_is_given = region.is_some();
-        if let Some(url) = std::env::var("GOLOO_CHECKIP_URL").ok().filter(|url| !url.is_empty()) {
+        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        if let Some(url) = variable("GOLOO_CHECKIP_URL") {
             settings.checkip = url;
+        }
+        let seconds = variable("GOLOO_AWS_POLL").and_then(|text| text.parse().ok());
+        if let Some(wait) = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) {
+            settings.pace = Pace { first: wait, then: wait, ..settings.pace };
         }
         settings
     }

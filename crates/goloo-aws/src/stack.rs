@@ -16,11 +16,11 @@ use crate::tags::{self, Tags};
 /// The kind under which a VM's stack is noted in the record.
 pub const RESOURCE: &str = "cloudformation-stack";
 
-/// So often a stack is made anew where an earlier one of the same name is found failed or going.
+/// So often a stack's making is tried, where its name is taken by a failed one or no answer comes.
 const TRIES: u32 = 3;
 
-/// So many questions in a row may fail while a stack is watched: it goes on without goloo.
-const PATIENCE: u32 = 12;
+/// So many questions in a row may fail while something is waited for: AWS goes on without goloo.
+pub(crate) const PATIENCE: u32 = 12;
 
 /// How far a stack is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,11 +159,13 @@ impl Stacks<'_> {
     /// Has the stack made, unless it is there or on its way. Called again after a crash or a lost reply
     /// it finds the first one, by its name and its mark.
     pub async fn ensure(&self, order: &Order<'_>, work: &mut dyn Work) -> Result<StackArn, ProviderError> {
-        for attempt in 1..=TRIES {
+        let mut removed = 0;
+        let mut last = None;
+        for _ in 0..TRIES {
             if work.interrupted() {
                 return Err(ProviderError::Interrupted);
             }
-            let refused = match self.send(order, attempt).await {
+            let refused = match self.send(order, removed).await {
                 Ok(arn) => return Ok(arn),
                 Err(error) if is_taken(&error) || error.is_transient() => error,
                 Err(error) => return Err(error.into()),
@@ -176,27 +178,29 @@ impl Stacks<'_> {
                 Some(stack) => {
                     work.step("removing what an earlier try left in AWS");
                     self.remove(&stack, None, work).await?;
+                    removed += 1;
                 }
-                // It went between the two calls.
-                None if is_taken(&refused) => {}
-                None => return Err(refused.into()),
+                // It went between the two calls, or the call never came through. One that is still on its
+                // way finds its own name or token taken by the next try, and the other way round.
+                None => last = Some(refused),
             }
         }
-        Err(ProviderError::failed(
-            format!("the stack {} is there and gone by turns", order.planned.name),
-            "see who else works on it: aws cloudformation list-stacks",
-        ))
+        Err(last.map_or_else(|| comes_and_goes(&order.planned.name), ProviderError::from))
     }
 
-    async fn send(&self, order: &Order<'_>, attempt: u32) -> Result<StackArn, AwsError> {
+    /// `removed` stacks of this order came before.
+    async fn send(&self, order: &Order<'_>, removed: u32) -> Result<StackArn, AwsError> {
         const ACTION: &str = "cloudformation:CreateStack";
         let parameter = |(key, value): &(String, String)| {
             Parameter::builder().parameter_key(key).parameter_value(value).build()
         };
         let tag = |(key, value): &(String, String)| Tag::builder().key(key).value(value).build();
         let on_failure = if order.keep_failed { OnFailure::DoNothing } else { OnFailure::Rollback };
-        // A stack of the first try is gone, so its token may not stand for the next one.
-        let token = if attempt == 1 { order.token.to_owned() } else { format!("{}-{attempt}", order.token) };
+        // The token of a stack that was removed may not stand for the next one.
+        let token = match removed {
+            0 => order.token.to_owned(),
+            _ => format!("{}-{}", order.token, removed + 1),
+        };
         let request = self
             .clients
             .cloudformation
@@ -334,6 +338,13 @@ pub(crate) fn bear(patience: &mut u32, error: AwsError, work: &mut dyn Work) -> 
 
 fn is_taken(error: &AwsError) -> bool {
     error.code().is_some_and(|code| code.contains("AlreadyExists"))
+}
+
+fn comes_and_goes(name: &str) -> ProviderError {
+    ProviderError::failed(
+        format!("the stack {name} is there and gone by turns"),
+        "see who else works on it: aws cloudformation list-stacks",
+    )
 }
 
 fn not_ours(stack: &Stack) -> ProviderError {

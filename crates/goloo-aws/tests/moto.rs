@@ -106,8 +106,8 @@ async fn a_create_makes_no_more_calls_than_it_may() {
     let calls = moto.queue.calls();
     let before_polls = ["GetCallerIdentity", "DescribeSubnets", "DescribeRouteTables", "CreateStack"];
     assert_eq!(calls[..4], before_polls);
-    assert!(calls[4..calls.len() - 1].iter().all(|call| call == "DescribeStackEvents"), "{calls:?}");
-    assert_eq!(calls.last().unwrap(), "DescribeStacks");
+    // moto is done with the first poll: its event says so, and the stack is asked for once.
+    assert_eq!(calls[4..], ["DescribeStackEvents", "DescribeStacks"]);
 }
 
 #[tokio::test]
@@ -118,7 +118,7 @@ async fn names_cost_two_calls_and_one_batch() {
     machine.stack.dns = Some(Dns { zone_id: None, ..dns("") });
     let record = create(&moto, &machine).await;
     let calls = moto.queue.calls();
-    let route53: Vec<&String> = calls.iter().filter(|call| call.contains("/hostedzone")).collect();
+    let route53: Vec<&String> = calls.iter().filter(|call| call.contains("hostedzone")).collect();
     assert_eq!(route53.len(), 2, "{calls:?}");
     let ip = record.ip().unwrap();
     assert_eq!(
@@ -248,7 +248,9 @@ async fn a_given_private_subnet_is_taken_with_a_warning() {
     let mut work = SuiteWork::default();
     let made = moto.provider().create(&machine, &mut work).await.unwrap();
     let record = kept(&machine, &work, Some(made));
-    assert!(record.ip().unwrap().starts_with("10.9.1."), "{:?}", record.ip());
+    // moto takes no private address from the subnet, but one of a private network.
+    assert!(record.ip().unwrap().starts_with("10."), "{:?}", record.ip());
+    assert_eq!(aws(&record).extra["subnetID"], machine.stack.subnet_id.unwrap());
     assert!(work.said().iter().any(|text| text.contains("the internet doesn't lead")), "{:?}", work.said());
 }
 
@@ -409,9 +411,11 @@ fn the_policy_in_the_docs_allows_the_calls_in_the_code_and_no_others() {
         let code = text.split("#[cfg(test)]").next().unwrap();
         let is_action = |text: &&str| {
             let services = ["sts:", "cloudformation:", "ec2:", "route53:"];
-            services.iter().any(|service| text.strip_prefix(service).is_some_and(|action| {
-                !action.is_empty() && action.bytes().all(|byte| byte.is_ascii_alphanumeric())
-            }))
+            services.iter().any(|service| {
+                text.strip_prefix(service).is_some_and(|action| {
+                    !action.is_empty() && action.bytes().all(|byte| byte.is_ascii_alphanumeric())
+                })
+            })
         };
         called.extend(code.split('"').filter(is_action).map(str::to_owned));
     }

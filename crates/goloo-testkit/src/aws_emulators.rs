@@ -219,6 +219,29 @@ impl AwsEmulator {
         ledger::text(document.root(), "Id").unwrap().trim_start_matches("/hostedzone/").to_owned()
     }
 
+    /// Gives moto's default VPC the way to the internet that AWS's has: moto makes neither gateway nor route.
+    /// [`ledger`](Self::ledger) leaves them out.
+    pub fn open_default_vpc(&self, region: &str) {
+        let ask = |parameters: &[(&str, &str)]| self.query("ec2", region, parameters);
+        let first = |answer: &str, name: &str| {
+            let document = roxmltree::Document::parse(answer).unwrap();
+            ledger::text(document.root(), name).unwrap().to_owned()
+        };
+        let filtered = |action, name, value| {
+            ask(&[("Action", action), ("Filter.1.Name", name), ("Filter.1.Value.1", value)])
+        };
+        let vpc = first(&filtered("DescribeVpcs", "isDefault", "true"), "vpcId");
+        let table = first(&filtered("DescribeRouteTables", "vpc-id", &vpc), "routeTableId");
+        let gateway = first(&ask(&[("Action", "CreateInternetGateway")]), "internetGatewayId");
+        ask(&[("Action", "AttachInternetGateway"), ("VpcId", &vpc), ("InternetGatewayId", &gateway)]);
+        ask(&[
+            ("Action", "CreateRoute"),
+            ("RouteTableId", &table),
+            ("DestinationCidrBlock", "0.0.0.0/0"),
+            ("GatewayId", &gateway),
+        ]);
+    }
+
     fn url(&self, path: &str) -> String {
         format!("{}{path}", self.endpoint)
     }

@@ -23,7 +23,8 @@ pub fn settings(endpoint: &str, region: &str) -> Settings {
     let mut settings = Settings::new(region);
     settings.endpoint = Some(endpoint.to_owned());
     settings.credentials = Some(Credentials::new("AKIAIOSFODNN7EXAMPLE", "secret", None, None, "test"));
-    settings.pace = Pace { first: Duration::ZERO, then: Duration::from_millis(5), again: Duration::from_millis(1) };
+    settings.pace =
+        Pace { first: Duration::ZERO, then: Duration::from_millis(5), again: Duration::from_millis(1) };
     settings
 }
 

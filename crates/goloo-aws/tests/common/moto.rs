@@ -27,7 +27,7 @@ impl Moto {
     /// With default VPCs that have a way to the internet.
     pub fn new() -> Self {
         let moto = Self::as_moto_makes_it();
-        REGIONS.iter().for_each(|region| open_default_vpc(&moto.aws, region));
+        REGIONS.iter().for_each(|region| moto.aws.open_default_vpc(region));
         Self { before: moto.aws.ledger(), ..moto }
     }
 
@@ -57,28 +57,6 @@ impl Moto {
         let of_state = lines.iter().filter(|line| line.contains(" instance ") && line.ends_with(state));
         of_state.filter_map(|line| line.split(' ').nth(2).map(str::to_owned)).collect()
     }
-}
-
-/// moto's default VPC has neither gateway nor route.
-fn open_default_vpc(aws: &AwsEmulator, region: &str) {
-    let ask = |parameters: &[(&str, &str)]| aws.query("ec2", region, parameters);
-    let id = |answer: &str, tag: &str| {
-        let start = answer.find(&format!("<{tag}>")).unwrap() + tag.len() + 2;
-        answer[start..].split('<').next().unwrap().to_owned()
-    };
-    let vpcs =
-        ask(&[("Action", "DescribeVpcs"), ("Filter.1.Name", "isDefault"), ("Filter.1.Value.1", "true")]);
-    let vpc = id(&vpcs, "vpcId");
-    let tables =
-        ask(&[("Action", "DescribeRouteTables"), ("Filter.1.Name", "vpc-id"), ("Filter.1.Value.1", &vpc)]);
-    let gateway = id(&ask(&[("Action", "CreateInternetGateway")]), "internetGatewayId");
-    ask(&[("Action", "AttachInternetGateway"), ("VpcId", &vpc), ("InternetGatewayId", &gateway)]);
-    ask(&[
-        ("Action", "CreateRoute"),
-        ("RouteTableId", &id(&tables, "routeTableId")),
-        ("DestinationCidrBlock", "0.0.0.0/0"),
-        ("GatewayId", &gateway),
-    ]);
 }
 
 #[async_trait]

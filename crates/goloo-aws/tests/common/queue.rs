@@ -25,9 +25,7 @@ impl Queue {
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 // A client that went away is no failure.
-                if let Ok(Some(call)) = pass_on(&client, &behind) {
-                    seen.lock().unwrap().push(call);
-                }
+                let _ = pass_on(&client, &behind, &seen);
             }
         });
         Self { endpoint: format!("http://{address}"), calls }
@@ -39,13 +37,13 @@ impl Queue {
     }
 }
 
-fn pass_on(mut client: &TcpStream, behind: &str) -> std::io::Result<Option<String>> {
+fn pass_on(mut client: &TcpStream, behind: &str, seen: &Mutex<Vec<String>>) -> std::io::Result<()> {
     let mut reader = BufReader::new(client);
     let (mut head, mut length) = (Vec::new(), 0);
     loop {
         let mut line = String::new();
         if reader.read_line(&mut line)? == 0 {
-            return Ok(None);
+            return Ok(());
         }
         let lower = line.to_ascii_lowercase();
         if let Some(value) = lower.strip_prefix("content-length:") {
@@ -60,14 +58,13 @@ fn pass_on(mut client: &TcpStream, behind: &str) -> std::io::Result<Option<Strin
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
-    let call = name(&head, &body);
+    seen.lock().unwrap().push(name(&head, &body));
     head.extend(b"Connection: close\r\n\r\n");
     let mut server = TcpStream::connect(behind)?;
     server.write_all(&[head, body].concat())?;
     let mut answer = Vec::new();
     server.read_to_end(&mut answer)?;
-    client.write_all(&answer)?;
-    Ok(Some(call))
+    client.write_all(&answer)
 }
 
 fn name(head: &[u8], body: &[u8]) -> String {

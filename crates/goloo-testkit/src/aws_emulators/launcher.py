@@ -8,6 +8,7 @@ outlive the test, however that dies.
 
 import hashlib
 import json
+import io
 import logging
 import os
 import socket
@@ -87,18 +88,20 @@ def add_images_to_moto():
 def mend_authorization_in_moto():
     """Who may what: the test itself may all; the rest is as on AWS.
 
-    moto takes the parsed parameters for the body of a GET, so that it finds no signature valid, and has one shape of error for all services, which AWS's clients for Rust can't read.
+    moto checks the signature of a form as Python would write it, where a blank is a "+", and takes the parsed
+    parameters for the body of a GET: only boto3's are valid to it. And it has one shape of error for all
+    services, which AWS's clients for Rust can't read.
     """
+    from flask import request as flask_request
     from moto.core.authorization import ActionAuthenticatorMixin as Authenticator
     from moto.iam.access_control import IAMRequest
     from werkzeug.exceptions import HTTPException
 
     create_request = IAMRequest._create_aws_request
 
-    def create_request_without_a_body(self):
+    def create_request_as_it_came(self):
         request = create_request(self)
-        if self._method in ("GET", "DELETE"):
-            request.data = b""
+        request.data = flask_request.environ["goloo.body"]
         return request
 
     check = Authenticator._authenticate_and_authorize_action
@@ -112,7 +115,7 @@ def mend_authorization_in_moto():
             error.description = in_the_services_shape(self.service_name, error.error_type, error.message)
             raise
 
-    IAMRequest._create_aws_request = create_request_without_a_body
+    IAMRequest._create_aws_request = create_request_as_it_came
     Authenticator._authenticate_and_authorize_action = check_all_but_tests
 
 
@@ -127,6 +130,18 @@ def in_the_services_shape(service, code, message):
         code, message = "UnauthorizedOperation", f"You are not authorized to perform this operation. {message}"
     error = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
     return f"<Response><Errors>{error}</Errors><RequestID>test</RequestID></Response>"
+
+
+def keeping_bodies(app):
+    """Keeps what came for the check of its signature."""
+
+    def keep(environ, start_response):
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        environ["goloo.body"] = body
+        environ["wsgi.input"] = io.BytesIO(body)
+        return app(environ, start_response)
+
+    return keep
 
 
 def serve_moto(listener, threaded):
@@ -144,7 +159,7 @@ def serve_moto(listener, threaded):
     mend_authorization_in_moto()
     make_server(
         *listener.getsockname(),
-        DomainDispatcherApplication(create_backend_app),
+        keeping_bodies(DomainDispatcherApplication(create_backend_app)),
         threaded=threaded,
         request_handler=MotoRequestHandler,
         fd=listener.fileno(),
