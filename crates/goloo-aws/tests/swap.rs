@@ -2,16 +2,19 @@
 //! Route 53 as AWS does.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use aws_credential_types::Credentials;
+use common::dying_store::DyingStore;
+use common::settings;
+use goloo_aws::AwsProvider;
 use goloo_aws::details::Details;
 use goloo_aws::dns::{self, Zone};
-use goloo_aws::{AwsProvider, Pace, Settings};
 use goloo_core::dns::{DnsChange, Holder, RecordSet};
 use goloo_core::engine::{Engine, EngineError, Interrupt, Rescue, Resumed};
 use goloo_core::events::Silent;
@@ -43,15 +46,6 @@ struct World {
     faults: FaultProxy,
     zone: String,
     store: MemoryStore,
-}
-
-fn settings(endpoint: &str) -> Settings {
-    let mut settings = Settings::new(REGION);
-    settings.endpoint = Some(endpoint.to_owned());
-    settings.credentials = Some(Credentials::new("AKIAIOSFODNN7EXAMPLE", "secret", None, None, "test"));
-    settings.pace =
-        Pace { first: Duration::ZERO, then: Duration::from_millis(5), again: Duration::from_millis(1) };
-    settings
 }
 
 fn blue() -> VmName {
@@ -154,14 +148,14 @@ impl World {
             .region(aws_sdk_route53::config::Region::new(REGION))
             .endpoint_url(self.aws.endpoint())
             .http_client(aws_smithy_http_client::Builder::new().build_http())
-            .credentials_provider(settings("").credentials.unwrap())
+            .credentials_provider(settings("", REGION).credentials.unwrap())
             .build();
         aws_sdk_route53::Client::from_conf(config)
     }
 
     /// As a new goloo process has it.
     fn provider(&self) -> AwsProvider {
-        AwsProvider::new(settings(self.faults.endpoint()))
+        AwsProvider::new(settings(self.faults.endpoint(), REGION))
     }
 
     async fn engine<T>(&self, act: impl AsyncFnOnce(Engine<'_>) -> T) -> T {
@@ -666,6 +660,44 @@ async fn emulator_a_swap_that_is_killed_at_any_request_can_go_on() {
 #[tokio::test]
 async fn emulator_a_rollback_that_is_killed_at_any_request_can_go_on() {
     killed_at_every_request(Move::Rollback).await;
+}
+
+async fn killed_at_every_save(what: Move) {
+    let world = World::blue_and_green().await;
+    for saves in 0.. {
+        for ask_taker in [true, false] {
+            let (giver, taker) = what.prepare(&world).await;
+            let store = DyingStore::after(saves, &world.store);
+            let died = tokio::select! {
+                biased;
+                () = store.death.comes() => true,
+                ended = world.engine_on(&store, async |engine| match what {
+                    Move::Swap => engine.dns_swap(&taker, None, false).await,
+                    Move::Rollback => engine.dns_rollback(&giver, false).await,
+                }) => ended.is_err(),
+            };
+            let (asked, other) = if ask_taker { (&taker, &giver) } else { (&giver, &taker) };
+            let at = format!("{what:?} killed after {saves} saves, {asked} resumed");
+            let is_free = world.record(asked).await.operation.is_none();
+            // One record may be done with it, or not have heard of it yet.
+            let asked = if is_free { other } else { asked };
+            assert_converges(&world, what, (&giver, &taker), asked, &at).await;
+            if !died {
+                assert_eq!(saves, 4, "an intent and a result in both records");
+                return;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn emulator_a_swap_that_is_killed_at_any_save_can_go_on() {
+    killed_at_every_save(Move::Swap).await;
+}
+
+#[tokio::test]
+async fn emulator_a_rollback_that_is_killed_at_any_save_can_go_on() {
+    killed_at_every_save(Move::Rollback).await;
 }
 
 #[tokio::test]
