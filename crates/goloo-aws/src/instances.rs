@@ -164,7 +164,7 @@ pub async fn describe(clients: &Clients, which: Which) -> Result<Vec<Instance>, 
 /// One instance; `None` when it isn't there or is gone.
 pub async fn one(clients: &Clients, id: &str) -> Result<Option<Instance>, AwsError> {
     let found = describe(clients, Which::Ids(vec![id.to_owned()])).await?;
-    Ok(found.into_iter().find(|instance| instance.id == id && instance.state != State::Terminated))
+    Ok(found.into_iter().find(|instance| instance.state != State::Terminated))
 }
 
 /// Waits until an instance is in the state that is wanted.

@@ -31,6 +31,8 @@ use goloo_testkit::provider_suite::SuiteWork;
 use goloo_testkit::samples;
 
 const REGION: &str = "us-east-1";
+/// An address that a VM no longer has.
+const OLD: &str = "192.0.2.50";
 
 struct NoRescue;
 
@@ -140,6 +142,23 @@ impl World {
         let mut record = lock.load().await.unwrap().unwrap().record;
         change(&mut record);
         lock.save(&mut record).await.unwrap();
+    }
+
+    /// As if a VM that has the names had been at another address until it was stopped.
+    async fn had_another_address(&self, name: &VmName) {
+        for name in ["web.example.com", "example.com"] {
+            self.overwrite(name, "A", &[OLD]).await;
+        }
+        self.change_record(name, |record| {
+            let aws = record.aws.as_mut().unwrap();
+            aws.public_ip = Some(OLD.into());
+            let mut details = Details::of(aws);
+            for known in details.dns_records.iter_mut().filter(|known| known.kind == "A") {
+                known.value = OLD.into();
+            }
+            aws.extra = details.into_extra();
+        })
+        .await;
     }
 
     fn client(&self) -> aws_sdk_route53::Client {
@@ -413,6 +432,21 @@ async fn emulator_the_old_vm_takes_no_name_of_the_new_one_with_it() {
     assert_eq!(error.to_string(), "\"web-blue\", which had the names of \"web-green\" before, is gone");
     world.engine(async |engine| engine.delete(&green()).await).await.unwrap();
     assert_eq!(world.live(), [""; 0]);
+}
+
+#[tokio::test]
+async fn emulator_names_lead_to_the_address_that_a_vm_has_by_then() {
+    let world = World::blue_and_green().await;
+    world.had_another_address(&blue()).await;
+    world.swap(&green()).await.unwrap();
+    let address = world.address(&green()).await;
+    world.had_another_address(&green()).await;
+    world.engine(async |engine| engine.start(&green()).await).await.unwrap();
+    assert_eq!(world.address(&green()).await, address);
+    world.assert_agreed(&green(), "after the start").await;
+    world.rollback(&green()).await.unwrap();
+    assert_ne!(world.address(&blue()).await, OLD);
+    world.assert_agreed(&blue(), "after the rollback").await;
 }
 
 #[tokio::test]

@@ -80,10 +80,6 @@ fn emulator_names_go_from_blue_to_green_and_back() {
     both.assert_names_lead_to("web-green");
     let again = both.run(&["dns", "swap", "web-green"]).expect(0);
     assert_eq!(again.stdout(), "all names of web-green led to it already\n");
-    both.run(&["stop", "web-green"]).expect(0);
-    both.run(&["start", "web-green"]).expect(0);
-    assert_ne!(both.address("web-green"), green, "moto gives a new address at each start");
-    both.assert_names_lead_to("web-green");
     let back = both.json(&["dns", "rollback", "web-green", "--json"]);
     assert_eq!((&back["to"], &back["from"]), (&json!("web-blue"), &json!("web-green")));
     assert_eq!(
