@@ -1,5 +1,6 @@
 //! The `aws` section of a record, with types for all that core leaves to this crate.
 
+use goloo_core::dns::{Previous, RecordSet};
 use goloo_core::record::{Aws, Extra};
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,20 @@ pub struct DnsRecord {
     pub value: String,
     /// Seconds.
     pub ttl: u32,
+}
+
+impl DnsRecord {
+    /// As a set of one.
+    pub fn set(&self) -> RecordSet {
+        let Self { name, kind, value, ttl } = self.clone();
+        RecordSet { name, kind, values: vec![value], ttl }
+    }
+
+    /// Of a set of one.
+    pub fn of(set: &RecordSet) -> Option<Self> {
+        let [value] = &set.values[..] else { return None };
+        Some(Self { name: set.name.clone(), kind: set.kind.clone(), value: value.clone(), ttl: set.ttl })
+    }
 }
 
 /// What the section holds beside core's own fields.
@@ -51,6 +66,9 @@ pub struct Details {
     /// Its records there.
     #[serde(rename = "dnsRecords", skip_serializing_if = "Vec::is_empty")]
     pub dns_records: Vec<DnsRecord>,
+    /// Who had them before.
+    #[serde(rename = "previousDNS", skip_serializing_if = "Option::is_none")]
+    pub previous_dns: Option<Previous>,
     /// Fields of a later version.
     #[serde(flatten)]
     pub extra: Extra,

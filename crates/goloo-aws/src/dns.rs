@@ -8,6 +8,7 @@ use aws_sdk_route53::operation::change_resource_record_sets::ChangeResourceRecor
 use aws_sdk_route53::types::{
     Change, ChangeAction, ChangeBatch, HostedZone, ResourceRecord, ResourceRecordSet, RrType,
 };
+use goloo_core::dns::{DnsChange, RecordSet};
 use goloo_core::events::Event;
 use goloo_core::provider::{ProviderError, Work};
 use goloo_core::record::Record;
@@ -39,7 +40,8 @@ impl Kind {
         }
     }
 
-    fn parse(word: &str) -> Option<Self> {
+    /// Of Route 53's word.
+    pub fn parse(word: &str) -> Option<Self> {
         [Self::A, Self::Cname].into_iter().find(|kind| kind.as_str() == word)
     }
 }
@@ -176,7 +178,7 @@ impl<'a> Zone<'a> {
         }
     }
 
-    /// Makes those records whose names nobody has.
+    /// Makes those records whose names nobody has. An alias of a name that is someone else's is theirs, too.
     async fn publish_free(
         &self,
         wanted: &[DnsRecord],
@@ -185,7 +187,12 @@ impl<'a> Zone<'a> {
         let (mut free, mut ours) = (Vec::new(), Vec::new());
         for record in wanted {
             let there = self.live(&record.name).await?;
-            if there.is_empty() {
+            let is_ours = |known: &DnsRecord| known.name == record.value;
+            let leads_away = record.kind == Kind::Cname.as_str() && !free.iter().chain(&ours).any(is_ours);
+            if leads_away {
+                let text = format!("{} isn't made: {} isn't this VM's", record.name, record.value);
+                work.events().event(Event::Warning(text));
+            } else if there.is_empty() {
                 free.push(record.clone());
             } else if there.iter().any(|set| leads_to(set, record)) {
                 ours.push(record.clone());
@@ -282,6 +289,21 @@ impl<'a> Zone<'a> {
         Ok(now)
     }
 
+    /// What a name has, as records keep it.
+    pub async fn sets(&self, name: &str) -> Result<Vec<LiveSet>, ProviderError> {
+        let there = self.live(name).await?;
+        Ok(there.iter().map(|set| LiveSet { set: in_record(set), is_plain: is_plain(set) }).collect())
+    }
+
+    /// Moves names in one batch, which does nothing when one of them isn't as it was any more.
+    pub async fn replace(&self, change: &DnsChange) -> Result<(), AwsError> {
+        let (gone, new) = change.difference();
+        let remove = gone.iter().map(|set| self::change(&ChangeAction::Delete, in_route53(set)));
+        let add = new.iter().map(|set| self::change(&ChangeAction::Create, in_route53(set)));
+        let all: Vec<Change> = remove.chain(add).collect();
+        if all.is_empty() { Ok(()) } else { self.change(all).await }
+    }
+
     /// What a name has that keeps others from having it.
     async fn live(&self, name: &str) -> Result<Vec<ResourceRecordSet>, AwsError> {
         let request = self.client.list_resource_record_sets().hosted_zone_id(self.id).start_record_name(name);
@@ -310,8 +332,22 @@ impl<'a> Zone<'a> {
     }
 }
 
+/// What a name has in Route 53.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveSet {
+    /// Its values.
+    pub set: RecordSet,
+    /// Whether these say it all: Route 53 has aliases to its own things and sets that answer by weight, too.
+    pub is_plain: bool,
+}
+
 /// The VM's names and their zone, by what its record notes: those that were about to be made, too.
 pub fn noted(record: &Record) -> Option<(String, BTreeSet<Name>)> {
+    noted_in_order(record).map(|(zone, names)| (zone, names.into_iter().collect()))
+}
+
+/// The same in the order in which they were asked for, some of them more than once.
+pub fn noted_in_order(record: &Record) -> Option<(String, Vec<Name>)> {
     let noted = record.resources.iter().filter(|resource| resource.kind == RESOURCE);
     let split = |id: &str| {
         let mut parts = id.splitn(3, '/');
@@ -341,12 +377,17 @@ fn change(action: &ChangeAction, set: ResourceRecordSet) -> Change {
 }
 
 fn set_of(record: &DnsRecord) -> ResourceRecordSet {
-    let value = ResourceRecord::builder().value(&record.value).build().expect("a value is all it has");
+    in_route53(&record.set())
+}
+
+fn in_route53(set: &RecordSet) -> ResourceRecordSet {
+    let value = |value: &String| ResourceRecord::builder().value(value).build();
+    let values = set.values.iter().map(|text| value(text).expect("a value is all it has"));
     ResourceRecordSet::builder()
-        .name(&record.name)
-        .r#type(RrType::from(record.kind.as_str()))
-        .ttl(i64::from(record.ttl))
-        .resource_records(value)
+        .name(&set.name)
+        .r#type(RrType::from(set.kind.as_str()))
+        .ttl(i64::from(set.ttl))
+        .set_resource_records(Some(values.collect()))
         .build()
         .expect("a set with name and type is complete")
 }
@@ -360,13 +401,32 @@ fn blocks(set: &ResourceRecordSet) -> bool {
     kind_of(set).is_some()
 }
 
-/// The one value of a plain set; `None` where it has several, or leads by Route 53's own ways.
+/// Whether a set doesn't lead by Route 53's own ways.
+fn is_plain(set: &ResourceRecordSet) -> bool {
+    set.alias_target().is_none() && set.set_identifier().is_none()
+}
+
+/// The one value of a plain set; `None` where it has several.
 fn only_value(set: &ResourceRecordSet) -> Option<&str> {
-    let is_plain = set.alias_target().is_none() && set.set_identifier().is_none();
     match set.resource_records() {
-        [one] if is_plain => Some(one.value()),
+        [one] if is_plain(set) => Some(one.value()),
         _ => None,
     }
+}
+
+fn in_record(set: &ResourceRecordSet) -> RecordSet {
+    RecordSet {
+        name: normal(set.name()),
+        kind: set.r#type().as_str().to_owned(),
+        values: values(set).map(str::to_owned).collect(),
+        ttl: set.ttl().and_then(|ttl| u32::try_from(ttl).ok()).unwrap_or_default(),
+    }
+}
+
+/// All that a set leads to.
+fn values(set: &ResourceRecordSet) -> impl Iterator<Item = &str> {
+    let alias = set.alias_target().map(|alias| alias.dns_name());
+    alias.into_iter().chain(set.resource_records().iter().map(|record| record.value()))
 }
 
 fn leads_to(set: &ResourceRecordSet, record: &DnsRecord) -> bool {
@@ -375,10 +435,7 @@ fn leads_to(set: &ResourceRecordSet, record: &DnsRecord) -> bool {
 }
 
 fn shown(set: &ResourceRecordSet) -> String {
-    let values = set.resource_records().iter().map(|record| record.value());
-    let values: Vec<&str> =
-        set.alias_target().map(|alias| alias.dns_name()).into_iter().chain(values).collect();
-    format!("{} {}", set.r#type().as_str(), values.join(" "))
+    in_record(set).shown()
 }
 
 #[cfg(test)]

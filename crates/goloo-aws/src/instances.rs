@@ -10,15 +10,12 @@ use goloo_core::provider::{LiveState, ProviderError, Work};
 use crate::error::AwsError;
 use crate::session::Clients;
 use crate::settings::Pace;
-use crate::stack::{bear, pause};
+use crate::stack::{PATIENCE, bear, pause};
 use crate::tags::{self, Tags};
 
 /// So many values a filter takes.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeInstances.html>
 const FILTER_MAX: usize = 200;
-
-/// So many questions in a row may fail while a state is waited for.
-const PATIENCE: u32 = 12;
 
 /// One that is to start may still say that it is off; so often in a row it won't start.
 const FELL_BACK: u32 = 3;

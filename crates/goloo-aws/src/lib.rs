@@ -13,12 +13,14 @@ mod events;
 pub mod instance_types;
 mod instances;
 mod lead;
+mod names;
 mod network;
 mod provider;
 mod session;
 mod settings;
 mod stack;
 mod strays;
+mod swap;
 pub mod tags;
 pub mod template;
 

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use goloo_core::events::Event;
 use goloo_core::name::VmName;
 use goloo_core::provider::{
-    Adopted, Capabilities, LiveState, Machine, Made, Observation, Provider, ProviderError, ProviderPlan,
-    StopMode, Stray, Work,
+    Adopted, Capabilities, DnsNames, LiveState, Machine, Made, Observation, Provider, ProviderError,
+    ProviderPlan, StopMode, Stray, Work,
 };
 use goloo_core::record::{Aws, ProviderKind, Record};
 
@@ -53,7 +53,7 @@ impl AwsProvider {
     }
 
     /// Refuses to act, or to believe that something is gone, with another account's credentials.
-    async fn check_account(&self, lead: &Lead) -> Result<(), ProviderError> {
+    pub(crate) async fn check_account(&self, lead: &Lead) -> Result<(), ProviderError> {
         let Some(account) = lead.account() else { return Ok(()) };
         let identity = self.session.identity().await?;
         if identity.account == account {
@@ -217,6 +217,10 @@ impl Provider for AwsProvider {
 
     async fn adopt(&self, name: &VmName, id: Option<&str>) -> Result<Adopted, ProviderError> {
         strays::adopt(self, name, id).await
+    }
+
+    fn dns(&self) -> Option<&dyn DnsNames> {
+        Some(self)
     }
 }
 

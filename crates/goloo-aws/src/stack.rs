@@ -19,8 +19,8 @@ pub const RESOURCE: &str = "cloudformation-stack";
 /// So often a stack's making is tried, where its name is taken by a failed one or no answer comes.
 const TRIES: u32 = 3;
 
-/// So many questions in a row may fail while a stack is watched: it goes on without goloo.
-const PATIENCE: u32 = 12;
+/// So many questions in a row may fail while something is waited for: AWS goes on without goloo.
+pub(crate) const PATIENCE: u32 = 12;
 
 /// How far a stack is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,6 +14,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 
+use crate::dns::{DnsChange, NameNow, Previous, RecordSet};
 use crate::events::{Event, Events};
 use crate::name::{OperationId, VmId, VmName};
 use crate::record::{Aws, Local, ProviderKind, Record, Resource};
@@ -211,6 +212,63 @@ pub trait Clones: Send + Sync {
     ) -> Result<(), ProviderError>;
 }
 
+/// A VM whose names are to move, and where it is reached now.
+#[derive(Debug, Clone, Copy)]
+pub struct NamedVm<'r> {
+    /// Its record.
+    pub record: &'r Record,
+    /// Its address as the provider sees it; `None` where it isn't up.
+    pub live: Option<&'r str>,
+}
+
+/// DNS names that can move from one machine to another. What it reads of records is pure; only
+/// [`DnsNames::carry_out`] changes anything.
+#[async_trait]
+pub trait DnsNames: Send + Sync {
+    /// Whether `holder` has, by its record, a name that `record` asks for.
+    fn shares(&self, record: &Record, holder: &Record) -> bool;
+
+    /// Who had the VM's names before it got them.
+    fn previous(&self, record: &Record) -> Option<Previous>;
+
+    /// The names that a VM has or asks for, and whose they are now; `others` are the VMs that they may
+    /// lead to.
+    async fn names(&self, record: &Record, others: &[Record]) -> Result<Vec<NameNow>, ProviderError>;
+
+    /// How all names that `taker` asks for come to lead to it. What is neither VM's is refused, with what it
+    /// leads to, unless `force`.
+    async fn swap(
+        &self,
+        taker: NamedVm<'_>,
+        giver: Option<NamedVm<'_>>,
+        force: bool,
+    ) -> Result<DnsChange, ProviderError>;
+
+    /// How the names that `giver` got go back to who had them before: the taker, at its address now, and
+    /// others, as it was. `previous` is what [`DnsNames::previous`] gave.
+    async fn rollback(
+        &self,
+        giver: NamedVm<'_>,
+        taker: Option<NamedVm<'_>>,
+        previous: &Previous,
+        force: bool,
+    ) -> Result<DnsChange, ProviderError>;
+
+    /// Does all of it at once, or nothing: also where the names aren't as they were any more. After an
+    /// error [`DnsNames::live`] tells which.
+    async fn carry_out(&self, change: &DnsChange) -> Result<(), ProviderError>;
+
+    /// All that the names of a change have now.
+    async fn live(&self, change: &DnsChange) -> Result<Vec<RecordSet>, ProviderError>;
+
+    /// Notes in the record of one of both VMs which names are about to move, so that a delete finds them
+    /// however that ends.
+    fn note(&self, change: &DnsChange, operation: &OperationId, record: &mut Record);
+
+    /// Writes into the record of one of both VMs what came of a change: `live` is all that its names have.
+    fn settle(&self, change: &DnsChange, live: &[RecordSet], record: &mut Record);
+}
+
 /// Why a provider could not do it. `hint` is a command or an action, in every variant.
 #[derive(Debug, thiserror::Error)]
 pub enum ProviderError {
@@ -359,6 +417,11 @@ pub trait Provider: Send + Sync {
 
     /// Snapshots of disks, where the provider has them.
     fn snapshots(&self) -> Option<&dyn Snapshots> {
+        None
+    }
+
+    /// DNS names of machines, where the provider keeps them.
+    fn dns(&self) -> Option<&dyn DnsNames> {
         None
     }
 

@@ -85,6 +85,7 @@ pub fn creating(name: &VmName) -> Record {
                 wait: true,
             }),
             source: None,
+            dns: None,
             extra: Extra::new(),
         }),
         resources: Vec::new(),

@@ -210,6 +210,7 @@ impl From<EngineError> for CliError {
         let with = |code, kind, hint: String| Self { causes, ..Self::new(code, kind, message, hint) };
         match error {
             EngineError::Store(error) => error.into(),
+            EngineError::Unrecorded(error) => error.into(),
             EngineError::NameTaken { name, .. } => with(
                 exit::NOT_FOUND,
                 "name-taken",
@@ -268,7 +269,6 @@ impl From<EngineError> for CliError {
                 "no-answer",
                 format!("goloo logs {name} --console shows how far it came"),
             ),
-            EngineError::Unrecorded(error) => error.into(),
             EngineError::Snapshot { name, taken, .. } => {
                 let word = if taken { "name-taken" } else { "not-found" };
                 with(exit::NOT_FOUND, word, format!("goloo snapshot {name} --list shows them all"))
@@ -287,6 +287,8 @@ fn goes_on(name: &goloo_core::name::VmName, kind: OperationKind) -> String {
         | OperationKind::Start
         | OperationKind::Stop
         | OperationKind::Restart
-        | OperationKind::Suspend => format!("goloo resume {name}"),
+        | OperationKind::Suspend
+        | OperationKind::DnsSwap
+        | OperationKind::DnsRollback => format!("goloo resume {name}"),
     }
 }

@@ -8,6 +8,7 @@ mod adopt;
 mod clone;
 mod create;
 mod delete;
+mod dns;
 mod error;
 mod hosts;
 mod interrupt;
@@ -33,6 +34,7 @@ use crate::store::{Store, StoreError, VmLock};
 
 pub use adopt::AdoptRequest;
 pub use create::{CreateRequest, Created, taken};
+pub use dns::DnsReport;
 pub use error::EngineError;
 pub use interrupt::Interrupt;
 pub use protect::protect;
@@ -93,6 +95,7 @@ impl<'a> Engine<'a> {
             lease_end: None,
             inputs: None,
             source: None,
+            dns: None,
             extra: serde_json::Map::new(),
         }
     }
@@ -102,10 +105,11 @@ async fn record_under(lock: &mut dyn VmLock) -> Result<Option<Record>, StoreErro
     Ok(lock.load().await?.map(|loaded| loaded.record))
 }
 
-/// A create, clone or delete that was interrupted must be finished, or the VM deleted, before anything else.
+/// A create, clone, delete or move of names that was interrupted must be finished, or the VM deleted, before
+/// anything else.
 fn refuse_unfinished(record: &Record) -> Result<(), EngineError> {
     match &record.operation {
-        Some(operation) if operation.kind.makes_or_ends() => {
+        Some(operation) if operation.kind.makes_or_ends() || operation.kind.moves_names() => {
             Err(EngineError::Unfinished { name: record.name.clone(), kind: operation.kind })
         }
         _ if matches!(record.phase, Phase::Creating) => {

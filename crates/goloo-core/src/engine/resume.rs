@@ -1,6 +1,7 @@
 //! Resume: goes on with what was interrupted, from what the record says.
 
 use super::{Created, Engine, EngineError};
+use crate::dns::DnsChange;
 use crate::name::{ArchiveId, VmName};
 use crate::provider::{Machine, StopMode};
 use crate::record::{CreateInputs, OperationKind, Record};
@@ -19,6 +20,8 @@ pub enum Resumed {
     Cloned(Box<Record>),
     /// A start, stop, suspend or restart.
     Power(OperationKind),
+    /// A move of DNS names.
+    Names(Box<DnsChange>),
 }
 
 /// Why the machine of an interrupted create can't be worked out again.
@@ -38,6 +41,7 @@ impl Engine<'_> {
         };
         operation.owner = self.owner.clone();
         let (kind, inputs) = (operation.kind, operation.inputs.clone());
+        let operation = operation.clone();
         under_way.save_intent().await?;
         match kind {
             OperationKind::Create => {
@@ -55,6 +59,11 @@ impl Engine<'_> {
             OperationKind::Start => {
                 under_way.power_on().await?;
                 Ok(Resumed::Power(kind))
+            }
+            OperationKind::DnsSwap | OperationKind::DnsRollback => {
+                // Two locks are taken, in their order.
+                drop(under_way);
+                Ok(Resumed::Names(Box::new(self.move_names_again(name, &operation).await?)))
             }
             OperationKind::Restart => {
                 under_way.power_off(StopMode::Graceful).await?;

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::dns::DnsChange;
 use crate::name::{OperationId, VmId, VmName};
 use crate::time::Timestamp;
 
@@ -187,6 +188,10 @@ word_enum! {
         Suspend = "suspend",
         /// Makes it as a copy of another VM.
         Clone = "clone",
+        /// Gives DNS names of another VM to it.
+        DnsSwap = "dns-swap",
+        /// Gives its DNS names back to who had them before.
+        DnsRollback = "dns-rollback",
     }
 }
 
@@ -220,6 +225,13 @@ word_enum! {
         Adopted = "adopted",
         /// A copy of another VM.
         Cloned = "cloned",
+    }
+}
+
+impl OperationKind {
+    /// Whether DNS names move.
+    pub fn moves_names(self) -> bool {
+        matches!(self, Self::DnsSwap | Self::DnsRollback)
     }
 }
 
@@ -332,6 +344,9 @@ pub struct Operation {
     /// The VM that a clone copies: a name alone may be another VM's by the time when it is resumed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<VmId>,
+    /// The names that move, the same in the records of both VMs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<DnsChange>,
     /// Fields of a later version.
     #[serde(flatten)]
     pub extra: Extra,

@@ -57,7 +57,7 @@ const DISK_MIN: Size = Size::gib(1);
 const DISK_MAX: Size = Size::gib(64 << 10);
 const IMAGE: &str = "24.04";
 /// What `dns.ttl` is by default, in seconds.
-pub(crate) const DNS_TTL: u32 = 300;
+pub const DNS_TTL: u32 = 300;
 const SSH_CIDR: &str = "0.0.0.0/0";
 /// A machine that ends itself before it is up helps nobody.
 const TTL_MIN_SECONDS: u64 = 300;

@@ -119,6 +119,34 @@ def mend_authorization_in_moto():
     Authenticator._authenticate_and_authorize_action = check_all_but_tests
 
 
+def mend_deletions_in_moto():
+    """moto's Route 53 goes by a journal of changes: what was deleted couldn't be made again."""
+    from moto.route53.models import ChangeList
+
+    append = ChangeList.append
+
+    def append_and_forget(self, change):
+        append(self, change)
+        if change["Action"] == "DELETE":
+            gone = change["ResourceRecordSet"]
+            self[:] = [known for known in self if known["ResourceRecordSet"] != gone]
+
+    ChangeList.append = append_and_forget
+
+
+def mend_filters_in_ministack():
+    """ministack overlooks the filter `instance-id` of DescribeInstances."""
+    from ministack.services import ec2
+
+    matches = ec2._matches_filters
+
+    def matches_with_id(instance, filters):
+        ids = filters.get("instance-id")
+        return matches(instance, filters) and (ids is None or instance["InstanceId"] in ids)
+
+    ec2._matches_filters = matches_with_id
+
+
 def in_the_services_shape(service, code, message):
     """For the pages that show the shapes see `error` in `aws_answers.rs`."""
     if service == "ssm":
@@ -157,6 +185,7 @@ def serve_moto(listener, threaded):
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     add_images_to_moto()
     mend_authorization_in_moto()
+    mend_deletions_in_moto()
     make_server(
         *listener.getsockname(),
         keeping_bodies(DomainDispatcherApplication(create_backend_app)),
@@ -170,12 +199,15 @@ def serve_ministack(listener):
     os.environ["GATEWAY_PORT"] = str(listener.getsockname()[1])
     # It removes containers when it starts and ends; those of this machine are none of its business.
     os.environ["DOCKER_HOST"] = "unix:///dev/null/no-docker"
+    # It would listen on a port of its own, on every address.
+    os.environ["IOT_MTLS_ENABLED"] = "0"
     import asyncio
 
     from hypercorn.asyncio import serve
     from hypercorn.config import Config
     from ministack.app import app
 
+    mend_filters_in_ministack()
     config = Config()
     config.bind = [f"fd://{listener.fileno()}"]
     asyncio.run(serve(app, config))

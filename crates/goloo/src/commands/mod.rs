@@ -10,6 +10,7 @@ mod cp;
 mod create;
 mod delete;
 mod diff;
+mod dns;
 mod doctor;
 mod image;
 mod init;
@@ -93,6 +94,9 @@ pub enum Command {
     Adopt(adopt::Args),
     /// Compare all records with what there is; changes nothing
     Refresh(refresh::Args),
+    /// Names in DNS: where they lead, and which VM they are to lead to
+    #[command(subcommand)]
+    Dns(dns::Command),
     /// The records of deleted VMs
     #[command(subcommand)]
     Archive(archive::Command),
@@ -140,6 +144,7 @@ pub fn run(app: &App, command: Command) -> Result<u8, CliError> {
         Command::Recreate(args) => recreate::run(app, args),
         Command::Adopt(args) => adopt::run(app, &args),
         Command::Refresh(args) => refresh::run(app, &args),
+        Command::Dns(command) => dns::run(app, &command),
         Command::Archive(command) => archive::run(app, &command),
         Command::Config(command) => config::run(app, &command),
         Command::Image(command) => image::run(app, &command),

@@ -30,6 +30,7 @@ pub fn run(app: &App, args: &WaitArgs) -> Result<u8, CliError> {
         Resumed::Deleted(id) => format!("{name} is deleted; its record is {id} in the archive"),
         Resumed::Cloned(record) => return Ok(super::clone::report(app, &record)),
         Resumed::Power(OperationKind::Suspend) => format!("{name} is suspended"),
+        Resumed::Names(change) => return Ok(super::dns::report(app, &change)),
         Resumed::Power(OperationKind::Stop) => format!("{name} is stopped"),
         Resumed::Power(_) => format!("{name} runs"),
     };

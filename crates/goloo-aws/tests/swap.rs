@@ -1,0 +1,763 @@
+//! Names that move from one VM to another, engine and provider together, against ministack: it refuses in
+//! Route 53 as AWS does.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use common::dying_store::DyingStore;
+use common::settings;
+use goloo_aws::AwsProvider;
+use goloo_aws::details::Details;
+use goloo_aws::dns::{self, Zone};
+use goloo_core::dns::{DnsChange, Holder, RecordSet};
+use goloo_core::engine::{Engine, EngineError, Interrupt, Rescue, Resumed};
+use goloo_core::events::Silent;
+use goloo_core::name::{OperationId, VmName};
+use goloo_core::provider::{ProviderError, resource};
+use goloo_core::record::{OperationKind, Record};
+use goloo_core::spec::Dns;
+use goloo_core::store::{Store, StoreError};
+use goloo_testkit::aws_emulators::AwsEmulator;
+use goloo_testkit::fake_provider::{FakeGuest, FakeProvider};
+use goloo_testkit::fault_proxy::{At, Fault, FaultProxy};
+use goloo_testkit::memory_store::MemoryStore;
+use goloo_testkit::provider_suite::SuiteWork;
+use goloo_testkit::samples;
+
+const REGION: &str = "us-east-1";
+/// An address that a VM no longer has.
+const OLD: &str = "192.0.2.50";
+
+struct NoRescue;
+
+impl Rescue for NoRescue {
+    fn keep(&self, _: &VmName, _: &[u8]) -> io::Result<PathBuf> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// An account with a zone, and a store.
+struct World {
+    aws: AwsEmulator,
+    faults: FaultProxy,
+    zone: String,
+    store: MemoryStore,
+}
+
+fn blue() -> VmName {
+    samples::name("web-blue")
+}
+
+fn green() -> VmName {
+    samples::name("web-green")
+}
+
+/// What both VMs are made with: the same stack.
+fn web() -> Dns {
+    Dns {
+        hostname: "web".to_owned(),
+        domain: "example.com".to_owned(),
+        ttl: 60,
+        zone_id: None,
+        is_apex_domain: true,
+        cname_aliases: vec!["WWW".to_owned(), "*".to_owned()],
+    }
+}
+
+/// The names of a stack that doesn't name its host: each VM has one of its own, and they share the others.
+fn by_host(name: &VmName) -> Dns {
+    Dns { hostname: name.to_string(), cname_aliases: vec!["www".to_owned()], ..web() }
+}
+
+impl World {
+    fn new() -> Self {
+        let aws = AwsEmulator::ministack();
+        let zone = aws.create_zone("example.com");
+        let faults = FaultProxy::start(aws.endpoint());
+        Self { aws, faults, zone, store: MemoryStore::default() }
+    }
+
+    /// With two VMs of the same stack; the first one has the names.
+    async fn blue_and_green() -> Self {
+        let world = Self::new();
+        world.vm(&blue(), &web()).await;
+        world.vm(&green(), &web()).await;
+        world
+    }
+
+    /// An instance with its record and its names, as far as nobody has them.
+    async fn vm(&self, name: &VmName, dns: &Dns) -> Record {
+        let mut record = self.without_names(name);
+        let mut aws = record.aws.clone().unwrap();
+        let mut work = SuiteWork::default();
+        let (client, wanted) = (self.client(), dns::wanted(dns, aws.public_ip.as_deref().unwrap()));
+        let made = Zone::new(&client, &self.zone).publish(&wanted, false, &mut work).await.unwrap();
+        aws.fqdn = wanted.first().filter(|own| made.contains(own)).map(|own| own.name.clone());
+        let details = Details { zone_id: Some(self.zone.clone()), dns_records: made, ..Details::of(&aws) };
+        aws.extra = details.into_extra();
+        record.aws = Some(aws);
+        let token = OperationId::generate();
+        record.resources = work.made.iter().map(|(kind, id)| resource(kind, id, &token)).collect();
+        self.keep(&mut record).await;
+        record
+    }
+
+    fn without_names(&self, name: &VmName) -> Record {
+        let mut record = samples::in_aws(name);
+        let id = record.id.to_string();
+        let run = self.aws.query(
+            "ec2",
+            REGION,
+            &[
+                ("Action", "RunInstances"),
+                ("ImageId", "ami-0abc0abc"),
+                ("MinCount", "1"),
+                ("MaxCount", "1"),
+                ("TagSpecification.1.ResourceType", "instance"),
+                ("TagSpecification.1.Tag.1.Key", "goloo:id"),
+                ("TagSpecification.1.Tag.1.Value", &id),
+            ],
+        );
+        let text =
+            |tag: &str| run.split(&format!("<{tag}>")).nth(1).unwrap().split('<').next().unwrap().to_owned();
+        let aws = record.aws.as_mut().unwrap();
+        (aws.stack_name, aws.stack_id, aws.fqdn) = (None, None, None);
+        (aws.instance_id, aws.public_ip) = (Some(text("instanceId")), Some(text("ipAddress")));
+        record
+    }
+
+    async fn keep(&self, record: &mut Record) {
+        let mut lock = self.store.lock(&record.name, &samples::owner(1)).await.unwrap();
+        lock.create(record, &samples::snapshot()).await.unwrap();
+    }
+
+    async fn change_record(&self, name: &VmName, change: impl FnOnce(&mut Record)) {
+        let mut lock = self.store.lock(name, &samples::owner(1)).await.unwrap();
+        let mut record = lock.load().await.unwrap().unwrap().record;
+        change(&mut record);
+        lock.save(&mut record).await.unwrap();
+    }
+
+    /// As if a VM that has the names had been at another address until it was stopped.
+    async fn had_another_address(&self, name: &VmName) {
+        for name in ["web.example.com", "example.com"] {
+            self.overwrite(name, "A", &[OLD]).await;
+        }
+        self.change_record(name, |record| {
+            let aws = record.aws.as_mut().unwrap();
+            aws.public_ip = Some(OLD.into());
+            let mut details = Details::of(aws);
+            for known in details.dns_records.iter_mut().filter(|known| known.kind == "A") {
+                known.value = OLD.into();
+            }
+            aws.extra = details.into_extra();
+        })
+        .await;
+    }
+
+    fn client(&self) -> aws_sdk_route53::Client {
+        let config = aws_sdk_route53::Config::builder()
+            .behavior_version(aws_sdk_route53::config::BehaviorVersion::v2026_01_12())
+            .region(aws_sdk_route53::config::Region::new(REGION))
+            .endpoint_url(self.aws.endpoint())
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .credentials_provider(settings("", REGION).credentials.unwrap())
+            .build();
+        aws_sdk_route53::Client::from_conf(config)
+    }
+
+    /// As a new goloo process has it.
+    fn provider(&self) -> AwsProvider {
+        AwsProvider::new(settings(self.faults.endpoint(), REGION))
+    }
+
+    async fn engine<T>(&self, act: impl AsyncFnOnce(Engine<'_>) -> T) -> T {
+        self.engine_on(&self.store, act).await
+    }
+
+    async fn engine_on<T>(&self, store: &dyn Store, act: impl AsyncFnOnce(Engine<'_>) -> T) -> T {
+        let (provider, guest, interrupt) = (self.provider(), FakeGuest::provisioned(), Interrupt::default());
+        act(Engine {
+            store,
+            provider: &provider,
+            guest: &guest,
+            host_names: &FakeProvider::default(),
+            events: &Silent,
+            interrupt: &interrupt,
+            rescue: &NoRescue,
+            owner: &samples::owner(1),
+            limit: Duration::from_secs(1),
+            follow_log: false,
+        })
+        .await
+    }
+
+    async fn swap(&self, name: &VmName) -> Result<DnsChange, EngineError> {
+        self.engine(async |engine| engine.dns_swap(name, None, false).await).await
+    }
+
+    async fn rollback(&self, name: &VmName) -> Result<DnsChange, EngineError> {
+        self.engine(async |engine| engine.dns_rollback(name, false).await).await
+    }
+
+    async fn resume(&self, name: &VmName) -> Result<Resumed, EngineError> {
+        let rebuild = |_: &Record, _: &_, _: &_| unreachable!("no create is resumed");
+        self.engine(async |engine| engine.resume(name, &rebuild).await).await
+    }
+
+    async fn record(&self, name: &VmName) -> Record {
+        self.store.load(name).await.unwrap().unwrap().record
+    }
+
+    async fn address(&self, name: &VmName) -> String {
+        self.record(name).await.aws.unwrap().public_ip.unwrap()
+    }
+
+    /// What a VM's record says that it has.
+    async fn recorded(&self, name: &VmName) -> Vec<String> {
+        let details = Details::of(&self.record(name).await.aws.unwrap());
+        let mut lines: Vec<String> = details.dns_records.iter().map(|known| line(&known.set())).collect();
+        lines.sort();
+        lines
+    }
+
+    /// What the zone has.
+    fn live(&self) -> Vec<String> {
+        let lines = self.aws.ledger().into_iter();
+        let names = lines.filter_map(|line| line.strip_prefix("record ").map(|line| line.replace(". ", " ")));
+        let mut names: Vec<String> =
+            names.map(|line| line.replace("\\052", "*").trim_end_matches('.').to_owned()).collect();
+        names.sort();
+        names
+    }
+
+    /// Changes the zone behind goloo's back.
+    async fn overwrite(&self, name: &str, kind: &str, values: &[&str]) {
+        use aws_sdk_route53::types::{Change, ChangeAction, ChangeBatch, ResourceRecord, ResourceRecordSet};
+        let values = values.iter().map(|value| ResourceRecord::builder().value(*value).build().unwrap());
+        let set = ResourceRecordSet::builder()
+            .name(name)
+            .r#type(kind.into())
+            .ttl(60)
+            .set_resource_records(Some(values.collect()))
+            .build()
+            .unwrap();
+        let change = Change::builder().action(ChangeAction::Upsert).resource_record_set(set).build().unwrap();
+        let batch = ChangeBatch::builder().changes(change).build().unwrap();
+        let request = self.client().change_resource_record_sets();
+        request.hosted_zone_id(&self.zone).change_batch(batch).send().await.unwrap();
+    }
+
+    /// Both records say what the zone says, nothing is under way, and each name is there.
+    async fn assert_agreed(&self, holder: &VmName, at: &str) {
+        let other = if *holder == blue() { green() } else { blue() };
+        assert_eq!(self.record(&blue()).await.operation, None, "{at}");
+        assert_eq!(self.record(&green()).await.operation, None, "{at}");
+        let address = self.address(holder).await;
+        assert_eq!(self.live(), names_at(&address), "{at}");
+        assert_eq!(self.recorded(holder).await, names_at(&address), "{at}");
+        assert_eq!(self.recorded(&other).await, [""; 0], "{at}");
+        assert_eq!(self.record(holder).await.fqdn(), Some("web.example.com"), "{at}");
+        assert_eq!(self.record(&other).await.fqdn(), None, "{at}");
+    }
+
+    fn batches(&self) -> usize {
+        self.faults.actions().iter().filter(|action| *action == "ChangeResourceRecordSets").count()
+    }
+}
+
+fn line(set: &RecordSet) -> String {
+    format!("{} {}", set.name, set.shown())
+}
+
+/// All names of [`web`] at this address, sorted.
+fn names_at(address: &str) -> Vec<String> {
+    let own = "web.example.com";
+    vec![
+        format!("*.example.com CNAME {own}"),
+        format!("example.com A {address}"),
+        format!("{own} A {address}"),
+        format!("www.example.com CNAME {own}"),
+    ]
+}
+
+fn refusal(error: EngineError) -> String {
+    match error {
+        EngineError::Provider { source, .. } => source.to_string(),
+        error => error.to_string(),
+    }
+}
+
+#[tokio::test]
+async fn emulator_all_names_move_in_one_batch_and_back() {
+    let world = World::blue_and_green().await;
+    world.assert_agreed(&blue(), "at first").await;
+    let change = world.swap(&green()).await.unwrap();
+    assert_eq!(change.giver.unwrap().name, blue());
+    assert_eq!(world.batches(), 1);
+    world.assert_agreed(&green(), "after the swap").await;
+    let again = world.swap(&green()).await.unwrap();
+    assert_eq!(again.difference(), (vec![], vec![]));
+    assert_eq!(world.batches(), 1);
+    world.rollback(&green()).await.unwrap();
+    assert_eq!(world.batches(), 2);
+    world.assert_agreed(&blue(), "after the rollback").await;
+    let error = world.rollback(&green()).await.unwrap_err();
+    let EngineError::Refused { what, hint } = error else { panic!("{error:?}") };
+    assert_eq!(what, "\"web-green\" got its names from nobody");
+    assert_eq!(hint, "\"web-blue\" got names from it: goloo dns rollback web-blue");
+    world.rollback(&blue()).await.unwrap();
+    world.assert_agreed(&green(), "after the rollback of the rollback").await;
+}
+
+#[tokio::test]
+async fn emulator_ttls_and_names_of_its_own_are_kept() {
+    let world = World::new();
+    for name in [blue(), green()] {
+        world.vm(&name, &by_host(&name)).await;
+    }
+    let before = world.live();
+    let (at_blue, at_green) = (world.address(&blue()).await, world.address(&green()).await);
+    world.swap(&green()).await.unwrap();
+    let moved = [
+        format!("example.com A {at_green}"),
+        format!("web-blue.example.com A {at_blue}"),
+        format!("web-green.example.com A {at_green}"),
+        "www.example.com CNAME web-green.example.com".to_owned(),
+    ];
+    assert_eq!(world.live(), moved);
+    assert_eq!(world.recorded(&blue()).await, moved[1..2]);
+    assert_eq!(world.recorded(&green()).await, [&moved[..1], &moved[2..]].concat());
+    let ttls: Vec<u32> = Details::of(&world.record(&green()).await.aws.unwrap())
+        .dns_records
+        .iter()
+        .map(|known| known.ttl)
+        .collect();
+    assert_eq!(ttls, [60; 3]);
+    world.rollback(&green()).await.unwrap();
+    assert_eq!(world.live(), before);
+    assert_eq!(world.record(&green()).await.fqdn(), Some("web-green.example.com"));
+}
+
+#[tokio::test]
+async fn emulator_what_leads_elsewhere_is_replaced_with_force_only_and_comes_back() {
+    let world = World::blue_and_green().await;
+    world.overwrite("example.com", "A", &["192.0.2.8", "192.0.2.9"]).await;
+    let before = world.live();
+    let error = world.swap(&green()).await.unwrap_err();
+    let text = refusal(error);
+    assert_eq!(text, "what leads elsewhere is left alone: example.com (A 192.0.2.8 192.0.2.9)");
+    assert_eq!((world.live(), world.batches()), (before.clone(), 0));
+    assert_eq!(world.record(&green()).await.operation, None);
+    world.engine(async |engine| engine.dns_swap(&green(), None, true).await).await.unwrap();
+    world.assert_agreed(&green(), "by force").await;
+    world.rollback(&green()).await.unwrap();
+    assert_eq!(world.live(), before);
+    let at_blue = world.address(&blue()).await;
+    let mut without_apex = names_at(&at_blue);
+    without_apex.remove(1);
+    assert_eq!(world.recorded(&blue()).await, without_apex);
+    assert_eq!(world.recorded(&green()).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn emulator_a_name_that_changes_while_it_moves_stays_as_it_is() {
+    let world = World::blue_and_green().await;
+    let (aws, zone) = (world.aws.endpoint().to_owned(), world.zone.clone());
+    world.faults.fault(
+        At::Action("ChangeResourceRecordSets", 1),
+        Fault::before(move |_| {
+            let body = "<ChangeResourceRecordSetsRequest xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\">\
+                <ChangeBatch><Changes><Change><Action>UPSERT</Action><ResourceRecordSet>\
+                <Name>example.com</Name><Type>A</Type><TTL>60</TTL><ResourceRecords><ResourceRecord>\
+                <Value>192.0.2.9</Value></ResourceRecord></ResourceRecords></ResourceRecordSet></Change>\
+                </Changes></ChangeBatch></ChangeResourceRecordSetsRequest>";
+            let url = format!("{aws}/2013-04-01/hostedzone/{zone}/rrset");
+            ureq::post(url).send(body).unwrap();
+        }),
+    );
+    let error = world.swap(&green()).await.unwrap_err();
+    assert!(refusal(error).starts_with("someone else changed the names of \"web-green\" meanwhile: "));
+    let at_blue = world.address(&blue()).await;
+    let mut without_apex = names_at(&at_blue);
+    without_apex.remove(1);
+    assert_eq!(world.recorded(&blue()).await, without_apex);
+    assert_eq!(world.recorded(&green()).await, [""; 0]);
+    assert!(world.live().contains(&"example.com A 192.0.2.9".to_owned()));
+    assert_eq!(world.record(&blue()).await.operation, None);
+}
+
+#[tokio::test]
+async fn emulator_show_says_whose_each_name_is() {
+    let world = World::blue_and_green().await;
+    world.swap(&green()).await.unwrap();
+    world.overwrite("example.com", "A", &["192.0.2.9"]).await;
+    let whose = async |name: VmName| {
+        let report = world.engine(async |engine| engine.dns_names(&name).await).await.unwrap();
+        let holders: Vec<(String, Holder)> =
+            report.names.into_iter().map(|mut name| (name.name, name.live.remove(0).1)).collect();
+        (holders, report.previous.map(|previous| previous.vm.unwrap().name))
+    };
+    let expected = |holder: Holder| {
+        [
+            ("web.example.com".to_owned(), holder.clone()),
+            ("example.com".to_owned(), Holder::Foreign),
+            ("www.example.com".to_owned(), holder.clone()),
+            ("*.example.com".to_owned(), holder),
+        ]
+    };
+    assert_eq!(whose(green()).await, (expected(Holder::This).to_vec(), Some(blue())));
+    assert_eq!(whose(blue()).await, (expected(Holder::Vm(green())).to_vec(), None));
+}
+
+#[tokio::test]
+async fn emulator_the_old_vm_takes_no_name_of_the_new_one_with_it() {
+    let world = World::blue_and_green().await;
+    world.swap(&green()).await.unwrap();
+    let live = world.live();
+    // As if its address had changed: its names would follow, if it had any.
+    world
+        .change_record(&blue(), |record| record.aws.as_mut().unwrap().public_ip = Some("192.0.2.77".into()))
+        .await;
+    world.engine(async |engine| engine.start(&blue()).await).await.unwrap();
+    assert_eq!(world.live(), live);
+    world.engine(async |engine| engine.delete(&blue()).await).await.unwrap();
+    assert_eq!(world.live(), live);
+    let error = world.rollback(&green()).await.unwrap_err();
+    assert_eq!(error.to_string(), "\"web-blue\", which had the names of \"web-green\" before, is gone");
+    world.engine(async |engine| engine.delete(&green()).await).await.unwrap();
+    assert_eq!(world.live(), [""; 0]);
+}
+
+#[tokio::test]
+async fn emulator_names_lead_to_the_address_that_a_vm_has_by_then() {
+    let world = World::blue_and_green().await;
+    world.had_another_address(&blue()).await;
+    world.swap(&green()).await.unwrap();
+    let address = world.address(&green()).await;
+    world.had_another_address(&green()).await;
+    world.engine(async |engine| engine.start(&green()).await).await.unwrap();
+    assert_eq!(world.address(&green()).await, address);
+    world.assert_agreed(&green(), "after the start").await;
+    world.rollback(&green()).await.unwrap();
+    assert_ne!(world.address(&blue()).await, OLD);
+    world.assert_agreed(&blue(), "after the rollback").await;
+}
+
+#[tokio::test]
+async fn emulator_names_go_to_a_vm_that_runs_and_asks_for_them() {
+    let world = World::blue_and_green().await;
+    let mut none = world.without_names(&samples::name("none"));
+    world.keep(&mut none).await;
+    let error = world.swap(&none.name).await.unwrap_err();
+    assert!(
+        matches!(error, EngineError::Provider { source: ProviderError::Unsupported { .. }, .. }),
+        "{error:?}"
+    );
+    let error = world.engine(async |engine| engine.dns_swap(&green(), Some(&green()), false).await).await;
+    assert!(matches!(error, Err(EngineError::Refused { .. })), "{error:?}");
+    let instance = world.record(&green()).await.aws.unwrap().instance_id.unwrap();
+    world.aws.query("ec2", REGION, &[("Action", "StopInstances"), ("InstanceId.1", &instance)]);
+    assert_eq!(
+        refusal(world.swap(&green()).await.unwrap_err()),
+        "\"web-green\", which is to get the names, is stopped"
+    );
+    world.assert_agreed(&blue(), "refused").await;
+    world.engine(async |engine| engine.dns_swap(&green(), None, true).await).await.unwrap();
+    world.assert_agreed(&green(), "by force").await;
+}
+
+#[tokio::test]
+async fn emulator_of_two_moves_at_once_one_is_told_that_the_other_is_at_work() {
+    let world = World::blue_and_green().await;
+    let held = world.store.lock(&blue(), &samples::owner(2)).await.unwrap();
+    let error = world.swap(&green()).await.unwrap_err();
+    assert!(matches!(error, EngineError::Store(StoreError::Locked { .. })), "{error:?}");
+    drop(held);
+    assert_eq!(world.batches(), 0);
+    let green = green();
+    let (one, other) = tokio::join!(world.swap(&green), world.swap(&green));
+    assert!(one.is_ok() != other.is_ok(), "{one:?} {other:?}");
+    world.assert_agreed(&green, "after both").await;
+}
+
+#[tokio::test]
+async fn emulator_who_gives_is_asked_for_where_several_could() {
+    let world = World::new();
+    let red = samples::name("web-red");
+    world.vm(&blue(), &Dns { is_apex_domain: false, cname_aliases: vec![], ..web() }).await;
+    world.vm(&red, &Dns { hostname: "red".into(), cname_aliases: vec![], ..web() }).await;
+    world.vm(&green(), &Dns { cname_aliases: vec![], ..web() }).await;
+    let error = world.swap(&green()).await.unwrap_err();
+    let EngineError::Refused { what, hint } = error else { panic!("{error:?}") };
+    assert_eq!(what, "several VMs have names that \"web-green\" asks for: web-blue, web-red");
+    assert_eq!(hint, "say whose are to move: goloo dns swap web-green --from web-blue");
+    let error = world.engine(async |engine| engine.dns_swap(&green(), Some(&blue()), false).await).await;
+    let at_red = world.address(&red).await;
+    assert_eq!(
+        refusal(error.unwrap_err()),
+        format!("what leads elsewhere is left alone: example.com (A {at_red})")
+    );
+}
+
+fn kinds() -> [Fault; 5] {
+    [Fault::CutBefore, Fault::ReplyLost, Fault::Status500, Fault::Throttled, Fault::ExpiredToken]
+}
+
+/// What is done to names, as often as wanted: it moves them from one to the other.
+#[derive(Debug, Clone, Copy)]
+enum Move {
+    Swap,
+    Rollback,
+}
+
+impl Move {
+    /// Who has the names and is to give them.
+    async fn prepare(self, world: &World) -> (VmName, VmName) {
+        world.faults.reset();
+        let at_blue = !world.recorded(&blue()).await.is_empty();
+        let (giver, taker) = if at_blue { (blue(), green()) } else { (green(), blue()) };
+        if matches!(self, Self::Swap) {
+            return (giver, taker);
+        }
+        // The rollback is to have something to go back to.
+        world.swap(&taker).await.unwrap();
+        (taker, giver)
+    }
+
+    async fn act(self, world: &World, giver: &VmName, taker: &VmName) -> Result<DnsChange, EngineError> {
+        match self {
+            Self::Swap => world.swap(taker).await,
+            Self::Rollback => world.rollback(giver).await,
+        }
+    }
+
+    fn kind(self) -> OperationKind {
+        match self {
+            Self::Swap => OperationKind::DnsSwap,
+            Self::Rollback => OperationKind::DnsRollback,
+        }
+    }
+}
+
+/// Whatever happened: the zone is whole, and either nothing has happened, or `resume` finishes it.
+async fn assert_converges(
+    world: &World,
+    what: Move,
+    (giver, taker): (&VmName, &VmName),
+    asked: &VmName,
+    at: &str,
+) {
+    let of_giver = names_at(&world.address(giver).await);
+    let of_taker = names_at(&world.address(taker).await);
+    let live = world.live();
+    assert!(live == of_giver || live == of_taker, "half moved, {at}: {live:?}");
+    world.faults.reset();
+    let under_way = |record: Record| record.operation.map(|operation| operation.kind);
+    if under_way(world.record(asked).await).is_some() {
+        let power = world.engine(async |engine| engine.start(asked).await).await;
+        assert!(matches!(power, Err(EngineError::Unfinished { .. })), "{at}: {power:?}");
+        let resumed = world.resume(asked).await;
+        assert!(matches!(resumed, Ok(Resumed::Names(_))), "{at}: {resumed:?}");
+    } else if live == of_giver {
+        // Nothing has happened, and nothing is left to do.
+        world.assert_agreed(giver, at).await;
+        what.act(world, giver, taker).await.unwrap();
+    }
+    world.assert_agreed(taker, at).await;
+}
+
+async fn at_every_request(what: Move, fault_at: fn(usize) -> At, faults: &[Fault]) {
+    let world = World::blue_and_green().await;
+    for fault in faults {
+        for number in 1.. {
+            let (giver, taker) = what.prepare(&world).await;
+            world.faults.reset();
+            world.faults.fault(fault_at(number), fault.clone());
+            let ended = what.act(&world, &giver, &taker).await;
+            let struck = world.faults.struck();
+            let at = format!("{what:?}, {fault:?} at {:?}: {ended:?}", fault_at(number));
+            let asked = if number % 2 == 0 { &giver } else { &taker };
+            assert_converges(&world, what, (&giver, &taker), asked, &at).await;
+            if struck == 0 {
+                assert!(number > 5, "too few requests: {number}");
+                ended.unwrap();
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn emulator_a_swap_that_fails_from_any_request_on_can_go_on() {
+    at_every_request(Move::Swap, At::From, &kinds()).await;
+}
+
+#[tokio::test]
+async fn emulator_a_rollback_that_fails_from_any_request_on_can_go_on() {
+    at_every_request(Move::Rollback, At::From, &kinds()).await;
+}
+
+#[tokio::test]
+async fn emulator_a_single_fault_at_any_request_of_a_swap_leaves_nothing_half_done() {
+    at_every_request(Move::Swap, At::Request, &kinds()).await;
+}
+
+#[tokio::test]
+async fn emulator_a_single_fault_at_any_request_of_a_rollback_leaves_nothing_half_done() {
+    at_every_request(Move::Rollback, At::Request, &kinds()).await;
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Death {
+    /// The request never arrives.
+    Before,
+    /// It is carried out, and nobody is there to hear it.
+    After,
+}
+
+/// Lets go of what is under way at the request of this number, as the death of the process does; `None` when
+/// it was done before.
+async fn killed_at(world: &World, number: usize, death: Death, act: impl Future<Output = ()>) -> Option<()> {
+    let (died, is_dead) = tokio::sync::oneshot::channel::<()>();
+    let (let_go, gone) = mpsc::channel::<()>();
+    let once = Arc::new(std::sync::Mutex::new((Some(died), gone)));
+    let die = move |_: &_| {
+        let mut once = once.lock().unwrap();
+        if let Some(died) = once.0.take() {
+            died.send(()).unwrap();
+            // The reply waits until nobody is there.
+            let _ = once.1.recv();
+        }
+    };
+    let fault = match death {
+        Death::After => Fault::after(die),
+        Death::Before => Fault::Hang,
+    };
+    world.faults.fault(At::Request(number), fault);
+    let hangs = async {
+        match death {
+            Death::After => drop(is_dead.await),
+            Death::Before => {
+                while world.faults.struck() == 0 {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            }
+        }
+    };
+    let killed = tokio::select! {
+        biased;
+        () = hangs => Some(()),
+        () = act => None,
+    };
+    drop(let_go);
+    killed
+}
+
+async fn killed_at_every_request(what: Move) {
+    let world = World::blue_and_green().await;
+    for death in [Death::Before, Death::After] {
+        for number in 1.. {
+            let (giver, taker) = what.prepare(&world).await;
+            world.faults.reset();
+            let act = async { drop(what.act(&world, &giver, &taker).await) };
+            let killed = killed_at(&world, number, death, act).await;
+            let at = format!("{what:?} killed at request {number}, {death:?}");
+            let asked = if number % 2 == 0 { &giver } else { &taker };
+            let intents = [&giver, &taker].map(async |name| world.record(name).await.operation);
+            let [one, other] = intents;
+            assert_eq!(
+                one.await.map(|operation| operation.kind),
+                other.await.map(|operation| operation.kind)
+            );
+            let under_way = world.record(asked).await.operation.map(|operation| operation.kind);
+            assert!(under_way.is_none_or(|kind| kind == what.kind()), "{at}");
+            assert_converges(&world, what, (&giver, &taker), asked, &at).await;
+            if killed.is_none() {
+                assert!(number > 5, "too few requests: {number}");
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn emulator_a_swap_that_is_killed_at_any_request_can_go_on() {
+    killed_at_every_request(Move::Swap).await;
+}
+
+#[tokio::test]
+async fn emulator_a_rollback_that_is_killed_at_any_request_can_go_on() {
+    killed_at_every_request(Move::Rollback).await;
+}
+
+async fn killed_at_every_save(what: Move) {
+    let world = World::blue_and_green().await;
+    for saves in 0.. {
+        for ask_taker in [true, false] {
+            let (giver, taker) = what.prepare(&world).await;
+            let store = DyingStore::after(saves, &world.store);
+            let died = tokio::select! {
+                biased;
+                () = store.death.comes() => true,
+                ended = world.engine_on(&store, async |engine| match what {
+                    Move::Swap => engine.dns_swap(&taker, None, false).await,
+                    Move::Rollback => engine.dns_rollback(&giver, false).await,
+                }) => ended.is_err(),
+            };
+            let (asked, other) = if ask_taker { (&taker, &giver) } else { (&giver, &taker) };
+            let at = format!("{what:?} killed after {saves} saves, {asked} resumed");
+            let is_free = world.record(asked).await.operation.is_none();
+            // One record may be done with it, or not have heard of it yet.
+            let asked = if is_free { other } else { asked };
+            assert_converges(&world, what, (&giver, &taker), asked, &at).await;
+            if !died {
+                assert_eq!(saves, 4, "an intent and a result in both records");
+                return;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn emulator_a_swap_that_is_killed_at_any_save_can_go_on() {
+    killed_at_every_save(Move::Swap).await;
+}
+
+#[tokio::test]
+async fn emulator_a_rollback_that_is_killed_at_any_save_can_go_on() {
+    killed_at_every_save(Move::Rollback).await;
+}
+
+#[tokio::test]
+async fn emulator_a_vm_can_be_deleted_in_the_middle_of_a_move() {
+    for (deleted, stays) in [(blue(), green()), (green(), blue())] {
+        for death in [Death::Before, Death::After] {
+            let world = World::blue_and_green().await;
+            let number = {
+                world.swap(&green()).await.unwrap();
+                let number =
+                    world.faults.actions().iter().position(|action| action == "ChangeResourceRecordSets");
+                world.rollback(&green()).await.unwrap();
+                number.unwrap() + 1
+            };
+            world.faults.reset();
+            let act = async { drop(world.swap(&green()).await) };
+            killed_at(&world, number, death, act).await.unwrap();
+            world.faults.reset();
+            world.engine(async |engine| engine.delete(&deleted).await).await.unwrap();
+            let resumed = world.resume(&stays).await;
+            let at = format!("{deleted} deleted, killed {death:?}: {resumed:?}");
+            assert_eq!(world.record(&stays).await.operation, None, "{at}");
+            assert_eq!(world.recorded(&stays).await, world.live(), "{at}");
+            world.engine(async |engine| engine.delete(&stays).await).await.unwrap();
+            assert_eq!(world.live(), [""; 0], "{at}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Both VMs of a move of names, locked.
+
+use crate::dns::{DnsChange, RecordSet, VmRef};
+use crate::engine::work::UnderWay;
+use crate::engine::{Engine, EngineError};
+use crate::name::{OperationId, VmName};
+use crate::provider::DnsNames;
+use crate::record::{Operation, OperationKind, Record};
+use crate::store::StoreError;
+
+/// Both VMs of a move of names, as far as there are such.
+pub(super) struct Pair<'e, 'a> {
+    engine: &'e Engine<'a>,
+    pub dns: &'a dyn DnsNames,
+    taker: Option<UnderWay<'e, 'a>>,
+    giver: Option<UnderWay<'e, 'a>>,
+}
+
+impl<'a> Engine<'a> {
+    /// Locks in the order of the names: of two moves that cross, one gets both.
+    pub(super) async fn take_pair(
+        &self,
+        dns: &'a dyn DnsNames,
+        taker: Option<&VmName>,
+        giver: Option<&VmName>,
+    ) -> Result<Pair<'_, 'a>, EngineError> {
+        let mut pair = Pair { engine: self, dns, taker: None, giver: None };
+        if taker < giver {
+            pair.taker = self.take_if_there(taker).await?;
+            pair.giver = self.take_if_there(giver).await?;
+        } else {
+            pair.giver = self.take_if_there(giver).await?;
+            pair.taker = self.take_if_there(taker).await?;
+        }
+        Ok(pair)
+    }
+
+    async fn take_if_there(&self, name: Option<&VmName>) -> Result<Option<UnderWay<'_, 'a>>, EngineError> {
+        let Some(name) = name else { return Ok(None) };
+        match self.take(name).await {
+            Err(EngineError::Store(StoreError::NotFound { .. })) => Ok(None),
+            taken => taken.map(Some),
+        }
+    }
+}
+
+impl<'e, 'a> Pair<'e, 'a> {
+    pub fn expect_taker(&self, name: &VmName) -> Result<&Record, EngineError> {
+        expect(&self.taker, name)
+    }
+
+    pub fn expect_giver(&self, name: &VmName) -> Result<&Record, EngineError> {
+        expect(&self.giver, name)
+    }
+
+    /// The taker, when it is still the same VM.
+    pub fn same_taker(&self, vm: &VmRef) -> Option<&Record> {
+        self.taker.as_ref().map(|taker| &taker.record).filter(|taker| taker.id == vm.id)
+    }
+
+    /// Lets go of those that this operation isn't written in: their part of it is done, or they are others.
+    pub fn keep_those_under(&mut self, operation: &OperationId) {
+        let is_under = |vm: &UnderWay<'_, '_>| {
+            vm.record.operation.as_ref().is_some_and(|under_way| under_way.id == *operation)
+        };
+        self.taker = self.taker.take().filter(is_under);
+        self.giver = self.giver.take().filter(is_under);
+    }
+
+    /// Writes down in both records what is about to happen. Where that fails, nothing is.
+    pub async fn save_intents(&mut self, kind: OperationKind, change: &DnsChange) -> Result<(), EngineError> {
+        let operation = Operation { dns: Some(change.clone()), ..self.engine.operation(kind) };
+        let dns = self.dns;
+        let mut saved = Ok(());
+        for vm in self.both() {
+            dns.note(change, &operation.id, &mut vm.record);
+            vm.record.operation = Some(operation.clone());
+            saved = vm.save_intent().await;
+            if saved.is_err() {
+                vm.record.operation = None;
+                break;
+            }
+        }
+        if saved.is_err() {
+            self.take_back_intents().await?;
+        }
+        saved
+    }
+
+    async fn take_back_intents(&mut self) -> Result<(), EngineError> {
+        for vm in self.both().filter(|vm| vm.record.operation.is_some()) {
+            vm.record.operation = None;
+            vm.save_result().await?;
+        }
+        Ok(())
+    }
+
+    /// Writes down in both records what came of it.
+    pub async fn settle(&mut self, change: &DnsChange, live: &[RecordSet]) -> Result<(), EngineError> {
+        let dns = self.dns;
+        for vm in self.both() {
+            dns.settle(change, live, &mut vm.record);
+            vm.record.operation = None;
+            vm.save_result().await?;
+        }
+        Ok(())
+    }
+
+    fn both(&mut self) -> impl Iterator<Item = &mut UnderWay<'e, 'a>> {
+        self.taker.iter_mut().chain(&mut self.giver)
+    }
+}
+
+fn expect<'r>(vm: &'r Option<UnderWay<'_, '_>>, name: &VmName) -> Result<&'r Record, EngineError> {
+    let record = vm.as_ref().map(|vm| &vm.record);
+    Ok(record.ok_or_else(|| StoreError::NotFound { name: name.clone() })?)
+}
