@@ -736,6 +736,35 @@ async fn emulator_a_rollback_that_is_killed_at_any_save_can_go_on() {
 }
 
 #[tokio::test]
+async fn emulator_a_record_that_is_done_with_a_move_is_left_as_it_is() {
+    let world = World::blue_and_green().await;
+    // Two intents and the taker's result.
+    let store = DyingStore::after(3, &world.store);
+    tokio::select! {
+        biased;
+        () = store.death.comes() => {}
+        ended = world.engine_on(&store, async |engine| engine.dns_swap(&green(), None, false).await) => panic!("{ended:?}"),
+    }
+    let mut other = samples::creating(&green()).operation.unwrap();
+    other.kind = OperationKind::Stop;
+    world.change_record(&green(), |record| record.operation = Some(other.clone())).await;
+    world.resume(&blue()).await.unwrap();
+    assert_eq!(world.record(&green()).await.operation, Some(other));
+    world.change_record(&green(), |record| record.operation = None).await;
+    world.assert_agreed(&green(), "after the resume").await;
+}
+
+#[tokio::test]
+async fn emulator_a_vm_still_asks_for_the_names_that_it_gave() {
+    let world = World::blue_and_green().await;
+    // As records of an older goloo's VMs are.
+    world.change_record(&blue(), |record| record.resources.clear()).await;
+    world.swap(&green()).await.unwrap();
+    world.swap(&blue()).await.unwrap();
+    world.assert_agreed(&blue(), "after both swaps").await;
+}
+
+#[tokio::test]
 async fn emulator_a_vm_can_be_deleted_in_the_middle_of_a_move() {
     for (deleted, stays) in [(blue(), green()), (green(), blue())] {
         for death in [Death::Before, Death::After] {
