@@ -38,7 +38,7 @@ fn region(settings: &Settings) -> String {
 }
 
 /// Whether the environment or the usual files speak of AWS.
-fn is_set_up() -> bool {
+pub fn is_set_up() -> bool {
     const VARIABLES: [&str; 5] = [
         "AWS_ACCESS_KEY_ID",
         "AWS_PROFILE",

@@ -24,7 +24,7 @@ mod swap;
 pub mod tags;
 pub mod template;
 
-pub use doctor::doctor;
+pub use doctor::{doctor, is_set_up};
 pub use error::AwsError;
 pub use provider::AwsProvider;
 pub use settings::{Pace, Settings};

@@ -113,7 +113,7 @@ impl Provider for AwsProvider {
             tags: tags::of(machine),
             mark: (tags::ID, machine.id.as_str()),
             token: machine.token.as_str(),
-            keep_failed: self.settings.keep_failed,
+            keep_failed: machine.keep_failed,
         };
         let stacks = self.stacks(&clients);
         let arn = stacks.ensure(&order, work).await?;

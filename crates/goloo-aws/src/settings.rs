@@ -38,8 +38,6 @@ pub struct Settings {
     pub pace: Pace,
     /// Where this machine's public address is asked for.
     pub checkip: String,
-    /// Whether a stack that failed stays, to be looked at.
-    pub keep_failed: bool,
     /// Whether records in Route 53 that belong to someone else may be overwritten.
     pub force_dns: bool,
     /// Another place than AWS, in place of what `AWS_ENDPOINT_URL` says.
@@ -56,7 +54,6 @@ impl Settings {
             region_is_given: true,
             pace: Pace::default(),
             checkip: "https://checkip.amazonaws.com".to_owned(),
-            keep_failed: false,
             force_dns: false,
             endpoint: None,
             credentials: None,

@@ -335,3 +335,18 @@ async fn a_delete_that_aws_cannot_finish_names_what_holds_it() {
         "CloudFormation can't delete the stack goloo-web: the security group (sg-0abc): resource sg-0abc has a dependent object"
     );
 }
+
+#[tokio::test]
+async fn a_stack_that_is_to_be_looked_at_when_it_fails_is_not_taken_back() {
+    let world = World::new();
+    let mut machine = world.machine();
+    for (keep, wanted) in [(false, "ROLLBACK"), (true, "DO_NOTHING")] {
+        machine.keep_failed = keep;
+        world.faults.reset();
+        play_rollback(&world, &machine, "no capacity");
+        world.provider().create(&machine, &mut SuiteWork::default()).await.unwrap_err();
+        let requests = world.faults.requests();
+        let create = requests.iter().find(|request| request.action() == "CreateStack").unwrap();
+        assert_eq!(create.parameter("OnFailure").as_deref(), Some(wanted));
+    }
+}

@@ -51,6 +51,7 @@ pub fn create(
         stack: input.stack.clone(),
         user_data: composed.user_data,
         host_key: input.host_key.public_openssh.clone(),
+        keep_failed: false,
     };
     Ok(CreatePlan {
         kind: provider.kind(),

@@ -37,6 +37,8 @@ pub struct Machine {
     pub user_data: Vec<u8>,
     /// The machine's public host key, in OpenSSH's form without a comment: no other machine has it.
     pub host_key: String,
+    /// Whether what is there of a create that fails stays, to be looked at.
+    pub keep_failed: bool,
 }
 
 /// A pure account of what [`Provider::create`] would do.

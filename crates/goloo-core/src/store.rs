@@ -45,6 +45,8 @@ pub struct Summary {
     pub stack: String,
     /// When its record was made.
     pub created_at: Timestamp,
+    /// When it ends itself, if it does.
+    pub ends_at: Option<Timestamp>,
     /// Its address, when it has one.
     pub ip: Option<String>,
     /// The port where SSH answers, when known.
@@ -67,6 +69,7 @@ impl From<&Record> for Summary {
             operation: record.operation.is_some(),
             stack: record.stack.clone(),
             created_at: record.created_at,
+            ends_at: record.ends_at,
             ip: record.ip().map(str::to_owned),
             ssh_port: record.ssh_port(),
             fqdn: record.fqdn().map(str::to_owned),

@@ -49,6 +49,11 @@ impl Timestamp {
         civil.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|zoned| Self(zoned.timestamp()))
     }
 
+    /// So many seconds later; `None` outside jiff's range.
+    pub fn plus_seconds(self, seconds: u64) -> Option<Self> {
+        Self::from_unix(self.unix().checked_add(i64::try_from(seconds).ok()?)?)
+    }
+
     /// How long ago `earlier` was; zero when it lies ahead.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_secs(u64::try_from(self.unix() - earlier.unix()).unwrap_or(0))
@@ -89,5 +94,8 @@ mod tests {
         assert_eq!(time.compact(), "20250115T103000Z");
         assert_eq!(Timestamp::parse_compact("20250115T103000Z"), Some(time));
         assert_eq!(Timestamp::from_unix(time.unix()), Some(time));
+        let later = time.plus_seconds(90).expect("a time");
+        assert_eq!((later.to_string().as_str(), later.since(time).as_secs()), ("2025-01-15T10:31:30Z", 90));
+        assert_eq!(time.plus_seconds(u64::MAX), None);
     }
 }

@@ -201,7 +201,15 @@ pub fn machine(name: &str, image: ImageRef, user_data: &[u8]) -> Machine {
     };
     let user_data = user_data.to_owned();
     let host_key = goloo_core::cloud_init::HostKey::generate().public_openssh;
-    Machine { id: VmId::generate(), name, token: OperationId::generate(), stack, user_data, host_key }
+    Machine {
+        id: VmId::generate(),
+        name,
+        token: OperationId::generate(),
+        stack,
+        user_data,
+        host_key,
+        keep_failed: false,
+    }
 }
 
 /// The record that the engine has of a machine.
@@ -228,6 +236,7 @@ pub fn record(machine: &Machine, provider: ProviderKind) -> Record {
         origin: None,
         hosts_entry: false,
         protected: false,
+        ends_at: None,
         tags: std::collections::BTreeMap::default(),
         github_users: Vec::new(),
         ssh: Some(SshAccess {

@@ -57,6 +57,7 @@ pub fn creating(name: &VmName) -> Record {
         origin: None,
         hosts_entry: false,
         protected: false,
+        ends_at: None,
         tags: BTreeMap::new(),
         github_users: vec!["ann".into()],
         ssh: Some(SshAccess {

@@ -125,6 +125,7 @@ fn machine(record: &Record, token: OperationId) -> Machine {
         stack: stack(),
         user_data: Vec::new(),
         host_key: String::new(),
+        keep_failed: false,
     }
 }
 
@@ -417,4 +418,21 @@ fn a_start_that_dies_before_its_name_is_set_is_still_to_be_resumed() {
     let (store, guest) = (store(&disk), FakeGuest::provisioned());
     engine(&store, &provider, &guest, async |engine| engine.start(&devbox()).await).unwrap();
     assert_eq!(provider.host_names().len(), 1);
+}
+
+#[test]
+fn a_create_that_fails_stays_when_it_is_to_be_looked_at() {
+    let (store, provider, guest) =
+        (MemoryStore::default(), FakeProvider::default(), FakeGuest::provisioned());
+    provider.fail_creates();
+    let mut request = request();
+    request.plan.machine.keep_failed = true;
+    engine(&store, &provider, &guest, async |engine| {
+        let failed = engine.create(request).await;
+        assert!(matches!(failed, Err(EngineError::Midway { .. })), "{failed:?}");
+        let record = store.load(&devbox()).await.unwrap().unwrap().record;
+        assert_eq!((record.phase, record.resources.len()), (Phase::Creating, 1));
+        engine.delete(&devbox()).await.unwrap();
+    });
+    assert!(run(store.load(&devbox())).unwrap().is_none());
 }

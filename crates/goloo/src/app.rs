@@ -38,6 +38,14 @@ pub fn open_store(state: &std::path::Path) -> DirStore {
     DirStore::open(state, goloo_store::Options { allow_network })
 }
 
+/// Whether anything on this computer speaks of AWS.
+pub fn aws_is_set_up() -> bool {
+    #[cfg(feature = "aws")]
+    return goloo_aws::is_set_up();
+    #[cfg(not(feature = "aws"))]
+    false
+}
+
 impl App {
     pub fn new(ui: Ui) -> Result<Self, CliError> {
         let home = paths::home()?;

@@ -75,13 +75,14 @@ pub struct Strays {
     pub unasked: Vec<(ProviderKind, CliError)>,
 }
 
-/// Asks each provider that a record names, and each one on this computer. One that nobody uses and
-/// that isn't here is nobody's concern.
+/// Asks each provider that a record names, each one on this computer, and AWS where this user has ever set
+/// it up: the record that was lost may have been the only one. One that nobody uses and that isn't here is
+/// nobody's concern.
 pub fn strays(app: &App, known: &[&Record]) -> Strays {
     let mut strays = Strays::default();
     for kind in ProviderKind::ALL.iter().copied() {
         let records: Vec<&Record> = known.iter().copied().filter(|record| record.provider == kind).collect();
-        if records.is_empty() && !kind.is_local() {
+        if records.is_empty() && !kind.is_local() && !crate::app::aws_is_set_up() {
             continue;
         }
         match strays_of(app, kind, &records) {

@@ -167,3 +167,34 @@ fn a_changed_address_is_reported_and_saved_by_start() {
     world.run(&["start", "hello"]).expect(0);
     world.run(&["refresh"]).expect(0);
 }
+
+#[test]
+fn a_vm_that_ended_by_itself_is_archived_by_refresh_and_no_other_is() {
+    let world = world();
+    let ttl = common::HELLO.replace(r#"{"vm": {"#, r#"{"vm": {"ttl": "5m", "#);
+    world.stack("brief", &ttl, "");
+    world.run(&["create", "brief"]).expect(0);
+    let listed = world.run(&["list"]).expect(0);
+    assert!(
+        listed.stdout().contains(", ends in 4 min") || listed.stdout().contains(", ends in 5 min"),
+        "{listed:?}"
+    );
+    // Both machines go, and so does the time of one.
+    for name in ["hello", "brief"] {
+        world.run(&["stop", name, "--force"]).expect(0);
+    }
+    for folder in world.machines() {
+        fs::remove_dir_all(folder).unwrap();
+    }
+    assert_eq!(world.json(&["refresh", "--json"])["ended"], serde_json::json!([]), "its time isn't up");
+    let state = world.state().join("active/brief/state.json");
+    let mut record: serde_json::Value = serde_json::from_slice(&fs::read(&state).unwrap()).unwrap();
+    assert!(record["endsAt"].is_string(), "{record}");
+    record["endsAt"] = "2025-01-15T10:30:00Z".into();
+    fs::write(&state, record.to_string()).unwrap();
+    let refreshed = world.run(&["refresh"]).expect(1);
+    assert!(refreshed.stdout().contains("brief ended by itself"), "{refreshed:?}");
+    assert!(refreshed.stdout().contains("qemu has no machine hello"), "{refreshed:?}");
+    assert_eq!(world.names(), ["hello"]);
+    assert_eq!(world.json(&["archive", "list", "--json"])["archived"][0]["name"], "brief");
+}

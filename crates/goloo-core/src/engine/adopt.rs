@@ -74,6 +74,7 @@ impl Engine<'_> {
             }),
             hosts_entry: false,
             protected: false,
+            ends_at: None,
             tags: std::collections::BTreeMap::new(),
             github_users: Vec::new(),
             provisioning: None,

@@ -102,6 +102,7 @@ impl<'a> Engine<'a> {
             origin: Some(origin),
             hosts_entry: false,
             protected: false,
+            ends_at: None,
             operation: Some(operation),
             resources: Vec::new(),
             local: None,

@@ -72,6 +72,7 @@ impl Engine<'_> {
             origin: None,
             hosts_entry: request.hosts_entry,
             protected: false,
+            ends_at: stack.ttl.and_then(|seconds| now.plus_seconds(seconds)),
             tags: std::collections::BTreeMap::new(),
             github_users: request.github_users.clone(),
             ssh: Some(plan.ssh.clone()),
@@ -107,7 +108,9 @@ impl UnderWay<'_, '_> {
         let (_, mut work) = self.lend();
         match provider.create(machine, &mut work).await {
             Ok(made) => self.note_made(made).await?,
-            Err(error) if leaves_work(&error) => return Err(self.midway(OperationKind::Create, error)),
+            Err(error) if leaves_work(&error) || machine.keep_failed => {
+                return Err(self.midway(OperationKind::Create, error));
+            }
             Err(error) => return Err(self.undo(OperationKind::Create, error).await),
         }
         self.name_host();

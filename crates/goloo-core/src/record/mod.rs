@@ -57,6 +57,9 @@ pub struct Record {
     /// Whether `delete` is refused.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub protected: bool,
+    /// When the VM ends itself (`vm.ttl`), within the minutes that its first boot takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends_at: Option<Timestamp>,
     /// The user's own labels.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,

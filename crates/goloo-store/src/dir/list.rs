@@ -50,6 +50,8 @@ struct Line<'a> {
     #[serde(borrow)]
     created_at: Cow<'a, str>,
     #[serde(default)]
+    ends_at: Option<Timestamp>,
+    #[serde(default)]
     operation: Option<IgnoredAny>,
     #[serde(default)]
     source_config_path: Option<PathBuf>,
@@ -271,6 +273,7 @@ fn summary(line: Line<'_>) -> Option<Shown> {
         operation: line.operation.is_some(),
         stack: line.stack,
         created_at: Timestamp::parse(&line.created_at).ok()?,
+        ends_at: line.ends_at,
         ip: line.local.map(|local| local.ip).or(public_ip),
         ssh_port,
         fqdn,

@@ -45,6 +45,9 @@ pub struct Options {
     /// Call the VM this, whatever the stack says
     #[arg(long = "as", value_name = "VM")]
     pub as_name: Option<String>,
+    /// Leave what is there of a create that fails, to be looked at; `goloo delete` removes it
+    #[arg(long)]
+    pub keep_failed: bool,
     /// Return as soon as the machine runs; `goloo wait` reads the verdict later
     #[arg(long)]
     pub no_wait: bool,
@@ -148,6 +151,7 @@ pub fn from_stack(app: &App, found: &Found, given: &str, options: Options) -> Re
     let provider = app.provider(kind)?;
     refuse_taken(app, &stack.name)?;
     let mut plan = make_plan(app, &*provider, stack)?;
+    plan.machine.keep_failed = options.keep_failed;
     if hosts_entry {
         let (name, path) = (&plan.machine.name, app.hosts_file().path().display().to_string());
         plan.provider.steps.push(format!("give {name} a line in {path}"));

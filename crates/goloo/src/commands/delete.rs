@@ -44,8 +44,13 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     let mut archived = Vec::new();
     let mut first_error = None;
     for record in &records {
-        match delete(app, record) {
-            Ok(id) => archived.push((record.name.clone(), id)),
+        match remove(app, record) {
+            Ok(id) => {
+                if !app.ui.json() {
+                    app.ui.line(&format!("{} is deleted; its record is {id} in the archive", record.name));
+                }
+                archived.push((record.name.clone(), id));
+            }
             Err(error) if args.keep_going => {
                 app.ui.error(&error);
                 first_error.get_or_insert(error.code);
@@ -85,7 +90,8 @@ fn ask(app: &App, records: &[Record]) -> Result<(), CliError> {
     question.ask(app)
 }
 
-fn delete(app: &App, record: &Record) -> Result<ArchiveId, CliError> {
+/// Deletes a VM and tells its archived record's id.
+pub fn remove(app: &App, record: &Record) -> Result<ArchiveId, CliError> {
     let name = &record.name;
     let provider = app.provider(record.provider)?;
     let left = format!("\"{name}\" may be half deleted: goloo delete {name} goes on");
@@ -94,9 +100,6 @@ fn delete(app: &App, record: &Record) -> Result<ArchiveId, CliError> {
     let id = deleted?;
     if let Some(target) = SshTarget::of(record) {
         app.keys.unpin(&target.alias);
-    }
-    if !app.ui.json() {
-        app.ui.line(&format!("{name} is deleted; its record is {id} in the archive"));
     }
     Ok(id)
 }

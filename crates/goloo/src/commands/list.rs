@@ -125,7 +125,7 @@ fn print_json(
 fn vm_json(vm: &Summary) -> Value {
     json!({
         "name": vm.name, "id": vm.id, "provider": vm.provider, "phase": vm.phase, "stack": vm.stack,
-        "createdAt": vm.created_at, "ip": vm.ip, "sshPort": vm.ssh_port, "fqdn": vm.fqdn,
+        "createdAt": vm.created_at, "endsAt": vm.ends_at, "ip": vm.ip, "sshPort": vm.ssh_port, "fqdn": vm.fqdn,
         "sourceConfigPath": vm.source_config_path, "tags": vm.tags.iter().cloned().collect::<BTreeMap<_, _>>(),
     })
 }
@@ -179,6 +179,16 @@ pub fn print_archive(app: &App, archive: &[Archived]) {
     app.ui.lines(&table.lines());
 }
 
+/// How old a VM is, and what it has left where it ends itself.
+fn age_and_end(vm: &Summary, now: Timestamp) -> String {
+    let age_now = age(now.since(vm.created_at));
+    match vm.ends_at {
+        None => age_now,
+        Some(end) if end <= now => format!("{age_now}, ended"),
+        Some(end) => format!("{age_now}, ends in {}", age(end.since(now))),
+    }
+}
+
 fn active_table(vms: &[Summary], live: Option<&[Seen]>) -> Table {
     let now = Timestamp::now();
     fn cells(vm: &Summary, now: Timestamp) -> [Cow<'_, str>; 6] {
@@ -191,7 +201,7 @@ fn active_table(vms: &[Summary], live: Option<&[Seen]>) -> Table {
             vm.provider.as_str().into(),
             vm.phase.as_str().into(),
             address,
-            age(now.since(vm.created_at)).into(),
+            age_and_end(vm, now).into(),
             vm.stack.as_str().into(),
         ]
     }

@@ -92,7 +92,7 @@ pub enum Command {
     Recreate(recreate::Args),
     /// Make a record for a machine that goloo knows nothing of
     Adopt(adopt::Args),
-    /// Compare all records with what there is; changes nothing
+    /// Compare all records with what there is; VMs that ended by themselves (vm.ttl) go to the archive
     Refresh(refresh::Args),
     /// Names in DNS: where they lead, and which VM they are to lead to
     #[command(subcommand)]

@@ -1,10 +1,11 @@
 //! `goloo refresh`
 
 use goloo_core::finding::Finding;
-use goloo_core::name::VmName;
+use goloo_core::name::{ArchiveId, VmName};
 use goloo_core::provider::{LiveState, Stray};
 use goloo_core::record::{ProviderKind, Record};
 use goloo_core::store::{Broken, Listing, StoreError};
+use goloo_core::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::VmArg;
@@ -31,16 +32,23 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     let mut listing = observe::records(app)?;
     let names = args.names.iter().map(|name| VmArg { name: name.clone() }.parse());
     let names: Vec<VmName> = names.collect::<Result<_, _>>()?;
-    let reality = if names.is_empty() {
+    let mut reality = if names.is_empty() {
         Reality::of_all(app, listing)
     } else {
         only(&mut listing, &names)?;
         Reality { seen: observe::ask(app, listing.entries), broken: Vec::new(), strays: Strays::default() }
     };
+    let ended = archive_ended(app, &mut reality.seen)?;
     let findings = reality.findings();
     if app.ui.json() {
-        app.ui.result(reality.json(args.all));
+        let ended = ended.iter().map(|(name, id)| json!({"name": name, "archiveId": id}));
+        let mut body = reality.json(args.all);
+        body["ended"] = ended.collect();
+        app.ui.result(body);
     } else {
+        for (name, id) in &ended {
+            app.ui.line(&format!("{name} ended by itself; its record is {id} in the archive"));
+        }
         findings.iter().for_each(|finding| super::doctor::print(app, finding));
         if args.all {
             reality.others().for_each(|(kind, stray)| app.ui.line(&not_ours(kind, stray)));
@@ -50,6 +58,23 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
         }
     }
     Ok(if findings.is_empty() { exit::DONE } else { exit::FAILED })
+}
+
+/// VMs whose time was up and whose machines are gone are removed with what is left of them: that is what
+/// vm.ttl asked for. A protected one stays, and shows as missing.
+fn archive_ended(app: &App, seen: &mut Vec<Seen>) -> Result<Vec<(VmName, ArchiveId)>, CliError> {
+    let now = Timestamp::now();
+    let has_ended = |seen: &Seen| {
+        let record = &seen.record;
+        let in_peace = record.operation.is_none() && !record.protected;
+        is_missing(seen) && in_peace && record.ends_at.is_some_and(|end| end <= now)
+    };
+    let mut ended = Vec::new();
+    for gone in seen.iter().filter(|seen| has_ended(seen)) {
+        ended.push((gone.record.name.clone(), super::delete::remove(app, &gone.record)?));
+    }
+    seen.retain(|seen| !has_ended(seen));
+    Ok(ended)
 }
 
 fn only(listing: &mut Listing<Record>, names: &[VmName]) -> Result<(), CliError> {

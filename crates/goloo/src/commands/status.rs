@@ -70,6 +70,9 @@ fn print(app: &App, record: &Record, live: &Observation, drift: &Drift) {
     }
     let age = age(Timestamp::now().since(record.created_at));
     line("made", format!("{} ({age} ago) by {}", record.created_at, record.created_by.user));
+    if let Some(end) = record.ends_at {
+        line("ends", format!("{end}, by itself (vm.ttl)"));
+    }
     if let Some(path) = &record.source_config_path {
         line("stack", format!("{} ({})", path.display(), drift.text(record.name.as_str())));
     }

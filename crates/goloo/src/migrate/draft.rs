@@ -40,6 +40,7 @@ pub fn draft(candidate: &Candidate, creator: &Creator) -> Record {
         }),
         hosts_entry: vm.hosts_entry,
         protected: false,
+        ends_at: None,
         tags: BTreeMap::new(),
         github_users: Vec::new(),
         ssh: None,
