@@ -5,6 +5,7 @@
 mod common;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use common::moto::{Moto, REGION};
 use common::settings;
@@ -349,4 +350,34 @@ async fn a_stack_that_is_to_be_looked_at_when_it_fails_is_not_taken_back() {
         let create = requests.iter().find(|request| request.action() == "CreateStack").unwrap();
         assert_eq!(create.parameter("OnFailure").as_deref(), Some(wanted));
     }
+}
+
+/// A create and its delete.
+async fn come_and_go(world: &World) {
+    let record = world.create().await;
+    world.provider().delete(&record, &mut SuiteWork::default()).await.unwrap();
+    assert_eq!(world.moto.made(), [""; 0]);
+}
+
+#[test]
+fn an_answer_that_takes_ten_seconds_is_waited_for_at_any_request() {
+    let with = |number: Option<usize>| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let world = World::new();
+            if let Some(number) = number {
+                world.faults.fault(At::Request(number), Fault::Stall(Duration::from_secs(10)));
+            }
+            come_and_go(&world).await;
+            world.faults.requests().len()
+        })
+    };
+    let requests = with(None);
+    // They wait side by side.
+    std::thread::scope(|scope| {
+        let waits: Vec<_> = (1..=requests).map(|number| scope.spawn(move || with(Some(number)))).collect();
+        for (number, wait) in (1..).zip(waits) {
+            assert!(wait.join().is_ok(), "stalled at request {number}");
+        }
+    });
 }
