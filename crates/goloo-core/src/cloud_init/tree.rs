@@ -117,6 +117,20 @@ impl Document {
     /// Reads a text's document, or says where it isn't YAML as PyYAML has it, by which cloud-init
     /// reads.
     pub fn read(text: &str) -> Result<Self, Problem> {
+        // The parser panics at tags in places where it has no answer. Most of them are found before, with words
+        // of their own; what is left must be no end of goloo either.
+        std::panic::catch_unwind(|| Self::parse(text)).unwrap_or_else(|_| {
+            let message = "goloo's YAML parser has no answer to what is in this document";
+            Err(problem_at(
+                text,
+                0,
+                message,
+                "look for tags (words that begin with !), and put blanks behind them",
+            ))
+        })
+    }
+
+    pub(super) fn parse(text: &str) -> Result<Self, Problem> {
         let readable = Readable::new(text)?;
         let mut builder = Builder::new(text, &readable);
         let mut parser = Parser::new();
