@@ -3,10 +3,14 @@ CARGO ?= cargo
 GOLOO := target/release/goloo
 export GOLOO_TEST_CACHE ?= $(CURDIR)/target/test-cache
 
-.PHONY: demo test test-quick test-slow lint generate check-generated bench build set-up set-up-test
+.PHONY: demo test test-quick test-slow lint generate check-generated bench build build-local set-up set-up-test
 
 build:
 	$(CARGO) build --release --locked --bin goloo
+
+# Without AWS, whose SDK takes most of the time to build.
+build-local:
+	$(CARGO) build --release --locked --bin goloo --no-default-features
 
 set-up:
 	scripts/set-up.sh run
@@ -14,7 +18,7 @@ set-up:
 set-up-test:
 	scripts/set-up.sh test
 
-demo: set-up build
+demo: set-up build-local
 	scripts/demo.sh $(GOLOO)
 
 test: set-up-test
