@@ -1,7 +1,7 @@
 //! Records beside reality: one question for each provider, whatever the number of its VMs. A provider
 //! that can't be asked makes its VMs *unknown*, and stops nobody from asking the others.
 
-use std::collections::BTreeMap;
+use std::time::Duration;
 
 use goloo_core::provider::{LiveState, Observation, Stray};
 use goloo_core::record::{ProviderKind, Record};
@@ -41,30 +41,45 @@ pub fn records(app: &App) -> Result<Listing<Record>, CliError> {
 
 /// Asks of all these machines; the order stays.
 pub fn ask(app: &App, records: Vec<Record>) -> Vec<Seen> {
-    let mut by_provider: BTreeMap<ProviderKind, Vec<(usize, &Record)>> = BTreeMap::new();
-    for (index, record) in records.iter().enumerate() {
-        by_provider.entry(record.provider).or_default().push((index, record));
-    }
-    let mut live = BTreeMap::new();
-    for (kind, records) in by_provider {
-        let borrowed: Vec<&Record> = records.iter().map(|(_, record)| *record).collect();
-        let observed = ask_one(app, kind, &borrowed);
-        live.extend(records.iter().map(|(index, _)| *index).zip(observed));
-    }
-    let silent = || unknown("the provider gave no answer".to_owned());
-    let seen = |(index, record)| Seen { record, live: live.remove(&index).unwrap_or_else(silent) };
-    records.into_iter().enumerate().map(seen).collect()
+    let live = look(app, &records.iter().collect::<Vec<_>>(), None);
+    records.into_iter().zip(live).map(|(record, live)| Seen { record, live }).collect()
 }
 
-fn ask_one(app: &App, kind: ProviderKind, records: &[&Record]) -> Vec<Observation> {
-    match app.provider(kind) {
-        Ok(provider) => app.wait_for(provider.observe(records)),
-        Err(error) => vec![unknown(error.message); records.len()],
+/// Asks each provider once for all of its machines; the order stays. One that can't be asked, or doesn't
+/// answer within `limit`, knows of none whether it is there.
+pub fn look(app: &App, records: &[&Record], limit: Option<Duration>) -> Vec<Observation> {
+    let mut seen = vec![unknown("the provider gave no answer"); records.len()];
+    for kind in ProviderKind::ALL {
+        let of_kind = |place: &usize| records[*place].provider == *kind;
+        let places: Vec<usize> = (0..records.len()).filter(of_kind).collect();
+        if places.is_empty() {
+            continue;
+        }
+        let asked: Vec<&Record> = places.iter().map(|place| records[*place]).collect();
+        for (place, observation) in places.into_iter().zip(look_at(app, *kind, &asked, limit)) {
+            seen[place] = observation;
+        }
     }
+    seen
 }
 
-fn unknown(reason: String) -> Observation {
-    Observation { state: LiveState::Unknown, ip: None, reason: Some(reason) }
+fn look_at(app: &App, kind: ProviderKind, records: &[&Record], limit: Option<Duration>) -> Vec<Observation> {
+    let provider = match app.provider(kind) {
+        Ok(provider) => provider,
+        Err(error) => return vec![unknown(&error.in_one_line()); records.len()],
+    };
+    let late = || vec![unknown(&format!("{kind} doesn't answer")); records.len()];
+    app.wait_for(async {
+        let asked = provider.observe(records);
+        match limit {
+            Some(limit) => tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| late()),
+            None => asked.await,
+        }
+    })
+}
+
+fn unknown(reason: &str) -> Observation {
+    Observation { state: LiveState::Unknown, ip: None, reason: Some(reason.to_owned()) }
 }
 
 /// What providers have that no record leads to.

@@ -4,7 +4,6 @@
 
 mod draft;
 mod gone;
-mod observe;
 mod scan;
 mod silent;
 mod standing;
@@ -26,7 +25,6 @@ pub use silent::{on_demand, on_the_way};
 
 use draft::{draft, note_observation};
 use gone::Gone;
-use observe::observe;
 use standing::{Standing, against, leading_to, standing};
 
 /// How long another process may have a name's lock before it is given up.
@@ -142,7 +140,7 @@ pub fn migrate(app: &App, scan: Scan, occasion: Occasion) -> Report {
     let gone = (occasion == Occasion::List).then(|| Gone::read(&app.paths.cache));
     let drafts = drafts(app, scan.candidates, gone.as_ref(), &mut report);
     let records: Vec<&Record> = drafts.iter().map(|draft| &draft.record).collect();
-    let seen = observe(app, &records, gone.as_ref().map(|_| LIST_LIMIT));
+    let seen = crate::observe::look(app, &records, gone.as_ref().map(|_| LIST_LIMIT));
     let owner = identity::owner();
     for (draft, live) in drafts.into_iter().zip(seen) {
         let Draft { candidate, mut record } = draft;
