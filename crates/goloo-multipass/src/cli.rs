@@ -48,10 +48,10 @@ impl Cli {
         arguments: impl IntoIterator<Item = S>,
         limit: Duration,
     ) -> Result<Said, CallError> {
-        self.finish(command, self.command([command]).args(arguments), limit).await
+        self.finish(command, self.command([command]).args(arguments).stdin(Stdio::null()), limit).await
     }
 
-    /// The same for a command that was put together elsewhere.
+    /// The same for a command that was put together elsewhere, its standard input too.
     pub(crate) async fn finish(
         &self,
         command: &'static str,
@@ -59,7 +59,6 @@ impl Cli {
         limit: Duration,
     ) -> Result<Said, CallError> {
         let child = whole
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)

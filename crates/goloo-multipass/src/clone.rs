@@ -4,11 +4,13 @@
 use std::time::Instant;
 
 use async_trait::async_trait;
+use goloo_core::name::VmId;
 use goloo_core::provider::{Clones, ProviderError, Work};
 use goloo_core::record::Record;
 
 use crate::create::{being_prepared, state_word};
 use crate::errors::Refusal;
+use crate::handover::Handover;
 use crate::json::{Instance, State};
 use crate::look::Seen;
 use crate::provider::{CLONE, MultipassProvider, RESOURCE, instance_name};
@@ -29,13 +31,27 @@ impl Clones for MultipassProvider {
             Seen::Absent => {
                 work.made(CLONE, to).await?;
                 work.step("copying the instance");
-                self.cli().call("clone", [from, "--name", to], self.limits().copy).await?;
+                self.copy(from, to, &copy.id).await?;
             }
             Seen::There(instance) if begun && is_copy(&instance, &original) => {}
             Seen::There(instance) => return Err(taken(to, &instance)),
             Seen::UnderWay => return Err(being_prepared(to)),
         }
-        work.made(RESOURCE, to).await
+        work.made(RESOURCE, to).await?;
+        Handover::of(&self.settings().folder, &copy.id).end();
+        Ok(())
+    }
+}
+
+impl MultipassProvider {
+    /// Its client holds the lock that tells whether one lives that may yet ask for the copy.
+    async fn copy(&self, from: &str, to: &str, id: &VmId) -> Result<(), ProviderError> {
+        const COMMAND: &str = "clone";
+        let lock = Handover::of(&self.settings().folder, id).begin(&[])?;
+        let mut command = self.cli().command([COMMAND, from, "--name", to]);
+        let said = self.cli().finish(COMMAND, command.stdin(lock), self.limits().copy).await?;
+        said.success(COMMAND)?;
+        Ok(())
     }
 }
 

@@ -133,10 +133,7 @@ impl Waiting<'_> {
         }
         work.step("launching the instance; Multipass fetches its image when it must");
         let handover = Handover::of(&self.provider.settings().folder, &self.machine.id);
-        let user_data = handover.begin(&self.machine.user_data).map_err(|source| {
-            let hint = "look at the room and the permissions there, then run the same command again";
-            ProviderError::caused(format!("{} can't be written", handover.path().display()), hint, source)
-        })?;
+        let user_data = handover.begin(&self.machine.user_data)?;
         self.launch = Some(Launch::start(self.provider.cli(), self.argv, user_data)?);
         self.last = Instant::now() + self.provider.limits().launch;
         self.end = self.last;

@@ -1,4 +1,5 @@
-//! The user-data on its way to a launch: a file that the launch's client has as standard input.
+//! The user-data on its way to a launch: a file that the launch's client has as standard input. (A copy's
+//! client gets an empty one, for the lock's sake.)
 //!
 //! It is whole before the client starts, so that a goloo that dies meanwhile can't leave a machine that
 //! got half a document. And it is locked: the client inherits the lock, so that whoever comes after can
@@ -10,6 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use goloo_core::name::VmId;
+use goloo_core::provider::ProviderError;
 use rustix::fs::{FlockOperation, flock};
 
 /// One VM's file.
@@ -26,7 +28,14 @@ impl Handover {
 
     /// Writes the document and gives the file to be a client's standard input, locked as long as it is
     /// open there or here.
-    pub(crate) fn begin(&self, user_data: &[u8]) -> io::Result<File> {
+    pub(crate) fn begin(&self, user_data: &[u8]) -> Result<File, ProviderError> {
+        self.write(user_data).map_err(|source| {
+            let hint = "look at the room and the permissions there, then run the same command again";
+            ProviderError::caused(format!("{} can't be written", self.0.display()), hint, source)
+        })
+    }
+
+    fn write(&self, user_data: &[u8]) -> io::Result<File> {
         if let Some(folder) = self.0.parent() {
             DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }

@@ -1,5 +1,7 @@
 //! Snapshots of instances' disks. Multipass takes and restores them on stopped instances.
 
+use std::process::Stdio;
+
 use async_trait::async_trait;
 use goloo_core::name::VmName;
 use goloo_core::provider::{DiskSnapshot, ProviderError, Snapshots};
@@ -18,7 +20,7 @@ impl Snapshots for MultipassProvider {
         let name = instance_name(record);
         let mut command = self.cli().command([INFO, name, "--snapshots", "--format", "json"]);
         // Their times are written in the user's locale and zone.
-        command.env("LC_ALL", "C").env("TZ", "UTC");
+        command.env("LC_ALL", "C").env("TZ", "UTC").stdin(Stdio::null());
         let said = self.cli().finish(INFO, &mut command, self.limits().answer).await?;
         let bytes = match said.success(INFO) {
             Err(error) if error.refusal() == Some(&Refusal::Missing) => {

@@ -814,23 +814,42 @@ async fn a_copy_whose_client_died_is_found() {
     world.multipass().clone_machine(&source, &copy, &mut SuiteWork::after(&work)).await.unwrap();
 }
 
+/// A copy that was begun, with what was noted of it; its record has the source's keys: the same disk, the
+/// same user-data.
+async fn begun_copy(world: &World) -> Record {
+    let source = stopped(world, "source").await;
+    let copy = provider_copy(world);
+    let mut work = SuiteWork::default();
+    world.faults(&["client-dies"]);
+    world.multipass().clone_machine(&source, &copy, &mut work).await.unwrap_err();
+    world.faults(&[]);
+    let noted = work.made.iter().map(|(kind, id)| resource(kind, id, &OperationId::generate()));
+    Record { resources: noted.collect(), ssh: source.ssh.clone(), ..copy }
+}
+
 #[tokio::test]
 async fn a_copy_whose_client_died_is_not_deleted_before_it_can_be_looked_into() {
     let world = World::stand_in();
-    let source = stopped(&world, "source").await;
-    let copy = provider_copy(&world);
-    world.faults(&["client-dies"]);
-    let mut work = SuiteWork::default();
-    world.multipass().clone_machine(&source, &copy, &mut work).await.unwrap_err();
-    world.faults(&[]);
-    // Its record has the source's keys: the same disk, the same user-data.
-    let noted = work.made.iter().map(|(kind, id)| resource(kind, id, &OperationId::generate()));
-    let copy = Record { resources: noted.collect(), ssh: source.ssh.clone(), ..copy };
+    let copy = begun_copy(&world).await;
     let error = delete(&world, &copy).await.unwrap_err();
     assert!(text(&error).contains("can't be told"), "{}", text(&error));
     world.by_hand(&["start", copy.name.as_str()]);
     delete(&world, &copy).await.unwrap();
     assert!(world.instance(copy.name.as_str()).is_null());
+}
+
+#[tokio::test]
+async fn what_took_a_copy_s_name_meanwhile_is_not_touched() {
+    let world = World::stand_in();
+    let copy = begun_copy(&world).await;
+    let name = copy.name.as_str();
+    world.by_hand(&["delete", "--purge", name]);
+    world.foreign(name);
+    world.by_hand(&["stop", name]);
+    delete(&world, &copy).await.unwrap_err();
+    world.by_hand(&["start", name]);
+    delete(&world, &copy).await.unwrap();
+    assert_eq!(world.instance(name)["state"], "Running");
 }
 
 #[tokio::test]

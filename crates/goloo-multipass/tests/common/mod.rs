@@ -236,6 +236,15 @@ impl Bench for World {
     fn stride(&self) -> usize {
         if self.real { 50 } else { 1 }
     }
+
+    async fn show_whose(&self, record: &Record, error: &ProviderError) {
+        let hint = format!("multipass start {}", record.name);
+        assert!(
+            matches!(error, ProviderError::Failed { hint: given, .. } if given.starts_with(&hint)),
+            "{error:?}"
+        );
+        self.by_hand(&["start", record.name.as_str()]);
+    }
 }
 
 pub fn record(machine: &Machine, work: &SuiteWork) -> Record {
