@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::moto::{Moto, REGION};
-use common::settings;
+use common::{block_on, settings, side_by_side};
 use goloo_aws::AwsProvider;
 use goloo_core::provider::{Machine, Made, Provider, ProviderError, StopMode, resource};
-use goloo_core::record::{ProviderKind, Record};
+use goloo_core::record::{Aws, ProviderKind, Record};
 use goloo_testkit::aws_answers::{self, Stack, StackEvent};
 use goloo_testkit::fault_proxy::{At, Fault, FaultProxy};
 use goloo_testkit::provider_suite::{Bench, SuiteWork, record};
@@ -28,9 +28,8 @@ impl World {
         Self { faults: FaultProxy::start(&moto.queue.endpoint), moto }
     }
 
-    /// As a new goloo process has it.
     fn provider(&self) -> AwsProvider {
-        AwsProvider::new(settings(self.faults.endpoint(), REGION))
+        provider(&self.faults)
     }
 
     fn machine(&self) -> Machine {
@@ -38,10 +37,27 @@ impl World {
     }
 
     async fn create(&self) -> Record {
-        let (machine, mut work) = (self.machine(), SuiteWork::default());
-        let made = self.provider().create(&machine, &mut work).await.unwrap();
-        noted(&machine, &work, Some(made))
+        create(&self.provider(), self.machine()).await
     }
+}
+
+/// As a new goloo process has it.
+fn provider(faults: &FaultProxy) -> AwsProvider {
+    AwsProvider::new(settings(faults.endpoint(), REGION))
+}
+
+/// A whole life: create, stop, start, delete, each by a new goloo.
+async fn live_through(faults: &FaultProxy, machine: Machine) {
+    let mut record = create(&provider(faults), machine).await;
+    stop(&provider(faults), &record).await.unwrap();
+    record.aws = Some(start(&provider(faults), &record).await);
+    provider(faults).delete(&record, &mut SuiteWork::default()).await.unwrap();
+}
+
+async fn create(provider: &AwsProvider, machine: Machine) -> Record {
+    let mut work = SuiteWork::default();
+    let made = provider.create(&machine, &mut work).await.unwrap();
+    noted(&machine, &work, Some(made))
 }
 
 fn noted(machine: &Machine, work: &SuiteWork, made: Option<Made>) -> Record {
@@ -54,76 +70,124 @@ fn noted(machine: &Machine, work: &SuiteWork, made: Option<Made>) -> Record {
 }
 
 /// Each kind in which a call can fail for good: not carried out, carried out, refused.
-fn kinds() -> [Fault; 3] {
-    [Fault::CutBefore, Fault::ReplyLost, Fault::ExpiredToken]
+fn kinds() -> [Fault; 5] {
+    [Fault::CutBefore, Fault::ReplyLost, Fault::Status500, Fault::Throttled, Fault::ExpiredToken]
 }
 
-/// From one request on nothing works, until the fault is mended: for every request of what `act` does.
-/// `act` says whether it came to its end.
-async fn at_every_request(world: &World, fault: Fault, mut act: impl AsyncFnMut() -> bool) {
-    for number in 1.. {
-        world.faults.reset();
-        world.faults.fault(At::From(number), fault.clone());
-        let ended = act().await;
-        assert_eq!(world.moto.made(), [""; 0], "{fault:?} from request {number} on");
-        if ended {
-            return;
+/// From one request of what `act` does on, nothing works, and then all does again: for every request and each
+/// kind of fault. `begin` and `go_on` meet no fault; nothing may be left after them.
+async fn at_every_request<S>(
+    begin: impl AsyncFn(&World) -> S,
+    act: impl AsyncFn(&World, &mut S),
+    go_on: impl AsyncFn(&World, S),
+) {
+    for fault in kinds() {
+        let world = World::new();
+        for number in 1.. {
+            world.faults.reset();
+            let mut state = begin(&world).await;
+            world.faults.reset();
+            world.faults.fault(At::From(number), fault.clone());
+            act(&world, &mut state).await;
+            let struck = world.faults.struck();
+            world.faults.reset();
+            go_on(&world, state).await;
+            assert_eq!(world.moto.made(), [""; 0], "{fault:?} from request {number} on");
+            if struck == 0 {
+                assert!(number > 3, "too few requests: {number}");
+                break;
+            }
         }
     }
 }
 
+/// A machine that is to be made, and what is noted of it.
+async fn wanted(world: &World) -> (Machine, SuiteWork) {
+    (world.machine(), SuiteWork::default())
+}
+
+async fn try_to_create(world: &World, (machine, work): &mut (Machine, SuiteWork)) {
+    world.provider().create(machine, work).await.ok();
+}
+
+async fn delete(world: &World, record: &Record) {
+    world.provider().delete(record, &mut SuiteWork::default()).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_create_that_fails_at_any_request_can_go_on_and_leaves_nothing_when_deleted() {
-    for fault in kinds() {
-        let world = World::new();
-        at_every_request(&world, fault, async || {
-            let (machine, mut work) = (world.machine(), SuiteWork::default());
-            world.provider().create(&machine, &mut work).await.ok();
-            let struck = world.faults.struck();
-            world.faults.reset();
-            let made = world.provider().create(&machine, &mut work).await.unwrap();
-            assert_eq!(world.moto.running().await, 1);
-            let record = noted(&machine, &work, Some(made));
-            world.provider().delete(&record, &mut SuiteWork::default()).await.unwrap();
-            struck == 0
-        })
-        .await;
-    }
+    at_every_request(wanted, try_to_create, async |world, (machine, mut work)| {
+        let made = world.provider().create(&machine, &mut work).await.unwrap();
+        assert_eq!(world.moto.running().await, 1);
+        delete(world, &noted(&machine, &work, Some(made))).await;
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_create_that_fails_at_any_request_can_be_deleted_by_its_notes() {
-    for fault in kinds() {
-        let world = World::new();
-        at_every_request(&world, fault, async || {
-            let (machine, mut work) = (world.machine(), SuiteWork::default());
-            world.provider().create(&machine, &mut work).await.ok();
-            let struck = world.faults.struck();
-            world.faults.reset();
-            let record = noted(&machine, &work, None);
-            world.provider().delete(&record, &mut SuiteWork::default()).await.unwrap();
-            struck == 0
-        })
-        .await;
-    }
+    at_every_request(wanted, try_to_create, async |world, (machine, work)| {
+        delete(world, &noted(&machine, &work, None)).await;
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_delete_that_fails_at_any_request_goes_on_later() {
-    for fault in kinds() {
-        let world = World::new();
-        at_every_request(&world, fault, async || {
-            // Past the faults: the create isn't on trial here.
-            let (machine, mut work) = (world.machine(), SuiteWork::default());
-            let made = world.moto.provider().create(&machine, &mut work).await.unwrap();
-            let record = noted(&machine, &work, Some(made));
-            world.provider().delete(&record, &mut SuiteWork::default()).await.ok();
-            let struck = world.faults.struck();
-            world.faults.reset();
-            world.provider().delete(&record, &mut SuiteWork::default()).await.unwrap();
-            struck == 0
-        })
-        .await;
+    at_every_request(
+        World::create,
+        async |world, record| {
+            world.provider().delete(record, &mut SuiteWork::default()).await.ok();
+        },
+        async |world, record| delete(world, &record).await,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_stop_that_fails_at_any_request_works_the_next_time() {
+    at_every_request(
+        World::create,
+        async |world, record| {
+            stop(&world.provider(), record).await.ok();
+        },
+        async |world, record| {
+            stop(&world.provider(), &record).await.unwrap();
+            assert_eq!(world.moto.running().await, 0);
+            delete(world, &record).await;
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_start_that_fails_at_any_request_works_the_next_time() {
+    at_every_request(
+        async |world| {
+            let record = world.create().await;
+            stop(&world.provider(), &record).await.unwrap();
+            record
+        },
+        async |world, record| {
+            world.provider().start(record, &mut SuiteWork::default()).await.ok();
+        },
+        async |world, mut record| {
+            record.aws = Some(start(&world.provider(), &record).await);
+            assert_eq!(world.moto.running().await, 1);
+            delete(world, &record).await;
+        },
+    )
+    .await;
+}
+
+async fn stop(provider: &AwsProvider, record: &Record) -> Result<(), ProviderError> {
+    provider.stop(record, StopMode::Graceful, &mut SuiteWork::default()).await
+}
+
+async fn start(provider: &AwsProvider, record: &Record) -> Aws {
+    match provider.start(record, &mut SuiteWork::default()).await.unwrap() {
+        Made::Aws(aws) => aws,
+        Made::Local(_) => panic!("not in AWS"),
     }
 }
 
@@ -134,39 +198,9 @@ async fn a_single_fault_at_any_request_is_got_over() {
         for number in 1.. {
             world.faults.reset();
             world.faults.fault(At::Request(number), fault.clone());
-            // A create and its delete, with one fault somewhere.
-            let record = world.create().await;
-            world.provider().delete(&record, &mut SuiteWork::default()).await.unwrap();
+            live_through(&world.faults, world.machine()).await;
             assert_eq!(world.moto.made(), [""; 0], "{fault:?} at request {number}");
             if world.faults.struck() == 0 {
-                break;
-            }
-        }
-    }
-}
-
-#[tokio::test]
-async fn stop_and_start_that_fail_at_any_request_work_the_next_time() {
-    for fault in kinds() {
-        let world = World::new();
-        let mut record = world.create().await;
-        for number in 1.. {
-            world.faults.reset();
-            world.faults.fault(At::From(number), fault.clone());
-            let stopped = world.provider().stop(&record, StopMode::Graceful, &mut SuiteWork::default()).await;
-            let started = world.provider().start(&record, &mut SuiteWork::default()).await;
-            let struck = world.faults.struck();
-            world.faults.reset();
-            if stopped.is_err() {
-                world.provider().stop(&record, StopMode::Graceful, &mut SuiteWork::default()).await.unwrap();
-                assert_eq!(world.moto.running().await, 0, "{fault:?} from request {number} on");
-            }
-            let now = world.provider().start(&record, &mut SuiteWork::default()).await.unwrap();
-            assert_eq!(world.moto.running().await, 1, "{fault:?} from request {number} on");
-            let Made::Aws(aws) = now else { panic!("not in AWS") };
-            record.aws = Some(aws);
-            assert!(struck > 0 || started.is_ok());
-            if struck == 0 {
                 break;
             }
         }
@@ -352,32 +386,22 @@ async fn a_stack_that_is_to_be_looked_at_when_it_fails_is_not_taken_back() {
     }
 }
 
-/// A create and its delete.
-async fn come_and_go(world: &World) {
-    let record = world.create().await;
-    world.provider().delete(&record, &mut SuiteWork::default()).await.unwrap();
-    assert_eq!(world.moto.made(), [""; 0]);
-}
-
 #[test]
 fn an_answer_that_takes_ten_seconds_is_waited_for_at_any_request() {
-    let with = |number: Option<usize>| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let world = World::new();
-            if let Some(number) = number {
-                world.faults.fault(At::Request(number), Fault::Stall(Duration::from_secs(10)));
-            }
-            come_and_go(&world).await;
-            world.faults.requests().len()
-        })
-    };
-    let requests = with(None);
-    // They wait side by side.
-    std::thread::scope(|scope| {
-        let waits: Vec<_> = (1..=requests).map(|number| scope.spawn(move || with(Some(number)))).collect();
-        for (number, wait) in (1..).zip(waits) {
-            assert!(wait.join().is_ok(), "stalled at request {number}");
+    // One account for all lives: each has its own proxy, and they wait side by side.
+    let moto = Moto::new();
+    let live = |name: &str, stalled: Option<usize>| {
+        let faults = FaultProxy::start(&moto.queue.endpoint);
+        if let Some(number) = stalled {
+            faults.fault(At::Request(number), Fault::Stall(Duration::from_secs(10)));
         }
+        block_on(live_through(&faults, moto.machine(name)));
+        faults.requests().len()
+    };
+    let requests = live("web", None);
+    assert!(requests > 15, "too few requests: {requests}");
+    side_by_side(requests, |number| {
+        assert_eq!(live(&format!("web-{number}"), Some(number)), requests, "none is asked again");
     });
+    assert_eq!(moto.made(), [""; 0]);
 }

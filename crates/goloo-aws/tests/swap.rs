@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use common::dying_store::DyingStore;
-use common::settings;
+use common::{block_on, settings, side_by_side};
 use goloo_aws::AwsProvider;
 use goloo_aws::details::Details;
 use goloo_aws::dns::{self, Zone};
@@ -612,6 +612,25 @@ async fn emulator_a_single_fault_at_any_request_of_a_swap_leaves_nothing_half_do
 #[tokio::test]
 async fn emulator_a_single_fault_at_any_request_of_a_rollback_leaves_nothing_half_done() {
     at_every_request(Move::Rollback, At::Request, &kinds()).await;
+}
+
+#[test]
+fn emulator_a_swap_waits_ten_seconds_for_an_answer_at_any_request() {
+    let swapped = |number: Option<usize>| {
+        block_on(async {
+            let world = World::blue_and_green().await;
+            world.faults.reset();
+            if let Some(number) = number {
+                world.faults.fault(At::Request(number), Fault::Stall(Duration::from_secs(10)));
+            }
+            world.swap(&green()).await.unwrap();
+            let requests = world.faults.requests().len();
+            world.assert_agreed(&green(), &format!("stalled at request {number:?}")).await;
+            requests
+        })
+    };
+    let requests = swapped(None);
+    side_by_side(requests, |number| assert_eq!(swapped(Some(number)), requests));
 }
 
 #[derive(Debug, Clone, Copy)]

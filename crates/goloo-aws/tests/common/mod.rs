@@ -39,6 +39,22 @@ pub fn fixed_machine() -> Machine {
     machine
 }
 
+/// Runs what has no runtime of its own.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+/// Does it for each number from 1 to the last, at once: they mostly wait.
+pub fn side_by_side(last: usize, act: impl Fn(usize) + Sync) {
+    let act = &act;
+    std::thread::scope(|scope| {
+        let all: Vec<_> = (1..=last).map(|number| scope.spawn(move || act(number))).collect();
+        for (number, one) in (1..).zip(all) {
+            assert!(one.join().is_ok(), "number {number}");
+        }
+    });
+}
+
 /// Every form that a template can have.
 pub fn variants() -> Vec<(&'static str, Value)> {
     let plain = fixed_machine();
