@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use goloo_core::name::{ArchiveId, VmName};
 use goloo_core::record::{self, Owner, Phase, Record, SCHEMA};
 use goloo_core::store::{
-    Archived, Broken, Listing, Loaded, SNAPSHOT_FILES, Snapshot, Store, StoreError, Summary, VmLock,
+    Archived, Broken, HeldLock, Listing, Loaded, SNAPSHOT_FILES, Snapshot, Store, StoreError, Summary, VmLock,
 };
 use goloo_core::time::Timestamp;
 
@@ -183,6 +183,30 @@ impl Store for MemoryStore {
         let removed = shared.archive.remove(id);
         removed.map(drop).ok_or_else(|| StoreError::NotArchived { id: id.clone() })
     }
+
+    async fn archive_put(&self, _archived: &Archived, _snapshot: &Snapshot) -> Result<(), StoreError> {
+        unimplemented!()
+    }
+
+    async fn records(&self) -> Result<Listing<Loaded>, StoreError> {
+        unimplemented!()
+    }
+
+    async fn locks(&self) -> Result<Vec<HeldLock>, StoreError> {
+        unimplemented!()
+    }
+
+    async fn break_lock(&self, _name: &VmName) -> Result<Option<HeldLock>, StoreError> {
+        unimplemented!()
+    }
+
+    async fn moved_to(&self) -> Result<Option<String>, StoreError> {
+        unimplemented!()
+    }
+
+    async fn set_moved(&self, _to: Option<&str>) -> Result<(), StoreError> {
+        unimplemented!()
+    }
 }
 
 fn check_schema(record: &Record) -> Result<(), StoreError> {
@@ -277,5 +301,13 @@ impl VmLock for MemoryLock {
         }
         self.save(record).await?;
         Ok(self.store.shared().move_to_archive(record, at))
+    }
+
+    async fn put(&mut self, _record: &Record, _snapshot: &Snapshot) -> Result<(), StoreError> {
+        unimplemented!()
+    }
+
+    fn taken_over(&self) -> Option<&Owner> {
+        None
     }
 }

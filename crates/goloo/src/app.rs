@@ -11,8 +11,8 @@ use goloo_core::record::{Owner, ProviderKind, Record};
 use goloo_core::store::{Loaded, Store, StoreError};
 use goloo_multipass::MultipassProvider;
 use goloo_qemu::QemuProvider;
-use goloo_store::DirStore;
 
+use crate::backend::Backend;
 use crate::error::CliError;
 use crate::hosts::HostsFile;
 use crate::output::Ui;
@@ -27,15 +27,9 @@ pub struct App {
     pub ui: Ui,
     pub paths: Paths,
     pub settings: Settings,
-    pub store: DirStore,
+    pub store: Box<dyn Store>,
     pub keys: KeyFolder,
     watch: CtrlC,
-}
-
-/// The store in a state folder. Nothing is touched until something is read or written.
-pub fn open_store(state: &std::path::Path) -> DirStore {
-    let allow_network = std::env::var_os("GOLOO_ALLOW_NETWORK_FS").is_some_and(|value| value == "1");
-    DirStore::open(state, goloo_store::Options { allow_network })
 }
 
 /// Whether anything on this computer speaks of AWS.
@@ -51,7 +45,7 @@ impl App {
         let home = paths::home()?;
         let settings = Settings::read(&Paths::config_dir(&home))?;
         let paths = Paths::resolve(home.clone(), settings.state_dir(&home));
-        let (store, keys) = (open_store(&paths.state), KeyFolder::new(&paths.state));
+        let (store, keys) = (Backend::Dir(None).open(&paths)?, KeyFolder::new(&paths.state));
         Ok(Self { watch: CtrlC::new(ui.clone()), ui, paths, settings, store, keys })
     }
 
@@ -153,7 +147,7 @@ impl App {
         let host_names = self.hosts_file();
         let owner: Owner = identity::owner();
         let engine = Engine {
-            store: &self.store,
+            store: &*self.store,
             provider,
             guest: &guest,
             host_names: &host_names,

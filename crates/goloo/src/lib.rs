@@ -3,6 +3,7 @@
 
 mod app;
 pub mod args;
+mod backend;
 mod commands;
 mod complete;
 mod error;

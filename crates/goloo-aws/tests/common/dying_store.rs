@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use goloo_core::name::{ArchiveId, VmName};
 use goloo_core::record::{Owner, Record};
-use goloo_core::store::{Archived, Listing, Loaded, Snapshot, Store, StoreError, Summary, VmLock};
+use goloo_core::store::{Archived, HeldLock, Listing, Loaded, Snapshot, Store, StoreError, Summary, VmLock};
 use goloo_core::time::Timestamp;
 use goloo_testkit::memory_store::MemoryStore;
 use tokio::sync::Notify;
@@ -90,6 +90,30 @@ impl Store for DyingStore {
     async fn archive_delete(&self, id: &ArchiveId) -> Result<(), StoreError> {
         self.store.archive_delete(id).await
     }
+
+    async fn archive_put(&self, _archived: &Archived, _snapshot: &Snapshot) -> Result<(), StoreError> {
+        unimplemented!()
+    }
+
+    async fn records(&self) -> Result<Listing<Loaded>, StoreError> {
+        unimplemented!()
+    }
+
+    async fn locks(&self) -> Result<Vec<HeldLock>, StoreError> {
+        unimplemented!()
+    }
+
+    async fn break_lock(&self, _name: &VmName) -> Result<Option<HeldLock>, StoreError> {
+        unimplemented!()
+    }
+
+    async fn moved_to(&self) -> Result<Option<String>, StoreError> {
+        unimplemented!()
+    }
+
+    async fn set_moved(&self, _to: Option<&str>) -> Result<(), StoreError> {
+        unimplemented!()
+    }
 }
 
 struct DyingLock {
@@ -122,5 +146,13 @@ impl VmLock for DyingLock {
 
     async fn archive(&mut self, record: &mut Record, at: Timestamp) -> Result<ArchiveId, StoreError> {
         self.lock.archive(record, at).await
+    }
+
+    async fn put(&mut self, _record: &Record, _snapshot: &Snapshot) -> Result<(), StoreError> {
+        unimplemented!()
+    }
+
+    fn taken_over(&self) -> Option<&Owner> {
+        None
     }
 }

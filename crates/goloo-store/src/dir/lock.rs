@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use goloo_core::name::{ArchiveId, VmName};
-use goloo_core::record::{self, Phase, Record, SCHEMA};
+use goloo_core::record::{self, Owner, Phase, Record, SCHEMA};
 use goloo_core::store::{Loaded, SNAPSHOT_FILES, Snapshot, StoreError, VmLock};
 use goloo_core::time::Timestamp;
 
@@ -224,5 +224,13 @@ impl VmLock for DirLock {
 
     async fn archive(&mut self, record: &mut Record, at: Timestamp) -> Result<ArchiveId, StoreError> {
         DirLock::archive(self, record, at)
+    }
+
+    async fn put(&mut self, _record: &Record, _snapshot: &Snapshot) -> Result<(), StoreError> {
+        unimplemented!()
+    }
+
+    fn taken_over(&self) -> Option<&Owner> {
+        None
     }
 }

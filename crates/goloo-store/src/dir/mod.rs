@@ -17,7 +17,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use goloo_core::name::{ArchiveId, VmName};
 use goloo_core::record::{Owner, SCHEMA};
-use goloo_core::store::{Archived, Broken, Listing, Loaded, Snapshot, Store, StoreError, Summary, VmLock};
+use goloo_core::store::{
+    Archived, Broken, HeldLock, Listing, Loaded, Snapshot, Store, StoreError, Summary, VmLock,
+};
 
 use durable::failed;
 use fs::{Entry, Fs, LockAttempt, RealFs};
@@ -290,5 +292,29 @@ impl Store for DirStore {
 
     async fn archive_delete(&self, id: &ArchiveId) -> Result<(), StoreError> {
         self.inner.archive_delete(id)
+    }
+
+    async fn archive_put(&self, _archived: &Archived, _snapshot: &Snapshot) -> Result<(), StoreError> {
+        unimplemented!()
+    }
+
+    async fn records(&self) -> Result<Listing<Loaded>, StoreError> {
+        unimplemented!()
+    }
+
+    async fn locks(&self) -> Result<Vec<HeldLock>, StoreError> {
+        unimplemented!()
+    }
+
+    async fn break_lock(&self, _name: &VmName) -> Result<Option<HeldLock>, StoreError> {
+        unimplemented!()
+    }
+
+    async fn moved_to(&self) -> Result<Option<String>, StoreError> {
+        unimplemented!()
+    }
+
+    async fn set_moved(&self, _to: Option<&str>) -> Result<(), StoreError> {
+        unimplemented!()
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use goloo_core::record::ProviderKind;
-use goloo_core::store::{Archived, Broken, Listing, Store, Summary};
+use goloo_core::store::{Archived, Broken, Listing, Summary};
 use goloo_core::time::Timestamp;
 use serde_json::{Value, json};
 

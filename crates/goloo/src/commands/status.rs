@@ -2,7 +2,6 @@
 
 use goloo_core::provider::Observation;
 use goloo_core::record::Record;
-use goloo_core::store::Store;
 use goloo_core::time::Timestamp;
 use serde_json::{Value, json};
 
