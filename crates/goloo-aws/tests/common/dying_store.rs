@@ -91,28 +91,28 @@ impl Store for DyingStore {
         self.store.archive_delete(id).await
     }
 
-    async fn archive_put(&self, _archived: &Archived, _snapshot: &Snapshot) -> Result<(), StoreError> {
-        unimplemented!()
+    async fn archive_put(&self, archived: &Archived, snapshot: &Snapshot) -> Result<(), StoreError> {
+        self.store.archive_put(archived, snapshot).await
     }
 
     async fn records(&self) -> Result<Listing<Loaded>, StoreError> {
-        unimplemented!()
+        self.store.records().await
     }
 
     async fn locks(&self) -> Result<Vec<HeldLock>, StoreError> {
-        unimplemented!()
+        self.store.locks().await
     }
 
-    async fn break_lock(&self, _name: &VmName) -> Result<Option<HeldLock>, StoreError> {
-        unimplemented!()
+    async fn break_lock(&self, name: &VmName) -> Result<Option<HeldLock>, StoreError> {
+        self.store.break_lock(name).await
     }
 
     async fn moved_to(&self) -> Result<Option<String>, StoreError> {
-        unimplemented!()
+        self.store.moved_to().await
     }
 
-    async fn set_moved(&self, _to: Option<&str>) -> Result<(), StoreError> {
-        unimplemented!()
+    async fn set_moved(&self, to: Option<&str>) -> Result<(), StoreError> {
+        self.store.set_moved(to).await
     }
 }
 
@@ -148,11 +148,12 @@ impl VmLock for DyingLock {
         self.lock.archive(record, at).await
     }
 
-    async fn put(&mut self, _record: &Record, _snapshot: &Snapshot) -> Result<(), StoreError> {
-        unimplemented!()
+    async fn put(&mut self, record: &Record, snapshot: &Snapshot) -> Result<(), StoreError> {
+        self.death.pass_by().await;
+        self.lock.put(record, snapshot).await
     }
 
     fn taken_over(&self) -> Option<&Owner> {
-        None
+        self.lock.taken_over()
     }
 }
