@@ -1184,7 +1184,7 @@ pub async fn an_archived_record_put_again_is_success_and_changes_nothing(subject
     let archived = archived_elsewhere(&name("devbox"), 17);
     for store in [&store, &other, &store] {
         store.archive_put(&archived, &snapshot()).await.unwrap();
-        assert_eq!(store.archive_list().await.unwrap().entries, [archived.clone()]);
+        assert_eq!(store.archive_list().await.unwrap().entries, std::slice::from_ref(&archived));
     }
 }
 

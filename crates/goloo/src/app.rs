@@ -12,7 +12,6 @@ use goloo_core::store::{Loaded, Store, StoreError};
 use goloo_multipass::MultipassProvider;
 use goloo_qemu::QemuProvider;
 
-use crate::backend::Backend;
 use crate::error::CliError;
 use crate::hosts::HostsFile;
 use crate::output::Ui;
@@ -45,7 +44,7 @@ impl App {
         let home = paths::home()?;
         let settings = Settings::read(&Paths::config_dir(&home))?;
         let paths = Paths::resolve(home.clone(), settings.state_dir(&home));
-        let (store, keys) = (Backend::Dir(None).open(&paths)?, KeyFolder::new(&paths.state));
+        let (store, keys) = (settings.backend().open(&paths)?, KeyFolder::new(&paths.state));
         Ok(Self { watch: CtrlC::new(ui.clone()), ui, paths, settings, store, keys })
     }
 

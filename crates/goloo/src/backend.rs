@@ -21,11 +21,31 @@ impl Backend {
     pub fn parse(address: &str) -> Result<Self, CliError> {
         match address.split_once(':') {
             None if address == "dir" => Ok(Self::Dir(None)),
-            Some(("dir", path)) if !path.is_empty() => Ok(Self::Dir(Some(path.into()))),
+            // Kept in settings and marks, which are read from other folders.
+            Some(("dir", path)) if !path.is_empty() => {
+                Ok(Self::Dir(Some(std::path::absolute(path).unwrap_or_else(|_| path.into()))))
+            }
             _ => Err(CliError::usage(
                 format!("\"{address}\" is no place for records"),
                 "write it like dir:PATH",
             )),
+        }
+    }
+
+    /// What kind of place it is.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Dir(_) => "dir",
+        }
+    }
+
+    /// The files and folders on this computer that are all of it; none where it lies elsewhere.
+    pub fn files(&self, paths: &Paths) -> Vec<PathBuf> {
+        match self {
+            Self::Dir(path) => {
+                let root = path.as_ref().unwrap_or(&paths.state);
+                vec![root.join("active"), root.join("archive")]
+            }
         }
     }
 

@@ -4,7 +4,6 @@ use clap::CommandFactory;
 use clap_complete::CompleteEnv;
 use clap_complete::engine::CompletionCandidate;
 
-use crate::backend::Backend;
 use crate::{args::Cli, paths, settings::Settings};
 
 /// Answers and ends the process when the shell asks for completions (`COMPLETE` is set).
@@ -23,6 +22,6 @@ fn names() -> Option<Vec<String>> {
     let home = paths::home().ok()?;
     let settings = Settings::read(&paths::Paths::config_dir(&home)).ok()?;
     let paths = paths::Paths::resolve(home.clone(), settings.state_dir(&home));
-    let store = Backend::Dir(None).open(&paths).ok()?;
+    let store = settings.backend().open(&paths).ok()?;
     pollster::block_on(store.names()).ok()
 }

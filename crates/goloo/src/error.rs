@@ -142,7 +142,8 @@ impl From<StoreError> for CliError {
                     .to_owned(),
             ),
             StoreError::Moved { to, .. } => {
-                (exit::FAILED, "moved", format!("use the new one: goloo settings set stateBackend {to}"))
+                let to = to.strip_suffix(crate::transfer::UNFINISHED).unwrap_or(to);
+                (exit::FAILED, "moved", format!("use the new one: goloo state move {to}"))
             }
             StoreError::LockLost { name, .. } => {
                 (exit::LOCKED, "lock-lost", format!("goloo status {name} shows what the other one does"))
