@@ -69,6 +69,24 @@ fn settings(world: &World) -> serde_json::Value {
     serde_json::from_slice(&fs::read(world.path().join("config/settings.json")).unwrap()).unwrap()
 }
 
+/// Archives a VM as it was done long ago: under an id that no lock of today gives it.
+fn archive_by_document(world: &World, vm: &str) {
+    let mut document: serde_json::Value = serde_json::from_str(&pulled(world)).unwrap();
+    let vms = document["vms"].as_array_mut().unwrap();
+    let at = vms.iter().position(|entry| entry["record"]["name"] == vm).unwrap();
+    let mut entry = vms.remove(at);
+    let serial = entry["record"]["serial"].as_u64().unwrap();
+    entry["record"]["serial"] = json!(serial + 1);
+    entry["record"]["phase"] = json!("destroyed");
+    let end = entry["record"]["id"].as_str().unwrap()[22..].to_lowercase();
+    entry["id"] = json!(format!("{vm}-20200101T000000Z-{end}"));
+    document["archived"].as_array_mut().unwrap().push(entry);
+    let file = world.path().join("archive-one.json");
+    fs::write(&file, document.to_string()).unwrap();
+    world.run(&["state", "push", &file.display().to_string()]).expect(0);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&pulled(world)).unwrap(), document);
+}
+
 // Move.
 
 #[test]
@@ -100,6 +118,7 @@ fn what_was_done_in_the_new_place_is_there_after_the_move_back() {
         world.run(&["create", "hello", "--no-wait"]).expect(0);
         world.run(&["create", "hello", "--as", "again", "--no-wait"]).expect(0);
         world.run(&["delete", "again", "--yes"]).expect(0);
+        archive_by_document(&world, "api");
         // Its record goes to the archive here, and its name is taken again.
         world.run(&["delete", "web", "--yes"]).expect(0);
         world.run(&["create", "hello", "--as", "web", "--no-wait"]).expect(0);
@@ -109,7 +128,9 @@ fn what_was_done_in_the_new_place_is_there_after_the_move_back() {
         for vm in ["hello", "web"] {
             world.run(&["delete", vm, "--yes"]).expect(0);
         }
-        create(&store(&world.state()), ready(&name("web")));
+        for vm in ["api", "web"] {
+            create(&store(&world.state()), ready(&name(vm)));
+        }
     }
 }
 
@@ -413,6 +434,35 @@ fn a_push_of_older_or_foreign_records_is_refused() {
         assert!(refused.stderr().contains("db is another VM there"), "{refused:?}");
     }
     assert_eq!(other.names(), ["db"]);
+}
+
+#[test]
+fn a_document_that_no_store_can_take_is_refused_before_anything_is_written() {
+    let world = filled();
+    let document: serde_json::Value = serde_json::from_str(&pulled(&world)).unwrap();
+    let other = empty();
+    let refuse = |change: fn(&mut serde_json::Value), said: &str| {
+        let mut document = document.clone();
+        change(&mut document);
+        let file = other.path().join("all.json");
+        fs::write(&file, document.to_string()).unwrap();
+        let refused = other.run(&["state", "push", &file.display().to_string()]).expect(1);
+        assert!(refused.stderr().contains(said), "{said}: {refused:?}");
+        assert!(!other.state().exists());
+    };
+    refuse(|all| all["vms"][2]["record"]["schema"] = json!(2), "web was written by a newer goloo");
+    refuse(|all| all["vms"][2]["record"]["phase"] = json!("destroyed"), "web is active and its phase is");
+    refuse(
+        |all| all["archived"][0]["record"]["phase"] = json!("ready"),
+        "is archived and its phase is ready",
+    );
+    refuse(
+        |all| {
+            let first = all["vms"][0].clone();
+            all["vms"].as_array_mut().unwrap().push(first);
+        },
+        "api is there twice",
+    );
 }
 
 #[test]

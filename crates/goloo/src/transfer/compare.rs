@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use goloo_core::record::to_json;
+use goloo_core::record::{Phase, SCHEMA, to_json};
 
 use super::{Gone, Vm, Whole};
 
@@ -40,7 +40,7 @@ pub fn conflicts(whole: &Whole, there: &Whole) -> Vec<Conflict> {
     let deleted: BTreeMap<_, _> = there.archive.iter().map(|gone| (&gone.archived.record.id, gone)).collect();
     let archive: BTreeMap<_, _> = there.archive.iter().map(|gone| (&gone.archived.id, gone)).collect();
     let gone: BTreeSet<_> = whole.archive.iter().map(|gone| &gone.archived.record.id).collect();
-    let mut found = Vec::new();
+    let mut found = unsound(whole);
     for vm in &whole.vms {
         if let Some(gone) = deleted.get(&vm.record.id) {
             found.push(Conflict::Other(format!(
@@ -67,6 +67,28 @@ pub fn conflicts(whole: &Whole, there: &Whole) -> Vec<Conflict> {
         }
     }
     found
+}
+
+/// What no store could take, whatever is there: a document may have been edited.
+fn unsound(whole: &Whole) -> Vec<Conflict> {
+    let mut found = Vec::new();
+    let (mut names, mut ids) = (BTreeSet::new(), BTreeSet::new());
+    let active = whole.vms.iter().map(|vm| (&vm.record, false));
+    let all = active.chain(whole.archive.iter().map(|gone| (&gone.archived.record, true)));
+    for (record, archived) in all {
+        let name = &record.name;
+        if record.schema > SCHEMA {
+            found.push(format!("{name} was written by a newer goloo (format {})", record.schema));
+        }
+        if archived != (record.phase == Phase::Destroyed) {
+            let place = if archived { "archived" } else { "active" };
+            found.push(format!("{name} is {place} and its phase is {}", record.phase));
+        }
+        if !archived && !names.insert(name) || !ids.insert(&record.id) {
+            found.push(format!("{name} is there twice"));
+        }
+    }
+    found.into_iter().map(Conflict::Other).collect()
 }
 
 fn of_active(vm: &Vm, other: &Vm) -> Option<Conflict> {

@@ -12,7 +12,6 @@ mod unlock;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use goloo_core::events::{Event, Events};
 use goloo_core::store::{Broken, Store};
 
 use crate::app::App;
@@ -73,10 +72,6 @@ pub fn run(app: &App, command: &Command) -> Result<u8, CliError> {
         Command::Backup { file } => backup::run(app, file),
         Command::Restore(args) => restore::run(app, args),
     }
-}
-
-fn step(app: &App, what: impl Into<String>) {
-    app.ui.event(Event::Step { what: what.into() });
 }
 
 /// Reads all that a store holds; each broken record is warned of, and left out.

@@ -11,6 +11,7 @@
 
 use std::fs::File;
 
+use goloo_core::events::{Event, Events};
 use goloo_core::record::Owner;
 use goloo_core::store::{Broken, Store, StoreError};
 
@@ -29,7 +30,7 @@ pub fn run(app: &App, to: &str) -> Result<u8, CliError> {
     }
     let _one_at_a_time = lock(app)?;
     let moving = Move {
-        app,
+        events: &app.ui,
         source: &*app.store,
         target: &*target,
         address: backend.to_string(),
@@ -65,7 +66,7 @@ fn lock(app: &App) -> Result<File, CliError> {
 }
 
 struct Move<'m> {
-    app: &'m App,
+    events: &'m dyn Events,
     source: &'m dyn Store,
     target: &'m dyn Store,
     /// The new store's.
@@ -85,22 +86,51 @@ impl Move<'_> {
                 return Err(StoreError::Moved { place: self.source.location(), to }.into());
             }
             None => {
-                self.refuse_while_in_use().await?;
-                if self.target.moved_to().await?.is_none() {
-                    self.copy().await?;
-                } else {
-                    self.compare().await?;
-                }
-                super::step(self.app, format!("marking {} as moved", self.source.location()));
+                self.prepare().await?;
+                self.step(format!("marking {} as moved", self.source.location()));
                 self.source.set_moved(Some(&unfinished)).await?;
             }
         }
-        if self.target.moved_to().await?.is_some() {
+        let former = self.target.moved_to().await?;
+        if former.as_ref() == Some(&unfinished) {
+            self.source.set_moved(None).await?;
+            let message = format!("{} and {} are one place", self.source.location(), self.target.location());
+            return Err(CliError::usage(message, "name another one; the records are where they were"));
+        }
+        match self.finish(former.is_some()).await {
+            Ok(count) => Ok(count),
+            Err(error) => {
+                // The records are as usable as before. What fails here too is gone on with by the next move.
+                if former.is_some() {
+                    self.target.set_moved(former.as_deref()).await?;
+                }
+                self.source.set_moved(None).await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// All that can be done while the old store is in use.
+    async fn prepare(&self) -> Result<(), CliError> {
+        self.refuse_while_in_use().await?;
+        match self.target.moved_to().await? {
+            None => self.copy().await.map(drop),
+            Some(_) => self.compare().await.map(drop),
+        }
+    }
+
+    /// Nobody can write to the old store any more.
+    async fn finish(&self, target_is_marked: bool) -> Result<String, CliError> {
+        if target_is_marked {
             self.target.set_moved(None).await?;
         }
         let whole = self.copy().await?;
         self.source.set_moved(Some(&self.address)).await?;
         Ok(whole.count())
+    }
+
+    fn step(&self, what: impl Into<String>) {
+        self.events.event(Event::Step { what: what.into() });
     }
 
     /// What is under way would end in a store that takes no result any more.
@@ -126,9 +156,9 @@ impl Move<'_> {
     /// Copies what the target lacks, and compares both.
     async fn copy(&self) -> Result<Whole, CliError> {
         let (whole, there) = self.compare().await?;
-        super::step(self.app, format!("copying {}", whole.count()));
+        self.step(format!("copying {}", whole.count()));
         transfer::write(&whole, &there, self.target, &self.owner).await?;
-        super::step(self.app, "comparing");
+        self.step("comparing");
         let (copy, broken) = transfer::read(self.target).await?;
         let mut different = transfer::differences(&whole, &copy);
         different.extend(broken.into_iter().map(|broken| broken.path));
@@ -168,4 +198,96 @@ fn refuse_broken(place: &str, broken: &[Broken]) -> Result<(), CliError> {
         causes,
         ..CliError::new(exit::FAILED, "broken", message, "goloo doctor says how to mend them")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use goloo_core::name::ArchiveId;
+    use goloo_core::record::Phase;
+    use goloo_testkit::memory_store::MemoryStore;
+    use goloo_testkit::samples::{name, owner, ready, snapshot, time};
+    use goloo_testkit::store_suite::run;
+
+    use super::*;
+
+    fn create(store: &MemoryStore, vm: &str) {
+        let mut lock = run(store.lock(&name(vm), &owner(1))).unwrap();
+        run(lock.create(&mut ready(&name(vm)), &snapshot())).unwrap();
+    }
+
+    fn archive(store: &MemoryStore, vm: &str) -> ArchiveId {
+        let mut lock = run(store.lock(&name(vm), &owner(1))).unwrap();
+        let mut record = run(lock.load()).unwrap().unwrap().record;
+        record.phase = Phase::Destroyed;
+        run(lock.archive(&mut record, time("2025-02-01T00:00:00Z"))).unwrap()
+    }
+
+    /// Does something in the old store after all was copied and right before the mark.
+    struct BeforeTheMark<F>(F);
+
+    impl<F: Fn() + Send + Sync> Events for BeforeTheMark<F> {
+        fn event(&self, event: Event) {
+            if matches!(event, Event::Step { what } if what.starts_with("marking ")) {
+                (self.0)();
+            }
+        }
+    }
+
+    fn move_while(
+        source: &MemoryStore,
+        target: &MemoryStore,
+        meanwhile: impl Fn() + Send + Sync,
+    ) -> Result<String, CliError> {
+        let events = BeforeTheMark(meanwhile);
+        let owner = owner(1);
+        let moving = Move { events: &events, source, target, address: "memory:two".to_owned(), owner };
+        // A runtime of its own: what is done meanwhile has one too.
+        std::thread::scope(|scope| scope.spawn(|| pollster::block_on(moving.run())).join().unwrap())
+    }
+
+    #[test]
+    fn what_is_done_between_the_copy_and_the_mark_goes_along() {
+        let (source, target) = (MemoryStore::default(), MemoryStore::default());
+        for vm in ["api", "db", "web"] {
+            create(&source, vm);
+        }
+        let meanwhile = || {
+            create(&source, "late");
+            archive(&source, "db");
+            create(&source, "db");
+        };
+        assert_eq!(move_while(&source, &target, meanwhile).unwrap(), "4 VMs and 1 archived record");
+        let read = |store| run(transfer::read(store)).unwrap();
+        assert_eq!(read(&target), read(&source));
+        assert_eq!(run(source.moved_to()).unwrap().as_deref(), Some("memory:two"));
+        assert_eq!(run(target.moved_to()).unwrap(), None);
+    }
+
+    #[test]
+    fn what_stands_against_the_move_after_the_mark_takes_it_back() {
+        let (source, target) = (MemoryStore::default(), MemoryStore::default());
+        create(&source, "db");
+        let meanwhile = || {
+            let id = archive(&source, "db");
+            run(source.archive_delete(&id)).unwrap();
+        };
+        let refused = move_while(&source, &target, meanwhile).unwrap_err();
+        assert_eq!(refused.causes, ["db is there and not here"]);
+        assert_eq!(run(source.moved_to()).unwrap(), None);
+        create(&source, "db");
+    }
+
+    #[test]
+    fn one_place_under_two_names_is_not_moved_to_itself() {
+        let store = MemoryStore::default();
+        create(&store, "db");
+        for _ in 0..2 {
+            let refused = move_while(&store, &store, || {}).unwrap_err();
+            assert!(refused.message.ends_with("are one place"), "{refused:?}");
+            assert_eq!(run(store.moved_to()).unwrap(), None);
+            // As a process leaves it that dies before it takes the mark back.
+            run(store.set_moved(Some(&format!("memory:two{UNFINISHED}")))).unwrap();
+        }
+    }
 }
