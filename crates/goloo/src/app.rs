@@ -76,6 +76,18 @@ impl App {
         Ok(record)
     }
 
+    /// A place that was moved away from is read as it was then: that must not be taken for today's.
+    pub fn warn_of_move(&self) {
+        match self.local(self.store.moved_to()) {
+            Ok(None) => {}
+            Ok(Some(to)) => {
+                let error = CliError::from(StoreError::Moved { place: self.store.location(), to });
+                self.ui.warning(&format!("{}, and may be out of date; {}", error.message, error.hint));
+            }
+            Err(error) => self.ui.warning(&error.in_one_line()),
+        }
+    }
+
     /// The provider that made a VM, or is asked to.
     pub fn provider(&self, kind: ProviderKind) -> Result<Box<dyn Provider>, CliError> {
         match kind {

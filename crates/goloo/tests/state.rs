@@ -142,6 +142,8 @@ fn a_place_that_was_moved_away_from_is_only_read() {
     world.run(&["state", "move", &place]).expect(0);
     world.settings(&old);
     assert_eq!(world.names(), ["api", "db", "web"]);
+    let list = world.run(&["list"]).expect(0);
+    assert!(list.stderr().contains("was moved to") && list.stderr().contains("out of date"), "{list:?}");
     let refused = world.run(&["protect", "db"]).expect(1);
     assert!(refused.stderr().contains(&format!("was moved to {place}")), "{refused:?}");
     assert!(refused.stderr().contains(&format!("goloo state move {place}")), "{refused:?}");
@@ -383,6 +385,24 @@ fn a_backup_doesn_t_replace_another_file() {
     let refused = world.run(&["state", "backup", &file]).expect(1);
     assert!(refused.stderr().contains("take another name"), "{refused:?}");
     assert_eq!(fs::read(&file).unwrap(), before);
+}
+
+#[test]
+fn a_backup_leaves_out_what_can_t_be_read_and_says_so() {
+    let world = filled();
+    for (vm, damage) in [("api", "{"), ("db", "")] {
+        fs::write(world.state().join("active").join(vm).join("state.json"), damage).unwrap();
+    }
+    let path = world.path().join("goloo.tar.zst").display().to_string();
+    let said = world.run(&["state", "backup", &path]).expect(0).stderr();
+    assert!(said.contains("api/state.json is broken") && said.contains("it is left out"), "{said}");
+    assert!(
+        said.contains("db/state.json is broken") && said.contains("its previous copy is taken"),
+        "{said}"
+    );
+    let other = empty();
+    other.run(&["state", "restore", &path]).expect(0);
+    assert_eq!(other.names(), ["db", "web"]);
 }
 
 #[test]

@@ -40,6 +40,7 @@ pub struct Args {
 }
 
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
+    app.warn_of_move();
     let wanted = |provider: ProviderKind| {
         (!args.aws || provider == ProviderKind::Aws) && (!args.local || provider.is_local())
     };

@@ -23,6 +23,7 @@ pub struct Args {
 
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     let name = args.vm.parse()?;
+    app.warn_of_move();
     let record = app.record(&name)?;
     let live = super::reach::observe(app, &record)?;
     let snapshot = app.local(app.store.snapshot(&name))?;

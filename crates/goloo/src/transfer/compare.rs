@@ -132,16 +132,14 @@ pub fn foreign(whole: &Whole, there: &Whole) -> Vec<String> {
         .collect()
 }
 
-/// What `there` lacks of `whole`, or holds otherwise: nothing when all of it is there, byte for byte,
-/// and no other VM is.
-pub fn differences(whole: &Whole, there: &Whole) -> Vec<String> {
+/// What `there` lacks of `whole`, or holds otherwise.
+pub fn missing(whole: &Whole, there: &Whole) -> Vec<String> {
     let same = |vm: &Vm, other: &Vm| vm == other && to_json(&vm.record) == to_json(&other.record);
     let active: BTreeMap<_, _> = there.vms.iter().map(|vm| (&vm.record.name, vm)).collect();
     let archive: BTreeMap<_, _> = there.archive.iter().map(|gone| (&gone.archived.id, gone)).collect();
-    let missing = |vm: &&Vm| !active.get(&vm.record.name).is_some_and(|other| same(vm, other));
+    let differs = |vm: &&Vm| !active.get(&vm.record.name).is_some_and(|other| same(vm, other));
     let lost = |gone: &&Gone| archive.get(&gone.archived.id) != Some(gone);
-    let mut found: Vec<_> = whole.vms.iter().filter(missing).map(|vm| vm.record.name.to_string()).collect();
+    let mut found: Vec<_> = whole.vms.iter().filter(differs).map(|vm| vm.record.name.to_string()).collect();
     found.extend(whole.archive.iter().filter(lost).map(|gone| gone.archived.id.to_string()));
-    found.extend(foreign(whole, there));
     found
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use goloo_core::record::Record;
 use goloo_core::store::{Archived, Broken, Snapshot, Store, StoreError};
 
-pub use compare::{Conflict, conflicts, differences, foreign};
+pub use compare::{Conflict, conflicts, foreign, missing};
 pub use write::{overwrite, write};
 
 /// Ends the mark of a store whose move isn't finished: the new one may lack something.

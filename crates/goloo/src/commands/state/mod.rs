@@ -74,11 +74,13 @@ pub fn run(app: &App, command: &Command) -> Result<u8, CliError> {
     }
 }
 
-/// Reads all that a store holds; each broken record is warned of, and left out.
+/// Reads all that a store holds, with a warning of each record that is broken.
 async fn read_sound(app: &App, store: &dyn Store) -> Result<Whole, CliError> {
     let (whole, broken) = transfer::read(store).await?;
-    for Broken { path, error, .. } in &broken {
-        app.ui.warning(&format!("{path} is broken ({error}) and not in it as it is"));
+    for Broken { name, path, error } in &broken {
+        let recovered = whole.vms.iter().any(|vm| vm.record.name.as_str() == name);
+        let instead = if recovered { "its previous copy is taken" } else { "it is left out" };
+        app.ui.warning(&format!("{path} is broken ({error}); {instead}"));
     }
     Ok(whole)
 }

@@ -160,7 +160,8 @@ impl Move<'_> {
         transfer::write(&whole, &there, self.target, &self.owner).await?;
         self.step("comparing");
         let (copy, broken) = transfer::read(self.target).await?;
-        let mut different = transfer::differences(&whole, &copy);
+        let mut different = transfer::missing(&whole, &copy);
+        different.extend(transfer::foreign(&whole, &copy));
         different.extend(broken.into_iter().map(|broken| broken.path));
         if different.is_empty() {
             return Ok(whole);

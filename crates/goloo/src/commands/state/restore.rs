@@ -49,13 +49,7 @@ async fn restore(app: &App, bundle: &Bundle, dry_run: bool) -> Result<u8, CliErr
             hint,
         ));
     }
-    let missing = transfer::differences(
-        &bundle.whole,
-        &transfer::Whole {
-            vms: there.vms.iter().filter(|vm| bundle.whole.vms.contains(vm)).cloned().collect(),
-            archive: there.archive.clone(),
-        },
-    );
+    let missing = transfer::missing(&bundle.whole, &there);
     if dry_run {
         missing.iter().for_each(|name| app.ui.line(&format!("would write {name}")));
         app.ui.say(&format!("{} records would be written", missing.len()));
