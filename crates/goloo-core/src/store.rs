@@ -187,6 +187,61 @@ pub enum StoreError {
         /// The file system's name.
         filesystem: String,
     },
+    /// The store was moved: this one is only read.
+    #[error("{place} was moved to {to}, and is only read")]
+    Moved {
+        /// This store's place.
+        place: String,
+        /// The new one's, as `goloo state move` was told it.
+        to: String,
+    },
+    /// The lock was lost: its lease ended, and someone else took it over. Nothing was written.
+    #[error("the lock of \"{name}\" was lost{}", taken_by(by))]
+    LockLost {
+        /// The name.
+        name: VmName,
+        /// Who has it now, as well as can be said.
+        by: Option<String>,
+    },
+    /// Locks of this store end with their process; they can't be broken.
+    #[error("the lock of \"{name}\" ends with its process: {holder}")]
+    Unbreakable {
+        /// The name.
+        name: VmName,
+        /// Who holds it.
+        holder: String,
+    },
+    /// The store's service can't be reached, or doesn't answer in time.
+    #[error("{place} can't be reached")]
+    Unreachable {
+        /// The store's place.
+        place: String,
+        /// What was seen.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The store's service doesn't let us: credentials are missing, wrong, or may not do this.
+    #[error("{place} doesn't let us {action}")]
+    Denied {
+        /// The store's place.
+        place: String,
+        /// What was being done, with the name of the permission where it is known: "write (s3:PutObject)".
+        action: String,
+        /// What was said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The store's service or database failed.
+    #[error("can't {action} in {place}")]
+    Backend {
+        /// What was being done: "write", "lock", …
+        action: &'static str,
+        /// The store's place.
+        place: String,
+        /// What was said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The operating system said no.
     #[error("can't {action} {path}")]
     Io {
@@ -198,6 +253,22 @@ pub enum StoreError {
         #[source]
         source: std::io::Error,
     },
+}
+
+fn taken_by(by: &Option<String>) -> String {
+    by.as_ref().map_or_else(String::new, |by| format!(" to {by}"))
+}
+
+/// A lock that someone holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldLock {
+    /// Whose lock it is.
+    pub name: VmName,
+    /// Who holds it, when that can be read.
+    pub owner: Option<Owner>,
+    /// Until when the holder's word counts without a sign of life, by the store's clock; `None` where a
+    /// lock ends with its process.
+    pub lease_end: Option<Timestamp>,
 }
 
 /// A place where records live. See the [module](self) for the rules.
@@ -233,6 +304,29 @@ pub trait Store: Send + Sync {
 
     /// Removes one record from the archive for good; gone already is [`StoreError::NotArchived`].
     async fn archive_delete(&self, id: &ArchiveId) -> Result<(), StoreError>;
+
+    /// Puts a record from another store into the archive, as it is there: id, serial and bytes. The same
+    /// record there already (by id and serial) is success and changes nothing; another one under that id
+    /// is [`StoreError::Stale`] when its serial is higher and is replaced when it is lower.
+    async fn archive_put(&self, archived: &Archived, snapshot: &Snapshot) -> Result<(), StoreError>;
+
+    /// All active VMs' whole records, sorted by name; what is broken is told as in [`Store::list`].
+    async fn records(&self) -> Result<Listing<Loaded>, StoreError>;
+
+    /// The locks that are held now, sorted by name. It takes and breaks none.
+    async fn locks(&self) -> Result<Vec<HeldLock>, StoreError>;
+
+    /// Ends someone's lock: their next write is refused with [`StoreError::LockLost`]. `None` when nobody
+    /// held it; [`StoreError::Unbreakable`] where a lock ends with its process.
+    async fn break_lock(&self, name: &VmName) -> Result<Option<HeldLock>, StoreError>;
+
+    /// Where the store was moved to, when it was: then every lock and every change of the archive is
+    /// refused with [`StoreError::Moved`]; reads go on.
+    async fn moved_to(&self) -> Result<Option<String>, StoreError>;
+
+    /// Marks the store as moved, or, with `None`, as in use again. Durable when it returns. A lock that
+    /// is held meanwhile must not be able to write afterwards.
+    async fn set_moved(&self, to: Option<&str>) -> Result<(), StoreError>;
 }
 
 /// The right to write one VM's record. Taking it first finishes what a dead owner left half done
@@ -255,6 +349,16 @@ pub trait VmLock: Send + Sync {
     /// Replaces the record. On success `record.serial` is one higher and `record.updated_at` is now;
     /// on failure both are as they were.
     async fn save(&mut self, record: &mut Record) -> Result<(), StoreError>;
+
+    /// Puts a record from another store in this name's place, as it is there: id, serial and bytes. The
+    /// same record there already (by id and serial) is success and changes nothing; one of the same id with
+    /// a higher serial is [`StoreError::Stale`], with a lower one it is replaced; one of another id is
+    /// [`StoreError::NameTaken`].
+    async fn put(&mut self, record: &Record, snapshot: &Snapshot) -> Result<(), StoreError>;
+
+    /// From whom the lock was taken over after their lease had ended, or was broken: what they had begun
+    /// at the provider may still be under way, and is looked at before anything is done.
+    fn taken_over(&self) -> Option<&Owner>;
 
     /// Moves record and snapshot to the archive: saves the record (which must have phase
     /// `destroyed`) and then moves it in one step. The name is free afterwards.

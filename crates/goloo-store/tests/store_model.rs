@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use goloo_core::name::ArchiveId;
 use goloo_core::record::{Phase, Record};
-use goloo_core::store::{Snapshot, Store, StoreError};
+use goloo_core::store::{Archived, Snapshot, Store, StoreError};
 use goloo_core::time::Timestamp;
 use goloo_store::{DirStore, Options};
 use goloo_testkit::memory_store::MemoryStore;
@@ -40,6 +40,17 @@ enum Step {
     LockTwice {
         name: usize,
     },
+    /// From another store: the same VM so many saves further, or another VM.
+    Put {
+        name: usize,
+        further: u64,
+        same: bool,
+    },
+    /// The same for what is in the archive, or, where there is nothing, for a new one.
+    PutArchived {
+        which: usize,
+        further: u64,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Vec<(usize, Step)>> {
@@ -50,7 +61,10 @@ fn steps() -> impl Strategy<Value = Vec<(usize, Step)>> {
         1 => name.clone().prop_map(|name| Step::SaveStale { name }),
         2 => name.clone().prop_map(|name| Step::Archive { name }),
         1 => (0..8usize).prop_map(|which| Step::Remove { which }),
-        1 => name.prop_map(|name| Step::LockTwice { name }),
+        1 => name.clone().prop_map(|name| Step::LockTwice { name }),
+        2 => (name, 0..3u64, prop::bool::weighted(0.8))
+            .prop_map(|(name, further, same)| Step::Put { name, further, same }),
+        1 => (0..8usize, 0..3u64).prop_map(|(which, further)| Step::PutArchived { which, further }),
     ];
     prop::collection::vec((0..2usize, step), 1..40)
 }
@@ -113,6 +127,46 @@ async fn take(model: &mut Model, store: &dyn Store, step: Step) {
         Step::LockTwice { name: n } => {
             let _held = store.lock(&name(NAMES[n]), &owner(1)).await.unwrap();
             assert!(matches!(store.lock(&name(NAMES[n]), &owner(2)).await, Err(StoreError::Locked { .. })));
+        }
+        Step::Put { name: n, further, same } => {
+            let vm = name(NAMES[n]);
+            let known = model.active.get(NAMES[n]);
+            let record = match known.filter(|_| same) {
+                // `further` is 0 for an older one, 1 for the same, 2 for a newer one.
+                Some(known) => Record { serial: known.serial + further - 1, ..known.clone() },
+                None => Record { serial: further + 1, ..ready(&vm) },
+            };
+            let done = store.lock(&vm, &owner(1)).await.unwrap().put(&record, &snapshot()).await;
+            match known {
+                Some(_) if !same => assert!(matches!(done, Err(StoreError::NameTaken { .. })), "{done:?}"),
+                Some(_) if further == 0 => {
+                    assert!(matches!(done, Err(StoreError::Stale { .. })), "{done:?}");
+                }
+                _ => {
+                    done.unwrap();
+                    model.stale.remove(NAMES[n]);
+                    model.active.insert(NAMES[n], record);
+                }
+            }
+        }
+        Step::PutArchived { which, further } => {
+            let archived = match model.archive.iter().nth(which) {
+                Some((id, known)) => {
+                    let record = Record { serial: known.serial + further - 1, ..known.clone() };
+                    Archived { id: id.clone(), deleted_at: id.deleted_at(), record }
+                }
+                None => {
+                    let record = Record { serial: 7, phase: Phase::Destroyed, ..ready(&name("gone")) };
+                    let deleted_at = Timestamp::from_unix(1_700_000_000).unwrap();
+                    Archived { id: ArchiveId::new(&record.name, deleted_at, &record.id), deleted_at, record }
+                }
+            };
+            let done = store.archive_put(&archived, &snapshot()).await;
+            if further == 0 && model.archive.contains_key(&archived.id) {
+                return assert!(matches!(done, Err(StoreError::Stale { .. })), "{done:?}");
+            }
+            done.unwrap();
+            model.archive.insert(archived.id, archived.record);
         }
     }
 }

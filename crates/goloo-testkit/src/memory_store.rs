@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use goloo_core::name::{ArchiveId, VmName};
 use goloo_core::record::{self, Owner, Phase, Record, SCHEMA};
 use goloo_core::store::{
-    Archived, Broken, Listing, Loaded, SNAPSHOT_FILES, Snapshot, Store, StoreError, Summary, VmLock,
+    Archived, Broken, HeldLock, Listing, Loaded, SNAPSHOT_FILES, Snapshot, Store, StoreError, Summary, VmLock,
 };
 use goloo_core::time::Timestamp;
 
@@ -23,7 +23,19 @@ pub struct MemoryStore {
 struct Shared {
     active: BTreeMap<String, Stored>,
     archive: BTreeMap<ArchiveId, Stored>,
-    locks: BTreeMap<VmName, Owner>,
+    locks: BTreeMap<VmName, Holder>,
+    /// Whose lock was broken, until someone takes it.
+    broken_locks: BTreeMap<VmName, Owner>,
+    moved: Option<String>,
+    /// How many locks were ever taken.
+    taken: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Holder {
+    owner: Owner,
+    /// Tells this lock from a later one of the same owner.
+    number: u64,
 }
 
 /// Kept as text, so that what comes out has been through the format, and may be damaged.
@@ -54,6 +66,10 @@ impl MemoryStore {
 }
 
 impl Stored {
+    fn new(record: &Record, snapshot: &Snapshot) -> Self {
+        Self { json: record::to_json(record), snapshot: snapshot.clone() }
+    }
+
     fn read(&self, part: &str, key: &str, name: &str) -> Result<Record, Broken> {
         let error = match record::from_json(&self.json) {
             Ok(record) if record.name.as_str() == name => return Ok(record),
@@ -69,6 +85,18 @@ fn half_archived(record: &Record) -> bool {
 }
 
 impl Shared {
+    fn check_unmoved(&self) -> Result<(), StoreError> {
+        match &self.moved {
+            None => Ok(()),
+            Some(to) => Err(StoreError::Moved { place: "memory:".to_owned(), to: to.clone() }),
+        }
+    }
+
+    fn held(&self, name: &VmName) -> Option<HeldLock> {
+        let owner = Some(self.locks.get(name)?.owner.clone());
+        Some(HeldLock { name: name.clone(), owner, lease_end: None })
+    }
+
     fn find(&self, name: &VmName) -> Result<Option<Record>, StoreError> {
         let name = name.as_str();
         let stored = self.active.get(name).map(|stored| stored.read("active", name, name));
@@ -140,16 +168,20 @@ impl Store for MemoryStore {
 
     async fn lock(&self, name: &VmName, owner: &Owner) -> Result<Box<dyn VmLock>, StoreError> {
         let mut shared = self.shared();
+        shared.check_unmoved()?;
         if let Some(holder) = shared.locks.get(name) {
-            return Err(StoreError::Locked { name: name.clone(), holder: Some(holder.to_string()) });
+            return Err(StoreError::Locked { name: name.clone(), holder: Some(holder.owner.to_string()) });
         }
         if let Ok(Some(record)) = shared.find(name)
             && half_archived(&record)
         {
             shared.move_to_archive(&record, record.updated_at);
         }
-        shared.locks.insert(name.clone(), owner.clone());
-        Ok(Box::new(MemoryLock { store: self.clone(), name: name.clone() }))
+        shared.taken += 1;
+        let number = shared.taken;
+        shared.locks.insert(name.clone(), Holder { owner: owner.clone(), number });
+        let taken_over = shared.broken_locks.remove(name);
+        Ok(Box::new(MemoryLock { store: self.clone(), name: name.clone(), number, taken_over }))
     }
 
     async fn archive_list(&self) -> Result<Listing<Archived>, StoreError> {
@@ -177,12 +209,98 @@ impl Store for MemoryStore {
 
     async fn archive_delete(&self, id: &ArchiveId) -> Result<(), StoreError> {
         let mut shared = self.shared();
+        shared.check_unmoved()?;
         if let Ok(Some(archived)) = shared.archived(id) {
             check_schema(&archived.record)?;
         }
         let removed = shared.archive.remove(id);
         removed.map(drop).ok_or_else(|| StoreError::NotArchived { id: id.clone() })
     }
+
+    async fn archive_put(&self, archived: &Archived, snapshot: &Snapshot) -> Result<(), StoreError> {
+        let mut shared = self.shared();
+        shared.check_unmoved()?;
+        let (id, record) = (&archived.id, &archived.record);
+        if record.name.as_str() != id.name() {
+            return Err(refused(&record.name, format!("it is no record of \"{}\"", id.name())));
+        }
+        check_snapshot(&record.name, snapshot)?;
+        let stored = shared.archived(id).map_err(StoreError::Broken)?.map(|archived| archived.record);
+        let stale = |stored: &Record| stale(record, stored.serial);
+        if is_newer(stored.as_ref(), record, stale)? {
+            shared.archive.insert(id.clone(), Stored::new(record, snapshot));
+        }
+        Ok(())
+    }
+
+    async fn records(&self) -> Result<Listing<Loaded>, StoreError> {
+        let mut listing = Listing::default();
+        for (name, stored) in &self.shared().active {
+            match stored.read("active", name, name) {
+                Ok(record) if half_archived(&record) => {}
+                Ok(record) => listing.entries.push(Loaded { record, recovered: None }),
+                Err(broken) => listing.broken.push(broken),
+            }
+        }
+        Ok(listing)
+    }
+
+    async fn locks(&self) -> Result<Vec<HeldLock>, StoreError> {
+        let shared = self.shared();
+        Ok(shared.locks.keys().filter_map(|name| shared.held(name)).collect())
+    }
+
+    async fn break_lock(&self, name: &VmName) -> Result<Option<HeldLock>, StoreError> {
+        let mut shared = self.shared();
+        let held = shared.held(name);
+        if let Some(holder) = shared.locks.remove(name) {
+            shared.broken_locks.insert(name.clone(), holder.owner);
+        }
+        Ok(held)
+    }
+
+    async fn moved_to(&self) -> Result<Option<String>, StoreError> {
+        Ok(self.shared().moved.clone())
+    }
+
+    async fn set_moved(&self, to: Option<&str>) -> Result<(), StoreError> {
+        self.shared().moved = to.map(str::to_owned);
+        Ok(())
+    }
+}
+
+/// Whether a record from another store is to be put in the place of `stored`: [`VmLock::put`]'s rule.
+fn is_newer(
+    stored: Option<&Record>,
+    record: &Record,
+    other: impl Fn(&Record) -> StoreError,
+) -> Result<bool, StoreError> {
+    check_schema(record)?;
+    let Some(stored) = stored else { return Ok(true) };
+    check_schema(stored)?;
+    if stored.id != record.id {
+        return Err(other(stored));
+    }
+    if stored.serial > record.serial {
+        return Err(stale(record, stored.serial));
+    }
+    Ok(stored.serial < record.serial)
+}
+
+fn check_snapshot(name: &VmName, snapshot: &Snapshot) -> Result<(), StoreError> {
+    match snapshot.files.keys().find(|file| !SNAPSHOT_FILES.contains(&file.as_str())) {
+        None => Ok(()),
+        Some(odd) => Err(refused(name, format!("a snapshot holds no file \"{odd}\""))),
+    }
+}
+
+fn stale(record: &Record, found: u64) -> StoreError {
+    StoreError::Stale { name: record.name.clone(), expected: record.serial, found }
+}
+
+fn refused(name: &VmName, text: String) -> StoreError {
+    let source = io::Error::new(ErrorKind::InvalidInput, text);
+    StoreError::Io { action: "write", path: format!("memory:active/{name}").into(), source }
 }
 
 fn check_schema(record: &Record) -> Result<(), StoreError> {
@@ -196,29 +314,38 @@ fn check_schema(record: &Record) -> Result<(), StoreError> {
 struct MemoryLock {
     store: MemoryStore,
     name: VmName,
+    number: u64,
+    taken_over: Option<Owner>,
 }
 
 impl Drop for MemoryLock {
     fn drop(&mut self) {
-        self.store.shared().locks.remove(&self.name);
+        let mut shared = self.store.shared();
+        if shared.locks.get(&self.name).is_some_and(|holder| holder.number == self.number) {
+            shared.locks.remove(&self.name);
+        }
     }
 }
 
 impl MemoryLock {
-    fn refused(&self, text: String) -> StoreError {
-        let source = io::Error::new(ErrorKind::InvalidInput, text);
-        StoreError::Io { action: "write", path: format!("memory:active/{}", self.name).into(), source }
+    /// The store, if this lock still lets its holder write.
+    fn writable(&self) -> Result<MutexGuard<'_, Shared>, StoreError> {
+        let shared = self.store.shared();
+        shared.check_unmoved()?;
+        match shared.locks.get(&self.name) {
+            Some(holder) if holder.number == self.number => Ok(shared),
+            other => {
+                let by = other.map(|holder| holder.owner.to_string());
+                Err(StoreError::LockLost { name: self.name.clone(), by })
+            }
+        }
     }
 
     fn check_writable(&self, record: &Record) -> Result<(), StoreError> {
         if record.name != self.name {
-            return Err(self.refused(format!("it is the record of \"{}\"", record.name)));
+            return Err(refused(&self.name, format!("it is the record of \"{}\"", record.name)));
         }
         check_schema(record)
-    }
-
-    fn stale(&self, record: &Record, found: u64) -> StoreError {
-        StoreError::Stale { name: self.name.clone(), expected: record.serial, found }
     }
 }
 
@@ -239,29 +366,26 @@ impl VmLock for MemoryLock {
     async fn create(&mut self, record: &mut Record, snapshot: &Snapshot) -> Result<(), StoreError> {
         self.check_writable(record)?;
         if record.serial != 0 {
-            return Err(self.stale(record, 0));
+            return Err(stale(record, 0));
         }
-        if let Some(odd) = snapshot.files.keys().find(|file| !SNAPSHOT_FILES.contains(&file.as_str())) {
-            return Err(self.refused(format!("a snapshot holds no file \"{odd}\"")));
-        }
-        let mut shared = self.store.shared();
+        check_snapshot(&self.name, snapshot)?;
+        let mut shared = self.writable()?;
         if shared.active.contains_key(self.name.as_str()) {
             return Err(StoreError::NameTaken { name: self.name.clone() });
         }
         record.serial = 1;
-        let stored = Stored { json: record::to_json(record), snapshot: snapshot.clone() };
-        shared.active.insert(self.name.as_str().to_owned(), stored);
+        shared.active.insert(self.name.as_str().to_owned(), Stored::new(record, snapshot));
         Ok(())
     }
 
     async fn save(&mut self, record: &mut Record) -> Result<(), StoreError> {
         self.check_writable(record)?;
-        let mut shared = self.store.shared();
+        let mut shared = self.writable()?;
         let stored = shared.find(&self.name)?;
         let stored = stored.ok_or_else(|| StoreError::NotFound { name: self.name.clone() })?;
         check_schema(&stored)?;
         if (stored.serial, &stored.id) != (record.serial, &record.id) {
-            return Err(self.stale(record, stored.serial));
+            return Err(stale(record, stored.serial));
         }
         record.serial += 1;
         record.updated_at = Timestamp::now();
@@ -273,9 +397,25 @@ impl VmLock for MemoryLock {
     async fn archive(&mut self, record: &mut Record, at: Timestamp) -> Result<ArchiveId, StoreError> {
         if record.phase != Phase::Destroyed {
             let text = format!("only a destroyed VM is archived; this one is {}", record.phase);
-            return Err(self.refused(text));
+            return Err(refused(&self.name, text));
         }
         self.save(record).await?;
-        Ok(self.store.shared().move_to_archive(record, at))
+        Ok(self.writable()?.move_to_archive(record, at))
+    }
+
+    async fn put(&mut self, record: &Record, snapshot: &Snapshot) -> Result<(), StoreError> {
+        self.check_writable(record)?;
+        check_snapshot(&self.name, snapshot)?;
+        let mut shared = self.writable()?;
+        let stored = shared.find(&self.name)?;
+        let taken = |_: &Record| StoreError::NameTaken { name: self.name.clone() };
+        if is_newer(stored.as_ref(), record, taken)? {
+            shared.active.insert(self.name.as_str().to_owned(), Stored::new(record, snapshot));
+        }
+        Ok(())
+    }
+
+    fn taken_over(&self) -> Option<&Owner> {
+        self.taken_over.as_ref()
     }
 }

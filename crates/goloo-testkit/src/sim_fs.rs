@@ -23,7 +23,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use goloo_store::dir::fs::{Entry, Folder, Fs, LockAttempt, NewFile};
+use goloo_store::dir::fs::{Entry, Folder, Fs, Held, LockAttempt, NewFile};
 
 /// What a power loss leaves of what wasn't synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +88,8 @@ struct Disk {
     stop_after: Option<usize>,
     fault: Option<Fault>,
     locks: BTreeMap<String, Vec<u8>>,
+    /// How many share each lock that can be shared.
+    shared: BTreeMap<String, usize>,
     network: Option<&'static str>,
 }
 
@@ -112,6 +114,7 @@ impl SimFs {
             stop_after: None,
             fault: None,
             locks: BTreeMap::new(),
+            shared: BTreeMap::new(),
             network: None,
         };
         Self { disk: Arc::new(Mutex::new(disk)) }
@@ -450,6 +453,17 @@ impl Drop for SimLock {
     }
 }
 
+struct SimShare {
+    fs: SimFs,
+    path: String,
+}
+
+impl Drop for SimShare {
+    fn drop(&mut self) {
+        *self.fs.disk().shared.get_mut(&self.path).expect("it was counted") -= 1;
+    }
+}
+
 impl Fs for SimFs {
     fn read(&self, path: &Path, into: &mut Vec<u8>) -> io::Result<()> {
         let disk = self.disk();
@@ -578,6 +592,33 @@ impl Fs for SimFs {
         }
         disk.locks.insert(path.clone(), holder.to_vec());
         Ok(LockAttempt::Held(Box::new(SimLock { fs: self.clone(), path })))
+    }
+
+    fn lock_holder(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        let disk = self.disk();
+        disk.reading()?;
+        Ok(disk.locks.get(&path.display().to_string()).cloned())
+    }
+
+    fn lock_shared(&self, path: &Path) -> io::Result<Held> {
+        let mut disk = self.disk();
+        disk.reading()?;
+        disk.place(path)?;
+        let path = path.display().to_string();
+        // Whoever has a simulated lock alone is on this thread, or on one that a test waits for.
+        assert!(!disk.locks.contains_key(&path), "this would wait for ever");
+        *disk.shared.entry(path.clone()).or_default() += 1;
+        Ok(Box::new(SimShare { fs: self.clone(), path }))
+    }
+
+    fn lock_alone(&self, path: &Path) -> io::Result<Option<Held>> {
+        if self.disk().shared.get(&path.display().to_string()).is_some_and(|shares| *shares > 0) {
+            return Ok(None);
+        }
+        Ok(match self.lock(path, b"")? {
+            LockAttempt::Held(held) => Some(held),
+            LockAttempt::Busy(_) => None,
+        })
     }
 
     fn network_filesystem(&self, path: &Path) -> io::Result<Option<&'static str>> {

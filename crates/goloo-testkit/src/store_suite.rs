@@ -20,7 +20,7 @@ use std::thread;
 use async_trait::async_trait;
 use goloo_core::name::{ArchiveId, VmName};
 use goloo_core::record::{Phase, Record, SCHEMA, to_json};
-use goloo_core::store::{Snapshot, Store, StoreError, Summary, VmLock};
+use goloo_core::store::{Archived, Snapshot, Store, StoreError, Summary, VmLock};
 use goloo_core::time::Timestamp;
 
 use crate::samples::{creating, in_aws, name, owner, ready, snapshot, time};
@@ -110,6 +110,35 @@ macro_rules! store_suite {
             readers_beside_a_writer_see_whole_records
             readers_beside_claims_and_archives_see_all_or_nothing
             of_many_who_remove_one_archived_record_one_does
+            a_record_from_elsewhere_keeps_id_serial_and_bytes
+            a_record_put_again_is_success_and_changes_nothing
+            a_newer_record_from_elsewhere_replaces_an_older_one
+            an_older_record_from_elsewhere_is_refused
+            another_vm_s_record_is_not_put_over_one
+            a_record_that_can_t_be_created_is_not_put
+            a_record_that_was_put_is_saved_and_archived_like_any_other
+            of_many_who_put_one_record_all_succeed
+            of_two_vms_that_are_put_under_one_name_one_wins
+            of_many_serials_that_are_put_the_highest_stays
+            an_archived_record_from_elsewhere_keeps_id_serial_and_bytes
+            an_archived_record_put_again_is_success_and_changes_nothing
+            a_newer_archived_record_from_elsewhere_replaces_an_older_one
+            an_older_archived_record_from_elsewhere_is_refused
+            an_archived_record_is_not_put_under_another_name_s_id
+            of_many_who_put_one_archived_record_all_succeed
+            of_many_serials_put_into_the_archive_the_highest_stays
+            records_are_what_a_load_of_each_gives
+            locks_are_shown_with_their_holders
+            looking_at_locks_refuses_nobody_one
+            nobody_s_lock_can_t_be_broken
+            a_broken_lock_writes_no_more
+            a_moved_store_says_where_it_is_now
+            a_moved_store_refuses_every_lock
+            a_moved_store_refuses_every_change_of_its_archive
+            a_moved_store_is_read_as_before
+            a_moved_store_can_be_used_again
+            a_lock_that_is_held_while_the_store_is_marked_can_t_write_afterwards
+            writers_beside_the_mark_change_nothing_after_it
         }
     };
 }
@@ -1007,4 +1036,419 @@ pub async fn of_many_who_remove_one_archived_record_one_does(subject: &dyn Subje
     });
     assert_eq!(removed.into_iter().sum::<i32>(), 1);
     assert_eq!(subject.handle().archive_list().await.unwrap(), Default::default());
+}
+
+// Records from elsewhere.
+
+/// A record as another store holds it after some saves.
+fn from_elsewhere(name: &VmName, serial: u64) -> Record {
+    let mut record = Record { serial, ..ready(name) };
+    record.extra.insert("later".to_owned(), serde_json::json!({"a": [1, null, "\u{e4}"]}));
+    record
+}
+
+async fn put(store: &dyn Store, record: &Record) -> Result<(), StoreError> {
+    lock_when_free(store, &record.name).await.put(record, &snapshot()).await
+}
+
+pub async fn a_record_from_elsewhere_keeps_id_serial_and_bytes(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    let record = from_elsewhere(&devbox, 17);
+    put(&*store, &record).await.unwrap();
+    let found = read(&*other, &devbox).await.unwrap();
+    assert_eq!((found.serial, &found.id), (17, &record.id));
+    assert_eq!(to_json(&found), to_json(&record));
+    assert_eq!(other.snapshot(&devbox).await.unwrap(), snapshot());
+    assert_eq!(other.list().await.unwrap().entries, [Summary::from(&record)]);
+}
+
+pub async fn a_record_put_again_is_success_and_changes_nothing(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let record = from_elsewhere(&name("devbox"), 17);
+    put(&*store, &record).await.unwrap();
+    put(&*other, &record).await.unwrap();
+    let mut held = lock(&*other, &record.name).await;
+    held.put(&record, &snapshot()).await.unwrap();
+    held.put(&record, &snapshot()).await.unwrap();
+    assert_eq!(read(&*store, &record.name).await.unwrap(), record);
+}
+
+pub async fn a_newer_record_from_elsewhere_replaces_an_older_one(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let first = created(&*store, &name("devbox")).await;
+    let second = Record { serial: 9, stack: "second".to_owned(), ..first };
+    put(&*other, &second).await.unwrap();
+    assert_eq!(read(&*store, &second.name).await.unwrap(), second);
+    assert_eq!(store.snapshot(&second.name).await.unwrap(), snapshot());
+}
+
+pub async fn an_older_record_from_elsewhere_is_refused(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let record = from_elsewhere(&name("devbox"), 17);
+    put(&*store, &record).await.unwrap();
+    let older = Record { serial: 16, stack: "older".to_owned(), ..record.clone() };
+    assert_error!(put(&*other, &older).await, StoreError::Stale { expected: 16, found: 17, .. });
+    assert_eq!(read(&*store, &record.name).await.unwrap(), record);
+}
+
+pub async fn another_vm_s_record_is_not_put_over_one(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let record = created(&*store, &name("devbox")).await;
+    for serial in [1, 2] {
+        let foreign = from_elsewhere(&name("devbox"), serial);
+        assert_error!(put(&*other, &foreign).await, StoreError::NameTaken { name } if name == record.name);
+    }
+    assert_eq!(read(&*store, &record.name).await.unwrap(), record);
+}
+
+pub async fn a_record_that_can_t_be_created_is_not_put(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    let mut held = lock(&*store, &devbox).await;
+    assert!(held.put(&from_elsewhere(&name("web"), 3), &snapshot()).await.is_err());
+    let newer = Record { schema: SCHEMA + 1, ..from_elsewhere(&devbox, 3) };
+    assert_error!(held.put(&newer, &snapshot()).await, StoreError::Newer { .. });
+    let odd = Snapshot { files: BTreeMap::from([("../config.json".to_owned(), b"x".to_vec())]) };
+    assert!(held.put(&from_elsewhere(&devbox, 3), &odd).await.is_err());
+    assert!(other.names().await.unwrap().is_empty());
+}
+
+pub async fn a_record_that_was_put_is_saved_and_archived_like_any_other(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let mut record = from_elsewhere(&name("devbox"), 17);
+    put(&*store, &record).await.unwrap();
+    lock(&*other, &record.name.clone()).await.save(&mut record).await.unwrap();
+    assert_eq!(record.serial, 18);
+    let id = archive(&*other, &mut record, "2025-02-01T00:00:00Z").await;
+    assert_eq!(store.archive_load(&id).await.unwrap().unwrap().record, record);
+    assert_eq!(store.archive_snapshot(&id).await.unwrap(), snapshot());
+}
+
+pub async fn of_many_who_put_one_record_all_succeed(subject: &dyn Subject) {
+    let record = from_elsewhere(&name("devbox"), 17);
+    let put = race(subject, 6, async |_, store| put(&*store, &record).await);
+    for outcome in put {
+        outcome.unwrap();
+    }
+    assert_eq!(read(&*subject.handle(), &record.name).await.unwrap(), record);
+}
+
+pub async fn of_two_vms_that_are_put_under_one_name_one_wins(subject: &dyn Subject) {
+    let outcomes = race(subject, 4, async |n, store| {
+        let record = from_elsewhere(&name("devbox"), n as u64 + 1);
+        put(&*store, &record).await.map(|()| record)
+    });
+    let won: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().ok()).collect();
+    assert_eq!(won.len(), 1);
+    let mut lost = outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
+    assert!(lost.all(|error| matches!(error, StoreError::NameTaken { .. })));
+    assert_eq!(read(&*subject.handle(), &name("devbox")).await.as_ref(), Some(won[0]));
+}
+
+pub async fn of_many_serials_that_are_put_the_highest_stays(subject: &dyn Subject) {
+    let first = from_elsewhere(&name("devbox"), 1);
+    let outcomes = race(subject, 6, async |n, store| {
+        let mine = Record { serial: n as u64 + 1, stack: format!("stack-{n}"), ..first.clone() };
+        put(&*store, &mine).await
+    });
+    for outcome in outcomes {
+        assert!(matches!(outcome, Ok(()) | Err(StoreError::Stale { .. })), "{outcome:?}");
+    }
+    let found = read(&*subject.handle(), &first.name).await.unwrap();
+    assert_eq!((found.serial, found.stack.as_str()), (6, "stack-5"));
+}
+
+/// An archived record as another store holds it.
+fn archived_elsewhere(name: &VmName, serial: u64) -> Archived {
+    let record = Record { phase: Phase::Destroyed, ..from_elsewhere(name, serial) };
+    let deleted_at = time("2025-02-01T00:00:00Z");
+    Archived { id: ArchiveId::new(name, deleted_at, &record.id), deleted_at, record }
+}
+
+pub async fn an_archived_record_from_elsewhere_keeps_id_serial_and_bytes(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let active = created(&*store, &name("devbox")).await;
+    let archived = archived_elsewhere(&name("devbox"), 17);
+    store.archive_put(&archived, &snapshot()).await.unwrap();
+    let found = other.archive_load(&archived.id).await.unwrap().unwrap();
+    assert_eq!(found, archived);
+    assert_eq!(to_json(&found.record), to_json(&archived.record));
+    assert_eq!(other.archive_snapshot(&archived.id).await.unwrap(), snapshot());
+    assert_eq!(other.archive_list().await.unwrap().entries, [archived]);
+    assert_eq!(read(&*other, &active.name).await.unwrap(), active);
+}
+
+pub async fn an_archived_record_put_again_is_success_and_changes_nothing(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let archived = archived_elsewhere(&name("devbox"), 17);
+    for store in [&store, &other, &store] {
+        store.archive_put(&archived, &snapshot()).await.unwrap();
+        assert_eq!(store.archive_list().await.unwrap().entries, std::slice::from_ref(&archived));
+    }
+}
+
+pub async fn a_newer_archived_record_from_elsewhere_replaces_an_older_one(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let mut archived = archived_elsewhere(&name("devbox"), 17);
+    store.archive_put(&archived, &snapshot()).await.unwrap();
+    archived.record.serial = 18;
+    other.archive_put(&archived, &snapshot()).await.unwrap();
+    assert_eq!(store.archive_list().await.unwrap().entries, [archived]);
+}
+
+pub async fn an_older_archived_record_from_elsewhere_is_refused(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let archived = archived_elsewhere(&name("devbox"), 17);
+    store.archive_put(&archived, &snapshot()).await.unwrap();
+    let mut older = archived.clone();
+    older.record.serial = 16;
+    let refused = other.archive_put(&older, &snapshot()).await;
+    assert_error!(refused, StoreError::Stale { expected: 16, found: 17, .. });
+    assert_eq!(store.archive_list().await.unwrap().entries, [archived]);
+}
+
+pub async fn an_archived_record_is_not_put_under_another_name_s_id(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let mut archived = archived_elsewhere(&name("devbox"), 17);
+    archived.record.name = name("web");
+    assert!(store.archive_put(&archived, &snapshot()).await.is_err());
+    assert_eq!(other.archive_list().await.unwrap(), Default::default());
+}
+
+pub async fn of_many_who_put_one_archived_record_all_succeed(subject: &dyn Subject) {
+    let archived = archived_elsewhere(&name("devbox"), 17);
+    let put = race(subject, 6, async |_, store| store.archive_put(&archived, &snapshot()).await);
+    for outcome in put {
+        outcome.unwrap();
+    }
+    assert_eq!(subject.handle().archive_list().await.unwrap().entries, [archived]);
+}
+
+pub async fn of_many_serials_put_into_the_archive_the_highest_stays(subject: &dyn Subject) {
+    let first = archived_elsewhere(&name("devbox"), 1);
+    let outcomes = race(subject, 6, async |n, store| {
+        let mut mine = first.clone();
+        mine.record.serial = n as u64 + 1;
+        store.archive_put(&mine, &snapshot()).await
+    });
+    for outcome in outcomes {
+        assert!(matches!(outcome, Ok(()) | Err(StoreError::Stale { .. })), "{outcome:?}");
+    }
+    let found = subject.handle().archive_load(&first.id).await.unwrap().unwrap();
+    assert_eq!(found.record.serial, 6);
+}
+
+pub async fn records_are_what_a_load_of_each_gives(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    assert_eq!(store.records().await.unwrap(), Default::default());
+    for each in ["web", "api", "a1"] {
+        created(&*store, &name(each)).await;
+    }
+    archived(&*store, &name("gone"), "2025-02-01T00:00:00Z").await;
+    subject.plant(&name("zoo"), b"{").await;
+    let records = other.records().await.unwrap();
+    let mut loaded = Vec::new();
+    for each in ["a1", "api", "web"] {
+        loaded.extend(other.load(&name(each)).await.unwrap());
+    }
+    assert_eq!(records.entries, loaded);
+    assert_eq!(records.broken, other.list().await.unwrap().broken);
+    assert_eq!(records.broken.len(), 1);
+}
+
+// Other people's locks.
+
+async fn holders(store: &dyn Store) -> Vec<(String, Option<u32>)> {
+    let locks = store.locks().await.unwrap();
+    locks.into_iter().map(|held| (held.name.to_string(), held.owner.map(|owner| owner.pid))).collect()
+}
+
+pub async fn locks_are_shown_with_their_holders(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    assert_eq!(holders(&*other).await, []);
+    created(&*store, &name("web")).await;
+    let web = store.lock(&name("web"), &owner(42)).await.unwrap();
+    let devbox = other.lock(&name("devbox"), &owner(43)).await.unwrap();
+    let expected = [("devbox".to_owned(), Some(43)), ("web".to_owned(), Some(42))];
+    assert_eq!(holders(&*other).await, expected);
+    assert_eq!(holders(&*store).await, expected);
+    drop(devbox);
+    assert_eq!(holders(&*store).await, expected[1..]);
+    drop(web);
+    assert_eq!(holders(&*other).await, []);
+}
+
+pub async fn looking_at_locks_refuses_nobody_one(subject: &dyn Subject) {
+    let done = AtomicBool::new(false);
+    drop(lock(&*subject.handle(), &name("devbox")).await);
+    race(subject, 3, async |n, store| {
+        if n == 0 {
+            let mut refused = 0;
+            for _ in 0..200 {
+                // Nobody else takes it, so it is free each time.
+                refused += u32::from(store.lock(&name("devbox"), &owner(1)).await.is_err());
+            }
+            done.store(true, Ordering::Release);
+            assert_eq!(refused, 0);
+            return;
+        }
+        while !done.load(Ordering::Acquire) {
+            store.locks().await.unwrap();
+        }
+    });
+}
+
+pub async fn nobody_s_lock_can_t_be_broken(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    assert_eq!(store.break_lock(&devbox).await.unwrap(), None);
+    drop(lock(&*store, &devbox).await);
+    assert_eq!(other.break_lock(&devbox).await.unwrap(), None);
+    assert_eq!(lock(&*store, &devbox).await.taken_over(), None);
+}
+
+/// Where locks end with their process, breaking one is refused and its holder works on; elsewhere the
+/// holder's next write is refused, and who comes next knows from whom.
+pub async fn a_broken_lock_writes_no_more(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    let mut record = created(&*store, &devbox).await;
+    let mut held = store.lock(&devbox, &owner(42)).await.unwrap();
+    match other.break_lock(&devbox).await {
+        Err(StoreError::Unbreakable { holder, .. }) => {
+            assert!(holder.contains("42"), "{holder}");
+            held.save(&mut record).await.unwrap();
+            assert_error!(other.lock(&devbox, &owner(43)).await, StoreError::Locked { .. });
+        }
+        broken => {
+            let broken = broken.unwrap().unwrap();
+            assert_eq!((broken.name, broken.owner), (devbox.clone(), Some(owner(42))));
+            assert_error!(held.save(&mut record.clone()).await, StoreError::LockLost { .. });
+            let mut next = other.lock(&devbox, &owner(43)).await.unwrap();
+            assert_eq!(next.taken_over(), Some(&owner(42)));
+            next.save(&mut record).await.unwrap();
+            assert_error!(held.save(&mut record.clone()).await, StoreError::LockLost { .. });
+            drop(held);
+            next.save(&mut record).await.unwrap();
+        }
+    }
+    assert_eq!(read(&*store, &devbox).await.unwrap(), record);
+}
+
+// Stores that were moved.
+
+const ELSEWHERE: &str = "dir:/home/ann/elsewhere";
+
+pub async fn a_moved_store_says_where_it_is_now(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    assert_eq!(other.moved_to().await.unwrap(), None);
+    store.set_moved(Some(ELSEWHERE)).await.unwrap();
+    assert_eq!(other.moved_to().await.unwrap().as_deref(), Some(ELSEWHERE));
+    other.set_moved(Some("dir:/third")).await.unwrap();
+    assert_eq!(store.moved_to().await.unwrap().as_deref(), Some("dir:/third"));
+}
+
+pub async fn a_moved_store_refuses_every_lock(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    created(&*store, &name("devbox")).await;
+    store.set_moved(Some(ELSEWHERE)).await.unwrap();
+    for store in [&store, &other] {
+        for each in ["devbox", "web"] {
+            let refused = store.lock(&name(each), &owner(1)).await;
+            assert_error!(refused, StoreError::Moved { to, .. } if to == ELSEWHERE);
+        }
+    }
+    assert_eq!(holders(&*other).await, []);
+}
+
+pub async fn a_moved_store_refuses_every_change_of_its_archive(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let id = archived(&*store, &name("devbox"), "2025-02-01T00:00:00Z").await;
+    store.set_moved(Some(ELSEWHERE)).await.unwrap();
+    let before = other.archive_list().await.unwrap();
+    assert_error!(other.archive_delete(&id).await, StoreError::Moved { to, .. } if to == ELSEWHERE);
+    let more = archived_elsewhere(&name("web"), 3);
+    assert_error!(other.archive_put(&more, &snapshot()).await, StoreError::Moved { .. });
+    assert_eq!(other.archive_list().await.unwrap(), before);
+}
+
+pub async fn a_moved_store_is_read_as_before(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let record = created(&*store, &name("devbox")).await;
+    let id = archived(&*store, &name("gone"), "2025-02-01T00:00:00Z").await;
+    store.set_moved(Some(ELSEWHERE)).await.unwrap();
+    assert_eq!(other.names().await.unwrap(), ["devbox"]);
+    assert_eq!(other.list().await.unwrap().entries, [Summary::from(&record)]);
+    assert_eq!(read(&*other, &record.name).await.unwrap(), record);
+    assert_eq!(other.records().await.unwrap().entries[0].record, record);
+    assert_eq!(other.snapshot(&record.name).await.unwrap(), snapshot());
+    assert_eq!(other.archive_load(&id).await.unwrap().unwrap().id, id);
+    assert_eq!(other.archive_snapshot(&id).await.unwrap(), snapshot());
+}
+
+pub async fn a_moved_store_can_be_used_again(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let mut record = created(&*store, &name("devbox")).await;
+    store.set_moved(Some(ELSEWHERE)).await.unwrap();
+    other.set_moved(None).await.unwrap();
+    other.set_moved(None).await.unwrap();
+    assert_eq!(store.moved_to().await.unwrap(), None);
+    lock(&*store, &record.name.clone()).await.save(&mut record).await.unwrap();
+    archive(&*other, &mut record, "2025-02-01T00:00:00Z").await;
+}
+
+pub async fn a_lock_that_is_held_while_the_store_is_marked_can_t_write_afterwards(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    let mut record = created(&*store, &devbox).await;
+    let before = record.clone();
+    let mut held = lock(&*store, &devbox).await;
+    match other.set_moved(Some(ELSEWHERE)).await {
+        // It isn't marked as long as someone may write.
+        Err(StoreError::Locked { name, .. }) => {
+            assert_eq!(name, devbox);
+            assert_eq!(other.moved_to().await.unwrap(), None);
+            held.save(&mut record).await.unwrap();
+            drop(held);
+            other.set_moved(Some(ELSEWHERE)).await.unwrap();
+        }
+        marked => {
+            marked.unwrap();
+            assert_error!(held.save(&mut record).await, StoreError::Moved { to, .. } if to == ELSEWHERE);
+            assert_error!(held.put(&record, &snapshot()).await, StoreError::Moved { .. });
+            assert_eq!(record, before);
+        }
+    }
+    assert_eq!(read(&*other, &devbox).await.unwrap(), record);
+}
+
+pub async fn writers_beside_the_mark_change_nothing_after_it(subject: &dyn Subject) {
+    let start = created(&*subject.handle(), &name("devbox")).await;
+    let marked = race(subject, 4, async |n, store| {
+        if n == 0 {
+            loop {
+                match store.set_moved(Some(ELSEWHERE)).await {
+                    Ok(()) => return read(&*store, &name("devbox")).await,
+                    Err(StoreError::Locked { .. }) => thread::yield_now(),
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+        loop {
+            let written = async {
+                let mut held = store.lock(&name("devbox"), &owner(1)).await?;
+                let mut record = held.load().await?.unwrap().record;
+                held.save(&mut record).await
+            };
+            match written.await {
+                Ok(()) | Err(StoreError::Locked { .. }) => thread::yield_now(),
+                Err(StoreError::Moved { .. }) => return None,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    });
+    let at_the_mark = marked.into_iter().flatten().next().unwrap();
+    assert!(at_the_mark.serial >= start.serial);
+    assert_eq!(read(&*subject.handle(), &name("devbox")).await.unwrap(), at_the_mark);
 }

@@ -11,7 +11,6 @@ use goloo_core::record::{Owner, ProviderKind, Record};
 use goloo_core::store::{Loaded, Store, StoreError};
 use goloo_multipass::MultipassProvider;
 use goloo_qemu::QemuProvider;
-use goloo_store::DirStore;
 
 use crate::error::CliError;
 use crate::hosts::HostsFile;
@@ -27,15 +26,9 @@ pub struct App {
     pub ui: Ui,
     pub paths: Paths,
     pub settings: Settings,
-    pub store: DirStore,
+    pub store: Box<dyn Store>,
     pub keys: KeyFolder,
     watch: CtrlC,
-}
-
-/// The store in a state folder. Nothing is touched until something is read or written.
-pub fn open_store(state: &std::path::Path) -> DirStore {
-    let allow_network = std::env::var_os("GOLOO_ALLOW_NETWORK_FS").is_some_and(|value| value == "1");
-    DirStore::open(state, goloo_store::Options { allow_network })
 }
 
 /// Whether anything on this computer speaks of AWS.
@@ -51,7 +44,7 @@ impl App {
         let home = paths::home()?;
         let settings = Settings::read(&Paths::config_dir(&home))?;
         let paths = Paths::resolve(home.clone(), settings.state_dir(&home));
-        let (store, keys) = (open_store(&paths.state), KeyFolder::new(&paths.state));
+        let (store, keys) = (settings.backend().open(&paths)?, KeyFolder::new(&paths.state));
         Ok(Self { watch: CtrlC::new(ui.clone()), ui, paths, settings, store, keys })
     }
 
@@ -81,6 +74,18 @@ impl App {
             self.ui.warning(&text);
         }
         Ok(record)
+    }
+
+    /// A place that was moved away from is read as it was then: that must not be taken for today's.
+    pub fn warn_of_move(&self) {
+        match self.local(self.store.moved_to()) {
+            Ok(None) => {}
+            Ok(Some(to)) => {
+                let error = CliError::from(StoreError::Moved { place: self.store.location(), to });
+                self.ui.warning(&format!("{}, and may be out of date; {}", error.message, error.hint));
+            }
+            Err(error) => self.ui.warning(&error.in_one_line()),
+        }
     }
 
     /// The provider that made a VM, or is asked to.
@@ -153,7 +158,7 @@ impl App {
         let host_names = self.hosts_file();
         let owner: Owner = identity::owner();
         let engine = Engine {
-            store: &self.store,
+            store: &*self.store,
             provider,
             guest: &guest,
             host_names: &host_names,

@@ -3,7 +3,6 @@
 use clap::CommandFactory;
 use clap_complete::CompleteEnv;
 use clap_complete::engine::CompletionCandidate;
-use goloo_core::store::Store;
 
 use crate::{args::Cli, paths, settings::Settings};
 
@@ -23,6 +22,6 @@ fn names() -> Option<Vec<String>> {
     let home = paths::home().ok()?;
     let settings = Settings::read(&paths::Paths::config_dir(&home)).ok()?;
     let paths = paths::Paths::resolve(home.clone(), settings.state_dir(&home));
-    let store = crate::app::open_store(&paths.state);
+    let store = settings.backend().open(&paths).ok()?;
     pollster::block_on(store.names()).ok()
 }

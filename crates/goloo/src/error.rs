@@ -141,6 +141,23 @@ impl From<StoreError> for CliError {
                 "set GOLOO_STATE_DIR to a folder on a local disk, or GOLOO_ALLOW_NETWORK_FS=1 at your own risk"
                     .to_owned(),
             ),
+            StoreError::Moved { to, .. } => {
+                let to = to.strip_suffix(crate::transfer::UNFINISHED).unwrap_or(to);
+                (exit::FAILED, "moved", format!("use the new one: goloo state move {to}"))
+            }
+            StoreError::LockLost { name, .. } => {
+                (exit::LOCKED, "lock-lost", format!("goloo status {name} shows what the other one does"))
+            }
+            StoreError::Unbreakable { name, .. } => {
+                (exit::LOCKED, "locked", format!("end that process, then run the command again for {name}"))
+            }
+            StoreError::Unreachable { .. } => {
+                (exit::FAILED, "unreachable", "look at the network, then run the command again".to_owned())
+            }
+            StoreError::Denied { .. } => {
+                (exit::PERMISSION, "denied", "look at the credentials and what they may do: docs/state.md".to_owned())
+            }
+            StoreError::Backend { .. } => (exit::FAILED, "store", "goloo doctor".to_owned()),
             StoreError::Io { source, path, .. } => (exit::FAILED, "io", io_hint(source, path)),
         };
         let causes = causes(&error);

@@ -3,8 +3,10 @@
 
 mod app;
 pub mod args;
+mod backend;
 mod commands;
 mod complete;
+mod durable;
 mod error;
 pub mod exit;
 mod hosts;
@@ -19,6 +21,7 @@ mod rescue;
 mod settings;
 mod ssh;
 mod stack;
+mod transfer;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use goloo_core::provider::{LiveState, Observation, Stray};
 use goloo_core::record::{ProviderKind, Record};
-use goloo_core::store::{Listing, Store, StoreError};
+use goloo_core::store::{Listing, StoreError};
 
 use crate::app::App;
 use crate::error::CliError;

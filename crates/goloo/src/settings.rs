@@ -1,13 +1,16 @@
 //! `settings.json`: what a person sets once.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use goloo_core::record::ProviderKind;
 use goloo_core::spec;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::json;
 
+use crate::backend::Backend;
+use crate::durable;
 use crate::error::{CliError, io_hint};
 
 /// The settings; every key may be absent.
@@ -20,6 +23,24 @@ pub struct Settings {
     local_provider: Option<LocalProvider>,
     /// Whether local VMs get a line in /etc/hosts without being asked to.
     pub hosts: bool,
+    /// What keeps the records; without it the state folder does.
+    state_backend: Option<StateBackend>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct StateBackend {
+    /// The kind of place.
+    r#type: BackendType,
+    /// The folder; without it the state folder.
+    #[serde(default)]
+    path: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+enum BackendType {
+    Dir,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -57,6 +78,14 @@ impl Settings {
         })
     }
 
+    /// `stateBackend`.
+    pub fn backend(&self) -> Backend {
+        match &self.state_backend {
+            None => Backend::Dir(None),
+            Some(StateBackend { r#type: BackendType::Dir, path }) => Backend::Dir(path.clone()),
+        }
+    }
+
     /// `localProvider`.
     pub fn local_provider(&self) -> Option<ProviderKind> {
         self.local_provider.map(|provider| match provider {
@@ -64,6 +93,31 @@ impl Settings {
             LocalProvider::Multipass => ProviderKind::Multipass,
         })
     }
+}
+
+/// Sets `stateBackend` in the folder's `settings.json`, durably and in one step; other keys stay.
+pub fn set_state_backend(folder: &Path, backend: &Backend) -> Result<(), CliError> {
+    Settings::read(folder)?;
+    let path = folder.join("settings.json");
+    let failed = |error: io::Error| {
+        CliError::failed(format!("can't write {}", path.display()), io_hint(&error, &path)).because(&error)
+    };
+    let mut settings = match std::fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| failed(error.into()))?,
+        Err(error) if error.kind() == ErrorKind::NotFound => serde_json::Map::new(),
+        Err(error) => return Err(failed(error)),
+    };
+    match backend {
+        Backend::Dir(None) => drop(settings.shift_remove("stateBackend")),
+        Backend::Dir(Some(path)) => {
+            settings.insert("stateBackend".to_owned(), json!({"type": "dir", "path": path}));
+        }
+    }
+    let mut text = serde_json::to_vec_pretty(&settings).expect("settings have only string keys");
+    text.push(b'\n');
+    // Through a link, should it be one.
+    let place = std::fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
+    durable::replace(&place, &text).map_err(failed)
 }
 
 #[cfg(test)]
@@ -99,7 +153,7 @@ mod tests {
             [
                 "settings.json:2:3: unknown key \"localprovider\" (did you mean \"localProvider\"?)",
                 "settings.json:3:12: hosts must be true or false, not the string \"yes\" (write true or false without quotes)",
-                "settings.json:3:19: unknown key \"local\" (the keys here are stateDir, localProvider, hosts)",
+                "settings.json:3:19: unknown key \"local\" (the keys here are stateDir, localProvider, hosts, stateBackend)",
             ]
         );
     }
@@ -122,6 +176,20 @@ mod tests {
     #[test]
     fn a_file_that_is_no_json_is_named_with_line_and_column() {
         assert!(said_of("{,}")[0].starts_with("settings.json:1:2: this isn't JSON"));
+    }
+
+    #[test]
+    fn a_back_end_that_was_set_is_read_again_and_other_keys_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("settings.json");
+        std::fs::write(&path, "{\"hosts\": true}").unwrap();
+        for backend in [Backend::Dir(Some("/there".into())), Backend::Dir(None)] {
+            set_state_backend(folder.path(), &backend).unwrap();
+            let settings = Settings::read(folder.path()).unwrap();
+            assert_eq!((settings.backend(), settings.hosts), (backend, true));
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\n  \"hosts\": true\n}\n");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -252,3 +252,139 @@ fn kill_create_at_multipass(by: &str) {
     let killed = everywhere(&world, &create, || {}, finish);
     assert!(killed > 40, "a create changes something more often than {killed} times");
 }
+
+/// What lies in a world's folder, put back as it was.
+struct Kept {
+    world: World,
+    original: std::path::PathBuf,
+}
+
+impl Kept {
+    fn new(world: World) -> Self {
+        let original = world.path().join("original");
+        std::fs::create_dir(&original).unwrap();
+        let kept = Self { world, original };
+        for part in ["state", "config", "elsewhere"] {
+            kept.copy(&kept.world.path().join(part), &kept.original.join(part));
+        }
+        kept
+    }
+
+    fn copy(&self, from: &std::path::Path, to: &std::path::Path) {
+        let _ = std::fs::remove_dir_all(to);
+        if from.exists() {
+            assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
+        }
+    }
+
+    fn put_back(&self) {
+        for part in ["state", "config", "elsewhere"] {
+            self.copy(&self.original.join(part), &self.world.path().join(part));
+        }
+    }
+}
+
+fn pulled(world: &World) -> String {
+    world.run(&["state", "pull", "-"]).expect(0).stdout()
+}
+
+/// Two VMs and a deleted one.
+fn with_records() -> World {
+    let world = World::new();
+    for vm in ["gone", "api", "web"] {
+        world.run(&["create", "hello", "--as", vm, "--no-wait"]).expect(0);
+    }
+    world.run(&["delete", "gone", "--yes"]).expect(0);
+    for vm in ["api", "web"] {
+        world.run(&["stop", vm, "--force"]).expect(0);
+    }
+    world
+}
+
+/// The folders of both places, and in which of them anyone may write.
+fn live(world: &World) -> Vec<&'static str> {
+    let mut places = vec!["state", "elsewhere"];
+    places.retain(|place| {
+        let root = world.path().join(place);
+        root.join("active").exists() && !root.join("moved.json").exists()
+    });
+    places
+}
+
+#[test]
+fn kill_a_move_anywhere_then_again() {
+    let kept = Kept::new(with_records());
+    let world = &kept.world;
+    let before = pulled(world);
+    let to = format!("dir:{}", world.path().join("elsewhere").display());
+    let check = |when: &str, _: usize| {
+        let settings = std::fs::read_to_string(world.path().join("config/settings.json")).unwrap();
+        let switched = settings.contains("elsewhere");
+        // The place in use is the only one that takes writes, or, in between, none is in use.
+        assert_eq!(pulled(world), before, "{when}");
+        if switched {
+            assert_eq!(live(world), ["elsewhere"], "{when}");
+        }
+        world.run(&["state", "move", &to]).expect(0);
+        assert_eq!(pulled(world), before, "{when}, and again");
+        assert_eq!(live(world), ["elsewhere"], "{when}, and again");
+        assert_eq!(world.json(&["state", "show", "--json"])["address"], to.as_str(), "{when}");
+        world.run(&["protect", "web"]).expect(0);
+    };
+    let killed = everywhere(world, &["state", "move", &to], || kept.put_back(), check);
+    assert!(killed > 60, "a move changes something more often than {killed} times");
+}
+
+#[test]
+fn kill_a_move_back_anywhere_then_again() {
+    let world = with_records();
+    let to = format!("dir:{}", world.path().join("elsewhere").display());
+    world.run(&["state", "move", &to]).expect(0);
+    world.run(&["protect", "web"]).expect(0);
+    world.run(&["delete", "api", "--yes"]).expect(0);
+    let kept = Kept::new(world);
+    let world = &kept.world;
+    let before = pulled(world);
+    let check = |when: &str, _: usize| {
+        assert!(live(world).len() < 2, "{when}: {:?}", live(world));
+        world.run(&["state", "move", "dir"]).expect(0);
+        assert_eq!((pulled(world), live(world)), (before.clone(), vec!["state"]), "{when}, and again");
+        world.run(&["unprotect", "web"]).expect(0);
+    };
+    let killed = everywhere(world, &["state", "move", "dir"], || kept.put_back(), check);
+    assert!(killed > 40, "a move changes something more often than {killed} times");
+}
+
+#[test]
+fn kill_a_restore_anywhere_then_again() {
+    let world = with_records();
+    let before = pulled(&world);
+    let file = world.path().join("goloo.tar.zst").display().to_string();
+    world.run(&["state", "backup", &file]).expect(0);
+    std::fs::remove_dir_all(world.state()).unwrap();
+    let again = |when: &str, _: usize| {
+        assert!(world.json(&["list", "--json"])["broken"].as_array().unwrap().is_empty(), "{when}");
+        world.run(&["state", "restore", &file]).expect(0);
+        assert_eq!(pulled(&world), before, "{when}, and again");
+        assert!(world.state().join("keys/id_ed25519").is_file(), "{when}");
+        std::fs::remove_dir_all(world.state()).unwrap();
+    };
+    let killed = everywhere(&world, &["state", "restore", &file], || {}, again);
+    assert!(killed > 40, "a restore changes something more often than {killed} times");
+}
+
+#[test]
+fn kill_a_backup_anywhere_and_the_file_is_whole_or_not_there() {
+    let world = with_records();
+    let file = world.path().join("goloo.tar.zst");
+    let path = file.display().to_string();
+    let check = |when: &str, _: usize| {
+        if file.exists() {
+            let said = world.run(&["state", "restore", &path, "--dry-run"]).expect(0);
+            assert!(said.stderr().contains("0 records would be written"), "{when}: {said:?}");
+            std::fs::remove_file(&file).unwrap();
+        }
+    };
+    let killed = everywhere(&world, &["state", "backup", &path], || {}, check);
+    assert!(killed > 3, "a backup changes something more often than {killed} times");
+}

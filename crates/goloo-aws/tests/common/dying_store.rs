@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use goloo_core::name::{ArchiveId, VmName};
 use goloo_core::record::{Owner, Record};
-use goloo_core::store::{Archived, Listing, Loaded, Snapshot, Store, StoreError, Summary, VmLock};
+use goloo_core::store::{Archived, HeldLock, Listing, Loaded, Snapshot, Store, StoreError, Summary, VmLock};
 use goloo_core::time::Timestamp;
 use goloo_testkit::memory_store::MemoryStore;
 use tokio::sync::Notify;
@@ -90,6 +90,30 @@ impl Store for DyingStore {
     async fn archive_delete(&self, id: &ArchiveId) -> Result<(), StoreError> {
         self.store.archive_delete(id).await
     }
+
+    async fn archive_put(&self, archived: &Archived, snapshot: &Snapshot) -> Result<(), StoreError> {
+        self.store.archive_put(archived, snapshot).await
+    }
+
+    async fn records(&self) -> Result<Listing<Loaded>, StoreError> {
+        self.store.records().await
+    }
+
+    async fn locks(&self) -> Result<Vec<HeldLock>, StoreError> {
+        self.store.locks().await
+    }
+
+    async fn break_lock(&self, name: &VmName) -> Result<Option<HeldLock>, StoreError> {
+        self.store.break_lock(name).await
+    }
+
+    async fn moved_to(&self) -> Result<Option<String>, StoreError> {
+        self.store.moved_to().await
+    }
+
+    async fn set_moved(&self, to: Option<&str>) -> Result<(), StoreError> {
+        self.store.set_moved(to).await
+    }
 }
 
 struct DyingLock {
@@ -122,5 +146,14 @@ impl VmLock for DyingLock {
 
     async fn archive(&mut self, record: &mut Record, at: Timestamp) -> Result<ArchiveId, StoreError> {
         self.lock.archive(record, at).await
+    }
+
+    async fn put(&mut self, record: &Record, snapshot: &Snapshot) -> Result<(), StoreError> {
+        self.death.pass_by().await;
+        self.lock.put(record, snapshot).await
+    }
+
+    fn taken_over(&self) -> Option<&Owner> {
+        self.lock.taken_over()
     }
 }

@@ -68,6 +68,31 @@ pub(super) fn write_file(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> Result<(), S
     written
 }
 
+/// Replaces a file by way of `temporary`. On an error the old one is there, or, when only the last
+/// sync failed, the new one.
+pub(super) fn replace_file(
+    fs: &dyn Fs,
+    temporary: &Path,
+    path: &Path,
+    bytes: &[u8],
+) -> Result<(), StoreError> {
+    write_file(fs, temporary, bytes)?;
+    if let Err(error) = fs.rename(temporary, path) {
+        let _ = fs.remove_file(temporary);
+        return Err(failed("replace", path)(error));
+    }
+    sync_parents(fs, &[path])
+}
+
+/// Removes a file durably; gone already is fine.
+pub(super) fn remove_file(fs: &dyn Fs, path: &Path) -> Result<(), StoreError> {
+    match fs.remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed("remove", path)(error)),
+        _ => {}
+    }
+    sync_parents(fs, &[path])
+}
+
 /// Replaces a folder's `state.json`. On an error the old one is there, or, when only the last sync
 /// failed, the new one.
 pub(super) fn replace_state(

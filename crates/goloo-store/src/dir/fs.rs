@@ -36,10 +36,13 @@ pub trait Folder: Sync {
     fn append(&self, path: &Path, into: &mut Vec<u8>) -> io::Result<()>;
 }
 
+/// A lock that ends with the value, or with the process.
+pub type Held = Box<dyn Send + Sync>;
+
 /// What came of an attempt to lock a file.
 pub enum LockAttempt {
     /// Locked until the value is dropped or the process ends.
-    Held(Box<dyn Send + Sync>),
+    Held(Held),
     /// Someone else has it; what they wrote into the file.
     Busy(Vec<u8>),
 }
@@ -86,6 +89,17 @@ pub trait Fs: Send + Sync {
     /// Takes an exclusive lock that ends with its holder, without waiting, and writes `holder` into
     /// the file. Two attempts in one process exclude each other too.
     fn lock(&self, path: &Path, holder: &[u8]) -> io::Result<LockAttempt>;
+
+    /// What the holder of such a lock wrote into the file; `None` when nobody has it. No attempt to take
+    /// the lock fails because of it.
+    fn lock_holder(&self, path: &Path) -> io::Result<Option<Vec<u8>>>;
+
+    /// Takes a lock that many can have at once; waits while someone has it alone. The file is none that
+    /// [`Fs::lock`] takes.
+    fn lock_shared(&self, path: &Path) -> io::Result<Held>;
+
+    /// Takes such a lock alone, without waiting; `None` while anyone has it.
+    fn lock_alone(&self, path: &Path) -> io::Result<Option<Held>>;
 
     /// The name of the network file system that `path` is on; `None` on a local one, or where that
     /// can't be told.
@@ -212,20 +226,44 @@ impl Fs for RealFs {
         // flock belongs to the open file, not to the process: a second open in this process is
         // refused, and closing another descriptor of the file doesn't end it. std opens with
         // close-on-exec, so that a machine that outlives goloo doesn't inherit the lock.
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
+        let mut file = open_lock(path)?;
+        while !flock(&file, FlockOperation::NonBlockingLockExclusive)? {
+            if !flock(&file, FlockOperation::NonBlockingLockShared)? {
                 let mut held_by = Vec::new();
                 file.read_to_end(&mut held_by)?;
                 return Ok(LockAttempt::Busy(held_by));
             }
-            Err(error) => return Err(error.into()),
+            // Nobody has it: someone was looking who has it, for an instant, as we did just now.
+            flock(&file, FlockOperation::Unlock)?;
+            std::thread::yield_now();
         }
         file.set_len(0)?;
         file.write_all(holder)?;
         Ok(LockAttempt::Held(Box::new(file)))
+    }
+
+    fn lock_holder(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        let mut file = match File::open(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        if flock(&file, FlockOperation::NonBlockingLockShared)? {
+            return Ok(None);
+        }
+        let mut held_by = Vec::new();
+        file.read_to_end(&mut held_by)?;
+        Ok(Some(held_by))
+    }
+
+    fn lock_shared(&self, path: &Path) -> io::Result<Held> {
+        let file = open_lock(path)?;
+        flock(&file, FlockOperation::LockShared)?;
+        Ok(Box::new(file))
+    }
+
+    fn lock_alone(&self, path: &Path) -> io::Result<Option<Held>> {
+        let file = open_lock(path)?;
+        Ok(if flock(&file, FlockOperation::NonBlockingLockExclusive)? { Some(Box::new(file)) } else { None })
     }
 
     #[cfg(target_os = "linux")]
@@ -238,6 +276,18 @@ impl Fs for RealFs {
     #[cfg(not(target_os = "linux"))]
     fn network_filesystem(&self, _: &Path) -> io::Result<Option<&'static str>> {
         Ok(None)
+    }
+}
+
+fn open_lock(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+/// Whether the lock was changed as asked; `false` when someone else's stands against it.
+fn flock(file: &File, operation: FlockOperation) -> io::Result<bool> {
+    match rustix::io::retry_on_intr(|| rustix::fs::flock(file, operation)) {
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+        other => Ok(other.map(|()| true)?),
     }
 }
 

@@ -6,8 +6,12 @@
 //!                     state.json.broken-N  an unreadable record, kept aside when it was replaced
 //! active/.new-NAME/   a claim under way; a leftover when nobody holds the lock
 //! archive/ID/         as in active
+//! archive/.new-ID/    a record from another store on its way in; a leftover when nobody holds the archive
 //! archive/.trash-ID/  being removed
 //! locks/NAME.lock     never renamed, never unlinked
+//! locks/.archive      held alone by whoever puts into the archive or removes from it
+//! locks/.store        shared by all who may write; held alone by whoever marks the store as moved
+//! moved.json          the mark of a store that was moved; moved.json.tmp is one under way
 //! ```
 //!
 //! In `active` and `archive`, plain files and names that begin with a dot (`.DS_Store`) aren't goloo's
@@ -46,7 +50,7 @@ impl Layout {
     }
 
     pub fn staged(&self, name: &VmName) -> PathBuf {
-        self.active().join(format!(".new-{name}"))
+        self.active().join(format!("{STAGED_PREFIX}{name}"))
     }
 
     pub fn archive(&self) -> PathBuf {
@@ -61,14 +65,41 @@ impl Layout {
         self.archive().join(format!("{TRASH_PREFIX}{id}"))
     }
 
+    pub fn staged_archive(&self, id: &ArchiveId) -> PathBuf {
+        self.archive().join(format!("{STAGED_PREFIX}{id}"))
+    }
+
     pub fn locks(&self) -> PathBuf {
         self.root.join("locks")
     }
 
     pub fn lock(&self, name: &VmName) -> PathBuf {
-        self.locks().join(format!("{name}.lock"))
+        self.locks().join(format!("{name}{LOCK_SUFFIX}"))
+    }
+
+    /// No name of a VM begins with a dot.
+    pub fn archive_lock(&self) -> PathBuf {
+        self.locks().join(".archive")
+    }
+
+    pub fn store_lock(&self) -> PathBuf {
+        self.locks().join(".store")
+    }
+
+    pub fn mark(&self) -> PathBuf {
+        self.root.join("moved.json")
+    }
+
+    pub fn staged_mark(&self) -> PathBuf {
+        self.root.join("moved.json.tmp")
     }
 }
+
+/// Ends the names of the files in `locks` that stand for a VM's name.
+pub(super) const LOCK_SUFFIX: &str = ".lock";
+
+/// Begins the names of records that aren't wholly there yet.
+pub(super) const STAGED_PREFIX: &str = ".new-";
 
 /// Begins the names of archived records that are being removed.
 pub(super) const TRASH_PREFIX: &str = ".trash-";

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use goloo_core::name::{ArchiveId, VmName};
-use goloo_core::record::{self, Phase, Record, SCHEMA};
-use goloo_core::store::{Loaded, SNAPSHOT_FILES, Snapshot, StoreError, VmLock};
+use goloo_core::record::{self, Owner, Phase, Record, SCHEMA};
+use goloo_core::store::{Loaded, Snapshot, StoreError, VmLock};
 use goloo_core::time::Timestamp;
 
 use super::durable::{self, Old, failed};
-use super::layout::STATE;
+use super::fs::Held;
+use super::put::Place;
 use super::read::{self, Found};
 use super::{Inner, newer};
 
@@ -20,7 +21,8 @@ pub(super) struct DirLock {
     store: Arc<Inner>,
     name: VmName,
     unacknowledged: Option<Unacknowledged>,
-    _held: Box<dyn Send + Sync>,
+    _held: Held,
+    _entered: Held,
 }
 
 /// Writes of this lock's that may have come through although a failure was reported. The caller still
@@ -39,8 +41,8 @@ impl Unacknowledged {
 
 impl DirLock {
     /// Finishes what a dead owner left half done.
-    pub fn take(store: Arc<Inner>, name: &VmName, held: Box<dyn Send + Sync>) -> Result<Self, StoreError> {
-        let lock = Self { store, name: name.clone(), unacknowledged: None, _held: held };
+    pub fn take(store: Arc<Inner>, name: &VmName, entered: Held, held: Held) -> Result<Self, StoreError> {
+        let lock = Self { store, name: name.clone(), unacknowledged: None, _held: held, _entered: entered };
         durable::remove_tree(lock.store.fs(), &lock.store.layout.staged(name))?;
         if let Found::Sound(record, _) = lock.find()?
             && read::is_half_archived(&record)
@@ -74,39 +76,31 @@ impl DirLock {
         if record.serial != 0 {
             return Err(StoreError::Stale { name: self.name.clone(), expected: record.serial, found: 0 });
         }
-        let fs = self.store.fs();
-        let place = self.store.layout.vm(self.name.as_str());
-        if let Some(odd) = snapshot.files.keys().find(|file| !SNAPSHOT_FILES.contains(&file.as_str())) {
-            return Err(refused(&place, format!("a snapshot holds no file \"{odd}\"")));
-        }
+        let place = self.place();
         let taken = || StoreError::NameTaken { name: self.name.clone() };
-        if fs.folder_id(&place).map_err(failed("look at", &place))?.is_some() {
+        let fs = self.store.fs();
+        if fs.folder_id(&place.folder).map_err(failed("look at", &place.folder))?.is_some() {
             return Err(taken());
         }
         durable::ensure_folder(fs, &self.store.layout.active())?;
         let first = Record { serial: 1, ..record.clone() };
-        let staged = self.store.layout.staged(&self.name);
-        let published =
-            self.stage(&staged, &first, snapshot).and_then(|()| durable::publish(fs, &staged, &place));
-        if !matches!(published, Ok(true)) {
-            // What can't be removed now is removed by whoever takes this lock next.
-            let _ = durable::remove_tree(fs, &staged);
-        }
-        if !published? {
+        if !self.store.publish(&place, &first, snapshot)? {
             return Err(taken());
         }
         record.serial = 1;
         Ok(())
     }
 
-    fn stage(&self, staged: &Path, first: &Record, snapshot: &Snapshot) -> Result<(), StoreError> {
-        let fs = self.store.fs();
-        durable::remove_tree(fs, staged)?;
-        fs.create_folder(staged).map_err(failed("make the folder", staged))?;
-        for (file, bytes) in &snapshot.files {
-            durable::write_file(fs, &staged.join(file), bytes)?;
-        }
-        durable::write_file(fs, &staged.join(STATE), &record::to_json(first))
+    fn put(&mut self, record: &Record, snapshot: &Snapshot) -> Result<(), StoreError> {
+        self.check_writable(record)?;
+        durable::ensure_folder(self.store.fs(), &self.store.layout.active())?;
+        let taken = |_: &Record| StoreError::NameTaken { name: self.name.clone() };
+        self.store.put(&self.place(), record, snapshot, taken)
+    }
+
+    fn place(&self) -> Place {
+        let layout = &self.store.layout;
+        Place { folder: layout.vm(self.name.as_str()), staged: layout.staged(&self.name) }
     }
 
     fn save(&mut self, record: &mut Record) -> Result<(), StoreError> {
@@ -196,7 +190,7 @@ impl DirLock {
 }
 
 /// The caller asks for something that must not be written.
-fn refused(path: &Path, text: String) -> StoreError {
+pub(super) fn refused(path: &Path, text: String) -> StoreError {
     failed("write", path)(io::Error::new(ErrorKind::InvalidInput, text))
 }
 
@@ -224,5 +218,13 @@ impl VmLock for DirLock {
 
     async fn archive(&mut self, record: &mut Record, at: Timestamp) -> Result<ArchiveId, StoreError> {
         DirLock::archive(self, record, at)
+    }
+
+    async fn put(&mut self, record: &Record, snapshot: &Snapshot) -> Result<(), StoreError> {
+        DirLock::put(self, record, snapshot)
+    }
+
+    fn taken_over(&self) -> Option<&Owner> {
+        None
     }
 }

@@ -8,6 +8,8 @@ pub mod fs;
 mod layout;
 mod list;
 mod lock;
+mod moved;
+mod put;
 mod read;
 
 use std::io::ErrorKind;
@@ -17,7 +19,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use goloo_core::name::{ArchiveId, VmName};
 use goloo_core::record::{Owner, SCHEMA};
-use goloo_core::store::{Archived, Broken, Listing, Loaded, Snapshot, Store, StoreError, Summary, VmLock};
+use goloo_core::store::{
+    Archived, Broken, HeldLock, Listing, Loaded, Snapshot, Store, StoreError, Summary, VmLock,
+};
 
 use durable::failed;
 use fs::{Entry, Fs, LockAttempt, RealFs};
@@ -180,11 +184,10 @@ impl Inner {
     }
 
     fn lock(self: &Arc<Self>, name: &VmName, holder: &[u8]) -> Result<DirLock, StoreError> {
-        self.check_suitable()?;
-        durable::ensure_folder(self.fs(), &self.layout.locks())?;
+        let entered = self.enter()?;
         let path = self.layout.lock(name);
         match self.fs.lock(&path, holder).map_err(failed("lock", &path))? {
-            LockAttempt::Held(held) => DirLock::take(self.clone(), name, held),
+            LockAttempt::Held(held) => DirLock::take(self.clone(), name, entered, held),
             LockAttempt::Busy(holder) => {
                 let holder = serde_json::from_slice::<Owner>(&holder).ok();
                 let holder = holder.map(|owner| owner.to_string());
@@ -199,8 +202,13 @@ impl Inner {
             // Taking the lock moves it.
             self.lock(&half.record.name, b"")?;
         }
-        self.empty_trash()?;
         let gone = || StoreError::NotArchived { id: id.clone() };
+        let archive = self.layout.archive();
+        if self.fs.folder_id(&archive).map_err(failed("look at", &archive))?.is_none() {
+            return Err(gone());
+        }
+        let _entered = self.enter_archive()?;
+        self.remove_leftovers()?;
         match read::find(self.fs(), &self.layout.archived(id), id.name())? {
             Found::Absent => return Err(gone()),
             Found::Sound(record, _) | Found::Recovered(record, _) if record.schema > SCHEMA => {
@@ -222,14 +230,57 @@ impl Inner {
 
     /// Removes what a dead process left of records that it was removing. That they lie in the trash is
     /// made durable first, or a power loss could bring back an emptied folder.
-    fn empty_trash(&self) -> Result<(), StoreError> {
+    fn remove_leftovers(&self) -> Result<(), StoreError> {
         let archive = self.layout.archive();
-        let mut trash = self.entries(&archive)?;
-        trash.retain(|entry| entry.name.starts_with(layout::TRASH_PREFIX));
-        if !trash.is_empty() {
+        let mut left = self.entries(&archive)?;
+        left.retain(|entry| {
+            [layout::TRASH_PREFIX, layout::STAGED_PREFIX].iter().any(|prefix| entry.name.starts_with(prefix))
+        });
+        if !left.is_empty() {
             durable::sync_folder(self.fs(), &archive)?;
         }
-        trash.iter().try_for_each(|entry| durable::remove_tree(self.fs(), &archive.join(&entry.name)))
+        left.iter().try_for_each(|entry| durable::remove_tree(self.fs(), &archive.join(&entry.name)))
+    }
+
+    fn records(&self) -> Result<Listing<Loaded>, StoreError> {
+        let mut listing = Listing::default();
+        for Entry { name, is_folder } in self.entries(&self.layout.active())? {
+            if !is_folder || layout::is_foreign(&name) {
+                continue;
+            }
+            let found = match VmName::parse(&name) {
+                Ok(name) => self.load(&name),
+                Err(error) => Err(StoreError::Broken(self.broken(&name, error.to_string()))),
+            };
+            match found {
+                Ok(found) => listing.entries.extend(found),
+                Err(StoreError::Broken(broken)) => listing.broken.push(broken),
+                Err(error) => listing.broken.push(self.broken(&name, list::describe(&error))),
+            }
+        }
+        Ok(listing)
+    }
+
+    fn broken(&self, name: &str, error: String) -> Broken {
+        let path = self.layout.vm(name).join(layout::STATE).display().to_string();
+        Broken { name: name.to_owned(), path, error }
+    }
+
+    fn locks(&self) -> Result<Vec<HeldLock>, StoreError> {
+        let entries = self.entries(&self.layout.locks())?;
+        let names = entries.iter().filter_map(|entry| entry.name.strip_suffix(layout::LOCK_SUFFIX));
+        let held = names.filter_map(|name| VmName::parse(name).ok()).map(|name| self.held_lock(&name));
+        held.filter_map(Result::transpose).collect()
+    }
+
+    fn held_lock(&self, name: &VmName) -> Result<Option<HeldLock>, StoreError> {
+        let path = self.layout.lock(name);
+        let holder = self.fs.lock_holder(&path).map_err(failed("look at", &path))?;
+        Ok(holder.map(|holder| HeldLock {
+            name: name.clone(),
+            owner: serde_json::from_slice(&holder).ok(),
+            lease_end: None,
+        }))
     }
 }
 
@@ -290,5 +341,31 @@ impl Store for DirStore {
 
     async fn archive_delete(&self, id: &ArchiveId) -> Result<(), StoreError> {
         self.inner.archive_delete(id)
+    }
+
+    async fn archive_put(&self, archived: &Archived, snapshot: &Snapshot) -> Result<(), StoreError> {
+        self.inner.archive_put(archived, snapshot)
+    }
+
+    async fn records(&self) -> Result<Listing<Loaded>, StoreError> {
+        self.inner.records()
+    }
+
+    async fn locks(&self) -> Result<Vec<HeldLock>, StoreError> {
+        self.inner.locks()
+    }
+
+    async fn break_lock(&self, name: &VmName) -> Result<Option<HeldLock>, StoreError> {
+        let Some(held) = self.inner.held_lock(name)? else { return Ok(None) };
+        let holder = held.owner.map_or_else(|| "another process".to_owned(), |owner| owner.to_string());
+        Err(StoreError::Unbreakable { name: name.clone(), holder })
+    }
+
+    async fn moved_to(&self) -> Result<Option<String>, StoreError> {
+        self.inner.moved_to()
+    }
+
+    async fn set_moved(&self, to: Option<&str>) -> Result<(), StoreError> {
+        self.inner.set_moved(to)
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use goloo_core::name::ArchiveId;
-use goloo_core::store::{Archived, Store, StoreError};
+use goloo_core::store::{Archived, StoreError};
 use goloo_core::time::Timestamp;
 use serde_json::json;
 

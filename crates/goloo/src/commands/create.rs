@@ -10,7 +10,7 @@ use goloo_core::plan::{self, CreatePlan};
 use goloo_core::provider::Provider;
 use goloo_core::record::{ProviderKind, ProvisioningResult, Record};
 use goloo_core::spec::{ResolvedStack, with_github_users};
-use goloo_core::store::{Snapshot, Store};
+use goloo_core::store::Snapshot;
 use serde_json::json;
 
 use crate::app::App;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use goloo_core::store::{SNAPSHOT_FILES, Snapshot, Store};
+use goloo_core::store::{SNAPSHOT_FILES, Snapshot};
 use serde_json::json;
 use similar::TextDiff;
 

@@ -4,7 +4,6 @@ use std::os::unix::fs::PermissionsExt;
 
 use goloo_core::finding::Finding;
 use goloo_core::name::VmName;
-use goloo_core::store::Store;
 use serde_json::json;
 
 use super::refresh::Reality;

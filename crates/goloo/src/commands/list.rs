@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use goloo_core::record::ProviderKind;
-use goloo_core::store::{Archived, Broken, Listing, Store, Summary};
+use goloo_core::store::{Archived, Broken, Listing, Summary};
 use goloo_core::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -40,6 +40,7 @@ pub struct Args {
 }
 
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
+    app.warn_of_move();
     let wanted = |provider: ProviderKind| {
         (!args.aws || provider == ProviderKind::Aws) && (!args.local || provider.is_local())
     };

@@ -28,6 +28,7 @@ mod resume;
 mod snapshot;
 mod ssh;
 mod ssh_config;
+mod state;
 mod status;
 mod wait;
 
@@ -100,6 +101,9 @@ pub enum Command {
     /// The records of deleted VMs
     #[command(subcommand)]
     Archive(archive::Command),
+    /// Where records are kept: look, move, back up, restore
+    #[command(subcommand)]
+    State(state::Command),
     /// Check stacks
     #[command(subcommand)]
     Config(config::Command),
@@ -146,6 +150,7 @@ pub fn run(app: &App, command: Command) -> Result<u8, CliError> {
         Command::Refresh(args) => refresh::run(app, &args),
         Command::Dns(command) => dns::run(app, &command),
         Command::Archive(command) => archive::run(app, &command),
+        Command::State(command) => state::run(app, &command),
         Command::Config(command) => config::run(app, &command),
         Command::Image(command) => image::run(app, &command),
         Command::Migrate(args) => migrate::run(app, &args),

@@ -24,7 +24,7 @@ pub fn run(app: &App, args: &Args, protected: bool) -> Result<u8, CliError> {
     app.record(&name)?;
     let owner = identity::owner();
     let record: Result<Record, EngineError> =
-        pollster::block_on(protect(&app.store, &owner, &name, protected));
+        pollster::block_on(protect(&*app.store, &owner, &name, protected));
     let record = record?;
     if app.ui.json() {
         app.ui.result(json!({"vm": super::status::without_secrets(&record)}));

@@ -2,7 +2,7 @@
 
 use goloo_core::name::{ArchiveId, VmName};
 use goloo_core::record::Record;
-use goloo_core::store::{Snapshot, Store, StoreError};
+use goloo_core::store::{Snapshot, StoreError};
 
 use super::create;
 use crate::app::App;

@@ -4,7 +4,6 @@ use clap_complete::engine::ArgValueCandidates;
 use goloo_core::guest::SshTarget;
 use goloo_core::name::VmName;
 use goloo_core::record::Record;
-use goloo_core::store::Store;
 
 use crate::app::App;
 use crate::error::CliError;

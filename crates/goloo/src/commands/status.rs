@@ -2,7 +2,6 @@
 
 use goloo_core::provider::Observation;
 use goloo_core::record::Record;
-use goloo_core::store::Store;
 use goloo_core::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -24,6 +23,7 @@ pub struct Args {
 
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     let name = args.vm.parse()?;
+    app.warn_of_move();
     let record = app.record(&name)?;
     let live = super::reach::observe(app, &record)?;
     let snapshot = app.local(app.store.snapshot(&name))?;

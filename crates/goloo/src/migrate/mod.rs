@@ -192,7 +192,7 @@ fn put_on_record(
 ) -> Option<Record> {
     let deadline = Instant::now() + LOCK_LIMIT;
     loop {
-        match pollster::block_on(register(&app.store, owner, record.clone(), &candidate.snapshot)) {
+        match pollster::block_on(register(&*app.store, owner, record.clone(), &candidate.snapshot)) {
             Ok(made) => return Some(made),
             Err(EngineError::Store(StoreError::Locked { .. })) if Instant::now() < deadline => {
                 std::thread::sleep(LOCK_PAUSE);

@@ -5,7 +5,6 @@ use std::path::Path;
 use goloo_core::engine::{same_machine, was_migrated_as};
 use goloo_core::name::VmName;
 use goloo_core::record::{OriginKind, Record};
-use goloo_core::store::Store;
 
 use super::scan::Candidate;
 use crate::app::App;

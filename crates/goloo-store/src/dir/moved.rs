@@ -1,0 +1,103 @@
+//! The mark of a store that was moved.
+//!
+//! Whoever may write shares a lock on the whole store for as long as he may; whoever marks it has that
+//! lock alone. So a store in which anyone may write isn't marked, and in a marked one nobody may.
+
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use goloo_core::store::StoreError;
+use serde::{Deserialize, Serialize};
+
+use super::Inner;
+use super::durable::{self, failed};
+use super::fs::Held;
+
+/// What is done under these locks takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Serialize, Deserialize)]
+struct Mark {
+    schema: u32,
+    /// The new store's address.
+    to: String,
+}
+
+impl Inner {
+    /// The right to write, and that the store isn't marked as moved while the value lives.
+    pub(super) fn enter(&self) -> Result<Held, StoreError> {
+        self.check_suitable()?;
+        durable::ensure_folder(self.fs(), &self.layout.locks())?;
+        let path = self.layout.store_lock();
+        let held = self.fs.lock_shared(&path).map_err(failed("lock", &path))?;
+        match self.moved_to()? {
+            None => Ok(held),
+            Some(to) => Err(StoreError::Moved { place: self.layout.root().display().to_string(), to }),
+        }
+    }
+
+    /// The right to put into the archive or remove from it; ends with the value.
+    pub(super) fn enter_archive(&self) -> Result<(Held, Held), StoreError> {
+        let entered = self.enter()?;
+        let path = self.layout.archive_lock();
+        let alone = self.wait_alone(&path, || Ok(()))?;
+        Ok((entered, alone))
+    }
+
+    pub(super) fn moved_to(&self) -> Result<Option<String>, StoreError> {
+        let path = self.layout.mark();
+        let mut bytes = Vec::new();
+        match self.fs.read(&path, &mut bytes) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(failed("read", &path))?,
+        }
+        let unread = |error| failed("read", &path)(io::Error::new(ErrorKind::InvalidData, error));
+        serde_json::from_slice(&bytes).map(|mark: Mark| Some(mark.to)).map_err(unread)
+    }
+
+    pub(super) fn set_moved(&self, to: Option<&str>) -> Result<(), StoreError> {
+        self.check_suitable()?;
+        durable::ensure_folder(self.fs(), &self.layout.locks())?;
+        let _alone = self.wait_alone(&self.layout.store_lock(), || self.refuse_holders())?;
+        let mark = self.layout.mark();
+        match to {
+            Some(to) => {
+                let bytes = serde_json::to_vec(&Mark { schema: 1, to: to.to_owned() });
+                let bytes = bytes.expect("a mark has only string keys");
+                durable::replace_file(self.fs(), &self.layout.staged_mark(), &mark, &bytes)
+            }
+            None => durable::remove_file(self.fs(), &mark),
+        }
+    }
+
+    fn refuse_holders(&self) -> Result<(), StoreError> {
+        match self.locks()?.into_iter().next() {
+            None => Ok(()),
+            Some(held) => {
+                let holder = held.owner.map(|owner| owner.to_string());
+                Err(StoreError::Locked { name: held.name, holder })
+            }
+        }
+    }
+
+    /// Takes a lock alone as soon as nobody has it, unless `give_up` says why not to wait.
+    fn wait_alone(
+        &self,
+        path: &Path,
+        give_up: impl Fn() -> Result<(), StoreError>,
+    ) -> Result<Held, StoreError> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(held) = self.fs.lock_alone(path).map_err(failed("lock", path))? {
+                return Ok(held);
+            }
+            give_up()?;
+            if Instant::now() > until {
+                return Err(failed("lock", path)(ErrorKind::TimedOut.into()));
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}

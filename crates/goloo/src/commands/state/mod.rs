@@ -1,0 +1,123 @@
+//! `goloo state`: where records are kept, and how they get from one place to another.
+
+mod backup;
+mod locks;
+mod pull;
+mod push;
+mod relocate;
+mod restore;
+mod show;
+mod unlock;
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use goloo_core::store::{Broken, Store};
+
+use crate::app::App;
+use crate::error::{CliError, io_hint};
+use crate::transfer::{self, Conflict, Whole};
+use crate::{args, exit};
+
+/// What to do with the place where records are kept.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show which place keeps the records, and what is in it
+    Show {
+        #[command(flatten)]
+        json: args::Json,
+    },
+    /// Show who works on which VM now
+    Locks {
+        #[command(flatten)]
+        json: args::Json,
+    },
+    /// End the lock of someone who is gone
+    Unlock(unlock::Args),
+    /// Move all records and the archive to another place, and use that from now on
+    ///
+    /// Everything is copied and compared byte for byte before this place is marked as moved; then it is only
+    /// read. Stopped anywhere, the same command goes on. Disks of local VMs and goloo's keys stay in the
+    /// state folder.
+    Move {
+        /// The new place: dir:PATH
+        to: String,
+    },
+    /// Write all records and the archive as one JSON document
+    Pull {
+        /// Where to; - is standard output
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Put the records of such a document in this place
+    Push(push::Args),
+    /// Write everything into one file: records, archive, goloo's SSH key
+    Backup {
+        /// Where to; the file must not be there
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Put back what a backup holds; newer records stay as they are
+    Restore(restore::Args),
+}
+
+pub fn run(app: &App, command: &Command) -> Result<u8, CliError> {
+    match command {
+        Command::Show { .. } => show::run(app),
+        Command::Locks { .. } => locks::run(app),
+        Command::Unlock(args) => unlock::run(app, args),
+        Command::Move { to } => relocate::run(app, to),
+        Command::Pull { file } => pull::run(app, file),
+        Command::Push(args) => push::run(app, args),
+        Command::Backup { file } => backup::run(app, file),
+        Command::Restore(args) => restore::run(app, args),
+    }
+}
+
+/// Reads all that a store holds, with a warning of each record that is broken.
+async fn read_sound(app: &App, store: &dyn Store) -> Result<Whole, CliError> {
+    let (whole, broken) = transfer::read(store).await?;
+    for Broken { name, path, error } in &broken {
+        let recovered = whole.vms.iter().any(|vm| vm.record.name.as_str() == name);
+        let instead = if recovered { "its previous copy is taken" } else { "it is left out" };
+        app.ui.warning(&format!("{path} is broken ({error}); {instead}"));
+    }
+    Ok(whole)
+}
+
+/// What a refused write is about, a line each.
+fn refused(message: String, conflicts: &[Conflict], hint: &str) -> CliError {
+    let causes = conflicts.iter().map(ToString::to_string).collect();
+    CliError { causes, ..CliError::new(exit::FAILED, "conflict", message, hint) }
+}
+
+fn is_standard_stream(file: &Path) -> bool {
+    file == Path::new("-")
+}
+
+fn read_file(file: &Path) -> Result<Vec<u8>, CliError> {
+    let read = if is_standard_stream(file) {
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut bytes).map(|_| bytes)
+    } else {
+        std::fs::read(file)
+    };
+    read.map_err(|error| {
+        let hint = match error.kind() {
+            std::io::ErrorKind::NotFound => format!("ls {}", file.parent().unwrap_or(file).display()),
+            _ => io_hint(&error, file),
+        };
+        CliError::failed(format!("can't read {}", file.display()), hint).because(&error)
+    })
+}
+
+/// Writes a file that isn't there yet, mode 0600.
+fn write_file(file: &Path, bytes: &[u8]) -> Result<(), CliError> {
+    crate::durable::write_new(file, bytes).map_err(|error| {
+        let hint = match error.kind() {
+            std::io::ErrorKind::AlreadyExists => "take another name, or remove it first".to_owned(),
+            _ => io_hint(&error, file),
+        };
+        CliError::failed(format!("can't write {}", file.display()), hint).because(&error)
+    })
+}

@@ -1,0 +1,294 @@
+//! `goloo state move`
+//!
+//! The order: copy and compare, while the old store is in use; mark the old one, which from then on refuses
+//! every write; copy what came meanwhile, and compare all; say in the mark that it is done; switch the
+//! setting. At no time can anyone write to both: what is begun in the old store before the mark makes the
+//! mark wait or fail, and the new one is known to nobody before the end. A store that was moved away from
+//! earlier may be in somebody's settings still, so it is opened for writing only after the old one is marked.
+//!
+//! Who is stopped anywhere begins anew, and the marks say where: without one all is copied again, which
+//! changes nothing that is there already; an unfinished one goes on after it; a finished one only switches.
+
+use std::fs::File;
+
+use goloo_core::events::{Event, Events};
+use goloo_core::record::Owner;
+use goloo_core::store::{Broken, Store, StoreError};
+
+use crate::app::App;
+use crate::backend::Backend;
+use crate::error::{CliError, io_hint};
+use crate::transfer::{self, Conflict, UNFINISHED, Whole};
+use crate::{exit, identity, settings};
+
+pub fn run(app: &App, to: &str) -> Result<u8, CliError> {
+    let backend = Backend::parse(to)?;
+    let target = backend.open(&app.paths)?;
+    if target.location() == app.store.location() {
+        app.ui.line(&format!("the records are in {} already", target.location()));
+        return Ok(exit::DONE);
+    }
+    let _one_at_a_time = lock(app)?;
+    let moving = Move {
+        events: &app.ui,
+        source: &*app.store,
+        target: &*target,
+        address: backend.to_string(),
+        owner: identity::owner(),
+    };
+    let count = app.wait_for(moving.run())?;
+    settings::set_state_backend(&app.paths.config, &backend)?;
+    app.ui.finish();
+    app.ui.line(&format!("{count} are in {} now", target.location()));
+    app.ui.note(&format!(
+        "{} stays as it was and is only read; disks of local VMs and goloo's keys stay in {}",
+        app.store.location(),
+        app.paths.state.display()
+    ));
+    Ok(exit::DONE)
+}
+
+/// Two moves on this computer would each take the other's copy for someone else's.
+fn lock(app: &App) -> Result<File, CliError> {
+    let path = app.paths.config.join(".state-move.lock");
+    let failed = |error: std::io::Error| {
+        CliError::failed(format!("can't lock {}", path.display()), io_hint(&error, &path)).because(&error)
+    };
+    std::fs::create_dir_all(&app.paths.config).map_err(failed)?;
+    let file = File::options().write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            Err(CliError::new(exit::LOCKED, "locked", "another move is under way", "wait until it is done"))
+        }
+        Err(std::fs::TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+struct Move<'m> {
+    events: &'m dyn Events,
+    source: &'m dyn Store,
+    target: &'m dyn Store,
+    /// The new store's.
+    address: String,
+    owner: Owner,
+}
+
+impl Move<'_> {
+    async fn run(&self) -> Result<String, CliError> {
+        let unfinished = format!("{}{UNFINISHED}", self.address);
+        match self.source.moved_to().await? {
+            Some(mark) if mark == self.address => {
+                return Ok(transfer::read(self.target).await?.0.count());
+            }
+            Some(mark) if mark == unfinished => {}
+            Some(to) => {
+                return Err(StoreError::Moved { place: self.source.location(), to }.into());
+            }
+            None => {
+                self.prepare().await?;
+                self.step(format!("marking {} as moved", self.source.location()));
+                self.source.set_moved(Some(&unfinished)).await?;
+            }
+        }
+        let former = self.target.moved_to().await?;
+        if former.as_ref() == Some(&unfinished) {
+            self.source.set_moved(None).await?;
+            let message = format!("{} and {} are one place", self.source.location(), self.target.location());
+            return Err(CliError::usage(message, "name another one; the records are where they were"));
+        }
+        match self.finish(former.is_some()).await {
+            Ok(count) => Ok(count),
+            Err(error) => {
+                // The records are as usable as before. What fails here too is gone on with by the next move.
+                if former.is_some() {
+                    self.target.set_moved(former.as_deref()).await?;
+                }
+                self.source.set_moved(None).await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// All that can be done while the old store is in use.
+    async fn prepare(&self) -> Result<(), CliError> {
+        self.refuse_while_in_use().await?;
+        match self.target.moved_to().await? {
+            None => self.copy().await.map(drop),
+            Some(_) => self.compare().await.map(drop),
+        }
+    }
+
+    /// Nobody can write to the old store any more.
+    async fn finish(&self, target_is_marked: bool) -> Result<String, CliError> {
+        if target_is_marked {
+            self.target.set_moved(None).await?;
+        }
+        let whole = self.copy().await?;
+        self.source.set_moved(Some(&self.address)).await?;
+        Ok(whole.count())
+    }
+
+    fn step(&self, what: impl Into<String>) {
+        self.events.event(Event::Step { what: what.into() });
+    }
+
+    /// What is under way would end in a store that takes no result any more.
+    async fn refuse_while_in_use(&self) -> Result<(), CliError> {
+        let mut busy = Vec::new();
+        for held in self.source.locks().await? {
+            let holder = held.owner.map_or_else(|| "another process".to_owned(), |owner| owner.to_string());
+            busy.push(format!("{} is locked by {holder}", held.name));
+        }
+        for loaded in self.source.records().await?.entries {
+            if let Some(operation) = loaded.record.operation {
+                busy.push(format!("a {} of {} isn't finished", operation.kind, loaded.record.name));
+            }
+        }
+        if busy.is_empty() {
+            return Ok(());
+        }
+        let message = "nothing was moved: some VMs are being worked on";
+        let hint = "wait until it is done, or finish it: goloo resume NAME; goloo state locks shows who works on what";
+        Err(CliError { causes: busy, ..CliError::new(exit::LOCKED, "locked", message, hint) })
+    }
+
+    /// Copies what the target lacks, and compares both.
+    async fn copy(&self) -> Result<Whole, CliError> {
+        let (whole, there) = self.compare().await?;
+        self.step(format!("copying {}", whole.count()));
+        transfer::write(&whole, &there, self.target, &self.owner).await?;
+        self.step("comparing");
+        let (copy, broken) = transfer::read(self.target).await?;
+        let mut different = transfer::missing(&whole, &copy);
+        different.extend(transfer::foreign(&whole, &copy));
+        different.extend(broken.into_iter().map(|broken| broken.path));
+        if different.is_empty() {
+            return Ok(whole);
+        }
+        let message = format!("{} doesn't hold what was copied into it", self.target.location());
+        let hint = format!("goloo state move {} tries again; the setting is as it was", self.address);
+        Err(CliError { causes: different, ..CliError::failed(message, hint) })
+    }
+
+    /// Both stores' content, when nothing stands against the move.
+    async fn compare(&self) -> Result<(Whole, Whole), CliError> {
+        let (whole, broken) = transfer::read(self.source).await?;
+        refuse_broken(&self.source.location(), &broken)?;
+        let (there, broken) = transfer::read(self.target).await?;
+        refuse_broken(&self.target.location(), &broken)?;
+        let foreign = transfer::foreign(&whole, &there);
+        let foreign =
+            foreign.into_iter().map(|name| Conflict::Other(format!("{name} is there and not here")));
+        let conflicts: Vec<_> = transfer::conflicts(&whole, &there).into_iter().chain(foreign).collect();
+        if conflicts.is_empty() {
+            return Ok((whole, there));
+        }
+        let message = format!("{} isn't empty, and holds something else", self.target.location());
+        Err(super::refused(message, &conflicts, "move to an empty place"))
+    }
+}
+
+fn refuse_broken(place: &str, broken: &[Broken]) -> Result<(), CliError> {
+    if broken.is_empty() {
+        return Ok(());
+    }
+    let causes = broken.iter().map(|broken| format!("{}: {}", broken.path, broken.error)).collect();
+    let message = format!("records in {place} are broken");
+    Err(CliError {
+        causes,
+        ..CliError::new(exit::FAILED, "broken", message, "goloo doctor says how to mend them")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use goloo_core::name::ArchiveId;
+    use goloo_core::record::Phase;
+    use goloo_testkit::memory_store::MemoryStore;
+    use goloo_testkit::samples::{name, owner, ready, snapshot, time};
+    use goloo_testkit::store_suite::run;
+
+    use super::*;
+
+    fn create(store: &MemoryStore, vm: &str) {
+        let mut lock = run(store.lock(&name(vm), &owner(1))).unwrap();
+        run(lock.create(&mut ready(&name(vm)), &snapshot())).unwrap();
+    }
+
+    fn archive(store: &MemoryStore, vm: &str) -> ArchiveId {
+        let mut lock = run(store.lock(&name(vm), &owner(1))).unwrap();
+        let mut record = run(lock.load()).unwrap().unwrap().record;
+        record.phase = Phase::Destroyed;
+        run(lock.archive(&mut record, time("2025-02-01T00:00:00Z"))).unwrap()
+    }
+
+    /// Does something in the old store after all was copied and right before the mark.
+    struct BeforeTheMark<F>(F);
+
+    impl<F: Fn() + Send + Sync> Events for BeforeTheMark<F> {
+        fn event(&self, event: Event) {
+            if matches!(event, Event::Step { what } if what.starts_with("marking ")) {
+                (self.0)();
+            }
+        }
+    }
+
+    fn move_while(
+        source: &MemoryStore,
+        target: &MemoryStore,
+        meanwhile: impl Fn() + Send + Sync,
+    ) -> Result<String, CliError> {
+        let events = BeforeTheMark(meanwhile);
+        let owner = owner(1);
+        let moving = Move { events: &events, source, target, address: "memory:two".to_owned(), owner };
+        // A runtime of its own: what is done meanwhile has one too.
+        std::thread::scope(|scope| scope.spawn(|| pollster::block_on(moving.run())).join().unwrap())
+    }
+
+    #[test]
+    fn what_is_done_between_the_copy_and_the_mark_goes_along() {
+        let (source, target) = (MemoryStore::default(), MemoryStore::default());
+        for vm in ["api", "db", "web"] {
+            create(&source, vm);
+        }
+        let meanwhile = || {
+            create(&source, "late");
+            archive(&source, "db");
+            create(&source, "db");
+        };
+        assert_eq!(move_while(&source, &target, meanwhile).unwrap(), "4 VMs and 1 archived record");
+        let read = |store| run(transfer::read(store)).unwrap();
+        assert_eq!(read(&target), read(&source));
+        assert_eq!(run(source.moved_to()).unwrap().as_deref(), Some("memory:two"));
+        assert_eq!(run(target.moved_to()).unwrap(), None);
+    }
+
+    #[test]
+    fn what_stands_against_the_move_after_the_mark_takes_it_back() {
+        let (source, target) = (MemoryStore::default(), MemoryStore::default());
+        create(&source, "db");
+        let meanwhile = || {
+            let id = archive(&source, "db");
+            run(source.archive_delete(&id)).unwrap();
+        };
+        let refused = move_while(&source, &target, meanwhile).unwrap_err();
+        assert_eq!(refused.causes, ["db is there and not here"]);
+        assert_eq!(run(source.moved_to()).unwrap(), None);
+        create(&source, "db");
+    }
+
+    #[test]
+    fn one_place_under_two_names_is_not_moved_to_itself() {
+        let store = MemoryStore::default();
+        create(&store, "db");
+        for _ in 0..2 {
+            let refused = move_while(&store, &store, || {}).unwrap_err();
+            assert!(refused.message.ends_with("are one place"), "{refused:?}");
+            assert_eq!(run(store.moved_to()).unwrap(), None);
+            // As a process leaves it that dies before it takes the mark back.
+            run(store.set_moved(Some(&format!("memory:two{UNFINISHED}")))).unwrap();
+        }
+    }
+}
