@@ -109,6 +109,7 @@ fn print_json(
             let mut value = vm_json(vm);
             if let Some(live) = live {
                 value["live"] = json!(live[index].live.state.as_str());
+                value["liveReason"] = json!(live[index].unknown());
             }
             value
         })
