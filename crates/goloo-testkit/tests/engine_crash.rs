@@ -147,6 +147,7 @@ fn request() -> CreateRequest {
         snapshot: snapshot(),
         created_by: sample.created_by,
         github_users: Vec::new(),
+        tags: BTreeMap::new(),
         wait: true,
         hosts_entry: true,
     }

@@ -1,5 +1,6 @@
 //! Create: claim the name, make the machine, wait for its provisioning.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::work::{UnderWay, leaves_work};
@@ -24,6 +25,8 @@ pub struct CreateRequest {
     pub created_by: Creator,
     /// GitHub users given on the command line.
     pub github_users: Vec<String>,
+    /// The user's own labels.
+    pub tags: BTreeMap<String, String>,
     /// Whether to wait until the machine is provisioned.
     pub wait: bool,
     /// Whether this computer is to know the VM by its name.
@@ -73,7 +76,7 @@ impl Engine<'_> {
             hosts_entry: request.hosts_entry,
             protected: false,
             ends_at: stack.ttl.and_then(|seconds| now.plus_seconds(seconds)),
-            tags: std::collections::BTreeMap::new(),
+            tags: request.tags.clone(),
             github_users: request.github_users.clone(),
             ssh: Some(plan.ssh.clone()),
             provisioning: None,

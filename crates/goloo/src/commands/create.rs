@@ -45,6 +45,9 @@ pub struct Options {
     /// Call the VM this, whatever the stack says
     #[arg(long = "as", value_name = "VM")]
     pub as_name: Option<String>,
+    /// Give the VM a label, to find it by: list --tag shows those that have it
+    #[arg(long = "tag", value_name = "K=V", value_parser = goloo_core::tags::parse)]
+    pub tags: Vec<(String, String)>,
     /// Leave what is there of a create that fails, to be looked at; `goloo delete` removes it
     #[arg(long)]
     pub keep_failed: bool,
@@ -167,6 +170,7 @@ pub fn from_stack(app: &App, found: &Found, given: &str, options: Options) -> Re
         snapshot: found.snapshot(),
         created_by: identity::creator(),
         github_users: options.users,
+        tags: options.tags.into_iter().collect(),
         wait: !options.no_wait,
         hosts_entry,
         plan,

@@ -26,6 +26,9 @@ pub fn run(app: &App, mut args: Args) -> Result<u8, CliError> {
     if args.options.users.is_empty() {
         args.options.users.clone_from(&record.github_users);
     }
+    // Those of the command line come last, and so count.
+    let tags = record.tags.clone().into_iter().chain(std::mem::take(&mut args.options.tags));
+    args.options.tags = tags.collect();
     args.options.as_name.get_or_insert_with(|| record.name.to_string());
     let chosen = &mut args.options.provider;
     if chosen.provider.is_none() && !chosen.aws && !chosen.local {

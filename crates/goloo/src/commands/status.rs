@@ -74,6 +74,9 @@ fn print(app: &App, record: &Record, live: &Observation, drift: &Drift) {
     let age = age(Timestamp::now().since(record.created_at));
     let by = &record.created_by;
     line("made", format!("{} ({age} ago) by {} on {}", record.created_at, by.user, by.host));
+    if !record.tags.is_empty() {
+        line("tags", super::list::tags(record.tags.iter()));
+    }
     if let Some(end) = record.ends_at {
         line("ends", format!("{end}, by itself (vm.ttl)"));
     }
