@@ -103,7 +103,7 @@ pub enum Command {
     /// The records of deleted VMs
     #[command(subcommand)]
     Archive(archive::Command),
-    /// Check stacks
+    /// Stacks: where they lie, the library, and what is wrong with one
     #[command(subcommand)]
     Config(config::Command),
     /// The local cache of images

@@ -37,7 +37,8 @@ pub fn run(app: &App, mut args: Args) -> Result<u8, CliError> {
     let elsewhere = chosen.aws || chosen.provider.is_some_and(|kind| !kind.is_local());
     args.options.hosts.hosts |= record.hosts_entry && !elsewhere;
     let found = create::stack_of(snapshot, &record);
-    create::from_stack(app, &found, &record.stack.clone(), args.options)
+    // The stack's folder isn't looked at, so there is nothing to remember of it.
+    create::from_stack(app, &found, &record.stack.clone(), args.options, &|| {})
 }
 
 /// An adopted machine has no files to be made from again, or compared with.
