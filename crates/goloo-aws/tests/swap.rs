@@ -192,6 +192,7 @@ impl World {
             interrupt: &interrupt,
             rescue: &NoRescue,
             owner: &samples::owner(1),
+            host_id: samples::HOST_ID,
             limit: Duration::from_secs(1),
             follow_log: false,
         })

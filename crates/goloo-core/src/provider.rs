@@ -318,12 +318,6 @@ pub enum ProviderError {
         /// What to do before going on.
         hint: String,
     },
-    /// The machine belongs to another host.
-    #[error("this VM is on the host {host}")]
-    OtherHost {
-        /// Its name.
-        host: String,
-    },
     /// Interrupted by the user between two calls; what was made has been reported.
     #[error("interrupted")]
     Interrupted,

@@ -45,6 +45,8 @@ pub struct Summary {
     pub stack: String,
     /// When its record was made.
     pub created_at: Timestamp,
+    /// By whom.
+    pub created_by: CreatedBy,
     /// When it ends itself, if it does.
     pub ends_at: Option<Timestamp>,
     /// Its address, when it has one.
@@ -59,6 +61,15 @@ pub struct Summary {
     pub tags: Vec<(String, String)>,
 }
 
+/// Who made a VM, as far as a list shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreatedBy {
+    /// The user's login name.
+    pub user: Box<str>,
+    /// The host's name.
+    pub host: Box<str>,
+}
+
 impl From<&Record> for Summary {
     fn from(record: &Record) -> Self {
         Self {
@@ -69,6 +80,10 @@ impl From<&Record> for Summary {
             operation: record.operation.is_some(),
             stack: record.stack.clone(),
             created_at: record.created_at,
+            created_by: CreatedBy {
+                user: record.created_by.user.as_str().into(),
+                host: record.created_by.host.as_str().into(),
+            },
             ends_at: record.ends_at,
             ip: record.ip().map(str::to_owned),
             ssh_port: record.ssh_port(),

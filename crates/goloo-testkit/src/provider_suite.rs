@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use goloo_core::events::{Event, Events};
 use goloo_core::name::{OperationId, VmId, VmName};
 use goloo_core::provider::{LiveState, Machine, Made, Provider, ProviderError, StopMode, Work, resource};
-use goloo_core::record::{Creator, Extra, Phase, ProviderKind, Record, SshAccess};
+use goloo_core::record::{Creator, Extra, History, Phase, ProviderKind, Record, SshAccess};
 use goloo_core::spec::{ImageRef, ResolvedStack, Size};
 use goloo_core::time::Timestamp;
 use tokio::sync::watch;
@@ -255,6 +255,7 @@ pub fn record(machine: &Machine, provider: ProviderKind) -> Record {
         resources: Vec::new(),
         local: None,
         aws: None,
+        history: History::default(),
         extra: Extra::new(),
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use goloo_core::name::{OperationId, VmId, VmName};
 use goloo_core::record::{
-    Aws, CreateInputs, Creator, Extra, Local, Operation, OperationKind, Owner, Phase, ProviderKind,
+    Aws, CreateInputs, Creator, Extra, History, Local, Operation, OperationKind, Owner, Phase, ProviderKind,
     Provisioning, ProvisioningResult, Record, Resource, SCHEMA, SshAccess, Step, UserKeys,
 };
 use goloo_core::store::Snapshot;
@@ -27,6 +27,9 @@ pub fn name(text: &str) -> VmName {
 pub fn time(text: &str) -> Timestamp {
     Timestamp::parse(text).expect("a test uses sound times")
 }
+
+/// The identity of Ann's laptop, to which local VMs of these samples belong.
+pub const HOST_ID: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f0";
 
 /// Ann on her laptop, in the process `pid`.
 pub fn owner(pid: u32) -> Owner {
@@ -49,7 +52,7 @@ pub fn creating(name: &VmName) -> Record {
         created_by: Creator {
             user: "ann".into(),
             host: "laptop".into(),
-            host_id: "0f1e2d3c4b5a69788796a5b4c3d2e1f0".into(),
+            host_id: HOST_ID.into(),
             goloo: "0.1.0".into(),
             extra: Extra::new(),
         },
@@ -92,6 +95,7 @@ pub fn creating(name: &VmName) -> Record {
         resources: Vec::new(),
         local: None,
         aws: None,
+        history: History::default(),
         extra: Extra::new(),
     }
 }

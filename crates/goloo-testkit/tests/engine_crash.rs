@@ -82,6 +82,7 @@ fn engine<T>(
         interrupt: &interrupt,
         rescue: &NoRescue,
         owner: &owner,
+        host_id: goloo_testkit::samples::HOST_ID,
         limit: Duration::from_secs(1),
         follow_log: false,
     }))
@@ -146,6 +147,7 @@ fn request() -> CreateRequest {
         snapshot: snapshot(),
         created_by: sample.created_by,
         github_users: Vec::new(),
+        tags: BTreeMap::new(),
         wait: true,
         hosts_entry: true,
     }

@@ -79,6 +79,7 @@ impl World {
             interrupt,
             rescue: &NoRescue,
             owner: &owner,
+            host_id: goloo_testkit::samples::HOST_ID,
             limit: Duration::from_secs(1),
             follow_log: false,
         })

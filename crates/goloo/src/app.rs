@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use goloo_core::engine::{Engine, Interrupt};
+use goloo_core::engine::{Engine, Interrupt, refuse_other_host};
 use goloo_core::name::VmName;
 use goloo_core::provider::Provider;
 use goloo_core::record::{Owner, ProviderKind, Record};
@@ -88,6 +88,18 @@ impl App {
         }
     }
 
+    /// The provider that made a VM, to do something with its machine. Another host's is refused before
+    /// anything is looked at; the engine decides again under the lock.
+    pub fn provider_of(&self, record: &Record) -> Result<Box<dyn Provider>, CliError> {
+        self.expect_here(record)?;
+        self.provider(record.provider)
+    }
+
+    /// Refuses a VM that belongs to another host.
+    pub fn expect_here(&self, record: &Record) -> Result<(), CliError> {
+        Ok(refuse_other_host(record, &identity::host_id())?)
+    }
+
     /// The provider that made a VM, or is asked to.
     pub fn provider(&self, kind: ProviderKind) -> Result<Box<dyn Provider>, CliError> {
         match kind {
@@ -156,7 +168,7 @@ impl App {
         let interrupt = self.watch_ctrl_c(what_may_be_left)?;
         let (guest, rescue) = (self.guest(), Folders { home: self.paths.home.clone() });
         let host_names = self.hosts_file();
-        let owner: Owner = identity::owner();
+        let (owner, host_id): (Owner, String) = (identity::owner(), identity::host_id());
         let engine = Engine {
             store: &*self.store,
             provider,
@@ -166,6 +178,7 @@ impl App {
             interrupt,
             rescue: &rescue,
             owner: &owner,
+            host_id: &host_id,
             limit,
             follow_log: self.ui.verbose() > 0,
         };

@@ -189,9 +189,6 @@ impl From<ProviderError> for CliError {
             ProviderError::Permission { hint, .. } => (exit::PERMISSION, "permission", hint.clone()),
             ProviderError::Failed { hint, .. } => (exit::FAILED, "failed", hint.clone()),
             ProviderError::Unfinished { hint, .. } => (exit::MIDWAY, "unfinished", hint.clone()),
-            ProviderError::OtherHost { host } => {
-                (exit::FAILED, "other-host", format!("run the command on {host}"))
-            }
             ProviderError::Interrupted => {
                 (exit::INTERRUPTED, "interrupted", "run the command again".to_owned())
             }
@@ -241,6 +238,13 @@ impl From<EngineError> for CliError {
                 };
                 with(exit::MIDWAY, "unfinished", format!("goloo resume {name} to finish it{other}"))
             }
+            EngineError::OtherHost { name, host } => with(
+                exit::FAILED,
+                "other-host",
+                format!(
+                    "run the command on {host}; where that is lost, goloo delete {name} --forget archives the record"
+                ),
+            ),
             EngineError::CreateFailed { source, .. } => {
                 let beneath = Self::from(source);
                 with(beneath.code, beneath.kind, beneath.hint)

@@ -9,6 +9,7 @@ use goloo_core::store::{Listing, StoreError};
 
 use crate::app::App;
 use crate::error::CliError;
+use crate::identity;
 
 /// A record, and what its provider says of the machine now.
 pub struct Seen {
@@ -46,11 +47,17 @@ pub fn ask(app: &App, records: Vec<Record>) -> Vec<Seen> {
 }
 
 /// Asks each provider once for all of its machines; the order stays. One that can't be asked, or doesn't
-/// answer within `limit`, knows of none whether it is there.
+/// answer within `limit`, knows of none whether it is there; nobody here knows of another host's.
 pub fn look(app: &App, records: &[&Record], limit: Option<Duration>) -> Vec<Observation> {
-    let mut seen = vec![unknown("the provider gave no answer"); records.len()];
+    let here = identity::host_id();
+    let elsewhere = |record: &&Record| record.other_host(&here).map(on_other_host);
+    let unasked = |record| elsewhere(record).unwrap_or_else(|| unknown("the provider gave no answer"));
+    let mut seen: Vec<Observation> = records.iter().map(unasked).collect();
     for kind in ProviderKind::ALL {
-        let of_kind = |place: &usize| records[*place].provider == *kind;
+        let of_kind = |place: &usize| {
+            let record = records[*place];
+            record.provider == *kind && record.other_host(&here).is_none()
+        };
         let places: Vec<usize> = (0..records.len()).filter(of_kind).collect();
         if places.is_empty() {
             continue;
@@ -80,6 +87,11 @@ fn look_at(app: &App, kind: ProviderKind, records: &[&Record], limit: Option<Dur
 
 fn unknown(reason: &str) -> Observation {
     Observation { state: LiveState::Unknown, ip: None, reason: Some(reason.to_owned()) }
+}
+
+/// What is known here of a machine on another host.
+pub fn on_other_host(host: &str) -> Observation {
+    unknown(&format!("it belongs to the host {host}"))
 }
 
 /// What providers have that no record leads to.

@@ -10,8 +10,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::backend::Backend;
-use crate::durable;
 use crate::error::{CliError, io_hint};
+use crate::files;
 
 /// The settings; every key may be absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -117,7 +117,7 @@ pub fn set_state_backend(folder: &Path, backend: &Backend) -> Result<(), CliErro
     text.push(b'\n');
     // Through a link, should it be one.
     let place = std::fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
-    durable::replace(&place, &text).map_err(failed)
+    files::replace(&place, &text).map_err(failed)
 }
 
 #[cfg(test)]

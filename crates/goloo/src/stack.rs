@@ -8,9 +8,11 @@ use goloo_core::cloud_init::{ComposeInput, HostKey, compose};
 use goloo_core::record::UserKeys;
 use goloo_core::spec::{self, ResolvedStack, Sources};
 use goloo_core::store::{SNAPSHOT_FILES, Snapshot};
+use sha2::{Digest, Sha256};
 
 use crate::app::App;
 use crate::error::{CliError, io_hint};
+use crate::files;
 use crate::output::Ui;
 
 /// The largest file that a stack may have, in bytes. Far above every limit of cloud-init: more is a
@@ -57,6 +59,11 @@ impl Lookup<'_> {
     fn not_found(&self, places: &[PathBuf]) -> CliError {
         let hint = if self.given.contains(['/', '.']) {
             format!("a path goes behind -f: goloo create NAME -f {}", self.given)
+        } else if self.last.is_some() {
+            format!(
+                "goloo config relocate {} DIR says where its folder is now; -f PATH names one",
+                self.given
+            )
         } else {
             format!("goloo init base ./stacks/{} writes one there; -f PATH names a folder", self.given)
         };
@@ -67,28 +74,55 @@ impl Lookup<'_> {
     }
 }
 
+/// Where `create` looks for a stack by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The folder in `GOLOO_STACK_FOLDER`.
+    Variable,
+    /// `./stacks`.
+    Here,
+    /// The library.
+    Library,
+}
+
+impl Place {
+    /// The word in tables and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Variable => "GOLOO_STACK_FOLDER",
+            Self::Here => "stacks",
+            Self::Library => "library",
+        }
+    }
+}
+
+fn places(config_dir: &Path) -> impl Iterator<Item = (Place, PathBuf)> {
+    let variable = std::env::var_os("GOLOO_STACK_FOLDER").filter(|value| !value.is_empty());
+    let variable = variable.map(|folder| (Place::Variable, folder.into()));
+    let others = [(Place::Here, "stacks".into()), (Place::Library, config_dir.join("stacks"))];
+    variable.into_iter().chain(others)
+}
+
 /// The folders in which `create` looks for a stack by its name; they needn't be there.
 pub fn folders_of_stacks(config_dir: &Path) -> impl Iterator<Item = PathBuf> {
-    let variable = std::env::var_os("GOLOO_STACK_FOLDER").filter(|value| !value.is_empty());
-    variable.map(PathBuf::from).into_iter().chain(["stacks".into(), config_dir.join("stacks")])
+    places(config_dir).map(|(_, folder)| folder)
 }
 
 /// The stacks in all places where `create` looks by itself, by name; of two with one name the one that
 /// `create` would take.
-pub fn all(config_dir: &Path) -> Vec<(String, PathBuf)> {
+pub fn all(config_dir: &Path) -> BTreeMap<String, (Place, PathBuf)> {
     let mut stacks = BTreeMap::new();
-    for folder in folders_of_stacks(config_dir) {
+    for (place, folder) in places(config_dir) {
         // A place that isn't there has no stacks.
         for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
             let path = entry.path();
-            if path.join("config.json").is_file() {
-                stacks
-                    .entry(entry.file_name().to_string_lossy().into_owned())
-                    .or_insert_with(|| absolute(&path));
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if path.join("config.json").is_file() && !files::is_staged(&name) {
+                stacks.entry(name).or_insert_with(|| (place, absolute(&path)));
             }
         }
     }
-    stacks.into_iter().collect()
+    stacks
 }
 
 /// The path that leads to the same place from every folder.
@@ -105,7 +139,8 @@ pub struct Found {
 }
 
 impl Found {
-    fn read(folder: &Path, given: &str) -> Result<Self, CliError> {
+    /// Reads the stack in this folder.
+    pub fn read(folder: &Path, given: &str) -> Result<Self, CliError> {
         let folder = absolute(folder);
         let mut files = Snapshot::default();
         for file in SNAPSHOT_FILES {
@@ -120,6 +155,29 @@ impl Found {
     /// The files of a VM's snapshot; relative paths in them count from `folder`.
     pub fn from_snapshot(files: Snapshot, name: &str, folder: PathBuf) -> Self {
         Self { folder, name: name.to_owned(), files }
+    }
+
+    /// One of its files; `None` when it hasn't got it.
+    pub fn file(&self, file: &str) -> Option<&[u8]> {
+        self.files.files.get(file).map(Vec::as_slice)
+    }
+
+    /// The same stack with another text in one of its files.
+    pub fn with_file(&self, file: &str, content: Vec<u8>) -> Self {
+        let mut files = self.files.clone();
+        files.files.insert(file.to_owned(), content);
+        Self { folder: self.folder.clone(), name: self.name.clone(), files }
+    }
+
+    /// The SHA-256 of the files with their names; the same wherever the stack lies.
+    pub fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        for (name, content) in &self.files.files {
+            // With lengths, so that no two stacks give one text.
+            hash.update(format!("{} {name} {} ", name.len(), content.len()));
+            hash.update(content);
+        }
+        format!("{:x}", hash.finalize())
     }
 
     /// The stack's folder, absolute.
@@ -263,5 +321,18 @@ mod tests {
         file.set_len(FILE_MAX + 1).unwrap();
         let error = lookup(Some(temp.path()), None, temp.path()).find(&ui()).unwrap_err();
         assert!(error.message.contains("larger than 1024 KiB"), "{error:?}");
+    }
+
+    #[test]
+    fn a_digest_tells_stacks_apart_and_not_where_they_lie() {
+        let stack = |files: &[(&str, &str)], folder: &str| {
+            let files = files.iter().map(|(name, text)| ((*name).to_owned(), text.as_bytes().to_vec()));
+            Found::from_snapshot(Snapshot { files: files.collect() }, "web", folder.into()).digest()
+        };
+        let one = stack(&[("config.json", "{}"), ("configure.sh", "true")], "/a");
+        assert_eq!(one, stack(&[("config.json", "{}"), ("configure.sh", "true")], "/b"));
+        assert_ne!(one, stack(&[("config.json", "{}")], "/a"));
+        assert_ne!(one, stack(&[("cloud-init.yaml", "true"), ("config.json", "{}")], "/a"));
+        assert_ne!(one, stack(&[("config.json", "{}12 configure.sh 4 true")], "/a"));
     }
 }

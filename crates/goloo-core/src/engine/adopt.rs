@@ -4,7 +4,7 @@ use super::register::same_machine;
 use super::{Engine, EngineError};
 use crate::name::{OperationId, VmId, VmName};
 use crate::provider::{Adopted, resource};
-use crate::record::{Creator, Extra, Origin, OriginKind, Phase, Record, SCHEMA, SshAccess};
+use crate::record::{Creator, Extra, History, Origin, OriginKind, Phase, Record, SCHEMA, SshAccess};
 use crate::store::Snapshot;
 use crate::time::Timestamp;
 
@@ -82,6 +82,7 @@ impl Engine<'_> {
             resources: adopted.resources.iter().map(|(kind, id)| resource(kind, id, &operation)).collect(),
             local: None,
             aws: None,
+            history: History::default(),
             extra: Extra::new(),
         };
         if let Some(made) = adopted.made {

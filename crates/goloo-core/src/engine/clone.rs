@@ -7,7 +7,9 @@ use super::work::{UnderWay, leaves_work};
 use super::{Engine, EngineError};
 use crate::name::{VmId, VmName};
 use crate::provider::{Clones, LiveState, ProviderError};
-use crate::record::{Creator, Operation, OperationKind, Origin, OriginKind, Phase, Record, SCHEMA};
+use crate::record::{
+    Creator, History, Operation, OperationKind, Origin, OriginKind, Outcome, Phase, Record, SCHEMA,
+};
 use crate::store::{StoreError, VmLock};
 use crate::time::Timestamp;
 
@@ -90,7 +92,7 @@ impl<'a> Engine<'a> {
             extra: serde_json::Map::new(),
         };
         let operation = Operation { source: Some(source.id.clone()), ..self.operation(OperationKind::Clone) };
-        Record {
+        let mut record = Record {
             schema: SCHEMA,
             id: VmId::generate(),
             serial: 0,
@@ -103,12 +105,15 @@ impl<'a> Engine<'a> {
             hosts_entry: false,
             protected: false,
             ends_at: None,
-            operation: Some(operation),
+            operation: None,
             resources: Vec::new(),
             local: None,
             aws: None,
+            history: History::default(),
             ..source.clone()
-        }
+        };
+        record.begin(operation);
+        record
     }
 }
 
@@ -124,7 +129,7 @@ impl UnderWay<'_, '_> {
             Err(error) => return Err(self.undo(OperationKind::Clone, error).await),
         }
         self.record.phase = source.phase;
-        self.record.operation = None;
+        self.record.end(Outcome::Done, None);
         self.save_result().await?;
         Ok(self.record.clone())
     }

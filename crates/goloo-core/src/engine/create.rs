@@ -1,5 +1,6 @@
 //! Create: claim the name, make the machine, wait for its provisioning.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::work::{UnderWay, leaves_work};
@@ -8,8 +9,8 @@ use crate::name::OperationId;
 use crate::plan::CreatePlan;
 use crate::provider::{Machine, Made, ProviderError};
 use crate::record::{
-    CreateInputs, Creator, Operation, OperationKind, Phase, Provisioning, ProvisioningResult, Record, SCHEMA,
-    Step,
+    CreateInputs, Creator, History, Operation, OperationKind, Outcome, Phase, Provisioning,
+    ProvisioningResult, Record, SCHEMA, Step,
 };
 use crate::store::Snapshot;
 use crate::time::Timestamp;
@@ -24,6 +25,8 @@ pub struct CreateRequest {
     pub created_by: Creator,
     /// GitHub users given on the command line.
     pub github_users: Vec<String>,
+    /// The user's own labels.
+    pub tags: BTreeMap<String, String>,
     /// Whether to wait until the machine is provisioned.
     pub wait: bool,
     /// Whether this computer is to know the VM by its name.
@@ -57,7 +60,7 @@ impl Engine<'_> {
         let plan = &request.plan;
         let stack = &plan.machine.stack;
         let now = Timestamp::now();
-        Record {
+        let mut record = Record {
             schema: SCHEMA,
             id: plan.machine.id.clone(),
             serial: 0,
@@ -73,16 +76,19 @@ impl Engine<'_> {
             hosts_entry: request.hosts_entry,
             protected: false,
             ends_at: stack.ttl.and_then(|seconds| now.plus_seconds(seconds)),
-            tags: std::collections::BTreeMap::new(),
+            tags: request.tags.clone(),
             github_users: request.github_users.clone(),
             ssh: Some(plan.ssh.clone()),
             provisioning: None,
-            operation: Some(self.create_operation(request)),
+            operation: None,
             resources: Vec::new(),
             local: None,
             aws: None,
+            history: History::default(),
             extra: serde_json::Map::new(),
-        }
+        };
+        record.begin(self.create_operation(request));
+        record
     }
 
     fn create_operation(&self, request: &CreateRequest) -> Operation {
@@ -146,7 +152,7 @@ impl UnderWay<'_, '_> {
             },
         });
         self.record.phase = phase_after(self.record.provisioning.as_ref());
-        self.record.operation = None;
+        self.record.end(Outcome::Done, verdict.and_then(Verdict::trouble));
         self.save_result().await
     }
 
@@ -161,7 +167,7 @@ impl UnderWay<'_, '_> {
             return self.midway(kind, error);
         }
         self.record.phase = Phase::Destroyed;
-        self.record.operation = None;
+        self.record.fail(&error);
         match self.archive_result().await {
             Ok(_) => EngineError::CreateFailed { name: self.record.name.clone(), source: error },
             Err(not_saved) => not_saved,

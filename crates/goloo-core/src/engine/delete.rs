@@ -3,14 +3,14 @@
 use super::work::UnderWay;
 use super::{Engine, EngineError};
 use crate::name::{ArchiveId, VmName};
-use crate::record::{OperationKind, Phase};
+use crate::record::{OperationKind, Outcome, Phase};
 
 impl Engine<'_> {
     /// Deletes a VM in whatever state it is, unless it is protected; on failure the record stays.
     pub async fn delete(&self, name: &VmName) -> Result<ArchiveId, EngineError> {
         let mut under_way = self.take(name).await?;
         super::protect::refuse_protected(&under_way.record)?;
-        under_way.record.operation = Some(self.operation(OperationKind::Delete));
+        under_way.record.begin(self.operation(OperationKind::Delete));
         under_way.record.phase = Phase::Deleting;
         under_way.save_intent().await?;
         under_way.remove().await
@@ -28,7 +28,7 @@ impl UnderWay<'_, '_> {
         }
         self.forget_host()?;
         self.record.phase = Phase::Destroyed;
-        self.record.operation = None;
+        self.record.end(Outcome::Done, None);
         self.archive_result().await
     }
 }

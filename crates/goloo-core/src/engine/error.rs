@@ -27,6 +27,14 @@ pub enum EngineError {
         /// The operation.
         kind: OperationKind,
     },
+    /// The machine is on another host, which alone can do anything with it.
+    #[error("\"{name}\" belongs to the host {host}")]
+    OtherHost {
+        /// The VM.
+        name: VmName,
+        /// That host's name.
+        host: String,
+    },
     /// The store said no before anything was done at the provider.
     #[error(transparent)]
     Store(#[from] StoreError),

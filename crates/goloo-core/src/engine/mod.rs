@@ -10,6 +10,7 @@ mod create;
 mod delete;
 mod dns;
 mod error;
+mod forget;
 mod hosts;
 mod interrupt;
 mod power;
@@ -36,6 +37,7 @@ pub use adopt::AdoptRequest;
 pub use create::{CreateRequest, Created, taken};
 pub use dns::DnsReport;
 pub use error::EngineError;
+pub use forget::forget;
 pub use interrupt::Interrupt;
 pub use protect::protect;
 pub use provision::Verdict;
@@ -69,6 +71,8 @@ pub struct Engine<'a> {
     pub rescue: &'a dyn Rescue,
     /// This process.
     pub owner: &'a Owner,
+    /// The identity of the host that it runs on.
+    pub host_id: &'a str,
     /// How long to wait for SSH and for cloud-init together.
     pub limit: Duration,
     /// Whether the machine's provisioning log is followed.
@@ -76,11 +80,12 @@ pub struct Engine<'a> {
 }
 
 impl<'a> Engine<'a> {
-    /// Takes the VM's lock and reads its record under it.
+    /// Takes the VM's lock and reads its record under it. What belongs to another host is left alone.
     async fn take(&self, name: &VmName) -> Result<UnderWay<'_, 'a>, EngineError> {
         let mut lock = self.store.lock(name, self.owner).await?;
         let record = record_under(&mut *lock).await?;
         let record = record.ok_or_else(|| StoreError::NotFound { name: name.clone() })?;
+        refuse_other_host(&record, self.host_id)?;
         Ok(UnderWay { engine: self, lock, record })
     }
 
@@ -103,6 +108,17 @@ impl<'a> Engine<'a> {
 
 async fn record_under(lock: &mut dyn VmLock) -> Result<Option<Record>, StoreError> {
     Ok(lock.load().await?.map(|loaded| loaded.record))
+}
+
+/// A machine on another host can't be asked of from here, and this host may have one of its name.
+///
+/// # Errors
+/// [`EngineError::OtherHost`], with that host's name.
+pub fn refuse_other_host(record: &Record, host_id: &str) -> Result<(), EngineError> {
+    match record.other_host(host_id) {
+        Some(host) => Err(EngineError::OtherHost { name: record.name.clone(), host: host.to_owned() }),
+        None => Ok(()),
+    }
 }
 
 /// A create, clone, delete or move of names that was interrupted must be finished, or the VM deleted, before

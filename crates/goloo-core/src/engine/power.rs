@@ -5,7 +5,7 @@ use super::work::{UnderWay, leaves_work};
 use super::{Engine, EngineError, Verdict, provision, set_addresses};
 use crate::name::VmName;
 use crate::provider::{ProviderError, StopMode};
-use crate::record::{OperationKind, ProvisioningResult, Record};
+use crate::record::{Deed, OperationKind, Outcome, ProvisioningResult, Record};
 
 impl Engine<'_> {
     /// Starts a VM and waits until SSH answers.
@@ -48,6 +48,7 @@ impl Engine<'_> {
         if is_news {
             under_way.record.provisioning = Some(verdict.provisioning());
             under_way.record.phase = phase_after(under_way.record.provisioning.as_ref());
+            under_way.record.history.note(Deed::Wait, self.owner);
             under_way.save_result().await?;
         }
         Ok((under_way.record, verdict))
@@ -56,7 +57,7 @@ impl Engine<'_> {
     async fn begin_power(&self, name: &VmName, kind: OperationKind) -> Result<UnderWay<'_, '_>, EngineError> {
         let mut under_way = self.take(name).await?;
         super::refuse_unfinished(&under_way.record)?;
-        under_way.record.operation = Some(self.operation(kind));
+        under_way.record.begin(self.operation(kind));
         under_way.save_intent().await?;
         Ok(under_way)
     }
@@ -104,14 +105,15 @@ impl UnderWay<'_, '_> {
             Ok(value) => Ok(value),
             Err(error) if leaves_work(&error) => Err(self.midway(kind, error)),
             Err(error) => {
-                self.finish_power().await?;
+                self.record.fail(&error);
+                self.save_result().await?;
                 Err(self.failed(kind, error))
             }
         }
     }
 
     pub(super) async fn finish_power(&mut self) -> Result<Record, EngineError> {
-        self.record.operation = None;
+        self.record.end(Outcome::Done, None);
         self.save_result().await?;
         Ok(self.record.clone())
     }

@@ -2,7 +2,7 @@
 
 use super::EngineError;
 use crate::name::VmName;
-use crate::record::{Owner, Record};
+use crate::record::{Deed, Owner, Record};
 use crate::store::{Store, StoreError};
 
 /// Makes `delete` refuse a VM, or lets it again. Nothing is written when that is so already.
@@ -17,6 +17,7 @@ pub async fn protect(
     let mut record = record.ok_or_else(|| StoreError::NotFound { name: name.clone() })?;
     if record.protected != protected {
         record.protected = protected;
+        record.history.note(if protected { Deed::Protect } else { Deed::Unprotect }, owner);
         lock.save(&mut record).await?;
     }
     Ok(record)

@@ -34,6 +34,12 @@ impl Verdict {
         }
     }
 
+    /// What the history keeps of a provisioning that didn't go well.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let bad = matches!(self.result, ProvisioningResult::Failed | ProvisioningResult::Unknown);
+        bad.then(|| format!("provisioning {}", self.result))
+    }
+
     fn unknown(reason: String) -> Self {
         Self { result: ProvisioningResult::Unknown, errors: vec![reason], log: Vec::new() }
     }

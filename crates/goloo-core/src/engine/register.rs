@@ -3,7 +3,7 @@
 
 use super::create::taken;
 use super::{Engine, EngineError};
-use crate::record::{Origin, OriginKind, Owner, Record};
+use crate::record::{Deed, Origin, OriginKind, Owner, Record};
 use crate::store::{Snapshot, Store};
 
 impl Engine<'_> {
@@ -31,8 +31,19 @@ pub async fn register(
         // Under the lock: a delete of this very VM can't come between.
         refuse_deleted(store, &record).await?;
     }
+    if let Some(deed) = record.origin.as_ref().and_then(|origin| deed_of(origin.how)) {
+        record.history.note(deed, owner);
+    }
     lock.create(&mut record, snapshot).await?;
     Ok(record)
+}
+
+fn deed_of(how: OriginKind) -> Option<Deed> {
+    match how {
+        OriginKind::Migrated => Some(Deed::Migrate),
+        OriginKind::Adopted => Some(Deed::Adopt),
+        OriginKind::Cloned => None,
+    }
 }
 
 fn is_migrated(record: &Record) -> bool {

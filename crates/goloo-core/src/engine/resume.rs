@@ -36,12 +36,10 @@ impl Engine<'_> {
     /// Finishes the operation that the record says was interrupted.
     pub async fn resume(&self, name: &VmName, rebuild: &Rebuild<'_>) -> Result<Resumed, EngineError> {
         let mut under_way = self.take(name).await?;
-        let Some(operation) = under_way.record.operation.as_mut() else {
+        let Some(operation) = under_way.record.begin_again(self.owner).cloned() else {
             return Ok(Resumed::Nothing);
         };
-        operation.owner = self.owner.clone();
         let (kind, inputs) = (operation.kind, operation.inputs.clone());
-        let operation = operation.clone();
         under_way.save_intent().await?;
         match kind {
             OperationKind::Create => {

@@ -3,6 +3,8 @@
 //! Fields that this version doesn't know are kept in `extra` and written back. A record of a newer
 //! [`SCHEMA`] can be read and is refused on writes (see [`upgrade`]).
 
+mod history;
+mod home;
 pub mod upgrade;
 
 use std::collections::BTreeMap;
@@ -16,6 +18,7 @@ use crate::dns::DnsChange;
 use crate::name::{OperationId, VmId, VmName};
 use crate::time::Timestamp;
 
+pub use history::{Deed, HISTORY_MAX, History, HistoryEntry, Outcome, Word};
 pub use upgrade::{SCHEMA, from_json, to_json};
 
 /// Fields of a section that this version doesn't know.
@@ -83,6 +86,9 @@ pub struct Record {
     /// An AWS VM's addresses and ids.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aws: Option<Aws>,
+    /// Who did what to it.
+    #[serde(default, skip_serializing_if = "History::is_empty")]
+    pub history: History,
     /// Fields of a later version.
     #[serde(flatten)]
     pub extra: Extra,
@@ -138,6 +144,8 @@ macro_rules! word_enum {
         }
     };
 }
+
+use word_enum;
 
 word_enum! {
     /// What makes machines.

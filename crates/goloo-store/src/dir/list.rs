@@ -13,7 +13,7 @@ use std::thread;
 
 use goloo_core::name::{VmId, VmName};
 use goloo_core::record::{Phase, ProviderKind, SCHEMA};
-use goloo_core::store::{Broken, Listing, StoreError, Summary};
+use goloo_core::store::{Broken, CreatedBy, Listing, StoreError, Summary};
 use goloo_core::time::Timestamp;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -49,6 +49,8 @@ struct Line<'a> {
     phase: Phase,
     #[serde(borrow)]
     created_at: Cow<'a, str>,
+    #[serde(borrow)]
+    created_by: CreatorLine<'a>,
     #[serde(default)]
     ends_at: Option<Timestamp>,
     #[serde(default)]
@@ -61,6 +63,14 @@ struct Line<'a> {
     local: Option<LocalLine>,
     #[serde(default)]
     aws: Option<AwsLine>,
+}
+
+#[derive(Deserialize)]
+struct CreatorLine<'a> {
+    #[serde(borrow)]
+    user: Cow<'a, str>,
+    #[serde(borrow)]
+    host: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]
@@ -273,6 +283,7 @@ fn summary(line: Line<'_>) -> Option<Shown> {
         operation: line.operation.is_some(),
         stack: line.stack,
         created_at: Timestamp::parse(&line.created_at).ok()?,
+        created_by: CreatedBy { user: line.created_by.user.into(), host: line.created_by.host.into() },
         ends_at: line.ends_at,
         ip: line.local.map(|local| local.ip).or(public_ip),
         ssh_port,

@@ -27,7 +27,7 @@ const NO_WAIT: Duration = Duration::ZERO;
 
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     let (name, new) = (args.vm.parse()?, VmName::parse(&args.new)?);
-    let provider = app.provider(app.record(&name)?.provider)?;
+    let provider = app.provider_of(&app.record(&name)?)?;
     let left = format!("\"{new}\" may be half made: goloo resume {new}, or goloo delete {new}");
     let by = identity::creator();
     let copy =

@@ -16,6 +16,7 @@ use serde_json::json;
 use crate::app::App;
 use crate::error::CliError;
 use crate::output::{Style, duration};
+use crate::registry::Registry;
 use crate::stack::{Found, Lookup};
 use crate::{args, exit, identity, keys};
 
@@ -45,6 +46,9 @@ pub struct Options {
     /// Call the VM this, whatever the stack says
     #[arg(long = "as", value_name = "VM")]
     pub as_name: Option<String>,
+    /// Give the VM a label, to find it by: list --tag shows those that have it
+    #[arg(long = "tag", value_name = "K=V", value_parser = goloo_core::tags::parse)]
+    pub tags: Vec<(String, String)>,
     /// Leave what is there of a create that fails, to be looked at; `goloo delete` removes it
     #[arg(long)]
     pub keep_failed: bool,
@@ -132,18 +136,26 @@ fn local_provider(app: &App) -> ProviderKind {
 }
 
 pub fn run(app: &App, args: Args) -> Result<u8, CliError> {
+    let registry = Registry::new(&app.paths.state);
     let lookup = Lookup {
         given: &args.name,
         folder: args.folder.as_deref(),
-        last: last_source(app, &args.name)?,
+        last: last_source(app, &registry, &args.name)?,
         config_dir: &app.paths.config,
     };
     let found = lookup.find(&app.ui)?;
-    from_stack(app, &found, &args.name, args.options)
+    from_stack(app, &found, &args.name, args.options, &|| registry.remember(&app.ui, &args.name, &found))
 }
 
-/// Makes a VM from a stack's files, wherever they were read.
-pub fn from_stack(app: &App, found: &Found, given: &str, options: Options) -> Result<u8, CliError> {
+/// Makes a VM from a stack's files, wherever they were read. `remember` is called before anything is made,
+/// and only when something is.
+pub fn from_stack(
+    app: &App,
+    found: &Found,
+    given: &str,
+    options: Options,
+    remember: &dyn Fn(),
+) -> Result<u8, CliError> {
     let resolved = found.resolve(app, given, options.as_name.as_deref())?;
     let stack = with_github_users(resolved, &options.users);
     let kind = options.provider.choose(app);
@@ -167,10 +179,12 @@ pub fn from_stack(app: &App, found: &Found, given: &str, options: Options) -> Re
         snapshot: found.snapshot(),
         created_by: identity::creator(),
         github_users: options.users,
+        tags: options.tags.into_iter().collect(),
         wait: !options.no_wait,
         hosts_entry,
         plan,
     };
+    remember();
     carry_out(app, &*provider, request, options.timeout)
 }
 
@@ -295,8 +309,12 @@ pub fn explain(app: &App, record: &Record, verdict: &goloo_core::engine::Verdict
     }
 }
 
-/// The folder that this name was last created from: an active VM's, else the newest archived one's.
-fn last_source(app: &App, name: &str) -> Result<Option<PathBuf>, CliError> {
+/// The folder that this name was last created from: what the registry remembers, else an active VM's, else
+/// the newest archived one's.
+fn last_source(app: &App, registry: &Registry, name: &str) -> Result<Option<PathBuf>, CliError> {
+    if let Some(known) = registry.all(&app.ui).remove(name) {
+        return Ok(Some(known.folder));
+    }
     let Ok(name) = VmName::parse(name) else { return Ok(None) };
     if let Some(loaded) = app.local(app.store.load(&name)).ok().flatten() {
         return Ok(loaded.record.source_config_path);

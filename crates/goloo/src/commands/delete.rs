@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use goloo_core::engine::EngineError;
+use goloo_core::engine::{self, EngineError};
 use goloo_core::guest::SshTarget;
 use goloo_core::name::{ArchiveId, VmName};
 use goloo_core::record::Record;
@@ -12,7 +12,7 @@ use super::VmArg;
 use super::ask::Question;
 use crate::app::App;
 use crate::error::CliError;
-use crate::{args, exit};
+use crate::{args, exit, identity};
 
 /// Arguments of `delete`.
 #[derive(Debug, clap::Args)]
@@ -23,6 +23,9 @@ pub struct Args {
     /// Don't ask
     #[arg(short = 'y', long)]
     yes: bool,
+    /// Archive the records of VMs whose host is lost; what is left of their machines stays on it
+    #[arg(long)]
+    forget: bool,
     /// Go on with the others when one can't be deleted
     #[arg(long)]
     keep_going: bool,
@@ -38,16 +41,21 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     let mut names: Vec<VmName> = names.collect::<Result<_, _>>()?;
     names.dedup();
     let records: Vec<Record> = names.iter().map(|name| app.record(name)).collect::<Result<_, _>>()?;
+    if !args.forget && !args.keep_going {
+        records.iter().try_for_each(|record| app.expect_here(record))?;
+    }
     if !args.yes {
-        ask(app, &records)?;
+        ask(app, &records, args.forget)?;
     }
     let mut archived = Vec::new();
     let mut first_error = None;
     for record in &records {
-        match remove(app, record) {
+        let removed = if args.forget { forget(app, record) } else { remove(app, record) };
+        match removed {
             Ok(id) => {
                 if !app.ui.json() {
-                    app.ui.line(&format!("{} is deleted; its record is {id} in the archive", record.name));
+                    let done = if args.forget { "forgotten" } else { "deleted" };
+                    app.ui.line(&format!("{} is {done}; its record is {id} in the archive", record.name));
                 }
                 archived.push((record.name.clone(), id));
             }
@@ -65,35 +73,61 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     Ok(first_error.unwrap_or(exit::DONE))
 }
 
-/// What runs elsewhere may serve others: whoever deletes that types its name.
-fn names_in_the_cloud(records: &[Record]) -> Option<String> {
-    let remote = records.iter().filter(|record| !record.provider.is_local());
-    let names: Vec<&str> = remote.map(|record| record.name.as_str()).collect();
+/// What runs elsewhere may serve others: whoever deletes that, or forgets it, types its name.
+fn names_elsewhere(records: &[Record]) -> Option<String> {
+    let here = identity::host_id();
+    let is_elsewhere = |record: &&Record| !record.provider.is_local() || record.other_host(&here).is_some();
+    let names: Vec<&str> = records.iter().filter(is_elsewhere).map(|record| record.name.as_str()).collect();
     (!names.is_empty()).then(|| names.join(" "))
 }
 
-fn ask(app: &App, records: &[Record]) -> Result<(), CliError> {
+fn ask(app: &App, records: &[Record], forget: bool) -> Result<(), CliError> {
     let names: Vec<_> = records.iter().map(|record| record.name.as_str()).collect();
-    let mut lost = vec!["This will be deleted for good:".to_owned()];
-    lost.extend(records.iter().map(|record| {
-        let place = record.ip().map_or_else(String::new, |ip| format!(" at {ip}"));
-        format!("  {} ({}{place}, made {}) with its disk", record.name, record.provider, record.created_at)
-    }));
+    let mut lost =
+        vec![if forget {
+        "These records go to the archive. The machines stay where they are, and nobody will know of them:"
+    } else {
+        "This will be deleted for good:"
+    }
+    .to_owned()];
+    lost.extend(records.iter().map(|record| if forget { left_behind(record) } else { deleted(record) }));
     let question = Question {
         asks: "delete asks before it deletes",
         lost,
-        question: "Delete?",
-        words: names_in_the_cloud(records),
+        question: if forget { "Forget?" } else { "Delete?" },
+        words: names_elsewhere(records),
         declined: "nothing was deleted",
-        again: format!("goloo delete --yes {}", names.join(" ")),
+        again: format!("goloo delete --yes{} {}", if forget { " --forget" } else { "" }, names.join(" ")),
     };
     question.ask(app)
+}
+
+fn deleted(record: &Record) -> String {
+    let place = record.ip().map_or_else(String::new, |ip| format!(" at {ip}"));
+    format!("  {} ({}{place}, made {}) with its disk", record.name, record.provider, record.created_at)
+}
+
+fn left_behind(record: &Record) -> String {
+    let host = &record.created_by.host;
+    format!("  {} ({} on {host}, made {})", record.name, record.provider, record.created_at)
+}
+
+/// Archives the record of a VM whose host is lost, and tells its id there.
+fn forget(app: &App, record: &Record) -> Result<ArchiveId, CliError> {
+    let (owner, here) = (identity::owner(), identity::host_id());
+    let forgotten = engine::forget(&*app.store, &owner, &here, &record.name);
+    let id = pollster::block_on(forgotten)?;
+    let host = &record.created_by.host;
+    app.ui.warning(&format!(
+        "its machine and disk may still be on {host}; goloo refresh shows them there, goloo adopt takes them back"
+    ));
+    Ok(id)
 }
 
 /// Deletes a VM and tells its archived record's id.
 pub fn remove(app: &App, record: &Record) -> Result<ArchiveId, CliError> {
     let name = &record.name;
-    let provider = app.provider(record.provider)?;
+    let provider = app.provider_of(record)?;
     let left = format!("\"{name}\" may be half deleted: goloo delete {name} goes on");
     let deleted: Result<ArchiveId, EngineError> =
         app.operate(&*provider, NO_WAIT, &left, async |engine| engine.delete(name).await)?;

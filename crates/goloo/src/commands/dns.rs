@@ -81,7 +81,7 @@ pub fn run(app: &App, command: &Command) -> Result<u8, CliError> {
 }
 
 fn show(app: &App, name: &VmName) -> Result<u8, CliError> {
-    let provider = app.provider(app.record(name)?.provider)?;
+    let provider = app.provider_of(&app.record(name)?)?;
     let report = app
         .operate(&*provider, NO_WAIT, "nothing has changed", async |engine| engine.dns_names(name).await)??;
     if app.ui.json() {
@@ -96,7 +96,7 @@ fn show(app: &App, name: &VmName) -> Result<u8, CliError> {
 }
 
 fn swap(app: &App, name: &VmName, from: Option<&VmName>, force: bool) -> Result<u8, CliError> {
-    let provider = app.provider(app.record(name)?.provider)?;
+    let provider = app.provider_of(&app.record(name)?)?;
     let change = app.operate(&*provider, NO_WAIT, &may_be_left(name), async |engine| {
         engine.dns_swap(name, from, force).await
     })??;
@@ -104,7 +104,7 @@ fn swap(app: &App, name: &VmName, from: Option<&VmName>, force: bool) -> Result<
 }
 
 fn rollback(app: &App, name: &VmName, force: bool) -> Result<u8, CliError> {
-    let provider = app.provider(app.record(name)?.provider)?;
+    let provider = app.provider_of(&app.record(name)?)?;
     let change = app.operate(&*provider, NO_WAIT, &may_be_left(name), async |engine| {
         engine.dns_rollback(name, force).await
     })??;

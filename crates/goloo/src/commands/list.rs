@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
+use goloo_core::query::{Filter, Listed, Order};
 use goloo_core::record::ProviderKind;
 use goloo_core::store::{Archived, Broken, Listing, Summary};
 use goloo_core::time::Timestamp;
@@ -29,6 +30,17 @@ pub struct Args {
     /// Only VMs on this computer
     #[arg(long)]
     local: bool,
+    /// Only VMs with this tag
+    #[arg(long = "tag", value_name = "K[=V]", value_parser = Filter::parse_tag)]
+    tags: Vec<Filter>,
+    /// Only VMs for which all of these hold: provider=aws, phase!=ready, age>7d, age<12h, creator=ann,
+    /// creator=ann@host
+    #[arg(long = "filter", value_name = "FILTER,…", value_delimiter = ',', value_parser = Filter::parse)]
+    filters: Vec<Filter>,
+    /// Sort by name, age (the youngest first), provider, phase, creator or stack; by -age, say, the other way
+    /// round
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true, value_parser = Order::parse)]
+    sort: Option<Order>,
     /// Ask each provider what its VMs do now
     #[arg(long)]
     refresh: bool,
@@ -39,25 +51,52 @@ pub struct Args {
     json: args::Json,
 }
 
+impl Args {
+    /// Whether anything narrows what is shown.
+    fn asks_for_some(&self) -> bool {
+        self.aws || self.local || !self.tags.is_empty() || !self.filters.is_empty()
+    }
+}
+
+/// What `list` is to show, and in what order.
+struct Wanted<'a> {
+    args: &'a Args,
+    now: Timestamp,
+}
+
+impl Wanted<'_> {
+    fn choose<T>(&self, entries: &mut Vec<T>, vm: impl Fn(&T) -> &dyn Listed) {
+        entries.retain(|entry| self.holds(vm(entry)));
+        if let Some(order) = self.args.sort {
+            entries.sort_by(|a, b| order.compare(vm(a), vm(b)));
+        }
+    }
+
+    fn holds(&self, vm: &dyn Listed) -> bool {
+        let Args { aws, local, tags, filters, .. } = self.args;
+        (!aws || vm.provider() == ProviderKind::Aws)
+            && (!local || vm.provider().is_local())
+            && tags.iter().chain(filters).all(|filter| filter.holds(vm, self.now))
+    }
+}
+
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     app.warn_of_move();
-    let wanted = |provider: ProviderKind| {
-        (!args.aws || provider == ProviderKind::Aws) && (!args.local || provider.is_local())
-    };
+    let wanted = Wanted { args, now: Timestamp::now() };
     if !args.archive {
         crate::migrate::on_the_way(app);
     }
     let (active, live) = match (args.archive, args.refresh) {
         (true, _) => (Listing::default(), None),
-        (false, false) => (on_record(app, wanted)?, None),
+        (false, false) => (on_record(app, &wanted)?, None),
         (false, true) => {
-            let (active, seen) = live(app, wanted)?;
+            let (active, seen) = live(app, &wanted)?;
             (active, Some(seen))
         }
     };
     let mut archive =
         if args.all || args.archive { app.local(app.store.archive_list())? } else { Listing::default() };
-    archive.entries.retain(|entry| wanted(entry.record.provider));
+    wanted.choose(&mut archive.entries, |entry| &entry.record);
     if app.ui.json() {
         print_json(app, args, &active, &archive, live.as_deref());
         return Ok(exit::DONE);
@@ -76,16 +115,16 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     Ok(exit::DONE)
 }
 
-fn on_record(app: &App, wanted: impl Fn(ProviderKind) -> bool) -> Result<Listing<Summary>, CliError> {
+fn on_record(app: &App, wanted: &Wanted<'_>) -> Result<Listing<Summary>, CliError> {
     let mut active = app.local(app.store.list())?;
-    active.entries.retain(|vm| wanted(vm.provider));
+    wanted.choose(&mut active.entries, |vm| vm);
     Ok(active)
 }
 
 /// The same with what providers say of each. Where one says nothing of use, it is said why.
-fn live(app: &App, wanted: impl Fn(ProviderKind) -> bool) -> Result<(Listing<Summary>, Vec<Seen>), CliError> {
+fn live(app: &App, wanted: &Wanted<'_>) -> Result<(Listing<Summary>, Vec<Seen>), CliError> {
     let mut records = observe::records(app)?;
-    records.entries.retain(|record| wanted(record.provider));
+    wanted.choose(&mut records.entries, |record| record);
     let seen = observe::ask(app, records.entries);
     let unknown = seen.iter().filter_map(|seen| Some((seen.record.provider, seen.unknown()?)));
     for (kind, reason) in unknown.collect::<BTreeSet<_>>() {
@@ -110,6 +149,7 @@ fn print_json(
             let mut value = vm_json(vm);
             if let Some(live) = live {
                 value["live"] = json!(live[index].live.state.as_str());
+                value["liveReason"] = json!(live[index].unknown());
             }
             value
         })
@@ -126,7 +166,7 @@ fn print_json(
 fn vm_json(vm: &Summary) -> Value {
     json!({
         "name": vm.name, "id": vm.id, "provider": vm.provider, "phase": vm.phase, "stack": vm.stack,
-        "createdAt": vm.created_at, "endsAt": vm.ends_at, "ip": vm.ip, "sshPort": vm.ssh_port, "fqdn": vm.fqdn,
+        "createdAt": vm.created_at, "createdBy": {"user": vm.created_by.user, "host": vm.created_by.host}, "endsAt": vm.ends_at, "ip": vm.ip, "sshPort": vm.ssh_port, "fqdn": vm.fqdn,
         "sourceConfigPath": vm.source_config_path, "tags": vm.tags.iter().cloned().collect::<BTreeMap<_, _>>(),
     })
 }
@@ -147,16 +187,23 @@ pub fn archived_json(entry: &Archived) -> Value {
 fn print_tables(app: &App, args: &Args, active: &[Summary], archive: &[Archived], live: Option<&[Seen]>) {
     if !args.archive {
         if active.is_empty() {
-            app.ui.say("no VMs; goloo create NAME makes one");
+            app.ui.say(if args.asks_for_some() {
+                "no such VMs"
+            } else {
+                "no VMs; goloo create NAME makes one"
+            });
         } else {
-            app.ui.lines(&active_table(active, live).lines());
+            app.ui.lines(&active_table(active, live, app.ui.verbose() > 0).lines());
         }
     }
     if args.all || args.archive {
         if !archive.is_empty() && !args.archive {
             app.ui.line("");
         }
-        print_archive(app, archive);
+        match archive.is_empty() && args.asks_for_some() {
+            true => app.ui.say("no such VMs in the archive"),
+            false => print_archive(app, archive),
+        }
     }
 }
 
@@ -167,20 +214,42 @@ pub fn print_archive(app: &App, archive: &[Archived]) {
         return;
     }
     let now = Timestamp::now();
-    let mut table = Table::new(&["ARCHIVE ID", "PROVIDER", "STACK", "DELETED"]);
+    let wide = app.ui.verbose() > 0;
+    let shown = [true, true, true, wide || several(archive.iter().map(|entry| &entry.record)), wide, true];
+    let mut table = Table::of(&["ARCHIVE ID", "PROVIDER", "STACK", "BY", "TAGS", "DELETED"], &shown);
     for entry in archive {
         let record = &entry.record;
-        table.row([
-            entry.id.to_string(),
-            record.provider.to_string(),
-            record.stack.clone(),
-            format!("{} ago", age(now.since(entry.deleted_at))),
-        ]);
+        table.row_of(
+            &[
+                entry.id.to_string(),
+                record.provider.to_string(),
+                record.stack.clone(),
+                by(record),
+                tags(record.tags.iter()),
+                format!("{} ago", age(now.since(entry.deleted_at))),
+            ],
+            &shown,
+        );
     }
     app.ui.lines(&table.lines());
 }
 
-/// How old a VM is, and what it has left where it ends itself.
+/// Whether not all were made by one person on one host.
+fn several<'v, T: Listed + 'v>(mut vms: impl Iterator<Item = &'v T>) -> bool {
+    let Some(first) = vms.next() else { return false };
+    vms.any(|vm| (vm.user(), vm.host()) != (first.user(), first.host()))
+}
+
+fn by(vm: &impl Listed) -> String {
+    format!("{}@{}", vm.user(), vm.host())
+}
+
+/// Tags in one line.
+pub fn tags<K: AsRef<str>, V: AsRef<str>>(tags: impl Iterator<Item = (K, V)>) -> String {
+    tags.map(|(key, value)| format!("{}={}", key.as_ref(), value.as_ref())).collect::<Vec<_>>().join(" ")
+}
+
+/// How old a VM is, and how much time is left where it ends itself.
 fn age_and_end(vm: &Summary, now: Timestamp) -> String {
     let age_now = age(now.since(vm.created_at));
     match vm.ends_at {
@@ -190,31 +259,31 @@ fn age_and_end(vm: &Summary, now: Timestamp) -> String {
     }
 }
 
-fn active_table(vms: &[Summary], live: Option<&[Seen]>) -> Table {
+const HEADINGS: [&str; 9] = ["NAME", "PROVIDER", "PHASE", "LIVE", "ADDRESS", "AGE", "BY", "TAGS", "STACK"];
+
+fn active_table(vms: &[Summary], live: Option<&[Seen]>, wide: bool) -> Table {
     let now = Timestamp::now();
-    fn cells(vm: &Summary, now: Timestamp) -> [Cow<'_, str>; 6] {
+    let (with_live, with_creator) = (live.is_some(), wide || several(vms.iter()));
+    let shown = [true, true, true, with_live, true, true, with_creator, wide, true];
+    let mut table = Table::of(&HEADINGS, &shown);
+    for (place, vm) in vms.iter().enumerate() {
         let address = match (&vm.ip, vm.ssh_port) {
             (Some(ip), Some(port)) if port != 22 => Cow::Owned(format!("{ip}:{port}")),
             (ip, _) => Cow::Borrowed(ip.as_deref().unwrap_or_default()),
         };
-        [
+        let cells: [Cow<'_, str>; 9] = [
             vm.name.as_str().into(),
             vm.provider.as_str().into(),
             vm.phase.as_str().into(),
+            live.map_or("", |live| live[place].live.state.as_str()).into(),
             address,
             age_and_end(vm, now).into(),
+            // Not written for nobody: a list of 10,000 takes its time.
+            if with_creator { by(vm).into() } else { "".into() },
+            if wide { tags(vm.tags.iter().map(|(k, v)| (k, v))).into() } else { "".into() },
             vm.stack.as_str().into(),
-        ]
-    }
-    let Some(live) = live else {
-        let mut table = Table::new(&["NAME", "PROVIDER", "PHASE", "ADDRESS", "AGE", "STACK"]);
-        vms.iter().for_each(|vm| table.row(cells(vm, now)));
-        return table;
-    };
-    let mut table = Table::new(&["NAME", "PROVIDER", "PHASE", "LIVE", "ADDRESS", "AGE", "STACK"]);
-    for (vm, seen) in vms.iter().zip(live) {
-        let [name, provider, phase, address, age, stack] = cells(vm, now);
-        table.row([name, provider, phase, seen.live.state.as_str().into(), address, age, stack]);
+        ];
+        table.row_of(&cells, &shown);
     }
     table
 }

@@ -34,7 +34,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     let name = args.vm.parse()?;
     if args.console {
         let record = app.record(&name)?;
-        let provider = app.provider(record.provider)?;
+        let provider = app.provider_of(&record)?;
         return app.wait_for(console(&*provider, &record, args.follow));
     }
     let follow = if args.follow { " -F" } else { "" };

@@ -12,6 +12,7 @@ mod delete;
 mod diff;
 mod dns;
 mod doctor;
+mod history;
 mod image;
 mod init;
 mod list;
@@ -62,6 +63,8 @@ pub enum Command {
     /// Show all about one VM
     #[command(visible_alias = "info")]
     Status(status::Args),
+    /// Show who did what to a VM, and when; also to those of its name that are deleted
+    History(history::Args),
     /// Log in to a VM, or run a command line in its shell
     #[command(visible_alias = "shell")]
     Ssh(ssh::SshArgs),
@@ -104,7 +107,7 @@ pub enum Command {
     /// Where records are kept: look, move, back up, restore
     #[command(subcommand)]
     State(state::Command),
-    /// Check stacks
+    /// Stacks: where they lie, the library, and what is wrong with one
     #[command(subcommand)]
     Config(config::Command),
     /// The local cache of images
@@ -132,6 +135,7 @@ pub fn run(app: &App, command: Command) -> Result<u8, CliError> {
         Command::Unprotect(args) => protect::run(app, &args, false),
         Command::List(args) => list::run(app, &args),
         Command::Status(args) => status::run(app, &args),
+        Command::History(args) => history::run(app, &args),
         Command::Ssh(args) => ssh::run(app, &args),
         Command::Exec(args) => ssh::exec(app, &args),
         Command::Cp(args) => cp::run(app, &args),

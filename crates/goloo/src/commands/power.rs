@@ -80,7 +80,7 @@ where
     F: AsyncFnOnce(Engine<'_>) -> Result<Record, EngineError>,
 {
     let record = app.record(name)?;
-    let provider = app.provider(record.provider)?;
+    let provider = app.provider_of(&record)?;
     let left = format!("\"{name}\" may be on its way up or down: goloo status {name}");
     let record = app.operate(&*provider, limit, &left, operation)??;
     if app.ui.json() {

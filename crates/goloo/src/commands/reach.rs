@@ -14,7 +14,7 @@ use crate::error::CliError;
 
 /// Asks the record's provider what the machine does now.
 pub fn observe(app: &App, record: &Record) -> Result<Observation, CliError> {
-    let provider = app.provider(record.provider)?;
+    let provider = app.provider_of(record)?;
     let mut observed = app.wait_for(provider.observe(&[record]));
     Ok(observed.pop().unwrap_or(Observation {
         state: LiveState::Unknown,
@@ -45,7 +45,7 @@ pub fn enter(
     let words = match SshTarget::of(&record) {
         Some(target) => over_ssh(&target)?,
         None if record.ssh.is_none() => {
-            let provider = app.provider(record.provider)?;
+            let provider = app.provider_of(&record)?;
             provider.own_way_in(&record, errand).ok_or_else(|| no_way_in(&record))?
         }
         None => return Err(no_way_in(&record)),

@@ -26,6 +26,9 @@ pub fn run(app: &App, mut args: Args) -> Result<u8, CliError> {
     if args.options.users.is_empty() {
         args.options.users.clone_from(&record.github_users);
     }
+    // Those of the command line come last, and so count.
+    let tags = record.tags.clone().into_iter().chain(std::mem::take(&mut args.options.tags));
+    args.options.tags = tags.collect();
     args.options.as_name.get_or_insert_with(|| record.name.to_string());
     let chosen = &mut args.options.provider;
     if chosen.provider.is_none() && !chosen.aws && !chosen.local {
@@ -34,7 +37,8 @@ pub fn run(app: &App, mut args: Args) -> Result<u8, CliError> {
     let elsewhere = chosen.aws || chosen.provider.is_some_and(|kind| !kind.is_local());
     args.options.hosts.hosts |= record.hosts_entry && !elsewhere;
     let found = create::stack_of(snapshot, &record);
-    create::from_stack(app, &found, &record.stack.clone(), args.options)
+    // The stack's folder isn't looked at, so there is nothing to remember of it.
+    create::from_stack(app, &found, &record.stack.clone(), args.options, &|| {})
 }
 
 /// An adopted machine has no files to be made from again, or compared with.

@@ -13,7 +13,7 @@ use super::list::broken_json;
 use crate::app::App;
 use crate::error::CliError;
 use crate::observe::{self, Seen, Strays};
-use crate::{args, exit};
+use crate::{args, exit, identity};
 
 /// Arguments of `refresh`.
 #[derive(Debug, clap::Args)]
@@ -36,7 +36,9 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
         Reality::of_all(app, listing)
     } else {
         only(&mut listing, &names)?;
-        Reality { seen: observe::ask(app, listing.entries), broken: Vec::new(), strays: Strays::default() }
+        listing.entries.iter().try_for_each(|record| app.expect_here(record))?;
+        let seen = observe::ask(app, listing.entries);
+        Reality { seen, elsewhere: Vec::new(), broken: Vec::new(), strays: Strays::default() }
     };
     let ended = archive_ended(app, &mut reality.seen)?;
     let findings = reality.findings();
@@ -52,6 +54,9 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
         findings.iter().for_each(|finding| super::doctor::print(app, finding));
         if args.all {
             reality.others().for_each(|(kind, stray)| app.ui.line(&not_ours(kind, stray)));
+        }
+        for (name, host) in &reality.elsewhere {
+            app.ui.note(&format!("{name} belongs to the host {host} and is left out"));
         }
         if findings.is_empty() {
             app.ui.line(&format!("{} VMs, all as they are on record", reality.seen.len()));
@@ -97,6 +102,8 @@ fn not_ours(kind: ProviderKind, stray: &Stray) -> String {
 /// All records and all machines, side by side.
 pub struct Reality {
     seen: Vec<Seen>,
+    /// VMs that only their host can be asked of, with its name.
+    elsewhere: Vec<(VmName, String)>,
     broken: Vec<Broken>,
     strays: Strays,
 }
@@ -104,8 +111,13 @@ pub struct Reality {
 impl Reality {
     /// Asks every provider of everything.
     pub fn of_all(app: &App, listing: Listing<Record>) -> Self {
-        let strays = observe::strays(app, &listing.entries.iter().collect::<Vec<_>>());
-        Self { seen: observe::ask(app, listing.entries), broken: listing.broken, strays }
+        let here = identity::host_id();
+        let (others, own): (Vec<_>, Vec<_>) =
+            listing.entries.into_iter().partition(|record| record.other_host(&here).is_some());
+        // Another host's record leads to no machine here, whatever its name.
+        let strays = observe::strays(app, &own.iter().collect::<Vec<_>>());
+        let elsewhere = others.into_iter().map(|record| (record.name, record.created_by.host)).collect();
+        Self { seen: observe::ask(app, own), elsewhere, broken: listing.broken, strays }
     }
 
     /// What differs, with the command that mends it.
@@ -151,7 +163,9 @@ impl Reality {
 
     fn without_record(&self, kind: ProviderKind, stray: &Stray) -> Finding {
         let what = format!("no record leads to the machine {} ({kind}, {})", stray.name, stray.id);
-        let is_free = self.seen.iter().all(|seen| seen.record.name.as_str() != stray.name);
+        let here = self.seen.iter().map(|seen| &seen.record.name);
+        let mut taken = here.chain(self.elsewhere.iter().map(|(name, _)| name));
+        let is_free = taken.all(|name| name.as_str() != stray.name);
         let name = VmName::parse(&stray.name).ok().filter(|_| is_free);
         let name = name.as_ref().map_or("NAME", VmName::as_str);
         let adopt = format!("goloo adopt {name} --provider {kind} --id {}", stray.id);
@@ -179,6 +193,7 @@ impl Reality {
             "strays": strays,
             "broken": self.broken.iter().map(broken_json).collect::<Vec<_>>(),
             "unasked": unasked.collect::<Vec<_>>(),
+            "elsewhere": self.elsewhere.iter().map(|(name, host)| json!({"name": name, "host": host})).collect::<Vec<_>>(),
         })
     }
 }

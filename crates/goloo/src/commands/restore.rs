@@ -26,7 +26,7 @@ pub struct Args {
 
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     let (name, label) = (args.vm.parse()?, SnapshotLabel::parse(&args.label)?);
-    let provider = app.provider(app.record(&name)?.provider)?;
+    let provider = app.provider_of(&app.record(&name)?)?;
     if !args.yes {
         let question = Question {
             asks: "restore asks before the disk as it is now is lost",

@@ -17,7 +17,7 @@ use crate::exit;
 pub fn run(app: &App, args: &WaitArgs) -> Result<u8, CliError> {
     let began = Instant::now();
     let name = args.vm.parse()?;
-    let provider = app.provider(app.record(&name)?.provider)?;
+    let provider = app.provider_of(&app.record(&name)?)?;
     let left = format!("\"{name}\" still isn't finished: goloo resume {name}");
     let rebuild = |record: &Record, inputs: &CreateInputs, snapshot: &Snapshot| {
         machine(app, &*provider, record, inputs, snapshot)

@@ -46,7 +46,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
 }
 
 fn take(app: &App, name: &VmName, label: &SnapshotLabel) -> Result<u8, CliError> {
-    let provider = app.provider(app.record(name)?.provider)?;
+    let provider = app.provider_of(&app.record(name)?)?;
     let left = format!("the snapshot may have been taken: goloo snapshot {name} --list");
     app.operate(&*provider, NO_WAIT, &left, async |engine| engine.take_snapshot(name, label).await)??;
     if app.ui.json() {
@@ -59,7 +59,7 @@ fn take(app: &App, name: &VmName, label: &SnapshotLabel) -> Result<u8, CliError>
 }
 
 fn delete(app: &App, name: &VmName, label: &SnapshotLabel) -> Result<u8, CliError> {
-    let provider = app.provider(app.record(name)?.provider)?;
+    let provider = app.provider_of(&app.record(name)?)?;
     let left = format!("the snapshot may be gone: goloo snapshot {name} --list");
     app.operate(&*provider, NO_WAIT, &left, async |engine| engine.remove_snapshot(name, label).await)??;
     if app.ui.json() {
@@ -71,7 +71,7 @@ fn delete(app: &App, name: &VmName, label: &SnapshotLabel) -> Result<u8, CliErro
 }
 
 fn list(app: &App, name: &VmName) -> Result<u8, CliError> {
-    let provider = app.provider(app.record(name)?.provider)?;
+    let provider = app.provider_of(&app.record(name)?)?;
     let all = app
         .operate(&*provider, NO_WAIT, "nothing has changed", async |engine| engine.snapshots(name).await)??;
     if app.ui.json() {

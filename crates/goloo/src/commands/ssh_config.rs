@@ -7,7 +7,7 @@ use goloo_core::record::Record;
 
 use crate::app::App;
 use crate::error::CliError;
-use crate::exit;
+use crate::{exit, identity};
 
 /// Arguments of `ssh-config`.
 #[derive(Debug, clap::Args)]
@@ -19,13 +19,22 @@ pub struct Args {
 
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     let records: Vec<Record> = match &args.name {
-        Some(name) => vec![app.record(&VmName::parse(name)?)?],
+        Some(name) => {
+            let record = app.record(&VmName::parse(name)?)?;
+            app.expect_here(&record)?;
+            vec![record]
+        }
         None => {
             let listing = app.local(app.store.list())?;
             listing.entries.iter().map(|vm| app.record(&vm.name)).collect::<Result<_, _>>()?
         }
     };
+    let here = identity::host_id();
     for record in &records {
+        if let Some(host) = record.other_host(&here) {
+            app.ui.note(&format!("{} belongs to the host {host} and is left out", record.name));
+            continue;
+        }
         match SshTarget::of(record) {
             Some(target) => app.ui.line(&app.keys.config_block(record.name.as_str(), &target)?),
             None => app.ui.note(&format!("{} has no address yet and is left out", record.name)),

@@ -10,7 +10,7 @@ use super::diff::{Drift, drift};
 use crate::app::App;
 use crate::error::CliError;
 use crate::output::age;
-use crate::{args, exit};
+use crate::{args, exit, identity, observe};
 
 /// Arguments of `status`.
 #[derive(Debug, clap::Args)]
@@ -25,7 +25,10 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     let name = args.vm.parse()?;
     app.warn_of_move();
     let record = app.record(&name)?;
-    let live = super::reach::observe(app, &record)?;
+    let live = match record.other_host(&identity::host_id()) {
+        Some(host) => observe::on_other_host(host),
+        None => super::reach::observe(app, &record)?,
+    };
     let snapshot = app.local(app.store.snapshot(&name))?;
     let drift = drift(&snapshot, record.source_config_path.as_deref());
     if app.ui.json() {
@@ -69,7 +72,11 @@ fn print(app: &App, record: &Record, live: &Observation, drift: &Drift) {
         line("protected", format!("yes (goloo unprotect {})", record.name));
     }
     let age = age(Timestamp::now().since(record.created_at));
-    line("made", format!("{} ({age} ago) by {}", record.created_at, record.created_by.user));
+    let by = &record.created_by;
+    line("made", format!("{} ({age} ago) by {} on {}", record.created_at, by.user, by.host));
+    if !record.tags.is_empty() {
+        line("tags", super::list::tags(record.tags.iter()));
+    }
     if let Some(end) = record.ends_at {
         line("ends", format!("{end}, by itself (vm.ttl)"));
     }

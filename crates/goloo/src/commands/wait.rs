@@ -10,7 +10,7 @@ use crate::exit;
 
 pub fn run(app: &App, args: &WaitArgs) -> Result<u8, CliError> {
     let name = args.vm.parse()?;
-    let provider = app.provider(app.record(&name)?.provider)?;
+    let provider = app.provider_of(&app.record(&name)?)?;
     // Fails at once, with what to do, when the machine is off.
     super::reach::target(app, &name)?;
     let left = format!("nothing has changed; goloo wait {name} goes on waiting");

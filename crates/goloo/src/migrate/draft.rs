@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use goloo_core::name::{OperationId, VmId};
 use goloo_core::provider::{LiveState, Made, Observation, resource};
-use goloo_core::record::{Creator, Extra, Local, Origin, OriginKind, Phase, Record, SCHEMA};
+use goloo_core::record::{Creator, Extra, History, Local, Origin, OriginKind, Phase, Record, SCHEMA};
 use goloo_core::time::Timestamp;
 
 use super::Candidate;
@@ -49,6 +49,7 @@ pub fn draft(candidate: &Candidate, creator: &Creator) -> Record {
         resources: vec![resource(kind, id, &OperationId::generate())],
         local,
         aws,
+        history: History::default(),
         extra: Extra::new(),
     }
 }

@@ -15,18 +15,28 @@ impl Table {
     /// A table with these headings.
     pub fn new(headings: &[&str]) -> Self {
         let mut table = Self { text: String::new(), ends: Vec::new(), widths: vec![0; headings.len()] };
-        table.cells(headings);
+        table.cells(headings.iter());
         table
+    }
+
+    /// A table of those columns that are shown.
+    pub fn of<const N: usize>(headings: &[&str; N], shown: &[bool; N]) -> Self {
+        Self::new(&only(headings, shown).copied().collect::<Vec<_>>())
+    }
+
+    /// Adds a row, of which those columns are taken that are shown.
+    pub fn row_of<const N: usize>(&mut self, cells: &[impl AsRef<str>; N], shown: &[bool; N]) {
+        self.cells(only(cells, shown));
     }
 
     /// Adds a row, a cell for each heading; an empty one is shown as `-`.
     pub fn row<const N: usize>(&mut self, cells: [impl AsRef<str>; N]) {
-        self.cells(&cells);
+        self.cells(cells.iter());
     }
 
-    fn cells(&mut self, cells: &[impl AsRef<str>]) {
-        debug_assert_eq!(cells.len(), self.widths.len(), "a cell for each heading");
-        for (cell, width) in cells.iter().zip(&mut self.widths) {
+    fn cells(&mut self, cells: impl Iterator<Item = impl AsRef<str>>) {
+        debug_assert_eq!(self.ends.len() % self.widths.len().max(1), 0, "a cell for each heading");
+        for (cell, width) in cells.zip(&mut self.widths) {
             let cell = if cell.as_ref().is_empty() { "-" } else { cell.as_ref() };
             self.text.push_str(cell);
             self.ends.push(self.text.len());
@@ -51,6 +61,10 @@ impl Table {
         }
         lines
     }
+}
+
+fn only<'t, T, const N: usize>(all: &'t [T; N], shown: &'t [bool; N]) -> impl Iterator<Item = &'t T> {
+    all.iter().zip(shown).filter(|(_, shown)| **shown).map(|(cell, _)| cell)
 }
 
 /// Columns that a terminal gives the text; most cells are plain, and then it is their length.

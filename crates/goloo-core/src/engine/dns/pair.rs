@@ -1,11 +1,11 @@
 //! Both VMs of a move of names, locked.
 
-use crate::dns::{DnsChange, RecordSet, VmRef};
+use crate::dns::{DnsChange, RecordSet, Stand, VmRef};
 use crate::engine::work::UnderWay;
 use crate::engine::{Engine, EngineError};
 use crate::name::{OperationId, VmName};
 use crate::provider::DnsNames;
-use crate::record::{Operation, OperationKind, Record};
+use crate::record::{Operation, OperationKind, Outcome, Record};
 use crate::store::StoreError;
 
 /// Both VMs of a move of names, as far as there are such.
@@ -74,22 +74,22 @@ impl<'e, 'a> Pair<'e, 'a> {
         let mut saved = Ok(());
         for vm in self.both() {
             dns.note(change, &operation.id, &mut vm.record);
-            vm.record.operation = Some(operation.clone());
+            vm.record.begin(operation.clone());
             saved = vm.save_intent().await;
-            if saved.is_err() {
-                vm.record.operation = None;
+            if let Err(error) = &saved {
+                vm.record.fail(error);
                 break;
             }
         }
-        if saved.is_err() {
-            self.take_back_intents().await?;
+        if let Err(error) = &saved {
+            self.take_back_intents(error).await?;
         }
         saved
     }
 
-    async fn take_back_intents(&mut self) -> Result<(), EngineError> {
+    async fn take_back_intents(&mut self, why: &EngineError) -> Result<(), EngineError> {
         for vm in self.both().filter(|vm| vm.record.operation.is_some()) {
-            vm.record.operation = None;
+            vm.record.fail(why);
             vm.save_result().await?;
         }
         Ok(())
@@ -98,9 +98,10 @@ impl<'e, 'a> Pair<'e, 'a> {
     /// Writes down in both records what came of it.
     pub async fn settle(&mut self, change: &DnsChange, live: &[RecordSet]) -> Result<(), EngineError> {
         let dns = self.dns;
+        let outcome = if change.stand(live) == Stand::After { Outcome::Done } else { Outcome::Failed };
         for vm in self.both() {
             dns.settle(change, live, &mut vm.record);
-            vm.record.operation = None;
+            vm.record.end(outcome, None);
             vm.save_result().await?;
         }
         Ok(())

@@ -113,7 +113,7 @@ fn read_file(file: &Path) -> Result<Vec<u8>, CliError> {
 
 /// Writes a file that isn't there yet, mode 0600.
 fn write_file(file: &Path, bytes: &[u8]) -> Result<(), CliError> {
-    crate::durable::write_new(file, bytes).map_err(|error| {
+    crate::files::write_new(file, bytes).map_err(|error| {
         let hint = match error.kind() {
             std::io::ErrorKind::AlreadyExists => "take another name, or remove it first".to_owned(),
             _ => io_hint(&error, file),

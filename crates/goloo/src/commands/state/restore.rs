@@ -4,8 +4,8 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use crate::app::App;
-use crate::durable;
 use crate::error::{CliError, io_hint};
+use crate::files;
 use crate::transfer::{self, bundle::Bundle};
 use crate::{exit, identity};
 
@@ -73,7 +73,7 @@ fn restore_key(app: &App, bundle: &Bundle) -> Result<(), CliError> {
     let failed = |error: std::io::Error| {
         CliError::failed(format!("can't write {}", path.display()), io_hint(&error, &path)).because(&error)
     };
-    match durable::write_new(&path, key) {
+    match files::write_new(&path, key) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
         other => return other.map_err(failed),
     }

@@ -1,0 +1,62 @@
+//! Tags: the user's own labels on a VM.
+
+/// The longest key, in characters.
+const KEY_MAX: usize = 63;
+/// The longest value, in characters.
+const VALUE_MAX: usize = 255;
+
+/// Why a text is no tag.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TagError {
+    /// No `=`.
+    #[error("a tag looks like team=web")]
+    NoValue,
+    /// A key of other characters, or of too many.
+    #[error("a tag's key has 1 to {KEY_MAX} letters, digits and any of . _ - / :")]
+    Key,
+    /// A value that couldn't be shown in one line.
+    #[error("a tag's value has at most {VALUE_MAX} characters, and none that can't be seen")]
+    Value,
+}
+
+/// Reads `key=value`; the value may be empty.
+///
+/// # Errors
+/// [`TagError`] when it isn't one.
+pub fn parse(text: &str) -> Result<(String, String), TagError> {
+    let (key, value) = text.split_once('=').ok_or(TagError::NoValue)?;
+    check_key(key)?;
+    if value.chars().count() > VALUE_MAX || value.chars().any(char::is_control) {
+        return Err(TagError::Value);
+    }
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+/// Whether a tag may have this key.
+///
+/// # Errors
+/// [`TagError::Key`] when not.
+pub fn check_key(key: &str) -> Result<(), TagError> {
+    let fits = |c: char| c.is_alphanumeric() || ['.', '_', '-', '/', ':'].contains(&c);
+    let sound = (1..=KEY_MAX).contains(&key.chars().count()) && key.chars().all(fits);
+    sound.then_some(()).ok_or(TagError::Key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_is_a_key_and_a_value_that_fit_in_a_line() {
+        let tag = |key: &str, value: &str| Ok((key.to_owned(), value.to_owned()));
+        assert_eq!(parse("team=web"), tag("team", "web"));
+        assert_eq!(parse("a/b:c.d_e-1="), tag("a/b:c.d_e-1", ""));
+        assert_eq!(parse("expr=a=b, c"), tag("expr", "a=b, c"));
+        assert_eq!(parse("team"), Err(TagError::NoValue));
+        assert_eq!(parse("=web"), Err(TagError::Key));
+        assert_eq!(parse("te am=web"), Err(TagError::Key));
+        assert_eq!(parse(&format!("{}=", "k".repeat(64))), Err(TagError::Key));
+        assert_eq!(parse("team=we\nb"), Err(TagError::Value));
+        assert_eq!(parse(&format!("k={}", "v".repeat(256))), Err(TagError::Value));
+    }
+}

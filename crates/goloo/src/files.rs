@@ -1,0 +1,156 @@
+//! Writing files and folders so that, whatever dies, there is the old or the new and never a mixture. For
+//! what isn't in the store: the user's stacks and what goloo remembers of them, settings, backups.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags};
+use tempfile::{NamedTempFile, TempDir};
+
+/// What a folder is called while it is staged: no VM's name begins so.
+const STAGED: &str = ".goloo-";
+
+/// Makes a private folder and those above it.
+pub fn ensure_folder(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// Waits for the lock of this file, and holds it until the value is dropped or the process dies.
+pub fn lock(path: &Path) -> io::Result<File> {
+    ensure_folder(parent(path)?)?;
+    let file = File::options().create(true).append(true).open(path)?;
+    file.lock()?;
+    Ok(file)
+}
+
+/// Puts a file in place of an older one, whose permissions it takes over, or of none.
+pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let (folder, mut file) = begin(path)?;
+    if let Ok(old) = fs::metadata(path) {
+        file.as_file().set_permissions(old.permissions())?;
+    }
+    file.write_all(content)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    sync_folder(folder)
+}
+
+/// Writes a private file where there is none; [`ErrorKind::AlreadyExists`] where one is.
+pub fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
+    let (folder, mut file) = begin(path)?;
+    file.write_all(content)?;
+    file.as_file().sync_all()?;
+    file.persist_noclobber(path)?;
+    sync_folder(folder)
+}
+
+/// The folder that a file is to lie in, and what is to become the file.
+fn begin(path: &Path) -> io::Result<(&Path, NamedTempFile)> {
+    let folder = parent(path)?;
+    ensure_folder(folder)?;
+    Ok((folder, tempfile::Builder::new().prefix(STAGED).tempfile_in(folder)?))
+}
+
+/// A folder that isn't where it belongs yet.
+pub struct Staged(TempDir);
+
+impl Staged {
+    /// A copy of these files of `source`, beside the place where it is to go.
+    pub fn copy(source: &Path, files: &[&str], place: &Path) -> io::Result<Self> {
+        let staged = tempfile::Builder::new().prefix(STAGED).tempdir_in(parent(place)?)?;
+        for file in files {
+            let copy = staged.path().join(file);
+            fs::copy(source.join(file), &copy)?;
+            File::open(&copy)?.sync_all()?;
+        }
+        fs::set_permissions(staged.path(), fs::metadata(source)?.permissions())?;
+        sync_folder(staged.path())?;
+        Ok(Self(staged))
+    }
+
+    /// Where it is now.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Puts it there in one step; `false` when something else than an empty folder is in the way.
+    pub fn publish(self, place: &Path) -> io::Result<bool> {
+        match fs::rename(self.path(), place) {
+            Err(error) if is_taken(&error) => return Ok(false),
+            other => other?,
+        }
+        // It is no longer where it would be removed from.
+        let _ = self.0.keep();
+        sync_folder(parent(place)?)?;
+        Ok(true)
+    }
+
+    /// Puts it there in one step in place of another folder, which is removed then.
+    pub fn publish_over(self, place: &Path) -> io::Result<()> {
+        rustix::fs::renameat_with(CWD, self.path(), CWD, place, RenameFlags::EXCHANGE)?;
+        sync_folder(parent(place)?)?;
+        self.0.close()
+    }
+}
+
+fn is_taken(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::DirectoryNotEmpty | ErrorKind::NotADirectory)
+}
+
+/// Removes what processes that died have left staged in a folder. Only under the lock that all who stage
+/// there hold.
+pub fn sweep(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(STAGED) {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes a folder away in one step, and then removes what is in it. A link goes, and not what it leads to.
+pub fn remove_folder(path: &Path) -> io::Result<()> {
+    let aside = tempfile::Builder::new().prefix(STAGED).tempdir_in(parent(path)?)?;
+    let gone = aside.path().join("gone");
+    fs::rename(path, &gone)?;
+    sync_folder(parent(path)?)?;
+    remove(&gone)?;
+    aside.close()
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    let is_folder = fs::symlink_metadata(path)?.is_dir();
+    if is_folder { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+}
+
+/// The names in a folder, sorted.
+pub fn names(folder: &Path) -> io::Result<Vec<String>> {
+    let entries = fs::read_dir(folder)?;
+    let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    let mut names: Vec<String> = names.collect::<io::Result<_>>()?;
+    names.sort_unstable();
+    Ok(names)
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+fn parent(path: &Path) -> io::Result<&Path> {
+    let parent = path.parent().ok_or(ErrorKind::InvalidInput)?;
+    Ok(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
+}
+
+/// Whether a name in a folder is one of goloo's staged ones.
+pub fn is_staged(name: &str) -> bool {
+    name.starts_with(STAGED)
+}
+
+/// A private folder for one draft, kept until it is removed.
+pub fn draft_folder(drafts: &Path) -> io::Result<PathBuf> {
+    ensure_folder(drafts)?;
+    Ok(tempfile::Builder::new().prefix("draft-").tempdir_in(drafts)?.keep())
+}

@@ -1,0 +1,309 @@
+//! The library of stacks, and what goloo remembers of where stacks lie.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::{HELLO, Ran, World};
+use serde_json::Value;
+
+/// A sound stack that needs no file beside it.
+const SOUND: &str = r#"{"vm": {"cpus": 1, "image": "24.04"}}"#;
+
+fn write_stack(folder: &Path, config: &str) -> String {
+    fs::create_dir_all(folder).unwrap();
+    fs::write(folder.join("config.json"), config).unwrap();
+    folder.display().to_string()
+}
+
+fn library(world: &World) -> PathBuf {
+    world.path().join("config/stacks")
+}
+
+/// All that lies in the library.
+fn in_library(world: &World) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(library(world)) else { return Vec::new() };
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn config_of(world: &World, name: &str) -> String {
+    fs::read_to_string(library(world).join(name).join("config.json")).unwrap()
+}
+
+/// A world whose library has the stack `web`.
+fn with_web() -> World {
+    let world = World::new();
+    let source = write_stack(&world.path().join("source"), SOUND);
+    world.run(&["config", "import", "web", &source]).expect(0);
+    world
+}
+
+/// `goloo config edit` with an editor of this shell text, which gets the draft's path as `$2`.
+fn edit(world: &World, arguments: &[&str], editor: &str) -> Ran {
+    world.program("ed it", &format!("#!/bin/sh\n{editor}\n"));
+    let path = world.path().join("bin/ed it");
+    let mut command = world.command();
+    command.env("VISUAL", format!("'{}' --wait", path.display())).env("EDITOR", "false");
+    Ran(command.args(["config", "edit"]).args(arguments).output().unwrap())
+}
+
+/// Files below the drafts' folder.
+fn drafts(world: &World) -> Vec<PathBuf> {
+    let inner =
+        |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+    inner(world.state().join("drafts")).flat_map(inner).flat_map(inner).collect()
+}
+
+fn standing(world: &World, name: &str) -> Value {
+    let list = world.json(&["config", "list", "--json"]);
+    let found = list["stacks"].as_array().unwrap().iter().find(|stack| stack["name"] == name);
+    found.unwrap_or_else(|| panic!("{name} isn't in {list}")).clone()
+}
+
+#[test]
+fn an_imported_stack_is_found_from_everywhere() {
+    let world = with_web();
+    assert_eq!(config_of(&world, "web"), SOUND);
+    let mut command = world.command();
+    let ran = Ran(command.current_dir("/").args(["create", "web", "--dry-run"]).output().unwrap()).expect(0);
+    assert!(ran.stdout().contains("web would be made"), "{ran:?}");
+}
+
+#[test]
+fn the_library_is_never_overwritten_unless_it_is_said_and_then_as_a_whole() {
+    let world = with_web();
+    let other = write_stack(&world.path().join("other"), r#"{"vm": {"cpus": 4}}"#);
+    fs::write(world.path().join("other/configure.sh"), "true\n").unwrap();
+    let ran = world.run(&["config", "import", "web", &other]).expect(3);
+    assert!(ran.stderr().contains("has a stack \"web\" already"), "{ran:?}");
+    assert_eq!(config_of(&world, "web"), SOUND);
+    fs::write(library(&world).join("web/NOTES"), "mine").unwrap();
+    let ran = world.run(&["config", "import", "web", &other, "--force"]).expect(1);
+    assert!(ran.stderr().contains("also has NOTES, which would be lost"), "{ran:?}");
+    assert_eq!(config_of(&world, "web"), SOUND);
+    fs::remove_file(library(&world).join("web/NOTES")).unwrap();
+    world.run(&["config", "import", "web", &other, "--force"]).expect(0);
+    assert!(config_of(&world, "web").contains("\"cpus\": 4"));
+    assert!(library(&world).join("web/configure.sh").is_file());
+    assert_eq!(in_library(&world), ["web"]);
+}
+
+#[test]
+fn a_stack_that_is_not_sound_does_not_get_into_the_library() {
+    let world = with_web();
+    let bad = write_stack(&world.path().join("bad"), r#"{"vm": {"cpsu": 4}}"#);
+    for arguments in [&["config", "import", "bad", &bad][..], &["config", "import", "web", &bad, "--force"]] {
+        let ran = world.run(arguments).expect(2);
+        assert!(ran.stderr().contains("did you mean \"cpus\"?"), "{ran:?}");
+        assert!(ran.stderr().contains(&format!("mend the files in {bad}")), "{ran:?}");
+    }
+    assert_eq!((in_library(&world), config_of(&world, "web")), (vec!["web".to_owned()], SOUND.to_owned()));
+}
+
+#[test]
+fn names_in_the_library_are_names_of_vms() {
+    let world = with_web();
+    let source = write_stack(&world.path().join("source"), SOUND);
+    for name in ["Web", "../web", "a b", ".web"] {
+        world.run(&["config", "import", name, &source]).expect(2);
+    }
+    assert_eq!(in_library(&world), ["web"]);
+}
+
+#[test]
+fn what_a_process_that_died_has_left_is_no_stack_and_goes_with_the_next_import() {
+    let world = with_web();
+    write_stack(&library(&world).join(".goloo-dead"), SOUND);
+    assert!(!world.run(&["config", "list"]).expect(0).stdout().contains("goloo-dead"));
+    let source = write_stack(&world.path().join("source"), SOUND);
+    world.run(&["config", "import", "db", &source]).expect(0);
+    assert_eq!(in_library(&world), ["db", "web"]);
+}
+
+#[test]
+fn an_export_never_replaces_what_is_there_unless_it_is_said() {
+    let world = with_web();
+    let target = world.path().join("deep/er/out");
+    let out = target.display().to_string();
+    world.run(&["config", "export", "web", &format!("{out}/")]).expect(0);
+    let read = || fs::read_to_string(target.join("config.json")).unwrap();
+    assert_eq!(read(), SOUND);
+    fs::write(target.join("config.json"), "mine").unwrap();
+    let ran = world.run(&["config", "export", "web", &out]).expect(1);
+    assert!(ran.stderr().contains("config.json is there already"), "{ran:?}");
+    assert_eq!(read(), "mine");
+    fs::write(target.join("cloud-init.yaml"), "mine").unwrap();
+    let ran = world.run(&["config", "export", "web", &out, "--force"]).expect(1);
+    assert!(ran.stderr().contains("cloud-init.yaml isn't of the stack \"web\""), "{ran:?}");
+    fs::remove_file(target.join("cloud-init.yaml")).unwrap();
+    world.run(&["config", "export", "web", &out, "--force"]).expect(0);
+    assert_eq!(read(), SOUND);
+    world.run(&["config", "export", "nothing", &out]).expect(3);
+}
+
+#[test]
+fn an_export_keeps_what_else_a_folder_has() {
+    let world = with_web();
+    let target = world.path().join("out");
+    fs::create_dir(&target).unwrap();
+    fs::write(target.join("README"), "mine").unwrap();
+    world.run(&["config", "export", "web", &target.display().to_string()]).expect(0);
+    assert_eq!(fs::read_to_string(target.join("README")).unwrap(), "mine");
+    assert_eq!(fs::read_to_string(target.join("config.json")).unwrap(), SOUND);
+}
+
+#[test]
+fn an_edit_is_checked_and_then_saved() {
+    let world = with_web();
+    edit(&world, &["web"], r#"[ "$1" = --wait ] && printf '{"vm": {"cpus": 3}}' > "$2""#).expect(0);
+    assert_eq!(config_of(&world, "web"), r#"{"vm": {"cpus": 3}}"#);
+    edit(&world, &["web", "configure.sh"], r#"echo 'echo hello' > "$2""#).expect(0);
+    let script = library(&world).join("web/configure.sh");
+    assert_eq!(fs::read_to_string(&script).unwrap(), "echo hello\n");
+    let ran = edit(&world, &["web"], "true").expect(0);
+    assert!(ran.stderr().contains("nothing has changed"), "{ran:?}");
+    assert_eq!(drafts(&world), [""; 0].map(PathBuf::from));
+}
+
+#[test]
+fn an_edit_that_is_not_sound_is_not_saved_and_its_draft_is_kept() {
+    let world = with_web();
+    let ran = edit(&world, &["web"], r#"printf '{"vm": {"cpsu": 3}}' > "$2""#).expect(2);
+    assert!(ran.stderr().contains("did you mean \"cpus\"?"), "{ran:?}");
+    assert_eq!(config_of(&world, "web"), SOUND);
+    let draft = drafts(&world).remove(0);
+    assert!(ran.stderr().contains(&draft.display().to_string()), "{ran:?}");
+    assert_eq!(fs::read_to_string(&draft).unwrap(), r#"{"vm": {"cpsu": 3}}"#);
+    let ran = edit(&world, &["web"], "exit 3").expect(1);
+    assert!(ran.stderr().contains("there is another draft of web"), "{ran:?}");
+    assert_eq!(config_of(&world, "web"), SOUND);
+}
+
+#[test]
+fn of_two_edits_at_once_the_later_save_is_refused_and_its_draft_kept() {
+    let world = with_web();
+    let theirs = r#"{"vm": {"cpus": 8}}"#;
+    let file = library(&world).join("web/config.json");
+    let editor =
+        format!("printf '{{\"vm\": {{\"cpus\": 3}}}}' > \"$2\"\nprintf '{theirs}' > '{}'", file.display());
+    let ran = edit(&world, &["web"], &editor).expect(5);
+    assert!(ran.stderr().contains("has changed meanwhile"), "{ran:?}");
+    assert_eq!(config_of(&world, "web"), theirs);
+    assert_eq!(fs::read_to_string(drafts(&world).remove(0)).unwrap(), r#"{"vm": {"cpus": 3}}"#);
+}
+
+#[test]
+fn a_stack_is_removed_only_when_it_is_said() {
+    let world = with_web();
+    world.run(&["config", "rm", "web"]).expect(2);
+    assert_eq!(in_library(&world), ["web"]);
+    world.run(&["config", "rm", "web", "--yes"]).expect(0);
+    assert_eq!(in_library(&world), [""; 0]);
+    world.run(&["config", "rm", "web", "--yes"]).expect(3);
+}
+
+/// `hello` was created from a folder of its own, deleted, and cleaned out of the archive.
+fn created_and_forgotten(world: &World) -> PathBuf {
+    let folder = world.path().join("infra/hello");
+    fs::create_dir_all(folder.parent().unwrap()).unwrap();
+    fs::rename(world.path().join("work/stacks/hello"), &folder).unwrap();
+    world.run(&["create", "hello", "-f", &folder.display().to_string(), "--no-wait"]).expect(0);
+    world.run(&["delete", "hello", "--yes"]).expect(0);
+    world.run(&["archive", "clean", "--older-than", "0s", "--yes"]).expect(0);
+    folder
+}
+
+#[test]
+fn the_folder_that_a_stack_was_last_created_from_outlives_the_vm_and_its_record() {
+    let world = World::new();
+    let folder = created_and_forgotten(&world);
+    let mut command = world.command();
+    let ran = Ran(command.current_dir("/").args(["create", "hello", "--dry-run"]).output().unwrap());
+    let ran = ran.expect(0);
+    assert!(ran.stderr().contains(&format!("was last created from: {}", folder.display())), "{ran:?}");
+}
+
+#[test]
+fn a_plan_is_not_remembered() {
+    let world = World::new();
+    world.run(&["create", "hello", "--dry-run"]).expect(0);
+    assert_eq!(standing(&world, "hello")["state"], "new");
+}
+
+#[test]
+fn a_broken_registry_breaks_no_create_is_said_once_and_kept() {
+    let world = World::new();
+    let path = world.state().join("registry.json");
+    fs::create_dir_all(world.state()).unwrap();
+    fs::write(&path, "{\"schema\": 1, \"stac").unwrap();
+    let ran = world.run(&["config", "list"]).expect(0);
+    assert!(ran.stderr().contains("is broken"), "{ran:?}");
+    let ran = world.run(&["create", "hello", "--no-wait"]).expect(0);
+    assert_eq!(ran.stderr().matches("is broken").count(), 1, "{ran:?}");
+    let names = fs::read_dir(world.state()).unwrap().map(|entry| entry.unwrap().path());
+    let aside = names.filter(|path| path.display().to_string().contains("registry.json.broken-"));
+    assert_eq!(fs::read_to_string(aside.last().unwrap()).unwrap(), "{\"schema\": 1, \"stac");
+    let ran = world.run(&["config", "list"]).expect(0);
+    assert!(!ran.stderr().contains("broken"), "{ran:?}");
+    assert_eq!(standing(&world, "hello")["state"], "unchanged");
+}
+
+#[test]
+fn the_list_says_which_stacks_changed_since_a_vm_was_created_from_them() {
+    let world = World::new();
+    assert_eq!(standing(&world, "hello")["state"], "new");
+    world.run(&["create", "hello", "--no-wait"]).expect(0);
+    let stack = standing(&world, "hello");
+    assert_eq!((&stack["state"], &stack["place"]), (&"unchanged".into(), &"stacks".into()));
+    fs::write(world.path().join("work/stacks/hello/configure.sh"), "true\n").unwrap();
+    assert_eq!(standing(&world, "hello")["state"], "changed");
+}
+
+#[test]
+fn a_stack_that_was_moved_is_noticed_and_relocate_mends_it() {
+    let world = World::new();
+    let folder = created_and_forgotten(&world);
+    let stack = standing(&world, "hello");
+    assert_eq!((&stack["state"], &stack["place"]), (&"unchanged".into(), &"registry".into()));
+    let moved = world.path().join("moved/hello");
+    fs::create_dir_all(moved.parent().unwrap()).unwrap();
+    fs::rename(&folder, &moved).unwrap();
+    assert_eq!(standing(&world, "hello")["state"], "gone");
+    let ran = world.run(&["create", "hello", "--dry-run"]).expect(3);
+    assert!(ran.stderr().contains("goloo config relocate hello DIR"), "{ran:?}");
+    world.run(&["config", "relocate", "hello", &moved.display().to_string()]).expect(0);
+    let stack = standing(&world, "hello");
+    assert_eq!((&stack["state"], &stack["path"]), (&"unchanged".into(), &moved.display().to_string().into()));
+    world.run(&["create", "hello", "--dry-run"]).expect(0);
+    world.run(&["config", "relocate", "nothing", &moved.display().to_string()]).expect(3);
+}
+
+#[test]
+fn a_stack_of_the_same_files_under_another_name_is_pointed_at() {
+    let world = World::new();
+    let folder = created_and_forgotten(&world);
+    let renamed = world.path().join("work/stacks/greeting");
+    fs::rename(&folder, &renamed).unwrap();
+    assert_eq!(standing(&world, "hello")["seemsAt"], renamed.canonicalize().unwrap().display().to_string());
+    let ran = world.run(&["config", "list"]).expect(0);
+    assert!(ran.stderr().contains("goloo config relocate hello"), "{ran:?}");
+}
+
+#[test]
+fn a_stack_found_where_create_looks_is_the_moved_one_or_another_one() {
+    let world = World::new();
+    let folder = created_and_forgotten(&world);
+    let here = world.stack("hello", HELLO, "");
+    let stack = standing(&world, "hello");
+    assert_eq!((&stack["state"], &stack["place"]), (&"elsewhere".into(), &"stacks".into()));
+    fs::remove_dir_all(&here).unwrap();
+    fs::rename(&folder, &here).unwrap();
+    assert_eq!(standing(&world, "hello")["state"], "moved");
+    world.run(&["create", "hello", "--no-wait"]).expect(0);
+    assert_eq!(standing(&world, "hello")["state"], "unchanged");
+}
