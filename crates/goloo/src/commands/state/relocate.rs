@@ -77,6 +77,7 @@ struct Move<'m> {
 impl Move<'_> {
     async fn run(&self) -> Result<String, CliError> {
         let unfinished = format!("{}{UNFINISHED}", self.address);
+        let mut copied = Whole::default();
         match self.source.moved_to().await? {
             Some(mark) if mark == self.address => {
                 return Ok(transfer::read(self.target).await?.0.count());
@@ -86,7 +87,7 @@ impl Move<'_> {
                 return Err(StoreError::Moved { place: self.source.location(), to }.into());
             }
             None => {
-                self.prepare().await?;
+                copied = self.prepare().await?;
                 self.step(format!("marking {} as moved", self.source.location()));
                 self.source.set_moved(Some(&unfinished)).await?;
             }
@@ -97,7 +98,7 @@ impl Move<'_> {
             let message = format!("{} and {} are one place", self.source.location(), self.target.location());
             return Err(CliError::usage(message, "name another one; the records are where they were"));
         }
-        match self.finish(&unfinished, former.is_some()).await {
+        match self.finish(&unfinished, &copied, former.is_some()).await {
             Ok(count) => Ok(count),
             // Another move took it, from another computer.
             Err(error) if self.source.moved_to().await?.as_ref() != Some(&unfinished) => Err(error),
@@ -112,21 +113,26 @@ impl Move<'_> {
         }
     }
 
-    /// All that can be done while the old store is in use.
-    async fn prepare(&self) -> Result<(), CliError> {
+    /// All that can be done while the old store is in use; says what was copied.
+    async fn prepare(&self) -> Result<Whole, CliError> {
         self.refuse_while_in_use().await?;
         match self.target.moved_to().await? {
-            None => self.copy().await.map(drop),
-            Some(_) => self.compare().await.map(drop),
+            None => self.copy(&Whole::default()).await,
+            Some(_) => self.compare().await.map(|_| Whole::default()),
         }
     }
 
     /// Nobody can write to the old store any more.
-    async fn finish(&self, unfinished: &str, target_is_marked: bool) -> Result<String, CliError> {
+    async fn finish(
+        &self,
+        unfinished: &str,
+        copied: &Whole,
+        target_is_marked: bool,
+    ) -> Result<String, CliError> {
         if target_is_marked {
             self.target.set_moved(None).await?;
         }
-        let whole = self.copy().await?;
+        let whole = self.copy(copied).await?;
         match self.source.moved_to().await? {
             Some(mark) if mark == unfinished => self.source.set_moved(Some(&self.address)).await?,
             other => {
@@ -161,11 +167,13 @@ impl Move<'_> {
         Err(CliError { causes: busy, ..CliError::new(exit::LOCKED, "locked", message, hint) })
     }
 
-    /// Copies what the target lacks, and compares both.
-    async fn copy(&self) -> Result<Whole, CliError> {
+    /// Copies all but what this move has copied already, so that the time in which nobody can write is
+    /// short, and compares both stores.
+    async fn copy(&self, copied: &Whole) -> Result<Whole, CliError> {
         let (whole, there) = self.compare().await?;
-        self.step(format!("copying {}", whole.count()));
-        transfer::write(&whole, &there, self.target, &self.owner).await?;
+        let left = whole.without(copied);
+        self.step(format!("copying {}", left.count()));
+        transfer::write(&left, &there, self.target, &self.owner).await?;
         self.step("comparing");
         let (copy, broken) = transfer::read(self.target).await?;
         let mut different = transfer::missing(&whole, &copy);
