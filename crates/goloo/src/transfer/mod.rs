@@ -5,7 +5,7 @@ mod compare;
 pub mod document;
 mod write;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use goloo_core::record::Record;
 use goloo_core::store::{Archived, Broken, Snapshot, Store, StoreError};
@@ -44,6 +44,18 @@ pub struct Whole {
 }
 
 impl Whole {
+    /// What isn't in `other` just as it is here.
+    pub fn without(&self, other: &Self) -> Self {
+        let vms: BTreeMap<_, _> = other.vms.iter().map(|vm| (&vm.record.id, vm)).collect();
+        let archive: BTreeMap<_, _> = other.archive.iter().map(|gone| (&gone.archived.id, gone)).collect();
+        let new = |vm: &&Vm| vms.get(&vm.record.id) != Some(vm);
+        let gone_new = |gone: &&Gone| archive.get(&gone.archived.id) != Some(gone);
+        Self {
+            vms: self.vms.iter().filter(new).cloned().collect(),
+            archive: self.archive.iter().filter(gone_new).cloned().collect(),
+        }
+    }
+
     /// `3 VMs and 12 archived records`.
     pub fn count(&self) -> String {
         let count = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });

@@ -104,7 +104,7 @@ fn read_file(file: &Path) -> Result<Vec<u8>, CliError> {
     };
     read.map_err(|error| {
         let hint = match error.kind() {
-            std::io::ErrorKind::NotFound => format!("ls {}", file.parent().unwrap_or(file).display()),
+            std::io::ErrorKind::NotFound => "look for its name: ls".to_owned(),
             _ => io_hint(&error, file),
         };
         CliError::failed(format!("can't read {}", file.display()), hint).because(&error)

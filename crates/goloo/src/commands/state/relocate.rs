@@ -77,6 +77,7 @@ struct Move<'m> {
 impl Move<'_> {
     async fn run(&self) -> Result<String, CliError> {
         let unfinished = format!("{}{UNFINISHED}", self.address);
+        let mut copied = Whole::default();
         match self.source.moved_to().await? {
             Some(mark) if mark == self.address => {
                 return Ok(transfer::read(self.target).await?.0.count());
@@ -86,7 +87,7 @@ impl Move<'_> {
                 return Err(StoreError::Moved { place: self.source.location(), to }.into());
             }
             None => {
-                self.prepare().await?;
+                copied = self.prepare().await?;
                 self.step(format!("marking {} as moved", self.source.location()));
                 self.source.set_moved(Some(&unfinished)).await?;
             }
@@ -97,8 +98,10 @@ impl Move<'_> {
             let message = format!("{} and {} are one place", self.source.location(), self.target.location());
             return Err(CliError::usage(message, "name another one; the records are where they were"));
         }
-        match self.finish(former.is_some()).await {
+        match self.finish(&unfinished, &copied, former.is_some()).await {
             Ok(count) => Ok(count),
+            // Another move took it, from another computer.
+            Err(error) if self.source.moved_to().await?.as_ref() != Some(&unfinished) => Err(error),
             Err(error) => {
                 // The records are as usable as before. What fails here too is gone on with by the next move.
                 if former.is_some() {
@@ -110,22 +113,33 @@ impl Move<'_> {
         }
     }
 
-    /// All that can be done while the old store is in use.
-    async fn prepare(&self) -> Result<(), CliError> {
+    /// All that can be done while the old store is in use; says what was copied.
+    async fn prepare(&self) -> Result<Whole, CliError> {
         self.refuse_while_in_use().await?;
         match self.target.moved_to().await? {
-            None => self.copy().await.map(drop),
-            Some(_) => self.compare().await.map(drop),
+            None => self.copy(&Whole::default()).await,
+            Some(_) => self.compare().await.map(|_| Whole::default()),
         }
     }
 
     /// Nobody can write to the old store any more.
-    async fn finish(&self, target_is_marked: bool) -> Result<String, CliError> {
+    async fn finish(
+        &self,
+        unfinished: &str,
+        copied: &Whole,
+        target_is_marked: bool,
+    ) -> Result<String, CliError> {
         if target_is_marked {
             self.target.set_moved(None).await?;
         }
-        let whole = self.copy().await?;
-        self.source.set_moved(Some(&self.address)).await?;
+        let whole = self.copy(copied).await?;
+        match self.source.moved_to().await? {
+            Some(mark) if mark == unfinished => self.source.set_moved(Some(&self.address)).await?,
+            other => {
+                let to = other.unwrap_or_else(|| "nowhere after all".to_owned());
+                return Err(StoreError::Moved { place: self.source.location(), to }.into());
+            }
+        }
         Ok(whole.count())
     }
 
@@ -153,11 +167,13 @@ impl Move<'_> {
         Err(CliError { causes: busy, ..CliError::new(exit::LOCKED, "locked", message, hint) })
     }
 
-    /// Copies what the target lacks, and compares both.
-    async fn copy(&self) -> Result<Whole, CliError> {
+    /// Copies all but what this move has copied already, so that the time in which nobody can write is
+    /// short, and compares both stores.
+    async fn copy(&self, copied: &Whole) -> Result<Whole, CliError> {
         let (whole, there) = self.compare().await?;
-        self.step(format!("copying {}", whole.count()));
-        transfer::write(&whole, &there, self.target, &self.owner).await?;
+        let left = whole.without(copied);
+        self.step(format!("copying {}", left.count()));
+        transfer::write(&left, &there, self.target, &self.owner).await?;
         self.step("comparing");
         let (copy, broken) = transfer::read(self.target).await?;
         let mut different = transfer::missing(&whole, &copy);
@@ -204,6 +220,8 @@ fn refuse_broken(place: &str, broken: &[Broken]) -> Result<(), CliError> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use goloo_core::name::ArchiveId;
     use goloo_core::record::Phase;
     use goloo_testkit::memory_store::MemoryStore;
@@ -224,23 +242,34 @@ mod tests {
         run(lock.archive(&mut record, time("2025-02-01T00:00:00Z"))).unwrap()
     }
 
-    /// Does something in the old store after all was copied and right before the mark.
-    struct BeforeTheMark<F>(F);
+    /// Does something when this step has been begun so many times.
+    struct At<F> {
+        step: &'static str,
+        times: AtomicUsize,
+        act: F,
+    }
 
-    impl<F: Fn() + Send + Sync> Events for BeforeTheMark<F> {
+    impl<F: Fn() + Send + Sync> Events for At<F> {
         fn event(&self, event: Event) {
-            if matches!(event, Event::Step { what } if what.starts_with("marking ")) {
-                (self.0)();
+            let Event::Step { what } = event else { return };
+            if what.starts_with(self.step) && self.times.fetch_sub(1, Ordering::Relaxed) == 1 {
+                (self.act)();
             }
         }
     }
 
+    /// After all was copied, and right before the old store is marked.
+    const BEFORE_THE_MARK: (&str, usize) = ("marking ", 1);
+    /// When all is compared for the second time, with the old store marked.
+    const AFTER_THE_MARK: (&str, usize) = ("comparing", 2);
+
     fn move_while(
         source: &MemoryStore,
         target: &MemoryStore,
-        meanwhile: impl Fn() + Send + Sync,
+        (step, times): (&'static str, usize),
+        act: impl Fn() + Send + Sync,
     ) -> Result<String, CliError> {
-        let events = BeforeTheMark(meanwhile);
+        let events = At { step, times: AtomicUsize::new(times), act };
         let owner = owner(1);
         let moving = Move { events: &events, source, target, address: "memory:two".to_owned(), owner };
         // A runtime of its own: what is done meanwhile has one too.
@@ -258,7 +287,10 @@ mod tests {
             archive(&source, "db");
             create(&source, "db");
         };
-        assert_eq!(move_while(&source, &target, meanwhile).unwrap(), "4 VMs and 1 archived record");
+        assert_eq!(
+            move_while(&source, &target, BEFORE_THE_MARK, meanwhile).unwrap(),
+            "4 VMs and 1 archived record"
+        );
         let read = |store| run(transfer::read(store)).unwrap();
         assert_eq!(read(&target), read(&source));
         assert_eq!(run(source.moved_to()).unwrap().as_deref(), Some("memory:two"));
@@ -273,10 +305,21 @@ mod tests {
             let id = archive(&source, "db");
             run(source.archive_delete(&id)).unwrap();
         };
-        let refused = move_while(&source, &target, meanwhile).unwrap_err();
+        let refused = move_while(&source, &target, BEFORE_THE_MARK, meanwhile).unwrap_err();
         assert_eq!(refused.causes, ["db is there and not here"]);
         assert_eq!(run(source.moved_to()).unwrap(), None);
         create(&source, "db");
+    }
+
+    #[test]
+    fn of_two_moves_from_two_computers_the_one_whose_mark_was_replaced_ends() {
+        let (source, target) = (MemoryStore::default(), MemoryStore::default());
+        create(&source, "db");
+        let other = format!("memory:three{UNFINISHED}");
+        let meanwhile = || run(source.set_moved(Some(&other))).unwrap();
+        let refused = move_while(&source, &target, AFTER_THE_MARK, meanwhile).unwrap_err();
+        assert_eq!(refused.kind, "moved");
+        assert_eq!(run(source.moved_to()).unwrap(), Some(other));
     }
 
     #[test]
@@ -284,7 +327,7 @@ mod tests {
         let store = MemoryStore::default();
         create(&store, "db");
         for _ in 0..2 {
-            let refused = move_while(&store, &store, || {}).unwrap_err();
+            let refused = move_while(&store, &store, BEFORE_THE_MARK, || {}).unwrap_err();
             assert!(refused.message.ends_with("are one place"), "{refused:?}");
             assert_eq!(run(store.moved_to()).unwrap(), None);
             // As a process leaves it that dies before it takes the mark back.
