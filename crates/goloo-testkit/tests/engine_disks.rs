@@ -271,3 +271,34 @@ async fn an_interrupted_suspension_is_resumed_as_one() {
     assert!(matches!(resumed, Resumed::Power(OperationKind::Suspend)), "{resumed:?}");
     assert_eq!(world.provider.last_stop(), Some(StopMode::Suspend));
 }
+
+#[tokio::test]
+async fn a_vm_that_belongs_to_another_host_is_refused_under_the_lock_and_stays_as_it_is() {
+    let world = World::with_devbox().await;
+    let mut lock = world.store.lock(&name("devbox"), &owner(1)).await.unwrap();
+    let mut record = lock.load().await.unwrap().unwrap().record;
+    record.created_by.host_id = "another".into();
+    lock.save(&mut record).await.unwrap();
+    drop(lock);
+    let vm = &name("devbox");
+    let refused = [
+        world.run(async |engine| engine.start(vm).await).await.map(drop),
+        world.run(async |engine| engine.stop(vm, StopMode::Force).await).await.map(drop),
+        world.run(async |engine| engine.restart(vm, StopMode::Force).await).await.map(drop),
+        world.run(async |engine| engine.delete(vm).await).await.map(drop),
+        world.run(async |engine| engine.wait(vm).await).await.map(drop),
+        world.run(async |engine| engine.snapshots(vm).await).await.map(drop),
+        world.run(async |engine| engine.take_snapshot(vm, &label("one")).await).await,
+        world.run(async |engine| engine.restore_snapshot(vm, &label("one")).await).await,
+        world.run(async |engine| engine.remove_snapshot(vm, &label("one")).await).await,
+        world.clone("devbox", "copy").await.map(drop),
+        world.resume("devbox").await.map(drop),
+    ];
+    for result in refused {
+        assert!(
+            matches!(&result, Err(EngineError::OtherHost { host, .. }) if host == "laptop"),
+            "{result:?}"
+        );
+    }
+    assert_eq!((world.record("devbox").await.unwrap(), world.provider.machines()), (record, 1));
+}

@@ -14,7 +14,7 @@ use crate::commands::Command;
 #[derive(Debug, Parser)]
 #[command(name = "goloo", version, max_term_width = 100, disable_help_subcommand = true, after_help = AFTER_HELP)]
 pub struct Cli {
-    /// Show what the machine itself says while it is waited for
+    /// Show what the machine itself says while it is waited for, and all columns of a list
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
     /// When to use colour

@@ -82,6 +82,8 @@ fn record(world: &World, name: &str) -> Value {
     let root = world.path().canonicalize().unwrap().display().to_string();
     let mut record: Value = serde_json::from_str(&text.replace(&root, "ROOT")).unwrap();
     assert_eq!(record["createdBy"]["user"], "ann");
+    let history = record.as_object_mut().unwrap().remove("history").unwrap();
+    assert_eq!((&history[0]["what"], &history[0]["user"]), (&json!("migrate"), &json!("ann")));
     for key in ["id", "createdAt", "updatedAt", "createdBy"] {
         record[key] = json!("…");
     }

@@ -47,9 +47,21 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     if !args.yes {
         ask(app, &records, args.forget)?;
     }
+    let (archived, first_error) = remove_each(app, args, &records)?;
+    if app.ui.json() {
+        let list: Vec<_> = archived.iter().map(|(name, id)| json!({"name": name, "archiveId": id})).collect();
+        app.ui.result(json!({"deleted": list}));
+    }
+    Ok(first_error.unwrap_or(exit::DONE))
+}
+
+/// What went to the archive, and the first error's exit code where the others are gone on with.
+type Removed = (Vec<(VmName, ArchiveId)>, Option<u8>);
+
+fn remove_each(app: &App, args: &Args, records: &[Record]) -> Result<Removed, CliError> {
     let mut archived = Vec::new();
     let mut first_error = None;
-    for record in &records {
+    for record in records {
         let removed = if args.forget { forget(app, record) } else { remove(app, record) };
         match removed {
             Ok(id) => {
@@ -66,11 +78,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
             Err(error) => return Err(error),
         }
     }
-    if app.ui.json() {
-        let list: Vec<_> = archived.iter().map(|(name, id)| json!({"name": name, "archiveId": id})).collect();
-        app.ui.result(json!({"deleted": list}));
-    }
-    Ok(first_error.unwrap_or(exit::DONE))
+    Ok((archived, first_error))
 }
 
 /// What runs elsewhere may serve others: whoever deletes that, or forgets it, types its name.

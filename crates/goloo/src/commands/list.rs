@@ -27,7 +27,7 @@ pub struct Args {
     /// Only VMs in AWS
     #[arg(long, conflicts_with = "local")]
     aws: bool,
-    /// Only VMs on this computer
+    /// Only local VMs, whosever computer they are on
     #[arg(long)]
     local: bool,
     /// Only VMs with this tag
@@ -166,7 +166,9 @@ fn print_json(
 fn vm_json(vm: &Summary) -> Value {
     json!({
         "name": vm.name, "id": vm.id, "provider": vm.provider, "phase": vm.phase, "stack": vm.stack,
-        "createdAt": vm.created_at, "createdBy": {"user": vm.created_by.user, "host": vm.created_by.host}, "endsAt": vm.ends_at, "ip": vm.ip, "sshPort": vm.ssh_port, "fqdn": vm.fqdn,
+        "createdAt": vm.created_at,
+        "createdBy": {"user": vm.created_by.user, "host": vm.created_by.host},
+        "endsAt": vm.ends_at, "ip": vm.ip, "sshPort": vm.ssh_port, "fqdn": vm.fqdn,
         "sourceConfigPath": vm.source_config_path, "tags": vm.tags.iter().cloned().collect::<BTreeMap<_, _>>(),
     })
 }
