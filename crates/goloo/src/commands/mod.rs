@@ -25,6 +25,7 @@ mod recreate;
 mod refresh;
 mod restore;
 mod resume;
+mod settings;
 mod snapshot;
 mod ssh;
 mod ssh_config;
@@ -103,6 +104,9 @@ pub enum Command {
     /// Check stacks
     #[command(subcommand)]
     Config(config::Command),
+    /// What is set once: settings.json and the environment
+    #[command(subcommand)]
+    Settings(settings::Command),
     /// The local cache of images
     #[command(subcommand)]
     Image(image::Command),
@@ -147,6 +151,7 @@ pub fn run(app: &App, command: Command) -> Result<u8, CliError> {
         Command::Dns(command) => dns::run(app, &command),
         Command::Archive(command) => archive::run(app, &command),
         Command::Config(command) => config::run(app, &command),
+        Command::Settings(command) => settings::run(&app.ui, &command),
         Command::Image(command) => image::run(app, &command),
         Command::Migrate(args) => migrate::run(app, &args),
         Command::Init(args) => init::run(app, &args),
@@ -155,6 +160,8 @@ pub fn run(app: &App, command: Command) -> Result<u8, CliError> {
         Command::Man => man::run(),
     }
 }
+
+pub use settings::run as settings;
 
 /// The VM that a command is about.
 #[derive(Debug, Clone, clap::Args)]
