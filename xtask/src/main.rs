@@ -58,9 +58,12 @@ impl Generated {
 fn generated() -> Vec<Generated> {
     let schema = serde_json::to_string_pretty(&goloo_core::spec::json_schema());
     let schema = schema.expect("a schema has only string keys") + "\n";
+    let settings_schema = serde_json::to_string_pretty(&goloo::settings_schema());
+    let settings_schema = settings_schema.expect("a schema has only string keys") + "\n";
     let mut files = vec![
         Generated::new("docs/reference/cli.md", cli_reference()),
         Generated::new("docs/reference/config.schema.json", schema),
+        Generated::new("docs/reference/settings.schema.json", settings_schema),
         Generated::new("docs/reference/goloo.1", manual()),
     ];
     let shells: [(&str, &dyn EnvCompleter); 3] =

@@ -12,9 +12,10 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use goloo_core::record::{Record, to_json};
 use goloo_core::store::Store;
-use goloo_store::{DirStore, Options};
-use goloo_testkit::samples::{in_aws, name, owner, ready, snapshot};
+use goloo_store::{DirStore, Options, SqliteStore};
+use goloo_testkit::samples::{creating, in_aws, name, owner, ready, snapshot};
 use pollster::block_on as run;
+use rusqlite::{Connection, params};
 use tempfile::TempDir;
 
 /// On the disk that holds the build: a folder in memory would make syncs free.
@@ -91,5 +92,105 @@ fn list(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, save, list);
+/// A bare database as SQLite's own manual would have it for the same promises.
+fn bare_sqlite(file: &Path) -> Connection {
+    let connection = Connection::open(file).unwrap();
+    connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())).unwrap();
+    connection
+        .execute_batch(
+            "PRAGMA synchronous = FULL;
+             CREATE TABLE vms (name TEXT PRIMARY KEY, record TEXT);
+             CREATE TABLE files (vm TEXT, file TEXT, content BLOB, PRIMARY KEY (vm, file)) WITHOUT ROWID;",
+        )
+        .unwrap();
+    connection
+}
+
+fn bare_put(connection: &Connection, name: &str, record: &str) {
+    let statement =
+        "INSERT INTO vms VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET record = excluded.record";
+    connection.execute(statement, params![name, record]).unwrap();
+}
+
+fn sqlite_save(criterion: &mut Criterion) {
+    let folder = folder();
+    let store = SqliteStore::open(&folder.path().join("goloo.db"), Options::default());
+    let devbox = name("devbox");
+    let mut record = ready(&devbox);
+    let mut lock = run(store.lock(&devbox, &owner(1))).unwrap();
+    run(lock.create(&mut record, &snapshot())).unwrap();
+    let text = String::from_utf8(to_json(&record)).unwrap();
+    let bare = bare_sqlite(&folder.path().join("bare.db"));
+
+    let mut group = criterion.benchmark_group("sqlite save");
+    group.measurement_time(Duration::from_secs(6));
+    group.bench_function("floor: one row replaced", |bench| bench.iter(|| bare_put(&bare, "devbox", &text)));
+    group.bench_function("goloo", |bench| bench.iter(|| run(lock.save(&mut record)).unwrap()));
+    group.finish();
+}
+
+fn sqlite_claim(criterion: &mut Criterion) {
+    let folder = folder();
+    let store = SqliteStore::open(&folder.path().join("goloo.db"), Options::default());
+    let mut bare = bare_sqlite(&folder.path().join("bare.db"));
+    let (mut names, mut bare_names) = (0.., 0..);
+
+    let mut group = criterion.benchmark_group("sqlite claim");
+    group.measurement_time(Duration::from_secs(6));
+    group.bench_function("floor: a record and its files in one transaction", |bench| {
+        bench.iter(|| {
+            let vm = format!("vm-{}", bare_names.next().unwrap());
+            let text = String::from_utf8(to_json(&creating(&name(&vm)))).unwrap();
+            let transaction = bare.transaction().unwrap();
+            bare_put(&transaction, &vm, &text);
+            for (file, content) in &snapshot().files {
+                let statement = "INSERT INTO files VALUES (?1, ?2, ?3)";
+                transaction.execute(statement, params![vm, file, content]).unwrap();
+            }
+            transaction.commit().unwrap();
+        });
+    });
+    group.bench_function("goloo: lock, create, unlock", |bench| {
+        bench.iter(|| {
+            let vm = name(&format!("vm-{}", names.next().unwrap()));
+            let mut lock = run(store.lock(&vm, &owner(1))).unwrap();
+            run(lock.create(&mut creating(&vm), &snapshot())).unwrap();
+        });
+    });
+    group.finish();
+}
+
+fn sqlite_list(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("sqlite list");
+    group.sample_size(20).measurement_time(Duration::from_secs(4));
+    for count in [1, 1_000, 10_000] {
+        let folder = folder();
+        let file = folder.path().join("goloo.db");
+        let store = SqliteStore::open(&file, Options::default());
+        run(store.set_moved(None)).unwrap();
+        let mut connection = Connection::open(&file).unwrap();
+        let transaction = connection.transaction().unwrap();
+        for n in 0..count {
+            let vm = name(&format!("vm-{n:05}"));
+            let record = if n % 2 == 0 { ready(&vm) } else { in_aws(&vm) };
+            let text = String::from_utf8(to_json(&Record { serial: 3, ..record })).unwrap();
+            let statement = "INSERT INTO vms (name, record) VALUES (?1, ?2)";
+            transaction.execute(statement, params![vm.as_str(), text]).unwrap();
+        }
+        transaction.commit().unwrap();
+        group.bench_function(BenchmarkId::new("floor: every record read", count), |bench| {
+            bench.iter(|| {
+                let mut statement = connection.prepare("SELECT name, record FROM vms ORDER BY name").unwrap();
+                let rows = statement.query_map([], |row| Ok(row.get_ref(1)?.as_bytes()?.len())).unwrap();
+                black_box(rows.map(Result::unwrap).sum::<usize>())
+            });
+        });
+        group.bench_function(BenchmarkId::new("goloo", count), |bench| {
+            bench.iter(|| assert_eq!(run(store.list()).unwrap().entries.len(), count));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, save, list, sqlite_save, sqlite_claim, sqlite_list);
 criterion_main!(benches);

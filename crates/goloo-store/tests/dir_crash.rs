@@ -623,7 +623,11 @@ fn a_store_on_a_network_file_system_is_refused_unless_that_is_allowed() {
     let id = ArchiveId::parse("devbox-20250115T103000Z-3f9c").unwrap();
     assert!(matches!(archive_delete(&disk, &id), Err(StoreError::Unsuitable { .. })));
     assert_eq!(load(&disk), None);
-    let allowed = DirStore::with_fs(Path::new(ROOT), Options { allow_network: true }, Arc::new(disk.clone()));
+    let allowed = DirStore::with_fs(
+        Path::new(ROOT),
+        Options { allow_network: true, ..Options::default() },
+        Arc::new(disk.clone()),
+    );
     run(allowed.lock(&devbox(), &owner(1))).unwrap();
 }
 

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use goloo_core::name::{ArchiveId, VmName};
 use goloo_core::record::{Phase, Record, to_json};
 use goloo_core::store::{Listing, Store, StoreError};
-use goloo_store::{DirStore, Options};
+use goloo_store::seal::Identity;
+use goloo_store::{DirStore, Options, Seal};
 use goloo_testkit::samples::{name, owner, ready, snapshot, time};
 use goloo_testkit::store_suite::run;
 use tempfile::TempDir;
@@ -124,6 +125,26 @@ fn a_record_of_a_newer_shape_is_neither_read_around_nor_written_over() {
     let archived = run(lock.archive(&mut before, time("2025-02-01T00:00:00Z")));
     assert!(matches!(archived, Err(StoreError::Newer { found: 2, .. })));
     assert_eq!(fs::read(folder.state()).unwrap(), newer);
+}
+
+#[test]
+fn what_can_t_be_opened_is_broken_although_the_one_before_is_plain_and_is_not_written_over() {
+    let folder = empty();
+    let mut record = folder.create(&devbox());
+    let mut before = record.clone();
+    let ann = Identity::generate();
+    let seal = Seal::age(vec![ann.to_public()], vec![ann]);
+    let sealing = DirStore::open(&folder.root, Options { seal, ..Options::default() });
+    run(run(sealing.lock(&devbox(), &owner(1))).unwrap().save(&mut record)).unwrap();
+    let sealed = fs::read(folder.state()).unwrap();
+    assert_ne!(sealed, to_json(&record));
+    assert_eq!(run(sealing.load(&devbox())).unwrap().unwrap().record, record);
+    assert!(matches!(run(folder.store.load(&devbox())), Err(StoreError::Broken(_))));
+    let listing = run(folder.store.list()).unwrap();
+    assert!(listing.broken[0].error.contains("encryption.identityFile"), "{:?}", listing.broken);
+    let mut lock = run(folder.store.lock(&devbox(), &owner(1))).unwrap();
+    assert!(matches!(run(lock.save(&mut before)), Err(StoreError::Broken(_))));
+    assert_eq!(fs::read(folder.state()).unwrap(), sealed);
 }
 
 #[test]

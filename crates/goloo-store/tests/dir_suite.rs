@@ -1,4 +1,4 @@
-//! The folder keeps the contract that every store keeps.
+//! The folder keeps the contract that every store keeps; also with everything encrypted.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -7,15 +7,22 @@ use std::path::Path;
 use async_trait::async_trait;
 use goloo_core::name::{ArchiveId, VmName};
 use goloo_core::store::Store;
-use goloo_store::{DirStore, Options};
+use goloo_store::seal::Identity;
+use goloo_store::{DirStore, Options, Seal};
 use goloo_testkit::store_suite::Subject;
 use tempfile::TempDir;
 
-struct Dir(TempDir);
+struct Dir(TempDir, Options);
 
 impl Dir {
     fn new() -> Self {
-        Self(TempDir::new().unwrap())
+        Self(TempDir::new().unwrap(), Options::default())
+    }
+
+    fn sealed() -> Self {
+        let ann = Identity::generate();
+        let seal = Seal::age(vec![ann.to_public()], vec![ann]);
+        Self(TempDir::new().unwrap(), Options { seal, ..Options::default() })
     }
 
     fn plant_at(folder: &Path, json: &[u8]) {
@@ -27,7 +34,7 @@ impl Dir {
 #[async_trait]
 impl Subject for Dir {
     fn handle(&self) -> Box<dyn Store> {
-        Box::new(DirStore::open(&self.0.path().join("goloo"), Options::default()))
+        Box::new(DirStore::open(&self.0.path().join("goloo"), self.1.clone()))
     }
 
     async fn plant(&self, name: &VmName, json: &[u8]) {
@@ -41,4 +48,14 @@ impl Subject for Dir {
     }
 }
 
-goloo_testkit::store_suite!(Dir::new);
+mod plain {
+    use super::Dir;
+
+    goloo_testkit::store_suite!(Dir::new);
+}
+
+mod sealed {
+    use super::Dir;
+
+    goloo_testkit::store_suite!(Dir::sealed);
+}

@@ -1,5 +1,5 @@
-//! Random operations by two handles on a few names, against a model of a dozen lines: the folder and
-//! the store in memory.
+//! Random operations by two handles on a few names, against a model of a dozen lines: the folder, the
+//! SQLite file and the store in memory.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use goloo_core::name::ArchiveId;
 use goloo_core::record::{Phase, Record};
 use goloo_core::store::{Archived, Snapshot, Store, StoreError};
 use goloo_core::time::Timestamp;
-use goloo_store::{DirStore, Options};
+use goloo_store::{DirStore, Options, SqliteStore};
 use goloo_testkit::memory_store::MemoryStore;
 use goloo_testkit::samples::{name, owner, ready, snapshot};
 use goloo_testkit::store_suite::run;
@@ -209,6 +209,13 @@ proptest! {
     fn a_folder_does_what_the_model_does(steps in steps()) {
         let folder = TempDir::new().unwrap();
         let open = || DirStore::open(&folder.path().join("goloo"), Options::default());
+        check([&open(), &open()], steps);
+    }
+
+    #[test]
+    fn a_sqlite_file_does_what_the_model_does(steps in steps()) {
+        let folder = TempDir::new().unwrap();
+        let open = || SqliteStore::open(&folder.path().join("goloo.db"), Options::default());
         check([&open(), &open()], steps);
     }
 

@@ -39,12 +39,25 @@ pub fn aws_is_set_up() -> bool {
     false
 }
 
+/// What `--local` means: what the settings say, else Multipass where it is installed, else QEMU.
+/// Whether Multipass works isn't asked: its daemon may take its time to answer.
+pub fn local_provider(settings: &Settings, paths: &Paths) -> ProviderKind {
+    settings.local_provider().unwrap_or_else(|| {
+        let program = goloo_multipass::Settings::from_env(&paths.state).map(|settings| settings.program);
+        match program.ok().and_then(|program| goloo_qemu::find_program(&program)) {
+            Some(_) => ProviderKind::Multipass,
+            None => ProviderKind::Qemu,
+        }
+    })
+}
+
 impl App {
     pub fn new(ui: Ui) -> Result<Self, CliError> {
         let home = paths::home()?;
         let settings = Settings::read(&Paths::config_dir(&home))?;
         let paths = Paths::resolve(home.clone(), settings.state_dir(&home));
-        let (store, keys) = (settings.backend().open(&paths)?, KeyFolder::new(&paths.state));
+        let store = settings.backend(&home)?.open(&paths, settings.seal(&home)?)?;
+        let keys = KeyFolder::new(&paths.state);
         Ok(Self { watch: CtrlC::new(ui.clone()), ui, paths, settings, store, keys })
     }
 
@@ -135,16 +148,9 @@ impl App {
         Ok(goloo_multipass::Settings::from_env(&self.paths.state)?)
     }
 
-    /// What `--local` means here: what the settings say, else Multipass where it is installed, else
-    /// QEMU. Whether Multipass works isn't asked: its daemon may take its time to answer.
+    /// What `--local` means here.
     pub fn local_provider(&self) -> ProviderKind {
-        self.settings.local_provider().unwrap_or_else(|| {
-            let program = self.multipass_settings().map(|settings| settings.program);
-            match program.ok().and_then(|program| goloo_qemu::find_program(&program)) {
-                Some(_) => ProviderKind::Multipass,
-                None => ProviderKind::Qemu,
-            }
-        })
+        local_provider(&self.settings, &self.paths)
     }
 
     /// The way into machines.

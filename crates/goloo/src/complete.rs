@@ -4,6 +4,8 @@ use clap::CommandFactory;
 use clap_complete::CompleteEnv;
 use clap_complete::engine::CompletionCandidate;
 
+use goloo_store::Seal;
+
 use crate::{args::Cli, paths, settings::Settings};
 
 /// Answers and ends the process when the shell asks for completions (`COMPLETE` is set).
@@ -22,6 +24,7 @@ fn names() -> Option<Vec<String>> {
     let home = paths::home().ok()?;
     let settings = Settings::read(&paths::Paths::config_dir(&home)).ok()?;
     let paths = paths::Paths::resolve(home.clone(), settings.state_dir(&home));
-    let store = settings.backend().open(&paths).ok()?;
+    // Names aren't encrypted.
+    let store = settings.backend(&home).ok()?.open(&paths, Seal::none()).ok()?;
     pollster::block_on(store.names()).ok()
 }

@@ -11,6 +11,7 @@ use goloo_core::record::OperationKind;
 use goloo_core::spec::Problem;
 use goloo_core::store::StoreError;
 use goloo_qemu::image::ImageError;
+use goloo_store::sqlite::Damaged;
 
 use crate::exit;
 
@@ -157,7 +158,10 @@ impl From<StoreError> for CliError {
             StoreError::Denied { .. } => {
                 (exit::PERMISSION, "denied", "look at the credentials and what they may do: docs/state.md".to_owned())
             }
-            StoreError::Backend { .. } => (exit::FAILED, "store", "goloo doctor".to_owned()),
+            StoreError::Backend { source, .. } => match source.downcast_ref::<Damaged>() {
+                Some(damaged) => (exit::FAILED, "damaged", damaged.way_out()),
+                None => (exit::FAILED, "store", "goloo doctor".to_owned()),
+            },
             StoreError::Io { source, path, .. } => (exit::FAILED, "io", io_hint(source, path)),
         };
         let causes = causes(&error);

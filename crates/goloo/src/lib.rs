@@ -32,6 +32,8 @@ use app::App;
 use error::CliError;
 use output::Ui;
 
+pub use settings::json_schema as settings_schema;
+
 /// Runs the command line `argv` (with the program's name first).
 pub fn main(argv: Vec<OsString>) -> ExitCode {
     complete::answer_shell();
@@ -48,7 +50,10 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
     if let Some(note) = legacy_note {
         ui.note(&note);
     }
-    let result = App::new(ui.clone()).and_then(|app| commands::run(&app, cli.command));
+    let result = match cli.command {
+        commands::Command::Settings(command) => commands::settings(&ui, &command),
+        command => App::new(ui.clone()).and_then(|app| commands::run(&app, command)),
+    };
     ui.finish();
     match result {
         Ok(code) => ExitCode::from(code),

@@ -20,5 +20,5 @@ pub use problem::Problem;
 pub(crate) use problem::{nearest, position};
 pub use resolve::{DNS_TTL, Resolved, Sources, parse_image, resolve, with_github_users};
 pub use resolved::{Dns, ImageRef, KeySource, Mount, PortForward, ResolvedStack, Size, User};
-pub use typed::read_json;
+pub use typed::{Misfit, read_json};
 pub use values::{duration_seconds, is_github_user, is_safe_url};

@@ -155,7 +155,12 @@ fn resolved<'a>(schema: &'a Value, root: &'a Value) -> &'a Value {
         let found = reference.strip_prefix('#').and_then(|pointer| root.pointer(pointer));
         return found.map_or(schema, |found| resolved(found, root));
     }
-    schema
+    let branches = schema.get("anyOf").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let mut meant = branches.iter().filter(|branch| branch.get("type").is_none_or(|name| name != "null"));
+    match (meant.next(), meant.next()) {
+        (Some(one), None) => resolved(one, root),
+        _ => schema,
+    }
 }
 
 /// The kinds of values that a schema can ask for here.

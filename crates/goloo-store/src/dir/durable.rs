@@ -18,13 +18,13 @@ pub(super) enum Old<'b> {
 }
 
 /// Says what was being done to what, when the system said no.
-pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+pub(crate) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     let path = path.to_owned();
     move |source| StoreError::Io { action, path, source }
 }
 
 /// Makes a folder and those above it, durably.
-pub(super) fn ensure_folder(fs: &dyn Fs, path: &Path) -> Result<(), StoreError> {
+pub(crate) fn ensure_folder(fs: &dyn Fs, path: &Path) -> Result<(), StoreError> {
     if fs.folder_id(path).map_err(failed("look at", path))?.is_some() {
         return Ok(());
     }

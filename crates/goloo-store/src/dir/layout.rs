@@ -87,12 +87,20 @@ impl Layout {
     }
 
     pub fn mark(&self) -> PathBuf {
-        self.root.join("moved.json")
+        self.root.join(MARK)
     }
 
     pub fn staged_mark(&self) -> PathBuf {
-        self.root.join("moved.json.tmp")
+        self.root.join(STAGED_MARK)
     }
+}
+
+const MARK: &str = "moved.json";
+const STAGED_MARK: &str = "moved.json.tmp";
+
+/// Whether a file is the mark of a store that was moved, or is to become it.
+pub(super) fn is_mark(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name == MARK || name == STAGED_MARK)
 }
 
 /// Ends the names of the files in `locks` that stand for a VM's name.

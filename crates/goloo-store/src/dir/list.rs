@@ -1,27 +1,19 @@
 //! Lists thousands of records as fast as their files can be read: each is parsed straight into what
 //! a list shows, and large stores are shared over threads.
-//!
-//! Fields that a list doesn't show are only checked for being JSON, so a record whose damage lies
-//! there is listed, and [`load`](goloo_core::store::Store::load) tells of the damage.
 
-use std::borrow::Cow;
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
-use goloo_core::name::{VmId, VmName};
-use goloo_core::record::{Phase, ProviderKind, SCHEMA};
-use goloo_core::store::{Broken, CreatedBy, Listing, StoreError, Summary};
-use goloo_core::time::Timestamp;
-use serde::de::{IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use goloo_core::name::VmName;
+use goloo_core::store::{Broken, Listing, StoreError, Summary};
 
 use super::durable::failed;
 use super::fs::{Entry, Folder, Fs};
 use super::layout::{self, Layout, STATE};
 use super::read::{self, Found};
+use crate::line::{self, Line};
 
 /// Below this a thread costs more than it saves.
 const RECORDS_PER_READER: usize = 256;
@@ -33,84 +25,6 @@ const BATCH: usize = 64;
 const BATCHES_READY: usize = 16;
 /// Bytes that a record is thought to have.
 const ROOM: usize = 1536;
-
-/// The part of `state.json` that a list shows.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Line<'a> {
-    schema: u32,
-    #[serde(rename = "serial")]
-    _serial: u64,
-    id: VmId,
-    #[serde(borrow)]
-    name: Cow<'a, str>,
-    stack: String,
-    provider: ProviderKind,
-    phase: Phase,
-    #[serde(borrow)]
-    created_at: Cow<'a, str>,
-    #[serde(borrow)]
-    created_by: CreatorLine<'a>,
-    #[serde(default)]
-    ends_at: Option<Timestamp>,
-    #[serde(default)]
-    operation: Option<IgnoredAny>,
-    #[serde(default)]
-    source_config_path: Option<PathBuf>,
-    #[serde(default, deserialize_with = "pairs")]
-    tags: Vec<(String, String)>,
-    #[serde(default)]
-    local: Option<LocalLine>,
-    #[serde(default)]
-    aws: Option<AwsLine>,
-}
-
-#[derive(Deserialize)]
-struct CreatorLine<'a> {
-    #[serde(borrow)]
-    user: Cow<'a, str>,
-    #[serde(borrow)]
-    host: Cow<'a, str>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct LocalLine {
-    ip: String,
-    ssh_port: u16,
-}
-
-#[derive(Deserialize)]
-struct AwsLine {
-    #[serde(default, rename = "publicIP")]
-    public_ip: Option<String>,
-    #[serde(default)]
-    fqdn: Option<String>,
-}
-
-/// A JSON object as sorted pairs; of two with one key the last counts, as in a map.
-fn pairs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, String)>, D::Error> {
-    struct Pairs;
-    impl<'de> Visitor<'de> for Pairs {
-        type Value = Vec<(String, String)>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object of strings")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut pairs: Self::Value = Vec::new();
-            while let Some((key, value)) = map.next_entry::<String, String>()? {
-                match pairs.binary_search_by(|(known, _)| known.cmp(&key)) {
-                    Ok(place) => pairs[place].1 = value,
-                    Err(place) => pairs.insert(place, (key, value)),
-                }
-            }
-            Ok(pairs)
-        }
-    }
-    deserializer.deserialize_map(Pairs)
-}
 
 /// What is shown of one folder.
 enum Shown {
@@ -236,11 +150,11 @@ impl<'f> Reader<'f> {
     }
 
     fn show_one(&self, name: &str, bytes: &[u8]) -> Shown {
-        // Checked as a whole, text is parsed a sixth faster than bytes.
-        let text = std::str::from_utf8(bytes).ok();
-        let line = text.and_then(|text| serde_json::from_str::<Line<'_>>(text).ok());
-        let sound = line.filter(|line| line.name == name && line.schema > 0);
-        sound.and_then(summary).unwrap_or_else(|| self.show_unsound(name))
+        match line::read(name, bytes) {
+            Some(Line::Active(summary)) => Shown::Entry(summary),
+            Some(Line::HalfArchived) => Shown::HalfArchived,
+            None => self.show_unsound(name),
+        }
     }
 
     /// The slow way, for the few that need it: from the copy before the last save, or shown as broken.
@@ -263,34 +177,6 @@ impl<'f> Reader<'f> {
             Err(error) => broken(describe(&error)),
         }
     }
-}
-
-fn summary(line: Line<'_>) -> Option<Shown> {
-    if line.phase == Phase::Destroyed && line.schema <= SCHEMA {
-        return Some(Shown::HalfArchived);
-    }
-    let ssh_port = match (&line.local, &line.aws) {
-        (Some(local), _) => Some(local.ssh_port),
-        (None, Some(_)) => Some(22),
-        (None, None) => None,
-    };
-    let (public_ip, fqdn) = line.aws.map_or((None, None), |aws| (aws.public_ip, aws.fqdn));
-    Some(Shown::Entry(Summary {
-        name: VmName::parse(&line.name).ok()?,
-        id: line.id,
-        provider: line.provider,
-        phase: line.phase,
-        operation: line.operation.is_some(),
-        stack: line.stack,
-        created_at: Timestamp::parse(&line.created_at).ok()?,
-        created_by: CreatedBy { user: line.created_by.user.into(), host: line.created_by.host.into() },
-        ends_at: line.ends_at,
-        ip: line.local.map(|local| local.ip).or(public_ip),
-        ssh_port,
-        fqdn,
-        source_config_path: line.source_config_path,
-        tags: line.tags,
-    }))
 }
 
 /// An error with its causes, in one line.

@@ -15,6 +15,7 @@ use super::fs::Held;
 use super::put::Place;
 use super::read::{self, Found};
 use super::{Inner, newer};
+use crate::rules::other_name;
 
 /// The lock of one name; it ends with the value.
 pub(super) struct DirLock {
@@ -62,7 +63,7 @@ impl DirLock {
 
     fn check_writable(&self, record: &Record) -> Result<(), StoreError> {
         if record.name != self.name {
-            let text = read::other_name(record.name.as_str(), self.name.as_str());
+            let text = other_name(record.name.as_str(), self.name.as_str());
             return Err(refused(&self.store.layout.vm(self.name.as_str()), text));
         }
         if record.schema > SCHEMA {

@@ -3,7 +3,7 @@
 //! Every method works inline, with blocking calls, and needs no runtime: a caller may drive the
 //! futures with whatever polls once.
 
-mod durable;
+pub(crate) mod durable;
 pub mod fs;
 mod layout;
 mod list;
@@ -11,6 +11,7 @@ mod lock;
 mod moved;
 mod put;
 mod read;
+mod sealed;
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -23,18 +24,13 @@ use goloo_core::store::{
     Archived, Broken, HeldLock, Listing, Loaded, Snapshot, Store, StoreError, Summary, VmLock,
 };
 
+use crate::{Options, suitable};
 use durable::failed;
 use fs::{Entry, Fs, LockAttempt, RealFs};
 use layout::Layout;
 use lock::DirLock;
 use read::Found;
-
-/// What a user may decide about a store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Options {
-    /// Writes to a network file system too, where locks may not hold between hosts.
-    pub allow_network: bool,
-}
+use sealed::SealedFs;
 
 /// The store in a folder. Clones share it.
 #[derive(Clone)]
@@ -57,6 +53,7 @@ impl DirStore {
 
     /// The same on another file system.
     pub fn with_fs(root: &Path, options: Options, fs: Arc<dyn Fs>) -> Self {
+        let fs = Arc::new(SealedFs::new(fs, options.seal.clone()));
         Self { inner: Arc::new(Inner { fs, layout: Layout::new(root), options }) }
     }
 }
@@ -76,27 +73,8 @@ impl Inner {
         Ok(entries)
     }
 
-    /// Writers alone ask: reading a store does no harm, wherever it lies.
     fn check_suitable(&self) -> Result<(), StoreError> {
-        if self.options.allow_network {
-            return Ok(());
-        }
-        let root = self.layout.root();
-        for place in
-            root.ancestors().map(|place| if place.as_os_str().is_empty() { Path::new(".") } else { place })
-        {
-            match self.fs.network_filesystem(place) {
-                Ok(None) => return Ok(()),
-                Ok(Some(filesystem)) => {
-                    let filesystem = filesystem.to_owned();
-                    return Err(StoreError::Unsuitable { path: root.to_owned(), filesystem });
-                }
-                // Not made yet: it will lie where its parent lies.
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(failed("look at", place)(error)),
-            }
-        }
-        Ok(())
+        suitable::check(self.fs(), self.layout.root(), self.options.allow_network)
     }
 
     /// The active record under a name, not counting one that is half way to the archive.

@@ -12,6 +12,7 @@ use super::layout::STATE;
 use super::lock::refused;
 use super::read::{self, Found};
 use super::{Inner, newer};
+use crate::rules::other_name;
 
 /// Where a record belongs, and where it is made ready.
 pub(super) struct Place {
@@ -111,7 +112,7 @@ impl Inner {
         let (id, record) = (&archived.id, &archived.record);
         let folder = self.layout.archived(id);
         if record.name.as_str() != id.name() {
-            return Err(refused(&folder, read::other_name(record.name.as_str(), id.name())));
+            return Err(refused(&folder, other_name(record.name.as_str(), id.name())));
         }
         if self.half_archived_as(id)?.is_some() {
             // Taking the lock moves it.

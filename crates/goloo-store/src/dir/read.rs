@@ -4,15 +4,16 @@
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-use goloo_core::name::ArchiveId;
 use goloo_core::record::upgrade::RecordError;
-use goloo_core::record::{self, Phase, Record, SCHEMA};
+use goloo_core::record::{self, Record};
 use goloo_core::store::{Broken, SNAPSHOT_FILES, Snapshot, StoreError};
-use goloo_core::time::Timestamp;
 
 use super::durable::failed;
 use super::fs::Fs;
 use super::layout::{PREVIOUS, STATE};
+use super::sealed::unopened;
+use crate::rules::other_name;
+pub(super) use crate::rules::{archive_ids, is_half_archived};
 
 /// What lies in a VM's folder.
 pub(super) enum Found {
@@ -33,22 +34,9 @@ pub(super) enum Found {
 enum Unsound {
     Missing,
     Bad(String),
+    /// Sealed for others: whoever can open it reads it, so the one before is no substitute.
+    Sealed(String),
     Newer(u32, String),
-}
-
-/// A record of a VM that is gone, on its way to the archive when somebody died. One of a newer format
-/// isn't ours to move.
-pub(super) fn is_half_archived(record: &Record) -> bool {
-    record.phase == Phase::Destroyed && record.schema <= SCHEMA
-}
-
-/// The ids that a record may get in the archive, the first of them first. Two VMs of one name can't share
-/// four random characters and the second of their end, save by the rarest chance; the later one then
-/// gets the next second.
-pub(super) fn archive_ids(record: &Record, at: Timestamp) -> impl Iterator<Item = ArchiveId> + use<> {
-    let (name, id) = (record.name.clone(), record.id.clone());
-    let times = std::iter::successors(Some(at), |time| Timestamp::from_unix(time.unix() + 1));
-    times.map(move |time| ArchiveId::new(&name, time, &id))
 }
 
 /// Reads the record in `folder`; `name` is what it must be called.
@@ -70,6 +58,7 @@ fn recover(fs: &dyn Fs, folder: &Path, name: &str, unsound: Unsound) -> Result<F
     let broken = match unsound {
         Unsound::Missing => broken("the file is missing".to_owned()),
         Unsound::Bad(text) => broken(text),
+        Unsound::Sealed(text) => return Ok(Found::Broken(broken(text))),
         Unsound::Newer(schema, text) => return Ok(Found::Newer(broken(text), schema)),
     };
     Ok(match read_record(fs, &folder.join(PREVIOUS), name)? {
@@ -127,14 +116,10 @@ fn unsound(error: &io::Error) -> Option<Unsound> {
     const EIO: i32 = 5;
     match error.kind() {
         ErrorKind::NotFound | ErrorKind::NotADirectory => Some(Unsound::Missing),
+        _ if unopened(error).is_some() => unopened(error).map(|error| Unsound::Sealed(error.to_string())),
         _ if error.raw_os_error() == Some(EIO) => Some(Unsound::Bad(error.to_string())),
         _ => None,
     }
-}
-
-/// What is wrong with a record that belongs elsewhere.
-pub(super) fn other_name(found: &str, expected: &str) -> String {
-    format!("it is the record of \"{found}\", not of \"{expected}\"")
 }
 
 /// Reads the snapshot in `folder`; `None` when there is no such folder.

@@ -26,6 +26,7 @@ mod recreate;
 mod refresh;
 mod restore;
 mod resume;
+mod settings;
 mod snapshot;
 mod ssh;
 mod ssh_config;
@@ -110,6 +111,9 @@ pub enum Command {
     /// Stacks: where they lie, the library, and what is wrong with one
     #[command(subcommand)]
     Config(config::Command),
+    /// What is set once: settings.json and the environment
+    #[command(subcommand)]
+    Settings(settings::Command),
     /// The local cache of images
     #[command(subcommand)]
     Image(image::Command),
@@ -156,6 +160,7 @@ pub fn run(app: &App, command: Command) -> Result<u8, CliError> {
         Command::Archive(command) => archive::run(app, &command),
         Command::State(command) => state::run(app, &command),
         Command::Config(command) => config::run(app, &command),
+        Command::Settings(command) => settings::run(&app.ui, &command),
         Command::Image(command) => image::run(app, &command),
         Command::Migrate(args) => migrate::run(app, &args),
         Command::Init(args) => init::run(app, &args),
@@ -164,6 +169,8 @@ pub fn run(app: &App, command: Command) -> Result<u8, CliError> {
         Command::Man => man::run(),
     }
 }
+
+pub use settings::run as settings;
 
 /// The VM that a command is about.
 #[derive(Debug, Clone, clap::Args)]

@@ -23,7 +23,7 @@ use crate::{exit, identity, settings};
 
 pub fn run(app: &App, to: &str) -> Result<u8, CliError> {
     let backend = Backend::parse(to)?;
-    let target = backend.open(&app.paths)?;
+    let target = backend.open(&app.paths, app.settings.seal(&app.paths.home)?)?;
     if target.location() == app.store.location() {
         app.ui.line(&format!("the records are in {} already", target.location()));
         return Ok(exit::DONE);

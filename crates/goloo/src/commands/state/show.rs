@@ -19,7 +19,7 @@ struct Shown {
 }
 
 pub fn run(app: &App) -> Result<u8, CliError> {
-    let backend = app.settings.backend();
+    let backend = app.settings.backend(&app.paths.home)?;
     let shown = app.wait_for(look(app))?;
     let files = backend.files(&app.paths);
     let size = (!files.is_empty()).then(|| files.iter().map(|path| size(path)).sum::<u64>());

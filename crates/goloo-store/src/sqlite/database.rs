@@ -1,0 +1,288 @@
+//! The file: how it is opened, made and locked for a moment, and what its errors mean.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use goloo_core::store::StoreError;
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use thiserror::Error;
+
+use crate::Options;
+use crate::dir::durable::{self, failed};
+use crate::dir::fs::RealFs;
+use crate::suitable;
+
+/// "golo": what `file` and SQLite's own tools show of the database.
+const APPLICATION_ID: i32 = 0x676f_6c6f;
+
+/// The version of the tables that this goloo writes (`PRAGMA user_version`).
+pub(super) const VERSION: u32 = 1;
+
+/// How long a process waits for others that are just writing. A write takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const SCHEMA: &str = include_str!("schema.sql");
+
+/// A failure of work on the database, before it is said what was being done.
+#[derive(Debug, Error)]
+pub(super) enum Failure {
+    #[error(transparent)]
+    Sql(#[from] rusqlite::Error),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The database can't be read as one: its file is damaged, or it is something else.
+#[derive(Debug, Error)]
+#[error("{what}")]
+pub struct Damaged {
+    what: String,
+    file: PathBuf,
+}
+
+impl Damaged {
+    /// What a person can do about it.
+    pub fn way_out(&self) -> String {
+        let file = self.file.display();
+        format!(
+            "save what can be read: sqlite3 {file} .recover | sqlite3 {file}.mended, look at it, then put it in the file's place; or goloo state restore a backup"
+        )
+    }
+}
+
+/// Why goloo itself refuses to touch a database.
+#[derive(Debug, Error)]
+enum Refusal {
+    #[error("it is a database of another program")]
+    Foreign,
+    #[error("it has format {0}, of a newer goloo, and is only read; update goloo")]
+    Newer(u32),
+    #[error("the file system can't do what SQLite's write-ahead log needs")]
+    NoWal,
+    #[error("other processes have been writing for {} seconds", PATIENCE.as_secs())]
+    Busy,
+}
+
+/// Whether a write must outlive a power loss when it returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Durability {
+    /// It must.
+    Durable,
+    /// It needn't: a lock's owner doesn't outlive a power loss either.
+    Volatile,
+}
+
+/// The database file; opened when it is first needed.
+pub(super) struct Database {
+    file: PathBuf,
+    options: Options,
+    open: Mutex<Option<Connection>>,
+}
+
+impl Database {
+    pub fn new(file: &Path, options: Options) -> Self {
+        Self { file: file.to_owned(), options, open: Mutex::new(None) }
+    }
+
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Reads at one moment. A database that isn't there holds nothing, and isn't made.
+    pub fn read<T: Default>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure>,
+    ) -> Result<T, StoreError> {
+        let mut open = self.opened();
+        if open.is_none() {
+            *open = self.open_to_read()?;
+        }
+        let Some(connection) = &mut *open else { return Ok(T::default()) };
+        let done = connection
+            .transaction_with_behavior(TransactionBehavior::Deferred)
+            .map_err(Failure::Sql)
+            .and_then(|transaction| work(&transaction));
+        done.map_err(|failure| self.told("read", failure))
+    }
+
+    /// Does all of the work or nothing of it, with no other writer beside.
+    pub fn write<T>(
+        &self,
+        durability: Durability,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure>,
+    ) -> Result<T, StoreError> {
+        let mut open = self.opened();
+        let connection = match &mut *open {
+            Some(known) => known,
+            none => none.insert(self.open_to_write()?),
+        };
+        let done = write(connection, durability, |transaction| match self.version(transaction)? {
+            VERSION => work(transaction),
+            newer => Err(self.failed("write", Refusal::Newer(newer)).into()),
+        });
+        done.map_err(|failure| self.told("write", failure))
+    }
+
+    fn opened(&self) -> MutexGuard<'_, Option<Connection>> {
+        // Work that panicked has rolled its transaction back.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open_to_read(&self) -> Result<Option<Connection>, StoreError> {
+        match fs::metadata(&self.file) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(failed("look at", &self.file))?,
+        };
+        let connection = self.connect().map_err(|failure| self.told("open", failure))?;
+        let version = self.version(&connection).map_err(|failure| self.told("open", failure))?;
+        // A process is just making it, or died before it had.
+        Ok((version > 0).then_some(connection))
+    }
+
+    fn open_to_write(&self) -> Result<Connection, StoreError> {
+        suitable::check(&RealFs, &self.file, self.options.allow_network)?;
+        if let Some(folder) = self.file.parent() {
+            durable::ensure_folder(&RealFs, folder)?;
+        }
+        // SQLite gives its other files the mode of this one.
+        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.file);
+        match made {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                return Err(failed("create", &self.file)(error));
+            }
+            _ => {}
+        }
+        self.made().map_err(|failure| self.told("open", failure))
+    }
+
+    fn made(&self) -> Result<Connection, Failure> {
+        let mut connection = self.connect()?;
+        if self.version(&connection)? == 0 {
+            self.make(&mut connection)?;
+        }
+        Ok(connection)
+    }
+
+    fn connect(&self) -> Result<Connection, Failure> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.file, flags)?;
+        connection.busy_timeout(PATIENCE)?;
+        // Where the system has a stronger sync (macOS), it is meant.
+        connection.execute_batch("PRAGMA fullfsync = ON; PRAGMA trusted_schema = OFF;")?;
+        Ok(connection)
+    }
+
+    /// The version of the tables; 0 when there are none yet. All of it is read at one moment: a process may
+    /// just be making them.
+    fn version(&self, connection: &Connection) -> Result<u32, Failure> {
+        let _moment = connection.is_autocommit().then(|| connection.unchecked_transaction()).transpose()?;
+        let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
+        let version = number("user_version")?;
+        let ours = number("application_id")? == APPLICATION_ID;
+        let empty = || {
+            connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get::<_, bool>(0))
+        };
+        match u32::try_from(version) {
+            Ok(version) if ours && version > 0 => Ok(version),
+            Ok(0) if empty()? => Ok(0),
+            _ => Err(self.failed("use", Refusal::Foreign).into()),
+        }
+    }
+
+    /// Makes the tables, unless someone else is faster. A process that dies here leaves a database
+    /// without tables, which is an empty store.
+    fn make(&self, connection: &mut Connection) -> Result<(), Failure> {
+        let end = Instant::now() + PATIENCE;
+        // SQLite doesn't wait by itself for this switch.
+        let mode: String = loop {
+            match connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)) {
+                Err(error) if is_busy(&error) && Instant::now() < end => {
+                    thread::sleep(Duration::from_millis(5));
+                }
+                other => break other?,
+            }
+        };
+        if mode != "wal" {
+            return Err(self.failed("write", Refusal::NoWal).into());
+        }
+        write(connection, Durability::Durable, |transaction| {
+            if self.version(transaction)? == 0 {
+                transaction.execute_batch(SCHEMA)?;
+                transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+                transaction.pragma_update(None, "user_version", VERSION)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn told(&self, action: &'static str, failure: Failure) -> StoreError {
+        match failure {
+            Failure::Store(error) => error,
+            Failure::Sql(error) => self.translated(action, error),
+        }
+    }
+
+    /// SQLite's words in ours.
+    fn translated(&self, action: &'static str, error: rusqlite::Error) -> StoreError {
+        let io = |kind: ErrorKind| failed(action, &self.file)(io::Error::from(kind));
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => io(ErrorKind::StorageFull),
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
+                io(self.why_closed())
+            }
+            Some(ErrorCode::DatabaseBusy) => self.failed(action, Refusal::Busy),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                let what = format!("the file is damaged: {error}");
+                self.failed(action, Damaged { what, file: self.file.clone() })
+            }
+            _ => self.failed(action, error),
+        }
+    }
+
+    /// SQLite doesn't hand on what the system said: the system is asked again.
+    fn why_closed(&self) -> ErrorKind {
+        match OpenOptions::new().read(true).write(true).open(&self.file) {
+            Err(error) => error.kind(),
+            Ok(_) => ErrorKind::PermissionDenied,
+        }
+    }
+
+    /// The store's error for anything else.
+    pub fn failed(
+        &self,
+        action: &'static str,
+        source: impl std::error::Error + Send + Sync + 'static,
+    ) -> StoreError {
+        let place = self.file.display().to_string();
+        StoreError::Backend { action, place, source: Box::new(source) }
+    }
+}
+
+fn write<T>(
+    connection: &mut Connection,
+    durability: Durability,
+    work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let synchronous = match durability {
+        Durability::Durable => "FULL",
+        Durability::Volatile => "NORMAL",
+    };
+    connection.pragma_update(None, "synchronous", synchronous)?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let done = work(&transaction)?;
+    transaction.commit()?;
+    Ok(done)
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}

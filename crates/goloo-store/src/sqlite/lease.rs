@@ -1,0 +1,211 @@
+//! Who holds which lock: a row for each name, whose epoch rises with every new holder.
+//!
+//! A write counts by its epoch alone, never by the time: whatever clocks do, of two who think that they
+//! hold a lock one can write. Time only decides when a holder who gives no sign of life is given up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use goloo_core::name::VmName;
+use goloo_core::record::Owner;
+use goloo_core::store::{HeldLock, StoreError};
+use goloo_core::time::Timestamp;
+use rusqlite::{OptionalExtension, Row, Transaction, params};
+
+use super::database::Failure;
+use super::machine::{Machine, Process};
+
+/// How long a holder's word counts, and how often it is renewed.
+#[derive(Debug, Clone, Copy)]
+pub struct Lease {
+    /// After so long without a sign of life the lock may be taken over; whole seconds.
+    pub length: Duration,
+    /// How often the holder gives one.
+    pub renewal: Duration,
+}
+
+impl Default for Lease {
+    fn default() -> Self {
+        Self { length: Duration::from_secs(90), renewal: Duration::from_secs(20) }
+    }
+}
+
+impl Lease {
+    fn seconds(self) -> i64 {
+        i64::try_from(self.length.as_secs()).unwrap_or(i64::MAX)
+    }
+}
+
+/// The computer as locks see it.
+#[derive(Clone)]
+pub(super) struct Locks {
+    pub machine: Arc<dyn Machine>,
+    pub lease: Lease,
+}
+
+/// A lock that was taken.
+pub(super) struct Taken {
+    pub epoch: i64,
+    /// Whose it was, when they didn't give it back.
+    pub over_from: Option<Owner>,
+}
+
+/// A lock's row.
+struct Stored {
+    name: String,
+    owner: Option<String>,
+    process: Process,
+    lease_end: i64,
+    unfinished: Option<String>,
+}
+
+const COLUMNS: &str = "name, owner, boot, pid_space, pid, pid_start, lease_end, unfinished";
+
+impl Stored {
+    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let text = |column| row.get::<_, Option<String>>(column).map(Option::unwrap_or_default);
+        let number = |column| row.get::<_, Option<i64>>(column).map(Option::unwrap_or_default);
+        Ok(Self {
+            name: text("name")?,
+            owner: row.get("owner")?,
+            process: Process {
+                boot: text("boot")?,
+                pid_space: text("pid_space")?,
+                pid: u32::try_from(number("pid")?).unwrap_or_default(),
+                start: u64::try_from(number("pid_start")?).unwrap_or_default(),
+            },
+            lease_end: number("lease_end")?,
+            unfinished: row.get("unfinished")?,
+        })
+    }
+
+    fn find(transaction: &Transaction<'_>, name: &VmName) -> rusqlite::Result<Option<Self>> {
+        let query = format!("SELECT {COLUMNS} FROM locks WHERE name = ?1");
+        transaction.query_row(&query, [name.as_str()], Self::from_row).optional()
+    }
+
+    fn owner(&self) -> Option<Owner> {
+        owner(self.owner.as_deref())
+    }
+}
+
+fn owner(json: Option<&str>) -> Option<Owner> {
+    serde_json::from_str(json?).ok()
+}
+
+fn to_json(owner: &Owner) -> String {
+    serde_json::to_string(owner).expect("an owner has only string keys")
+}
+
+impl Locks {
+    /// Takes a lock that is free, or whose holder is gone or gave no sign of life for too long.
+    pub fn take(
+        &self,
+        transaction: &Transaction<'_>,
+        name: &VmName,
+        owner: &Owner,
+    ) -> Result<Taken, Failure> {
+        let (here, now) = (self.machine.this_process(), self.machine.uptime());
+        let stored = Stored::find(transaction, name)?;
+        let held = stored.as_ref().filter(|stored| stored.owner.is_some());
+        if let Some(held) = held
+            && !held.process.is_over(&here, &*self.machine)
+            && !self.has_ended(held.lease_end, now)
+        {
+            let holder = held.owner().map(|owner| owner.to_string());
+            return Err(StoreError::Locked { name: name.clone(), holder }.into());
+        }
+        let over_from =
+            stored.and_then(|stored| stored.owner().or(self::owner(stored.unfinished.as_deref())));
+        let epoch = transaction.query_row(
+            "INSERT INTO locks (name, epoch, owner, boot, pid_space, pid, pid_start, lease_end)
+             VALUES (?1, 1, ?2, ?3, ?4, ?5, ?6, ?7)
+             ON CONFLICT (name) DO UPDATE SET epoch = epoch + 1, owner = excluded.owner, boot = excluded.boot,
+               pid_space = excluded.pid_space, pid = excluded.pid, pid_start = excluded.pid_start,
+               lease_end = excluded.lease_end, unfinished = NULL
+             RETURNING epoch",
+            params![
+                name.as_str(),
+                to_json(owner),
+                here.boot,
+                here.pid_space,
+                here.pid,
+                i64::try_from(here.start).unwrap_or_default(),
+                now.saturating_add(self.lease.seconds()),
+            ],
+            |row| row.get(0),
+        )?;
+        Ok(Taken { epoch, over_from })
+    }
+
+    /// An end that lies further ahead than a lease is long was written by another clock: it says nothing.
+    fn has_ended(&self, lease_end: i64, now: i64) -> bool {
+        lease_end <= now || lease_end > now.saturating_add(self.lease.seconds())
+    }
+
+    /// Gives a sign of life; `false` when the lock is someone else's by now.
+    pub fn renew(&self, transaction: &Transaction<'_>, name: &VmName, epoch: i64) -> Result<bool, Failure> {
+        let end = self.machine.uptime().saturating_add(self.lease.seconds());
+        let changed = transaction.execute(
+            "UPDATE locks SET lease_end = ?3 WHERE name = ?1 AND epoch = ?2",
+            params![name.as_str(), epoch, end],
+        )?;
+        Ok(changed > 0)
+    }
+
+    /// The locks that are held, sorted by name.
+    pub fn held(&self, transaction: &Transaction<'_>) -> Result<Vec<HeldLock>, Failure> {
+        let here = self.machine.this_process();
+        let query = format!("SELECT {COLUMNS} FROM locks WHERE owner IS NOT NULL ORDER BY name");
+        let mut statement = transaction.prepare(&query)?;
+        let rows = statement.query_map([], Stored::from_row)?.collect::<Result<Vec<_>, _>>()?;
+        let living = rows.into_iter().filter(|row| !row.process.is_over(&here, &*self.machine));
+        Ok(living.filter_map(|row| self.shown(&row)).collect())
+    }
+
+    fn shown(&self, row: &Stored) -> Option<HeldLock> {
+        let left = row.lease_end.saturating_sub(self.machine.uptime());
+        let lease_end = Timestamp::from_unix(Timestamp::now().unix().saturating_add(left));
+        Some(HeldLock { name: VmName::parse(&row.name).ok()?, owner: row.owner(), lease_end })
+    }
+
+    /// Ends the lock of a name. What its holder had begun is left for the next one to look at.
+    pub fn break_lock(
+        &self,
+        transaction: &Transaction<'_>,
+        name: &VmName,
+    ) -> Result<Option<HeldLock>, Failure> {
+        let Some(stored) = Stored::find(transaction, name)?.filter(|stored| stored.owner.is_some()) else {
+            return Ok(None);
+        };
+        transaction.execute(
+            "UPDATE locks SET epoch = epoch + 1, unfinished = owner, owner = NULL WHERE name = ?1",
+            [name.as_str()],
+        )?;
+        let over = stored.process.is_over(&self.machine.this_process(), &*self.machine);
+        Ok(if over { None } else { self.shown(&stored) })
+    }
+}
+
+/// Gives a lock back, unless it is someone else's by now.
+pub(super) fn release(transaction: &Transaction<'_>, name: &VmName, epoch: i64) -> Result<(), Failure> {
+    transaction.execute(
+        "UPDATE locks SET owner = NULL WHERE name = ?1 AND epoch = ?2",
+        params![name.as_str(), epoch],
+    )?;
+    Ok(())
+}
+
+/// Refuses a writer who has lost the lock.
+pub(super) fn check(transaction: &Transaction<'_>, name: &VmName, epoch: i64) -> Result<(), Failure> {
+    let query = "SELECT epoch, owner FROM locks WHERE name = ?1";
+    let found: Option<(i64, Option<String>)> =
+        transaction.query_row(query, [name.as_str()], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    match found {
+        Some((stored, _)) if stored == epoch => Ok(()),
+        found => {
+            let by = found.and_then(|(_, json)| owner(json.as_deref())).map(|owner| owner.to_string());
+            Err(StoreError::LockLost { name: name.clone(), by }.into())
+        }
+    }
+}

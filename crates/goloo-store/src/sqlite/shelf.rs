@@ -1,0 +1,283 @@
+//! The rows of the two tables that hold records, and of those that hold the files of their snapshots.
+
+use std::borrow::Cow;
+
+use goloo_core::name::{ArchiveId, VmName};
+use goloo_core::record::upgrade::RecordError;
+use goloo_core::record::{self, Record};
+use goloo_core::store::{Broken, Snapshot, StoreError};
+use rusqlite::types::{Value, ValueRef};
+use rusqlite::{OptionalExtension, Transaction, params, params_from_iter};
+
+use super::database::{Database, Failure};
+use crate::rules::other_name;
+
+/// The columns that both tables have.
+const COLUMNS: [&str; 18] = [
+    "name",
+    "id",
+    "serial",
+    "provider",
+    "phase",
+    "operation",
+    "stack",
+    "ip",
+    "ssh_port",
+    "fqdn",
+    "created_at",
+    "updated_at",
+    "ends_at",
+    "tags",
+    "created_by",
+    "created_on",
+    "source_config_path",
+    "record",
+];
+
+/// Where a record stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place<'a> {
+    Active(&'a VmName),
+    Archived(&'a ArchiveId),
+}
+
+impl Place<'_> {
+    fn table(self) -> &'static str {
+        match self {
+            Self::Active(_) => "vms",
+            Self::Archived(_) => "archive",
+        }
+    }
+
+    fn files(self) -> &'static str {
+        match self {
+            Self::Active(_) => "vm_files",
+            Self::Archived(_) => "archive_files",
+        }
+    }
+
+    fn key_column(self) -> &'static str {
+        match self {
+            Self::Active(_) => "name",
+            Self::Archived(_) => "archive_id",
+        }
+    }
+
+    fn key(&self) -> &str {
+        match self {
+            Self::Active(name) => name.as_str(),
+            Self::Archived(id) => id.as_str(),
+        }
+    }
+
+    /// The name that the record here must have.
+    fn name(&self) -> &str {
+        match self {
+            Self::Active(name) => name.as_str(),
+            Self::Archived(id) => id.name(),
+        }
+    }
+}
+
+/// What stands in a place.
+#[derive(Default)]
+pub(super) enum Found {
+    #[default]
+    Absent,
+    Sound(Box<Record>),
+    Broken(Broken),
+    /// Of a newer format, with its number, and of a shape that can't be read here.
+    Newer(Broken, u32),
+}
+
+impl Found {
+    /// The record, when there is one that can be read.
+    pub fn readable(self) -> Result<Option<Record>, StoreError> {
+        match self {
+            Self::Absent => Ok(None),
+            Self::Sound(record) => Ok(Some(*record)),
+            Self::Broken(broken) | Self::Newer(broken, _) => Err(StoreError::Broken(broken)),
+        }
+    }
+}
+
+/// Reads the record in a place.
+pub(super) fn find(
+    database: &Database,
+    transaction: &Transaction<'_>,
+    place: Place<'_>,
+) -> Result<Found, Failure> {
+    let query = format!("SELECT record FROM {} WHERE {} = ?1", place.table(), place.key_column());
+    let found = transaction.query_row(&query, [place.key()], |row| {
+        row.get_ref(0).map(|kept| judge(database, place.table(), place.key(), place.name(), bytes(kept)))
+    });
+    Ok(found.optional()?.unwrap_or(Found::Absent))
+}
+
+/// The bytes of a document, whatever a person has made of it by hand.
+pub(super) fn bytes(value: ValueRef<'_>) -> &[u8] {
+    match value {
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes,
+        _ => &[],
+    }
+}
+
+/// Says what a kept document is, when it must be the record of `name`.
+pub(super) fn judge(database: &Database, table: &str, key: &str, name: &str, kept: &[u8]) -> Found {
+    let broken = |error: String| {
+        let path = format!("{}#{table}/{key}", database.file().display());
+        Broken { name: key.to_owned(), path, error }
+    };
+    let document = match database.options().seal.open(kept) {
+        Ok(document) => document,
+        Err(error) => return Found::Broken(broken(error.to_string())),
+    };
+    match record::from_json(&document) {
+        Ok(record) if record.name.as_str() == name => Found::Sound(Box::new(record)),
+        Ok(record) => Found::Broken(broken(other_name(record.name.as_str(), name))),
+        Err(error @ RecordError::Newer { schema, .. }) => Found::Newer(broken(error.to_string()), schema),
+        Err(error) => Found::Broken(broken(error.to_string())),
+    }
+}
+
+/// Puts a record into a place, over what stands there.
+pub(super) fn put(
+    database: &Database,
+    transaction: &Transaction<'_>,
+    place: Place<'_>,
+    record: &Record,
+) -> Result<(), Failure> {
+    let document = sealed(database, record::to_json(record))?;
+    let mut values = columns(record, document, database.options().seal.seals());
+    let mut names = COLUMNS.to_vec();
+    if let Place::Archived(id) = place {
+        names.extend(["archive_id", "deleted_at"]);
+        values.extend([text(id.as_str()), text(&id.deleted_at().to_string())]);
+    }
+    let slots = vec!["?"; names.len()].join(", ");
+    let changes = names.iter().map(|name| format!("{name} = excluded.{name}")).collect::<Vec<_>>().join(", ");
+    let statement = format!(
+        "INSERT INTO {} ({}) VALUES ({slots}) ON CONFLICT ({}) DO UPDATE SET {changes}",
+        place.table(),
+        names.join(", "),
+        place.key_column(),
+    );
+    transaction.execute(&statement, params_from_iter(values))?;
+    Ok(())
+}
+
+fn text(text: &str) -> Value {
+    Value::Text(text.to_owned())
+}
+
+fn optional(value: Option<impl ToString>) -> Value {
+    value.map_or(Value::Null, |value| Value::Text(value.to_string()))
+}
+
+/// The values of [`COLUMNS`]. Of a record that is kept encrypted, what says more than that there is a VM
+/// stays out.
+fn columns(record: &Record, document: Vec<u8>, sealed: bool) -> Vec<Value> {
+    let shown = |value: Value| if sealed { Value::Null } else { value };
+    let tags = serde_json::to_string(&record.tags).expect("tags have only string keys");
+    let path = record.source_config_path.as_ref().map(|path| path.display());
+    vec![
+        text(record.name.as_str()),
+        text(record.id.as_str()),
+        Value::Integer(i64::try_from(record.serial).unwrap_or(i64::MAX)),
+        text(record.provider.as_str()),
+        text(record.phase.as_str()),
+        optional(record.operation.as_ref().map(|operation| operation.kind)),
+        shown(text(&record.stack)),
+        shown(optional(record.ip())),
+        shown(record.ssh_port().map_or(Value::Null, |port| Value::Integer(port.into()))),
+        shown(optional(record.fqdn())),
+        text(&record.created_at.to_string()),
+        text(&record.updated_at.to_string()),
+        optional(record.ends_at),
+        shown(text(&tags)),
+        shown(text(&record.created_by.user)),
+        shown(text(&record.created_by.host)),
+        shown(optional(path)),
+        String::from_utf8(document).map_or_else(|blob| Value::Blob(blob.into_bytes()), Value::Text),
+    ]
+}
+
+/// The document as it is to be kept.
+fn sealed(database: &Database, document: Vec<u8>) -> Result<Vec<u8>, Failure> {
+    let sealed = database.options().seal.seal(document);
+    sealed.map_err(|error| database.failed("encrypt a document", error).into())
+}
+
+/// Puts the files of a snapshot into a place, instead of those that are there.
+pub(super) fn put_files(
+    database: &Database,
+    transaction: &Transaction<'_>,
+    place: Place<'_>,
+    snapshot: &Snapshot,
+) -> Result<(), Failure> {
+    remove_files(transaction, place)?;
+    let statement = format!("INSERT INTO {} (vm, file, content) VALUES (?1, ?2, ?3)", place.files());
+    let mut statement = transaction.prepare(&statement)?;
+    for (file, content) in &snapshot.files {
+        statement.execute(params![place.key(), file, sealed(database, content.clone())?])?;
+    }
+    Ok(())
+}
+
+/// The files of a place's snapshot; `None` when nothing stands there.
+pub(super) fn files(
+    database: &Database,
+    transaction: &Transaction<'_>,
+    place: Place<'_>,
+) -> Result<Option<Snapshot>, Failure> {
+    let query = format!("SELECT 1 FROM {} WHERE {} = ?1", place.table(), place.key_column());
+    if !transaction.prepare(&query)?.exists([place.key()])? {
+        return Ok(None);
+    }
+    let query = format!("SELECT file, content FROM {} WHERE vm = ?1", place.files());
+    let mut statement = transaction.prepare(&query)?;
+    let mut rows = statement.query([place.key()])?;
+    let mut snapshot = Snapshot::default();
+    while let Some(row) = rows.next()? {
+        let opened = database.options().seal.open(bytes(row.get_ref(1)?));
+        let content =
+            opened.map(Cow::into_owned).map_err(|error| database.failed("read a snapshot", error))?;
+        snapshot.files.insert(row.get(0)?, content);
+    }
+    Ok(Some(snapshot))
+}
+
+/// Empties a place; `false` when nothing stands there.
+pub(super) fn remove(transaction: &Transaction<'_>, place: Place<'_>) -> Result<bool, Failure> {
+    remove_files(transaction, place)?;
+    let statement = format!("DELETE FROM {} WHERE {} = ?1", place.table(), place.key_column());
+    Ok(transaction.execute(&statement, [place.key()])? > 0)
+}
+
+fn remove_files(transaction: &Transaction<'_>, place: Place<'_>) -> Result<(), Failure> {
+    transaction.execute(&format!("DELETE FROM {} WHERE vm = ?1", place.files()), [place.key()])?;
+    Ok(())
+}
+
+/// Moves a record and its snapshot to the archive, under the first id that is free.
+pub(super) fn archive(
+    database: &Database,
+    transaction: &Transaction<'_>,
+    record: &Record,
+    ids: impl Iterator<Item = ArchiveId>,
+) -> Result<Option<ArchiveId>, Failure> {
+    for id in ids {
+        let (from, to) = (Place::Active(&record.name), Place::Archived(&id));
+        if !matches!(find(database, transaction, to)?, Found::Absent) {
+            continue;
+        }
+        put(database, transaction, to, record)?;
+        transaction.execute(
+            "INSERT INTO archive_files SELECT ?2, file, content FROM vm_files WHERE vm = ?1",
+            params![from.key(), to.key()],
+        )?;
+        remove(transaction, from)?;
+        return Ok(Some(id));
+    }
+    Ok(None)
+}
