@@ -18,6 +18,7 @@ mod provision;
 mod register;
 mod resume;
 mod snapshot;
+mod takeover;
 mod work;
 
 use std::io;
@@ -81,6 +82,9 @@ impl<'a> Engine<'a> {
         let mut lock = self.store.lock(name, self.owner).await?;
         let record = record_under(&mut *lock).await?;
         let record = record.ok_or_else(|| StoreError::NotFound { name: name.clone() })?;
+        if let Some(former) = lock.taken_over() {
+            self.reconcile(&record, former).await?;
+        }
         Ok(UnderWay { engine: self, lock, record })
     }
 

@@ -1,18 +1,24 @@
 //! Buckets to test the object store with: in memory, and S3 on an emulator.
 #![allow(dead_code, clippy::unwrap_used, reason = "shared by tests that use a part each")]
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use futures_util::stream::BoxStream;
 use goloo_core::name::{ArchiveId, VmName};
 use goloo_core::store::Store;
 use goloo_store::object::{Access, Clock, Keys, Kind, ObjectSettings, ObjectStore, Options, Pace};
 use goloo_testkit::aws_emulators::AwsEmulator;
+use goloo_testkit::fault_proxy::FaultProxy;
 use goloo_testkit::store_suite::{Subject, run};
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{ObjectStore as Objects, ObjectStoreExt};
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore as Objects,
+    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
 use serde_json::{Value, json};
 
 pub const BUCKET: &str = "team";
@@ -47,6 +53,59 @@ impl Clock for SystemClock {
     }
 }
 
+/// A bucket in memory whose service has another idea of the time.
+#[derive(Debug)]
+pub struct Shifted {
+    pub objects: InMemory,
+    /// How far it is ahead of this machine, in seconds.
+    pub ahead: i64,
+}
+
+impl fmt::Display for Shifted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.objects.fmt(f)
+    }
+}
+
+#[async_trait]
+impl Objects for Shifted {
+    async fn put_opts(&self, key: &Path, bytes: PutPayload, options: PutOptions) -> Result<PutResult> {
+        self.objects.put_opts(key, bytes, options).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        key: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.objects.put_multipart_opts(key, options).await
+    }
+
+    async fn get_opts(&self, key: &Path, options: GetOptions) -> Result<GetResult> {
+        let mut got = self.objects.get_opts(key, options).await?;
+        let shift = Duration::from_secs(self.ahead.unsigned_abs());
+        let modified = got.meta.last_modified;
+        got.meta.last_modified = if self.ahead < 0 { modified - shift } else { modified + shift };
+        Ok(got)
+    }
+
+    fn delete_stream(&self, keys: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.objects.delete_stream(keys)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.objects.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.objects.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.objects.copy_opts(from, to, options).await
+    }
+}
+
 pub struct Memory(Arc<InMemory>);
 
 impl Memory {
@@ -77,12 +136,13 @@ impl Subject for Memory {
 }
 
 /// S3 on an emulator, with a bucket.
-pub struct S3(pub AwsEmulator);
+pub struct S3(pub AwsEmulator, String);
 
 impl S3 {
     pub fn new(emulator: AwsEmulator) -> Self {
         emulator.rest("s3", "PUT", &format!("/{BUCKET}"), "");
-        Self(emulator)
+        let endpoint = emulator.endpoint().to_owned();
+        Self(emulator, endpoint)
     }
 
     pub fn ministack() -> Self {
@@ -90,11 +150,14 @@ impl S3 {
     }
 
     pub fn moto() -> Self {
-        Self::new(AwsEmulator::moto_single_threaded())
+        let mut s3 = Self::new(AwsEmulator::moto_single_threaded());
+        // Its one thread waits on every open connection for a request; the proxy opens one only with a request.
+        FaultProxy::start(&s3.1).endpoint().clone_into(&mut s3.1);
+        s3
     }
 
     pub fn open(&self, options: Options) -> ObjectStore {
-        open_at(self.0.endpoint(), options)
+        open_at(&self.1, options)
     }
 
     /// All objects, read past goloo.
