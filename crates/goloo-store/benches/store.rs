@@ -12,8 +12,12 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use goloo_core::record::{Record, to_json};
 use goloo_core::store::Store;
+use goloo_store::object::{self, Keys, Kind, ObjectSettings, ObjectStore};
 use goloo_store::{DirStore, Options, SqliteStore};
+use goloo_testkit::aws_emulators::AwsEmulator;
 use goloo_testkit::samples::{creating, in_aws, name, owner, ready, snapshot};
+use object_store::ObjectStoreExt;
+use object_store::path::Path as Key;
 use pollster::block_on as run;
 use rusqlite::{Connection, params};
 use tempfile::TempDir;
@@ -192,5 +196,63 @@ fn sqlite_list(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, save, list, sqlite_save, sqlite_claim, sqlite_list);
+const BUCKET: &str = "team";
+
+/// A bucket on an emulator, and a store in it. What the emulator takes is in the floor too.
+fn bucket() -> (AwsEmulator, Arc<dyn object_store::ObjectStore>, ObjectStore) {
+    let s3 = AwsEmulator::ministack();
+    s3.rest("s3", "PUT", &format!("/{BUCKET}"), "");
+    let settings = ObjectSettings {
+        kind: Kind::S3,
+        bucket: BUCKET.into(),
+        prefix: "goloo".into(),
+        region: Some("us-east-1".into()),
+        endpoint: Some(s3.endpoint().to_owned()),
+        account: None,
+        keys: Some(Keys { access_key_id: "key".into(), secret_access_key: "secret".into() }),
+    };
+    let access = tokio(settings.access()).unwrap();
+    let store = ObjectStore::open(settings, object::Options::default()).unwrap();
+    (s3, access.objects, store)
+}
+
+fn tokio<T>(future: impl Future<Output = T>) -> T {
+    goloo_testkit::store_suite::run(future)
+}
+
+fn object(criterion: &mut Criterion) {
+    let (_s3, bare, store) = bucket();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let devbox = name("devbox");
+    let mut record = ready(&devbox);
+    let mut lock = run(store.lock(&devbox, &owner(1))).unwrap();
+    run(lock.create(&mut record, &snapshot())).unwrap();
+    let (bytes, key) = (to_json(&record), Key::from("bare.json"));
+
+    let mut group = criterion.benchmark_group("object");
+    group.sample_size(20).measurement_time(Duration::from_secs(6));
+    group.bench_function("floor: PUT", |bench| {
+        bench.iter(|| runtime.block_on(bare.put(&key, bytes.clone().into())).unwrap());
+    });
+    group.bench_function("save", |bench| bench.iter(|| run(lock.save(&mut record)).unwrap()));
+    group.bench_function("floor: GET", |bench| {
+        bench.iter(|| runtime.block_on(async { bare.get(&key).await.unwrap().bytes().await.unwrap() }));
+    });
+    group.bench_function("load", |bench| bench.iter(|| run(store.load(&devbox)).unwrap().unwrap()));
+    let mut count = 0;
+    group.bench_function("claim: lock and create", |bench| {
+        bench.iter(|| {
+            count += 1;
+            let vm = name(&format!("vm-{count}"));
+            let mut lock = run(store.lock(&vm, &owner(1))).unwrap();
+            run(lock.create(&mut ready(&vm), &snapshot())).unwrap();
+        });
+    });
+    group.bench_function(BenchmarkId::new("list", count + 1), |bench| {
+        bench.iter(|| assert_eq!(run(store.list()).unwrap().entries.len(), count + 1));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, save, list, sqlite_save, sqlite_claim, sqlite_list, object);
 criterion_main!(benches);

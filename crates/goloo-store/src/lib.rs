@@ -2,6 +2,8 @@
 
 pub mod dir;
 mod line;
+#[cfg(feature = "object")]
+pub mod object;
 mod rules;
 pub mod seal;
 pub mod sqlite;

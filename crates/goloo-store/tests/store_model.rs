@@ -1,6 +1,8 @@
 //! Random operations by two handles on a few names, against a model of a dozen lines: the folder, the
-//! SQLite file and the store in memory.
+//! SQLite file, the store in memory, and the object store in memory and on an emulator of S3.
 #![allow(clippy::unwrap_used)]
+
+mod object_common;
 
 use std::collections::BTreeMap;
 
@@ -8,10 +10,11 @@ use goloo_core::name::ArchiveId;
 use goloo_core::record::{Phase, Record};
 use goloo_core::store::{Archived, Snapshot, Store, StoreError};
 use goloo_core::time::Timestamp;
-use goloo_store::{DirStore, Options, SqliteStore};
+use goloo_store::{DirStore, Options, SqliteStore, object};
 use goloo_testkit::memory_store::MemoryStore;
 use goloo_testkit::samples::{name, owner, ready, snapshot};
 use goloo_testkit::store_suite::run;
+use object_common::{Memory, S3};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -223,5 +226,30 @@ proptest! {
     fn the_store_in_memory_does_what_the_model_does(steps in steps()) {
         let store = MemoryStore::default();
         check([&store, &store.clone()], steps);
+    }
+
+    #[test]
+    fn a_bucket_in_memory_does_what_the_model_does(steps in steps()) {
+        let bucket = Memory::new();
+        let open = || bucket.open(object::Options::default());
+        check([&open(), &open()], steps);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 6, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn emulator_a_bucket_of_ministack_does_what_the_model_does(steps in steps()) {
+        let s3 = S3::ministack();
+        let open = || object_common::open_with_deletes_at(s3.0.endpoint(), object::Options::default());
+        check([&open(), &open()], steps);
+    }
+
+    #[test]
+    fn emulator_a_bucket_of_moto_does_what_the_model_does(steps in steps()) {
+        let s3 = S3::moto();
+        let open = || s3.open(object::Options::default());
+        check([&open(), &open()], steps);
     }
 }

@@ -60,6 +60,8 @@ pub enum Fault {
     Status500,
     /// The service's own words for too many requests; the emulator never hears of the request.
     Throttled,
+    /// The service refuses in these words; the emulator never hears of the request.
+    Refused(Reply),
     /// The service's own words for temporary credentials that have run out.
     ExpiredToken,
     /// The request waits, then goes on its way, even when the client has left by then.
@@ -91,6 +93,7 @@ impl fmt::Debug for Fault {
             Self::ReplyLost => f.write_str("ReplyLost"),
             Self::Status500 => f.write_str("Status500"),
             Self::Throttled => f.write_str("Throttled"),
+            Self::Refused(reply) => write!(f, "Refused({})", reply.status),
             Self::ExpiredToken => f.write_str("ExpiredToken"),
             Self::Stall(time) => write!(f, "Stall({time:?})"),
             Self::Hang => f.write_str("Hang"),
@@ -200,6 +203,7 @@ impl FaultProxy {
             }
             Some(Fault::Status500) => aws_answers::internal_error(request.service()).bytes(),
             Some(Fault::Throttled) => aws_answers::throttled(request.service()).bytes(),
+            Some(Fault::Refused(refusal)) => refusal.bytes(),
             Some(Fault::ExpiredToken) => aws_answers::expired_token(request.service()).bytes(),
             Some(Fault::Stall(time)) => {
                 thread::sleep(time);

@@ -319,14 +319,51 @@ impl Backend {
                 let file = path.clone().unwrap_or_else(|| paths.state.join(DATABASE));
                 Ok(Box::new(SqliteStore::open(&file, options(seal))))
             }
-            Self::Object(_) => Err(CliError::new(
-                crate::exit::USAGE,
-                "unsupported",
-                format!("this goloo was built without a way to {self}"),
-                "goloo settings set stateBackend dir, or another goloo",
-            )),
+            Self::Object(place) => place.open(seal),
         }
     }
+}
+
+impl ObjectPlace {
+    #[cfg(feature = "object")]
+    fn open(&self, seal: Seal) -> Result<Box<dyn Store>, CliError> {
+        use goloo_store::object::{Kind, ObjectSettings, ObjectStore, Options};
+
+        if let Some(table) = &self.lock_table {
+            return Err(unsupported(
+                format!(
+                    "a lock table ({table}) is of no use to this goloo: a lease in the bucket is the lock"
+                ),
+                "leave lockTable away; the bucket's service must have conditional writes, as S3 does",
+            ));
+        }
+        let settings = ObjectSettings {
+            kind: match self.service {
+                Service::S3 => Kind::S3,
+                Service::Gcs => Kind::Gcs,
+                Service::Azure => Kind::Azure,
+            },
+            bucket: self.bucket.clone(),
+            prefix: self.prefix.clone(),
+            region: self.region.clone(),
+            endpoint: self.endpoint.clone(),
+            account: self.account.clone(),
+            keys: None,
+        };
+        Ok(Box::new(ObjectStore::open(settings, Options { seal, ..Options::default() })?))
+    }
+
+    #[cfg(not(feature = "object"))]
+    fn open(&self, _: Seal) -> Result<Box<dyn Store>, CliError> {
+        Err(unsupported(
+            format!("this goloo was built without a way to {}", Backend::Object(self.clone())),
+            "goloo settings set stateBackend dir, or another goloo",
+        ))
+    }
+}
+
+fn unsupported(message: String, hint: &str) -> CliError {
+    CliError::new(crate::exit::USAGE, "unsupported", message, hint)
 }
 
 fn options(seal: Seal) -> Options {

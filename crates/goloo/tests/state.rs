@@ -19,7 +19,7 @@ use serde_json::json;
 
 /// The places that records are moved to and back from, in a world's folder.
 fn places(world: &World) -> Vec<String> {
-    vec![dir(world, "elsewhere")]
+    vec![dir(world, "elsewhere"), format!("sqlite:{}", world.path().join("elsewhere.db").display())]
 }
 
 fn dir(world: &World, folder: &str) -> String {

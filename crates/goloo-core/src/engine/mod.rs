@@ -19,6 +19,7 @@ mod provision;
 mod register;
 mod resume;
 mod snapshot;
+mod takeover;
 mod work;
 
 use std::io;
@@ -86,6 +87,9 @@ impl<'a> Engine<'a> {
         let record = record_under(&mut *lock).await?;
         let record = record.ok_or_else(|| StoreError::NotFound { name: name.clone() })?;
         refuse_other_host(&record, self.host_id)?;
+        if let Some(former) = lock.taken_over() {
+            self.reconcile(&record, former).await?;
+        }
         Ok(UnderWay { engine: self, lock, record })
     }
 

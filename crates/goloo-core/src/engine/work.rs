@@ -54,7 +54,10 @@ impl UnderWay<'_, '_> {
 
     /// Waits a little before the next attempt, or gives up and keeps the record elsewhere.
     async fn after_failed_save(&self, attempt: u32, error: StoreError) -> Result<(), EngineError> {
-        let may_pass = matches!(error, StoreError::Io { .. });
+        let may_pass = matches!(
+            error,
+            StoreError::Io { .. } | StoreError::Unreachable { .. } | StoreError::Backend { .. }
+        );
         if may_pass && attempt < SAVE_ATTEMPTS {
             tokio::time::sleep(std::time::Duration::from_millis(200) * attempt).await;
             return Ok(());

@@ -1,0 +1,234 @@
+//! The archive: an object for each deleted VM, made once and never changed.
+//!
+//! A record gets there in steps: it says that its VM is gone and where it goes; it is copied, where nothing
+//! is yet; it is taken out of its old place. Whoever takes the lock next finishes what was begun, and until
+//! then the archive shows it as if it was there.
+
+use goloo_core::name::{ArchiveId, VmName};
+use goloo_core::record::{Record, SCHEMA};
+use goloo_core::store::{Archived, Broken, Listing, Snapshot, StoreError};
+use goloo_core::time::Timestamp;
+
+use super::bucket::{Bucket, Found, WriteError};
+use super::envelope::{Envelope, Kept, Unsound, is_half_archived};
+use super::error::backend;
+use super::held::{Place, newer};
+use super::{ACTIVE, ARCHIVE};
+
+/// How often a change is tried while others change the same object.
+const ATTEMPTS: usize = 16;
+
+/// The ids that a record may get in the archive, the first of them first. Two VMs of one name share four
+/// random characters and the second of their end only by the rarest chance; the later one then gets the
+/// next second.
+pub(super) fn archive_ids(record: &Record, at: Timestamp) -> impl Iterator<Item = ArchiveId> + use<> {
+    let (name, id) = (record.name.clone(), record.id.clone());
+    let times = std::iter::successors(Some(at), |time| time.plus_seconds(1));
+    times.map(move |time| ArchiveId::new(&name, time, &id))
+}
+
+fn broken(bucket: &Bucket, id: &ArchiveId, error: String) -> Broken {
+    bucket.broken(ARCHIVE, id.as_str(), error)
+}
+
+/// What an object of the archive holds; nothing when it is what is left of a removed one.
+fn kept(bucket: &Bucket, id: &ArchiveId, found: Found) -> Result<Option<Kept>, Broken> {
+    Ok(found.envelope.map_err(|error| broken(bucket, id, error))?.vm)
+}
+
+fn archived(place: &Place, id: &ArchiveId, found: Found) -> Result<Option<Archived>, Broken> {
+    let Some(vm) = kept(&place.bucket, id, found)? else { return Ok(None) };
+    let record = vm.record(id.name(), &place.seal);
+    let record = record.map_err(|unsound| broken(&place.bucket, id, unsound.text()))?;
+    Ok(Some(Archived { id: id.clone(), deleted_at: id.deleted_at(), record }))
+}
+
+/// Makes the copy under this id, unless it is there; `false` when another VM's record has the id.
+pub(super) async fn copy(
+    place: &Place,
+    id: &ArchiveId,
+    record: &Record,
+    vm: &Kept,
+) -> Result<bool, StoreError> {
+    let bucket = &place.bucket;
+    let copy = Envelope::in_archive(Some(vm.clone()));
+    let mut replaces = None;
+    for _ in 0..ATTEMPTS {
+        match bucket.write(ARCHIVE, id.as_str(), &copy, replaces.as_ref()).await {
+            Ok(_) => return Ok(true),
+            Err(WriteError::InDoubt(error)) => return Err(error),
+            Err(WriteError::Refused) => {}
+        }
+        let Some(found) = bucket.read(ARCHIVE, id.as_str()).await? else {
+            replaces = None;
+            continue;
+        };
+        let version = found.version.clone();
+        match archived(place, id, found) {
+            Ok(Some(there)) if there.record.id == record.id && there.record.serial >= record.serial => {
+                return Ok(true);
+            }
+            // An earlier attempt of this archive, before its record was saved again.
+            Ok(Some(there)) if there.record.id == record.id => replaces = Some(version),
+            _ => return Ok(false),
+        }
+    }
+    Err(backend("write", &bucket.place, format!("\"{id}\" is written all the time")))
+}
+
+/// A VM that is gone and still lies among the active ones: under the id that it gets, and with its files.
+async fn half(place: &Place, name: &str) -> Result<Option<(Archived, Kept)>, StoreError> {
+    let found = place.bucket.read(ACTIVE, name).await?;
+    let Some(Envelope { vm: Some(vm), archiving, .. }) = found.and_then(|found| found.envelope.ok()) else {
+        return Ok(None);
+    };
+    let record = match vm.record(name, &place.seal) {
+        Ok(record) if is_half_archived(&record) => record,
+        _ => return Ok(None),
+    };
+    let at = archiving.map_or(record.updated_at, |id| id.deleted_at());
+    for id in archive_ids(&record, at) {
+        match place.bucket.read(ARCHIVE, id.as_str()).await? {
+            None => return Ok(Some((Archived { deleted_at: id.deleted_at(), id, record }, vm))),
+            Some(found) => match archived(place, &id, found) {
+                // Copied already: the archive itself shows it.
+                Ok(Some(there)) if there.record.id == record.id => return Ok(None),
+                _ => {}
+            },
+        }
+    }
+    Ok(None)
+}
+
+async fn half_as(place: &Place, id: &ArchiveId) -> Result<Option<(Archived, Kept)>, StoreError> {
+    Ok(half(place, id.name()).await?.filter(|(archived, _)| archived.id == *id))
+}
+
+/// The archive, newest first.
+pub(super) async fn list(place: &Place) -> Result<Listing<Archived>, StoreError> {
+    let bucket = &place.bucket;
+    // Before the archive itself: what is moved between the two looks is seen at least once.
+    let mut halves = Vec::new();
+    for (name, found) in bucket.read_all(ACTIVE, bucket.entries(ACTIVE).await?).await? {
+        let vm = found.envelope.ok().and_then(|envelope| envelope.vm);
+        if vm.is_some_and(|vm| vm.record(&name, &place.seal).is_ok_and(|record| is_half_archived(&record))) {
+            halves.extend(half(place, &name).await?.map(|(archived, _)| archived));
+        }
+    }
+    let mut listing = Listing::default();
+    for (name, found) in bucket.read_all(ARCHIVE, bucket.entries(ARCHIVE).await?).await? {
+        let shown = match ArchiveId::parse(&name) {
+            Ok(id) => archived(place, &id, found),
+            Err(error) => Err(bucket.broken(ARCHIVE, &name, error.to_string())),
+        };
+        match shown {
+            Ok(entry) => listing.entries.extend(entry),
+            Err(broken) => listing.broken.push(broken),
+        }
+    }
+    for half in halves {
+        if listing.entries.iter().all(|moved| moved.record.id != half.record.id) {
+            listing.entries.push(half);
+        }
+    }
+    listing.entries.sort_by(|a, b| (b.deleted_at, &b.id).cmp(&(a.deleted_at, &a.id)));
+    Ok(listing)
+}
+
+/// One archived record. The archive is looked at again after the active VMs: a move may end in between.
+pub(super) async fn load(place: &Place, id: &ArchiveId) -> Result<Option<Archived>, StoreError> {
+    let look = async || match place.bucket.read(ARCHIVE, id.as_str()).await? {
+        Some(found) => archived(place, id, found).map_err(StoreError::Broken),
+        None => Ok(None),
+    };
+    if let Some(archived) = look().await? {
+        return Ok(Some(archived));
+    }
+    match half_as(place, id).await? {
+        Some((archived, _)) => Ok(Some(archived)),
+        None => look().await,
+    }
+}
+
+/// The files of an archived VM.
+pub(super) async fn snapshot(place: &Place, id: &ArchiveId) -> Result<Snapshot, StoreError> {
+    let look = async || match place.bucket.read(ARCHIVE, id.as_str()).await? {
+        Some(found) => kept(&place.bucket, id, found).map_err(StoreError::Broken),
+        None => Ok(None),
+    };
+    let vm = match look().await? {
+        Some(vm) => Some(vm),
+        None => match half_as(place, id).await? {
+            Some((_, vm)) => Some(vm),
+            None => look().await?,
+        },
+    };
+    let vm = vm.ok_or_else(|| StoreError::NotArchived { id: id.clone() })?;
+    let files = vm.snapshot(&place.seal);
+    files.map_err(|error| StoreError::Broken(broken(&place.bucket, id, error)))
+}
+
+/// The name whose lock is to be taken first, so that what is half way here gets here.
+pub(super) async fn half_way(place: &Place, id: &ArchiveId) -> Result<Option<VmName>, StoreError> {
+    Ok(half_as(place, id).await?.map(|(archived, _)| archived.record.name))
+}
+
+/// Removes a record for good: an empty object takes its place, and of several who remove it one has put it
+/// there. Then that goes too, where the service lets it.
+pub(super) async fn delete(place: &Place, id: &ArchiveId) -> Result<(), StoreError> {
+    let bucket = &place.bucket;
+    let gone = || StoreError::NotArchived { id: id.clone() };
+    for _ in 0..ATTEMPTS {
+        let found = bucket.read(ARCHIVE, id.as_str()).await?.ok_or_else(gone)?;
+        let version = found.version.clone();
+        if let Ok(vm) = kept(bucket, id, found) {
+            let name = VmName::parse(id.name()).expect("an archive id begins with a name");
+            match vm.ok_or_else(gone)?.record(id.name(), &place.seal) {
+                Ok(record) if record.schema > SCHEMA => return Err(newer(&name, record.schema)),
+                Err(Unsound::Newer(schema, _)) => return Err(newer(&name, schema)),
+                _ => {}
+            }
+        }
+        let empty = Envelope::in_archive(None);
+        match bucket.write(ARCHIVE, id.as_str(), &empty, Some(&version)).await {
+            Ok(version) => {
+                bucket.remove_empty(ARCHIVE, id.as_str(), &version).await;
+                return Ok(());
+            }
+            Err(WriteError::Refused) => {}
+            Err(WriteError::InDoubt(error)) => return Err(error),
+        }
+    }
+    Err(backend("delete", &bucket.place, format!("\"{id}\" is written all the time")))
+}
+
+/// Puts a record from another store here.
+pub(super) async fn put(
+    place: &Place,
+    archived_there: &Archived,
+    snapshot: &Snapshot,
+) -> Result<(), StoreError> {
+    let (bucket, id, record) = (&place.bucket, &archived_there.id, &archived_there.record);
+    let vm = Kept::new(record, snapshot, &place.seal).map_err(|error| place.sealing(error))?;
+    let copy = Envelope::in_archive(Some(vm));
+    for _ in 0..ATTEMPTS {
+        let found = bucket.read(ARCHIVE, id.as_str()).await?;
+        let version = found.as_ref().map(|found| found.version.clone());
+        let there = found.map(|found| archived(place, id, found)).transpose().map_err(StoreError::Broken)?;
+        if let Some(there) = there.flatten().map(|there| there.record) {
+            if (&there.id, there.serial) == (&record.id, record.serial) {
+                return Ok(());
+            }
+            if there.serial >= record.serial {
+                let name = record.name.clone();
+                return Err(StoreError::Stale { name, expected: record.serial, found: there.serial });
+            }
+        }
+        match bucket.write(ARCHIVE, id.as_str(), &copy, version.as_ref()).await {
+            Ok(_) => return Ok(()),
+            Err(WriteError::Refused) => {}
+            Err(WriteError::InDoubt(error)) => return Err(error),
+        }
+    }
+    Err(backend("write", &bucket.place, format!("\"{id}\" is written all the time")))
+}

@@ -1,0 +1,290 @@
+//! The requests that the store makes, each with a time limit, and the one way to write: compare-and-swap,
+//! with a look at what is stored after any doubt.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
+use goloo_core::store::{Broken, StoreError};
+use goloo_core::time::Timestamp;
+use object_store::path::Path;
+use object_store::{GetOptions, ObjectStore as Objects, ObjectStoreExt, PutMode, PutOptions, UpdateVersion};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::envelope::Envelope;
+use super::error::{self, Seen};
+use super::http::DELETE_IF;
+
+/// Tells the time of the service, in seconds since 1970; `None` before its first answer.
+pub trait Clock: Send + Sync {
+    /// What its clock shows now.
+    fn now(&self) -> Option<i64>;
+}
+
+/// A service, and what it can do.
+#[derive(Clone)]
+pub struct Access {
+    /// The bucket.
+    pub objects: Arc<dyn Objects>,
+    /// The service's clock.
+    pub clock: Arc<dyn Clock>,
+    /// Whether a deletion can be made to depend on the ETag. Where it can't, empty objects stay.
+    pub conditional_delete: bool,
+}
+
+/// An object as the service gives it: bytes, version, and when it was last written.
+type Got = (Vec<u8>, UpdateVersion, i64);
+
+impl Access {
+    async fn get(&self, path: &Path) -> object_store::Result<Got> {
+        let got = self.objects.get_opts(path, GetOptions::default()).await?;
+        let meta = got.meta.clone();
+        let version = UpdateVersion { e_tag: meta.e_tag, version: meta.version };
+        Ok((Vec::from(got.bytes().await?), version, meta.last_modified.timestamp()))
+    }
+}
+
+/// How long answers are waited for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// For one request.
+    pub request: Duration,
+    /// For a write with all its repetitions.
+    pub write: Duration,
+}
+
+/// How many objects are read at once.
+const READS_AT_ONCE: usize = 32;
+/// The wait before a request is made again; doubled each time.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+/// The store's part of a bucket.
+pub(super) struct Bucket {
+    access: Access,
+    prefix: String,
+    /// As a person names it: `s3://bucket/prefix`.
+    pub place: String,
+    limits: Limits,
+}
+
+/// An object as it was read.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    /// What it holds, or why that can't be read.
+    pub envelope: Result<Envelope, String>,
+    pub version: UpdateVersion,
+    /// When it was last written, by the service's clock, in seconds since 1970.
+    pub modified: i64,
+}
+
+/// One line of a listing.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    /// The key without its folder and `.json`.
+    pub name: String,
+    pub bytes: u64,
+}
+
+/// Why a write didn't happen, or may not have.
+#[derive(Debug)]
+pub(super) enum WriteError {
+    /// Something else is stored; nothing was written.
+    Refused,
+    /// It isn't known whether the write came through, or still will.
+    InDoubt(StoreError),
+}
+
+impl Bucket {
+    pub fn new(access: Access, prefix: &str, place: String, limits: Limits) -> Self {
+        Self { access, prefix: prefix.trim_matches('/').to_owned(), place, limits }
+    }
+
+    /// The key of an object, as a person would look it up.
+    pub fn address(&self, folder: &str, name: &str) -> String {
+        format!("{}/{folder}/{name}.json", self.place)
+    }
+
+    pub fn broken(&self, folder: &str, name: &str, error: String) -> Broken {
+        Broken { name: name.to_owned(), path: self.address(folder, name), error }
+    }
+
+    pub fn can_delete_conditionally(&self) -> bool {
+        self.access.conditional_delete
+    }
+
+    /// The service's clock. An answer of the service's must have come before.
+    pub fn now(&self) -> Result<Timestamp, StoreError> {
+        let now = self.access.clock.now().and_then(Timestamp::from_unix);
+        now.ok_or_else(|| {
+            error::backend("read the clock", &self.place, "the service's answers carry no Date header")
+        })
+    }
+
+    fn path(&self, key: &str) -> Path {
+        if self.prefix.is_empty() { Path::from(key) } else { Path::from(format!("{}/{key}", self.prefix)) }
+    }
+
+    fn key(folder: &str, name: &str) -> String {
+        format!("{folder}/{name}.json")
+    }
+
+    async fn limited<T>(&self, work: impl Future<Output = object_store::Result<T>>) -> Result<T, Seen> {
+        match timeout(self.limits.request, work).await {
+            Ok(answer) => answer.map_err(Seen::Error),
+            Err(_) => Err(Seen::Silence(self.limits.request)),
+        }
+    }
+
+    /// Reads, again and again until the limit where a failure may pass.
+    pub async fn bytes(&self, key: &str) -> Result<Option<Got>, StoreError> {
+        let path = self.path(key);
+        match self.patiently(|| self.access.get(&path).boxed()).await {
+            Ok(read) => Ok(Some(read)),
+            Err(seen) if seen.is_absence() => Ok(None),
+            Err(seen) => Err(seen.into_error(error::READ, &self.place)),
+        }
+    }
+
+    /// Makes a request that changes nothing, or nothing when made twice, until it is answered.
+    async fn patiently<'r, T>(
+        &self,
+        mut request: impl FnMut() -> BoxFuture<'r, object_store::Result<T>>,
+    ) -> Result<T, Seen> {
+        let end = Instant::now() + self.limits.write;
+        let mut wait = FIRST_WAIT;
+        loop {
+            match self.limited(request()).await {
+                Err(seen) if seen.may_pass() && Instant::now() + wait < end => {
+                    sleep(wait).await;
+                    wait = (wait * 2).min(LONGEST_WAIT);
+                }
+                other => return other,
+            }
+        }
+    }
+
+    pub async fn read(&self, folder: &str, name: &str) -> Result<Option<Found>, StoreError> {
+        let read = self.bytes(&Self::key(folder, name)).await?;
+        Ok(read.map(|(bytes, version, modified)| Found {
+            envelope: Envelope::parse(&bytes),
+            version,
+            modified,
+        }))
+    }
+
+    /// What lies in a folder, sorted by name.
+    pub async fn entries(&self, folder: &str) -> Result<Vec<Entry>, StoreError> {
+        let prefix = self.path(folder);
+        let list = || self.access.objects.list(Some(&prefix)).try_collect::<Vec<_>>().boxed();
+        let listed = self.patiently(list).await;
+        let listed = listed.map_err(|seen| seen.into_error(error::LIST, &self.place))?;
+        let entry = |meta: object_store::ObjectMeta| {
+            let name = meta.location.filename()?.strip_suffix(".json")?.to_owned();
+            // What lies deeper isn't the store's.
+            let ours = meta.location.prefix_match(&prefix)?.count() == 1;
+            ours.then_some(Entry { name, bytes: meta.size })
+        };
+        let mut entries: Vec<_> = listed.into_iter().filter_map(entry).collect();
+        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    /// Reads many, in their order; what is gone meanwhile is left out.
+    pub async fn read_all(
+        &self,
+        folder: &str,
+        entries: Vec<Entry>,
+    ) -> Result<Vec<(String, Found)>, StoreError> {
+        let reads = entries.into_iter().map(|entry| self.read_entry(folder, entry).boxed());
+        let found: Vec<_> = stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    async fn read_entry(&self, folder: &str, entry: Entry) -> Result<Option<(String, Found)>, StoreError> {
+        let found = self.read(folder, &entry.name).await?;
+        Ok(found.map(|found| (entry.name, found)))
+    }
+
+    /// Puts `envelope` in the place of what has the version `replaces`, or where nothing is. Its `write` must
+    /// be new.
+    ///
+    /// The same bytes are sent again after a doubt: of two that arrive only one finds what it is to replace.
+    pub async fn write(
+        &self,
+        folder: &str,
+        name: &str,
+        envelope: &Envelope,
+        replaces: Option<&UpdateVersion>,
+    ) -> Result<UpdateVersion, WriteError> {
+        let path = self.path(&Self::key(folder, name));
+        let bytes = envelope.to_bytes();
+        let mode = replaces.map_or(PutMode::Create, |version| PutMode::Update(version.clone()));
+        let end = Instant::now() + self.limits.write;
+        let mut wait = FIRST_WAIT;
+        loop {
+            let options = PutOptions { mode: mode.clone(), ..PutOptions::default() };
+            let put = self.access.objects.put_opts(&path, bytes.clone().into(), options);
+            let seen = match self.limited(put).await {
+                Ok(put) => return Ok(UpdateVersion { e_tag: put.e_tag, version: put.version }),
+                Err(seen) => seen,
+            };
+            let failed = |seen: Seen| WriteError::InDoubt(seen.into_error(error::WRITE, &self.place));
+            if seen.is_denial() {
+                return Err(failed(seen));
+            }
+            if let Some(version) = self.came_through(folder, name, envelope, replaces).await? {
+                return Ok(version);
+            }
+            if Instant::now() + wait >= end {
+                return Err(failed(seen));
+            }
+            sleep(wait).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
+        }
+    }
+
+    /// Looks for a write after a doubt; `None` when what it is to replace is still there.
+    async fn came_through(
+        &self,
+        folder: &str,
+        name: &str,
+        envelope: &Envelope,
+        replaces: Option<&UpdateVersion>,
+    ) -> Result<Option<UpdateVersion>, WriteError> {
+        let found = self.read(folder, name).await.map_err(WriteError::InDoubt)?;
+        let write =
+            |found: &Found| found.envelope.as_ref().is_ok_and(|stored| stored.write == envelope.write);
+        match (found, replaces) {
+            (Some(found), _) if write(&found) => Ok(Some(found.version)),
+            (Some(found), Some(version)) if found.version.e_tag == version.e_tag => Ok(None),
+            (None, None) => Ok(None),
+            _ => Err(WriteError::Refused),
+        }
+    }
+
+    /// Removes an object, if it still has this version and the service can see to that. It is only called
+    /// for objects that may as well stay, so a failure is none.
+    pub async fn remove_empty(&self, folder: &str, name: &str, version: &UpdateVersion) {
+        let Some(etag) = version.e_tag.clone().filter(|_| self.can_delete_conditionally()) else { return };
+        let path = self.path(&Self::key(folder, name));
+        let _ = self.limited(DELETE_IF.scope(etag, self.access.objects.delete(&path))).await;
+    }
+
+    /// Puts a file that isn't a VM's in its place, whatever is there.
+    pub async fn overwrite(&self, key: &str, bytes: Vec<u8>) -> Result<(), StoreError> {
+        let path = self.path(key);
+        let put = self.patiently(|| self.access.objects.put(&path, bytes.clone().into()).boxed()).await;
+        put.map(drop).map_err(|seen| seen.into_error(error::WRITE, &self.place))
+    }
+
+    /// Removes a file that isn't a VM's; gone is success.
+    pub async fn remove(&self, key: &str) -> Result<(), StoreError> {
+        let path = self.path(key);
+        match self.patiently(|| self.access.objects.delete(&path).boxed()).await {
+            Err(seen) if !seen.is_absence() => Err(seen.into_error(error::DELETE, &self.place)),
+            _ => Ok(()),
+        }
+    }
+}

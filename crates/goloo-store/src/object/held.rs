@@ -1,0 +1,415 @@
+//! A lock that is held: what is stored under its name, and every change of it.
+
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+
+use goloo_core::name::{ArchiveId, VmName};
+use goloo_core::record::{Owner, Phase, Record, SCHEMA};
+use goloo_core::store::{Loaded, SNAPSHOT_FILES, Snapshot, StoreError};
+use goloo_core::time::Timestamp;
+use object_store::UpdateVersion;
+use ulid::Ulid;
+
+use super::archive::{self, archive_ids};
+use super::bucket::{Bucket, WriteError};
+use super::envelope::{Envelope, Kept, Lease, Unsound, is_half_archived};
+use super::error::backend;
+use super::{ACTIVE, MOVED, read_moved};
+use crate::seal::{Seal, SealError};
+
+/// Where a lock is held and how documents are kept there.
+#[derive(Clone)]
+pub(super) struct Place {
+    pub bucket: Arc<Bucket>,
+    pub seal: Seal,
+}
+
+impl Place {
+    pub fn sealing(&self, error: SealError) -> StoreError {
+        backend("seal a document", &self.bucket.place, error)
+    }
+}
+
+/// Writes that may have come through although a failure was reported. The caller still names the serial from
+/// before them, and is right to: nobody else can have written meanwhile.
+#[derive(Debug, Clone, Copy)]
+struct Unacknowledged {
+    replaced: u64,
+    last: u64,
+}
+
+impl Unacknowledged {
+    fn explains(self, stored: u64, expected: u64) -> bool {
+        self.replaced == expected && self.replaced < stored && stored <= self.last
+    }
+}
+
+/// What the holder of a lock knows.
+pub(super) struct Held {
+    place: Place,
+    name: VmName,
+    /// What is stored, as long as nobody else has written.
+    current: Envelope,
+    version: UpdateVersion,
+    /// Writes that may still come through; each replaces `current`, so one of them at most does.
+    doubts: Vec<Envelope>,
+    unacknowledged: Option<Unacknowledged>,
+    /// The lock is someone else's now; who has it, when somebody has.
+    lost: Option<Option<String>>,
+}
+
+/// How often a lock is tried to be had while others write the same object.
+const ATTEMPTS: usize = 16;
+
+impl Held {
+    /// Takes the lock, or says who has it. A lease that has ended, by the service's clock, is taken over.
+    /// Then finishes what a dead owner left half done.
+    pub async fn take(place: Place, name: VmName, owner: Owner, seconds: u64) -> Result<Self, StoreError> {
+        let mut held = Self::claim(place, name, Lease { owner, seconds }).await?;
+        // After the claim: who marks the store as moved breaks the locks that were taken before.
+        let ready = match read_moved(&held.place.bucket).await {
+            Ok(Some(to)) => Err(StoreError::Moved { place: held.place.bucket.place.clone(), to }),
+            Ok(None) => held.finish_archiving().await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = ready {
+            held.release().await;
+            return Err(error);
+        }
+        Ok(held)
+    }
+
+    async fn claim(place: Place, name: VmName, lease: Lease) -> Result<Self, StoreError> {
+        for _ in 0..ATTEMPTS {
+            let found = place.bucket.read(ACTIVE, name.as_str()).await?;
+            let (stored, version) = match found {
+                None => (Envelope::empty(), None),
+                Some(found) => {
+                    let broken =
+                        |error| StoreError::Broken(place.bucket.broken(ACTIVE, name.as_str(), error));
+                    let stored = found.envelope.map_err(broken)?;
+                    if let Some(lease) = &stored.lease
+                        && place.bucket.now()? <= lease.end(found.modified)
+                    {
+                        let holder = Some(lease.owner.to_string());
+                        return Err(StoreError::Locked { name, holder });
+                    }
+                    (stored, Some(found.version))
+                }
+            };
+            let current = stored.claimed_with(lease.clone());
+            match place.bucket.write(ACTIVE, name.as_str(), &current, version.as_ref()).await {
+                Ok(version) => {
+                    let (doubts, unacknowledged, lost) = (Vec::new(), None, None);
+                    return Ok(Self { place, name, current, version, doubts, unacknowledged, lost });
+                }
+                Err(WriteError::Refused) => {}
+                Err(WriteError::InDoubt(error)) => return Err(error),
+            }
+        }
+        Err(StoreError::Locked { name, holder: None })
+    }
+
+    async fn finish_archiving(&mut self) -> Result<(), StoreError> {
+        match self.stored() {
+            Ok(record) if is_half_archived(&record) => self.move_to_archive().await.map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    pub fn taken_over(&self) -> Option<&Owner> {
+        self.current.unsettled.as_ref()
+    }
+
+    pub fn is_lost(&self) -> bool {
+        self.lost.is_some()
+    }
+
+    fn lock_lost(&self) -> StoreError {
+        StoreError::LockLost { name: self.name.clone(), by: self.lost.clone().flatten() }
+    }
+
+    fn not_found(&self) -> StoreError {
+        StoreError::NotFound { name: self.name.clone() }
+    }
+
+    /// Writes what `next` makes of what is stored, until it is stored or can't be.
+    async fn change(
+        &mut self,
+        next: impl Fn(&Self) -> Result<Envelope, StoreError>,
+    ) -> Result<(), StoreError> {
+        if !self.doubts.is_empty() {
+            self.look().await?;
+        }
+        loop {
+            if self.is_lost() {
+                return Err(self.lock_lost());
+            }
+            let next = Envelope { write: Ulid::new().to_string(), ..next(self)? };
+            match self.place.bucket.write(ACTIVE, self.name.as_str(), &next, Some(&self.version)).await {
+                Ok(version) => {
+                    (self.current, self.version) = (next, version);
+                    self.doubts.clear();
+                    return Ok(());
+                }
+                Err(WriteError::Refused) => self.look().await?,
+                Err(WriteError::InDoubt(error)) => {
+                    self.doubts.push(next);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Finds out what is stored: what we know, one of our writes in doubt, or someone else's.
+    async fn look(&mut self) -> Result<(), StoreError> {
+        let found = self.place.bucket.read(ACTIVE, self.name.as_str()).await?;
+        let (stored, version) = match found {
+            Some(found) => (found.envelope.ok(), found.version),
+            None => (None, self.version.clone()),
+        };
+        let write = stored.as_ref().map(|stored| stored.write.as_str());
+        if write == Some(&self.current.write) {
+            self.version = version;
+        } else if let Some(ours) = self.doubts.iter().find(|doubt| Some(doubt.write.as_str()) == write) {
+            (self.current, self.version) = (ours.clone(), version);
+            self.doubts.clear();
+        } else {
+            let lease = stored.and_then(|stored| stored.lease);
+            self.lost = Some(lease.map(|lease| lease.owner.to_string()));
+        }
+        Ok(())
+    }
+
+    /// Says that the holder lives.
+    pub async fn renew(&mut self) -> Result<(), StoreError> {
+        self.change(|held| Ok(held.current.clone())).await
+    }
+
+    /// Gives the lock back. When that fails the lease ends by itself.
+    pub async fn release(&mut self) {
+        let released = |held: &Self| Ok(Envelope { lease: None, ..held.current.clone() });
+        if self.change(released).await.is_ok() && self.current.is_empty() {
+            self.place.bucket.remove_empty(ACTIVE, self.name.as_str(), &self.version).await;
+        }
+    }
+
+    fn kept(&self) -> Result<&Kept, StoreError> {
+        self.current.vm.as_ref().ok_or_else(|| self.not_found())
+    }
+
+    /// The record as it is stored, also one on its way to the archive.
+    fn stored(&self) -> Result<Record, StoreError> {
+        let broken = |error| StoreError::Broken(self.place.bucket.broken(ACTIVE, self.name.as_str(), error));
+        self.kept()?.record(self.name.as_str(), &self.place.seal).map_err(|unsound| match unsound {
+            Unsound::Bad(text) => broken(text),
+            Unsound::Newer(found, _) => newer(&self.name, found),
+        })
+    }
+
+    pub fn load(&self) -> Result<Option<Loaded>, StoreError> {
+        super::loaded(&self.place, self.name.as_str(), &self.current).map_err(StoreError::Broken)
+    }
+
+    pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        let broken = |error| StoreError::Broken(self.place.bucket.broken(ACTIVE, self.name.as_str(), error));
+        self.kept()?.snapshot(&self.place.seal).map_err(broken)
+    }
+
+    fn refused(&self, text: String) -> StoreError {
+        let path = self.place.bucket.address(ACTIVE, self.name.as_str()).into();
+        StoreError::Io { action: "write", path, source: io::Error::new(ErrorKind::InvalidInput, text) }
+    }
+
+    fn check_writable(&self, record: &Record) -> Result<(), StoreError> {
+        if record.name != self.name {
+            return Err(
+                self.refused(format!("it is the record of \"{}\", not of \"{}\"", record.name, self.name))
+            );
+        }
+        if record.schema > SCHEMA {
+            return Err(newer(&self.name, record.schema));
+        }
+        Ok(())
+    }
+
+    fn check_snapshot(&self, snapshot: &Snapshot) -> Result<(), StoreError> {
+        match snapshot.files.keys().find(|file| !SNAPSHOT_FILES.contains(&file.as_str())) {
+            Some(odd) => Err(self.refused(format!("a snapshot holds no file \"{odd}\""))),
+            None => Ok(()),
+        }
+    }
+
+    fn stale(&self, expected: u64, found: u64) -> StoreError {
+        StoreError::Stale { name: self.name.clone(), expected, found }
+    }
+
+    /// Whether what is stored is what the caller means to replace.
+    fn check_serial(&self, stored: &Record, record: &Record) -> Result<(), StoreError> {
+        let ours = self.unacknowledged.is_some_and(|writes| writes.explains(stored.serial, record.serial));
+        if (stored.serial == record.serial || ours) && stored.id == record.id {
+            return Ok(());
+        }
+        Err(self.stale(record.serial, stored.serial))
+    }
+
+    /// Changes the record, and remembers whether that is in doubt.
+    async fn change_record(
+        &mut self,
+        replaced: u64,
+        next: impl Fn(&Self) -> Result<Envelope, StoreError>,
+    ) -> Result<Record, StoreError> {
+        if let Err(error) = self.change(next).await {
+            let doubt = self.doubts.last().and_then(|doubt| doubt.vm.as_ref());
+            let doubt = doubt.and_then(|vm| vm.record(self.name.as_str(), &self.place.seal).ok());
+            if let Some(doubt) = doubt {
+                self.unacknowledged = Some(Unacknowledged { replaced, last: doubt.serial });
+            }
+            return Err(error);
+        }
+        self.unacknowledged = None;
+        self.stored()
+    }
+
+    /// Claims the name.
+    pub async fn create(&mut self, record: &Record, snapshot: &Snapshot) -> Result<Record, StoreError> {
+        self.check_writable(record)?;
+        self.check_snapshot(snapshot)?;
+        if record.serial != 0 {
+            return Err(self.stale(record.serial, 0));
+        }
+        let first = Record { serial: 1, ..record.clone() };
+        let vm = Kept::new(&first, snapshot, &self.place.seal).map_err(|error| self.place.sealing(error))?;
+        let next = |held: &Self| {
+            let ours =
+                held.unacknowledged.is_some() && held.stored().is_ok_and(|stored| stored.id == first.id);
+            if held.current.vm.is_some() && !ours {
+                return Err(StoreError::NameTaken { name: held.name.clone() });
+            }
+            Ok(held.current.with_vm(vm.clone()))
+        };
+        self.change_record(0, next).await
+    }
+
+    /// Replaces the record; `archive_at` says that it is on its way to the archive.
+    pub async fn save(
+        &mut self,
+        record: &Record,
+        archive_at: Option<Timestamp>,
+    ) -> Result<Record, StoreError> {
+        self.check_writable(record)?;
+        let next = |held: &Self| {
+            let stored = held.stored()?;
+            if stored.schema > SCHEMA {
+                return Err(newer(&held.name, stored.schema));
+            }
+            held.check_serial(&stored, record)?;
+            let next = Record { serial: stored.serial + 1, updated_at: Timestamp::now(), ..record.clone() };
+            let vm = held.kept()?.with_record(&next, &held.place.seal);
+            let vm = vm.map_err(|error| held.place.sealing(error))?;
+            let id = archive_at.map(|at| ArchiveId::new(&held.name, at, &record.id));
+            let archiving = held.current.archiving.clone().or(id);
+            Ok(Envelope { archiving, ..held.current.with_vm(vm) })
+        };
+        self.change_record(record.serial, next).await
+    }
+
+    /// Puts a record from another store in this name's place.
+    pub async fn put(&mut self, record: &Record, snapshot: &Snapshot) -> Result<(), StoreError> {
+        self.check_writable(record)?;
+        self.check_snapshot(snapshot)?;
+        if self.current.vm.is_some() {
+            let stored = self.stored()?;
+            if stored.id != record.id {
+                return Err(StoreError::NameTaken { name: self.name.clone() });
+            }
+            if stored.serial > record.serial {
+                return Err(self.stale(record.serial, stored.serial));
+            }
+            if stored.serial == record.serial {
+                return Ok(());
+            }
+        }
+        let vm = Kept::new(record, snapshot, &self.place.seal).map_err(|error| self.place.sealing(error))?;
+        self.change(|held| Ok(held.current.with_vm(vm.clone()))).await
+    }
+
+    /// The first step of a move to the archive; the record says from then on that its VM is gone.
+    pub async fn begin_archiving(&mut self, record: &Record, at: Timestamp) -> Result<Record, StoreError> {
+        if record.phase != Phase::Destroyed {
+            return Err(
+                self.refused(format!("only a destroyed VM is archived; this one is {}", record.phase))
+            );
+        }
+        self.save(record, Some(at)).await
+    }
+
+    /// Whether an earlier attempt has moved this record already.
+    pub async fn moved_before(
+        &self,
+        record: &Record,
+        at: Timestamp,
+    ) -> Result<Option<ArchiveId>, StoreError> {
+        let id = ArchiveId::new(&self.name, at, &record.id);
+        let archived = archive::load(&self.place, &id).await?;
+        Ok(archived.filter(|archived| archived.record.id == record.id).map(|archived| archived.id))
+    }
+
+    /// The other steps: a copy in the archive, then nothing here.
+    pub async fn move_to_archive(&mut self) -> Result<ArchiveId, StoreError> {
+        let (record, kept) = (self.stored()?, self.kept()?.clone());
+        let at = self.current.archiving.as_ref().map_or(record.updated_at, ArchiveId::deleted_at);
+        let mut copied = None;
+        for id in archive_ids(&record, at) {
+            if archive::copy(&self.place, &id, &record, &kept).await? {
+                copied = Some(id);
+                break;
+            }
+        }
+        let id = copied.ok_or_else(|| self.refused("the archive has no time left for it".to_owned()))?;
+        self.change(|held| {
+            Ok(Envelope { vm: None, archiving: None, unsettled: None, ..held.current.clone() })
+        })
+        .await?;
+        Ok(id)
+    }
+}
+
+pub(super) fn newer(name: &VmName, found: u32) -> StoreError {
+    StoreError::Newer { name: name.clone(), found, known: SCHEMA }
+}
+
+/// Breaks the lock of a name, whoever has it; says who had.
+pub(super) async fn break_lock(
+    bucket: &Bucket,
+    name: &VmName,
+) -> Result<Option<(Owner, Timestamp)>, StoreError> {
+    for _ in 0..ATTEMPTS {
+        let Some(found) = bucket.read(ACTIVE, name.as_str()).await? else { return Ok(None) };
+        let broken = |error| StoreError::Broken(bucket.broken(ACTIVE, name.as_str(), error));
+        let stored = found.envelope.map_err(broken)?;
+        let Some(lease) = stored.lease.clone() else { return Ok(None) };
+        match bucket.write(ACTIVE, name.as_str(), &stored.broken_open(), Some(&found.version)).await {
+            Ok(_) => return Ok(Some((lease.owner.clone(), lease.end(found.modified)))),
+            Err(WriteError::Refused) => {}
+            Err(WriteError::InDoubt(error)) => return Err(error),
+        }
+    }
+    Err(backend("break the lock", &bucket.place, format!("\"{name}\" is written all the time")))
+}
+
+/// Marks the store as moved, and takes the locks from whoever took them before.
+pub(super) async fn mark_as_moved(bucket: &Bucket, to: &str) -> Result<(), StoreError> {
+    let mark = serde_json::json!({ "to": to }).to_string().into_bytes();
+    bucket.overwrite(MOVED, mark).await?;
+    for entry in bucket.entries(ACTIVE).await? {
+        if let Ok(name) = VmName::parse(&entry.name) {
+            match break_lock(bucket, &name).await {
+                // Nobody can have the lock of an object that can't be read.
+                Err(StoreError::Broken(_)) => {}
+                other => drop(other?),
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! Which bucket, and how it is opened.
+
+use std::fmt;
+use std::sync::Arc;
+
+use goloo_core::store::StoreError;
+use object_store::{BackoffConfig, RetryConfig};
+
+use super::bucket::Access;
+use super::error;
+use super::http::{Connector, ServiceClock};
+
+/// The kinds of object stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Amazon S3, and what speaks like it.
+    S3,
+    /// Google Cloud Storage.
+    Gcs,
+    /// Azure Blob Storage.
+    Azure,
+}
+
+impl Kind {
+    /// The scheme of addresses.
+    fn scheme(self) -> &'static str {
+        match self {
+            Self::S3 => "s3",
+            Self::Gcs => "gs",
+            Self::Azure => "az",
+        }
+    }
+
+    /// The word in settings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::S3 => "s3",
+            Self::Gcs => "gcs",
+            Self::Azure => "azure",
+        }
+    }
+}
+
+/// A key pair for S3.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Keys {
+    /// `AWS_ACCESS_KEY_ID`
+    pub access_key_id: String,
+    /// `AWS_SECRET_ACCESS_KEY`
+    pub secret_access_key: String,
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys").field("access_key_id", &self.access_key_id).finish_non_exhaustive()
+    }
+}
+
+/// Where the store lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectSettings {
+    /// Whose service.
+    pub kind: Kind,
+    /// The bucket, or Azure's container.
+    pub bucket: String,
+    /// The folder in it; empty for the bucket itself.
+    pub prefix: String,
+    /// S3's region; without one, what AWS's environment and profile say.
+    pub region: Option<String>,
+    /// Another service of this kind: `https://…`; `http://…` too, for one on this machine. Google's is
+    /// always its own.
+    pub endpoint: Option<String>,
+    /// Azure's storage account; without one, what `AZURE_STORAGE_ACCOUNT_NAME` says.
+    pub account: Option<String>,
+    /// S3's key pair; without one, what AWS's own tools would use.
+    pub keys: Option<Keys>,
+}
+
+impl ObjectSettings {
+    /// As a person names the place: `s3://bucket/prefix`.
+    pub fn location(&self) -> String {
+        let (kind, bucket, prefix) = (self.kind.scheme(), &self.bucket, self.prefix.trim_matches('/'));
+        if prefix.is_empty() { format!("{kind}://{bucket}") } else { format!("{kind}://{bucket}/{prefix}") }
+    }
+
+    /// Opens the bucket; nothing is asked of it yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Backend`] when this build has no such kind of store, or the settings don't fit.
+    pub async fn access(&self) -> Result<Access, StoreError> {
+        let clock = Arc::new(ServiceClock::default());
+        let connector = Connector(clock.clone());
+        match self.kind {
+            #[cfg(feature = "s3")]
+            Kind::S3 => super::s3::open(self, connector, clock).await,
+            #[cfg(feature = "gcs")]
+            Kind::Gcs => {
+                let builder = object_store::gcp::GoogleCloudStorageBuilder::from_env()
+                    .with_bucket_name(&self.bucket)
+                    .with_retry(no_retries())
+                    .with_http_connector(connector);
+                let objects = Arc::new(builder.build().map_err(|error| self.unusable(error))?);
+                Ok(Access { objects, clock, conditional_delete: false })
+            }
+            #[cfg(feature = "azure")]
+            Kind::Azure => {
+                let mut builder = object_store::azure::MicrosoftAzureBuilder::from_env()
+                    .with_container_name(&self.bucket)
+                    .with_retry(no_retries())
+                    .with_http_connector(connector);
+                if let Some(account) = &self.account {
+                    builder = builder.with_account(account);
+                }
+                if let Some(endpoint) = &self.endpoint {
+                    builder = builder.with_endpoint(endpoint.clone());
+                }
+                let objects = Arc::new(builder.build().map_err(|error| self.unusable(error))?);
+                Ok(Access { objects, clock, conditional_delete: false })
+            }
+            #[allow(unreachable_patterns, reason = "a build may leave out any of them")]
+            other => {
+                let text = format!("this goloo was built without \"{}\"", other.as_str());
+                Err(error::backend("open", &self.location(), text))
+            }
+        }
+    }
+
+    pub(super) fn unusable(&self, error: object_store::Error) -> StoreError {
+        error::backend("open", &self.location(), error)
+    }
+}
+
+/// The store repeats requests itself: it alone knows what to look at in between.
+pub(super) fn no_retries() -> RetryConfig {
+    RetryConfig { max_retries: 0, backoff: BackoffConfig::default(), ..RetryConfig::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_named_as_other_tools_name_it() {
+        let settings = |prefix: &str| ObjectSettings {
+            kind: Kind::S3,
+            bucket: "team".into(),
+            prefix: prefix.into(),
+            region: None,
+            endpoint: None,
+            account: None,
+            keys: None,
+        };
+        assert_eq!(settings("").location(), "s3://team");
+        assert_eq!(settings("goloo/").location(), "s3://team/goloo");
+    }
+}

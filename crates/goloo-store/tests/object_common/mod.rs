@@ -1,0 +1,245 @@
+//! Buckets to test the object store with: in memory, and S3 on an emulator.
+#![allow(dead_code, clippy::unwrap_used, reason = "shared by tests that use a part each")]
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+use goloo_core::name::{ArchiveId, VmName};
+use goloo_core::store::Store;
+use goloo_store::object::{Access, Clock, Keys, Kind, ObjectSettings, ObjectStore, Options, Pace};
+use goloo_testkit::aws_emulators::AwsEmulator;
+use goloo_testkit::fault_proxy::FaultProxy;
+use goloo_testkit::store_suite::{Subject, run};
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore as Objects,
+    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+use serde_json::{Value, json};
+
+pub const BUCKET: &str = "team";
+pub const PREFIX: &str = "goloo";
+
+/// Puts a record's text into an object as a careless hand would, and leaves all else in it.
+pub async fn plant(objects: &dyn Objects, key: &str, json: &[u8]) {
+    let path = Path::from(format!("{PREFIX}/{key}.json"));
+    let stored = match objects.get(&path).await {
+        Ok(found) => serde_json::from_slice(&found.bytes().await.unwrap()).unwrap(),
+        Err(object_store::Error::NotFound { .. }) => json!({"format": 1, "write": "by-hand", "epoch": 1}),
+        Err(error) => panic!("{error}"),
+    };
+    let mut stored: Value = stored;
+    if stored["vm"].is_null() {
+        stored["vm"] = json!({});
+    }
+    stored["vm"]["record"] = std::str::from_utf8(json).unwrap().into();
+    objects.put(&path, stored.to_string().into()).await.unwrap();
+}
+
+/// The clock of the store in memory.
+pub struct SystemClock {
+    /// How far it is ahead of this machine's, in seconds.
+    pub ahead: i64,
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> Option<i64> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        Some(i64::try_from(now).unwrap() + self.ahead)
+    }
+}
+
+/// A bucket in memory whose service has another idea of the time.
+#[derive(Debug)]
+pub struct Shifted {
+    pub objects: InMemory,
+    /// How far it is ahead of this machine, in seconds.
+    pub ahead: i64,
+}
+
+impl fmt::Display for Shifted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.objects.fmt(f)
+    }
+}
+
+#[async_trait]
+impl Objects for Shifted {
+    async fn put_opts(&self, key: &Path, bytes: PutPayload, options: PutOptions) -> Result<PutResult> {
+        self.objects.put_opts(key, bytes, options).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        key: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.objects.put_multipart_opts(key, options).await
+    }
+
+    async fn get_opts(&self, key: &Path, options: GetOptions) -> Result<GetResult> {
+        let mut got = self.objects.get_opts(key, options).await?;
+        let shift = Duration::from_secs(self.ahead.unsigned_abs());
+        let modified = got.meta.last_modified;
+        got.meta.last_modified = if self.ahead < 0 { modified - shift } else { modified + shift };
+        Ok(got)
+    }
+
+    fn delete_stream(&self, keys: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.objects.delete_stream(keys)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.objects.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.objects.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.objects.copy_opts(from, to, options).await
+    }
+}
+
+pub struct Memory(Arc<InMemory>);
+
+impl Memory {
+    pub fn new() -> Self {
+        Self(Arc::new(InMemory::new()))
+    }
+
+    pub fn open(&self, options: Options) -> ObjectStore {
+        let clock = Arc::new(SystemClock { ahead: 0 });
+        let access = Access { objects: self.0.clone(), clock, conditional_delete: false };
+        ObjectStore::with_access(access, "memory://team/goloo", PREFIX, options).unwrap()
+    }
+}
+
+#[async_trait]
+impl Subject for Memory {
+    fn handle(&self) -> Box<dyn Store> {
+        Box::new(self.open(Options::default()))
+    }
+
+    async fn plant(&self, name: &VmName, json: &[u8]) {
+        plant(&*self.0, &format!("active/{name}"), json).await;
+    }
+
+    async fn plant_archived(&self, id: &ArchiveId, json: &[u8]) {
+        plant(&*self.0, &format!("archive/{id}"), json).await;
+    }
+}
+
+/// S3 on an emulator, with a bucket.
+pub struct S3(pub AwsEmulator, String);
+
+impl S3 {
+    pub fn new(emulator: AwsEmulator) -> Self {
+        emulator.rest("s3", "PUT", &format!("/{BUCKET}"), "");
+        let endpoint = emulator.endpoint().to_owned();
+        Self(emulator, endpoint)
+    }
+
+    pub fn ministack() -> Self {
+        Self::new(AwsEmulator::ministack())
+    }
+
+    pub fn moto() -> Self {
+        let mut s3 = Self::new(AwsEmulator::moto_single_threaded());
+        // Its one thread waits on every open connection for a request; the proxy opens one only with a request.
+        FaultProxy::start(&s3.1).endpoint().clone_into(&mut s3.1);
+        s3
+    }
+
+    pub fn open(&self, options: Options) -> ObjectStore {
+        open_at(&self.1, options)
+    }
+
+    /// All objects, read past goloo.
+    fn all(&self) -> Vec<(String, Value)> {
+        let listing = self.0.rest("s3", "GET", &format!("/{BUCKET}?list-type=2"), "");
+        let keys = listing.split("<Key>").skip(1).map(|rest| rest.split_once("</Key>").unwrap().0);
+        let read =
+            |key: &str| serde_json::from_str(&self.0.rest("s3", "GET", &format!("/{BUCKET}/{key}"), ""));
+        keys.map(|key| (key.to_owned(), read(key).unwrap())).collect()
+    }
+
+    /// The keys of all objects that hold a VM or a lease.
+    pub fn in_use(&self) -> Vec<String> {
+        let in_use = |(key, value): (String, Value)| {
+            (!value["vm"].is_null() || !value["lease"].is_null()).then_some(key)
+        };
+        self.all().into_iter().filter_map(in_use).collect()
+    }
+
+    fn plant(&self, key: &str, json: &[u8]) {
+        let path = format!("/{BUCKET}/{PREFIX}/{key}.json");
+        let mut stored = self
+            .all()
+            .into_iter()
+            .find(|(known, _)| path.ends_with(known))
+            .map_or_else(|| json!({"format": 1, "write": "by-hand", "epoch": 1}), |(_, value)| value);
+        if stored["vm"].is_null() {
+            stored["vm"] = json!({});
+        }
+        stored["vm"]["record"] = std::str::from_utf8(json).unwrap().into();
+        self.0.rest("s3", "PUT", &path, &stored.to_string());
+    }
+}
+
+#[async_trait]
+impl Subject for S3 {
+    fn handle(&self) -> Box<dyn Store> {
+        Box::new(self.open(Options::default()))
+    }
+
+    async fn plant(&self, name: &VmName, json: &[u8]) {
+        self.plant(&format!("active/{name}"), json);
+    }
+
+    async fn plant_archived(&self, id: &ArchiveId, json: &[u8]) {
+        self.plant(&format!("archive/{id}"), json);
+    }
+}
+
+pub fn settings(endpoint: &str) -> ObjectSettings {
+    ObjectSettings {
+        kind: Kind::S3,
+        bucket: BUCKET.into(),
+        prefix: PREFIX.into(),
+        region: Some("us-east-1".into()),
+        endpoint: Some(endpoint.to_owned()),
+        account: None,
+        keys: Some(Keys { access_key_id: "AKIAIOSFODNN7EXAMPLE".into(), secret_access_key: "secret".into() }),
+    }
+}
+
+/// The store behind an endpoint, an emulator's or a proxy's.
+pub fn open_at(endpoint: &str, options: Options) -> ObjectStore {
+    ObjectStore::open(settings(endpoint), options).unwrap()
+}
+
+/// The same where deletions can be made to depend on the ETag, as on AWS.
+pub fn open_with_deletes_at(endpoint: &str, options: Options) -> ObjectStore {
+    let settings = settings(endpoint);
+    let access = Access { conditional_delete: true, ..run(settings.access()).unwrap() };
+    ObjectStore::with_access(access, &settings.location(), PREFIX, options).unwrap()
+}
+
+/// Short times, so that a test sees a lease end.
+pub fn fast() -> Options {
+    Options {
+        pace: Pace {
+            lease: Duration::from_secs(2),
+            renew: Duration::from_millis(500),
+            answer: Duration::from_millis(1500),
+            patience: Duration::from_secs(6),
+        },
+        ..Options::default()
+    }
+}

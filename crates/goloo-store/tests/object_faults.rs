@@ -1,0 +1,265 @@
+//! What networks and services do to the object store: every request of every operation, each fault.
+#![allow(clippy::unwrap_used)]
+
+mod object_common;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use goloo_core::record::{Phase, Record};
+use goloo_core::store::{Store, StoreError};
+use goloo_store::object::{Access, ObjectStore, Options, Pace};
+use goloo_testkit::aws_answers::Reply;
+use goloo_testkit::fault_proxy::{At, Fault, FaultProxy};
+use goloo_testkit::samples::{creating, name, owner, snapshot, time};
+use goloo_testkit::store_suite::run;
+use object_common::{Memory, PREFIX, S3, SystemClock, fast, open_with_deletes_at};
+use object_store::memory::InMemory;
+
+/// Repeats a step as a caller does who doesn't know what became of it.
+macro_rules! thrice {
+    ($step:expr) => {{
+        let mut attempt = 1;
+        loop {
+            match $step {
+                Err(_) if attempt < 3 => attempt += 1,
+                other => break other?,
+            }
+        }
+    }};
+}
+
+/// A life of one VM: lock, create, save, archive, release.
+async fn life(store: &dyn Store) -> Result<(), StoreError> {
+    let devbox = name("devbox");
+    let mut record = creating(&devbox);
+    let mut lock = again(async || store.lock(&devbox, &owner(1)).await).await?;
+    thrice!(lock.create(&mut record, &snapshot()).await);
+    record.stack = "saved".to_owned();
+    thrice!(lock.save(&mut record).await);
+    record.phase = Phase::Destroyed;
+    thrice!(lock.archive(&mut record, time("2025-02-01T00:00:00Z")).await);
+    Ok(())
+}
+
+async fn again<T>(mut step: impl AsyncFnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        match step().await {
+            // Our own lease may have come through although we were told otherwise.
+            Err(_) if Instant::now() < end => tokio::time::sleep(Duration::from_millis(100)).await,
+            other => return other,
+        }
+    }
+}
+
+/// What must hold after each life, whatever struck it: one archived VM, nothing active, nothing locked.
+fn assert_over(s3: &S3, fault: &str, at: usize) {
+    let store = s3.open(fast());
+    let archive = run(store.archive_list()).unwrap();
+    assert_eq!((archive.entries.len(), archive.broken.len()), (1, 0), "{fault} at {at}");
+    let record = &archive.entries[0].record;
+    assert_eq!(record.stack, "saved", "{fault} at {at}: a save was lost");
+    assert_eq!(run(store.archive_snapshot(&archive.entries[0].id)).unwrap(), snapshot());
+    assert_eq!(run(store.names()).unwrap(), [""; 0], "{fault} at {at}");
+    let lock = run(again(async || store.lock(&name("devbox"), &owner(2)).await));
+    assert!(lock.is_ok(), "{fault} at {at}: the lock is held for ever");
+}
+
+/// S3's refusals, in its words.
+fn refusal(status: u16, code: &str) -> Reply {
+    let body = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{code}</Code></Error>");
+    Reply { status, kind: "application/xml", body }
+}
+
+fn sweep(fault: &str, strike: impl Fn(&FaultProxy, usize)) {
+    let s3 = S3::ministack();
+    let proxy = FaultProxy::start(s3.0.endpoint());
+    for at in 1..60 {
+        proxy.reset();
+        strike(&proxy, at);
+        // Short of the lease, or the test would be of renewals.
+        let pace = Pace { renew: Duration::from_secs(60), ..fast().pace };
+        let store = open_with_deletes_at(proxy.endpoint(), Options { pace, ..fast() });
+        run(life(&store)).unwrap_or_else(|error| panic!("{fault} at {at}: {error:?}"));
+        if proxy.requests().len() < at {
+            assert!(at > 9, "too few requests were struck: {at}");
+            return;
+        }
+        assert_over(&s3, fault, at);
+        let store = s3.open(fast());
+        for archived in run(store.archive_list()).unwrap().entries {
+            run(store.archive_delete(&archived.id)).unwrap();
+        }
+    }
+    panic!("a life has no end of requests");
+}
+
+#[test]
+fn emulator_nothing_is_lost_when_the_line_is_cut_before_a_request() {
+    sweep("cut before", |proxy, at| proxy.fault(At::Request(at), Fault::CutBefore));
+}
+
+#[test]
+fn emulator_nothing_is_lost_when_the_reply_to_a_request_is() {
+    sweep("reply lost", |proxy, at| proxy.fault(At::Request(at), Fault::ReplyLost));
+}
+
+#[test]
+fn emulator_nothing_is_lost_when_the_service_fails() {
+    sweep("500", |proxy, at| proxy.fault(At::Request(at), Fault::Status500));
+}
+
+#[test]
+fn emulator_nothing_is_lost_when_the_service_is_busy() {
+    sweep("503", |proxy, at| proxy.fault(At::Request(at), Fault::Throttled));
+}
+
+#[test]
+fn emulator_nothing_is_lost_when_an_answer_stalls_past_the_limit() {
+    sweep("stall", |proxy, at| proxy.fault(At::Request(at), Fault::Stall(Duration::from_secs(2))));
+}
+
+#[test]
+fn emulator_nothing_is_lost_when_a_write_conflicts_with_nobody() {
+    sweep("409", |proxy, at| {
+        proxy.fault(At::Request(at), Fault::Refused(refusal(409, "ConditionalRequestConflict")));
+    });
+}
+
+#[test]
+fn emulator_nothing_is_lost_when_a_condition_is_said_to_fail() {
+    sweep("412", |proxy, at| {
+        proxy.fault(At::Request(at), Fault::Refused(refusal(412, "PreconditionFailed")));
+    });
+}
+
+#[test]
+fn emulator_a_service_that_never_answers_is_unreachable() {
+    let s3 = S3::ministack();
+    let proxy = FaultProxy::start(s3.0.endpoint());
+    proxy.fault(At::From(1), Fault::Hang);
+    let store = object_common::open_at(proxy.endpoint(), fast());
+    let start = Instant::now();
+    let refused = pollster::block_on(store.list());
+    assert!(matches!(refused, Err(StoreError::Unreachable { .. })), "{refused:?}");
+    assert!(start.elapsed() < Duration::from_secs(15));
+}
+
+#[test]
+fn an_address_where_nobody_listens_is_unreachable() {
+    let store = object_common::open_at("http://127.0.0.1:1", fast());
+    let refused = run(store.lock(&name("devbox"), &owner(1)));
+    assert!(matches!(refused, Err(StoreError::Unreachable { .. })));
+}
+
+/// A store in memory, whose clock is an hour ahead of this machine's, or behind.
+fn shifted(ahead: i64) -> impl Fn() -> ObjectStore {
+    let objects = Arc::new(object_common::Shifted { objects: InMemory::new(), ahead });
+    move || {
+        let clock = Arc::new(SystemClock { ahead });
+        let access = Access { objects: objects.clone(), clock, conditional_delete: false };
+        let pace = Pace { renew: Duration::from_secs(60), ..fast().pace };
+        ObjectStore::with_access(access, "memory://", PREFIX, Options { pace, ..fast() }).unwrap()
+    }
+}
+
+#[test]
+fn a_lease_ends_by_the_service_s_clock_however_wrong_this_machine_s_is() {
+    for ahead in [-3600, 0, 3600] {
+        let open = shifted(ahead);
+        let (mine, theirs) = (open(), open());
+        let devbox = name("devbox");
+        let mut lock = run(mine.lock(&devbox, &owner(1))).unwrap();
+        let mut record = creating(&devbox);
+        run(lock.create(&mut record, &snapshot())).unwrap();
+        assert!(matches!(run(theirs.lock(&devbox, &owner(2))), Err(StoreError::Locked { .. })), "{ahead}");
+        let start = Instant::now();
+        let mut taken = run(again(async || theirs.lock(&devbox, &owner(2)).await)).unwrap();
+        assert!(start.elapsed() >= Duration::from_secs(1), "{ahead}: a living lease was taken");
+        assert_eq!(taken.taken_over(), Some(&owner(1)));
+        let refused = run(lock.save(&mut record));
+        let Err(StoreError::LockLost { by: Some(by), .. }) = refused else { panic!("{refused:?}") };
+        assert_eq!(by, owner(2).to_string());
+        drop(lock);
+        // What the former holder gave back wasn't theirs any more.
+        assert!(matches!(run(mine.lock(&devbox, &owner(3))), Err(StoreError::Locked { .. })));
+        run(taken.save(&mut record)).unwrap();
+    }
+}
+
+#[test]
+fn a_lease_is_renewed_while_the_holder_s_thread_is_busy() {
+    let bucket = Memory::new();
+    let (mine, theirs) = (bucket.open(fast()), bucket.open(fast()));
+    let lock = run(mine.lock(&name("devbox"), &owner(1))).unwrap();
+    // Longer than the lease; nothing polls meanwhile.
+    std::thread::sleep(Duration::from_secs(5));
+    assert!(matches!(run(theirs.lock(&name("devbox"), &owner(2))), Err(StoreError::Locked { .. })));
+    drop(lock);
+    let lock = run(theirs.lock(&name("devbox"), &owner(2))).unwrap();
+    assert_eq!(lock.taken_over(), None);
+}
+
+#[test]
+fn a_takeover_is_remembered_until_someone_has_written() {
+    let bucket = Memory::new();
+    let store = bucket.open(fast());
+    let devbox = name("devbox");
+    let mut lock = run(store.lock(&devbox, &owner(1))).unwrap();
+    let mut record = creating(&devbox);
+    run(lock.create(&mut record, &snapshot())).unwrap();
+    let broken = run(store.break_lock(&devbox)).unwrap().unwrap();
+    assert_eq!(broken.owner, Some(owner(1)));
+    assert!(matches!(run(lock.save(&mut record)), Err(StoreError::LockLost { .. })));
+    for pid in [2, 3] {
+        let lock = run(store.lock(&devbox, &owner(pid))).unwrap();
+        assert_eq!(lock.taken_over(), Some(&owner(1)), "whoever only looked leaves it to the next");
+    }
+    let mut lock = run(store.lock(&devbox, &owner(4))).unwrap();
+    run(lock.save(&mut record)).unwrap();
+    drop(lock);
+    assert_eq!(run(store.lock(&devbox, &owner(5))).unwrap().taken_over(), None);
+}
+
+#[test]
+fn a_moved_store_is_only_read_and_its_locks_are_broken() {
+    let bucket = Memory::new();
+    let (mine, theirs) = (bucket.open(fast()), bucket.open(fast()));
+    let devbox = name("devbox");
+    let mut lock = run(mine.lock(&devbox, &owner(1))).unwrap();
+    let mut record = creating(&devbox);
+    run(lock.create(&mut record, &snapshot())).unwrap();
+    run(theirs.set_moved(Some("s3://other"))).unwrap();
+    assert_eq!(run(mine.moved_to()).unwrap().as_deref(), Some("s3://other"));
+    assert!(matches!(run(lock.save(&mut record)), Err(StoreError::LockLost { .. })));
+    assert!(
+        matches!(run(mine.lock(&devbox, &owner(1))), Err(StoreError::Moved { to, .. }) if to == "s3://other")
+    );
+    assert_eq!(run(mine.load(&devbox)).unwrap().unwrap().record, record);
+    run(theirs.set_moved(None)).unwrap();
+    let mut lock = run(mine.lock(&devbox, &owner(1))).unwrap();
+    run(lock.save(&mut record)).unwrap();
+}
+
+#[test]
+fn records_from_elsewhere_keep_id_and_serial() {
+    let bucket = Memory::new();
+    let store = bucket.open(fast());
+    let devbox = name("devbox");
+    let mut lock = run(store.lock(&devbox, &owner(1))).unwrap();
+    let record = Record { serial: 7, ..creating(&devbox) };
+    run(lock.put(&record, &snapshot())).unwrap();
+    run(lock.put(&record, &snapshot())).unwrap();
+    let older = Record { serial: 6, ..record.clone() };
+    assert!(matches!(
+        run(lock.put(&older, &snapshot())),
+        Err(StoreError::Stale { expected: 6, found: 7, .. })
+    ));
+    let other = Record { serial: 9, ..creating(&devbox) };
+    assert!(matches!(run(lock.put(&other, &snapshot())), Err(StoreError::NameTaken { .. })));
+    let newer = Record { serial: 8, ..record };
+    run(lock.put(&newer, &snapshot())).unwrap();
+    assert_eq!(run(store.records()).unwrap().entries[0].record, newer);
+    assert_eq!(run(store.locks()).unwrap()[0].owner, Some(owner(1)));
+}
