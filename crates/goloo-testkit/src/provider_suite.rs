@@ -215,6 +215,7 @@ pub fn machine(name: &str, image: ImageRef, user_data: &[u8]) -> Machine {
         user_data,
         host_key,
         keep_failed: false,
+        force_dns: false,
     }
 }
 
