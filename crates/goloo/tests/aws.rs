@@ -6,6 +6,7 @@ mod common;
 
 use std::process::{Command, Stdio};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use common::{Ran, World};
 use goloo_testkit::aws_answers;
@@ -83,9 +84,42 @@ impl Cloud {
         self.json(&["status", name, "--json"])["vm"].clone()
     }
 
+    fn is_unfinished(&self, name: &str) -> bool {
+        !self.status(name)["operation"].is_null()
+    }
+
     /// The address that the record has.
     fn address(&self, name: &str) -> String {
         self.status(name)["aws"]["publicIP"].as_str().unwrap().to_owned()
+    }
+
+    /// The address of the only instance.
+    fn live_address(&self) -> Option<String> {
+        let seen = self.aws.query("ec2", REGIONS[0], &[("Action", "DescribeInstances")]);
+        let (_, after) = seen.rsplit_once("<ipAddress>")?;
+        Some(after.split_once('<')?.0.to_owned())
+    }
+
+    /// Runs a command until this is so, for one that then waits for what never comes.
+    fn run_until(&self, arguments: &[&str], when: &str, is_so: impl Fn() -> bool) {
+        if is_so() {
+            return;
+        }
+        let mut command = self.command(self.aws.endpoint(), arguments);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let end = Instant::now() + Duration::from_secs(60);
+        while !is_so() {
+            assert!(Instant::now() < end, "{when}: {}", self.status("web"));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Starts or stops the only instance past goloo.
+    fn power(&self, action: &str) {
+        let all = self.instances();
+        let id = all[0].split(' ').nth(2).unwrap();
+        self.aws.query("ec2", REGIONS[0], &[("Action", action), ("InstanceId.1", id)]);
     }
 
     fn assert_nothing_is_left(&self, empty: &[String], when: &str) {
@@ -253,4 +287,79 @@ fn kill_delete_in_aws_at_every_request_then_go_on() {
         cloud.assert_nothing_is_left(&empty, when);
     };
     at_every_request(&cloud, &["delete", "web", "--yes"], begin, go_on);
+}
+
+#[test]
+fn kill_stop_in_aws_at_every_request_then_go_on() {
+    let cloud = Cloud::new();
+    let empty = cloud.aws.ledger();
+    cloud.run(&CREATE).expect(0);
+    let stop = ["stop", "web"];
+    let go_on = |number: usize, when: &str| {
+        let resumes = number.is_multiple_of(2) && cloud.is_unfinished("web");
+        cloud.run(if resumes { &["resume", "web"] } else { &stop }).expect(0);
+        assert!(!cloud.is_unfinished("web"), "{when}");
+        assert!(cloud.instances()[0].ends_with(" stopped"), "{when}");
+    };
+    at_every_request(&cloud, &stop, || cloud.power("StartInstances"), go_on);
+    cloud.run(&["delete", "web", "--yes"]).expect(0);
+    cloud.assert_nothing_is_left(&empty, "at the end");
+}
+
+#[test]
+fn kill_start_in_aws_at_every_request_then_go_on() {
+    let cloud = Cloud::new();
+    cloud.world.stack("web", NAMED, "");
+    cloud.aws.create_zone("example.com");
+    let empty = cloud.aws.ledger();
+    cloud.run(&CREATE).expect(0);
+    let runs = || {
+        let (vm, address) = (cloud.status("web"), cloud.live_address());
+        let record = address.as_ref().map(|address| format!("record web.example.com. A {address}"));
+        vm["operation"].is_null()
+            && vm["aws"]["publicIP"].as_str() == address.as_deref()
+            && cloud.instances()[0].ends_with(" running")
+            && cloud.records() == Vec::from_iter(record)
+    };
+    let start = ["start", "web", "--timeout", "1s"];
+    let go_on = |number: usize, when: &str| {
+        let resumes = number.is_multiple_of(2) && cloud.is_unfinished("web");
+        // Nobody answers at moto's addresses: the record is to be finished before that is waited for.
+        cloud.run_until(if resumes { &["resume", "web"] } else { &start }, when, runs);
+    };
+    at_every_request(&cloud, &start, || cloud.power("StopInstances"), go_on);
+    cloud.run(&["delete", "web", "--yes"]).expect(0);
+    cloud.assert_nothing_is_left(&empty, "at the end");
+}
+
+#[test]
+fn kill_swap_in_aws_at_every_request_then_go_on() {
+    let cloud = Cloud::new();
+    cloud.world.stack("web", NAMED, "");
+    cloud.aws.create_zone("example.com");
+    let empty = cloud.aws.ledger();
+    for name in ["blue", "green"] {
+        cloud.run(&[&CREATE[..], &["--as", name]].concat()).expect(0);
+    }
+    let swap = ["dns", "swap", "green", "--from", "blue"];
+    let back = || drop(cloud.run(&["dns", "swap", "blue", "--from", "green"]).expect(0));
+    back();
+    let green = cloud.address("green");
+    let go_on = |number: usize, when: &str| {
+        if cloud.is_unfinished("green") {
+            let refused = cloud.run(&swap).expect(6);
+            assert!(refused.stderr().contains("goloo resume"), "{when}: {refused:?}");
+            let either = if number.is_multiple_of(2) { "blue" } else { "green" };
+            cloud.run(&["resume", either]).expect(0);
+        } else {
+            cloud.run(&swap).expect(0);
+        }
+        assert!(!cloud.is_unfinished("blue") && !cloud.is_unfinished("green"), "{when}");
+        assert_eq!(cloud.records(), [format!("record web.example.com. A {green}")], "{when}");
+    };
+    at_every_request(&cloud, &swap, back, go_on);
+    for name in ["blue", "green"] {
+        cloud.run(&["delete", name, "--yes"]).expect(0);
+    }
+    cloud.assert_nothing_is_left(&empty, "at the end");
 }
