@@ -1,5 +1,5 @@
-//! The VM's names in Route 53. A record that someone else made is never changed, and none that has
-//! come to lead elsewhere.
+//! The VM's names in Route 53. A record that someone else made is never changed unless a person asks for it,
+//! and none that has come to lead elsewhere.
 
 use std::collections::BTreeSet;
 
@@ -148,69 +148,13 @@ fn bare(id: &str) -> &str {
 #[derive(Debug)]
 pub struct Zone<'a> {
     client: &'a Client,
-    id: &'a str,
+    pub(crate) id: &'a str,
 }
 
 impl<'a> Zone<'a> {
     /// Of this id.
     pub fn new(client: &'a Client, id: &'a str) -> Self {
         Self { client, id: bare(id) }
-    }
-
-    /// Makes the records in one batch and gives those that lead to the VM now. Records of others stay,
-    /// with a warning, unless `force` takes them over.
-    pub async fn publish(
-        &self,
-        wanted: &[DnsRecord],
-        force: bool,
-        work: &mut dyn Work,
-    ) -> Result<Vec<DnsRecord>, ProviderError> {
-        for record in wanted {
-            work.made(RESOURCE, &format!("{}/{}/{}", self.id, record.kind, record.name)).await?;
-        }
-        work.step("making its names lead to it");
-        let action = if force { ChangeAction::Upsert } else { ChangeAction::Create };
-        let all = wanted.iter().map(|record| change(&action, set_of(record))).collect();
-        match self.change(all).await {
-            Ok(()) => Ok(wanted.to_vec()),
-            Err(error) if is_conflict(&error) && !force => self.publish_free(wanted, work).await,
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Makes those records whose names nobody has. An alias of a name that is someone else's is theirs, too.
-    async fn publish_free(
-        &self,
-        wanted: &[DnsRecord],
-        work: &mut dyn Work,
-    ) -> Result<Vec<DnsRecord>, ProviderError> {
-        let (mut free, mut ours) = (Vec::new(), Vec::new());
-        for record in wanted {
-            let there = self.live(&record.name).await?;
-            let is_ours = |known: &DnsRecord| known.name == record.value;
-            let leads_away = record.kind == Kind::Cname.as_str() && !free.iter().chain(&ours).any(is_ours);
-            if leads_away {
-                let text = format!("{} isn't made: {} isn't this VM's", record.name, record.value);
-                work.events().event(Event::Warning(text));
-            } else if there.is_empty() {
-                free.push(record.clone());
-            } else if there.iter().any(|set| leads_to(set, record)) {
-                ours.push(record.clone());
-            } else {
-                let text = format!(
-                    "{} leads elsewhere already ({}) and is left alone; goloo dns swap moves it",
-                    record.name,
-                    there.iter().map(shown).collect::<Vec<_>>().join(", ")
-                );
-                work.events().event(Event::Warning(text));
-            }
-        }
-        if !free.is_empty() {
-            let all = free.iter().map(|record| change(&ChangeAction::Create, set_of(record))).collect();
-            self.change(all).await?;
-        }
-        ours.extend(free);
-        Ok(ours)
     }
 
     /// Removes those of the names that still lead to the VM: to one of its addresses, or to a name of its
@@ -306,14 +250,22 @@ impl<'a> Zone<'a> {
 
     /// What a name has that keeps others from having it.
     async fn live(&self, name: &str) -> Result<Vec<ResourceRecordSet>, AwsError> {
+        let mut there = self.all_of(name).await?;
+        there.retain(blocks);
+        Ok(there)
+    }
+
+    /// All that a name has.
+    pub(crate) async fn all_of(&self, name: &str) -> Result<Vec<ResourceRecordSet>, AwsError> {
         let request = self.client.list_resource_record_sets().hosted_zone_id(self.id).start_record_name(name);
         let answer = request.send().await;
         let answer = answer.map_err(|error| AwsError::of("route53:ListResourceRecordSets", &error))?;
-        let is_it = |set: &&ResourceRecordSet| normal(set.name()) == name && blocks(set);
+        let is_it = |set: &&ResourceRecordSet| normal(set.name()) == name;
         Ok(answer.resource_record_sets().iter().filter(is_it).cloned().collect())
     }
 
-    async fn change(&self, changes: Vec<Change>) -> Result<(), AwsError> {
+    /// Does all of this or none of it.
+    pub(crate) async fn change(&self, changes: Vec<Change>) -> Result<(), AwsError> {
         let batch = ChangeBatch::builder().set_changes(Some(changes)).build();
         let batch = batch.expect("a batch with its changes is complete");
         let request = self.client.change_resource_record_sets().hosted_zone_id(self.id).change_batch(batch);
@@ -367,16 +319,16 @@ pub fn noted_in_order(record: &Record) -> Option<(String, Vec<Name>)> {
     Some((zone, names))
 }
 
-fn is_conflict(error: &AwsError) -> bool {
+pub(crate) fn is_conflict(error: &AwsError) -> bool {
     error.code() == Some("InvalidChangeBatch")
 }
 
-fn change(action: &ChangeAction, set: ResourceRecordSet) -> Change {
+pub(crate) fn change(action: &ChangeAction, set: ResourceRecordSet) -> Change {
     let change = Change::builder().action(action.clone()).resource_record_set(set).build();
     change.expect("a change with action and record set is complete")
 }
 
-fn set_of(record: &DnsRecord) -> ResourceRecordSet {
+pub(crate) fn set_of(record: &DnsRecord) -> ResourceRecordSet {
     in_route53(&record.set())
 }
 
@@ -397,12 +349,12 @@ fn kind_of(set: &ResourceRecordSet) -> Option<Kind> {
 }
 
 /// Whether a set keeps a name from having an address or being another's alias.
-fn blocks(set: &ResourceRecordSet) -> bool {
+pub(crate) fn blocks(set: &ResourceRecordSet) -> bool {
     kind_of(set).is_some()
 }
 
 /// Whether a set doesn't lead by Route 53's own ways.
-fn is_plain(set: &ResourceRecordSet) -> bool {
+pub(crate) fn is_plain(set: &ResourceRecordSet) -> bool {
     set.alias_target().is_none() && set.set_identifier().is_none()
 }
 
@@ -429,12 +381,12 @@ fn values(set: &ResourceRecordSet) -> impl Iterator<Item = &str> {
     alias.into_iter().chain(set.resource_records().iter().map(|record| record.value()))
 }
 
-fn leads_to(set: &ResourceRecordSet, record: &DnsRecord) -> bool {
+pub(crate) fn leads_to(set: &ResourceRecordSet, record: &DnsRecord) -> bool {
     let same = |value: &str| normal(value) == normal(&record.value);
     set.r#type().as_str() == record.kind && only_value(set).is_some_and(same)
 }
 
-fn shown(set: &ResourceRecordSet) -> String {
+pub(crate) fn shown(set: &ResourceRecordSet) -> String {
     in_record(set).shown()
 }
 

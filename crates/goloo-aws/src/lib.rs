@@ -16,6 +16,7 @@ mod lead;
 mod names;
 mod network;
 mod provider;
+mod publish;
 mod session;
 mod settings;
 mod stack;

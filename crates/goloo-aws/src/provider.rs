@@ -304,7 +304,7 @@ impl AwsProvider {
         let (Some(dns), Some(address)) = (&machine.stack.dns, aws.public_ip.clone()) else { return Ok(()) };
         let wanted = dns::wanted(dns, &address);
         let client = self.session.route53().await;
-        let made = Zone::new(&client, zone).publish(&wanted, self.settings.force_dns, work).await?;
+        let made = Zone::new(&client, zone).publish(&wanted, machine.force_dns, work).await?;
         let own = wanted.first().filter(|own| made.contains(own));
         aws.fqdn = own.map(|own| own.name.clone());
         let details = Details { zone_id: Some(zone.to_owned()), dns_records: made, ..Details::of(aws) };

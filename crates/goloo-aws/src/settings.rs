@@ -38,8 +38,6 @@ pub struct Settings {
     pub pace: Pace,
     /// Where this machine's public address is asked for.
     pub checkip: String,
-    /// Whether records in Route 53 that belong to someone else may be overwritten.
-    pub force_dns: bool,
     /// Another place than AWS, in place of what `AWS_ENDPOINT_URL` says.
     pub endpoint: Option<String>,
     /// Credentials in place of the standard chain's.
@@ -54,7 +52,6 @@ impl Settings {
             region_is_given: true,
             pace: Pace::default(),
             checkip: "https://checkip.amazonaws.com".to_owned(),
-            force_dns: false,
             endpoint: None,
             credentials: None,
         }

@@ -7,6 +7,8 @@ mod common;
 use std::collections::BTreeSet;
 
 use aws_sdk_route53::config::{BehaviorVersion, Region};
+use aws_sdk_route53::types::builders::ResourceRecordSetBuilder;
+use aws_sdk_route53::types::{Change, ChangeAction, ChangeBatch, ResourceRecord, ResourceRecordSet};
 use common::{fixed_machine, settings};
 use goloo_aws::AwsProvider;
 use goloo_aws::details::DnsRecord;
@@ -14,6 +16,7 @@ use goloo_aws::dns::{Kind, Name, Zone};
 use goloo_core::provider::{Provider, resource};
 use goloo_core::record::{ProviderKind, Record};
 use goloo_testkit::aws_emulators::AwsEmulator;
+use goloo_testkit::fault_proxy::{At, Fault, FaultProxy};
 use goloo_testkit::provider_suite::{SuiteWork, record};
 use serde_json::json;
 
@@ -101,12 +104,16 @@ async fn the_network_is_offered_for_removal_with_its_last_user_only() {
 }
 
 fn route53(aws: &AwsEmulator) -> aws_sdk_route53::Client {
+    route53_at(aws.endpoint())
+}
+
+fn route53_at(endpoint: &str) -> aws_sdk_route53::Client {
     let credentials = settings("", REGION).credentials.unwrap();
     let http = aws_smithy_http_client::Builder::new().build_http();
     let config = aws_sdk_route53::Config::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
         .region(Region::new(REGION))
-        .endpoint_url(aws.endpoint())
+        .endpoint_url(endpoint)
         .http_client(http)
         .credentials_provider(credentials)
         .build();
@@ -126,7 +133,7 @@ fn records(aws: &AwsEmulator) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_record_of_someone_else_is_overwritten_with_force_only() {
+async fn a_record_of_someone_else_is_replaced_with_force_only() {
     let aws = AwsEmulator::ministack();
     let (client, zone) = (route53(&aws), aws.create_zone("example.com"));
     let zone = Zone::new(&client, &zone);
@@ -138,15 +145,116 @@ async fn a_record_of_someone_else_is_overwritten_with_force_only() {
         let made = zone.publish(&wanted, false, &mut work).await.unwrap();
         assert_eq!(made, wanted[1..]);
         assert!(
-            work.said()[0].contains("web.example.com leads elsewhere already (A 192.0.2.1)"),
+            work.said()[0].contains("web.example.com (A 192.0.2.1) leads elsewhere already"),
             "{:?}",
             work.said()
         );
         assert_eq!(records(&aws).len(), 2);
         assert!(records(&aws).contains(&"record web.example.com. A 192.0.2.1".to_owned()));
     }
-    assert_eq!(zone.publish(&wanted, true, &mut SuiteWork::default()).await.unwrap(), wanted);
+    let mut work = SuiteWork::default();
+    assert_eq!(zone.publish(&wanted, true, &mut work).await.unwrap(), wanted);
+    assert_eq!(work.said(), [""; 0]);
     assert!(records(&aws).contains(&"record web.example.com. A 192.0.2.2".to_owned()));
+}
+
+#[tokio::test]
+async fn all_that_leads_elsewhere_is_replaced_in_one_batch_even_when_its_answer_is_lost() {
+    let aws = AwsEmulator::ministack();
+    let id = aws.create_zone("example.com");
+    for (name, kind, values) in [
+        ("web.example.com", "A", &["192.0.2.8", "192.0.2.9"] as &[&str]),
+        ("web.example.com", "AAAA", &["2001:db8::8"]),
+        ("web.example.com", "TXT", &["\"kept\""]),
+        ("example.com", "CNAME", &["elsewhere.example.org"]),
+        ("www.example.com", "AAAA", &["2001:db8::9"]),
+    ] {
+        put(&aws, &id, plain(name, kind, values)).await;
+    }
+    let faults = FaultProxy::start(aws.endpoint());
+    let client = route53_at(faults.endpoint());
+    let wanted = web_and_its_names("192.0.2.1");
+    faults.fault(At::Action(CHANGE, 2), Fault::ReplyLost);
+    let made = Zone::new(&client, &id).publish(&wanted, true, &mut SuiteWork::default()).await.unwrap();
+    assert_eq!((made, faults.struck()), (wanted, 1));
+    assert_eq!(
+        records(&aws),
+        [
+            "record example.com. A 192.0.2.1",
+            "record web.example.com. A 192.0.2.1",
+            "record web.example.com. TXT \"kept\"",
+            "record www.example.com. CNAME web.example.com",
+        ]
+    );
+    let batches = faults.actions().into_iter().filter(|action| action == CHANGE).count();
+    assert_eq!(batches, 3, "one that is refused, one that counts and that one again");
+}
+
+#[tokio::test]
+async fn what_says_more_than_where_a_name_leads_is_never_replaced() {
+    let aws = AwsEmulator::ministack();
+    let (client, id) = (route53(&aws), aws.create_zone("example.com"));
+    // ministack refuses nothing for the sake of the other two.
+    put(&aws, &id, plain("web.example.com", "A", &["192.0.2.9"])).await;
+    let weighted = plain("example.com", "A", &["192.0.2.9"]).set_identifier("one").weight(1);
+    put(&aws, &id, weighted).await;
+    put(&aws, &id, plain("www.example.com", "TXT", &["\"kept\""])).await;
+    let (before, wanted) = (records(&aws), web_and_its_names("192.0.2.1"));
+    let mut work = SuiteWork::default();
+    let made = Zone::new(&client, &id).publish(&wanted, true, &mut work).await.unwrap();
+    assert_eq!(made, wanted[..1]);
+    let [apex, alias] = &work.said()[..] else { panic!("{:?}", work.said()) };
+    assert!(apex.starts_with("example.com (A 192.0.2.9) leads elsewhere already"), "{apex}");
+    assert!(alias.starts_with("www.example.com (TXT \"kept\")") && alias.contains("only plain"), "{alias}");
+    let as_before = |line: &String| !line.starts_with("record web.");
+    let kept = |lines: Vec<String>| lines.into_iter().filter(as_before).collect::<Vec<_>>();
+    assert_eq!(kept(records(&aws)), kept(before));
+}
+
+#[tokio::test]
+async fn a_name_that_changes_while_it_is_replaced_stays_as_it_is() {
+    let aws = AwsEmulator::ministack();
+    let id = aws.create_zone("example.com");
+    put(&aws, &id, plain("web.example.com", "A", &["192.0.2.9"])).await;
+    let faults = FaultProxy::start(aws.endpoint());
+    let someone = Fault::before({
+        let (endpoint, id) = (aws.endpoint().to_owned(), id.clone());
+        move |_| {
+            let change = put_at(&endpoint, &id, plain("web.example.com", "A", &["192.0.2.10"]));
+            common::block_on(change);
+        }
+    });
+    faults.fault(At::Action(CHANGE, 2), someone);
+    let wanted = [a("web.example.com", "192.0.2.1"), a("free.example.com", "192.0.2.1")];
+    let client = route53_at(faults.endpoint());
+    let refused = Zone::new(&client, &id).publish(&wanted, true, &mut SuiteWork::default()).await;
+    assert!(refused.unwrap_err().to_string().contains("InvalidChangeBatch"));
+    assert_eq!(records(&aws), ["record web.example.com. A 192.0.2.10"]);
+}
+
+const CHANGE: &str = "ChangeResourceRecordSets";
+
+fn web_and_its_names(address: &str) -> Vec<DnsRecord> {
+    let alias = DnsRecord { kind: "CNAME".to_owned(), ..a("www.example.com", "web.example.com") };
+    vec![a("web.example.com", address), a("example.com", address), alias]
+}
+
+/// A record set of someone else.
+fn plain(name: &str, kind: &str, values: &[&str]) -> ResourceRecordSetBuilder {
+    let values = values.iter().map(|value| ResourceRecord::builder().value(*value).build().unwrap());
+    let set = ResourceRecordSet::builder().name(name).r#type(kind.into()).ttl(60);
+    set.set_resource_records(Some(values.collect()))
+}
+
+async fn put(aws: &AwsEmulator, zone: &str, set: ResourceRecordSetBuilder) {
+    put_at(aws.endpoint(), zone, set).await;
+}
+
+async fn put_at(endpoint: &str, zone: &str, set: ResourceRecordSetBuilder) {
+    let change = Change::builder().action(ChangeAction::Upsert).resource_record_set(set.build().unwrap());
+    let batch = ChangeBatch::builder().changes(change.build().unwrap()).build().unwrap();
+    let request = route53_at(endpoint).change_resource_record_sets();
+    request.hosted_zone_id(zone).change_batch(batch).send().await.unwrap();
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
-//! The part of docs/aws.md's policy that CloudFormation needs to make what the templates hold. No emulator
-//! checks it: the table below is by hand, after AWS's pages of the actions, so it shows what a change of
-//! the templates or the policy forgets, not what AWS asks for.
+//! The part of docs/aws.md's policy that CloudFormation needs to make what the templates hold, against the
+//! table below. The table is by hand and no emulator checks it: what fails here is a template and a policy
+//! that drift apart, not what AWS really asks for.
 #![allow(clippy::unwrap_used)]
 
 mod common;

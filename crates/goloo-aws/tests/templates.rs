@@ -7,6 +7,7 @@ use common::{fixed_machine, variants};
 use goloo_aws::{AwsProvider, Settings, template};
 use goloo_core::provider::{Provider, ProviderError};
 use goloo_core::spec::{Dns, ImageRef, Mount, PortForward};
+use goloo_testkit::aws_emulators::cfn_lint;
 
 #[test]
 fn each_variant_of_the_template_is_as_it_was_read_and_approved() {
@@ -74,4 +75,12 @@ fn a_template_that_is_too_long_is_refused_with_the_number_of_bytes() {
     machine.user_data = vec![0; 16_384];
     AwsProvider::new(Settings::new("eu-west-1")).plan(&machine).unwrap();
     template::body(&serde_json::json!({})).unwrap();
+}
+
+#[test]
+fn cfn_lint_passes_every_template() {
+    let texts: Vec<(&str, String)> =
+        variants().into_iter().map(|(name, template)| (name, template.to_string())).collect();
+    let texts: Vec<(&str, &str)> = texts.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    cfn_lint(&texts).unwrap();
 }

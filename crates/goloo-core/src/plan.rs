@@ -52,6 +52,7 @@ pub fn create(
         user_data: composed.user_data,
         host_key: input.host_key.public_openssh.clone(),
         keep_failed: false,
+        force_dns: false,
     };
     Ok(CreatePlan {
         kind: provider.kind(),

@@ -39,6 +39,8 @@ pub struct Machine {
     pub host_key: String,
     /// Whether what is there of a create that fails stays, to be looked at.
     pub keep_failed: bool,
+    /// Whether its DNS names are taken over from whoever has them.
+    pub force_dns: bool,
 }
 
 /// A pure account of what [`Provider::create`] would do.

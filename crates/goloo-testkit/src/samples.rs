@@ -87,6 +87,7 @@ pub fn creating(name: &VmName) -> Record {
                     keys: vec!["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGFub3RoZXJleGFtcGxl ann".into()],
                 }],
                 wait: true,
+                force_dns: false,
             }),
             source: None,
             dns: None,

@@ -127,6 +127,7 @@ fn machine(record: &Record, token: OperationId) -> Machine {
         user_data: Vec::new(),
         host_key: String::new(),
         keep_failed: false,
+        force_dns: false,
     }
 }
 

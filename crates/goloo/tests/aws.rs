@@ -6,8 +6,10 @@ mod common;
 
 use std::process::{Command, Stdio};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use common::{Ran, World};
+use goloo_testkit::aws_answers;
 use goloo_testkit::aws_emulators::{AwsEmulator, Credentials, REGIONS, aim};
 use goloo_testkit::fault_proxy::{At, Fault, FaultProxy, Request};
 
@@ -28,9 +30,14 @@ impl Cloud {
     }
 
     fn run(&self, arguments: &[&str]) -> Ran {
+        Ran(self.command(self.aws.endpoint(), arguments).output().unwrap())
+    }
+
+    fn command(&self, endpoint: &str, arguments: &[&str]) -> Command {
         let mut command = self.world.command();
-        self.aws.aim(&mut command, &Credentials::any());
-        Ran(command.env("GOLOO_AWS_POLL", "0.05").args(arguments).output().unwrap())
+        aim(&mut command, endpoint, &Credentials::any());
+        command.env("GOLOO_AWS_POLL", "0.05").args(arguments);
+        command
     }
 
     fn json(&self, arguments: &[&str]) -> serde_json::Value {
@@ -39,6 +46,85 @@ impl Cloud {
 
     fn json_of(&self, arguments: &[&str], code: i32) -> serde_json::Value {
         serde_json::from_str(&self.run(arguments).expect(code).stdout()).unwrap()
+    }
+
+    /// Records in Route 53.
+    fn records(&self) -> Vec<String> {
+        self.aws.ledger().into_iter().filter(|line| line.starts_with("record ")).collect()
+    }
+
+    /// Makes a record of someone else.
+    fn foreign_address(&self, zone: &str, name: &str, address: &str) {
+        let body = format!(
+            r#"<ChangeResourceRecordSetsRequest xmlns="https://route53.amazonaws.com/doc/2013-04-01/"><ChangeBatch>
+            <Changes><Change><Action>CREATE</Action><ResourceRecordSet><Name>{name}</Name><Type>A</Type><TTL>300</TTL>
+            <ResourceRecords><ResourceRecord><Value>{address}</Value></ResourceRecord></ResourceRecords>
+            </ResourceRecordSet></Change></Changes></ChangeBatch></ChangeResourceRecordSetsRequest>"#
+        );
+        self.aws.rest("route53", "POST", &format!("/2013-04-01/hostedzone/{zone}/rrset"), &body);
+    }
+
+    /// Runs the command and kills it when it makes this request, or, `late`, when that has taken effect.
+    /// Says whether it came to its end all the same.
+    fn kill_at(&self, proxy: &FaultProxy, at: At, late: bool, arguments: &[&str]) -> bool {
+        let pid = Arc::new(OnceLock::<u32>::new());
+        let child = Arc::clone(&pid);
+        let kill = move |_: &Request| {
+            let pid = child.wait().to_string();
+            assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+        };
+        proxy.fault(at, if late { Fault::after(kill) } else { Fault::before(kill) });
+        let mut command = self.command(proxy.endpoint(), arguments);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        pid.set(child.id()).unwrap();
+        child.wait().unwrap().code().is_some()
+    }
+
+    fn status(&self, name: &str) -> serde_json::Value {
+        self.json(&["status", name, "--json"])["vm"].clone()
+    }
+
+    fn is_unfinished(&self, name: &str) -> bool {
+        !self.status(name)["operation"].is_null()
+    }
+
+    /// The address that the record has.
+    fn address(&self, name: &str) -> String {
+        self.status(name)["aws"]["publicIP"].as_str().unwrap().to_owned()
+    }
+
+    /// The address of the only instance.
+    fn live_address(&self) -> Option<String> {
+        let seen = self.aws.query("ec2", REGIONS[0], &[("Action", "DescribeInstances")]);
+        let (_, after) = seen.rsplit_once("<ipAddress>")?;
+        Some(after.split_once('<')?.0.to_owned())
+    }
+
+    /// Runs a command until this is so, for one that then waits for what never comes.
+    fn run_until(&self, arguments: &[&str], when: &str, is_so: impl Fn() -> bool) {
+        if is_so() {
+            return;
+        }
+        let mut command = self.command(self.aws.endpoint(), arguments);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let end = Instant::now() + Duration::from_secs(60);
+        while !is_so() {
+            assert!(Instant::now() < end, "{when}: {}", self.status("web"));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Starts or stops the only instance past goloo.
+    fn power(&self, action: &str) {
+        let all = self.instances();
+        let id = all[0].split(' ').nth(2).unwrap();
+        self.aws.query("ec2", REGIONS[0], &[("Action", action), ("InstanceId.1", id)]);
+    }
+
+    fn assert_nothing_is_left(&self, empty: &[String], when: &str) {
+        assert_eq!(self.world.names(), [""; 0], "{when}");
+        assert_eq!(self.aws.ledger(), empty, "{when}");
     }
 
     /// Instances, each with its state.
@@ -100,33 +186,70 @@ fn an_instance_whose_record_was_lost_is_found_and_adopted() {
     assert_eq!(cloud.instances(), [""; 0]);
 }
 
-/// Kills the command at each of its requests to AWS, before or after it took effect; `go_on` is what a
-/// person does then. Nothing may be left that goloo doesn't know.
-fn killed_at_every_request(arguments: &[&str], begin: fn(&Cloud), go_on: fn(&Cloud, usize)) {
+const CHANGE: &str = "ChangeResourceRecordSets";
+
+const NAMED: &str = r#"{
+    "vm": {"cpus": 1, "memory": "512M", "disk": "8G", "ssh_cidr": "198.51.100.0/24"},
+    "dns": {"hostname": "web", "domain": "example.com"}
+}"#;
+
+/// moto makes a record that exists once more; AWS refuses that.
+fn refuse_to_make_what_exists(proxy: &FaultProxy) {
+    proxy.answer(CHANGE, |request| {
+        let body = String::from_utf8_lossy(&request.body);
+        let is_new = !body.contains("<Action>DELETE</Action>");
+        is_new.then(|| aws_answers::error("route53", 400, "InvalidChangeBatch", "but it already exists"))
+    });
+}
+
+#[test]
+fn names_of_others_are_taken_over_with_force_only_and_resume_remembers_it() {
     let cloud = Cloud::new();
-    let empty = cloud.aws.ledger();
+    cloud.world.stack("web", NAMED, "");
+    let zone = cloud.aws.create_zone("example.com");
+    cloud.foreign_address(&zone, "web.example.com", "192.0.2.77");
+    let foreign = "record web.example.com. A 192.0.2.77";
+    let proxy = FaultProxy::start(cloud.aws.endpoint());
+    refuse_to_make_what_exists(&proxy);
+    let created = Ran(cloud.command(proxy.endpoint(), &CREATE).output().unwrap()).expect(0);
+    let warning = "web.example.com (A 192.0.2.77) leads elsewhere already";
+    assert!(created.stderr().contains(warning) && created.stderr().contains("create --force"), "{created:?}");
+    cloud.run(&["delete", "web", "--yes"]).expect(0);
+    assert_eq!(cloud.records(), [foreign]);
+
+    let force = [&CREATE[..], &["--force"]].concat();
+    proxy.reset();
+    refuse_to_make_what_exists(&proxy);
+    assert!(!cloud.kill_at(&proxy, At::Action(CHANGE, 1), false, &force));
+    assert_eq!(cloud.records(), [foreign]);
+    proxy.reset();
+    refuse_to_make_what_exists(&proxy);
+    Ran(cloud.command(proxy.endpoint(), &["resume", "web"]).output().unwrap()).expect(0);
+    assert_eq!(cloud.records(), [format!("record web.example.com. A {}", cloud.address("web"))]);
+    cloud.run(&["delete", "web", "--yes"]).expect(0);
+    assert_eq!(cloud.records(), [""; 0]);
+}
+
+#[test]
+fn force_is_for_names_in_aws() {
+    let world = World::new();
+    world.stack("web", WEB, "");
+    let refused = world.run(&["create", "web", "--force", "--local"]).expect(2);
+    assert!(refused.stderr().contains("takes over DNS names in AWS"), "{refused:?}");
+    world.run(&["create", "web", "--force", "--aws", "--dry-run"]).expect(0);
+}
+
+/// Kills the command at each of its requests to AWS, before or after it took effect; `begin` prepares it,
+/// and `go_on` is what a person does then, and looks.
+fn at_every_request(cloud: &Cloud, arguments: &[&str], begin: impl Fn(), go_on: impl Fn(usize, &str)) {
     let proxy = FaultProxy::start(cloud.aws.endpoint());
     for late in [false, true] {
         for number in 1.. {
-            begin(&cloud);
+            begin();
             proxy.reset();
-            let pid = Arc::new(OnceLock::<u32>::new());
-            let child = Arc::clone(&pid);
-            let kill = move |_: &Request| {
-                let pid = child.wait().to_string();
-                assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
-            };
-            proxy.fault(At::Request(number), if late { Fault::after(kill) } else { Fault::before(kill) });
-            let mut command = cloud.world.command();
-            aim(&mut command, proxy.endpoint(), &Credentials::any());
-            command.env("GOLOO_AWS_POLL", "0.05").args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
-            let mut child = command.spawn().unwrap();
-            pid.set(child.id()).unwrap();
-            let ended = child.wait().unwrap().success();
-            go_on(&cloud, number);
+            let ended = cloud.kill_at(&proxy, At::Request(number), late, arguments);
             let when = format!("killed at request {number}, late: {late}, ended: {ended}");
-            assert_eq!(cloud.world.names(), [""; 0], "{when}");
-            assert_eq!(cloud.aws.ledger(), empty, "{when}");
+            go_on(number, &when);
             if proxy.struck() == 0 {
                 assert!(ended && number > 3, "{when}");
                 break;
@@ -139,25 +262,104 @@ const CREATE: [&str; 4] = ["create", "web", "--aws", "--no-wait"];
 
 #[test]
 fn kill_create_in_aws_at_every_request_then_go_on() {
-    let go_on = |cloud: &Cloud, number: usize| {
+    let cloud = Cloud::new();
+    let empty = cloud.aws.ledger();
+    let go_on = |number: usize, when: &str| {
         if number.is_multiple_of(2) {
             cloud.run(&["resume", "web"]).expect(0);
-            assert_eq!(cloud.instances().len(), 1, "killed at request {number}");
+            assert_eq!(cloud.instances().len(), 1, "{when}");
         }
         cloud.run(&["delete", "web", "--yes"]).expect(0);
+        cloud.assert_nothing_is_left(&empty, when);
     };
-    killed_at_every_request(&CREATE, |_| {}, go_on);
+    at_every_request(&cloud, &CREATE, || {}, go_on);
 }
 
 #[test]
 fn kill_delete_in_aws_at_every_request_then_go_on() {
-    let begin = |cloud: &Cloud| {
-        cloud.run(&CREATE).expect(0);
-    };
-    let go_on = |cloud: &Cloud, _| {
+    let cloud = Cloud::new();
+    let empty = cloud.aws.ledger();
+    let begin = || drop(cloud.run(&CREATE).expect(0));
+    let go_on = |_, when: &str| {
         if !cloud.world.names().is_empty() {
             cloud.run(&["resume", "web"]).expect(0);
         }
+        cloud.assert_nothing_is_left(&empty, when);
     };
-    killed_at_every_request(&["delete", "web", "--yes"], begin, go_on);
+    at_every_request(&cloud, &["delete", "web", "--yes"], begin, go_on);
+}
+
+#[test]
+fn kill_stop_in_aws_at_every_request_then_go_on() {
+    let cloud = Cloud::new();
+    let empty = cloud.aws.ledger();
+    cloud.run(&CREATE).expect(0);
+    let stop = ["stop", "web"];
+    let go_on = |number: usize, when: &str| {
+        let resumes = number.is_multiple_of(2) && cloud.is_unfinished("web");
+        cloud.run(if resumes { &["resume", "web"] } else { &stop }).expect(0);
+        assert!(!cloud.is_unfinished("web"), "{when}");
+        assert!(cloud.instances()[0].ends_with(" stopped"), "{when}");
+    };
+    at_every_request(&cloud, &stop, || cloud.power("StartInstances"), go_on);
+    cloud.run(&["delete", "web", "--yes"]).expect(0);
+    cloud.assert_nothing_is_left(&empty, "at the end");
+}
+
+#[test]
+fn kill_start_in_aws_at_every_request_then_go_on() {
+    let cloud = Cloud::new();
+    cloud.world.stack("web", NAMED, "");
+    cloud.aws.create_zone("example.com");
+    let empty = cloud.aws.ledger();
+    cloud.run(&CREATE).expect(0);
+    let runs = || {
+        let (vm, address) = (cloud.status("web"), cloud.live_address());
+        let record = address.as_ref().map(|address| format!("record web.example.com. A {address}"));
+        vm["operation"].is_null()
+            && vm["aws"]["publicIP"].as_str() == address.as_deref()
+            && cloud.instances()[0].ends_with(" running")
+            && cloud.records() == Vec::from_iter(record)
+    };
+    let start = ["start", "web", "--timeout", "1s"];
+    let go_on = |number: usize, when: &str| {
+        let resumes = number.is_multiple_of(2) && cloud.is_unfinished("web");
+        // Nobody answers at moto's addresses: the record is to be finished before that is waited for.
+        cloud.run_until(if resumes { &["resume", "web"] } else { &start }, when, runs);
+    };
+    at_every_request(&cloud, &start, || cloud.power("StopInstances"), go_on);
+    cloud.run(&["delete", "web", "--yes"]).expect(0);
+    cloud.assert_nothing_is_left(&empty, "at the end");
+}
+
+#[test]
+fn kill_swap_in_aws_at_every_request_then_go_on() {
+    let cloud = Cloud::new();
+    cloud.world.stack("web", NAMED, "");
+    cloud.aws.create_zone("example.com");
+    let empty = cloud.aws.ledger();
+    for name in ["blue", "green"] {
+        cloud.run(&[&CREATE[..], &["--as", name]].concat()).expect(0);
+    }
+    let swap = ["dns", "swap", "green", "--from", "blue"];
+    let back = || drop(cloud.run(&["dns", "swap", "blue", "--from", "green"]).expect(0));
+    back();
+    let green = cloud.address("green");
+    let go_on = |number: usize, when: &str| {
+        if cloud.is_unfinished("green") {
+            let refused = cloud.run(&swap).expect(6);
+            assert!(refused.stderr().contains("goloo resume"), "{when}: {refused:?}");
+            let either = if number.is_multiple_of(2) { "blue" } else { "green" };
+            cloud.run(&["resume", either]).expect(0);
+        } else {
+            cloud.run(&swap).expect(0);
+        }
+        assert!(!cloud.is_unfinished("blue") && !cloud.is_unfinished("green"), "{when}");
+        assert_eq!(cloud.records(), [format!("record web.example.com. A {green}")], "{when}");
+    };
+    at_every_request(&cloud, &swap, back, go_on);
+    for name in ["blue", "green"] {
+        cloud.run(&["delete", name, "--yes"]).expect(0);
+    }
+    cloud.assert_nothing_is_left(&empty, "at the end");
 }

@@ -1,9 +1,11 @@
 //! What the tests of this crate have in common.
 #![allow(dead_code, clippy::unwrap_used, reason = "each test uses its part; a failing one is to panic")]
 
+pub mod account;
 pub mod dying_store;
 pub mod moto;
 pub mod queue;
+pub mod real;
 
 use std::time::Duration;
 

@@ -100,6 +100,7 @@ impl Engine<'_> {
                 host_key: request.plan.host_key_private.clone(),
                 users: request.plan.users.clone(),
                 wait: request.wait,
+                force_dns: request.plan.machine.force_dns,
             }),
             ..self.operation(OperationKind::Create)
         }

@@ -385,6 +385,9 @@ pub struct CreateInputs {
     pub users: Vec<UserKeys>,
     /// Whether the create waits for provisioning.
     pub wait: bool,
+    /// Whether its DNS names are taken over from whoever has them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force_dns: bool,
 }
 
 /// One user of the machine, with public keys.

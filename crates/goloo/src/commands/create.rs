@@ -52,6 +52,9 @@ pub struct Options {
     /// Leave what is there of a create that fails, to be looked at; `goloo delete` removes it
     #[arg(long)]
     pub keep_failed: bool,
+    /// In AWS: take the DNS names over from whoever has them
+    #[arg(long)]
+    pub force: bool,
     /// Return as soon as the machine runs; `goloo wait` reads the verdict later
     #[arg(long)]
     pub no_wait: bool,
@@ -160,10 +163,12 @@ pub fn from_stack(
     let stack = with_github_users(resolved, &options.users);
     let kind = options.provider.choose(app);
     let hosts_entry = options.hosts.wanted(app, kind)?;
+    refuse_force_here(options.force, kind)?;
     let provider = app.provider(kind)?;
     refuse_taken(app, &stack.name)?;
     let mut plan = make_plan(app, &*provider, stack)?;
     plan.machine.keep_failed = options.keep_failed;
+    plan.machine.force_dns = options.force;
     if hosts_entry {
         let (name, path) = (&plan.machine.name, app.hosts_file().path().display().to_string());
         plan.provider.steps.push(format!("give {name} a line in {path}"));
@@ -186,6 +191,17 @@ pub fn from_stack(
     };
     remember();
     carry_out(app, &*provider, request, options.timeout)
+}
+
+/// Said rather than ignored: who writes `--force` expects something of it.
+fn refuse_force_here(force: bool, provider: ProviderKind) -> Result<(), CliError> {
+    if force && provider.is_local() {
+        return Err(CliError::usage(
+            format!("--force takes over DNS names in AWS, and {provider} makes this VM here"),
+            "leave --force away, or make it in AWS: --aws",
+        ));
+    }
+    Ok(())
 }
 
 /// A taken name is said before keys are fetched; the claim itself decides later.

@@ -76,5 +76,5 @@ fn machine(
     let token = record.operation.as_ref().map(|operation| operation.token.clone());
     let ids = token.map(|token| (record.id.clone(), token));
     let plan = plan::create(&input, provider, ids).map_err(|error| RebuildError(error.to_string()))?;
-    Ok(plan.machine)
+    Ok(Machine { force_dns: inputs.force_dns, ..plan.machine })
 }
