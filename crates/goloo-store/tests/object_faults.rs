@@ -74,7 +74,7 @@ fn refusal(status: u16, code: &str) -> Reply {
 
 fn sweep(fault: &str, strike: impl Fn(&FaultProxy, usize)) {
     let s3 = S3::ministack();
-    let proxy = FaultProxy::start(s3.0.endpoint());
+    let proxy = FaultProxy::start(s3.emulator.endpoint());
     for at in 1..60 {
         proxy.reset();
         strike(&proxy, at);
@@ -137,7 +137,7 @@ fn emulator_nothing_is_lost_when_a_condition_is_said_to_fail() {
 #[test]
 fn emulator_a_service_that_never_answers_is_unreachable() {
     let s3 = S3::ministack();
-    let proxy = FaultProxy::start(s3.0.endpoint());
+    let proxy = FaultProxy::start(s3.emulator.endpoint());
     proxy.fault(At::From(1), Fault::Hang);
     let store = object_common::open_at(proxy.endpoint(), fast());
     let start = Instant::now();
@@ -232,7 +232,7 @@ fn a_moved_store_is_only_read_and_its_locks_are_broken() {
     run(lock.create(&mut record, &snapshot())).unwrap();
     run(theirs.set_moved(Some("s3://other"))).unwrap();
     assert_eq!(run(mine.moved_to()).unwrap().as_deref(), Some("s3://other"));
-    assert!(matches!(run(lock.save(&mut record)), Err(StoreError::LockLost { .. })));
+    assert!(matches!(run(lock.save(&mut record)), Err(StoreError::Moved { .. })));
     assert!(
         matches!(run(mine.lock(&devbox, &owner(1))), Err(StoreError::Moved { to, .. }) if to == "s3://other")
     );

@@ -135,14 +135,19 @@ impl Subject for Memory {
     }
 }
 
-/// S3 on an emulator, with a bucket.
-pub struct S3(pub AwsEmulator, String);
+/// S3 on an emulator, with a bucket; a store is a folder in it.
+pub struct S3 {
+    pub emulator: Arc<AwsEmulator>,
+    /// Where the store is reached, which may be a proxy's.
+    endpoint: String,
+    prefix: String,
+}
 
 impl S3 {
     pub fn new(emulator: AwsEmulator) -> Self {
         emulator.rest("s3", "PUT", &format!("/{BUCKET}"), "");
         let endpoint = emulator.endpoint().to_owned();
-        Self(emulator, endpoint)
+        Self { emulator: Arc::new(emulator), endpoint, prefix: PREFIX.to_owned() }
     }
 
     pub fn ministack() -> Self {
@@ -152,33 +157,33 @@ impl S3 {
     pub fn moto() -> Self {
         let mut s3 = Self::new(AwsEmulator::moto_single_threaded());
         // Its one thread waits on every open connection for a request; the proxy opens one only with a request.
-        FaultProxy::start(&s3.1).endpoint().clone_into(&mut s3.1);
+        FaultProxy::start(&s3.endpoint).endpoint().clone_into(&mut s3.endpoint);
         s3
     }
 
-    pub fn open(&self, options: Options) -> ObjectStore {
-        open_at(&self.1, options)
+    /// Another store in the same bucket.
+    pub fn beside(&self, prefix: &str) -> Self {
+        Self { emulator: self.emulator.clone(), endpoint: self.endpoint.clone(), prefix: prefix.to_owned() }
     }
 
-    /// All objects, read past goloo.
+    pub fn open(&self, options: Options) -> ObjectStore {
+        let settings = ObjectSettings { prefix: self.prefix.clone(), ..settings(&self.endpoint) };
+        ObjectStore::open(settings, options).unwrap()
+    }
+
+    /// All objects of the store, read past goloo.
     fn all(&self) -> Vec<(String, Value)> {
-        let listing = self.0.rest("s3", "GET", &format!("/{BUCKET}?list-type=2"), "");
+        let path = format!("/{BUCKET}?list-type=2&prefix={}/", self.prefix);
+        let listing = self.emulator.rest("s3", "GET", &path, "");
         let keys = listing.split("<Key>").skip(1).map(|rest| rest.split_once("</Key>").unwrap().0);
-        let read =
-            |key: &str| serde_json::from_str(&self.0.rest("s3", "GET", &format!("/{BUCKET}/{key}"), ""));
+        let read = |key: &str| {
+            serde_json::from_str(&self.emulator.rest("s3", "GET", &format!("/{BUCKET}/{key}"), ""))
+        };
         keys.map(|key| (key.to_owned(), read(key).unwrap())).collect()
     }
 
-    /// The keys of all objects that hold a VM or a lease.
-    pub fn in_use(&self) -> Vec<String> {
-        let in_use = |(key, value): (String, Value)| {
-            (!value["vm"].is_null() || !value["lease"].is_null()).then_some(key)
-        };
-        self.all().into_iter().filter_map(in_use).collect()
-    }
-
     fn plant(&self, key: &str, json: &[u8]) {
-        let path = format!("/{BUCKET}/{PREFIX}/{key}.json");
+        let path = format!("/{BUCKET}/{}/{key}.json", self.prefix);
         let mut stored = self
             .all()
             .into_iter()
@@ -188,7 +193,7 @@ impl S3 {
             stored["vm"] = json!({});
         }
         stored["vm"]["record"] = std::str::from_utf8(json).unwrap().into();
-        self.0.rest("s3", "PUT", &path, &stored.to_string());
+        self.emulator.rest("s3", "PUT", &path, &stored.to_string());
     }
 }
 
