@@ -351,7 +351,8 @@ impl Held {
                 return Err(self.stale(record.serial, stored.serial));
             }
             if stored.serial == record.serial {
-                return Ok(());
+                // Nothing to write, but a lock that was lost must not pass for one that wasn't.
+                return self.renew().await;
             }
         }
         let vm = Kept::new(record, snapshot, &self.place.seal).map_err(|error| self.place.sealing(error))?;
