@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -53,12 +54,14 @@ impl Clock for SystemClock {
     }
 }
 
-/// A bucket in memory whose service has another idea of the time.
-#[derive(Debug)]
+/// A bucket in memory whose service has another idea of the time, on a line that may lose a reply.
+#[derive(Debug, Default)]
 pub struct Shifted {
     pub objects: InMemory,
     /// How far it is ahead of this machine, in seconds.
     pub ahead: i64,
+    /// Whether the reply to the next write is lost.
+    pub loses_a_reply: AtomicBool,
 }
 
 impl fmt::Display for Shifted {
@@ -70,7 +73,11 @@ impl fmt::Display for Shifted {
 #[async_trait]
 impl Objects for Shifted {
     async fn put_opts(&self, key: &Path, bytes: PutPayload, options: PutOptions) -> Result<PutResult> {
-        self.objects.put_opts(key, bytes, options).await
+        let put = self.objects.put_opts(key, bytes, options).await;
+        if self.loses_a_reply.swap(false, Ordering::Relaxed) {
+            return Err(object_store::Error::Generic { store: "memory", source: "the line was cut".into() });
+        }
+        put
     }
 
     async fn put_multipart_opts(
