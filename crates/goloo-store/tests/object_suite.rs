@@ -7,13 +7,14 @@ mod memory {
     goloo_testkit::store_suite!(Memory::new);
 }
 
-/// Emulators of S3; they run with the slow tests.
-mod emulator_ministack {
+/// One emulator for all cases, each in a folder of its own: they start slowly.
+mod emulators {
     use super::object_common::S3;
-    goloo_testkit::store_suite!(S3::ministack);
-}
 
-mod emulator_moto {
-    use super::object_common::S3;
-    goloo_testkit::store_suite!(S3::moto);
+    fn beside(s3: S3) -> impl Fn(&str) -> S3 {
+        move |case| s3.beside(case)
+    }
+
+    goloo_testkit::store_suite!(emulator_ministack_keeps_every_rule, beside(S3::ministack()));
+    goloo_testkit::store_suite!(emulator_moto_keeps_every_rule, beside(S3::moto()));
 }

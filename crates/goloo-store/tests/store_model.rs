@@ -242,7 +242,7 @@ proptest! {
     #[test]
     fn emulator_a_bucket_of_ministack_does_what_the_model_does(steps in steps()) {
         let s3 = S3::ministack();
-        let open = || object_common::open_with_deletes_at(s3.0.endpoint(), object::Options::default());
+        let open = || object_common::open_with_deletes_at(s3.emulator.endpoint(), object::Options::default());
         check([&open(), &open()], steps);
     }
 

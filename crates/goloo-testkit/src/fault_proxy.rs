@@ -22,6 +22,7 @@
 
 mod request;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -110,6 +111,8 @@ struct Script {
     faults: Vec<(At, Fault)>,
     answers: Vec<(&'static str, Answer)>,
     requests: Vec<Request>,
+    /// How many of each action came; counted anew for each request it would take longer and longer.
+    of_actions: HashMap<String, usize>,
     struck: usize,
 }
 
@@ -229,7 +232,9 @@ impl FaultProxy {
         script.requests.push(request.clone());
         let number = script.requests.len();
         let action = request.action();
-        let of_action = script.requests.iter().filter(|earlier| earlier.action() == action).count();
+        let of_action = script.of_actions.entry(action.clone()).or_default();
+        *of_action += 1;
+        let of_action = *of_action;
         let strikes = |at: At| match at {
             At::Request(wanted) => number == wanted,
             At::From(first) => number >= first,

@@ -5,6 +5,10 @@
 //! ```ignore
 //! goloo_testkit::store_suite!(MySubject::new);
 //! ```
+//! or, where a store takes long to start, with one test of all cases, each with a place of its own:
+//! ```ignore
+//! goloo_testkit::store_suite!(emulator_mine_keeps_every_rule, |case| server().place(case));
+//! ```
 
 // A failing expectation here is a failing test.
 #![allow(clippy::unwrap_used)]
@@ -13,8 +17,8 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Barrier, Mutex};
 use std::thread;
 
 use async_trait::async_trait;
@@ -38,11 +42,18 @@ pub trait Subject: Send + Sync {
     async fn plant_archived(&self, id: &ArchiveId, json: &[u8]);
 }
 
-/// Makes a `#[test]` of every case, run on what the given function makes.
+/// Makes a `#[test]` of every case, run on what the given function makes; or, with a name, one `#[test]` of
+/// all, where the function is given the name of the case.
 #[macro_export]
 macro_rules! store_suite {
     ($make:expr) => {
-        $crate::store_suite_cases! { $make;
+        $crate::store_suite! { @cases tests $make }
+    };
+    ($test:ident, $make:expr) => {
+        $crate::store_suite! { @cases one_test $test $make }
+    };
+    (@cases $($how:tt)+) => {
+        $crate::store_suite_cases! { $($how)+;
             a_store_in_which_nothing_was_written_is_empty
             nothing_has_no_snapshot
             nothing_can_be_removed_from_an_empty_archive
@@ -147,7 +158,19 @@ macro_rules! store_suite {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! store_suite_cases {
-    ($make:expr; $($case:ident)+) => {
+    (one_test $test:ident $make:expr; $($case:ident)+) => {
+        #[test]
+        fn $test() {
+            let make = $make;
+            $crate::store_suite::all(&[$(
+                (stringify!($case), &|| {
+                    let subject = make(stringify!($case));
+                    $crate::store_suite::run($crate::store_suite::$case(&subject));
+                }),
+            )+]);
+        }
+    };
+    (tests $make:expr; $($case:ident)+) => {
         $(
             #[test]
             fn $case() {
@@ -156,6 +179,33 @@ macro_rules! store_suite_cases {
             }
         )+
     };
+}
+
+/// So many cases at once keep an emulator busy without a queue in which answers come too late.
+const CASES_AT_ONCE: usize = 4;
+
+/// Runs all cases to their ends, several at once, each on a thread of its name.
+///
+/// # Panics
+/// When a case did; says which.
+pub fn all(cases: &[(&'static str, &(dyn Fn() + Sync))]) {
+    let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let work = || {
+        while let Some((name, case)) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let ended = thread::scope(|scope| {
+                thread::Builder::new().name((*name).to_owned()).spawn_scoped(scope, *case).unwrap().join()
+            });
+            if ended.is_err() {
+                failed.lock().unwrap().push(*name);
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..CASES_AT_ONCE {
+            scope.spawn(work);
+        }
+    });
+    assert_eq!(*failed.lock().unwrap(), [""; 0], "these cases failed");
 }
 
 /// Drives a future on a runtime of its own.

@@ -209,6 +209,8 @@ pub(super) async fn put(
     snapshot: &Snapshot,
 ) -> Result<(), StoreError> {
     let (bucket, id, record) = (&place.bucket, &archived_there.id, &archived_there.record);
+    place.check_document(ARCHIVE, id.as_str(), id.name(), record)?;
+    place.check_files(ARCHIVE, id.as_str(), snapshot)?;
     let vm = Kept::new(record, snapshot, &place.seal).map_err(|error| place.sealing(error))?;
     let copy = Envelope::in_archive(Some(vm));
     for _ in 0..ATTEMPTS {

@@ -14,7 +14,7 @@ use super::archive::{self, archive_ids};
 use super::bucket::{Bucket, WriteError};
 use super::envelope::{Envelope, Kept, Lease, Unsound, is_half_archived};
 use super::error::backend;
-use super::{ACTIVE, MOVED, read_moved};
+use super::{ACTIVE, MOVED, refuse_moved};
 use crate::seal::{Seal, SealError};
 
 /// Where a lock is held and how documents are kept there.
@@ -27,6 +27,38 @@ pub(super) struct Place {
 impl Place {
     pub fn sealing(&self, error: SealError) -> StoreError {
         backend("seal a document", &self.bucket.place, error)
+    }
+
+    /// The refusal of a document that has no place under this name.
+    pub fn refused(&self, folder: &str, name: &str, text: String) -> StoreError {
+        let path = self.bucket.address(folder, name).into();
+        StoreError::Io { action: "write", path, source: io::Error::new(ErrorKind::InvalidInput, text) }
+    }
+
+    /// Refuses what can't be put under this name of a folder.
+    pub fn check_document(
+        &self,
+        folder: &str,
+        name: &str,
+        vm: &str,
+        record: &Record,
+    ) -> Result<(), StoreError> {
+        if record.name.as_str() != vm {
+            let text = format!("it is the record of \"{}\", not of \"{vm}\"", record.name);
+            return Err(self.refused(folder, name, text));
+        }
+        if record.schema > SCHEMA {
+            return Err(newer(&record.name, record.schema));
+        }
+        Ok(())
+    }
+
+    /// Refuses files that a snapshot doesn't have.
+    pub fn check_files(&self, folder: &str, name: &str, snapshot: &Snapshot) -> Result<(), StoreError> {
+        match snapshot.files.keys().find(|file| !SNAPSHOT_FILES.contains(&file.as_str())) {
+            Some(odd) => Err(self.refused(folder, name, format!("a snapshot holds no file \"{odd}\""))),
+            None => Ok(()),
+        }
     }
 }
 
@@ -67,9 +99,8 @@ impl Held {
     pub async fn take(place: Place, name: VmName, owner: Owner, seconds: u64) -> Result<Self, StoreError> {
         let mut held = Self::claim(place, name, Lease { owner, seconds }).await?;
         // After the claim: who marks the store as moved breaks the locks that were taken before.
-        let ready = match read_moved(&held.place.bucket).await {
-            Ok(Some(to)) => Err(StoreError::Moved { place: held.place.bucket.place.clone(), to }),
-            Ok(None) => held.finish_archiving().await,
+        let ready = match refuse_moved(&held.place.bucket).await {
+            Ok(()) => held.finish_archiving().await,
             Err(error) => Err(error),
         };
         if let Err(error) = ready {
@@ -125,8 +156,13 @@ impl Held {
         self.lost.is_some()
     }
 
-    fn lock_lost(&self) -> StoreError {
-        StoreError::LockLost { name: self.name.clone(), by: self.lost.clone().flatten() }
+    /// Why nothing can be written any more: who marks the store as moved breaks all locks.
+    async fn lock_lost(&self) -> StoreError {
+        match refuse_moved(&self.place.bucket).await {
+            Err(moved @ StoreError::Moved { .. }) => moved,
+            // Lost it is, also when the mark can't be looked for.
+            _ => StoreError::LockLost { name: self.name.clone(), by: self.lost.clone().flatten() },
+        }
     }
 
     fn not_found(&self) -> StoreError {
@@ -143,7 +179,7 @@ impl Held {
         }
         loop {
             if self.is_lost() {
-                return Err(self.lock_lost());
+                return Err(self.lock_lost().await);
             }
             let next = Envelope { write: Ulid::new().to_string(), ..next(self)? };
             match self.place.bucket.write(ACTIVE, self.name.as_str(), &next, Some(&self.version)).await {
@@ -217,27 +253,15 @@ impl Held {
     }
 
     fn refused(&self, text: String) -> StoreError {
-        let path = self.place.bucket.address(ACTIVE, self.name.as_str()).into();
-        StoreError::Io { action: "write", path, source: io::Error::new(ErrorKind::InvalidInput, text) }
+        self.place.refused(ACTIVE, self.name.as_str(), text)
     }
 
     fn check_writable(&self, record: &Record) -> Result<(), StoreError> {
-        if record.name != self.name {
-            return Err(
-                self.refused(format!("it is the record of \"{}\", not of \"{}\"", record.name, self.name))
-            );
-        }
-        if record.schema > SCHEMA {
-            return Err(newer(&self.name, record.schema));
-        }
-        Ok(())
+        self.place.check_document(ACTIVE, self.name.as_str(), self.name.as_str(), record)
     }
 
     fn check_snapshot(&self, snapshot: &Snapshot) -> Result<(), StoreError> {
-        match snapshot.files.keys().find(|file| !SNAPSHOT_FILES.contains(&file.as_str())) {
-            Some(odd) => Err(self.refused(format!("a snapshot holds no file \"{odd}\""))),
-            None => Ok(()),
-        }
+        self.place.check_files(ACTIVE, self.name.as_str(), snapshot)
     }
 
     fn stale(&self, expected: u64, found: u64) -> StoreError {
@@ -327,7 +351,8 @@ impl Held {
                 return Err(self.stale(record.serial, stored.serial));
             }
             if stored.serial == record.serial {
-                return Ok(());
+                // Nothing to write, but a lock that was lost must not pass for one that wasn't.
+                return self.renew().await;
             }
         }
         let vm = Kept::new(record, snapshot, &self.place.seal).map_err(|error| self.place.sealing(error))?;

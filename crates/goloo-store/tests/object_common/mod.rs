@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -53,12 +54,14 @@ impl Clock for SystemClock {
     }
 }
 
-/// A bucket in memory whose service has another idea of the time.
-#[derive(Debug)]
+/// A bucket in memory whose service has another idea of the time, on a line that may lose a reply.
+#[derive(Debug, Default)]
 pub struct Shifted {
     pub objects: InMemory,
     /// How far it is ahead of this machine, in seconds.
     pub ahead: i64,
+    /// Whether the reply to the next write is lost.
+    pub loses_a_reply: AtomicBool,
 }
 
 impl fmt::Display for Shifted {
@@ -70,7 +73,11 @@ impl fmt::Display for Shifted {
 #[async_trait]
 impl Objects for Shifted {
     async fn put_opts(&self, key: &Path, bytes: PutPayload, options: PutOptions) -> Result<PutResult> {
-        self.objects.put_opts(key, bytes, options).await
+        let put = self.objects.put_opts(key, bytes, options).await;
+        if self.loses_a_reply.swap(false, Ordering::Relaxed) {
+            return Err(object_store::Error::Generic { store: "memory", source: "the line was cut".into() });
+        }
+        put
     }
 
     async fn put_multipart_opts(
@@ -135,14 +142,19 @@ impl Subject for Memory {
     }
 }
 
-/// S3 on an emulator, with a bucket.
-pub struct S3(pub AwsEmulator, String);
+/// S3 on an emulator, with a bucket; a store is a folder in it.
+pub struct S3 {
+    pub emulator: Arc<AwsEmulator>,
+    /// Where the store is reached, which may be a proxy's.
+    endpoint: String,
+    prefix: String,
+}
 
 impl S3 {
     pub fn new(emulator: AwsEmulator) -> Self {
         emulator.rest("s3", "PUT", &format!("/{BUCKET}"), "");
         let endpoint = emulator.endpoint().to_owned();
-        Self(emulator, endpoint)
+        Self { emulator: Arc::new(emulator), endpoint, prefix: PREFIX.to_owned() }
     }
 
     pub fn ministack() -> Self {
@@ -152,33 +164,33 @@ impl S3 {
     pub fn moto() -> Self {
         let mut s3 = Self::new(AwsEmulator::moto_single_threaded());
         // Its one thread waits on every open connection for a request; the proxy opens one only with a request.
-        FaultProxy::start(&s3.1).endpoint().clone_into(&mut s3.1);
+        FaultProxy::start(&s3.endpoint).endpoint().clone_into(&mut s3.endpoint);
         s3
     }
 
-    pub fn open(&self, options: Options) -> ObjectStore {
-        open_at(&self.1, options)
+    /// Another store in the same bucket.
+    pub fn beside(&self, prefix: &str) -> Self {
+        Self { emulator: self.emulator.clone(), endpoint: self.endpoint.clone(), prefix: prefix.to_owned() }
     }
 
-    /// All objects, read past goloo.
+    pub fn open(&self, options: Options) -> ObjectStore {
+        let settings = ObjectSettings { prefix: self.prefix.clone(), ..settings(&self.endpoint) };
+        ObjectStore::open(settings, options).unwrap()
+    }
+
+    /// All objects of the store, read past goloo.
     fn all(&self) -> Vec<(String, Value)> {
-        let listing = self.0.rest("s3", "GET", &format!("/{BUCKET}?list-type=2"), "");
+        let path = format!("/{BUCKET}?list-type=2&prefix={}/", self.prefix);
+        let listing = self.emulator.rest("s3", "GET", &path, "");
         let keys = listing.split("<Key>").skip(1).map(|rest| rest.split_once("</Key>").unwrap().0);
-        let read =
-            |key: &str| serde_json::from_str(&self.0.rest("s3", "GET", &format!("/{BUCKET}/{key}"), ""));
+        let read = |key: &str| {
+            serde_json::from_str(&self.emulator.rest("s3", "GET", &format!("/{BUCKET}/{key}"), ""))
+        };
         keys.map(|key| (key.to_owned(), read(key).unwrap())).collect()
     }
 
-    /// The keys of all objects that hold a VM or a lease.
-    pub fn in_use(&self) -> Vec<String> {
-        let in_use = |(key, value): (String, Value)| {
-            (!value["vm"].is_null() || !value["lease"].is_null()).then_some(key)
-        };
-        self.all().into_iter().filter_map(in_use).collect()
-    }
-
     fn plant(&self, key: &str, json: &[u8]) {
-        let path = format!("/{BUCKET}/{PREFIX}/{key}.json");
+        let path = format!("/{BUCKET}/{}/{key}.json", self.prefix);
         let mut stored = self
             .all()
             .into_iter()
@@ -188,7 +200,7 @@ impl S3 {
             stored["vm"] = json!({});
         }
         stored["vm"]["record"] = std::str::from_utf8(json).unwrap().into();
-        self.0.rest("s3", "PUT", &path, &stored.to_string());
+        self.emulator.rest("s3", "PUT", &path, &stored.to_string());
     }
 }
 
