@@ -38,6 +38,11 @@ pub fn host_id() -> String {
     read.map(|text| text.trim().to_owned()).filter(|id| !id.is_empty()).unwrap_or_else(host)
 }
 
+/// Whether a process has certainly ended: it ran on this host, and its number is nobody's now, or another's.
+pub fn is_gone(owner: &Owner) -> bool {
+    owner.host == host() && owner.pid_start != 0 && owner.pid_start != pid_start(owner.pid)
+}
+
 /// When the process started, in ticks since boot: field 22 of its `stat` (proc(5)); 0 where the
 /// system has no `/proc`.
 fn pid_start(pid: u32) -> u64 {
@@ -48,9 +53,25 @@ fn pid_start(pid: u32) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::{is_gone, owner, pid_start};
+    use goloo_core::record::Owner;
+
+    #[test]
+    fn only_a_process_of_this_host_that_isn_t_there_is_gone() {
+        let me = owner();
+        if pid_start(me.pid) == 0 {
+            return;
+        }
+        assert!(!is_gone(&me));
+        let former = Owner { pid_start: me.pid_start + 1, ..me.clone() };
+        assert!(is_gone(&former));
+        assert!(!is_gone(&Owner { host: "desk".to_owned(), ..former.clone() }));
+        assert!(!is_gone(&Owner { pid_start: 0, ..former }), "one that nothing is known of");
+    }
+
     #[test]
     fn this_process_has_a_start_time_where_proc_is() {
-        let start = super::pid_start(std::process::id());
+        let start = pid_start(std::process::id());
         assert_eq!(start > 0, std::path::Path::new("/proc/self/stat").exists());
     }
 }

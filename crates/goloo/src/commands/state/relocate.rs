@@ -173,6 +173,7 @@ impl Move<'_> {
         let (whole, there) = self.compare().await?;
         let left = whole.without(copied);
         self.step(format!("copying {}", left.count()));
+        self.free_what_the_dead_hold().await?;
         transfer::write(&left, &there, self.target, &self.owner).await?;
         self.step("comparing");
         let (copy, broken) = transfer::read(self.target).await?;
@@ -185,6 +186,18 @@ impl Move<'_> {
         let message = format!("{} doesn't hold what was copied into it", self.target.location());
         let hint = format!("goloo state move {} tries again; the setting is as it was", self.address);
         Err(CliError { causes: different, ..CliError::failed(message, hint) })
+    }
+
+    /// A move that was killed leaves its lease on what it was writing, in the way of the next one until that
+    /// ends. Nobody but moves writes to the new store.
+    async fn free_what_the_dead_hold(&self) -> Result<(), CliError> {
+        for held in self.target.locks().await? {
+            // A lock without a lease ended with its process.
+            if held.lease_end.is_some() && held.owner.as_ref().is_some_and(identity::is_gone) {
+                self.target.break_lock(&held.name).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Both stores' content, when nothing stands against the move.
