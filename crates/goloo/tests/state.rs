@@ -120,7 +120,7 @@ fn what_was_done_in_the_new_place_is_there_after_the_move_back() {
         world.run(&["delete", "again", "--yes"]).expect(0);
         archive_by_document(&world, "api");
         // Its record goes to the archive here, and its name is taken again.
-        world.run(&["delete", "web", "--yes"]).expect(0);
+        world.run(&["delete", "web", "--yes", "--forget"]).expect(0);
         world.run(&["create", "hello", "--as", "web", "--no-wait"]).expect(0);
         let before = pulled(&world);
         world.run(&["state", "move", "dir"]).expect(0);

@@ -148,8 +148,10 @@ fn killed_at(mut command: Command, proxy: &FaultProxy, n: usize, write: Write) -
         }
         if writes.fetch_add(1, Ordering::Relaxed) + 1 == n {
             signal(*whom.wait(), "-KILL");
-            while matches!(write, Write::Lost) {
-                std::thread::park();
+            if matches!(write, Write::Lost) {
+                loop {
+                    std::thread::park();
+                }
             }
         }
     };
@@ -171,10 +173,9 @@ fn killed_moves(write: Write) {
     for n in 1..60 {
         let ann = Mover::new();
         let before = ann.pulled();
-        let (moving, to) = (address(proxy.endpoint(), &format!("move-{n}")), "there");
+        let moving = address(proxy.endpoint(), &format!("move-{n}"));
         if !killed_at(ann.command(&["state", "move", &moving]), &proxy, n, write) {
             assert!(n > 8, "too few writes: {n}");
-            println!("{to}: {} writes", n - 1);
             return;
         }
         proxy.reset();

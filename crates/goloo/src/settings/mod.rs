@@ -79,8 +79,12 @@ pub fn file(folder: &Path) -> PathBuf {
 
 /// Makes this the back end in `settings.json`. Durable when it returns.
 pub fn set_state_backend(folder: &Path, backend: &Backend) -> Result<(), CliError> {
-    let json = serde_json::to_value(StateBackend::from(backend)).expect("it has only string keys");
-    edit::write(folder, "stateBackend", &json)
+    let value = match backend {
+        // As without the key.
+        Backend::Dir(None) => serde_json::Value::Null,
+        backend => serde_json::to_value(StateBackend::from(backend)).expect("it has only string keys"),
+    };
+    edit::write(folder, "stateBackend", &value)
 }
 
 impl Settings {
