@@ -235,6 +235,12 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The bucket that the store is to lie in isn't there.
+    #[error("there is no bucket for {place}")]
+    NoBucket {
+        /// The store's place.
+        place: String,
+    },
     /// The store's service doesn't let us: credentials are missing, wrong, or may not do this.
     #[error("{place} doesn't let us {action}")]
     Denied {

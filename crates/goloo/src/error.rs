@@ -152,6 +152,11 @@ impl From<StoreError> for CliError {
             StoreError::Unbreakable { name, .. } => {
                 (exit::LOCKED, "locked", format!("end that process, then run the command again for {name}"))
             }
+            StoreError::NoBucket { .. } => (
+                exit::FAILED,
+                "no-bucket",
+                "make the bucket, or mend its name: goloo settings show says where it is from".to_owned(),
+            ),
             StoreError::Unreachable { .. } => {
                 (exit::FAILED, "unreachable", "look at the network, then run the command again".to_owned())
             }

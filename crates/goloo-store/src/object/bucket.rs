@@ -137,6 +137,11 @@ impl Bucket {
         }
     }
 
+    /// How long a request is repeated that ended so.
+    fn patience(&self, seen: &Seen) -> Duration {
+        if seen.is_nobody() { self.limits.request } else { self.limits.write }
+    }
+
     /// Reads, again and again until the limit where a failure may pass.
     pub async fn bytes(&self, key: &str) -> Result<Option<Got>, StoreError> {
         let path = self.path(key);
@@ -152,11 +157,11 @@ impl Bucket {
         &self,
         mut request: impl FnMut() -> BoxFuture<'r, object_store::Result<T>>,
     ) -> Result<T, Seen> {
-        let end = Instant::now() + self.limits.write;
+        let begin = Instant::now();
         let mut wait = FIRST_WAIT;
         loop {
             match self.limited(request()).await {
-                Err(seen) if seen.may_pass() && Instant::now() + wait < end => {
+                Err(seen) if seen.may_pass() && begin.elapsed() + wait < self.patience(&seen) => {
                     sleep(wait).await;
                     wait = (wait * 2).min(LONGEST_WAIT);
                 }
@@ -221,7 +226,7 @@ impl Bucket {
         let path = self.path(&Self::key(folder, name));
         let bytes = envelope.to_bytes();
         let mode = replaces.map_or(PutMode::Create, |version| PutMode::Update(version.clone()));
-        let end = Instant::now() + self.limits.write;
+        let begin = Instant::now();
         let mut wait = FIRST_WAIT;
         loop {
             let options = PutOptions { mode: mode.clone(), ..PutOptions::default() };
@@ -231,13 +236,13 @@ impl Bucket {
                 Err(seen) => seen,
             };
             let failed = |seen: Seen| WriteError::InDoubt(seen.into_error(error::WRITE, &self.place));
-            if seen.is_denial() {
+            if seen.is_denial() || seen.lacks_bucket() {
                 return Err(failed(seen));
             }
             if let Some(version) = self.came_through(folder, name, envelope, replaces).await? {
                 return Ok(version);
             }
-            if Instant::now() + wait >= end {
+            if begin.elapsed() + wait >= self.patience(&seen) {
                 return Err(failed(seen));
             }
             sleep(wait).await;
