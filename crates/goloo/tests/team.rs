@@ -463,7 +463,9 @@ fn emulator_of_two_people_who_lose_replies_every_success_is_one_step() {
     let successes: Vec<Success> = std::thread::scope(|scope| {
         let work = |person: &Person, first: usize| {
             let rounds = (0..ROUNDS).flat_map(|round| NAMES.map(|vm| (round, vm)));
-            rounds.map(|(round, vm)| set(person, vm, (round + first) % 2 == 0, round)).collect::<Vec<_>>()
+            rounds
+                .map(|(round, vm)| set(person, vm, (round + first).is_multiple_of(2), round))
+                .collect::<Vec<_>>()
         };
         let running: Vec<_> = people
             .iter()
