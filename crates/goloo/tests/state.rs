@@ -111,8 +111,10 @@ fn a_move_there_and_back_keeps_every_byte() {
 
 #[test]
 fn what_was_done_in_the_new_place_is_there_after_the_move_back() {
-    let world = filled();
-    for place in places(&world) {
+    // A world for each: two archived in one second have no order that is known beforehand.
+    for nth in 0..places(&World::new()).len() {
+        let world = filled();
+        let place = places(&world).remove(nth);
         world.run(&["state", "move", &place]).expect(0);
         world.run(&["protect", "db"]).expect(0);
         world.run(&["create", "hello", "--no-wait"]).expect(0);
@@ -125,12 +127,6 @@ fn what_was_done_in_the_new_place_is_there_after_the_move_back() {
         let before = pulled(&world);
         world.run(&["state", "move", "dir"]).expect(0);
         assert_eq!(pulled(&world), before, "{place}");
-        for vm in ["hello", "web"] {
-            world.run(&["delete", vm, "--yes"]).expect(0);
-        }
-        for vm in ["api", "web"] {
-            create(&store(&world.state()), ready(&name(vm)));
-        }
     }
 }
 
