@@ -1,7 +1,8 @@
 //! Rules that every back end keeps in the same words.
 
-use goloo_core::name::ArchiveId;
+use goloo_core::name::{ArchiveId, VmName};
 use goloo_core::record::{Phase, Record, SCHEMA};
+use goloo_core::store::{SNAPSHOT_FILES, Snapshot, StoreError};
 use goloo_core::time::Timestamp;
 
 /// A record of a VM that is gone, on its way to the archive when somebody died. One of a newer format
@@ -22,4 +23,32 @@ pub(crate) fn archive_ids(record: &Record, at: Timestamp) -> impl Iterator<Item 
 /// What is wrong with a record that belongs elsewhere.
 pub(crate) fn other_name(found: &str, expected: &str) -> String {
     format!("it is the record of \"{found}\", not of \"{expected}\"")
+}
+
+/// What is wrong with a snapshot, when it holds a file that no stack has.
+pub(crate) fn odd_file(snapshot: &Snapshot) -> Option<String> {
+    let odd = snapshot.files.keys().find(|file| !SNAPSHOT_FILES.contains(&file.as_str()))?;
+    Some(format!("a snapshot holds no file \"{odd}\""))
+}
+
+/// The refusal to write over a record of a newer format.
+pub(crate) fn newer(name: &VmName, found: u32) -> StoreError {
+    StoreError::Newer { name: name.clone(), found, known: SCHEMA }
+}
+
+/// Writes of a lock's that may have come through although a failure was reported. The caller still names the
+/// serial from before them, and is right to: nobody else can have written meanwhile.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unacknowledged {
+    /// The serial that they were to replace.
+    pub replaced: u64,
+    /// The highest that they may have left.
+    pub last: u64,
+}
+
+impl Unacknowledged {
+    /// Whether what is stored may be of these writes, where the caller expects another serial.
+    pub fn explains(self, stored: u64, expected: u64) -> bool {
+        self.replaced == expected && self.replaced < stored && stored <= self.last
+    }
 }

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::CliError;
-use crate::paths::Paths;
+use crate::paths::{Paths, in_home};
 
 /// The SQLite file's name in the state folder.
 const DATABASE: &str = "goloo.db";
@@ -229,10 +229,6 @@ impl From<&ObjectPlace> for StateBackend {
             lock_table: place.lock_table,
         }
     }
-}
-
-fn in_home(path: &str, home: &Path) -> PathBuf {
-    home.join(path.strip_prefix("~/").unwrap_or(path))
 }
 
 fn trimmed(prefix: &str) -> String {

@@ -41,6 +41,11 @@ pub fn home() -> Result<PathBuf, CliError> {
     })
 }
 
+/// A path as a person writes it in settings: `~/` is the home folder, and so is what a relative one counts from.
+pub fn in_home(text: &str, home: &Path) -> PathBuf {
+    home.join(text.strip_prefix("~/").unwrap_or(text))
+}
+
 fn from_env(name: &str) -> Option<PathBuf> {
     env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }

@@ -10,12 +10,12 @@ use goloo_core::record::{self, Owner, Phase, Record, SCHEMA};
 use goloo_core::store::{Loaded, Snapshot, StoreError, VmLock};
 use goloo_core::time::Timestamp;
 
+use super::Inner;
 use super::durable::{self, Old, failed};
 use super::fs::Held;
 use super::put::Place;
 use super::read::{self, Found};
-use super::{Inner, newer};
-use crate::rules::other_name;
+use crate::rules::{Unacknowledged, newer, other_name};
 
 /// The lock of one name; it ends with the value.
 pub(super) struct DirLock {
@@ -24,20 +24,6 @@ pub(super) struct DirLock {
     unacknowledged: Option<Unacknowledged>,
     _held: Held,
     _entered: Held,
-}
-
-/// Writes of this lock's that may have come through although a failure was reported. The caller still
-/// names the serial from before them, and is right to: nobody else can have written meanwhile.
-#[derive(Clone, Copy)]
-struct Unacknowledged {
-    replaced: u64,
-    last: u64,
-}
-
-impl Unacknowledged {
-    fn explains(self, stored: u64, expected: u64) -> bool {
-        self.replaced == expected && self.replaced < stored && stored <= self.last
-    }
 }
 
 impl DirLock {

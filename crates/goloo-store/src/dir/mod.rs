@@ -24,6 +24,7 @@ use goloo_core::store::{
     Archived, Broken, HeldLock, Listing, Loaded, Snapshot, Store, StoreError, Summary, VmLock,
 };
 
+use crate::rules::newer;
 use crate::{Options, suitable};
 use durable::failed;
 use fs::{Entry, Fs, LockAttempt, RealFs};
@@ -260,10 +261,6 @@ impl Inner {
             lease_end: None,
         }))
     }
-}
-
-fn newer(name: &VmName, found: u32) -> StoreError {
-    StoreError::Newer { name: name.clone(), found, known: SCHEMA }
 }
 
 #[async_trait]

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use goloo_core::record::{self, Record, SCHEMA};
-use goloo_core::store::{Archived, SNAPSHOT_FILES, Snapshot, StoreError};
+use goloo_core::store::{Archived, Snapshot, StoreError};
 
+use super::Inner;
 use super::durable::{self, Old};
 use super::layout::STATE;
 use super::lock::refused;
 use super::read::{self, Found};
-use super::{Inner, newer};
-use crate::rules::other_name;
+use crate::rules::{newer, odd_file, other_name};
 
 /// Where a record belongs, and where it is made ready.
 pub(super) struct Place {
@@ -28,8 +28,8 @@ impl Inner {
         record: &Record,
         snapshot: &Snapshot,
     ) -> Result<bool, StoreError> {
-        if let Some(odd) = snapshot.files.keys().find(|file| !SNAPSHOT_FILES.contains(&file.as_str())) {
-            return Err(refused(&place.folder, format!("a snapshot holds no file \"{odd}\"")));
+        if let Some(odd) = odd_file(snapshot) {
+            return Err(refused(&place.folder, odd));
         }
         let fs = self.fs();
         let published = self

@@ -7,25 +7,16 @@
 use goloo_core::name::{ArchiveId, VmName};
 use goloo_core::record::{Record, SCHEMA};
 use goloo_core::store::{Archived, Broken, Listing, Snapshot, StoreError};
-use goloo_core::time::Timestamp;
 
 use super::bucket::{Bucket, Found, WriteError};
-use super::envelope::{Envelope, Kept, Unsound, is_half_archived};
+use super::envelope::{Envelope, Kept, Unsound};
 use super::error::backend;
-use super::held::{Place, newer};
+use super::held::Place;
 use super::{ACTIVE, ARCHIVE};
+use crate::rules::{archive_ids, is_half_archived, newer};
 
 /// How often a change is tried while others change the same object.
 const ATTEMPTS: usize = 16;
-
-/// The ids that a record may get in the archive, the first of them first. Two VMs of one name share four
-/// random characters and the second of their end only by the rarest chance; the later one then gets the
-/// next second.
-pub(super) fn archive_ids(record: &Record, at: Timestamp) -> impl Iterator<Item = ArchiveId> + use<> {
-    let (name, id) = (record.name.clone(), record.id.clone());
-    let times = std::iter::successors(Some(at), |time| time.plus_seconds(1));
-    times.map(move |time| ArchiveId::new(&name, time, &id))
-}
 
 fn broken(bucket: &Bucket, id: &ArchiveId, error: String) -> Broken {
     bucket.broken(ARCHIVE, id.as_str(), error)

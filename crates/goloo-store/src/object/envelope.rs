@@ -9,12 +9,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use goloo_core::name::ArchiveId;
 use goloo_core::record::upgrade::RecordError;
-use goloo_core::record::{self, Owner, Phase, Record, SCHEMA};
+use goloo_core::record::{self, Owner, Record};
 use goloo_core::store::Snapshot;
 use goloo_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
+use crate::rules::other_name;
 use crate::seal::{Seal, SealError};
 
 /// The format of objects that this goloo writes, and the newest that it reads.
@@ -133,9 +134,7 @@ impl Kept {
         let json = self.record.open(seal).map_err(Unsound::Bad)?;
         match record::from_json(&json) {
             Ok(record) if record.name.as_str() == name => Ok(record),
-            Ok(record) => {
-                Err(Unsound::Bad(format!("it is the record of \"{}\", not of \"{name}\"", record.name)))
-            }
+            Ok(record) => Err(Unsound::Bad(other_name(record.name.as_str(), name))),
             Err(error @ RecordError::Newer { schema, .. }) => Err(Unsound::Newer(schema, error.to_string())),
             Err(error) => Err(Unsound::Bad(error.to_string())),
         }
@@ -145,12 +144,6 @@ impl Kept {
         let file = |(name, document): (&String, &Document)| Ok((name.clone(), document.open(seal)?));
         Ok(Snapshot { files: self.snapshot.iter().map(file).collect::<Result<_, String>>()? })
     }
-}
-
-/// A record of a VM that is gone, on its way to the archive when somebody died. One of a newer format isn't
-/// ours to move.
-pub(super) fn is_half_archived(record: &Record) -> bool {
-    record.phase == Phase::Destroyed && record.schema <= SCHEMA
 }
 
 impl Envelope {

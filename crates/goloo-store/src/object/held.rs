@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use goloo_core::name::{ArchiveId, VmName};
 use goloo_core::record::{Owner, Phase, Record, SCHEMA};
-use goloo_core::store::{Loaded, SNAPSHOT_FILES, Snapshot, StoreError};
+use goloo_core::store::{Loaded, Snapshot, StoreError};
 use goloo_core::time::Timestamp;
 use object_store::UpdateVersion;
 use ulid::Ulid;
 
-use super::archive::{self, archive_ids};
+use super::archive;
 use super::bucket::{Bucket, WriteError};
-use super::envelope::{Envelope, Kept, Lease, Unsound, is_half_archived};
+use super::envelope::{Envelope, Kept, Lease, Unsound};
 use super::error::backend;
 use super::{ACTIVE, MOVED, refuse_moved};
+use crate::rules::{Unacknowledged, archive_ids, is_half_archived, newer, odd_file, other_name};
 use crate::seal::{Seal, SealError};
 
 /// Where a lock is held and how documents are kept there.
@@ -44,8 +45,7 @@ impl Place {
         record: &Record,
     ) -> Result<(), StoreError> {
         if record.name.as_str() != vm {
-            let text = format!("it is the record of \"{}\", not of \"{vm}\"", record.name);
-            return Err(self.refused(folder, name, text));
+            return Err(self.refused(folder, name, other_name(record.name.as_str(), vm)));
         }
         if record.schema > SCHEMA {
             return Err(newer(&record.name, record.schema));
@@ -55,24 +55,7 @@ impl Place {
 
     /// Refuses files that a snapshot doesn't have.
     pub fn check_files(&self, folder: &str, name: &str, snapshot: &Snapshot) -> Result<(), StoreError> {
-        match snapshot.files.keys().find(|file| !SNAPSHOT_FILES.contains(&file.as_str())) {
-            Some(odd) => Err(self.refused(folder, name, format!("a snapshot holds no file \"{odd}\""))),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Writes that may have come through although a failure was reported. The caller still names the serial from
-/// before them, and is right to: nobody else can have written meanwhile.
-#[derive(Debug, Clone, Copy)]
-struct Unacknowledged {
-    replaced: u64,
-    last: u64,
-}
-
-impl Unacknowledged {
-    fn explains(self, stored: u64, expected: u64) -> bool {
-        self.replaced == expected && self.replaced < stored && stored <= self.last
+        odd_file(snapshot).map_or(Ok(()), |odd| Err(self.refused(folder, name, odd)))
     }
 }
 
@@ -398,10 +381,6 @@ impl Held {
         .await?;
         Ok(id)
     }
-}
-
-pub(super) fn newer(name: &VmName, found: u32) -> StoreError {
-    StoreError::Newer { name: name.clone(), found, known: SCHEMA }
 }
 
 /// Breaks the lock of a name, whoever has it; says who had.

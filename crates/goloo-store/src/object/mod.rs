@@ -44,9 +44,10 @@ use tokio::sync::OnceCell;
 pub use bucket::{Access, Clock};
 pub use settings::{Keys, Kind, ObjectSettings};
 
+use crate::rules::is_half_archived;
 use crate::seal::Seal;
 use bucket::{Bucket, Found, Limits};
-use envelope::{Envelope, is_half_archived};
+use envelope::Envelope;
 use held::{Held, Place};
 use lock::ObjectLock;
 use worker::Worker;

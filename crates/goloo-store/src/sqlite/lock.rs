@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use async_trait::async_trait;
 use goloo_core::name::{ArchiveId, VmName};
 use goloo_core::record::{Owner, Phase, Record, SCHEMA};
-use goloo_core::store::{Loaded, SNAPSHOT_FILES, Snapshot, StoreError, VmLock};
+use goloo_core::store::{Loaded, Snapshot, StoreError, VmLock};
 use goloo_core::time::Timestamp;
 use rusqlite::Transaction;
 
@@ -16,7 +16,7 @@ use super::database::{Durability, Failure};
 use super::shelf::{self, Found, Place};
 use super::{Inner, lease};
 use crate::dir::durable::failed;
-use crate::rules::{archive_ids, is_half_archived, other_name};
+use crate::rules::{archive_ids, is_half_archived, newer, odd_file, other_name};
 
 /// The lock of one name; it ends with the value.
 pub(super) struct SqliteLock {
@@ -183,7 +183,7 @@ impl SqliteLock {
             Found::Sound(stored) => stored,
             Found::Absent => return Err(StoreError::NotFound { name }.into()),
             Found::Broken(broken) => return Err(StoreError::Broken(broken).into()),
-            Found::Newer(_, found) => return Err(StoreError::Newer { name, found, known: SCHEMA }.into()),
+            Found::Newer(_, found) => return Err(newer(&self.name, found).into()),
         };
         check_schema(&stored)?;
         if (stored.serial, &stored.id) != (record.serial, &record.id) {
@@ -240,8 +240,7 @@ impl SqliteLock {
 
 pub(super) fn check_schema(record: &Record) -> Result<(), StoreError> {
     if record.schema > SCHEMA {
-        let name = record.name.clone();
-        return Err(StoreError::Newer { name, found: record.schema, known: SCHEMA });
+        return Err(newer(&record.name, record.schema));
     }
     Ok(())
 }
@@ -253,10 +252,7 @@ impl Inner {
     }
 
     pub(super) fn check_files(&self, snapshot: &Snapshot) -> Result<(), StoreError> {
-        match snapshot.files.keys().find(|file| !SNAPSHOT_FILES.contains(&file.as_str())) {
-            Some(odd) => Err(self.refused(format!("a snapshot holds no file \"{odd}\""))),
-            None => Ok(()),
-        }
+        odd_file(snapshot).map_or(Ok(()), |odd| Err(self.refused(odd)))
     }
 }
 

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::{Backend, StateBackend};
 use crate::error::{CliError, io_hint};
+use crate::paths::in_home;
 
 pub use edit::set;
 pub use show::{Shown, shown};
@@ -178,10 +179,6 @@ fn contents(folder: &Path) -> Result<Option<Vec<u8>>, CliError> {
 
 fn backend_variable() -> Option<String> {
     env::var_os(BACKEND_VARIABLE).filter(|value| !value.is_empty()).map(|v| v.to_string_lossy().into_owned())
-}
-
-fn in_home(text: &str, home: &Path) -> PathBuf {
-    home.join(text.strip_prefix("~/").unwrap_or(text))
 }
 
 /// The secret keys in a file: one a line, with comments between them.
