@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use goloo_core::provider::{LiveState, Observation, Stray};
 use goloo_core::record::{ProviderKind, Record};
-use goloo_core::store::{Listing, StoreError};
+use goloo_core::store::Listing;
 
 use crate::app::App;
 use crate::error::CliError;
@@ -27,17 +27,8 @@ impl Seen {
 
 /// All active records, whole.
 pub fn records(app: &App) -> Result<Listing<Record>, CliError> {
-    let listing = app.local(app.store.list())?;
-    let mut records = Listing { entries: Vec::new(), broken: listing.broken };
-    for vm in &listing.entries {
-        match pollster::block_on(app.store.load(&vm.name)) {
-            // `None`: it went between the two reads.
-            Ok(loaded) => records.entries.extend(loaded.map(|loaded| loaded.record)),
-            Err(StoreError::Broken(broken)) => records.broken.push(broken),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(records)
+    let Listing { entries, broken } = app.local(app.store.records())?;
+    Ok(Listing { entries: entries.into_iter().map(|loaded| loaded.record).collect(), broken })
 }
 
 /// Asks of all these machines; the order stays.
