@@ -1,9 +1,9 @@
 //! Lists thousands of records as fast as their files can be read: each is parsed straight into what
 //! a list shows, and large stores are shared over threads.
 
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
 use std::thread;
 
 use goloo_core::name::VmName;
@@ -15,16 +15,14 @@ use super::layout::{self, Layout, STATE};
 use super::read::{self, Found};
 use crate::line::{self, Line};
 
-/// Below this a thread costs more than it saves.
-const RECORDS_PER_READER: usize = 256;
+/// With fewer of them for each, a thread costs more than it saves.
+const RECORDS_PER_HELPER: usize = 512;
 /// More than this wait for each other in the file system.
-const READERS_MAX: usize = 4;
-/// How many records are read in one go.
-const BATCH: usize = 64;
-/// So many batches may wait to be parsed: what is read ahead is bounded.
-const BATCHES_READY: usize = 16;
-/// Bytes that a record is thought to have.
-const ROOM: usize = 1536;
+const HELPERS_MAX: usize = 3;
+/// How many records a thread takes in one go.
+const BATCH: usize = 32;
+/// Bytes that a record is thought to have at most; a longer one makes the buffer grow.
+const ROOM: usize = 4096;
 
 /// What is shown of one folder.
 enum Shown {
@@ -44,20 +42,15 @@ pub(super) struct Active {
     pub half_archived: Vec<String>,
 }
 
-/// How many threads read ahead. A small store doesn't ask how many cores there are: the answer comes
-/// from files of the kernel's, and costs more than reading a few records.
-fn readers(records: usize) -> usize {
-    if records < RECORDS_PER_READER {
-        return 0;
-    }
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    (cores - 1).clamp(1, READERS_MAX).min(records / RECORDS_PER_READER)
+/// How many threads help. It doesn't ask how many cores there are: the answer comes from several files of the
+/// kernel's, and a thread that finds nothing left to do costs less.
+fn helpers(records: usize) -> usize {
+    (records / RECORDS_PER_HELPER).min(HELPERS_MAX)
 }
 
-/// All active VMs; `entries` are what lies in `active`, sorted.
+/// All active VMs, sorted by name; `entries` are what lies in `active`, sorted.
 ///
-/// Waiting for the file system is shared: some threads read ahead, and this one parses what is ready, or
-/// reads too while nothing is.
+/// Each thread reads and parses one batch after the other, while the bytes of a record are near.
 pub(super) fn list(fs: &dyn Fs, layout: &Layout, entries: &[Entry]) -> Result<Active, StoreError> {
     if entries.is_empty() {
         return Ok(Active::default());
@@ -65,32 +58,30 @@ pub(super) fn list(fs: &dyn Fs, layout: &Layout, entries: &[Entry]) -> Result<Ac
     let active = layout.active();
     let folder = fs.open_folder(&active).map_err(failed("open", &active))?;
     let reader = Reader { fs, active, folder: &*folder, entries, next: AtomicUsize::new(0) };
-    let mut all = Active::default();
-    all.listing.entries.reserve(entries.len());
-    thread::scope(|scope| {
-        let (send, ready) = mpsc::sync_channel(BATCHES_READY);
-        for _ in 0..readers(entries.len()) {
-            let (reader, send) = (&reader, send.clone());
-            scope.spawn(move || while reader.read().is_some_and(|batch| send.send(batch).is_ok()) {});
+    let mut parts = thread::scope(|scope| {
+        let helpers: Vec<_> = (0..helpers(entries.len())).map(|_| scope.spawn(|| reader.parts())).collect();
+        let mut parts = reader.parts();
+        for helper in helpers {
+            parts.extend(helper.join().unwrap_or_else(|panic| resume_unwind(panic)));
         }
-        drop(send);
-        while let Some(batch) = ready.try_recv().ok().or_else(|| reader.read()) {
-            reader.show(&batch, &mut all);
-        }
-        ready.iter().for_each(|batch| reader.show(&batch, &mut all));
+        parts
     });
-    all.listing.entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    all.listing.broken.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    all.half_archived.sort_unstable();
+    parts.sort_unstable_by_key(|part| part.first);
+    let mut all = Active::default();
+    all.listing.entries.reserve_exact(entries.len());
+    for Part { active, .. } in parts {
+        all.listing.entries.extend(active.listing.entries);
+        all.listing.broken.extend(active.listing.broken);
+        all.half_archived.extend(active.half_archived);
+    }
     Ok(all)
 }
 
-/// Some of the records, as they lie on the disk.
-struct Batch<'e> {
-    entries: &'e [Entry],
-    bytes: Vec<u8>,
-    /// Where each record ends in `bytes`. What couldn't be read has nothing.
-    ends: Vec<usize>,
+/// What was read of one batch.
+struct Part {
+    /// The place of its first entry among all.
+    first: usize,
+    active: Active,
 }
 
 /// Folders whose names begin in a way that no VM's does aren't the store's.
@@ -107,45 +98,36 @@ struct Reader<'f> {
     next: AtomicUsize,
 }
 
-impl<'f> Reader<'f> {
-    /// The next records that nobody has read.
-    fn read(&self) -> Option<Batch<'f>> {
-        let first = self.next.fetch_add(BATCH, Ordering::Relaxed);
-        let entries = self.entries.get(first..)?;
-        let entries = &entries[..entries.len().min(BATCH)];
-        if entries.is_empty() {
-            return None;
-        }
-        let (bytes, ends) = (Vec::with_capacity(entries.len() * ROOM), Vec::with_capacity(entries.len()));
-        let mut batch = Batch { entries, bytes, ends };
-        let mut path = PathBuf::with_capacity(128);
-        for entry in entries {
-            let start = batch.bytes.len();
-            path.push(&entry.name);
-            path.push(STATE);
-            if !is_record(entry) || self.folder.append(&path, &mut batch.bytes).is_err() {
-                batch.bytes.truncate(start);
+impl Reader<'_> {
+    /// Reads batches that nobody has taken, until there are none.
+    fn parts(&self) -> Vec<Part> {
+        let mut parts = Vec::with_capacity(self.entries.len() / BATCH + 1);
+        let (mut path, mut bytes) = (PathBuf::with_capacity(128), Vec::with_capacity(ROOM));
+        loop {
+            let first = self.next.fetch_add(BATCH, Ordering::Relaxed);
+            let Some(rest) = self.entries.get(first..).filter(|rest| !rest.is_empty()) else { return parts };
+            let mut active = Active::default();
+            active.listing.entries.reserve_exact(BATCH);
+            for entry in rest.iter().take(BATCH).filter(|entry| is_record(entry)) {
+                path.push(&entry.name);
+                path.push(STATE);
+                bytes.clear();
+                if self.folder.append(&path, &mut bytes).is_err() {
+                    bytes.clear();
+                }
+                path.clear();
+                self.show(&entry.name, &bytes, &mut active);
             }
-            path.clear();
-            batch.ends.push(batch.bytes.len());
+            parts.push(Part { first, active });
         }
-        Some(batch)
     }
 
-    fn show(&self, batch: &Batch<'_>, all: &mut Active) {
-        let mut start = 0;
-        for (entry, end) in batch.entries.iter().zip(&batch.ends) {
-            let bytes = &batch.bytes[start..*end];
-            start = *end;
-            if !is_record(entry) {
-                continue;
-            }
-            match self.show_one(&entry.name, bytes) {
-                Shown::Entry(summary) => all.listing.entries.push(summary),
-                Shown::Broken(broken) => all.listing.broken.push(broken),
-                Shown::HalfArchived => all.half_archived.push(entry.name.clone()),
-                Shown::Nothing => {}
-            }
+    fn show(&self, name: &str, bytes: &[u8], active: &mut Active) {
+        match self.show_one(name, bytes) {
+            Shown::Entry(summary) => active.listing.entries.push(summary),
+            Shown::Broken(broken) => active.listing.broken.push(broken),
+            Shown::HalfArchived => active.half_archived.push(name.to_owned()),
+            Shown::Nothing => {}
         }
     }
 

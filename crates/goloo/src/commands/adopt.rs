@@ -13,7 +13,6 @@ use crate::app::App;
 use crate::error::CliError;
 use crate::{args, exit, identity};
 
-/// Arguments of `adopt`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// What the VM is to be called

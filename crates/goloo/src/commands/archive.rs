@@ -16,6 +16,7 @@ use crate::{args, exit};
 
 /// What to do with the archive.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Command {
     /// Show the records of deleted VMs, newest first
     List {

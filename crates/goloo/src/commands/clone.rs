@@ -11,7 +11,6 @@ use crate::app::App;
 use crate::error::CliError;
 use crate::{args, exit, identity};
 
-/// Arguments of `clone`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]

@@ -6,7 +6,6 @@ use clap_complete::env::{Bash, Elvish, EnvCompleter, Fish, Powershell, Zsh};
 use crate::error::CliError;
 use crate::exit;
 
-/// Arguments of `completion`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The shell

@@ -9,7 +9,6 @@ use super::reach;
 use crate::app::App;
 use crate::error::CliError;
 
-/// Arguments of `cp`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Copy folders with all that is in them

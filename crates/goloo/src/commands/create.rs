@@ -20,7 +20,6 @@ use crate::registry::Registry;
 use crate::stack::{Found, Lookup};
 use crate::{args, exit, identity, keys};
 
-/// Arguments of `create`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The stack: a folder's name, looked for in ./stacks and the other places for stacks
@@ -32,7 +31,7 @@ pub struct Args {
     pub folder: Option<PathBuf>,
 }
 
-/// What `create` and `recreate` have in common.
+// What `create` and `recreate` have in common.
 #[derive(Debug, clap::Args)]
 pub struct Options {
     #[command(flatten)]
@@ -68,7 +67,7 @@ pub struct Options {
     pub json: args::Json,
 }
 
-/// Who makes the machine.
+// Who makes the machine.
 #[derive(Debug, clap::Args)]
 #[group(multiple = false)]
 pub struct ProviderArgs {
@@ -83,7 +82,7 @@ pub struct ProviderArgs {
     pub provider: Option<ProviderKind>,
 }
 
-/// Whether this computer knows the VM by its name.
+// Whether this computer knows the VM by its name.
 #[derive(Debug, clap::Args)]
 pub struct HostsArgs {
     /// Give the VM a line in this computer's /etc/hosts

@@ -14,7 +14,6 @@ use crate::app::App;
 use crate::error::CliError;
 use crate::{args, exit, identity};
 
-/// Arguments of `delete`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The VMs

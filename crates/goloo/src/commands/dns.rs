@@ -16,6 +16,7 @@ use crate::{args, exit};
 
 /// The subcommands.
 #[derive(Debug, clap::Subcommand)]
+#[command(defer = true)]
 pub enum Command {
     /// Show a VM's names: what they lead to, whose that is, and who had them before
     Show(ShowArgs),
@@ -25,7 +26,6 @@ pub enum Command {
     Rollback(RollbackArgs),
 }
 
-/// Arguments of `show`.
 #[derive(Debug, clap::Args)]
 pub struct ShowArgs {
     #[command(flatten)]
@@ -34,7 +34,6 @@ pub struct ShowArgs {
     json: args::Json,
 }
 
-/// Arguments of `swap`.
 #[derive(Debug, clap::Args)]
 pub struct SwapArgs {
     #[command(flatten)]
@@ -48,7 +47,6 @@ pub struct SwapArgs {
     json: args::Json,
 }
 
-/// Arguments of `rollback`.
 #[derive(Debug, clap::Args)]
 pub struct RollbackArgs {
     #[command(flatten)]

@@ -13,7 +13,6 @@ use crate::observe;
 use crate::output::Style;
 use crate::{args, exit};
 
-/// Arguments of `doctor`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]

@@ -9,7 +9,6 @@ use crate::error::CliError;
 use crate::output::{Table, duration};
 use crate::{args, exit};
 
-/// Arguments of `history`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]

@@ -14,6 +14,7 @@ use crate::{args, exit};
 
 /// What to do with the cache of images.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Command {
     /// Show what is in the cache
     List {

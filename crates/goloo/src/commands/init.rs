@@ -9,7 +9,6 @@ use crate::app::App;
 use crate::error::{CliError, io_hint};
 use crate::exit;
 
-/// Arguments of `init`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// What the machine is for

@@ -15,7 +15,6 @@ use crate::observe::{self, Seen};
 use crate::output::{Table, age};
 use crate::{args, exit};
 
-/// Arguments of `list`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Show the archive too
@@ -270,7 +269,9 @@ fn active_table(vms: &[Summary], live: Option<&[Seen]>, wide: bool) -> Table {
     let mut table = Table::of(&HEADINGS, &shown);
     for (place, vm) in vms.iter().enumerate() {
         let address = match (&vm.ip, vm.ssh_port) {
-            (Some(ip), Some(port)) if port != 22 => Cow::Owned(format!("{ip}:{port}")),
+            (Some(ip), Some(port)) if port != 22 => {
+                Cow::Owned([ip.as_str(), ":", itoa::Buffer::new().format(port)].concat())
+            }
             (ip, _) => Cow::Borrowed(ip.as_deref().unwrap_or_default()),
         };
         let cells: [Cow<'_, str>; 9] = [

@@ -11,7 +11,6 @@ use crate::app::App;
 use crate::error::CliError;
 use crate::exit;
 
-/// Arguments of `logs`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]

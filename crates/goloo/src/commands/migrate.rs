@@ -10,7 +10,6 @@ use crate::error::CliError;
 use crate::migrate::{Migrated, Occasion, Report, Scan, migrate};
 use crate::output::{Table, problems_json};
 
-/// Arguments of `migrate`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A stack, or a folder of stacks; otherwise all places where `create` looks, and this folder

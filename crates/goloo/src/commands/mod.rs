@@ -46,6 +46,7 @@ use crate::error::CliError;
 
 /// All commands.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Command {
     /// Make a VM from a stack
     Create(create::Args),
@@ -172,7 +173,7 @@ pub fn run(app: &App, command: Command) -> Result<u8, CliError> {
 
 pub use settings::run as settings;
 
-/// The VM that a command is about.
+// The VM that a command is about.
 #[derive(Debug, Clone, clap::Args)]
 pub struct VmArg {
     /// The VM
@@ -187,7 +188,7 @@ impl VmArg {
     }
 }
 
-/// A VM whose SSH and cloud-init are waited for.
+// A VM whose SSH and cloud-init are waited for.
 #[derive(Debug, clap::Args)]
 pub struct WaitArgs {
     #[command(flatten)]

@@ -13,7 +13,6 @@ use crate::app::App;
 use crate::error::CliError;
 use crate::{args, exit};
 
-/// Arguments of `start`.
 #[derive(Debug, clap::Args)]
 pub struct StartArgs {
     #[command(flatten)]
@@ -25,7 +24,6 @@ pub struct StartArgs {
     json: args::Json,
 }
 
-/// Arguments of `stop`.
 #[derive(Debug, clap::Args)]
 pub struct StopArgs {
     #[command(flatten)]
@@ -40,7 +38,6 @@ pub struct StopArgs {
     json: args::Json,
 }
 
-/// Arguments of `restart`.
 #[derive(Debug, clap::Args)]
 pub struct RestartArgs {
     #[command(flatten)]

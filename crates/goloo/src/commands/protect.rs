@@ -9,7 +9,6 @@ use crate::app::App;
 use crate::error::CliError;
 use crate::{args, exit, identity};
 
-/// Arguments of `protect` and `unprotect`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]

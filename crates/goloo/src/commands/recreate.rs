@@ -8,7 +8,6 @@ use super::create;
 use crate::app::App;
 use crate::error::CliError;
 
-/// Arguments of `recreate`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A VM's name (of an active one, else the newest archived one), or an id in the archive

@@ -15,7 +15,6 @@ use crate::error::CliError;
 use crate::observe::{self, Seen, Strays};
 use crate::{args, exit, identity};
 
-/// Arguments of `refresh`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Only these VMs; without names all of them, and what no record leads to

@@ -10,7 +10,6 @@ use crate::app::App;
 use crate::error::CliError;
 use crate::{args, exit};
 
-/// Arguments of `restore`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]

@@ -11,6 +11,7 @@ use crate::{args, exit};
 
 /// What to do with the settings.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Command {
     /// Show each setting, and whether it comes from the environment, the file, or neither
     Show {

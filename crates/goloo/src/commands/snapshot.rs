@@ -13,7 +13,6 @@ use crate::error::CliError;
 use crate::output::{Table, age};
 use crate::{args, exit};
 
-/// Arguments of `snapshot`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]

@@ -8,7 +8,6 @@ use super::{VmArg, reach};
 use crate::app::App;
 use crate::error::CliError;
 
-/// Arguments of `ssh`.
 #[derive(Debug, clap::Args)]
 pub struct SshArgs {
     #[command(flatten)]
@@ -18,7 +17,6 @@ pub struct SshArgs {
     command: Vec<OsString>,
 }
 
-/// Arguments of `exec`.
 #[derive(Debug, clap::Args)]
 pub struct ExecArgs {
     #[command(flatten)]

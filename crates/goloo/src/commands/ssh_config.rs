@@ -9,7 +9,6 @@ use crate::app::App;
 use crate::error::CliError;
 use crate::{exit, identity};
 
-/// Arguments of `ssh-config`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The VM; all of them when none is named

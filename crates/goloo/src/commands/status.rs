@@ -12,7 +12,6 @@ use crate::error::CliError;
 use crate::output::age;
 use crate::{args, exit, identity, observe};
 
-/// Arguments of `status`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]

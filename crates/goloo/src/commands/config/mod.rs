@@ -20,6 +20,7 @@ use crate::{args, exit};
 
 /// What to do with stacks.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Command {
     /// Show all stacks: where each lies, and whether it changed since a VM was last created from it
     List {

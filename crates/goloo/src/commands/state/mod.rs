@@ -21,6 +21,7 @@ use crate::{args, exit};
 
 /// What to do with the place where records are kept.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Command {
     /// Show which place keeps the records, and what is in it
     Show {

@@ -9,7 +9,6 @@ use crate::error::CliError;
 use crate::transfer::{self, Conflict, Whole, document};
 use crate::{exit, identity};
 
-/// Arguments of `state push`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The document; - is standard input

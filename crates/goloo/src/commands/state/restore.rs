@@ -9,7 +9,6 @@ use crate::files;
 use crate::transfer::{self, bundle::Bundle};
 use crate::{exit, identity};
 
-/// Arguments of `state restore`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The backup

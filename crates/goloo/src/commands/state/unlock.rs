@@ -9,7 +9,6 @@ use crate::commands::ask::Question;
 use crate::error::CliError;
 use crate::exit;
 
-/// Arguments of `state unlock`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
