@@ -210,6 +210,12 @@ pub enum StoreError {
         /// The new one's, as `goloo state move` was told it.
         to: String,
     },
+    /// The mark of a move was to be replaced, and somebody has taken it back: the store is in use.
+    #[error("{place} isn't marked as moved any more")]
+    NotMoved {
+        /// The store's place.
+        place: String,
+    },
     /// The lock was lost: its lease ended, and someone else took it over. Nothing was written.
     #[error("the lock of \"{name}\" was lost{}", taken_by(by))]
     LockLost {
@@ -345,9 +351,29 @@ pub trait Store: Send + Sync {
     /// refused with [`StoreError::Moved`]; reads go on.
     async fn moved_to(&self) -> Result<Option<String>, StoreError>;
 
-    /// Marks the store as moved, or, with `None`, as in use again. Durable when it returns. A lock that
-    /// is held meanwhile must not be able to write afterwards.
-    async fn set_moved(&self, to: Option<&str>) -> Result<(), StoreError>;
+    /// Puts a mark of a move in the place of another, which must be there; `None` is no mark, of a store in
+    /// use. Durable when it returns. The new mark there already is success; any other one is
+    /// [`StoreError::Moved`], and none where one was to be replaced [`StoreError::NotMoved`]: of several who
+    /// replace one mark, one does. A lock that is held meanwhile must not be able to write to a marked store.
+    async fn set_moved(&self, replaces: Option<&str>, to: Option<&str>) -> Result<(), StoreError>;
+}
+
+/// The rule of [`Store::set_moved`], for back ends: whether the mark that was found lets that change be made.
+///
+/// # Errors
+/// [`StoreError::Moved`] and [`StoreError::NotMoved`], as it says.
+pub fn check_mark(
+    place: &str,
+    found: Option<&str>,
+    replaces: Option<&str>,
+    to: Option<&str>,
+) -> Result<(), StoreError> {
+    let place = place.to_owned();
+    match found {
+        found if found == to || found == replaces => Ok(()),
+        Some(other) => Err(StoreError::Moved { place, to: other.to_owned() }),
+        None => Err(StoreError::NotMoved { place }),
+    }
 }
 
 /// The right to write one VM's record. Taking it first finishes what a dead owner left half done

@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use goloo_core::name::{ArchiveId, VmName};
 use goloo_core::record::{self, Owner, Phase, Record, SCHEMA};
 use goloo_core::store::{
-    Archived, Broken, HeldLock, Listing, Loaded, SNAPSHOT_FILES, Snapshot, Store, StoreError, Summary, VmLock,
+    Archived, Broken, HeldLock, Listing, Loaded, SNAPSHOT_FILES, Snapshot, Store, StoreError, Summary,
+    VmLock, check_mark,
 };
 use goloo_core::time::Timestamp;
 
@@ -263,8 +264,10 @@ impl Store for MemoryStore {
         Ok(self.shared().moved.clone())
     }
 
-    async fn set_moved(&self, to: Option<&str>) -> Result<(), StoreError> {
-        self.shared().moved = to.map(str::to_owned);
+    async fn set_moved(&self, replaces: Option<&str>, to: Option<&str>) -> Result<(), StoreError> {
+        let mut shared = self.shared();
+        check_mark("memory:", shared.moved.as_deref(), replaces, to)?;
+        shared.moved = to.map(str::to_owned);
         Ok(())
     }
 }

@@ -146,6 +146,9 @@ impl From<StoreError> for CliError {
                 let to = to.strip_suffix(crate::transfer::UNFINISHED).unwrap_or(to);
                 (exit::FAILED, "moved", format!("use the new one: goloo state move {to}"))
             }
+            StoreError::NotMoved { .. } => {
+                (exit::FAILED, "not-moved", "run the move again; goloo state show says where the records are".to_owned())
+            }
             StoreError::LockLost { name, .. } => {
                 (exit::LOCKED, "lock-lost", format!("goloo status {name} shows what the other one does"))
             }

@@ -111,8 +111,8 @@ impl Store for DyingStore {
         self.store.moved_to().await
     }
 
-    async fn set_moved(&self, to: Option<&str>) -> Result<(), StoreError> {
-        self.store.set_moved(to).await
+    async fn set_moved(&self, replaces: Option<&str>, to: Option<&str>) -> Result<(), StoreError> {
+        self.store.set_moved(replaces, to).await
     }
 }
 

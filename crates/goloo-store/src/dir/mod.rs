@@ -340,7 +340,7 @@ impl Store for DirStore {
         self.inner.moved_to()
     }
 
-    async fn set_moved(&self, to: Option<&str>) -> Result<(), StoreError> {
-        self.inner.set_moved(to)
+    async fn set_moved(&self, replaces: Option<&str>, to: Option<&str>) -> Result<(), StoreError> {
+        self.inner.set_moved(replaces, to)
     }
 }

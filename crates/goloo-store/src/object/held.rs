@@ -10,11 +10,12 @@ use goloo_core::time::Timestamp;
 use object_store::UpdateVersion;
 use ulid::Ulid;
 
+use super::ACTIVE;
 use super::archive;
 use super::bucket::{Bucket, WriteError};
 use super::envelope::{Envelope, Kept, Lease, Unsound};
 use super::error::backend;
-use super::{ACTIVE, MOVED, refuse_moved};
+use super::moved::refuse_moved;
 use crate::rules::{Unacknowledged, archive_ids, is_half_archived, newer, odd_file, other_name};
 use crate::seal::{Seal, SealError};
 
@@ -400,20 +401,4 @@ pub(super) async fn break_lock(
         }
     }
     Err(backend("break the lock", &bucket.place, format!("\"{name}\" is written all the time")))
-}
-
-/// Marks the store as moved, and takes the locks from whoever took them before.
-pub(super) async fn mark_as_moved(bucket: &Bucket, to: &str) -> Result<(), StoreError> {
-    let mark = serde_json::json!({ "to": to }).to_string().into_bytes();
-    bucket.overwrite(MOVED, mark).await?;
-    for entry in bucket.entries(ACTIVE).await? {
-        if let Ok(name) = VmName::parse(&entry.name) {
-            match break_lock(bucket, &name).await {
-                // Nobody can have the lock of an object that can't be read.
-                Err(StoreError::Broken(_)) => {}
-                other => drop(other?),
-            }
-        }
-    }
-    Ok(())
 }
