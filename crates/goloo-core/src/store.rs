@@ -168,6 +168,8 @@ pub enum StoreError {
         name: VmName,
         /// Who, as well as can be said: "ann on laptop (pid 4711)".
         holder: Option<String>,
+        /// When it ends without a sign of life of theirs; `None` where it ends with its process.
+        lease_end: Option<Timestamp>,
     },
     /// The record has changed since it was read.
     #[error("\"{name}\" has changed meanwhile: serial {found} is stored, {expected} was to be replaced")]
@@ -298,6 +300,14 @@ pub struct HeldLock {
     pub lease_end: Option<Timestamp>,
 }
 
+impl HeldLock {
+    /// The refusal of the lock to anyone else.
+    pub fn refusal(self) -> StoreError {
+        let holder = self.owner.map(|owner| owner.to_string());
+        StoreError::Locked { name: self.name, holder, lease_end: self.lease_end }
+    }
+}
+
 /// A place where records live. See the [module](self) for the rules.
 #[async_trait]
 pub trait Store: Send + Sync {
@@ -329,8 +339,9 @@ pub trait Store: Send + Sync {
     /// The files that an archived VM was made from.
     async fn archive_snapshot(&self, id: &ArchiveId) -> Result<Snapshot, StoreError>;
 
-    /// Removes one record from the archive for good; gone already is [`StoreError::NotArchived`].
-    async fn archive_delete(&self, id: &ArchiveId) -> Result<(), StoreError>;
+    /// Removes one record from the archive for good; gone already is [`StoreError::NotArchived`]. `by` is
+    /// who does it: what is still on its way to the archive is brought there under its lock.
+    async fn archive_delete(&self, id: &ArchiveId, by: &Owner) -> Result<(), StoreError>;
 
     /// Puts a record from another store into the archive, as it is there: id, serial and bytes. The same
     /// record there already (by id and serial) is success and changes nothing; another one under that id
@@ -406,6 +417,10 @@ pub trait VmLock: Send + Sync {
     /// From whom the lock was taken over after their lease had ended, or was broken: what they had begun
     /// at the provider may still be under way, and is looked at before anything is done.
     fn taken_over(&self) -> Option<&Owner>;
+
+    /// Until when the lock lasts after a write that is made now, if that is its holder's last sign of life:
+    /// by the store's clock; `None` where it ends with its process.
+    fn lease_end(&self) -> Option<Timestamp>;
 
     /// Moves record and snapshot to the archive: saves the record (which must have phase
     /// `destroyed`) and then moves it in one step. The name is free afterwards.

@@ -51,7 +51,7 @@ fn archive(disk: &SimFs, record: &mut Record) -> Outcome<ArchiveId> {
 }
 
 fn archive_delete(disk: &SimFs, id: &ArchiveId) -> Outcome<()> {
-    run(store(disk).archive_delete(id))
+    run(store(disk).archive_delete(id, &owner(1)))
 }
 
 // What is there.

@@ -89,7 +89,7 @@ fn sweep(fault: &str, strike: impl Fn(&FaultProxy, usize)) {
         assert_over(&s3, fault, at);
         let store = s3.open(fast());
         for archived in run(store.archive_list()).unwrap().entries {
-            run(store.archive_delete(&archived.id)).unwrap();
+            run(store.archive_delete(&archived.id, &owner(1))).unwrap();
         }
     }
     panic!("a life has no end of requests");

@@ -60,7 +60,7 @@ fn play(part: &str, file: &Path, vm: &str) -> Result<(), StoreError> {
             let record = Record { serial: 3, phase: Phase::Destroyed, ..ready(&name("old")) };
             run(store.archive_put(&Archived { deleted_at: id.deleted_at(), id, record }, &snapshot()))
         }
-        "archive-delete" => run(store.archive_delete(&archive_id())),
+        "archive-delete" => run(store.archive_delete(&archive_id(), &owner(1))),
         "move" => run(store.set_moved(None, Some("dir:/srv/goloo"))),
         other => panic!("no part {other}"),
     }

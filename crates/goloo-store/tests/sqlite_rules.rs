@@ -280,7 +280,7 @@ fn an_archive_is_one_step() {
     };
     assert_eq!((count("vms"), count("vm_files"), count("archive")), (0, 0, 1));
     assert_eq!(count("archive_files"), u32::try_from(snapshot().files.len()).unwrap());
-    run(file.store.archive_delete(&id)).unwrap();
+    run(file.store.archive_delete(&id, &owner(1))).unwrap();
     assert_eq!((count("archive"), count("archive_files")), (0, 0));
 }
 

@@ -170,8 +170,8 @@ impl Store for MemoryStore {
     async fn lock(&self, name: &VmName, owner: &Owner) -> Result<Box<dyn VmLock>, StoreError> {
         let mut shared = self.shared();
         shared.check_unmoved()?;
-        if let Some(holder) = shared.locks.get(name) {
-            return Err(StoreError::Locked { name: name.clone(), holder: Some(holder.owner.to_string()) });
+        if let Some(held) = shared.held(name) {
+            return Err(held.refusal());
         }
         if let Ok(Some(record)) = shared.find(name)
             && half_archived(&record)
@@ -208,7 +208,7 @@ impl Store for MemoryStore {
         stored.ok_or_else(|| StoreError::NotArchived { id: id.clone() })
     }
 
-    async fn archive_delete(&self, id: &ArchiveId) -> Result<(), StoreError> {
+    async fn archive_delete(&self, id: &ArchiveId, _by: &Owner) -> Result<(), StoreError> {
         let mut shared = self.shared();
         shared.check_unmoved()?;
         if let Ok(Some(archived)) = shared.archived(id) {
@@ -420,5 +420,9 @@ impl VmLock for MemoryLock {
 
     fn taken_over(&self) -> Option<&Owner> {
         self.taken_over.as_ref()
+    }
+
+    fn lease_end(&self) -> Option<Timestamp> {
+        None
     }
 }

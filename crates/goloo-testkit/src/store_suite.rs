@@ -20,6 +20,7 @@ use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Barrier, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use goloo_core::name::{ArchiveId, VmName};
@@ -141,6 +142,7 @@ macro_rules! store_suite {
             records_are_what_a_load_of_each_gives
             locks_are_shown_with_their_holders
             looking_at_locks_refuses_nobody_one
+            a_lease_s_end_is_told_alike_to_its_holder_and_to_others
             nobody_s_lock_can_t_be_broken
             a_broken_lock_writes_no_more
             a_moved_store_says_where_it_is_now
@@ -315,7 +317,7 @@ pub async fn nothing_has_no_snapshot(subject: &dyn Subject) {
 pub async fn nothing_can_be_removed_from_an_empty_archive(subject: &dyn Subject) {
     let id = ArchiveId::parse("devbox-20250115T103000Z-3f9c").unwrap();
     for store in [subject.handle(), subject.handle()] {
-        assert_error!(store.archive_delete(&id).await, StoreError::NotArchived { id: gone } if gone == id);
+        assert_error!(store.archive_delete(&id, &owner(1)).await, StoreError::NotArchived { id: gone } if gone == id);
     }
 }
 
@@ -631,7 +633,7 @@ pub async fn a_newer_archived_record_is_not_removed(subject: &dyn Subject) {
     let record = store.archive_load(&id).await.unwrap().unwrap().record;
     let record = Record { schema: SCHEMA + 1, ..record };
     subject.plant_archived(&id, &to_json(&record)).await;
-    assert_error!(store.archive_delete(&id).await, StoreError::Newer { .. });
+    assert_error!(store.archive_delete(&id, &owner(1)).await, StoreError::Newer { .. });
     assert_eq!(other.archive_load(&id).await.unwrap().unwrap().record, record);
 }
 
@@ -820,7 +822,7 @@ pub async fn one_archived_record_is_removed_and_the_others_stay(subject: &dyn Su
     let stays = archived(&*store, &name("web"), "2025-02-02T00:00:00Z").await;
     let goes = archived(&*store, &name("devbox"), "2025-02-01T00:00:00Z").await;
     let active = created(&*store, &name("devbox")).await;
-    other.archive_delete(&goes).await.unwrap();
+    other.archive_delete(&goes, &owner(1)).await.unwrap();
     assert_eq!(store.archive_load(&goes).await.unwrap(), None);
     assert_error!(store.archive_snapshot(&goes).await, StoreError::NotArchived { .. });
     let left = store.archive_list().await.unwrap();
@@ -832,8 +834,8 @@ pub async fn one_archived_record_is_removed_and_the_others_stay(subject: &dyn Su
 pub async fn an_archived_record_is_removed_once(subject: &dyn Subject) {
     let (store, other) = (subject.handle(), subject.handle());
     let id = archived(&*store, &name("devbox"), "2025-02-01T00:00:00Z").await;
-    store.archive_delete(&id).await.unwrap();
-    assert_error!(other.archive_delete(&id).await, StoreError::NotArchived { .. });
+    store.archive_delete(&id, &owner(1)).await.unwrap();
+    assert_error!(other.archive_delete(&id, &owner(1)).await, StoreError::NotArchived { .. });
 }
 
 pub async fn a_destroyed_record_is_not_active_and_goes_to_the_archive_with_the_next_lock(
@@ -953,7 +955,7 @@ pub async fn a_broken_archived_record_breaks_no_other_and_can_be_removed(subject
     assert_eq!(listing.broken.len(), 1);
     assert_eq!(listing.broken[0].name, id.as_str());
     assert_error!(other.archive_load(&id).await, StoreError::Broken(_));
-    store.archive_delete(&id).await.unwrap();
+    store.archive_delete(&id, &owner(1)).await.unwrap();
     assert!(other.archive_list().await.unwrap().broken.is_empty());
 }
 
@@ -1084,7 +1086,7 @@ pub async fn readers_beside_claims_and_archives_see_all_or_nothing(subject: &dyn
 
 pub async fn of_many_who_remove_one_archived_record_one_does(subject: &dyn Subject) {
     let id = archived(&*subject.handle(), &name("devbox"), "2025-02-01T00:00:00Z").await;
-    let removed = race(subject, 6, async |_, store| match store.archive_delete(&id).await {
+    let removed = race(subject, 6, async |_, store| match store.archive_delete(&id, &owner(1)).await {
         Ok(()) => 1,
         Err(StoreError::NotArchived { .. }) => 0,
         Err(error) => panic!("{error}"),
@@ -1354,6 +1356,27 @@ pub async fn looking_at_locks_refuses_nobody_one(subject: &dyn Subject) {
     });
 }
 
+pub async fn a_lease_s_end_is_told_alike_to_its_holder_and_to_others(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    let mut held = lock(&*store, &devbox).await;
+    held.create(&mut creating(&devbox), &snapshot()).await.unwrap();
+    let own = held.lease_end();
+    let shown = other.locks().await.unwrap()[0].lease_end;
+    let Err(StoreError::Locked { lease_end: refused, .. }) = other.lock(&devbox, &owner(2)).await else {
+        panic!("it was not refused");
+    };
+    // A service's clock tells whole seconds, and this one's may be behind.
+    let near = |end: Timestamp| {
+        own.is_some_and(|own| {
+            own.since(end) <= Duration::from_secs(5) && end.since(own) <= Duration::from_secs(5)
+        })
+    };
+    for told in [shown, refused] {
+        assert!(told.map_or(own.is_none(), near), "{own:?} and {told:?}");
+    }
+}
+
 pub async fn nobody_s_lock_can_t_be_broken(subject: &dyn Subject) {
     let (store, other) = (subject.handle(), subject.handle());
     let devbox = name("devbox");
@@ -1422,7 +1445,7 @@ pub async fn a_moved_store_refuses_every_change_of_its_archive(subject: &dyn Sub
     let id = archived(&*store, &name("devbox"), "2025-02-01T00:00:00Z").await;
     store.set_moved(None, Some(ELSEWHERE)).await.unwrap();
     let before = other.archive_list().await.unwrap();
-    assert_error!(other.archive_delete(&id).await, StoreError::Moved { to, .. } if to == ELSEWHERE);
+    assert_error!(other.archive_delete(&id, &owner(1)).await, StoreError::Moved { to, .. } if to == ELSEWHERE);
     let more = archived_elsewhere(&name("web"), 3);
     assert_error!(other.archive_put(&more, &snapshot()).await, StoreError::Moved { .. });
     assert_eq!(other.archive_list().await.unwrap(), before);

@@ -78,10 +78,7 @@ impl Inner {
     fn refuse_holders(&self) -> Result<(), StoreError> {
         match self.locks()?.into_iter().next() {
             None => Ok(()),
-            Some(held) => {
-                let holder = held.owner.map(|owner| owner.to_string());
-                Err(StoreError::Locked { name: held.name, holder })
-            }
+            Some(held) => Err(held.refusal()),
         }
     }
 

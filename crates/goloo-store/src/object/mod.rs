@@ -224,22 +224,10 @@ async fn locks(place: Place) -> Result<Vec<HeldLock>, StoreError> {
     for (name, found) in place.bucket.read_all(ACTIVE, entries).await? {
         let (Ok(name), Ok(envelope)) = (VmName::parse(&name), found.envelope) else { continue };
         if let Some(lease) = envelope.lease {
-            let lease_end = Some(lease.end(found.modified));
-            locks.push(HeldLock { name, owner: Some(lease.owner), lease_end });
+            locks.push(lease.held(name, found.modified));
         }
     }
     Ok(locks)
-}
-
-/// Who acts when the archive needs a lock for a moment.
-fn this_process() -> Owner {
-    Owner {
-        user: "goloo".to_owned(),
-        host: "archive".to_owned(),
-        pid: std::process::id(),
-        pid_start: 0,
-        extra: serde_json::Map::new(),
-    }
 }
 
 #[async_trait]
@@ -302,13 +290,13 @@ impl Store for ObjectStore {
         self.there(async move |place: Place| archive::snapshot(&place, &id).await).await
     }
 
-    async fn archive_delete(&self, id: &ArchiveId) -> Result<(), StoreError> {
+    async fn archive_delete(&self, id: &ArchiveId, by: &Owner) -> Result<(), StoreError> {
         let seconds = self.inner.options.pace.lease.as_secs();
-        let id = id.clone();
+        let (id, by) = (id.clone(), by.clone());
         self.there(async move |place: Place| {
             refuse_moved(&place.bucket).await?;
             if let Some(name) = archive::half_way(&place, &id).await? {
-                Held::take(place.clone(), name, this_process(), seconds).await?.release().await;
+                Held::take(place.clone(), name, by, seconds).await?.release().await;
             }
             archive::delete(&place, &id).await
         })
@@ -334,12 +322,7 @@ impl Store for ObjectStore {
 
     async fn break_lock(&self, name: &VmName) -> Result<Option<HeldLock>, StoreError> {
         let name = name.clone();
-        self.there(async move |place: Place| {
-            let broken = held::break_lock(&place.bucket, &name).await?;
-            let held = |(owner, end)| HeldLock { name, owner: Some(owner), lease_end: Some(end) };
-            Ok(broken.map(held))
-        })
-        .await
+        self.there(async move |place: Place| held::break_lock(&place.bucket, &name).await).await
     }
 
     async fn moved_to(&self) -> Result<Option<String>, StoreError> {

@@ -287,7 +287,7 @@ impl Store for SqliteStore {
         files.ok_or_else(|| StoreError::NotArchived { id: id.clone() })
     }
 
-    async fn archive_delete(&self, id: &ArchiveId) -> Result<(), StoreError> {
+    async fn archive_delete(&self, id: &ArchiveId, _by: &Owner) -> Result<(), StoreError> {
         self.inner.archive_delete(id)
     }
 

@@ -328,7 +328,7 @@ mod tests {
         create(&source, "db");
         let meanwhile = || {
             let id = archive(&source, "db");
-            run(source.archive_delete(&id)).unwrap();
+            run(source.archive_delete(&id, &owner(1))).unwrap();
         };
         let refused = move_while(&source, &target, BEFORE_THE_MARK, meanwhile).unwrap_err();
         assert_eq!(refused.causes, ["db is there and not here"]);
