@@ -24,7 +24,7 @@ pub struct Args {
 
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     let name = args.vm.parse()?;
-    app.warn_of_move();
+    app.warn_of_move()?;
     let record = app.record(&name)?;
     let live = match record.other_host(&identity::host_id()) {
         Some(host) => observe::on_other_host(host),
