@@ -168,6 +168,8 @@ pub enum StoreError {
         name: VmName,
         /// Who, as well as can be said: "ann on laptop (pid 4711)".
         holder: Option<String>,
+        /// When it ends without a sign of life of theirs; `None` where it ends with its process.
+        lease_end: Option<Timestamp>,
     },
     /// The record has changed since it was read.
     #[error("\"{name}\" has changed meanwhile: serial {found} is stored, {expected} was to be replaced")]
@@ -209,6 +211,12 @@ pub enum StoreError {
         place: String,
         /// The new one's, as `goloo state move` was told it.
         to: String,
+    },
+    /// The mark of a move was to be replaced, and somebody has taken it back: the store is in use.
+    #[error("{place} isn't marked as moved any more")]
+    NotMoved {
+        /// The store's place.
+        place: String,
     },
     /// The lock was lost: its lease ended, and someone else took it over. Nothing was written.
     #[error("the lock of \"{name}\" was lost{}", taken_by(by))]
@@ -292,6 +300,14 @@ pub struct HeldLock {
     pub lease_end: Option<Timestamp>,
 }
 
+impl HeldLock {
+    /// The refusal of the lock to anyone else.
+    pub fn refusal(self) -> StoreError {
+        let holder = self.owner.map(|owner| owner.to_string());
+        StoreError::Locked { name: self.name, holder, lease_end: self.lease_end }
+    }
+}
+
 /// A place where records live. See the [module](self) for the rules.
 #[async_trait]
 pub trait Store: Send + Sync {
@@ -323,8 +339,9 @@ pub trait Store: Send + Sync {
     /// The files that an archived VM was made from.
     async fn archive_snapshot(&self, id: &ArchiveId) -> Result<Snapshot, StoreError>;
 
-    /// Removes one record from the archive for good; gone already is [`StoreError::NotArchived`].
-    async fn archive_delete(&self, id: &ArchiveId) -> Result<(), StoreError>;
+    /// Removes one record from the archive for good; gone already is [`StoreError::NotArchived`]. `by` is
+    /// who does it: what is still on its way to the archive is brought there under its lock.
+    async fn archive_delete(&self, id: &ArchiveId, by: &Owner) -> Result<(), StoreError>;
 
     /// Puts a record from another store into the archive, as it is there: id, serial and bytes. The same
     /// record there already (by id and serial) is success and changes nothing; another one under that id
@@ -345,9 +362,29 @@ pub trait Store: Send + Sync {
     /// refused with [`StoreError::Moved`]; reads go on.
     async fn moved_to(&self) -> Result<Option<String>, StoreError>;
 
-    /// Marks the store as moved, or, with `None`, as in use again. Durable when it returns. A lock that
-    /// is held meanwhile must not be able to write afterwards.
-    async fn set_moved(&self, to: Option<&str>) -> Result<(), StoreError>;
+    /// Puts a mark of a move in the place of another, which must be there; `None` is no mark, of a store in
+    /// use. Durable when it returns. The new mark there already is success; any other one is
+    /// [`StoreError::Moved`], and none where one was to be replaced [`StoreError::NotMoved`]: of several who
+    /// replace one mark, one does. A lock that is held meanwhile must not be able to write to a marked store.
+    async fn set_moved(&self, replaces: Option<&str>, to: Option<&str>) -> Result<(), StoreError>;
+}
+
+/// The rule of [`Store::set_moved`], for back ends: whether the mark that was found lets that change be made.
+///
+/// # Errors
+/// [`StoreError::Moved`] and [`StoreError::NotMoved`], as it says.
+pub fn check_mark(
+    place: &str,
+    found: Option<&str>,
+    replaces: Option<&str>,
+    to: Option<&str>,
+) -> Result<(), StoreError> {
+    let place = place.to_owned();
+    match found {
+        found if found == to || found == replaces => Ok(()),
+        Some(other) => Err(StoreError::Moved { place, to: other.to_owned() }),
+        None => Err(StoreError::NotMoved { place }),
+    }
 }
 
 /// The right to write one VM's record. Taking it first finishes what a dead owner left half done
@@ -380,6 +417,10 @@ pub trait VmLock: Send + Sync {
     /// From whom the lock was taken over after their lease had ended, or was broken: what they had begun
     /// at the provider may still be under way, and is looked at before anything is done.
     fn taken_over(&self) -> Option<&Owner>;
+
+    /// Until when the lock lasts after a write that is made now, if that is its holder's last sign of life:
+    /// by the store's clock; `None` where it ends with its process.
+    fn lease_end(&self) -> Option<Timestamp>;
 
     /// Moves record and snapshot to the archive: saves the record (which must have phase
     /// `destroyed`) and then moves it in one step. The name is free afterwards.

@@ -171,7 +171,7 @@ fn sqlite_list(criterion: &mut Criterion) {
         let folder = folder();
         let file = folder.path().join("goloo.db");
         let store = SqliteStore::open(&file, Options::default());
-        run(store.set_moved(None)).unwrap();
+        run(store.set_moved(None, None)).unwrap();
         let mut connection = Connection::open(&file).unwrap();
         let transaction = connection.transaction().unwrap();
         for n in 0..count {

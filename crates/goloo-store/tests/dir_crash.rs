@@ -51,7 +51,7 @@ fn archive(disk: &SimFs, record: &mut Record) -> Outcome<ArchiveId> {
 }
 
 fn archive_delete(disk: &SimFs, id: &ArchiveId) -> Outcome<()> {
-    run(store(disk).archive_delete(id))
+    run(store(disk).archive_delete(id, &owner(1)))
 }
 
 // What is there.
@@ -287,8 +287,8 @@ fn without_vm() -> SimFs {
     disk.crash(Crash::Kept)
 }
 
-fn set_moved(disk: &SimFs, to: Option<&str>) -> Outcome<()> {
-    run(store(disk).set_moved(to))
+fn set_moved(disk: &SimFs, replaces: Option<&str>, to: Option<&str>) -> Outcome<()> {
+    run(store(disk).set_moved(replaces, to))
 }
 
 /// Whatever was left, the same again ends with `record` there for good.
@@ -374,24 +374,24 @@ fn what_a_dead_process_left_on_its_way_into_the_archive_goes_with_the_next_remov
 fn a_mark_stopped_anywhere_is_there_or_not_and_can_be_set_again() {
     let (disk, _) = with_vm();
     let marked = disk.crash(Crash::Kept);
-    set_moved(&marked, Some("dir:/first")).unwrap();
+    set_moved(&marked, None, Some("dir:/first")).unwrap();
     for (disk, before, to) in [
         (&disk, None, Some("dir:/second")),
         (&marked, Some("dir:/first"), Some("dir:/second")),
         (&marked, Some("dir:/first"), None),
     ] {
-        let act = |disk: &SimFs| set_moved(disk, to);
+        let act = |disk: &SimFs| set_moved(disk, before, to);
         let now = |disk: &SimFs| run(store(disk).moved_to()).unwrap();
         at_every_stop(disk, &crashes(), act, |disk, outcome, at| {
             let found = now(disk);
             assert!(found.as_deref() == to || outcome.is_err() && found.as_deref() == before, "{at}");
-            set_moved(disk, to).unwrap();
+            set_moved(disk, before, to).unwrap();
             assert_eq!(now(&disk.crash(Crash::Lost)).as_deref(), to, "{at}");
         });
         at_every_fault(disk, act, |disk, outcome, at| {
             let found = now(disk);
             assert!(found.as_deref() == to || outcome.is_err() && found.as_deref() == before, "{at}");
-            set_moved(disk, to).unwrap();
+            set_moved(disk, before, to).unwrap();
             assert_eq!(now(&disk.crash(Crash::Lost)).as_deref(), to, "{at}");
         });
     }

@@ -251,7 +251,7 @@ fn a_vm_that_is_gone_can_be_removed_before_its_folder_is_moved() {
     let folder = empty();
     half_archived(&folder);
     let shown = run(folder.store.archive_list()).unwrap().entries.remove(0);
-    run(folder.store.archive_delete(&shown.id)).unwrap();
+    run(folder.store.archive_delete(&shown.id, &owner(1))).unwrap();
     assert!(!folder.state().exists());
     assert!(run(folder.store.archive_list()).unwrap().entries.is_empty());
     // One that is just being archived is its owner's.
@@ -260,7 +260,7 @@ fn a_vm_that_is_gone_can_be_removed_before_its_folder_is_moved() {
     record.phase = Phase::Destroyed;
     run(held.save(&mut record)).unwrap();
     let shown = run(folder.store.archive_list()).unwrap().entries.remove(0);
-    let locked = run(folder.store.archive_delete(&shown.id));
+    let locked = run(folder.store.archive_delete(&shown.id, &owner(1)));
     assert!(matches!(locked, Err(StoreError::Locked { .. })), "{locked:?}");
     assert!(folder.state().exists());
 }
@@ -273,6 +273,6 @@ fn a_trash_folder_is_emptied_by_the_next_removal() {
     fs::write(trash.join("cloud-init.yaml"), "secret").unwrap();
     assert!(run(folder.store.archive_list()).unwrap().broken.is_empty());
     let id = goloo_core::name::ArchiveId::parse("web-20250115T103000Z-3f9c").unwrap();
-    assert!(matches!(run(folder.store.archive_delete(&id)), Err(StoreError::NotArchived { .. })));
+    assert!(matches!(run(folder.store.archive_delete(&id, &owner(1))), Err(StoreError::NotArchived { .. })));
     assert!(!trash.exists());
 }

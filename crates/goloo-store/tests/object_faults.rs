@@ -89,7 +89,7 @@ fn sweep(fault: &str, strike: impl Fn(&FaultProxy, usize)) {
         assert_over(&s3, fault, at);
         let store = s3.open(fast());
         for archived in run(store.archive_list()).unwrap().entries {
-            run(store.archive_delete(&archived.id)).unwrap();
+            run(store.archive_delete(&archived.id, &owner(1))).unwrap();
         }
     }
     panic!("a life has no end of requests");
@@ -255,16 +255,47 @@ fn a_moved_store_is_only_read_and_its_locks_are_broken() {
     let mut lock = run(mine.lock(&devbox, &owner(1))).unwrap();
     let mut record = creating(&devbox);
     run(lock.create(&mut record, &snapshot())).unwrap();
-    run(theirs.set_moved(Some("s3://other"))).unwrap();
+    run(theirs.set_moved(None, Some("s3://other"))).unwrap();
     assert_eq!(run(mine.moved_to()).unwrap().as_deref(), Some("s3://other"));
     assert!(matches!(run(lock.save(&mut record)), Err(StoreError::Moved { .. })));
     assert!(
         matches!(run(mine.lock(&devbox, &owner(1))), Err(StoreError::Moved { to, .. }) if to == "s3://other")
     );
     assert_eq!(run(mine.load(&devbox)).unwrap().unwrap().record, record);
-    run(theirs.set_moved(None)).unwrap();
+    run(theirs.set_moved(Some("s3://other"), None)).unwrap();
     let mut lock = run(mine.lock(&devbox, &owner(1))).unwrap();
     run(lock.save(&mut record)).unwrap();
+}
+
+#[test]
+fn who_marks_a_store_after_someone_who_died_at_it_breaks_the_locks_that_they_left() {
+    let bucket = Memory::new();
+    let (mine, theirs) = (bucket.open(fast()), bucket.open(fast()));
+    let mut lock = run(mine.lock(&name("devbox"), &owner(1))).unwrap();
+    bucket.put("moved.json", r#"{"to": "s3://other", "write": "by-hand"}"#);
+    run(theirs.set_moved(None, Some("s3://other"))).unwrap();
+    let made = run(lock.create(&mut creating(&name("devbox")), &snapshot()));
+    assert!(matches!(made, Err(StoreError::Moved { .. })), "{made:?}");
+}
+
+#[test]
+fn a_mark_whose_reply_was_lost_is_the_one_that_was_put() {
+    let objects = Arc::new(Shifted::default());
+    let open = || {
+        let clock = Arc::new(SystemClock { ahead: 0 });
+        let access = Access { objects: objects.clone(), clock, conditional_delete: false };
+        ObjectStore::with_access(access, "memory://team/goloo", PREFIX, fast()).unwrap()
+    };
+    let (mine, theirs) = (open(), open());
+    for (replaces, to) in
+        [(None, Some("s3://one")), (Some("s3://one"), Some("s3://two")), (Some("s3://two"), None)]
+    {
+        objects.loses_a_reply.store(true, Ordering::Relaxed);
+        run(mine.set_moved(replaces, to)).unwrap();
+        assert!(!objects.loses_a_reply.load(Ordering::Relaxed), "no reply was lost");
+        assert_eq!(run(theirs.moved_to()).unwrap().as_deref(), to);
+    }
+    run(theirs.set_moved(None, Some("s3://three"))).unwrap();
 }
 
 #[test]

@@ -262,7 +262,7 @@ fn emulator_kill_at_every_request_and_the_next_goes_on() {
             assert!(archive.broken.is_empty() && (1..=2).contains(&archive.entries.len()), "{archive:?}");
             for archived in archive.entries {
                 assert_eq!(run(store.archive_snapshot(&archived.id)).unwrap(), snapshot());
-                run(store.archive_delete(&archived.id)).unwrap();
+                run(store.archive_delete(&archived.id, &owner(1))).unwrap();
             }
             if lived && proxy.requests().len() < at {
                 assert!(at > 8, "too few requests were struck: {at}");

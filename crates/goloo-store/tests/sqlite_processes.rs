@@ -60,8 +60,8 @@ fn play(part: &str, file: &Path, vm: &str) -> Result<(), StoreError> {
             let record = Record { serial: 3, phase: Phase::Destroyed, ..ready(&name("old")) };
             run(store.archive_put(&Archived { deleted_at: id.deleted_at(), id, record }, &snapshot()))
         }
-        "archive-delete" => run(store.archive_delete(&archive_id())),
-        "move" => run(store.set_moved(Some("dir:/srv/goloo"))),
+        "archive-delete" => run(store.archive_delete(&archive_id(), &owner(1))),
+        "move" => run(store.set_moved(None, Some("dir:/srv/goloo"))),
         other => panic!("no part {other}"),
     }
 }
@@ -243,7 +243,7 @@ fn both_ends(part: &str, file: &Path) -> [Held; 2] {
 /// The next handle goes on: it gets the lock at once, and can write.
 fn goes_on(file: &Path, when: &str) {
     let store = store(file);
-    run(store.set_moved(None)).unwrap();
+    run(store.set_moved(Some("dir:/srv/goloo"), None)).unwrap();
     let vm = name("devbox");
     let mut lock = run(store.lock(&vm, &owner(1))).unwrap_or_else(|error| panic!("{when}: {error:?}"));
     match run(lock.load()).unwrap() {

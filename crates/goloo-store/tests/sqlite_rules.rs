@@ -230,7 +230,7 @@ fn a_database_of_a_newer_goloo_is_only_read() {
     assert_eq!(run(store.load(&devbox())).unwrap().unwrap().record, record);
     for error in [
         run(store.lock(&name("web"), &owner(1))).err().unwrap(),
-        run(store.set_moved(Some("dir"))).unwrap_err(),
+        run(store.set_moved(None, Some("dir"))).unwrap_err(),
         // Also by one that was at work when it came.
         run(held.save(&mut record.clone())).unwrap_err(),
     ] {
@@ -280,7 +280,7 @@ fn an_archive_is_one_step() {
     };
     assert_eq!((count("vms"), count("vm_files"), count("archive")), (0, 0, 1));
     assert_eq!(count("archive_files"), u32::try_from(snapshot().files.len()).unwrap());
-    run(file.store.archive_delete(&id)).unwrap();
+    run(file.store.archive_delete(&id, &owner(1))).unwrap();
     assert_eq!((count("archive"), count("archive_files")), (0, 0));
 }
 
@@ -406,12 +406,12 @@ fn a_lock_that_was_held_when_the_store_moved_writes_no_more() {
     let file = empty();
     let mut record = file.create();
     let mut held = lock(&file.store);
-    run(file.store.set_moved(Some("dir:/srv/goloo"))).unwrap();
+    run(file.store.set_moved(None, Some("dir:/srv/goloo"))).unwrap();
     let moved = |error: StoreError| matches!(error, StoreError::Moved { to, .. } if to == "dir:/srv/goloo");
     assert!(moved(run(held.save(&mut record)).unwrap_err()));
     assert!(moved(run(file.store.lock(&name("web"), &owner(1))).err().unwrap()));
     assert_eq!(run(file.store.moved_to()).unwrap().as_deref(), Some("dir:/srv/goloo"));
     assert_eq!(run(file.store.load(&devbox())).unwrap().unwrap().record, record);
-    run(file.store.set_moved(None)).unwrap();
+    run(file.store.set_moved(Some("dir:/srv/goloo"), None)).unwrap();
     run(held.save(&mut record)).unwrap();
 }

@@ -33,7 +33,7 @@ impl Sqlite {
 
     /// The database, by hand; its tables are made when they aren't there.
     fn by_hand(&self) -> Connection {
-        block_on(self.store().set_moved(None)).unwrap();
+        block_on(self.store().set_moved(None, None)).unwrap();
         let connection = Connection::open(self.folder.path().join("goloo/goloo.db")).unwrap();
         connection.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
         connection

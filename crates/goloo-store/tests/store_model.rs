@@ -124,7 +124,7 @@ async fn take(model: &mut Model, store: &dyn Store, step: Step) {
         }
         Step::Remove { which } => {
             let Some(id) = model.archive.keys().nth(which).cloned() else { return };
-            store.archive_delete(&id).await.unwrap();
+            store.archive_delete(&id, &owner(1)).await.unwrap();
             model.archive.remove(&id);
         }
         Step::LockTwice { name: n } => {

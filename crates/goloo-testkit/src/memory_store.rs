@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use goloo_core::name::{ArchiveId, VmName};
 use goloo_core::record::{self, Owner, Phase, Record, SCHEMA};
 use goloo_core::store::{
-    Archived, Broken, HeldLock, Listing, Loaded, SNAPSHOT_FILES, Snapshot, Store, StoreError, Summary, VmLock,
+    Archived, Broken, HeldLock, Listing, Loaded, SNAPSHOT_FILES, Snapshot, Store, StoreError, Summary,
+    VmLock, check_mark,
 };
 use goloo_core::time::Timestamp;
 
@@ -169,8 +170,8 @@ impl Store for MemoryStore {
     async fn lock(&self, name: &VmName, owner: &Owner) -> Result<Box<dyn VmLock>, StoreError> {
         let mut shared = self.shared();
         shared.check_unmoved()?;
-        if let Some(holder) = shared.locks.get(name) {
-            return Err(StoreError::Locked { name: name.clone(), holder: Some(holder.owner.to_string()) });
+        if let Some(held) = shared.held(name) {
+            return Err(held.refusal());
         }
         if let Ok(Some(record)) = shared.find(name)
             && half_archived(&record)
@@ -207,7 +208,7 @@ impl Store for MemoryStore {
         stored.ok_or_else(|| StoreError::NotArchived { id: id.clone() })
     }
 
-    async fn archive_delete(&self, id: &ArchiveId) -> Result<(), StoreError> {
+    async fn archive_delete(&self, id: &ArchiveId, _by: &Owner) -> Result<(), StoreError> {
         let mut shared = self.shared();
         shared.check_unmoved()?;
         if let Ok(Some(archived)) = shared.archived(id) {
@@ -263,8 +264,10 @@ impl Store for MemoryStore {
         Ok(self.shared().moved.clone())
     }
 
-    async fn set_moved(&self, to: Option<&str>) -> Result<(), StoreError> {
-        self.shared().moved = to.map(str::to_owned);
+    async fn set_moved(&self, replaces: Option<&str>, to: Option<&str>) -> Result<(), StoreError> {
+        let mut shared = self.shared();
+        check_mark("memory:", shared.moved.as_deref(), replaces, to)?;
+        shared.moved = to.map(str::to_owned);
         Ok(())
     }
 }
@@ -417,5 +420,9 @@ impl VmLock for MemoryLock {
 
     fn taken_over(&self) -> Option<&Owner> {
         self.taken_over.as_ref()
+    }
+
+    fn lease_end(&self) -> Option<Timestamp> {
+        None
     }
 }

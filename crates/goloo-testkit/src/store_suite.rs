@@ -20,6 +20,7 @@ use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Barrier, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use goloo_core::name::{ArchiveId, VmName};
@@ -141,6 +142,7 @@ macro_rules! store_suite {
             records_are_what_a_load_of_each_gives
             locks_are_shown_with_their_holders
             looking_at_locks_refuses_nobody_one
+            a_lease_s_end_is_told_alike_to_its_holder_and_to_others
             nobody_s_lock_can_t_be_broken
             a_broken_lock_writes_no_more
             a_moved_store_says_where_it_is_now
@@ -148,6 +150,11 @@ macro_rules! store_suite {
             a_moved_store_refuses_every_change_of_its_archive
             a_moved_store_is_read_as_before
             a_moved_store_can_be_used_again
+            a_moved_store_refuses_another_mark
+            a_mark_that_is_there_can_be_put_again
+            a_mark_is_taken_back_and_replaced_only_by_its_name
+            of_many_marks_at_once_one_stays
+            of_many_who_replace_one_mark_one_does
             a_lock_that_is_held_while_the_store_is_marked_can_t_write_afterwards
             writers_beside_the_mark_change_nothing_after_it
         }
@@ -310,7 +317,7 @@ pub async fn nothing_has_no_snapshot(subject: &dyn Subject) {
 pub async fn nothing_can_be_removed_from_an_empty_archive(subject: &dyn Subject) {
     let id = ArchiveId::parse("devbox-20250115T103000Z-3f9c").unwrap();
     for store in [subject.handle(), subject.handle()] {
-        assert_error!(store.archive_delete(&id).await, StoreError::NotArchived { id: gone } if gone == id);
+        assert_error!(store.archive_delete(&id, &owner(1)).await, StoreError::NotArchived { id: gone } if gone == id);
     }
 }
 
@@ -626,7 +633,7 @@ pub async fn a_newer_archived_record_is_not_removed(subject: &dyn Subject) {
     let record = store.archive_load(&id).await.unwrap().unwrap().record;
     let record = Record { schema: SCHEMA + 1, ..record };
     subject.plant_archived(&id, &to_json(&record)).await;
-    assert_error!(store.archive_delete(&id).await, StoreError::Newer { .. });
+    assert_error!(store.archive_delete(&id, &owner(1)).await, StoreError::Newer { .. });
     assert_eq!(other.archive_load(&id).await.unwrap().unwrap().record, record);
 }
 
@@ -815,7 +822,7 @@ pub async fn one_archived_record_is_removed_and_the_others_stay(subject: &dyn Su
     let stays = archived(&*store, &name("web"), "2025-02-02T00:00:00Z").await;
     let goes = archived(&*store, &name("devbox"), "2025-02-01T00:00:00Z").await;
     let active = created(&*store, &name("devbox")).await;
-    other.archive_delete(&goes).await.unwrap();
+    other.archive_delete(&goes, &owner(1)).await.unwrap();
     assert_eq!(store.archive_load(&goes).await.unwrap(), None);
     assert_error!(store.archive_snapshot(&goes).await, StoreError::NotArchived { .. });
     let left = store.archive_list().await.unwrap();
@@ -827,8 +834,8 @@ pub async fn one_archived_record_is_removed_and_the_others_stay(subject: &dyn Su
 pub async fn an_archived_record_is_removed_once(subject: &dyn Subject) {
     let (store, other) = (subject.handle(), subject.handle());
     let id = archived(&*store, &name("devbox"), "2025-02-01T00:00:00Z").await;
-    store.archive_delete(&id).await.unwrap();
-    assert_error!(other.archive_delete(&id).await, StoreError::NotArchived { .. });
+    store.archive_delete(&id, &owner(1)).await.unwrap();
+    assert_error!(other.archive_delete(&id, &owner(1)).await, StoreError::NotArchived { .. });
 }
 
 pub async fn a_destroyed_record_is_not_active_and_goes_to_the_archive_with_the_next_lock(
@@ -948,7 +955,7 @@ pub async fn a_broken_archived_record_breaks_no_other_and_can_be_removed(subject
     assert_eq!(listing.broken.len(), 1);
     assert_eq!(listing.broken[0].name, id.as_str());
     assert_error!(other.archive_load(&id).await, StoreError::Broken(_));
-    store.archive_delete(&id).await.unwrap();
+    store.archive_delete(&id, &owner(1)).await.unwrap();
     assert!(other.archive_list().await.unwrap().broken.is_empty());
 }
 
@@ -1079,7 +1086,7 @@ pub async fn readers_beside_claims_and_archives_see_all_or_nothing(subject: &dyn
 
 pub async fn of_many_who_remove_one_archived_record_one_does(subject: &dyn Subject) {
     let id = archived(&*subject.handle(), &name("devbox"), "2025-02-01T00:00:00Z").await;
-    let removed = race(subject, 6, async |_, store| match store.archive_delete(&id).await {
+    let removed = race(subject, 6, async |_, store| match store.archive_delete(&id, &owner(1)).await {
         Ok(()) => 1,
         Err(StoreError::NotArchived { .. }) => 0,
         Err(error) => panic!("{error}"),
@@ -1349,6 +1356,27 @@ pub async fn looking_at_locks_refuses_nobody_one(subject: &dyn Subject) {
     });
 }
 
+pub async fn a_lease_s_end_is_told_alike_to_its_holder_and_to_others(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    let devbox = name("devbox");
+    let mut held = lock(&*store, &devbox).await;
+    held.create(&mut creating(&devbox), &snapshot()).await.unwrap();
+    let own = held.lease_end();
+    let shown = other.locks().await.unwrap()[0].lease_end;
+    let Err(StoreError::Locked { lease_end: refused, .. }) = other.lock(&devbox, &owner(2)).await else {
+        panic!("it was not refused");
+    };
+    // A service's clock tells whole seconds, and this one's may be behind.
+    let near = |end: Timestamp| {
+        own.is_some_and(|own| {
+            own.since(end) <= Duration::from_secs(5) && end.since(own) <= Duration::from_secs(5)
+        })
+    };
+    for told in [shown, refused] {
+        assert!(told.map_or(own.is_none(), near), "{own:?} and {told:?}");
+    }
+}
+
 pub async fn nobody_s_lock_can_t_be_broken(subject: &dyn Subject) {
     let (store, other) = (subject.handle(), subject.handle());
     let devbox = name("devbox");
@@ -1393,16 +1421,16 @@ const ELSEWHERE: &str = "dir:/home/ann/elsewhere";
 pub async fn a_moved_store_says_where_it_is_now(subject: &dyn Subject) {
     let (store, other) = (subject.handle(), subject.handle());
     assert_eq!(other.moved_to().await.unwrap(), None);
-    store.set_moved(Some(ELSEWHERE)).await.unwrap();
+    store.set_moved(None, Some(ELSEWHERE)).await.unwrap();
     assert_eq!(other.moved_to().await.unwrap().as_deref(), Some(ELSEWHERE));
-    other.set_moved(Some("dir:/third")).await.unwrap();
+    other.set_moved(Some(ELSEWHERE), Some("dir:/third")).await.unwrap();
     assert_eq!(store.moved_to().await.unwrap().as_deref(), Some("dir:/third"));
 }
 
 pub async fn a_moved_store_refuses_every_lock(subject: &dyn Subject) {
     let (store, other) = (subject.handle(), subject.handle());
     created(&*store, &name("devbox")).await;
-    store.set_moved(Some(ELSEWHERE)).await.unwrap();
+    store.set_moved(None, Some(ELSEWHERE)).await.unwrap();
     for store in [&store, &other] {
         for each in ["devbox", "web"] {
             let refused = store.lock(&name(each), &owner(1)).await;
@@ -1415,9 +1443,9 @@ pub async fn a_moved_store_refuses_every_lock(subject: &dyn Subject) {
 pub async fn a_moved_store_refuses_every_change_of_its_archive(subject: &dyn Subject) {
     let (store, other) = (subject.handle(), subject.handle());
     let id = archived(&*store, &name("devbox"), "2025-02-01T00:00:00Z").await;
-    store.set_moved(Some(ELSEWHERE)).await.unwrap();
+    store.set_moved(None, Some(ELSEWHERE)).await.unwrap();
     let before = other.archive_list().await.unwrap();
-    assert_error!(other.archive_delete(&id).await, StoreError::Moved { to, .. } if to == ELSEWHERE);
+    assert_error!(other.archive_delete(&id, &owner(1)).await, StoreError::Moved { to, .. } if to == ELSEWHERE);
     let more = archived_elsewhere(&name("web"), 3);
     assert_error!(other.archive_put(&more, &snapshot()).await, StoreError::Moved { .. });
     assert_eq!(other.archive_list().await.unwrap(), before);
@@ -1427,7 +1455,7 @@ pub async fn a_moved_store_is_read_as_before(subject: &dyn Subject) {
     let (store, other) = (subject.handle(), subject.handle());
     let record = created(&*store, &name("devbox")).await;
     let id = archived(&*store, &name("gone"), "2025-02-01T00:00:00Z").await;
-    store.set_moved(Some(ELSEWHERE)).await.unwrap();
+    store.set_moved(None, Some(ELSEWHERE)).await.unwrap();
     assert_eq!(other.names().await.unwrap(), ["devbox"]);
     assert_eq!(other.list().await.unwrap().entries, [Summary::from(&record)]);
     assert_eq!(read(&*other, &record.name).await.unwrap(), record);
@@ -1440,12 +1468,76 @@ pub async fn a_moved_store_is_read_as_before(subject: &dyn Subject) {
 pub async fn a_moved_store_can_be_used_again(subject: &dyn Subject) {
     let (store, other) = (subject.handle(), subject.handle());
     let mut record = created(&*store, &name("devbox")).await;
-    store.set_moved(Some(ELSEWHERE)).await.unwrap();
-    other.set_moved(None).await.unwrap();
-    other.set_moved(None).await.unwrap();
+    store.set_moved(None, Some(ELSEWHERE)).await.unwrap();
+    other.set_moved(Some(ELSEWHERE), None).await.unwrap();
+    other.set_moved(Some(ELSEWHERE), None).await.unwrap();
     assert_eq!(store.moved_to().await.unwrap(), None);
     lock(&*store, &record.name.clone()).await.save(&mut record).await.unwrap();
     archive(&*other, &mut record, "2025-02-01T00:00:00Z").await;
+}
+
+pub async fn a_moved_store_refuses_another_mark(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    store.set_moved(None, Some(ELSEWHERE)).await.unwrap();
+    for store in [&store, &other] {
+        let refused = store.set_moved(None, Some("dir:/third")).await;
+        assert_error!(refused, StoreError::Moved { to, .. } if to == ELSEWHERE);
+        assert_eq!(store.moved_to().await.unwrap().as_deref(), Some(ELSEWHERE));
+    }
+}
+
+pub async fn a_mark_that_is_there_can_be_put_again(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    created(&*store, &name("devbox")).await;
+    store.set_moved(None, Some(ELSEWHERE)).await.unwrap();
+    other.set_moved(None, Some(ELSEWHERE)).await.unwrap();
+    other.set_moved(Some("dir:/third"), Some(ELSEWHERE)).await.unwrap();
+    assert_eq!(store.moved_to().await.unwrap().as_deref(), Some(ELSEWHERE));
+    assert_error!(store.lock(&name("devbox"), &owner(1)).await, StoreError::Moved { .. });
+}
+
+pub async fn a_mark_is_taken_back_and_replaced_only_by_its_name(subject: &dyn Subject) {
+    let (store, other) = (subject.handle(), subject.handle());
+    store.set_moved(None, Some(ELSEWHERE)).await.unwrap();
+    for to in [None, Some("dir:/third")] {
+        let refused = other.set_moved(Some("dir:/second"), to).await;
+        assert_error!(refused, StoreError::Moved { to, .. } if to == ELSEWHERE);
+    }
+    assert_eq!(store.moved_to().await.unwrap().as_deref(), Some(ELSEWHERE));
+    store.set_moved(Some(ELSEWHERE), None).await.unwrap();
+    let refused = other.set_moved(Some(ELSEWHERE), Some("dir:/third")).await;
+    assert_error!(refused, StoreError::NotMoved { .. });
+    assert_eq!(other.moved_to().await.unwrap(), None);
+}
+
+pub async fn of_many_marks_at_once_one_stays(subject: &dyn Subject) {
+    let place = |n: usize| format!("dir:/place-{n}");
+    let outcomes = race(subject, 6, async |n, store| (n, store.set_moved(None, Some(&place(n))).await));
+    let stays = subject.handle().moved_to().await.unwrap().unwrap();
+    for (n, outcome) in outcomes {
+        match outcome {
+            Ok(()) => assert_eq!(place(n), stays),
+            Err(StoreError::Moved { to, .. }) => assert!(to == stays && place(n) != stays, "{n}: {to}"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+pub async fn of_many_who_replace_one_mark_one_does(subject: &dyn Subject) {
+    subject.handle().set_moved(None, Some(ELSEWHERE)).await.unwrap();
+    // Half of them want to take it back.
+    let place = |n: usize| (n.is_multiple_of(2)).then(|| format!("dir:/place-{n}"));
+    let outcomes =
+        race(subject, 6, async |n, store| (n, store.set_moved(Some(ELSEWHERE), place(n).as_deref()).await));
+    let stays = subject.handle().moved_to().await.unwrap();
+    for (n, outcome) in outcomes {
+        match outcome {
+            Ok(()) => assert_eq!(place(n), stays),
+            Err(StoreError::Moved { to, .. }) => assert!(Some(&to) == stays.as_ref() && place(n) != stays),
+            Err(StoreError::NotMoved { .. }) => assert!(stays.is_none() && place(n).is_some()),
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 pub async fn a_lock_that_is_held_while_the_store_is_marked_can_t_write_afterwards(subject: &dyn Subject) {
@@ -1454,14 +1546,14 @@ pub async fn a_lock_that_is_held_while_the_store_is_marked_can_t_write_afterward
     let mut record = created(&*store, &devbox).await;
     let before = record.clone();
     let mut held = lock(&*store, &devbox).await;
-    match other.set_moved(Some(ELSEWHERE)).await {
+    match other.set_moved(None, Some(ELSEWHERE)).await {
         // It isn't marked as long as someone may write.
         Err(StoreError::Locked { name, .. }) => {
             assert_eq!(name, devbox);
             assert_eq!(other.moved_to().await.unwrap(), None);
             held.save(&mut record).await.unwrap();
             drop(held);
-            other.set_moved(Some(ELSEWHERE)).await.unwrap();
+            other.set_moved(None, Some(ELSEWHERE)).await.unwrap();
         }
         marked => {
             marked.unwrap();
@@ -1478,7 +1570,7 @@ pub async fn writers_beside_the_mark_change_nothing_after_it(subject: &dyn Subje
     let marked = race(subject, 4, async |n, store| {
         if n == 0 {
             loop {
-                match store.set_moved(Some(ELSEWHERE)).await {
+                match store.set_moved(None, Some(ELSEWHERE)).await {
                     Ok(()) => return read(&*store, &name("devbox")).await,
                     Err(StoreError::Locked { .. }) => thread::yield_now(),
                     Err(error) => panic!("{error}"),

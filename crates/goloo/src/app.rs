@@ -90,15 +90,21 @@ impl App {
     }
 
     /// A place that was moved away from is read as it was then: that must not be taken for today's.
-    pub fn warn_of_move(&self) {
-        match self.local(self.store.moved_to()) {
+    ///
+    /// # Errors
+    /// Of a store that isn't to be had at all: whoever asked it again would wait as long again.
+    pub fn warn_of_move(&self) -> Result<(), CliError> {
+        use StoreError::{Denied, NoBucket, Unreachable};
+        match pollster::block_on(self.store.moved_to()) {
             Ok(None) => {}
             Ok(Some(to)) => {
                 let error = CliError::from(StoreError::Moved { place: self.store.location(), to });
                 self.ui.warning(&format!("{}, and may be out of date; {}", error.message, error.hint));
             }
-            Err(error) => self.ui.warning(&error.in_one_line()),
+            Err(error @ (Unreachable { .. } | Denied { .. } | NoBucket { .. })) => return Err(error.into()),
+            Err(error) => self.ui.warning(&CliError::from(error).in_one_line()),
         }
+        Ok(())
     }
 
     /// The provider that made a VM, to do something with its machine. Another host's is refused before

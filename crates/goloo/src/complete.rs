@@ -1,4 +1,8 @@
-//! Completion of words by the shell: VM names come from the store.
+//! Completion of words by the shell: VM names come from the store, stacks from where `create` finds them.
+//!
+//! A completion has no way to show an error: it offers nothing then.
+
+use std::collections::BTreeSet;
 
 use clap::CommandFactory;
 use clap_complete::CompleteEnv;
@@ -6,7 +10,9 @@ use clap_complete::engine::CompletionCandidate;
 
 use goloo_store::Seal;
 
-use crate::{args::Cli, paths, settings::Settings};
+use crate::paths::{self, Paths};
+use crate::registry::Registry;
+use crate::{args::Cli, settings::Settings, stack};
 
 /// Answers and ends the process when the shell asks for completions (`COMPLETE` is set).
 pub fn answer_shell() {
@@ -15,16 +21,42 @@ pub fn answer_shell() {
     }
 }
 
-/// The names of all active VMs. A completion has no way to show an error: it offers nothing then.
+/// The names of all active VMs.
 pub fn vm_names() -> Vec<CompletionCandidate> {
-    names().unwrap_or_default().into_iter().map(CompletionCandidate::new).collect()
+    offered(|settings, paths| {
+        // Names aren't encrypted.
+        let store = settings.backend(&paths.home).ok()?.open(&paths, Seal::none()).ok()?;
+        pollster::block_on(store.names()).ok()
+    })
 }
 
-fn names() -> Option<Vec<String>> {
-    let home = paths::home().ok()?;
-    let settings = Settings::read(&paths::Paths::config_dir(&home)).ok()?;
-    let paths = paths::Paths::resolve(home.clone(), settings.state_dir(&home));
-    // Names aren't encrypted.
-    let store = settings.backend(&home).ok()?.open(&paths, Seal::none()).ok()?;
-    pollster::block_on(store.names()).ok()
+/// The stacks that `create` finds by their names, also where they were last created from.
+pub fn stacks() -> Vec<CompletionCandidate> {
+    offered(|_, paths| {
+        let mut names: BTreeSet<_> = stack::all(&paths.config).into_keys().collect();
+        names.extend(Registry::new(&paths.state).names());
+        Some(names)
+    })
+}
+
+/// The stacks of the library.
+pub fn library_stacks() -> Vec<CompletionCandidate> {
+    offered(|_, paths| Some(stack::in_library(&paths.config)))
+}
+
+/// The stacks of which it is remembered where they were last created from.
+pub fn remembered_stacks() -> Vec<CompletionCandidate> {
+    offered(|_, paths| Some(Registry::new(&paths.state).names()))
+}
+
+fn offered<T: IntoIterator<Item = String>>(
+    look: impl FnOnce(Settings, Paths) -> Option<T>,
+) -> Vec<CompletionCandidate> {
+    let names = || {
+        let home = paths::home().ok()?;
+        let settings = Settings::read(&Paths::config_dir(&home)).ok()?;
+        let state = settings.state_dir(&home);
+        look(settings, Paths::resolve(home, state))
+    };
+    names().into_iter().flatten().map(CompletionCandidate::new).collect()
 }

@@ -1,15 +1,17 @@
 //! Errors as a person or a script sees them: what, why, and what to do.
 
 use std::error::Error;
+use std::io::ErrorKind;
 
 use goloo_core::engine::EngineError;
 use goloo_core::host_names::HostNamesError;
-use goloo_core::name::{ArchiveIdError, LabelError, NameError};
+use goloo_core::name::{ArchiveIdError, LabelError, NameError, VmName};
 use goloo_core::plan::PlanError;
 use goloo_core::provider::ProviderError;
 use goloo_core::record::OperationKind;
 use goloo_core::spec::Problem;
 use goloo_core::store::StoreError;
+use goloo_core::time::Timestamp;
 use goloo_qemu::image::ImageError;
 use goloo_store::sqlite::Damaged;
 
@@ -128,8 +130,8 @@ impl From<StoreError> for CliError {
             StoreError::NotArchived { .. } => {
                 (exit::NOT_FOUND, "not-found", "goloo archive list".to_owned())
             }
-            StoreError::Locked { name, .. } => {
-                (exit::LOCKED, "locked", format!("wait until it is done; goloo status {name} shows what it does"))
+            StoreError::Locked { name, lease_end, .. } => {
+                (exit::LOCKED, "locked", locked_hint(name, *lease_end))
             }
             StoreError::Stale { name, .. } => {
                 (exit::LOCKED, "stale", format!("goloo status {name}, then run the command again"))
@@ -145,6 +147,9 @@ impl From<StoreError> for CliError {
             StoreError::Moved { to, .. } => {
                 let to = to.strip_suffix(crate::transfer::UNFINISHED).unwrap_or(to);
                 (exit::FAILED, "moved", format!("use the new one: goloo state move {to}"))
+            }
+            StoreError::NotMoved { .. } => {
+                (exit::FAILED, "not-moved", "run the move again; goloo state show says where the records are".to_owned())
             }
             StoreError::LockLost { name, .. } => {
                 (exit::LOCKED, "lock-lost", format!("goloo status {name} shows what the other one does"))
@@ -171,6 +176,37 @@ impl From<StoreError> for CliError {
         };
         let causes = causes(&error);
         Self { causes, ..Self::new(code, kind, error.to_string(), hint) }
+    }
+}
+
+fn locked_hint(name: &VmName, lease_end: Option<Timestamp>) -> String {
+    let wait = format!("wait until it is done; goloo status {name} shows what it does");
+    match lease_end {
+        Some(end) => format!(
+            "{wait}; if its holder is gone, the lock ends at {end}, or at once with goloo state unlock {name}"
+        ),
+        None => wait,
+    }
+}
+
+/// What to do before an operation can go on whose record couldn't be saved: by the store's kind and what it
+/// said.
+fn until_it_saves(name: &VmName, error: &StoreError) -> String {
+    match error {
+        StoreError::LockLost { .. } | StoreError::Stale { .. } | StoreError::Locked { .. } => {
+            format!("goloo status {name} shows what the other one does; when that is over")
+        }
+        StoreError::Moved { to, .. } => {
+            let to = to.strip_suffix(crate::transfer::UNFINISHED).unwrap_or(to);
+            format!("goloo state move {to} uses the new place; then")
+        }
+        StoreError::Io { source, path, .. } if source.kind() == ErrorKind::StorageFull => {
+            format!("make room for {}; then", path.display())
+        }
+        StoreError::Io { path, .. } => format!("mend {}; then", path.display()),
+        StoreError::Unreachable { place, .. } => format!("when {place} can be reached again,"),
+        StoreError::Denied { place, action, .. } => format!("when the credentials may {action} in {place},"),
+        _ => "goloo doctor looks at the store; then".to_owned(),
     }
 }
 
@@ -273,19 +309,20 @@ impl From<EngineError> for CliError {
                 let goes_on = goes_on(&name, kind);
                 let hint = match source {
                     ProviderError::Unfinished { hint, .. } => format!("{hint}; {goes_on} goes on"),
+                    ProviderError::Record(error) => {
+                        format!("{} {goes_on} goes on", until_it_saves(&name, &error))
+                    }
                     _ => format!("{goes_on} goes on"),
                 };
                 with(exit::MIDWAY, "midway", hint)
             }
-            EngineError::NotSaved { name, rescued, json, .. } => {
-                let hint = match &rescued {
-                    Some(path) => format!(
-                        "the record is safe in {}: make room or mend the folder, then copy it to the record's state.json; goloo status {name} shows where that is",
-                        path.display()
-                    ),
-                    None => format!("keep this record, it is nowhere else:\n{json}"),
+            EngineError::NotSaved { name, rescued, json, source } => {
+                let goes_on = format!("{} goloo resume {name} goes on", until_it_saves(&name, &source));
+                let kept = match &rescued {
+                    Some(path) => format!("what could not be saved is in {}", path.display()),
+                    None => format!("keep what could not be saved, it is nowhere else:\n{json}"),
                 };
-                with(exit::NOT_SAVED, "not-saved", hint)
+                with(exit::NOT_SAVED, "not-saved", format!("{goes_on}; {kept}"))
             }
             EngineError::HostName { name, source } => {
                 let hint = format!("{}; then goloo delete {name}", source.hint());
@@ -308,7 +345,7 @@ impl From<EngineError> for CliError {
     }
 }
 
-fn goes_on(name: &goloo_core::name::VmName, kind: OperationKind) -> String {
+fn goes_on(name: &VmName, kind: OperationKind) -> String {
     match kind {
         OperationKind::Create | OperationKind::Clone => {
             format!("goloo resume {name} (or goloo delete {name})")
@@ -320,5 +357,69 @@ fn goes_on(name: &goloo_core::name::VmName, kind: OperationKind) -> String {
         | OperationKind::Suspend
         | OperationKind::DnsSwap
         | OperationKind::DnsRollback => format!("goloo resume {name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::io;
+
+    use goloo_core::engine::EngineError;
+    use goloo_testkit::samples::name;
+
+    use super::*;
+
+    fn not_saved(source: StoreError) -> CliError {
+        let (name, rescued) = (name("web"), Some("/home/ann/rescue.json".into()));
+        EngineError::NotSaved { name, rescued, json: "{}".to_owned(), source }.into()
+    }
+
+    fn io_error(kind: ErrorKind, path: &str) -> StoreError {
+        StoreError::Io { action: "write", path: path.into(), source: io::Error::from(kind) }
+    }
+
+    #[test]
+    fn the_way_out_after_a_lost_save_fits_the_store_and_what_it_said() {
+        let place = "s3://team/goloo".to_owned();
+        let source = || Box::new(io::Error::from(ErrorKind::TimedOut));
+        let cases = [
+            (
+                io_error(ErrorKind::StorageFull, "/srv/goloo/active/web/state.json"),
+                "make room for /srv/goloo/active/web/state.json; then",
+            ),
+            (io_error(ErrorKind::PermissionDenied, "/srv/goloo.db"), "mend /srv/goloo.db; then"),
+            (
+                StoreError::Unreachable { place: place.clone(), source: source() },
+                "when s3://team/goloo can be reached again,",
+            ),
+            (
+                StoreError::Denied { place, action: "write (s3:PutObject)".to_owned(), source: source() },
+                "when the credentials may write (s3:PutObject) in s3://team/goloo,",
+            ),
+            (
+                StoreError::LockLost { name: name("web"), by: None },
+                "goloo status web shows what the other one does; when that is over",
+            ),
+        ];
+        for (error, way) in cases {
+            let told = not_saved(error);
+            let hint = format!(
+                "{way} goloo resume web goes on; what could not be saved is in /home/ann/rescue.json"
+            );
+            assert_eq!((told.code, told.hint), (exit::NOT_SAVED, hint));
+        }
+    }
+
+    #[test]
+    fn a_lock_that_is_a_lease_says_when_it_ends_and_what_ends_it_at_once() {
+        let locked = |lease_end| {
+            CliError::from(StoreError::Locked { name: name("web"), holder: None, lease_end }).hint
+        };
+        let hint = locked(Some(goloo_testkit::samples::time("2025-01-15T10:31:30Z")));
+        assert!(hint.contains("ends at 2025-01-15T10:31:30Z"), "{hint}");
+        assert!(hint.contains("goloo state unlock web"), "{hint}");
+        // One that ends with its process can't be broken.
+        assert!(!locked(None).contains("unlock"));
     }
 }

@@ -82,6 +82,11 @@ impl Registry {
         }
     }
 
+    /// The names of which something is remembered, sorted; none where it can't be read.
+    pub fn names(&self) -> Vec<String> {
+        self.read().map(|content| content.stacks.into_keys().collect()).unwrap_or_default()
+    }
+
     /// Remembers from where a stack is created. What can't be remembered is a warning.
     pub fn remember(&self, ui: &Ui, name: &str, found: &Found) {
         let known = Known {

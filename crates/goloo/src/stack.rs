@@ -1,6 +1,6 @@
 //! Where stacks lie, and reading one. Nothing here writes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
@@ -113,16 +113,24 @@ pub fn folders_of_stacks(config_dir: &Path) -> impl Iterator<Item = PathBuf> {
 pub fn all(config_dir: &Path) -> BTreeMap<String, (Place, PathBuf)> {
     let mut stacks = BTreeMap::new();
     for (place, folder) in places(config_dir) {
-        // A place that isn't there has no stacks.
-        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let path = entry.path();
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if path.join("config.json").is_file() && !files::is_staged(&name) {
-                stacks.entry(name).or_insert_with(|| (place, absolute(&path)));
-            }
+        for (name, path) in stacks_in(&folder) {
+            stacks.entry(name).or_insert_with(|| (place, absolute(&path)));
         }
     }
     stacks
+}
+
+/// The names of the library's stacks, also of those that `create` finds elsewhere first.
+pub fn in_library(config_dir: &Path) -> BTreeSet<String> {
+    let library = places(config_dir).filter(|(place, _)| *place == Place::Library);
+    library.flat_map(|(_, folder)| stacks_in(&folder)).map(|(name, _)| name).collect()
+}
+
+/// The stacks in a folder, with their names; one that isn't there has none.
+fn stacks_in(folder: &Path) -> impl Iterator<Item = (String, PathBuf)> + use<> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let named = entries.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path()));
+    named.filter(|(name, path)| path.join("config.json").is_file() && !files::is_staged(name))
 }
 
 /// The path that leads to the same place from every folder.

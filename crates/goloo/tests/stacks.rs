@@ -307,3 +307,36 @@ fn a_stack_found_where_create_looks_is_the_moved_one_or_another_one() {
     world.run(&["create", "hello", "--no-wait"]).expect(0);
     assert_eq!(standing(&world, "hello")["state"], "unchanged");
 }
+
+/// What the shell is offered for the last word.
+fn offered(world: &World, words: &[&str]) -> Vec<String> {
+    let mut command = world.command();
+    command.env("COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", words.len().to_string());
+    command.env("_CLAP_IFS", "\n").args(["--", "goloo"]).args(words);
+    Ran(command.output().unwrap()).expect(0).stdout().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_shell_completes_stacks_of_the_library_and_remembered_ones() {
+    let world = with_web();
+    let elsewhere = world.path().join("elsewhere");
+    fs::rename(world.path().join("work/stacks/hello"), &elsewhere).unwrap();
+    let elsewhere = elsewhere.display().to_string();
+    world.run(&["create", "hello", "-f", &elsewhere, "--as", "vm", "--no-wait"]).expect(0);
+    write_stack(&world.path().join("work/stacks/local"), SOUND);
+    // Also where another place has a stack of its name.
+    write_stack(&world.path().join("work/stacks/web"), SOUND);
+
+    assert_eq!(offered(&world, &["create", ""])[..3], ["hello", "local", "web"]);
+    for command in ["edit", "export", "rm"] {
+        assert_eq!(offered(&world, &["config", command, "w"]), ["web"], "{command}");
+        assert_eq!(offered(&world, &["config", command, "h"]), [""; 0], "{command}");
+    }
+    assert_eq!(offered(&world, &["config", "relocate", "h"]), ["hello"]);
+    assert_eq!(offered(&world, &["config", "relocate", "w"]), [""; 0]);
+
+    // There is no way to say that it can't be read.
+    fs::write(world.state().join("registry.json"), "{").unwrap();
+    assert_eq!(offered(&world, &["config", "relocate", "h"]), [""; 0]);
+    assert_eq!(offered(&world, &["create", "w"]), ["web"]);
+}

@@ -7,8 +7,9 @@ mod common;
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 
-use common::World;
+use common::{World, wait_until};
 use goloo_core::name::ArchiveId;
 use goloo_core::record::{Phase, Record};
 use goloo_core::store::{Store, VmLock};
@@ -236,6 +237,51 @@ fn of_two_moves_at_once_each_ends_before_the_other_or_is_refused() {
     let live = all.filter(|root| root.join("active/db").exists() && !root.join("moved.json").exists());
     assert_eq!(live.count(), 1);
     world.run(&["protect", "db"]).expect(0);
+}
+
+#[test]
+fn of_two_computers_that_move_one_store_at_once_one_does_and_the_other_is_told_where_it_is() {
+    let world = filled();
+    let before = pulled(&world);
+    let places = ["one", "two"].map(|folder| dir(&world, folder));
+    let computer = |nth: usize, arguments: &[&str]| {
+        let mut command = world.command();
+        command.env("GOLOO_CONFIG_DIR", world.path().join(["config", "other"][nth])).args(arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    };
+    let run_on = |nth: usize, arguments: &[&str]| common::Ran(computer(nth, arguments).output().unwrap());
+    // Nobody can put a mark as long as someone may write.
+    let writer = fs::File::open(world.state().join("locks/.store")).unwrap();
+    writer.lock_shared().unwrap();
+    let movers = [0, 1].map(|nth| computer(nth, &["state", "move", &places[nth]]).spawn().unwrap());
+    // Both have seen a store without a mark then.
+    wait_until("both have copied all", || {
+        ["one", "two"].iter().all(|folder| {
+            let copy = store(&world.path().join(folder));
+            (run(copy.names()).unwrap().len(), run(copy.archive_list()).unwrap().entries.len()) == (3, 2)
+        })
+    });
+    drop(writer);
+    let ran = movers.map(|mover| common::Ran(mover.wait_with_output().unwrap()));
+    let winner = ran.iter().position(|ran| ran.code() == 0).unwrap_or_else(|| panic!("{ran:?}"));
+    let (place, loser) = (&places[winner], 1 - winner);
+    assert_eq!(ran[loser].code(), 1, "{ran:?}");
+    for said in [
+        &format!("was moved to {place}"),
+        &format!("goloo state move {place}"),
+        &format!("the copy in {} isn't used", world.path().join(["one", "two"][loser]).display()),
+    ] {
+        assert!(ran[loser].stderr().contains(said), "{said}: {ran:?}");
+    }
+    // Who goes on as before is refused, and does as the hint says.
+    let refused = run_on(loser, &["protect", "db"]).expect(1);
+    assert!(refused.stderr().contains(&format!("goloo state move {place}")), "{refused:?}");
+    run_on(loser, &["state", "move", place]).expect(0);
+    for nth in [0, 1] {
+        assert_eq!(run_on(nth, &["state", "pull", "-"]).expect(0).stdout(), before);
+    }
+    run_on(loser, &["protect", "db"]).expect(0);
 }
 
 #[test]

@@ -87,8 +87,8 @@ impl Store for DyingStore {
         self.store.archive_snapshot(id).await
     }
 
-    async fn archive_delete(&self, id: &ArchiveId) -> Result<(), StoreError> {
-        self.store.archive_delete(id).await
+    async fn archive_delete(&self, id: &ArchiveId, by: &Owner) -> Result<(), StoreError> {
+        self.store.archive_delete(id, by).await
     }
 
     async fn archive_put(&self, archived: &Archived, snapshot: &Snapshot) -> Result<(), StoreError> {
@@ -111,8 +111,8 @@ impl Store for DyingStore {
         self.store.moved_to().await
     }
 
-    async fn set_moved(&self, to: Option<&str>) -> Result<(), StoreError> {
-        self.store.set_moved(to).await
+    async fn set_moved(&self, replaces: Option<&str>, to: Option<&str>) -> Result<(), StoreError> {
+        self.store.set_moved(replaces, to).await
     }
 }
 
@@ -155,5 +155,9 @@ impl VmLock for DyingLock {
 
     fn taken_over(&self) -> Option<&Owner> {
         self.lock.taken_over()
+    }
+
+    fn lease_end(&self) -> Option<Timestamp> {
+        self.lock.lease_end()
     }
 }

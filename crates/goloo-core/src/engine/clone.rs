@@ -30,6 +30,7 @@ impl<'a> Engine<'a> {
         self.expect_at_rest(&from.record).await?;
         let snapshot = from.lock.snapshot().await?;
         let mut record = self.copy_of(&from.record, copy, created_by);
+        super::work::note_lease(&mut record, &*lock);
         lock.create(&mut record, &snapshot).await?;
         UnderWay { engine: self, lock, record }.copy_from(&from.record).await
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::work::{UnderWay, leaves_work};
+use super::work::{UnderWay, leaves_work, note_lease};
 use super::{Engine, EngineError, Verdict, provision, set_addresses};
 use crate::name::OperationId;
 use crate::plan::CreatePlan;
@@ -51,6 +51,7 @@ impl Engine<'_> {
             return Err(taken(&other));
         }
         let mut record = self.first_record(&request);
+        note_lease(&mut record, &*lock);
         lock.create(&mut record, &request.snapshot).await?;
         let mut under_way = UnderWay { engine: self, lock, record };
         under_way.make(&request.plan.machine).await

@@ -25,6 +25,9 @@ pub async fn forget(
         });
     }
     super::protect::refuse_protected(&record)?;
+    if let Some(former) = lock.taken_over() {
+        record.history.note_takeover(owner, former);
+    }
     record.end(Outcome::Interrupted, None);
     record.history.note(Deed::Forget, owner);
     record.phase = Phase::Destroyed;

@@ -85,10 +85,11 @@ impl<'a> Engine<'a> {
     async fn take(&self, name: &VmName) -> Result<UnderWay<'_, 'a>, EngineError> {
         let mut lock = self.store.lock(name, self.owner).await?;
         let record = record_under(&mut *lock).await?;
-        let record = record.ok_or_else(|| StoreError::NotFound { name: name.clone() })?;
+        let mut record = record.ok_or_else(|| StoreError::NotFound { name: name.clone() })?;
         refuse_other_host(&record, self.host_id)?;
         if let Some(former) = lock.taken_over() {
             self.reconcile(&record, former).await?;
+            record.history.note_takeover(self.owner, former);
         }
         Ok(UnderWay { engine: self, lock, record })
     }

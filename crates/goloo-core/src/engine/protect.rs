@@ -16,6 +16,9 @@ pub async fn protect(
     let record = super::record_under(&mut *lock).await?;
     let mut record = record.ok_or_else(|| StoreError::NotFound { name: name.clone() })?;
     if record.protected != protected {
+        if let Some(former) = lock.taken_over() {
+            record.history.note_takeover(owner, former);
+        }
         record.protected = protected;
         record.history.note(if protected { Deed::Protect } else { Deed::Unprotect }, owner);
         lock.save(&mut record).await?;

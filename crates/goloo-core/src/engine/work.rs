@@ -23,15 +23,24 @@ pub(super) fn leaves_work(error: &ProviderError) -> bool {
 /// How often a save is tried after the provider has done something that must not be forgotten.
 const SAVE_ATTEMPTS: u32 = 3;
 
+/// Notes until when the lock lasts with the write that comes next, for those who look at the operation.
+pub(super) fn note_lease(record: &mut Record, lock: &dyn VmLock) {
+    if let Some(operation) = &mut record.operation {
+        operation.lease_end = lock.lease_end();
+    }
+}
+
 impl UnderWay<'_, '_> {
     /// Saves an intent: before the provider is called, a failure just ends the operation.
     pub async fn save_intent(&mut self) -> Result<(), EngineError> {
+        note_lease(&mut self.record, &*self.lock);
         Ok(self.lock.save(&mut self.record).await?)
     }
 
     /// Saves what the provider did. That must not be lost: tried again, then kept elsewhere.
     pub async fn save_result(&mut self) -> Result<(), EngineError> {
         for attempt in 1.. {
+            note_lease(&mut self.record, &*self.lock);
             match self.lock.save(&mut self.record).await {
                 Ok(()) => return Ok(()),
                 Err(error) => self.after_failed_save(attempt, error).await?,
@@ -125,6 +134,7 @@ impl Work for Lent<'_> {
             .as_ref()
             .map_or_else(crate::name::OperationId::generate, |operation| operation.id.clone());
         self.record.resources.push(resource(kind, id, &operation));
+        note_lease(self.record, self.lock);
         let saved = self.lock.save(self.record).await;
         if saved.is_err() {
             self.record.resources.pop();

@@ -52,6 +52,8 @@ word_enum! {
         Unprotect = "unprotect",
         /// Archived the record without its machine.
         Forget = "forget",
+        /// Took the lock from someone who had left it, or from whom it was taken.
+        Takeover = "takeover",
     }
 }
 
@@ -149,6 +151,13 @@ impl History {
     pub fn note(&mut self, what: Deed, by: &Owner) {
         let mut entry = HistoryEntry::begun(what, by);
         entry.end(Outcome::Done, None);
+        self.push(entry);
+    }
+
+    /// Notes whose lock it was that somebody took over, with the save that comes next.
+    pub fn note_takeover(&mut self, by: &Owner, former: &Owner) {
+        let mut entry = HistoryEntry::begun(Deed::Takeover, by);
+        entry.end(Outcome::Done, Some(format!("the lock was of {former}")));
         self.push(entry);
     }
 

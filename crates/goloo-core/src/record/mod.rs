@@ -345,8 +345,8 @@ pub struct Operation {
     pub token: OperationId,
     /// Who does it.
     pub owner: Owner,
-    /// Until when the owner's word counts without a sign of life; only where a lock doesn't die
-    /// with its process.
+    /// Until when the owner's lock lasted as of this save; only where a lock doesn't end with its process.
+    /// The store knows of signs of life since then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_end: Option<Timestamp>,
     /// What a create needs to go on after a crash; secret, and gone with the operation.

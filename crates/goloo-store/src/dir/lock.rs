@@ -214,4 +214,8 @@ impl VmLock for DirLock {
     fn taken_over(&self) -> Option<&Owner> {
         None
     }
+
+    fn lease_end(&self) -> Option<Timestamp> {
+        None
+    }
 }

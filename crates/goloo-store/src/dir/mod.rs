@@ -168,18 +168,17 @@ impl Inner {
         match self.fs.lock(&path, holder).map_err(failed("lock", &path))? {
             LockAttempt::Held(held) => DirLock::take(self.clone(), name, entered, held),
             LockAttempt::Busy(holder) => {
-                let holder = serde_json::from_slice::<Owner>(&holder).ok();
-                let holder = holder.map(|owner| owner.to_string());
-                Err(StoreError::Locked { name: name.clone(), holder })
+                let owner = serde_json::from_slice(&holder).ok();
+                Err(HeldLock { name: name.clone(), owner, lease_end: None }.refusal())
             }
         }
     }
 
-    fn archive_delete(self: &Arc<Self>, id: &ArchiveId) -> Result<(), StoreError> {
+    fn archive_delete(self: &Arc<Self>, id: &ArchiveId, by: &Owner) -> Result<(), StoreError> {
         self.check_suitable()?;
         if let Some(half) = self.half_archived_as(id)? {
             // Taking the lock moves it.
-            self.lock(&half.record.name, b"")?;
+            self.lock(&half.record.name, &to_json(by))?;
         }
         let gone = || StoreError::NotArchived { id: id.clone() };
         let archive = self.layout.archive();
@@ -263,6 +262,10 @@ impl Inner {
     }
 }
 
+fn to_json(owner: &Owner) -> Vec<u8> {
+    serde_json::to_vec(owner).expect("an owner has only string keys")
+}
+
 #[async_trait]
 impl Store for DirStore {
     fn location(&self) -> String {
@@ -289,8 +292,7 @@ impl Store for DirStore {
     }
 
     async fn lock(&self, name: &VmName, owner: &Owner) -> Result<Box<dyn VmLock>, StoreError> {
-        let holder = serde_json::to_vec(owner).expect("an owner has only string keys");
-        Ok(Box::new(self.inner.lock(name, &holder)?))
+        Ok(Box::new(self.inner.lock(name, &to_json(owner))?))
     }
 
     async fn archive_list(&self) -> Result<Listing<Archived>, StoreError> {
@@ -314,8 +316,8 @@ impl Store for DirStore {
         read::snapshot(fs, &layout.archived(id))?.ok_or_else(|| StoreError::NotArchived { id: id.clone() })
     }
 
-    async fn archive_delete(&self, id: &ArchiveId) -> Result<(), StoreError> {
-        self.inner.archive_delete(id)
+    async fn archive_delete(&self, id: &ArchiveId, by: &Owner) -> Result<(), StoreError> {
+        self.inner.archive_delete(id, by)
     }
 
     async fn archive_put(&self, archived: &Archived, snapshot: &Snapshot) -> Result<(), StoreError> {
@@ -340,7 +342,7 @@ impl Store for DirStore {
         self.inner.moved_to()
     }
 
-    async fn set_moved(&self, to: Option<&str>) -> Result<(), StoreError> {
-        self.inner.set_moved(to)
+    async fn set_moved(&self, replaces: Option<&str>, to: Option<&str>) -> Result<(), StoreError> {
+        self.inner.set_moved(replaces, to)
     }
 }

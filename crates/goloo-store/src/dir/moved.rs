@@ -8,7 +8,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use goloo_core::store::StoreError;
+use goloo_core::store::{StoreError, check_mark};
 use serde::{Deserialize, Serialize};
 
 use super::Inner;
@@ -57,11 +57,14 @@ impl Inner {
         serde_json::from_slice(&bytes).map(|mark: Mark| Some(mark.to)).map_err(unread)
     }
 
-    pub(super) fn set_moved(&self, to: Option<&str>) -> Result<(), StoreError> {
+    pub(super) fn set_moved(&self, replaces: Option<&str>, to: Option<&str>) -> Result<(), StoreError> {
         self.check_suitable()?;
         durable::ensure_folder(self.fs(), &self.layout.locks())?;
         let _alone = self.wait_alone(&self.layout.store_lock(), || self.refuse_holders())?;
+        let place = self.layout.root().display().to_string();
+        check_mark(&place, self.moved_to()?.as_deref(), replaces, to)?;
         let mark = self.layout.mark();
+        // Also where it is there already: whoever wrote it may have died before it was durable.
         match to {
             Some(to) => {
                 let bytes = serde_json::to_vec(&Mark { schema: 1, to: to.to_owned() });
@@ -75,10 +78,7 @@ impl Inner {
     fn refuse_holders(&self) -> Result<(), StoreError> {
         match self.locks()?.into_iter().next() {
             None => Ok(()),
-            Some(held) => {
-                let holder = held.owner.map(|owner| owner.to_string());
-                Err(StoreError::Locked { name: held.name, holder })
-            }
+            Some(held) => Err(held.refusal()),
         }
     }
 

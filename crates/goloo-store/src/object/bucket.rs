@@ -223,8 +223,17 @@ impl Bucket {
         envelope: &Envelope,
         replaces: Option<&UpdateVersion>,
     ) -> Result<UpdateVersion, WriteError> {
-        let path = self.path(&Self::key(folder, name));
-        let bytes = envelope.to_bytes();
+        self.swap(&Self::key(folder, name), envelope.to_bytes(), replaces).await
+    }
+
+    /// The same for any bytes that nobody has written before: they hold an id that is new.
+    pub async fn swap(
+        &self,
+        key: &str,
+        bytes: Vec<u8>,
+        replaces: Option<&UpdateVersion>,
+    ) -> Result<UpdateVersion, WriteError> {
+        let path = self.path(key);
         let mode = replaces.map_or(PutMode::Create, |version| PutMode::Update(version.clone()));
         let begin = Instant::now();
         let mut wait = FIRST_WAIT;
@@ -239,7 +248,7 @@ impl Bucket {
             if seen.is_denial() || seen.lacks_bucket() {
                 return Err(failed(seen));
             }
-            if let Some(version) = self.came_through(folder, name, envelope, replaces).await? {
+            if let Some(version) = self.came_through(key, &bytes, replaces).await? {
                 return Ok(version);
             }
             if begin.elapsed() + wait >= self.patience(&seen) {
@@ -253,17 +262,14 @@ impl Bucket {
     /// Looks for a write after a doubt; `None` when what it is to replace is still there.
     async fn came_through(
         &self,
-        folder: &str,
-        name: &str,
-        envelope: &Envelope,
+        key: &str,
+        bytes: &[u8],
         replaces: Option<&UpdateVersion>,
     ) -> Result<Option<UpdateVersion>, WriteError> {
-        let found = self.read(folder, name).await.map_err(WriteError::InDoubt)?;
-        let write =
-            |found: &Found| found.envelope.as_ref().is_ok_and(|stored| stored.write == envelope.write);
+        let found = self.bytes(key).await.map_err(WriteError::InDoubt)?;
         match (found, replaces) {
-            (Some(found), _) if write(&found) => Ok(Some(found.version)),
-            (Some(found), Some(version)) if found.version.e_tag == version.e_tag => Ok(None),
+            (Some((stored, version, _)), _) if stored == bytes => Ok(Some(version)),
+            (Some((_, stored, _)), Some(version)) if stored.e_tag == version.e_tag => Ok(None),
             (None, None) => Ok(None),
             _ => Err(WriteError::Refused),
         }
@@ -272,24 +278,13 @@ impl Bucket {
     /// Removes an object, if it still has this version and the service can see to that. It is only called
     /// for objects that may as well stay, so a failure is none.
     pub async fn remove_empty(&self, folder: &str, name: &str, version: &UpdateVersion) {
+        self.remove_at(&Self::key(folder, name), version).await;
+    }
+
+    /// The same for what isn't a VM's.
+    pub async fn remove_at(&self, key: &str, version: &UpdateVersion) {
         let Some(etag) = version.e_tag.clone().filter(|_| self.can_delete_conditionally()) else { return };
-        let path = self.path(&Self::key(folder, name));
+        let path = self.path(key);
         let _ = self.limited(DELETE_IF.scope(etag, self.access.objects.delete(&path))).await;
-    }
-
-    /// Puts a file that isn't a VM's in its place, whatever is there.
-    pub async fn overwrite(&self, key: &str, bytes: Vec<u8>) -> Result<(), StoreError> {
-        let path = self.path(key);
-        let put = self.patiently(|| self.access.objects.put(&path, bytes.clone().into()).boxed()).await;
-        put.map(drop).map_err(|seen| seen.into_error(error::WRITE, &self.place))
-    }
-
-    /// Removes a file that isn't a VM's; gone is success.
-    pub async fn remove(&self, key: &str) -> Result<(), StoreError> {
-        let path = self.path(key);
-        match self.patiently(|| self.access.objects.delete(&path).boxed()).await {
-            Err(seen) if !seen.is_absence() => Err(seen.into_error(error::DELETE, &self.place)),
-            _ => Ok(()),
-        }
     }
 }

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use goloo_core::name::ArchiveId;
+use goloo_core::name::{ArchiveId, VmName};
 use goloo_core::record::upgrade::RecordError;
 use goloo_core::record::{self, Owner, Record};
-use goloo_core::store::Snapshot;
+use goloo_core::store::{HeldLock, Snapshot};
 use goloo_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
@@ -56,9 +56,19 @@ impl Lease {
     /// The last second of it, after a last sign of life at `modified`. A second more, since services tell
     /// neither time with more than whole seconds.
     pub fn end(&self, modified: i64) -> Timestamp {
-        let last = modified.saturating_add_unsigned(self.seconds).saturating_add(1);
-        Timestamp::from_unix(last).unwrap_or_else(Timestamp::now)
+        lease_end(modified, self.seconds)
     }
+
+    /// The lock of this name that it is, after a last sign of life at `modified`.
+    pub fn held(&self, name: VmName, modified: i64) -> HeldLock {
+        HeldLock { name, owner: Some(self.owner.clone()), lease_end: Some(self.end(modified)) }
+    }
+}
+
+/// The last second of a lease of so many seconds.
+pub(super) fn lease_end(modified: i64, seconds: u64) -> Timestamp {
+    let last = modified.saturating_add_unsigned(seconds).saturating_add(1);
+    Timestamp::from_unix(last).unwrap_or_else(Timestamp::now)
 }
 
 /// A VM's documents as they are kept.

@@ -17,7 +17,6 @@ pub(super) struct Action {
 pub(super) const READ: Action = Action { verb: "read", permission: "s3:GetObject" };
 pub(super) const LIST: Action = Action { verb: "list", permission: "s3:ListBucket" };
 pub(super) const WRITE: Action = Action { verb: "write", permission: "s3:PutObject" };
-pub(super) const DELETE: Action = Action { verb: "delete", permission: "s3:DeleteObject" };
 
 /// How a request ended that didn't succeed.
 #[derive(Debug)]

@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use goloo_core::name::{ArchiveId, VmName};
 use goloo_core::record::{Owner, Phase, Record, SCHEMA};
-use goloo_core::store::{Loaded, Snapshot, StoreError};
+use goloo_core::store::{HeldLock, Loaded, Snapshot, StoreError};
 use goloo_core::time::Timestamp;
 use object_store::UpdateVersion;
 use ulid::Ulid;
 
+use super::ACTIVE;
 use super::archive;
 use super::bucket::{Bucket, WriteError};
 use super::envelope::{Envelope, Kept, Lease, Unsound};
 use super::error::backend;
-use super::{ACTIVE, MOVED, refuse_moved};
+use super::moved::refuse_moved;
 use crate::rules::{Unacknowledged, archive_ids, is_half_archived, newer, odd_file, other_name};
 use crate::seal::{Seal, SealError};
 
@@ -105,8 +106,7 @@ impl Held {
                     if let Some(lease) = &stored.lease
                         && place.bucket.now()? <= lease.end(found.modified)
                     {
-                        let holder = Some(lease.owner.to_string());
-                        return Err(StoreError::Locked { name, holder });
+                        return Err(lease.held(name, found.modified).refusal());
                     }
                     (stored, Some(found.version))
                 }
@@ -121,7 +121,7 @@ impl Held {
                 Err(WriteError::InDoubt(error)) => return Err(error),
             }
         }
-        Err(StoreError::Locked { name, holder: None })
+        Err(StoreError::Locked { name, holder: None, lease_end: None })
     }
 
     async fn finish_archiving(&mut self) -> Result<(), StoreError> {
@@ -384,36 +384,17 @@ impl Held {
 }
 
 /// Breaks the lock of a name, whoever has it; says who had.
-pub(super) async fn break_lock(
-    bucket: &Bucket,
-    name: &VmName,
-) -> Result<Option<(Owner, Timestamp)>, StoreError> {
+pub(super) async fn break_lock(bucket: &Bucket, name: &VmName) -> Result<Option<HeldLock>, StoreError> {
     for _ in 0..ATTEMPTS {
         let Some(found) = bucket.read(ACTIVE, name.as_str()).await? else { return Ok(None) };
         let broken = |error| StoreError::Broken(bucket.broken(ACTIVE, name.as_str(), error));
         let stored = found.envelope.map_err(broken)?;
         let Some(lease) = stored.lease.clone() else { return Ok(None) };
         match bucket.write(ACTIVE, name.as_str(), &stored.broken_open(), Some(&found.version)).await {
-            Ok(_) => return Ok(Some((lease.owner.clone(), lease.end(found.modified)))),
+            Ok(_) => return Ok(Some(lease.held(name.clone(), found.modified))),
             Err(WriteError::Refused) => {}
             Err(WriteError::InDoubt(error)) => return Err(error),
         }
     }
     Err(backend("break the lock", &bucket.place, format!("\"{name}\" is written all the time")))
-}
-
-/// Marks the store as moved, and takes the locks from whoever took them before.
-pub(super) async fn mark_as_moved(bucket: &Bucket, to: &str) -> Result<(), StoreError> {
-    let mark = serde_json::json!({ "to": to }).to_string().into_bytes();
-    bucket.overwrite(MOVED, mark).await?;
-    for entry in bucket.entries(ACTIVE).await? {
-        if let Ok(name) = VmName::parse(&entry.name) {
-            match break_lock(bucket, &name).await {
-                // Nobody can have the lock of an object that can't be read.
-                Err(StoreError::Broken(_)) => {}
-                other => drop(other?),
-            }
-        }
-    }
-    Ok(())
 }

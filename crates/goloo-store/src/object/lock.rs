@@ -11,6 +11,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
+use super::envelope::lease_end;
 use super::held::Held;
 use super::{Inner, acknowledge};
 
@@ -101,6 +102,11 @@ impl VmLock for ObjectLock {
 
     fn taken_over(&self) -> Option<&Owner> {
         self.taken_over.as_ref()
+    }
+
+    fn lease_end(&self) -> Option<Timestamp> {
+        let now = self.store.place.get()?.bucket.now().ok()?;
+        Some(lease_end(now.unix(), self.store.options.pace.lease.as_secs()))
     }
 
     async fn archive(&mut self, record: &mut Record, at: Timestamp) -> Result<ArchiveId, StoreError> {

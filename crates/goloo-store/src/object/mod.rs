@@ -23,6 +23,7 @@ mod error;
 mod held;
 mod http;
 mod lock;
+mod moved;
 mod settings;
 mod worker;
 
@@ -38,7 +39,6 @@ use goloo_core::record::{Owner, Record};
 use goloo_core::store::{
     Archived, Broken, HeldLock, Listing, Loaded, Snapshot, Store, StoreError, Summary, VmLock,
 };
-use serde::Deserialize;
 use tokio::sync::OnceCell;
 
 pub use bucket::{Access, Clock};
@@ -50,11 +50,11 @@ use bucket::{Bucket, Found, Limits};
 use envelope::Envelope;
 use held::{Held, Place};
 use lock::ObjectLock;
+use moved::refuse_moved;
 use worker::Worker;
 
 const ACTIVE: &str = "active";
 const ARCHIVE: &str = "archive";
-const MOVED: &str = "moved.json";
 
 /// An object with a VM in it may be smaller, but one without never is larger: what is above needn't be
 /// opened to know that a name is taken.
@@ -224,42 +224,10 @@ async fn locks(place: Place) -> Result<Vec<HeldLock>, StoreError> {
     for (name, found) in place.bucket.read_all(ACTIVE, entries).await? {
         let (Ok(name), Ok(envelope)) = (VmName::parse(&name), found.envelope) else { continue };
         if let Some(lease) = envelope.lease {
-            let lease_end = Some(lease.end(found.modified));
-            locks.push(HeldLock { name, owner: Some(lease.owner), lease_end });
+            locks.push(lease.held(name, found.modified));
         }
     }
     Ok(locks)
-}
-
-/// `moved.json`.
-#[derive(Deserialize)]
-struct Moved {
-    to: String,
-}
-
-async fn read_moved(bucket: &Bucket) -> Result<Option<String>, StoreError> {
-    let Some((bytes, _, _)) = bucket.bytes(MOVED).await? else { return Ok(None) };
-    let moved = serde_json::from_slice::<Moved>(&bytes);
-    let moved = moved.map_err(|error| error::backend("read moved.json", &bucket.place, error))?;
-    Ok(Some(moved.to))
-}
-
-async fn refuse_moved(bucket: &Bucket) -> Result<(), StoreError> {
-    match read_moved(bucket).await? {
-        Some(to) => Err(StoreError::Moved { place: bucket.place.clone(), to }),
-        None => Ok(()),
-    }
-}
-
-/// Who acts when the archive needs a lock for a moment.
-fn this_process() -> Owner {
-    Owner {
-        user: "goloo".to_owned(),
-        host: "archive".to_owned(),
-        pid: std::process::id(),
-        pid_start: 0,
-        extra: serde_json::Map::new(),
-    }
 }
 
 #[async_trait]
@@ -322,13 +290,13 @@ impl Store for ObjectStore {
         self.there(async move |place: Place| archive::snapshot(&place, &id).await).await
     }
 
-    async fn archive_delete(&self, id: &ArchiveId) -> Result<(), StoreError> {
+    async fn archive_delete(&self, id: &ArchiveId, by: &Owner) -> Result<(), StoreError> {
         let seconds = self.inner.options.pace.lease.as_secs();
-        let id = id.clone();
+        let (id, by) = (id.clone(), by.clone());
         self.there(async move |place: Place| {
             refuse_moved(&place.bucket).await?;
             if let Some(name) = archive::half_way(&place, &id).await? {
-                Held::take(place.clone(), name, this_process(), seconds).await?.release().await;
+                Held::take(place.clone(), name, by, seconds).await?.release().await;
             }
             archive::delete(&place, &id).await
         })
@@ -354,23 +322,17 @@ impl Store for ObjectStore {
 
     async fn break_lock(&self, name: &VmName) -> Result<Option<HeldLock>, StoreError> {
         let name = name.clone();
-        self.there(async move |place: Place| {
-            let broken = held::break_lock(&place.bucket, &name).await?;
-            let held = |(owner, end)| HeldLock { name, owner: Some(owner), lease_end: Some(end) };
-            Ok(broken.map(held))
-        })
-        .await
+        self.there(async move |place: Place| held::break_lock(&place.bucket, &name).await).await
     }
 
     async fn moved_to(&self) -> Result<Option<String>, StoreError> {
-        self.there(async move |place: Place| read_moved(&place.bucket).await).await
+        self.there(async move |place: Place| moved::read(&place.bucket).await).await
     }
 
-    async fn set_moved(&self, to: Option<&str>) -> Result<(), StoreError> {
-        let to = to.map(str::to_owned);
-        self.there(async move |place: Place| match to {
-            Some(to) => held::mark_as_moved(&place.bucket, &to).await,
-            None => place.bucket.remove(MOVED).await,
+    async fn set_moved(&self, replaces: Option<&str>, to: Option<&str>) -> Result<(), StoreError> {
+        let (replaces, to) = (replaces.map(str::to_owned), to.map(str::to_owned));
+        self.there(async move |place: Place| {
+            moved::set(&place.bucket, replaces.as_deref(), to.as_deref()).await
         })
         .await
     }

@@ -89,6 +89,10 @@ impl Stored {
     }
 }
 
+fn in_seconds(left: i64) -> Option<Timestamp> {
+    Timestamp::from_unix(Timestamp::now().unix().saturating_add(left))
+}
+
 fn owner(json: Option<&str>) -> Option<Owner> {
     serde_json::from_str(json?).ok()
 }
@@ -112,8 +116,7 @@ impl Locks {
             && !held.process.is_over(&here, &*self.machine)
             && !self.has_ended(held.lease_end, now)
         {
-            let holder = held.owner().map(|owner| owner.to_string());
-            return Err(StoreError::Locked { name: name.clone(), holder }.into());
+            return Err(self.shown(name.clone(), held).refusal().into());
         }
         let over_from =
             stored.and_then(|stored| stored.owner().or(self::owner(stored.unfinished.as_deref())));
@@ -160,13 +163,18 @@ impl Locks {
         let mut statement = transaction.prepare(&query)?;
         let rows = statement.query_map([], Stored::from_row)?.collect::<Result<Vec<_>, _>>()?;
         let living = rows.into_iter().filter(|row| !row.process.is_over(&here, &*self.machine));
-        Ok(living.filter_map(|row| self.shown(&row)).collect())
+        let named = living.filter_map(|row| Some((VmName::parse(&row.name).ok()?, row)));
+        Ok(named.map(|(name, row)| self.shown(name, &row)).collect())
     }
 
-    fn shown(&self, row: &Stored) -> Option<HeldLock> {
+    fn shown(&self, name: VmName, row: &Stored) -> HeldLock {
         let left = row.lease_end.saturating_sub(self.machine.uptime());
-        let lease_end = Timestamp::from_unix(Timestamp::now().unix().saturating_add(left));
-        Some(HeldLock { name: VmName::parse(&row.name).ok()?, owner: row.owner(), lease_end })
+        HeldLock { name, owner: row.owner(), lease_end: in_seconds(left) }
+    }
+
+    /// The end of a lease that is given or renewed now.
+    pub fn end(&self) -> Option<Timestamp> {
+        in_seconds(self.lease.seconds())
     }
 
     /// Ends the lock of a name. What its holder had begun is left for the next one to look at.
@@ -183,7 +191,7 @@ impl Locks {
             [name.as_str()],
         )?;
         let over = stored.process.is_over(&self.machine.this_process(), &*self.machine);
-        Ok(if over { None } else { self.shown(&stored) })
+        Ok((!over).then(|| self.shown(name.clone(), &stored)))
     }
 }
 

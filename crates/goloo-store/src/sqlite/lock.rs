@@ -286,6 +286,10 @@ impl VmLock for SqliteLock {
         self.taken_over.as_ref()
     }
 
+    fn lease_end(&self) -> Option<Timestamp> {
+        self.store.locks.end()
+    }
+
     async fn archive(&mut self, record: &mut Record, at: Timestamp) -> Result<ArchiveId, StoreError> {
         SqliteLock::archive(self, record, at)
     }

@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use goloo_core::name::{ArchiveId, VmName};
 use goloo_core::record::{Owner, SCHEMA};
 use goloo_core::store::{
-    Archived, Broken, HeldLock, Listing, Loaded, Snapshot, Store, StoreError, Summary, VmLock,
+    Archived, Broken, HeldLock, Listing, Loaded, Snapshot, Store, StoreError, Summary, VmLock, check_mark,
 };
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 
@@ -213,8 +213,9 @@ impl Inner {
         }
     }
 
-    fn set_moved(&self, to: Option<&str>) -> Result<(), StoreError> {
+    fn set_moved(&self, replaces: Option<&str>, to: Option<&str>) -> Result<(), StoreError> {
         self.database.write(Durability::Durable, |transaction| {
+            check_mark(&self.location(), moved_to(transaction)?.as_deref(), replaces, to)?;
             match to {
                 Some(to) => transaction.execute(
                     "INSERT INTO store (key, value) VALUES (?1, ?2)
@@ -286,7 +287,7 @@ impl Store for SqliteStore {
         files.ok_or_else(|| StoreError::NotArchived { id: id.clone() })
     }
 
-    async fn archive_delete(&self, id: &ArchiveId) -> Result<(), StoreError> {
+    async fn archive_delete(&self, id: &ArchiveId, _by: &Owner) -> Result<(), StoreError> {
         self.inner.archive_delete(id)
     }
 
@@ -314,7 +315,7 @@ impl Store for SqliteStore {
         self.inner.database.read(moved_to)
     }
 
-    async fn set_moved(&self, to: Option<&str>) -> Result<(), StoreError> {
-        self.inner.set_moved(to)
+    async fn set_moved(&self, replaces: Option<&str>, to: Option<&str>) -> Result<(), StoreError> {
+        self.inner.set_moved(replaces, to)
     }
 }

@@ -127,6 +127,13 @@ impl Memory {
     }
 }
 
+impl Memory {
+    /// Puts an object there by hand.
+    pub fn put(&self, key: &str, text: &'static str) {
+        run(self.0.put(&Path::from(format!("{PREFIX}/{key}")), text.into())).unwrap();
+    }
+}
+
 #[async_trait]
 impl Subject for Memory {
     fn handle(&self) -> Box<dyn Store> {

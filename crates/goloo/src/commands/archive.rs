@@ -12,7 +12,7 @@ use super::ask::Question;
 use super::list;
 use crate::app::App;
 use crate::error::CliError;
-use crate::{args, exit};
+use crate::{args, exit, identity};
 
 /// What to do with the archive.
 #[derive(Debug, Subcommand)]
@@ -128,8 +128,9 @@ fn remove(app: &App, archive: &[Archived], yes: bool, again: &str) -> Result<u8,
         };
         question.ask(app)?;
     }
+    let owner = identity::owner();
     for entry in archive {
-        app.local(app.store.archive_delete(&entry.id))?;
+        app.local(app.store.archive_delete(&entry.id, &owner))?;
         app.ui.line(&format!("{} is gone", entry.id));
     }
     Ok(exit::DONE)

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use clap_complete::engine::ArgValueCandidates;
 use goloo_core::cloud_init::{ComposeInput, HostKey};
 use goloo_core::engine::{CreateRequest, Created};
 use goloo_core::name::VmName;
@@ -10,7 +11,7 @@ use goloo_core::plan::{self, CreatePlan};
 use goloo_core::provider::Provider;
 use goloo_core::record::{ProviderKind, ProvisioningResult, Record};
 use goloo_core::spec::{ResolvedStack, with_github_users};
-use goloo_core::store::Snapshot;
+use goloo_core::store::{Snapshot, StoreError};
 use serde_json::json;
 
 use crate::app::App;
@@ -18,11 +19,12 @@ use crate::error::CliError;
 use crate::output::{Style, duration};
 use crate::registry::Registry;
 use crate::stack::{Found, Lookup};
-use crate::{args, exit, identity, keys};
+use crate::{args, complete, exit, identity, keys};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The stack: a folder's name, looked for in ./stacks and the other places for stacks
+    #[arg(add = ArgValueCandidates::new(complete::stacks))]
     pub name: String,
     #[command(flatten)]
     pub options: Options,
@@ -331,8 +333,11 @@ fn last_source(app: &App, registry: &Registry, name: &str) -> Result<Option<Path
         return Ok(Some(known.folder));
     }
     let Ok(name) = VmName::parse(name) else { return Ok(None) };
-    if let Some(loaded) = app.local(app.store.load(&name)).ok().flatten() {
-        return Ok(loaded.record.source_config_path);
+    match pollster::block_on(app.store.load(&name)) {
+        Ok(Some(loaded)) => return Ok(loaded.record.source_config_path),
+        // A broken one says nothing of its stack.
+        Ok(None) | Err(StoreError::Broken(_)) => {}
+        Err(error) => return Err(error.into()),
     }
     let archive = app.local(app.store.archive_list())?;
     let newest = archive.entries.into_iter().find(|entry| entry.record.name == name);

@@ -81,6 +81,7 @@ impl Wanted<'_> {
 
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     let wanted = Wanted { args, now: Timestamp::now() };
+    app.warn_of_move()?;
     if !args.archive {
         crate::migrate::on_the_way(app);
     }
@@ -95,7 +96,6 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     let mut archive =
         if args.all || args.archive { app.local(app.store.archive_list())? } else { Listing::default() };
     wanted.choose(&mut archive.entries, |entry| &entry.record);
-    app.warn_of_move();
     if app.ui.json() {
         print_json(app, args, &active, &archive, live.as_deref());
         return Ok(exit::DONE);

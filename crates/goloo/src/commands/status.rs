@@ -2,6 +2,7 @@
 
 use goloo_core::provider::Observation;
 use goloo_core::record::Record;
+use goloo_core::store::HeldLock;
 use goloo_core::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -22,7 +23,7 @@ pub struct Args {
 
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     let name = args.vm.parse()?;
-    app.warn_of_move();
+    app.warn_of_move()?;
     let record = app.record(&name)?;
     let live = match record.other_host(&identity::host_id()) {
         Some(host) => observe::on_other_host(host),
@@ -37,7 +38,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
             "drift": drift.word(),
         }));
     } else {
-        print(app, &record, &live, &drift);
+        print(app, &record, &live, &drift)?;
     }
     Ok(exit::DONE)
 }
@@ -51,11 +52,11 @@ pub fn without_secrets(record: &Record) -> Value {
     serde_json::to_value(record).expect("a record has only string keys")
 }
 
-fn print(app: &App, record: &Record, live: &Observation, drift: &Drift) {
+fn print(app: &App, record: &Record, live: &Observation, drift: &Drift) -> Result<(), CliError> {
     let line = |label: &str, value: String| app.ui.line(&format!("{label:<13} {value}"));
     line("name", record.name.to_string());
     line("state", state_text(live));
-    line("phase", phase_text(record));
+    line("phase", phase_text(app, record)?);
     line("provider", record.provider.to_string());
     if let (Some(ip), Some(port)) = (record.ip(), record.ssh_port()) {
         line("address", format!("{ip}:{port}"));
@@ -83,6 +84,7 @@ fn print(app: &App, record: &Record, live: &Observation, drift: &Drift) {
         line("stack", format!("{} ({})", path.display(), drift.text(record.name.as_str())));
     }
     line("id", record.id.to_string());
+    Ok(())
 }
 
 fn state_text(live: &Observation) -> String {
@@ -92,12 +94,17 @@ fn state_text(live: &Observation) -> String {
     }
 }
 
-fn phase_text(record: &Record) -> String {
-    match &record.operation {
-        Some(operation) => format!(
-            "{} ({} begun by {}; if that is no longer at work: goloo resume {})",
-            record.phase, operation.kind, operation.owner, record.name
-        ),
-        None => record.phase.to_string(),
-    }
+/// Also what is under way, and whether anyone is still at it: its lock knows better than the record.
+fn phase_text(app: &App, record: &Record) -> Result<String, CliError> {
+    let Some(operation) = &record.operation else { return Ok(record.phase.to_string()) };
+    let held = app.local(app.store.locks())?.into_iter().find(|held| held.name == record.name);
+    let lock = match held {
+        None => format!("nobody is at it: goloo resume {}", record.name),
+        Some(HeldLock { owner, lease_end, .. }) => {
+            let holder = owner.map_or_else(|| "another process".to_owned(), |owner| owner.to_string());
+            let until = lease_end.map_or_else(String::new, |end| format!(" until {end}, unless renewed"));
+            format!("locked by {holder}{until}")
+        }
+    };
+    Ok(format!("{} ({} begun by {}; {lock})", record.phase, operation.kind, operation.owner))
 }

@@ -17,7 +17,7 @@ pub async fn write(whole: &Whole, there: &Whole, store: &dyn Store, owner: &Owne
         }
         store.archive_put(&gone.archived, &gone.snapshot).await?;
     }
-    remove_doubles(whole, store).await?;
+    remove_doubles(whole, store, owner).await?;
     for Vm { record, snapshot } in &whole.vms {
         store.lock(&record.name, owner).await?.put(record, snapshot).await?;
     }
@@ -35,14 +35,14 @@ async fn retire(gone: &Gone, store: &dyn Store, owner: &Owner) -> Result<(), Sto
 
 /// What came to the archive by a lock has the time of its last save in its id, which may be another one
 /// than here.
-async fn remove_doubles(whole: &Whole, store: &dyn Store) -> Result<(), StoreError> {
+async fn remove_doubles(whole: &Whole, store: &dyn Store, owner: &Owner) -> Result<(), StoreError> {
     let mut ids: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
     for gone in &whole.archive {
         ids.entry(&gone.archived.record.id).or_default().insert(&gone.archived.id);
     }
     for archived in store.archive_list().await?.entries {
         if ids.get(&archived.record.id).is_some_and(|ids| !ids.contains(&archived.id)) {
-            match store.archive_delete(&archived.id).await {
+            match store.archive_delete(&archived.id, owner).await {
                 Err(StoreError::NotArchived { .. }) => {}
                 other => other?,
             }

@@ -11,12 +11,13 @@ mod validate;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use clap_complete::engine::ArgValueCandidates;
 use goloo_core::name::VmName;
 
 use crate::app::App;
 use crate::error::CliError;
 use crate::stack::{Found, Lookup};
-use crate::{args, exit};
+use crate::{args, complete, exit};
 
 /// What to do with stacks.
 #[derive(Debug, Subcommand)]
@@ -30,6 +31,7 @@ pub enum Command {
     /// Check a stack, and say all that is wrong with it
     Validate {
         /// The stack; the folder you are in when none is named
+        #[arg(add = ArgValueCandidates::new(complete::stacks))]
         name: Option<String>,
         /// The stack's folder, or the folder that it is in
         #[arg(short = 'f', long = "folder", value_name = "PATH")]
@@ -50,6 +52,7 @@ pub enum Command {
     /// Copy a stack of the library into a folder
     Export {
         /// The stack in the library
+        #[arg(add = ArgValueCandidates::new(complete::library_stacks))]
         name: String,
         /// The folder that becomes the stack
         dir: PathBuf,
@@ -60,6 +63,7 @@ pub enum Command {
     /// Edit a stack of the library with $VISUAL or $EDITOR; it is checked before it is saved
     Edit {
         /// The stack in the library
+        #[arg(add = ArgValueCandidates::new(complete::library_stacks))]
         name: String,
         /// Which of its files
         #[arg(default_value = "config.json", value_parser = goloo_core::store::SNAPSHOT_FILES)]
@@ -68,6 +72,7 @@ pub enum Command {
     /// Remove a stack from the library; VMs stay
     Rm {
         /// The stack in the library
+        #[arg(add = ArgValueCandidates::new(complete::library_stacks))]
         name: String,
         /// Don't ask
         #[arg(short = 'y', long)]
@@ -76,6 +81,7 @@ pub enum Command {
     /// Say where the folder is now that a stack was last created from
     Relocate {
         /// The name that it was created by
+        #[arg(add = ArgValueCandidates::new(complete::remembered_stacks))]
         name: String,
         /// The stack's folder, or the folder that it is in
         dir: PathBuf,

@@ -5,6 +5,7 @@
 //! setting. At no time can anyone write to both: what is begun in the old store before the mark makes the
 //! mark wait or fail, and the new one is known to nobody before the end. A store that was moved away from
 //! earlier may be in somebody's settings still, so it is opened for writing only after the old one is marked.
+//! Of moves to two places one puts its mark; the other's copy is known to nobody, and stays so.
 //!
 //! Who is stopped anywhere begins anew, and the marks say where: without one all is copied again, which
 //! changes nothing that is there already; an unfinished one goes on after it; a finished one only switches.
@@ -77,39 +78,55 @@ struct Move<'m> {
 impl Move<'_> {
     async fn run(&self) -> Result<String, CliError> {
         let unfinished = format!("{}{UNFINISHED}", self.address);
-        let mut copied = Whole::default();
-        match self.source.moved_to().await? {
+        let copied = match self.source.moved_to().await? {
             Some(mark) if mark == self.address => {
                 return Ok(transfer::read(self.target).await?.0.count());
             }
-            Some(mark) if mark == unfinished => {}
+            Some(mark) if mark == unfinished => Whole::default(),
             Some(to) => {
                 return Err(StoreError::Moved { place: self.source.location(), to }.into());
             }
-            None => {
-                copied = self.prepare().await?;
-                self.step(format!("marking {} as moved", self.source.location()));
-                self.source.set_moved(Some(&unfinished)).await?;
-            }
-        }
+            None => self.prepare().await?,
+        };
+        self.mark(&unfinished).await?;
         let former = self.target.moved_to().await?;
         if former.as_ref() == Some(&unfinished) {
-            self.source.set_moved(None).await?;
+            self.source.set_moved(Some(&unfinished), None).await?;
             let message = format!("{} and {} are one place", self.source.location(), self.target.location());
             return Err(CliError::usage(message, "name another one; the records are where they were"));
         }
-        match self.finish(&unfinished, &copied, former.is_some()).await {
+        match self.finish(&unfinished, &copied, former.as_deref()).await {
             Ok(count) => Ok(count),
-            // Another move took it, from another computer.
-            Err(error) if self.source.moved_to().await?.as_ref() != Some(&unfinished) => Err(error),
             Err(error) => {
-                // The records are as usable as before. What fails here too is gone on with by the next move.
-                if former.is_some() {
-                    self.target.set_moved(former.as_deref()).await?;
-                }
-                self.source.set_moved(None).await?;
+                self.take_back(&unfinished, former.as_deref()).await?;
                 Err(error)
             }
+        }
+    }
+
+    /// From here on nobody can write to the old store. Also where the mark is there already: who put it may
+    /// have died before all locks had ended.
+    async fn mark(&self, unfinished: &str) -> Result<(), StoreError> {
+        self.step(format!("marking {} as moved", self.source.location()));
+        let marked = self.source.set_moved(None, Some(unfinished)).await;
+        if matches!(marked, Err(StoreError::Moved { .. })) {
+            let text = format!("the copy in {} isn't used by anyone", self.target.location());
+            self.events.event(Event::Warning(text));
+        }
+        marked
+    }
+
+    /// The records are as usable as before. What fails here too is gone on with by the next move.
+    async fn take_back(&self, unfinished: &str, former: Option<&str>) -> Result<(), StoreError> {
+        // First, or both could be written to.
+        if former.is_some() {
+            self.target.set_moved(None, former).await?;
+        }
+        match self.source.set_moved(Some(unfinished), None).await {
+            // The same move, made from another computer, has come to its end.
+            Err(StoreError::Moved { .. }) if former.is_some() => self.target.set_moved(former, None).await,
+            Err(StoreError::Moved { .. }) => Ok(()),
+            other => other,
         }
     }
 
@@ -127,19 +144,13 @@ impl Move<'_> {
         &self,
         unfinished: &str,
         copied: &Whole,
-        target_is_marked: bool,
+        former: Option<&str>,
     ) -> Result<String, CliError> {
-        if target_is_marked {
-            self.target.set_moved(None).await?;
+        if former.is_some() {
+            self.target.set_moved(former, None).await?;
         }
         let whole = self.copy(copied).await?;
-        match self.source.moved_to().await? {
-            Some(mark) if mark == unfinished => self.source.set_moved(Some(&self.address)).await?,
-            other => {
-                let to = other.unwrap_or_else(|| "nowhere after all".to_owned());
-                return Err(StoreError::Moved { place: self.source.location(), to }.into());
-            }
-        }
+        self.source.set_moved(Some(unfinished), Some(&self.address)).await?;
         Ok(whole.count())
     }
 
@@ -273,8 +284,9 @@ mod tests {
 
     /// After all was copied, and right before the old store is marked.
     const BEFORE_THE_MARK: (&str, usize) = ("marking ", 1);
-    /// When all is compared for the second time, with the old store marked.
-    const AFTER_THE_MARK: (&str, usize) = ("comparing", 2);
+    /// When all is compared, with the old store marked; of a target that was moved away from nothing is
+    /// copied before.
+    const AFTER_THE_MARK: (&str, usize) = ("comparing", 1);
 
     fn move_while(
         source: &MemoryStore,
@@ -316,7 +328,7 @@ mod tests {
         create(&source, "db");
         let meanwhile = || {
             let id = archive(&source, "db");
-            run(source.archive_delete(&id)).unwrap();
+            run(source.archive_delete(&id, &owner(1))).unwrap();
         };
         let refused = move_while(&source, &target, BEFORE_THE_MARK, meanwhile).unwrap_err();
         assert_eq!(refused.causes, ["db is there and not here"]);
@@ -325,14 +337,58 @@ mod tests {
     }
 
     #[test]
-    fn of_two_moves_from_two_computers_the_one_whose_mark_was_replaced_ends() {
+    fn of_two_moves_from_two_computers_the_one_whose_mark_comes_later_ends() {
         let (source, target) = (MemoryStore::default(), MemoryStore::default());
         create(&source, "db");
         let other = format!("memory:three{UNFINISHED}");
-        let meanwhile = || run(source.set_moved(Some(&other))).unwrap();
-        let refused = move_while(&source, &target, AFTER_THE_MARK, meanwhile).unwrap_err();
+        let meanwhile = || run(source.set_moved(None, Some(&other))).unwrap();
+        let refused = move_while(&source, &target, BEFORE_THE_MARK, meanwhile).unwrap_err();
         assert_eq!(refused.kind, "moved");
+        assert!(refused.hint.ends_with("goloo state move memory:three"), "{refused:?}");
         assert_eq!(run(source.moved_to()).unwrap(), Some(other));
+    }
+
+    /// What the same move from another computer does to the mark when it fails, or comes to its end first.
+    fn taken_back_or_finished(
+        to: Option<&str>,
+    ) -> (Result<String, CliError>, Option<String>, Option<String>) {
+        let (source, target) = (MemoryStore::default(), MemoryStore::default());
+        create(&source, "db");
+        run(target.set_moved(None, Some("memory:one"))).unwrap();
+        let unfinished = format!("memory:two{UNFINISHED}");
+        let meanwhile = || run(source.set_moved(Some(&unfinished), to)).unwrap();
+        let moved = move_while(&source, &target, AFTER_THE_MARK, meanwhile);
+        (moved, run(source.moved_to()).unwrap(), run(target.moved_to()).unwrap())
+    }
+
+    #[test]
+    fn a_mark_that_was_taken_back_by_the_same_move_elsewhere_is_not_put_again() {
+        let (moved, source, target) = taken_back_or_finished(None);
+        assert_eq!(moved.unwrap_err().kind, "not-moved");
+        assert_eq!((source, target.as_deref()), (None, Some("memory:one")));
+    }
+
+    #[test]
+    fn a_move_that_was_finished_by_the_same_one_elsewhere_is_done() {
+        let (moved, source, target) = taken_back_or_finished(Some("memory:two"));
+        assert_eq!(moved.unwrap(), "1 VM and 0 archived records");
+        assert_eq!((source.as_deref(), target), (Some("memory:two"), None));
+    }
+
+    #[test]
+    fn a_move_that_fails_after_the_same_one_elsewhere_was_done_leaves_that_as_it_is() {
+        let (source, target) = (MemoryStore::default(), MemoryStore::default());
+        create(&source, "db");
+        run(target.set_moved(None, Some("memory:one"))).unwrap();
+        let unfinished = format!("memory:two{UNFINISHED}");
+        let meanwhile = || {
+            run(source.set_moved(Some(&unfinished), Some("memory:two"))).unwrap();
+            // The first who works in the new place.
+            create(&target, "new");
+        };
+        move_while(&source, &target, AFTER_THE_MARK, meanwhile).unwrap_err();
+        assert_eq!(run(source.moved_to()).unwrap().as_deref(), Some("memory:two"));
+        assert_eq!(run(target.moved_to()).unwrap(), None);
     }
 
     #[test]
@@ -344,7 +400,7 @@ mod tests {
             assert!(refused.message.ends_with("are one place"), "{refused:?}");
             assert_eq!(run(store.moved_to()).unwrap(), None);
             // As a process leaves it that dies before it takes the mark back.
-            run(store.set_moved(Some(&format!("memory:two{UNFINISHED}")))).unwrap();
+            run(store.set_moved(None, Some(&format!("memory:two{UNFINISHED}")))).unwrap();
         }
     }
 }
