@@ -210,6 +210,7 @@ fn bucket() -> (AwsEmulator, Arc<dyn object_store::ObjectStore>, ObjectStore) {
         endpoint: Some(s3.endpoint().to_owned()),
         account: None,
         keys: Some(Keys { access_key_id: "key".into(), secret_access_key: "secret".into() }),
+        lock_table: None,
     };
     let access = tokio(settings.access()).unwrap();
     let store = ObjectStore::open(settings, object::Options::default()).unwrap();

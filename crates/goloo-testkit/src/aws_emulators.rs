@@ -204,6 +204,29 @@ impl AwsEmulator {
         answer["Parameter"]["Value"].as_str().unwrap().to_owned()
     }
 
+    /// Calls an action of DynamoDB, past goloo and past any check of credentials.
+    ///
+    /// # Panics
+    /// As [`query`](Self::query).
+    pub fn dynamodb(&self, action: &str, body: &Value) -> Value {
+        let request = self
+            .request("POST", "dynamodb", REGIONS[0], "/")
+            .header("X-Amz-Target", format!("DynamoDB_20120810.{action}"))
+            .header("Content-Type", "application/x-amz-json-1.0");
+        serde_json::from_str(&self.send(request, &body.to_string())).unwrap()
+    }
+
+    /// Makes a DynamoDB table whose only key is the string `key`, as Terraform's lock tables have `LockID`.
+    pub fn create_table(&self, name: &str, key: &str) {
+        let table = json!({
+            "TableName": name,
+            "AttributeDefinitions": [{"AttributeName": key, "AttributeType": "S"}],
+            "KeySchema": [{"AttributeName": key, "KeyType": "HASH"}],
+            "BillingMode": "PAY_PER_REQUEST",
+        });
+        self.dynamodb("CreateTable", &table);
+    }
+
     /// Makes a public zone and returns its id, without `/hostedzone/`.
     pub fn create_zone(&self, domain: &str) -> String {
         let answer = self.rest(

@@ -323,16 +323,9 @@ impl Backend {
 impl ObjectPlace {
     #[cfg(feature = "object")]
     fn open(&self, seal: Seal) -> Result<Box<dyn Store>, CliError> {
-        use goloo_store::object::{Kind, ObjectSettings, ObjectStore, Options};
+        use goloo_store::object::{Kind, LockTable, ObjectSettings, ObjectStore, Options};
 
-        if let Some(table) = &self.lock_table {
-            return Err(unsupported(
-                format!(
-                    "a lock table ({table}) is of no use to this goloo: a lease in the bucket is the lock"
-                ),
-                "leave lockTable away; the bucket's service must have conditional writes, as S3 does",
-            ));
-        }
+        let lock_table = self.lock_table.clone().map(|name| LockTable { name, endpoint: None });
         let settings = ObjectSettings {
             kind: match self.service {
                 Service::S3 => Kind::S3,
@@ -345,21 +338,20 @@ impl ObjectPlace {
             endpoint: self.endpoint.clone(),
             account: self.account.clone(),
             keys: None,
+            lock_table,
         };
         Ok(Box::new(ObjectStore::open(settings, Options { seal, ..Options::default() })?))
     }
 
     #[cfg(not(feature = "object"))]
     fn open(&self, _: Seal) -> Result<Box<dyn Store>, CliError> {
-        Err(unsupported(
+        Err(CliError::new(
+            crate::exit::USAGE,
+            "unsupported",
             format!("this goloo was built without a way to {}", Backend::Object(self.clone())),
             "goloo settings set stateBackend dir, or another goloo",
         ))
     }
-}
-
-fn unsupported(message: String, hint: &str) -> CliError {
-    CliError::new(crate::exit::USAGE, "unsupported", message, hint)
 }
 
 fn options(seal: Seal) -> Options {

@@ -168,10 +168,7 @@ impl From<StoreError> for CliError {
             StoreError::Denied { .. } => {
                 (exit::PERMISSION, "denied", "look at the credentials and what they may do: docs/state.md".to_owned())
             }
-            StoreError::Backend { source, .. } => match source.downcast_ref::<Damaged>() {
-                Some(damaged) => (exit::FAILED, "damaged", damaged.way_out()),
-                None => (exit::FAILED, "store", "goloo doctor".to_owned()),
-            },
+            StoreError::Backend { source, .. } => of_backend(source.as_ref()),
             StoreError::Io { source, path, .. } => (exit::FAILED, "io", io_hint(source, path)),
         };
         let causes = causes(&error);
@@ -208,6 +205,20 @@ fn until_it_saves(name: &VmName, error: &StoreError) -> String {
         StoreError::Denied { place, action, .. } => format!("when the credentials may {action} in {place},"),
         _ => "goloo doctor looks at the store; then".to_owned(),
     }
+}
+
+/// What to do about what a store's database, service or lock table said.
+fn of_backend(source: &(dyn Error + 'static)) -> (u8, &'static str, String) {
+    if let Some(damaged) = source.downcast_ref::<Damaged>() {
+        return (exit::FAILED, "damaged", damaged.way_out());
+    }
+    #[cfg(feature = "object")]
+    if let Some(error) = source.downcast_ref::<goloo_store::object::TableError>() {
+        let (code, kind) =
+            if error.is_busy() { (exit::LOCKED, "locked") } else { (exit::FAILED, "lock-table") };
+        return (code, kind, error.way_out());
+    }
+    (exit::FAILED, "store", "goloo doctor".to_owned())
 }
 
 /// What to do about what the operating system said.

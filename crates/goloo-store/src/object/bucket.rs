@@ -245,7 +245,7 @@ impl Bucket {
                 Err(seen) => seen,
             };
             let failed = |seen: Seen| WriteError::InDoubt(seen.into_error(error::WRITE, &self.place));
-            if seen.is_denial() || seen.lacks_bucket() {
+            if seen.is_final() {
                 return Err(failed(seen));
             }
             if let Some(version) = self.came_through(key, &bytes, replaces).await? {

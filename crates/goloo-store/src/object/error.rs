@@ -7,6 +7,8 @@ use goloo_core::store::StoreError;
 use object_store::Error as ObjectError;
 use object_store::client::{HttpError, HttpErrorKind};
 
+use super::table_error::TableError;
+
 /// A request: the word for it, and the permission that it takes on S3.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Action {
@@ -29,7 +31,7 @@ pub(super) enum Seen {
 
 #[derive(Debug, thiserror::Error)]
 #[error("no answer within {} s", .0.as_secs_f32())]
-struct NoAnswer(Duration);
+pub(super) struct NoAnswer(pub Duration);
 
 /// An error's last cause, which is what the service or the system said; those around it repeat it.
 fn last_words(error: &ObjectError) -> String {
@@ -90,6 +92,19 @@ impl Seen {
         }
     }
 
+    /// Nothing that we can do changes the answer.
+    pub fn is_final(&self) -> bool {
+        self.is_denial() || self.lacks_bucket() || self.of_table().is_some_and(|error| !error.may_pass())
+    }
+
+    /// What the lock table said, when this is about it.
+    fn of_table(&self) -> Option<&TableError> {
+        match self {
+            Self::Error(ObjectError::Generic { source, .. }) => source.downcast_ref(),
+            _ => None,
+        }
+    }
+
     /// Nobody is there to be asked. That may pass too, but not for as long as a slow answer.
     pub fn is_nobody(&self) -> bool {
         let Self::Error(error) = self else { return false };
@@ -104,8 +119,15 @@ impl Seen {
     }
 
     pub fn into_error(self, action: Action, place: &str) -> StoreError {
+        let seen = match self {
+            Self::Error(ObjectError::Generic { source, store }) => match source.downcast::<TableError>() {
+                Ok(error) => return error.into_store_error(place),
+                Err(source) => Self::Error(ObjectError::Generic { source, store }),
+            },
+            other => other,
+        };
         let place = place.to_owned();
-        match self {
+        match seen {
             Self::Silence(limit) => StoreError::Unreachable { place, source: Box::new(NoAnswer(limit)) },
             seen if seen.lacks_bucket() => StoreError::NoBucket { place },
             seen if seen.is_denial() => StoreError::Denied {
@@ -118,7 +140,7 @@ impl Seen {
         }
     }
 
-    fn into_source(self) -> Box<dyn Error + Send + Sync> {
+    pub fn into_source(self) -> Box<dyn Error + Send + Sync> {
         match self {
             Self::Error(error) => Box::new(Said::of(&error)),
             Self::Silence(limit) => Box::new(NoAnswer(limit)),
@@ -131,6 +153,25 @@ impl Seen {
             Self::Error(error) => http_error(error).is_some(),
             Self::Silence(_) => true,
         }
+    }
+}
+
+/// Whether a write was refused for sure: it won't come through later. A service that is too busy (503) says so
+/// before it begins; other failures of its own may come at any moment.
+#[cfg(feature = "s3")]
+pub(super) fn is_refusal(error: &ObjectError) -> bool {
+    match error {
+        ObjectError::NotFound { .. }
+        | ObjectError::AlreadyExists { .. }
+        | ObjectError::Precondition { .. }
+        | ObjectError::PermissionDenied { .. }
+        | ObjectError::Unauthenticated { .. } => true,
+        ObjectError::Generic { .. } => {
+            let said = last_words(error);
+            let unsent = http_error(error).is_some_and(|error| error.kind() == HttpErrorKind::Connect);
+            unsent || ["status code: 4", "status code: 503"].iter().any(|status| said.contains(status))
+        }
+        _ => false,
     }
 }
 

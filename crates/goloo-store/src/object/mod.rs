@@ -14,6 +14,8 @@
 //!   part in it.
 //! - What takes several writes is finished by whoever takes the lock next.
 //!
+//! Where a service has no conditional writes, a lock table stands in for them ([`tabled`]).
+//!
 //! All requests are made on a thread of the store's own ([`worker`]), so any executor may poll the futures.
 
 mod archive;
@@ -25,10 +27,17 @@ mod http;
 mod lock;
 mod moved;
 mod settings;
+mod table_error;
 mod worker;
 
 #[cfg(feature = "s3")]
 mod s3;
+#[cfg(feature = "s3")]
+mod signed;
+#[cfg(feature = "s3")]
+mod table;
+#[cfg(feature = "s3")]
+mod tabled;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +51,8 @@ use goloo_core::store::{
 use tokio::sync::OnceCell;
 
 pub use bucket::{Access, Clock};
-pub use settings::{Keys, Kind, ObjectSettings};
+pub use settings::{Keys, Kind, LockTable, ObjectSettings};
+pub use table_error::{TableError, TableName};
 
 use crate::rules::is_half_archived;
 use crate::seal::Seal;
@@ -166,7 +176,7 @@ impl Inner {
     async fn open(&self) -> Result<Place, StoreError> {
         let access = match &self.opening {
             Opening::Ready(access) => access.clone(),
-            Opening::Settings(settings) => settings.access().await?,
+            Opening::Settings(settings) => settings.access_within(self.options.pace.answer).await?,
         };
         let Pace { answer, patience, .. } = self.options.pace;
         let limits = Limits { request: answer, write: patience };

@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use goloo_core::store::StoreError;
 use object_store::{BackoffConfig, RetryConfig};
 
+use super::Pace;
 use super::bucket::Access;
 use super::error;
 use super::http::{Connector, ServiceClock};
@@ -56,6 +58,15 @@ impl fmt::Debug for Keys {
     }
 }
 
+/// A DynamoDB table that makes writes conditional where the store can't.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockTable {
+    /// Its name. Its key is `LockID`, a string.
+    pub name: String,
+    /// The service's URL; without one, what AWS's environment and profile say.
+    pub endpoint: Option<String>,
+}
+
 /// Where the store lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectSettings {
@@ -74,6 +85,8 @@ pub struct ObjectSettings {
     pub account: Option<String>,
     /// S3's key pair; without one, what AWS's own tools would use.
     pub keys: Option<Keys>,
+    /// For S3 without conditional writes. All who share the bucket name the same one.
+    pub lock_table: Option<LockTable>,
 }
 
 impl ObjectSettings {
@@ -88,11 +101,17 @@ impl ObjectSettings {
     /// # Errors
     /// [`StoreError::Backend`] when this build has no such kind of store, or the settings don't fit.
     pub async fn access(&self) -> Result<Access, StoreError> {
+        self.access_within(Pace::default().answer).await
+    }
+
+    /// The same, where so long is waited for one answer.
+    #[cfg_attr(not(feature = "s3"), allow(unused_variables, reason = "only S3 has lock tables"))]
+    pub(super) async fn access_within(&self, answer: Duration) -> Result<Access, StoreError> {
         let clock = Arc::new(ServiceClock::default());
         let connector = Connector(clock.clone());
         match self.kind {
             #[cfg(feature = "s3")]
-            Kind::S3 => super::s3::open(self, connector, clock).await,
+            Kind::S3 => super::s3::open(self, connector, clock, answer).await,
             #[cfg(feature = "gcs")]
             Kind::Gcs => {
                 let builder = object_store::gcp::GoogleCloudStorageBuilder::from_env()
@@ -149,6 +168,7 @@ mod tests {
             endpoint: None,
             account: None,
             keys: None,
+            lock_table: None,
         };
         assert_eq!(settings("").location(), "s3://team");
         assert_eq!(settings("goloo/").location(), "s3://team/goloo");

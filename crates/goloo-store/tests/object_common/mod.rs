@@ -235,6 +235,7 @@ pub fn settings(endpoint: &str) -> ObjectSettings {
         endpoint: Some(endpoint.to_owned()),
         account: None,
         keys: Some(Keys { access_key_id: "AKIAIOSFODNN7EXAMPLE".into(), secret_access_key: "secret".into() }),
+        lock_table: None,
     }
 }
 

@@ -1,0 +1,189 @@
+//! Rows of a DynamoDB table as locks: a row for each object, keyed by `LockID` as in Terraform's lock tables.
+//!
+//! A row says who has it (`Holder`, a random id, new each time) and when that ends (`Ends`, in seconds since
+//! 1970 by the table's service's clock, which every answer tells). So nobody has it for ever, and no clock of
+//! ours has a part in it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+use http::header::HeaderName;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::bucket::Clock;
+use super::error::Seen;
+use super::http::ServiceClock;
+use super::signed::{Answer, JSON, Question, SignedService};
+use super::table_error::{TableError, TableName};
+
+const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
+
+/// What the words of a refusal begin with when it is about who we are.
+const STRANGERS: [&str; 6] = [
+    "UnrecognizedClient",
+    "InvalidSignature",
+    "IncompleteSignature",
+    "MissingAuthenticationToken",
+    "ExpiredToken",
+    "InvalidClientTokenId",
+];
+
+/// The table.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub service: SignedService,
+    /// The service's clock.
+    pub clock: Arc<ServiceClock>,
+    pub name: String,
+}
+
+/// Why a request wasn't done.
+enum Refusal {
+    /// The row isn't as it must be; this is what it holds.
+    Condition(Value),
+    Error(TableError),
+}
+
+impl Table {
+    /// Takes the row under the id `holder`, for so many seconds: when nobody has it, when whoever had it is past
+    /// the end, or when one of `ours` has it. Says until when it surely is ours.
+    pub async fn take(
+        &self,
+        key: &str,
+        holder: &str,
+        ours: &[&str],
+        seconds: u32,
+    ) -> Result<Instant, TableError> {
+        let now = self.now(key).await?;
+        let ends = now + i64::from(seconds);
+        let sent = Instant::now();
+        match self.call("PutItem", self.put(key, holder, ours, (now, ends))).await {
+            Ok(_) => {
+                // The clock of the answer is at least as late as the row, but for the part of a second that
+                // it doesn't tell.
+                let left = ends - self.now(key).await? - 1;
+                Ok(sent + Duration::from_secs(u64::try_from(left).unwrap_or(0)))
+            }
+            Err(Refusal::Condition(row)) => Err(self.taken(key, &row, now)),
+            Err(Refusal::Error(error)) => Err(error),
+        }
+    }
+
+    fn put(&self, key: &str, holder: &str, ours: &[&str], (now, ends): (i64, i64)) -> Value {
+        let mut condition = "attribute_not_exists(LockID) OR Ends < :now".to_owned();
+        let mut values = json!({":now": {"N": now.to_string()}});
+        for (index, id) in ours.iter().enumerate() {
+            condition.push_str(&format!(" OR Holder = :our{index}"));
+            values[format!(":our{index}")] = json!({"S": id});
+        }
+        json!({
+            "TableName": self.name,
+            "Item": {"LockID": {"S": key}, "Holder": {"S": holder}, "Ends": {"N": ends.to_string()}},
+            "ConditionExpression": condition,
+            "ExpressionAttributeValues": values,
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        })
+    }
+
+    /// Gives the row back, if this id has it; `false` when it isn't known whether that was done.
+    pub async fn give_back(&self, key: &str, holder: &str) -> bool {
+        let deletion = json!({
+            "TableName": self.name,
+            "Key": {"LockID": {"S": key}},
+            "ConditionExpression": "Holder = :our",
+            "ExpressionAttributeValues": {":our": {"S": holder}},
+        });
+        matches!(self.call("DeleteItem", deletion).await, Ok(_) | Err(Refusal::Condition(_)))
+    }
+
+    /// The service's time, in seconds since 1970; it is asked when it hasn't told yet.
+    async fn now(&self, key: &str) -> Result<i64, TableError> {
+        if self.clock.now().is_none() {
+            let look = json!({"TableName": self.name, "Key": {"LockID": {"S": key}}, "ConsistentRead": true});
+            if let Err(Refusal::Error(error)) = self.call("GetItem", look).await {
+                return Err(error);
+            }
+        }
+        self.clock.now().ok_or_else(|| self.failed("its answers carry no Date header".to_owned()))
+    }
+
+    fn taken(&self, key: &str, row: &Value, now: i64) -> TableError {
+        let (table, key) = (self.table(), key.to_owned());
+        match row["Ends"]["N"].as_str().and_then(|ends| ends.parse::<i64>().ok()) {
+            Some(ends) => TableError::Busy { table, key, seconds: ends - now },
+            None => TableError::Foreign { table, key },
+        }
+    }
+
+    async fn call(&self, action: &str, body: Value) -> Result<Value, Refusal> {
+        let target = format!("DynamoDB_20120810.{action}");
+        let question = Question {
+            method: Method::POST,
+            path: "/",
+            headers: &[JSON, (TARGET, &target)],
+            body: body.to_string(),
+        };
+        let answer = self.service.ask(question).await;
+        let answer = answer.map_err(|seen| Refusal::Error(self.unanswered(action, seen)))?;
+        self.understood(action, &answer)
+    }
+
+    /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html>
+    fn understood(&self, action: &str, answer: &Answer) -> Result<Value, Refusal> {
+        let said = serde_json::from_slice::<Value>(&answer.body).ok();
+        if answer.status == 200
+            && let Some(said) = said
+        {
+            return Ok(said);
+        }
+        let said = said.unwrap_or_default();
+        let text = |key: &str| said[key].as_str().unwrap_or_default();
+        let code = text("__type").rsplit('#').next().unwrap_or_default();
+        if code == "ConditionalCheckFailedException" {
+            return Err(Refusal::Condition(said["Item"].clone()));
+        }
+        let message = if text("message").is_empty() { text("Message") } else { text("message") };
+        Err(Refusal::Error(self.refused(action, answer.status, code, message)))
+    }
+
+    fn refused(&self, action: &str, status: u16, code: &str, message: &str) -> TableError {
+        let table = self.table();
+        let said = format!("{code}: {message}");
+        match code {
+            "" if status < 500 => TableError::Odd { endpoint: self.service.endpoint.clone(), status },
+            "" => self.failed(format!("status {status}")),
+            "ResourceNotFoundException" => TableError::Missing(table),
+            "ValidationException" if message.to_lowercase().contains("key") => TableError::Key(table),
+            "AccessDeniedException" => self.denied(action, said.into()),
+            _ if STRANGERS.iter().any(|stranger| code.starts_with(stranger)) => {
+                self.denied(action, said.into())
+            }
+            _ => self.failed(said),
+        }
+    }
+
+    fn unanswered(&self, action: &str, seen: Seen) -> TableError {
+        if seen.is_denial() {
+            return self.denied(action, seen.into_source());
+        }
+        TableError::Unreachable {
+            table: self.table(),
+            endpoint: self.service.endpoint.clone(),
+            source: seen.into_source(),
+        }
+    }
+
+    fn denied(&self, action: &str, source: Box<dyn std::error::Error + Send + Sync>) -> TableError {
+        TableError::Denied { table: self.table(), permission: format!("dynamodb:{action}"), source }
+    }
+
+    pub fn failed(&self, said: String) -> TableError {
+        TableError::Failed { table: self.table(), said }
+    }
+
+    fn table(&self) -> TableName {
+        TableName { name: self.name.clone(), region: self.service.region.clone() }
+    }
+}

@@ -1,0 +1,524 @@
+//! Stores without conditional writes: a lock table stands in for them. Neither emulator is asked for a
+//! condition here, which is the same as one that knows none.
+#![cfg(feature = "s3")]
+#![allow(clippy::unwrap_used)]
+
+mod object_common;
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use goloo_core::name::{ArchiveId, VmName};
+use goloo_core::record::{Phase, Record};
+use goloo_core::store::{Store, StoreError, VmLock};
+use goloo_store::object::{LockTable, ObjectSettings, ObjectStore, Options, Pace, TableError};
+use goloo_testkit::aws_answers::Reply;
+use goloo_testkit::aws_emulators::AwsEmulator;
+use goloo_testkit::fault_proxy::{At, Fault, FaultProxy, Request};
+use goloo_testkit::samples::{creating, name, owner, snapshot, time};
+use goloo_testkit::store_suite::{Subject, run};
+use object_common::{BUCKET, PREFIX, S3, settings};
+use serde_json::{Value, json};
+
+const TABLE: &str = "locks";
+
+/// With these a row lasts for 7 s, and a write is waited for 1 s.
+fn short() -> Options {
+    let pace = Pace {
+        lease: Duration::from_secs(2),
+        // Longer than any test: a renewal would be one request more at any moment.
+        renew: Duration::from_secs(300),
+        answer: Duration::from_secs(2),
+        patience: Duration::from_secs(20),
+    };
+    Options { pace, ..Options::default() }
+}
+
+/// The store behind an endpoint, with the table behind the same.
+fn open(endpoint: &str, prefix: &str, options: Options) -> ObjectStore {
+    let lock_table = Some(LockTable { name: TABLE.to_owned(), endpoint: Some(endpoint.to_owned()) });
+    ObjectStore::open(ObjectSettings { prefix: prefix.to_owned(), lock_table, ..settings(endpoint) }, options)
+        .unwrap()
+}
+
+fn with_table(emulator: AwsEmulator) -> S3 {
+    emulator.create_table(TABLE, "LockID");
+    S3::new(emulator)
+}
+
+fn rows(emulator: &AwsEmulator) -> usize {
+    let all = emulator.dynamodb("Scan", &json!({"TableName": TABLE, "ConsistentRead": true}));
+    all["Items"].as_array().unwrap().len()
+}
+
+fn is_conditional(request: &Request) -> bool {
+    let conditions = ["if-match", "if-none-match", "if-modified-since", "if-unmodified-since"];
+    conditions.iter().any(|condition| request.header(condition).is_some())
+}
+
+// The rules of every store.
+
+/// A store with its table, which looks at all requests.
+struct Tabled {
+    s3: S3,
+    proxy: FaultProxy,
+    prefix: String,
+    conditions: Arc<AtomicUsize>,
+}
+
+impl Tabled {
+    fn beside(s3: S3) -> impl Fn(&str) -> Self {
+        let proxy = FaultProxy::start(s3.emulator.endpoint());
+        let conditions = Arc::new(AtomicUsize::new(0));
+        let seen = conditions.clone();
+        let look = move |request: &Request| {
+            seen.fetch_add(usize::from(is_conditional(request)), Ordering::Relaxed);
+        };
+        proxy.fault(At::From(1), Fault::before(look));
+        move |case| Self {
+            s3: s3.beside(case),
+            proxy: proxy.clone(),
+            prefix: case.to_owned(),
+            conditions: conditions.clone(),
+        }
+    }
+}
+
+impl Drop for Tabled {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            assert_eq!(self.conditions.load(Ordering::Relaxed), 0, "requests carried conditions");
+        }
+    }
+}
+
+#[async_trait]
+impl Subject for Tabled {
+    fn handle(&self) -> Box<dyn Store> {
+        Box::new(open(self.proxy.endpoint(), &self.prefix, Options::default()))
+    }
+
+    async fn plant(&self, name: &VmName, json: &[u8]) {
+        Subject::plant(&self.s3, name, json).await;
+    }
+
+    async fn plant_archived(&self, id: &ArchiveId, json: &[u8]) {
+        Subject::plant_archived(&self.s3, id, json).await;
+    }
+}
+
+goloo_testkit::store_suite!(
+    emulator_ministack_with_a_table_keeps_every_rule,
+    Tabled::beside(with_table(AwsEmulator::ministack()))
+);
+
+// A life of one VM, and what must hold after it.
+
+/// Repeats a step as a caller does who doesn't know what became of it.
+macro_rules! thrice {
+    ($step:expr) => {{
+        let mut attempt = 1;
+        loop {
+            match $step {
+                Err(_) if attempt < 3 => attempt += 1,
+                other => break other?,
+            }
+        }
+    }};
+}
+
+async fn lock_when_free(store: &dyn Store) -> Result<Box<dyn VmLock>, StoreError> {
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        match store.lock(&name("devbox"), &owner(std::process::id())).await {
+            Err(_) if Instant::now() < end => tokio::time::sleep(Duration::from_millis(100)).await,
+            other => return other,
+        }
+    }
+}
+
+/// Lock, create, save, archive, release; goes on with what someone left who was killed.
+async fn life(store: &dyn Store) -> Result<(), StoreError> {
+    let mut lock = lock_when_free(store).await?;
+    let mut record = match lock.load().await? {
+        Some(loaded) => loaded.record,
+        None => creating(&name("devbox")),
+    };
+    if record.serial == 0 {
+        thrice!(lock.create(&mut record, &snapshot()).await);
+    }
+    record.stack = "saved".to_owned();
+    thrice!(lock.save(&mut record).await);
+    record.phase = Phase::Destroyed;
+    thrice!(lock.archive(&mut record, time("2025-02-01T00:00:00Z")).await);
+    Ok(())
+}
+
+/// `lives` VMs at the most are in the archive, whole, and nothing else is there or locked.
+fn assert_over(store: &dyn Store, lives: usize, what: &str) {
+    let archive = run(store.archive_list()).unwrap();
+    assert!((1..=lives).contains(&archive.entries.len()) && archive.broken.is_empty(), "{what}: {archive:?}");
+    for archived in &archive.entries {
+        assert_eq!(archived.record.stack, "saved", "{what}: a save was lost");
+        assert_eq!(run(store.archive_snapshot(&archived.id)).unwrap(), snapshot(), "{what}");
+    }
+    assert_eq!(run(store.names()).unwrap(), [""; 0], "{what}");
+    assert!(run(lock_when_free(store)).is_ok(), "{what}: held for ever");
+}
+
+/// How many requests a life has when nothing goes wrong.
+fn requests_of_a_life(s3: &S3) -> usize {
+    let proxy = FaultProxy::start(s3.emulator.endpoint());
+    run(life(&open(proxy.endpoint(), "whole", short()))).unwrap();
+    assert_eq!(rows(&s3.emulator), 0, "rows are given back");
+    let of_table = proxy.actions().iter().filter(|action| *action == "PutItem").count();
+    assert!(of_table > 5, "a life writes through the table");
+    proxy.requests().len()
+}
+
+/// Does all jobs, many of which only wait.
+fn at_once<J: Sync>(jobs: &[J], work: impl Fn(&J) + Sync) {
+    const AT_ONCE: usize = 24;
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    work(job);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn emulator_nothing_is_lost_whichever_request_of_a_life_is_struck() {
+    let s3 = with_table(AwsEmulator::ministack());
+    let requests = requests_of_a_life(&s3);
+    let faults = [Fault::CutBefore, Fault::ReplyLost, Fault::Status500];
+    let jobs: Vec<_> =
+        faults.iter().flat_map(|fault| (1..=requests).map(move |at| (fault.clone(), at))).collect();
+    at_once(&jobs, |(fault, at)| {
+        let what = format!("{fault:?} at {at}");
+        let prefix = format!("{fault:?}-{at}");
+        let proxy = FaultProxy::start(s3.emulator.endpoint());
+        proxy.fault(At::Request(*at), fault.clone());
+        run(life(&open(proxy.endpoint(), &prefix, short())))
+            .unwrap_or_else(|error| panic!("{what}: {error:?}"));
+        assert_eq!(proxy.struck(), 1, "{what}");
+        assert!(!proxy.requests().iter().any(is_conditional), "{what}: a condition");
+        assert_over(&open(s3.emulator.endpoint(), &prefix, short()), 1, &what);
+    });
+}
+
+// A write that arrives when nobody waits for it any more.
+
+fn puts(proxy: &FaultProxy) -> usize {
+    proxy.requests().iter().filter(|request| request.method == "PUT").count()
+}
+
+/// Two proxies: the first has faults, the second sees what got through it.
+struct Line {
+    front: FaultProxy,
+    back: FaultProxy,
+}
+
+impl Line {
+    fn new(s3: &S3) -> Self {
+        let back = FaultProxy::start(s3.emulator.endpoint());
+        Self { front: FaultProxy::start(back.endpoint()), back }
+    }
+
+    /// Holds back the `n`-th write of the VM's record for so long.
+    fn delays(&self, n: usize, time: Duration) {
+        self.front.fault(At::Action("PUT /team/goloo/active/devbox.json", n), Fault::Stall(time));
+    }
+
+    fn wait_for_late_writes(&self) {
+        let end = Instant::now() + Duration::from_secs(30);
+        while puts(&self.back) < puts(&self.front) {
+            assert!(Instant::now() < end, "a write never came");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+fn stored(store: &dyn Store) -> Record {
+    run(store.load(&name("devbox"))).unwrap().unwrap().record
+}
+
+#[test]
+fn emulator_an_own_write_that_arrives_late_undoes_no_later_one() {
+    let s3 = with_table(AwsEmulator::ministack());
+    let line = Line::new(&s3);
+    let store = open(line.front.endpoint(), PREFIX, short());
+    // The lock, the create, and then the save that is late.
+    line.delays(3, Duration::from_millis(2500));
+    let mut lock = run(lock_when_free(&store)).unwrap();
+    let mut record = creating(&name("devbox"));
+    run(lock.create(&mut record, &snapshot())).unwrap();
+    let start = Instant::now();
+    record.stack = "first".to_owned();
+    run(lock.save(&mut record)).unwrap();
+    assert!(start.elapsed() < Duration::from_millis(2400), "the same bytes needn't wait for themselves");
+    record.stack = "second".to_owned();
+    run(lock.save(&mut record)).unwrap();
+    line.wait_for_late_writes();
+    assert_eq!(stored(&store), record);
+}
+
+#[test]
+fn emulator_a_lost_holder_s_write_that_arrives_late_undoes_nothing_of_the_next() {
+    let s3 = with_table(AwsEmulator::ministack());
+    let line = Line::new(&s3);
+    let pace = Pace { patience: Duration::from_secs(4), ..short().pace };
+    let store = open(line.front.endpoint(), PREFIX, Options { pace, ..short() });
+    let mut lock = run(lock_when_free(&store)).unwrap();
+    let mut record = creating(&name("devbox"));
+    run(lock.create(&mut record, &snapshot())).unwrap();
+    // Past the lease, and the last that is heard of this holder.
+    line.delays(3, Duration::from_millis(3500));
+    let requests = line.front.requests().len();
+    line.front.fault(At::From(requests + 5), Fault::CutBefore);
+    record.stack = "lost".to_owned();
+    let lost = std::thread::spawn(move || run(lock.save(&mut record)).unwrap_err());
+    let theirs = open(s3.emulator.endpoint(), PREFIX, short());
+    let mut lock = run(lock_when_free(&theirs)).unwrap();
+    let mut record = run(lock.load()).unwrap().unwrap().record;
+    record.stack = "theirs".to_owned();
+    run(lock.save(&mut record)).unwrap();
+    line.wait_for_late_writes();
+    assert_eq!(stored(&theirs), record);
+    lost.join().unwrap();
+}
+
+// What the table says.
+
+fn refusal(code: &str, message: &str) -> Fault {
+    let body = json!({"__type": format!("com.amazonaws.dynamodb.v20120810#{code}"), "message": message});
+    Fault::Refused(Reply { status: 400, kind: "application/x-amz-json-1.0", body: body.to_string() })
+}
+
+fn refused(store: &ObjectStore) -> StoreError {
+    run(store.lock(&name("devbox"), &owner(1))).map(drop).unwrap_err()
+}
+
+/// What the table said, and what to do about it.
+fn of_table(error: StoreError) -> (TableError, String) {
+    let StoreError::Backend { source, .. } = error else { panic!("{error:?}") };
+    let error = *source.downcast::<TableError>().unwrap();
+    let way_out = error.way_out();
+    (error, way_out)
+}
+
+#[test]
+fn emulator_a_table_that_doesn_t_serve_is_said_at_once_with_a_way_out() {
+    let s3 = S3::ministack();
+    let start = Instant::now();
+    let store = open(s3.emulator.endpoint(), PREFIX, short());
+    let (error, way_out) = of_table(refused(&store));
+    assert_eq!(error.to_string(), "there is no DynamoDB table \"locks\" in us-east-1");
+    assert!(way_out.starts_with("aws dynamodb create-table --region us-east-1 --table-name locks "));
+    s3.emulator.create_table(TABLE, "Id");
+    let (error, _) = of_table(refused(&store));
+    assert!(matches!(error, TableError::Key(_)), "{error:?}");
+
+    let proxy = FaultProxy::start(s3.emulator.endpoint());
+    let store = open(proxy.endpoint(), PREFIX, short());
+    proxy.fault(At::Each("GetItem"), refusal("AccessDeniedException", "not authorized"));
+    let StoreError::Denied { place, action, .. } = refused(&store) else { panic!("not denied") };
+    assert_eq!(place, "the DynamoDB table \"locks\" in us-east-1");
+    assert_eq!(action, "lock a record (dynamodb:GetItem)");
+    proxy.reset();
+    proxy.fault(At::Each("GetItem"), Fault::ExpiredToken);
+    assert!(matches!(refused(&store), StoreError::Denied { .. }));
+    proxy.reset();
+    let html = Reply { status: 405, kind: "text/html", body: "<html>".to_owned() };
+    proxy.fault(At::Each("GetItem"), Fault::Refused(html));
+    let (error, way_out) = of_table(refused(&store));
+    assert!(matches!(error, TableError::Odd { status: 405, .. }), "{error:?}");
+    assert!(way_out.contains("AWS_ENDPOINT_URL_DYNAMODB"));
+    assert!(start.elapsed() < short().pace.patience, "asked again and again");
+}
+
+#[test]
+fn emulator_a_table_where_nobody_answers_is_unreachable() {
+    let s3 = S3::ministack();
+    let lock_table =
+        Some(LockTable { name: TABLE.to_owned(), endpoint: Some("http://127.0.0.1:1".to_owned()) });
+    let settings = ObjectSettings { lock_table, ..settings(s3.emulator.endpoint()) };
+    let patience = Duration::from_secs(3);
+    let pace = Pace { patience, ..short().pace };
+    let store = ObjectStore::open(settings, Options { pace, ..short() }).unwrap();
+    let StoreError::Unreachable { place, .. } = refused(&store) else { panic!("reachable") };
+    assert_eq!(place, "the DynamoDB table \"locks\" in us-east-1 at http://127.0.0.1:1");
+}
+
+#[test]
+fn emulator_a_table_that_is_busy_is_waited_for() {
+    let s3 = with_table(AwsEmulator::ministack());
+    let proxy = FaultProxy::start(s3.emulator.endpoint());
+    for n in [1, 2, 4] {
+        proxy.fault(At::Action("PutItem", n), Fault::Throttled);
+    }
+    proxy.fault(At::Action("DeleteItem", 2), Fault::Throttled);
+    run(life(&open(proxy.endpoint(), PREFIX, short()))).unwrap();
+    assert_eq!(proxy.struck(), 4);
+    assert_over(&open(s3.emulator.endpoint(), PREFIX, short()), 1, "throttled");
+}
+
+#[test]
+fn emulator_a_row_that_somebody_else_has_is_respected_to_its_end() {
+    let s3 = with_table(AwsEmulator::ministack());
+    let store = open(s3.emulator.endpoint(), PREFIX, short());
+    let now = || goloo_core::time::Timestamp::now().unix();
+    let key = format!("{BUCKET}/{PREFIX}/active/devbox.json");
+    let plant = |rest: Value| {
+        let mut row = json!({"LockID": {"S": key}});
+        row.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+        s3.emulator.dynamodb("PutItem", &json!({"TableName": TABLE, "Item": row}));
+    };
+    plant(json!({"Info": {"S": "of Terraform's"}}));
+    let (error, way_out) = of_table(refused(&store));
+    assert!(matches!(error, TableError::Foreign { .. }), "{error:?}");
+    assert!(way_out.contains("aws dynamodb delete-item") && way_out.contains(&key), "{way_out}");
+
+    plant(json!({"Holder": {"S": "another"}, "Ends": {"N": (now() + 600).to_string()}}));
+    let patience = Duration::from_secs(2);
+    let impatient = Options { pace: Pace { patience, ..short().pace }, ..short() };
+    let (error, _) = of_table(refused(&open(s3.emulator.endpoint(), PREFIX, impatient)));
+    assert!(matches!(&error, TableError::Busy { seconds: 590..=600, .. }), "{error:?}");
+
+    let end = now() + 2;
+    plant(json!({"Holder": {"S": "dead"}, "Ends": {"N": end.to_string()}}));
+    drop(run(store.lock(&name("devbox"), &owner(1))).unwrap());
+    assert!(now() > end, "a living row was taken");
+    assert_eq!(rows(&s3.emulator), 0);
+}
+
+// Processes.
+
+const PART: &str = "GOLOO_TEST_PART";
+const ENDPOINT: &str = "GOLOO_TEST_ENDPOINT";
+const FOLDER: &str = "GOLOO_TEST_PREFIX";
+const WRITERS: usize = 4;
+const CHANGES: usize = 8;
+
+/// Plays one part and says how it ended; as a test of its own, without a part, it does nothing.
+#[test]
+fn one_process() {
+    let Ok(part) = std::env::var(PART) else { return };
+    let endpoint = std::env::var(ENDPOINT).unwrap();
+    let folder = std::env::var(FOLDER).unwrap();
+    match part.as_str() {
+        "count" => count(&endpoint, &folder),
+        _ => run(life(&open(&endpoint, &folder, short()))).unwrap(),
+    }
+    println!("@done");
+}
+
+fn start(part: &str, endpoint: &str, prefix: &str) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "one_process", "--nocapture"])
+        .env(PART, part)
+        .env(ENDPOINT, endpoint)
+        .env(FOLDER, prefix)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap()
+}
+
+/// Whether it came to its end.
+fn is_done(mut child: Child) -> bool {
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let done = lines.map_while(Result::ok).any(|line| line.ends_with("@done"));
+    child.wait().unwrap();
+    done
+}
+
+/// Raises a count in the record, each writer its share.
+fn count(endpoint: &str, prefix: &str) {
+    std::thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            scope.spawn(move || {
+                let store = open(endpoint, prefix, short());
+                let writer = format!("{}-{writer}", std::process::id());
+                for change in 0..CHANGES {
+                    while !raise(&store, &writer, &change.to_string()) {}
+                }
+            });
+        }
+    });
+}
+
+/// Raises the count, unless this change has been made; `false` when it isn't known.
+fn raise(store: &dyn Store, writer: &str, change: &str) -> bool {
+    let mut lock = run(lock_when_free(store)).unwrap();
+    let mut record = run(lock.load()).unwrap().unwrap().record;
+    if record.tags.get(writer).map(String::as_str) == Some(change) {
+        return true;
+    }
+    let count = record.tags.get("count").map_or(0, |count| count.parse::<usize>().unwrap());
+    record.tags.insert("count".to_owned(), (count + 1).to_string());
+    record.tags.insert(writer.to_owned(), change.to_owned());
+    run(lock.save(&mut record)).is_ok()
+}
+
+#[test]
+fn emulator_two_processes_lose_no_update_without_conditions() {
+    let s3 = with_table(AwsEmulator::ministack());
+    let store = open(s3.emulator.endpoint(), PREFIX, short());
+    run(run(lock_when_free(&store)).unwrap().create(&mut creating(&name("devbox")), &snapshot())).unwrap();
+    let proxy = FaultProxy::start(s3.emulator.endpoint());
+    for at in 0..200 {
+        let fault = if at % 2 == 0 { Fault::ReplyLost } else { Fault::Throttled };
+        proxy.fault(At::Request(20 + at * 41), fault);
+    }
+    let people = [(); 2].map(|()| start("count", proxy.endpoint(), PREFIX));
+    assert!(people.map(is_done).iter().all(|done| *done));
+    assert!(proxy.struck() > 10, "only {} faults struck", proxy.struck());
+    assert!(!proxy.requests().iter().any(is_conditional), "a condition");
+    assert_eq!(stored(&store).tags["count"], (2 * WRITERS * CHANGES).to_string());
+    assert_eq!(run(store.locks()).unwrap(), []);
+}
+
+fn kill(pid: u32) {
+    Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap();
+}
+
+#[test]
+fn emulator_whoever_is_killed_at_a_request_is_followed_by_the_next() {
+    let s3 = with_table(AwsEmulator::ministack());
+    let requests = requests_of_a_life(&s3);
+    let jobs: Vec<_> =
+        [false, true].iter().flat_map(|done| (1..=requests).map(move |at| (*done, at))).collect();
+    at_once(&jobs, |(done, at)| {
+        let what = format!("killed at {at}, which {}", if *done { "was done" } else { "never came" });
+        let prefix = format!("killed-{at}-{done}");
+        let proxy = FaultProxy::start(s3.emulator.endpoint());
+        let pid = Arc::new(OnceLock::new());
+        let (done, whom) = (*done, pid.clone());
+        let strike = move |_: &Request| {
+            kill(*whom.wait());
+            if !done {
+                loop {
+                    std::thread::park();
+                }
+            }
+        };
+        proxy.fault(At::Request(*at), if done { Fault::after(strike) } else { Fault::before(strike) });
+        let child = start("live", proxy.endpoint(), &prefix);
+        pid.set(child.id()).unwrap();
+        assert!(!is_done(child) || *at + 1 >= requests, "{what}: it came to its end");
+        assert!(!proxy.requests().iter().any(is_conditional), "{what}: a condition");
+        let store = open(s3.emulator.endpoint(), &prefix, short());
+        run(life(&store)).unwrap_or_else(|error| panic!("{what}: {error:?}"));
+        // The killed one may have had a whole life, and the next another.
+        assert_over(&store, 2, &what);
+    });
+}

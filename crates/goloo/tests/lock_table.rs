@@ -1,0 +1,72 @@
+//! The real command with its records in a bucket without conditional writes: `lockTable` in the settings.
+
+#![cfg(feature = "s3")]
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use common::{Ran, World, wait_until};
+use goloo_testkit::aws_emulators::{AwsEmulator, Credentials, aim};
+use goloo_testkit::fault_proxy::{FaultProxy, Request};
+use serde_json::{Value, json};
+
+const BUCKET: &str = "team";
+const TABLE: &str = "locks";
+
+fn settings(endpoint: &str) -> String {
+    let backend = json!({
+        "type": "s3",
+        "bucket": BUCKET,
+        "prefix": "goloo",
+        "region": "us-east-1",
+        "endpoint": endpoint,
+        "lockTable": TABLE,
+    });
+    json!({"localProvider": "qemu", "stateBackend": backend}).to_string()
+}
+
+/// Runs a command that looks for the table at `tables`, and for all else that is AWS's nowhere.
+fn run(world: &World, tables: &str, arguments: &[&str]) -> Ran {
+    let mut command = world.command();
+    aim(&mut command, "http://127.0.0.1:9", &Credentials::any());
+    Ran(command.env("AWS_ENDPOINT_URL_DYNAMODB", tables).args(arguments).output().unwrap())
+}
+
+fn is_conditional(request: &Request) -> bool {
+    request.header("if-match").is_some() || request.header("if-none-match").is_some()
+}
+
+#[test]
+fn emulator_a_vm_lives_its_whole_life_where_no_write_is_conditional() {
+    let aws = AwsEmulator::ministack();
+    aws.rest("s3", "PUT", &format!("/{BUCKET}"), "");
+    let (objects, tables) = (FaultProxy::start(aws.endpoint()), FaultProxy::start(aws.endpoint()));
+    let world = World::new();
+    world.settings(&settings(objects.endpoint()));
+    let goloo = |arguments: &[&str]| run(&world, tables.endpoint(), arguments);
+
+    let refused = goloo(&["create", "hello", "--no-wait", "--json"]).expect(1);
+    let error: Value = serde_json::from_str(&refused.stdout()).unwrap();
+    assert_eq!(error["error"]["code"], "lock-table", "{error}");
+    let hint = error["error"]["hint"].as_str().unwrap();
+    assert!(hint.starts_with("aws dynamodb create-table --region us-east-1 --table-name locks "), "{hint}");
+    assert!(world.machines().is_empty() && world.qemus().is_empty());
+
+    aws.create_table(TABLE, "LockID");
+    goloo(&["create", "hello", "--no-wait"]).expect(0);
+    goloo(&["protect", "hello"]).expect(0);
+    goloo(&["delete", "hello", "--yes"]).expect(1);
+    goloo(&["unprotect", "hello"]).expect(0);
+    goloo(&["delete", "hello", "--yes"]).expect(0);
+    wait_until("QEMU is gone", || world.qemus().is_empty());
+    let archive: Value =
+        serde_json::from_str(&goloo(&["archive", "list", "--json"]).expect(0).stdout()).unwrap();
+    assert_eq!(archive["archived"].as_array().unwrap().len(), 1, "{archive}");
+
+    let rows = aws.dynamodb("Scan", &json!({"TableName": TABLE, "ConsistentRead": true}));
+    assert_eq!(rows["Count"], 0, "{rows}");
+    assert!(tables.actions().iter().any(|action| action == "PutItem"));
+    let requests = objects.requests();
+    assert!(requests.iter().all(|request| request.service() == "s3" && !is_conditional(request)));
+    assert!(requests.iter().any(|request| request.method == "PUT"));
+}
