@@ -167,10 +167,21 @@ impl From<StoreError> for CliError {
                 Some(damaged) => (exit::FAILED, "damaged", damaged.way_out()),
                 None => (exit::FAILED, "store", "goloo doctor".to_owned()),
             },
-            StoreError::Io { source, path, .. } => (exit::FAILED, "io", io_hint(source, path)),
+            StoreError::Io { source, path, .. } => {
+                let (code, kind) = io_code(source);
+                (code, kind, io_hint(source, path))
+            }
         };
         let causes = causes(&error);
         Self { causes, ..Self::new(code, kind, error.to_string(), hint) }
+    }
+}
+
+/// How a command ends that the operating system refused something: the exit code and its word.
+fn io_code(error: &std::io::Error) -> (u8, &'static str) {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => (exit::PERMISSION, "permission"),
+        _ => (exit::FAILED, "io"),
     }
 }
 
