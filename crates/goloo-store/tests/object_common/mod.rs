@@ -180,6 +180,11 @@ impl S3 {
         ObjectStore::open(settings, options).unwrap()
     }
 
+    /// The same where deletions can be made to depend on the ETag, as on AWS.
+    pub fn open_with_deletes(&self, options: Options) -> ObjectStore {
+        open_with_deletes_in(&self.endpoint, &self.prefix, options)
+    }
+
     /// All objects of the store, read past goloo.
     fn all(&self) -> Vec<(String, Value)> {
         let path = format!("/{BUCKET}?list-type=2&prefix={}/", self.prefix);
