@@ -75,30 +75,39 @@ fn kinds() -> [Fault; 5] {
 }
 
 /// From one request of what `act` does on, nothing works, and then all does again: for every request and each
-/// kind of fault. `begin` and `go_on` meet no fault; nothing may be left after them.
-async fn at_every_request<S>(
+/// kind of fault. `begin` and `go_on` meet no fault; what there was before them is there after them, and no more.
+async fn at_every_request_in<S>(
+    world: &World,
     begin: impl AsyncFn(&World) -> S,
     act: impl AsyncFn(&World, &mut S),
     go_on: impl AsyncFn(&World, S),
 ) {
+    let before = world.moto.made();
     for fault in kinds() {
-        let world = World::new();
         for number in 1.. {
             world.faults.reset();
-            let mut state = begin(&world).await;
+            let mut state = begin(world).await;
             world.faults.reset();
             world.faults.fault(At::From(number), fault.clone());
-            act(&world, &mut state).await;
+            act(world, &mut state).await;
             let struck = world.faults.struck();
             world.faults.reset();
-            go_on(&world, state).await;
-            assert_eq!(world.moto.made(), [""; 0], "{fault:?} from request {number} on");
+            go_on(world, state).await;
+            assert_eq!(world.moto.made(), before, "{fault:?} from request {number} on");
             if struck == 0 {
                 assert!(number > 3, "too few requests: {number}");
                 break;
             }
         }
     }
+}
+
+async fn at_every_request<S>(
+    begin: impl AsyncFn(&World) -> S,
+    act: impl AsyncFn(&World, &mut S),
+    go_on: impl AsyncFn(&World, S),
+) {
+    at_every_request_in(&World::new(), begin, act, go_on).await;
 }
 
 /// A machine that is to be made, and what is noted of it.
@@ -144,40 +153,49 @@ async fn a_delete_that_fails_at_any_request_goes_on_later() {
     .await;
 }
 
+/// One machine for all requests: it is running before each stop.
 #[tokio::test]
 async fn a_stop_that_fails_at_any_request_works_the_next_time() {
-    at_every_request(
-        World::create,
+    let world = World::new();
+    let record = world.create().await;
+    at_every_request_in(
+        &world,
+        async |_| record.clone(),
         async |world, record| {
             stop(&world.provider(), record).await.ok();
         },
-        async |world, record| {
+        async |world, mut record| {
             stop(&world.provider(), &record).await.unwrap();
             assert_eq!(world.moto.running().await, 0);
-            delete(world, &record).await;
+            record.aws = Some(start(&world.provider(), &record).await);
         },
     )
     .await;
+    delete(&world, &record).await;
+    assert_eq!(world.moto.made(), [""; 0]);
 }
 
+/// One machine for all requests: it is stopped before each start.
 #[tokio::test]
 async fn a_start_that_fails_at_any_request_works_the_next_time() {
-    at_every_request(
-        async |world| {
-            let record = world.create().await;
-            stop(&world.provider(), &record).await.unwrap();
-            record
-        },
+    let world = World::new();
+    let record = world.create().await;
+    stop(&world.provider(), &record).await.unwrap();
+    at_every_request_in(
+        &world,
+        async |_| record.clone(),
         async |world, record| {
             world.provider().start(record, &mut SuiteWork::default()).await.ok();
         },
-        async |world, mut record| {
-            record.aws = Some(start(&world.provider(), &record).await);
+        async |world, record| {
+            start(&world.provider(), &record).await;
             assert_eq!(world.moto.running().await, 1);
-            delete(world, &record).await;
+            stop(&world.provider(), &record).await.unwrap();
         },
     )
     .await;
+    delete(&world, &record).await;
+    assert_eq!(world.moto.made(), [""; 0]);
 }
 
 async fn stop(provider: &AwsProvider, record: &Record) -> Result<(), ProviderError> {
@@ -193,8 +211,8 @@ async fn start(provider: &AwsProvider, record: &Record) -> Aws {
 
 #[tokio::test]
 async fn a_single_fault_at_any_request_is_got_over() {
+    let world = World::new();
     for fault in [Fault::CutBefore, Fault::ReplyLost, Fault::Status500, Fault::Throttled] {
-        let world = World::new();
         for number in 1.. {
             world.faults.reset();
             world.faults.fault(At::Request(number), fault.clone());

@@ -44,7 +44,7 @@ impl Rescue for NoRescue {
 
 /// An account with a zone, and a store.
 struct World {
-    aws: AwsEmulator,
+    aws: Arc<AwsEmulator>,
     faults: FaultProxy,
     zone: String,
     store: MemoryStore,
@@ -77,7 +77,11 @@ fn by_host(name: &VmName) -> Dns {
 
 impl World {
     fn new() -> Self {
-        let aws = AwsEmulator::ministack();
+        Self::beside(Arc::new(AwsEmulator::ministack()))
+    }
+
+    /// With a zone of its own in this account.
+    fn beside(aws: Arc<AwsEmulator>) -> Self {
         let zone = aws.create_zone("example.com");
         let faults = FaultProxy::start(aws.endpoint());
         Self { aws, faults, zone, store: MemoryStore::default() }
@@ -85,10 +89,13 @@ impl World {
 
     /// With two VMs of the same stack; the first one has the names.
     async fn blue_and_green() -> Self {
-        let world = Self::new();
-        world.vm(&blue(), &web()).await;
-        world.vm(&green(), &web()).await;
-        world
+        Self::new().with_blue_and_green().await
+    }
+
+    async fn with_blue_and_green(self) -> Self {
+        self.vm(&blue(), &web()).await;
+        self.vm(&green(), &web()).await;
+        self
     }
 
     /// An instance with its record and its names, as far as nobody has them.
@@ -230,7 +237,7 @@ impl World {
 
     /// What the zone has.
     fn live(&self) -> Vec<String> {
-        let lines = self.aws.ledger().into_iter();
+        let lines = self.aws.records(&self.zone).into_iter();
         let names = lines.filter_map(|line| line.strip_prefix("record ").map(|line| line.replace(". ", " ")));
         let mut names: Vec<String> =
             names.map(|line| line.replace("\\052", "*").trim_end_matches('.').to_owned()).collect();
@@ -617,9 +624,11 @@ async fn emulator_a_single_fault_at_any_request_of_a_rollback_leaves_nothing_hal
 
 #[test]
 fn emulator_a_swap_waits_ten_seconds_for_an_answer_at_any_request() {
+    // One account for all swaps: each has its own zone and its own proxy, and they wait side by side.
+    let aws = Arc::new(AwsEmulator::ministack());
     let swapped = |number: Option<usize>| {
         block_on(async {
-            let world = World::blue_and_green().await;
+            let world = World::beside(aws.clone()).with_blue_and_green().await;
             world.faults.reset();
             if let Some(number) = number {
                 world.faults.fault(At::Request(number), Fault::Stall(Duration::from_secs(10)));

@@ -9,9 +9,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use goloo_core::name::ArchiveId;
+use goloo_core::name::{ArchiveId, VmName};
 use goloo_core::record::{Phase, Record};
-use goloo_core::store::{Archived, Snapshot, Store, StoreError};
+use goloo_core::store::{Archived, Snapshot, Store, StoreError, VmLock};
 use goloo_store::{Options, SqliteStore};
 use goloo_testkit::samples::{creating, name, owner, ready, snapshot, time};
 use pollster::block_on as run;
@@ -62,6 +62,8 @@ fn play(part: &str, file: &Path, vm: &str) -> Result<(), StoreError> {
         }
         "archive-delete" => run(store.archive_delete(&archive_id(), &owner(1))),
         "move" => run(store.set_moved(None, Some("dir:/srv/goloo"))),
+        "move-back" => run(store.set_moved(Some("dir:/srv/goloo"), None)),
+        "break-lock" => run(store.break_lock(&vm)).map(drop),
         other => panic!("no part {other}"),
     }
 }
@@ -170,6 +172,8 @@ struct Held {
     active: BTreeMap<String, (u64, String, Snapshot)>,
     archive: BTreeMap<ArchiveId, Snapshot>,
     moved_to: Option<String>,
+    /// Of the dead none is among them.
+    locks: Vec<VmName>,
 }
 
 fn held(file: &Path) -> Held {
@@ -188,7 +192,13 @@ fn held(file: &Path) -> Held {
         let short = ArchiveId::parse(&format!("{}-20250115T103000Z-0000", archived.id.name())).unwrap();
         (short, files)
     });
-    Held { active: active.collect(), archive: archive.collect(), moved_to: run(store.moved_to()).unwrap() }
+    let locks = run(store.locks()).unwrap().into_iter().map(|held| held.name);
+    Held {
+        active: active.collect(),
+        archive: archive.collect(),
+        moved_to: run(store.moved_to()).unwrap(),
+        locks: locks.collect(),
+    }
 }
 
 /// A store as each part finds it: one active VM, one archived one.
@@ -197,7 +207,8 @@ fn fill(file: &Path) {
     play("archive-put", file, "old").unwrap();
 }
 
-fn fresh(part: &str, file: &Path) {
+/// Makes it, and takes the lock that the part is to break.
+fn fresh(part: &str, file: &Path) -> Option<Box<dyn VmLock>> {
     let _ = std::fs::remove_dir_all(file.parent().unwrap());
     match part {
         // From nothing: the file, its folder and its tables are made too.
@@ -205,14 +216,29 @@ fn fresh(part: &str, file: &Path) {
         "archive-put" => play("create", file, "devbox").unwrap(),
         _ => fill(file),
     }
+    if part == "move-back" {
+        play("move", file, "devbox").unwrap();
+    }
+    let lock = || run(store(file).lock(&name("devbox"), &owner(std::process::id()))).unwrap();
+    (part == "break-lock").then(lock)
 }
 
 /// What the system may be asked to do to files.
 const CALLS: [&str; 9] =
     ["pwrite64", "write", "fsync", "fdatasync", "ftruncate", "unlink", "mkdir", "fallocate", "clone3"];
 
-const PARTS: [&str; 8] =
-    ["lock", "create", "save", "archive", "put", "archive-put", "archive-delete", "move"];
+const PARTS: [&str; 10] = [
+    "lock",
+    "create",
+    "save",
+    "archive",
+    "put",
+    "archive-put",
+    "archive-delete",
+    "move",
+    "move-back",
+    "break-lock",
+];
 
 /// Plays the part with something done to some of its calls of this kind: `signal=KILL:when=3`.
 fn with_fault(file: &Path, part: &str, call: &str, fault: &str) -> Output {
@@ -224,7 +250,7 @@ fn with_fault(file: &Path, part: &str, call: &str, fault: &str) -> Output {
 
 /// How many calls of this kind the part makes.
 fn calls(file: &Path, part: &str, call: &str) -> usize {
-    fresh(part, file);
+    let _holder = fresh(part, file);
     let log = tempfile::NamedTempFile::new().unwrap();
     let mut strace = Command::new("strace");
     strace.args(["-f", "-qq", "-e", "signal=none", "-e", &format!("trace=?{call}"), "-o"]).arg(log.path());
@@ -234,17 +260,23 @@ fn calls(file: &Path, part: &str, call: &str) -> usize {
 
 /// What the store holds before and after the part.
 fn both_ends(part: &str, file: &Path) -> [Held; 2] {
-    fresh(part, file);
+    let _holder = fresh(part, file);
     let before = held(file);
     play(part, file, "devbox").unwrap();
     [before, held(file)]
 }
 
-/// The next handle goes on: it gets the lock at once, and can write.
-fn goes_on(file: &Path, when: &str) {
+/// The next handle goes on: it gets the lock at once, and can write. Whose lock was to be broken can't.
+fn goes_on(file: &Path, holder: Option<Box<dyn VmLock>>, when: &str) {
     let store = store(file);
     run(store.set_moved(Some("dir:/srv/goloo"), None)).unwrap();
     let vm = name("devbox");
+    if let Some(mut holder) = holder {
+        run(store.break_lock(&vm)).unwrap();
+        let mut record = run(holder.load()).unwrap().unwrap().record;
+        let refused = run(holder.save(&mut record));
+        assert!(matches!(refused, Err(StoreError::LockLost { by: None, .. })), "{when}: {refused:?}");
+    }
     let mut lock = run(store.lock(&vm, &owner(1))).unwrap_or_else(|error| panic!("{when}: {error:?}"));
     match run(lock.load()).unwrap() {
         Some(loaded) => run(lock.save(&mut { loaded.record })).unwrap(),
@@ -258,7 +290,7 @@ fn kill_anywhere(part: &str) {
     let mut killed = 0;
     for call in CALLS {
         for n in 1.. {
-            fresh(part, &file);
+            let holder = fresh(part, &file);
             let ran = with_fault(&file, part, call, &format!("signal=KILL:when={n}"));
             let when = format!("{part} killed at {call} {n}");
             let found = held(&file);
@@ -268,7 +300,7 @@ fn kill_anywhere(part: &str) {
                 break;
             }
             assert_eq!(ran.status.signal(), Some(9), "{when}: {ran:?}");
-            goes_on(&file, &when);
+            goes_on(&file, holder, &when);
             killed += 1;
         }
     }
@@ -285,14 +317,14 @@ fn refuse_anywhere(part: &str) {
         for n in 1..=calls(&file, part, call) {
             for fault in ["error=ENOSPC", "error=EACCES", "error=EIO"] {
                 for when in [format!("{n}"), format!("{n}+")] {
-                    fresh(part, &file);
+                    let holder = fresh(part, &file);
                     let ran = with_fault(&file, part, call, &format!("{fault}:when={when}"));
                     let when = format!("{part} with {fault} at {call} {when}");
                     let (said, found) = (said(&ran), held(&file));
                     assert!(ends.contains(&found), "{when}: {found:?}");
                     assert!(said != "done" || found == ends[1], "{when}: what was acknowledged isn't there");
                     refused += usize::from(said != "done");
-                    goes_on(&file, &when);
+                    goes_on(&file, holder, &when);
                 }
             }
         }
@@ -331,4 +363,6 @@ parts! {
     kill_an_archive_put_anywhere kill_no_archive_put_by_refusing_it_anything "archive-put"
     kill_an_archive_delete_anywhere kill_no_archive_delete_by_refusing_it_anything "archive-delete"
     kill_a_move_anywhere kill_no_move_by_refusing_it_anything "move"
+    kill_a_move_back_anywhere kill_no_move_back_by_refusing_it_anything "move-back"
+    kill_a_break_of_a_lock_anywhere kill_no_break_of_a_lock_by_refusing_it_anything "break-lock"
 }

@@ -159,6 +159,11 @@ impl AwsEmulator {
         ledger::ledger(self)
     }
 
+    /// The [`ledger`](Self::ledger)'s lines of one zone alone, by its id.
+    pub fn records(&self, zone: &str) -> Vec<String> {
+        ledger::zone_records(self, zone)
+    }
+
     /// Calls an action of a service with the Query protocol (`cloudformation`, `ec2`, `iam`, `sts`) past goloo
     /// and past any check of credentials. Returns the XML.
     ///
@@ -227,15 +232,17 @@ impl AwsEmulator {
         self.dynamodb("CreateTable", &table);
     }
 
-    /// Makes a public zone and returns its id, without `/hostedzone/`.
+    /// Makes a public zone and returns its id, without `/hostedzone/`. Several may have one domain.
     pub fn create_zone(&self, domain: &str) -> String {
+        static ZONES: AtomicU32 = AtomicU32::new(0);
+        let reference = ZONES.fetch_add(1, Ordering::Relaxed);
         let answer = self.rest(
             "route53",
             "POST",
             "/2013-04-01/hostedzone",
             &format!(
                 r#"<CreateHostedZoneRequest xmlns="https://route53.amazonaws.com/doc/2013-04-01/">
-                <Name>{domain}</Name><CallerReference>{domain}</CallerReference></CreateHostedZoneRequest>"#
+                <Name>{domain}</Name><CallerReference>{domain} {reference}</CallerReference></CreateHostedZoneRequest>"#
             ),
         );
         let document = roxmltree::Document::parse(&answer).unwrap();

@@ -176,6 +176,13 @@ impl FaultProxy {
         *self.script() = Script::default();
     }
 
+    /// Sends the request of this number on its way after all, when its client has long left: one that
+    /// [hangs](Fault::Hang). It returns when the emulator has done what it was asked.
+    pub fn deliver(&self, number: usize) {
+        let request = self.script().requests[number - 1].clone();
+        self.forward(&request).unwrap();
+    }
+
     /// All requests so far.
     pub fn requests(&self) -> Vec<Request> {
         self.script().requests.clone()

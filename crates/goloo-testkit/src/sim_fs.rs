@@ -51,6 +51,8 @@ pub struct Fault {
 pub const ENOSPC: i32 = 28;
 /// "Input/output error".
 pub const EIO: i32 = 5;
+/// "Permission denied".
+pub const EACCES: i32 = 13;
 
 /// A simulated disk. Clones share it.
 #[derive(Debug, Clone)]

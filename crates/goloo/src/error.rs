@@ -169,7 +169,10 @@ impl From<StoreError> for CliError {
                 (exit::PERMISSION, "denied", "look at the credentials and what they may do: docs/state.md".to_owned())
             }
             StoreError::Backend { source, .. } => of_backend(source.as_ref()),
-            StoreError::Io { source, path, .. } => (exit::FAILED, "io", io_hint(source, path)),
+            StoreError::Io { source, path, .. } => {
+                let (code, kind) = io_code(source);
+                (code, kind, io_hint(source, path))
+            }
         };
         let causes = causes(&error);
         Self { causes, ..Self::new(code, kind, error.to_string(), hint) }
@@ -219,6 +222,14 @@ fn of_backend(source: &(dyn Error + 'static)) -> (u8, &'static str, String) {
         return (code, kind, error.way_out());
     }
     (exit::FAILED, "store", "goloo doctor".to_owned())
+}
+
+/// How a command ends that the operating system refused something: the exit code and its word.
+fn io_code(error: &std::io::Error) -> (u8, &'static str) {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => (exit::PERMISSION, "permission"),
+        _ => (exit::FAILED, "io"),
+    }
 }
 
 /// What to do about what the operating system said.

@@ -93,7 +93,8 @@ impl Library {
                 format!("goloo config edit {name}"),
             ));
         }
-        files::replace(&path, now).map_err(|error| cannot_write(&path, &error))
+        let written = files::sweep(&self.place(name)).and_then(|()| files::replace(&path, now));
+        written.map_err(|error| cannot_write(&path, &error))
     }
 
     /// Removes a stack, with all that is in its folder.

@@ -67,8 +67,16 @@ pub(super) async fn copy(
     Err(backend("write", &bucket.place, format!("\"{id}\" is written all the time")))
 }
 
-/// A VM that is gone and still lies among the active ones: under the id that it gets, and with its files.
-async fn half(place: &Place, name: &str) -> Result<Option<(Archived, Kept)>, StoreError> {
+/// A VM that is gone and still lies among the active ones.
+struct Half {
+    /// Under the id that it gets.
+    archived: Archived,
+    vm: Kept,
+    /// Whether the archive has its copy, and shows it itself.
+    copied: bool,
+}
+
+async fn half(place: &Place, name: &str) -> Result<Option<Half>, StoreError> {
     let found = place.bucket.read(ACTIVE, name).await?;
     let Some(Envelope { vm: Some(vm), archiving, .. }) = found.and_then(|found| found.envelope.ok()) else {
         return Ok(None);
@@ -79,20 +87,21 @@ async fn half(place: &Place, name: &str) -> Result<Option<(Archived, Kept)>, Sto
     };
     let at = archiving.map_or(record.updated_at, |id| id.deleted_at());
     for id in archive_ids(&record, at) {
-        match place.bucket.read(ARCHIVE, id.as_str()).await? {
-            None => return Ok(Some((Archived { deleted_at: id.deleted_at(), id, record }, vm))),
+        let copied = match place.bucket.read(ARCHIVE, id.as_str()).await? {
+            None => false,
             Some(found) => match archived(place, &id, found) {
-                // Copied already: the archive itself shows it.
-                Ok(Some(there)) if there.record.id == record.id => return Ok(None),
-                _ => {}
+                Ok(Some(there)) if there.record.id == record.id => true,
+                _ => continue,
             },
-        }
+        };
+        return Ok(Some(Half { archived: Archived { deleted_at: id.deleted_at(), id, record }, vm, copied }));
     }
     Ok(None)
 }
 
-async fn half_as(place: &Place, id: &ArchiveId) -> Result<Option<(Archived, Kept)>, StoreError> {
-    Ok(half(place, id.name()).await?.filter(|(archived, _)| archived.id == *id))
+/// The one that is shown under this id, unless the archive itself shows it.
+async fn half_as(place: &Place, id: &ArchiveId) -> Result<Option<Half>, StoreError> {
+    Ok(half(place, id.name()).await?.filter(|half| !half.copied && half.archived.id == *id))
 }
 
 /// The archive, newest first.
@@ -103,7 +112,7 @@ pub(super) async fn list(place: &Place) -> Result<Listing<Archived>, StoreError>
     for (name, found) in bucket.read_all(ACTIVE, bucket.entries(ACTIVE).await?).await? {
         let vm = found.envelope.ok().and_then(|envelope| envelope.vm);
         if vm.is_some_and(|vm| vm.record(&name, &place.seal).is_ok_and(|record| is_half_archived(&record))) {
-            halves.extend(half(place, &name).await?.map(|(archived, _)| archived));
+            halves.extend(half(place, &name).await?.filter(|half| !half.copied).map(|half| half.archived));
         }
     }
     let mut listing = Listing::default();
@@ -136,7 +145,7 @@ pub(super) async fn load(place: &Place, id: &ArchiveId) -> Result<Option<Archive
         return Ok(Some(archived));
     }
     match half_as(place, id).await? {
-        Some((archived, _)) => Ok(Some(archived)),
+        Some(half) => Ok(Some(half.archived)),
         None => look().await,
     }
 }
@@ -150,7 +159,7 @@ pub(super) async fn snapshot(place: &Place, id: &ArchiveId) -> Result<Snapshot, 
     let vm = match look().await? {
         Some(vm) => Some(vm),
         None => match half_as(place, id).await? {
-            Some((_, vm)) => Some(vm),
+            Some(half) => Some(half.vm),
             None => look().await?,
         },
     };
@@ -159,19 +168,22 @@ pub(super) async fn snapshot(place: &Place, id: &ArchiveId) -> Result<Snapshot, 
     files.map_err(|error| StoreError::Broken(broken(&place.bucket, id, error)))
 }
 
-/// The name whose lock is to be taken first, so that what is half way here gets here.
+/// The name whose lock is to be taken first, so that what is half way here gets here; also where it is copied
+/// already, or it would be copied once more after its removal.
 pub(super) async fn half_way(place: &Place, id: &ArchiveId) -> Result<Option<VmName>, StoreError> {
-    Ok(half_as(place, id).await?.map(|(archived, _)| archived.record.name))
+    let half = half(place, id.name()).await?.filter(|half| half.archived.id == *id);
+    Ok(half.map(|half| half.archived.record.name))
 }
 
 /// Removes a record for good: an empty object takes its place, and of several who remove it one has put it
-/// there. Then that goes too, where the service lets it.
+/// there. Then that goes too, where the service lets it; but for that of a record that has just been written,
+/// whose copy might arrive once more and must not find an empty place.
 pub(super) async fn delete(place: &Place, id: &ArchiveId) -> Result<(), StoreError> {
     let bucket = &place.bucket;
     let gone = || StoreError::NotArchived { id: id.clone() };
     for _ in 0..ATTEMPTS {
         let found = bucket.read(ARCHIVE, id.as_str()).await?.ok_or_else(gone)?;
-        let version = found.version.clone();
+        let (version, settled) = (found.version.clone(), bucket.is_settled(found.modified)?);
         if let Ok(vm) = kept(bucket, id, found) {
             let name = VmName::parse(id.name()).expect("an archive id begins with a name");
             match vm.ok_or_else(gone)?.record(id.name(), &place.seal) {
@@ -183,7 +195,9 @@ pub(super) async fn delete(place: &Place, id: &ArchiveId) -> Result<(), StoreErr
         let empty = Envelope::in_archive(None);
         match bucket.write(ARCHIVE, id.as_str(), &empty, Some(&version)).await {
             Ok(version) => {
-                bucket.remove_empty(ARCHIVE, id.as_str(), &version).await;
+                if settled {
+                    bucket.remove_empty(ARCHIVE, id.as_str(), &version).await;
+                }
                 return Ok(());
             }
             Err(WriteError::Refused) => {}

@@ -52,6 +52,8 @@ pub(super) struct Limits {
     pub request: Duration,
     /// For a write with all its repetitions.
     pub write: Duration,
+    /// After which no request that got no answer is carried out any more.
+    pub late: Duration,
 }
 
 /// How many objects are read at once.
@@ -120,6 +122,12 @@ impl Bucket {
         now.ok_or_else(|| {
             error::backend("read the clock", &self.place, "the service's answers carry no Date header")
         })
+    }
+
+    /// Whether an object that was written then is written by nobody any more who saw nothing there.
+    pub fn is_settled(&self, modified: i64) -> Result<bool, StoreError> {
+        let late = modified.saturating_add_unsigned(self.limits.late.as_secs());
+        Ok(self.now()?.unix() > late)
     }
 
     fn path(&self, key: &str) -> Path {

@@ -383,15 +383,23 @@ impl Held {
     }
 }
 
-/// Breaks the lock of a name, whoever has it; says who had.
+/// Breaks the lock of a name, whoever has it; says who had. Whoever takes it meanwhile keeps theirs.
 pub(super) async fn break_lock(bucket: &Bucket, name: &VmName) -> Result<Option<HeldLock>, StoreError> {
+    let mut meant = None;
     for _ in 0..ATTEMPTS {
         let Some(found) = bucket.read(ACTIVE, name.as_str()).await? else { return Ok(None) };
         let broken = |error| StoreError::Broken(bucket.broken(ACTIVE, name.as_str(), error));
         let stored = found.envelope.map_err(broken)?;
-        let Some(lease) = stored.lease.clone() else { return Ok(None) };
+        let lock = stored.lease.clone().map(|lease| (stored.epoch, lease, found.modified));
+        let Some((epoch, lease, modified)) = meant.get_or_insert(lock) else { return Ok(None) };
+        // The next epoch is the next one's, who came when the lock had ended, perhaps by our very write.
+        let ended = stored.lease.is_none() || stored.epoch != *epoch;
+        let held = lease.clone().held(name.clone(), *modified);
+        if ended {
+            return Ok(Some(held));
+        }
         match bucket.write(ACTIVE, name.as_str(), &stored.broken_open(), Some(&found.version)).await {
-            Ok(_) => return Ok(Some(lease.held(name.clone(), found.modified))),
+            Ok(_) => return Ok(Some(held)),
             Err(WriteError::Refused) => {}
             Err(WriteError::InDoubt(error)) => return Err(error),
         }

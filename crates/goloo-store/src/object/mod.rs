@@ -178,8 +178,8 @@ impl Inner {
             Opening::Ready(access) => access.clone(),
             Opening::Settings(settings) => settings.access_within(self.options.pace.answer).await?,
         };
-        let Pace { answer, patience, .. } = self.options.pace;
-        let limits = Limits { request: answer, write: patience };
+        let Pace { lease, answer, patience, .. } = self.options.pace;
+        let limits = Limits { request: answer, write: patience, late: lease };
         let bucket = Arc::new(Bucket::new(access, &self.prefix, self.location.clone(), limits));
         Ok(Place { bucket, seal: self.options.seal.clone() })
     }

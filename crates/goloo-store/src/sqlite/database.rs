@@ -1,7 +1,8 @@
 //! The file: how it is opened, made and locked for a moment, and what its errors mean.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -77,6 +78,15 @@ pub(super) enum Durability {
     Volatile,
 }
 
+/// A database that was opened to be read.
+enum Opened {
+    /// It isn't there, or has no tables yet.
+    Nothing,
+    Connection(Connection),
+    /// For this read alone.
+    Once(Connection),
+}
+
 /// The database file; opened when it is first needed.
 pub(super) struct Database {
     file: PathBuf,
@@ -103,10 +113,18 @@ impl Database {
         work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure>,
     ) -> Result<T, StoreError> {
         let mut open = self.opened();
-        if open.is_none() {
-            *open = self.open_to_read()?;
-        }
-        let Some(connection) = &mut *open else { return Ok(T::default()) };
+        let mut once;
+        let connection = match &mut *open {
+            Some(known) => known,
+            none => match self.open_to_read()? {
+                Opened::Nothing => return Ok(T::default()),
+                Opened::Connection(connection) => none.insert(connection),
+                Opened::Once(connection) => {
+                    once = connection;
+                    &mut once
+                }
+            },
+        };
         let done = connection
             .transaction_with_behavior(TransactionBehavior::Deferred)
             .map_err(Failure::Sql)
@@ -137,15 +155,39 @@ impl Database {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn open_to_read(&self) -> Result<Option<Connection>, StoreError> {
+    fn open_to_read(&self) -> Result<Opened, StoreError> {
         match fs::metadata(&self.file) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Opened::Nothing),
             other => other.map_err(failed("look at", &self.file))?,
         };
-        let connection = self.connect().map_err(|failure| self.told("open", failure))?;
-        let version = self.version(&connection).map_err(|failure| self.told("open", failure))?;
-        // A process is just making it, or died before it had.
-        Ok((version > 0).then_some(connection))
+        self.opened_to_read().map_err(|failure| self.told("open", failure))
+    }
+
+    fn opened_to_read(&self) -> Result<Opened, Failure> {
+        let connection = self.connect()?;
+        match self.version(&connection) {
+            // A process is just making it, or died before it had.
+            Ok(0) => Ok(Opened::Nothing),
+            Ok(_) => Ok(Opened::Connection(connection)),
+            Err(Failure::Sql(error)) if self.is_all_there_is(&error) => self.connect_immutable(),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Whether SQLite only lacks the right to make its log beside the file, and there is none: then the file
+    /// holds everything.
+    fn is_all_there_is(&self, error: &rusqlite::Error) -> bool {
+        let mut log = self.file.clone().into_os_string();
+        log.push("-wal");
+        let no_log = fs::symlink_metadata(log).is_err_and(|error| error.kind() == ErrorKind::NotFound);
+        no_log && matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
+    }
+
+    /// Without log and locks, so for one look alone: whoever may write here isn't noticed.
+    fn connect_immutable(&self) -> Result<Opened, Failure> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+        let connection = Connection::open_with_flags(immutable_uri(&self.file), flags)?;
+        Ok(if self.version(&connection)? == 0 { Opened::Nothing } else { Opened::Once(connection) })
     }
 
     fn open_to_write(&self) -> Result<Connection, StoreError> {
@@ -233,11 +275,10 @@ impl Database {
 
     /// SQLite's words in ours.
     fn translated(&self, action: &'static str, error: rusqlite::Error) -> StoreError {
-        let io = |kind: ErrorKind| failed(action, &self.file)(io::Error::from(kind));
         match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => io(ErrorKind::StorageFull),
+            Some(ErrorCode::DiskFull) => failed(action, &self.file)(ErrorKind::StorageFull.into()),
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
-                io(self.why_closed())
+                self.closed(action)
             }
             Some(ErrorCode::DatabaseBusy) => self.failed(action, Refusal::Busy),
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
@@ -249,10 +290,14 @@ impl Database {
     }
 
     /// SQLite doesn't hand on what the system said: the system is asked again.
-    fn why_closed(&self) -> ErrorKind {
+    fn closed(&self, action: &'static str) -> StoreError {
         match OpenOptions::new().read(true).write(true).open(&self.file) {
-            Err(error) => error.kind(),
-            Ok(_) => ErrorKind::PermissionDenied,
+            Err(error) => failed(action, &self.file)(error),
+            // The file could be written; its log and its index beside it can't.
+            Ok(_) => {
+                let folder = self.file.parent().unwrap_or(&self.file);
+                failed("write in", folder)(ErrorKind::PermissionDenied.into())
+            }
         }
     }
 
@@ -281,6 +326,19 @@ fn write<T>(
     let done = work(&transaction)?;
     transaction.commit()?;
     Ok(done)
+}
+
+/// The file as one that nobody changes, in SQLite's form of an URI.
+fn immutable_uri(file: &Path) -> String {
+    let mut uri = "file:".to_owned();
+    for &byte in file.as_os_str().as_bytes() {
+        if byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte) {
+            uri.push(char::from(byte));
+        } else {
+            uri.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    uri + "?immutable=1"
 }
 
 fn is_busy(error: &rusqlite::Error) -> bool {

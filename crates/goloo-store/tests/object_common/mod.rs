@@ -1,9 +1,11 @@
 //! Buckets to test the object store with: in memory, and S3 on an emulator.
 #![allow(dead_code, clippy::unwrap_used, reason = "shared by tests that use a part each")]
 
+pub mod acts;
+
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -185,6 +187,11 @@ impl S3 {
         ObjectStore::open(settings, options).unwrap()
     }
 
+    /// The same where deletions can be made to depend on the ETag, as on AWS.
+    pub fn open_with_deletes(&self, options: Options) -> ObjectStore {
+        open_with_deletes_in(&self.endpoint, &self.prefix, options)
+    }
+
     /// All objects of the store, read past goloo.
     fn all(&self) -> Vec<(String, Value)> {
         let path = format!("/{BUCKET}?list-type=2&prefix={}/", self.prefix);
@@ -246,10 +253,33 @@ pub fn open_at(endpoint: &str, options: Options) -> ObjectStore {
 
 /// The same where deletions can be made to depend on the ETag, as on AWS.
 pub fn open_with_deletes_at(endpoint: &str, options: Options) -> ObjectStore {
+    open_with_deletes_in(endpoint, PREFIX, options)
+}
+
+/// The same in a folder of the bucket.
+pub fn open_with_deletes_in(endpoint: &str, prefix: &str, options: Options) -> ObjectStore {
     let settings = settings(endpoint);
     let access = Access { conditional_delete: true, ..run(settings.access()).unwrap() };
-    ObjectStore::with_access(access, &settings.location(), PREFIX, options).unwrap()
+    ObjectStore::with_access(access, &settings.location(), prefix, options).unwrap()
 }
+
+/// Does it for each, a few at once: they mostly wait.
+pub fn side_by_side<T: Sync>(all: &[T], act: impl Fn(&T) + Sync) {
+    let (next, act) = (&AtomicUsize::new(0), &act);
+    let work = move || {
+        while let Some(one) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+            act(one);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(work);
+        }
+    });
+}
+
+/// More, and the emulator is so slow that answers are late without any fault.
+const AT_ONCE: usize = 6;
 
 /// Short times, so that a test sees a lease end.
 pub fn fast() -> Options {

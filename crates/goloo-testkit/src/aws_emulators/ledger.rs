@@ -98,7 +98,7 @@ fn records(aws: &AwsEmulator) -> Vec<String> {
         .collect()
 }
 
-fn zone_records(aws: &AwsEmulator, zone: &str) -> Vec<String> {
+pub(super) fn zone_records(aws: &AwsEmulator, zone: &str) -> Vec<String> {
     let zone = zone.trim_start_matches("/hostedzone/");
     let answer = aws.rest("route53", "GET", &format!("/2013-04-01/hostedzone/{zone}/rrset?maxitems=300"), "");
     let document = Document::parse(&answer).unwrap();

@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use goloo_core::finding::Finding;
 use goloo_core::name::VmName;
+use rustix::fs::Access;
 use serde_json::json;
 
 use super::refresh::Reality;
@@ -87,7 +88,13 @@ fn state_folder(app: &App) -> Finding {
             format!("{shown} can be read by others, and cloud-init files hold secrets"),
             format!("chmod 700 {shown}"),
         ),
-        Ok(_) => Finding::sound(format!("state is kept in {shown}")),
+        Ok(_) => match rustix::fs::access(state, Access::WRITE_OK | Access::EXEC_OK) {
+            Ok(()) => Finding::sound(format!("state is kept in {shown}")),
+            Err(error) => Finding::wrong(
+                format!("{shown} can't be written, so VMs are only shown: {error}"),
+                format!("check who owns it: ls -ld {shown}; GOLOO_STATE_DIR names another folder"),
+            ),
+        },
     }
 }
 

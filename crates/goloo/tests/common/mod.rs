@@ -2,6 +2,8 @@
 
 #![allow(dead_code, clippy::unwrap_used, missing_docs)]
 
+pub mod kill;
+
 use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
@@ -157,6 +159,7 @@ impl World {
             ("GOLOO_CONFIG_DIR", at("config")),
             ("GOLOO_HOSTS_FILE", at("etc/hosts")),
             ("GOLOO_QEMU_ACCEL", "tcg".to_owned()),
+            ("EDITOR", at("bin/edit")),
         ];
         let multipass = match self.multipass {
             Some(port) => vec![
