@@ -14,7 +14,7 @@ use goloo_testkit::aws_answers::Reply;
 use goloo_testkit::fault_proxy::{At, Fault, FaultProxy};
 use goloo_testkit::samples::{creating, name, owner, snapshot, time};
 use goloo_testkit::store_suite::run;
-use object_common::{Memory, PREFIX, S3, Shifted, SystemClock, fast, open_with_deletes_at};
+use object_common::{BUCKET, Memory, PREFIX, S3, Shifted, SystemClock, fast, open_with_deletes_at};
 
 /// Repeats a step as a caller does who doesn't know what became of it.
 macro_rules! thrice {
@@ -276,6 +276,17 @@ fn who_marks_a_store_after_someone_who_died_at_it_breaks_the_locks_that_they_lef
     run(theirs.set_moved(None, Some("s3://other"))).unwrap();
     let made = run(lock.create(&mut creating(&name("devbox")), &snapshot()));
     assert!(matches!(made, Err(StoreError::Moved { .. })), "{made:?}");
+}
+
+#[test]
+fn emulator_a_mark_that_was_taken_back_leaves_no_empty_place_for_one_that_comes_late() {
+    let s3 = S3::ministack();
+    let store = open_with_deletes_at(s3.emulator.endpoint(), fast());
+    run(store.set_moved(None, Some("s3://other"))).unwrap();
+    run(store.set_moved(Some("s3://other"), None)).unwrap();
+    let key = format!("/{BUCKET}/{PREFIX}/moved.json");
+    assert!(s3.emulator.rest("s3", "GET", &key, "").contains(r#""to":null"#));
+    assert_eq!(run(store.moved_to()).unwrap(), None);
 }
 
 #[test]
