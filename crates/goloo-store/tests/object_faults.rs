@@ -279,6 +279,28 @@ fn who_marks_a_store_after_someone_who_died_at_it_breaks_the_locks_that_they_lef
 }
 
 #[test]
+fn emulator_what_is_half_way_is_archived_in_the_name_of_who_removes_it() {
+    let s3 = S3::ministack();
+    let proxy = FaultProxy::start(s3.emulator.endpoint());
+    let store = open_with_deletes_at(proxy.endpoint(), fast());
+    let mut record = creating(&name("devbox"));
+    let mut lock = run(store.lock(&name("devbox"), &owner(1))).unwrap();
+    run(lock.create(&mut record, &snapshot())).unwrap();
+    record.phase = Phase::Destroyed;
+    run(lock.save(&mut record)).unwrap();
+    drop(lock);
+    let half = run(store.archive_list()).unwrap().entries.remove(0);
+    proxy.reset();
+    run(store.archive_delete(&half.id, &owner(42))).unwrap();
+    let requests = proxy.requests();
+    let locks = requests.iter().filter(|request| {
+        request.method == "PUT" && request.path.split('?').next().unwrap().ends_with("/active/devbox.json")
+    });
+    let first = locks.map(|request| String::from_utf8_lossy(&request.body)).next().unwrap();
+    assert!(first.contains(r#""pid":42"#), "{first}");
+}
+
+#[test]
 fn emulator_a_mark_that_was_taken_back_leaves_no_empty_place_for_one_that_comes_late() {
     let s3 = S3::ministack();
     let store = open_with_deletes_at(s3.emulator.endpoint(), fast());
