@@ -14,7 +14,7 @@ use goloo_testkit::aws_answers::Reply;
 use goloo_testkit::fault_proxy::{At, Fault, FaultProxy};
 use goloo_testkit::samples::{creating, name, owner, snapshot, time};
 use goloo_testkit::store_suite::run;
-use object_common::{Memory, PREFIX, S3, Shifted, SystemClock, fast, open_with_deletes_at};
+use object_common::{BUCKET, Memory, PREFIX, S3, Shifted, SystemClock, fast, open_with_deletes_at};
 
 /// Repeats a step as a caller does who doesn't know what became of it.
 macro_rules! thrice {
@@ -276,6 +276,39 @@ fn who_marks_a_store_after_someone_who_died_at_it_breaks_the_locks_that_they_lef
     run(theirs.set_moved(None, Some("s3://other"))).unwrap();
     let made = run(lock.create(&mut creating(&name("devbox")), &snapshot()));
     assert!(matches!(made, Err(StoreError::Moved { .. })), "{made:?}");
+}
+
+#[test]
+fn emulator_what_is_half_way_is_archived_in_the_name_of_who_removes_it() {
+    let s3 = S3::ministack();
+    let proxy = FaultProxy::start(s3.emulator.endpoint());
+    let store = open_with_deletes_at(proxy.endpoint(), fast());
+    let mut record = creating(&name("devbox"));
+    let mut lock = run(store.lock(&name("devbox"), &owner(1))).unwrap();
+    run(lock.create(&mut record, &snapshot())).unwrap();
+    record.phase = Phase::Destroyed;
+    run(lock.save(&mut record)).unwrap();
+    drop(lock);
+    let half = run(store.archive_list()).unwrap().entries.remove(0);
+    proxy.reset();
+    run(store.archive_delete(&half.id, &owner(42))).unwrap();
+    let requests = proxy.requests();
+    let locks = requests.iter().filter(|request| {
+        request.method == "PUT" && request.path.split('?').next().unwrap().ends_with("/active/devbox.json")
+    });
+    let first = locks.map(|request| String::from_utf8_lossy(&request.body)).next().unwrap();
+    assert!(first.contains(r#""pid":42"#), "{first}");
+}
+
+#[test]
+fn emulator_a_mark_that_was_taken_back_leaves_no_empty_place_for_one_that_comes_late() {
+    let s3 = S3::ministack();
+    let store = open_with_deletes_at(s3.emulator.endpoint(), fast());
+    run(store.set_moved(None, Some("s3://other"))).unwrap();
+    run(store.set_moved(Some("s3://other"), None)).unwrap();
+    let key = format!("/{BUCKET}/{PREFIX}/moved.json");
+    assert!(s3.emulator.rest("s3", "GET", &key, "").contains(r#""to":null"#));
+    assert_eq!(run(store.moved_to()).unwrap(), None);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::env;
 use std::fs;
 
 use goloo_core::record::{Creator, Owner};
+use goloo_store::sqlite::{Machine, ThisMachine};
 
 /// The process as locks and operations name it.
 pub fn owner() -> Owner {
@@ -43,12 +44,9 @@ pub fn is_gone(owner: &Owner) -> bool {
     owner.host == host() && owner.pid_start != 0 && owner.pid_start != pid_start(owner.pid)
 }
 
-/// When the process started, in ticks since boot: field 22 of its `stat` (proc(5)); 0 where the
-/// system has no `/proc`.
+/// When the process started, in ticks since boot; 0 when it has ended, and where the system doesn't say.
 fn pid_start(pid: u32) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    after_name.split_whitespace().nth(19).and_then(|ticks| ticks.parse().ok()).unwrap_or(0)
+    ThisMachine.start_of(pid).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -60,6 +60,9 @@ fn whoever_meets_a_lease_is_told_when_it_ends_and_how_to_end_it() {
     create.wait().unwrap();
     let status = world.run(&["status", "hello"]).expect(0);
     assert!(status.stdout().contains("nobody is at it: goloo resume hello"), "{status:?}");
+    world.ssh_finds(DONE);
+    world.run(&["resume", "hello"]).expect(0);
+    assert_eq!(deeds(&world), ["ann create", "ann takeover", "ann resume"]);
 }
 
 #[test]

@@ -286,13 +286,8 @@ impl Bucket {
     /// Removes an object, if it still has this version and the service can see to that. It is only called
     /// for objects that may as well stay, so a failure is none.
     pub async fn remove_empty(&self, folder: &str, name: &str, version: &UpdateVersion) {
-        self.remove_at(&Self::key(folder, name), version).await;
-    }
-
-    /// The same for what isn't a VM's.
-    pub async fn remove_at(&self, key: &str, version: &UpdateVersion) {
         let Some(etag) = version.e_tag.clone().filter(|_| self.can_delete_conditionally()) else { return };
-        let path = self.path(key);
+        let path = self.path(&Self::key(folder, name));
         let _ = self.limited(DELETE_IF.scope(etag, self.access.objects.delete(&path))).await;
     }
 }

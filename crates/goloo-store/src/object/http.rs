@@ -2,18 +2,22 @@
 //! a second one.
 //!
 //! It also does two things that `object_store` can't: it notes the service's clock, and it makes a deletion
-//! depend on the ETag (`If-Match` needs no place in the signature).
+//! depend on the ETag (`If-Match` needs no place in the signature). And it goes through the proxy that the
+//! environment names (`HTTPS_PROXY`, `NO_PROXY`, as curl reads them).
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use http::header::{DATE, HeaderValue, IF_MATCH};
+use http::uri::Scheme;
 use http::{HeaderMap, Method};
 use http_body_util::BodyExt;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::HttpConnector as Tcp;
-use hyper_util::client::legacy::{Client, Error as ClientError};
+use hyper_rustls::{ConfigBuilderExt, HttpsConnector};
+use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::client::legacy::connect::{Connect, HttpConnector as Tcp};
+use hyper_util::client::legacy::{Client, Error as ClientError, ResponseFuture};
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use object_store::ClientOptions;
 use object_store::client::{
@@ -59,26 +63,66 @@ pub(super) struct Connector(pub Arc<ServiceClock>);
 
 impl HttpConnector for Connector {
     fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
-        let mut tcp = Tcp::new();
-        tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(CONNECT_LIMIT));
-        tcp.set_nodelay(true);
-        let tls = HttpsConnectorBuilder::new()
-            .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
-            .map_err(|error| object_store::Error::Generic { store: "TLS", source: Box::new(error) })?;
-        let connector = tls.https_or_http().enable_http1().wrap_connector(tcp);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_LIMIT)
-            .build(connector);
-        Ok(HttpClient::new(Service { client, clock: self.0.clone() }))
+        let tls = Arc::new(tls().map_err(|source| object_store::Error::Generic { store: "TLS", source })?);
+        let direct = client(HttpsConnector::from((tcp(), tls.clone())));
+        let (tunnelled, proxies) = (OnceLock::new(), Matcher::from_env());
+        Ok(HttpClient::new(Service { tls, direct, tunnelled, proxies, clock: self.0.clone() }))
     }
 }
 
+fn tls() -> Result<rustls::ClientConfig, Box<dyn std::error::Error + Send + Sync>> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config =
+        rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(config.with_native_roots()?.with_no_client_auth())
+}
+
+fn tcp() -> Tcp {
+    let mut tcp = Tcp::new();
+    tcp.enforce_http(false);
+    tcp.set_connect_timeout(Some(CONNECT_LIMIT));
+    tcp.set_nodelay(true);
+    tcp
+}
+
+fn client<C: Connect + Clone>(connector: C) -> Client<C, HttpRequestBody> {
+    Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE_LIMIT)
+        .build(connector)
+}
+
+type Direct = HttpsConnector<Tcp>;
+/// TLS to the service, in a connection through a proxy to which TLS may lead too.
+type Tunnelled = HttpsConnector<Tunnel<Direct>>;
+
 #[derive(Debug)]
 struct Service {
-    client: Client<HttpsConnector<Tcp>, HttpRequestBody>,
+    tls: Arc<rustls::ClientConfig>,
+    direct: Client<Direct, HttpRequestBody>,
+    /// Made when the first request goes that way: all go through one proxy.
+    tunnelled: OnceLock<Client<Tunnelled, HttpRequestBody>>,
+    proxies: Matcher,
     clock: Arc<ServiceClock>,
+}
+
+impl Service {
+    fn request(&self, request: HttpRequest) -> ResponseFuture {
+        // Without TLS is only a service on this machine.
+        let proxied = request.uri().scheme() == Some(&Scheme::HTTPS);
+        match self.proxies.intercept(request.uri()).filter(|_| proxied) {
+            Some(proxy) => self.tunnelled.get_or_init(|| self.through(&proxy)).request(request),
+            None => self.direct.request(request),
+        }
+    }
+
+    fn through(&self, proxy: &Intercept) -> Client<Tunnelled, HttpRequestBody> {
+        let mut tunnel = Tunnel::new(proxy.uri().clone(), HttpsConnector::from((tcp(), self.tls.clone())));
+        if let Some(authorization) = proxy.basic_auth() {
+            tunnel = tunnel.with_auth(authorization.clone());
+        }
+        client(HttpsConnector::from((tunnel, self.tls.clone())))
+    }
 }
 
 #[async_trait]
@@ -90,7 +134,7 @@ impl HttpService for Service {
             let etag = etag.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
             request.headers_mut().insert(IF_MATCH, etag);
         }
-        let answer = self.client.request(request).await.map_err(failed)?;
+        let answer = self.request(request).await.map_err(failed)?;
         self.clock.note(answer.headers());
         let broken_off = |error| HttpError::new(HttpErrorKind::Interrupted, error);
         Ok(answer.map(|body| HttpResponseBody::new(body.map_err(broken_off))))

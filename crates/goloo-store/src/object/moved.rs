@@ -1,7 +1,8 @@
 //! The mark of a store that was moved, in an object of its own that is changed as records are: by
 //! compare-and-swap, with an id that is looked for after a doubt.
 //!
-//! Where a deletion can't depend on the ETag, a mark that was taken back leaves an object that marks nothing.
+//! A mark that was taken back leaves an object that marks nothing: a request for that mark which is still on
+//! its way somewhere must not find an empty place.
 
 use goloo_core::name::VmName;
 use goloo_core::store::{StoreError, check_mark};
@@ -21,7 +22,7 @@ const ATTEMPTS: usize = 16;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Mark {
-    /// The new store's address; `None` in what is left of a mark.
+    /// The new store's address; `None` when the mark was taken back.
     to: Option<String>,
     /// New with each write.
     #[serde(default)]
@@ -67,11 +68,7 @@ async fn swap(bucket: &Bucket, replaces: Option<&str>, to: Option<&str>) -> Resu
         let mark = Mark { to: to.map(str::to_owned), write: Ulid::new().to_string() };
         let bytes = serde_json::to_vec(&mark).expect("a mark has only string keys");
         match bucket.swap(KEY, bytes, version.as_ref()).await {
-            Ok(_) if to.is_some() => return Ok(()),
-            Ok(version) => {
-                bucket.remove_at(KEY, &version).await;
-                return Ok(());
-            }
+            Ok(_) => return Ok(()),
             Err(WriteError::Refused) => {}
             Err(WriteError::InDoubt(error)) => return Err(error),
         }

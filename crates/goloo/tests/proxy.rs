@@ -1,0 +1,93 @@
+//! A network that is left through a proxy alone: `HTTPS_PROXY` and `NO_PROXY`.
+
+#![cfg(feature = "s3")]
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+
+use common::{Ran, World};
+
+/// The first byte of a TLS connection: a handshake.
+const HANDSHAKE: u8 = 22;
+
+/// A proxy that makes a tunnel of each connection, tells what was asked of it and how the client goes on, and
+/// hangs up.
+struct Proxy {
+    address: String,
+    told: Receiver<(String, u8)>,
+}
+
+impl Proxy {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (tell, told) = channel();
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                // A test that has seen enough listens no more.
+                let _ = tell.send(tunnel(stream));
+            }
+        });
+        Self { address, told }
+    }
+}
+
+fn tunnel(mut stream: TcpStream) -> (String, u8) {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() > 0 {
+        head.push(byte[0]);
+    }
+    stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").unwrap();
+    stream.read_exact(&mut byte).unwrap();
+    (String::from_utf8(head).unwrap(), byte[0])
+}
+
+/// Nobody is reached but through the proxy: nobody listens at this address.
+fn nobody() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+fn run(proxy: &Proxy, no_proxy: &str, arguments: &[&str], variables: &[(&str, String)]) -> Ran {
+    let world = World::new();
+    world.stack("hello", r#"{"vm": {"image": "24.04"}}"#, "");
+    let mut command = world.command();
+    command.envs([("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "secret")]);
+    command.envs([("AWS_REGION", "us-east-1"), ("AWS_EC2_METADATA_DISABLED", "true")]);
+    command.env("HTTPS_PROXY", format!("http://ann:pass@{}", proxy.address)).env("NO_PROXY", no_proxy);
+    command.envs(variables.iter().map(|(name, value)| (name, value))).args(arguments);
+    let ran = Ran(command.output().unwrap());
+    assert_ne!(ran.code(), 0, "{ran:?}");
+    ran
+}
+
+#[test]
+fn a_bucket_is_reached_through_the_proxy_with_tls_to_the_service_inside() {
+    let (proxy, service) = (Proxy::start(), nobody());
+    let store = format!("s3://team/goloo?region=us-east-1&endpoint=https://{service}");
+    let variables = [("GOLOO_STATE_BACKEND", store)];
+    let ran = run(&proxy, "", &["list"], &variables);
+    let (head, next) = proxy.told.try_recv().unwrap_or_else(|error| panic!("{error}: {ran:?}"));
+    assert!(head.starts_with(&format!("CONNECT {service} HTTP/1.1\r\n")), "{head}");
+    assert!(head.contains("Basic YW5uOnBhc3M="), "{head}");
+    assert_eq!(next, HANDSHAKE);
+
+    let direct = Proxy::start();
+    run(&direct, "localhost,127.0.0.1", &["list"], &variables);
+    assert!(direct.told.try_recv().is_err(), "NO_PROXY names the service");
+}
+
+#[cfg(feature = "aws")]
+#[test]
+fn aws_is_reached_through_the_proxy() {
+    let (proxy, service) = (Proxy::start(), nobody());
+    let variables = [("AWS_ENDPOINT_URL", format!("https://{service}"))];
+    let ran = run(&proxy, "", &["create", "hello", "--aws", "--no-wait"], &variables);
+    let (head, next) = proxy.told.try_recv().unwrap_or_else(|error| panic!("{error}: {ran:?}"));
+    assert!(head.starts_with(&format!("CONNECT {service} HTTP/1.1\r\n")), "{head}");
+    assert_eq!(next, HANDSHAKE);
+}
