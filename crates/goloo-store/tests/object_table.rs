@@ -40,7 +40,11 @@ fn short() -> Options {
 
 /// The store behind an endpoint, with the table behind the same.
 fn open(endpoint: &str, prefix: &str, options: Options) -> ObjectStore {
-    let lock_table = Some(LockTable { name: TABLE.to_owned(), endpoint: Some(endpoint.to_owned()) });
+    open_apart(endpoint, endpoint, prefix, options)
+}
+
+fn open_apart(endpoint: &str, tables: &str, prefix: &str, options: Options) -> ObjectStore {
+    let lock_table = Some(LockTable { name: TABLE.to_owned(), endpoint: Some(tables.to_owned()) });
     ObjectStore::open(ObjectSettings { prefix: prefix.to_owned(), lock_table, ..settings(endpoint) }, options)
         .unwrap()
 }
@@ -62,7 +66,7 @@ fn is_conditional(request: &Request) -> bool {
 
 // The rules of every store.
 
-/// A store with its table, which looks at all requests.
+/// A store with its table; all requests to the store are looked at.
 struct Tabled {
     s3: S3,
     proxy: FaultProxy,
@@ -99,7 +103,8 @@ impl Drop for Tabled {
 #[async_trait]
 impl Subject for Tabled {
     fn handle(&self) -> Box<dyn Store> {
-        Box::new(open(self.proxy.endpoint(), &self.prefix, Options::default()))
+        let tables = self.s3.emulator.endpoint();
+        Box::new(open_apart(self.proxy.endpoint(), tables, &self.prefix, Options::default()))
     }
 
     async fn plant(&self, name: &VmName, json: &[u8]) {

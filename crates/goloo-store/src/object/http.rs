@@ -4,7 +4,7 @@
 //! It also does two things that `object_store` can't: it notes the service's clock, and it makes a deletion
 //! depend on the ETag (`If-Match` needs no place in the signature).
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -59,20 +59,28 @@ pub(super) struct Connector(pub Arc<ServiceClock>);
 
 impl HttpConnector for Connector {
     fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
-        let mut tcp = Tcp::new();
-        tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(CONNECT_LIMIT));
-        tcp.set_nodelay(true);
-        let tls = HttpsConnectorBuilder::new()
-            .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
-            .map_err(|error| object_store::Error::Generic { store: "TLS", source: Box::new(error) })?;
-        let connector = tls.https_or_http().enable_http1().wrap_connector(tcp);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_LIMIT)
-            .build(connector);
+            .build(https()?);
         Ok(HttpClient::new(Service { client, clock: self.0.clone() }))
     }
+}
+
+/// What opens connections. It is made once: the system's certificates take longest to read.
+fn https() -> object_store::Result<HttpsConnector<Tcp>> {
+    static MADE: OnceLock<HttpsConnector<Tcp>> = OnceLock::new();
+    if let Some(made) = MADE.get() {
+        return Ok(made.clone());
+    }
+    let mut tcp = Tcp::new();
+    tcp.enforce_http(false);
+    tcp.set_connect_timeout(Some(CONNECT_LIMIT));
+    tcp.set_nodelay(true);
+    let tls = HttpsConnectorBuilder::new()
+        .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
+        .map_err(|error| object_store::Error::Generic { store: "TLS", source: Box::new(error) })?;
+    Ok(MADE.get_or_init(|| tls.https_or_http().enable_http1().wrap_connector(tcp)).clone())
 }
 
 #[derive(Debug)]
