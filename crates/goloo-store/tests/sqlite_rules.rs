@@ -260,6 +260,40 @@ fn a_damaged_database_says_how_to_save_what_is_in_it() {
 }
 
 #[test]
+fn a_look_at_the_file_says_where_it_is_and_who_can_read_it() {
+    let file = empty();
+    let [found] = file.store.examine().try_into().unwrap();
+    assert!(found.ok && found.what.contains("made on first use"), "{found:?}");
+    file.create();
+    let [found] = file.store.examine().try_into().unwrap();
+    assert!(found.ok && found.what.contains(&file.path().display().to_string()), "{found:?}");
+    fs::set_permissions(file.path(), fs::Permissions::from_mode(0o644)).unwrap();
+    let [_, found] = file.store.examine().try_into().unwrap();
+    assert!(!found.ok && found.hint.starts_with("chmod 600 "), "{found:?}");
+}
+
+#[test]
+fn a_look_at_the_file_finds_a_page_that_is_damaged() {
+    let file = empty();
+    file.create();
+    let page = {
+        let by_hand = file.by_hand();
+        by_hand.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+        let root = "SELECT rootpage FROM sqlite_schema WHERE name = 'vms'";
+        by_hand.query_row(root, [], |row| row.get::<_, u32>(0)).unwrap()
+    };
+    let mut bytes = fs::read(file.path()).unwrap();
+    let page_bytes = usize::from(u16::from_be_bytes([bytes[16], bytes[17]]));
+    let start = (usize::try_from(page).unwrap() - 1) * page_bytes;
+    // The page's cells are said to begin behind its end.
+    bytes[start + 8..start + 12].fill(0xff);
+    fs::write(file.path(), bytes).unwrap();
+    let found = SqliteStore::open(&file.path(), Options::default()).examine();
+    assert!(!found[0].ok && found[0].what.contains("damaged"), "{found:?}");
+    assert!(found[0].hint.contains(".recover"), "{found:?}");
+}
+
+#[test]
 fn a_file_that_was_just_made_is_an_empty_store() {
     let file = empty();
     fs::create_dir_all(file.path().parent().unwrap()).unwrap();

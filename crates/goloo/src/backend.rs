@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use goloo_core::finding::Finding;
 use goloo_core::store::Store;
 use goloo_store::{DirStore, Options, Seal, SqliteStore};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
@@ -311,18 +312,37 @@ impl Backend {
                 let folder = path.as_ref().unwrap_or(&paths.state);
                 Ok(Box::new(DirStore::open(folder, options(seal))))
             }
-            Self::Sqlite(path) => {
-                let file = path.clone().unwrap_or_else(|| paths.state.join(DATABASE));
-                Ok(Box::new(SqliteStore::open(&file, options(seal))))
+            Self::Sqlite(path) => Ok(Box::new(sqlite(path.as_deref(), paths, seal))),
+            Self::Object(place) => Ok(Box::new(place.open(seal)?)),
+        }
+    }
+
+    /// What is to be said of it beyond its records, for `goloo doctor`.
+    pub async fn examine(&self, paths: &Paths, seal: Seal) -> Result<Vec<Finding>, CliError> {
+        match self {
+            Self::Dir(None) => Ok(Vec::new()),
+            Self::Dir(Some(folder)) => {
+                Ok(vec![Finding::sound(format!("records are kept in {}", folder.display()))])
             }
-            Self::Object(place) => place.open(seal),
+            Self::Sqlite(path) => Ok(sqlite(path.as_deref(), paths, seal).examine()),
+            Self::Object(place) => place.examine(seal).await,
         }
     }
 }
 
 impl ObjectPlace {
     #[cfg(feature = "object")]
-    fn open(&self, seal: Seal) -> Result<Box<dyn Store>, CliError> {
+    async fn examine(&self, seal: Seal) -> Result<Vec<Finding>, CliError> {
+        Ok(self.open(seal)?.examine().await)
+    }
+
+    #[cfg(not(feature = "object"))]
+    async fn examine(&self, seal: Seal) -> Result<Vec<Finding>, CliError> {
+        self.open(seal).map(|_| Vec::new())
+    }
+
+    #[cfg(feature = "object")]
+    fn open(&self, seal: Seal) -> Result<goloo_store::object::ObjectStore, CliError> {
         use goloo_store::object::{Kind, LockTable, ObjectSettings, ObjectStore, Options};
 
         let lock_table = self.lock_table.clone().map(|name| LockTable { name, endpoint: None });
@@ -340,11 +360,11 @@ impl ObjectPlace {
             keys: None,
             lock_table,
         };
-        Ok(Box::new(ObjectStore::open(settings, Options { seal, ..Options::default() })?))
+        Ok(ObjectStore::open(settings, Options { seal, ..Options::default() })?)
     }
 
     #[cfg(not(feature = "object"))]
-    fn open(&self, _: Seal) -> Result<Box<dyn Store>, CliError> {
+    fn open(&self, _: Seal) -> Result<DirStore, CliError> {
         Err(CliError::new(
             crate::exit::USAGE,
             "unsupported",
@@ -352,6 +372,11 @@ impl ObjectPlace {
             "goloo settings set stateBackend dir, or another goloo",
         ))
     }
+}
+
+fn sqlite(file: Option<&Path>, paths: &Paths, seal: Seal) -> SqliteStore {
+    let file = file.map_or_else(|| paths.state.join(DATABASE), Path::to_owned);
+    SqliteStore::open(&file, options(seal))
 }
 
 fn options(seal: Seal) -> Options {

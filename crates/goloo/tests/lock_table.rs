@@ -37,6 +37,29 @@ fn is_conditional(request: &Request) -> bool {
 }
 
 #[test]
+fn emulator_doctor_says_where_records_are_and_recommends_versions() {
+    let aws = AwsEmulator::ministack();
+    aws.rest("s3", "PUT", &format!("/{BUCKET}"), "");
+    aws.create_table(TABLE, "LockID");
+    let world = World::new();
+    world.settings(&settings(aws.endpoint()));
+    let doctor = || -> Vec<Value> {
+        let ran = run(&world, aws.endpoint(), &["doctor", "--json"]);
+        let all: Value = serde_json::from_str(&ran.stdout()).unwrap();
+        let of_bucket = |finding: &&Value| finding["what"].as_str().unwrap().contains(BUCKET);
+        all["findings"].as_array().unwrap().iter().filter(of_bucket).cloned().collect()
+    };
+    let found = doctor();
+    assert_eq!(found[0], json!({"ok": true, "what": "records are kept in s3://team/goloo", "hint": ""}));
+    let command = "aws s3api put-bucket-versioning --region us-east-1 --bucket team \
+                   --versioning-configuration Status=Enabled";
+    assert_eq!((&found[1]["ok"], &found[1]["hint"]), (&json!(true), &json!(command)), "{found:?}");
+    let on = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+    aws.rest("s3", "PUT", &format!("/{BUCKET}?versioning"), on);
+    assert_eq!(doctor()[1]["what"], "the bucket team keeps former versions");
+}
+
+#[test]
 fn emulator_a_vm_lives_its_whole_life_where_no_write_is_conditional() {
     let aws = AwsEmulator::ministack();
     aws.rest("s3", "PUT", &format!("/{BUCKET}"), "");

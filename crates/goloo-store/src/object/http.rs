@@ -63,18 +63,24 @@ pub(super) struct Connector(pub Arc<ServiceClock>);
 
 impl HttpConnector for Connector {
     fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
-        let tls = Arc::new(tls().map_err(|source| object_store::Error::Generic { store: "TLS", source })?);
+        let tls = tls().map_err(|source| object_store::Error::Generic { store: "TLS", source })?;
         let direct = client(HttpsConnector::from((tcp(), tls.clone())));
         let (tunnelled, proxies) = (OnceLock::new(), Matcher::from_env());
         Ok(HttpClient::new(Service { tls, direct, tunnelled, proxies, clock: self.0.clone() }))
     }
 }
 
-fn tls() -> Result<rustls::ClientConfig, Box<dyn std::error::Error + Send + Sync>> {
+/// Made once: the system's certificates take longest to read.
+fn tls() -> Result<Arc<rustls::ClientConfig>, Box<dyn std::error::Error + Send + Sync>> {
+    static MADE: OnceLock<Arc<rustls::ClientConfig>> = OnceLock::new();
+    if let Some(made) = MADE.get() {
+        return Ok(made.clone());
+    }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config =
         rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(config.with_native_roots()?.with_no_client_auth())
+    let config = config.with_native_roots()?.with_no_client_auth();
+    Ok(MADE.get_or_init(|| Arc::new(config)).clone())
 }
 
 fn tcp() -> Tcp {

@@ -38,11 +38,14 @@ mod signed;
 mod table;
 #[cfg(feature = "s3")]
 mod tabled;
+#[cfg(feature = "s3")]
+mod versions;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use goloo_core::finding::Finding;
 use goloo_core::name::{ArchiveId, VmName};
 use goloo_core::record::{Owner, Record};
 use goloo_core::store::{
@@ -145,6 +148,20 @@ impl ObjectStore {
         options: Options,
     ) -> Result<Self, StoreError> {
         Self::new(location.to_owned(), prefix.to_owned(), Opening::Ready(access), options)
+    }
+
+    /// What is to be said of the place beyond its records.
+    pub async fn examine(&self) -> Vec<Finding> {
+        let mut findings = vec![Finding::sound(format!("records are kept in {}", self.inner.location))];
+        #[cfg(feature = "s3")]
+        if let Opening::Settings(settings) = &self.inner.opening
+            && settings.kind == Kind::S3
+        {
+            let (settings, answer) = (settings.clone(), self.inner.options.pace.answer);
+            let look = async move { versions::examine(&settings, answer).await };
+            findings.extend(self.inner.worker.run(look).await.flatten());
+        }
+        findings
     }
 
     fn new(location: String, prefix: String, opening: Opening, options: Options) -> Result<Self, StoreError> {

@@ -62,6 +62,16 @@ pub(super) async fn open(
     Ok(Access { objects, clock, conditional_delete })
 }
 
+/// S3 itself, for what `object_store` can't ask it.
+pub(super) async fn service(
+    settings: &ObjectSettings,
+    limit: Duration,
+) -> object_store::Result<SignedService> {
+    let way = Way::find(settings).await;
+    let endpoint = settings.endpoint.clone().or_else(|| way.endpoint.clone());
+    way.service("s3", endpoint, &Arc::default(), limit)
+}
+
 /// What the settings and AWS's chain say together.
 struct Way {
     region: String,

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use goloo_core::finding::Finding;
 use goloo_core::store::StoreError;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use thiserror::Error;
@@ -299,6 +300,12 @@ impl Database {
                 failed("write in", folder)(ErrorKind::PermissionDenied.into())
             }
         }
+    }
+
+    /// What SQLite's own check has found.
+    pub fn damaged(&self, said: String) -> Finding {
+        let damaged = Damaged { what: said, file: self.file.clone() };
+        Finding::wrong(format!("{} is damaged: {damaged}", self.file.display()), damaged.way_out())
     }
 
     /// The store's error for anything else.

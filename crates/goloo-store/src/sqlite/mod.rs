@@ -13,10 +13,14 @@ mod lock;
 mod machine;
 mod shelf;
 
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use goloo_core::finding::Finding;
 use goloo_core::name::{ArchiveId, VmName};
 use goloo_core::record::{Owner, SCHEMA};
 use goloo_core::store::{
@@ -63,7 +67,49 @@ impl SqliteStore {
     }
 }
 
+impl SqliteStore {
+    /// What is to be said of the file beyond its records: where it is, whether it is whole, and who can read it.
+    pub fn examine(&self) -> Vec<Finding> {
+        let file = self.inner.database.file();
+        let shown = file.display();
+        let mode = match fs::metadata(file) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return vec![Finding::sound(format!(
+                    "records will be kept in {shown}, which is made on first use"
+                ))];
+            }
+            Err(error) => {
+                let hint = format!("check who owns it: ls -ld {shown}");
+                return vec![Finding::wrong(format!("{shown} can't be read: {error}"), hint)];
+            }
+            Ok(metadata) => metadata.permissions().mode(),
+        };
+        let mut findings = Vec::from_iter(self.inner.integrity());
+        if mode & 0o077 != 0 {
+            findings.push(Finding::wrong(
+                format!("{shown} can be read by others, and cloud-init files hold secrets"),
+                format!("chmod 600 {shown}*"),
+            ));
+        }
+        findings
+    }
+}
+
 impl Inner {
+    /// Whether SQLite finds its file whole. Nothing where it can't be read at all: whoever reads records says it.
+    fn integrity(&self) -> Option<Finding> {
+        let shown = self.database.file().display().to_string();
+        let check = |transaction: &Transaction<'_>| {
+            Ok(transaction.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))?)
+        };
+        let said = self.database.read(check).ok()?;
+        // A file without tables is an empty store.
+        if said == "ok" || said.is_empty() {
+            return Some(Finding::sound(format!("records are kept in {shown}, which is whole")));
+        }
+        Some(self.database.damaged(said))
+    }
+
     fn find(&self, place: Place<'_>) -> Result<Found, StoreError> {
         self.database.read(|transaction| shelf::find(&self.database, transaction, place))
     }

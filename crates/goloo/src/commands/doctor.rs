@@ -24,6 +24,7 @@ pub fn run(app: &App, _: &Args) -> Result<u8, CliError> {
     let mut findings = tools(app).unwrap_or_else(not_looked_at);
     findings.extend(aws(app));
     findings.push(state_folder(app));
+    findings.extend(place(app).unwrap_or_else(not_looked_at));
     findings.extend(records(app).unwrap_or_else(not_looked_at));
     let sound = findings.iter().all(|finding| finding.ok);
     if app.ui.json() {
@@ -96,6 +97,13 @@ fn state_folder(app: &App) -> Finding {
             ),
         },
     }
+}
+
+/// Where the records are, when that isn't the state folder.
+fn place(app: &App) -> Result<Vec<Finding>, CliError> {
+    let (home, paths) = (&app.paths.home, &app.paths);
+    let (backend, seal) = (app.settings.backend(home)?, app.settings.seal(home)?);
+    app.wait_for(backend.examine(paths, seal))
 }
 
 fn records(app: &App) -> Result<Vec<Finding>, CliError> {
