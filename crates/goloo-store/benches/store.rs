@@ -7,17 +7,19 @@ use std::fs::{self, File};
 use std::hint::black_box;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use futures_util::TryStreamExt;
 use goloo_core::record::{Record, to_json};
 use goloo_core::store::Store;
 use goloo_store::object::{self, Keys, Kind, ObjectSettings, ObjectStore};
 use goloo_store::{DirStore, Options, SqliteStore};
 use goloo_testkit::aws_emulators::AwsEmulator;
 use goloo_testkit::samples::{creating, in_aws, name, owner, ready, snapshot};
-use object_store::ObjectStoreExt;
 use object_store::path::Path as Key;
+use object_store::{ObjectStoreExt, PutMode, PutOptions};
 use pollster::block_on as run;
 use rusqlite::{Connection, params};
 use tempfile::TempDir;
@@ -54,6 +56,47 @@ fn save(criterion: &mut Criterion) {
         bench.iter(|| write_sync_rename_sync(&bare, &bytes));
     });
     group.bench_function("goloo", |bench| bench.iter(|| run(lock.save(&mut record)).unwrap()));
+    group.finish();
+}
+
+/// A folder of files that appears whole: each file synced, then the folder, a rename, and the one around it.
+fn stage_sync_rename_sync(root: &Path, vm: &str, record: &[u8]) {
+    let staged = root.join(".staged");
+    fs::create_dir(&staged).unwrap();
+    let files = snapshot().files;
+    let all = files.iter().map(|(file, bytes)| (file.as_str(), bytes.as_slice()));
+    for (file, bytes) in all.chain([("state.json", record)]) {
+        let mut file = File::create_new(staged.join(file)).unwrap();
+        file.write_all(bytes).unwrap();
+        file.sync_all().unwrap();
+    }
+    File::open(&staged).unwrap().sync_all().unwrap();
+    fs::rename(&staged, root.join(vm)).unwrap();
+    File::open(root).unwrap().sync_all().unwrap();
+}
+
+fn claim(criterion: &mut Criterion) {
+    let folder = folder();
+    let store = DirStore::open(&folder.path().join("store"), Options::default());
+    let bare = folder.path().join("bare");
+    fs::create_dir(&bare).unwrap();
+    let (mut names, mut bare_names) = (0.., 0..);
+
+    let mut group = criterion.benchmark_group("claim");
+    group.measurement_time(Duration::from_secs(6));
+    group.bench_function("floor: files written, synced, renamed, synced", |bench| {
+        bench.iter(|| {
+            let vm = format!("vm-{}", bare_names.next().unwrap());
+            stage_sync_rename_sync(&bare, &vm, &to_json(&creating(&name(&vm))));
+        });
+    });
+    group.bench_function("goloo: lock, create, unlock", |bench| {
+        bench.iter(|| {
+            let vm = name(&format!("vm-{}", names.next().unwrap()));
+            let mut lock = run(store.lock(&vm, &owner(1))).unwrap();
+            run(lock.create(&mut creating(&vm), &snapshot())).unwrap();
+        });
+    });
     group.finish();
 }
 
@@ -123,12 +166,18 @@ fn sqlite_save(criterion: &mut Criterion) {
     let mut record = ready(&devbox);
     let mut lock = run(store.lock(&devbox, &owner(1))).unwrap();
     run(lock.create(&mut record, &snapshot())).unwrap();
-    let text = String::from_utf8(to_json(&record)).unwrap();
+    let mut bare_record = record.clone();
     let bare = bare_sqlite(&folder.path().join("bare.db"));
 
     let mut group = criterion.benchmark_group("sqlite save");
     group.measurement_time(Duration::from_secs(6));
-    group.bench_function("floor: one row replaced", |bench| bench.iter(|| bare_put(&bare, "devbox", &text)));
+    group.bench_function("floor: one row replaced", |bench| {
+        bench.iter(|| {
+            // SQLite writes nothing where nothing has changed.
+            bare_record.serial += 1;
+            bare_put(&bare, "devbox", &String::from_utf8(to_json(&bare_record)).unwrap());
+        });
+    });
     group.bench_function("goloo", |bench| bench.iter(|| run(lock.save(&mut record)).unwrap()));
     group.finish();
 }
@@ -240,13 +289,33 @@ fn object(criterion: &mut Criterion) {
         bench.iter(|| runtime.block_on(async { bare.get(&key).await.unwrap().bytes().await.unwrap() }));
     });
     group.bench_function("load", |bench| bench.iter(|| run(store.load(&devbox)).unwrap().unwrap()));
+    let mut bare_count = 0;
+    group.bench_function("floor: PUT where nothing is", |bench| {
+        bench.iter(|| {
+            bare_count += 1;
+            let key = Key::from(format!("bare/{bare_count}.json"));
+            let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+            runtime.block_on(bare.put_opts(&key, bytes.clone().into(), options)).unwrap()
+        });
+    });
     let mut count = 0;
-    group.bench_function("claim: lock and create", |bench| {
+    group.bench_function("claim: lock, create, unlock", |bench| {
         bench.iter(|| {
             count += 1;
             let vm = name(&format!("vm-{count}"));
             let mut lock = run(store.lock(&vm, &owner(1))).unwrap();
             run(lock.create(&mut ready(&vm), &snapshot())).unwrap();
+        });
+    });
+    let active = Key::from("goloo/active");
+    group.bench_function(BenchmarkId::new("floor: LIST, then every GET, 32 at once", count + 1), |bench| {
+        bench.iter(|| {
+            let gets = bare.list(Some(&active)).map_ok(|meta| {
+                let bare = bare.clone();
+                async move { bare.get(&meta.location).await?.bytes().await }
+            });
+            let all = gets.try_buffered(32).try_collect::<Vec<_>>();
+            assert_eq!(runtime.block_on(all).unwrap().len(), count + 1);
         });
     });
     group.bench_function(BenchmarkId::new("list", count + 1), |bench| {
@@ -255,5 +324,5 @@ fn object(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, save, list, sqlite_save, sqlite_claim, sqlite_list, object);
+criterion_group!(benches, save, claim, list, sqlite_save, sqlite_claim, sqlite_list, object);
 criterion_main!(benches);

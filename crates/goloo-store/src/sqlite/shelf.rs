@@ -155,7 +155,9 @@ pub(super) fn put(
         values.extend([text(id.as_str()), text(&id.deleted_at().to_string())]);
     }
     let slots = vec!["?"; names.len()].join(", ");
-    let changes = names.iter().map(|name| format!("{name} = excluded.{name}")).collect::<Vec<_>>().join(", ");
+    // Setting the key, though to what it is, would write a page of its index too.
+    let changes = names.iter().filter(|name| **name != place.key_column());
+    let changes = changes.map(|name| format!("{name} = excluded.{name}")).collect::<Vec<_>>().join(", ");
     let statement = format!(
         "INSERT INTO {} ({}) VALUES ({slots}) ON CONFLICT ({}) DO UPDATE SET {changes}",
         place.table(),
