@@ -13,11 +13,11 @@ fill=$PWD/target/release/examples/fill_store
 echo 'fn main() {}' > "$out/empty.rs"
 rustc -O -C panic=abort -C strip=symbols -o "$out/empty" "$out/empty.rs"
 
-# Means of commands in milliseconds.
-mean() {
-  hyperfine --shell=none --warmup 5 --min-runs "$1" --export-json "$out/run.json" "${@:2}" >/dev/null 2>&1
+# Medians of commands in milliseconds: means of a millisecond hold what else the machine did.
+median() {
+  hyperfine --shell=none --warmup 20 --min-runs "$1" --export-json "$out/run.json" "${@:2}" >/dev/null 2>&1
   python3 -c 'import json, sys
-print(*("%.2f" % (run["mean"] * 1000) for run in json.load(open(sys.argv[1]))["results"]))' "$out/run.json"
+print(*("%.2f" % (run["median"] * 1000) for run in json.load(open(sys.argv[1]))["results"]))' "$out/run.json"
 }
 row() {
   python3 -c 'import sys
@@ -26,13 +26,13 @@ print("%-32s %9.2f ms %9.2f ms   %5.2fx  (to reach %sx)" % (what, value, floor, 
 }
 
 printf '%-32s %12s %12s\n' what goloo floor
-read -r value base <<<"$(mean 50 "$goloo --version" "$out/empty")"
+read -r value base <<<"$(median 500 "$goloo --version" "$out/empty")"
 row "--version" "$value" "$base" 1.5
 for count in 1 1000 10000; do
   state=$out/state-$count
   "$fill" "$state" "$count"
   export GOLOO_STATE_DIR=$state
-  read -r value base <<<"$(mean 20 "$goloo list" "$floor $state")"
+  read -r value base <<<"$(median 50 "$goloo list" "$floor $state")"
   row "list, $count VMs" "$value" "$base" 1.3
 done
 memory=$( { /usr/bin/env python3 - "$goloo" <<'PY'
@@ -42,9 +42,9 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)
 PY
 } )
 echo "list, 10000 VMs: $memory MiB at most (to reach 40)"
-read -r value <<<"$(COMPLETE=bash _CLAP_COMPLETE_INDEX=2 mean 20 "$goloo -- goloo ssh vm")"
+read -r value <<<"$(COMPLETE=bash _CLAP_COMPLETE_INDEX=2 median 50 "$goloo -- goloo ssh vm")"
 echo "completion of a name, 10000 VMs: $value ms (to reach 20)"
-echo "binary: $(($(stat -c %s "$goloo") / 1024 / 1024)) MiB (to reach 25)"
+echo "binary: $(stat -c %s "$goloo" | numfmt --to=si --format=%.1f)B (to reach 25 MB)"
 cargo bench --quiet --locked -p goloo-store --features bench --bench store
 unset GOLOO_STATE_DIR
 python3 scripts/bench-boot.py "$goloo"

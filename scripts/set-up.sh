@@ -31,19 +31,24 @@ as_root() {
 install() {
   as_root apt-get update -qq
   local apt=(apt-get install -y -qq --no-install-recommends)
-  if as_root env DEBIAN_FRONTEND=noninteractive "${apt[@]}" "$@"; then return; fi
-  # A newer qemu-utils from elsewhere can stand in the way of the distribution's qemu-system-x86.
+  # Newer parts of QEMU from elsewhere can stand in the way of the distribution's qemu-system-x86: apt fails, or
+  # would remove them.
+  if as_root env DEBIAN_FRONTEND=noninteractive "${apt[@]}" --no-remove "$@"; then return; fi
   local suite
   suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
-  as_root env DEBIAN_FRONTEND=noninteractive "${apt[@]}" --allow-downgrades "$@" "qemu-utils/$suite"
+  as_root env DEBIAN_FRONTEND=noninteractive "${apt[@]}" --allow-downgrades "$@" \
+    "qemu-utils/$suite" "qemu-system-common/$suite" "qemu-system-data/$suite"
 }
 
 wanted=("${run_commands[@]}" "${build_commands[@]}")
 [ "${1:-run}" = test ] && wanted+=("${test_commands[@]}")
-missing=()
-for command in "${wanted[@]}"; do
-  PATH=$PATH:/usr/sbin:/sbin command -v "$command" >/dev/null || missing+=("$(packages_for "$command")")
-done
+lacking() {
+  local command
+  for command in "${wanted[@]}"; do
+    PATH=$PATH:/usr/sbin:/sbin command -v "$command" >/dev/null || packages_for "$command"
+  done
+}
+mapfile -t missing < <(lacking)
 # GRUB's modules are files, not commands.
 [ -d /usr/lib/grub/i386-pc ] || missing+=(grub-pc-bin)
 [ -d /usr/lib/grub/x86_64-efi ] || missing+=(grub-efi-amd64-bin)
@@ -52,6 +57,11 @@ if [ "${1:-run}" = test ] && ! python3 -c 'import ensurepip' 2>/dev/null; then m
 if [ ${#missing[@]} -gt 0 ]; then
   echo "installing: ${missing[*]}" >&2
   install "${missing[@]}"
+  mapfile -t missing < <(lacking)
+  if [ ${#missing[@]} -gt 0 ]; then
+    echo "still missing: ${missing[*]}; install them by hand, then run this again" >&2
+    exit 1
+  fi
 fi
 if [ "${1:-run}" = test ] && ! cargo nextest --version >/dev/null 2>&1; then
   echo "installing cargo-nextest" >&2

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io::ErrorKind;
+use std::path::Path;
 
 use goloo_core::engine::EngineError;
 use goloo_core::host_names::HostNamesError;
@@ -69,6 +70,13 @@ impl CliError {
             count => format!("the stack has {count} problems"),
         };
         Self { problems, ..Self::new(exit::USAGE, "invalid", message, hint) }
+    }
+
+    /// The operating system didn't let us: `action` is "write", "read", "lock".
+    pub fn cannot(action: &str, path: &Path, error: &std::io::Error) -> Self {
+        let (code, kind) = io_code(error);
+        Self::new(code, kind, format!("can't {action} {}", path.display()), io_hint(error, path))
+            .because(error)
     }
 
     /// Adds what lies beneath.
@@ -227,22 +235,22 @@ fn of_backend(source: &(dyn Error + 'static)) -> (u8, &'static str, String) {
 /// How a command ends that the operating system refused something: the exit code and its word.
 fn io_code(error: &std::io::Error) -> (u8, &'static str) {
     match error.kind() {
-        std::io::ErrorKind::PermissionDenied => (exit::PERMISSION, "permission"),
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => (exit::PERMISSION, "permission"),
         _ => (exit::FAILED, "io"),
     }
 }
 
 /// What to do about what the operating system said.
-pub fn io_hint(error: &std::io::Error, path: &std::path::Path) -> String {
+fn io_hint(error: &std::io::Error, path: &Path) -> String {
     match error.kind() {
-        std::io::ErrorKind::PermissionDenied => {
+        ErrorKind::PermissionDenied => {
             format!("check who owns it: ls -ld {}; goloo doctor checks the rest", path.display())
         }
-        std::io::ErrorKind::StorageFull => {
+        ErrorKind::StorageFull => {
             "free some room: goloo image prune removes images that no VM uses".to_owned()
         }
-        std::io::ErrorKind::ReadOnlyFilesystem => {
-            "set GOLOO_STATE_DIR to a folder that can be written".to_owned()
+        ErrorKind::ReadOnlyFilesystem => {
+            format!("{} is mounted read-only; GOLOO_STATE_DIR names another place for state", path.display())
         }
         _ => "goloo doctor".to_owned(),
     }

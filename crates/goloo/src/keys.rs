@@ -9,7 +9,7 @@ use goloo_core::record::UserKeys;
 use goloo_core::spec::{KeySource, ResolvedStack, User, is_safe_url};
 
 use crate::app::App;
-use crate::error::{CliError, io_hint};
+use crate::error::CliError;
 use crate::output::Ui;
 
 /// How long one answer may take.
@@ -49,10 +49,8 @@ fn keys_of(user: &User, github: &GitHub, ui: &Ui) -> Result<UserKeys, CliError> 
 }
 
 fn from_file(path: &Path) -> Result<Vec<String>, CliError> {
-    let text = fs::read_to_string(path).map_err(|error| {
-        CliError::failed(format!("can't read the keys in {}", path.display()), io_hint(&error, path))
-            .because(&error)
-    })?;
+    let text =
+        fs::read_to_string(path).map_err(|error| CliError::cannot("read the keys in", path, &error))?;
     parse(&text).map_err(|(line, problem)| {
         CliError::usage(
             format!("{}:{line}: {problem}", path.display()),

@@ -9,7 +9,7 @@ use goloo_core::name::VmName;
 use goloo_core::store::SNAPSHOT_FILES;
 
 use crate::app::App;
-use crate::error::{CliError, io_hint};
+use crate::error::CliError;
 use crate::exit;
 use crate::files::{self, Staged};
 use crate::stack::{self, Found};
@@ -50,7 +50,7 @@ impl Library {
     /// Takes a copy of a stack in. It is checked where it lies then, so that what it lacks there shows.
     pub fn import(&self, app: &App, name: &VmName, source: &Path, force: bool) -> Result<(), CliError> {
         let place = self.place(name);
-        let failed = |error: io::Error| cannot_write(&place, &error);
+        let failed = |error: io::Error| CliError::cannot("write", &place, &error);
         let _lock = self.lock()?;
         files::ensure_folder(&self.folder).and_then(|()| files::sweep(&self.folder)).map_err(failed)?;
         let there = fs::symlink_metadata(&place).is_ok();
@@ -70,7 +70,7 @@ impl Library {
     /// A folder that is replaced must hold nothing but a stack.
     fn refuse_others(&self, name: &VmName) -> Result<(), CliError> {
         let place = self.place(name);
-        let others = others_in(&place).map_err(|error| cannot_write(&place, &error))?;
+        let others = others_in(&place).map_err(|error| CliError::cannot("write", &place, &error))?;
         if others.is_empty() {
             return Ok(());
         }
@@ -94,18 +94,18 @@ impl Library {
             ));
         }
         let written = files::sweep(&self.place(name)).and_then(|()| files::replace(&path, now));
-        written.map_err(|error| cannot_write(&path, &error))
+        written.map_err(|error| CliError::cannot("write", &path, &error))
     }
 
     /// Removes a stack, with all that is in its folder.
     pub fn remove(&self, name: &VmName) -> Result<(), CliError> {
         let place = self.place(name);
         let _lock = self.lock()?;
-        files::remove_folder(&place).map_err(|error| cannot_write(&place, &error))
+        files::remove_folder(&place).map_err(|error| CliError::cannot("write", &place, &error))
     }
 
     fn lock(&self) -> Result<fs::File, CliError> {
-        files::lock(&self.lock).map_err(|error| cannot_write(&self.lock, &error))
+        files::lock(&self.lock).map_err(|error| CliError::cannot("write", &self.lock, &error))
     }
 }
 
@@ -125,11 +125,6 @@ pub fn others_in(folder: &Path) -> io::Result<Vec<String>> {
     let mut names = files::names(folder)?;
     names.retain(|name| !SNAPSHOT_FILES.contains(&name.as_str()) && !files::is_staged(name));
     Ok(names)
-}
-
-/// What can't be written.
-pub fn cannot_write(path: &Path, error: &io::Error) -> CliError {
-    CliError::failed(format!("can't write {}", path.display()), io_hint(error, path)).because(error)
 }
 
 fn taken(name: &VmName) -> CliError {

@@ -11,7 +11,7 @@ use goloo_core::record::Extra;
 use goloo_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{CliError, io_hint};
+use crate::error::CliError;
 use crate::files;
 use crate::output::Ui;
 use crate::stack::Found;
@@ -124,7 +124,7 @@ impl Registry {
         ui: &Ui,
         change: impl FnOnce(&mut BTreeMap<String, Known>) -> T,
     ) -> Result<T, CliError> {
-        let failed = |error: io::Error| self.failed("write", &error);
+        let failed = |error: io::Error| CliError::cannot("write", &self.path, &error);
         let _lock = files::lock(&self.path.with_extension("lock")).map_err(failed)?;
         let mut content = match self.read() {
             Ok(content) => content,
@@ -146,7 +146,7 @@ impl Registry {
         let bytes = match fs::read(&self.path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Content::default()),
-            Err(error) => return Err(Unusable::Unread(self.failed("read", &error))),
+            Err(error) => return Err(Unusable::Unread(CliError::cannot("read", &self.path, &error))),
         };
         #[derive(Deserialize)]
         struct Head {
@@ -182,11 +182,6 @@ impl Registry {
         fs::rename(&self.path, &aside)?;
         ui.note(&format!("the broken file is kept: {}", aside.display()));
         Ok(())
-    }
-
-    fn failed(&self, action: &str, error: &io::Error) -> CliError {
-        let what = format!("can't {action} {}", self.path.display());
-        CliError::failed(what, io_hint(error, &self.path)).because(error)
     }
 }
 

@@ -11,7 +11,7 @@ use goloo_core::store::{SNAPSHOT_FILES, Snapshot};
 use sha2::{Digest, Sha256};
 
 use crate::app::App;
-use crate::error::{CliError, io_hint};
+use crate::error::CliError;
 use crate::files;
 use crate::output::Ui;
 
@@ -247,9 +247,7 @@ const SOME_KEY: &str =
 
 /// A file of a stack; `None` when it isn't there.
 pub fn read_file(path: &Path) -> Result<Option<Vec<u8>>, CliError> {
-    let failed = |error: std::io::Error| {
-        CliError::failed(format!("can't read {}", path.display()), io_hint(&error, path)).because(&error)
-    };
+    let failed = |error: std::io::Error| CliError::cannot("read", path, &error);
     let file = match std::fs::File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),

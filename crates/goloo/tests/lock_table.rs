@@ -36,19 +36,21 @@ fn is_conditional(request: &Request) -> bool {
     request.header("if-match").is_some() || request.header("if-none-match").is_some()
 }
 
+/// What `doctor` finds that has these words in it.
+fn examined(world: &World, aws: &AwsEmulator, words: &str) -> Vec<Value> {
+    let all: Value =
+        serde_json::from_str(&run(world, aws.endpoint(), &["doctor", "--json"]).stdout()).unwrap();
+    let of_it = |finding: &&Value| finding["what"].as_str().unwrap().contains(words);
+    all["findings"].as_array().unwrap().iter().filter(of_it).cloned().collect()
+}
+
 #[test]
 fn emulator_doctor_says_where_records_are_and_recommends_versions() {
     let aws = AwsEmulator::ministack();
     aws.rest("s3", "PUT", &format!("/{BUCKET}"), "");
-    aws.create_table(TABLE, "LockID");
     let world = World::new();
     world.settings(&settings(aws.endpoint()));
-    let doctor = || -> Vec<Value> {
-        let ran = run(&world, aws.endpoint(), &["doctor", "--json"]);
-        let all: Value = serde_json::from_str(&ran.stdout()).unwrap();
-        let of_bucket = |finding: &&Value| finding["what"].as_str().unwrap().contains(BUCKET);
-        all["findings"].as_array().unwrap().iter().filter(of_bucket).cloned().collect()
-    };
+    let doctor = || examined(&world, &aws, BUCKET);
     let found = doctor();
     assert_eq!(found[0], json!({"ok": true, "what": "records are kept in s3://team/goloo", "hint": ""}));
     let command = "aws s3api put-bucket-versioning --region us-east-1 --bucket team \
@@ -57,6 +59,34 @@ fn emulator_doctor_says_where_records_are_and_recommends_versions() {
     let on = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
     aws.rest("s3", "PUT", &format!("/{BUCKET}?versioning"), on);
     assert_eq!(doctor()[1]["what"], "the bucket team keeps former versions");
+}
+
+#[test]
+fn emulator_doctor_tries_the_lock_table_and_takes_no_row() {
+    let aws = AwsEmulator::ministack();
+    aws.rest("s3", "PUT", &format!("/{BUCKET}"), "");
+    let world = World::new();
+    world.settings(&settings(aws.endpoint()));
+    let doctor = || -> Value {
+        let found = examined(&world, &aws, "DynamoDB");
+        let [finding] = found.try_into().unwrap();
+        finding
+    };
+    let missing = doctor();
+    assert_eq!(missing["what"], "there is no DynamoDB table \"locks\" in us-east-1");
+    assert!(missing["hint"].as_str().unwrap().starts_with("aws dynamodb create-table "), "{missing}");
+    aws.create_table(TABLE, "Id");
+    let of_another = doctor();
+    assert_eq!(
+        (&of_another["ok"], of_another["what"].as_str().unwrap().contains("LockID")),
+        (&json!(false), true)
+    );
+    aws.dynamodb("DeleteTable", &json!({"TableName": TABLE}));
+    aws.create_table(TABLE, "LockID");
+    let sound = json!({"ok": true, "what": "the DynamoDB table \"locks\" in us-east-1 can hold its locks", "hint": ""});
+    assert_eq!(doctor(), sound);
+    let rows = aws.dynamodb("Scan", &json!({"TableName": TABLE, "ConsistentRead": true}));
+    assert_eq!(rows["Count"], 0, "{rows}");
 }
 
 #[test]

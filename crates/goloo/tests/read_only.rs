@@ -172,6 +172,22 @@ fn doctor_says_that_the_state_folder_can_t_be_written() {
     assert!(said.contains(&format!("✗ {} can't be written", world.state().display())), "{said}");
 }
 
+#[test]
+fn what_is_kept_beside_the_records_is_refused_in_the_same_way() {
+    let world = with_hello(DIR);
+    let config = world.path().join("config");
+    let commands: [&[&str]; 2] =
+        [&["settings", "set", "hosts", "true"], &["config", "import", "hello", "stacks/hello"]];
+    let _closed = Closed::new(&world, &[config]);
+    for arguments in commands {
+        let said = run(&world, arguments).expect(4).stderr();
+        assert!(
+            said.starts_with("error: can't write ") && said.contains("hint: check who owns it"),
+            "{said}"
+        );
+    }
+}
+
 /// What a file system says that was mounted to be read: by strace, since mounting takes more powers.
 #[test]
 fn a_read_only_file_system_is_named_with_a_way_out() {
@@ -193,9 +209,9 @@ fn a_read_only_file_system_is_named_with_a_way_out() {
         let refused = on_read_only(&["protect", "hello"]);
         assert_ne!(refused.code(), 0, "{refused:?}");
         if settings == DIR {
-            let said = refused.expect(1).stderr();
+            let said = refused.expect(4).stderr();
             assert!(said.contains("Read-only file system"), "{said}");
-            assert!(said.contains("hint: set GOLOO_STATE_DIR to a folder that can be written"), "{said}");
+            assert!(said.contains("is mounted read-only; GOLOO_STATE_DIR names another place"), "{said}");
         }
     }
 }

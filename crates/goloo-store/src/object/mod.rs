@@ -158,8 +158,8 @@ impl ObjectStore {
             && settings.kind == Kind::S3
         {
             let (settings, answer) = (settings.clone(), self.inner.options.pace.answer);
-            let look = async move { versions::examine(&settings, answer).await };
-            findings.extend(self.inner.worker.run(look).await.flatten());
+            let look = async move { s3::examine(&settings, answer).await };
+            findings.extend(self.inner.worker.run(look).await.unwrap_or_default());
         }
         findings
     }

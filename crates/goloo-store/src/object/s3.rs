@@ -12,6 +12,7 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{Provider as Tls, rustls_provider::CryptoMode};
 use aws_smithy_http_client::{Builder as HttpBuilder, Connector as Sdk};
+use goloo_core::finding::Finding;
 use goloo_core::store::StoreError;
 use object_store::aws::{AmazonS3Builder, AwsCredential, AwsCredentialProvider};
 use object_store::client::HttpConnector;
@@ -25,6 +26,7 @@ use super::settings::{LockTable, ObjectSettings, no_retries};
 use super::signed::SignedService;
 use super::table::Table;
 use super::tabled::Tabled;
+use super::versions;
 
 /// Where a store is looked for when neither settings nor profile say it; the bucket's own region is named by
 /// S3's refusal then.
@@ -62,14 +64,21 @@ pub(super) async fn open(
     Ok(Access { objects, clock, conditional_delete })
 }
 
-/// S3 itself, for what `object_store` can't ask it.
-pub(super) async fn service(
-    settings: &ObjectSettings,
-    limit: Duration,
-) -> object_store::Result<SignedService> {
+/// What `object_store` can't tell: whether the bucket keeps former versions, and whether the table can hold
+/// locks.
+pub(super) async fn examine(settings: &ObjectSettings, answer: Duration) -> Vec<Finding> {
     let way = Way::find(settings).await;
     let endpoint = settings.endpoint.clone().or_else(|| way.endpoint.clone());
-    way.service("s3", endpoint, &Arc::default(), limit)
+    let mut findings = Vec::new();
+    if let Ok(s3) = way.service("s3", endpoint, &Arc::default(), answer) {
+        findings.extend(versions::examine(&settings.bucket, &s3).await);
+    }
+    if let Some(table) = &settings.lock_table
+        && let Ok(table) = way.table(table, answer)
+    {
+        findings.push(table.examine().await);
+    }
+    findings
 }
 
 /// What the settings and AWS's chain say together.

@@ -7,10 +7,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use goloo_core::finding::Finding;
 use http::Method;
 use http::header::HeaderName;
 use serde_json::{Value, json};
 use tokio::time::Instant;
+use ulid::Ulid;
 
 use super::bucket::Clock;
 use super::error::Seen;
@@ -71,6 +73,32 @@ impl Table {
         }
     }
 
+    /// Whether rows could be had. None is taken.
+    pub async fn examine(&self) -> Finding {
+        match self.try_out("goloo doctor").await {
+            Ok(()) => Finding::sound(format!("{} can hold its locks", self.table())),
+            Err(error) => Finding::wrong(error.in_full(), error.way_out()),
+        }
+    }
+
+    /// Sends every request that locks take, the writes with an id that nobody has.
+    async fn try_out(&self, key: &str) -> Result<(), TableError> {
+        let nobody = Ulid::new().to_string();
+        self.now(key).await?;
+        let put = json!({
+            "TableName": self.name,
+            "Item": {"LockID": {"S": key}},
+            "ConditionExpression": "Holder = :nobody",
+            "ExpressionAttributeValues": {":nobody": {"S": nobody}},
+        });
+        for (action, body) in [("PutItem", put), ("DeleteItem", self.deletion(key, &nobody))] {
+            if let Err(Refusal::Error(error)) = self.call(action, body).await {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
     fn put(&self, key: &str, holder: &str, ours: &[&str], (now, ends): (i64, i64)) -> Value {
         let mut condition = "attribute_not_exists(LockID) OR Ends < :now".to_owned();
         let mut values = json!({":now": {"N": now.to_string()}});
@@ -89,13 +117,17 @@ impl Table {
 
     /// Gives the row back, if this id has it; `false` when it isn't known whether that was done.
     pub async fn give_back(&self, key: &str, holder: &str) -> bool {
-        let deletion = json!({
+        let deletion = self.deletion(key, holder);
+        matches!(self.call("DeleteItem", deletion).await, Ok(_) | Err(Refusal::Condition(_)))
+    }
+
+    fn deletion(&self, key: &str, holder: &str) -> Value {
+        json!({
             "TableName": self.name,
             "Key": {"LockID": {"S": key}},
             "ConditionExpression": "Holder = :our",
             "ExpressionAttributeValues": {":our": {"S": holder}},
-        });
-        matches!(self.call("DeleteItem", deletion).await, Ok(_) | Err(Refusal::Condition(_)))
+        })
     }
 
     /// The service's time, in seconds since 1970; it is asked when it hasn't told yet.

@@ -1,22 +1,17 @@
 //! Whether a bucket of S3's keeps former versions of what is written over or deleted.
 
-use std::time::Duration;
-
 use goloo_core::finding::Finding;
 use http::Method;
 
-use super::s3;
-use super::settings::ObjectSettings;
-use super::signed::{Answer, Question};
+use super::signed::{Answer, Question, SignedService};
 
 /// Looks at the bucket's versioning. It is a recommendation: a bucket without it is sound.
 ///
 /// Nothing is found where nobody answers or the bucket isn't there: whoever reads records learns that.
-pub(super) async fn examine(settings: &ObjectSettings, answer: Duration) -> Option<Finding> {
-    let service = s3::service(settings, answer).await.ok()?;
-    let path = format!("/{}?versioning", settings.bucket);
+pub(super) async fn examine(bucket: &str, s3: &SignedService) -> Option<Finding> {
+    let path = format!("/{bucket}?versioning");
     let question = Question { method: Method::GET, path: &path, headers: &[], body: String::new() };
-    finding(&settings.bucket, &service.region, &service.ask(question).await.ok()?)
+    finding(bucket, &s3.region, &s3.ask(question).await.ok()?)
 }
 
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetBucketVersioning.html>

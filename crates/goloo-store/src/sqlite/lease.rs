@@ -207,8 +207,10 @@ pub(super) fn release(transaction: &Transaction<'_>, name: &VmName, epoch: i64) 
 /// Refuses a writer who has lost the lock.
 pub(super) fn check(transaction: &Transaction<'_>, name: &VmName, epoch: i64) -> Result<(), Failure> {
     let query = "SELECT epoch, owner FROM locks WHERE name = ?1";
-    let found: Option<(i64, Option<String>)> =
-        transaction.query_row(query, [name.as_str()], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let found: Option<(i64, Option<String>)> = transaction
+        .prepare_cached(query)?
+        .query_row([name.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
     match found {
         Some((stored, _)) if stored == epoch => Ok(()),
         found => {

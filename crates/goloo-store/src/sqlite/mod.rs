@@ -281,7 +281,8 @@ impl Inner {
 
 fn moved_to(transaction: &Transaction<'_>) -> Result<Option<String>, Failure> {
     let value = |row: &Row<'_>| row.get(0);
-    let found = transaction.query_row("SELECT value FROM store WHERE key = ?1", [MOVED_TO], value);
+    let mut look = transaction.prepare_cached("SELECT value FROM store WHERE key = ?1")?;
+    let found = look.query_row([MOVED_TO], value);
     Ok(found.optional()?)
 }
 

@@ -108,7 +108,7 @@ pub(super) fn find(
     place: Place<'_>,
 ) -> Result<Found, Failure> {
     let query = format!("SELECT record FROM {} WHERE {} = ?1", place.table(), place.key_column());
-    let found = transaction.query_row(&query, [place.key()], |row| {
+    let found = transaction.prepare_cached(&query)?.query_row([place.key()], |row| {
         row.get_ref(0).map(|kept| judge(database, place.table(), place.key(), place.name(), bytes(kept)))
     });
     Ok(found.optional()?.unwrap_or(Found::Absent))
@@ -164,7 +164,7 @@ pub(super) fn put(
         names.join(", "),
         place.key_column(),
     );
-    transaction.execute(&statement, params_from_iter(values))?;
+    transaction.prepare_cached(&statement)?.execute(params_from_iter(values))?;
     Ok(())
 }
 

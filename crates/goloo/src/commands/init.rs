@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use goloo_core::name::VmName;
 
 use crate::app::App;
-use crate::error::{CliError, io_hint};
+use crate::error::CliError;
 use crate::exit;
 
 #[derive(Debug, clap::Args)]
@@ -55,7 +55,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
             format!("goloo init {} ./stacks/{}", template.name, template.name),
         )
     })?;
-    std::fs::create_dir_all(&dir).map_err(|error| cannot(&dir, &error))?;
+    std::fs::create_dir_all(&dir).map_err(|error| CliError::cannot("write", &dir, &error))?;
     // Nothing is written where anything is in the way.
     if let Some((file, _)) = template.files.iter().find(|(file, _)| dir.join(file).exists()) {
         return Err(CliError::failed(
@@ -75,9 +75,6 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
 
 fn write_new(path: &Path, content: &str) -> Result<(), CliError> {
     let file = std::fs::OpenOptions::new().write(true).create_new(true).open(path);
-    file.and_then(|mut file| file.write_all(content.as_bytes())).map_err(|error| cannot(path, &error))
-}
-
-fn cannot(path: &Path, error: &std::io::Error) -> CliError {
-    CliError::failed(format!("can't write {}", path.display()), io_hint(error, path)).because(error)
+    file.and_then(|mut file| file.write_all(content.as_bytes()))
+        .map_err(|error| CliError::cannot("write", path, &error))
 }

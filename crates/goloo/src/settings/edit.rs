@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{Settings, contents, file, set_state_backend};
 use crate::backend::Backend;
-use crate::error::{CliError, io_hint};
+use crate::error::CliError;
 use crate::files;
 
 /// The keys that can be set, for hints.
@@ -54,10 +54,7 @@ fn meant(key: &str, value: &str) -> Result<Meant, CliError> {
 
 pub(super) fn write(folder: &Path, key: &str, value: &Value) -> Result<(), CliError> {
     let path = file(folder);
-    let failed = |error: io::Error| {
-        let what = format!("can't write {}", path.display());
-        CliError::failed(what, io_hint(&error, &path)).because(&error)
-    };
+    let failed = |error: io::Error| CliError::cannot("write", &path, &error);
     fs::create_dir_all(folder).map_err(failed)?;
     // Of two that change it at once, the later one sees what the first has written.
     let lock = File::open(folder).map_err(failed)?;

@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::{Backend, StateBackend};
-use crate::error::{CliError, io_hint};
+use crate::error::CliError;
 use crate::paths::in_home;
 
 pub use edit::set;
@@ -170,10 +170,7 @@ fn contents(folder: &Path) -> Result<Option<Vec<u8>>, CliError> {
     match std::fs::read(&path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => {
-            let what = format!("can't read {}", path.display());
-            Err(CliError::failed(what, io_hint(&error, &path)).because(&error))
-        }
+        Err(error) => Err(CliError::cannot("read", &path, &error)),
     }
 }
 
@@ -187,10 +184,8 @@ fn identities(path: &Path) -> Result<Vec<Identity>, CliError> {
         let what = format!("{} holds no secret key of age: {why}", path.display());
         CliError::failed(what, format!("make one: age-keygen -o {}", path.display()))
     };
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        let what = format!("can't read {}, which encryption.identityFile names", path.display());
-        CliError::failed(what, io_hint(&error, path)).because(&error)
-    })?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| CliError::cannot("read what encryption.identityFile names,", path, &error))?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let keys: Result<Vec<Identity>, &str> = lines.map(str::parse).collect();
     match keys {

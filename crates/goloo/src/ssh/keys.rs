@@ -7,7 +7,7 @@ use std::path::Path;
 use goloo_core::cloud_init::HostKey;
 
 use super::KeyFolder;
-use crate::error::{CliError, io_hint};
+use crate::error::CliError;
 
 /// The public half of goloo's client key, in OpenSSH's form.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +18,7 @@ impl KeyFolder {
     /// both use its key.
     pub fn client_key(&self) -> Result<ClientKey, CliError> {
         let path = self.identity();
-        let failed = |error: &io::Error| cannot_write(&path, error);
+        let failed = |error: &io::Error| CliError::cannot("write", &path, error);
         let private = match std::fs::read_to_string(&path) {
             Ok(private) => private,
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -60,8 +60,4 @@ fn staged(path: &Path, content: &[u8]) -> io::Result<tempfile::NamedTempFile> {
     file.write_all(content)?;
     file.as_file().sync_all()?;
     Ok(file)
-}
-
-pub(super) fn cannot_write(path: &Path, error: &io::Error) -> CliError {
-    CliError::failed(format!("can't write {}", path.display()), io_hint(error, path)).because(error)
 }

@@ -40,7 +40,8 @@ impl KeyFolder {
         if std::fs::read_to_string(&path).is_ok_and(|text| text == line) {
             return Ok(path);
         }
-        keys::write_whole(&path, line.as_bytes()).map_err(|error| keys::cannot_write(&path, &error))?;
+        keys::write_whole(&path, line.as_bytes())
+            .map_err(|error| CliError::cannot("write", &path, &error))?;
         Ok(path)
     }
 

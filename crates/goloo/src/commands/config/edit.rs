@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::error::CliError;
 use crate::exit;
 use crate::files;
-use crate::library::{Library, cannot_write};
+use crate::library::Library;
 use crate::stack;
 
 /// Edits a file of a stack in the library.
@@ -60,7 +60,7 @@ impl Draft {
         for other in files::names(&drafts).unwrap_or_default() {
             app.ui.note(&format!("there is another draft of {name}: {}", drafts.join(other).display()));
         }
-        let failed = |error: io::Error| cannot_write(&drafts, &error);
+        let failed = |error: io::Error| CliError::cannot("write", &drafts, &error);
         let folder = files::draft_folder(&drafts).map_err(failed)?;
         let path = folder.join(file);
         fs::write(&path, content).map_err(failed)?;

@@ -10,7 +10,7 @@ use crate::app::App;
 use crate::error::CliError;
 use crate::exit;
 use crate::files::{self, Staged};
-use crate::library::{Library, cannot_write, files_of};
+use crate::library::{Library, files_of};
 use crate::stack::Found;
 
 /// Copies a stack of the library into a folder, which is made where there is none.
@@ -30,7 +30,7 @@ pub fn run(app: &App, name: &VmName, dir: &Path, force: bool) -> Result<u8, CliE
 
 /// A folder that appears in one step.
 fn new_folder(found: &Found, name: &VmName, target: &Path) -> Result<(), CliError> {
-    let failed = |error: io::Error| cannot_write(target, &error);
+    let failed = |error: io::Error| CliError::cannot("write", target, &error);
     let above = target.parent().unwrap_or(Path::new("/"));
     std::fs::create_dir_all(above).map_err(failed)?;
     let staged = Staged::copy(found.folder(), &files_of(found.folder()), target).map_err(failed)?;
@@ -66,7 +66,7 @@ fn into_folder(found: &Found, name: &VmName, target: &Path, force: bool) -> Resu
                 format!("{} is there already", path.display()),
                 format!("goloo config export {name} OTHER-FOLDER"),
             ),
-            _ => cannot_write(&path, &error),
+            _ => CliError::cannot("write", &path, &error),
         })?;
     }
     Ok(())

@@ -6,7 +6,7 @@ use std::path::Path;
 use goloo_core::time::Timestamp;
 
 use crate::app::App;
-use crate::error::{CliError, io_hint};
+use crate::error::CliError;
 use crate::exit;
 use crate::output::bytes;
 use crate::transfer::bundle::Bundle;
@@ -39,9 +39,6 @@ fn client_key(app: &App) -> Result<Option<Vec<u8>>, CliError> {
     match std::fs::read(&path) {
         Ok(key) => Ok(Some(key)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => {
-            let message = format!("can't read {}", path.display());
-            Err(CliError::failed(message, io_hint(&error, &path)).because(&error))
-        }
+        Err(error) => Err(CliError::cannot("read", &path, &error)),
     }
 }

@@ -15,7 +15,7 @@ use clap::Subcommand;
 use goloo_core::store::{Broken, Store};
 
 use crate::app::App;
-use crate::error::{CliError, io_hint};
+use crate::error::CliError;
 use crate::transfer::{self, Conflict, Whole};
 use crate::{args, exit};
 
@@ -104,21 +104,23 @@ fn read_file(file: &Path) -> Result<Vec<u8>, CliError> {
         std::fs::read(file)
     };
     read.map_err(|error| {
-        let hint = match error.kind() {
-            std::io::ErrorKind::NotFound => "look for its name: ls".to_owned(),
-            _ => io_hint(&error, file),
-        };
-        CliError::failed(format!("can't read {}", file.display()), hint).because(&error)
+        let failed = CliError::cannot("read", file, &error);
+        match error.kind() {
+            std::io::ErrorKind::NotFound => CliError { hint: "look for its name: ls".to_owned(), ..failed },
+            _ => failed,
+        }
     })
 }
 
 /// Writes a file that isn't there yet, mode 0600.
 fn write_file(file: &Path, bytes: &[u8]) -> Result<(), CliError> {
     crate::files::write_new(file, bytes).map_err(|error| {
-        let hint = match error.kind() {
-            std::io::ErrorKind::AlreadyExists => "take another name, or remove it first".to_owned(),
-            _ => io_hint(&error, file),
-        };
-        CliError::failed(format!("can't write {}", file.display()), hint).because(&error)
+        let failed = CliError::cannot("write", file, &error);
+        match error.kind() {
+            std::io::ErrorKind::AlreadyExists => {
+                CliError { hint: "take another name, or remove it first".to_owned(), ..failed }
+            }
+            _ => failed,
+        }
     })
 }

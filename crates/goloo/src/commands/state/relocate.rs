@@ -18,7 +18,7 @@ use goloo_core::store::{Broken, Store, StoreError};
 
 use crate::app::App;
 use crate::backend::Backend;
-use crate::error::{CliError, io_hint};
+use crate::error::CliError;
 use crate::transfer::{self, Conflict, UNFINISHED, Whole};
 use crate::{exit, identity, settings};
 
@@ -52,9 +52,7 @@ pub fn run(app: &App, to: &str) -> Result<u8, CliError> {
 /// Two moves on this computer would each take the other's copy for someone else's.
 fn lock(app: &App) -> Result<File, CliError> {
     let path = app.paths.config.join(".state-move.lock");
-    let failed = |error: std::io::Error| {
-        CliError::failed(format!("can't lock {}", path.display()), io_hint(&error, &path)).because(&error)
-    };
+    let failed = |error: std::io::Error| CliError::cannot("lock", &path, &error);
     std::fs::create_dir_all(&app.paths.config).map_err(failed)?;
     let file = File::options().write(true).create(true).truncate(false).open(&path).map_err(failed)?;
     match file.try_lock() {

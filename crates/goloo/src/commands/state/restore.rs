@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use crate::app::App;
-use crate::error::{CliError, io_hint};
+use crate::error::CliError;
 use crate::files;
 use crate::transfer::{self, bundle::Bundle};
 use crate::{exit, identity};
@@ -69,14 +69,12 @@ async fn restore(app: &App, bundle: &Bundle, dry_run: bool) -> Result<u8, CliErr
 fn restore_key(app: &App, bundle: &Bundle) -> Result<(), CliError> {
     let Some(key) = &bundle.client_key else { return Ok(()) };
     let path = app.keys.identity();
-    let failed = |error: std::io::Error| {
-        CliError::failed(format!("can't write {}", path.display()), io_hint(&error, &path)).because(&error)
-    };
+    let failed = |action, error: std::io::Error| CliError::cannot(action, &path, &error);
     match files::write_new(&path, key) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-        other => return other.map_err(failed),
+        other => return other.map_err(|error| failed("write", error)),
     }
-    if std::fs::read(&path).map_err(failed)? != *key {
+    if std::fs::read(&path).map_err(|error| failed("read", error))? != *key {
         app.ui.warning(&format!(
             "{} is another key than the backup's and stays; VMs made with the other one don't let goloo in (tar --zstd -xf takes it out of the backup)",
             path.display()
