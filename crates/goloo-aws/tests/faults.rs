@@ -226,6 +226,18 @@ async fn a_single_fault_at_any_request_is_got_over() {
 }
 
 #[tokio::test]
+async fn a_stack_that_no_answer_tells_of_is_found_by_its_name() {
+    let world = World::new();
+    world.faults.fault(At::Each("CreateStack"), Fault::ReplyLost);
+    let record = world.create().await;
+    assert!(world.faults.struck() > 1, "the SDK asks again first");
+    assert_eq!(world.moto.running().await, 1);
+    world.faults.reset();
+    delete(&world, &record).await;
+    assert_eq!(world.moto.made(), [""; 0]);
+}
+
+#[tokio::test]
 async fn an_observation_that_fails_says_unknown_and_why() {
     let world = World::new();
     let record = world.create().await;
