@@ -153,12 +153,9 @@ impl ObjectStore {
     /// What is to be said of the place beyond its records.
     pub async fn examine(&self) -> Vec<Finding> {
         let mut findings = vec![Finding::sound(format!("records are kept in {}", self.inner.location))];
-        #[cfg(feature = "s3")]
-        if let Opening::Settings(settings) = &self.inner.opening
-            && settings.kind == Kind::S3
-        {
+        if let Opening::Settings(settings) = &self.inner.opening {
             let (settings, answer) = (settings.clone(), self.inner.options.pace.answer);
-            let look = async move { s3::examine(&settings, answer).await };
+            let look = async move { settings.examine(answer).await };
             findings.extend(self.inner.worker.run(look).await.unwrap_or_default());
         }
         findings

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use goloo_core::finding::Finding;
 use goloo_core::store::StoreError;
 use object_store::{BackoffConfig, RetryConfig};
 
@@ -102,6 +103,16 @@ impl ObjectSettings {
     /// [`StoreError::Backend`] when this build has no such kind of store, or the settings don't fit.
     pub async fn access(&self) -> Result<Access, StoreError> {
         self.access_within(Pace::default().answer).await
+    }
+
+    /// What is to be said of the place, where so long is waited for one answer.
+    #[cfg_attr(not(feature = "s3"), allow(unused_variables, reason = "only S3 is asked"))]
+    pub(super) async fn examine(&self, answer: Duration) -> Vec<Finding> {
+        match self.kind {
+            #[cfg(feature = "s3")]
+            Kind::S3 => super::s3::examine(self, answer).await,
+            _ => Vec::new(),
+        }
     }
 
     /// The same, where so long is waited for one answer.

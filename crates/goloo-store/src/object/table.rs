@@ -4,6 +4,7 @@
 //! 1970 by the table's service's clock, which every answer tells). So nobody has it for ever, and no clock of
 //! ours has a part in it.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,7 +78,10 @@ impl Table {
     pub async fn examine(&self) -> Finding {
         match self.try_out("goloo doctor").await {
             Ok(()) => Finding::sound(format!("{} can hold its locks", self.table())),
-            Err(error) => Finding::wrong(error.in_full(), error.way_out()),
+            Err(error) => {
+                let cause = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+                Finding::wrong(format!("{error}{cause}"), error.way_out())
+            }
         }
     }
 
@@ -207,7 +211,7 @@ impl Table {
         }
     }
 
-    fn denied(&self, action: &str, source: Box<dyn std::error::Error + Send + Sync>) -> TableError {
+    fn denied(&self, action: &str, source: Box<dyn Error + Send + Sync>) -> TableError {
         TableError::Denied { table: self.table(), permission: format!("dynamodb:{action}"), source }
     }
 

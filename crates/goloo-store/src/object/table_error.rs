@@ -114,14 +114,6 @@ impl TableError {
         matches!(self, Self::Busy { .. } | Self::Late { .. })
     }
 
-    /// Its words with those of what caused it.
-    pub(super) fn in_full(&self) -> String {
-        match self.source() {
-            Some(source) => format!("{self}: {source}"),
-            None => self.to_string(),
-        }
-    }
-
     /// What to do, with a command to run where there is one.
     pub fn way_out(&self) -> String {
         match self {
