@@ -14,10 +14,11 @@ use goloo_core::provider::{Clones, ProviderError, Work};
 use goloo_core::record::Record;
 
 use crate::args::Files;
+use crate::error::{image_failed, prepare_failed};
 use crate::files::{self, Lock};
 use crate::machine::{self, Forward, MachineFile};
 use crate::ports;
-use crate::provider::{QemuProvider, RESOURCE, prepare_failed};
+use crate::provider::{QemuProvider, RESOURCE};
 use crate::seed::Content;
 use crate::snapshot::Disk;
 
@@ -73,7 +74,7 @@ impl QemuProvider {
         files::remove_if_there(&to.base()).map_err(io)?;
         match fs::hard_link(from.base(), to.base()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.cache().hold_too(from.folder(), to.folder()).map_err(crate::provider::image_failed)
+                self.cache().hold_too(from.folder(), to.folder()).map_err(image_failed)
             }
             linked => linked.map_err(io),
         }

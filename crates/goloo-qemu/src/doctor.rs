@@ -7,7 +7,8 @@ use goloo_core::finding::Finding;
 use crate::accel::{Choice, Memory};
 use crate::arch::Arch;
 use crate::image::build;
-use crate::provider::{QemuProvider, Settings};
+use crate::provider::QemuProvider;
+use crate::settings::Settings;
 
 /// Looks at QEMU, its tools and hardware acceleration.
 pub fn doctor(settings: &Settings) -> Vec<Finding> {

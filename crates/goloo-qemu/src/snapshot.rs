@@ -13,9 +13,10 @@ use goloo_core::time::Timestamp;
 use serde::Deserialize;
 
 use crate::args::Files;
+use crate::error::{end_failed, missing};
 use crate::launch;
 use crate::machine::{self, MachineFile};
-use crate::provider::{QemuProvider, end_failed, missing};
+use crate::provider::QemuProvider;
 
 /// What `qemu-img info` tells of a disk, as far as it matters here.
 #[derive(Deserialize)]

@@ -10,21 +10,20 @@
 //! An image reaches `store/` by a rename, after its digest and its header have been checked. A note
 //! is written after that. So whatever stops goloo midway leaves a part, never a broken image.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use goloo_core::events::Event;
 use goloo_core::spec::ImageRef;
 use goloo_core::time::Timestamp;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::alias::{self, Published};
 use super::digest::{Digest, Hasher, each_piece, find_in_list};
 use super::download::{Downloader, Patience, check_scheme};
+use super::entry::{Entry, Origin, Stamp};
+use super::file::{copy, inspect};
 use super::{ImageError, Watch};
 use crate::arch::Arch;
 use crate::files::{self, Lock, Sharing};
@@ -37,95 +36,6 @@ const LOCK_POLL: Duration = Duration::from_millis(100);
 
 const PARTS: [&str; 5] = ["store", "names", "parts", "roots", "locks"];
 
-/// How an image came into the cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Origin {
-    /// Downloaded from its publisher, by its alias.
-    Published,
-    /// Built on this machine from packages.
-    Built,
-    /// Downloaded from an address that the user gave.
-    Url,
-    /// Copied from a file of the user.
-    Path,
-}
-
-impl Origin {
-    /// The word in tables and JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Published => "published",
-            Self::Built => "built",
-            Self::Url => "url",
-            Self::Path => "path",
-        }
-    }
-}
-
-/// A disk image's format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// QEMU's own.
-    Qcow2,
-    /// The disk's bytes as they are.
-    Raw,
-}
-
-impl Format {
-    /// As QEMU names it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Qcow2 => "qcow2",
-            Self::Raw => "raw",
-        }
-    }
-}
-
-/// A user's file as it was when it was copied.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Stamp {
-    size: u64,
-    modified_s: i64,
-    modified_ns: i64,
-    inode: u64,
-}
-
-impl Stamp {
-    fn of(data: &fs::Metadata) -> Self {
-        Self { size: data.len(), modified_s: data.mtime(), modified_ns: data.mtime_nsec(), inode: data.ino() }
-    }
-}
-
-/// What the cache knows of one image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Entry {
-    /// Alias, address or path.
-    pub name: String,
-    /// The guest's architecture.
-    pub arch: Arch,
-    /// How it came here.
-    pub origin: Origin,
-    /// Its SHA-256.
-    pub sha256: String,
-    /// Its format.
-    pub format: Format,
-    /// Its size as a file, in bytes.
-    pub bytes: u64,
-    /// The size of the disk that it holds, in bytes.
-    pub virtual_size: u64,
-    /// When it came here.
-    pub taken_at: Timestamp,
-    /// The digest in the publisher's list, to see whether there is a newer one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    published_digest: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    stamp: Option<Stamp>,
-}
-
 /// An image that may be used: `prune` waits while this value lives.
 #[derive(Debug)]
 pub struct CachedImage {
@@ -134,24 +44,6 @@ pub struct CachedImage {
     /// What is known of it.
     pub entry: Entry,
     _in_use: Lock,
-}
-
-/// One line of `image list`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
-    /// The image.
-    pub entry: Entry,
-    /// Whether a machine's disk builds on it.
-    pub in_use: bool,
-}
-
-/// What `prune` did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Freed {
-    /// Images and leftovers removed.
-    pub files: usize,
-    /// Bytes freed.
-    pub bytes: u64,
 }
 
 /// The cache.
@@ -233,101 +125,6 @@ impl Cache {
         Ok(CachedImage { path: self.stored(&entry.sha256), entry, _in_use: in_use })
     }
 
-    /// All images, by name.
-    pub fn list(&self) -> Result<Vec<Listed>, ImageError> {
-        let mut all: Vec<Listed> = Vec::new();
-        for name in names_in(&self.folder.join("names"))? {
-            let Some(entry) = name.to_str().and_then(|n| n.strip_suffix(".json")).and_then(|k| self.entry(k))
-            else {
-                continue;
-            };
-            let in_use = self.is_needed(&entry.sha256)?;
-            all.push(Listed { entry, in_use });
-        }
-        all.sort_by(|a, b| a.entry.name.cmp(&b.entry.name));
-        Ok(all)
-    }
-
-    /// Removes every image that no machine's disk builds on, and what broken-off work left.
-    pub fn prune(&self) -> Result<Freed, ImageError> {
-        self.make_folders()?;
-        let lock = self.folder.join("locks/in-use.lock");
-        let taken = Lock::try_file(&lock, Sharing::Exclusive).map_err(fails_at(&lock))?;
-        let Some(_alone) = taken else {
-            return Err(ImageError::Busy {
-                what: "another goloo is using the image cache".to_owned(),
-                limit: Duration::ZERO,
-            });
-        };
-        let mut freed = Freed::default();
-        for name in names_in(&self.folder.join("store"))? {
-            let path = self.folder.join("store").join(&name);
-            let digest = name.to_str().and_then(|name| name.strip_suffix(".img")).unwrap_or_default();
-            if !self.is_needed(digest)? {
-                freed.take(&path).map_err(fails_at(&path))?;
-            }
-        }
-        for name in names_in(&self.folder.join("names"))? {
-            let key = name.to_str().and_then(|name| name.strip_suffix(".json")).unwrap_or_default();
-            if self.entry(key).is_none() {
-                let path = self.folder.join("names").join(&name);
-                fs::remove_file(&path).map_err(fails_at(&path))?;
-            }
-        }
-        for name in names_in(&self.folder.join("parts"))? {
-            let path = self.folder.join("parts").join(&name);
-            freed.take(&path).map_err(fails_at(&path))?;
-        }
-        Ok(freed)
-    }
-
-    /// Notes that a machine's overlay builds on an image by its path in the cache. `machine` is the
-    /// machine's folder: as long as it is there, the image stays.
-    pub fn hold(&self, image: &CachedImage, machine: &Path) -> Result<(), ImageError> {
-        let root = Root { image: image.entry.sha256.clone(), machine: machine.to_owned() };
-        let path = self.root_path(machine);
-        let text = serde_json::to_vec(&root).map_err(|error| fails_at(&path)(error.into()))?;
-        files::write_durably(&path, &text).map_err(fails_at(&path))
-    }
-
-    /// A copy of a machine needs what the machine needs.
-    pub(crate) fn hold_too(&self, machine: &Path, copy: &Path) -> Result<(), ImageError> {
-        let path = self.root_path(machine);
-        let text = fs::read(&path).map_err(fails_at(&path))?;
-        let root: Root = serde_json::from_slice(&text).map_err(|error| fails_at(&path)(error.into()))?;
-        let path = self.root_path(copy);
-        let text = serde_json::to_vec(&Root { machine: copy.to_owned(), ..root })
-            .map_err(|error| fails_at(&path)(error.into()))?;
-        files::write_durably(&path, &text).map_err(fails_at(&path))
-    }
-
-    /// The machine is gone.
-    pub fn release(&self, machine: &Path) {
-        let _ = fs::remove_file(self.root_path(machine));
-    }
-
-    fn root_path(&self, machine: &Path) -> PathBuf {
-        self.folder.join("roots").join(machine.file_name().unwrap_or_default())
-    }
-
-    /// Whether a machine's folder has a link to the image, or a note of one names it. An unreadable
-    /// note is an error, so that nothing goes that may be needed.
-    fn is_needed(&self, sha256: &str) -> Result<bool, ImageError> {
-        let path = self.stored(sha256);
-        if fs::metadata(&path).map_err(fails_at(&path))?.nlink() > 1 {
-            return Ok(true);
-        }
-        for name in names_in(&self.folder.join("roots"))? {
-            let path = self.folder.join("roots").join(name);
-            let text = fs::read(&path).map_err(fails_at(&path))?;
-            let root: Root = serde_json::from_slice(&text).map_err(|error| fails_at(&path)(error.into()))?;
-            if root.image == sha256 && root.may_be_there() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
     /// Keeps `prune` away. Without `qemu-img` nothing could be checked, so nothing is fetched either.
     fn enter(&self, watch: &dyn Watch) -> Result<Lock, ImageError> {
         launch::find_program(self.qemu_img.as_os_str()).ok_or_else(qemu_img_is_missing)?;
@@ -346,7 +143,7 @@ impl Cache {
         Ok(all)
     }
 
-    fn make_folders(&self) -> Result<(), ImageError> {
+    pub(super) fn make_folders(&self) -> Result<(), ImageError> {
         for part in PARTS {
             let path = self.folder.join(part);
             files::private_folder(&path).map_err(fails_at(&path))?;
@@ -391,12 +188,12 @@ impl Cache {
         }
     }
 
-    fn stored(&self, sha256: &str) -> PathBuf {
+    pub(super) fn stored(&self, sha256: &str) -> PathBuf {
         self.folder.join("store").join(format!("{sha256}.img"))
     }
 
     /// A note whose image is there in full length; anything else is as if it weren't there.
-    fn entry(&self, key: &str) -> Option<Entry> {
+    pub(super) fn entry(&self, key: &str) -> Option<Entry> {
         let text = fs::read(self.folder.join("names").join(format!("{key}.json"))).ok()?;
         let entry: Entry = serde_json::from_slice(&text).ok()?;
         let data = fs::metadata(self.stored(&entry.sha256)).ok()?;
@@ -557,7 +354,7 @@ impl Cache {
 
     /// Checks the header and moves the file to its place. One that can't be used doesn't stay.
     fn place(&self, file: &Path, sha256: &Digest, name: &str, origin: Origin) -> Result<Entry, ImageError> {
-        let (format, virtual_size) = self.inspect(file, name).inspect_err(|_| {
+        let (format, virtual_size) = inspect(&self.qemu_img, file, name).inspect_err(|_| {
             let _ = fs::remove_file(file);
         })?;
         let opened = File::open(file).map_err(fails_at(file))?;
@@ -591,70 +388,6 @@ impl Cache {
         let text = serde_json::to_vec_pretty(entry).map_err(|error| fails_at(&path)(error.into()))?;
         files::write_durably(&path, &text).map_err(fails_at(&path))
     }
-
-    /// Format and size of the disk. An image that names other files is refused: a guest could read
-    /// any file of this machine through it.
-    fn inspect(&self, file: &Path, name: &str) -> Result<(Format, u64), ImageError> {
-        let unusable =
-            |reason: &str| ImageError::Unusable { what: name.to_owned(), reason: reason.to_owned() };
-        let head = head(file).map_err(fails_at(file))?;
-        if let Some(packer) = packer(&head) {
-            return Err(unusable(&format!("it is packed with {packer}; unpack it first")));
-        }
-        let output = launch::tool(&self.qemu_img)
-            .args(["info", "--output=json"])
-            .arg(file)
-            .output()
-            .map_err(|_| qemu_img_is_missing())?;
-        if !output.status.success() {
-            return Err(unusable(String::from_utf8_lossy(&output.stderr).trim()));
-        }
-        let info: Value =
-            serde_json::from_slice(&output.stdout).map_err(|error| unusable(&error.to_string()))?;
-        let other_files = info.get("backing-filename").is_some()
-            || info["format-specific"]["data"].get("data-file").is_some();
-        if other_files {
-            return Err(unusable("it builds on another file"));
-        }
-        let format = match info["format"].as_str() {
-            Some("qcow2") => Format::Qcow2,
-            Some("raw") if head.get(510..512) == Some(&[0x55, 0xaa]) => Format::Raw,
-            Some("raw") => return Err(unusable("it has neither a qcow2 header nor a partition table")),
-            Some(other) => return Err(unusable(&format!("its format is {other}"))),
-            None => return Err(unusable("its format can't be told")),
-        };
-        let size = info["virtual-size"].as_u64().ok_or_else(|| unusable("its size can't be told"))?;
-        Ok((format, size))
-    }
-}
-
-/// A machine that needs an image by its path in the cache.
-#[derive(Debug, Serialize, Deserialize)]
-struct Root {
-    image: String,
-    machine: PathBuf,
-}
-
-impl Root {
-    /// The machine is gone for certain only when the folder around it is there without it: a disk
-    /// that isn't mounted hides machines and doesn't end them.
-    fn may_be_there(&self) -> bool {
-        self.machine.exists() || !self.machine.parent().is_some_and(Path::exists)
-    }
-}
-
-impl Freed {
-    fn take(&mut self, path: &Path) -> io::Result<()> {
-        let data = fs::symlink_metadata(path)?;
-        if data.is_dir() {
-            self.files += 1;
-            return files::remove_tree(path);
-        }
-        fs::remove_file(path)?;
-        self.files += 1;
-        self.bytes += data.blocks() * 512;
-        Ok(())
-    }
 }
 
 pub(super) fn fails_at(path: &Path) -> impl Fn(io::Error) -> ImageError + use<> {
@@ -676,7 +409,7 @@ fn parse_digest(text: &str, image: &ImageRef) -> Result<Digest, ImageError> {
     })
 }
 
-fn names_in(folder: &Path) -> Result<Vec<std::ffi::OsString>, ImageError> {
+pub(super) fn names_in(folder: &Path) -> Result<Vec<std::ffi::OsString>, ImageError> {
     match fs::read_dir(folder) {
         Ok(entries) => entries
             .map(|entry| entry.map(|entry| entry.file_name()))
@@ -685,55 +418,6 @@ fn names_in(folder: &Path) -> Result<Vec<std::ffi::OsString>, ImageError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(fails_at(folder)(error)),
     }
-}
-
-fn head(file: &Path) -> io::Result<Vec<u8>> {
-    let mut head = Vec::new();
-    File::open(file)?.take(512).read_to_end(&mut head)?;
-    Ok(head)
-}
-
-fn packer(head: &[u8]) -> Option<&'static str> {
-    let magics: [(&[u8], &str); 4] =
-        [(b"\x1f\x8b", "gzip"), (b"\xfd7zXZ", "xz"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bzip2")];
-    magics.iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, name)| *name)
-}
-
-/// Copies a file and computes its digest on the way; by reflink where the file system can, and with
-/// its holes.
-fn copy(
-    source: &mut File,
-    total: u64,
-    target: &Path,
-    watch: &dyn Watch,
-    unreadable: impl Fn(io::Error) -> ImageError,
-) -> Result<Digest, ImageError> {
-    let mut copy = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(target)
-        .map_err(fails_at(target))?;
-    let cloned = files::reflink(&copy, source);
-    let mut hasher = Hasher::new(None);
-    let mut done = 0;
-    let piece = |piece: &[u8]| {
-        if watch.stopped() {
-            return Err(ImageError::Stopped);
-        }
-        hasher.update(piece);
-        if !cloned {
-            files::write_or_skip(&mut copy, piece).map_err(fails_at(target))?;
-        }
-        done += piece.len() as u64;
-        watch.event(Event::Progress { done, total: Some(total) });
-        Ok(())
-    };
-    each_piece(source, piece, unreadable)?;
-    copy.set_len(done).map_err(fails_at(target))?;
-    Ok(hasher.finish().0)
 }
 
 #[cfg(test)]

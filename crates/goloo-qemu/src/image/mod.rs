@@ -5,6 +5,9 @@ pub mod build;
 pub mod cache;
 pub mod digest;
 pub mod download;
+mod entry;
+mod file;
+mod keep;
 
 use std::io;
 use std::path::PathBuf;
@@ -12,7 +15,9 @@ use std::time::Duration;
 
 use goloo_core::events::Event;
 
-pub use cache::{Cache, CachedImage, Entry, Freed, Origin};
+pub use cache::{Cache, CachedImage};
+pub use entry::{Entry, Format, Origin};
+pub use keep::{Freed, Listed};
 
 /// What long work on images tells, and asks now and then.
 pub trait Watch {

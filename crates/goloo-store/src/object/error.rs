@@ -107,8 +107,15 @@ impl Seen {
 
     /// Nobody is there to be asked. That may pass too, but not for as long as a slow answer.
     pub fn is_nobody(&self) -> bool {
-        let Self::Error(error) = self else { return false };
-        http_error(error).is_some_and(|error| error.kind() == HttpErrorKind::Connect)
+        if let Some(TableError::Unreachable { nobody, .. }) = self.of_table() {
+            return *nobody;
+        }
+        match self {
+            Self::Error(error) => {
+                http_error(error).is_some_and(|error| error.kind() == HttpErrorKind::Connect)
+            }
+            Self::Silence(_) => false,
+        }
     }
 
     /// Whether the same request may succeed a moment later.

@@ -207,6 +207,7 @@ impl Table {
         TableError::Unreachable {
             table: self.table(),
             endpoint: self.service.endpoint.clone(),
+            nobody: seen.is_nobody(),
             source: seen.into_source(),
         }
     }

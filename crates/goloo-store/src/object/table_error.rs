@@ -74,6 +74,8 @@ pub enum TableError {
         table: TableName,
         /// The service's URL.
         endpoint: String,
+        /// No connection could be made, as opposed to one on which no answer came.
+        nobody: bool,
         /// What was seen.
         #[source]
         source: Box<dyn Error + Send + Sync>,
@@ -146,7 +148,7 @@ impl TableError {
                 action: format!("lock a record ({permission})"),
                 source,
             },
-            Self::Unreachable { table, endpoint, source } => {
+            Self::Unreachable { table, endpoint, source, .. } => {
                 StoreError::Unreachable { place: format!("{table} at {endpoint}"), source }
             }
             other => {

@@ -1,0 +1,280 @@
+//! A machine's QEMU: started, asked to power off, ended.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use goloo_core::events::Event;
+use goloo_core::provider::{Made, ProviderError, Work};
+use goloo_core::record::{Extra, Local};
+use goloo_core::spec::PortForward;
+
+use crate::accel::{Accel, Choice, Memory};
+use crate::args::Files;
+use crate::error::{end_failed, port_taken, prepare_failed};
+use crate::files::Lock;
+use crate::launch::{self, LaunchError};
+use crate::machine::{self, MachineFile};
+use crate::ports;
+use crate::process::{self, Process, Signal};
+use crate::provider::QemuProvider;
+use crate::qmp::{self, RunState};
+
+/// How many SSH ports are tried when others keep taking them away.
+const PORT_TRIES: u32 = 20;
+
+impl QemuProvider {
+    /// Starts a machine that was made before, unless it is up.
+    pub(crate) async fn power_on(
+        &self,
+        machine: &mut MachineFile,
+        files: &Files,
+        work: &mut dyn Work,
+    ) -> Result<Made, ProviderError> {
+        let running =
+            machine::running(files, machine).map_err(|source| prepare_failed(files.folder(), source))?;
+        if running.is_some() {
+            match (qmp::run_state(files.folder(), self.limits().answer).await, machine.ssh_port) {
+                (Ok(RunState::Up), Some(port)) => return Ok(made(port)),
+                (Err(error), Some(_)) => {
+                    return Err(ProviderError::caused(
+                        "a QEMU is there for this machine and doesn't answer",
+                        format!("goloo stop --force {}", machine.name),
+                        error,
+                    ));
+                }
+                _ => self.end(files).await?,
+            }
+        }
+        check_sources(machine.mounts.iter())?;
+        let ports: Vec<PortForward> = machine.ports.iter().map(Into::into).collect();
+        check_ports(&ports)?;
+        self.launch(machine, files, work).await
+    }
+
+    /// Asks the guest to power off. `false` when it didn't, which has been said.
+    pub(crate) async fn power_down(
+        &self,
+        process: &Process,
+        files: &Files,
+        work: &mut dyn Work,
+    ) -> Result<bool, ProviderError> {
+        work.step("asking the guest to power off");
+        let end = Instant::now() + self.limits().power_down;
+        loop {
+            let asked = qmp::ask(files.folder(), "system_powerdown", self.limits().answer).await;
+            if let Err(error) = asked
+                && process.is_alive()
+            {
+                work.events()
+                    .event(Event::Warning(format!("the guest can't be asked to power off: {error}")));
+                return Ok(false);
+            }
+            let wait = self.limits().ask_again.min(end.saturating_duration_since(Instant::now()));
+            tokio::select! {
+                () = work.interruption() => return Err(ProviderError::Interrupted),
+                gone = process.wait_gone(wait) => if gone {
+                    return Ok(true);
+                }
+            }
+            if Instant::now() >= end {
+                let seconds = self.limits().power_down.as_secs();
+                work.events().event(Event::Warning(format!(
+                    "the guest hasn't powered off within {seconds} s; its power is cut"
+                )));
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Gives the machine an SSH port of its own and writes it down, all under the lock. A port that it
+    /// had is kept unless it is among `refused`.
+    fn assign_port(
+        &self,
+        machine: &mut MachineFile,
+        files: &Files,
+        refused: &BTreeSet<u16>,
+    ) -> Result<u16, ProviderError> {
+        let io = |source| prepare_failed(files.folder(), source);
+        let _lock = Lock::wait_folder(&self.settings.vms).map_err(io)?;
+        let mut taken = machine::ports_of_others(&self.settings.vms, &machine.id).map_err(io)?;
+        taken.extend(machine.ports.iter().map(|port| port.host));
+        taken.extend(refused);
+        let kept = machine.ssh_port.filter(|port| !taken.contains(port) && ports::check(*port).is_ok());
+        let port = kept.or_else(|| ports::pick(machine.id.as_str(), &taken)).ok_or_else(|| {
+            ProviderError::failed("no port on 127.0.0.1 is free for SSH", "stop or delete some VMs")
+        })?;
+        machine.ssh_port = Some(port);
+        machine.save(files).map_err(io)?;
+        Ok(port)
+    }
+
+    /// Starts QEMU and returns once it is up, on an SSH port that is bound.
+    pub(crate) async fn launch(
+        &self,
+        machine: &mut MachineFile,
+        files: &Files,
+        work: &mut dyn Work,
+    ) -> Result<Made, ProviderError> {
+        let program = self.program()?;
+        let memory = Memory::new(self.settings.memory.clone(), &program);
+        let choice = memory.choose(self.settings.accel, (self.settings.offered)(machine.arch));
+        if let Choice::Without { reason } = &choice
+            && memory.to_be_said(reason)
+        {
+            work.events().event(Event::Note(slow(reason)));
+        }
+        work.step("starting QEMU");
+        let failure = match self.launch_with(&program, choice.accel(), machine, files, work).await {
+            Ok(made) => match choice {
+                Choice::Unproved(accel) => match self.prove(files, work).await? {
+                    Ok(()) => {
+                        memory.works();
+                        return Ok(made);
+                    }
+                    Err(reason) => {
+                        self.end(files).await?;
+                        format!("a guest under {accel} doesn't get going: {reason}")
+                    }
+                },
+                _ => return Ok(made),
+            },
+            Err(LaunchError::Qemu { message, .. }) if matches!(choice, Choice::Unproved(_)) => {
+                format!("QEMU fails with {}: {message}", choice.accel())
+            }
+            Err(error) => return Err(error.into()),
+        };
+        memory.fails(&failure);
+        memory.to_be_said(&failure);
+        work.events().event(Event::Note(slow(&failure)));
+        work.step("starting QEMU without acceleration");
+        self.launch_with(&program, Accel::Tcg, machine, files, work).await.map_err(Into::into)
+    }
+
+    async fn launch_with(
+        &self,
+        program: &Path,
+        accel: Accel,
+        machine: &mut MachineFile,
+        files: &Files,
+        work: &mut dyn Work,
+    ) -> Result<Made, LaunchError> {
+        let mut refused = BTreeSet::new();
+        for _ in 0..PORT_TRIES {
+            if work.interrupted() {
+                return Err(ProviderError::Interrupted.into());
+            }
+            let ssh_port = self.assign_port(machine, files, &refused)?;
+            let argv = self.argv(machine, files, accel, ssh_port);
+            match launch::run(program, &argv, files, self.limits().launch).await {
+                Ok(process) => {
+                    machine.made = true;
+                    machine.accel = Some(accel);
+                    machine.process = Some(process);
+                    machine.save(files).map_err(|source| prepare_failed(files.folder(), source))?;
+                    return Ok(made(ssh_port));
+                }
+                Err(LaunchError::PortTaken { port }) if port == ssh_port => {
+                    refused.insert(port);
+                }
+                Err(LaunchError::PortTaken { port }) => {
+                    return Err(port_taken(port, &io::ErrorKind::AddrInUse.into()).into());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(ProviderError::failed(
+            format!("{PORT_TRIES} ports in a row were taken away before QEMU could bind them"),
+            "try again",
+        )
+        .into())
+    }
+
+    /// Waits for the guest's first write to its disk: the proof that it got as far as userspace. The
+    /// inner error is why there was none.
+    async fn prove(&self, files: &Files, work: &mut dyn Work) -> Result<Result<(), String>, ProviderError> {
+        let end = Instant::now() + self.limits().proof;
+        loop {
+            if qmp::disk_writes(files.folder(), self.limits().answer).await.is_ok_and(|writes| writes > 0) {
+                return Ok(Ok(()));
+            }
+            if process::of_pid_file(&files.pid()).is_ok_and(|process| process.is_none()) {
+                return Ok(Err("QEMU ended".to_owned()));
+            }
+            if Instant::now() >= end {
+                let seconds = self.limits().proof.as_secs();
+                return Ok(Err(format!("nothing was written to its disk in {seconds} s")));
+            }
+            tokio::select! {
+                () = work.interruption() => return Err(ProviderError::Interrupted),
+                () = tokio::time::sleep(Duration::from_millis(100)) => {}
+            }
+        }
+    }
+
+    /// Ends the machine's QEMU at once, whatever state it is in.
+    ///
+    /// Looks again until nothing is left: a QEMU that was just being started has a second process in
+    /// the moment when it goes into the background.
+    pub(crate) async fn end(&self, files: &Files) -> Result<(), ProviderError> {
+        loop {
+            let found = process::scan(&files.pid()).map_err(|source| end_failed(files.folder(), source))?;
+            if found.is_empty() {
+                return Ok(());
+            }
+            // Asked over its socket or by SIGTERM, QEMU still writes out what it holds for the disk.
+            let limit = self.limits().answer.min(Duration::from_secs(1));
+            let _ = qmp::ask(files.folder(), "quit", limit).await;
+            for process in found {
+                self.end_one(files, &process).await?;
+            }
+        }
+    }
+
+    async fn end_one(&self, files: &Files, process: &Process) -> Result<(), ProviderError> {
+        let io = |source| end_failed(files.folder(), source);
+        if process.wait_gone(Duration::from_millis(500)).await {
+            return Ok(());
+        }
+        process.signal(Signal::Terminate).map_err(io)?;
+        if process.wait_gone(self.limits().quit).await {
+            return Ok(());
+        }
+        process.signal(Signal::Kill).map_err(io)?;
+        if process.wait_gone(self.limits().quit).await {
+            return Ok(());
+        }
+        Err(ProviderError::failed(
+            format!("QEMU (process {}) doesn't go, not even when killed", process.pid),
+            "look at the machine's disk: a process that hangs in the kernel waits for one",
+        ))
+    }
+}
+
+fn made(ssh_port: u16) -> Made {
+    Made::Local(Local { ip: "127.0.0.1".to_owned(), ssh_port, extra: Extra::new() })
+}
+
+fn slow(reason: &str) -> String {
+    format!("no hardware acceleration, so machines are slow here: {reason}")
+}
+
+pub(crate) fn check_sources<'a>(sources: impl Iterator<Item = &'a PathBuf>) -> Result<(), ProviderError> {
+    for source in sources {
+        if !source.is_dir() {
+            return Err(ProviderError::failed(
+                format!("the folder {} that the machine shares isn't there", source.display()),
+                format!("mkdir -p {}, or change vm.mounts", source.display()),
+            ));
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn check_ports(ports: &[PortForward]) -> Result<(), ProviderError> {
+    for port in ports {
+        ports::check(port.host).map_err(|error| port_taken(port.host, &error))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! Addresses of back ends: read from the command line and from marks of moved stores, and written there.
+
+use std::fmt;
+use std::path::Path;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+use super::form::{Kind, StateBackend};
+use super::{Backend, ObjectPlace, Service};
+use crate::error::CliError;
+
+impl Backend {
+    /// Reads an address: `dir`, `dir:PATH`, `sqlite`, `sqlite:PATH`, `s3://BUCKET/PREFIX?region=…`, `gs://…`,
+    /// `az://…`. A relative path counts from the folder that the process is in.
+    pub fn parse(address: &str) -> Result<Self, CliError> {
+        let path = |path: &str| std::path::absolute(path).unwrap_or_else(|_| path.into());
+        match address.split_once(':') {
+            None if address == "dir" => Ok(Self::Dir(None)),
+            None if address == "sqlite" => Ok(Self::Sqlite(None)),
+            Some(("dir", place)) if !place.is_empty() => Ok(Self::Dir(Some(path(place)))),
+            Some(("sqlite", place)) if !place.is_empty() => Ok(Self::Sqlite(Some(path(place)))),
+            Some((scheme, rest)) => match Service::from_scheme(scheme) {
+                Some(service) => {
+                    let place = rest.strip_prefix("//").and_then(|rest| ObjectPlace::parse(service, rest));
+                    place.map(Self::Object).ok_or_else(|| odd_bucket(address, service))
+                }
+                None => Err(odd_address(address)),
+            },
+            None => Err(odd_address(address)),
+        }
+    }
+}
+
+fn odd_address(address: &str) -> CliError {
+    CliError::usage(
+        format!("\"{address}\" is no place for records"),
+        "write it like dir:PATH, sqlite:PATH, s3://BUCKET/PREFIX?region=REGION, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX?account=ACCOUNT",
+    )
+}
+
+fn odd_bucket(address: &str, service: Service) -> CliError {
+    let example = match service {
+        Service::S3 => "s3://BUCKET/PREFIX?region=REGION&endpoint=URL&lockTable=TABLE",
+        Service::Gcs => "gs://BUCKET/PREFIX?endpoint=URL",
+        Service::Azure => "az://CONTAINER/PREFIX?account=ACCOUNT&endpoint=URL",
+    };
+    let what = format!("\"{address}\" doesn't name a bucket, or asks for something that it can't have");
+    CliError::usage(what, format!("write it like {example}, where all after PREFIX may be left out"))
+}
+
+/// What stands in an address as it is.
+const PLAIN: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/').remove(b':');
+
+impl ObjectPlace {
+    /// Reads what follows `//`.
+    fn parse(service: Service, rest: &str) -> Option<Self> {
+        let decoded = |text: &str| Some(percent_decode_str(text).decode_utf8().ok()?.into_owned());
+        let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
+        let mut read = StateBackend {
+            kind: Some(match service {
+                Service::S3 => Kind::S3,
+                Service::Gcs => Kind::Gcs,
+                Service::Azure => Kind::Azure,
+            }),
+            ..StateBackend::default()
+        };
+        match service {
+            Service::Azure => read.container = Some(decoded(bucket)?),
+            _ => read.bucket = Some(decoded(bucket)?),
+        }
+        read.prefix = Some(decoded(prefix)?);
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (key, value) = pair.split_once('=')?;
+            let field = match key {
+                "region" => &mut read.region,
+                "endpoint" => &mut read.endpoint,
+                "lockTable" => &mut read.lock_table,
+                "account" => &mut read.account,
+                _ => return None,
+            };
+            if field.replace(decoded(value)?).is_some() {
+                return None;
+            }
+        }
+        let Backend::Object(place) = read.backend(Path::new("/")) else { return None };
+        read.problems().is_empty().then_some(place)
+    }
+}
+
+impl fmt::Display for ObjectPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let encoded = |text| utf8_percent_encode(text, PLAIN);
+        write!(f, "{}://{}", self.service.scheme(), encoded(&self.bucket))?;
+        if !self.prefix.is_empty() {
+            write!(f, "/{}", encoded(&self.prefix))?;
+        }
+        let options = [
+            ("region", &self.region),
+            ("endpoint", &self.endpoint),
+            ("lockTable", &self.lock_table),
+            ("account", &self.account),
+        ];
+        let set = options.into_iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
+        for (index, (key, value)) in set.enumerate() {
+            let mark = if index == 0 { '?' } else { '&' };
+            write!(f, "{mark}{key}={}", encoded(value))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Backend {
+    /// The address that [`Backend::parse`] reads.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dir(None) => f.write_str("dir"),
+            Self::Dir(Some(path)) => write!(f, "dir:{}", path.display()),
+            Self::Sqlite(None) => f.write_str("sqlite"),
+            Self::Sqlite(Some(path)) => write!(f, "sqlite:{}", path.display()),
+            Self::Object(place) => place.fmt(f),
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! `stateBackend`: a back end as the settings write it.
+
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Backend, ObjectPlace, Service};
+use crate::paths::in_home;
+
+/// `stateBackend` in the settings.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct StateBackend {
+    /// What keeps the records: dir, sqlite, s3, gcs or azure
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub(super) kind: Option<Kind>,
+    /// dir and sqlite: the folder or the file; ~/ allowed
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) path: Option<String>,
+    /// s3 and gcs: the bucket
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) bucket: Option<String>,
+    /// azure: the container
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) container: Option<String>,
+    /// azure: the storage account
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) account: Option<String>,
+    /// s3, gcs and azure: the first part of all keys
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) prefix: Option<String>,
+    /// s3: the region
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) region: Option<String>,
+    /// s3, gcs and azure: the service's URL, when it isn't the usual one
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) endpoint: Option<String>,
+    /// s3: a DynamoDB table for locks, where the store has no conditional writes
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) lock_table: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Kind {
+    Dir,
+    Sqlite,
+    S3,
+    Gcs,
+    Azure,
+}
+
+impl Kind {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Dir => "dir",
+            Self::Sqlite => "sqlite",
+            Self::S3 => "s3",
+            Self::Gcs => "gcs",
+            Self::Azure => "azure",
+        }
+    }
+
+    fn service(self) -> Option<Service> {
+        match self {
+            Self::Dir | Self::Sqlite => None,
+            Self::S3 => Some(Service::S3),
+            Self::Gcs => Some(Service::Gcs),
+            Self::Azure => Some(Service::Azure),
+        }
+    }
+
+    /// The keys that mean something for it.
+    fn keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Dir | Self::Sqlite => &["path"],
+            Self::S3 => &["bucket", "prefix", "region", "endpoint", "lockTable"],
+            Self::Gcs => &["bucket", "prefix", "endpoint"],
+            Self::Azure => &["container", "account", "prefix", "endpoint"],
+        }
+    }
+
+    /// The keys that it can't do without.
+    fn needed(self) -> &'static [&'static str] {
+        match self {
+            Self::Dir | Self::Sqlite => &[],
+            Self::S3 | Self::Gcs => &["bucket"],
+            Self::Azure => &["container", "account"],
+        }
+    }
+}
+
+impl StateBackend {
+    /// What is wrong with it beyond its shape: the key, what, and what to do.
+    pub fn problems(&self) -> Vec<(&'static str, String, String)> {
+        let Some(kind) = self.kind else {
+            let hint = "write \"type\": \"dir\", \"sqlite\", \"s3\", \"gcs\" or \"azure\"".to_owned();
+            return vec![("", "stateBackend has no \"type\"".to_owned(), hint)];
+        };
+        let fields = self.fields();
+        let odd = fields.iter().filter(|(key, value)| value.is_some() && !kind.keys().contains(key));
+        let odd = odd.map(|(key, _)| {
+            let what = format!("\"{key}\" means nothing for {}", kind.word());
+            (*key, what, format!("its keys are {}", kind.keys().join(", ")))
+        });
+        let missing = fields
+            .iter()
+            .filter(|(key, value)| kind.needed().contains(key) && value.as_deref().is_none_or(str::is_empty));
+        let missing = missing.map(|(key, _)| {
+            ("", format!("stateBackend has no \"{key}\""), format!("{} needs \"{key}\"", kind.word()))
+        });
+        odd.chain(missing).collect()
+    }
+
+    fn fields(&self) -> [(&'static str, &Option<String>); 8] {
+        [
+            ("path", &self.path),
+            ("bucket", &self.bucket),
+            ("container", &self.container),
+            ("account", &self.account),
+            ("prefix", &self.prefix),
+            ("region", &self.region),
+            ("endpoint", &self.endpoint),
+            ("lockTable", &self.lock_table),
+        ]
+    }
+
+    /// The back end that it names; `home` stands for `~`. It has no [`problems`](Self::problems).
+    pub fn backend(&self, home: &Path) -> Backend {
+        let path = self.path.as_deref().map(|path| in_home(path, home));
+        let kind = self.kind.unwrap_or(Kind::Dir);
+        let Some(service) = kind.service() else {
+            return if kind == Kind::Dir { Backend::Dir(path) } else { Backend::Sqlite(path) };
+        };
+        Backend::Object(ObjectPlace {
+            service,
+            bucket: self.bucket.clone().or(self.container.clone()).unwrap_or_default(),
+            prefix: trimmed(self.prefix.as_deref().unwrap_or_default()),
+            region: self.region.clone(),
+            endpoint: self.endpoint.clone(),
+            lock_table: self.lock_table.clone(),
+            account: self.account.clone(),
+        })
+    }
+}
+
+impl From<&Backend> for StateBackend {
+    fn from(backend: &Backend) -> Self {
+        let text = |path: &PathBuf| path.display().to_string();
+        match backend {
+            Backend::Dir(path) => {
+                Self { kind: Some(Kind::Dir), path: path.as_ref().map(text), ..Self::default() }
+            }
+            Backend::Sqlite(path) => {
+                Self { kind: Some(Kind::Sqlite), path: path.as_ref().map(text), ..Self::default() }
+            }
+            Backend::Object(place) => place.into(),
+        }
+    }
+}
+
+impl From<&ObjectPlace> for StateBackend {
+    fn from(place: &ObjectPlace) -> Self {
+        let place = place.clone();
+        let (kind, bucket, container) = match place.service {
+            Service::S3 => (Kind::S3, Some(place.bucket), None),
+            Service::Gcs => (Kind::Gcs, Some(place.bucket), None),
+            Service::Azure => (Kind::Azure, None, Some(place.bucket)),
+        };
+        Self {
+            kind: Some(kind),
+            path: None,
+            bucket,
+            container,
+            account: place.account,
+            prefix: Some(place.prefix).filter(|prefix| !prefix.is_empty()),
+            region: place.region,
+            endpoint: place.endpoint,
+            lock_table: place.lock_table,
+        }
+    }
+}
+
+fn trimmed(prefix: &str) -> String {
+    prefix.trim_matches('/').to_owned()
+}
