@@ -45,7 +45,7 @@ impl Clones for QemuProvider {
         let (noted, from) = self.at_rest(source, "a copy")?;
         work.made(RESOURCE, &files.folder().display().to_string()).await?;
         files::private_folder(files.folder()).map_err(io)?;
-        files::sync_folder(self.vms()).map_err(io)?;
+        files::sync_folder(&self.settings.vms).map_err(io)?;
         work.step("copying the disk");
         self.copy_disk(&from, &files, work).await?;
         self.copy_base(&from, &files)?;
@@ -74,7 +74,7 @@ impl QemuProvider {
         files::remove_if_there(&to.base()).map_err(io)?;
         match fs::hard_link(from.base(), to.base()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.cache().hold_too(from.folder(), to.folder()).map_err(image_failed)
+                self.settings.cache.hold_too(from.folder(), to.folder()).map_err(image_failed)
             }
             linked => linked.map_err(io),
         }
@@ -88,8 +88,8 @@ impl QemuProvider {
         files: &Files,
         work: &dyn Work,
     ) -> io::Result<()> {
-        let _lock = Lock::wait_folder(self.vms())?;
-        let mut taken = machine::ports_of_others(self.vms(), &copy.id)?;
+        let _lock = Lock::wait_folder(&self.settings.vms)?;
+        let mut taken = machine::ports_of_others(&self.settings.vms, &copy.id)?;
         let mut moved = BTreeMap::new();
         let mut forwards = Vec::new();
         for port in &noted.ports {

@@ -35,7 +35,7 @@ impl QemuProvider {
         let running =
             machine::running(files, machine).map_err(|source| prepare_failed(files.folder(), source))?;
         if running.is_some() {
-            match (qmp::run_state(files.folder(), self.limits().answer).await, machine.ssh_port) {
+            match (qmp::run_state(files.folder(), self.settings.limits.answer).await, machine.ssh_port) {
                 (Ok(RunState::Up), Some(port)) => return Ok(made(port)),
                 (Err(error), Some(_)) => {
                     return Err(ProviderError::caused(
@@ -61,9 +61,9 @@ impl QemuProvider {
         work: &mut dyn Work,
     ) -> Result<bool, ProviderError> {
         work.step("asking the guest to power off");
-        let end = Instant::now() + self.limits().power_down;
+        let end = Instant::now() + self.settings.limits.power_down;
         loop {
-            let asked = qmp::ask(files.folder(), "system_powerdown", self.limits().answer).await;
+            let asked = qmp::ask(files.folder(), "system_powerdown", self.settings.limits.answer).await;
             if let Err(error) = asked
                 && process.is_alive()
             {
@@ -71,7 +71,7 @@ impl QemuProvider {
                     .event(Event::Warning(format!("the guest can't be asked to power off: {error}")));
                 return Ok(false);
             }
-            let wait = self.limits().ask_again.min(end.saturating_duration_since(Instant::now()));
+            let wait = self.settings.limits.ask_again.min(end.saturating_duration_since(Instant::now()));
             tokio::select! {
                 () = work.interruption() => return Err(ProviderError::Interrupted),
                 gone = process.wait_gone(wait) => if gone {
@@ -79,7 +79,7 @@ impl QemuProvider {
                 }
             }
             if Instant::now() >= end {
-                let seconds = self.limits().power_down.as_secs();
+                let seconds = self.settings.limits.power_down.as_secs();
                 work.events().event(Event::Warning(format!(
                     "the guest hasn't powered off within {seconds} s; its power is cut"
                 )));
@@ -167,7 +167,7 @@ impl QemuProvider {
             }
             let ssh_port = self.assign_port(machine, files, &refused)?;
             let argv = self.argv(machine, files, accel, ssh_port);
-            match launch::run(program, &argv, files, self.limits().launch).await {
+            match launch::run(program, &argv, files, self.settings.limits.launch).await {
                 Ok(process) => {
                     machine.made = true;
                     machine.accel = Some(accel);
@@ -194,16 +194,19 @@ impl QemuProvider {
     /// Waits for the guest's first write to its disk: the proof that it got as far as userspace. The
     /// inner error is why there was none.
     async fn prove(&self, files: &Files, work: &mut dyn Work) -> Result<Result<(), String>, ProviderError> {
-        let end = Instant::now() + self.limits().proof;
+        let end = Instant::now() + self.settings.limits.proof;
         loop {
-            if qmp::disk_writes(files.folder(), self.limits().answer).await.is_ok_and(|writes| writes > 0) {
+            if qmp::disk_writes(files.folder(), self.settings.limits.answer)
+                .await
+                .is_ok_and(|writes| writes > 0)
+            {
                 return Ok(Ok(()));
             }
             if process::of_pid_file(&files.pid()).is_ok_and(|process| process.is_none()) {
                 return Ok(Err("QEMU ended".to_owned()));
             }
             if Instant::now() >= end {
-                let seconds = self.limits().proof.as_secs();
+                let seconds = self.settings.limits.proof.as_secs();
                 return Ok(Err(format!("nothing was written to its disk in {seconds} s")));
             }
             tokio::select! {
@@ -224,7 +227,7 @@ impl QemuProvider {
                 return Ok(());
             }
             // Asked over its socket or by SIGTERM, QEMU still writes out what it holds for the disk.
-            let limit = self.limits().answer.min(Duration::from_secs(1));
+            let limit = self.settings.limits.answer.min(Duration::from_secs(1));
             let _ = qmp::ask(files.folder(), "quit", limit).await;
             for process in found {
                 self.end_one(files, &process).await?;
@@ -238,11 +241,11 @@ impl QemuProvider {
             return Ok(());
         }
         process.signal(Signal::Terminate).map_err(io)?;
-        if process.wait_gone(self.limits().quit).await {
+        if process.wait_gone(self.settings.limits.quit).await {
             return Ok(());
         }
         process.signal(Signal::Kill).map_err(io)?;
-        if process.wait_gone(self.limits().quit).await {
+        if process.wait_gone(self.settings.limits.quit).await {
             return Ok(());
         }
         Err(ProviderError::failed(

@@ -22,7 +22,7 @@ use crate::args::{self, Files, Start};
 use crate::error::{end_failed, image_failed, missing, prepare_failed};
 use crate::files;
 use crate::firmware;
-use crate::image::{Cache, CachedImage};
+use crate::image::CachedImage;
 use crate::launch;
 use crate::machine::{self, MachineFile, SCHEMA};
 use crate::power::{check_ports, check_sources};
@@ -30,7 +30,7 @@ use crate::process;
 use crate::qmp::{self, RunState};
 use crate::relay;
 use crate::seed::Seed;
-use crate::settings::{Limits, Settings};
+use crate::settings::Settings;
 use crate::stray;
 
 /// The kind under which a machine's folder is noted in the record.
@@ -48,24 +48,12 @@ impl QemuProvider {
         Self { settings }
     }
 
-    pub(crate) fn vms(&self) -> &Path {
-        &self.settings.vms
-    }
-
-    pub(crate) fn cache(&self) -> &Cache {
-        &self.settings.cache
-    }
-
     pub(crate) fn qemu_img(&self) -> &Path {
         self.settings.cache.qemu_img()
     }
 
     pub(crate) fn files(&self, record: &Record) -> Files {
         machine::folder_of(&self.settings.vms, &record.id)
-    }
-
-    pub(crate) fn limits(&self) -> &Limits {
-        &self.settings.limits
     }
 
     pub(crate) fn program(&self) -> Result<PathBuf, ProviderError> {
@@ -316,7 +304,7 @@ impl Provider for QemuProvider {
     async fn observe(&self, records: &[&Record]) -> Vec<Observation> {
         let mut tasks = JoinSet::new();
         for (index, record) in records.iter().enumerate() {
-            let (files, limit) = (self.files(record), self.limits().answer);
+            let (files, limit) = (self.files(record), self.settings.limits.answer);
             tasks.spawn(async move { (index, Self::observe_one(files, limit).await) });
         }
         let none = observation(LiveState::Unknown, Some("the question was cut off".to_owned()));

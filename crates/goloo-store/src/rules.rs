@@ -1,5 +1,7 @@
 //! Rules that every back end keeps in the same words.
 
+use std::error::Error;
+
 use goloo_core::name::{ArchiveId, VmName};
 use goloo_core::record::{Phase, Record, SCHEMA};
 use goloo_core::store::{SNAPSHOT_FILES, Snapshot, StoreError};
@@ -18,6 +20,18 @@ pub(crate) fn archive_ids(record: &Record, at: Timestamp) -> impl Iterator<Item 
     let (name, id) = (record.name.clone(), record.id.clone());
     let times = std::iter::successors(Some(at), |time| Timestamp::from_unix(time.unix() + 1));
     times.map(move |time| ArchiveId::new(&name, time, &id))
+}
+
+/// An error with its causes.
+pub(crate) fn in_one_line(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
 }
 
 /// What is wrong with a record that belongs elsewhere.

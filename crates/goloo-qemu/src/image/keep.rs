@@ -83,10 +83,7 @@ impl Cache {
     /// Notes that a machine's overlay builds on an image by its path in the cache. `machine` is the
     /// machine's folder: as long as it is there, the image stays.
     pub fn hold(&self, image: &CachedImage, machine: &Path) -> Result<(), ImageError> {
-        let root = Root { image: image.entry.sha256.clone(), machine: machine.to_owned() };
-        let path = self.root_path(machine);
-        let text = serde_json::to_vec(&root).map_err(|error| fails_at(&path)(error.into()))?;
-        files::write_durably(&path, &text).map_err(fails_at(&path))
+        self.note_root(&Root { image: image.entry.sha256.clone(), machine: machine.to_owned() })
     }
 
     /// A copy of a machine needs what the machine needs.
@@ -94,9 +91,12 @@ impl Cache {
         let path = self.root_path(machine);
         let text = fs::read(&path).map_err(fails_at(&path))?;
         let root: Root = serde_json::from_slice(&text).map_err(|error| fails_at(&path)(error.into()))?;
-        let path = self.root_path(copy);
-        let text = serde_json::to_vec(&Root { machine: copy.to_owned(), ..root })
-            .map_err(|error| fails_at(&path)(error.into()))?;
+        self.note_root(&Root { machine: copy.to_owned(), ..root })
+    }
+
+    fn note_root(&self, root: &Root) -> Result<(), ImageError> {
+        let path = self.root_path(&root.machine);
+        let text = serde_json::to_vec(root).map_err(|error| fails_at(&path)(error.into()))?;
         files::write_durably(&path, &text).map_err(fails_at(&path))
     }
 

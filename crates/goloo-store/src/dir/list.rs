@@ -14,6 +14,7 @@ use super::fs::{Entry, Folder, Fs};
 use super::layout::{self, Layout, STATE};
 use super::read::{self, Found};
 use crate::line::{self, Line};
+use crate::rules::in_one_line;
 
 /// With fewer of them for each, a thread costs more than it saves.
 const RECORDS_PER_HELPER: usize = 512;
@@ -156,19 +157,7 @@ impl Reader<'_> {
                 Shown::Entry(Summary::from(&*record))
             }
             Ok(Found::Broken(found) | Found::Newer(found, _)) => Shown::Broken(found),
-            Err(error) => broken(describe(&error)),
+            Err(error) => broken(in_one_line(&error)),
         }
     }
-}
-
-/// An error with its causes, in one line.
-pub(super) fn describe(error: &StoreError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }

@@ -24,7 +24,7 @@ use goloo_core::store::{
     Archived, Broken, HeldLock, Listing, Loaded, Snapshot, Store, StoreError, Summary, VmLock,
 };
 
-use crate::rules::newer;
+use crate::rules::{in_one_line, newer};
 use crate::{Options, suitable};
 use durable::failed;
 use fs::{Entry, Fs, LockAttempt, RealFs};
@@ -137,7 +137,7 @@ impl Inner {
                 continue;
             }
             let found = match ArchiveId::parse(&entry.name) {
-                Ok(id) => self.archived(&id).map_err(|error| list::describe(&error)),
+                Ok(id) => self.archived(&id).map_err(|error| in_one_line(&error)),
                 Err(error) => Err(error.to_string()),
             };
             match found {
@@ -233,7 +233,7 @@ impl Inner {
             match found {
                 Ok(found) => listing.entries.extend(found),
                 Err(StoreError::Broken(broken)) => listing.broken.push(broken),
-                Err(error) => listing.broken.push(self.broken(&name, list::describe(&error))),
+                Err(error) => listing.broken.push(self.broken(&name, in_one_line(&error))),
             }
         }
         Ok(listing)

@@ -105,16 +105,6 @@ impl ObjectSettings {
         self.access_within(Pace::default().answer).await
     }
 
-    /// What is to be said of the place, where so long is waited for one answer.
-    #[cfg_attr(not(feature = "s3"), allow(unused_variables, reason = "only S3 is asked"))]
-    pub(super) async fn examine(&self, answer: Duration) -> Vec<Finding> {
-        match self.kind {
-            #[cfg(feature = "s3")]
-            Kind::S3 => super::s3::examine(self, answer).await,
-            _ => Vec::new(),
-        }
-    }
-
     /// The same, where so long is waited for one answer.
     #[cfg_attr(not(feature = "s3"), allow(unused_variables, reason = "only S3 has lock tables"))]
     pub(super) async fn access_within(&self, answer: Duration) -> Result<Access, StoreError> {
@@ -152,6 +142,16 @@ impl ObjectSettings {
                 let text = format!("this goloo was built without \"{}\"", other.as_str());
                 Err(error::backend("open", &self.location(), text))
             }
+        }
+    }
+
+    /// What is to be said of the place, where so long is waited for one answer.
+    #[cfg_attr(not(feature = "s3"), allow(unused_variables, reason = "only S3 is asked"))]
+    pub(super) async fn examine(&self, answer: Duration) -> Vec<Finding> {
+        match self.kind {
+            #[cfg(feature = "s3")]
+            Kind::S3 => super::s3::examine(self, answer).await,
+            _ => Vec::new(),
         }
     }
 

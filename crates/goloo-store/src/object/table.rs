@@ -20,6 +20,7 @@ use super::error::Seen;
 use super::http::ServiceClock;
 use super::signed::{Answer, JSON, Question, SignedService};
 use super::table_error::{TableError, TableName};
+use crate::rules::in_one_line;
 
 const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
 
@@ -78,10 +79,7 @@ impl Table {
     pub async fn examine(&self) -> Finding {
         match self.try_out("goloo doctor").await {
             Ok(()) => Finding::sound(format!("{} can hold its locks", self.table())),
-            Err(error) => {
-                let cause = error.source().map(|source| format!(": {source}")).unwrap_or_default();
-                Finding::wrong(format!("{error}{cause}"), error.way_out())
-            }
+            Err(error) => Finding::wrong(in_one_line(&error), error.way_out()),
         }
     }
 
@@ -89,14 +87,8 @@ impl Table {
     async fn try_out(&self, key: &str) -> Result<(), TableError> {
         let nobody = Ulid::new().to_string();
         self.now(key).await?;
-        let put = json!({
-            "TableName": self.name,
-            "Item": {"LockID": {"S": key}},
-            "ConditionExpression": "Holder = :nobody",
-            "ExpressionAttributeValues": {":nobody": {"S": nobody}},
-        });
-        for (action, body) in [("PutItem", put), ("DeleteItem", self.deletion(key, &nobody))] {
-            if let Err(Refusal::Error(error)) = self.call(action, body).await {
+        for (action, place) in [("PutItem", "Item"), ("DeleteItem", "Key")] {
+            if let Err(Refusal::Error(error)) = self.call(action, self.if_held(place, key, &nobody)).await {
                 return Err(error);
             }
         }
@@ -121,14 +113,15 @@ impl Table {
 
     /// Gives the row back, if this id has it; `false` when it isn't known whether that was done.
     pub async fn give_back(&self, key: &str, holder: &str) -> bool {
-        let deletion = self.deletion(key, holder);
+        let deletion = self.if_held("Key", key, holder);
         matches!(self.call("DeleteItem", deletion).await, Ok(_) | Err(Refusal::Condition(_)))
     }
 
-    fn deletion(&self, key: &str, holder: &str) -> Value {
+    /// What is done to the row only when this id has it; `place` is what the action calls the row.
+    fn if_held(&self, place: &str, key: &str, holder: &str) -> Value {
         json!({
             "TableName": self.name,
-            "Key": {"LockID": {"S": key}},
+            place: {"LockID": {"S": key}},
             "ConditionExpression": "Holder = :our",
             "ExpressionAttributeValues": {":our": {"S": holder}},
         })

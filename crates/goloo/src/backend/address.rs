@@ -5,8 +5,7 @@ use std::path::Path;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use super::form::{Kind, StateBackend};
-use super::{Backend, ObjectPlace, Service};
+use super::{Backend, ObjectPlace, Service, StateBackend};
 use crate::error::CliError;
 
 impl Backend {
@@ -58,14 +57,7 @@ impl ObjectPlace {
         let decoded = |text: &str| Some(percent_decode_str(text).decode_utf8().ok()?.into_owned());
         let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
-        let mut read = StateBackend {
-            kind: Some(match service {
-                Service::S3 => Kind::S3,
-                Service::Gcs => Kind::Gcs,
-                Service::Azure => Kind::Azure,
-            }),
-            ..StateBackend::default()
-        };
+        let mut read = StateBackend { kind: Some(service.into()), ..StateBackend::default() };
         match service {
             Service::Azure => read.container = Some(decoded(bucket)?),
             _ => read.bucket = Some(decoded(bucket)?),

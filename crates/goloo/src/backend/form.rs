@@ -51,6 +51,16 @@ pub(super) enum Kind {
     Azure,
 }
 
+impl From<Service> for Kind {
+    fn from(service: Service) -> Self {
+        match service {
+            Service::S3 => Self::S3,
+            Service::Gcs => Self::Gcs,
+            Service::Azure => Self::Azure,
+        }
+    }
+}
+
 impl Kind {
     fn word(self) -> &'static str {
         match self {
@@ -163,13 +173,12 @@ impl From<&Backend> for StateBackend {
 impl From<&ObjectPlace> for StateBackend {
     fn from(place: &ObjectPlace) -> Self {
         let place = place.clone();
-        let (kind, bucket, container) = match place.service {
-            Service::S3 => (Kind::S3, Some(place.bucket), None),
-            Service::Gcs => (Kind::Gcs, Some(place.bucket), None),
-            Service::Azure => (Kind::Azure, None, Some(place.bucket)),
+        let (bucket, container) = match place.service {
+            Service::Azure => (None, Some(place.bucket)),
+            Service::S3 | Service::Gcs => (Some(place.bucket), None),
         };
         Self {
-            kind: Some(kind),
+            kind: Some(place.service.into()),
             path: None,
             bucket,
             container,
