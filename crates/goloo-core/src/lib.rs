@@ -16,6 +16,7 @@ pub mod plan;
 pub mod provider;
 pub mod query;
 pub mod record;
+pub mod secret;
 pub mod spec;
 pub mod store;
 pub mod tags;

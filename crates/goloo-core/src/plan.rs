@@ -4,6 +4,7 @@ use crate::cloud_init::{self, ComposeInput};
 use crate::name::{OperationId, VmId};
 use crate::provider::{Machine, Provider, ProviderError, ProviderPlan};
 use crate::record::{ProviderKind, SshAccess, UserKeys};
+use crate::secret::PrivateKey;
 use crate::spec::Problem;
 
 /// A create, worked out and checked; nothing has been touched yet.
@@ -15,8 +16,8 @@ pub struct CreatePlan {
     pub machine: Machine,
     /// How goloo will log in.
     pub ssh: SshAccess,
-    /// The private half of the machine's host key, in OpenSSH's PEM form.
-    pub host_key_private: String,
+    /// The private half of the machine's host key.
+    pub host_key_private: PrivateKey,
     /// The users with the keys that were found for them.
     pub users: Vec<UserKeys>,
     /// What the provider would do.

@@ -23,7 +23,7 @@ use crate::store::StoreError;
 use crate::time::Timestamp;
 
 /// All that a provider needs to make one machine.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Machine {
     /// The VM's identity.
     pub id: VmId,
@@ -41,6 +41,23 @@ pub struct Machine {
     pub keep_failed: bool,
     /// Whether its DNS names are taken over from whoever has them.
     pub force_dns: bool,
+}
+
+/// The user-data has the private host key in it, and is left out.
+impl fmt::Debug for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, name, token, stack, user_data, host_key, keep_failed, force_dns } = self;
+        f.debug_struct("Machine")
+            .field("id", id)
+            .field("name", name)
+            .field("token", token)
+            .field("stack", stack)
+            .field("user_data", &format_args!("{} bytes", user_data.len()))
+            .field("host_key", host_key)
+            .field("keep_failed", keep_failed)
+            .field("force_dns", force_dns)
+            .finish()
+    }
 }
 
 /// A pure account of what [`Provider::create`] would do.

@@ -9,6 +9,7 @@ use goloo_core::record::{
     Aws, CreateInputs, Creator, Extra, History, Local, Operation, OperationKind, Owner, Phase, ProviderKind,
     Provisioning, ProvisioningResult, Record, Resource, SCHEMA, SshAccess, Step, UserKeys,
 };
+use goloo_core::secret::PrivateKey;
 use goloo_core::store::Snapshot;
 use goloo_core::time::Timestamp;
 
@@ -78,9 +79,10 @@ pub fn creating(name: &VmName) -> Record {
             owner: owner(4711),
             lease_end: None,
             inputs: Some(CreateInputs {
-                host_key:
+                host_key: PrivateKey::new(
                     "-----BEGIN OPENSSH PRIVATE KEY-----\nnot a key\n-----END OPENSSH PRIVATE KEY-----\n"
                         .into(),
+                ),
                 users: vec![UserKeys {
                     username: "ubuntu".into(),
                     github_username: Some("ann".into()),

@@ -141,7 +141,7 @@ fn request() -> CreateRequest {
             machine,
             kind: goloo_core::record::ProviderKind::Qemu,
             ssh: sample.ssh.unwrap(),
-            host_key_private: "not a key".into(),
+            host_key_private: goloo_core::secret::PrivateKey::new("not a key".into()),
             users: Vec::new(),
             warnings: Vec::new(),
         },
@@ -326,6 +326,7 @@ fn a_result_that_can_t_be_saved_is_handed_out_and_the_create_can_go_on() {
     match create {
         Err(EngineError::NotSaved { rescued: None, json, .. }) => {
             assert!(json.contains("40022"), "the machine's address is lost: {json}");
+            assert!(!json.contains("not a key"), "the private key would be on a terminal: {json}");
         }
         other => panic!("{other:?}"),
     }

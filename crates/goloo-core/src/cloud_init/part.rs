@@ -75,7 +75,7 @@ impl Part<'_> {
             "ssh_deletekeys": true,
             "ssh_genkeytypes": ["ed25519"],
             "ssh_keys": {
-                "ed25519_private": self.host_key.private_openssh,
+                "ed25519_private": self.host_key.private_openssh.expose(),
                 "ed25519_public": self.host_key.public_openssh,
             },
             "write_files": self.files(),

@@ -89,7 +89,7 @@ pub enum EngineError {
         name: VmName,
         /// Where the record lies instead; `None` when it could be written nowhere.
         rescued: Option<PathBuf>,
-        /// The record, when it could be written nowhere.
+        /// The record without secrets, to be shown when it could be written nowhere.
         json: String,
         /// Why.
         #[source]

@@ -71,11 +71,11 @@ impl UnderWay<'_, '_> {
             tokio::time::sleep(std::time::Duration::from_millis(200) * attempt).await;
             return Ok(());
         }
-        let json = crate::record::to_json(&self.record);
+        let file = crate::record::to_json(&self.record);
         Err(EngineError::NotSaved {
             name: self.record.name.clone(),
-            rescued: self.engine.rescue.keep(&self.record.name, &json).ok(),
-            json: String::from_utf8_lossy(&json).into_owned(),
+            rescued: self.engine.rescue.keep(&self.record.name, &file).ok(),
+            json: serde_json::to_string_pretty(&self.record).expect("a record has only string keys"),
             source: error,
         })
     }

@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 
 use crate::dns::DnsChange;
 use crate::name::{OperationId, VmId, VmName};
+use crate::secret::PrivateKey;
 use crate::time::Timestamp;
 
 pub use history::{Deed, HISTORY_MAX, History, HistoryEntry, Outcome, Word};
@@ -349,8 +350,9 @@ pub struct Operation {
     /// The store knows of signs of life since then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_end: Option<Timestamp>,
-    /// What a create needs to go on after a crash; secret, and gone with the operation.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// What a create needs to go on after a crash; removed with the operation. It holds a private key, so only
+    /// [`to_json`] writes it.
+    #[serde(default, skip_serializing)]
     pub inputs: Option<CreateInputs>,
     /// The VM that a clone copies: a name alone may be another VM's by the time when it is resumed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -376,17 +378,17 @@ word_enum! {
 }
 
 /// What can't be worked out again from the snapshot when a create goes on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CreateInputs {
-    /// The machine's private host key, in OpenSSH's PEM form.
-    pub host_key: String,
+    /// The machine's private host key.
+    pub host_key: PrivateKey,
     /// The users with the keys that were found for them.
     pub users: Vec<UserKeys>,
     /// Whether the create waits for provisioning.
     pub wait: bool,
     /// Whether its DNS names are taken over from whoever has them.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
     pub force_dns: bool,
 }
 

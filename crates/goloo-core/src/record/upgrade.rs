@@ -1,8 +1,9 @@
 //! Formats of `state.json`: older ones are read as the present one, newer ones are read-only.
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 
-use super::Record;
+use super::{CreateInputs, Record};
 
 /// The format that this goloo writes.
 pub const SCHEMA: u32 = 1;
@@ -49,11 +50,29 @@ pub fn from_json(bytes: &[u8]) -> Result<Record, RecordError> {
 }
 
 /// Writes a record as `state.json` holds it: indented, fields in the order of the contract, one
-/// line end at the end.
+/// line end at the end. The only serialization that has the private key of an unfinished create; for output
+/// serialize the [`Record`] itself.
 pub fn to_json(record: &Record) -> Vec<u8> {
-    let mut bytes = serde_json::to_vec_pretty(record).expect("a record has only string keys");
+    let inputs = record.operation.as_ref().and_then(|operation| operation.inputs.as_ref());
+    let written = match inputs {
+        None => serde_json::to_vec_pretty(record),
+        Some(inputs) => serde_json::to_value(record).and_then(|mut json| {
+            json["operation"]["inputs"] = stored_inputs(inputs);
+            serde_json::to_vec_pretty(&json)
+        }),
+    };
+    let mut bytes = written.expect("a record has only string keys");
     bytes.push(b'\n');
     bytes
+}
+
+fn stored_inputs(inputs: &CreateInputs) -> Value {
+    let CreateInputs { host_key, users, wait, force_dns } = inputs;
+    let mut json = json!({"hostKey": host_key.expose(), "users": users, "wait": wait});
+    if *force_dns {
+        json["forceDns"] = json!(true);
+    }
+    json
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
         app.ui.warning(&format!("the host key of {name} isn't known here, so goloo doesn't log in by SSH"));
     }
     if app.ui.json() {
-        app.ui.result(json!({"vm": super::status::without_secrets(&record)}));
+        app.ui.result(json!({"vm": super::status::record_json(&record)}));
     } else {
         app.ui.line(&format!("{name} has a record now; goloo status {name}"));
     }

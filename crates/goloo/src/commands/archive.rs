@@ -88,7 +88,7 @@ fn show(app: &App, id: &ArchiveId) -> Result<u8, CliError> {
     let files = snapshot.files.iter().map(|(file, content)| (file, String::from_utf8_lossy(content)));
     if app.ui.json() {
         let files: serde_json::Map<_, _> = files.map(|(file, text)| (file.clone(), json!(text))).collect();
-        let record = super::status::without_secrets(&archived.record);
+        let record = super::status::record_json(&archived.record);
         app.ui
             .result(json!({"archiveId": id, "deletedAt": archived.deleted_at, "vm": record, "files": files}));
         return Ok(exit::DONE);

@@ -37,7 +37,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
 /// Says what was made.
 pub fn report(app: &App, copy: &Record) -> u8 {
     if app.ui.json() {
-        app.ui.result(json!({"vm": super::status::without_secrets(copy)}));
+        app.ui.result(json!({"vm": super::status::record_json(copy)}));
     } else {
         let from = copy.origin.as_ref().map_or("?", |origin| origin.from.as_str());
         app.ui.line(&format!("{0} is a copy of {from}, stopped; goloo start {0}", copy.name));

@@ -272,7 +272,7 @@ fn carry_out(
 pub fn report(app: &App, created: &Created, took: Duration) -> u8 {
     let record = &created.record;
     if app.ui.json() {
-        app.ui.result(json!({"vm": super::status::without_secrets(record)}));
+        app.ui.result(json!({"vm": super::status::record_json(record)}));
     }
     let result = created.verdict.as_ref().map(|verdict| verdict.result);
     if let Some(verdict) = created.verdict.as_ref().filter(|_| is_bad(result)) {

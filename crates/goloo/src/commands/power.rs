@@ -81,7 +81,7 @@ where
     let left = format!("\"{name}\" may be on its way up or down: goloo status {name}");
     let record = app.operate(&*provider, limit, &left, operation)??;
     if app.ui.json() {
-        app.ui.result(json!({"vm": super::status::without_secrets(&record)}));
+        app.ui.result(json!({"vm": super::status::record_json(&record)}));
         return Ok(exit::DONE);
     }
     app.ui.line(&format!("{name} {done}"));

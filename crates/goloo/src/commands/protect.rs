@@ -26,7 +26,7 @@ pub fn run(app: &App, args: &Args, protected: bool) -> Result<u8, CliError> {
         pollster::block_on(protect(&*app.store, &owner, &name, protected));
     let record = record?;
     if app.ui.json() {
-        app.ui.result(json!({"vm": super::status::without_secrets(&record)}));
+        app.ui.result(json!({"vm": super::status::record_json(&record)}));
     } else if protected {
         app.ui.line(&format!("{name} is protected: goloo delete refuses it until goloo unprotect {name}"));
     } else {

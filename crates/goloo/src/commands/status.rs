@@ -33,7 +33,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     let drift = drift(&snapshot, record.source_config_path.as_deref());
     if app.ui.json() {
         app.ui.result(json!({
-            "vm": without_secrets(&record),
+            "vm": record_json(&record),
             "live": {"state": live.state.as_str(), "ip": live.ip, "reason": live.reason},
             "drift": drift.word(),
         }));
@@ -43,12 +43,8 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     Ok(exit::DONE)
 }
 
-/// The record as JSON, without the private key that an unfinished create needs.
-pub fn without_secrets(record: &Record) -> Value {
-    let mut record = record.clone();
-    if let Some(operation) = &mut record.operation {
-        operation.inputs = None;
-    }
+/// The record as commands print it. A private key has no such form: see [`goloo_core::secret`].
+pub fn record_json(record: &Record) -> Value {
     serde_json::to_value(record).expect("a record has only string keys")
 }
 

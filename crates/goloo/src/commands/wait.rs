@@ -17,7 +17,7 @@ pub fn run(app: &App, args: &WaitArgs) -> Result<u8, CliError> {
     let (record, verdict) =
         app.operate(&*provider, args.timeout, &left, async |engine| engine.wait(&name).await)??;
     if app.ui.json() {
-        app.ui.result(json!({"vm": super::status::without_secrets(&record)}));
+        app.ui.result(json!({"vm": super::status::record_json(&record)}));
     }
     if matches!(verdict.result, ProvisioningResult::Failed | ProvisioningResult::Unknown) {
         super::create::explain(app, &record, &verdict);

@@ -5,6 +5,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use goloo_core::cloud_init::HostKey;
+use goloo_core::secret::PrivateKey;
 
 use super::KeyFolder;
 use crate::error::CliError;
@@ -20,20 +21,21 @@ impl KeyFolder {
         let path = self.identity();
         let failed = |error: &io::Error| CliError::cannot("write", &path, error);
         let private = match std::fs::read_to_string(&path) {
-            Ok(private) => private,
+            Ok(private) => PrivateKey::new(private),
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let new = HostKey::generate();
-                match write_new(&path, new.private_openssh.as_bytes()) {
+                match write_new(&path, new.private_openssh.expose().as_bytes()) {
                     Ok(()) => new.private_openssh,
                     Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                        std::fs::read_to_string(&path).map_err(|error| failed(&error))?
+                        PrivateKey::new(std::fs::read_to_string(&path).map_err(|error| failed(&error))?)
                     }
                     Err(error) => return Err(failed(&error)),
                 }
             }
             Err(error) => return Err(failed(&error)),
         };
-        let key = ssh_key::PrivateKey::from_openssh(&private).and_then(|key| key.public_key().to_openssh());
+        let key =
+            ssh_key::PrivateKey::from_openssh(private.expose()).and_then(|key| key.public_key().to_openssh());
         key.map(ClientKey).map_err(|error| {
             let hint = format!("restore it from a backup; without it goloo can't log in to VMs made with it; to begin anew move {} away", path.display());
             CliError::failed(format!("{} is no SSH key", path.display()), hint).because(&error)

@@ -65,7 +65,7 @@ pub fn to_json(whole: &Whole) -> Vec<u8> {
 }
 
 fn value(record: &record::Record) -> Value {
-    serde_json::to_value(record).expect("a record has only string keys")
+    serde_json::from_slice(&record::to_json(record)).expect("a record is JSON")
 }
 
 fn files(snapshot: &Snapshot) -> Vec<File> {
