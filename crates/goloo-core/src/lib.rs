@@ -4,6 +4,7 @@
 //! becomes a [`plan::Plan`], and the [`engine`] carries it out against a [`provider::Provider`],
 //! keeping the [`store::Store`] one step ahead of the world.
 
+pub mod authorized_key;
 pub mod cloud_init;
 pub mod dns;
 pub mod engine;

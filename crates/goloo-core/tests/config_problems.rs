@@ -223,11 +223,11 @@ fn old_state_is_taken_with_one_warning() {
 }
 
 #[test]
-fn a_key_that_can_not_be_decoded_is_a_warning() {
+fn a_bad_key_beside_a_good_one_is_skipped_with_a_warning() {
     let config = json!({"vm": {"users": [{"username": "a", "ssh_keys": [KEY, "ssh-ed25519 AAAAC3Nz x"]}]}})
         .to_string();
     let resolved = resolved(&config);
-    assert_eq!(resolved.stack.users[0].keys.len(), 2);
+    assert_eq!(resolved.stack.users[0].keys, [goloo_core::spec::KeySource::Inline(KEY.to_owned())]);
     assert_eq!(resolved.warnings.len(), 1);
     assert!(
         resolved.warnings[0].starts_with("config.json:1: /vm/users/0/ssh_keys/1: "),

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use goloo_core::authorized_key::{AuthorizedKeyError, KeyList, parse_list};
 use goloo_core::record::UserKeys;
 use goloo_core::spec::{KeySource, ResolvedStack, User, is_safe_url};
 
@@ -20,6 +21,8 @@ const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(300);
 /// More than this many bytes is no list of keys.
 const ANSWER_MAX: u64 = 256 << 10;
+/// Of a file without any key so many lines are named.
+const REASONS_MAX: usize = 5;
 
 /// Finds the keys of all users of the stack.
 pub fn fetch(app: &App, stack: &ResolvedStack) -> Result<Vec<UserKeys>, CliError> {
@@ -33,7 +36,7 @@ fn keys_of(user: &User, github: &GitHub, ui: &Ui) -> Result<UserKeys, CliError> 
     for source in &user.keys {
         let found = match source {
             KeySource::Inline(key) => vec![key.trim().to_owned()],
-            KeySource::File(path) => from_file(path)?,
+            KeySource::File(path) => from_file(path, ui)?,
             KeySource::GitHub(name) => {
                 github_username.get_or_insert_with(|| name.clone());
                 github.keys(name, ui)?
@@ -48,29 +51,33 @@ fn keys_of(user: &User, github: &GitHub, ui: &Ui) -> Result<UserKeys, CliError> 
     Ok(UserKeys { username: user.username.clone(), github_username, keys })
 }
 
-fn from_file(path: &Path) -> Result<Vec<String>, CliError> {
-    let text =
-        fs::read_to_string(path).map_err(|error| CliError::cannot("read the keys in", path, &error))?;
-    parse(&text).map_err(|(line, problem)| {
-        CliError::usage(
-            format!("{}:{line}: {problem}", path.display()),
+fn from_file(path: &Path, ui: &Ui) -> Result<Vec<String>, CliError> {
+    let bytes = fs::read(path).map_err(|error| CliError::cannot("read the keys in", path, &error))?;
+    let list = parse_list(&String::from_utf8_lossy(&bytes));
+    let place = path.display().to_string();
+    if list.keys.is_empty() {
+        let mut error = CliError::usage(
+            format!("{place} has no public SSH key"),
             "the file must hold public keys, one a line, as in id_ed25519.pub",
-        )
-    })
+        );
+        error.causes = reasons(&list.skipped, &place);
+        return Err(error);
+    }
+    Ok(good_keys(list, &place, ui))
 }
 
-/// The keys in a text, one a line; blank lines and comments are passed over. The error has the line.
-fn parse(text: &str) -> Result<Vec<String>, (usize, String)> {
-    let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
-    let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
-    let keys = lines.map(|(number, line)| {
-        let problem = |error: ssh_key::Error| {
-            let private = if line.contains("PRIVATE KEY") { " (this is a private key)" } else { "" };
-            (number, format!("no public SSH key{private}: {error}"))
-        };
-        ssh_key::PublicKey::from_openssh(line).map(|_| line.to_owned()).map_err(problem)
-    });
-    keys.collect()
+/// The keys of a list in which at least one is good, with a warning of each line that isn't.
+fn good_keys(list: KeyList, place: &str, ui: &Ui) -> Vec<String> {
+    for (line, error) in &list.skipped {
+        ui.warning(&format!("{place}:{line}: this line is skipped: {error}"));
+    }
+    list.keys.iter().map(ToString::to_string).collect()
+}
+
+/// What is wrong with the first lines of a list.
+fn reasons(skipped: &[(usize, AuthorizedKeyError)], place: &str) -> Vec<String> {
+    let shown = skipped.iter().take(REASONS_MAX);
+    shown.map(|(line, error)| format!("{place}:{line}: {error}")).collect()
 }
 
 /// GitHub's lists of keys, with the last good answer of each kept.
@@ -82,7 +89,7 @@ struct GitHub {
 
 /// What came of asking.
 enum Answer {
-    Keys(Vec<String>),
+    Keys(KeyList),
     NoSuchUser,
     /// Worth another attempt, or the last good answer.
     Failed(String),
@@ -114,13 +121,14 @@ impl GitHub {
         for attempt in 0..ATTEMPTS {
             std::thread::sleep(PAUSE * attempt);
             match self.ask(user) {
-                Answer::Keys(keys) if keys.is_empty() => {
+                Answer::Keys(list) if list.keys.is_empty() => {
                     return Err(CliError::failed(
                         format!("the GitHub user \"{user}\" has no public keys"),
                         "add one at GitHub, or write a key into ssh_keys",
                     ));
                 }
-                Answer::Keys(keys) => {
+                Answer::Keys(list) => {
+                    let keys = good_keys(list, &self.url(user), ui);
                     self.remember(user, &keys);
                     return Ok(keys);
                 }
@@ -147,8 +155,12 @@ impl GitHub {
         Ok(keys)
     }
 
+    fn url(&self, user: &str) -> String {
+        format!("{}/{user}.keys", self.base)
+    }
+
     fn ask(&self, user: &str) -> Answer {
-        let url = format!("{}/{user}.keys", self.base);
+        let url = self.url(user);
         let response = match self.agent.get(&url).call() {
             Ok(response) => response,
             Err(error) => return Answer::Failed(format!("{url}: {error}")),
@@ -160,15 +172,16 @@ impl GitHub {
         if !status.is_success() {
             return Answer::Failed(format!("{url} answers {status}"));
         }
-        let mut text = String::new();
+        let mut text = Vec::new();
         let mut body = response.into_body().into_reader().take(ANSWER_MAX);
-        if let Err(error) = body.read_to_string(&mut text) {
+        if let Err(error) = body.read_to_end(&mut text) {
             return Answer::Failed(format!("{url}: {error}"));
         }
+        let list = parse_list(&String::from_utf8_lossy(&text));
         // A captive portal answers everything, with a page of its own.
-        match parse(&text) {
-            Ok(keys) => Answer::Keys(keys),
-            Err((line, problem)) => Answer::Failed(format!("{url}, line {line}: {problem}")),
+        match reasons(&list.skipped, &url).into_iter().next() {
+            Some(reason) if list.keys.is_empty() => Answer::Failed(reason),
+            _ => Answer::Keys(list),
         }
     }
 
@@ -182,8 +195,8 @@ impl GitHub {
     }
 
     fn remembered(&self, user: &str) -> Option<Vec<String>> {
-        let keys = parse(&fs::read_to_string(self.cache.join(user)).ok()?).ok()?;
-        Some(keys).filter(|keys| !keys.is_empty())
+        let keys = parse_list(&fs::read_to_string(self.cache.join(user)).ok()?).keys;
+        Some(keys.iter().map(ToString::to_string).collect::<Vec<_>>()).filter(|keys| !keys.is_empty())
     }
 }
 
@@ -254,7 +267,7 @@ mod tests {
         let github =
             GitHub::new(server(vec![page.clone(), page.clone(), page]), cache.path().into()).unwrap();
         let error = github.keys("ann", &ui()).unwrap_err();
-        assert!(error.causes[0].contains("no public SSH key"), "{error:?}");
+        assert!(error.causes[0].ends_with("/ann.keys:1: this is no public SSH key"), "{error:?}");
         assert!(github.remembered("ann").is_none());
     }
 
@@ -266,11 +279,26 @@ mod tests {
     }
 
     #[test]
-    fn a_file_with_a_bad_line_is_named_with_the_line() {
+    fn a_bad_line_of_github_s_costs_that_line_alone() {
+        let cache = tempfile::tempdir().unwrap();
+        let url = server(vec![http("200 OK", &format!("ssh-dss AAAA\n{KEY}\n"))]);
+        let github = GitHub::new(url, cache.path().into()).unwrap();
+        assert_eq!(github.keys("ann", &ui()).unwrap(), [KEY]);
+    }
+
+    #[test]
+    fn a_file_without_a_good_line_is_refused_with_each_line() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys.pub");
-        fs::write(&path, format!("# mine\n\n{KEY}\n-----BEGIN OPENSSH PRIVATE KEY-----\n")).unwrap();
-        let error = from_file(&path).unwrap_err();
-        assert!(error.message.contains("keys.pub:4: no public SSH key (this is a private key)"), "{error:?}");
+        let read = |text: &str| {
+            fs::write(&path, text).unwrap();
+            from_file(&path, &ui())
+        };
+        assert_eq!(read(&format!("# mine\n\n{KEY}\nssh-dss AAAA\n")).unwrap(), [KEY]);
+        let error = read("# mine\n-----BEGIN OPENSSH PRIVATE KEY-----\nssh-dss AAAA\n").unwrap_err();
+        assert!(error.message.ends_with("keys.pub has no public SSH key"), "{error:?}");
+        assert!(error.causes[0].contains("keys.pub:2: this is a private key"), "{error:?}");
+        assert!(error.causes[1].contains("keys.pub:3: sshd doesn't accept keys of the type"), "{error:?}");
+        assert!(read("").is_err());
     }
 }

@@ -11,6 +11,7 @@ use super::old_state::is_old_state;
 use super::problem::{Problem, nearest};
 use super::resolved::{Dns, ImageRef, KeySource, Mount, PortForward, ResolvedStack, Size, User};
 use super::{json_schema, shape, values};
+use crate::authorized_key::{AuthorizedKey, AuthorizedKeyError};
 use crate::name::{NameError, VmName};
 
 /// A stack's files as they were read, and what else decides.
@@ -294,27 +295,36 @@ impl Resolver<'_> {
             }
             keys.push(KeySource::GitHub(github.clone()));
         }
-        for (index, key) in user.ssh_keys.iter().enumerate() {
-            let place = format!("{pointer}/ssh_keys/{index}");
-            if !values::looks_like_key(key) {
-                let private = if key.contains("PRIVATE KEY") { " but a private one" } else { "" };
-                let message = format!("this is no public SSH key{private}");
-                self.problem(&place, message, "copy the line from the .pub file: ssh-ed25519 AAAA…");
-            } else if let Err(error) = ssh_key::PublicKey::from_openssh(key.trim()) {
-                // sshd passes over such a key; nothing else is wrong then.
-                let line = self.json.at(&place, "", "").line;
-                self.warnings.push(format!(
-                    "config.json:{line}: {place}: the machine will pass over this SSH key: {error}"
-                ));
-            }
-            keys.push(KeySource::Inline(key.trim().to_owned()));
-        }
+        keys.extend(self.inline_keys(user, pointer));
         for (index, file) in user.ssh_key_files.iter().enumerate() {
             if file.is_empty() {
                 let place = format!("{pointer}/ssh_key_files/{index}");
                 self.problem(&place, "the path is empty", "write something like \"~/.ssh/id_ed25519.pub\"");
             }
             keys.push(KeySource::File(self.path(file)));
+        }
+        keys
+    }
+
+    /// A bad key costs that key, unless no other is left. A private key is never right in a config.
+    fn inline_keys(&mut self, user: &UserFile, pointer: &str) -> Vec<KeySource> {
+        let parsed: Vec<_> = user.ssh_keys.iter().map(|key| AuthorizedKey::parse(key)).collect();
+        let some_are_good = parsed.iter().any(Result::is_ok);
+        let mut keys = Vec::new();
+        for (index, key) in parsed.into_iter().enumerate() {
+            let place = format!("{pointer}/ssh_keys/{index}");
+            match key {
+                Ok(key) => keys.push(KeySource::Inline(key.to_string())),
+                Err(error) if some_are_good && error != AuthorizedKeyError::Private => {
+                    let line = self.json.at(&place, "", "").line;
+                    self.warnings
+                        .push(format!("config.json:{line}: {place}: this SSH key is skipped: {error}"));
+                }
+                Err(error) => {
+                    let hint = "copy the line from the .pub file: ssh-ed25519 AAAA…";
+                    self.problem(&place, error.to_string(), hint);
+                }
+            }
         }
         keys
     }

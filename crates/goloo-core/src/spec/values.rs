@@ -85,17 +85,6 @@ pub(super) fn is_username(text: &str) -> bool {
     bytes.len() <= 32 && bytes.first().copied().is_some_and(first) && bytes.iter().copied().all(rest)
 }
 
-/// Whether a text has the form of a public key in one line. Whether the key can be decoded is another
-/// question.
-pub(super) fn looks_like_key(text: &str) -> bool {
-    let mut words = text.trim().split(' ');
-    let kinds = ["ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-"];
-    let is_base64 = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=');
-    let kind = words.next().is_some_and(|kind| kinds.iter().any(|start| kind.starts_with(start)));
-    let body = words.next().is_some_and(|body| body.starts_with("AAAA") && body.bytes().all(is_base64));
-    kind && body && !text.trim().contains(char::is_control)
-}
-
 /// Whether a text can be a GitHub user: letters, digits and single hyphens within, at most 39.
 pub fn is_github_user(text: &str) -> bool {
     let sound = |c: u8| c.is_ascii_alphanumeric() || c == b'-';
