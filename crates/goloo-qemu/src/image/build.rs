@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use goloo_core::events::Event;
 
 use super::cache::fails_at;
-use super::{Cache, CachedImage, ImageError, Watch, alias};
+use super::{Cache, CachedImage, ImageError, Watch, alias, sources};
 use crate::arch::Arch;
 use crate::{files, launch};
 
@@ -106,25 +106,38 @@ const GRUB_MODULES: [&str; 8] =
 /// How long a program that was told to end has for it.
 const END_LIMIT: Duration = Duration::from_secs(20);
 
+/// The release to build, and the machine that builds it.
+#[derive(Debug, Clone, Copy)]
+struct Releases<'a> {
+    /// The image's name.
+    image: &'a str,
+    /// Its release's code name.
+    target: &'a str,
+    /// The code name of the release that this machine runs.
+    host: &'a str,
+}
+
 /// Builds the image `name` (`debian-12`, …) and puts it into the cache. It takes one to three
-/// minutes, needs root, and is only possible on a host that is this Debian itself.
+/// minutes, needs root, and is possible on every Debian whose mirror has this release.
 pub fn build(cache: &Cache, name: &str, watch: &dyn Watch) -> Result<CachedImage, ImageError> {
-    let codename = check_host(name)?;
+    let target = alias::codename(name).ok_or_else(|| ImageError::UnknownAlias { name: name.to_owned() })?;
+    let host = check_host(name)?;
     check_tools()?;
-    for_the_owner(cache, || build_into(cache, name, codename, watch))
+    let releases = Releases { image: name, target, host: &host };
+    for_the_owner(cache, || build_into(cache, releases, watch))
 }
 
 fn build_into(
     cache: &Cache,
-    name: &str,
-    codename: &str,
+    releases: Releases<'_>,
     watch: &dyn Watch,
 ) -> Result<CachedImage, ImageError> {
+    let name = releases.image;
     let _lock = cache.lock_build(name, watch)?;
     let folder = cache.build_folder(name);
     files::remove_tree(&folder).map_err(fails_at(&folder))?;
     fs::create_dir(&folder).map_err(fails_at(&folder))?;
-    let built = Build { folder: &folder, watch }.run(codename, cache.qemu_img()).and_then(|image| {
+    let built = Build { folder: &folder, releases, watch }.run(cache.qemu_img()).and_then(|image| {
         watch.event(Event::Step { what: "taking the image into the cache".to_owned() });
         cache.place_built(name, &image, watch)
     });
@@ -153,19 +166,15 @@ fn for_the_owner<T>(cache: &Cache, work: impl FnOnce() -> Result<T, ImageError>)
     done
 }
 
-/// The image that can be built on this machine: that of the Debian release that it runs.
+/// The image that is built where none is named: that of the Debian release that this machine runs.
 pub fn host_image() -> Option<&'static str> {
     let host = host_codename(&fs::read_to_string("/etc/os-release").unwrap_or_default())?;
     alias::names().find(|name| alias::codename(name) == Some(host.as_str()))
 }
 
-fn check_host(name: &str) -> Result<&'static str, ImageError> {
-    let cannot = |reason: String, hint: &str| ImageError::NotBuildable {
-        name: name.to_owned(),
-        reason,
-        hint: hint.to_owned(),
-    };
-    let codename = alias::codename(name).ok_or_else(|| ImageError::UnknownAlias { name: name.to_owned() })?;
+/// The code name of this machine's own release, where this machine can build the image at all.
+fn check_host(name: &str) -> Result<String, ImageError> {
+    let cannot = |reason: String, hint: &str| not_buildable(name, reason, hint.to_owned());
     if !name.starts_with("debian-") {
         return Err(cannot(
             "only Debian images are built from packages".to_owned(),
@@ -178,20 +187,23 @@ fn check_host(name: &str) -> Result<&'static str, ImageError> {
             "download the image elsewhere and write its path as vm.image",
         ));
     }
-    let host = host_codename(&fs::read_to_string("/etc/os-release").unwrap_or_default());
-    if host.as_deref() != Some(codename) {
+    let Some(host) = host_codename(&fs::read_to_string("/etc/os-release").unwrap_or_default()) else {
         return Err(cannot(
-            format!("this machine isn't Debian {codename}"),
-            "build it on such a machine, then write the image's path as vm.image",
+            "this machine doesn't run Debian".to_owned(),
+            "build it on a machine that does, then write the image's path as vm.image",
         ));
-    }
+    };
     if !rustix::process::geteuid().is_root() {
         return Err(cannot(
             "it needs root, to unpack packages with their owners".to_owned(),
             &format!("sudo -E goloo image build {name}"),
         ));
     }
-    Ok(codename)
+    Ok(host)
+}
+
+fn not_buildable(name: &str, reason: String, hint: String) -> ImageError {
+    ImageError::NotBuildable { name: name.to_owned(), reason, hint }
 }
 
 fn host_codename(os_release: &str) -> Option<String> {
@@ -229,15 +241,16 @@ fn find_tool(program: &str) -> Option<PathBuf> {
 /// One build in its own folder.
 struct Build<'a> {
     folder: &'a Path,
+    releases: Releases<'a>,
     watch: &'a dyn Watch,
 }
 
 impl Build<'_> {
-    fn run(&self, codename: &str, qemu_img: &Path) -> Result<PathBuf, ImageError> {
+    fn run(&self, qemu_img: &Path) -> Result<PathBuf, ImageError> {
         let (root, disk, image) = (self.at("root"), self.at("disk.raw"), self.at("image.qcow2"));
         self.step("downloading and unpacking Debian's packages");
-        let sources = self.sources(codename)?;
-        self.bootstrap(codename, &root, &sources)?;
+        let sources = self.sources()?;
+        self.bootstrap(&root, &sources).map_err(|error| self.explain(error))?;
         self.finish_root(&root).map_err(fails_at(&root))?;
         self.step("writing the file system");
         self.partition(&disk)?;
@@ -280,29 +293,53 @@ impl Build<'_> {
         self.watch.event(Event::Step { what: what.to_owned() });
     }
 
-    /// The host's own sources of this release, so that the image's packages come from where the
-    /// host's do.
-    fn sources(&self, codename: &str) -> Result<PathBuf, ImageError> {
+    /// The host's own mirrors, so that the image's packages come from where the host's do.
+    fn sources(&self) -> Result<PathBuf, ImageError> {
+        let Releases { image, target, host } = self.releases;
         let listed = self.run_tool(Command::new("apt-get").args([
             "indextargets",
             "--format",
-            "$(REPO_URI) $(RELEASE) $(COMPONENT)",
+            sources::FORMAT,
             "Created-By: Packages",
         ]))?;
-        let lines = source_lines(&listed, codename);
+        let lines = sources::lines_for(&listed, host, target);
         if lines.is_empty() {
-            return Err(ImageError::NotBuildable {
-                name: codename.to_owned(),
-                reason: format!("apt on this machine has no source of {codename}'s main packages"),
-                hint: "add one to /etc/apt/sources.list".to_owned(),
-            });
+            return Err(not_buildable(
+                image,
+                format!("apt on this machine has no source of {host}'s main packages, so it names no mirror"),
+                "add one to /etc/apt/sources.list".to_owned(),
+            ));
         }
         let path = self.at("sources.list");
         fs::write(&path, lines).map_err(fails_at(&path))?;
         Ok(path)
     }
 
-    fn bootstrap(&self, codename: &str, root: &Path, sources: &Path) -> Result<(), ImageError> {
+    /// Says what a failed download of packages comes from, where that is known.
+    fn explain(&self, error: ImageError) -> ImageError {
+        let Releases { image, target, .. } = self.releases;
+        let ImageError::Program { message, .. } = &error else { return error };
+        if message.contains("does not have a Release file") {
+            let hint = "add a mirror that has it to /etc/apt/sources.list, or download the image elsewhere and \
+                        write its path as vm.image";
+            return not_buildable(
+                image,
+                format!("the mirror of this machine has no {target}: {message}"),
+                hint.to_owned(),
+            );
+        }
+        if !sources::has_key_of(target) {
+            let hint = "sudo apt-get update && sudo apt-get install debian-archive-keyring";
+            return not_buildable(
+                image,
+                format!("this machine's Debian keyring has no key of {target}: {message}"),
+                hint.to_owned(),
+            );
+        }
+        error
+    }
+
+    fn bootstrap(&self, root: &Path, sources: &Path) -> Result<(), ImageError> {
         let early = self.at("early");
         for (name, content) in EARLY_FILES {
             write_file(&early, name, content).map_err(fails_at(&early))?;
@@ -317,10 +354,12 @@ impl Build<'_> {
         };
         command.args(["--mode=root", "--variant=minbase", "--skip=check/empty"]);
         command.arg(format!("--include={PACKAGES}"));
+        // Beside what apt trusts on this machine, which may lack the keys of other releases.
+        command.args(sources::keyring().map(|path| format!("--keyring={}", path.display())));
         command.args(LEFT_OUT.map(|pattern| format!("--dpkgopt=path-exclude={pattern}")));
         // The hook is a shell's line; the folder's name is passed around it.
         command.arg("--essential-hook=cp -R \"$GOLOO_EARLY\"/. \"$1\"/").env("GOLOO_EARLY", &early);
-        command.arg(codename).arg(root).arg(sources);
+        command.arg(self.releases.target).arg(root).arg(sources);
         self.run_tool(&mut command).map(drop)
     }
 
@@ -493,22 +532,6 @@ fn search_path() -> std::ffi::OsString {
     path
 }
 
-/// One line a suite for apt, from `URI SUITE COMPONENT` lines. Sources of others, such as a
-/// vendor's, stay out of the image.
-fn source_lines(listed: &str, codename: &str) -> String {
-    let suites = [codename.to_owned(), format!("{codename}-updates"), format!("{codename}-security")];
-    let lines: BTreeSet<String> = listed
-        .lines()
-        .filter_map(|line| {
-            let mut words = line.split_ascii_whitespace();
-            let (uri, suite, component) = (words.next()?, words.next()?, words.next()?);
-            let wanted = component == "main" && suites.iter().any(|known| known == suite);
-            wanted.then(|| format!("deb {uri} {suite} main\n"))
-        })
-        .collect();
-    lines.into_iter().collect()
-}
-
 fn write_file(root: &Path, name: &str, content: &str) -> io::Result<()> {
     let path = root.join(name);
     if let Some(folder) = path.parent() {
@@ -584,20 +607,6 @@ mod tests {
         drop(lock);
         cache.prune().unwrap();
         assert!(!cache.build_folder("debian-12").exists(), "what a dead build left goes");
-    }
-
-    #[test]
-    fn only_the_release_itself_is_an_images_source() {
-        let listed = "http://deb.example/debian/ bookworm main\n\
-                      http://deb.example/debian/ bookworm-updates main\n\
-                      http://deb.example/debian/ bookworm contrib\n\
-                      http://vendor.example/apt/ nodistro main\n\
-                      http://vendor.example/docker/ bookworm stable\n\
-                      http://vendor.example/apt/ sdk-bookworm main\n";
-        assert_eq!(
-            source_lines(listed, "bookworm"),
-            "deb http://deb.example/debian/ bookworm main\ndeb http://deb.example/debian/ bookworm-updates main\n"
-        );
     }
 
     #[test]

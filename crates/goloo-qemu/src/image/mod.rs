@@ -8,6 +8,7 @@ pub mod download;
 mod entry;
 mod file;
 mod keep;
+mod sources;
 
 use std::io;
 use std::path::PathBuf;

@@ -28,7 +28,7 @@ pub enum Command {
     },
     /// Make a Debian image from packages alone, on a Debian machine, as root
     Build {
-        /// The image; by default the release that this machine runs
+        /// debian-12 or debian-13; by default the release that this machine runs
         image: Option<String>,
     },
     /// Remove the images that no VM uses
