@@ -44,6 +44,7 @@ pub fn create(
     resumed: Option<(VmId, OperationId)>,
 ) -> Result<CreatePlan, PlanError> {
     let composed = cloud_init::compose(input).map_err(PlanError::CloudInit)?;
+    let findings = composed.findings.iter().map(ToString::to_string).collect();
     let (id, token) = resumed.unwrap_or_else(|| (VmId::generate(), OperationId::generate()));
     let machine = Machine {
         id,
@@ -66,6 +67,6 @@ pub fn create(
         },
         host_key_private: input.host_key.private_openssh.clone(),
         users: input.users.to_vec(),
-        warnings: composed.warnings,
+        warnings: [composed.warnings, findings].concat(),
     })
 }

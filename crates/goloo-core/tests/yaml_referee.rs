@@ -10,6 +10,7 @@ use std::path::Path;
 
 use common::{composed, judged_by, lines, own_stacks, resolved};
 use goloo_core::record::ProviderKind;
+use goloo_core::spec::Problem;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
@@ -20,17 +21,20 @@ fn refusal(document: &str) -> Option<String> {
     stack.cloud_init = Some(document.as_bytes().to_vec());
     let problems = composed(&stack, ProviderKind::Qemu).err()?;
     // These are none of reading.
-    let is_other =
-        |message: &str| message.contains("goloo must add to it") || message.contains("Ed25519 host key");
-    (!problems.iter().all(|problem| is_other(&problem.message))).then(|| lines(&problems))
+    let is_other = |problem: &Problem| {
+        let said = &problem.message;
+        let is_of_loading = said.contains("isn't YAML") || said.contains("can't load this");
+        !is_of_loading && !problem.pointer.is_empty()
+            || ["goloo must add to it", "Ed25519 host key"].iter().any(|words| said.contains(words))
+    };
+    (!problems.iter().all(is_other)).then(|| lines(&problems))
 }
 
 /// Documents that PyYAML takes and goloo doesn't: what goloo says, what they have in them, an example. Nobody
 /// writes them on purpose, and the parser takes none of them.
-const STRICTER: [(&str, &str, &str); 5] = [
+const STRICTER: [(&str, &str, &str); 4] = [
     ("found unexpected ':'", ":", "a: {b:, c: d}"),
     ("expected ',' or ']'", "?", "a: [?, b]"),
-    ("while scanning a tag", "!", "a: !!s[r 1"),
     ("unknown directive", "%", "%FOO bar\n---\na: b"),
     ("YAML document", "%", "%YAML 1.3\n---\na: b"),
 ];
@@ -101,7 +105,7 @@ const ODD: [&str; 35] = [
     "a: 'x\ty'\nb: \"\\\t\" # \t",
     "# \t\na: b\n#\tc",
     "? a\n: b",
-    "? - a\n: - b",
+    "? |\n  a\n: - b",
     "a:\n- b\n-\n- - c",
     "a: &x b\nc: *x",
     "a: !<tag:yaml.org,2002:str> b\nc: [!!str , !!null ]",
@@ -179,6 +183,153 @@ fn documents_that_pyyaml_does_not_take_are_refused() {
     assert_same(&documents);
 }
 
+/// Values that PyYAML makes.
+const MADE: [&str; 37] = [
+    "a: !!int \"12\"\nb: !!int '0o17'\nc: !!int \" 5 \"\nd: !!int --5\ne: !!int 0b0b1",
+    "a: 0b1_0\nb: 0x_f\nc: 0_\nd: 017\ne: 08\nf: 1_\ng: 190:20:30\nh: 1:60",
+    "a: !!float 1e5\nb: !!float inf\nc: !!float 5\nd: 1e5\ne: 1.e+5\nf: 1:2.5\ng: .5\nh: ._5\ni: -.inf",
+    "a: !!bool YES\nb: !!bool trUe\nc: oN\nd: y",
+    "a: 2024-02-29\nb: 2024-1-1\nc: 2024-01-01 1:00:00.5 +5:30\nd: 2024-01-01T10:00:00Z\ne: 2024-13-45x",
+    "a: '2024-13-45'\nb: \"0x_\"\nc: !!str 2023-02-30\nd: !!str <<\ne: '='",
+    "a: !!timestamp 2024-1-1\nb: !!timestamp \"2024-01-01t1:02:03.\"",
+    "a: !!binary aGk=\nb: !!binary \"a G-k\\n=\"\nc: !!binary ''\nd: !!binary aGk==x\ne: !!binary aGk=a=Gk",
+    "a: !!null x\nb: !!null ''\nc: ! ~\nd: ! \"12\"",
+    "a: !!set {b, c}\nd: !!set {? e, f: g}",
+    "a: !!omap [b: c, d: e]\nf: !!pairs [{g: h}, {g: h}]\ni: !!omap []\nj: !!omap [[a]: b]",
+    "a: !!map {b: c}\nd: !!seq [e]\nf: !!map {}\ng: !!seq []",
+    "a: &a {b: c}\nd: {<<: *a, e: f}\ng: {<<: [*a, {h: i}]}\nj: {<<: {k: l}}",
+    "a: &a {<<: *a}",
+    "a: {<<: !x {b: c}}",
+    "a: {!!merge m: {b: c}}",
+    "a: {'<<': b}",
+    "a: {=: b}\n=: c",
+    "a: !!str {=: b, c: d}",
+    "a: {!!str {=: b}: c}",
+    "a: !!int {b: c, =: 5}",
+    "? 2024-01-01\n: a\n? 1.5\n: b\n? ~\n: c\n? !!binary aGk=\n: d",
+    "a: &a b\n*a : c",
+    "!!map {a: b}",
+    "!!null x",
+    "a: !<tag:yaml.org,2002:int> 5",
+    "%TAG !y! tag:yaml.org,2002:\n---\na: !y!int 5",
+    "a: .nan\nb: .NaN\nc: -.INF\nd: .Nan",
+    "a: 2024-01-01 24:00:00x\nb: 2024-01-0",
+    "a: 0001-01-01\nb: 9999-12-31",
+    "a: 2024-01-01 10:00:00 +23:59",
+    "a: \"{{ name }}\"\nb: x {{ name }}",
+    "a: &a [b]\nc: [*a, *a]\nd: {e: *a}",
+    "a: ! b\nc: ! [d]\ne: ! {f: g}",
+    "a: 99999999999999999999999999999999999999999999",
+    "a: {? b, ? c}",
+    "a: [~, null, Null, NULL, nuLL]",
+];
+
+/// Values that PyYAML can't make.
+const NOT_MADE: [&str; 62] = [
+    "a: !vault |\n  b",
+    "a: !Ref b",
+    "a: [!x []]",
+    "!x {a: b}",
+    "a: !!foo b",
+    "a: !!python/object:os.system b",
+    "a: !<x> b",
+    "hostname: {{ name }}",
+    "a: [{{ name }}, b]",
+    "a: {{ .Name }}",
+    "{{ name }}: b",
+    "? [a, b]\n: c",
+    "? {a: b}\n: c",
+    "? - a\n: b",
+    "a: {[b]: c}",
+    "a: &a [b]\n*a : c",
+    "a: {!!set {b}: c}",
+    "a: {!!omap [b: c]: d}",
+    "a: {!!set [b]: c}",
+    "a: 2024-13-45",
+    "a: 2023-02-29",
+    "a: 0000-01-01",
+    "a: 2024-1-32 10:00:00",
+    "a: 2024-01-01 24:00:00",
+    "a: 2024-01-01 10:60:00",
+    "a: 2024-01-01 10:00:60",
+    "a: 2024-01-01 10:00:00 +24",
+    "a: 2024-01-01 10:00:00 -23:60",
+    "? 2024-02-30\n: b",
+    "a: !!timestamp b",
+    "a: !!timestamp \"2024-01-01 \"",
+    "a: !!timestamp 2024",
+    "a: 0b_",
+    "a: 0x_",
+    "a: -0x__",
+    "a: !!int b",
+    "a: !!int ''",
+    "a: !!int 08",
+    "a: !!int 1.5",
+    "a: !!int 0:30",
+    "a: !!int 1::2",
+    "a: !!float b",
+    "a: !!float ''",
+    "a: !!float .",
+    "a: !!float 1:b",
+    "a: !!bool 1",
+    "a: !!bool y",
+    "a: !!binary b",
+    "a: !!binary abcde",
+    "a: !!binary é",
+    "a: !!null [b]",
+    "a: !!str [b]",
+    "a: !!int {b: c}",
+    "a: !!seq {b: c}",
+    "a: !!map [b]",
+    "a: !!set [b]",
+    "a: !!omap {b: c}",
+    "a: !!pairs [b]\nc: !!omap [{d: e, f: g}]",
+    "a: <<",
+    "a: [=]",
+    "a: {<<: b}\nc: {<<: [d]}",
+    "!!set {a: b}",
+];
+
+#[test]
+fn values_that_pyyaml_makes_are_taken() {
+    let documents: Vec<String> = MADE.iter().map(headed).collect();
+    for document in &documents {
+        assert_eq!(refusal(document), None, "{document:?}");
+    }
+    assert_same(&documents);
+}
+
+#[test]
+fn values_that_pyyaml_can_not_make_are_refused() {
+    let own = ["a: &a [*a]".to_owned(), "a: &a {b: {c: *a}}".to_owned(), format!("a: {}", "1".repeat(4301))];
+    let documents: Vec<String> =
+        NOT_MADE.iter().map(headed).chain(own.iter().map(|body| headed(&body.as_str()))).collect();
+    for document in &documents {
+        assert!(refusal(document).is_some(), "{document:?}");
+    }
+    assert_same(&documents);
+}
+
+/// Random scalars of the characters that dates and numbers have.
+#[test]
+fn numbers_and_dates_are_taken_or_refused_as_by_pyyaml() {
+    let mut runner = TestRunner::deterministic();
+    let piece = prop::sample::select(vec![
+        "0", "1", "5", "6", "9", "_", ".", ":", "-", "+", "e", "E", "x", "b", "o", "2024-", "-13", "-02", "-30",
+        " 10:00", ":59", ":60", "T", "Z", " +", "inf", ".nan", "0x", "0b", "1:2", "a", "true", "~", "=", "<<",
+    ]);
+    let tag = prop::sample::select(vec![
+        "", "", "", "!!int ", "!!float ", "!!bool ", "!!timestamp ", "!!binary ", "!!str ", "! ", "!!null ",
+    ]);
+    let scalar = (tag, prop::collection::vec(piece, 1..6), any::<bool>()).prop_map(|(tag, pieces, is_quoted)| {
+        let text = pieces.concat();
+        if is_quoted { format!("a: {tag}'{text}'") } else { format!("a: {tag}{text}") }
+    });
+    let documents: Vec<String> =
+        (0..4000).map(|_| headed(&scalar.new_tree(&mut runner).unwrap().current().as_str())).collect();
+    assert_same(&documents);
+}
+
 #[test]
 fn the_known_documents_are_taken() {
     let documents = known();
@@ -197,7 +348,7 @@ fn what_goloo_is_stricter_in_is_known() {
         assert!(is_stricter(&refusal(document).unwrap_or_default(), document), "{document:?}");
     }
     let verdicts = judged_by("yaml-referee.py", &serde_json::to_vec(&documents).unwrap());
-    assert_eq!(verdicts, serde_json::json!([null, null, null, null, null]));
+    assert_eq!(verdicts, serde_json::json!([null, null, null, null]));
 }
 
 /// A document with some characters more or less.

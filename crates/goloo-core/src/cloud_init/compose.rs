@@ -2,7 +2,7 @@
 
 use super::document::{self, Facts, Kind};
 use super::part::Part;
-use super::{HostKey, limits, merge, placeholders, problem, targets, template};
+use super::{HostKey, check, limits, merge, placeholders, problem, targets, template};
 use crate::record::{ProviderKind, UserKeys};
 use crate::spec::{Problem, ResolvedStack, images};
 
@@ -30,6 +30,8 @@ pub struct Composed {
     pub login_user: String,
     /// What may be wrong.
     pub warnings: Vec<String>,
+    /// What may be wrong in the user's document, with its place.
+    pub findings: Vec<Problem>,
 }
 
 /// The login user where neither the stack nor the document nor the image names one.
@@ -45,6 +47,7 @@ pub fn compose(input: &ComposeInput<'_>) -> Result<Composed, Vec<Problem>> {
         Some(document) => look_at(&document.text).map_err(|problem| vec![document.in_file(problem)])?,
         None => (Kind::CloudConfig, Facts::default()),
     };
+    let findings = document.as_ref().map_or(Ok(Vec::new()), |document| document.checked(kind))?;
     let login_user = login_user(input, &facts);
     let keys = with_login_user(input.users, &login_user, input.client_key);
     let new_users = users_to_make(input, &facts, &login_user);
@@ -57,7 +60,7 @@ pub fn compose(input: &ComposeInput<'_>) -> Result<Composed, Vec<Problem>> {
         ProviderKind::Qemu | ProviderKind::Aws => side_by_side(document.as_ref(), kind, &part)?,
     };
     let user_data = limits::fit(user_data, input.provider).map_err(|problem| vec![problem])?;
-    Ok(Composed { user_data, login_user, warnings })
+    Ok(Composed { user_data, login_user, warnings, findings })
 }
 
 /// goloo's part beside the user's document.
@@ -138,6 +141,15 @@ impl Finished {
                 Problem { line: line.copied().unwrap_or(1), ..problem }
             }
             None => in_template(problem, &self.text),
+        }
+    }
+
+    /// What may be wrong; the error is what is wrong.
+    fn checked(&self, kind: Kind) -> Result<Vec<Problem>, Vec<Problem>> {
+        let found = check::check(&self.text, kind, self.origins.as_deref());
+        match found {
+            Ok(warnings) => Ok(self.all_in_file(warnings)),
+            Err(problems) => Err(self.all_in_file(problems)),
         }
     }
 

@@ -1,7 +1,6 @@
 //! What kind of document it is, and the few things that goloo must know of what is in it.
 
-use super::problem;
-use super::tree::{Content, Document, Node};
+use super::tree::{Content, Document, Node, problem_at};
 use crate::spec::Problem;
 
 /// What cloud-init will take the document for, by its first line.
@@ -17,37 +16,52 @@ pub(super) enum Kind {
     Other(&'static str),
 }
 
-/// First lines and what they mean (cloud-init's `INCLUSION_TYPES_MAP`).
-const HEADERS: [(&str, Kind); 9] = [
-    ("#cloud-config-jsonp", Kind::Other("text/cloud-config-jsonp")),
-    ("#cloud-config-archive", Kind::Other("text/cloud-config-archive")),
-    ("#cloud-config", Kind::CloudConfig),
-    ("#cloud-boothook", Kind::Other("text/cloud-boothook")),
-    ("#include-once", Kind::Other("text/x-include-once-url")),
-    ("#include", Kind::Other("text/x-include-url")),
-    ("#part-handler", Kind::Other("text/part-handler")),
-    ("#!", Kind::Other("text/x-shellscript")),
-    ("## template: jinja", Kind::Jinja),
+/// How exactly a header must be written for the handler of its kind to take what cloud-init finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// In any case, behind blank lines and blanks.
+    Any,
+    /// In any case, in the first column of any line.
+    FirstColumn,
+    /// In any case, at the very start.
+    FirstLine,
+    /// Behind blank lines, in lower case.
+    LowerCase,
+    /// At the very start, in lower case.
+    Exact,
+}
+
+/// First lines, what they mean (cloud-init's `INCLUSION_TYPES_MAP`), and in which form; the longer of two
+/// with one beginning comes first.
+const HEADERS: [(&str, Kind, Form); 9] = [
+    ("#cloud-config-jsonp", Kind::Other("text/cloud-config-jsonp"), Form::LowerCase),
+    ("#cloud-config-archive", Kind::Other("text/cloud-config-archive"), Form::Any),
+    ("#cloud-config", Kind::CloudConfig, Form::Any),
+    ("#cloud-boothook", Kind::Other("text/cloud-boothook"), Form::Exact),
+    ("#include-once", Kind::Other("text/x-include-once-url"), Form::FirstColumn),
+    ("#include", Kind::Other("text/x-include-url"), Form::FirstColumn),
+    ("#part-handler", Kind::Other("text/part-handler"), Form::Any),
+    ("#!", Kind::Other("text/x-shellscript"), Form::FirstLine),
+    ("## template: jinja", Kind::Jinja, Form::FirstLine),
 ];
 
 impl Kind {
     /// The kind of a document, or what is wrong with its first line.
     pub fn of(text: &str) -> Result<Self, Problem> {
-        let first = text.lines().next().unwrap_or_default().trim_end();
-        let is_mime =
-            |name: &str| first.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
-        if is_mime("content-type:") || is_mime("mime-version:") {
+        let start = header_start(text);
+        let rest = &text[start..];
+        let begins_with = |header: &str| {
+            rest.get(..header.len()).is_some_and(|written| written.eq_ignore_ascii_case(header))
+        };
+        if let Some((header, kind, form)) = HEADERS.iter().find(|(header, _, _)| begins_with(header)) {
+            return form.check(text, start, header).map(|()| *kind);
+        }
+        if is_message(text) {
             return Ok(Self::Mime);
         }
-        let found = HEADERS.iter().find(|(header, _)| first.starts_with(header));
-        found.map(|(_, kind)| *kind).ok_or_else(|| {
-            problem(
-                1,
-                1,
-                format!("cloud-init doesn't know the first line \"{}\"", shortened(first)),
-                hint_for(first),
-            )
-        })
+        let first = rest.lines().next().unwrap_or_default().trim_end();
+        let message = format!("cloud-init doesn't know the first line \"{}\"", shortened(first));
+        Err(problem_at(text, start, message, hint_for(first, start)))
     }
 
     /// Its type as a MIME part; a MIME message brings its own.
@@ -61,11 +75,48 @@ impl Kind {
     }
 }
 
+impl Form {
+    fn check(self, text: &str, start: usize, header: &str) -> Result<(), Problem> {
+        let line_start = text[..start].rfind('\n').map_or(0, |line_end| line_end + 1);
+        let is_lower = text[start..].starts_with(header);
+        let (is_taken, what) = match self {
+            Self::Any => (true, ""),
+            Self::FirstColumn => (start == line_start, "without blanks in front of it"),
+            Self::FirstLine => (start == 0, "at the very start of the file"),
+            Self::LowerCase => (is_lower, "in lower case"),
+            Self::Exact => (start == 0 && is_lower, "in lower case, at the very start of the file"),
+        };
+        if is_taken {
+            return Ok(());
+        }
+        let message = format!("cloud-init takes \"{header}\" only {what}");
+        let hint = if is_lower { "remove what is in front of it".to_owned() } else { format!("write exactly {header}") };
+        Err(problem_at(text, start, message, hint))
+    }
+}
+
+/// Where the first word begins, in bytes: cloud-init passes over what is blank before it.
+pub(super) fn header_start(text: &str) -> usize {
+    text.len() - text.trim_start().len()
+}
+
+/// Whether a text is a message: it begins with headers, of which one is a message's, or with the line of an
+/// envelope. In goloo's own message it needs no version of its own.
+fn is_message(text: &str) -> bool {
+    let lines = text.lines().skip_while(|line| line.starts_with("From "));
+    let is_name = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic());
+    let is_header = |line: &&str| {
+        line.starts_with([' ', '\t']) || line.split_once(':').is_some_and(|(name, _)| is_name(name))
+    };
+    let of_message = |line: &str| line.starts_with("mime-version:") || line.starts_with("content-type:");
+    lines.take_while(is_header).any(|line| of_message(&line.to_ascii_lowercase()))
+}
+
 fn shortened(line: &str) -> String {
     line.chars().take(40).collect()
 }
 
-fn hint_for(first: &str) -> String {
+fn hint_for(first: &str, start: usize) -> String {
     let squeezed: String = first.to_ascii_lowercase().replace(['_', ' '], "-");
     if squeezed.starts_with("#cloud-config")
         || squeezed.starts_with("#-cloud-config")
@@ -73,8 +124,14 @@ fn hint_for(first: &str) -> String {
     {
         return "write exactly #cloud-config".to_owned();
     }
+    if start > 0 && squeezed.starts_with("##-template:-goloo") {
+        return "remove what is in front of it".to_owned();
+    }
     if squeezed.starts_with("##-template:") || squeezed.starts_with("#template") {
         return "write ## template: goloo, or ## template: jinja".to_owned();
+    }
+    if squeezed.starts_with("mime-version:") || squeezed.starts_with("content-type:") {
+        return "remove the blank lines in front of the message".to_owned();
     }
     "begin the file with #cloud-config, or with #! for a script".to_owned()
 }
@@ -124,19 +181,43 @@ mod tests {
 
     #[test]
     fn the_first_line_says_what_it_is() {
-        for (line, kind) in [
+        for (text, kind) in [
             ("#cloud-config", Kind::CloudConfig),
             ("#cloud-config  ", Kind::CloudConfig),
+            ("#Cloud-Config", Kind::CloudConfig),
+            ("\n \n  #cloud-config", Kind::CloudConfig),
             ("#cloud-config-archive", Kind::Other("text/cloud-config-archive")),
+            ("\n#Cloud-Config-Archive", Kind::Other("text/cloud-config-archive")),
             ("#!/bin/bash", Kind::Other("text/x-shellscript")),
             ("## template: jinja", Kind::Jinja),
+            ("## Template: Jinja", Kind::Jinja),
             ("Content-Type: multipart/mixed; boundary=x", Kind::Mime),
+            ("Subject: x\nMIME-Version: 1.0\nContent-Type: text/x-shellscript", Kind::Mime),
+            ("From nobody Sat Apr  1 00:00:00 2023\nX-A: b\nmime-version: 1.0", Kind::Mime),
+            ("Content-Type: multipart/mixed;\n boundary=x\nX: y\n\n--x\nMIME-Version: 1.0", Kind::Mime),
             ("#include-once", Kind::Other("text/x-include-once-url")),
+            ("\n#Include\nhttps://example.com", Kind::Other("text/x-include-url")),
         ] {
-            assert_eq!(Kind::of(&format!("{line}\nx\n")).unwrap(), kind, "{line}");
+            assert_eq!(Kind::of(&format!("{text}\nx\n")).unwrap(), kind, "{text}");
         }
-        for line in ["# cloud-config", "#cloud_config", "packages: [a]", "", "cloud-config"] {
-            assert!(Kind::of(line).is_err(), "{line}");
+        for text in [
+            "# cloud-config",
+            "#cloud_config",
+            "packages: [a]",
+            "",
+            "\n\n",
+            "cloud-config",
+            "runcmd: [x]\n# MIME-Version: 1.0",
+            "\nMIME-Version: 1.0\nContent-Type: text/cloud-config",
+            "\n#!/bin/sh",
+            " ## template: jinja",
+            "\n## template: goloo",
+            "#Cloud-Boothook",
+            "\n#cloud-boothook",
+            "#CLOUD-CONFIG-JSONP",
+            "  #include https://example.com",
+        ] {
+            assert!(Kind::of(text).is_err(), "{text}");
         }
     }
 

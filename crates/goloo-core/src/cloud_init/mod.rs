@@ -4,13 +4,16 @@
 //! travels byte for byte as the first part of what [`compose`] makes. Multipass takes no parts: for it
 //! [`merge`] writes goloo's part into the document's text.
 
+mod check;
 mod compose;
+mod construct;
 mod document;
 mod host_key;
 mod limits;
 mod merge;
 mod part;
 mod placeholders;
+mod scalar;
 mod strict;
 mod targets;
 mod template;

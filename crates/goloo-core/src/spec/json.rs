@@ -124,7 +124,7 @@ impl Json {
 }
 
 /// The pointer of a key below a pointer (RFC 6901).
-pub(super) fn child(pointer: &str, key: &str) -> String {
+pub(crate) fn child(pointer: &str, key: &str) -> String {
     format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1"))
 }
 

@@ -16,6 +16,7 @@ mod typed;
 mod values;
 
 pub use file::{StackFile, json_schema};
+pub(crate) use json::child as child_pointer;
 pub use problem::Problem;
 pub(crate) use problem::{nearest, position};
 pub use resolve::{DNS_TTL, Resolved, Sources, parse_image, resolve, with_github_users};

@@ -5,6 +5,7 @@
 
 use serde_json::Value;
 
+use super::super::document::header_start;
 use super::super::tree::{Content, Document, Node, ScalarStyle, problem_at};
 use super::changes::Change;
 use super::{OTHER_WAY, written};
@@ -82,7 +83,7 @@ impl<'t> Page<'t> {
             return Ok(self.keys_in_braces(root, begin, keys));
         }
         let indent = self.indent(begin).ok_or_else(|| self.unclear(root))?;
-        let at = self.behind_content(begin, self.behind_line(0));
+        let at = self.behind_content(begin, self.behind_header());
         let lines = self.noted(indent, &written::keys(keys, indent, self.line_end));
         Ok(self.insert(at, format!("{lines}{}", self.line_end)))
     }
@@ -93,7 +94,7 @@ impl<'t> Page<'t> {
         {
             return Err(self.unclear(root));
         }
-        let at = self.behind_line(document.marked_until.unwrap_or(0));
+        let at = document.marked_until.map_or_else(|| self.behind_header(), |mark| self.behind_line(mark));
         let break_line = if self.text[..at].ends_with('\n') { "" } else { self.line_end };
         let lines = self.noted("", &written::keys(keys, "", self.line_end));
         Ok(self.insert(at, format!("{break_line}{lines}")))
@@ -231,6 +232,11 @@ impl<'t> Page<'t> {
 
     fn line_start(&self, at: usize) -> usize {
         self.text[..at].rfind('\n').map_or(0, |line_end| line_end + 1)
+    }
+
+    /// The start of the line behind the header, which blank lines may precede.
+    fn behind_header(&self) -> usize {
+        self.behind_line(header_start(self.text))
     }
 
     /// The start of the next line; the text's end where there is none.
