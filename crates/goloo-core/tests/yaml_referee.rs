@@ -315,16 +315,28 @@ fn values_that_pyyaml_can_not_make_are_refused() {
 fn numbers_and_dates_are_taken_or_refused_as_by_pyyaml() {
     let mut runner = TestRunner::deterministic();
     let piece = prop::sample::select(vec![
-        "0", "1", "5", "6", "9", "_", ".", ":", "-", "+", "e", "E", "x", "b", "o", "2024-", "-13", "-02", "-30",
-        " 10:00", ":59", ":60", "T", "Z", " +", "inf", ".nan", "0x", "0b", "1:2", "a", "true", "~", "=", "<<",
+        "0", "1", "5", "6", "9", "_", ".", ":", "-", "+", "e", "E", "x", "b", "o", "2024-", "-13", "-02",
+        "-30", " 10:00", ":59", ":60", "T", "Z", " +", "inf", ".nan", "0x", "0b", "1:2", "a", "true", "~",
+        "=", "<<",
     ]);
     let tag = prop::sample::select(vec![
-        "", "", "", "!!int ", "!!float ", "!!bool ", "!!timestamp ", "!!binary ", "!!str ", "! ", "!!null ",
+        "",
+        "",
+        "",
+        "!!int ",
+        "!!float ",
+        "!!bool ",
+        "!!timestamp ",
+        "!!binary ",
+        "!!str ",
+        "! ",
+        "!!null ",
     ]);
-    let scalar = (tag, prop::collection::vec(piece, 1..6), any::<bool>()).prop_map(|(tag, pieces, is_quoted)| {
-        let text = pieces.concat();
-        if is_quoted { format!("a: {tag}'{text}'") } else { format!("a: {tag}{text}") }
-    });
+    let scalar =
+        (tag, prop::collection::vec(piece, 1..6), any::<bool>()).prop_map(|(tag, pieces, is_quoted)| {
+            let text = pieces.concat();
+            if is_quoted { format!("a: {tag}'{text}'") } else { format!("a: {tag}{text}") }
+        });
     let documents: Vec<String> =
         (0..4000).map(|_| headed(&scalar.new_tree(&mut runner).unwrap().current().as_str())).collect();
     assert_same(&documents);

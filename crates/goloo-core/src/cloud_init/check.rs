@@ -2,6 +2,7 @@
 
 use super::construct::{self, Repeated};
 use super::document::Kind;
+use super::schema;
 use super::tree::{Document, problem_at};
 use crate::spec::Problem;
 
@@ -18,9 +19,12 @@ pub(super) fn check(text: &str, kind: Kind, origins: Option<&[usize]>) -> Result
     if !found.problems.is_empty() {
         return Err(sorted(found.problems));
     }
-    let warnings: Vec<Problem> =
-        found.repeated.iter().map(|repeated| written_twice(text, repeated, origins)).collect();
-    Ok(sorted(warnings))
+    let shape = schema::findings(text, &document);
+    if !shape.problems.is_empty() {
+        return Err(sorted(shape.problems));
+    }
+    let twice = found.repeated.iter().map(|repeated| written_twice(text, repeated, origins));
+    Ok(sorted(twice.chain(shape.warnings).collect()))
 }
 
 /// In the order of the file.
@@ -34,7 +38,8 @@ fn written_twice(text: &str, repeated: &Repeated, origins: Option<&[usize]>) -> 
     let line = text[..first].matches('\n').count() + 1;
     let line = origins.and_then(|origins| origins.get(line - 1).copied()).unwrap_or(line);
     let key = &repeated.key;
-    let message = format!("the key {key} is written twice, and cloud-init ignores what it says in line {line}");
+    let message =
+        format!("the key {key} is written twice, and cloud-init ignores what it says in line {line}");
     let problem = problem_at(text, again, message, "make one of the two");
     Problem { pointer: repeated.pointer.clone(), ..problem }
 }

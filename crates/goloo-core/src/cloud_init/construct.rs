@@ -100,7 +100,7 @@ impl<'d> Walk<'d> {
             }
             (Tag::Pairs, Content::List(items)) => self.pairs(node, items, pointer),
             (Tag::Map | Tag::Set, Content::Map(pairs)) => self.mapping(pairs, pointer),
-            (tag, Content::Map(pairs)) if !is_collection(tag) => self.scalar_in(node, tag, pairs, pointer),
+            (tag, Content::Map(pairs)) if !tag.is_collection() => self.scalar_in(node, tag, pairs, pointer),
             _ => self.wrong_kind(node, pointer),
         }
         self.open.pop();
@@ -117,9 +117,13 @@ impl<'d> Walk<'d> {
                 let what = format!("\"{text}\" alone has a meaning of its own in YAML");
                 self.refuse(node.start, pointer, &what, format!("put it into quotes: \"{text}\""));
             }
-            (tag, _) if is_collection(tag) => self.wrong_kind(node, pointer),
+            (tag, _) if tag.is_collection() => self.wrong_kind(node, pointer),
             (_, Err(what)) => {
-                let hint = if node.tag.is_some() { "remove the tag" } else { "put it into quotes to make it a text" };
+                let hint = if node.tag.is_some() {
+                    "remove the tag"
+                } else {
+                    "put it into quotes to make it a text"
+                };
                 self.refuse(node.start, pointer, &what, hint);
             }
             _ => {}
@@ -129,7 +133,8 @@ impl<'d> Walk<'d> {
     /// A mapping with a tag for scalars: PyYAML takes the value of its key `=`.
     fn scalar_in(&mut self, node: &Node, tag: Tag<'_>, pairs: &'d [(Node, Node)], pointer: &str) {
         let is_value = |key: &Node| Tag::of(self.document.resolved(key)) == Tag::Value;
-        let value = pairs.iter().find(|(key, _)| is_value(key)).map(|(_, value)| self.document.resolved(value));
+        let value =
+            pairs.iter().find(|(key, _)| is_value(key)).map(|(_, value)| self.document.resolved(value));
         match value.map(|value| (value, value.text())) {
             Some((value, Some(text))) => self.scalar(value, tag, text, pointer),
             _ => self.wrong_kind(node, pointer),
@@ -164,7 +169,8 @@ impl<'d> Walk<'d> {
                     continue;
                 }
                 Tag::Value => {}
-                tag if is_hashable(tag) => self.value(key, &name),
+                // An unknown tag is refused with the value.
+                tag if !tag.is_collection() => self.value(key, &name),
                 _ => self.unhashable(key, pointer),
             }
             let first = Key::of(resolved).and_then(|key_value| known.insert(key_value, key.start));
@@ -180,11 +186,17 @@ impl<'d> Walk<'d> {
     /// What `<<` brings in.
     fn merged(&mut self, key: &Node, value: &'d Node, pointer: &str) {
         let resolved = self.document.resolved(value);
-        let sources = if let Content::List(items) = &resolved.content { items } else { std::slice::from_ref(resolved) };
+        let sources =
+            if let Content::List(items) = &resolved.content { items } else { std::slice::from_ref(resolved) };
         let is_mapping = |source: &Node| matches!(self.document.resolved(source).content, Content::Map(_));
         if !sources.iter().all(is_mapping) {
             let what = "<< stands for a mapping or a list of mappings";
-            self.refuse(key.start, pointer, what, "write \"<<: *name\" with &name at a mapping, or quote the key: \"<<\"");
+            self.refuse(
+                key.start,
+                pointer,
+                what,
+                "write \"<<: *name\" with &name at a mapping, or quote the key: \"<<\"",
+            );
             return;
         }
         // What an alias stands for is looked at in its own place.
@@ -196,7 +208,8 @@ impl<'d> Walk<'d> {
     }
 
     fn unhashable(&mut self, key: &'d Node, pointer: &str) {
-        let is_braced = self.text[..key.start].trim_end().ends_with('{') && self.text[key.start..].starts_with('{');
+        let is_braced =
+            self.text[..key.start].trim_end().ends_with('{') && self.text[key.start..].starts_with('{');
         if is_braced {
             let end = self.text[key.start..].find("}}").map_or(self.text.len(), |end| key.start + end + 2);
             let braces = format!("{{{}", &self.text[key.start..end]);
@@ -211,13 +224,4 @@ impl<'d> Walk<'d> {
         let what = "the key is a list or a mapping";
         self.refuse(key.start, pointer, what, "take a text as key; quote it where it begins with [ or {");
     }
-}
-
-fn is_collection(tag: Tag<'_>) -> bool {
-    matches!(tag, Tag::Seq | Tag::Map | Tag::Set | Tag::Pairs)
-}
-
-/// An unknown tag is refused with the value.
-fn is_hashable(tag: Tag<'_>) -> bool {
-    !is_collection(tag)
 }

@@ -90,7 +90,11 @@ impl Form {
             return Ok(());
         }
         let message = format!("cloud-init takes \"{header}\" only {what}");
-        let hint = if is_lower { "remove what is in front of it".to_owned() } else { format!("write exactly {header}") };
+        let hint = if is_lower {
+            "remove what is in front of it".to_owned()
+        } else {
+            format!("write exactly {header}")
+        };
         Err(problem_at(text, start, message, hint))
     }
 }

@@ -14,6 +14,7 @@ mod merge;
 mod part;
 mod placeholders;
 mod scalar;
+mod schema;
 mod strict;
 mod targets;
 mod template;

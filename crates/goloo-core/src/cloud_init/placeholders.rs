@@ -35,19 +35,63 @@ pub(super) fn fill(text: &str, users: &[UserKeys]) -> Result<Filled, Vec<Problem
 /// Where and what, and what to do.
 type Wrong = (usize, String, String);
 
-/// One line, with its end. Each key gives a line of its own where that makes sense: in a list, or
-/// where the placeholder stands alone.
+/// `${SSH_PUBLIC_KEY}`, `${SSH_PUBLIC_KEY_NAME}`, or one of them behind another `$`, which keeps it as it is.
+struct Placeholder {
+    /// Where it begins, with the `$` that keeps it.
+    begin: usize,
+    end: usize,
+    is_kept: bool,
+}
+
+impl Placeholder {
+    /// The first one in a text.
+    fn first(text: &str) -> Option<Self> {
+        text.match_indices(START).find_map(|(begin, _)| {
+            let name = &text[begin + START.len()..];
+            let length = name.find('}')?;
+            let is_name = |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
+            let name = &name[..length];
+            // All else, as ${SSH_PUBLIC_KEYS} and ${SSH_PUBLIC_KEY:-none}, is the shell's.
+            let is_one = name.is_empty()
+                || name.strip_prefix('_').is_some_and(|name| !name.is_empty() && is_name(name));
+            let is_kept = text[..begin].ends_with('$');
+            let end = begin + START.len() + length + 1;
+            is_one.then_some(Self { begin: begin - usize::from(is_kept), end, is_kept })
+        })
+    }
+}
+
+/// One line, with its end.
 fn fill_line(line: &str, users: &[UserKeys]) -> Result<String, Wrong> {
-    let Some(begin) = line.find(START) else { return Ok(line.to_owned()) };
-    let column = line[..begin].chars().count() + 1;
-    let rest = &line[begin..];
-    let Some(length) = rest.find('}').map(|end| end + 1) else { return Ok(line.to_owned()) };
-    let placeholder = &rest[..length];
-    let keys = keys_of(placeholder, users).map_err(|(message, hint)| (column, message, hint))?;
-    let (before, after) = (&line[..begin], &rest[length..]);
-    let stands_alone = before.trim().is_empty() && after.trim().is_empty();
+    fill_from(line, 0, comment_start(line), users)
+}
+
+/// A line from a byte on. Each key gives a line of its own where that makes sense: in a list, or
+/// where the placeholder stands alone.
+fn fill_from(line: &str, from: usize, comment: usize, users: &[UserKeys]) -> Result<String, Wrong> {
+    let rest = &line[from..];
+    let Some(found) = Placeholder::first(rest) else { return Ok(rest.to_owned()) };
+    let (before, after) = (&rest[..found.begin], from + found.end);
+    let placeholder = &rest[found.begin..found.end];
+    let column = line[..from + found.begin].chars().count() + 1;
+    let followed_by = || fill_from(line, after, comment, users);
+    if found.is_kept {
+        return Ok(format!("{before}{}{}", &placeholder[1..], followed_by()?));
+    }
+    let keys = match keys_of(placeholder, users) {
+        Ok(keys) => keys,
+        // What a comment speaks of needn't be there.
+        Err(_) if from + found.begin >= comment => {
+            return Ok(format!("{before}{placeholder}{}", followed_by()?));
+        }
+        Err((message, hint)) => return Err((column, message, hint)),
+    };
+    let stands_alone = before.trim().is_empty() && line[after..].trim().is_empty();
     let is_item = before.trim_start().starts_with("- ");
     if keys.len() > 1 && !stands_alone && !is_item {
+        if from + found.begin >= comment {
+            return Ok(format!("{before}{placeholder}{}", followed_by()?));
+        }
         let message = format!("{placeholder} stands for {} keys here, and only one fits", keys.len());
         return Err((column, message, format!("write it as a list item of its own: - {placeholder}")));
     }
@@ -59,12 +103,25 @@ fn fill_line(line: &str, users: &[UserKeys]) -> Result<String, Wrong> {
         // What stands behind it on the line may hold another one.
         lines.push_str(before);
         lines.push_str(&in_yaml(key));
-        lines.push_str(
-            &fill_line(after, users)
-                .map_err(|(at, message, hint)| (column + length + at - 1, message, hint))?,
-        );
+        lines.push_str(&followed_by()?);
     }
     Ok(lines)
+}
+
+/// Where a line's comment begins, in YAML as in a shell: at a `#` behind a blank and outside of quotes.
+fn comment_start(line: &str) -> usize {
+    let mut quote = None;
+    let mut is_behind_blank = true;
+    for (at, character) in line.char_indices() {
+        match (quote, character) {
+            (None, '#') if is_behind_blank => return at,
+            (None, '"' | '\'') => quote = Some(character),
+            (Some(open), _) if open == character => quote = None,
+            _ => {}
+        }
+        is_behind_blank = character.is_whitespace();
+    }
+    line.len()
 }
 
 /// The keys that a placeholder stands for.
@@ -80,7 +137,8 @@ fn keys_of<'k>(placeholder: &str, users: &'k [UserKeys]) -> Result<&'k [String],
             .or_else(|| users.iter().find(|user| user.username.to_uppercase().replace('-', "_") == name)),
     };
     let Some(user) = user else {
-        return Err((format!("{placeholder} stands for no user's keys"), known(users)));
+        let hint = format!("{}; to keep a variable of your own write ${placeholder}", known(users));
+        return Err((format!("{placeholder} stands for no user's keys"), hint));
     };
     if user.keys.is_empty() {
         let message = format!("{placeholder}: the user \"{}\" has no keys", user.username);
@@ -190,8 +248,39 @@ mod tests {
 
     #[test]
     fn other_variables_are_the_shell_s() {
-        let text = "a ${HOME} $SSH_PUBLIC_KEY ${SSH_PUBLIC_KE} ${}\n";
-        assert_eq!(fill(text, &users()).unwrap(), text);
+        for text in [
+            "a ${HOME} $SSH_PUBLIC_KEY ${SSH_PUBLIC_KE} ${}\n",
+            "${SSH_PUBLIC_KEYS} ${SSH_PUBLIC_KEY:-none} ${SSH_PUBLIC_KEY[0]} ${SSH_PUBLIC_KEY_} ${SSH_PUBLIC_KEY",
+            "$${SSH_PUBLIC_KEYS} ${SSH_PUBLIC_KEY_A:-${B}} ${#SSH_PUBLIC_KEY} ${SSH_PUBLIC_KEY_PATH%/*}\n",
+        ] {
+            assert_eq!(fill(text, &users()).unwrap(), text);
+        }
+        let text = "${SSH_PUBLIC_KEY:-${SSH_PUBLIC_KEY_DEPLOY_BOT}}";
+        assert_eq!(fill(text, &users()).unwrap(), "${SSH_PUBLIC_KEY:-ssh-ed25519 C}");
+    }
+
+    #[test]
+    fn one_dollar_more_keeps_a_variable() {
+        let text = "x=$${SSH_PUBLIC_KEY_PATH} y=\"$${SSH_PUBLIC_KEY}\" z=${SSH_PUBLIC_KEY_DEPLOY_BOT} $$${SSH_PUBLIC_KEY}";
+        let expected = "x=${SSH_PUBLIC_KEY_PATH} y=\"${SSH_PUBLIC_KEY}\" z=ssh-ed25519 C $${SSH_PUBLIC_KEY}";
+        assert_eq!(fill(text, &users()).unwrap(), expected);
+    }
+
+    #[test]
+    fn comments_may_speak_of_anything() {
+        for text in [
+            "# wants ${SSH_PUBLIC_KEY_PATH}\n",
+            "  - [echo, a] # ${SSH_PUBLIC_KEY_PATH}, or ${SSH_PUBLIC_KEY}\n",
+            "#${SSH_PUBLIC_KEY_EVE}",
+        ] {
+            assert_eq!(fill(text, &users()).unwrap(), text);
+        }
+        assert_eq!(fill("# ${SSH_PUBLIC_KEY_DEPLOY_BOT}", &users()).unwrap(), "# ssh-ed25519 C");
+        for text in
+            ["a#${SSH_PUBLIC_KEY_EVE}", "\"a # ${SSH_PUBLIC_KEY_EVE}\"", "'#' ${SSH_PUBLIC_KEY_EVE} # b"]
+        {
+            assert!(fill(text, &users()).is_err(), "{text}");
+        }
     }
 
     #[test]
@@ -202,7 +291,7 @@ mod tests {
         assert_eq!(
             shown,
             [
-                "cloud-init.yaml:1:3: ${SSH_PUBLIC_KEY_EVE} stands for no user's keys (the known ones are ${SSH_PUBLIC_KEY}, ${SSH_PUBLIC_KEY_ANN}, ${SSH_PUBLIC_KEY_DEPLOY_BOT})",
+                "cloud-init.yaml:1:3: ${SSH_PUBLIC_KEY_EVE} stands for no user's keys (the known ones are ${SSH_PUBLIC_KEY}, ${SSH_PUBLIC_KEY_ANN}, ${SSH_PUBLIC_KEY_DEPLOY_BOT}; to keep a variable of your own write $${SSH_PUBLIC_KEY_EVE})",
                 "cloud-init.yaml:3:5: ${SSH_PUBLIC_KEY} stands for 2 keys here, and only one fits (write it as a list item of its own: - ${SSH_PUBLIC_KEY})",
             ]
         );

@@ -77,6 +77,11 @@ impl<'n> Tag<'n> {
         }
     }
 
+    /// Whether it makes a list, a mapping or a set.
+    pub fn is_collection(self) -> bool {
+        matches!(self, Self::Seq | Self::Map | Self::Set | Self::Pairs)
+    }
+
     /// The tag as a person writes it.
     pub fn written(tag: &str) -> String {
         match tag.strip_prefix(PREFIX) {
@@ -324,7 +329,8 @@ impl Moment {
         let small = |number: u32| i8::try_from(number).ok();
         let year = i16::try_from(self.year).ok().filter(|year| *year > 0);
         let date = year.zip(small(self.month)).zip(small(self.day));
-        let is_date = date.is_some_and(|((year, month), day)| jiff::civil::Date::new(year, month, day).is_ok());
+        let is_date =
+            date.is_some_and(|((year, month), day)| jiff::civil::Date::new(year, month, day).is_ok());
         let is_time = |[hour, minute, second]: [u32; 3]| hour < 24 && minute < 60 && second < 60;
         is_date && self.time.is_none_or(is_time) && self.offset_minutes < 24 * 60
     }

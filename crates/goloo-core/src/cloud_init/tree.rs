@@ -87,7 +87,8 @@ impl Node {
         if let Content::Map(pairs) = &self.content { pairs } else { &[] }
     }
 
-    fn children(&self) -> Box<dyn Iterator<Item = &Node> + '_> {
+    /// What is right inside of it.
+    pub fn children(&self) -> Box<dyn Iterator<Item = &Node> + '_> {
         match &self.content {
             Content::List(items) => Box::new(items.iter()),
             Content::Map(pairs) => Box::new(pairs.iter().flat_map(|(key, value)| [key, value])),

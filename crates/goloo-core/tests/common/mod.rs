@@ -100,7 +100,7 @@ pub fn said_of(documents: &[&str], composed: impl Fn(&str) -> Result<Composed, V
 }
 
 /// The folder with cloud-init and a Python that has what it needs.
-fn referee() -> &'static PathBuf {
+pub fn referee() -> &'static PathBuf {
     static ROOT: OnceLock<PathBuf> = OnceLock::new();
     ROOT.get_or_init(|| {
         let output = Command::new(repository().join("scripts/cloud-init-referee.sh")).output().unwrap();
