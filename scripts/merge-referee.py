@@ -22,13 +22,12 @@ def typed(value):
 
 
 def expected(before, additions):
-    """The user's values with the additions: behind the items of lists, beside the keys of mappings."""
+    """The user's values with the additions: behind the items of lists, but goloo's bootcmd in front."""
     merged = dict(before or {})
     for key, addition in additions.items():
         if isinstance(addition, list):
-            merged[key] = (merged.get(key) or []) + addition
-        elif isinstance(addition, dict):
-            merged[key] = {**addition, **(merged.get(key) or {})}
+            own = merged.get(key) or []
+            merged[key] = addition + own if key == "bootcmd" else own + addition
         else:
             merged.setdefault(key, addition)
     return merged

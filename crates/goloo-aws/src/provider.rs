@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use goloo_core::events::Event;
@@ -475,6 +476,17 @@ impl AwsProvider {
         if instance.state != State::Stopping || force {
             instances::stop(clients, id, force).await?;
         }
+        // EC2 cuts the power by itself, after some minutes.
+        let limit = work.power_down_limit(Duration::MAX);
+        let stopped = instances::wait_for(clients, id, State::Stopped, pace, work);
+        if let Ok(stopped) = tokio::time::timeout(limit, stopped).await {
+            return stopped.map(drop);
+        }
+        work.events().event(Event::Warning(format!(
+            "the guest hasn't powered off within {} s; forcing power off",
+            limit.as_secs()
+        )));
+        instances::stop(clients, id, true).await?;
         instances::wait_for(clients, id, State::Stopped, pace, work).await.map(drop)
     }
 

@@ -23,14 +23,23 @@ pub struct SshTarget {
 }
 
 impl SshTarget {
-    /// The way into a recorded machine; `None` while it has no address or no pinned key.
+    /// The way into a recorded machine for goloo's own commands; `None` while it has no address or no pinned key.
     pub fn of(record: &Record) -> Option<Self> {
         let ssh = record.ssh.as_ref()?;
+        Self::with_user(record, ssh.account.as_ref().unwrap_or(&ssh.user))
+    }
+
+    /// The way in for a person: as the login user.
+    pub fn login(record: &Record) -> Option<Self> {
+        Self::with_user(record, &record.ssh.as_ref()?.user)
+    }
+
+    fn with_user(record: &Record, user: &str) -> Option<Self> {
         Some(Self {
             host: record.ip()?.to_owned(),
             port: record.ssh_port()?,
-            user: ssh.user.clone(),
-            host_key: ssh.host_key.clone(),
+            user: user.to_owned(),
+            host_key: record.ssh.as_ref()?.host_key.clone(),
             alias: alias(&record.id),
         })
     }
@@ -99,9 +108,9 @@ pub type OnLine<'a> = dyn FnMut(&str) + Send + 'a;
 /// Runs commands in a machine.
 #[async_trait]
 pub trait Guest: Send + Sync {
-    /// Runs `command` in the login user's shell with nothing on standard input. `line` gets each
-    /// line of its standard output as it comes. Ends with [`GuestError::Unreachable`] when it takes
-    /// longer than `limit`.
+    /// Runs `command` by `/bin/sh`, whatever the user's shell is, with nothing on standard input. `line` gets
+    /// each line of its standard output as it comes. Ends with [`GuestError::Unreachable`] when it takes longer
+    /// than `limit`.
     async fn run(
         &self,
         target: &SshTarget,

@@ -67,6 +67,11 @@ impl VmName {
         Err(NameError::Malformed { name: text.to_owned() })
     }
 
+    /// The name of a lock that stands for no VM. It begins with a dot, which [`Self::parse`] refuses.
+    pub fn of_lock(purpose: &str) -> Self {
+        Self(format!(".{purpose}"))
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -11,6 +11,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -381,6 +382,16 @@ pub trait Work: Send {
     /// Waits until the user asks to stop; for `select!` beside a wait or a download.
     async fn interruption(&self);
 
+    /// How long the guest may take to power off before its power is cut: what the user said, else `usual`.
+    fn power_down_limit(&self, usual: Duration) -> Duration {
+        usual
+    }
+
+    /// How long a wait may last that is `usual`ly this long: no longer than the operation's own limit.
+    fn time_left(&self, usual: Duration) -> Duration {
+        usual
+    }
+
     /// Says what is being done.
     fn step(&self, what: &str) {
         self.events().event(Event::Step { what: what.to_owned() });
@@ -428,6 +439,12 @@ pub trait Provider: Send + Sync {
     /// arguments, which this process becomes. `None` when there is only SSH.
     fn own_way_in(&self, _: &Record, _: Errand<'_>) -> Option<Vec<OsString>> {
         None
+    }
+
+    /// Runs goloo's part of the user-data in a machine that doesn't know goloo's account, by a way in that needs
+    /// no key of goloo's. `false` where the provider has none.
+    async fn restore_access(&self, _: &Record) -> Result<bool, ProviderError> {
+        Ok(false)
     }
 
     /// Snapshots of disks, where the provider has them.

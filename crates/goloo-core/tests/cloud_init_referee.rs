@@ -8,12 +8,19 @@ use std::sync::OnceLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use goloo_core::cloud_init::HostKey;
+use goloo_core::cloud_init::{Composed, HostKey};
 use goloo_core::record::ProviderKind;
-use goloo_core::spec::ResolvedStack;
+use goloo_core::spec::{Problem, ResolvedStack};
 use serde_json::Value;
 
-use common::{KEY, composed, composed_with, judged_by, own_stacks, read_stack, resolved, said_of};
+use common::{
+    KEY, composed_any_shape as composed_with, judged_by, own_stacks, read_stack, resolved, said_of,
+};
+
+/// What goloo adds must be right in documents of any shape.
+fn composed(stack: &ResolvedStack, provider: ProviderKind) -> Result<Composed, Vec<Problem>> {
+    composed_with(stack, provider, &HostKey::generate())
+}
 
 /// What cloud-init makes of user-data.
 fn judged(user_data: &[u8]) -> Value {
@@ -31,20 +38,33 @@ fn verdict(stack: &ResolvedStack) -> Value {
     judged(&composed.user_data)
 }
 
-/// The bytes of a part as they reach cloud-init's handlers.
-fn part(verdict: &Value, index: usize) -> Vec<u8> {
-    STANDARD.decode(verdict["parts"][index]["content"].as_str().unwrap()).unwrap()
+/// The bytes of the user's document as they reach cloud-init's handlers: behind goloo's boothook, and behind
+/// its part handler where there is one.
+fn document(verdict: &Value) -> Vec<u8> {
+    let parts = verdict["parts"].as_array().unwrap();
+    let own = ["text/cloud-boothook", "text/part-handler"];
+    let part = parts.iter().find(|part| !own.contains(&part["type"].as_str().unwrap())).unwrap();
+    STANDARD.decode(part["content"].as_str().unwrap()).unwrap()
 }
 
-fn file<'a>(verdict: &'a Value, path: &str) -> &'a Value {
-    let files = verdict["config"]["write_files"].as_array().unwrap();
-    files.iter().find(|file| file["path"] == path).unwrap_or_else(|| panic!("no {path} in {files:?}"))
+/// What goloo's boothook would do.
+fn boothook(verdict: &Value) -> &str {
+    verdict["boothooks"][0].as_str().unwrap()
+}
+
+/// What the boothook writes into this file.
+fn file(verdict: &Value, path: &str) -> String {
+    let script = boothook(verdict);
+    let (_, rest) = script.split_once(&format!(" {path} <<'GOLOO'\n")).unwrap_or_else(|| panic!("no {path}"));
+    rest.split("GOLOO\n").next().unwrap().to_owned()
 }
 
 fn names(verdict: &Value) -> Vec<String> {
     let users = verdict["config"]["users"].as_array().into_iter().flatten();
     users.map(|user| user["name"].as_str().or(user.as_str()).unwrap().to_owned()).collect()
 }
+
+const HOST_KEY: &str = "/etc/ssh/goloo_host_ed25519_key";
 
 const WITH_ANN: &str = r#"{"vm": {"users": [{"username": "ann"}, {"username": "bob"}]}}"#;
 
@@ -54,10 +74,10 @@ fn every_stack_that_goloo_brings_follows_cloud_init_s_schema() {
     assert!(stacks.len() >= 12, "{stacks:?}");
     for folder in stacks {
         let resolved = read_stack(&folder);
-        assert_eq!(resolved.warnings, [""; 0], "{}", folder.display());
+        assert_eq!(resolved.warnings, [], "{}", folder.display());
         let verdict = verdict(&resolved.stack);
         assert_eq!(verdict["errors"], serde_json::json!([]), "{}", folder.display());
-        assert!(verdict["config"]["ssh_keys"]["ed25519_private"].is_string(), "{}", folder.display());
+        assert!(file(&verdict, HOST_KEY).contains("PRIVATE KEY"), "{}", folder.display());
     }
 }
 
@@ -74,9 +94,12 @@ fn every_stack_that_goloo_brings_follows_the_schema_as_one_document_for_multipas
         let verdict = judged(&composed.user_data);
         assert_eq!(verdict["errors"], serde_json::json!([]), "{}", folder.display());
         assert_eq!(verdict["parts"].as_array().unwrap().len(), 1, "{}", folder.display());
-        let commands = verdict["config"]["runcmd"].as_array().unwrap();
-        assert!(commands.last().unwrap().to_string().contains("/opt/goloo/configure.sh"), "{commands:?}");
-        assert!(file(&verdict, "/etc/ssh/sshd_config.d/60-goloo.conf")["content"].is_string());
+        let first = &verdict["config"]["bootcmd"][0];
+        let script = first[2].as_str().unwrap();
+        assert!(
+            script.contains("/opt/goloo/configure.sh") && script.contains("/etc/ssh/goloo_keys/goloo"),
+            "{first}"
+        );
         assert_eq!(verdict["config"]["merge_how"], Value::Null);
     }
 }
@@ -95,34 +118,23 @@ fn the_user_s_document_arrives_byte_for_byte() {
             continue;
         }
         let verdict = verdict(&stack("{}", document));
-        assert_eq!(String::from_utf8(part(&verdict, 0)).unwrap(), document);
+        assert_eq!(String::from_utf8(self::document(&verdict)).unwrap(), document);
     }
 }
 
 #[test]
-fn the_user_s_lists_come_first_and_configure_runs_last() {
+fn configure_sh_runs_behind_the_user_s_commands_whatever_their_status() {
     let mut stack =
-        stack("{}", "#cloud-config\nruncmd: [one, [two, 2]]\nwrite_files: [{path: /a, content: x}]\n");
+        stack("{}", "#cloud-config\nruncmd: [one, exit 0]\nwrite_files: [{path: /a, content: x}]\n");
     stack.configure = Some(b"#!/bin/sh\nexit 3\n\xff".to_vec());
     let verdict = verdict(&stack);
-    let commands = verdict["config"]["runcmd"].as_array().unwrap();
-    assert_eq!(
-        commands[..2],
-        [serde_json::json!("one"), serde_json::json!(["two", "2"])].map(|mut command| {
-            if let Some(two) = command.get_mut(1) {
-                *two = 2.into();
-            }
-            command
-        })
-    );
-    assert!(commands[2].to_string().contains("/opt/goloo/configure.sh"), "{commands:?}");
-    assert_eq!(verdict["config"]["write_files"][0]["path"], "/a");
-    let script = file(&verdict, "/opt/goloo/configure.sh");
-    assert_eq!(script["permissions"], "0755");
-    assert_eq!(
-        STANDARD.decode(script["content"].as_str().unwrap()).unwrap(),
-        *stack.configure.as_ref().unwrap()
-    );
+    assert_eq!(verdict["config"]["runcmd"], serde_json::json!(["one", "exit 0"]));
+    assert_eq!(verdict["config"]["write_files"].as_array().unwrap().len(), 1);
+    // cloud-init runs the scripts of this folder in the order of their names, each by itself: "runcmd" is one.
+    assert!(boothook(&verdict).contains("put 0755 /var/lib/cloud/instance/scripts/zz-goloo-configure"));
+    let (_, encoded) = boothook(&verdict).split_once("| put 0755 /opt/goloo/configure.sh\n").unwrap();
+    let encoded = encoded.split("\nGOLOO").next().unwrap().replace('\n', "");
+    assert_eq!(STANDARD.decode(encoded).unwrap(), *stack.configure.as_ref().unwrap());
 }
 
 #[test]
@@ -131,8 +143,7 @@ fn what_the_user_says_of_a_key_stays() {
     let verdict = verdict(&stack(WITH_ANN, document));
     let config = &verdict["config"];
     assert_eq!(config["ssh_deletekeys"], false);
-    assert_eq!(config["ssh_keys"]["rsa_private"], "r");
-    assert!(config["ssh_keys"]["ed25519_private"].as_str().unwrap().starts_with("-----BEGIN OPENSSH"));
+    assert_eq!(config["ssh_keys"], serde_json::json!({"rsa_private": "r", "rsa_public": "p"}));
     assert_eq!(
         config["users"][0],
         serde_json::json!({"name": "ann", "shell": "/bin/zsh", "ssh_authorized_keys": ["mine"]})
@@ -146,7 +157,7 @@ fn full_stack(document: &str) -> ResolvedStack {
     ResolvedStack { configure: Some(b"#!/bin/sh\n".to_vec()), ..stack(config, document) }
 }
 
-const TARGETS: [&str; 6] = ["runcmd", "write_files", "users", "bootcmd", "ssh_keys", "ssh_genkeytypes"];
+const TARGETS: [&str; 3] = ["runcmd", "users", "ssh_genkeytypes"];
 
 /// The configuration that a full stack with this document gets, always with the same host key.
 fn config(document: &str) -> Value {
@@ -179,15 +190,14 @@ fn a_key_that_the_document_leaves_empty_counts_as_one_that_is_not_there() {
 
 #[test]
 fn room_is_made_for_nothing_but_goloo_s_part() {
-    let document = "#cloud-config\nruncmd:\nbootcmd: [early]\npackages:\nntp:\nssh_keys: {rsa_private: r, rsa_public: p}\n";
+    let document = "#cloud-config\nruncmd:\nbootcmd: [early]\npackages:\nntp:\nssh_genkeytypes: [rsa]\n";
     let composed = composed(&full_stack(document), ProviderKind::Qemu).unwrap();
     let config = &judged(&composed.user_data)["config"];
-    assert_eq!(config["bootcmd"][0], "early");
-    assert_eq!(config["ssh_keys"]["rsa_private"], "r");
+    assert_eq!(config["bootcmd"], serde_json::json!(["early"]));
+    assert_eq!(config["ssh_genkeytypes"], serde_json::json!(["rsa", "ed25519"]));
     let keys = config.as_object().unwrap();
     assert_eq!([&keys["packages"], &keys["ntp"]], [&Value::Null; 2]);
-    let commands = config["runcmd"].as_array().unwrap();
-    assert_eq!(commands.len(), 2, "{commands:?}");
+    assert_eq!(config["runcmd"], serde_json::json!(["/opt/goloo/mounts.sh || exit 1"]));
     // What goloo has nothing for is the user's.
     let verdict = verdict(&stack("{}", "#cloud-config\nruncmd:\nusers: ~\nbootcmd: text\n"));
     assert_eq!(verdict["config"]["runcmd"], Value::Null);
@@ -199,9 +209,9 @@ fn room_is_made_for_nothing_but_goloo_s_part() {
 fn a_jinja_document_s_values_stay_whatever_they_become() {
     let head = "## template: jinja\n#cloud-config\n";
     let verdict = |body: &str| verdict(&full_stack(&format!("{head}{body}")));
-    let empty = verdict("final_message: {{ v1.local_hostname }}\nruncmd:\nbootcmd: ~\n");
-    assert_eq!(empty["config"]["runcmd"].as_array().unwrap().len(), 2);
-    assert_eq!(empty["config"]["bootcmd"].as_array().unwrap().len(), 1);
+    let empty = verdict("final_message: {{ v1.local_hostname }}\nruncmd:\nssh_genkeytypes: ~\n");
+    assert_eq!(empty["config"]["runcmd"].as_array().unwrap().len(), 1);
+    assert_eq!(empty["config"]["ssh_genkeytypes"].as_array().unwrap().len(), 1);
     assert_eq!(empty["config"]["final_message"], "referee");
     for (body, first) in [
         ("runcmd: #{{ '\\n  - mine' }}\n", "mine"),
@@ -219,10 +229,10 @@ fn a_jinja_document_s_values_stay_whatever_they_become() {
 fn a_value_that_goloo_can_not_add_to_is_refused() {
     let refused = [
         "runcmd: echo\n",
-        "runcmd: {a: b}\nwrite_files: x\nssh_keys: [a]\nusers: ann, bob\nbootcmd: 5\n",
+        "runcmd: {a: b}\nwrite_files: x\nssh_genkeytypes: {a: b}\nusers: ann, bob\n",
         "runcmd: \"\"\n",
         "runcmd: !!str\n",
-        "ssh_keys: !!set {a}\n",
+        "ssh_genkeytypes: !!set {a}\n",
         ".x: &x hello\nruncmd: *x\n",
         "<<: {runcmd: hello}\n",
         "runcmd: [a]\nruncmd: b\n",
@@ -234,7 +244,7 @@ fn a_value_that_goloo_can_not_add_to_is_refused() {
         let mut stack = full_stack(document);
         let key = |name: &str| goloo_core::spec::KeySource::Inline(format!("{KEY}{name}"));
         stack.users[0].keys = vec![key("1"), key("2")];
-        composed(&stack, ProviderKind::Aws)
+        composed(&stack, ProviderKind::Qemu)
     };
     insta::assert_snapshot!(said_of(&refused, with_key));
     let jinja = full_stack("## template: jinja\n#cloud-config\nruncmd: {{ v1.local_hostname }}\n");
@@ -277,25 +287,19 @@ fn goloo_s_key_is_where_sshd_looks_for_it() {
     with_keys.users[0].keys.push(goloo_core::spec::KeySource::Inline(KEY.to_owned()));
     let verdict = verdict(&with_keys);
     let keys = file(&verdict, "/etc/ssh/goloo_keys/ann");
-    assert_eq!(keys["permissions"], "0644");
-    let content = keys["content"].as_str().unwrap();
-    assert!(
-        content.contains(KEY) && content.contains(common::CLIENT_KEY) && content.ends_with('\n'),
-        "{content}"
-    );
-    let drop_in = file(&verdict, "/etc/ssh/sshd_config.d/60-goloo.conf");
-    assert_eq!(drop_in["content"], "AuthorizedKeysFile .ssh/authorized_keys /etc/ssh/goloo_keys/%u\n");
+    assert_eq!(keys, format!("{KEY}\n{}\n", common::CLIENT_KEY));
+    assert_eq!(file(&verdict, "/etc/ssh/goloo_keys/goloo"), format!("{}\n", common::CLIENT_KEY));
+    assert!(file(&verdict, "/opt/goloo/before-sshd").contains("/etc/ssh/goloo_keys/%u"));
 }
 
 #[test]
 fn a_jinja_document_is_rendered_by_cloud_init_and_merged() {
     let document = "## template: jinja\n#cloud-config\nruncmd: [\"echo {{ v1.local_hostname }}\"]\n";
-    let mut stack = stack("{}", document);
-    stack.configure = Some(b"#!/bin/sh\n".to_vec());
-    let verdict = verdict(&stack);
-    assert_eq!(verdict["config"]["runcmd"][0], "echo referee");
+    let config = r#"{"vm": {"mounts": [{"source": ".", "target": "/srv/code"}]}}"#;
+    let verdict = verdict(&stack(config, document));
+    assert_eq!(verdict["config"]["runcmd"][1], "echo referee");
     assert_eq!(verdict["config"]["runcmd"].as_array().unwrap().len(), 2);
-    assert_eq!(part(&verdict, 0), document.as_bytes());
+    assert_eq!(self::document(&verdict), document.as_bytes());
 }
 
 #[test]
@@ -303,7 +307,7 @@ fn a_script_is_run_and_goloo_s_part_counts_beside_it() {
     let verdict = verdict(&stack("{}", "#!/bin/sh\necho hello\n"));
     let scripts = verdict["scripts"].as_object().unwrap();
     assert_eq!(scripts.values().next().unwrap(), "#!/bin/sh\necho hello\n");
-    assert!(verdict["config"]["ssh_keys"].is_object());
+    assert!(file(&verdict, HOST_KEY).contains("PRIVATE KEY"));
 }
 
 #[test]
@@ -312,7 +316,29 @@ fn a_message_of_several_documents_keeps_them_all() {
     let verdict = verdict(&stack("{}", document));
     assert_eq!(verdict["config"]["packages"], serde_json::json!(["a"]));
     assert_eq!(verdict["scripts"].as_object().unwrap().len(), 1);
-    assert!(verdict["config"]["ssh_keys"].is_object());
+    assert_eq!(self::document(&verdict), document.as_bytes());
+}
+
+/// cloud-init takes such documents apart before anything runs, and ends where it can't: goloo's part handler does
+/// it behind the boothook.
+#[test]
+fn a_document_that_cloud_init_can_not_take_apart_costs_itself_alone() {
+    let gzip = "Content-Type: multipart/mixed; boundary=\"b\"\nMIME-Version: 1.0\n\n--b\nContent-Type: application/gzip\n\nnonsense\n--b--\n";
+    for document in [
+        "#include\nfile:///nowhere\n",
+        "#include-once\nfile:///nowhere\n",
+        "#cloud-config-archive\n- {type: nonsense, content: x}\n",
+        gzip,
+    ] {
+        let verdict = verdict(&stack("{}", document));
+        assert_eq!(self::document(&verdict), document.as_bytes());
+        assert!(file(&verdict, HOST_KEY).contains("PRIVATE KEY"));
+        assert_eq!(verdict["config"]["ssh_genkeytypes"], serde_json::json!(["ed25519"]), "{document}");
+    }
+    let archive = "#cloud-config-archive\n- {type: text/cloud-config, content: \"packages: [a]\"}\n- \"#!/bin/sh\\necho\"\n";
+    let verdict = verdict(&stack("{}", archive));
+    assert_eq!(verdict["config"]["packages"], serde_json::json!(["a"]));
+    assert_eq!(verdict["scripts"].as_object().unwrap().len(), 1);
 }
 
 #[test]
@@ -323,23 +349,47 @@ fn mounts_come_before_the_user_s_commands_and_after_the_users() {
     assert!(commands[0].to_string().contains("/opt/goloo/mounts.sh"), "{commands:?}");
     assert_eq!(commands[1], "mine");
     assert_eq!(verdict["config"]["bootcmd"], serde_json::json!(["early"]));
-    let script = file(&verdict, "/opt/goloo/mounts.sh")["content"].as_str().unwrap();
+    let script = file(&verdict, "/opt/goloo/mounts.sh");
     assert!(script.contains("goloo0") && script.contains("/home/ubuntu/code"), "{script}");
 }
 
 #[test]
-fn a_time_to_live_is_armed_at_boot() {
-    let verdict = verdict(&stack(r#"{"vm": {"ttl": "8h"}}"#, "#cloud-config\nbootcmd: [early]\n"));
-    let commands = verdict["config"]["bootcmd"].as_array().unwrap();
-    assert_eq!(commands[0], "early");
-    let arms = commands[1].as_str().unwrap();
-    // In the background, and with the status of the user's last command handed on.
-    assert!(arms.contains("28800") && arms.contains("2>&1 &\n"), "{arms}");
-    assert!(arms.starts_with("goloo_status=$?\n") && arms.ends_with("(exit $goloo_status)\n"), "{arms}");
+fn a_ttl_is_set_whatever_the_document_does_at_boot() {
+    let verdict = verdict(&stack(r#"{"vm": {"ttl": "8h"}}"#, "#cloud-config\nbootcmd: [exit 1]\n"));
+    assert_eq!(verdict["config"]["bootcmd"], serde_json::json!(["exit 1"]));
+    assert!(boothook(&verdict).contains("\nset_end 28800\n"));
 }
 
 #[test]
 fn the_referee_refuses_what_is_wrong() {
     let verdict = verdict(&stack("{}", "#cloud-config\nruncmd: {a: b}\npackages: 5\n"));
     assert_ne!(verdict["errors"], serde_json::json!([]));
+}
+
+/// What is in a message, cloud-init takes out of it.
+const IN_MESSAGE: &str = "--b\nContent-Type: text/cloud-config\n\n#cloud-config\nruncmd: [x]\n--b--\n";
+
+#[test]
+fn headers_in_all_forms_are_to_cloud_init_what_they_are_to_goloo() {
+    let messages = [
+        "Subject: x\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"b\"\n\n",
+        "From nobody Sat Apr  1 00:00:00 2023\nContent-Type: multipart/mixed; boundary=\"b\"\nMIME-Version: 1.0\n\n",
+        "content-type: multipart/mixed;\n boundary=b\nX-A: y\nmime-version: 1.0\n\n",
+    ]
+    .map(|head| format!("{head}{IN_MESSAGE}"));
+    let documents = [
+        "\n\n#cloud-config\nruncmd: [x]\n",
+        "  #cloud-config\nruncmd: [x]\n",
+        "#Cloud-Config\nruncmd: [x]\n",
+    ];
+    for document in documents.into_iter().chain(messages.iter().map(String::as_str)) {
+        let verdict = verdict(&stack("{}", document));
+        assert_eq!(verdict["config"]["runcmd"][0], "x", "{document}");
+    }
+    for document in documents {
+        assert_eq!(String::from_utf8(self::document(&verdict(&stack("{}", document)))).unwrap(), document);
+        let merged = composed(&stack("{}", document), ProviderKind::Multipass).unwrap().user_data;
+        let merged = String::from_utf8(merged).unwrap();
+        assert!(merged.trim_start().to_lowercase().starts_with("#cloud-config"), "{merged}");
+    }
 }

@@ -219,7 +219,7 @@ fn an_image_is_a_name_a_path_or_an_address() {
 fn old_state_is_taken_with_one_warning() {
     let config = r#"{"vm": {"public_ip": "1.2.3.4", "instance_id": "i-0", "stack_id": "x"}, "local": {"ip": "x"}, "aws": {}}"#;
     let warnings = resolved(config).warnings;
-    insta::assert_snapshot!(warnings.join("\n"), @"config.json holds state of the first goloo (vm.public_ip, vm.instance_id, vm.stack_id, local, aws), which is ignored here; goloo migrate puts its VM on record");
+    insta::assert_snapshot!(lines(&warnings), @"config.json:1:9: /vm/public_ip: state of goloo v0 (vm.public_ip, vm.instance_id, vm.stack_id, local, aws) is ignored here (goloo migrate imports its VM)");
 }
 
 #[test]
@@ -230,7 +230,8 @@ fn a_bad_key_beside_a_good_one_is_skipped_with_a_warning() {
     assert_eq!(resolved.stack.users[0].keys, [goloo_core::spec::KeySource::Inline(KEY.to_owned())]);
     assert_eq!(resolved.warnings.len(), 1);
     assert!(
-        resolved.warnings[0].starts_with("config.json:1: /vm/users/0/ssh_keys/1: "),
+        resolved.warnings[0].message.starts_with("this SSH key is skipped: ")
+            && resolved.warnings[0].pointer == "/vm/users/0/ssh_keys/1",
         "{:?}",
         resolved.warnings
     );
@@ -316,4 +317,23 @@ proptest! {
         let said = refused(&config);
         prop_assert!(said.starts_with(&format!("config.json:{line}:{column}: /{key}: unknown key")), "{}", said);
     }
+}
+
+#[test]
+fn numbers_that_are_too_large_are_refused_wherever_they_are() {
+    let text = [
+        r#"{"vm": {"cpus": 1e400}}"#,
+        r#"{"vm": {"ports": [80, -1e999]}, "cloud_init": {"vars": {"a": [1e400]}}}"#,
+        r#"{"dns": {"domain": 1e400, "ttl": 5}}"#,
+    ];
+    let said: String = text.map(refused).concat();
+    insta::assert_snapshot!(said);
+}
+
+#[test]
+fn an_alias_can_not_be_the_domain_itself() {
+    let text = refused(
+        r#"{"dns": {"domain": "example.com", "cname_aliases": ["www", "Example.com.", "web.example.com"]}}"#,
+    );
+    insta::assert_snapshot!(text, @r#"config.json:1:60: /dns/cname_aliases/1: the alias "Example.com." is the domain itself, which can't have a CNAME record (remove it; "is_apex_domain": true makes the domain point to the machine)"#);
 }

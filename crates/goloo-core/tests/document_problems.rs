@@ -41,6 +41,70 @@ fn first_lines_that_cloud_init_does_not_know() {
         "#cloud-config\n",
         "#cloud-config-archive\n[]\n",
         "#include\nhttps://example.com\n",
+        "  #cloud-config\nruncmd: [x]\n",
+        "\n#!/bin/sh\n",
+        "#Cloud-Boothook\n#!/bin/sh\n",
+        " #include https://example.com\n",
+        "\n## template: goloo\n#cloud-config\n",
+        "\n## template: jinja\n#cloud-config\n",
+        "\nMIME-Version: 1.0\nContent-Type: text/cloud-config\n\n#cloud-config\n",
+        "Subject: x\nMIME-Version: 1.0\nContent-Type: text/cloud-config\n\n#cloud-config\n",
+    ]);
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn values_that_cloud_init_can_not_load() {
+    let text = table(&[
+        "#cloud-config\nhostname: {{ name }}\n",
+        "#cloud-config\nfqdn: é {{ name }}\nhostname: {{ .Name }}\n",
+        "#cloud-config\npassword: !vault |\n  abc\n? [a, b]\n: c\n",
+        "#cloud-config\nfinal_message: 2024-13-45\ntimezone: !!int UTC\nlocale: [=, <<]\n",
+        "#cloud-config\nssh_authorized_keys:\n  - ${SSH_PUBLIC_KEY}\nusers: {<<: ann}\nntp: &x {pools: *x}\n",
+        "## template: goloo\n#cloud-config\nhostname: !x {{ name }}\n",
+    ]);
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn keys_that_are_written_twice() {
+    let text = table(&[
+        "#cloud-config\nruncmd:\n  - a\npackages: [git]\nruncmd:\n  - b\n",
+        "#cloud-config\nssh_authorized_keys:\n  - ${SSH_PUBLIC_KEY}\nfqdn: a\nfqdn: b\n",
+        "#cloud-config\nusers:\n  - name: a\n    shell: b\n    shell: c\n  - {name: d, name: e}\n",
+        "#cloud-config\nx-a: {1: a, 0x1: b, 'yes': c, yes: d, on: e, ~: f, null: g}\n",
+        "#cloud-config\nntp: {<<: &a {enabled: true}, enabled: false}\nsnap: {commands: {<<: *a, <<: *a}}\n",
+        "## template: goloo\n#cloud-config\nfqdn: {{ name }}\nfqdn: b\n",
+    ]);
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn values_of_another_shape_than_cloud_init_demands() {
+    let text = table(&[
+        "#cloud-config\npackages: git\nruncmd: echo\nhostname: 123\npackage_update: 'yes'\n",
+        "#cloud-config\nbootcmd:\n  - echo started: now\n  - [echo, 1]\nruncmd: []\n",
+        "#cloud-config\nwrite_files:\n  - content: x\n    permissions: 0644\n    pth: /a\n  - path\n",
+        "#cloud-config\nusers:\n  - default\n  - name: ann\n    expiredate: 2030-12-31\n    lock_password: true\n    ssh_authorized_keys: key\n",
+        "#cloud-config\nusers:\n  - gecos: Ann\n  - {name: ann, snapuser: b}\n",
+        "#cloud-config\npower_state: {mode: restart, delay: soon}\nresize_rootfs: maybe\nswap: {size: 2 GB}\n",
+        "#cloud-config\nchpasswd: {list: [ann], users: [{name: ann, type: text}]}\nssh_keys: {rsa: x, 5: y}\n",
+        "#cloud-config\nmounts: [[/dev/vdb, /srv, auto, defaults, 0, 2]]\nmount_default_fields: [a]\nntp: {pools: [a, a]}\napt: {}\n",
+        "#cloud-config\nx-users: &u [{name: ann, uid: [5]}]\nusers: *u\n",
+        "#cloud-config\nssh_authorized_keys:\n  - ${SSH_PUBLIC_KEY}\ntimezone: 5\n",
+    ]);
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn documents_that_are_taken_with_a_warning() {
+    let text = table(&[
+        "#cloud-config\npacakges: [git]\nfoo: 5\n'a: b': c\n5: d\n",
+        "#cloud-config\nusers: [default, {name: ann, sudo: true}, {name: bob, sudo: false}]\n",
+        "#cloud-config\npackages:\nhostname: ~\n",
+        "#cloud-config\nx-own: a\n.own: b\nshared: &a [c]\nruncmd: *a\nmerge_how: list()\nautoinstall: {}\n",
+        "## template: jinja\n#cloud-config\npackages: {{ x }}\npacakges: 5\n",
+        "#cloud-config-archive\n- pacakges\n",
     ]);
     insta::assert_snapshot!(text);
 }
@@ -85,7 +149,7 @@ fn yaml_that_only_pyyaml_does_not_take() {
 #[test]
 fn placeholders_that_stand_for_nothing() {
     let text = table(&[
-        "#cloud-config\na:\n  - ${SSH_PUBLIC_KEY_BOB}\n  - é ${SSH_PUBLIC_KEYS}\n",
+        "#cloud-config\na:\n  - ${SSH_PUBLIC_KEY_BOB}\n  - é ${SSH_PUBLIC_KEYS}\n  - $${SSH_PUBLIC_KEY_BOB}\n",
         "#cloud-config\na: ${SSH_PUBLIC_KEY}\n",
         "#cloud-config\na: ${SSH_PUBLIC_KEY_DEPLOY_BOT}\n",
         "## template: goloo\n#cloud-config\na: ${SSH_PUBLIC_KEY_BOB}\n",

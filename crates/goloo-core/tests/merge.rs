@@ -8,8 +8,10 @@ mod documents;
 
 use std::path::Path;
 
-use common::{KEY, composed, composed_with, judged_by, lines, own_stacks, read_stack, resolved, said_of};
-use goloo_core::cloud_init::HostKey;
+use common::{
+    KEY, composed_any_shape as composed_with, judged_by, lines, own_stacks, read_stack, resolved, said_of,
+};
+use goloo_core::cloud_init::{Composed, HostKey};
 use goloo_core::record::ProviderKind;
 use goloo_core::spec::{Problem, ResolvedStack};
 use libyaml_safer::{EventData, Parser, ScalarStyle};
@@ -17,6 +19,11 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 use serde_json::{Map, Value, json};
+
+/// What goloo adds must be right in documents of any shape.
+fn composed(stack: &ResolvedStack, provider: ProviderKind) -> Result<Composed, Vec<Problem>> {
+    composed_with(stack, provider, &HostKey::generate())
+}
 
 /// A stack for which goloo adds to every list that it ever adds to.
 fn stack(document: &str) -> ResolvedStack {
@@ -28,13 +35,16 @@ fn stack(document: &str) -> ResolvedStack {
     stack
 }
 
-/// What other providers get beside the document: the last part of the message.
+/// What other providers get beside the document: the last part of the message, and the boothook, which is the
+/// first command here.
 fn additions(stack: &ResolvedStack, host_key: &HostKey) -> Map<String, Value> {
     let composed = composed_with(stack, ProviderKind::Qemu, host_key).unwrap();
     let message = String::from_utf8(composed.user_data).unwrap();
     let part = message.rsplit("#cloud-config\n").next().unwrap().split("\n--goloo-").next().unwrap();
     let mut config: Map<String, Value> = serde_json::from_str(part).unwrap();
     config.remove("merge_how").unwrap();
+    let script = message.split("#cloud-boothook\n").nth(1).unwrap().split("\n--goloo-").next().unwrap();
+    config.insert("bootcmd".to_owned(), json!([["sh", "-c", script]]));
     config
 }
 
@@ -124,15 +134,16 @@ fn document_for_qemu(stack: &ResolvedStack, host_key: &HostKey) -> Option<String
 
 #[test]
 fn the_referee_sees_what_is_wrong() {
-    let right = case("#cloud-config\nruncmd: [0644, yes]\n");
+    let right = case("#cloud-config\nbootcmd: [0644, yes]\nruncmd: [a]\n");
     let after = right["after"].as_str().unwrap();
     let wrong = [
         after.replace("0644", "\"0644\""),
         after.replace("yes", "1"),
-        after.replace("[0644, yes", "[yes, 0644"),
+        after.replace("0644, yes", "yes, 0644"),
+        after.replace("bootcmd: [", "bootcmd: [more, "),
         after.replace("runcmd: [", "runcmd: [more, "),
         after.replace("ssh_deletekeys: true", "ssh_deletekeys: 1"),
-        after.replace("write_files:", "write_file:"),
+        after.replace("users:", "user:"),
         format!("{after}more: true\n"),
         format!("{after}runcmd: [\n"),
     ];
@@ -168,22 +179,21 @@ fn kinds_of_documents_that_multipass_does_not_take() {
 #[test]
 fn values_that_nothing_can_be_added_to() {
     let text = table(&[
-        "#cloud-config\nruncmd: echo\n",
-        "#cloud-config\nruncmd: {a: b}\nwrite_files: x\nssh_keys: [a]\nusers: ann, bob\n",
-        "#cloud-config\nruncmd: \"\"\n",
-        "#cloud-config\n.x: &x [a]\nruncmd: *x\n",
-        "#cloud-config\nruncmd: &x [a]\nbootcmd: *x\n",
-        "#cloud-config\nssh_keys: &x {rsa_private: a}\nother:\n  <<: *x\n",
-        "#cloud-config\nruncmd: &x\nother: *x\n",
-        "#cloud-config\nruncmd: !!seq [a]\n",
-        "#cloud-config\nruncmd: !own\n  - a\n",
-        "#cloud-config\nssh_keys: !!null\n",
-        "#cloud-config\n!!str runcmd: [a]\n",
-        "#cloud-config\nruncmd: [a]\npackages: [b]\nruncmd: [c]\n",
-        "#cloud-config\nruncmd: [a]\n\"runcmd\": [c]\n",
-        "#cloud-config\n.k: &k runcmd\n*k : [a]\nruncmd: [b]\n",
-        "#cloud-config\n.x: &x {runcmd: [a]}\n<<: *x\n",
-        "#cloud-config\n.y: &y {write_files: []}\n.x: &x {<<: *y}\n<<: [{a: b}, *x]\n",
+        "#cloud-config\nbootcmd: echo\n",
+        "#cloud-config\nbootcmd: {a: b}\nssh_genkeytypes: x\nusers: ann, bob\n",
+        "#cloud-config\nbootcmd: \"\"\n",
+        "#cloud-config\n.x: &x [a]\nbootcmd: *x\n",
+        "#cloud-config\nbootcmd: &x [a]\nusers: *x\n",
+        "#cloud-config\nbootcmd: &x\nother: *x\n",
+        "#cloud-config\nbootcmd: !!seq [a]\n",
+        "#cloud-config\nbootcmd: !own\n  - a\n",
+        "#cloud-config\nssh_genkeytypes: !!null\n",
+        "#cloud-config\n!!str bootcmd: [a]\n",
+        "#cloud-config\nbootcmd: [a]\npackages: [b]\nbootcmd: [c]\n",
+        "#cloud-config\nbootcmd: [a]\n\"bootcmd\": [c]\n",
+        "#cloud-config\n.k: &k bootcmd\n*k : [a]\nbootcmd: [b]\n",
+        "#cloud-config\n.x: &x {bootcmd: [a]}\n<<: *x\n",
+        "#cloud-config\n.y: &y {users: []}\n.x: &x {<<: *y}\n<<: [{a: b}, *x]\n",
         "#cloud-config\n<<: {users: [default]}\n",
         "#cloud-config\nssh_keys:\n  ed25519_private: x\n",
         "#cloud-config\n.x: &x {ed25519_private: a}\nssh_keys: {<<: *x}\n",
@@ -201,17 +211,16 @@ fn values_that_nothing_can_be_added_to() {
 #[test]
 fn forms_that_nothing_can_be_added_to() {
     let text = table(&[
-        "#cloud-config\nruncmd:\n  - |\n    echo",
-        "#cloud-config\nruncmd:\n  - |+\n    echo",
-        "#cloud-config\nruncmd:\n  - a\n  - {b: c}\n  - d: >\n      echo",
-        "#cloud-config\n? runcmd\n: - a\n  - b\n",
-        "#cloud-config\n? ssh_keys\n: rsa_private: a\n",
-        "#cloud-config\n? runcmd\n? write_files\n",
-        "#cloud-config\n{runcmd, a: b}\n",
-        "#cloud-config\nruncmd: &x\n",
-        "#cloud-config\nruncmd: &x ~\n",
-        "#cloud-config\nkeys:\n  - ${SSH_PUBLIC_KEY}\nruncmd: a\n",
-        "## template: goloo\n#cloud-config\nruncmd: {{ name }}\n",
+        "#cloud-config\nusers:\n  - |\n    echo",
+        "#cloud-config\nusers:\n  - |+\n    echo",
+        "#cloud-config\nusers:\n  - a\n  - {b: c}\n  - d: >\n      echo",
+        "#cloud-config\n? bootcmd\n: - a\n  - b\n",
+        "#cloud-config\n? bootcmd\n? users\n",
+        "#cloud-config\n{bootcmd, a: b}\n",
+        "#cloud-config\nbootcmd: &x\n",
+        "#cloud-config\nbootcmd: &x ~\n",
+        "#cloud-config\nkeys:\n  - ${SSH_PUBLIC_KEY}\nbootcmd: a\n",
+        "## template: goloo\n#cloud-config\nbootcmd: {{ name }}\n",
     ]);
     insta::assert_snapshot!(text);
 }
@@ -239,7 +248,7 @@ fn without_a_document_goloo_s_part_is_the_document() {
     assert_eq!(with(None), with(Some("#cloud-config\n")));
     let text = String::from_utf8(with(None)).unwrap();
     assert!(text.starts_with("#cloud-config\n# from goloo:\n"), "{text}");
-    assert!(text.contains("\nwrite_files:\n  - {path: \"/etc/ssh/"), "{text}");
+    assert!(text.contains("\nbootcmd:\n  - [\"sh\", \"-c\", \"#!/bin/sh"), "{text}");
     assert!(text.contains("\nusers:\n  - \"default\"\n  - {name: \"ann\""), "{text}");
 }
 

@@ -11,6 +11,7 @@ use std::sync::LazyLock;
 use common::{composed_with, judged_by, own_stacks, referee, repository, resolved};
 use goloo_core::cloud_init::HostKey;
 use goloo_core::record::ProviderKind;
+use goloo_core::spec::ResolvedStack;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
@@ -25,14 +26,17 @@ fn first(pointer: &str) -> String {
     pointer.split('/').nth(1).unwrap_or_default().to_owned()
 }
 
-/// The keys whose values goloo finds wrong; of those that are empty it warns.
+/// The keys whose values goloo finds wrong; of those that hold nothing it warns.
 fn refused(document: &str) -> BTreeSet<String> {
-    let mut stack = resolved("{}").stack;
+    static STACK: LazyLock<ResolvedStack> = LazyLock::new(|| resolved("{}").stack);
+    let mut stack = STACK.clone();
     stack.cloud_init = Some(document.as_bytes().to_vec());
     static HOST_KEY: LazyLock<HostKey> = LazyLock::new(HostKey::generate);
     match composed_with(&stack, ProviderKind::Qemu, &HOST_KEY) {
         Ok(composed) => {
-            let empty = composed.findings.iter().filter(|finding| finding.message.ends_with("not empty"));
+            let empty = composed.findings.iter().filter(|finding| {
+                ["not empty", "not 0", "is empty"].iter().any(|end| finding.message.ends_with(end))
+            });
             empty.map(|finding| first(&finding.pointer)).collect()
         }
         Err(problems) => problems
@@ -60,7 +64,8 @@ fn differences(documents: &[String]) -> Vec<String> {
         let too_strict = too_strict.map(|key| format!("{key} is refused\n{document}\n")).collect::<Vec<_>>();
         // What is warned of isn't said beside what is refused.
         let is_said = |key: &str, message: &str| {
-            refused.contains(key) || (!refused.is_empty() && message.starts_with("None is not"))
+            let is_of_nothing = ["None is not", "[] ", "{} "].iter().any(|start| message.starts_with(start));
+            refused.contains(key) || (!refused.is_empty() && is_of_nothing)
         };
         let too_lenient = said.iter().filter(|(key, message)| !is_said(key, message));
         let too_lenient =
@@ -157,17 +162,17 @@ fn change(value: &mut Value, place: &mut usize, change_it: &mut dyn FnMut(&mut V
 /// Something less, more or otherwise named.
 fn reshaped(value: &mut Value, choice: usize) {
     match value {
-        Value::Object(keys) if choice % 3 == 0 => drop(keys.insert("extra".to_owned(), json!("x"))),
+        Value::Object(keys) if choice.is_multiple_of(3) => drop(keys.insert("extra".to_owned(), json!("x"))),
         Value::Object(keys) => {
             let names: Vec<String> = keys.keys().cloned().collect();
             let Some(name) = names.get(choice % names.len().max(1)) else { return };
             let taken = keys.remove(name).unwrap();
             if choice % 3 == 1 {
-                keys.insert(name.replace('_', "-") + if choice % 2 == 0 { "x" } else { "" }, taken);
+                keys.insert(name.replace('_', "-") + if choice.is_multiple_of(2) { "x" } else { "" }, taken);
             }
         }
         Value::Array(items) => match items.first().cloned() {
-            Some(first) if choice % 3 == 0 => items.push(first),
+            Some(first) if choice.is_multiple_of(3) => items.push(first),
             Some(_) if choice % 3 == 1 => drop(items.remove(0)),
             _ => items.push(json!({"a": 1})),
         },
@@ -223,8 +228,10 @@ fn documents_with_one_wrong_value_are_taken_or_refused_as_by_the_schema() {
                 })
                 .collect::<Vec<_>>()
         })
+        // Every third: each takes a tenth of a second.
+        .step_by(3)
         .collect();
-    assert!(documents.len() > 5_000, "{}", documents.len());
+    assert!(documents.len() > 280, "{}", documents.len());
     assert_same(&documents);
 }
 
@@ -294,13 +301,13 @@ fn real_documents_with_another_value_are_taken_or_refused_as_by_the_schema() {
     let mut runner = TestRunner::deterministic();
     let choice = (any::<usize>(), any::<usize>());
     let real = real();
-    let documents: Vec<String> = (0..3_000)
+    let documents: Vec<String> = (0..1_000)
         .filter_map(|index| {
             let (line, other) = choice.new_tree(&mut runner).unwrap().current();
             with_other_value(&real[index % real.len()], line, other)
         })
         .collect();
-    assert!(documents.len() > 2_500, "{}", documents.len());
+    assert!(documents.len() > 900, "{}", documents.len());
     assert_same(&documents);
 }
 

@@ -1,6 +1,6 @@
 //! Whose instance is it? The user-data in it tells: it holds what no other machine has.
 
-use goloo_core::cloud_init::SSHD_DROP_IN;
+use goloo_core::cloud_init::KEY_FOLDER;
 
 use crate::json::{Instance, State};
 use crate::provider::MultipassProvider;
@@ -33,7 +33,7 @@ impl MultipassProvider {
 
     /// Whether some goloo made the instance.
     pub(crate) async fn has_mark(&self, instance: &Instance) -> bool {
-        self.user_data(instance).await.is_some_and(|user_data| user_data.contains(SSHD_DROP_IN))
+        self.user_data(instance).await.is_some_and(|user_data| user_data.contains(KEY_FOLDER))
     }
 
     async fn user_data(&self, instance: &Instance) -> Option<String> {

@@ -1,11 +1,17 @@
 //! What a launch is told, worked out and checked before anything is made.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 
 use goloo_core::name::VmName;
 use goloo_core::provider::{Machine, ProviderError, ProviderPlan};
 use goloo_core::spec::{ImageRef, Mount, ResolvedStack, Size};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+
+/// All but what a URL's path has as it is.
+const UNSAFE_IN_PATH: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
 /// The least that Multipass takes.
 const MEMORY_MIN: Size = Size::bytes(512 << 20);
@@ -52,9 +58,9 @@ fn image(stack: &ResolvedStack) -> Result<OsString, ProviderError> {
             }),
         },
         ImageRef::Path(path) => {
-            let mut url = OsString::from("file://");
-            url.push(path);
-            Ok(url)
+            // The daemon decodes it as a URL: a bare `#` or `%41` would name another file.
+            let path = percent_encode(path.as_os_str().as_bytes(), UNSAFE_IN_PATH);
+            Ok(format!("file://{path}").into())
         }
         ImageRef::Url(url) => Ok(url.into()),
     }
@@ -146,5 +152,16 @@ mod tests {
             assert_eq!(is_out_of_the_snap_s_sight(Path::new(hidden)), cfg!(target_os = "linux"), "{hidden}");
         }
         assert!(!is_out_of_the_snap_s_sight(Path::new("/home/ann/tmp/x.img")));
+    }
+
+    #[test]
+    fn a_path_is_given_as_a_url_that_decodes_to_it() {
+        let stack = |path: &str| ResolvedStack {
+            image: ImageRef::Path(path.into()),
+            ..goloo_testkit::provider_suite::machine("a", ImageRef::Path(path.into()), b"").stack
+        };
+        let url = |path: &str| image(&stack(path)).unwrap();
+        assert_eq!(url("/images/disk-1.2_a.img"), "file:///images/disk-1.2_a.img");
+        assert_eq!(url("/images/a#b %41?.img"), "file:///images/a%23b%20%2541%3F.img");
     }
 }

@@ -21,7 +21,7 @@ impl MultipassProvider {
         vm: &VmName,
         work: &mut dyn Work,
     ) -> Result<Instance, ProviderError> {
-        let end = Instant::now() + self.limits().start;
+        let end = Instant::now() + work.time_left(self.limits().start);
         let mut tried: Option<Result<Vec<u8>, CallError>> = None;
         loop {
             let instance = self.info(name).await?.ok_or_else(|| missing(name, vm))?;
@@ -30,7 +30,7 @@ impl MultipassProvider {
                 State::Deleted => return Err(in_trash(name, &format!("goloo start {vm}"))),
                 State::Stopped | State::Suspended | State::DelayedShutdown if tried.is_none() => {
                     work.step("starting the instance");
-                    let limit = self.limits().start;
+                    let limit = work.time_left(self.limits().start);
                     tried = Some(self.cli().call_unless_stopped("start", [name], limit, work).await?);
                     continue;
                 }
@@ -77,7 +77,7 @@ impl MultipassProvider {
         record: &Record,
         work: &mut dyn Work,
     ) -> Result<Instance, ProviderError> {
-        let end = Instant::now() + self.limits().power_down;
+        let end = Instant::now() + work.power_down_limit(self.limits().power_down);
         loop {
             let instance = self.info(name).await?.ok_or_else(|| missing(name, &record.name))?;
             if !instance.state.passes() || Instant::now() >= end {
@@ -89,7 +89,7 @@ impl MultipassProvider {
 
     async fn shut_down(&self, name: &str, record: &Record, work: &mut dyn Work) -> Result<(), ProviderError> {
         work.step("asking the guest to power off");
-        let limit = self.limits().power_down;
+        let limit = work.power_down_limit(self.limits().power_down);
         let error = match self.cli().call_unless_stopped("stop", [name], limit, work).await? {
             Ok(_) => return self.wait_until_off(name, record, work).await,
             Err(CallError::NoAnswer { limit, .. }) => {

@@ -174,6 +174,13 @@ impl Provider for MultipassProvider {
         )
     }
 
+    async fn restore_access(&self, record: &Record) -> Result<bool, ProviderError> {
+        let command =
+            ["-n", instance_name(record), "--", "sudo", "-n", "python3", "-c", RUN_FIRST_BOOT_COMMAND];
+        self.cli().call("exec", command, self.limits().copy).await?;
+        Ok(true)
+    }
+
     fn snapshots(&self) -> Option<&dyn Snapshots> {
         Some(self)
     }
@@ -182,6 +189,11 @@ impl Provider for MultipassProvider {
         Some(self)
     }
 }
+
+/// goloo's part is the first boot command of the document, which cloud-init keeps as it got it. cloud-init's own
+/// Python and YAML read it.
+const RUN_FIRST_BOOT_COMMAND: &str = "import subprocess, yaml; subprocess.run(yaml.safe_load(\
+    open('/var/lib/cloud/instance/user-data.txt'))['bootcmd'][0], check=True)";
 
 /// `transfer` takes what stands before a colon for an instance, and `-` for standard input or output.
 fn here(path: &str) -> String {

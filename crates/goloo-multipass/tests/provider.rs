@@ -888,7 +888,7 @@ async fn strays_are_told_apart_and_looking_starts_none() {
     world.foreign("off");
     world.by_hand(&["stop", "off"]);
     let mut machine = world.machine("lost");
-    machine.user_data = b"#cloud-config\nx: /etc/ssh/sshd_config.d/60-goloo.conf\n".to_vec();
+    machine.user_data = b"#cloud-config\nx: /etc/ssh/goloo_keys/ann\n".to_vec();
     world.multipass().create(&machine, &mut SuiteWork::default()).await.unwrap();
     let strays = world.multipass().strays(&[&known]).await.unwrap();
     let found: Vec<_> = strays.iter().map(|stray| (stray.name.as_str(), stray.state, stray.ours)).collect();
@@ -944,6 +944,17 @@ async fn files_with_colons_and_dashes_are_files() {
     let download = way(Errand::Download { from: "/tmp", to: "here", recursive: false });
     assert_eq!(download, ["transfer", &there, "here"]);
     assert_eq!(way(Errand::Shell), ["shell", record.name.as_str()]);
+}
+
+#[tokio::test]
+async fn goloo_s_part_can_be_run_again_by_multipass_s_own_exec() {
+    let world = World::stand_in();
+    let (_, record) = world.create("x").await;
+    assert!(world.multipass().restore_access(&record).await.unwrap());
+    assert_eq!(world.file("restored"), format!("{}\n", record.name));
+    world.faults(&["no-login"]);
+    let error = world.multipass().restore_access(&record).await.unwrap_err();
+    assert!(text(&error).contains("Connection refused"), "{}", text(&error));
 }
 
 #[tokio::test]

@@ -29,8 +29,8 @@ pub(crate) enum LaunchError {
     Qemu {
         /// The end of what it said.
         message: String,
-        /// Where all of it is.
-        log: PathBuf,
+        /// Where all of it is, when that stays.
+        log: Option<PathBuf>,
     },
     /// Something around it.
     #[error(transparent)]
@@ -42,16 +42,20 @@ impl From<LaunchError> for ProviderError {
         match error {
             LaunchError::Provider(error) => error,
             LaunchError::Qemu { ref log, .. } => {
-                let hint = format!(
-                    "all that QEMU said is in {}; GOLOO_QEMU_ACCEL=tcg does without acceleration",
-                    log.display()
-                );
+                let way_out = "GOLOO_QEMU_ACCEL=tcg does without acceleration";
+                let hint = match log {
+                    Some(log) => format!("all that QEMU said is in {}; {way_out}", log.display()),
+                    None => format!("goloo doctor checks QEMU; {way_out}"),
+                };
                 Self::failed(error.to_string(), hint)
             }
             LaunchError::PortTaken { .. } => Self::failed(error.to_string(), "try again"),
         }
     }
 }
+
+/// So many lines of what a program said are in its error: of a create that fails there is nothing else left.
+const LAST_LINES: usize = 8;
 
 /// A program by its path, or by its name in the search path.
 pub fn find_program(name: &OsStr) -> Option<PathBuf> {
@@ -103,7 +107,7 @@ pub(crate) async fn run(
             child.start_kill().map_err(broken)?;
             child.wait().await.map_err(broken)?;
             let message = format!("it hasn't set itself up within {} s", limit.as_secs());
-            return Err(LaunchError::Qemu { message, log: files.log() });
+            return Err(LaunchError::Qemu { message, log: Some(files.log()) });
         }
     };
     let said = std::fs::read_to_string(files.log()).unwrap_or_default();
@@ -113,12 +117,12 @@ pub(crate) async fn run(
         }
         let last = last_lines(&said);
         let message = if last.is_empty() { status.to_string() } else { format!("{last} ({status})") };
-        return Err(LaunchError::Qemu { message, log: files.log() });
+        return Err(LaunchError::Qemu { message, log: Some(files.log()) });
     }
     let process = process::of_pid_file(&files.pid()).map_err(broken)?;
     process.ok_or_else(|| LaunchError::Qemu {
         message: "it ended right after it had set itself up".to_owned(),
-        log: files.log(),
+        log: Some(files.log()),
     })
 }
 
@@ -142,7 +146,7 @@ fn refused_port(said: &str) -> Option<u16> {
 
 fn last_lines(said: &str) -> String {
     let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    lines[lines.len().saturating_sub(3)..].join("; ")
+    lines[lines.len().saturating_sub(LAST_LINES)..].join("; ")
 }
 
 /// A program that does a short piece of work. It is in a process group of its own, so that a Ctrl-C

@@ -61,7 +61,8 @@ impl QemuProvider {
         work: &mut dyn Work,
     ) -> Result<bool, ProviderError> {
         work.step("asking the guest to power off");
-        let end = Instant::now() + self.settings.limits.power_down;
+        let limit = work.power_down_limit(self.settings.limits.power_down);
+        let end = Instant::now() + limit;
         loop {
             let asked = qmp::ask(files.folder(), "system_powerdown", self.settings.limits.answer).await;
             if let Err(error) = asked
@@ -79,7 +80,7 @@ impl QemuProvider {
                 }
             }
             if Instant::now() >= end {
-                let seconds = self.settings.limits.power_down.as_secs();
+                let seconds = limit.as_secs();
                 work.events().event(Event::Warning(format!(
                     "the guest hasn't powered off within {seconds} s; its power is cut"
                 )));
@@ -167,7 +168,10 @@ impl QemuProvider {
             }
             let ssh_port = self.assign_port(machine, files, &refused)?;
             let argv = self.argv(machine, files, accel, ssh_port);
-            match launch::run(program, &argv, files, self.settings.limits.launch).await {
+            // With acceleration a hang says something of that, if it lasts long enough.
+            let usual = self.settings.limits.launch;
+            let limit = if accel == Accel::Tcg { work.time_left(usual) } else { usual };
+            match launch::run(program, &argv, files, limit).await {
                 Ok(process) => {
                     machine.made = true;
                     machine.accel = Some(accel);
@@ -180,6 +184,10 @@ impl QemuProvider {
                 }
                 Err(LaunchError::PortTaken { port }) => {
                     return Err(port_taken(port, &io::ErrorKind::AddrInUse.into()).into());
+                }
+                // Of a create that fails the folder goes, and the log with it.
+                Err(LaunchError::Qemu { message, .. }) if !machine.made => {
+                    return Err(LaunchError::Qemu { message, log: None });
                 }
                 Err(error) => return Err(error),
             }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use common::{SuiteWork, kill, local, machine, processes_of, record, test_cache};
+use common::{SuiteWork, kill, local, machine, processes_of, record};
 use goloo_core::events::Event;
 use goloo_core::provider::{LiveState, Machine, Provider, StopMode};
 use goloo_core::record::Record;
@@ -19,8 +19,10 @@ use goloo_core::spec::{ImageRef, Mount};
 use goloo_qemu::accel::Accel;
 use goloo_qemu::image::{Cache, Watch, build};
 use goloo_qemu::{QemuProvider, Settings};
+use goloo_testkit::test_cache::{self, IMAGE_LOCK};
 use rustix::fs::{FlockOperation, flock};
 
+const IMAGE: &str = "debian-12";
 const BOOT: Duration = Duration::from_secs(400);
 
 struct Stderr;
@@ -37,21 +39,12 @@ impl Watch for Stderr {
     }
 }
 
-/// A lock that all test processes share; it ends with the test.
-fn lock(name: &str) -> File {
-    std::fs::create_dir_all(test_cache()).unwrap();
-    let file =
-        File::options().create(true).truncate(false).write(true).open(test_cache().join(name)).unwrap();
-    flock(&file, FlockOperation::LockExclusive).unwrap();
-    file
-}
-
-/// The shared test image.
-fn cache() -> Cache {
-    let cache = Cache::new(test_cache().canonicalize().unwrap_or_else(|_| test_cache()).join("images"));
-    let _lock = lock("image.lock");
-    if cache.built("debian-12").is_none() {
-        build::build(&cache, "debian-12", &Stderr).unwrap();
+/// The cache of test images, with this one in it.
+fn cache_with(image: &str) -> Cache {
+    let cache = Cache::new(test_cache::folder().join("images"));
+    let _lock = test_cache::lock(IMAGE_LOCK);
+    if cache.built(image).is_none() {
+        build::build(&cache, image, &Stderr).unwrap();
     }
     cache
 }
@@ -59,19 +52,17 @@ fn cache() -> Cache {
 /// No more than two guests at a time: on few cores they would only wait for each other.
 fn turn() -> File {
     for name in ["guest-1.lock", "guest-2.lock"] {
-        std::fs::create_dir_all(test_cache()).unwrap();
-        let file =
-            File::options().create(true).truncate(false).write(true).open(test_cache().join(name)).unwrap();
+        let file = test_cache::lock_file(name);
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
             return file;
         }
     }
-    lock("guest-1.lock")
+    test_cache::lock("guest-1.lock")
 }
 
 /// Under translation, so that the tests do the same everywhere.
 fn provider(state: &Path) -> QemuProvider {
-    let mut settings = Settings::new(state, cache());
+    let mut settings = Settings::new(state, cache_with(IMAGE));
     settings.accel = Some(Accel::Tcg);
     QemuProvider::new(settings)
 }
@@ -112,7 +103,7 @@ impl Guest {
              ssh_keys:\n  ed25519_public: '{public}'\n  ed25519_private: |\n{indented}"
         );
         let state = folder.path().join("state");
-        let machine = machine(name, ImageRef::Alias("debian-12".to_owned()), user_data.as_bytes());
+        let machine = machine(name, ImageRef::Alias(IMAGE.to_owned()), user_data.as_bytes());
         Self {
             key: folder.path().join("client"),
             known_hosts: folder.path().join("known_hosts"),

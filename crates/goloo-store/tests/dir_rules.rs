@@ -160,14 +160,22 @@ fn a_missing_record_is_read_from_the_one_before() {
 }
 
 #[test]
-fn what_a_dead_process_staged_is_removed_by_the_next_lock() {
+fn what_a_dead_process_staged_is_removed_by_the_next_writer_whatever_the_name() {
     let folder = empty();
     folder.create(&name("web"));
     let staged = folder.root.join("active/.new-devbox");
-    fs::create_dir(&staged).unwrap();
-    fs::write(staged.join("cloud-init.yaml"), "secret").unwrap();
+    let stage = || {
+        fs::create_dir(&staged).unwrap();
+        fs::write(staged.join("cloud-init.yaml"), "secret").unwrap();
+    };
+    let alive = run(folder.store.lock(&devbox(), &owner(1))).unwrap();
+    stage();
     drop(run(folder.store.lock(&name("web"), &owner(1))).unwrap());
-    assert!(staged.exists(), "it may be another's who is at work");
+    assert!(staged.exists(), "its claim is under way");
+    drop(alive);
+    drop(run(folder.store.lock(&name("web"), &owner(1))).unwrap());
+    assert!(!staged.exists());
+    stage();
     drop(run(folder.store.lock(&devbox(), &owner(1))).unwrap());
     assert!(!staged.exists());
 }

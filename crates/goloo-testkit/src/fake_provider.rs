@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ pub struct FakeProvider {
     creates_fail: AtomicBool,
     witness: Option<Witness>,
     last_stop: Mutex<Option<StopMode>>,
+    console: Mutex<Vec<u8>>,
+    restores: AtomicUsize,
 }
 
 impl FakeProvider {
@@ -67,6 +69,21 @@ impl FakeProvider {
     /// Whether the hosts file refuses changes from now on.
     pub fn deny_hosts(&self, denied: bool) {
         self.hosts_denied.store(denied, Ordering::Relaxed);
+    }
+
+    /// What its machines' consoles show from now on.
+    pub fn set_console(&self, text: &[u8]) {
+        *self.console.lock().expect("no holder panics") = text.to_vec();
+    }
+
+    /// How often its own way in was used to restore goloo's.
+    pub fn restores(&self) -> usize {
+        self.restores.load(Ordering::Relaxed)
+    }
+
+    /// The machine powers itself off.
+    pub fn power_off(&self, record: &Record) {
+        self.set_running(record, false);
     }
 
     /// Every create fails from now on.
@@ -140,7 +157,7 @@ impl Provider for FakeProvider {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { console: false, suspend: false }
+        Capabilities { console: true, suspend: false }
     }
 
     fn plan(&self, _: &Machine) -> Result<ProviderPlan, ProviderError> {
@@ -184,8 +201,15 @@ impl Provider for FakeProvider {
         records.iter().map(|record| Observation { state: state(record), ip: None, reason: None }).collect()
     }
 
-    async fn console(&self, _: &Record, _: u64) -> Result<Vec<u8>, ProviderError> {
-        Ok(Vec::new())
+    async fn console(&self, _: &Record, offset: u64) -> Result<Vec<u8>, ProviderError> {
+        let console = self.console.lock().expect("no holder panics");
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+        Ok(console.get(offset..).unwrap_or_default().to_vec())
+    }
+
+    async fn restore_access(&self, _: &Record) -> Result<bool, ProviderError> {
+        self.restores.fetch_add(1, Ordering::Relaxed);
+        Ok(true)
     }
 
     async fn strays(&self, known: &[&Record]) -> Result<Vec<Stray>, ProviderError> {

@@ -12,3 +12,4 @@ pub mod provider_suite;
 pub mod samples;
 pub mod sim_fs;
 pub mod store_suite;
+pub mod test_cache;

@@ -255,6 +255,8 @@ pub fn record(machine: &Machine, provider: ProviderKind) -> Record {
         github_users: Vec::new(),
         ssh: Some(SshAccess {
             user: "ann".to_owned(),
+            account: None,
+            login_problem: None,
             host_key: machine.host_key.clone(),
             extra: Extra::new(),
         }),

@@ -66,6 +66,8 @@ pub fn creating(name: &VmName) -> Record {
         github_users: vec!["ann".into()],
         ssh: Some(SshAccess {
             user: "ubuntu".into(),
+            account: None,
+            login_problem: None,
             host_key: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGl0c2FuZXhhbXBsZWtleXRoYXRpc25vdHVzZWRhbnl3"
                 .into(),
             extra: Extra::new(),
@@ -91,6 +93,7 @@ pub fn creating(name: &VmName) -> Record {
                 wait: true,
                 force_dns: false,
             }),
+            force: false,
             source: None,
             dns: None,
             extra: Extra::new(),

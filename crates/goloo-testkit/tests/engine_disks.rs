@@ -9,7 +9,7 @@ use goloo_core::engine::{AdoptRequest, Engine, EngineError, Interrupt, RebuildEr
 use goloo_core::events::Silent;
 use goloo_core::name::{SnapshotLabel, VmId, VmName};
 use goloo_core::provider::{Provider, ProviderError, StopMode};
-use goloo_core::record::{OperationKind, OriginKind, Phase, Record, SshAccess};
+use goloo_core::record::{Operation, OperationKind, OriginKind, Phase, Record, SshAccess};
 use goloo_core::store::{Store, StoreError};
 use goloo_testkit::fake_provider::{FakeGuest, FakeProvider};
 use goloo_testkit::memory_store::MemoryStore;
@@ -112,7 +112,13 @@ impl World {
             id: Some(id.to_string()),
             created_by: creating(&name(vm)).created_by,
             access: &|_| {
-                Some(SshAccess { user: "ann".into(), host_key: "key".into(), extra: Default::default() })
+                Some(SshAccess {
+                    user: "ann".into(),
+                    account: None,
+                    login_problem: None,
+                    host_key: "key".into(),
+                    extra: Default::default(),
+                })
             },
         };
         self.run(async |engine| engine.adopt(&request).await).await
@@ -249,11 +255,14 @@ async fn an_adopted_machine_gets_one_record() {
 async fn two_adopts_never_run_at_once() {
     let world = World::default();
     let lost = world.machine_without_record("lost").await;
-    let lock = world.store.lock(&name("goloo-adopt"), &owner(2)).await.unwrap();
+    let lock = world.store.lock(&goloo_core::engine::adopt_lock(), &owner(2)).await.unwrap();
     let refused = world.adopt("found", &lost.id).await;
     assert!(matches!(refused, Err(EngineError::Store(StoreError::Locked { .. }))), "{refused:?}");
     drop(lock);
+    let vm = world.store.lock(&name("goloo-adopt"), &owner(2)).await.unwrap();
     world.adopt("found", &lost.id).await.unwrap();
+    drop(vm);
+    goloo_core::name::VmName::parse(goloo_core::engine::adopt_lock().as_str()).unwrap_err();
 }
 
 #[tokio::test]
@@ -270,6 +279,23 @@ async fn an_interrupted_suspension_is_resumed_as_one() {
     let resumed = world.resume("devbox").await.unwrap();
     assert!(matches!(resumed, Resumed::Power(OperationKind::Suspend)), "{resumed:?}");
     assert_eq!(world.provider.last_stop(), Some(StopMode::Suspend));
+}
+
+#[tokio::test]
+async fn a_forced_stop_and_restart_that_were_interrupted_are_resumed_as_forced() {
+    for kind in [OperationKind::Stop, OperationKind::Restart] {
+        for (force, mode) in [(true, StopMode::Force), (false, StopMode::Graceful)] {
+            let world = World::with_devbox().await;
+            let mut lock = world.store.lock(&name("devbox"), &owner(1)).await.unwrap();
+            let mut record = lock.load().await.unwrap().unwrap().record;
+            let operation = creating(&name("devbox")).operation.unwrap();
+            record.operation = Some(Operation { kind, force, inputs: None, ..operation });
+            lock.save(&mut record).await.unwrap();
+            drop(lock);
+            world.resume("devbox").await.unwrap();
+            assert_eq!(world.provider.last_stop(), Some(mode), "{kind}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -18,15 +18,15 @@ fn boothook(keys: &Keys, reload: &str) -> String {
          echo \"$INSTANCE_ID\" >> /var/tmp/hooks\n\
          id goloo >/dev/null 2>&1 || useradd --system --create-home --shell /bin/sh goloo\n\
          echo 'goloo ALL=(ALL) NOPASSWD:ALL' > /etc/sudoers.d/goloo\n\
-         mkdir -p /etc/goloo /etc/systemd/system/ssh.service.d\n\
-         echo '{client}' > /etc/goloo/keys\n\
+         mkdir -p /etc/goloo/keys /etc/systemd/system/ssh.service.d\n\
+         echo '{client}' > /etc/goloo/keys/goloo\n\
          cat > /etc/goloo/host_key <<'END'\n{host}END\n\
          chmod 600 /etc/goloo/host_key\n\
          cat > /etc/systemd/system/ssh.service.d/goloo.conf <<'END'\n\
          [Service]\n\
          ExecStart=\n\
          ExecStart=/usr/sbin/sshd -D -o HostKey=/etc/goloo/host_key \\\n\
-         \x20 -o \"AuthorizedKeysFile=.ssh/authorized_keys /etc/goloo/keys\" $SSHD_OPTS\n\
+         \x20 -o \"AuthorizedKeysFile=.ssh/authorized_keys /etc/goloo/keys/%%u\" $SSHD_OPTS\n\
          END\n\
          cat > /etc/systemd/system/goloo-configure.service <<'END'\n\
          [Unit]\n\
@@ -72,14 +72,22 @@ fn vm_a_document_runs_as_on_a_machine_and_the_boothook_lets_goloo_in() {
         let all = ["local", "network", "config", "final"].map(|stage| (stage, Some(0)));
         assert_eq!(statuses, all, "{name}: {ran:#?}\n{:?}", root.file("/var/log/cloud-init.log"));
         assert_eq!(ran.sshd_started, Some(true), "{name}");
-        assert_eq!(login(&root, &keys, "goloo", "id -un; sudo -n id -u"), (Some(0), "goloo\n0\n".to_owned()), "{name}");
+        assert_eq!(
+            login(&root, &keys, "goloo", "id -un; sudo -n id -u"),
+            (Some(0), "goloo\n0\n".to_owned()),
+            "{name}"
+        );
         assert_ne!(login(&root, &keys, "root", "true").0, Some(0), "{name}: no keys for root");
         assert_ne!(login(&root, &Keys::new(), "goloo", "true").0, Some(0), "{name}: the host key is checked");
         assert_eq!(root.file("/etc/written").as_deref(), Some("text"), "{name}");
         assert!(root.passwd("ann").unwrap().ends_with(":/bin/bash"), "{name}");
         assert_eq!(ran.services, [("goloo-configure.service".to_owned(), true)], "{name}");
         assert_eq!(root.file("/var/tmp/configured").as_deref(), Some("bootcmd\nruncmd\n"), "{name}");
-        assert!(root.calls().iter().any(|call| call.arguments == ["restart", "ssh"]), "{name}: {:?}", root.calls());
+        assert!(
+            root.calls().iter().any(|call| call.arguments == ["restart", "ssh"]),
+            "{name}: {:?}",
+            root.calls()
+        );
         assert_eq!(root.zombies().unwrap(), 0, "{name}");
         let status = root.exec(&["cloud-init", "status"]).unwrap();
         assert_eq!((status.status, status.stdout.trim()), (Some(0), "status: done"), "{name}");
@@ -94,7 +102,11 @@ fn vm_a_document_runs_as_on_a_machine_and_the_boothook_lets_goloo_in() {
 
         let again = root.second_boot().unwrap();
         assert_eq!(again.sshd_started, Some(true), "{name}");
-        assert_eq!(login(&root, &keys, "goloo", "cat /var/tmp/hooks"), (Some(0), "first\nfirst\n".to_owned()), "{name}");
+        assert_eq!(
+            login(&root, &keys, "goloo", "cat /var/tmp/hooks"),
+            (Some(0), "first\nfirst\n".to_owned()),
+            "{name}"
+        );
         assert_eq!(root.file("/var/tmp/order").as_deref(), Some("bootcmd\nruncmd\nbootcmd\n"), "{name}");
     }
 }
@@ -105,7 +117,11 @@ fn vm_a_drop_in_counts_once_systemd_has_read_it() {
         let (image, keys) = (image(name), Keys::new());
         let root = start(&image);
         boot(&root, &boothook(&keys, ""), "#cloud-config\n{}\n");
-        assert_ne!(login(&root, &keys, "goloo", "true").0, Some(0), "{name}: sshd has never heard of the key");
+        assert_ne!(
+            login(&root, &keys, "goloo", "true").0,
+            Some(0),
+            "{name}: sshd has never heard of the key"
+        );
         // The next boot reads it.
         root.second_boot().unwrap();
         assert_eq!(login(&root, &keys, "goloo", "true").0, Some(0), "{name}");
@@ -138,8 +154,42 @@ fn vm_sshd_starts_as_its_unit_says() {
 fn vm_a_start_that_would_never_return_is_found() {
     let (image, keys) = (image(IMAGES[1]), Keys::new());
     let root = start(&image);
-    boot(&root, &boothook(&keys, "systemctl daemon-reload\nsystemctl start goloo-configure"), "#cloud-config\n{}\n");
+    boot(
+        &root,
+        &boothook(&keys, "systemctl daemon-reload\nsystemctl start goloo-configure"),
+        "#cloud-config\n{}\n",
+    );
     assert!(root.calls().iter().any(|call| call.program == "deadlock"), "{:?}", root.calls());
+}
+
+#[test]
+fn vm_the_end_of_the_machine_is_seen_and_not_played() {
+    for name in IMAGES {
+        let (image, keys) = (image(name), Keys::new());
+        let ended_by = |document: &str| {
+            let root = start(&image);
+            let ended_by = boot(&root, &boothook(&keys, RELOAD), document).ended_by;
+            assert_eq!(login(&root, &keys, "goloo", "true").0, Some(0), "{name}");
+            ended_by.map(|call| call.program)
+        };
+        assert_eq!(
+            ended_by("#cloud-config\npower_state: {mode: poweroff, delay: now}\n").as_deref(),
+            Some("shutdown")
+        );
+        assert_eq!(ended_by("#cloud-config\nruncmd: [systemctl reboot]\n").as_deref(), Some("systemctl"));
+        assert_eq!(ended_by("#cloud-config\nruncmd: [systemctl status ssh]\n"), None);
+    }
+}
+
+#[test]
+fn vm_a_document_that_writes_without_end_stays_within_bounds() {
+    let (image, keys) = (image(IMAGES[0]), Keys::new());
+    let root = start(&image);
+    let ran = boot(&root, &boothook(&keys, RELOAD), "#cloud-config\nruncmd: [['yes', '5']]\n");
+    assert!(ran.stages.iter().all(|stage| stage.output.len() <= 2 << 20));
+    let size = root.exec(&["stat", "-c", "%s", "/var/log/cloud-init-output.log"]).unwrap().stdout;
+    assert!(size.trim().parse::<u64>().unwrap() <= 1 << 28, "{size}");
+    assert_eq!(login(&root, &keys, "goloo", "true").0, Some(0));
 }
 
 #[test]

@@ -361,10 +361,13 @@ impl From<EngineError> for CliError {
                     _ => with(exit::MIDWAY, "midway", hint),
                 }
             }
+            EngineError::NotAwaited { name } => {
+                with(exit::MIDWAY, "interrupted", format!("goloo wait {name}"))
+            }
             EngineError::NoAnswer { name, .. } => with(
                 exit::DEGRADED,
                 "no-answer",
-                format!("goloo logs {name} --console shows how far it came"),
+                format!("run `goloo status {name}`, then `goloo wait {name}` to continue waiting"),
             ),
             EngineError::Snapshot { name, taken, .. } => {
                 let word = if taken { "name-taken" } else { "not-found" };

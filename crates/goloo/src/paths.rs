@@ -24,14 +24,25 @@ impl Paths {
         from_env("GOLOO_CONFIG_DIR").unwrap_or_else(|| xdg("XDG_CONFIG_HOME", home, ".config"))
     }
 
+    /// The state folder where nobody names one.
+    pub fn default_state(home: &Path) -> PathBuf {
+        xdg("XDG_DATA_HOME", home, ".local/share")
+    }
+
     /// All folders, with the settings' `stateDir` where the environment names none.
     pub fn resolve(home: PathBuf, state_setting: Option<PathBuf>) -> Self {
-        let state = from_env("GOLOO_STATE_DIR")
-            .or(state_setting)
-            .unwrap_or_else(|| xdg("XDG_DATA_HOME", &home, ".local/share"));
+        let state = from_env(STATE_VARIABLE).or(state_setting).unwrap_or_else(|| Self::default_state(&home));
         let cache = from_env("GOLOO_CACHE_DIR").unwrap_or_else(|| xdg("XDG_CACHE_HOME", &home, ".cache"));
         Self { state: absolute(state), config: Self::config_dir(&home), cache: absolute(cache), home }
     }
+}
+
+const STATE_VARIABLE: &str = "GOLOO_STATE_DIR";
+
+/// Whether the environment names the state folder. What a command does there says nothing of the place that
+/// the settings name.
+pub fn state_is_given() -> bool {
+    from_env(STATE_VARIABLE).is_some()
 }
 
 /// The home folder, which every default hangs on.

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use goloo_core::cloud_init::{ComposeInput, HostKey, compose};
+use goloo_core::cloud_init::{self, ComposeInput, HostKey, compose};
 use goloo_core::record::UserKeys;
-use goloo_core::spec::{self, ResolvedStack, Sources};
+use goloo_core::spec::{self, Problem, Resolved, ResolvedStack, Sources};
 use goloo_core::store::{SNAPSHOT_FILES, Snapshot};
 use sha2::{Digest, Sha256};
 
@@ -14,6 +14,7 @@ use crate::app::App;
 use crate::error::CliError;
 use crate::files;
 use crate::output::Ui;
+use crate::preflight;
 
 /// The largest file that a stack may have, in bytes. Far above every limit of cloud-init: more is a
 /// mistake, an image in place of a config, say.
@@ -150,6 +151,10 @@ impl Found {
     /// Reads the stack in this folder.
     pub fn read(folder: &Path, given: &str) -> Result<Self, CliError> {
         let folder = absolute(folder);
+        let folders = preflight::folders_in_place_of_files(&folder);
+        if !folders.is_empty() {
+            return Err(CliError::invalid(folders, format!("fix the files in {}", folder.display())));
+        }
         let mut files = Snapshot::default();
         for file in SNAPSHOT_FILES {
             if let Some(content) = read_file(&folder.join(file))? {
@@ -200,6 +205,13 @@ impl Found {
 
     /// The stack with all defaults filled in; notes and warnings are shown.
     pub fn resolve(&self, app: &App, given: &str, as_name: Option<&str>) -> Result<ResolvedStack, CliError> {
+        let resolved = self.resolved(app, given, as_name)?;
+        resolved.warnings.iter().for_each(|warning| app.ui.warning(&warning.to_string()));
+        Ok(resolved.stack)
+    }
+
+    /// The same; only notes are shown.
+    fn resolved(&self, app: &App, given: &str, as_name: Option<&str>) -> Result<Resolved, CliError> {
         let file = |name: &str| self.files.files.get(name).map(Vec::as_slice);
         let sources = Sources {
             given,
@@ -211,17 +223,26 @@ impl Found {
             configure: file("configure.sh"),
             home: &app.paths.home,
         };
-        let resolved = spec::resolve(&sources).map_err(|problems| {
-            CliError::invalid(problems, format!("mend the files in {}", self.folder.display()))
-        })?;
+        let resolved = spec::resolve(&sources).map_err(|problems| self.invalid(problems))?;
         resolved.notes.iter().for_each(|note| app.ui.note(note));
-        resolved.warnings.iter().for_each(|warning| app.ui.warning(warning));
-        Ok(resolved.stack)
+        Ok(resolved)
     }
 
-    /// Checks all that can be checked without fetching keys and without a provider.
+    /// What is wrong with the files, as an error.
+    pub fn invalid(&self, problems: Vec<Problem>) -> CliError {
+        CliError::invalid(problems, format!("fix the files in {}", self.folder.display()))
+    }
+
+    /// Checks all that can be checked without fetching keys and without a provider; warnings are shown.
     pub fn check(&self, app: &App, given: &str) -> Result<(), CliError> {
-        let stack = self.resolve(app, given, None)?;
+        let (_, warnings) = self.examine(app, given)?;
+        warnings.iter().for_each(|warning| app.ui.warning(&warning.to_string()));
+        Ok(())
+    }
+
+    /// The same; the warnings come back with the stack.
+    pub fn examine(&self, app: &App, given: &str) -> Result<(ResolvedStack, Vec<Problem>), CliError> {
+        let Resolved { stack, mut warnings, .. } = self.resolved(app, given, None)?;
         let users = stack.users.iter().map(|user| UserKeys {
             username: user.username.clone(),
             github_username: None,
@@ -234,10 +255,23 @@ impl Found {
             host_key: &HostKey::generate(),
             provider: app.local_provider(),
         };
-        let hint = || format!("mend the files in {}", self.folder.display());
-        let composed = compose(&input).map_err(|problems| CliError::invalid(problems, hint()))?;
-        composed.warnings.iter().for_each(|warning| app.ui.warning(warning));
-        Ok(())
+        let composed = compose(&input).map_err(|problems| self.invalid(problems))?;
+        warnings.extend(composed.warnings.iter().map(|text| of_document(text)));
+        warnings.extend(composed.findings);
+        Ok((stack, warnings))
+    }
+}
+
+/// A warning about the document as a whole.
+fn of_document(text: &str) -> Problem {
+    let prefix = format!("{}: ", cloud_init::FILE);
+    Problem {
+        file: cloud_init::FILE.to_owned(),
+        pointer: String::new(),
+        line: 1,
+        column: 1,
+        message: text.strip_prefix(&prefix).unwrap_or(text).to_owned(),
+        hint: "see docs/cloud-init.md".to_owned(),
     }
 }
 

@@ -296,3 +296,130 @@ fn a_protected_vm_is_not_deleted() {
     world.run(&["delete", "hello", "--yes"]).expect(0);
     world.assert_empty("after the delete");
 }
+
+#[test]
+fn a_create_that_made_nothing_says_nothing_of_removing() {
+    let world = World::new();
+    fs::remove_file(world.path().join("work/stacks/hello/disk.img")).unwrap();
+    let failed = world.run(&["create", "hello", "--no-wait"]).expect(1);
+    assert!(!failed.stderr().contains("remov") && !failed.stderr().contains("ending QEMU"), "{failed:?}");
+    world.assert_empty("after the failed create");
+}
+
+#[test]
+fn what_qemu_said_is_in_the_error_of_a_create_and_its_log_s_path_is_not() {
+    let world = World::new();
+    let qemu = world.path().join("bin/failing-qemu");
+    world.program(
+        "failing-qemu",
+        "#!/bin/sh\n[ \"$1\" = --version ] && { echo 'QEMU emulator version 7.2.0'; exit; }\nfor n in 1 2 3 4 5; do echo \"reason $n\" >&2; done\nexit 1\n",
+    );
+    let create = |more: &[&str]| {
+        let mut command = world.command();
+        command.env("GOLOO_QEMU", &qemu).args(["create", "hello", "--no-wait"]).args(more);
+        common::Ran(command.output().unwrap()).expect(1)
+    };
+    let failed = create(&[]);
+    let said = failed.stderr();
+    assert!(said.contains("reason 1; reason 2; reason 3; reason 4; reason 5"), "{failed:?}");
+    assert!(!said.contains("qemu.log"), "the file is deleted: {failed:?}");
+    world.assert_empty("after the failed create");
+}
+
+#[test]
+fn a_name_that_is_given_twice_is_deleted_once() {
+    let world = World::new();
+    world.run(&["create", "hello", "--no-wait"]).expect(0);
+    world.run(&["create", "hello", "--no-wait", "--as", "other"]).expect(0);
+    let deleted = world.json(&["delete", "hello", "other", "hello", "--yes", "--json"]);
+    let names: Vec<_> = deleted["deleted"].as_array().unwrap().iter().map(|one| &one["name"]).collect();
+    assert_eq!(names, ["hello", "other"]);
+    world.assert_empty("after the delete");
+}
+
+/// A guest that accepts connections and whose logins hang.
+fn ssh_hangs(world: &World) {
+    world.program("ssh", "#!/bin/sh\nexec sleep 600\n");
+}
+
+#[test]
+fn ctrl_c_while_a_started_machine_is_waited_for_offers_to_wait_and_not_to_resume() {
+    let world = World::new();
+    world.run(&["create", "hello", "--no-wait"]).expect(0);
+    world.run(&["stop", "hello", "--force"]).expect(0);
+    ssh_hangs(&world);
+    let mut command = world.command();
+    command
+        .args(["start", "hello"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
+    let child = command.spawn().unwrap();
+    let is_over = || {
+        let text = fs::read_to_string(world.state().join("active/hello/state.json")).unwrap_or_default();
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        let last = json["history"].as_array().and_then(|all| all.last()).cloned().unwrap_or_default();
+        last["what"] == "start" && last["outcome"] == "done"
+    };
+    common::wait_until("the start is recorded as done", is_over);
+    let pid = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let ended = common::Ran(child.wait_with_output().unwrap()).expect(6);
+    assert!(ended.stderr().contains("goloo wait hello"), "{ended:?}");
+    assert!(!ended.stderr().contains("resume"), "{ended:?}");
+    assert_eq!(world.qemus().len(), 1);
+}
+
+#[test]
+fn a_limit_holds_for_the_whole_command() {
+    let world = World::new();
+    world.run(&["create", "hello", "--no-wait"]).expect(0);
+    ssh_hangs(&world);
+    for command in [&["wait", "hello"][..], &["restart", "hello", "--force"], &["start", "hello"]] {
+        let begun = std::time::Instant::now();
+        let ran = world.run(&[command, &["--timeout", "2s"]].concat()).expect(8);
+        let took = begun.elapsed().as_secs();
+        assert!((1..20).contains(&took), "{command:?} took {took} s: {ran:?}");
+    }
+}
+
+#[test]
+fn a_guest_that_ignores_a_stop_loses_its_power_when_the_time_is_over() {
+    let world = World::new();
+    let deaf = |arguments: &[&str]| {
+        let mut command = world.command();
+        let ran = command.env("GOLOO_STAND_IN", "ignores-power-down").args(arguments).output().unwrap();
+        common::Ran(ran).expect(0)
+    };
+    deaf(&["create", "hello", "--no-wait"]);
+    let begun = std::time::Instant::now();
+    let stopped = deaf(&["stop", "hello", "--timeout", "1s"]);
+    assert!(begun.elapsed().as_secs() < 20, "{stopped:?}");
+    assert!(stopped.stderr().contains("hasn't powered off within 1 s"), "{stopped:?}");
+    assert_eq!(world.qemus().len(), 0);
+}
+
+#[test]
+fn a_state_folder_may_have_any_name_that_ssh_can_be_told() {
+    let world = World::new();
+    let state = world.path().join("100% \"mine\", $x ~\\y's");
+    let run = |arguments: &[&str]| {
+        common::Ran(world.command().env("GOLOO_STATE_DIR", &state).args(arguments).output().unwrap())
+    };
+    run(&["create", "hello", "--no-wait"]).expect(0);
+    let config = world.path().join("ssh_config");
+    fs::write(&config, run(&["ssh-config"]).expect(0).stdout()).unwrap();
+    let mut ssh = std::process::Command::new("ssh");
+    let effective = ssh.arg("-G").arg("-F").arg(&config).arg("hello").output().unwrap();
+    let effective = String::from_utf8(effective.stdout).unwrap();
+    let keys = state.join("keys").display().to_string();
+    // The tokens of this one are expanded later, `%%` among them.
+    let identity = format!("identityfile {}/id_ed25519", keys.replace('%', "%%"));
+    assert!(effective.lines().any(|line| line == identity), "{identity} isn't in {effective}");
+    assert!(effective.contains(&format!("\nuserknownhostsfile {keys}/known_hosts.d/")), "{effective}");
+    run(&["stop", "hello"]).expect(0);
+    run(&["delete", "hello", "--yes"]).expect(0);
+    let odd = world.path().join("a${HOME}b");
+    let refused =
+        common::Ran(world.command().env("GOLOO_STATE_DIR", &odd).args(["create", "hello"]).output().unwrap());
+    assert!(refused.stderr().contains("ssh can't use the path"), "{refused:?}");
+}

@@ -198,7 +198,10 @@ fn multipass_gets_one_document_with_the_user_s_part_and_goloo_s() {
     let plan = world.json(&[&CREATE[..], &["--dry-run", "--json"]].concat());
     let document = plan["plan"]["multipass"]["cloudInit"].as_str().unwrap();
     assert!(document.starts_with("#cloud-config\n"), "{document}");
-    assert!(document.contains("runcmd: [\"true\"]") && document.contains("ed25519_private"), "{document}");
+    assert!(
+        document.contains("runcmd: [\"true\"]") && document.contains("/etc/ssh/goloo_host_ed25519_key"),
+        "{document}"
+    );
     assert!(!document.contains("MIME"), "{document}");
 }
 

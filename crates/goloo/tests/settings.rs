@@ -17,7 +17,7 @@ fn each_setting_is_shown_with_its_source() {
     let world = World::new();
     assert_eq!(shown(&world, "localProvider"), ("qemu".into(), "file".into()));
     assert_eq!(shown(&world, "hosts"), (false.into(), "default".into()));
-    assert_eq!(shown(&world, "stateDir").1, "GOLOO_STATE_DIR");
+    assert_eq!(shown(&world, "stateDir").1, "default");
     assert_eq!(shown(&world, "stateBackend"), ("dir".into(), "default".into()));
     world.run(&["settings", "set", "stateBackend", "sqlite"]).expect(0);
     assert_eq!(shown(&world, "stateBackend"), ("sqlite".into(), "file".into()));
@@ -69,3 +69,61 @@ fn a_vm_s_life_in_a_sqlite_file_that_is_encrypted() {
 /// A pair that is known to everyone.
 const SECRET: &str = "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX";
 const PUBLIC: &str = "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj";
+
+#[test]
+fn a_move_of_a_store_that_the_environment_names_leaves_the_settings_and_the_default_store_alone() {
+    let world = World::new();
+    world.run(&["create", "hello", "--no-wait"]).expect(0);
+    let settings = || std::fs::read_to_string(world.path().join("config/settings.json")).unwrap();
+    let before = (settings(), std::fs::read_dir(world.path().join("config")).unwrap().count());
+    let (from, to) = (world.path().join("x"), world.path().join("y z"));
+    let address = format!("dir:{}", to.display());
+    for (variable, value) in [
+        ("GOLOO_STATE_DIR", from.display().to_string()),
+        ("GOLOO_STATE_BACKEND", format!("dir:{}", world.path().join("w").display())),
+    ] {
+        let mut command = world.command();
+        let moved = command.env(variable, value).args(["state", "move", &address]).output().unwrap();
+        let moved = common::Ran(moved).expect(0);
+        let hint = format!(
+            "{variable} is set, so settings.json stays as it is: export GOLOO_STATE_BACKEND='{address}'"
+        );
+        assert!(moved.stderr().contains(&hint), "{moved:?}");
+    }
+    assert_eq!((settings(), std::fs::read_dir(world.path().join("config")).unwrap().count()), before);
+    assert_eq!(world.names(), ["hello"]);
+}
+
+#[test]
+fn list_tells_of_vms_in_the_place_that_was_used_before() {
+    let world = World::new();
+    world.run(&["create", "hello", "--no-wait"]).expect(0);
+    let listed = world.run(&["list"]).expect(0);
+    assert!(!listed.stderr().contains("still in"), "{listed:?}");
+    let elsewhere = format!("sqlite:{}", world.path().join("b/c.db").display());
+    let first = format!("dir:{}", world.state().display());
+    for (key, value) in [("stateBackend", elsewhere.as_str()), ("stateDir", "~/vms")] {
+        world.run(&["settings", "set", key, value]).expect(0);
+        let listed = world.run(&["list"]).expect(0);
+        let note = format!(
+            "1 VM is still in {first}, where records were kept before: GOLOO_STATE_BACKEND={first} goloo list"
+        );
+        assert!(listed.stderr().contains(&note), "{key}: {listed:?}");
+        world.run(&["settings", "set", key, "null"]).expect(0);
+    }
+    // From a place that is no default one.
+    world.run(&["settings", "set", "stateBackend", &elsewhere]).expect(0);
+    world.run(&["create", "hello", "--no-wait", "--as", "other"]).expect(0);
+    world.run(&["settings", "set", "stateBackend", "null"]).expect(0);
+    let listed = world.run(&["list", "--json"]).expect(0);
+    assert!(listed.stderr().contains(&format!("1 VM is still in {elsewhere},")), "{listed:?}");
+    // What was moved is nowhere else.
+    world.run(&["settings", "set", "stateBackend", &elsewhere]).expect(0);
+    world.run(&["delete", "other", "--yes"]).expect(0);
+    world.run(&["settings", "set", "stateBackend", "null"]).expect(0);
+    let third = format!("dir:{}", world.path().join("third").display());
+    world.run(&["state", "move", &third]).expect(0);
+    let listed = world.run(&["list"]).expect(0);
+    assert!(!listed.stderr().contains("still in"), "{listed:?}");
+    assert!(listed.stdout().contains("hello"), "{listed:?}");
+}

@@ -342,3 +342,59 @@ fn the_shell_completes_stacks_of_the_library_and_remembered_ones() {
     assert_eq!(offered(&world, &["config", "relocate", "h"]), [""; 0]);
     assert_eq!(offered(&world, &["create", "w"]), ["web"]);
 }
+
+#[test]
+fn validate_says_what_of_this_computer_stands_against_a_stack() {
+    let world = World::new();
+    let config = r#"{"vm": {"users": [{"username": "ann", "ssh_key_files": ["keys", "none.pub"]}],
+        "mounts": [{"source": "none", "target": "/a"}, {"source": "config.json", "target": "/b"}, {"source": ".", "target": "/c"}]}}"#;
+    let folder = write_stack(&world.path().join("web"), config);
+    fs::create_dir(world.path().join("web/keys")).unwrap();
+    let report = validated(&world, &folder, 2);
+    let problems: Vec<&str> = report["problems"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|problem| problem["pointer"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        problems,
+        [
+            "/vm/users/0/ssh_key_files/0",
+            "/vm/users/0/ssh_key_files/1",
+            "/vm/mounts/0/source",
+            "/vm/mounts/1/source"
+        ]
+    );
+    fs::create_dir(world.path().join("web/configure.sh")).unwrap();
+    let report = validated(&world, &folder, 2);
+    assert_eq!(report["problems"][0]["message"], "configure.sh is a folder", "{report}");
+}
+
+#[test]
+fn validate_and_dry_runs_warn_of_the_same() {
+    let world = World::new();
+    let folder = write_stack(&world.path().join("web"), r#"{"vm": {"memory": "16T", "cpus": 256}}"#);
+    fs::write(world.path().join("web/configure.sh"), "#!/bin/sh\r\ntrue\r\n").unwrap();
+    let document = "#cloud-config\npacakges: [git]\nruncmd: [a]\nruncmd: [b]\n";
+    fs::write(world.path().join("web/cloud-init.yaml"), document).unwrap();
+    let report = validated(&world, &folder, 0);
+    assert_eq!(report["problems"], serde_json::json!([]));
+    let warnings = report["warnings"].as_array().unwrap();
+    let said: Vec<_> = warnings
+        .iter()
+        .map(|warning| (warning["pointer"].as_str().unwrap(), warning["line"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(said, [("/pacakges", 2), ("/runcmd", 4), ("", 1), ("/vm/memory", 1), ("/vm/cpus", 1)]);
+    assert_eq!(warnings[0]["hint"], "did you mean \"packages\"?");
+    let shown = world.run(&["create", "web", "-f", &folder, "--dry-run"]).expect(0).stderr();
+    for warning in warnings {
+        let message = warning["message"].as_str().unwrap();
+        assert!(shown.contains(message), "{message} isn't in {shown}");
+    }
+}
+
+fn validated(world: &World, folder: &str, code: i32) -> Value {
+    let ran = world.run(&["config", "validate", "-f", folder, "--json"]).expect(code);
+    serde_json::from_str(&ran.stdout()).unwrap()
+}

@@ -159,7 +159,7 @@ fn a_place_that_was_moved_away_from_is_only_read() {
 fn a_move_to_where_the_records_are_changes_nothing() {
     let world = filled();
     let before = pulled(&world);
-    for place in ["dir".to_owned(), dir(&world, "state")] {
+    for place in ["dir".to_owned(), dir(&world, "data/goloo")] {
         let ran = world.run(&["state", "move", &place]).expect(0);
         assert!(ran.stdout().contains("already"), "{ran:?}");
     }

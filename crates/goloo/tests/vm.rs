@@ -16,7 +16,7 @@ const PLAIN: &str = r#"{"vm": {"cpus": 1, "memory": "512M", "disk": "3G", "image
 const CLOUD_INIT: &str = "#cloud-config\n\
     write_files:\n\
     \x20 - path: /etc/made-by\n\
-    \x20   permissions: 0644\n\
+    \x20   permissions: '0644'\n\
     \x20   content: |\n\
     \x20     the user's file: 'quoted' \"twice\"\n\
     runcmd:\n\

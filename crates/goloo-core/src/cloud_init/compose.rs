@@ -1,7 +1,9 @@
 //! Puts the user-data together.
 
+use super::check::Checks;
 use super::document::{self, Facts, Kind};
-use super::part::Part;
+use super::identity::{self, ACCOUNT, Identity};
+use super::provision::Provision;
 use super::{HostKey, check, limits, merge, placeholders, problem, targets, template};
 use crate::record::{ProviderKind, UserKeys};
 use crate::spec::{Problem, ResolvedStack, images};
@@ -34,12 +36,18 @@ pub struct Composed {
     pub findings: Vec<Problem>,
 }
 
-/// The login user where neither the stack nor the document nor the image names one.
-const LOGIN_USER: &str = "goloo";
-
 /// Puts the user's document and goloo's part together. All problems are found at once, as far as one
 /// doesn't hide another.
 pub fn compose(input: &ComposeInput<'_>) -> Result<Composed, Vec<Problem>> {
+    put_together(input, Checks::All)
+}
+
+/// The same for a document whose values may have any shape: what goloo adds must be right in those, too.
+pub fn compose_any_shape(input: &ComposeInput<'_>) -> Result<Composed, Vec<Problem>> {
+    put_together(input, Checks::Loading)
+}
+
+fn put_together(input: &ComposeInput<'_>, checks: Checks) -> Result<Composed, Vec<Problem>> {
     let mut warnings = Vec::new();
     let document =
         input.stack.cloud_init.as_deref().map(|bytes| finished(bytes, input, &mut warnings)).transpose()?;
@@ -47,37 +55,70 @@ pub fn compose(input: &ComposeInput<'_>) -> Result<Composed, Vec<Problem>> {
         Some(document) => look_at(&document.text).map_err(|problem| vec![document.in_file(problem)])?,
         None => (Kind::CloudConfig, Facts::default()),
     };
-    let findings = document.as_ref().map_or(Ok(Vec::new()), |document| document.checked(kind))?;
+    let findings = document.as_ref().map_or(Ok(Vec::new()), |document| document.checked(kind, checks))?;
     let login_user = login_user(input, &facts);
     let keys = with_login_user(input.users, &login_user, input.client_key);
-    let new_users = users_to_make(input, &facts, &login_user);
-    let part = part(input, &facts, &login_user, &keys, &new_users);
+    let new_users = users_to_make(input, &facts);
+    let mounts: &[_] = if input.provider == ProviderKind::Qemu { &input.stack.mounts } else { &[] };
+    let identity = Identity {
+        client_key: input.client_key,
+        host_key: input.host_key,
+        login_user: &login_user,
+        keys: &keys,
+        users: input.users,
+        mounts,
+        ttl: input.stack.ttl,
+        configure: input.stack.configure.as_deref(),
+    };
+    let provision = Provision {
+        new_users: &new_users,
+        login_user: &login_user,
+        with_default_user: facts.users.is_none(),
+        mounts: !mounts.is_empty(),
+    };
     let user_data = match input.provider {
         ProviderKind::Multipass => {
             warnings.extend(without_default(&facts));
-            one_document(document.as_ref(), kind, &part)?.into_bytes()
+            one_document(document.as_ref(), kind, &identity, &provision)?.into_bytes()
         }
-        ProviderKind::Qemu | ProviderKind::Aws => side_by_side(document.as_ref(), kind, &part)?,
+        ProviderKind::Qemu | ProviderKind::Aws => {
+            side_by_side(document.as_ref(), kind, &identity, &provision)?
+        }
     };
     let user_data = limits::fit(user_data, input.provider).map_err(|problem| vec![problem])?;
     Ok(Composed { user_data, login_user, warnings, findings })
 }
 
-/// goloo's part beside the user's document.
-fn side_by_side(document: Option<&Finished>, kind: Kind, part: &Part<'_>) -> Result<Vec<u8>, Vec<Problem>> {
-    let room = document.map(|document| room(document, kind, part)).transpose()?.flatten();
-    let (text, first) = (part.document(), part.first_document());
-    if document.is_none() && first.is_none() {
-        return Ok(text.into_bytes());
-    }
-    let document = document.map(|document| (kind.mime_type(), document.text.as_str()));
+/// goloo's parts beside the user's document. Identity comes first: cloud-init runs it before it reads on.
+fn side_by_side(
+    document: Option<&Finished>,
+    kind: Kind,
+    identity: &Identity<'_>,
+    provision: &Provision<'_>,
+) -> Result<Vec<u8>, Vec<Problem>> {
+    let room = document.map(|document| room(document, kind, provision)).transpose()?.flatten();
+    let (boothook, text, first) = (identity.boothook(), provision.document(), provision.first_document());
+    let handler = document.is_some_and(|_| kind.is_taken_apart()).then_some(PART_HANDLER);
+    let document = document.map(|document| match handler {
+        Some(_) => (OPAQUE, document.text.as_str()),
+        None => (kind.mime_type(), document.text.as_str()),
+    });
+    let handler = handler.map(|handler| ("text/part-handler", handler));
     let own = [room.as_deref(), Some(text.as_str()), first.as_deref()].into_iter().flatten();
     let own = own.map(|text| (Kind::CloudConfig.mime_type(), text));
-    Ok(message(&document.into_iter().chain(own).collect::<Vec<_>>()))
+    let boothook = std::iter::once((BOOTHOOK, boothook.as_str()));
+    Ok(message(&boothook.chain(handler).chain(document).chain(own).collect::<Vec<_>>()))
 }
 
+/// cloud-init leaves a part of this type to the part handler.
+const OPAQUE: &str = "application/x-goloo-document";
+const PART_HANDLER: &str = include_str!("guest/part-handler.py");
+
+/// The type of a script that cloud-init runs at every boot as soon as it has read it.
+const BOOTHOOK: &str = "text/cloud-boothook";
+
 /// What makes room in the user's document for goloo's part.
-fn room(document: &Finished, kind: Kind, part: &Part<'_>) -> Result<Option<String>, Vec<Problem>> {
+fn room(document: &Finished, kind: Kind, part: &Provision<'_>) -> Result<Option<String>, Vec<Problem>> {
     let (text, keys) = (&document.text, part.targets());
     let emptied = match kind {
         Kind::CloudConfig => {
@@ -89,12 +130,24 @@ fn room(document: &Finished, kind: Kind, part: &Part<'_>) -> Result<Option<Strin
     Ok(part.room(&emptied))
 }
 
-/// goloo's part in the user's document.
-fn one_document(document: Option<&Finished>, kind: Kind, part: &Part<'_>) -> Result<String, Vec<Problem>> {
-    let Some(document) = document else { return merge::merge("#cloud-config\n", &part.config()) };
+/// goloo's part in the user's document. Identity is the first command of `bootcmd`, which is as early as one
+/// document can be.
+fn one_document(
+    document: Option<&Finished>,
+    kind: Kind,
+    identity: &Identity<'_>,
+    provision: &Provision<'_>,
+) -> Result<String, Vec<Problem>> {
+    let script = identity.script();
+    if script.len() > limits::ARGUMENT_MAX {
+        return Err(vec![limits::too_long_for_an_argument(script.len())]);
+    }
+    let mut additions = provision.config();
+    additions.insert("bootcmd".to_owned(), serde_json::json!([["sh", "-c", script]]));
+    let Some(document) = document else { return merge::merge("#cloud-config\n", &additions) };
     let merged = match not_for_multipass(kind) {
         Some(problem) => Err(vec![problem]),
-        None => merge::merge(&document.text, &part.config()),
+        None => merge::merge(&document.text, &additions),
     };
     merged.map_err(|problems| document.all_in_file(problems))
 }
@@ -145,8 +198,8 @@ impl Finished {
     }
 
     /// What may be wrong; the error is what is wrong.
-    fn checked(&self, kind: Kind) -> Result<Vec<Problem>, Vec<Problem>> {
-        let found = check::check(&self.text, kind, self.origins.as_deref());
+    fn checked(&self, kind: Kind, checks: Checks) -> Result<Vec<Problem>, Vec<Problem>> {
+        let found = check::check(&self.text, kind, checks, self.origins.as_deref());
         match found {
             Ok(warnings) => Ok(self.all_in_file(warnings)),
             Err(problems) => Err(self.all_in_file(problems)),
@@ -221,61 +274,42 @@ fn look_at(text: &str) -> Result<(Kind, Facts), Problem> {
     Ok((kind, facts))
 }
 
-/// The stack's first user; else the document's first where it drops the image's own; else that one.
+/// Whom a person logs in as: the stack's first user; else the document's first where it drops the image's
+/// own; else that one, by the name that the document gives it; else goloo's account.
 fn login_user(input: &ComposeInput<'_>, facts: &Facts) -> String {
     let in_stack = input.users.first().map(|user| user.username.clone());
     // Names become file names in the machine.
     let is_plain = |name: &&String| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
     let in_document = || {
-        facts
-            .users
-            .as_ref()
-            .filter(|_| !facts.keeps_default_user)
-            .and_then(|users| users.first().filter(is_plain).cloned())
+        let drops_default = facts.users.as_ref().filter(|_| !facts.keeps_default_user)?;
+        Some(drops_default.first().filter(is_plain).cloned())
     };
-    let in_image = || images::user_of(input.stack, input.provider).map(str::to_owned);
-    in_stack.or_else(in_document).or_else(in_image).unwrap_or_else(|| LOGIN_USER.to_owned())
-}
-
-/// goloo's part.
-fn part<'a>(
-    input: &ComposeInput<'a>,
-    facts: &Facts,
-    login_user: &'a str,
-    keys: &'a [UserKeys],
-    new_users: &'a [UserKeys],
-) -> Part<'a> {
-    Part {
-        stack: input.stack,
-        keys,
-        host_key: input.host_key,
-        new_users,
-        login_user,
-        with_default_user: facts.users.is_none(),
-        mounts: if input.provider == ProviderKind::Qemu { &input.stack.mounts } else { &[] },
-    }
+    let in_image = || {
+        let renamed = facts.default_user.as_ref().filter(is_plain).cloned();
+        renamed.or_else(|| images::user_of(input.stack, input.provider).map(str::to_owned))
+    };
+    let is_multipass = input.provider == ProviderKind::Multipass;
+    in_stack
+        .or_else(|| match in_document() {
+            // Multipass adds the image's own user to every list.
+            Some(None) if is_multipass => in_image(),
+            Some(first) => first,
+            None => in_image(),
+        })
+        .unwrap_or_else(|| ACCOUNT.to_owned())
 }
 
 /// The users that neither the document nor the image makes.
-fn users_to_make(input: &ComposeInput<'_>, facts: &Facts, login_user: &str) -> Vec<UserKeys> {
-    let image_user = images::user_of(input.stack, input.provider);
+fn users_to_make(input: &ComposeInput<'_>, facts: &Facts) -> Vec<UserKeys> {
+    let image_user = facts.default_user.as_deref().or(images::user_of(input.stack, input.provider));
     // Multipass adds the image's own user to every list.
     let is_multipass = input.provider == ProviderKind::Multipass;
     let keeps_image_user = facts.users.is_none() || facts.keeps_default_user || is_multipass;
     let is_made = |user: &UserKeys| {
         let by_document = facts.users.iter().flatten().any(|name| *name == user.username);
-        by_document || (keeps_image_user && image_user == Some(&user.username))
+        by_document || (keeps_image_user && image_user == Some(user.username.as_str()))
     };
-    new_users(input, login_user).into_iter().filter(|user| !is_made(user)).collect()
-}
-
-/// The stack's users, and the login user where nobody else makes one.
-fn new_users(input: &ComposeInput<'_>, login_user: &str) -> Vec<UserKeys> {
-    let mut users = input.users.to_vec();
-    if users.is_empty() && login_user == LOGIN_USER {
-        users.push(UserKeys { username: login_user.to_owned(), github_username: None, keys: Vec::new() });
-    }
-    users
+    input.users.iter().filter(|user| !is_made(user)).cloned().collect()
 }
 
 /// All users' keys, with goloo's own among the login user's.
@@ -294,24 +328,21 @@ fn with_login_user(users: &[UserKeys], login_user: &str, client_key: &str) -> Ve
 
 /// Parts as one message, in the order in which they are merged: the user's first, so that it counts
 /// where two say something.
-fn message(parts: &[(Option<&str>, &str)]) -> Vec<u8> {
+fn message(parts: &[(&str, &str)]) -> Vec<u8> {
     let boundary = boundary(parts);
     let mut message = format!("Content-Type: multipart/mixed; boundary=\"{boundary}\"\nMIME-Version: 1.0\n");
     for (mime_type, text) in parts {
         message.push_str(&format!("\n--{boundary}\n"));
-        // A message of the user's own brings its headers along.
-        let Some(mime_type) = mime_type else {
-            message.push_str(text);
-            continue;
-        };
-        let encoding = if is_plain(text) { "7bit" } else { "base64" };
+        // What isn't text must not be taken for text on the way.
+        let encoding = if is_plain(text) && *mime_type != OPAQUE { "7bit" } else { "base64" };
         message.push_str(&format!(
             "Content-Type: {mime_type}; charset=\"utf-8\"\nMIME-Version: 1.0\nContent-Transfer-Encoding: {encoding}\n\n"
         ));
         if encoding == "7bit" {
             message.push_str(text);
         } else {
-            wrap(&super::part::base64(text.as_bytes()), &mut message);
+            message.push_str(&identity::wrapped(&super::base64(text.as_bytes())));
+            message.push('\n');
         }
     }
     message.push_str(&format!("\n--{boundary}--\n"));
@@ -324,18 +355,8 @@ fn is_plain(text: &str) -> bool {
     text.bytes().all(|b| matches!(b, b'\t' | b'\n' | b' '..=b'~'))
 }
 
-fn wrap(base64: &str, message: &mut String) {
-    let mut rest = base64;
-    while !rest.is_empty() {
-        let (line, next) = rest.split_at(rest.len().min(76));
-        message.push_str(line);
-        message.push('\n');
-        rest = next;
-    }
-}
-
 /// A line that no part has.
-fn boundary(parts: &[(Option<&str>, &str)]) -> String {
+fn boundary(parts: &[(&str, &str)]) -> String {
     let boundary = |number: u32| format!("goloo-{number:08}");
     let is_free = |boundary: &String| !parts.iter().any(|(_, text)| text.contains(boundary.as_str()));
     (0..).map(boundary).find(is_free).expect("no text holds all numbers")

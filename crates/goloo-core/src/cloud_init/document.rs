@@ -64,13 +64,24 @@ impl Kind {
         Err(problem_at(text, start, message, hint_for(first, start)))
     }
 
-    /// Its type as a MIME part; a MIME message brings its own.
-    pub fn mime_type(self) -> Option<&'static str> {
+    /// Its type as a MIME part.
+    pub fn mime_type(self) -> &'static str {
         match self {
-            Self::CloudConfig => Some("text/cloud-config"),
-            Self::Jinja => Some("text/jinja2"),
-            Self::Mime => None,
-            Self::Other(name) => Some(name),
+            Self::CloudConfig => "text/cloud-config",
+            Self::Jinja => "text/jinja2",
+            Self::Mime => "multipart/mixed",
+            Self::Other(name) => name,
+        }
+    }
+
+    /// Whether cloud-init makes several documents of it, which may fail, before it runs any.
+    pub fn is_taken_apart(self) -> bool {
+        match self {
+            Self::Mime => true,
+            Self::Other(name) => {
+                matches!(name, "text/x-include-url" | "text/x-include-once-url" | "text/cloud-config-archive")
+            }
+            Self::CloudConfig | Self::Jinja => false,
         }
     }
 }
@@ -147,6 +158,8 @@ pub(super) struct Facts {
     pub users: Option<Vec<String>>,
     /// Whether `users` keeps the image's own user.
     pub keeps_default_user: bool,
+    /// What the document calls the image's own user.
+    pub default_user: Option<String>,
     /// Whether `ssh_keys` sets an Ed25519 host key.
     pub sets_host_key: bool,
 }
@@ -171,11 +184,24 @@ fn facts(document: &Document, root: &Node) -> Facts {
         }
         facts.users = Some(names);
     }
+    facts.default_user = default_user(document, root);
+    // A user that is given in this old form is in every list.
+    facts.keeps_default_user |= document.get(root, "user").is_some_and(|user| !user.is_null());
     let has = |keys: &Node, name| document.get(keys, name).is_some();
     facts.sets_host_key = document
         .get(root, "ssh_keys")
         .is_some_and(|keys| has(keys, "ed25519_private") || has(keys, "ed25519_public"));
     facts
+}
+
+/// `user`, a name or a mapping, comes before `system_info.default_user`.
+fn default_user(document: &Document, root: &Node) -> Option<String> {
+    let in_system_info = || document.get(document.get(root, "system_info")?, "default_user");
+    let named = |user: &Node| {
+        let name = user.text().or_else(|| document.get(user, "name").and_then(Node::text));
+        name.map(str::to_owned)
+    };
+    document.get(root, "user").and_then(named).or_else(|| in_system_info().and_then(named))
 }
 
 #[cfg(test)]

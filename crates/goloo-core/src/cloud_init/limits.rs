@@ -11,6 +11,18 @@ use crate::spec::Problem;
 /// EC2's limit, in bytes, before base64.
 const EC2_MAX: usize = 16_384;
 
+/// The longest argument that Linux takes, in bytes, less its end (`MAX_ARG_STRLEN`): on Multipass goloo's script is one.
+pub(super) const ARGUMENT_MAX: usize = 131_071;
+
+/// Why a script can't be a boot command.
+pub(super) fn too_long_for_an_argument(length: usize) -> Problem {
+    let message = format!(
+        "with configure.sh goloo's boot command has {length} bytes, and Linux takes {ARGUMENT_MAX} for one command"
+    );
+    let hint = "make configure.sh smaller (have it fetch large files), or use --provider qemu";
+    Problem { file: "configure.sh".to_owned(), ..problem(1, 1, message, hint) }
+}
+
 /// The user-data as the provider gets it: for EC2 compressed where it is too long otherwise, which
 /// cloud-init undoes.
 pub(super) fn fit(user_data: Vec<u8>, provider: ProviderKind) -> Result<Vec<u8>, Problem> {

@@ -2,6 +2,7 @@
 //! them. All else stays as it is, byte for byte.
 
 use super::problem;
+use crate::authorized_key::AuthorizedKey;
 use crate::record::UserKeys;
 use crate::spec::Problem;
 
@@ -102,7 +103,7 @@ fn fill_from(line: &str, from: usize, comment: usize, users: &[UserKeys]) -> Res
         }
         // What stands behind it on the line may hold another one.
         lines.push_str(before);
-        lines.push_str(&in_yaml(key));
+        lines.push_str(&in_yaml(key, before, line[after..].trim()));
         lines.push_str(&followed_by()?);
     }
     Ok(lines)
@@ -150,15 +151,35 @@ fn keys_of<'k>(placeholder: &str, users: &'k [UserKeys]) -> Result<&'k [String],
     Ok(&user.keys)
 }
 
-/// A key's comment is free text. One that YAML could take for something else is left out: the key is
-/// the same without it.
-fn in_yaml(key: &str) -> std::borrow::Cow<'_, str> {
-    let mut words = key.splitn(3, ' ');
-    let (Some(kind), Some(body), Some(comment)) = (words.next(), words.next(), words.next()) else {
-        return key.into();
-    };
+/// A key as it stands between these two. Its comment is free text, and left out where YAML could take it for
+/// something else: the key is the same without it. Options in front of a key have quotes of their own, and no key
+/// may lose them: they restrict it.
+fn in_yaml(key: &str, before: &str, after: &str) -> String {
+    let Ok(parsed) = AuthorizedKey::parse(key) else { return key.to_owned() };
     let is_plain = |c: char| c.is_ascii_alphanumeric() || " @._+-/()".contains(c);
-    if comment.chars().all(is_plain) { key.into() } else { format!("{kind} {body}").into() }
+    let comment = parsed.comment.filter(|comment| comment.chars().all(is_plain));
+    let key = AuthorizedKey { comment, ..parsed }.to_string();
+    if !key.contains(['"', '\'', '\\', '#', ':']) {
+        return key;
+    }
+    let escaped = || key.replace('\\', "\\\\").replace('"', "\\\"");
+    let is_whole_value =
+        before.trim_end().ends_with(['-', ':']) && (after.is_empty() || after.starts_with('#'));
+    match open_quote(before) {
+        Some('"') => escaped(),
+        Some(_) => key.replace('\'', "\'\'"),
+        None if is_whole_value => format!("\"{}\"", escaped()),
+        None => key,
+    }
+}
+
+/// The quote in which a line's end stands.
+fn open_quote(line: &str) -> Option<char> {
+    line.chars().fold(None, |quote, character| match (quote, character) {
+        (None, '"' | '\'') => Some(character),
+        (Some(open), _) if open == character => None,
+        _ => quote,
+    })
 }
 
 fn known(users: &[UserKeys]) -> String {
@@ -177,6 +198,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    const ED25519: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFakY0xYcs0pqkq7OC8hVTCKu5UGvyZdwRPBMqtDbTmE";
 
     fn fill(text: &str, users: &[UserKeys]) -> Result<String, Vec<Problem>> {
         super::fill(text, users).map(|filled| filled.text)
@@ -232,8 +255,25 @@ mod tests {
     #[test]
     fn a_comment_that_yaml_could_misread_is_left_out() {
         let mut odd = users();
-        odd[0].keys = vec!["ssh-ed25519 A ann: her #1".to_owned(), "ssh-ed25519 B her laptop".to_owned()];
-        assert_eq!(fill("- ${SSH_PUBLIC_KEY}", &odd).unwrap(), "- ssh-ed25519 A\n- ssh-ed25519 B her laptop");
+        odd[0].keys = vec![format!("{ED25519} ann: her #1"), format!("{ED25519} her laptop")];
+        let expected = format!("- {ED25519}\n- {ED25519} her laptop");
+        assert_eq!(fill("- ${SSH_PUBLIC_KEY}", &odd).unwrap(), expected);
+    }
+
+    #[test]
+    fn options_in_front_of_a_key_stay_whatever_is_around_it() {
+        let mut odd = users();
+        odd[0].keys = vec![format!("from=\"10.0.0.0/8\",no-pty {ED25519} ann: #1")];
+        let quoted = format!("\"from=\\\"10.0.0.0/8\\\",no-pty {ED25519}\"");
+        for (text, expected) in [
+            ("- ${SSH_PUBLIC_KEY}", format!("- {quoted}")),
+            ("key: ${SSH_PUBLIC_KEY} # hers", format!("key: {quoted} # hers")),
+            ("- \"${SSH_PUBLIC_KEY}\"", format!("- {quoted}")),
+            ("- '${SSH_PUBLIC_KEY}'", format!("- 'from=\"10.0.0.0/8\",no-pty {ED25519}'")),
+            ("  ${SSH_PUBLIC_KEY}", format!("  from=\"10.0.0.0/8\",no-pty {ED25519}")),
+        ] {
+            assert_eq!(fill(text, &odd).unwrap(), expected, "{text}");
+        }
     }
 
     #[test]

@@ -21,13 +21,14 @@ pub struct AdoptRequest<'r> {
 }
 
 /// The lock that all adopts take: under two names at once one machine could get two records.
-const ALONE: &str = "goloo-adopt";
+pub fn adopt_lock() -> VmName {
+    VmName::of_lock("adopt")
+}
 
 impl Engine<'_> {
     /// Makes the record. Nothing is changed at the provider.
     pub async fn adopt(&self, request: &AdoptRequest<'_>) -> Result<Record, EngineError> {
-        let alone = VmName::parse(ALONE).expect("it is a name");
-        let _alone = self.store.lock(&alone, self.owner).await?;
+        let _alone = self.store.lock(&adopt_lock(), self.owner).await?;
         let adopted = self.provider.adopt(&request.name, request.id.as_deref()).await;
         let record = self.adopted_record(request, adopted.map_err(EngineError::Unrecorded)?);
         self.refuse_known(&record).await?;

@@ -3,7 +3,7 @@
 //! Both VMs are locked throughout: the source must not be started or deleted while it is copied.
 
 use super::create::taken;
-use super::work::{UnderWay, leaves_work};
+use super::work::{Limits, UnderWay, leaves_work};
 use super::{Engine, EngineError};
 use crate::name::{VmId, VmName};
 use crate::provider::{Clones, LiveState, ProviderError};
@@ -32,7 +32,7 @@ impl<'a> Engine<'a> {
         let mut record = self.copy_of(&from.record, copy, created_by);
         super::work::note_lease(&mut record, &*lock);
         lock.create(&mut record, &snapshot).await?;
-        UnderWay { engine: self, lock, record }.copy_from(&from.record).await
+        UnderWay { engine: self, lock, record, limits: Limits::default() }.copy_from(&from.record).await
     }
 
     /// Locks in the order of the names: of two clones that cross, one gets both.

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::work::{UnderWay, leaves_work, note_lease};
+use super::work::{Limits, UnderWay, leaves_work, note_lease};
 use super::{Engine, EngineError, Verdict, provision, set_addresses};
 use crate::name::OperationId;
 use crate::plan::CreatePlan;
-use crate::provider::{Machine, Made, ProviderError};
+use crate::provider::{Machine, Made, ProviderError, Work};
 use crate::record::{
     CreateInputs, Creator, History, Operation, OperationKind, Outcome, Phase, Provisioning,
     ProvisioningResult, Record, SCHEMA, Step,
@@ -53,7 +53,7 @@ impl Engine<'_> {
         let mut record = self.first_record(&request);
         note_lease(&mut record, &*lock);
         lock.create(&mut record, &request.snapshot).await?;
-        let mut under_way = UnderWay { engine: self, lock, record };
+        let mut under_way = UnderWay { engine: self, lock, record, limits: Limits::default() };
         under_way.make(&request.plan.machine).await
     }
 
@@ -137,22 +137,26 @@ impl UnderWay<'_, '_> {
     }
 
     async fn await_provisioning(&mut self) -> Result<Verdict, EngineError> {
-        match provision::verdict(self.engine, &self.record).await {
+        // An image that takes its time to come takes none of the machine's.
+        let deadline = self.limits.deadline.unwrap_or_else(|| self.engine.deadline());
+        match provision::verdict(self.engine, &self.record, deadline).await {
             Some(verdict) => Ok(verdict),
             None => Err(self.midway(OperationKind::Create, ProviderError::Interrupted)),
         }
     }
 
     async fn finish_create(&mut self, verdict: Option<&Verdict>) -> Result<(), EngineError> {
-        self.record.provisioning = Some(match verdict {
-            Some(verdict) => verdict.provisioning(),
-            None => Provisioning {
-                result: ProvisioningResult::Unknown,
-                finished_at: None,
-                errors: Vec::new(),
-                extra: serde_json::Map::new(),
-            },
-        });
+        match verdict {
+            Some(verdict) => self.record.note_verdict(verdict),
+            None => {
+                self.record.provisioning = Some(Provisioning {
+                    result: ProvisioningResult::Unknown,
+                    finished_at: None,
+                    errors: Vec::new(),
+                    extra: serde_json::Map::new(),
+                });
+            }
+        }
         self.record.phase = phase_after(self.record.provisioning.as_ref());
         self.record.end(Outcome::Done, verdict.and_then(Verdict::trouble));
         self.save_result().await
@@ -161,11 +165,8 @@ impl UnderWay<'_, '_> {
     /// A create or clone that failed leaves nothing: what was made is removed and the record archived. When
     /// that fails too, the record stays and leads to what is left.
     pub(super) async fn undo(&mut self, kind: OperationKind, error: ProviderError) -> EngineError {
-        let provider = self.engine.provider;
-        let (record, mut work) = self.lend();
-        crate::provider::Work::step(&work, "removing what was made");
         // An earlier attempt may have come as far as the name.
-        if provider.delete(&record, &mut work).await.is_err() || self.forget_host().is_err() {
+        if self.remove_what_was_made().await.is_err() || self.forget_host().is_err() {
             return self.midway(kind, error);
         }
         self.record.phase = Phase::Destroyed;
@@ -174,6 +175,35 @@ impl UnderWay<'_, '_> {
             Ok(_) => EngineError::CreateFailed { name: self.record.name.clone(), source: error },
             Err(not_saved) => not_saved,
         }
+    }
+}
+
+impl Record {
+    /// Keeps what is known of the provisioning now.
+    pub(super) fn note_verdict(&mut self, verdict: &Verdict) {
+        self.provisioning = Some(verdict.provisioning());
+        self.note_login(verdict);
+    }
+
+    /// Keeps whether the login user can log in, where the machine said; whether that is news.
+    pub(super) fn note_login(&mut self, verdict: &Verdict) -> bool {
+        let Some(ssh) = self.ssh.as_mut().filter(|_| verdict.is_reported) else { return false };
+        let is_news = ssh.login_problem != verdict.login_problem;
+        ssh.login_problem.clone_from(&verdict.login_problem);
+        is_news
+    }
+}
+
+impl UnderWay<'_, '_> {
+    /// Without a resource on record nothing was made: [`Work::made`] is awaited before.
+    async fn remove_what_was_made(&mut self) -> Result<(), ProviderError> {
+        if self.record.resources.is_empty() {
+            return Ok(());
+        }
+        let provider = self.engine.provider;
+        let (record, mut work) = self.lend();
+        work.step("removing what was made");
+        provider.delete(&record, &mut work).await
     }
 }
 
@@ -186,8 +216,6 @@ pub fn taken(record: &Record) -> EngineError {
 
 /// A machine is ready when its provisioning is known to be done.
 pub(super) fn phase_after(provisioning: Option<&Provisioning>) -> Phase {
-    match provisioning.map(|provisioning| provisioning.result) {
-        Some(ProvisioningResult::Done | ProvisioningResult::DoneWithWarnings) => Phase::Ready,
-        _ => Phase::Degraded,
-    }
+    let is_good = provisioning.is_some_and(|provisioning| provisioning.result.is_good());
+    if is_good { Phase::Ready } else { Phase::Degraded }
 }

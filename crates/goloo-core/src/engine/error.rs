@@ -104,6 +104,12 @@ pub enum EngineError {
         #[source]
         source: HostNamesError,
     },
+    /// The machine was started, and the user ended the wait for SSH.
+    #[error("\"{name}\" is running; the wait for SSH was interrupted")]
+    NotAwaited {
+        /// The VM.
+        name: VmName,
+    },
     /// The machine didn't come up.
     #[error("\"{name}\" doesn't answer: {reason}")]
     NoAnswer {

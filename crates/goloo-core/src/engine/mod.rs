@@ -20,11 +20,14 @@ mod register;
 mod resume;
 mod snapshot;
 mod takeover;
+mod verdict;
 mod work;
 
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::events::Events;
 use crate::guest::Guest;
@@ -34,18 +37,19 @@ use crate::provider::{Made, Provider};
 use crate::record::{Operation, OperationKind, Owner, Phase, Record, Step};
 use crate::store::{Store, StoreError, VmLock};
 
-pub use adopt::AdoptRequest;
+pub use adopt::{AdoptRequest, adopt_lock};
 pub use create::{CreateRequest, Created, taken};
 pub use dns::DnsReport;
 pub use error::EngineError;
 pub use forget::forget;
 pub use interrupt::Interrupt;
 pub use protect::protect;
-pub use provision::Verdict;
+pub use provision::AS_ROOT;
 pub use register::{register, same_machine, was_migrated_as};
 pub use resume::{Rebuild, RebuildError, Resumed};
+pub use verdict::{Report, Verdict, report_command};
 
-use work::UnderWay;
+use work::{Limits, UnderWay};
 
 /// Keeps a record that the store would not take.
 pub trait Rescue: Send + Sync {
@@ -74,7 +78,8 @@ pub struct Engine<'a> {
     pub owner: &'a Owner,
     /// The identity of the host that it runs on.
     pub host_id: &'a str,
-    /// How long to wait for SSH and for cloud-init together.
+    /// How long to wait for SSH and for cloud-init together, in a power operation or a resume for all of it.
+    /// For a stop: how long the guest may take; zero leaves that to the provider.
     pub limit: Duration,
     /// Whether the machine's provisioning log is followed.
     pub follow_log: bool,
@@ -91,7 +96,12 @@ impl<'a> Engine<'a> {
             self.reconcile(&record, former).await?;
             record.history.note_takeover(self.owner, former);
         }
-        Ok(UnderWay { engine: self, lock, record })
+        Ok(UnderWay { engine: self, lock, record, limits: Limits::default() })
+    }
+
+    /// When an operation that begins now is to be over.
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.limit
     }
 
     fn operation(&self, kind: OperationKind) -> Operation {
@@ -104,6 +114,7 @@ impl<'a> Engine<'a> {
             owner: self.owner.clone(),
             lease_end: None,
             inputs: None,
+            force: false,
             source: None,
             dns: None,
             extra: serde_json::Map::new(),

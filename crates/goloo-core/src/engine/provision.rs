@@ -1,255 +1,287 @@
-//! Waits for a machine from inside: SSH with the pinned key, then cloud-init's verdict.
+//! Waits for a machine from inside: SSH with the pinned key, then the report of its provisioning. What that means
+//! says [`super::verdict`].
 
 use std::time::Duration;
 
-use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::Engine;
+use super::verdict::{Report, Verdict, report_command};
 use crate::events::Event;
 use crate::guest::{GuestError, OnLine, Output, SshTarget};
-use crate::record::{Provisioning, ProvisioningResult, Record};
-use crate::time::Timestamp;
-
-/// What cloud-init said, or why it couldn't be asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict {
-    /// In one word.
-    pub result: ProvisioningResult,
-    /// cloud-init's errors, or why there is no answer.
-    pub errors: Vec<String>,
-    /// The end of the provisioning log, when something failed.
-    pub log: Vec<String>,
-}
-
-impl Verdict {
-    /// The verdict as the record keeps it.
-    pub fn provisioning(&self) -> Provisioning {
-        let known = self.result != ProvisioningResult::Unknown;
-        Provisioning {
-            result: self.result,
-            finished_at: known.then(Timestamp::now),
-            errors: self.errors.clone(),
-            extra: serde_json::Map::new(),
-        }
-    }
-
-    /// What the history keeps of a provisioning that didn't go well.
-    pub(super) fn trouble(&self) -> Option<String> {
-        let bad = matches!(self.result, ProvisioningResult::Failed | ProvisioningResult::Unknown);
-        bad.then(|| format!("provisioning {}", self.result))
-    }
-
-    fn unknown(reason: String) -> Self {
-        Self { result: ProvisioningResult::Unknown, errors: vec![reason], log: Vec::new() }
-    }
-}
+use crate::provider::LiveState;
+use crate::record::{ProvisioningResult, Record};
 
 /// Why a wait ended without an answer.
 pub(super) enum Stop {
     Interrupted,
+    /// The machine is off.
+    Ended,
     NoAnswer(String),
 }
 
 /// Between two attempts to reach a machine that boots.
 const PAUSE: Duration = Duration::from_millis(250);
-/// A machine that refuses the key this long after its first answer will not accept it later: users
-/// are there before sshd starts, but logins are closed until the boot is done.
+/// A machine that refuses the key this long after its first answer will not accept it later: goloo's account
+/// is there before sshd starts, but logins are closed until the boot is done.
 const DENIED_LIMIT: Duration = Duration::from_secs(120);
+/// How long it is refused before the provider's own way in is tried.
+const RESTORE_AFTER: Duration = Duration::from_secs(15);
 /// Nothing but the machine's load lies between a login and the end of `true`.
 const LOGIN_LIMIT: Duration = Duration::from_secs(60);
-/// How much of the log a failure shows.
-const LOG_LINES: u32 = 30;
+/// How often the provider is asked whether the machine is still up: on this computer, and elsewhere.
+const OBSERVE_HERE: Duration = Duration::from_secs(2);
+const OBSERVE_ELSEWHERE: Duration = Duration::from_secs(15);
+/// How much of a log a failure shows.
+const LOG_LINES: usize = 30;
 
-/// Everything before it is log, everything behind it cloud-init's JSON.
-const MARK: &str = "@goloo:status@";
-
-/// Waits until cloud-init is done and asks what came of it; `None` when interrupted.
-pub(super) async fn verdict(engine: &Engine<'_>, record: &Record) -> Option<Verdict> {
-    let deadline = Instant::now() + engine.limit;
-    match wait(engine, record, deadline).await {
+/// Waits until the provisioning is over and asks what came of it; `None` when interrupted.
+pub(super) async fn verdict(engine: &Engine<'_>, record: &Record, deadline: Instant) -> Option<Verdict> {
+    let mut wait = Wait::new(engine, record, deadline);
+    match wait.for_report().await {
         Ok(verdict) => Some(verdict),
         Err(Stop::NoAnswer(reason)) => Some(Verdict::unknown(reason)),
+        Err(Stop::Ended) => Some(Verdict::ended(wait.end_of_console().await)),
         Err(Stop::Interrupted) => None,
     }
 }
 
 /// Waits until a login works. A machine that goloo has no key for isn't waited for: its provider's word
 /// that it runs is all there is.
-pub(super) async fn reach(engine: &Engine<'_>, record: &Record) -> Result<(), Stop> {
+pub(super) async fn reach(engine: &Engine<'_>, record: &Record, deadline: Instant) -> Result<(), Stop> {
     if record.ssh.is_none() {
         return Ok(());
     }
-    step(engine, "waiting for SSH");
-    let command = "true";
-    persist(engine, record, Instant::now() + engine.limit, command, LOGIN_LIMIT, &mut |_| {}).await?;
-    Ok(())
+    let mut wait = Wait::new(engine, record, deadline);
+    wait.step("waiting for SSH");
+    wait.persist(LOGIN, LOGIN_LIMIT, &mut |_| {}).await.map(drop)
 }
 
-async fn wait(engine: &Engine<'_>, record: &Record, deadline: Instant) -> Result<Verdict, Stop> {
-    step(engine, "waiting for SSH");
-    persist(engine, record, deadline, "true", LOGIN_LIMIT, &mut |_| {}).await?;
-    step(engine, "waiting for cloud-init");
-    let script = wait_script(engine.follow_log);
-    let mut in_log = true;
-    let mut json = String::new();
-    let mut line = |line: &str| {
-        if line == MARK {
-            in_log = false;
-            json.clear();
-        } else if in_log {
-            engine.events.event(Event::Log { line: line.to_owned() });
-        } else {
-            json.push_str(line);
-        }
-    };
-    let left = deadline.saturating_duration_since(Instant::now());
-    let output = persist(engine, record, deadline, &script, left, &mut line).await?;
-    let mut verdict = read_status(&json, &output);
-    if verdict.result == ProvisioningResult::Failed {
-        verdict.log = log_end(engine, record).await;
-    }
-    Ok(verdict)
-}
-
-fn step(engine: &Engine<'_>, what: &str) {
-    engine.events.event(Event::Step { what: what.to_owned() });
-}
-
-/// Runs a command in the machine as soon as it can be reached, and again when the connection breaks
-/// (a machine may reboot while it is provisioned).
-async fn persist(
-    engine: &Engine<'_>,
-    record: &Record,
+/// A wait for one machine.
+struct Wait<'w, 'e> {
+    engine: &'w Engine<'e>,
+    record: &'w Record,
     deadline: Instant,
-    command: &str,
-    limit: Duration,
-    line: &mut OnLine<'_>,
-) -> Result<Output, Stop> {
-    let lacks = if record.ssh.is_none() { "goloo has no key for it" } else { "it has no address" };
-    let target = SshTarget::of(record).ok_or_else(|| Stop::NoAnswer(lacks.to_owned()))?;
-    let mut first_denied: Option<Instant> = None;
-    loop {
-        let attempt = engine.guest.run(&target, command, limit, line);
-        let result = tokio::select! {
-            result = attempt => result,
-            () = engine.interrupt.raised() => return Err(Stop::Interrupted),
-        };
-        let error = match result {
-            Ok(output) => return Ok(output),
-            Err(error) => error,
-        };
-        let denied_long =
-            |first: &mut Option<Instant>| first.get_or_insert_with(Instant::now).elapsed() > DENIED_LIMIT;
-        let hopeless = match &error {
-            GuestError::Unreachable { .. } => false,
-            GuestError::Denied { .. } => denied_long(&mut first_denied),
-            GuestError::WrongHostKey { .. } | GuestError::NoClient { .. } => true,
-        };
-        if hopeless || Instant::now() + PAUSE > deadline {
-            return Err(Stop::NoAnswer(error.to_string()));
-        }
-        tokio::select! {
-            () = tokio::time::sleep(PAUSE) => {}
-            () = engine.interrupt.raised() => return Err(Stop::Interrupted),
+    /// When the provider is asked next.
+    next_look: Instant,
+    /// Whether it said that the machine is off when it was last asked.
+    was_off: bool,
+    /// Whether the provider's own way in was tried.
+    restored: bool,
+    /// How much of the console was shown, in bytes.
+    shown: u64,
+    /// The console's last line, as far as it is there.
+    partial: Vec<u8>,
+}
+
+impl<'w, 'e> Wait<'w, 'e> {
+    fn new(engine: &'w Engine<'e>, record: &'w Record, deadline: Instant) -> Self {
+        Self {
+            engine,
+            record,
+            deadline,
+            next_look: Instant::now(),
+            was_off: false,
+            restored: false,
+            shown: 0,
+            partial: Vec::new(),
         }
     }
-}
 
-/// One session that lasts until cloud-init is done: a login a poll would cost the guest more. What was
-/// provisioned is synced before it counts: a power cut in the half minute that the guest's kernel takes
-/// otherwise left empty files, and an sshd that doesn't start (seen on a real machine).
-fn wait_script(follow_log: bool) -> String {
-    let follow = if follow_log {
-        "$s tail -n +1 -F /var/log/cloud-init-output.log 2>/dev/null & t=$!; "
-    } else {
-        "t=; "
-    };
-    format!(
-        "command -v cloud-init >/dev/null || exit 64; \
-         s=; sudo -n true 2>/dev/null && s='sudo -n'; {follow}\
-         until [ -e /run/cloud-init/result.json ]; do sleep 1; done; \
-         [ -z \"$t\" ] || {{ sleep 1; kill $t 2>/dev/null; }}; \
-         sync; echo {MARK}; $s cloud-init status --format=json"
-    )
-}
-
-/// The part of cloud-init's JSON that decides.
-#[derive(Deserialize)]
-struct Status {
-    status: String,
-    #[serde(default)]
-    detail: String,
-    #[serde(default)]
-    errors: Vec<String>,
-    #[serde(default)]
-    recoverable_errors: std::collections::BTreeMap<String, Vec<String>>,
-}
-
-fn read_status(json: &str, output: &Output) -> Verdict {
-    if output.status == 64 {
-        return Verdict::unknown("the image has no cloud-init".to_owned());
+    fn step(&self, what: &str) {
+        self.engine.events.event(Event::Step { what: what.to_owned() });
     }
-    let Ok(status) = serde_json::from_str::<Status>(json) else {
-        let said = [json, output.stderr.trim()].join(" ");
-        return Verdict::unknown(format!("`cloud-init status` said: {}", said.trim()));
-    };
-    // Some distributions patch exit status 2 away, so the lists decide.
-    let result = match status.status.as_str() {
-        "error" => ProvisioningResult::Failed,
-        _ if !status.errors.is_empty() => ProvisioningResult::Failed,
-        "done" if !status.recoverable_errors.is_empty() => ProvisioningResult::DoneWithWarnings,
-        "done" => ProvisioningResult::Done,
-        other => return Verdict::unknown(format!("cloud-init is \"{other}\": {}", status.detail)),
-    };
-    let mut errors = status.errors;
-    if errors.is_empty() && result == ProvisioningResult::Failed {
-        errors.push(status.detail);
+
+    async fn for_report(&mut self) -> Result<Verdict, Stop> {
+        self.step("waiting for SSH");
+        self.persist(LOGIN, LOGIN_LIMIT, &mut |_| {}).await?;
+        self.step("waiting for cloud-init");
+        let login = self.record.ssh.as_ref().map_or("", |ssh| ssh.user.as_str());
+        let command = report_command(self.engine.follow_log, login);
+        let mut report = Report::default();
+        let events = self.engine.events;
+        let mut line = |line: &str| {
+            if let Some(line) = report.take(line) {
+                events.event(Event::Log { line: line.to_owned() });
+            }
+        };
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let output = self.persist(&command, left, &mut line).await?;
+        let mut verdict = report.verdict(&output);
+        if matches!(verdict.result, ProvisioningResult::Failed | ProvisioningResult::Dropped) {
+            verdict.log = self.end_of_log().await;
+        }
+        Ok(verdict)
     }
-    errors.extend(status.recoverable_errors.into_values().flatten());
-    Verdict { result, errors, log: Vec::new() }
+
+    /// Runs a command in the machine as soon as it can be reached, and again when the connection breaks
+    /// (a machine may reboot while it is provisioned).
+    async fn persist(
+        &mut self,
+        command: &str,
+        limit: Duration,
+        line: &mut OnLine<'_>,
+    ) -> Result<Output, Stop> {
+        let lacks = if self.record.ssh.is_none() { "goloo has no key for it" } else { "it has no address" };
+        let mut target = SshTarget::of(self.record).ok_or_else(|| Stop::NoAnswer(lacks.to_owned()))?;
+        let mut first_denied: Option<Instant> = None;
+        let mut last = None;
+        loop {
+            let attempt = self.engine.guest.run(&target, command, limit, line);
+            let result = tokio::select! {
+                result = attempt => result,
+                () = self.engine.interrupt.raised() => return Err(Stop::Interrupted),
+                () = tokio::time::sleep_until(self.deadline) => {
+                    let seen = last.map_or_else(String::new, |error: GuestError| format!(": {error}"));
+                    return Err(Stop::NoAnswer(format!("no answer within the time given (--timeout){seen}")));
+                }
+            };
+            let error = match result {
+                Ok(output) if command == LOGIN && output.status != 0 => no_session(&target, &output),
+                Ok(output) => return Ok(output),
+                Err(error) => error,
+            };
+            let denied = match &error {
+                GuestError::Denied { .. } => Some(first_denied.get_or_insert_with(Instant::now).elapsed()),
+                _ => None,
+            };
+            if denied.is_some_and(|time| time > RESTORE_AFTER) {
+                self.restore_access().await;
+            }
+            let hopeless = match &error {
+                GuestError::Unreachable { .. } => false,
+                GuestError::Denied { .. } => denied.is_some_and(|time| time > DENIED_LIMIT),
+                GuestError::WrongHostKey { .. } | GuestError::NoClient { .. } => true,
+            };
+            // If goloo's account was replaced, the login user may still work.
+            let other = SshTarget::login(self.record).filter(|login| hopeless && *login != target);
+            if let (GuestError::Denied { .. }, Some(login)) = (&error, other) {
+                (target, first_denied) = (login, None);
+                continue;
+            }
+            if hopeless || Instant::now() + PAUSE > self.deadline {
+                return Err(Stop::NoAnswer(error.to_string()));
+            }
+            last = Some(error);
+            self.show_console().await;
+            self.check_power().await?;
+            tokio::select! {
+                () = tokio::time::sleep(PAUSE) => {}
+                () = self.engine.interrupt.raised() => return Err(Stop::Interrupted),
+            }
+        }
+    }
+
+    /// A document may keep even the first boot command from running. Tried once; how it went shows at the next
+    /// login.
+    async fn restore_access(&mut self) {
+        if std::mem::replace(&mut self.restored, true) {
+            return;
+        }
+        match self.engine.provider.restore_access(self.record).await {
+            Ok(true) => self.step("waiting for SSH"),
+            Ok(false) => {}
+            Err(error) => self.engine.events.event(Event::Warning(error.to_string())),
+        }
+    }
+
+    /// A machine that is off won't answer. It must be seen twice: one that restarts may be off for a moment.
+    async fn check_power(&mut self) -> Result<(), Stop> {
+        if Instant::now() < self.next_look {
+            return Ok(());
+        }
+        let is_here = self.record.provider.is_local();
+        self.next_look = Instant::now() + if is_here { OBSERVE_HERE } else { OBSERVE_ELSEWHERE };
+        let observed = self.engine.provider.observe(&[self.record]).await;
+        let is_off = matches!(observed.first().map(|seen| seen.state), Some(LiveState::Stopped));
+        let was_off = std::mem::replace(&mut self.was_off, is_off);
+        if is_off && was_off { Err(Stop::Ended) } else { Ok(()) }
+    }
+
+    /// Shows what has come on the console of a machine here; elsewhere each look costs a request.
+    async fn show_console(&mut self) {
+        let provider = self.engine.provider;
+        if !self.engine.follow_log || !provider.capabilities().console || !self.record.provider.is_local() {
+            return;
+        }
+        // It is an extra: what is wrong shows elsewhere.
+        let Ok(bytes) = provider.console(self.record, self.shown).await else { return };
+        self.shown += bytes.len() as u64;
+        self.partial.extend(bytes);
+        while let Some(end) = self.partial.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.partial.drain(..=end).collect();
+            self.engine.events.event(Event::Log { line: printable(&line) });
+        }
+    }
+
+    async fn end_of_console(&self) -> Vec<String> {
+        let provider = self.engine.provider;
+        if !provider.capabilities().console {
+            return Vec::new();
+        }
+        let bytes = provider.console(self.record, 0).await.unwrap_or_default();
+        let lines: Vec<String> = bytes.split(|byte| *byte == b'\n').map(printable).collect();
+        let lines = lines.into_iter().filter(|line| !line.trim().is_empty()).collect::<Vec<_>>();
+        lines[lines.len().saturating_sub(LOG_LINES)..].to_vec()
+    }
+
+    async fn end_of_log(&self) -> Vec<String> {
+        let Some(target) = SshTarget::of(self.record) else { return Vec::new() };
+        let mut lines = Vec::new();
+        let command = format!("{AS_ROOT}$s tail -n {LOG_LINES} /var/log/cloud-init-output.log");
+        let mut line = |line: &str| lines.push(printable(line.as_bytes()));
+        if let Err(error) = self.engine.guest.run(&target, &command, LOGIN_LIMIT, &mut line).await {
+            lines.push(format!("(the log can't be read: {error})"));
+        }
+        lines
+    }
 }
 
-async fn log_end(engine: &Engine<'_>, record: &Record) -> Vec<String> {
-    let Some(target) = SshTarget::of(record) else { return Vec::new() };
-    let mut lines = Vec::new();
-    let command = format!(
-        "s=; sudo -n true 2>/dev/null && s='sudo -n'; $s tail -n {LOG_LINES} /var/log/cloud-init-output.log"
-    );
-    let mut line = |line: &str| lines.push(line.to_owned());
-    if let Err(error) = engine.guest.run(&target, &command, LOGIN_LIMIT, &mut line).await {
-        lines.push(format!("(the log can't be read: {error})"));
+/// What shows that a login works.
+const LOGIN: &str = "true";
+
+/// A server that lets somebody in who can't run anything has refused the login.
+fn no_session(target: &SshTarget, output: &Output) -> GuestError {
+    let said = [output.stdout.trim(), output.stderr.trim()].join(" ");
+    GuestError::Denied {
+        user: target.user.clone(),
+        host: target.host.clone(),
+        port: target.port,
+        reason: format!("no command can be run: {}", said.trim()),
     }
-    lines
+}
+
+/// Makes `$s` what must stand in front of a command of root's.
+pub const AS_ROOT: &str = "PATH=$PATH:/usr/local/bin:/usr/bin:/bin; s=; if sudo -n true 2>/dev/null; then s='sudo -n'; \
+    elif doas -n true 2>/dev/null; then s='doas -n'; fi; ";
+
+/// A line of the guest's without what a terminal would take for orders.
+fn printable(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(line);
+    let mut shown = String::with_capacity(text.len());
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            // An escape sequence goes as a whole: ESC [ … letter.
+            '\u{1b}' => {
+                if characters.clone().next() == Some('[') {
+                    characters.by_ref().skip(1).find(|c| c.is_ascii_alphabetic());
+                }
+            }
+            '\t' => shown.push(' '),
+            character if character.is_control() => {}
+            character => shown.push(character),
+        }
+    }
+    shown
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn output(status: i32) -> Output {
-        Output { status, stdout: String::new(), stderr: "boom".to_owned() }
-    }
-
     #[test]
-    fn the_lists_of_errors_decide_and_not_the_exit_status() {
-        let done = r#"{"status":"done","errors":[],"recoverable_errors":{}}"#;
-        assert_eq!(read_status(done, &output(0)).result, ProvisioningResult::Done);
-        let recovered = r#"{"status":"done","errors":[],"recoverable_errors":{"WARNING":["old key"]}}"#;
-        let verdict = read_status(recovered, &output(0));
-        assert_eq!(verdict.result, ProvisioningResult::DoneWithWarnings);
-        assert_eq!(verdict.errors, ["old key"]);
-        let failed = r#"{"status":"error","errors":["('scripts_user', RuntimeError())"]}"#;
-        assert_eq!(read_status(failed, &output(1)).result, ProvisioningResult::Failed);
-        let old = r#"{"status":"done","errors":["x"]}"#;
-        assert_eq!(read_status(old, &output(0)).result, ProvisioningResult::Failed);
-    }
-
-    #[test]
-    fn no_answer_is_unknown_and_says_why() {
-        assert_eq!(read_status("", &output(64)).errors, ["the image has no cloud-init"]);
-        let verdict = read_status("Traceback", &output(1));
-        assert_eq!(verdict.result, ProvisioningResult::Unknown);
-        assert!(verdict.errors[0].contains("Traceback boom"), "{verdict:?}");
+    fn a_console_line_has_no_orders_for_the_terminal() {
+        assert_eq!(printable(b"[\x1b[0;32m  OK  \x1b[0m] Started\x07 sshd.\r\n"), "[  OK  ] Started sshd.");
     }
 }

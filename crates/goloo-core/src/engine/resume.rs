@@ -4,7 +4,7 @@ use super::{Created, Engine, EngineError};
 use crate::dns::DnsChange;
 use crate::name::{ArchiveId, VmName};
 use crate::provider::{Machine, StopMode};
-use crate::record::{CreateInputs, OperationKind, Record};
+use crate::record::{CreateInputs, Operation, OperationKind, Record};
 use crate::store::Snapshot;
 
 /// What was finished.
@@ -35,7 +35,9 @@ pub type Rebuild<'f> = dyn Fn(&Record, &CreateInputs, &Snapshot) -> Result<Machi
 impl Engine<'_> {
     /// Finishes the operation that the record says was interrupted.
     pub async fn resume(&self, name: &VmName, rebuild: &Rebuild<'_>) -> Result<Resumed, EngineError> {
+        let deadline = self.deadline();
         let mut under_way = self.take(name).await?;
+        under_way.limits.deadline = Some(deadline);
         let Some(operation) = under_way.record.begin_again(self.owner).cloned() else {
             return Ok(Resumed::Nothing);
         };
@@ -49,13 +51,12 @@ impl Engine<'_> {
             OperationKind::Delete => Ok(Resumed::Deleted(under_way.remove().await?)),
             OperationKind::Clone => Ok(Resumed::Cloned(Box::new(under_way.copy_again().await?))),
             OperationKind::Stop | OperationKind::Suspend => {
-                let suspends = kind == OperationKind::Suspend;
-                under_way.power_off(if suspends { StopMode::Suspend } else { StopMode::Graceful }).await?;
+                under_way.power_off(mode_of(&operation)).await?;
                 under_way.finish_power().await?;
                 Ok(Resumed::Power(kind))
             }
             OperationKind::Start => {
-                under_way.power_on().await?;
+                under_way.power_on(deadline).await?;
                 Ok(Resumed::Power(kind))
             }
             OperationKind::DnsSwap | OperationKind::DnsRollback => {
@@ -64,8 +65,8 @@ impl Engine<'_> {
                 Ok(Resumed::Names(Box::new(self.move_names_again(name, &operation).await?)))
             }
             OperationKind::Restart => {
-                under_way.power_off(StopMode::Graceful).await?;
-                under_way.power_on().await?;
+                under_way.power_off(mode_of(&operation)).await?;
+                under_way.power_on(deadline).await?;
                 Ok(Resumed::Power(kind))
             }
         }
@@ -84,5 +85,14 @@ impl Engine<'_> {
             .ok_or_else(|| refused(format!("the record of \"{name}\" lacks what its create began with")))?;
         rebuild(&under_way.record, &inputs, &snapshot)
             .map_err(|error| refused(format!("the create of \"{name}\" can't go on: {error}")))
+    }
+}
+
+/// How the interrupted operation was stopping the machine.
+fn mode_of(operation: &Operation) -> StopMode {
+    match operation.kind {
+        OperationKind::Suspend => StopMode::Suspend,
+        _ if operation.force => StopMode::Force,
+        _ => StopMode::Graceful,
     }
 }

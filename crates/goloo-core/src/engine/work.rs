@@ -1,6 +1,9 @@
 //! What the engine lends to a provider: the record that is kept one step ahead of the world.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 use super::{Engine, EngineError, Interrupt};
 use crate::events::Events;
@@ -13,6 +16,16 @@ pub(super) struct UnderWay<'e, 'a> {
     pub engine: &'e Engine<'a>,
     pub lock: Box<dyn VmLock>,
     pub record: Record,
+    pub limits: Limits,
+}
+
+/// What the user's limit means for the provider's calls.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Limits {
+    /// How long the guest may take to power off, where the user said so.
+    pub power_down: Option<Duration>,
+    /// When the whole operation is to be over.
+    pub deadline: Option<Instant>,
 }
 
 /// Whether a provider that ended so has left something that the same operation is to go on with.
@@ -108,6 +121,7 @@ impl UnderWay<'_, '_> {
             record: &mut self.record,
             events: self.engine.events,
             interrupt: self.engine.interrupt,
+            limits: self.limits,
         };
         (copy, lent)
     }
@@ -119,6 +133,7 @@ pub(super) struct Lent<'l> {
     record: &'l mut Record,
     events: &'l dyn Events,
     interrupt: &'l Interrupt,
+    limits: Limits,
 }
 
 #[async_trait]
@@ -156,5 +171,14 @@ impl Work for Lent<'_> {
 
     async fn interruption(&self) {
         self.interrupt.raised().await;
+    }
+
+    fn power_down_limit(&self, usual: Duration) -> Duration {
+        self.limits.power_down.unwrap_or_else(|| self.time_left(usual))
+    }
+
+    fn time_left(&self, usual: Duration) -> Duration {
+        let left = self.limits.deadline.map(|end| end.saturating_duration_since(Instant::now()));
+        left.map_or(usual, |left| left.min(usual))
     }
 }

@@ -223,8 +223,19 @@ word_enum! {
         DoneWithWarnings = "done-with-warnings",
         /// cloud-init, or a script that it ran, failed.
         Failed = "failed",
+        /// cloud-init ignored the document or a part of it, whatever its status says.
+        Dropped = "dropped",
+        /// The machine powered off before it was done.
+        Ended = "ended",
         /// Nobody has asked, or there was no answer in time.
         Unknown = "unknown",
+    }
+}
+
+impl ProvisioningResult {
+    /// Whether everything was applied.
+    pub fn is_good(self) -> bool {
+        matches!(self, Self::Done | Self::DoneWithWarnings)
     }
 }
 
@@ -306,8 +317,16 @@ impl fmt::Display for Owner {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SshAccess {
-    /// The login user.
+    /// Whom a person logs in as.
     pub user: String,
+    /// The account that goloo's own commands use; machines of earlier versions have none, and there the login
+    /// user serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// Why the login user couldn't log in when the machine was provisioned; `None` where it could, or where
+    /// nobody has asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login_problem: Option<String>,
     /// The machine's public host key, in OpenSSH's form, without a comment.
     pub host_key: String,
     /// Fields of a later version.
@@ -354,6 +373,9 @@ pub struct Operation {
     /// [`to_json`] writes it.
     #[serde(default, skip_serializing)]
     pub inputs: Option<CreateInputs>,
+    /// Whether a stop or restart cuts the power instead of asking the guest.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
     /// The VM that a clone copies: a name alone may be another VM's by the time when it is resumed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<VmId>,

@@ -20,6 +20,8 @@ pub(super) struct Json {
     keys: BTreeMap<String, usize>,
     /// Keys that are there twice: pointer and place of the second.
     pub doubles: Vec<(String, usize)>,
+    /// Numbers that no computer's number can hold: pointer and text.
+    pub too_large: Vec<(String, String)>,
     file: String,
     text: String,
 }
@@ -63,6 +65,7 @@ impl Json {
             places: BTreeMap::new(),
             keys: BTreeMap::new(),
             doubles: Vec::new(),
+            too_large: Vec::new(),
             file: file.to_owned(),
             text: text.to_owned(),
         };
@@ -74,7 +77,10 @@ impl Json {
         self.places.insert(pointer.clone(), node.start());
         match node {
             ast::Value::StringLit(text) => Value::String(text.value.to_string()),
-            ast::Value::NumberLit(number) => serde_json::from_str(number.value).unwrap_or(Value::Null),
+            ast::Value::NumberLit(number) => serde_json::from_str(number.value).unwrap_or_else(|_| {
+                self.too_large.push((pointer, number.value.to_owned()));
+                Value::Null
+            }),
             ast::Value::BooleanLit(boolean) => Value::Bool(boolean.value),
             ast::Value::NullKeyword(_) => Value::Null,
             ast::Value::Array(array) => {

@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
+use percent_encoding::percent_decode_str;
+
 use super::file::{DnsFile, MountFile, PortFile, StackFile, UserFile, VmFile};
 use super::images;
 use super::json::{Json, child};
@@ -43,7 +45,7 @@ pub struct Resolved {
     /// What a person should know.
     pub notes: Vec<String>,
     /// What may be wrong.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Problem>,
 }
 
 /// Defaults and bounds.
@@ -85,12 +87,10 @@ pub fn resolve(sources: &Sources<'_>) -> Result<Resolved, Vec<Problem>> {
         return Err(problems);
     }
     let mut warnings = resolver.warnings;
-    if !checked.old_state.is_empty() {
+    if let Some(first) = checked.old_state.first() {
         let keys: Vec<_> = checked.old_state.iter().map(|pointer| pointer[1..].replace('/', ".")).collect();
-        warnings.push(format!(
-            "config.json holds state of the first goloo ({}), which is ignored here; goloo migrate puts its VM on record",
-            keys.join(", ")
-        ));
+        let message = format!("state of goloo v0 ({}) is ignored here", keys.join(", "));
+        warnings.push(json.at_key(first, message, "goloo migrate imports its VM"));
     }
     let mut notes = Vec::new();
     if stack.name.as_str() != sources.given && sources.as_name.is_none() {
@@ -99,11 +99,24 @@ pub fn resolve(sources: &Sources<'_>) -> Result<Resolved, Vec<Problem>> {
     Ok(Resolved { stack, notes, warnings })
 }
 
+/// A problem with a value of a `config.json` that was read before.
+pub fn problem_at_pointer(
+    config: &[u8],
+    pointer: &str,
+    message: impl Into<String>,
+    hint: impl Into<String>,
+) -> Problem {
+    match Json::parse("config.json", config) {
+        Ok(json) => json.at(pointer, message, hint),
+        Err(problem) => Problem { message: message.into(), hint: hint.into(), ..problem },
+    }
+}
+
 struct Resolver<'a> {
     sources: &'a Sources<'a>,
     json: &'a Json,
     problems: Vec<Problem>,
-    warnings: Vec<String>,
+    warnings: Vec<Problem>,
 }
 
 impl Resolver<'_> {
@@ -316,9 +329,12 @@ impl Resolver<'_> {
             match key {
                 Ok(key) => keys.push(KeySource::Inline(key.to_string())),
                 Err(error) if some_are_good && error != AuthorizedKeyError::Private => {
-                    let line = self.json.at(&place, "", "").line;
-                    self.warnings
-                        .push(format!("config.json:{line}: {place}: this SSH key is skipped: {error}"));
+                    let message = format!("this SSH key is skipped: {error}");
+                    self.warnings.push(self.json.at(
+                        &place,
+                        message,
+                        "copy the whole line from the .pub file",
+                    ));
                 }
                 Err(error) => {
                     let hint = "copy the line from the .pub file: ssh-ed25519 AAAA…";
@@ -444,7 +460,17 @@ impl Resolver<'_> {
         self.domain("/dns/domain", domain, "example.com");
         self.domain("/dns/hostname", &hostname, "web");
         for (index, alias) in dns.cname_aliases.iter().enumerate() {
-            self.domain(&format!("/dns/cname_aliases/{index}"), alias, "www");
+            let place = format!("/dns/cname_aliases/{index}");
+            self.domain(&place, alias, "www");
+            if is_same_name(alias, domain) {
+                let message =
+                    format!("the alias \"{alias}\" is the domain itself, which can't have a CNAME record");
+                self.problem(
+                    &place,
+                    message,
+                    "remove it; \"is_apex_domain\": true makes the domain point to the machine",
+                );
+            }
         }
         let ttl = dns.ttl.map_or(Some(DNS_TTL), |ttl| {
             u32::try_from(ttl).ok().filter(|ttl| *ttl <= i32::MAX.unsigned_abs())
@@ -499,8 +525,11 @@ pub fn parse_image(text: &str, folder: &Path, home: &Path) -> Result<ImageRef, P
         || text.starts_with("file:")
         || [".img", ".qcow2", ".raw"].iter().any(|end| text.ends_with(end));
     if is_path {
-        let text = text.strip_prefix("file://").or_else(|| text.strip_prefix("file:")).unwrap_or(text);
-        return Ok(ImageRef::Path(path(text, folder, home)));
+        let text = match text.strip_prefix("file://") {
+            Some(url) => percent_decode_str(url).decode_utf8_lossy(),
+            None => text.strip_prefix("file:").unwrap_or(text).into(),
+        };
+        return Ok(ImageRef::Path(path(&text, folder, home)));
     }
     let hint = match nearest(text, images::names()) {
         Some(near) => format!("did you mean \"{near}\"?"),
@@ -530,6 +559,12 @@ fn path(text: &str, folder: &Path, home: &Path) -> PathBuf {
         }
     }
     clean
+}
+
+/// Whether two texts are one DNS name.
+fn is_same_name(one: &str, other: &str) -> bool {
+    let plain = |text: &str| text.trim_end_matches('.').to_ascii_lowercase();
+    plain(one) == plain(other)
 }
 
 /// A mount's target: absolute, below the root, and plain enough for a shell and a mount table.

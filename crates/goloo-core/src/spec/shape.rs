@@ -35,6 +35,11 @@ pub(super) fn check(json: &Json, schema: &Value, is_old_state: IsOldState) -> Ch
         let message = format!("the key \"{}\" is there twice", last(pointer));
         walk.problems.push(json.problem(pointer, *offset, message, "remove one of the two".to_owned()));
     }
+    for (pointer, number) in &json.too_large {
+        let message = format!("{} is {number}, which is too large for a number", described(pointer));
+        walk.problems.push(json.at(pointer, message, "write a smaller one, or put it into quotes"));
+        walk.cut_out.push(pointer.clone());
+    }
     let value = walk.value(&json.value, schema, "").unwrap_or_else(|| Value::Object(Map::new()));
     Checked { value, problems: walk.problems, old_state: walk.old_state, cut_out: walk.cut_out }
 }
@@ -130,7 +135,7 @@ impl<'a> Walk<'a> {
         let elements = array.iter().enumerate().map(|(index, element)| {
             let pointer = format!("{pointer}/{index}");
             // In a list, null isn't "not written".
-            if element.is_null() {
+            if element.is_null() && !self.json.too_large.iter().any(|(place, _)| *place == pointer) {
                 self.problems.push(self.json.at(
                     &pointer,
                     format!("{} is null", described(&pointer)),

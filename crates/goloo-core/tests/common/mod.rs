@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use goloo_core::cloud_init::{ComposeInput, Composed, HostKey, compose};
+use goloo_core::cloud_init::{ComposeInput, Composed, HostKey, compose, compose_any_shape};
 use goloo_core::record::{ProviderKind, UserKeys};
 use goloo_core::spec::{KeySource, Problem, Resolved, ResolvedStack, Sources, resolve};
 use serde_json::Value;
@@ -86,12 +86,30 @@ pub fn composed_with(
     compose(&ComposeInput { stack, users: &users, client_key: CLIENT_KEY, host_key, provider })
 }
 
+/// The same, whatever shape the document's values have.
+pub fn composed_any_shape(
+    stack: &ResolvedStack,
+    provider: ProviderKind,
+    host_key: &HostKey,
+) -> Result<Composed, Vec<Problem>> {
+    let users = keys(stack);
+    compose_any_shape(&ComposeInput { stack, users: &users, client_key: CLIENT_KEY, host_key, provider })
+}
+
 /// Each document with what is said of it.
 pub fn said_of(documents: &[&str], composed: impl Fn(&str) -> Result<Composed, Vec<Problem>>) -> String {
     let said = |document: &&str| {
         let said = match composed(document) {
-            Ok(composed) if composed.warnings.is_empty() => "(taken)".to_owned(),
-            Ok(composed) => format!("warning: {}", composed.warnings.join("\n  warning: ")),
+            Ok(composed) => {
+                let findings = lines(&composed.findings);
+                let said: Vec<&str> =
+                    composed.warnings.iter().map(String::as_str).chain(findings.lines()).collect();
+                if said.is_empty() {
+                    "(taken)".to_owned()
+                } else {
+                    format!("warning: {}", said.join("\n  warning: "))
+                }
+            }
             Err(problems) => lines(&problems).trim_end().replace('\n', "\n  "),
         };
         format!("{document:?}\n  {said}\n")

@@ -204,7 +204,7 @@ impl Bench for World {
         machine.stack.disk = goloo_core::spec::Size::gib(5);
         machine.user_data = format!(
             "#cloud-config\nwrite_files:\n  - path: {}\n    content: \"# {}\"\n",
-            goloo_core::cloud_init::SSHD_DROP_IN,
+            goloo_core::cloud_init::KEY_FOLDER,
             machine.host_key
         )
         .into_bytes();

@@ -127,11 +127,7 @@ pub fn build(cache: &Cache, name: &str, watch: &dyn Watch) -> Result<CachedImage
     for_the_owner(cache, || build_into(cache, releases, watch))
 }
 
-fn build_into(
-    cache: &Cache,
-    releases: Releases<'_>,
-    watch: &dyn Watch,
-) -> Result<CachedImage, ImageError> {
+fn build_into(cache: &Cache, releases: Releases<'_>, watch: &dyn Watch) -> Result<CachedImage, ImageError> {
     let name = releases.image;
     let _lock = cache.lock_build(name, watch)?;
     let folder = cache.build_folder(name);
@@ -607,6 +603,24 @@ mod tests {
         drop(lock);
         cache.prune().unwrap();
         assert!(!cache.build_folder("debian-12").exists(), "what a dead build left goes");
+    }
+
+    #[test]
+    fn a_failed_download_names_what_is_missing_on_this_machine() {
+        let releases = |target| Releases { image: "debian-99", target, host: "bookworm" };
+        let explained = |target, message: &str| {
+            let build = Build { folder: Path::new("/"), releases: releases(target), watch: &Unwatched };
+            let (program, status) = ("mmdebstrap".to_owned(), "exit status: 25".to_owned());
+            build.explain(ImageError::Program { program, status, message: message.to_owned() })
+        };
+        let no_release =
+            "E: The repository 'http://deb.example ripley Release' does not have a Release file.";
+        let error = explained("ripley", no_release);
+        assert!(error.to_string().contains("the mirror of this machine has no ripley"), "{error}");
+        assert!(error.hint().contains("/etc/apt/sources.list"), "{}", error.hint());
+        let error = explained("ripley", "E: NO_PUBKEY 0123456789ABCDEF");
+        assert!(error.to_string().contains("keyring has no key of ripley: E: NO_PUBKEY"), "{error}");
+        assert!(error.hint().contains("debian-archive-keyring"), "{}", error.hint());
     }
 
     #[test]

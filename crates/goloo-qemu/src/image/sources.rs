@@ -118,10 +118,7 @@ mod tests {
     #[test]
     fn lists_that_were_never_fetched_tell_no_origin() {
         let listed = "http://deb.example/debian/ trixie main $(ORIGIN)\n";
-        assert_eq!(
-            lines_for(listed, "trixie", "bookworm"),
-            "deb http://deb.example/debian/ bookworm main\n"
-        );
+        assert_eq!(lines_for(listed, "trixie", "bookworm"), "deb http://deb.example/debian/ bookworm main\n");
     }
 
     #[test]

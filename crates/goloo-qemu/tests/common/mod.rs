@@ -1,7 +1,7 @@
 //! What the provider's tests share.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use goloo_core::provider::{Machine, Made};
@@ -54,10 +54,4 @@ pub fn kill(processes: &[u32]) {
         let pid = rustix::process::Pid::from_raw(i32::try_from(*pid).unwrap()).unwrap();
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
     }
-}
-
-/// Where tests keep what takes long to make: `GOLOO_TEST_CACHE`, else in the build folder.
-pub fn test_cache() -> PathBuf {
-    std::env::var_os("GOLOO_TEST_CACHE")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/test-cache"), PathBuf::from)
 }

@@ -31,6 +31,7 @@ impl DirLock {
     pub fn take(store: Arc<Inner>, name: &VmName, entered: Held, held: Held) -> Result<Self, StoreError> {
         let lock = Self { store, name: name.clone(), unacknowledged: None, _held: held, _entered: entered };
         durable::remove_tree(lock.store.fs(), &lock.store.layout.staged(name))?;
+        lock.store.sweep_staged();
         if let Found::Sound(record, _) = lock.find()?
             && read::is_half_archived(&record)
         {

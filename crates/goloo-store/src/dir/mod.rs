@@ -174,6 +174,20 @@ impl Inner {
         }
     }
 
+    /// Removes what dead processes left of claims on other names. Nothing hangs on it, so what fails here is left
+    /// to the next writer.
+    fn sweep_staged(&self) {
+        for entry in self.entries(&self.layout.active()).unwrap_or_default() {
+            let name =
+                entry.name.strip_prefix(layout::STAGED_PREFIX).and_then(|name| VmName::parse(name).ok());
+            let Some(name) = name else { continue };
+            // Whoever is claiming the name has its lock.
+            if let Ok(LockAttempt::Held(_held)) = self.fs.lock(&self.layout.lock(&name), b"") {
+                let _ = durable::remove_tree(self.fs(), &self.layout.staged(&name));
+            }
+        }
+    }
+
     fn archive_delete(self: &Arc<Self>, id: &ArchiveId, by: &Owner) -> Result<(), StoreError> {
         self.check_suitable()?;
         if let Some(half) = self.half_archived_as(id)? {

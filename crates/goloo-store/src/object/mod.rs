@@ -221,6 +221,8 @@ fn shown(place: &Place, name: &str, found: Found) -> Result<Option<Loaded>, Brok
 async fn records(place: Place) -> Result<Listing<Loaded>, StoreError> {
     let mut listing = Listing::default();
     let entries = place.bucket.entries(ACTIVE).await?;
+    // A name that begins with a dot is a lock that stands for no VM.
+    let entries = entries.into_iter().filter(|entry| !entry.name.starts_with('.')).collect();
     for (name, found) in place.bucket.read_all(ACTIVE, entries).await? {
         match shown(&place, &name, found) {
             Ok(loaded) => listing.entries.extend(loaded),

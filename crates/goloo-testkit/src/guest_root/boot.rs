@@ -5,7 +5,7 @@ use std::io;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use super::root::{Finished, GuestRoot, HOME};
+use super::root::{Call, Finished, GuestRoot, HOME};
 
 /// What the machine is given: the files of a NoCloud seed.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +38,8 @@ pub struct Boot {
     pub sshd_started: Option<bool>,
     /// The services of goloo's that were run after the stages, and whether each succeeded.
     pub services: Vec<(String, bool)>,
+    /// The call that would have powered the machine off or restarted it.
+    pub ended_by: Option<Call>,
     /// What cloud-init's one process for all stages wrote (25.1).
     pub main_output: String,
 }
@@ -116,7 +118,11 @@ impl GuestRoot {
         if let Some((child, log)) = process {
             boot.main_output = end_of_main(child, log)?;
         }
-        self.start_services(&mut boot)?;
+        if boot.stages.last().is_none_or(|stage| stage.status.is_some()) {
+            self.start_services(&mut boot)?;
+        }
+        self.wait_for_watchers()?;
+        boot.ended_by = self.calls().into_iter().find(Call::ends_the_machine);
         Ok(boot)
     }
 
@@ -142,9 +148,8 @@ impl GuestRoot {
 
     /// What the unit of a stage does in newer versions: tells the one process to begin, and waits.
     fn shim(&self, name: &'static str) -> io::Result<Stage> {
-        let script = format!(
-            "echo start | nc -Uu -W1 {SHARE}/{name}.sock -s {SHARE}/{name}-return.sock | sh"
-        );
+        let script =
+            format!("echo start | nc -Uu -W1 {SHARE}/{name}.sock -s {SHARE}/{name}-return.sock | sh");
         Ok(Stage::of(name, self.exec_within(&["sh", "-c", &script], STAGE_LIMIT)?))
     }
 
@@ -159,6 +164,16 @@ impl GuestRoot {
         for unit in listed.stdout.lines() {
             let succeeded = self.start_unit(unit)?;
             boot.services.push((unit.to_owned(), succeeded));
+        }
+        Ok(())
+    }
+
+    /// `power_state` leaves a process behind that waits for cloud-init's end before it acts.
+    fn wait_for_watchers(&self) -> io::Result<()> {
+        let script = "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' | grep -qx /usr/bin/cloud-init";
+        let end = Instant::now() + MAIN_LIMIT;
+        while self.exec(&["sh", "-c", script])?.status == Some(0) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(50));
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ tree=$1
 run=$2
 root=$run/root
 mkdir "$run/layers" "$root"
-mount -t tmpfs -o mode=700 tmpfs "$run/layers"
+mount -t tmpfs -o mode=700,size=1g tmpfs "$run/layers"
 mkdir "$run/layers/upper" "$run/layers/work"
 mount -t overlay -o "lowerdir=$tree,upperdir=$run/layers/upper,workdir=$run/layers/work" overlay "$root"
 mount -t proc -o nosuid,nodev,noexec proc "$root/proc"
@@ -29,7 +29,7 @@ ln -s pts/ptmx "$root/dev/ptmx"
 ln -s /proc/self/fd "$root/dev/fd"
 for pair in 0:stdin 1:stdout 2:stderr; do ln -s "fd/${pair%%:*}" "$root/dev/${pair#*:}"; done
 : > "$root/dev/console"
-ip link set lo up
+chroot "$root" ip link set lo up
 hostname "$(cat "$root/etc/hostname")"
 echo ready
 while read -r _; do :; done

@@ -20,6 +20,10 @@ const POLL: Duration = Duration::from_millis(2);
 /// How long the namespaces may take to begin, and to end.
 const NAMESPACES: Duration = Duration::from_secs(20);
 
+/// A document may write without end; its files, and what it says, stay within bounds.
+const FILE_LIMIT: &str = "--fsize=268435456";
+const SAID_LIMIT: u64 = 1 << 20;
+
 /// What services get from systemd.
 const ENVIRONMENT: [&str; 3] =
     ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin", "LANG=C.UTF-8", "HOME=/root"];
@@ -119,14 +123,25 @@ impl GuestRoot {
     /// Enters all namespaces; the command that follows sees this machine's files, and the run's mounts.
     fn enter(&self) -> Command {
         let mut command = Command::new("nsenter");
-        command.args(["--target", &self.pid.to_string(), "--mount", "--pid", "--net", "--uts", "--ipc", "--"]);
+        command.args([
+            "--target",
+            &self.pid.to_string(),
+            "--mount",
+            "--pid",
+            "--net",
+            "--uts",
+            "--ipc",
+            "--",
+        ]);
+        command.args(["prlimit", FILE_LIMIT]);
         command
     }
 
     /// A command of the guest, as its root, with the environment that services get.
     pub fn command<S: AsRef<OsStr>>(&self, words: &[S]) -> Command {
         let mut command = self.enter();
-        command.arg("chroot").arg(self.root()).args(["/usr/bin/env", "-i"]).args(ENVIRONMENT).args(words);
+        command.arg("chroot").arg(self.root()).args(["/usr/bin/env", "-i"]);
+        command.args(ENVIRONMENT).args(words);
         command
     }
 
@@ -247,6 +262,16 @@ impl GuestRoot {
     }
 }
 
+impl Call {
+    /// Whether it powers a machine off or restarts it.
+    pub fn ends_the_machine(&self) -> bool {
+        const ENDS: [&str; 4] = ["poweroff", "halt", "reboot", "shutdown"];
+        let verb = self.arguments.iter().find(|word| !word.starts_with('-')).map(String::as_str);
+        let word = if self.program == "systemctl" { verb.unwrap_or_default() } else { &self.program };
+        ENDS.contains(&word)
+    }
+}
+
 impl Drop for GuestRoot {
     fn drop(&mut self) {
         // The first process ends with its standard input, and the kernel ends all others with it.
@@ -272,10 +297,11 @@ impl Finished {
     }
 }
 
+/// The text of a file, or its beginning where that is long.
 pub(super) fn read_from_start(file: &mut File) -> io::Result<String> {
     file.rewind()?;
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
+    file.take(SAID_LIMIT).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 

@@ -1,15 +1,14 @@
 //! The test images' trees, and keys.
 #![allow(dead_code, clippy::unwrap_used, reason = "each test binary uses its part")]
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use goloo_core::events::Event;
 use goloo_qemu::image::{Cache, Watch, build};
 use goloo_testkit::guest_root::{GuestImage, GuestRoot, Login};
-use rustix::fs::{FlockOperation, flock};
+use goloo_testkit::test_cache::{self, IMAGE_LOCK};
 
 /// cloud-init 22.4 and 25.1.
 pub const IMAGES: [&str; 2] = ["debian-12", "debian-13"];
@@ -31,26 +30,16 @@ impl Watch for Stderr {
     }
 }
 
-/// Where tests keep what takes long to make: `GOLOO_TEST_CACHE`, else in the build folder.
-fn test_cache() -> PathBuf {
-    std::env::var_os("GOLOO_TEST_CACHE")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/test-cache"), PathBuf::from)
-}
-
 /// The tree of a test image, which is built when it isn't in the test cache.
 pub fn image(name: &str) -> GuestImage {
-    std::fs::create_dir_all(test_cache()).unwrap();
-    let test_cache = test_cache().canonicalize().unwrap();
-    let cache = Cache::new(test_cache.join("images"));
-    let lock = test_cache.join("image.lock");
-    let lock = File::options().create(true).truncate(false).write(true).open(lock).unwrap();
-    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    let cache = Cache::new(test_cache::folder().join("images"));
+    let _lock = test_cache::lock(IMAGE_LOCK);
     let digest = match cache.built(name) {
         Some(entry) => entry.sha256,
         None => build::build(&cache, name, &Stderr).unwrap().entry.sha256,
     };
     let disk = cache.folder().join("store").join(format!("{digest}.img"));
-    GuestImage::extract(&test_cache, name, &disk, &digest).unwrap()
+    GuestImage::extract(&test_cache::folder(), name, &disk, &digest).unwrap()
 }
 
 pub fn start(image: &GuestImage) -> GuestRoot {

@@ -31,6 +31,15 @@ pub enum Backend {
 }
 
 impl Backend {
+    /// The same place by its path, whatever the settings say of the state folder.
+    pub fn with_paths(self, paths: &Paths) -> Self {
+        match self {
+            Self::Dir(None) => Self::Dir(Some(paths.state.clone())),
+            Self::Sqlite(None) => Self::Sqlite(Some(paths.state.join(DATABASE))),
+            other => other,
+        }
+    }
+
     /// What kind of place it is.
     pub fn kind(&self) -> &'static str {
         match self {

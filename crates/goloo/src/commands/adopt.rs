@@ -56,5 +56,11 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
 /// The way into a machine that goloo made: its key is in there, and its host key was pinned.
 fn access(app: &App, id: &VmId, user: &str) -> Option<SshAccess> {
     let host_key = app.keys.pinned(&guest::alias(id))?;
-    Some(SshAccess { user: user.to_owned(), host_key, extra: Extra::new() })
+    Some(SshAccess {
+        user: user.to_owned(),
+        account: None,
+        login_problem: None,
+        host_key,
+        extra: Extra::new(),
+    })
 }

@@ -5,9 +5,10 @@ use std::ffi::OsString;
 use goloo_core::name::VmName;
 use goloo_core::provider::Errand;
 
-use super::reach;
+use super::reach::{self, Way};
 use crate::app::App;
 use crate::error::CliError;
+use crate::ssh::SCP_USER;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -38,15 +39,24 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
             ));
         }
     };
-    reach::enter(app, &VmName::parse(name)?, errand, |target| {
-        let mut words = vec!["scp".into()];
-        words.extend(app.keys.options(target)?);
-        if recursive {
-            words.push("-r".into());
-        }
-        words.extend(["--".into(), from.argument(&target.host), to.argument(&target.host)]);
-        Ok(words)
-    })
+    let (record, target) = match reach::way(app, &VmName::parse(name)?, errand)? {
+        Way::Ssh(record, target) => (record, target),
+        Way::Native(words) => return Err(reach::become_program(&words)),
+    };
+    let mut words: Vec<OsString> = Vec::new();
+    if let Some(ssh) = record.ssh.as_ref().filter(|ssh| ssh.account.is_some()) {
+        let transport = app.keys.scp_transport()?;
+        words.extend(["env".into(), format!("{SCP_USER}={}", ssh.user).into()]);
+        words.extend(["scp".into(), "-S".into(), transport.into()]);
+    } else {
+        words.push("scp".into());
+    }
+    words.extend(app.keys.options(&target)?);
+    if recursive {
+        words.push("-r".into());
+    }
+    words.extend(["--".into(), from.argument(&target.host), to.argument(&target.host)]);
+    Err(reach::become_program(&words))
 }
 
 enum Side<'a> {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap_complete::engine::ArgValueCandidates;
 use goloo_core::cloud_init::{ComposeInput, HostKey};
-use goloo_core::engine::{CreateRequest, Created};
+use goloo_core::engine::{CreateRequest, Created, Verdict};
 use goloo_core::name::VmName;
 use goloo_core::plan::{self, CreatePlan};
 use goloo_core::provider::Provider;
@@ -19,7 +19,7 @@ use crate::error::CliError;
 use crate::output::{Style, duration};
 use crate::registry::Registry;
 use crate::stack::{Found, Lookup};
-use crate::{args, complete, exit, identity, keys};
+use crate::{args, complete, exit, identity, keys, preflight};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -167,7 +167,9 @@ pub fn from_stack(
     refuse_force_here(options.force, kind)?;
     let provider = app.provider(kind)?;
     refuse_taken(app, &stack.name)?;
+    let here = preflight::findings(found, &stack, kind).warnings;
     let mut plan = make_plan(app, &*provider, stack)?;
+    plan.warnings.extend(here.iter().map(ToString::to_string));
     plan.machine.keep_failed = options.keep_failed;
     plan.machine.force_dns = options.force;
     if hosts_entry {
@@ -274,19 +276,25 @@ pub fn report(app: &App, created: &Created, took: Duration) -> u8 {
     if app.ui.json() {
         app.ui.result(json!({"vm": super::status::record_json(record)}));
     }
-    let result = created.verdict.as_ref().map(|verdict| verdict.result);
-    if let Some(verdict) = created.verdict.as_ref().filter(|_| is_bad(result)) {
+    if let Some(verdict) = created.verdict.as_ref().filter(|verdict| !verdict.result.is_good()) {
         explain(app, record, verdict);
         return exit::DEGRADED;
     }
     if !app.ui.json() {
+        if let Some(verdict) = &created.verdict {
+            warn_of(app, verdict);
+        }
+        let result = created.verdict.as_ref().map(|verdict| verdict.result);
         print_made(app, record, result, took);
     }
     exit::DONE
 }
 
-fn is_bad(result: Option<ProvisioningResult>) -> bool {
-    matches!(result, Some(ProvisioningResult::Failed | ProvisioningResult::Unknown))
+/// What the machine itself warned of.
+pub fn warn_of(app: &App, verdict: &Verdict) {
+    for warning in &verdict.errors {
+        app.ui.warning(warning);
+    }
 }
 
 fn print_made(app: &App, record: &Record, result: Option<ProvisioningResult>, took: Duration) {
@@ -303,26 +311,47 @@ fn print_made(app: &App, record: &Record, result: Option<ProvisioningResult>, to
 }
 
 /// Why a machine that is up isn't ready.
-pub fn explain(app: &App, record: &Record, verdict: &goloo_core::engine::Verdict) {
+pub fn explain(app: &App, record: &Record, verdict: &Verdict) {
     let name = &record.name;
     if !verdict.log.is_empty() {
-        app.ui.say("the end of its provisioning log:");
+        let which = if verdict.result == ProvisioningResult::Ended { "console" } else { "provisioning log" };
+        app.ui.say(&format!("the end of its {which}:"));
         for line in &verdict.log {
             app.ui.say(&format!("  {} {line}", app.ui.paint(Style::Dim, "│")));
         }
     }
-    let what = if verdict.result == ProvisioningResult::Failed { "failed" } else { "isn't known to be done" };
-    let mut error = CliError::new(
-        exit::DEGRADED,
-        "degraded",
-        format!("{name} is up and its provisioning {what}"),
-        format!(
-            "goloo logs {name} shows all of it, goloo ssh {name} looks inside, goloo delete {name} removes it"
-        ),
-    );
+    let (what, hint) = what_became(name, verdict.result, &super::reach::without_ssh(app, record));
+    let mut error = CliError::new(exit::DEGRADED, "degraded", what, hint);
     error.causes.clone_from(&verdict.errors);
     if !app.ui.json() {
         app.ui.error(&error);
+    }
+}
+
+/// What became of a machine that isn't ready, and only commands that work in that state.
+fn what_became(name: &VmName, result: ProvisioningResult, without_ssh: &str) -> (String, String) {
+    let inside = format!(
+        "run `goloo logs {name}` for all of it, `goloo ssh {name}` to look inside, or `goloo delete {name}`"
+    );
+    match result {
+        ProvisioningResult::Dropped => {
+            (format!("{name} is up, and cloud-init ignored its document or a part of it"), inside)
+        }
+        ProvisioningResult::Ended => (
+            format!("{name} powered off before its provisioning was done"),
+            format!(
+                "run `{without_ssh}` for what it did last, `goloo start {name}`, or `goloo delete {name}`"
+            ),
+        ),
+        ProvisioningResult::Unknown => (
+            format!("{name} is up, and goloo does not know whether it is provisioned"),
+            format!(
+                "run `{without_ssh}` to see its boot progress, `goloo wait {name}` to continue waiting, or `goloo delete {name}`"
+            ),
+        ),
+        ProvisioningResult::Failed | ProvisioningResult::Done | ProvisioningResult::DoneWithWarnings => {
+            (format!("{name} is up, and its provisioning failed"), inside)
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! `goloo delete`
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use goloo_core::engine::{self, EngineError};
@@ -38,7 +39,8 @@ const NO_WAIT: Duration = Duration::ZERO;
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     let names = args.names.iter().map(|name| VmArg { name: name.clone() }.parse());
     let mut names: Vec<VmName> = names.collect::<Result<_, _>>()?;
-    names.dedup();
+    let mut seen = BTreeSet::new();
+    names.retain(|name| seen.insert(name.clone()));
     let records: Vec<Record> = names.iter().map(|name| app.record(name)).collect::<Result<_, _>>()?;
     if !args.forget && !args.keep_going {
         records.iter().try_for_each(|record| app.expect_here(record))?;

@@ -82,6 +82,7 @@ impl Wanted<'_> {
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     let wanted = Wanted { args, now: Timestamp::now() };
     app.warn_of_move()?;
+    crate::former::note(app);
     if !args.archive {
         crate::migrate::on_the_way(app);
     }

@@ -3,10 +3,12 @@
 use std::io::Write;
 use std::time::Duration;
 
+use goloo_core::engine::AS_ROOT;
 use goloo_core::provider::{Errand, LiveState, Provider};
 use goloo_core::record::Record;
 
-use super::{VmArg, reach};
+use super::VmArg;
+use super::reach::{self, Way};
 use crate::app::App;
 use crate::error::CliError;
 use crate::exit;
@@ -37,15 +39,12 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
         return app.wait_for(console(&*provider, &record, args.follow));
     }
     let follow = if args.follow { " -F" } else { "" };
-    let command = format!(
-        "s=; sudo -n true 2>/dev/null && s='sudo -n'; exec $s tail -n +1{follow} /var/log/cloud-init-output.log"
-    );
-    let in_shell = ["sh".to_owned(), "-c".to_owned(), command.clone()];
-    reach::enter(app, &name, Errand::Run(&in_shell), |target| {
-        let mut words = reach::ssh(app, target)?;
-        words.push(command.into());
-        Ok(words)
-    })
+    let script = format!("{AS_ROOT}exec $s tail -n +1{follow} /var/log/cloud-init-output.log");
+    let in_shell = ["sh".to_owned(), "-c".to_owned(), script.clone()];
+    match reach::way(app, &name, Errand::Run(&in_shell))? {
+        Way::Ssh(_, target) => reach::run_script(app, &target, &script),
+        Way::Native(words) => Err(reach::become_program(&words)),
+    }
 }
 
 /// Prints the console, and with `follow` what comes until the machine is off.

@@ -17,7 +17,7 @@ use crate::{args, exit};
 pub struct StartArgs {
     #[command(flatten)]
     vm: VmArg,
-    /// How long to wait for SSH
+    /// How long all of it may take, until SSH answers
     #[arg(long, value_name = "D", default_value = "10m", value_parser = args::duration)]
     timeout: Duration,
     #[command(flatten)]
@@ -31,6 +31,9 @@ pub struct StopArgs {
     /// Cut the power at once instead of asking the guest
     #[arg(long, conflicts_with = "suspend")]
     force: bool,
+    /// How long the guest may take to power off before its power is cut
+    #[arg(long, value_name = "D", value_parser = args::duration, conflicts_with_all = ["force", "suspend"])]
+    timeout: Option<Duration>,
     /// Keep what is in memory on disk; the next start goes on from there, where the provider can
     #[arg(long)]
     suspend: bool,
@@ -47,6 +50,9 @@ pub struct RestartArgs {
     force: bool,
 }
 
+/// The provider knows how long its guests usually take.
+const PROVIDERS_OWN: Duration = Duration::ZERO;
+
 pub fn start(app: &App, args: &StartArgs) -> Result<u8, CliError> {
     let name = args.vm.parse()?;
     operate(app, &name, args.timeout, "runs", async |engine| engine.start(&name).await)
@@ -58,7 +64,9 @@ pub fn stop(app: &App, args: &StopArgs) -> Result<u8, CliError> {
         true => (StopMode::Suspend, "is suspended"),
         false => (mode(args.force), "is stopped"),
     };
-    operate(app, &name, Duration::ZERO, done, async |engine| engine.stop(&name, mode).await)
+    operate(app, &name, args.timeout.unwrap_or(PROVIDERS_OWN), done, async |engine| {
+        engine.stop(&name, mode).await
+    })
 }
 
 pub fn restart(app: &App, args: &RestartArgs) -> Result<u8, CliError> {

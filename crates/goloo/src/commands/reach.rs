@@ -1,16 +1,20 @@
 //! What the commands that go into a machine have in common.
 
 use std::ffi::OsString;
+use std::io::Read;
+use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::Duration;
 
 use goloo_core::guest::SshTarget;
 use goloo_core::name::VmName;
 use goloo_core::provider::{Errand, LiveState, Observation};
-use goloo_core::record::Record;
+use goloo_core::record::{Provisioning, ProvisioningResult, Record};
 
 use crate::app::App;
 use crate::error::CliError;
+use crate::ssh::by_sh;
 
 /// Asks the record's provider what the machine does now.
 pub fn observe(app: &App, record: &Record) -> Result<Observation, CliError> {
@@ -23,33 +27,43 @@ pub fn observe(app: &App, record: &Record) -> Result<Observation, CliError> {
     }))
 }
 
-/// The way into a machine that isn't known to be off.
-pub fn target(app: &App, name: &VmName) -> Result<SshTarget, CliError> {
+/// Fails where the machine is known to be off, or can't be reached at all.
+pub fn expect_up(app: &App, name: &VmName) -> Result<(), CliError> {
     let record = app.record(name)?;
     // First: a copy that was never started has no address either.
     refuse_what_is_off(app, &record)?;
-    SshTarget::of(&record).ok_or_else(|| no_way_in(&record))
+    SshTarget::of(&record).map(drop).ok_or_else(|| no_way_in(&record))
 }
 
-/// Becomes the program that does this errand in the machine: its exit status is ours. That is `ssh` or
-/// `scp`, as `over_ssh` puts it together, with the pinned host key; for a machine that goloo has no key
-/// for, the provider's own way in.
-pub fn enter(
-    app: &App,
-    name: &VmName,
-    errand: Errand<'_>,
-    over_ssh: impl FnOnce(&SshTarget) -> Result<Vec<OsString>, CliError>,
-) -> Result<u8, CliError> {
+/// A way into a machine that is up.
+pub enum Way {
+    /// SSH answers. The record has the accounts.
+    Ssh(Box<Record>, SshTarget),
+    /// A machine that goloo has no key for: the provider's own program, and its arguments.
+    Native(Vec<OsString>),
+}
+
+/// Finds the way into a machine, for goloo's own commands: over SSH as goloo's account, with the pinned host key.
+pub fn way(app: &App, name: &VmName, errand: Errand<'_>) -> Result<Way, CliError> {
     let record = app.record(name)?;
     refuse_what_is_off(app, &record)?;
-    let words = match SshTarget::of(&record) {
-        Some(target) => over_ssh(&target)?,
+    match SshTarget::of(&record) {
+        Some(target) => {
+            expect_banner(app, &record, &target)?;
+            Ok(Way::Ssh(Box::new(record), target))
+        }
         None if record.ssh.is_none() => {
             let provider = app.provider_of(&record)?;
-            provider.own_way_in(&record, errand).ok_or_else(|| no_way_in(&record))?
+            provider.own_way_in(&record, errand).map(Way::Native).ok_or_else(|| no_way_in(&record))
         }
-        None => return Err(no_way_in(&record)),
-    };
+        None => Err(no_way_in(&record)),
+    }
+}
+
+/// Becomes `ssh`, running this script by `/bin/sh` as goloo's account: its exit status is ours.
+pub fn run_script(app: &App, target: &SshTarget, script: &str) -> Result<u8, CliError> {
+    let mut words = ssh(app, target)?;
+    words.push(by_sh(script).into());
     Err(become_program(&words))
 }
 
@@ -67,7 +81,7 @@ fn no_way_in(record: &Record) -> CliError {
         Some(_) => CliError::failed(format!("\"{name}\" has no address yet"), format!("goloo status {name}")),
         None => CliError::failed(
             format!("goloo has no key for \"{name}\""),
-            format!("log in by your own means; goloo status {name} shows its address"),
+            format!("log in manually; goloo status {name} shows its address"),
         ),
     }
 }
@@ -80,20 +94,61 @@ fn refuse_what_is_off(app: &App, record: &Record) -> Result<(), CliError> {
             Err(CliError::failed(format!("\"{name}\" is stopped"), format!("goloo start {name}")))
         }
         LiveState::Missing => Err(CliError::not_found(
-            format!("the machine of \"{name}\" is gone; only its record is left"),
+            format!("the machine of \"{name}\" no longer exists; only its record is left"),
             format!("goloo delete {name} archives the record"),
         )),
         LiveState::Running | LiveState::Unknown => Ok(()),
     }
 }
 
-/// Returns only when that fails.
-fn become_program(words: &[OsString]) -> CliError {
+/// The command that shows what a machine is doing where SSH doesn't: not every provider has a console.
+pub fn without_ssh(app: &App, record: &Record) -> String {
+    let has_console = app.provider(record.provider).is_ok_and(|provider| provider.capabilities().console);
+    if has_console {
+        format!("goloo logs {} --console", record.name)
+    } else {
+        format!("goloo status {}", record.name)
+    }
+}
+
+/// How long a machine that is up has for its first words, and for taking the connection before.
+const BANNER_LIMIT: Duration = Duration::from_secs(5);
+
+/// `ssh` would wait without a word for a machine that boots for the first time. Later `ssh` has its own limit: a newer
+/// sshd takes such a look for a scan, and after some of them refuses everybody for a while.
+fn expect_banner(app: &App, record: &Record, target: &SshTarget) -> Result<(), CliError> {
+    let is_known = |provisioning: &Provisioning| provisioning.result != ProvisioningResult::Unknown;
+    if record.provisioning.as_ref().is_some_and(is_known) {
+        return Ok(());
+    }
+    let Err(error) = banner(target) else { return Ok(()) };
+    let name = &record.name;
+    let message = format!("\"{name}\" is still booting: SSH does not answer yet");
+    let hint = format!("run `goloo wait {name}`; `{}` shows its boot progress", without_ssh(app, record));
+    Err(CliError::failed(message, hint).because(&error))
+}
+
+fn banner(target: &SshTarget) -> std::io::Result<()> {
+    let mut addresses = (target.host.as_str(), target.port).to_socket_addrs()?;
+    let address = addresses.next().ok_or(std::io::ErrorKind::NotFound)?;
+    let mut stream = TcpStream::connect_timeout(&address, BANNER_LIMIT)?;
+    stream.set_read_timeout(Some(BANNER_LIMIT))?;
+    let mut start = [0; 4];
+    stream.read_exact(&mut start)
+}
+
+/// Becomes this program. Returns only when that fails.
+pub fn become_program(words: &[OsString]) -> CliError {
     let (program, arguments) = words.split_first().expect("a program has a name");
     let error = Command::new(program).args(arguments).exec();
+    cannot_run(program, &error)
+}
+
+/// Why a program that leads into a machine can't be run.
+pub fn cannot_run(program: &OsString, error: &std::io::Error) -> CliError {
     let hint = match program.to_str() {
         Some("ssh" | "scp") => "install the OpenSSH client (Debian: apt-get install openssh-client)",
         _ => "goloo doctor",
     };
-    CliError::failed(format!("can't run {}", program.to_string_lossy()), hint).because(&error)
+    CliError::failed(format!("can't run {}", program.to_string_lossy()), hint).because(error)
 }

@@ -7,7 +7,7 @@ use crate::error::CliError;
 use crate::output::{Table, Ui};
 use crate::paths::{self, Paths};
 use crate::settings::{self, Settings};
-use crate::{args, exit};
+use crate::{args, exit, former};
 
 /// What to do with the settings.
 #[derive(Debug, Subcommand)]
@@ -42,7 +42,12 @@ pub fn run(ui: &Ui, command: &Command) -> Result<u8, CliError> {
             show(ui, &settings::shown(&settings, &paths)?);
         }
         Command::Set { key, value } => {
+            let place = || former::place(&Settings::read(&folder)?, &home);
+            let before = place().ok();
             settings::set(&folder, key, value)?;
+            if let Some(before) = before.filter(|before| place().is_ok_and(|now| now != *before)) {
+                former::remember(&folder, &before)?;
+            }
             ui.say(&format!("{key} is set in {}", settings::file(&folder).display()));
         }
         Command::Path => ui.line(&settings::file(&folder).display().to_string()),

@@ -34,7 +34,8 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
             app.ui.note(&format!("{} belongs to the host {host} and is left out", record.name));
             continue;
         }
-        match SshTarget::of(record) {
+        let can_log_in = record.ssh.as_ref().is_some_and(|ssh| ssh.login_problem.is_none());
+        match if can_log_in { SshTarget::login(record) } else { SshTarget::of(record) } {
             Some(target) => app.ui.line(&app.keys.config_block(record.name.as_str(), &target)?),
             None => app.ui.note(&format!("{} has no address yet and is left out", record.name)),
         }

@@ -58,7 +58,13 @@ fn print(app: &App, record: &Record, live: &Observation, drift: &Drift) -> Resul
         line("address", format!("{ip}:{port}"));
     }
     if let Some(ssh) = &record.ssh {
-        line("user", ssh.user.clone());
+        line(
+            "user",
+            match &ssh.login_problem {
+                Some(problem) => format!("{} ({problem}; goloo ssh opens goloo's account)", ssh.user),
+                None => ssh.user.clone(),
+            },
+        );
     }
     if let Some(provisioning) = &record.provisioning {
         line("provisioning", provisioning.result.to_string());

@@ -88,6 +88,12 @@ pub fn set_state_backend(folder: &Path, backend: &Backend) -> Result<(), CliErro
     edit::write(folder, "stateBackend", &value)
 }
 
+/// The variable of the environment that decides where records are kept, over settings.json.
+pub fn place_variable() -> Option<&'static str> {
+    let state = crate::paths::state_is_given().then_some("GOLOO_STATE_DIR");
+    backend_variable().map(|_| BACKEND_VARIABLE).or(state)
+}
+
 impl Settings {
     /// Reads `settings.json` in the folder; a missing file is an empty one.
     pub fn read(folder: &Path) -> Result<Self, CliError> {

@@ -53,8 +53,8 @@ impl SshGuest {
         let options = self.keys.options(target).map_err(|error| no_client(error.message))?;
         let child = Command::new("ssh")
             .args(options)
-            .args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=20", "-o", "ServerAliveInterval=15"])
-            .args(["-T", "--", &target.host, command])
+            .args(["-o", "BatchMode=yes", "-o", "ServerAliveInterval=15"])
+            .args(["-T", "--", &target.host, &super::by_sh(command)])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -1,7 +1,7 @@
 //! goloo's own SSH client key, made on first use.
 
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
 use goloo_core::cloud_init::HostKey;
@@ -52,6 +52,14 @@ fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
 /// Writes the file as a whole, in place of an older one.
 pub(super) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     staged(path, content)?.persist(path)?;
+    Ok(())
+}
+
+/// Writes a program as a whole, in place of an older one.
+pub(super) fn write_program(path: &Path, content: &[u8]) -> io::Result<()> {
+    let file = staged(path, content)?;
+    file.as_file().set_permissions(PermissionsExt::from_mode(0o700))?;
+    file.persist(path)?;
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 mod guest;
 mod keys;
+mod quote;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use goloo_core::guest::SshTarget;
 use crate::error::CliError;
 
 pub use guest::SshGuest;
+use quote::{quoted, quoted_text};
 
 /// The files that `ssh` needs: `keys/` in the state folder.
 #[derive(Debug, Clone)]
@@ -51,6 +53,17 @@ impl KeyFolder {
         Some(text.trim_end().strip_prefix(alias)?.trim_start().to_owned())
     }
 
+    /// The program that `scp` uses in place of `ssh`.
+    pub fn scp_transport(&self) -> Result<PathBuf, CliError> {
+        let path = self.0.join("scp-transport");
+        if std::fs::read_to_string(&path).is_ok_and(|text| text == SCP_TRANSPORT) {
+            return Ok(path);
+        }
+        keys::write_program(&path, SCP_TRANSPORT.as_bytes())
+            .map_err(|error| CliError::cannot("write", &path, &error))?;
+        Ok(path)
+    }
+
     /// Forgets a machine that is gone.
     pub fn unpin(&self, alias: &str) {
         // A file that stays harms nobody: the alias is never used again.
@@ -66,11 +79,13 @@ impl KeyFolder {
             text.push(value);
             options.extend(["-o".into(), text]);
         };
-        option("IdentityFile", quoted(&self.identity()).as_ref());
-        option("UserKnownHostsFile", quoted(&known_hosts).as_ref());
+        option("IdentityFile", &quoted(&self.identity())?);
+        option("UserKnownHostsFile", &quoted(&known_hosts)?);
         for (name, value) in STRICT {
             option(name, value.as_ref());
         }
+        // Also for the handshake: a machine may take the connection and say nothing.
+        option("ConnectTimeout", "20".as_ref());
         option("HostKeyAlias", target.alias.as_ref());
         option("User", target.user.as_ref());
         option("Port", target.port.to_string().as_ref());
@@ -85,13 +100,25 @@ impl KeyFolder {
             format!("  HostName {}", target.host),
             format!("  Port {}", target.port),
             format!("  User {}", target.user),
-            format!("  IdentityFile {}", quoted(&self.identity())),
-            format!("  UserKnownHostsFile {}", quoted(&known_hosts)),
+            format!("  IdentityFile {}", quoted_text(&self.identity())?),
+            format!("  UserKnownHostsFile {}", quoted_text(&known_hosts)?),
             format!("  HostKeyAlias {}", target.alias),
         ];
         lines.extend(STRICT.iter().map(|(name, value)| format!("  {name} {value}")));
         Ok(lines.join("\n"))
     }
+}
+
+/// In the environment of [`KeyFolder::scp_transport`]: whom files are copied as.
+pub const SCP_USER: &str = "GOLOO_SCP_USER";
+
+/// `scp` goes in as goloo's account, and reads and writes as the login user.
+const SCP_TRANSPORT: &str = include_str!("scp-transport.sh");
+
+/// A command line for `ssh` that `/bin/sh` runs, whatever the account's shell is.
+pub fn by_sh(script: &str) -> String {
+    // No command of goloo's has the NUL byte that alone can't be quoted.
+    format!("exec /bin/sh -c {}", shlex::try_quote(script).unwrap_or_default())
 }
 
 /// Only goloo's key, only the pinned host key.
@@ -102,8 +129,3 @@ const STRICT: [(&str, &str); 5] = [
     ("UpdateHostKeys", "no"),
     ("LogLevel", "ERROR"),
 ];
-
-/// A path as ssh_config(5) takes it: in quotes, since it may have blanks.
-fn quoted(path: &Path) -> String {
-    format!("\"{}\"", path.display())
-}

@@ -11,6 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use goloo_testkit::test_cache::{self, IMAGE_LOCK};
 use serde_json::Value;
 
 /// One user's machine, as far as goloo can see it.
@@ -78,13 +79,18 @@ impl World {
     /// With the real QEMU, under translation so that the tests do the same everywhere, and with the
     /// image `debian-12`, which is built when it isn't in the test cache.
     pub fn real() -> Self {
-        let folder = std::env::var_os("GOLOO_TEST_CACHE").map(PathBuf::from);
-        let folder = folder.unwrap_or_else(|| goloo().parent().unwrap().with_file_name("test-cache"));
-        let world = Self { folder: tempfile::tempdir().unwrap(), real: Some(folder), multipass: None };
+        Self::real_with("debian-12")
+    }
+
+    /// The same with another image.
+    pub fn real_with(image: &str) -> Self {
+        let real = Some(test_cache::folder());
+        let world = Self { folder: tempfile::tempdir().unwrap(), real, multipass: None };
         world.settings(SETTINGS);
+        let _lock = test_cache::lock(IMAGE_LOCK);
         let images = world.json(&["image", "list", "--json"]);
-        if !images["images"].as_array().unwrap().iter().any(|image| image["name"] == "debian-12") {
-            world.run(&["image", "build", "debian-12"]).expect(0);
+        if !images["images"].as_array().unwrap().iter().any(|listed| listed["name"] == image) {
+            world.run(&["image", "build", image]).expect(0);
         }
         world
     }
@@ -94,7 +100,7 @@ impl World {
     }
 
     pub fn state(&self) -> PathBuf {
-        self.path().join("state")
+        self.path().join("data/goloo")
     }
 
     /// Writes the settings.
@@ -155,7 +161,7 @@ impl World {
             ("HOME", at("home")),
             ("PATH", path),
             ("USER", "ann".to_owned()),
-            ("GOLOO_STATE_DIR", at("state")),
+            ("XDG_DATA_HOME", at("data")),
             ("GOLOO_CONFIG_DIR", at("config")),
             ("GOLOO_HOSTS_FILE", at("etc/hosts")),
             ("GOLOO_QEMU_ACCEL", "tcg".to_owned()),

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::super::targets::Collection;
+use super::super::targets;
 use super::super::tree::{Content, Document, Node, Place, problem_at};
 use super::{OTHER_WAY, written};
 use crate::spec::Problem;
@@ -12,12 +12,24 @@ use crate::spec::Problem;
 pub(super) enum Change<'a> {
     /// Keys in front of the document's own.
     Keys(Vec<(&'a str, &'a Value)>),
-    /// Keys in front of those of the mapping that is this pair's value.
-    KeysOf(usize, Vec<(&'a str, &'a Value)>),
-    /// Items behind those of the list that is this pair's value.
-    ItemsOf(usize, &'a [Value]),
+    /// Items beside those of the list that is this pair's value.
+    ItemsOf(usize, &'a [Value], Side),
     /// A value for this pair, which has none.
     ValueOf(usize, &'a Value),
+}
+
+/// On which side of the user's own items goloo's stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Front,
+    Back,
+}
+
+impl Side {
+    /// What a machine needs whatever the document does runs first.
+    fn of(name: &str) -> Self {
+        if name == "bootcmd" { Self::Front } else { Self::Back }
+    }
 }
 
 /// What the additions change. All that stands against them is found at once.
@@ -53,10 +65,10 @@ pub(super) fn applied(root: Option<Node>, changes: &[Change<'_>]) -> Node {
     for change in changes {
         match change {
             Change::Keys(keys) => put_first(&mut root, keys),
-            Change::KeysOf(pair, keys) => put_first(value_of(&mut root, *pair), keys),
-            Change::ItemsOf(pair, items) => {
+            Change::ItemsOf(pair, items, side) => {
                 if let Content::List(list) = &mut value_of(&mut root, *pair).content {
-                    list.extend(items.iter().map(written::node));
+                    let at = if *side == Side::Front { 0 } else { list.len() };
+                    list.splice(at..at, items.iter().map(written::node));
                 }
             }
             Change::ValueOf(pair, value) => *value_of(&mut root, *pair) = written::node(value),
@@ -93,27 +105,23 @@ struct Target<'d> {
 
 impl Target<'_> {
     fn change<'a>(&self, name: &str, addition: &'a Value) -> Result<Outcome<'a>, Problem> {
-        let (pair, collection) = match (self.document.place(self.root, name), Collection::of(addition)) {
+        let pair = match (self.document.place(self.root, name), addition) {
             (Place::Nowhere, _) => return Ok(Outcome::New),
-            (_, None) => return Ok(Outcome::UserS),
-            (Place::Merged(value), _) => {
+            (Place::Merged(value), Value::Array(_)) => {
                 let message =
                     format!("{name} comes by way of <<, and what goloo adds to it would replace it");
                 return Err(self.refusal(value, message, "write the value out in its own place".to_owned()));
             }
-            (Place::Own(pair), Some(collection)) => (pair, collection),
+            (Place::Own(pair), Value::Array(_)) => pair,
+            _ => return Ok(Outcome::UserS),
         };
         let (key, value) = &self.root.pairs()[pair];
         self.once(name, key)?;
         self.open(name, value)?;
         let change = match (addition, &value.content) {
             _ if value.is_null() => Change::ValueOf(pair, addition),
-            (Value::Array(items), Content::List(_)) => Change::ItemsOf(pair, items),
-            (Value::Object(keys), Content::Map(_)) => match self.lacking(value, keys) {
-                lacking if lacking.is_empty() => return Ok(Outcome::UserS),
-                lacking => Change::KeysOf(pair, lacking),
-            },
-            _ => return Err(collection.refusal(self.text, name, value)),
+            (Value::Array(items), Content::List(_)) => Change::ItemsOf(pair, items, Side::of(name)),
+            _ => return Err(targets::not_a_list(self.text, name, value)),
         };
         Ok(Outcome::Changed(change))
     }
@@ -148,11 +156,6 @@ impl Target<'_> {
             return Err(self.refusal(value, message, "remove the tag".to_owned()));
         }
         Ok(())
-    }
-
-    fn lacking<'a>(&self, map: &Node, keys: &'a Map<String, Value>) -> Vec<(&'a str, &'a Value)> {
-        let is_lacking = |name: &str| matches!(self.document.place(map, name), Place::Nowhere);
-        keys.iter().map(|(name, value)| (name.as_str(), value)).filter(|(name, _)| is_lacking(name)).collect()
     }
 
     fn refusal(&self, node: &Node, message: String, way: String) -> Problem {

@@ -1,13 +1,13 @@
 //! Where in the text the changes go.
 //!
-//! Keys go in front of a mapping's first and items behind a list's last, so that no end of a document, of
-//! a block text or of a comment has to be understood.
+//! Keys go in front of a mapping's first, and items in front of a list's first or behind its last, so that no end
+//! of a document, of a block text or of a comment has to be understood.
 
 use serde_json::Value;
 
 use super::super::document::header_start;
 use super::super::tree::{Content, Document, Node, ScalarStyle, problem_at};
-use super::changes::Change;
+use super::changes::{Change, Side};
 use super::{OTHER_WAY, written};
 use crate::spec::Problem;
 
@@ -59,13 +59,9 @@ impl<'t> Page<'t> {
         };
         match change {
             Change::Keys(keys) => self.document_keys(document, keys),
-            Change::KeysOf(number, keys) => {
+            Change::ItemsOf(number, items, side) => {
                 let (key, value) = pair(*number);
-                self.keys_of(key, value, keys).ok_or_else(|| self.unclear(key))
-            }
-            Change::ItemsOf(number, items) => {
-                let (key, value) = pair(*number);
-                self.items_of(key, value, items)
+                self.items_of(key, value, items, *side)
             }
             Change::ValueOf(number, new) => {
                 let (key, value) = pair(*number);
@@ -100,29 +96,26 @@ impl<'t> Page<'t> {
         Ok(self.insert(at, format!("{break_line}{lines}")))
     }
 
-    fn keys_of(&self, key: &Node, map: &Node, keys: &[(&str, &Value)]) -> Option<Edit> {
-        let begin = self.begin_of(key, map)?;
-        if self.byte(begin) == Some(b'{') {
-            return Some(self.keys_in_braces(map, begin, keys));
-        }
-        let indent = self.indent(begin)?;
-        let lines = self.noted(indent, &written::keys(keys, indent, self.line_end));
-        Some(self.insert(begin - indent.len(), lines))
-    }
-
     fn keys_in_braces(&self, map: &Node, begin: usize, keys: &[(&str, &Value)]) -> Edit {
         let comma = if map.pairs().is_empty() { "" } else { ", " };
         self.insert(begin + 1, format!("{}{comma}", written::flow_keys(keys.iter().copied())))
     }
 
-    fn items_of(&self, key: &Node, list: &Node, items: &[Value]) -> Result<Edit, Problem> {
+    fn items_of(&self, key: &Node, list: &Node, items: &[Value], side: Side) -> Result<Edit, Problem> {
         let begin = self.begin_of(key, list).ok_or_else(|| self.unclear(key))?;
         match self.byte(begin) {
+            Some(b'[') if side == Side::Front => {
+                let comma = if std::ptr::eq(last_leaf(list), list) { "" } else { ", " };
+                Ok(self.insert(begin + 1, format!("{}{comma}", written::flow_items(items))))
+            }
             Some(b'[') => self.items_in_brackets(list, begin, items).ok_or_else(|| self.unclear(key)),
             Some(b'-') => {
                 let indent = self.indent(begin).ok_or_else(|| self.unclear(key))?;
                 let lines = self.noted(indent, &written::items(items, indent, self.line_end));
-                self.lines_behind(list, lines)
+                match side {
+                    Side::Front => Ok(self.insert(begin - indent.len(), lines)),
+                    Side::Back => self.lines_behind(list, lines),
+                }
             }
             _ => Err(self.unclear(key)),
         }

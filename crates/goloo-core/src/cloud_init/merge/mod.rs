@@ -17,8 +17,8 @@ use crate::spec::Problem;
 /// What to do about whatever can't be merged.
 const OTHER_WAY: &str = "or use --provider qemu";
 
-/// The user's cloud-config document with the additions: lists are appended to, mappings get the keys
-/// that they lack, and of two values for one key the user's stays.
+/// The user's cloud-config document with the additions: lists are appended to (goloo's `bootcmd` comes first), and
+/// of two values for one key the user's stays.
 pub(super) fn merge(text: &str, additions: &Map<String, Value>) -> Result<String, Vec<Problem>> {
     let document = Document::read(text).map_err(|problem| vec![problem])?;
     one_meaning(text).map_err(|problem| vec![problem])?;
@@ -74,9 +74,28 @@ mod tests {
     }
 
     #[test]
+    fn boot_commands_of_goloo_s_come_first() {
+        let added = json!({"bootcmd": ["g"]});
+        for (text, expected) in [
+            (
+                "#cloud-config\nbootcmd:\n  - a\n",
+                "#cloud-config\nbootcmd:\n  # from goloo:\n  - \"g\"\n  - a\n",
+            ),
+            ("#cloud-config\nbootcmd: [a]\n", "#cloud-config\nbootcmd: [\"g\", a]\n"),
+            ("#cloud-config\nbootcmd: [ ]\n", "#cloud-config\nbootcmd: [\"g\" ]\n"),
+            (
+                "#cloud-config\nbootcmd: &x\n- - a\n",
+                "#cloud-config\nbootcmd: &x\n# from goloo:\n- \"g\"\n- - a\n",
+            ),
+        ] {
+            assert_eq!(merged(text, &added), expected);
+        }
+    }
+
+    #[test]
     fn a_value_for_one_key_stays_the_user_s() {
-        let text = "#cloud-config\na: no\nb: {c: d}\n";
-        assert_eq!(merged(text, &json!({"a": true, "b": {"c": "e"}})), text);
+        let text = "#cloud-config\na: no\n";
+        assert_eq!(merged(text, &json!({"a": true})), text);
     }
 
     #[test]

@@ -31,9 +31,8 @@ pub(super) fn findings(text: &str, document: &Document) -> Findings {
     let mut findings = Findings::default();
     let entries = document.root.as_ref().map(|root| view.entries(root)).unwrap_or_default();
     for entry in &entries {
-        let name = entry.name.unwrap_or_default();
-        let pointer = child_pointer("", name);
-        match keys::KEYS.iter().find(|(key, _)| *key == name) {
+        let pointer = child_pointer("", view.key_text(entry));
+        match keys::KEYS.iter().find(|(key, _)| Some(*key) == entry.name) {
             Some((_, shape)) => walk.top_level(entry, shape, &pointer, &mut findings),
             None => findings.warnings.extend(walk.unknown(entry, &pointer)),
         }
@@ -53,12 +52,30 @@ impl<'d> Walk<'d> {
 
     fn top_level(&self, entry: &Entry<'d>, shape: &'static Shape, pointer: &str, findings: &mut Findings) {
         let problems = self.problems(entry.value, *shape, pointer);
-        let is_null = self.view.value(entry.value) == Value::Null;
-        // A list whose items are all commented out: the modules of some versions fail at it, others don't.
-        let target = if is_null { &mut findings.warnings } else { &mut findings.problems };
+        // What is left where all items are commented out: the modules of some versions fail at it, others don't.
+        let target =
+            if self.is_empty(entry.value, *shape) { &mut findings.warnings } else { &mut findings.problems };
         target.extend(problems);
         if matches!(entry.name, Some("users" | "user")) {
             findings.warnings.extend(self.sudo_true(entry.value, pointer));
+        }
+    }
+
+    /// Whether a value has the right kind and nothing in it, or is no value.
+    fn is_empty(&self, node: &'d Node, shape: Shape) -> bool {
+        let resolved = self.view.resolved(node);
+        let shapes = if let Shape::OneOf(shapes) = shape { shapes } else { &[shape][..] };
+        match self.view.value(node) {
+            Value::Null => true,
+            Value::List => {
+                let is_list = shapes.iter().any(|shape| matches!(shape, Shape::List(_)));
+                is_list && self.view.items(resolved).is_empty()
+            }
+            Value::Map => {
+                let is_map = shapes.iter().any(|shape| matches!(shape, Shape::Map(map) if map.required.is_empty() && map.one_of.is_empty()));
+                is_map && resolved.pairs().is_empty()
+            }
+            _ => false,
         }
     }
 
@@ -73,7 +90,9 @@ impl<'d> Walk<'d> {
         let all = keys::KEYS.iter().map(|(key, _)| *key).chain(known::KNOWN.iter().copied());
         let message =
             format!("cloud-init doesn't know the key \"{}\" and ignores it", self.written(entry.key));
-        let hint = nearest(name, all).map_or_else(
+        // Of a short word two letters are too many.
+        let is_near = |near: &&str| 2 * strsim::damerau_levenshtein(name, near) <= name.len();
+        let hint = nearest(name, all).filter(is_near).map_or_else(
             || "remove it, or begin it with x- to keep it".to_owned(),
             |near| format!("did you mean \"{near}\"?"),
         );
@@ -212,7 +231,7 @@ impl<'d> Walk<'d> {
     }
 
     fn entry(&self, entry: &Entry<'d>, name: &str, map: &'static Map, pointer: &str) -> Vec<Problem> {
-        let place = child_pointer(pointer, entry.name.unwrap_or_default());
+        let place = child_pointer(pointer, self.view.key_text(entry));
         if let Some((_, shape)) = map.keys.iter().find(|(key, _)| entry.name.is_some() && *key == name) {
             return self.problems(entry.value, *shape, &place);
         }
@@ -285,7 +304,7 @@ impl<'d> Walk<'d> {
             Value::Null => "remove it, or give it a value".to_owned(),
             Value::Text(text) => match words.map(|words| (words, nearest(text, words.iter().copied()))) {
                 Some((_, Some(near))) => format!("did you mean \"{near}\"?"),
-                Some((words, None)) => format!("write {}", words.join(" or ")),
+                Some((_, None)) => format!("write {}", shape.name()),
                 None => of_shape(shapes),
             },
             _ => of_shape(shapes),

@@ -85,6 +85,11 @@ impl<'d> View<'d> {
         }
     }
 
+    /// A key's text, whatever its type.
+    pub fn key_text(&self, entry: &Entry<'d>) -> &'d str {
+        self.resolved(entry.key).text().unwrap_or_default()
+    }
+
     /// A list's items; none where it is none.
     pub fn items(&self, node: &'d Node) -> &'d [Node] {
         if let Content::List(items) = &node.content { items } else { &[] }

@@ -11,6 +11,7 @@
 //! changes nothing that is there already; an unfinished one goes on after it; a finished one only switches.
 
 use std::fs::File;
+use std::path::Path;
 
 use goloo_core::events::{Event, Events};
 use goloo_core::record::Owner;
@@ -29,7 +30,9 @@ pub fn run(app: &App, to: &str) -> Result<u8, CliError> {
         app.ui.line(&format!("the records are in {} already", target.location()));
         return Ok(exit::DONE);
     }
-    let _one_at_a_time = lock(app)?;
+    let variable = settings::place_variable();
+    // What the environment names is none of the settings'.
+    let _one_at_a_time = lock(if variable.is_some() { &app.paths.state } else { &app.paths.config })?;
     let moving = Move {
         events: &app.ui,
         source: &*app.store,
@@ -38,7 +41,9 @@ pub fn run(app: &App, to: &str) -> Result<u8, CliError> {
         owner: identity::owner(),
     };
     let count = app.wait_for(moving.run())?;
-    settings::set_state_backend(&app.paths.config, &backend)?;
+    if variable.is_none() {
+        settings::set_state_backend(&app.paths.config, &backend)?;
+    }
     app.ui.finish();
     app.ui.line(&format!("{count} are in {} now", target.location()));
     app.ui.note(&format!(
@@ -46,14 +51,21 @@ pub fn run(app: &App, to: &str) -> Result<u8, CliError> {
         app.store.location(),
         app.paths.state.display()
     ));
+    if let Some(variable) = variable {
+        let address = backend.to_string();
+        let shown = shlex::try_quote(&address).unwrap_or_default();
+        app.ui.note(&format!(
+            "{variable} is set, so settings.json stays as it is: export GOLOO_STATE_BACKEND={shown} to use the new place"
+        ));
+    }
     Ok(exit::DONE)
 }
 
 /// Two moves on this computer would each take the other's copy for someone else's.
-fn lock(app: &App) -> Result<File, CliError> {
-    let path = app.paths.config.join(".state-move.lock");
+fn lock(folder: &Path) -> Result<File, CliError> {
+    let path = folder.join(".state-move.lock");
     let failed = |error: std::io::Error| CliError::cannot("lock", &path, &error);
-    std::fs::create_dir_all(&app.paths.config).map_err(failed)?;
+    std::fs::create_dir_all(folder).map_err(failed)?;
     let file = File::options().write(true).create(true).truncate(false).open(&path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),

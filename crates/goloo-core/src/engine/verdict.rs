@@ -1,0 +1,378 @@
+//! What became of a machine's provisioning: the guest's own report, and what follows from it.
+//!
+//! `cloud-init status` alone is not to be believed: a document that cloud-init can't read is dropped as a whole
+//! and the status is "done". What happened stands in its log.
+
+use serde::Deserialize;
+
+use crate::guest::Output;
+use crate::record::{Provisioning, ProvisioningResult};
+use crate::time::Timestamp;
+
+/// What became of the provisioning, or why that isn't known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// In one word.
+    pub result: ProvisioningResult,
+    /// What failed or was ignored, warnings, or why there is no answer.
+    pub errors: Vec<String>,
+    /// The end of the provisioning log, or of the console, when something failed.
+    pub log: Vec<String>,
+    /// Why the login user can't log in, where the machine says so.
+    pub login_problem: Option<String>,
+    /// Whether the machine itself was asked.
+    pub is_reported: bool,
+}
+
+impl Verdict {
+    /// The verdict as the record keeps it.
+    pub fn provisioning(&self) -> Provisioning {
+        let known = self.result != ProvisioningResult::Unknown;
+        Provisioning {
+            result: self.result,
+            finished_at: known.then(Timestamp::now),
+            errors: self.errors.clone(),
+            extra: serde_json::Map::new(),
+        }
+    }
+
+    /// What the history keeps of a provisioning that didn't go well.
+    pub(super) fn trouble(&self) -> Option<String> {
+        (!self.result.is_good()).then(|| format!("provisioning {}", self.result))
+    }
+
+    pub(super) fn unknown(reason: String) -> Self {
+        Self::of(ProvisioningResult::Unknown, vec![reason])
+    }
+
+    pub(super) fn ended(log: Vec<String>) -> Self {
+        let reason = "the machine powered off before its provisioning was done".to_owned();
+        Self { log, ..Self::of(ProvisioningResult::Ended, vec![reason]) }
+    }
+
+    fn of(result: ProvisioningResult, errors: Vec<String>) -> Self {
+        Self { result, errors, log: Vec::new(), login_problem: None, is_reported: false }
+    }
+}
+
+/// The guest's report of its provisioning, line by line. What comes in front of it is the provisioning log.
+#[derive(Debug, Default)]
+pub struct Report {
+    section: Option<Section>,
+    status: String,
+    /// cloud-init ended without a result.
+    incomplete: bool,
+    log: Vec<String>,
+    configure: Vec<String>,
+    sshd: Vec<String>,
+    login: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Section {
+    Status,
+    Log,
+    Configure,
+    Sshd,
+    Login,
+    End,
+}
+
+impl Section {
+    fn of(line: &str) -> Option<Self> {
+        Some(match line {
+            "@goloo:status@" => Self::Status,
+            "@goloo:log@" => Self::Log,
+            "@goloo:configure@" => Self::Configure,
+            "@goloo:sshd@" => Self::Sshd,
+            "@goloo:login@" => Self::Login,
+            "@goloo:end@" => Self::End,
+            _ => return None,
+        })
+    }
+}
+
+/// The command that waits in the guest until its provisioning is over, and then reports. With `follow` the
+/// provisioning log comes first, as it grows.
+pub fn report_command(follow: bool, login: &str) -> String {
+    let is_plain = login.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+    let login = if is_plain { login } else { "" };
+    let follow = if follow { "yes" } else { "" };
+    format!("follow={follow}; login={login}\n{}", crate::cloud_init::squeezed(include_str!("report.sh")))
+}
+
+impl Report {
+    /// Takes a line; gives it back where it is one of the provisioning log.
+    pub fn take<'l>(&mut self, line: &'l str) -> Option<&'l str> {
+        if let Some(section) = Section::of(line) {
+            // It was begun again, on a new connection.
+            if section == Section::Status {
+                *self = Self::default();
+            }
+            self.section = Some(section);
+            return None;
+        }
+        if line == "@goloo:incomplete@" && self.section == Some(Section::Status) {
+            self.incomplete = true;
+            return None;
+        }
+        let rows = match self.section {
+            None => return Some(line),
+            Some(Section::End) => return None,
+            Some(Section::Status) => {
+                self.status.push_str(line);
+                self.status.push('\n');
+                return None;
+            }
+            Some(Section::Log) => &mut self.log,
+            Some(Section::Configure) => &mut self.configure,
+            Some(Section::Sshd) => &mut self.sshd,
+            Some(Section::Login) => &mut self.login,
+        };
+        if !line.trim().is_empty() {
+            rows.push(line.to_owned());
+        }
+        None
+    }
+
+    /// What follows from it. `output` is how the command ended.
+    pub fn verdict(&self, output: &Output) -> Verdict {
+        if output.status == 64 {
+            return Verdict::unknown("the image has no cloud-init".to_owned());
+        }
+        // Other programs may say something in front of it.
+        let json = self.status.find('{').map_or("", |start| &self.status[start..]);
+        let Ok(status) = serde_json::from_str::<Status>(json) else {
+            let said = [self.status.trim(), output.stderr.trim()].join(" ");
+            return Verdict::unknown(format!("`cloud-init status` said: {}", said.trim()));
+        };
+        let is_over = matches!(status.status.as_str(), "done" | "error" | "disabled") || self.incomplete;
+        if !is_over && status.errors.is_empty() {
+            return Verdict::unknown(format!("cloud-init is \"{}\": {}", status.status, status.detail));
+        }
+        let dropped = self.messages(is_dropped);
+        let failed = self.failures(&status);
+        let warnings = self.warnings(&status);
+        let mut verdict = if !dropped.is_empty() {
+            Verdict::of(ProvisioningResult::Dropped, [dropped, failed].concat())
+        } else if !failed.is_empty() {
+            Verdict::of(ProvisioningResult::Failed, failed)
+        } else if !warnings.is_empty() {
+            Verdict::of(ProvisioningResult::DoneWithWarnings, warnings)
+        } else {
+            Verdict::of(ProvisioningResult::Done, Vec::new())
+        };
+        verdict.login_problem = self.login.first().cloned();
+        verdict.is_reported = true;
+        verdict
+    }
+
+    /// Messages of cloud-init's log of one kind, each once.
+    fn messages(&self, is_kind: fn(&str) -> bool) -> Vec<String> {
+        let messages = self.log.iter().map(|line| message_of(line)).filter(|message| is_kind(message));
+        let mut all: Vec<String> = Vec::new();
+        for message in messages {
+            if !all.iter().any(|known| known == message) {
+                all.push(message.to_owned());
+            }
+        }
+        all
+    }
+
+    fn failures(&self, status: &Status) -> Vec<String> {
+        let mut failures = status.errors.clone();
+        failures.extend(self.messages(|message| message.contains("Boothooks script")));
+        if failures.is_empty() && status.status == "error" {
+            failures.push(status.detail.clone());
+        }
+        if failures.is_empty() {
+            // A command that ends cloud-init itself: 25.1 knows of no error then.
+            let stages = self.messages(|message| message.starts_with(STAGE));
+            failures.extend(stages.iter().filter_map(|line| failed_stage(line)));
+        }
+        if self.incomplete {
+            failures.insert(0, "cloud-init ended before it was done".to_owned());
+            failures.extend(self.messages(|message| message.contains("failed stage")));
+        }
+        // Its own words say more than cloud-init's of the script that ran it.
+        match self.configure.first().map(String::as_str) {
+            None | Some("0") => {}
+            Some(code) if code.bytes().all(|byte| byte.is_ascii_digit()) => {
+                let why = self.configure.get(1).map_or_else(String::new, |why| format!(": {why}"));
+                failures.insert(0, format!("configure.sh failed with exit status {code}{why}"));
+            }
+            Some(_) => failures.insert(0, "configure.sh did not run to its end".to_owned()),
+        }
+        failures
+    }
+
+    fn warnings(&self, status: &Status) -> Vec<String> {
+        let said = status.recoverable_errors.iter().filter(|(level, _)| *level != "DEPRECATED");
+        let said = said.flat_map(|(_, messages)| messages).filter(|message| !is_noise(message));
+        let mut warnings: Vec<String> = said.cloned().collect();
+        for message in self.messages(|message| !is_noise(message)) {
+            // cloud-init repeats some of its log in its status.
+            if !warnings.iter().any(|known| known.contains(&message) || message.contains(known.as_str())) {
+                warnings.push(message);
+            }
+        }
+        if let Some(reason) = self.sshd.first() {
+            warnings.push(format!("sshd can't use /etc/ssh/sshd_config and runs without it: {reason}"));
+        }
+        if let Some(reason) = self.login.first() {
+            warnings.push(format!("the login user can't log in: {reason}"));
+        }
+        warnings
+    }
+}
+
+/// A line of cloud-init's log without its time and module.
+fn message_of(line: &str) -> &str {
+    line.split_once("]: ").map_or(line, |(_, message)| message)
+}
+
+/// Whether cloud-init says that it ignored the document or a part of it.
+fn is_dropped(message: &str) -> bool {
+    // The same in cloud-init 22.4 and 25.1.
+    const WORDS: [&str; 7] = [
+        "Failed loading yaml blob",
+        "Failed at merging in cloud config part",
+        "Ignoring jinja template",
+        "Failed calling handler",
+        "Failed at registering python file",
+        "Unhandled unknown content-type",
+        "Unhandled non-multipart (text/x-not-multipart) userdata",
+    ];
+    // An empty document has nothing to drop; of one that can't be read the log says more.
+    WORDS.iter().any(|word| message.contains(word)) && !message.ends_with("empty cloud config")
+}
+
+/// How cloud-init logs the end of a stage.
+const STAGE: &str = "finish: ";
+
+fn failed_stage(line: &str) -> Option<String> {
+    let (stage, _) = line.strip_prefix(STAGE)?.split_once(": FAIL")?;
+    Some(format!("cloud-init's stage {stage} failed"))
+}
+
+/// What says nothing about what was applied: 22.4 calls every document invalid; and deprecated forms work.
+fn is_noise(message: &str) -> bool {
+    const WORDS: [&str; 5] = [
+        STAGE,
+        "Invalid cloud-config provided",
+        "Deprecated cloud-config provided",
+        "DEPRECAT",
+        "is deprecated",
+    ];
+    WORDS.iter().any(|word| message.contains(word))
+}
+
+/// The part of cloud-init's JSON that decides.
+#[derive(Deserialize)]
+struct Status {
+    status: String,
+    #[serde(default)]
+    detail: String,
+    #[serde(default)]
+    errors: Vec<String>,
+    #[serde(default)]
+    recoverable_errors: std::collections::BTreeMap<String, Vec<String>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output(status: i32) -> Output {
+        Output { status, stdout: String::new(), stderr: "boom".to_owned() }
+    }
+
+    fn report(text: &str) -> Report {
+        let mut report = Report::default();
+        for line in text.lines() {
+            report.take(line);
+        }
+        report
+    }
+
+    fn verdict(status: &str, rest: &str) -> Verdict {
+        report(&format!("@goloo:status@\n{status}\n{rest}")).verdict(&output(0))
+    }
+
+    const DONE: &str = r#"{"status":"done","errors":[],"recoverable_errors":{}}"#;
+
+    #[test]
+    fn the_lists_of_errors_decide_and_not_the_exit_status() {
+        assert_eq!(verdict(DONE, "").result, ProvisioningResult::Done);
+        let recovered = r#"{"status":"done","errors":[],"recoverable_errors":{"WARNING":["old key"]}}"#;
+        let warned = verdict(recovered, "");
+        assert_eq!(warned.result, ProvisioningResult::DoneWithWarnings);
+        assert_eq!(warned.errors, ["old key"]);
+        let failed = r#"{"status":"error","errors":["('scripts_user', RuntimeError())"]}"#;
+        assert_eq!(verdict(failed, "").result, ProvisioningResult::Failed);
+        let old = r#"{"status":"done","errors":["x"]}"#;
+        assert_eq!(verdict(old, "").result, ProvisioningResult::Failed);
+    }
+
+    #[test]
+    fn a_document_that_cloud_init_ignored_is_dropped_whatever_its_status() {
+        let log = "@goloo:log@\n2026-11-28 10:00:00,000 - util.py[WARNING]: Failed loading yaml blob. unhashable\n@goloo:end@\n";
+        let dropped = verdict(DONE, log);
+        assert_eq!(dropped.result, ProvisioningResult::Dropped);
+        assert_eq!(dropped.errors, ["Failed loading yaml blob. unhashable"]);
+    }
+
+    #[test]
+    fn a_failed_configure_sh_fails_the_provisioning() {
+        let failed = verdict(DONE, "@goloo:configure@\n3\n@goloo:end@\n");
+        assert_eq!(failed.result, ProvisioningResult::Failed);
+        assert_eq!(failed.errors, ["configure.sh failed with exit status 3"]);
+        assert_eq!(verdict(DONE, "@goloo:configure@\n0\n").result, ProvisioningResult::Done);
+    }
+
+    #[test]
+    fn the_schema_s_own_words_are_no_warning_and_others_are() {
+        let log = "@goloo:log@\nx - schema.py[WARNING]: Invalid cloud-config provided: x\n";
+        assert_eq!(verdict(DONE, log).result, ProvisioningResult::Done);
+        let log = "@goloo:log@\nx - cc_y.py[WARNING]: no such host\nx - cc_y.py[WARNING]: no such host\n";
+        assert_eq!(verdict(DONE, log).errors, ["no such host"]);
+    }
+
+    #[test]
+    fn a_login_user_who_is_not_there_is_a_warning() {
+        let warned = verdict(DONE, "@goloo:login@\nthere is no such user\n@goloo:end@\n");
+        assert_eq!(warned.result, ProvisioningResult::DoneWithWarnings);
+        assert_eq!(warned.login_problem.as_deref(), Some("there is no such user"));
+    }
+
+    #[test]
+    fn a_stage_that_failed_without_an_error_fails_the_provisioning() {
+        let log =
+            "@goloo:log@\nx - handlers.py[DEBUG]: finish: modules-final: FAIL: running modules for final\n";
+        assert_eq!(verdict(DONE, log).errors, ["cloud-init's stage modules-final failed"]);
+        let known = r#"{"status":"error","errors":["('scripts_user', RuntimeError())"]}"#;
+        assert_eq!(verdict(known, log).errors, ["('scripts_user', RuntimeError())"]);
+    }
+
+    #[test]
+    fn no_answer_is_unknown_and_says_why() {
+        assert_eq!(report("").verdict(&output(64)).errors, ["the image has no cloud-init"]);
+        let verdict = report("@goloo:status@\nTraceback").verdict(&output(1));
+        assert_eq!(verdict.result, ProvisioningResult::Unknown);
+        assert!(verdict.errors[0].contains("Traceback boom"), "{verdict:?}");
+    }
+
+    #[test]
+    fn what_comes_before_the_report_is_the_log() {
+        let mut report = Report::default();
+        assert_eq!(report.take("Cloud-init v. 22.4"), Some("Cloud-init v. 22.4"));
+        assert_eq!(report.take("@goloo:status@"), None);
+        assert_eq!(report.take("{}"), None);
+    }
+
+    #[test]
+    fn a_name_that_the_shell_could_take_for_more_is_left_out() {
+        assert!(report_command(false, "ann").contains("login=ann\n"));
+        assert!(report_command(false, "ann; reboot").contains("login=\n"));
+    }
+}
