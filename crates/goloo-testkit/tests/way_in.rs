@@ -207,9 +207,9 @@ slices! {
 #[test]
 fn there_are_rows_of_every_kind() {
     let rows = documents::rows();
-    for version in 0..IMAGES.len() {
+    for (version, image) in IMAGES.iter().enumerate() {
         let played = rows.iter().enumerate().filter(|(index, row)| is_played(row, *index, version)).count();
-        assert!(played >= 120, "{played} on {}", IMAGES[version]);
+        assert!(played >= 120, "{played} on {image}");
     }
     for group in ["cases/", "corpus/", "examples/", "templates/", "broken/"] {
         assert!(rows.iter().any(|row| row.name.starts_with(group)), "{group}");
