@@ -216,7 +216,7 @@ fn with_records() -> World {
 fn live(world: &World) -> Vec<&'static str> {
     let mut places = vec!["state", "elsewhere"];
     places.retain(|place| {
-        let root = world.path().join(place);
+        let root = if *place == "state" { world.state() } else { world.path().join(place) };
         root.join("active").exists() && !root.join("moved.json").exists()
     });
     places

@@ -79,7 +79,7 @@ impl Kept {
         let original = world.path().join("original");
         std::fs::create_dir(&original).unwrap();
         let kept = Self { world, original };
-        for part in ["state", "config", "elsewhere"] {
+        for part in ["data", "config", "elsewhere"] {
             kept.copy(&kept.world.path().join(part), &kept.original.join(part));
         }
         kept
@@ -93,7 +93,7 @@ impl Kept {
     }
 
     pub fn put_back(&self) {
-        for part in ["state", "config", "elsewhere"] {
+        for part in ["data", "config", "elsewhere"] {
             self.copy(&self.original.join(part), &self.world.path().join(part));
         }
     }
