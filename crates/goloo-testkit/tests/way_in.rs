@@ -26,7 +26,7 @@ const TTL: u64 = 8 * 3600;
 /// Documents that close what goloo leaves to the machine's owner, as docs/cloud-init.md says.
 const CLOSED: [&str; 3] = ["broken/nologin_file", "broken/hosts_deny", "broken/pam_denies"];
 
-/// Whether a row is played on an image. Good documents are, by turns, on one of the two: what could break a way
+/// Whether a row is played on an image. Good documents alternate between the two: what could break a way
 /// in is played on both.
 fn is_played(row: &Row, index: usize, version: usize) -> bool {
     let is_risky = row.name.starts_with("broken/") || row.name.starts_with("cases/");

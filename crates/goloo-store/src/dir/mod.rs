@@ -181,7 +181,7 @@ impl Inner {
             let name =
                 entry.name.strip_prefix(layout::STAGED_PREFIX).and_then(|name| VmName::parse(name).ok());
             let Some(name) = name else { continue };
-            // Whoever is claiming the name has its lock.
+            // A process that is claiming the name holds its lock.
             if let Ok(LockAttempt::Held(_held)) = self.fs.lock(&self.layout.lock(&name), b"") {
                 let _ = durable::remove_tree(self.fs(), &self.layout.staged(&name));
             }
