@@ -1,11 +1,7 @@
 # What became of the provisioning, as sections that begin with a mark. All of it is bounded; nothing of it
-# fails the script. `follow` and `login` are set in front.
+# fails the script. `follow`, `login` and `s`, what makes a command root's, are set in front.
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export PATH
-s=
-if [ "$(id -u)" != 0 ]; then
-    if sudo -n true 2>/dev/null; then s='sudo -n'; elif doas -n true 2>/dev/null; then s='doas -n'; fi
-fi
 command -v cloud-init >/dev/null || exit 64
 t=
 if [ -n "$follow" ]; then

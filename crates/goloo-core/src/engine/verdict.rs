@@ -5,6 +5,7 @@
 
 use serde::Deserialize;
 
+use super::AS_ROOT;
 use crate::guest::Output;
 use crate::record::{Provisioning, ProvisioningResult};
 use crate::time::Timestamp;
@@ -98,7 +99,8 @@ pub fn report_command(follow: bool, login: &str) -> String {
     let is_plain = login.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
     let login = if is_plain { login } else { "" };
     let follow = if follow { "yes" } else { "" };
-    format!("follow={follow}; login={login}\n{}", crate::cloud_init::squeezed(include_str!("report.sh")))
+    let report = crate::cloud_init::squeezed(include_str!("report.sh"));
+    format!("follow={follow}; login={login}\n{AS_ROOT}\n{report}")
 }
 
 impl Report {

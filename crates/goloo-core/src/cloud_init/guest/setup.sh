@@ -6,10 +6,6 @@ export PATH
 umask 022
 exec </dev/null
 
-say() {
-    echo "goloo: $*" >&2
-}
-
 # put MODE PATH: the file gets what is on standard input, whole or not at all.
 put() {
     new=$2.goloo-new
