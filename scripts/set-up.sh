@@ -8,7 +8,7 @@ set -euo pipefail
 run_commands=(qemu-system-x86_64 qemu-img ssh)
 # What `goloo image build` needs, for machines with no way to a published image.
 build_commands=(mmdebstrap mke2fs mkfs.vfat mformat sfdisk grub-mkimage)
-test_commands=(python3 hyperfine strace)
+test_commands=(python3 hyperfine strace node npm)
 
 packages_for() {
   case $1 in
@@ -20,6 +20,7 @@ packages_for() {
     mformat) echo mtools ;;
     sfdisk) echo fdisk ;;
     grub-mkimage) echo grub-common ;;
+    node) echo nodejs ;;
     *) echo "$1" ;;
   esac
 }

@@ -260,6 +260,37 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The settings or the environment name something that no store has.
+    #[error("{place} can't be opened: {message}")]
+    Misconfigured {
+        /// The store's place.
+        place: String,
+        /// What is wrong, and where it is said.
+        message: String,
+        /// How to write it.
+        hint: String,
+    },
+    /// The store's service serves no request, for a reason that the person can remove.
+    #[error("{place} is unavailable: {problem}")]
+    Service {
+        /// The store's place.
+        place: String,
+        /// The reason.
+        problem: ServiceProblem,
+        /// What was said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The store's service cannot keep two writers apart: what one writes could be lost without a word.
+    #[error("records in {place} would not be safe: {seen}")]
+    UnsafeWrites {
+        /// The store's place.
+        place: String,
+        /// What the service did, as in "it created an object twice".
+        seen: String,
+        /// Whether a lock table can take the place of conditional writes.
+        lock_table: bool,
+    },
     /// The store's service or database failed.
     #[error("can't {action} in {place}")]
     Backend {
@@ -282,6 +313,59 @@ pub enum StoreError {
         #[source]
         source: std::io::Error,
     },
+}
+
+/// A reason for which a service serves no request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ServiceProblem {
+    /// Requests are dated, and the service refuses those that are dated wrongly.
+    #[error("this computer's clock and the service's differ by minutes")]
+    ClockSkew,
+    /// The session that single sign-on began has ended, or was never begun.
+    #[error("the single sign-on session has expired")]
+    SsoSession {
+        /// The profile that it is of, where the environment names one.
+        profile: Option<String>,
+    },
+    /// The service's certificate leads to no authority that this computer knows.
+    #[error("its certificate is signed by an unknown authority")]
+    UnknownAuthority,
+    /// The bucket is in another region than was said.
+    #[error("the bucket is in {}", region.as_deref().unwrap_or("another region"))]
+    WrongRegion {
+        /// The bucket's region, where the service names it.
+        region: Option<String>,
+    },
+}
+
+impl ServiceProblem {
+    /// What to do, beginning with a verb.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::ClockSkew => {
+                "set the clock of this computer, for example with timedatectl set-ntp true".to_owned()
+            }
+            Self::SsoSession { profile: Some(profile) } => format!("run aws sso login --profile {profile}"),
+            Self::SsoSession { profile: None } => "run aws sso login".to_owned(),
+            Self::UnknownAuthority => {
+                "name a file with the authority's certificate: export AWS_CA_BUNDLE=FILE".to_owned()
+            }
+            Self::WrongRegion { region } => format!(
+                "set the region: goloo settings set stateBackend.region {}",
+                region.as_deref().unwrap_or("REGION")
+            ),
+        }
+    }
+}
+
+/// What to do about a service that doesn't keep writers apart.
+pub fn safe_writes_hint(lock_table: bool) -> &'static str {
+    if lock_table {
+        "add a lock table to the address (&lockTable=TABLE; docs/state.md shows how to make one), or use another \
+         service"
+    } else {
+        "use a service that honours conditional writes"
+    }
 }
 
 fn taken_by(by: &Option<String>) -> String {
@@ -333,6 +417,13 @@ pub trait Store: Send + Sync {
     /// The archive, newest first.
     async fn archive_list(&self) -> Result<Listing<Archived>, StoreError>;
 
+    /// The archive's records of VMs that had this name, newest first.
+    async fn archive_of(&self, name: &VmName) -> Result<Listing<Archived>, StoreError> {
+        let mut archive = self.archive_list().await?;
+        archive.entries.retain(|archived| archived.record.name == *name);
+        Ok(archive)
+    }
+
     /// One archived record; `None` when the archive has no such id.
     async fn archive_load(&self, id: &ArchiveId) -> Result<Option<Archived>, StoreError>;
 
@@ -357,6 +448,15 @@ pub trait Store: Send + Sync {
     /// Ends someone's lock: their next write is refused with [`StoreError::LockLost`]. `None` when nobody
     /// held it; [`StoreError::Unbreakable`] where a lock ends with its process.
     async fn break_lock(&self, name: &VmName) -> Result<Option<HeldLock>, StoreError>;
+
+    /// Checks that the store keeps writers apart, where that can't be taken for granted. Every write of a store
+    /// does it first; this is for callers who want to know before they change anything else.
+    ///
+    /// # Errors
+    /// [`StoreError::UnsafeWrites`] when it doesn't; others when it can't be found out.
+    async fn require_safe_writes(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// Where the store was moved to, when it was: then every lock and every change of the archive is
     /// refused with [`StoreError::Moved`]; reads go on.
@@ -425,4 +525,8 @@ pub trait VmLock: Send + Sync {
     /// Moves record and snapshot to the archive: saves the record (which must have phase
     /// `destroyed`) and then moves it in one step. The name is free afterwards.
     async fn archive(&mut self, record: &mut Record, at: Timestamp) -> Result<ArchiveId, StoreError>;
+
+    /// Gives the lock back, as dropping it does; but whoever has many locks of a store in the network waits
+    /// for them all at once. What fails ends by itself.
+    async fn release(self: Box<Self>) {}
 }

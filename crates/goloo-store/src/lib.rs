@@ -1,5 +1,6 @@
 //! Where goloo keeps its records: the back ends of [`goloo_core::store::Store`].
 
+pub mod bucket_address;
 pub mod dir;
 mod line;
 #[cfg(feature = "object")]

@@ -14,7 +14,7 @@ use goloo_testkit::aws_answers::Reply;
 use goloo_testkit::fault_proxy::{At, Fault, FaultProxy};
 use goloo_testkit::samples::{creating, name, owner, snapshot, time};
 use goloo_testkit::store_suite::run;
-use object_common::{BUCKET, Memory, PREFIX, S3, Shifted, SystemClock, fast, open_with_deletes_at};
+use object_common::{BUCKET, Memory, PREFIX, S3, Shifted, SystemClock, fast, known, open_with_deletes_at};
 
 /// Repeats a step as a caller does who doesn't know what became of it.
 macro_rules! thrice {
@@ -158,7 +158,7 @@ fn shifted(ahead: i64) -> impl Fn() -> ObjectStore {
     let objects = Arc::new(Shifted { ahead, ..Shifted::default() });
     move || {
         let clock = Arc::new(SystemClock { ahead });
-        let access = Access { objects: objects.clone(), clock, conditional_delete: false };
+        let access = Access { clock, ..known(objects.clone()) };
         let pace = Pace { renew: Duration::from_secs(60), ..fast().pace };
         ObjectStore::with_access(access, "memory://", PREFIX, Options { pace, ..fast() }).unwrap()
     }
@@ -194,7 +194,7 @@ fn a_lease_ends_by_the_service_s_clock_however_wrong_this_machine_s_is() {
 fn a_write_whose_reply_is_lost_is_done_and_not_in_doubt() {
     let objects = Arc::new(Shifted::default());
     let clock = Arc::new(SystemClock { ahead: 0 });
-    let access = Access { objects: objects.clone(), clock, conditional_delete: false };
+    let access = Access { clock, ..known(objects.clone()) };
     let store = ObjectStore::with_access(access, "memory://", PREFIX, Options::default()).unwrap();
     let lose_a_reply = || objects.loses_a_reply.store(true, Ordering::Relaxed);
     let devbox = name("devbox");
@@ -316,7 +316,7 @@ fn a_mark_whose_reply_was_lost_is_the_one_that_was_put() {
     let objects = Arc::new(Shifted::default());
     let open = || {
         let clock = Arc::new(SystemClock { ahead: 0 });
-        let access = Access { objects: objects.clone(), clock, conditional_delete: false };
+        let access = Access { clock, ..known(objects.clone()) };
         ObjectStore::with_access(access, "memory://team/goloo", PREFIX, fast()).unwrap()
     };
     let (mine, theirs) = (open(), open());

@@ -11,14 +11,17 @@ use std::time::{Duration, Instant};
 use goloo_core::record::Phase;
 use goloo_core::store::{HeldLock, Store, StoreError, VmLock};
 use goloo_core::time::Timestamp;
-use goloo_store::object::ObjectStore;
+use goloo_store::object::{Keys, LockTable, ObjectSettings, ObjectStore, Options, Pace};
 use goloo_testkit::aws_answers::Reply;
 use goloo_testkit::fault_proxy::{At, Fault, FaultProxy};
+use goloo_testkit::s3_services::S3Service;
 use goloo_testkit::samples::{creating, name, owner, snapshot};
 use goloo_testkit::store_suite::run;
-use object_common::{S3, fast, open_with_deletes_at};
+use object_common::{S3, fast, open_with_deletes_at, settings};
 
 const ENDPOINT: &str = "GOLOO_TEST_ENDPOINT";
+/// Where the lock table is, for a server that has no conditional writes: s3rver.
+const TABLE: &str = "GOLOO_TEST_TABLE";
 const PART: &str = "GOLOO_TEST_PART";
 const NAMES: [&str; 3] = ["api", "devbox", "web"];
 const WRITERS: usize = 32;
@@ -39,10 +42,15 @@ fn one_process() {
 }
 
 fn start(endpoint: &str, part: &str) -> Child {
+    start_with(endpoint, part, &[])
+}
+
+fn start_with(endpoint: &str, part: &str, environment: &[(&str, &str)]) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "one_process", "--nocapture"])
         .env(ENDPOINT, endpoint)
         .env(PART, part)
+        .envs(environment.iter().copied())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
@@ -66,12 +74,32 @@ fn lock_when_free(store: &dyn Store, vm: &str) -> Box<dyn VmLock> {
     }
 }
 
+/// The store that two people share.
+fn shared(endpoint: &str) -> ObjectStore {
+    match std::env::var(TABLE) {
+        Ok(table) => ObjectStore::open(s3rver_settings(endpoint, &table), slow()).unwrap(),
+        Err(_) => open_with_deletes_at(endpoint, fast()),
+    }
+}
+
+fn s3rver_settings(endpoint: &str, table: &str) -> ObjectSettings {
+    let lock_table = Some(LockTable { name: "locks".to_owned(), endpoint: Some(table.to_owned()) });
+    let keys = Keys { access_key_id: "S3RVER".to_owned(), secret_access_key: "S3RVER".to_owned() };
+    ObjectSettings { keys: Some(keys), lock_table, ..settings(endpoint) }
+}
+
+/// Both servers and all writers share this machine's cores: nothing is to end by being late.
+fn slow() -> Options {
+    let pace = Pace { lease: Duration::from_secs(20), answer: Duration::from_secs(10), ..fast().pace };
+    Options { pace, ..fast() }
+}
+
 /// Half of the writers, each with its share of changes; each change raises a count in the record by one.
 fn count(endpoint: &str) {
     std::thread::scope(|scope| {
         for writer in 0..WRITERS / 2 {
             scope.spawn(move || {
-                let store = open_with_deletes_at(endpoint, fast());
+                let store = shared(endpoint);
                 for change in 0..CHANGES {
                     let vm = NAMES[(writer + change) % NAMES.len()];
                     while !raise(&store, vm, writer, change) {}
@@ -166,6 +194,10 @@ fn emulator_two_people_lose_nothing_on_a_line_that_fails_all_the_time() {
         assert!(person.wait().unwrap().success());
     }
     assert!(proxy.struck() > 100, "only {} faults struck", proxy.struck());
+    assert_all_counted(&store);
+}
+
+fn assert_all_counted(store: &dyn Store) {
     let listing = run(store.records()).unwrap();
     assert_eq!(listing.broken, []);
     let counts = listing.entries.iter().map(|loaded| loaded.record.tags["count"].parse::<usize>().unwrap());
@@ -174,6 +206,23 @@ fn emulator_two_people_lose_nothing_on_a_line_that_fails_all_the_time() {
         assert!(loaded.record.serial > loaded.record.tags["count"].parse().unwrap());
     }
     assert_eq!(run(store.locks()).unwrap(), []);
+}
+
+/// The same on a server that ignores conditions, with a lock table on one that tells nothing with a refusal.
+#[test]
+fn emulator_two_people_lose_nothing_on_s3rver_with_a_lock_table() {
+    let (s3rver, dynalite) = (S3Service::s3rver(), S3Service::dynalite("locks"));
+    let settings = s3rver_settings(s3rver.endpoint(), dynalite.endpoint());
+    let store = ObjectStore::open(settings, slow()).unwrap();
+    for vm in NAMES {
+        run(lock_when_free(&store, vm).create(&mut creating(&name(vm)), &snapshot())).unwrap();
+    }
+    let person = || start_with(s3rver.endpoint(), "count", &[(TABLE, dynalite.endpoint())]);
+    for mut person in [person(), person()] {
+        assert_eq!(lines(&mut person).last().as_deref(), Some("done"));
+        assert!(person.wait().unwrap().success());
+    }
+    assert_all_counted(&store);
 }
 
 /// Makes a VM, then waits under its lock for a word, and writes.

@@ -16,7 +16,7 @@ use goloo_testkit::fault_proxy::{At, Fault, FaultProxy};
 use goloo_testkit::samples::{creating, name, owner, snapshot};
 use goloo_testkit::store_suite::run;
 use object_common::acts::Act;
-use object_common::{PREFIX, S3, SystemClock, fast, open_with_deletes_in, side_by_side};
+use object_common::{PREFIX, S3, SystemClock, fast, known, open_with_deletes_in, side_by_side};
 use object_store::ObjectStore as _;
 use object_store::memory::InMemory;
 
@@ -188,7 +188,7 @@ fn what_is_removed_soon_after_it_was_written_leaves_an_empty_object_in_the_way_o
         let objects = Arc::new(InMemory::new());
         let open = |ahead| {
             let clock = Arc::new(SystemClock { ahead });
-            let access = Access { objects: objects.clone(), clock, conditional_delete: true };
+            let access = Access { clock, conditional_delete: true, ..known(objects.clone()) };
             ObjectStore::with_access(access, "memory://", PREFIX, fast()).unwrap()
         };
         let (act, when) = (Act::ArchiveDelete, format!("{seconds_later} s later"));

@@ -21,7 +21,7 @@ use goloo_testkit::aws_emulators::AwsEmulator;
 use goloo_testkit::fault_proxy::{At, Fault, FaultProxy, Request};
 use goloo_testkit::samples::{creating, name, owner, snapshot, time};
 use goloo_testkit::store_suite::{Subject, run};
-use object_common::{BUCKET, PREFIX, S3, settings};
+use object_common::{BUCKET, PREFIX, S3, open_known, settings};
 use serde_json::{Value, json};
 
 const TABLE: &str = "locks";
@@ -45,8 +45,8 @@ fn open(endpoint: &str, prefix: &str, options: Options) -> ObjectStore {
 
 fn open_apart(endpoint: &str, tables: &str, prefix: &str, options: Options) -> ObjectStore {
     let lock_table = Some(LockTable { name: TABLE.to_owned(), endpoint: Some(tables.to_owned()) });
-    ObjectStore::open(ObjectSettings { prefix: prefix.to_owned(), lock_table, ..settings(endpoint) }, options)
-        .unwrap()
+    let settings = ObjectSettings { prefix: prefix.to_owned(), lock_table, ..settings(endpoint) };
+    open_known(&settings, false, options)
 }
 
 fn with_table(emulator: AwsEmulator) -> S3 {

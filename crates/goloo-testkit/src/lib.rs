@@ -9,6 +9,7 @@ pub mod image_server;
 pub mod memory_store;
 pub mod programs;
 pub mod provider_suite;
+pub mod s3_services;
 pub mod samples;
 pub mod sim_fs;
 pub mod store_suite;

@@ -11,7 +11,7 @@ use goloo_core::plan::PlanError;
 use goloo_core::provider::ProviderError;
 use goloo_core::record::OperationKind;
 use goloo_core::spec::Problem;
-use goloo_core::store::StoreError;
+use goloo_core::store::{ServiceProblem, StoreError, safe_writes_hint};
 use goloo_core::time::Timestamp;
 use goloo_qemu::image::ImageError;
 use goloo_store::sqlite::Damaged;
@@ -176,6 +176,14 @@ impl From<StoreError> for CliError {
             StoreError::Denied { .. } => {
                 (exit::PERMISSION, "denied", "look at the credentials and what they may do: docs/state.md".to_owned())
             }
+            StoreError::Misconfigured { hint, .. } => (exit::USAGE, "misconfigured", hint.clone()),
+            StoreError::Service { problem, .. } => {
+                let (code, kind) = of_service(problem);
+                (code, kind, problem.hint())
+            }
+            StoreError::UnsafeWrites { lock_table, .. } => {
+                (exit::FAILED, "unsafe-writes", safe_writes_hint(*lock_table).to_owned())
+            }
             StoreError::Backend { source, .. } => of_backend(source.as_ref()),
             StoreError::Io { source, path, .. } => {
                 let (code, kind) = io_code(source);
@@ -215,6 +223,16 @@ fn until_it_saves(name: &VmName, error: &StoreError) -> String {
         StoreError::Unreachable { place, .. } => format!("when {place} can be reached again,"),
         StoreError::Denied { place, action, .. } => format!("when the credentials may {action} in {place},"),
         _ => "goloo doctor looks at the store; then".to_owned(),
+    }
+}
+
+/// How a command ends whose store's service serves nothing.
+fn of_service(problem: &ServiceProblem) -> (u8, &'static str) {
+    match problem {
+        ServiceProblem::ClockSkew => (exit::PERMISSION, "clock-skew"),
+        ServiceProblem::SsoSession { .. } => (exit::PERMISSION, "sso-expired"),
+        ServiceProblem::UnknownAuthority => (exit::FAILED, "unknown-authority"),
+        ServiceProblem::WrongRegion { .. } => (exit::FAILED, "wrong-region"),
     }
 }
 

@@ -23,6 +23,11 @@ pub fn creator() -> Creator {
     }
 }
 
+/// The person and the computer, for other people to read.
+pub fn person() -> String {
+    format!("{} on {}", user(), host())
+}
+
 fn user() -> String {
     let named = ["USER", "LOGNAME"].iter().find_map(|name| env::var(name).ok().filter(|v| !v.is_empty()));
     named.unwrap_or_else(|| format!("uid{}", rustix::process::getuid().as_raw()))

@@ -8,7 +8,7 @@ use goloo_core::name::{ArchiveId, VmName};
 use goloo_core::record::{Record, SCHEMA};
 use goloo_core::store::{Archived, Broken, Listing, Snapshot, StoreError};
 
-use super::bucket::{Bucket, Found, WriteError};
+use super::bucket::{Bucket, Entry, Found, WriteError};
 use super::envelope::{Envelope, Kept, Unsound};
 use super::error::backend;
 use super::held::Place;
@@ -112,11 +112,33 @@ pub(super) async fn list(place: &Place) -> Result<Listing<Archived>, StoreError>
     for (name, found) in bucket.read_all(ACTIVE, bucket.entries(ACTIVE).await?).await? {
         let vm = found.envelope.ok().and_then(|envelope| envelope.vm);
         if vm.is_some_and(|vm| vm.record(&name, &place.seal).is_ok_and(|record| is_half_archived(&record))) {
-            halves.extend(half(place, &name).await?.filter(|half| !half.copied).map(|half| half.archived));
+            halves.extend(uncopied(place, &name).await?);
         }
     }
+    listing(place, halves, bucket.entries(ARCHIVE).await?).await
+}
+
+/// The part of it that had this name: nothing else is read.
+pub(super) async fn list_of(place: &Place, name: &VmName) -> Result<Listing<Archived>, StoreError> {
+    let halves = uncopied(place, name.as_str()).await?;
+    let mut entries = place.bucket.entries(ARCHIVE).await?;
+    entries.retain(|entry| ArchiveId::parse(&entry.name).is_ok_and(|id| id.name() == name.as_str()));
+    listing(place, halves.into_iter().collect(), entries).await
+}
+
+/// A VM that is gone, still lies among the active ones, and isn't shown by the archive itself.
+async fn uncopied(place: &Place, name: &str) -> Result<Option<Archived>, StoreError> {
+    Ok(half(place, name).await?.filter(|half| !half.copied).map(|half| half.archived))
+}
+
+async fn listing(
+    place: &Place,
+    halves: Vec<Archived>,
+    entries: Vec<Entry>,
+) -> Result<Listing<Archived>, StoreError> {
+    let bucket = &place.bucket;
     let mut listing = Listing::default();
-    for (name, found) in bucket.read_all(ARCHIVE, bucket.entries(ARCHIVE).await?).await? {
+    for (name, found) in bucket.read_all(ARCHIVE, entries).await? {
         let shown = match ArchiveId::parse(&name) {
             Ok(id) => archived(place, &id, found),
             Err(error) => Err(bucket.broken(ARCHIVE, &name, error.to_string())),

@@ -4,13 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use goloo_core::store::{Broken, StoreError};
 use goloo_core::time::Timestamp;
 use object_store::path::Path;
 use object_store::{GetOptions, ObjectStore as Objects, ObjectStoreExt, PutMode, PutOptions, UpdateVersion};
+use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep, timeout};
+use ulid::Ulid;
 
 use super::envelope::Envelope;
 use super::error::{self, Seen};
@@ -31,6 +33,22 @@ pub struct Access {
     pub clock: Arc<dyn Clock>,
     /// Whether a deletion can be made to depend on the ETag. Where it can't, empty objects stay.
     pub conditional_delete: bool,
+    /// Which service it is: its endpoint, and that of its lock table.
+    pub service: String,
+    /// How much is known of its conditional writes.
+    pub writes: ConditionalWrites,
+}
+
+/// Whether a service is known to honour the conditions of writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConditionalWrites {
+    /// The caller knows that it does.
+    Known,
+    /// It is checked before the first write. `lock_table` says whether one would help where it doesn't.
+    Unknown {
+        /// A lock table can take the place of conditions.
+        lock_table: bool,
+    },
 }
 
 /// An object as the service gives it: bytes, version, and when it was last written.
@@ -66,9 +84,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(2);
 pub(super) struct Bucket {
     access: Access,
     prefix: String,
-    /// As a person names it: `s3://bucket/prefix`.
+    /// The whole address, as a person writes it: `s3://bucket/prefix?region=…`.
     pub place: String,
     limits: Limits,
+    lag: OnceCell<i64>,
 }
 
 /// An object as it was read.
@@ -100,12 +119,13 @@ pub(super) enum WriteError {
 
 impl Bucket {
     pub fn new(access: Access, prefix: &str, place: String, limits: Limits) -> Self {
-        Self { access, prefix: prefix.trim_matches('/').to_owned(), place, limits }
+        Self { access, prefix: prefix.trim_matches('/').to_owned(), place, limits, lag: OnceCell::new() }
     }
 
     /// The key of an object, as a person would look it up.
     pub fn address(&self, folder: &str, name: &str) -> String {
-        format!("{}/{folder}/{name}.json", self.place)
+        let place = self.place.split('?').next().unwrap_or_default();
+        format!("{place}/{folder}/{name}.json")
     }
 
     pub fn broken(&self, folder: &str, name: &str, error: String) -> Broken {
@@ -114,6 +134,20 @@ impl Bucket {
 
     pub fn can_delete_conditionally(&self) -> bool {
         self.access.conditional_delete
+    }
+
+    /// The service that answers, as the write check names it.
+    pub fn service(&self) -> &str {
+        &self.access.service
+    }
+
+    pub fn needs_write_check(&self) -> bool {
+        matches!(self.access.writes, ConditionalWrites::Unknown { .. })
+    }
+
+    pub fn unsafe_writes(&self, seen: String) -> StoreError {
+        let lock_table = matches!(self.access.writes, ConditionalWrites::Unknown { lock_table: true });
+        StoreError::UnsafeWrites { place: self.place.clone(), seen, lock_table }
     }
 
     /// The service's clock. An answer of the service's must have come before.
@@ -131,7 +165,12 @@ impl Bucket {
     }
 
     fn path(&self, key: &str) -> Path {
-        if self.prefix.is_empty() { Path::from(key) } else { Path::from(format!("{}/{key}", self.prefix)) }
+        if self.prefix.is_empty() {
+            return Path::from(key);
+        }
+        let full = format!("{}/{key}", self.prefix);
+        // As it is shown; what was checked before it came here is never written differently.
+        Path::parse(&full).unwrap_or_else(|_| Path::from(full))
     }
 
     fn key(folder: &str, name: &str) -> String {
@@ -241,18 +280,14 @@ impl Bucket {
         bytes: Vec<u8>,
         replaces: Option<&UpdateVersion>,
     ) -> Result<UpdateVersion, WriteError> {
-        let path = self.path(key);
-        let mode = replaces.map_or(PutMode::Create, |version| PutMode::Update(version.clone()));
         let begin = Instant::now();
         let mut wait = FIRST_WAIT;
         loop {
-            let options = PutOptions { mode: mode.clone(), ..PutOptions::default() };
-            let put = self.access.objects.put_opts(&path, bytes.clone().into(), options);
-            let seen = match self.limited(put).await {
-                Ok(put) => return Ok(UpdateVersion { e_tag: put.e_tag, version: put.version }),
+            let seen = match self.put(key, bytes.clone(), replaces).await {
+                Ok(version) => return Ok(version),
                 Err(seen) => seen,
             };
-            let failed = |seen: Seen| WriteError::InDoubt(seen.into_error(error::WRITE, &self.place));
+            let failed = |seen: Seen| WriteError::InDoubt(self.write_failed(seen));
             if seen.is_final() {
                 return Err(failed(seen));
             }
@@ -264,6 +299,28 @@ impl Bucket {
             }
             sleep(wait).await;
             wait = (wait * 2).min(LONGEST_WAIT);
+        }
+    }
+
+    /// Makes one request for a write, whose end may stay unknown.
+    pub async fn put(
+        &self,
+        key: &str,
+        bytes: Vec<u8>,
+        replaces: Option<&UpdateVersion>,
+    ) -> Result<UpdateVersion, Seen> {
+        let path = self.path(key);
+        let mode = replaces.map_or(PutMode::Create, |version| PutMode::Update(version.clone()));
+        let options = PutOptions { mode, ..PutOptions::default() };
+        let put = self.limited(self.access.objects.put_opts(&path, bytes.into(), options)).await?;
+        Ok(UpdateVersion { e_tag: put.e_tag, version: put.version })
+    }
+
+    /// Every write is conditional: a service that has no such writes says 501 to all of them.
+    pub fn write_failed(&self, seen: Seen) -> StoreError {
+        match seen.unimplemented() {
+            Some(said) => self.unsafe_writes(format!("it has no conditional writes ({said})")),
+            None => seen.into_error(error::WRITE, &self.place),
         }
     }
 
@@ -289,5 +346,34 @@ impl Bucket {
         let Some(etag) = version.e_tag.clone().filter(|_| self.can_delete_conditionally()) else { return };
         let path = self.path(&Self::key(folder, name));
         let _ = self.limited(DELETE_IF.scope(etag, self.access.objects.delete(&path))).await;
+    }
+
+    /// Removes objects that nobody needs; a failure is none.
+    pub async fn remove_all(&self, keys: Vec<String>) {
+        let paths: Vec<_> = keys.iter().map(|key| self.path(key)).collect();
+        join_all(paths.iter().map(|path| self.limited(self.access.objects.delete(path)))).await;
+    }
+
+    /// How many seconds earlier than its answers the service dates what it stores; 0 where it doesn't. Rounded
+    /// up, by the time that the requests take.
+    pub async fn last_modified_lag(&self) -> Result<i64, StoreError> {
+        let measured = self.lag.get_or_try_init(|| self.measure_lag()).await;
+        measured.copied()
+    }
+
+    async fn measure_lag(&self) -> Result<i64, StoreError> {
+        let key = format!("write-check/{}.json", Ulid::new());
+        let write = format!("{{\"write\": \"{}\"}}\n", Ulid::new()).into_bytes();
+        match self.swap(&key, write, None).await {
+            Ok(_) => {}
+            Err(WriteError::InDoubt(error)) => return Err(error),
+            Err(WriteError::Refused) => {
+                return Err(self.unsafe_writes("a new object was replaced".to_owned()));
+            }
+        }
+        let read = self.bytes(&key).await?;
+        let now = self.now()?.unix();
+        self.remove_all(vec![key]).await;
+        Ok(read.map_or(0, |(_, _, modified)| (now - modified).max(0)))
     }
 }

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use goloo_core::store::StoreError;
+use goloo_core::store::{ServiceProblem, StoreError};
 use object_store::Error as ObjectError;
 use object_store::client::{HttpError, HttpErrorKind};
 
@@ -33,19 +33,32 @@ pub(super) enum Seen {
 #[error("no answer within {} s", .0.as_secs_f32())]
 pub(super) struct NoAnswer(pub Duration);
 
-/// An error's last cause, which is what the service or the system said; those around it repeat it.
-fn last_words(error: &ObjectError) -> String {
-    let mut cause: &dyn Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
+/// An error's causes, itself first. What an `io::Error` carries counts as its cause.
+fn chain<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error: &&'e (dyn Error + 'static)| {
+        let error: &'e (dyn Error + 'static) = *error;
+        match error.downcast_ref::<std::io::Error>() {
+            Some(io) => io.get_ref().map(|carried| carried as &(dyn Error + 'static)),
+            None => error.source(),
+        }
+    })
 }
 
-/// The same without the XML around it.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Said(String);
+/// An error's last cause, which is what the service or the system said; those around it repeat it.
+fn last_words(error: &ObjectError) -> String {
+    chain(error).last().map_or_else(String::new, ToString::to_string)
+}
+
+/// What a service said, without the XML around it.
+#[derive(Debug, Default, thiserror::Error)]
+#[error("{text}")]
+pub(super) struct Said {
+    /// The HTTP status, where it was none of success.
+    status: Option<u16>,
+    /// As in `SlowDown`.
+    code: String,
+    text: String,
+}
 
 impl Said {
     fn of(error: &ObjectError) -> Self {
@@ -54,9 +67,25 @@ impl Said {
             let (_, rest) = text.split_once(&format!("<{name}>"))?;
             Some(rest.split_once('<')?.0)
         };
-        match (element("Code"), element("Message")) {
-            (Some(code), Some(message)) => Self(format!("{code}: {message}")),
-            _ => Self(text),
+        // The library keeps the status in its text alone.
+        let status = text.split_once("status code: ").and_then(|(_, rest)| rest.get(..3)?.parse().ok());
+        let code = element("Code").unwrap_or_default().to_owned();
+        match element("Message") {
+            Some(message) if !code.is_empty() => Self { status, text: format!("{code}: {message}"), code },
+            _ => Self { status, code, text },
+        }
+    }
+
+    /// The same request gets the same answer. A conflict and a failed condition are answers that a write looks
+    /// into; the others below are of a service that has no time.
+    fn is_final(&self) -> bool {
+        const PASSING: [u16; 5] = [408, 409, 412, 425, 429];
+        match self.status {
+            Some(501) => true,
+            Some(status) => {
+                (400..500).contains(&status) && !PASSING.contains(&status) && self.code != "RequestTimeout"
+            }
+            None => false,
         }
     }
 }
@@ -64,6 +93,53 @@ impl Said {
 /// What S3, Azure and Google Cloud Storage say where there is no bucket; of an object that isn't there they say
 /// something else.
 const NO_BUCKET: [&str; 3] = ["NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist"];
+
+/// S3's codes for credentials that no longer count; it answers 400 to some.
+const STALE_CREDENTIALS: [&str; 4] =
+    ["ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"];
+
+/// What services of AWS's say to a request that is dated wrongly.
+const CLOCK_SKEW: [&str; 4] =
+    ["RequestTimeTooSkewed", "RequestExpired", "Signature expired", "Signature not yet current"];
+
+pub(super) fn is_clock_skew(said: &str) -> bool {
+    CLOCK_SKEW.iter().any(|words| said.contains(words))
+}
+
+/// What keeps a service from serving any request, where that is known.
+fn problem(error: &ObjectError) -> Option<ServiceProblem> {
+    let said = Said::of(error);
+    if is_clock_skew(&said.text) {
+        return Some(ServiceProblem::ClockSkew);
+    }
+    if let Some(region) = chain(error).find_map(|cause| cause.downcast_ref::<OtherRegion>()) {
+        return Some(ServiceProblem::WrongRegion { region: Some(region.0.clone()) });
+    }
+    if ["AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"]
+        .contains(&said.code.as_str())
+    {
+        let region = last_words(error)
+            .split_once("<Region>")
+            .and_then(|(_, rest)| Some(rest.split_once('<')?.0.to_owned()));
+        return Some(ServiceProblem::WrongRegion { region });
+    }
+    if chain(error).any(is_unknown_authority) {
+        return Some(ServiceProblem::UnknownAuthority);
+    }
+    let no_credentials = matches!(error, ObjectError::Unauthenticated { .. });
+    let sso = no_credentials && chain(error).any(|cause| cause.to_string().contains("SSO"));
+    sso.then(|| ServiceProblem::SsoSession { profile: std::env::var("AWS_PROFILE").ok() })
+}
+
+fn is_unknown_authority(cause: &(dyn Error + 'static)) -> bool {
+    let issuer = rustls::CertificateError::UnknownIssuer;
+    cause.downcast_ref() == Some(&rustls::Error::InvalidCertificate(issuer))
+}
+
+/// The region of a bucket, as S3 names it where it redirects.
+#[derive(Debug, thiserror::Error)]
+#[error("the bucket is in {0}")]
+pub(super) struct OtherRegion(pub String);
 
 impl Seen {
     pub fn is_absence(&self) -> bool {
@@ -79,14 +155,33 @@ impl Seen {
         NO_BUCKET.iter().any(|words| said.contains(words))
     }
 
+    pub fn problem(&self) -> Option<ServiceProblem> {
+        match self {
+            Self::Error(error) => problem(error),
+            Self::Silence(_) => None,
+        }
+    }
+
+    /// The service compared, and found something else than what was to be replaced.
+    pub fn is_unmet_condition(&self) -> bool {
+        matches!(self, Self::Error(ObjectError::Precondition { .. } | ObjectError::AlreadyExists { .. }))
+    }
+
+    /// The service says that it has no such request; in its words.
+    pub fn unimplemented(&self) -> Option<Said> {
+        let Self::Error(error) = self else { return None };
+        let said = Said::of(error);
+        (said.status == Some(501) || matches!(error, ObjectError::NotImplemented { .. })).then_some(said)
+    }
+
     /// The service refused us, or we have nothing to show it: asking again doesn't help.
     pub fn is_denial(&self) -> bool {
         match self {
             Self::Error(ObjectError::PermissionDenied { .. } | ObjectError::Unauthenticated { .. }) => true,
             // The library has no error of its own for a listing that is refused.
             Self::Error(error @ ObjectError::Generic { .. }) => {
-                let said = last_words(error);
-                ["status code: 401", "status code: 403"].iter().any(|status| said.contains(status))
+                let said = Said::of(error);
+                matches!(said.status, Some(401 | 403)) || STALE_CREDENTIALS.contains(&said.code.as_str())
             }
             _ => false,
         }
@@ -94,7 +189,15 @@ impl Seen {
 
     /// Nothing that we can do changes the answer.
     pub fn is_final(&self) -> bool {
-        self.is_denial() || self.lacks_bucket() || self.of_table().is_some_and(|error| !error.may_pass())
+        if let Some(error) = self.of_table() {
+            return !error.may_pass();
+        }
+        let refused = match self {
+            Self::Error(error @ ObjectError::Generic { .. }) => Said::of(error).is_final(),
+            Self::Error(error) => matches!(error, ObjectError::NotImplemented { .. }),
+            Self::Silence(_) => false,
+        };
+        refused || self.is_denial() || self.lacks_bucket() || self.problem().is_some()
     }
 
     /// What the lock table said, when this is about it.
@@ -120,9 +223,7 @@ impl Seen {
 
     /// Whether the same request may succeed a moment later.
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Silence(_) | Self::Error(ObjectError::Generic { .. }))
-            && !self.lacks_bucket()
-            && !self.is_denial()
+        matches!(self, Self::Silence(_) | Self::Error(ObjectError::Generic { .. })) && !self.is_final()
     }
 
     pub fn into_error(self, action: Action, place: &str) -> StoreError {
@@ -134,6 +235,9 @@ impl Seen {
             other => other,
         };
         let place = place.to_owned();
+        if let Some(problem) = seen.problem() {
+            return StoreError::Service { place, problem, source: seen.into_source() };
+        }
         match seen {
             Self::Silence(limit) => StoreError::Unreachable { place, source: Box::new(NoAnswer(limit)) },
             seen if seen.lacks_bucket() => StoreError::NoBucket { place },
@@ -174,9 +278,8 @@ pub(super) fn is_refusal(error: &ObjectError) -> bool {
         | ObjectError::PermissionDenied { .. }
         | ObjectError::Unauthenticated { .. } => true,
         ObjectError::Generic { .. } => {
-            let said = last_words(error);
             let unsent = http_error(error).is_some_and(|error| error.kind() == HttpErrorKind::Connect);
-            unsent || ["status code: 4", "status code: 503"].iter().any(|status| said.contains(status))
+            unsent || Said::of(error).status.is_some_and(|status| status < 500 || matches!(status, 501 | 503))
         }
         _ => false,
     }
@@ -184,14 +287,7 @@ pub(super) fn is_refusal(error: &ObjectError) -> bool {
 
 /// What the line did, when that is what an error is about.
 fn http_error(error: &ObjectError) -> Option<&HttpError> {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if let Some(http) = error.downcast_ref() {
-            return Some(http);
-        }
-        cause = error.source();
-    }
-    None
+    chain(error).find_map(|cause| cause.downcast_ref())
 }
 
 /// Something of the service's, or of what is stored, that isn't as it must be.

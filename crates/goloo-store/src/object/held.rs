@@ -16,6 +16,7 @@ use super::bucket::{Bucket, WriteError};
 use super::envelope::{Envelope, Kept, Lease, Unsound};
 use super::error::backend;
 use super::moved::refuse_moved;
+use super::write_check;
 use crate::rules::{Unacknowledged, archive_ids, is_half_archived, newer, odd_file, other_name};
 use crate::seal::{Seal, SealError};
 
@@ -82,6 +83,7 @@ impl Held {
     /// Then finishes what a dead owner left half done.
     pub async fn take(place: Place, name: VmName, owner: Owner, seconds: u64) -> Result<Self, StoreError> {
         let mut held = Self::claim(place, name, Lease { owner, seconds }).await?;
+        held.confirm().await?;
         // After the claim: who marks the store as moved breaks the locks that were taken before.
         let ready = match refuse_moved(&held.place.bucket).await {
             Ok(()) => held.finish_archiving().await,
@@ -104,9 +106,9 @@ impl Held {
                         |error| StoreError::Broken(place.bucket.broken(ACTIVE, name.as_str(), error));
                     let stored = found.envelope.map_err(broken)?;
                     if let Some(lease) = &stored.lease
-                        && place.bucket.now()? <= lease.end(found.modified)
+                        && let Some(sign) = sign_of_life(&place.bucket, lease, found.modified).await?
                     {
-                        return Err(lease.held(name, found.modified).refusal());
+                        return Err(lease.held(name, sign).refusal());
                     }
                     (stored, Some(found.version))
                 }
@@ -122,6 +124,32 @@ impl Held {
             }
         }
         Err(StoreError::Locked { name, holder: None, lease_end: None })
+    }
+
+    /// Reads the claim back once: a service that stopped honouring conditional writes since it was checked lets
+    /// two claim a lock, and one of them finds the other's claim in place of its own.
+    async fn confirm(&mut self) -> Result<(), StoreError> {
+        let found = match self.place.bucket.read(ACTIVE, self.name.as_str()).await {
+            Ok(found) => found,
+            Err(error) => {
+                self.release().await;
+                return Err(error);
+            }
+        };
+        let stored = found.and_then(|found| found.envelope.ok());
+        match stored {
+            Some(stored) if stored.write == self.current.write => Ok(()),
+            // The epoch rises with each claim, so this one came after ours: the lock was taken away.
+            Some(stored) if stored.epoch > self.current.epoch => {
+                self.lost = Some(stored.lease.map(|lease| lease.owner.to_string()));
+                Err(self.lock_lost().await)
+            }
+            _ => {
+                write_check::forget(&self.place.bucket).await;
+                let seen = format!("it accepted two claims of the lock of \"{}\"", self.name);
+                Err(self.place.bucket.unsafe_writes(seen))
+            }
+        }
     }
 
     async fn finish_archiving(&mut self) -> Result<(), StoreError> {
@@ -381,6 +409,16 @@ impl Held {
         .await?;
         Ok(id)
     }
+}
+
+/// When the holder of a lease wrote last, in seconds since 1970; `None` when the lease has ended. A service may
+/// date what it stores earlier than its answers, which is measured before a lease counts as ended.
+async fn sign_of_life(bucket: &Bucket, lease: &Lease, modified: i64) -> Result<Option<i64>, StoreError> {
+    if bucket.now()? <= lease.end(modified) {
+        return Ok(Some(modified));
+    }
+    let modified = modified.saturating_add(bucket.last_modified_lag().await?);
+    Ok((bucket.now()? <= lease.end(modified)).then_some(modified))
 }
 
 /// Breaks the lock of a name, whoever has it; says who had. Whoever takes it meanwhile keeps theirs.

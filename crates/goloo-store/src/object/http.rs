@@ -1,17 +1,21 @@
 //! The connection to the service: the HTTP client and TLS stack that the AWS SDK brings along, in place of
 //! a second one.
 //!
-//! It also does two things that `object_store` can't: it notes the service's clock, and it makes a deletion
-//! depend on the ETag (`If-Match` needs no place in the signature). And it goes through the proxy that the
-//! environment names (`HTTPS_PROXY`, `NO_PROXY`, as curl reads them).
+//! It also does what `object_store` can't: it notes the service's clock, it makes a deletion depend on the ETag
+//! (`If-Match` needs no place in the signature), it adds the checksum that buckets with Object Lock demand, and it
+//! passes on the region that S3 names in a redirect. And it goes through the proxy that the environment names
+//! (`HTTPS_PROXY`, `NO_PROXY`, as curl reads them).
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use http::header::{DATE, HeaderValue, IF_MATCH};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use http::header::{DATE, HOST, HeaderName, HeaderValue, IF_MATCH};
 use http::uri::Scheme;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector};
 use hyper_util::client::legacy::connect::proxy::Tunnel;
@@ -25,7 +29,13 @@ use object_store::client::{
     HttpResponseBody, HttpService,
 };
 
+use md5::{Digest, Md5};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
 use super::bucket::Clock;
+use super::error::OtherRegion;
 
 /// A connection that takes longer to open isn't waited for.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -57,16 +67,23 @@ impl Clock for ServiceClock {
     }
 }
 
-/// Makes clients that note the time in this clock.
+/// Makes clients.
 #[derive(Debug)]
-pub(super) struct Connector(pub Arc<ServiceClock>);
+pub(super) struct Connector {
+    /// Where they note the service's time.
+    pub clock: Arc<ServiceClock>,
+    /// Whether what is put has a `Content-MD5`: S3 demands that, or a checksum that fewer services know, of a bucket
+    /// with Object Lock.
+    pub content_md5: bool,
+}
 
 impl HttpConnector for Connector {
     fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
         let tls = tls().map_err(|source| object_store::Error::Generic { store: "TLS", source })?;
         let direct = client(HttpsConnector::from((tcp(), tls.clone())));
         let (tunnelled, proxies) = (OnceLock::new(), Matcher::from_env());
-        Ok(HttpClient::new(Service { tls, direct, tunnelled, proxies, clock: self.0.clone() }))
+        let (clock, content_md5) = (self.clock.clone(), self.content_md5);
+        Ok(HttpClient::new(Service { tls, direct, tunnelled, proxies, clock, content_md5 }))
     }
 }
 
@@ -79,8 +96,34 @@ fn tls() -> Result<Arc<rustls::ClientConfig>, Box<dyn std::error::Error + Send +
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config =
         rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let config = config.with_native_roots()?.with_no_client_auth();
-    Ok(MADE.get_or_init(|| Arc::new(config)).clone())
+    let config = match ca_bundle() {
+        Some(file) => config.with_root_certificates(roots(&file)?),
+        None => config.with_native_roots()?,
+    };
+    Ok(MADE.get_or_init(|| Arc::new(config.with_no_client_auth())).clone())
+}
+
+/// The file of trusted certificates that AWS's own tools read; without it, `SSL_CERT_FILE` or the system's count.
+pub(super) fn ca_bundle() -> Option<PathBuf> {
+    std::env::var_os("AWS_CA_BUNDLE").filter(|file| !file.is_empty()).map(PathBuf::from)
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("AWS_CA_BUNDLE names {}, which holds no certificates: {why}", file.display())]
+struct UnusableBundle {
+    file: PathBuf,
+    why: String,
+}
+
+fn roots(file: &Path) -> Result<RootCertStore, UnusableBundle> {
+    let unusable = |why: String| UnusableBundle { file: file.to_owned(), why };
+    let certificates = CertificateDer::pem_file_iter(file).map_err(|error| unusable(error.to_string()))?;
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates {
+        let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
+        roots.add(certificate).map_err(|error| unusable(error.to_string()))?;
+    }
+    if roots.is_empty() { Err(unusable("it is empty".to_owned())) } else { Ok(roots) }
 }
 
 fn tcp() -> Tcp {
@@ -110,6 +153,7 @@ struct Service {
     tunnelled: OnceLock<Client<Tunnelled, HttpRequestBody>>,
     proxies: Matcher,
     clock: Arc<ServiceClock>,
+    content_md5: bool,
 }
 
 impl Service {
@@ -140,11 +184,53 @@ impl HttpService for Service {
             let etag = etag.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
             request.headers_mut().insert(IF_MATCH, etag);
         }
+        if self.content_md5 && request.method() == Method::PUT {
+            request = with_md5(request).await?;
+        }
+        to_loopback(&mut request);
         let answer = self.request(request).await.map_err(failed)?;
         self.clock.note(answer.headers());
+        if let Some(region) = other_region(&answer) {
+            return Err(HttpError::new(HttpErrorKind::Unknown, OtherRegion(region)));
+        }
         let broken_off = |error| HttpError::new(HttpErrorKind::Interrupted, error);
         Ok(answer.map(|body| HttpResponseBody::new(body.map_err(broken_off))))
     }
+}
+
+/// The header isn't signed: S3 signs `x-amz-…` and the host alone.
+async fn with_md5(request: HttpRequest) -> Result<HttpRequest, HttpError> {
+    let (mut head, body) = request.into_parts();
+    let body = body.collect().await?.to_bytes();
+    let digest = BASE64.encode(Md5::digest(&body));
+    let digest =
+        HeaderValue::from_str(&digest).map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
+    head.headers.insert(HeaderName::from_static("content-md5"), digest);
+    Ok(HttpRequest::from_parts(head, HttpRequestBody::from(body)))
+}
+
+/// Sends what is meant for a name below `localhost` to this computer, as RFC 6761 says; resolvers differ. A bucket
+/// is part of the host's name where a service is addressed so.
+fn to_loopback(request: &mut HttpRequest) {
+    let uri = request.uri();
+    let Some(authority) = uri.authority().filter(|_| uri.scheme() == Some(&Scheme::HTTP)) else { return };
+    if !authority.host().ends_with(".localhost") {
+        return;
+    }
+    let port = authority.port().map_or_else(String::new, |port| format!(":{port}"));
+    let Ok(host) = HeaderValue::from_str(authority.as_str()) else { return };
+    let mut parts = uri.clone().into_parts();
+    parts.authority = format!("localhost{port}").parse().ok();
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+        request.headers_mut().insert(HOST, host);
+    }
+}
+
+/// The bucket's region, where S3 redirects to it.
+fn other_region<B>(answer: &http::Response<B>) -> Option<String> {
+    let region = answer.headers().get("x-amz-bucket-region")?.to_str().ok()?;
+    (answer.status() == StatusCode::MOVED_PERMANENTLY).then(|| region.to_owned())
 }
 
 fn failed(error: ClientError) -> HttpError {

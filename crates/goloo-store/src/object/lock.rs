@@ -22,6 +22,7 @@ pub(super) struct ObjectLock {
     held: Arc<Mutex<Held>>,
     taken_over: Option<Owner>,
     renewal: AbortHandle,
+    released: bool,
 }
 
 impl ObjectLock {
@@ -40,7 +41,7 @@ impl ObjectLock {
                 }
             }
         });
-        Self { store, name, held, taken_over, renewal }
+        Self { store, name, held, taken_over, renewal, released: false }
     }
 
     /// Does something under the lock, on the store's own thread, and to its end whoever still waits.
@@ -61,6 +62,9 @@ impl ObjectLock {
 impl Drop for ObjectLock {
     fn drop(&mut self) {
         self.renewal.abort();
+        if self.released {
+            return;
+        }
         let held = self.held.clone();
         let release = async move { held.lock().await.release().await };
         self.store.worker.wait_for(release, self.store.options.pace.patience);
@@ -98,6 +102,17 @@ impl VmLock for ObjectLock {
     async fn put(&mut self, record: &Record, snapshot: &Snapshot) -> Result<(), StoreError> {
         let (record, snapshot) = (record.clone(), snapshot.clone());
         self.under(async move |mut held: OwnedMutexGuard<Held>| held.put(&record, &snapshot).await).await
+    }
+
+    async fn release(mut self: Box<Self>) {
+        self.renewal.abort();
+        self.released = true;
+        let release = async move |mut held: OwnedMutexGuard<Held>| {
+            held.release().await;
+            Ok(())
+        };
+        // A lease that isn't given back ends by itself.
+        let _: Result<(), StoreError> = self.under(release).await;
     }
 
     fn taken_over(&self) -> Option<&Owner> {

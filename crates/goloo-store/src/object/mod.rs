@@ -29,6 +29,7 @@ mod moved;
 mod settings;
 mod table_error;
 mod worker;
+mod write_check;
 
 #[cfg(feature = "s3")]
 mod s3;
@@ -53,7 +54,7 @@ use goloo_core::store::{
 };
 use tokio::sync::OnceCell;
 
-pub use bucket::{Access, Clock};
+pub use bucket::{Access, Clock, ConditionalWrites};
 pub use settings::{Keys, Kind, LockTable, ObjectSettings};
 pub use table_error::{TableError, TableName};
 
@@ -80,6 +81,8 @@ pub struct Options {
     pub seal: Seal,
     /// How long things take.
     pub pace: Pace,
+    /// The person who works with the store, as in `ann on laptop`.
+    pub person: String,
 }
 
 /// Times; tests shorten them.
@@ -116,6 +119,8 @@ struct Inner {
     worker: Worker,
     opening: Opening,
     place: OnceCell<Place>,
+    /// Set when the service is known to honour conditional writes.
+    writable: OnceCell<()>,
     location: String,
     prefix: String,
     options: Options,
@@ -133,7 +138,7 @@ impl ObjectStore {
     /// # Errors
     /// [`StoreError::Backend`] when the system gives no thread.
     pub fn open(settings: ObjectSettings, options: Options) -> Result<Self, StoreError> {
-        let (location, prefix) = (settings.location(), settings.prefix.clone());
+        let (location, prefix) = (settings.location.clone(), settings.prefix.clone());
         Self::new(location, prefix, Opening::Settings(settings), options)
     }
 
@@ -153,6 +158,7 @@ impl ObjectStore {
     /// What is to be said of the place beyond its records.
     pub async fn examine(&self) -> Vec<Finding> {
         let mut findings = vec![Finding::sound(format!("records are kept in {}", self.inner.location))];
+        findings.extend(self.check_writes().await);
         if let Opening::Settings(settings) = &self.inner.opening {
             let (settings, answer) = (settings.clone(), self.inner.options.pace.answer);
             let look = async move { settings.examine(answer).await };
@@ -161,10 +167,30 @@ impl ObjectStore {
         findings
     }
 
+    /// Checks the service again, whatever is known of it.
+    async fn check_writes(&self) -> Option<Finding> {
+        let person = self.inner.options.person.clone();
+        let check = async move |place: Place| {
+            if !place.bucket.needs_write_check() {
+                return Ok(None);
+            }
+            write_check::run(&place.bucket, &person).await?;
+            Ok(Some(place.bucket.last_modified_lag().await?))
+        };
+        match self.there(check).await {
+            Ok(lag) => lag.map(write_check::passed),
+            Err(StoreError::UnsafeWrites { seen, lock_table, .. }) => {
+                Some(write_check::failed(&seen, lock_table))
+            }
+            // Whoever reads the records learns what is wrong with the service.
+            Err(_) => None,
+        }
+    }
+
     fn new(location: String, prefix: String, opening: Opening, options: Options) -> Result<Self, StoreError> {
         let worker = Worker::start().map_err(|source| error::backend("start a thread", &location, source))?;
-        let place = OnceCell::new();
-        Ok(Self { inner: Arc::new(Inner { worker, opening, place, location, prefix, options }) })
+        let (place, writable) = (OnceCell::new(), OnceCell::new());
+        Ok(Self { inner: Arc::new(Inner { worker, opening, place, writable, location, prefix, options }) })
     }
 
     /// Does something in the bucket, on the store's own thread.
@@ -180,6 +206,21 @@ impl ObjectStore {
         };
         self.inner.finished(self.inner.worker.run(job).await)
     }
+
+    /// The same for what writes, which the service must be fit for.
+    async fn write_there<T, F>(&self, work: impl FnOnce(Place) -> F + Send + 'static) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, StoreError>> + Send,
+    {
+        let inner = self.inner.clone();
+        self.there(async move |place: Place| {
+            let check = || write_check::require(&place.bucket, &inner.options.person);
+            inner.writable.get_or_try_init(check).await?;
+            work(place).await
+        })
+        .await
+    }
 }
 
 impl Inner {
@@ -190,7 +231,7 @@ impl Inner {
     async fn open(&self) -> Result<Place, StoreError> {
         let access = match &self.opening {
             Opening::Ready(access) => access.clone(),
-            Opening::Settings(settings) => settings.access_within(self.options.pace.answer).await?,
+            Opening::Settings(settings) => settings.access(self.options.pace.answer).await?,
         };
         let Pace { lease, answer, patience, .. } = self.options.pace;
         let limits = Limits { request: answer, write: patience, late: lease };
@@ -298,12 +339,18 @@ impl Store for ObjectStore {
     async fn lock(&self, name: &VmName, owner: &Owner) -> Result<Box<dyn VmLock>, StoreError> {
         let pace = self.inner.options.pace;
         let (asked, owner) = (name.clone(), owner.clone());
-        let held = self.there(move |place| Held::take(place, asked, owner, pace.lease.as_secs())).await?;
+        let take = move |place| Held::take(place, asked, owner, pace.lease.as_secs());
+        let held = self.write_there(take).await?;
         Ok(Box::new(ObjectLock::new(self.inner.clone(), name.clone(), held)))
     }
 
     async fn archive_list(&self) -> Result<Listing<Archived>, StoreError> {
         self.there(async move |place: Place| archive::list(&place).await).await
+    }
+
+    async fn archive_of(&self, name: &VmName) -> Result<Listing<Archived>, StoreError> {
+        let name = name.clone();
+        self.there(async move |place: Place| archive::list_of(&place, &name).await).await
     }
 
     async fn archive_load(&self, id: &ArchiveId) -> Result<Option<Archived>, StoreError> {
@@ -319,7 +366,7 @@ impl Store for ObjectStore {
     async fn archive_delete(&self, id: &ArchiveId, by: &Owner) -> Result<(), StoreError> {
         let seconds = self.inner.options.pace.lease.as_secs();
         let (id, by) = (id.clone(), by.clone());
-        self.there(async move |place: Place| {
+        self.write_there(async move |place: Place| {
             refuse_moved(&place.bucket).await?;
             if let Some(name) = archive::half_way(&place, &id).await? {
                 Held::take(place.clone(), name, by, seconds).await?.release().await;
@@ -331,7 +378,7 @@ impl Store for ObjectStore {
 
     async fn archive_put(&self, archived: &Archived, snapshot: &Snapshot) -> Result<(), StoreError> {
         let (archived, snapshot) = (archived.clone(), snapshot.clone());
-        self.there(async move |place: Place| {
+        self.write_there(async move |place: Place| {
             refuse_moved(&place.bucket).await?;
             archive::put(&place, &archived, &snapshot).await
         })
@@ -348,7 +395,11 @@ impl Store for ObjectStore {
 
     async fn break_lock(&self, name: &VmName) -> Result<Option<HeldLock>, StoreError> {
         let name = name.clone();
-        self.there(async move |place: Place| held::break_lock(&place.bucket, &name).await).await
+        self.write_there(async move |place: Place| held::break_lock(&place.bucket, &name).await).await
+    }
+
+    async fn require_safe_writes(&self) -> Result<(), StoreError> {
+        self.write_there(async |_| Ok(())).await
     }
 
     async fn moved_to(&self) -> Result<Option<String>, StoreError> {
@@ -357,7 +408,7 @@ impl Store for ObjectStore {
 
     async fn set_moved(&self, replaces: Option<&str>, to: Option<&str>) -> Result<(), StoreError> {
         let (replaces, to) = (replaces.map(str::to_owned), to.map(str::to_owned));
-        self.there(async move |place: Place| {
+        self.write_there(async move |place: Place| {
             moved::set(&place.bucket, replaces.as_deref(), to.as_deref()).await
         })
         .await

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_smithy_http_client::proxy::ProxyConfig;
-use aws_smithy_http_client::tls::{Provider as Tls, rustls_provider::CryptoMode};
+use aws_smithy_http_client::tls::{Provider as Tls, TlsContext, TrustStore, rustls_provider::CryptoMode};
 use aws_smithy_http_client::{Builder as HttpBuilder, Connector as Sdk};
 use goloo_core::finding::Finding;
 use goloo_core::store::StoreError;
@@ -20,13 +20,14 @@ use object_store::{ClientOptions, CredentialProvider, ObjectStore as Objects, St
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
-use super::bucket::Access;
-use super::http::{Connector, ServiceClock};
+use super::bucket::{Access, ConditionalWrites};
+use super::http::{Connector, ServiceClock, ca_bundle};
 use super::settings::{LockTable, ObjectSettings, no_retries};
 use super::signed::SignedService;
 use super::table::Table;
 use super::tabled::Tabled;
 use super::versions;
+use crate::bucket_address::{AddressError, aws_domain, check_endpoint, check_region};
 
 /// Where a store is looked for when neither settings nor profile say it; the bucket's own region is named by
 /// S3's refusal then.
@@ -42,36 +43,54 @@ pub(super) async fn open(
     clock: Arc<ServiceClock>,
     answer: Duration,
 ) -> Result<Access, StoreError> {
-    let way = Way::find(settings).await;
-    let endpoint = settings.endpoint.as_ref().or(way.endpoint.as_ref());
+    let way = Way::find(settings).await?;
+    let endpoint = way.s3_endpoint(settings);
     // Where a table stands in for conditions none is sent: empty objects stay, and harm nobody.
-    let conditional_delete = endpoint.is_none() && settings.lock_table.is_none();
-    let mut builder = AmazonS3Builder::new()
+    let conditional_delete = way.is_aws(settings) && settings.lock_table.is_none();
+    let bucket_endpoint =
+        if settings.virtual_host { with_bucket(&endpoint, &settings.bucket) } else { endpoint.clone() };
+    let builder = AmazonS3Builder::new()
         .with_bucket_name(&settings.bucket)
         .with_region(&way.region)
         .with_credentials(way.credentials.clone())
         .with_disable_bulk_delete(true)
         .with_retry(no_retries())
-        .with_http_connector(connector);
-    if let Some(endpoint) = endpoint {
-        builder = builder.with_allow_http(endpoint.starts_with("http://")).with_endpoint(endpoint);
-    }
+        .with_http_connector(connector)
+        .with_allow_http(endpoint.starts_with("http://"))
+        .with_virtual_hosted_style_request(settings.virtual_host)
+        .with_endpoint(bucket_endpoint);
+    let mut service = endpoint;
     let mut objects: Arc<dyn Objects> = Arc::new(builder.build().map_err(|error| settings.unusable(error))?);
     if let Some(table) = &settings.lock_table {
         let table = way.table(table, answer).map_err(|error| settings.unusable(error))?;
+        service = format!("{service} with the table {} at {}", table.name, table.service.endpoint);
         objects = Arc::new(Tabled::new(objects, &settings.bucket, table, answer));
     }
-    Ok(Access { objects, clock, conditional_delete })
+    let writes = ConditionalWrites::Unknown { lock_table: settings.lock_table.is_none() };
+    Ok(Access { objects, clock, conditional_delete, service, writes })
+}
+
+/// The endpoint with the bucket in its host's name.
+fn with_bucket(endpoint: &str, bucket: &str) -> String {
+    match endpoint.split_once("://") {
+        Some((scheme, rest)) => format!("{scheme}://{bucket}.{rest}"),
+        None => endpoint.to_owned(),
+    }
 }
 
 /// What `object_store` can't tell: whether the bucket keeps former versions, and whether the table can hold
 /// locks.
 pub(super) async fn examine(settings: &ObjectSettings, answer: Duration) -> Vec<Finding> {
-    let way = Way::find(settings).await;
-    let endpoint = settings.endpoint.clone().or_else(|| way.endpoint.clone());
+    // Whoever reads the records learns what is wrong with the settings.
+    let Ok(way) = Way::find(settings).await else { return Vec::new() };
     let mut findings = Vec::new();
-    if let Ok(s3) = way.service("s3", endpoint, &Arc::default(), answer) {
-        findings.extend(versions::examine(&settings.bucket, &s3).await);
+    let endpoint = way.s3_endpoint(settings);
+    let (endpoint, path) = match settings.virtual_host {
+        true => (with_bucket(&endpoint, &settings.bucket), String::new()),
+        false => (endpoint, format!("/{}", settings.bucket)),
+    };
+    if let Ok(s3) = way.service("s3", Some(endpoint), &Arc::default(), answer) {
+        findings.extend(versions::examine(&settings.bucket, &path, &s3).await);
     }
     if let Some(table) = &settings.lock_table
         && let Ok(table) = way.table(table, answer)
@@ -90,12 +109,13 @@ struct Way {
 }
 
 impl Way {
-    async fn find(settings: &ObjectSettings) -> Self {
-        let http = HttpBuilder::new().build_with_connector_fn(|settings, components| {
+    async fn find(settings: &ObjectSettings) -> Result<Self, StoreError> {
+        let tls = trusted().map_err(|error| settings.unusable(error))?;
+        let http = HttpBuilder::new().build_with_connector_fn(move |settings, components| {
             let mut connector = Sdk::builder().proxy_config(ProxyConfig::from_env());
             connector.set_connector_settings(settings.cloned());
             connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
-            connector.tls_provider(Tls::Rustls(CryptoMode::Ring)).build()
+            connector.tls_provider(Tls::Rustls(CryptoMode::Ring)).tls_context(tls.clone()).build()
         });
         let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(http);
         if let Some(region) = &settings.region {
@@ -111,13 +131,34 @@ impl Way {
             None => Arc::new(Chain { provider: config.credentials_provider(), last: Mutex::default() }),
         };
         let region = config.region().map_or(REGION, |region| region.as_ref()).to_owned();
-        Self { region, credentials, endpoint: config.endpoint_url().map(str::to_owned) }
+        check(settings, &region)?;
+        let endpoint = variable(ENDPOINT_OF_S3).or_else(|| config.endpoint_url().map(str::to_owned));
+        Ok(Self { region, credentials, endpoint })
+    }
+
+    fn s3_endpoint(&self, settings: &ObjectSettings) -> String {
+        let given = settings.endpoint.as_ref().or(self.endpoint.as_ref());
+        let endpoint = given.cloned().unwrap_or_else(|| self.aws_endpoint("s3"));
+        endpoint.trim_end_matches('/').to_owned()
+    }
+
+    /// Whether AWS itself answers, as opposed to what speaks like it.
+    fn is_aws(&self, settings: &ObjectSettings) -> bool {
+        settings.endpoint.is_none() && self.endpoint.is_none()
+    }
+
+    fn aws_endpoint(&self, service: &str) -> String {
+        format!("https://{service}.{}.{}", self.region, aws_domain(&self.region))
     }
 
     /// The lock table, where half of the time for an answer is waited for each of its own.
     fn table(&self, table: &LockTable, answer: Duration) -> object_store::Result<Table> {
         let clock = Arc::new(ServiceClock::default());
-        let endpoint = table.endpoint.clone().or_else(table_endpoint).or_else(|| self.endpoint.clone());
+        let endpoint = table
+            .endpoint
+            .clone()
+            .or_else(|| variable(ENDPOINT_OF_DYNAMODB))
+            .or_else(|| self.endpoint.clone());
         let service = self.service("dynamodb", endpoint, &clock, answer / 2)?;
         Ok(Table { service, clock, name: table.name.clone() })
     }
@@ -129,17 +170,49 @@ impl Way {
         clock: &Arc<ServiceClock>,
         limit: Duration,
     ) -> object_store::Result<SignedService> {
-        let client = Connector(clock.clone()).connect(&ClientOptions::default())?;
+        let connector = Connector { clock: clock.clone(), content_md5: false };
+        let client = connector.connect(&ClientOptions::default())?;
         let (region, credentials) = (self.region.clone(), self.credentials.clone());
-        let endpoint = endpoint.unwrap_or_else(|| format!("https://{name}.{region}.amazonaws.com"));
+        let endpoint = endpoint.unwrap_or_else(|| self.aws_endpoint(name));
         let endpoint = endpoint.trim_end_matches('/').to_owned();
         Ok(SignedService { client, credentials, name, region, endpoint, limit })
     }
 }
 
-/// AWS's own variable for the endpoint of one service.
-fn table_endpoint() -> Option<String> {
-    std::env::var("AWS_ENDPOINT_URL_DYNAMODB").ok().filter(|endpoint| !endpoint.is_empty())
+/// Whom the search for credentials trusts: as the store itself.
+fn trusted() -> Result<TlsContext, Box<dyn std::error::Error + Send + Sync>> {
+    let Some(file) = ca_bundle() else { return Ok(TlsContext::default()) };
+    let pem = std::fs::read(&file)
+        .map_err(|error| format!("can't read {} (AWS_CA_BUNDLE): {error}", file.display()))?;
+    let store = TrustStore::empty().with_pem_certificate(pem);
+    Ok(TlsContext::builder().with_trust_store(store).build()?)
+}
+
+/// AWS's own variables for endpoints. The SDK passes over what it can't read in them, and would ask AWS instead.
+const ENDPOINT_OF_S3: &str = "AWS_ENDPOINT_URL_S3";
+const ENDPOINT_OF_DYNAMODB: &str = "AWS_ENDPOINT_URL_DYNAMODB";
+const ENDPOINT_OF_ALL: &str = "AWS_ENDPOINT_URL";
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Refuses what the environment or a profile says and no service has.
+fn check(settings: &ObjectSettings, region: &str) -> Result<(), StoreError> {
+    let refused = |whose: &str, error: AddressError| StoreError::Misconfigured {
+        place: settings.location.clone(),
+        message: format!("{whose} {}", error.message),
+        hint: error.hint,
+    };
+    for name in [ENDPOINT_OF_S3, ENDPOINT_OF_DYNAMODB, ENDPOINT_OF_ALL] {
+        if let Some(url) = variable(name) {
+            check_endpoint(&url).map_err(|error| refused(name, error))?;
+        }
+    }
+    if let Some(url) = &settings.endpoint {
+        check_endpoint(url).map_err(|error| refused("the endpoint", error))?;
+    }
+    check_region(region).map_err(|error| refused("the region", error))
 }
 
 /// AWS's chain for `object_store`, which has none of its own.

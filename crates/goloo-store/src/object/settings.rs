@@ -8,8 +8,9 @@ use goloo_core::finding::Finding;
 use goloo_core::store::StoreError;
 use object_store::{BackoffConfig, RetryConfig};
 
-use super::Pace;
 use super::bucket::Access;
+#[cfg(any(feature = "gcs", feature = "azure"))]
+use super::bucket::ConditionalWrites;
 use super::error;
 use super::http::{Connector, ServiceClock};
 
@@ -25,15 +26,6 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The scheme of addresses.
-    fn scheme(self) -> &'static str {
-        match self {
-            Self::S3 => "s3",
-            Self::Gcs => "gs",
-            Self::Azure => "az",
-        }
-    }
-
     /// The word in settings.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -71,6 +63,8 @@ pub struct LockTable {
 /// Where the store lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectSettings {
+    /// The whole address, as a person writes it: `s3://bucket/prefix?region=…`.
+    pub location: String,
     /// Whose service.
     pub kind: Kind,
     /// The bucket, or Azure's container.
@@ -86,30 +80,21 @@ pub struct ObjectSettings {
     pub account: Option<String>,
     /// S3's key pair; without one, what AWS's own tools would use.
     pub keys: Option<Keys>,
+    /// Whether the bucket is a part of the host's name, for services of S3's kind that know no other way.
+    pub virtual_host: bool,
     /// For S3 without conditional writes. All who share the bucket name the same one.
     pub lock_table: Option<LockTable>,
 }
 
 impl ObjectSettings {
-    /// As a person names the place: `s3://bucket/prefix`.
-    pub fn location(&self) -> String {
-        let (kind, bucket, prefix) = (self.kind.scheme(), &self.bucket, self.prefix.trim_matches('/'));
-        if prefix.is_empty() { format!("{kind}://{bucket}") } else { format!("{kind}://{bucket}/{prefix}") }
-    }
-
-    /// Opens the bucket; nothing is asked of it yet.
+    /// Opens the bucket, where so long is waited for one answer; nothing is asked of it yet.
     ///
     /// # Errors
     /// [`StoreError::Backend`] when this build has no such kind of store, or the settings don't fit.
-    pub async fn access(&self) -> Result<Access, StoreError> {
-        self.access_within(Pace::default().answer).await
-    }
-
-    /// The same, where so long is waited for one answer.
     #[cfg_attr(not(feature = "s3"), allow(unused_variables, reason = "only S3 has lock tables"))]
-    pub(super) async fn access_within(&self, answer: Duration) -> Result<Access, StoreError> {
+    pub async fn access(&self, answer: Duration) -> Result<Access, StoreError> {
         let clock = Arc::new(ServiceClock::default());
-        let connector = Connector(clock.clone());
+        let connector = Connector { clock: clock.clone(), content_md5: self.kind == Kind::S3 };
         match self.kind {
             #[cfg(feature = "s3")]
             Kind::S3 => super::s3::open(self, connector, clock, answer).await,
@@ -120,7 +105,7 @@ impl ObjectSettings {
                     .with_retry(no_retries())
                     .with_http_connector(connector);
                 let objects = Arc::new(builder.build().map_err(|error| self.unusable(error))?);
-                Ok(Access { objects, clock, conditional_delete: false })
+                Ok(self.plain_access(objects, clock))
             }
             #[cfg(feature = "azure")]
             Kind::Azure => {
@@ -135,14 +120,22 @@ impl ObjectSettings {
                     builder = builder.with_endpoint(endpoint.clone());
                 }
                 let objects = Arc::new(builder.build().map_err(|error| self.unusable(error))?);
-                Ok(Access { objects, clock, conditional_delete: false })
+                Ok(self.plain_access(objects, clock))
             }
             #[allow(unreachable_patterns, reason = "a build may leave out any of them")]
             other => {
                 let text = format!("this goloo was built without \"{}\"", other.as_str());
-                Err(error::backend("open", &self.location(), text))
+                Err(error::backend("open", &self.location, text))
             }
         }
+    }
+
+    #[cfg(any(feature = "gcs", feature = "azure"))]
+    fn plain_access(&self, objects: Arc<dyn object_store::ObjectStore>, clock: Arc<ServiceClock>) -> Access {
+        let service = self.endpoint.clone().or_else(|| self.account.clone());
+        let service = service.unwrap_or_else(|| self.kind.as_str().to_owned());
+        let writes = ConditionalWrites::Unknown { lock_table: false };
+        Access { objects, clock, conditional_delete: false, service, writes }
     }
 
     /// What is to be said of the place, where so long is waited for one answer.
@@ -155,33 +148,12 @@ impl ObjectSettings {
         }
     }
 
-    pub(super) fn unusable(&self, error: object_store::Error) -> StoreError {
-        error::backend("open", &self.location(), error)
+    pub(super) fn unusable(&self, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
+        error::backend("open", &self.location, error)
     }
 }
 
 /// The store repeats requests itself: it alone knows what to look at in between.
 pub(super) fn no_retries() -> RetryConfig {
     RetryConfig { max_retries: 0, backoff: BackoffConfig::default(), ..RetryConfig::default() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_place_is_named_as_other_tools_name_it() {
-        let settings = |prefix: &str| ObjectSettings {
-            kind: Kind::S3,
-            bucket: "team".into(),
-            prefix: prefix.into(),
-            region: None,
-            endpoint: None,
-            account: None,
-            keys: None,
-            lock_table: None,
-        };
-        assert_eq!(settings("").location(), "s3://team");
-        assert_eq!(settings("goloo/").location(), "s3://team/goloo");
-    }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use goloo_core::finding::Finding;
+use goloo_core::store::ServiceProblem;
 use http::Method;
 use http::header::HeaderName;
 use serde_json::{Value, json};
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 use ulid::Ulid;
 
 use super::bucket::Clock;
-use super::error::Seen;
+use super::error::{Seen, is_clock_skew};
 use super::http::ServiceClock;
 use super::signed::{Answer, JSON, Question, SignedService};
 use super::table_error::{TableError, TableName};
@@ -70,7 +71,22 @@ impl Table {
                 let left = ends - self.now(key).await? - 1;
                 Ok(sent + Duration::from_secs(u64::try_from(left).unwrap_or(0)))
             }
-            Err(Refusal::Condition(row)) => Err(self.taken(key, &row, now)),
+            Err(Refusal::Condition(row)) => {
+                // Not every service tells with its refusal what the row holds.
+                let row = if row.is_null() { self.row(key).await? } else { row };
+                Err(self.taken(key, &row, now))
+            }
+            Err(Refusal::Error(error)) => Err(error),
+        }
+    }
+
+    /// What the row holds now; null where there is none.
+    async fn row(&self, key: &str) -> Result<Value, TableError> {
+        let look = json!({"TableName": self.name, "Key": {"LockID": {"S": key}}, "ConsistentRead": true});
+        match self.call("GetItem", look).await {
+            Ok(said) => Ok(said["Item"].clone()),
+            // A read has no condition.
+            Err(Refusal::Condition(_)) => Ok(Value::Null),
             Err(Refusal::Error(error)) => Err(error),
         }
     }
@@ -130,16 +146,17 @@ impl Table {
     /// The service's time, in seconds since 1970; it is asked when it hasn't told yet.
     async fn now(&self, key: &str) -> Result<i64, TableError> {
         if self.clock.now().is_none() {
-            let look = json!({"TableName": self.name, "Key": {"LockID": {"S": key}}, "ConsistentRead": true});
-            if let Err(Refusal::Error(error)) = self.call("GetItem", look).await {
-                return Err(error);
-            }
+            self.row(key).await?;
         }
         self.clock.now().ok_or_else(|| self.failed("its answers carry no Date header".to_owned()))
     }
 
     fn taken(&self, key: &str, row: &Value, now: i64) -> TableError {
         let (table, key) = (self.table(), key.to_owned());
+        if row.is_null() {
+            // It was given back since the refusal.
+            return TableError::Busy { table, key, seconds: 0 };
+        }
         match row["Ends"]["N"].as_str().and_then(|ends| ends.parse::<i64>().ok()) {
             Some(ends) => TableError::Busy { table, key, seconds: ends - now },
             None => TableError::Foreign { table, key },
@@ -185,6 +202,9 @@ impl Table {
             "" => self.failed(format!("status {status}")),
             "ResourceNotFoundException" => TableError::Missing(table),
             "ValidationException" if message.to_lowercase().contains("key") => TableError::Key(table),
+            _ if is_clock_skew(&said) => {
+                TableError::Service { table, problem: ServiceProblem::ClockSkew, source: said.into() }
+            }
             "AccessDeniedException" => self.denied(action, said.into()),
             _ if STRANGERS.iter().any(|stranger| code.starts_with(stranger)) => {
                 self.denied(action, said.into())
@@ -194,6 +214,9 @@ impl Table {
     }
 
     fn unanswered(&self, action: &str, seen: Seen) -> TableError {
+        if let Some(problem) = seen.problem() {
+            return TableError::Service { table: self.table(), problem, source: seen.into_source() };
+        }
         if seen.is_denial() {
             return self.denied(action, seen.into_source());
         }

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use goloo_core::store::StoreError;
+use goloo_core::store::{ServiceProblem, StoreError};
 use object_store::Error as ObjectError;
 
 /// A DynamoDB table, as a person looks for it.
@@ -67,6 +67,17 @@ pub enum TableError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
+    /// The service serves no request, for a reason that the person can remove.
+    #[error("{table} is unavailable: {problem}")]
+    Service {
+        /// The table.
+        table: TableName,
+        /// The reason.
+        problem: ServiceProblem,
+        /// What was said.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// Nobody answers.
     #[error("{table} can't be reached at {endpoint}")]
     Unreachable {
@@ -107,6 +118,7 @@ impl TableError {
             | Self::Key(_)
             | Self::Foreign { .. }
             | Self::Denied { .. }
+            | Self::Service { .. }
             | Self::Odd { .. } => false,
         }
     }
@@ -135,6 +147,7 @@ impl TableError {
                 "the credentials need dynamodb:GetItem, dynamodb:PutItem and dynamodb:DeleteItem on the table"
                     .to_owned()
             }
+            Self::Service { problem, .. } => problem.hint(),
             Self::Unreachable { .. } => "look at the network, then run the command again".to_owned(),
             Self::Odd { .. } => "set AWS_ENDPOINT_URL_DYNAMODB to the table's service".to_owned(),
             Self::Failed { .. } => "run the command again in a moment".to_owned(),
@@ -148,6 +161,9 @@ impl TableError {
                 action: format!("lock a record ({permission})"),
                 source,
             },
+            Self::Service { table, problem, source } => {
+                StoreError::Service { place: table.to_string(), problem, source }
+            }
             Self::Unreachable { table, endpoint, source, .. } => {
                 StoreError::Unreachable { place: format!("{table} at {endpoint}"), source }
             }

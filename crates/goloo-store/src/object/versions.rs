@@ -7,9 +7,11 @@ use super::signed::{Answer, Question, SignedService};
 
 /// Looks at the bucket's versioning. It is a recommendation: a bucket without it is sound.
 ///
+/// `path` is the bucket's path at the service, empty where it is part of the host's name.
+///
 /// Nothing is found where nobody answers or the bucket isn't there: whoever reads records learns that.
-pub(super) async fn examine(bucket: &str, s3: &SignedService) -> Option<Finding> {
-    let path = format!("/{bucket}?versioning");
+pub(super) async fn examine(bucket: &str, path: &str, s3: &SignedService) -> Option<Finding> {
+    let path = if path.is_empty() { "/?versioning".to_owned() } else { format!("{path}?versioning") };
     let question = Question { method: Method::GET, path: &path, headers: &[], body: String::new() };
     finding(bucket, &s3.region, &s3.ask(question).await.ok()?)
 }

@@ -12,9 +12,12 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use goloo_core::name::{ArchiveId, VmName};
 use goloo_core::store::Store;
-use goloo_store::object::{Access, Clock, Keys, Kind, ObjectSettings, ObjectStore, Options, Pace};
+use goloo_store::object::{
+    Access, Clock, ConditionalWrites, Keys, Kind, ObjectSettings, ObjectStore, Options, Pace,
+};
 use goloo_testkit::aws_emulators::AwsEmulator;
 use goloo_testkit::fault_proxy::FaultProxy;
+use goloo_testkit::s3_services::S3Service;
 use goloo_testkit::store_suite::{Subject, run};
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -115,6 +118,13 @@ impl Objects for Shifted {
     }
 }
 
+/// A bucket whose service is known to honour conditional writes, with this computer's clock.
+pub fn known(objects: Arc<dyn Objects>) -> Access {
+    let clock = Arc::new(SystemClock { ahead: 0 });
+    let (service, writes) = ("memory".to_owned(), ConditionalWrites::Known);
+    Access { objects, clock, conditional_delete: false, service, writes }
+}
+
 pub struct Memory(Arc<InMemory>);
 
 impl Memory {
@@ -124,7 +134,7 @@ impl Memory {
 
     pub fn open(&self, options: Options) -> ObjectStore {
         let clock = Arc::new(SystemClock { ahead: 0 });
-        let access = Access { objects: self.0.clone(), clock, conditional_delete: false };
+        let access = Access { clock, ..known(self.0.clone()) };
         ObjectStore::with_access(access, "memory://team/goloo", PREFIX, options).unwrap()
     }
 }
@@ -182,9 +192,12 @@ impl S3 {
         Self { emulator: self.emulator.clone(), endpoint: self.endpoint.clone(), prefix: prefix.to_owned() }
     }
 
+    pub fn settings(&self) -> ObjectSettings {
+        ObjectSettings { prefix: self.prefix.clone(), ..settings(&self.endpoint) }
+    }
+
     pub fn open(&self, options: Options) -> ObjectStore {
-        let settings = ObjectSettings { prefix: self.prefix.clone(), ..settings(&self.endpoint) };
-        ObjectStore::open(settings, options).unwrap()
+        open_known(&self.settings(), false, options)
     }
 
     /// The same where deletions can be made to depend on the ETag, as on AWS.
@@ -235,6 +248,8 @@ impl Subject for S3 {
 
 pub fn settings(endpoint: &str) -> ObjectSettings {
     ObjectSettings {
+        location: format!("s3://{BUCKET}/{PREFIX}?endpoint={endpoint}"),
+        virtual_host: false,
         kind: Kind::S3,
         bucket: BUCKET.into(),
         prefix: PREFIX.into(),
@@ -246,9 +261,19 @@ pub fn settings(endpoint: &str) -> ObjectSettings {
     }
 }
 
+/// The settings for a server that isn't an emulator of AWS's.
+pub fn settings_of(service: &S3Service) -> ObjectSettings {
+    let credentials = service.credentials();
+    let keys = Keys {
+        access_key_id: credentials.access_key_id.clone(),
+        secret_access_key: credentials.secret_access_key.clone(),
+    };
+    ObjectSettings { keys: Some(keys), ..settings(service.endpoint()) }
+}
+
 /// The store behind an endpoint, an emulator's or a proxy's.
 pub fn open_at(endpoint: &str, options: Options) -> ObjectStore {
-    ObjectStore::open(settings(endpoint), options).unwrap()
+    open_known(&settings(endpoint), false, options)
 }
 
 /// The same where deletions can be made to depend on the ETag, as on AWS.
@@ -258,9 +283,14 @@ pub fn open_with_deletes_at(endpoint: &str, options: Options) -> ObjectStore {
 
 /// The same in a folder of the bucket.
 pub fn open_with_deletes_in(endpoint: &str, prefix: &str, options: Options) -> ObjectStore {
-    let settings = settings(endpoint);
-    let access = Access { conditional_delete: true, ..run(settings.access()).unwrap() };
-    ObjectStore::with_access(access, &settings.location(), prefix, options).unwrap()
+    open_known(&ObjectSettings { prefix: prefix.to_owned(), ..settings(endpoint) }, true, options)
+}
+
+/// A store whose service is known to honour conditional writes, so that no test waits for the check of that.
+pub fn open_known(settings: &ObjectSettings, conditional_delete: bool, options: Options) -> ObjectStore {
+    let access = run(settings.access(options.pace.answer)).unwrap();
+    let access = Access { conditional_delete, writes: ConditionalWrites::Known, ..access };
+    ObjectStore::with_access(access, &settings.location, &settings.prefix, options).unwrap()
 }
 
 /// Does it for each, a few at once: they mostly wait.

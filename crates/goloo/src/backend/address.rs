@@ -5,6 +5,7 @@ use std::path::Path;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
+use super::form::AddressingStyle;
 use super::{Backend, ObjectPlace, Service, StateBackend};
 use crate::error::CliError;
 
@@ -20,8 +21,9 @@ impl Backend {
             Some(("sqlite", place)) if !place.is_empty() => Ok(Self::Sqlite(Some(path(place)))),
             Some((scheme, rest)) => match Service::from_scheme(scheme) {
                 Some(service) => {
-                    let place = rest.strip_prefix("//").and_then(|rest| ObjectPlace::parse(service, rest));
-                    place.map(Self::Object).ok_or_else(|| odd_bucket(address, service))
+                    let rest = rest.strip_prefix("//").ok_or_else(Vec::new);
+                    let place = rest.and_then(|rest| ObjectPlace::parse(service, rest));
+                    place.map(Self::Object).map_err(|problems| odd_bucket(address, service, problems))
                 }
                 None => Err(odd_address(address)),
             },
@@ -37,14 +39,17 @@ fn odd_address(address: &str) -> CliError {
     )
 }
 
-fn odd_bucket(address: &str, service: Service) -> CliError {
+fn odd_bucket(address: &str, service: Service, problems: Vec<String>) -> CliError {
     let example = match service {
-        Service::S3 => "s3://BUCKET/PREFIX?region=REGION&endpoint=URL&lockTable=TABLE",
+        Service::S3 => {
+            "s3://BUCKET/PREFIX?region=REGION&endpoint=URL&addressingStyle=virtual&lockTable=TABLE"
+        }
         Service::Gcs => "gs://BUCKET/PREFIX?endpoint=URL",
         Service::Azure => "az://CONTAINER/PREFIX?account=ACCOUNT&endpoint=URL",
     };
     let what = format!("\"{address}\" doesn't name a bucket, or asks for something that it can't have");
-    CliError::usage(what, format!("write it like {example}, where all after PREFIX may be left out"))
+    let hint = format!("write it like {example}, where all after PREFIX may be left out");
+    CliError { causes: problems, ..CliError::usage(what, hint) }
 }
 
 /// What stands in an address as it is.
@@ -52,8 +57,18 @@ const PLAIN: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/').remove(b':');
 
 impl ObjectPlace {
-    /// Reads what follows `//`.
-    fn parse(service: Service, rest: &str) -> Option<Self> {
+    /// Reads what follows `//`. The error says of each value what is wrong with it.
+    fn parse(service: Service, rest: &str) -> Result<Self, Vec<String>> {
+        let read = Self::form(service, rest).ok_or_else(Vec::new)?;
+        let problems = read.problems();
+        match read.backend(Path::new("/")) {
+            Backend::Object(place) if problems.is_empty() => Ok(place),
+            _ => Err(problems.into_iter().map(|(_, message, hint)| format!("{message} ({hint})")).collect()),
+        }
+    }
+
+    /// The same address as the settings write it; `None` where it isn't one.
+    fn form(service: Service, rest: &str) -> Option<StateBackend> {
         let decoded = |text: &str| Some(percent_decode_str(text).decode_utf8().ok()?.into_owned());
         let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
@@ -65,6 +80,12 @@ impl ObjectPlace {
         read.prefix = Some(decoded(prefix)?);
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=')?;
+            if key == "addressingStyle" {
+                if read.addressing_style.replace(AddressingStyle::parse(value)?).is_some() {
+                    return None;
+                }
+                continue;
+            }
             let field = match key {
                 "region" => &mut read.region,
                 "endpoint" => &mut read.endpoint,
@@ -76,8 +97,7 @@ impl ObjectPlace {
                 return None;
             }
         }
-        let Backend::Object(place) = read.backend(Path::new("/")) else { return None };
-        read.problems().is_empty().then_some(place)
+        Some(read)
     }
 }
 
@@ -89,12 +109,13 @@ impl fmt::Display for ObjectPlace {
             write!(f, "/{}", encoded(&self.prefix))?;
         }
         let options = [
-            ("region", &self.region),
-            ("endpoint", &self.endpoint),
-            ("lockTable", &self.lock_table),
-            ("account", &self.account),
+            ("region", self.region.as_deref()),
+            ("endpoint", self.endpoint.as_deref()),
+            ("addressingStyle", self.addressing_style.map(AddressingStyle::as_str)),
+            ("lockTable", self.lock_table.as_deref()),
+            ("account", self.account.as_deref()),
         ];
-        let set = options.into_iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
+        let set = options.into_iter().filter_map(|(key, value)| Some((key, value?)));
         for (index, (key, value)) in set.enumerate() {
             let mark = if index == 0 { '?' } else { '&' };
             write!(f, "{mark}{key}={}", encoded(value))?;

@@ -3,6 +3,7 @@
 use goloo_core::finding::Finding;
 use goloo_store::Seal;
 
+use super::form::AddressingStyle;
 use crate::error::CliError;
 
 /// A part of a bucket, as the settings name it. Credentials aren't in it: they come from the service's
@@ -19,6 +20,8 @@ pub struct ObjectPlace {
     pub region: Option<String>,
     /// Where the service is, when it isn't the usual place.
     pub endpoint: Option<String>,
+    /// How requests name the bucket (S3).
+    pub addressing_style: Option<AddressingStyle>,
     /// A DynamoDB table for locks, where the store has no conditional writes (S3).
     pub lock_table: Option<String>,
     /// The storage account (Azure).
@@ -72,10 +75,12 @@ impl ObjectPlace {
 
     #[cfg(feature = "object")]
     pub(super) fn open(&self, seal: Seal) -> Result<goloo_store::object::ObjectStore, CliError> {
+        use crate::identity;
         use goloo_store::object::{Kind, LockTable, ObjectSettings, ObjectStore, Options};
 
         let lock_table = self.lock_table.clone().map(|name| LockTable { name, endpoint: None });
         let settings = ObjectSettings {
+            location: self.to_string(),
             kind: match self.service {
                 Service::S3 => Kind::S3,
                 Service::Gcs => Kind::Gcs,
@@ -87,9 +92,10 @@ impl ObjectPlace {
             endpoint: self.endpoint.clone(),
             account: self.account.clone(),
             keys: None,
+            virtual_host: self.addressing_style == Some(AddressingStyle::Virtual),
             lock_table,
         };
-        Ok(ObjectStore::open(settings, Options { seal, ..Options::default() })?)
+        Ok(ObjectStore::open(settings, Options { seal, person: identity::person(), ..Options::default() })?)
     }
 
     #[cfg(not(feature = "object"))]

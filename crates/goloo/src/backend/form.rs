@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use goloo_store::bucket_address;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -36,9 +37,35 @@ pub struct StateBackend {
     /// s3, gcs and azure: the service's URL, when it isn't the usual one
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) endpoint: Option<String>,
+    /// s3: whether the bucket is addressed by its path or as a virtual host; path without it
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) addressing_style: Option<AddressingStyle>,
     /// s3: a DynamoDB table for locks, where the store has no conditional writes
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) lock_table: Option<String>,
+}
+
+/// How a request names the bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum AddressingStyle {
+    /// `https://s3.example.com/BUCKET`
+    Path,
+    /// `https://BUCKET.s3.example.com`
+    Virtual,
+}
+
+impl AddressingStyle {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Path => "path",
+            Self::Virtual => "virtual",
+        }
+    }
+
+    pub(super) fn parse(word: &str) -> Option<Self> {
+        [Self::Path, Self::Virtual].into_iter().find(|style| style.as_str() == word)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -85,7 +112,7 @@ impl Kind {
     fn keys(self) -> &'static [&'static str] {
         match self {
             Self::Dir | Self::Sqlite => &["path"],
-            Self::S3 => &["bucket", "prefix", "region", "endpoint", "lockTable"],
+            Self::S3 => &["bucket", "prefix", "region", "endpoint", "addressingStyle", "lockTable"],
             Self::Gcs => &["bucket", "prefix", "endpoint"],
             Self::Azure => &["container", "account", "prefix", "endpoint"],
         }
@@ -116,23 +143,44 @@ impl StateBackend {
         });
         let missing = fields
             .iter()
-            .filter(|(key, value)| kind.needed().contains(key) && value.as_deref().is_none_or(str::is_empty));
+            .filter(|(key, value)| kind.needed().contains(key) && value.is_none_or(str::is_empty));
         let missing = missing.map(|(key, _)| {
             ("", format!("stateBackend has no \"{key}\""), format!("{} needs \"{key}\"", kind.word()))
         });
-        odd.chain(missing).collect()
+        odd.chain(missing).chain(self.unusable_values()).collect()
     }
 
-    fn fields(&self) -> [(&'static str, &Option<String>); 8] {
+    /// Values that no service has.
+    fn unusable_values(&self) -> impl Iterator<Item = (&'static str, String, String)> {
+        let checked = self.fields().into_iter().filter_map(|(key, value)| {
+            let check = match key {
+                "bucket" => bucket_address::check_bucket,
+                "container" => bucket_address::check_container,
+                "account" => bucket_address::check_account,
+                "prefix" => bucket_address::check_prefix,
+                "region" => bucket_address::check_region,
+                "endpoint" => bucket_address::check_endpoint,
+                "lockTable" => bucket_address::check_table,
+                _ => return None,
+            };
+            // An empty one is missing, and said to be.
+            let error = check(value.filter(|value| !value.is_empty())?).err()?;
+            Some((key, error.message, error.hint))
+        });
+        checked.collect::<Vec<_>>().into_iter()
+    }
+
+    fn fields(&self) -> [(&'static str, Option<&str>); 9] {
         [
-            ("path", &self.path),
-            ("bucket", &self.bucket),
-            ("container", &self.container),
-            ("account", &self.account),
-            ("prefix", &self.prefix),
-            ("region", &self.region),
-            ("endpoint", &self.endpoint),
-            ("lockTable", &self.lock_table),
+            ("path", self.path.as_deref()),
+            ("bucket", self.bucket.as_deref()),
+            ("container", self.container.as_deref()),
+            ("account", self.account.as_deref()),
+            ("prefix", self.prefix.as_deref()),
+            ("region", self.region.as_deref()),
+            ("endpoint", self.endpoint.as_deref()),
+            ("addressingStyle", self.addressing_style.map(AddressingStyle::as_str)),
+            ("lockTable", self.lock_table.as_deref()),
         ]
     }
 
@@ -149,6 +197,7 @@ impl StateBackend {
             prefix: trimmed(self.prefix.as_deref().unwrap_or_default()),
             region: self.region.clone(),
             endpoint: self.endpoint.clone(),
+            addressing_style: self.addressing_style,
             lock_table: self.lock_table.clone(),
             account: self.account.clone(),
         })
@@ -186,6 +235,7 @@ impl From<&ObjectPlace> for StateBackend {
             prefix: Some(place.prefix).filter(|prefix| !prefix.is_empty()),
             region: place.region,
             endpoint: place.endpoint,
+            addressing_style: place.addressing_style,
             lock_table: place.lock_table,
         }
     }

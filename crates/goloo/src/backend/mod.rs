@@ -104,15 +104,23 @@ fn options(seal: Seal) -> Options {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use form::AddressingStyle;
     use proptest::prelude::*;
 
     fn backends() -> impl Strategy<Value = Backend> {
-        let word = || "[^\0/]{1,12}";
+        let word = || "[a-z0-9]{3,12}";
+        let url = || {
+            prop::option::of(
+                "https?://[a-z][a-z0-9-]{0,6}([.][a-z]{2})?(:[1-9][0-9]{0,3})?(/[a-z0-9;+&=%]{1,6})?",
+            )
+        };
         let path = || prop::option::of("/[a-z0-9 ?&=%#:]{1,12}".prop_map(PathBuf::from));
-        let option = || prop::option::of("[^\0]{1,12}");
-        let prefix = || "([^\0/]{1,6}(/[^\0/]{1,6})?)?";
-        let object = (word(), prefix(), option(), option(), option(), word(), 0..3usize).prop_map(
-            |(bucket, prefix, region, endpoint, lock_table, account, which)| {
+        let option = || prop::option::of("[a-zA-Z0-9_-]{3,12}");
+        let prefix = || "([a-z &='!%+;-]{1,6}(/[a-z &='!%+;-]{1,6})?)?";
+        let style =
+            || prop::option::of(prop_oneof![Just(AddressingStyle::Path), Just(AddressingStyle::Virtual)]);
+        let object = (word(), prefix(), option(), url(), style(), option(), word(), 0..3usize).prop_map(
+            |(bucket, prefix, region, endpoint, style, lock_table, account, which)| {
                 let service = [Service::S3, Service::Gcs, Service::Azure][which];
                 let (s3, azure) = (service == Service::S3, service == Service::Azure);
                 Backend::Object(ObjectPlace {
@@ -121,6 +129,7 @@ mod tests {
                     prefix,
                     region: region.filter(|_| s3),
                     endpoint,
+                    addressing_style: style.filter(|_| s3),
                     lock_table: lock_table.filter(|_| s3),
                     account: azure.then_some(account),
                 })
@@ -179,11 +188,20 @@ mod tests {
             "s3://",
             "s3:///prefix",
             "az://state",
-            "gs://b?region=x",
-            "s3://b?region",
-            "s3://b?colour=red",
-            "s3://b?region=a&region=b",
-            "s3://b/%ff",
+            "gs://team?region=x",
+            "s3://team?region",
+            "s3://team?colour=red",
+            "s3://team?region=a&region=b",
+            "s3://team/%ff",
+            "s3://team?region=eu west",
+            "s3://team?endpoint=127.0.0.1%3A9103",
+            "s3://te",
+            "s3://team/a~b",
+            "s3://team?addressingStyle=dns",
+            "s3://team?addressingStyle=path&addressingStyle=path",
+            "s3://team?lockTable=a%20b",
+            "az://State?account=ann",
+            "az://state?account=Ann",
         ] {
             let error = Backend::parse(odd).unwrap_err();
             assert_eq!(error.code, crate::exit::USAGE, "{odd}");

@@ -368,8 +368,7 @@ fn last_source(app: &App, registry: &Registry, name: &str) -> Result<Option<Path
         Ok(None) | Err(StoreError::Broken(_)) => {}
         Err(error) => return Err(error.into()),
     }
-    let archive = app.local(app.store.archive_list())?;
-    let newest = archive.entries.into_iter().find(|entry| entry.record.name == name);
+    let newest = app.local(app.store.archive_of(&name))?.entries.into_iter().next();
     Ok(newest.and_then(|entry| entry.record.source_config_path))
 }
 

@@ -19,13 +19,17 @@ pub struct Args {
 
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     let name = args.vm.parse()?;
-    let mut lives = app.local(app.store.archive_list())?.entries;
-    lives.retain(|entry| entry.record.name == name);
-    let archived = lives.into_iter().map(|entry| Life { place: entry.id.to_string(), record: entry.record });
+    let archived = app.local(app.store.archive_of(&name))?.entries;
+    let archived =
+        archived.into_iter().map(|entry| Life { place: entry.id.to_string(), record: entry.record });
     let mut lives: Vec<Life> = archived.collect();
-    if lives.is_empty() || app.local(app.store.load(&name))?.is_some() {
+    match app.local(app.store.load(&name))? {
+        Some(loaded) => lives.push(Life { place: "active".to_owned(), record: loaded.record }),
         // Says that there is no such VM, where there never was one.
-        lives.push(Life { place: "active".to_owned(), record: app.record(&name)? });
+        None if lives.is_empty() => {
+            lives.push(Life { place: "active".to_owned(), record: app.record(&name)? });
+        }
+        None => {}
     }
     lives.sort_by_key(|life| life.record.created_at);
     if app.ui.json() {

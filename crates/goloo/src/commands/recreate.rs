@@ -58,8 +58,7 @@ fn find(app: &App, what: &str) -> Result<(Record, Snapshot), CliError> {
     if app.local(app.store.load(&name))?.is_some() {
         return Ok((app.record(&name)?, app.local(app.store.snapshot(&name))?));
     }
-    let archive = app.local(app.store.archive_list())?;
-    let newest = archive.entries.into_iter().find(|entry| entry.record.name == name);
+    let newest = app.local(app.store.archive_of(&name))?.entries.into_iter().next();
     let newest = newest.ok_or_else(|| {
         CliError::not_found(format!("no VM is or was called \"{name}\""), "goloo list --all")
     })?;

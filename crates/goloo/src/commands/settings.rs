@@ -1,6 +1,10 @@
 //! `goloo settings`
 
+use std::path::Path;
+
 use clap::Subcommand;
+use goloo_core::store::StoreError;
+use goloo_store::Seal;
 use serde_json::json;
 
 use crate::error::CliError;
@@ -44,6 +48,7 @@ pub fn run(ui: &Ui, command: &Command) -> Result<u8, CliError> {
         Command::Set { key, value } => {
             let place = || former::place(&Settings::read(&folder)?, &home);
             let before = place().ok();
+            check_writes(ui, &folder, &home, key, value)?;
             settings::set(&folder, key, value)?;
             if let Some(before) = before.filter(|before| place().is_ok_and(|now| now != *before)) {
                 former::remember(&folder, &before)?;
@@ -57,6 +62,28 @@ pub fn run(ui: &Ui, command: &Command) -> Result<u8, CliError> {
         }
     }
     Ok(exit::DONE)
+}
+
+/// Refuses a bucket whose service would lose records. One that can't be asked now is checked before the first write.
+fn check_writes(ui: &Ui, folder: &Path, home: &Path, key: &str, value: &str) -> Result<(), CliError> {
+    let settings = settings::preview(folder, key, value)?;
+    let backend = settings.own_backend(home);
+    // A file that can't be read names no back end.
+    let before = Settings::read(folder).map(|settings| settings.own_backend(home));
+    if before.is_ok_and(|before| before == backend) {
+        return Ok(());
+    }
+    let paths = Paths::resolve(home.to_owned(), settings.state_dir(home));
+    let store = backend.open(&paths, Seal::none())?;
+    match pollster::block_on(store.require_safe_writes()) {
+        Err(error @ StoreError::UnsafeWrites { .. }) => Err(error.into()),
+        Err(error) => {
+            let why = CliError::from(error);
+            ui.warning(&format!("the bucket is checked when it is first used: {}", why.in_one_line()));
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
 }
 
 fn show(ui: &Ui, shown: &[settings::Shown]) {

@@ -9,7 +9,7 @@ use jsonc_parser::cst::{CstInputValue, CstObject, CstRootNode};
 use rustix::fs::FlockOperation;
 use serde_json::Value;
 
-use super::{Settings, contents, file, set_state_backend};
+use super::{Settings, contents, file, set_state_backend, state_backend_value};
 use crate::backend::Backend;
 use crate::error::CliError;
 use crate::files;
@@ -32,6 +32,30 @@ pub fn set(folder: &Path, key: &str, value: &str) -> Result<(), CliError> {
         Meant::Backend(backend) => set_state_backend(folder, &backend),
         Meant::Json(json) => write(folder, key, &json),
     }
+}
+
+/// The settings as [`set`] would leave them; nothing is written.
+pub fn preview(folder: &Path, key: &str, value: &str) -> Result<Settings, CliError> {
+    let (key, value) = match meant(key, value)? {
+        Meant::Backend(backend) => ("stateBackend", state_backend_value(&backend)),
+        Meant::Json(json) => (key, json),
+    };
+    Ok(with_key(folder, key, &value)?.0)
+}
+
+/// The settings with the key set, and their text.
+fn with_key(folder: &Path, key: &str, value: &Value) -> Result<(Settings, String), CliError> {
+    let text = match contents(folder)? {
+        Some(bytes) => {
+            // Whoever wrote it mends it: an edit would only bury the fault.
+            Settings::parse(folder, &bytes)?;
+            String::from_utf8_lossy(&bytes).into_owned()
+        }
+        None => "{}\n".to_owned(),
+    };
+    let text = edited(&text, key, value);
+    let settings = Settings::parse(folder, text.as_bytes()).map_err(|error| refused(key, error))?;
+    Ok((settings, text))
 }
 
 enum Meant {
@@ -59,17 +83,7 @@ pub(super) fn write(folder: &Path, key: &str, value: &Value) -> Result<(), CliEr
     // Of two that change it at once, the later one sees what the first has written.
     let lock = File::open(folder).map_err(failed)?;
     rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(|error| failed(error.into()))?;
-    let old = contents(folder)?;
-    let text = match &old {
-        Some(bytes) => {
-            // Whoever wrote it mends it: an edit would only bury the fault.
-            Settings::parse(folder, bytes)?;
-            String::from_utf8_lossy(bytes).into_owned()
-        }
-        None => "{}\n".to_owned(),
-    };
-    let text = edited(&text, key, value);
-    Settings::parse(folder, text.as_bytes()).map_err(|error| refused(key, error))?;
+    let (_, text) = with_key(folder, key, value)?;
     // Through a link, should it be one.
     let place = fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
     files::replace(&place, text.as_bytes()).map_err(failed)
@@ -163,9 +177,9 @@ mod tests {
         assert_eq!(backend(), Backend::Sqlite(Some("/srv/goloo.db".into())));
         set(folder.path(), "stateBackend.path", "~/b.db").unwrap();
         assert_eq!(backend(), Backend::Sqlite(Some("/home/ann/b.db".into())));
-        set(folder.path(), "stateBackend", r#"{"type": "gcs", "bucket": "b"}"#).unwrap();
-        assert_eq!(backend(), Backend::parse("gs://b").unwrap());
-        let s3 = Backend::parse("s3://b/p?region=eu-central-1").unwrap();
+        set(folder.path(), "stateBackend", r#"{"type": "gcs", "bucket": "team"}"#).unwrap();
+        assert_eq!(backend(), Backend::parse("gs://team").unwrap());
+        let s3 = Backend::parse("s3://team/p?region=eu-central-1").unwrap();
         set_state_backend(folder.path(), &s3).unwrap();
         assert_eq!(backend(), s3);
         assert!(text(&folder).starts_with("{\n    \"hosts\" : true,\n\n"), "{}", text(&folder));

@@ -18,7 +18,7 @@ use crate::backend::{Backend, StateBackend};
 use crate::error::CliError;
 use crate::paths::in_home;
 
-pub use edit::set;
+pub use edit::{preview, set};
 pub use show::{Shown, shown};
 
 const FILE: &str = "settings.json";
@@ -80,12 +80,15 @@ pub fn file(folder: &Path) -> PathBuf {
 
 /// Makes this the back end in `settings.json`. Durable when it returns.
 pub fn set_state_backend(folder: &Path, backend: &Backend) -> Result<(), CliError> {
-    let value = match backend {
+    edit::write(folder, "stateBackend", &state_backend_value(backend))
+}
+
+fn state_backend_value(backend: &Backend) -> serde_json::Value {
+    match backend {
         // As without the key.
         Backend::Dir(None) => serde_json::Value::Null,
         backend => serde_json::to_value(StateBackend::from(backend)).expect("it has only string keys"),
-    };
-    edit::write(folder, "stateBackend", &value)
+    }
 }
 
 /// The variable of the environment that decides where records are kept, over settings.json.
@@ -139,6 +142,11 @@ impl Settings {
         self.state_dir.as_deref().map(|text| in_home(text, home))
     }
 
+    /// The back end that the file names, whatever the environment says.
+    pub fn own_backend(&self, home: &Path) -> Backend {
+        self.state_backend.as_ref().map_or(Backend::Dir(None), |backend| backend.backend(home))
+    }
+
     /// Which back end keeps the records: what the environment says, else the file, else the state folder.
     pub fn backend(&self, home: &Path) -> Result<Backend, CliError> {
         if let Some(address) = backend_variable() {
@@ -147,7 +155,7 @@ impl Settings {
                 ..error
             });
         }
-        Ok(self.state_backend.as_ref().map_or(Backend::Dir(None), |backend| backend.backend(home)))
+        Ok(self.own_backend(home))
     }
 
     /// How documents are kept. The identity's file must be there when it is named.
@@ -251,7 +259,7 @@ mod tests {
             said,
             [
                 "settings.json:1:11: hosts must be true or false, not the number 1 (write true or false without quotes)",
-                "settings.json:2:41: \"path\" means nothing for s3 (its keys are bucket, prefix, region, endpoint, lockTable)",
+                "settings.json:2:41: \"path\" means nothing for s3 (its keys are bucket, prefix, region, endpoint, addressingStyle, lockTable)",
                 "settings.json:2:18: stateBackend has no \"bucket\" (s3 needs \"bucket\")",
             ]
         );

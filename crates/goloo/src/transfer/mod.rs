@@ -5,8 +5,10 @@ mod compare;
 pub mod document;
 mod write;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::{StreamExt, stream};
 use goloo_core::record::Record;
 use goloo_core::store::{Archived, Broken, Snapshot, Store, StoreError};
 
@@ -63,30 +65,60 @@ impl Whole {
     }
 }
 
+/// How many records are read or written at once: a store in the network answers each only after a while.
+const AT_ONCE: usize = 32;
+
+/// Does all of it, in its order, many at once. After a failure what is under way comes to its end and nothing else
+/// is begun: a lock that is held then is given back.
+async fn all<T>(
+    work: impl Iterator<Item = impl Future<Output = Result<T, StoreError>>>,
+) -> Result<Vec<T>, StoreError> {
+    let failed = Cell::new(false);
+    let failed = &failed;
+    let jobs = work.map(|job| async move {
+        if failed.get() {
+            return None;
+        }
+        let done = job.await;
+        failed.set(failed.get() || done.is_err());
+        Some(done)
+    });
+    let done: Vec<_> = stream::iter(jobs).buffered(AT_ONCE).collect().await;
+    done.into_iter().flatten().collect()
+}
+
 /// Reads all that can be read, and says what can't: also of a record that was taken from the copy before
 /// its last save.
 pub async fn read(store: &dyn Store) -> Result<(Whole, Vec<Broken>), StoreError> {
     let records = store.records().await?;
-    let (mut whole, mut broken) = (Whole::default(), records.broken);
-    for loaded in records.entries {
-        broken.extend(loaded.recovered);
-        match store.snapshot(&loaded.record.name).await {
-            Ok(snapshot) => whole.vms.push(Vm { record: loaded.record, snapshot }),
-            // Deleted just now: it is in the archive, which is looked at next.
-            Err(StoreError::NotFound { .. }) => {}
-            Err(error) => return Err(error),
-        }
-    }
+    let mut broken = records.broken;
+    let recovered = records.entries.iter().filter_map(|loaded| loaded.recovered.clone());
+    broken.extend(recovered);
+    let vms = all(records.entries.into_iter().map(|loaded| vm(store, loaded.record))).await?;
+    // After the active ones: who was deleted meanwhile is in it.
     let archive = store.archive_list().await?;
     broken.extend(archive.broken);
-    for archived in archive.entries {
-        match store.archive_snapshot(&archived.id).await {
-            Ok(snapshot) => whole.archive.push(Gone { archived, snapshot }),
-            Err(StoreError::NotArchived { .. }) => {}
-            Err(error) => return Err(error),
-        }
-    }
+    let archive = all(archive.entries.into_iter().map(|archived| gone(store, archived))).await?;
+    let mut whole =
+        Whole { vms: vms.into_iter().flatten().collect(), archive: archive.into_iter().flatten().collect() };
     let gone: BTreeSet<_> = whole.archive.iter().map(|gone| &gone.archived.record.id).collect();
     whole.vms.retain(|vm| !gone.contains(&vm.record.id));
     Ok((whole, broken))
+}
+
+/// An active VM with its files; nothing when it was deleted just now.
+async fn vm(store: &dyn Store, record: Record) -> Result<Option<Vm>, StoreError> {
+    match store.snapshot(&record.name).await {
+        Ok(snapshot) => Ok(Some(Vm { record, snapshot })),
+        Err(StoreError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+async fn gone(store: &dyn Store, archived: Archived) -> Result<Option<Gone>, StoreError> {
+    match store.archive_snapshot(&archived.id).await {
+        Ok(snapshot) => Ok(Some(Gone { archived, snapshot })),
+        Err(StoreError::NotArchived { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }

@@ -4,32 +4,52 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use goloo_core::record::{Owner, Record};
-use goloo_core::store::{Store, StoreError};
+use goloo_core::store::{Snapshot, Store, StoreError};
 
-use super::{Gone, Vm, Whole};
+use super::{Gone, Whole, all};
 
 /// Writes `whole` where `there` is, which has no conflicts with it.
 pub async fn write(whole: &Whole, there: &Whole, store: &dyn Store, owner: &Owner) -> Result<(), StoreError> {
     let active: BTreeSet<_> = there.vms.iter().map(|vm| &vm.record.id).collect();
-    for gone in &whole.archive {
-        if active.contains(&gone.archived.record.id) {
-            retire(gone, store, owner).await?;
-        }
-        store.archive_put(&gone.archived, &gone.snapshot).await?;
-    }
+    let archive = whole.archive.iter().map(|gone| {
+        let is_active = active.contains(&gone.archived.record.id);
+        put_archived(gone, is_active, store, owner)
+    });
+    all(archive).await?;
     remove_doubles(whole, store, owner).await?;
-    for Vm { record, snapshot } in &whole.vms {
-        store.lock(&record.name, owner).await?.put(record, snapshot).await?;
+    all(whole.vms.iter().map(|vm| put(&vm.record, &vm.snapshot, store, owner))).await.map(drop)
+}
+
+async fn put_archived(
+    gone: &Gone,
+    is_active: bool,
+    store: &dyn Store,
+    owner: &Owner,
+) -> Result<(), StoreError> {
+    if is_active {
+        retire(gone, store, owner).await?;
     }
-    Ok(())
+    store.archive_put(&gone.archived, &gone.snapshot).await
+}
+
+async fn put(
+    record: &Record,
+    snapshot: &Snapshot,
+    store: &dyn Store,
+    owner: &Owner,
+) -> Result<(), StoreError> {
+    let mut lock = store.lock(&record.name, owner).await?;
+    let put = lock.put(record, snapshot).await;
+    lock.release().await;
+    put
 }
 
 /// Lets a VM that is still active there go the way it went here: the next lock of its name moves a
 /// destroyed one to the archive.
 async fn retire(gone: &Gone, store: &dyn Store, owner: &Owner) -> Result<(), StoreError> {
     let record = &gone.archived.record;
-    store.lock(&record.name, owner).await?.put(record, &gone.snapshot).await?;
-    drop(store.lock(&record.name, owner).await?);
+    put(record, &gone.snapshot, store, owner).await?;
+    store.lock(&record.name, owner).await?.release().await;
     Ok(())
 }
 

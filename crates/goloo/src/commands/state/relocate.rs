@@ -26,7 +26,8 @@ use crate::{exit, identity, settings};
 pub fn run(app: &App, to: &str) -> Result<u8, CliError> {
     let backend = Backend::parse(to)?;
     let target = backend.open(&app.paths, app.settings.seal(&app.paths.home)?)?;
-    if target.location() == app.store.location() {
+    let current = app.settings.backend(&app.paths.home)?;
+    if backend.clone().with_paths(&app.paths) == current.with_paths(&app.paths) {
         app.ui.line(&format!("the records are in {} already", target.location()));
         return Ok(exit::DONE);
     }
@@ -103,7 +104,11 @@ impl Move<'_> {
         if former.as_ref() == Some(&unfinished) {
             self.source.set_moved(Some(&unfinished), None).await?;
             let message = format!("{} and {} are one place", self.source.location(), self.target.location());
-            return Err(CliError::usage(message, "name another one; the records are where they were"));
+            let hint = format!(
+                "run goloo settings set stateBackend '{}' to use the other address; the records are where they were",
+                self.address
+            );
+            return Err(CliError::usage(message, hint));
         }
         match self.finish(&unfinished, &copied, former.as_deref()).await {
             Ok(count) => Ok(count),
@@ -143,6 +148,7 @@ impl Move<'_> {
     /// All that can be done while the old store is in use; says what was copied.
     async fn prepare(&self) -> Result<Whole, CliError> {
         self.refuse_while_in_use().await?;
+        self.target.require_safe_writes().await?;
         match self.target.moved_to().await? {
             None => self.copy(&Whole::default()).await,
             Some(_) => self.compare().await.map(|_| Whole::default()),

@@ -1,0 +1,116 @@
+//! Servers that speak S3 and are no emulators of AWS: each is refused, or serves, by what it does with conditions.
+#![cfg(feature = "s3")]
+#![allow(clippy::unwrap_used)]
+
+mod object_common;
+
+use std::time::Duration;
+
+use goloo_core::store::{Store, StoreError};
+use goloo_store::object::{LockTable, ObjectSettings, ObjectStore, Options, Pace};
+use goloo_testkit::fault_proxy::{At, Fault, FaultProxy};
+use goloo_testkit::s3_services::S3Service;
+use goloo_testkit::samples::{name, owner};
+use goloo_testkit::store_suite::run;
+use object_common::{S3, fast, settings_of};
+
+fn open(settings: ObjectSettings) -> ObjectStore {
+    ObjectStore::open(settings, Options::default()).unwrap()
+}
+
+fn with_table(settings: ObjectSettings, endpoint: &str) -> ObjectSettings {
+    let lock_table = Some(LockTable { name: "locks".to_owned(), endpoint: Some(endpoint.to_owned()) });
+    ObjectSettings { lock_table, ..settings }
+}
+
+fn assert_refused(service: &S3Service) {
+    let refused = run(open(settings_of(service)).lock(&name("devbox"), &owner(1))).map(drop);
+    let Err(StoreError::UnsafeWrites { place, seen, lock_table: true }) = refused else {
+        panic!("{refused:?}")
+    };
+    assert!(
+        seen.contains("ignores If-None-Match") && place.contains("endpoint=http://127"),
+        "{place}: {seen}"
+    );
+    assert_eq!(run(open(settings_of(service)).records()).unwrap().entries.len(), 0);
+}
+
+fn assert_serves(settings: &ObjectSettings) {
+    let first = open(settings.clone());
+    let lock = run(first.lock(&name("devbox"), &owner(1))).unwrap();
+    let refused = run(open(settings.clone()).lock(&name("devbox"), &owner(2))).map(drop);
+    assert!(matches!(refused, Err(StoreError::Locked { .. })), "{refused:?}");
+    drop(lock);
+    run(open(settings.clone()).lock(&name("devbox"), &owner(2))).unwrap();
+}
+
+#[test]
+fn emulator_s3rver_is_refused_and_serves_with_a_lock_table() {
+    let (s3rver, dynalite) = (S3Service::s3rver(), S3Service::dynalite("locks"));
+    assert_refused(&s3rver);
+    assert_serves(&with_table(settings_of(&s3rver), dynalite.endpoint()));
+    // Whoever doesn't name the table is still refused.
+    assert_refused(&s3rver);
+}
+
+#[test]
+fn emulator_rclone_is_refused_and_serves_with_a_lock_table() {
+    let (rclone, dynalite) = (S3Service::rclone(), S3Service::dynalite("locks"));
+    assert_refused(&rclone);
+    assert_serves(&with_table(settings_of(&rclone), dynalite.endpoint()));
+}
+
+#[test]
+fn emulator_emulators_of_aws_pass() {
+    for s3 in [S3::ministack(), S3::moto()] {
+        run(open(s3.settings()).require_safe_writes()).unwrap();
+    }
+}
+
+#[test]
+fn emulator_a_row_that_a_table_does_not_show_is_locked_and_not_foreign() {
+    let (s3rver, dynalite) = (S3Service::s3rver(), S3Service::dynalite("locks"));
+    let settings = with_table(settings_of(&s3rver), dynalite.endpoint());
+    run(open(settings.clone()).require_safe_writes()).unwrap();
+    // A row that stays, as of a process that died over a write.
+    let proxy = FaultProxy::start(s3rver.endpoint());
+    proxy.fault(At::Each("PUT /team/goloo/active/devbox.json"), Fault::Hang);
+    let pace = Pace { answer: Duration::from_secs(2), patience: Duration::from_secs(1), ..fast().pace };
+    let slow = ObjectSettings { endpoint: Some(proxy.endpoint().to_owned()), ..settings.clone() };
+    let dying = ObjectStore::open(slow, Options { pace, ..fast() }).unwrap();
+    run(dying.lock(&name("devbox"), &owner(1))).map(drop).unwrap_err();
+    let next = ObjectStore::open(settings, Options { pace, ..fast() }).unwrap();
+    let refused = run(next.lock(&name("devbox"), &owner(2))).map(drop).unwrap_err();
+    let StoreError::Backend { source, .. } = &refused else { panic!("{refused:?}") };
+    let busy = source.downcast_ref::<goloo_store::object::TableError>().is_some_and(|error| error.is_busy());
+    assert!(busy, "{refused:?}");
+}
+
+/// A fault is no proof that a service loses records: it is never accused for one, and the next check passes.
+#[test]
+fn emulator_no_fault_of_the_line_makes_a_service_unsafe() {
+    let s3 = S3::ministack();
+    let proxy = FaultProxy::start(s3.emulator.endpoint());
+    let pace = Pace { patience: Duration::from_secs(4), ..fast().pace };
+    let mut accepted = 0;
+    for fault in [Fault::CutBefore, Fault::ReplyLost, Fault::Status500, Fault::Throttled] {
+        for at in 1.. {
+            proxy.reset();
+            proxy.fault(At::Request(at), fault.clone());
+            let prefix = format!("{fault:?}-{at}");
+            let settings =
+                ObjectSettings { prefix, endpoint: Some(proxy.endpoint().to_owned()), ..s3.settings() };
+            let store = ObjectStore::open(settings, Options { pace, ..fast() }).unwrap();
+            match run(store.require_safe_writes()) {
+                Ok(()) => accepted += 1,
+                Err(StoreError::UnsafeWrites { seen, .. }) => panic!("{fault:?} at {at}: {seen}"),
+                Err(_) => run(store.require_safe_writes()).unwrap(),
+            }
+            if proxy.struck() == 0 {
+                assert!(at > 40, "too few requests were struck: {at}");
+                break;
+            }
+        }
+    }
+    assert!(accepted > 100, "only {accepted} checks came through a fault");
+}
