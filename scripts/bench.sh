@@ -48,4 +48,6 @@ echo "completion of a name, 10000 VMs: $value ms (to reach 20)"
 echo "binary: $(stat -c %s "$goloo" | numfmt --to=si --format=%.1f)B (to reach 25 MB)"
 cargo bench --quiet --locked -p goloo-store --features bench --bench store
 unset GOLOO_STATE_DIR
+"$fill" "$out/state-2000" 2000
+python3 scripts/bench-bucket.py "$goloo" "$out/state-2000"
 python3 scripts/bench-boot.py "$goloo"
