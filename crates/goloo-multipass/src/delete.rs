@@ -6,7 +6,7 @@ use goloo_core::events::Event;
 use goloo_core::provider::{ProviderError, Work};
 use goloo_core::record::Record;
 
-use crate::create::{being_prepared, state_word};
+use crate::create::{being_prepared, so_that_it_can_be_checked, state_word};
 use crate::errors::Refusal;
 use crate::evidence::Evidence;
 use crate::handover::Handover;
@@ -17,13 +17,13 @@ use crate::provider::{MultipassProvider, RESOURCE, instance_name, is_in_doubt};
 impl MultipassProvider {
     pub(crate) async fn remove(&self, record: &Record, work: &mut dyn Work) -> Result<(), ProviderError> {
         if record.resource(RESOURCE).is_some() {
-            if let Some(instance) = self.info(instance_name(record)).await? {
+            if let Some(instance) = self.info_when_free(instance_name(record), work).await? {
                 self.remove_known(record, &instance, work).await?;
             }
         } else if is_in_doubt(record) {
             self.remove_doubtful(record, work).await?;
         }
-        Handover::of(&self.settings().folder, &record.id).end();
+        Handover::of(&self.settings().folder, &record.id).remove();
         Ok(())
     }
 
@@ -63,7 +63,8 @@ impl MultipassProvider {
                     state_word(&instance.state)
                 ),
                 format!(
-                    "multipass start {name}, so that it can be looked into; or, if it is yours to delete, multipass delete --purge {name}"
+                    "{}; or, if it is yours to delete, multipass delete --purge {name}",
+                    so_that_it_can_be_checked(&instance)
                 ),
             )),
         }
