@@ -109,10 +109,12 @@ impl Waiting<'_> {
         }
     }
 
-    /// Looks whether our own launch is still waiting; called before the instance is looked at, so that
-    /// what is seen then is not older than the launch's end.
+    /// Looks whether a launch of ours is still waiting, this create's or an earlier one's; called before the instance
+    /// is looked at, so that what is seen then is not older than the launch's end.
     fn launch_is_under_way(&mut self) -> Result<bool, ProviderError> {
-        let Some(launch) = &mut self.launch else { return Ok(false) };
+        let Some(launch) = &mut self.launch else {
+            return self.provider.launch_client_lives(&self.machine.id);
+        };
         let outcome = launch.outcome().map_err(|source| self.provider.cli().cannot_run(source))?;
         let under_way = outcome.is_none();
         if !under_way && !self.launch_has_ended {

@@ -10,7 +10,7 @@ use crate::create::{being_prepared, so_that_it_can_be_checked, state_word};
 use crate::errors::Refusal;
 use crate::evidence::Evidence;
 use crate::handover::Handover;
-use crate::json::Instance;
+use crate::json::{Instance, State};
 use crate::look::Seen;
 use crate::provider::{MultipassProvider, RESOURCE, instance_name, is_in_doubt};
 
@@ -51,7 +51,7 @@ impl MultipassProvider {
             Seen::UnderWay => return Err(being_prepared(name)),
             Seen::There(instance) => instance,
         };
-        match self.evidence_of(record, &instance).await {
+        match self.evidence_while_launched(record, &instance, end, work).await? {
             Evidence::Ours => self.purge(name, work).await,
             Evidence::Foreign => {
                 leave(&instance, work);
@@ -67,6 +67,25 @@ impl MultipassProvider {
                     so_that_it_can_be_checked(&instance)
                 ),
             )),
+        }
+    }
+
+    /// The same, and what can't be told yet is asked again as long as a client of ours waits for the instance: its
+    /// guest answers before cloud-init has written the user-data.
+    async fn evidence_while_launched(
+        &self,
+        record: &Record,
+        instance: &Instance,
+        end: Instant,
+        work: &mut dyn Work,
+    ) -> Result<Evidence, ProviderError> {
+        loop {
+            let may_change = instance.state == State::Running && self.launch_client_lives(&record.id)?;
+            let evidence = self.evidence_of(record, instance).await;
+            if evidence == Evidence::Ours || !may_change || Instant::now() >= end {
+                return Ok(evidence);
+            }
+            self.pause(work).await?;
         }
     }
 

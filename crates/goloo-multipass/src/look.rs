@@ -139,7 +139,8 @@ impl MultipassProvider {
         Ok(())
     }
 
-    fn launch_client_lives(&self, id: &VmId) -> Result<bool, ProviderError> {
+    /// Whether a client lives that asked for this VM's instance, or may yet ask.
+    pub(crate) fn launch_client_lives(&self, id: &VmId) -> Result<bool, ProviderError> {
         let handover = Handover::of(&self.settings().folder, id);
         handover.is_under_way().map_err(|error| unreadable(&handover, error))
     }

@@ -174,7 +174,11 @@ fn silent(vm: &VmInstance<'_>) -> ProviderError {
 }
 
 fn not_up(vm: &VmInstance<'_>, state: &State, error: Option<CallError>) -> ProviderError {
-    let what = format!("the instance {} hasn't come up; it is {}", vm.instance, state_word(state));
+    let reason = match state {
+        State::Unknown => String::new(),
+        state => state.live(vm.instance).1.map_or_else(String::new, |reason| format!(": {reason}")),
+    };
+    let what = format!("the instance {} hasn't come up; it is {}{reason}", vm.instance, state_word(state));
     let hint = format!("goloo stop --force {0}, then goloo start {0}", vm.name);
     match error {
         Some(error) if error.out_of_reach() || error.permission() => error.into(),

@@ -913,6 +913,39 @@ async fn a_create_that_died_while_its_machine_booted_can_be_deleted() {
 }
 
 #[tokio::test]
+async fn a_create_that_died_before_the_guest_had_its_user_data_is_deleted_and_resumed_when_it_has() {
+    for (fault, resumes) in
+        [("no-user-data", true), ("no-user-data", false), ("late-user-data", true), ("late-user-data", false)]
+    {
+        let world = World::with(&["initializes", fault]);
+        let machine = world.machine("early");
+        let looked_into = async || world.calls().iter().any(|call| call.starts_with("exec"));
+        let died = die_when(&world, &machine, looked_into).await;
+        let (provider, mut work) = (world.multipass(), SuiteWork::after(&died));
+        let record = record(&machine, &died);
+        let written = async {
+            let asked = world.calls().len();
+            let again =
+                async || world.calls()[asked..].iter().filter(|call| call.starts_with("exec")).count() > 1;
+            until("it is looked into again", again).await;
+            world.faults(&["initializes"]);
+            std::future::pending::<()>().await;
+        };
+        let ended = async {
+            match resumes {
+                true => provider.create(&machine, &mut work).await.map(drop),
+                false => provider.delete(&record, &mut work).await,
+            }
+        };
+        tokio::select! {
+            ended = ended => ended.unwrap(),
+            () = written => unreachable!(),
+        }
+        assert_eq!(world.ledger().await.len(), usize::from(resumes), "{fault}");
+    }
+}
+
+#[tokio::test]
 async fn a_machine_that_nobody_launches_any_more_isn_t_waited_for_as_long_as_an_image() {
     let world = World::with(&["no-ssh"]);
     let machine = world.machine("mute");

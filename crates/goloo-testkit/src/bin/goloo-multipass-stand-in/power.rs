@@ -44,7 +44,10 @@ impl Call<'_> {
                 (Some("Starting"), Some(_)) => {
                     errors("start", "timed out waiting for initialization to complete")
                 }
-                _ => {}
+                (Some("Starting" | "Unknown"), None) => {}
+                (None, _) if world.is_preparing(name) => {}
+                // Someone has powered it off, or purged it.
+                _ => errors("start", &never_up(name, "ends-while-starting")),
             }
         }
     }
