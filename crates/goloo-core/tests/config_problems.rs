@@ -93,8 +93,8 @@ fn single_values_that_are_wrong() {
     text += &values("name", &[json!(""), json!("DevBox"), json!("1a"), json!("a_b"), json!("a".repeat(64))]);
     text += &values("cpus", &[json!(0), json!(257)]);
     text +=
-        &values("memory", &[json!(""), json!("2"), json!("2X"), json!("511M"), json!("99T"), json!("1..5G")]);
-    text += &values("disk", &[json!("512M"), json!("65T"), json!("big")]);
+        &values("memory", &[json!(""), json!("2"), json!("2X"), json!("127M"), json!("99T"), json!("1..5G")]);
+    text += &values("disk", &[json!("511M"), json!("65T"), json!("big")]);
     text += &values(
         "image",
         &[

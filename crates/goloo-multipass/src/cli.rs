@@ -5,10 +5,12 @@ use std::io;
 use std::process::Stdio;
 use std::time::Duration;
 
+use goloo_core::events::Event;
 use goloo_core::provider::{ProviderError, Work};
 use tokio::process::Command;
 
 use crate::errors::{CallError, Refusal};
+use crate::settings::Limits;
 
 /// The command.
 #[derive(Debug, Clone)]
@@ -93,6 +95,33 @@ impl Cli {
     ) -> Result<Result<Vec<u8>, CallError>, ProviderError> {
         tokio::select! {
             result = self.call(command, arguments, limit) => Ok(result),
+            () = work.interruption() => Err(ProviderError::Interrupted),
+        }
+    }
+
+    /// The same for what must get through. A daemon that waits for a guest to power off does nothing else, also
+    /// when the client that asked for that is gone: it is waited for as long as Multipass waits, and that is said.
+    pub(crate) async fn call_when_free<S: AsRef<OsStr>>(
+        &self,
+        command: &'static str,
+        arguments: impl IntoIterator<Item = S>,
+        limits: &Limits,
+        work: &mut dyn Work,
+    ) -> Result<Result<Vec<u8>, CallError>, ProviderError> {
+        let mut call = std::pin::pin!(self.call(command, arguments, limits.busy));
+        tokio::select! {
+            result = &mut call => return Ok(result),
+            () = work.interruption() => return Err(ProviderError::Interrupted),
+            () = tokio::time::sleep(limits.answer) => {}
+        }
+        let text = format!(
+            "Multipass gives no answer: it may be waiting for a guest to power off, which it does for at most 5 \
+             minutes and beside nothing else; goloo waits up to {} s for it",
+            limits.busy.as_secs()
+        );
+        work.events().event(Event::Warning(text));
+        tokio::select! {
+            result = call => Ok(result),
             () = work.interruption() => Err(ProviderError::Interrupted),
         }
     }

@@ -13,7 +13,8 @@ use crate::errors::Refusal;
 use crate::handover::Handover;
 use crate::json::{Instance, State};
 use crate::look::Seen;
-use crate::provider::{CLONE, MultipassProvider, RESOURCE, instance_name};
+use crate::power::VmInstance;
+use crate::provider::{CLONE, MultipassProvider, RESOURCE};
 
 #[async_trait]
 impl Clones for MultipassProvider {
@@ -23,15 +24,16 @@ impl Clones for MultipassProvider {
         copy: &Record,
         work: &mut dyn Work,
     ) -> Result<(), ProviderError> {
-        let (from, to) = (instance_name(source), copy.name.as_str());
-        let original = self.stopped(from, &source.name, "clones").await?;
+        let (from, to) = (VmInstance::of(source), copy.name.as_str());
+        self.launch_over(&from, Some(work)).await?;
+        let original = self.stopped(&from, "clones").await?;
         let end = Instant::now() + self.limits().copy;
         let begun = work.noted(CLONE).is_some() || work.noted(RESOURCE).is_some();
         match self.settled(to, &copy.id, end, work).await? {
             Seen::Absent => {
                 work.made(CLONE, to).await?;
                 work.step("copying the instance");
-                self.copy(from, to, &copy.id).await?;
+                self.copy(from.instance, to, &copy.id).await?;
             }
             Seen::There(instance) if begun && is_copy(&instance, &original) => {}
             Seen::There(instance) => return Err(taken(to, &instance)),

@@ -9,13 +9,15 @@ use std::time::Instant;
 
 use goloo_core::provider::{Machine, Made, ProviderError, Work};
 
-use crate::errors::Refusal;
+use crate::address::Address;
+use crate::errors::{CallError, Refusal};
 use crate::evidence::Evidence;
 use crate::handover::Handover;
 use crate::json::{Instance, State};
 use crate::launch::Launch;
 use crate::look::Seen;
 use crate::plan;
+use crate::power::VmInstance;
 use crate::provider::{LAUNCH, MultipassProvider, RESOURCE};
 
 /// One create, while it waits for its instance.
@@ -46,15 +48,14 @@ impl MultipassProvider {
             launch_has_ended: false,
             last,
         };
-        let instance = waiting.instance(work).await;
-        let instance = instance.map_err(|error| match work.noted(LAUNCH) {
+        let up = waiting.instance(work).await;
+        let (instance, ip) = up.map_err(|error| match work.noted(LAUNCH) {
             Some(_) => keep(error),
             None => error,
         })?;
-        let made = self.made(&instance)?;
         self.mount_all(machine, &instance, work).await?;
         Handover::of(&self.settings().folder, &machine.id).end();
-        Ok(made)
+        Ok(self.made(ip))
     }
 
     async fn mount_all(
@@ -85,7 +86,7 @@ impl Waiting<'_> {
     }
 
     /// Waits until the machine runs and has an address; makes it, when there is none.
-    async fn instance(&mut self, work: &mut dyn Work) -> Result<Instance, ProviderError> {
+    async fn instance(&mut self, work: &mut dyn Work) -> Result<(Instance, String), ProviderError> {
         loop {
             let under_way = self.launch_is_under_way()?;
             let seen = match self.provider.look(self.name(), &self.machine.id).await {
@@ -99,8 +100,8 @@ impl Waiting<'_> {
                 Seen::UnderWay if self.may_be_ours(work) => return Err(being_prepared(self.name())),
                 Seen::UnderWay => return Err(self.taken("an instance of this name is being prepared")),
                 Seen::There(instance) => {
-                    if let Some(instance) = self.consider(instance, under_way, work).await? {
-                        return Ok(instance);
+                    if let Some(ip) = self.consider(&instance, under_way, work).await? {
+                        return Ok((instance, ip));
                     }
                 }
             }
@@ -108,10 +109,12 @@ impl Waiting<'_> {
         }
     }
 
-    /// Looks whether our own launch is still waiting; called before the instance is looked at, so that
-    /// what is seen then is not older than the launch's end.
+    /// Looks whether a launch of ours is still waiting, this create's or an earlier one's; called before the instance
+    /// is looked at, so that what is seen then is not older than the launch's end.
     fn launch_is_under_way(&mut self) -> Result<bool, ProviderError> {
-        let Some(launch) = &mut self.launch else { return Ok(false) };
+        let Some(launch) = &mut self.launch else {
+            return self.provider.launch_client_lives(&self.machine.id);
+        };
         let outcome = launch.outcome().map_err(|source| self.provider.cli().cannot_run(source))?;
         let under_way = outcome.is_none();
         if !under_way && !self.launch_has_ended {
@@ -157,30 +160,45 @@ impl Waiting<'_> {
         self.launch.is_some() || work.noted(LAUNCH).is_some() || work.noted(RESOURCE).is_some()
     }
 
-    /// An instance is there. Gives it back when it is ours and up; `None` while it must be waited for.
+    /// An instance is there. Gives its address when it is ours and up; `None` while it must be waited for.
     async fn consider(
         &mut self,
-        instance: Instance,
+        instance: &Instance,
         under_way: bool,
         work: &mut dyn Work,
-    ) -> Result<Option<Instance>, ProviderError> {
-        if !self.is_ours(&instance, under_way, work).await? {
-            return self.wait_on(&instance).map(|()| None);
+    ) -> Result<Option<String>, ProviderError> {
+        if !self.is_ours(instance, under_way, work).await? {
+            return self.wait_on(instance).map(|()| None);
         }
         work.made(RESOURCE, self.name()).await?;
         match &instance.state {
-            State::Running if instance.ip.is_some() => Ok(Some(instance)),
+            State::Running => match self.address(under_way).await? {
+                Some(ip) => Ok(Some(ip)),
+                None => self.wait_on(instance).map(|()| None),
+            },
             // It is there before it is started.
-            _ if under_way => self.wait_on(&instance).map(|()| None),
+            _ if under_way => self.wait_on(instance).map(|()| None),
             State::Stopped | State::Suspended => match self.launch.take().and_then(Launch::into_failure) {
                 Some(error) => Err(error.into()),
                 None => {
-                    let up = self.provider.power_on(self.name(), &self.machine.name, work).await;
-                    up.map(Some).map_err(keep_ours)
+                    let Machine { id, name, .. } = self.machine;
+                    let vm = VmInstance { instance: name.as_str(), name, id, ip: None };
+                    self.provider.power_on(&vm, work).await.map(Some).map_err(keep_ours)
                 }
             },
             State::Deleted => Err(keep_ours(in_trash(self.name(), &format!("goloo resume {}", self.name())))),
-            _ => self.wait_on(&instance).map(|()| None),
+            State::Unknown if self.launch_gave_up()? => Err(self.not_up(instance)),
+            _ => self.wait_on(instance).map(|()| None),
+        }
+    }
+
+    async fn address(&self, under_way: bool) -> Result<Option<String>, ProviderError> {
+        match self.provider.address(self.name(), None).await {
+            Ok(Address::Own(ip)) => Ok(Some(ip)),
+            Ok(Address::NotYet | Address::GuestSilent) => Ok(None),
+            // As long as the launch goes on, the daemon may be busy with it.
+            Err(error) if under_way && error.out_of_reach() => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -213,29 +231,44 @@ impl Waiting<'_> {
 
     /// Whether the launch's end shows that the instance of this name is the one that it made.
     fn launch_proves_it(&mut self) -> Result<bool, ProviderError> {
+        self.launch_ended_so(|outcome| match outcome {
+            Ok(()) => true,
+            Err(error) => error.refusal().is_some_and(Refusal::after_acceptance),
+        })
+    }
+
+    /// Whether Multipass waits for the instance no longer, so that its state stays what it is.
+    fn launch_gave_up(&mut self) -> Result<bool, ProviderError> {
+        self.launch_ended_so(|outcome| match outcome {
+            Ok(()) => false,
+            Err(error) => error.refusal().is_some_and(Refusal::gave_up),
+        })
+    }
+
+    fn launch_ended_so(
+        &mut self,
+        so: impl Fn(&Result<(), CallError>) -> bool,
+    ) -> Result<bool, ProviderError> {
         let Some(launch) = &mut self.launch else { return Ok(false) };
         let outcome = launch.outcome().map_err(|source| self.provider.cli().cannot_run(source))?;
-        Ok(match outcome {
-            Some(Ok(())) => true,
-            Some(Err(error)) => error.refusal().is_some_and(Refusal::after_acceptance),
-            None => false,
-        })
+        Ok(outcome.is_some_and(so))
     }
 
     /// Goes on waiting, unless it has lasted too long.
     fn wait_on(&mut self, instance: &Instance) -> Result<(), ProviderError> {
-        if Instant::now() < self.end {
-            return Ok(());
-        }
+        if Instant::now() < self.end { Ok(()) } else { Err(self.not_up(instance)) }
+    }
+
+    fn not_up(&mut self, instance: &Instance) -> ProviderError {
         let name = self.name();
         let (_, reason) = instance.state.live(name);
         let failure = self.launch.take().and_then(Launch::into_failure).map(|error| error.to_string());
         let why = failure.or(reason).map_or_else(String::new, |why| format!(": {why}"));
         let name = self.name();
-        Err(ProviderError::Unfinished {
+        ProviderError::Unfinished {
             what: format!("the instance {name} is there and hasn't come up{why}"),
-            hint: format!("multipass info {name} shows its state; multipass stop --force {name} ends it"),
-        })
+            hint: format!("multipass list shows its state; multipass stop --force {name} powers it off"),
+        }
     }
 
     fn taken(&self, what: &str) -> ProviderError {
@@ -252,8 +285,7 @@ impl Waiting<'_> {
             "an instance {name} is there ({}), and it can't be told whether it is the one that goloo launched",
             state_word(&instance.state)
         );
-        let hint = format!("multipass start {name}, so that it can be looked into");
-        ProviderError::Unfinished { what, hint }
+        ProviderError::Unfinished { what, hint: so_that_it_can_be_checked(instance) }
     }
 
     fn vanished(&self) -> ProviderError {
@@ -261,6 +293,19 @@ impl Waiting<'_> {
             format!("the instance {} was launched and is gone again", self.name()),
             "someone may have deleted it: multipass list",
         )
+    }
+}
+
+/// How an instance comes to a state in which its user-data can be read.
+pub(crate) fn so_that_it_can_be_checked(instance: &Instance) -> String {
+    let name = &instance.name;
+    match instance.state {
+        State::Running => format!("multipass exec {name} -- true shows why its guest doesn't answer"),
+        State::Deleted => {
+            format!("multipass recover {name} and multipass start {name}, so that goloo can check it")
+        }
+        State::Stopped | State::Suspended => format!("multipass start {name}, so that goloo can check it"),
+        _ => format!("multipass stop --force {name} and multipass start {name}, so that goloo can check it"),
     }
 }
 

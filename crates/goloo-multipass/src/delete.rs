@@ -6,24 +6,24 @@ use goloo_core::events::Event;
 use goloo_core::provider::{ProviderError, Work};
 use goloo_core::record::Record;
 
-use crate::create::{being_prepared, state_word};
+use crate::create::{being_prepared, so_that_it_can_be_checked, state_word};
 use crate::errors::Refusal;
 use crate::evidence::Evidence;
 use crate::handover::Handover;
-use crate::json::Instance;
+use crate::json::{Instance, State};
 use crate::look::Seen;
 use crate::provider::{MultipassProvider, RESOURCE, instance_name, is_in_doubt};
 
 impl MultipassProvider {
     pub(crate) async fn remove(&self, record: &Record, work: &mut dyn Work) -> Result<(), ProviderError> {
         if record.resource(RESOURCE).is_some() {
-            if let Some(instance) = self.info(instance_name(record)).await? {
+            if let Some(instance) = self.info_when_free(instance_name(record), work).await? {
                 self.remove_known(record, &instance, work).await?;
             }
         } else if is_in_doubt(record) {
             self.remove_doubtful(record, work).await?;
         }
-        Handover::of(&self.settings().folder, &record.id).end();
+        Handover::of(&self.settings().folder, &record.id).remove();
         Ok(())
     }
 
@@ -51,7 +51,7 @@ impl MultipassProvider {
             Seen::UnderWay => return Err(being_prepared(name)),
             Seen::There(instance) => instance,
         };
-        match self.evidence_of(record, &instance).await {
+        match self.evidence_while_launched(record, &instance, end, work).await? {
             Evidence::Ours => self.purge(name, work).await,
             Evidence::Foreign => {
                 leave(&instance, work);
@@ -63,9 +63,29 @@ impl MultipassProvider {
                     state_word(&instance.state)
                 ),
                 format!(
-                    "multipass start {name}, so that it can be looked into; or, if it is yours to delete, multipass delete --purge {name}"
+                    "{}; or, if it is yours to delete, multipass delete --purge {name}",
+                    so_that_it_can_be_checked(&instance)
                 ),
             )),
+        }
+    }
+
+    /// The same, and what can't be told yet is asked again as long as a client of ours waits for the instance: its
+    /// guest answers before cloud-init has written the user-data.
+    async fn evidence_while_launched(
+        &self,
+        record: &Record,
+        instance: &Instance,
+        end: Instant,
+        work: &mut dyn Work,
+    ) -> Result<Evidence, ProviderError> {
+        loop {
+            let may_change = instance.state == State::Running && self.launch_client_lives(&record.id)?;
+            let evidence = self.evidence_of(record, instance).await;
+            if evidence == Evidence::Ours || !may_change || Instant::now() >= end {
+                return Ok(evidence);
+            }
+            self.pause(work).await?;
         }
     }
 

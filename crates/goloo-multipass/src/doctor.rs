@@ -10,7 +10,7 @@ use crate::settings::Settings;
 /// The oldest version whose answers goloo knows.
 const OLDEST: (u32, u32) = (1, 13);
 
-/// Looks whether Multipass is installed, whether its daemon answers, and at its version.
+/// Looks whether Multipass is installed, whether its daemon answers this user, and at its version.
 pub async fn doctor(settings: &Settings) -> Finding {
     let cli = Cli { program: settings.program.clone() };
     let version = async {
@@ -18,21 +18,29 @@ pub async fn doctor(settings: &Settings) -> Finding {
         let bytes = cli.call(VERSION, ["--format", "json"], settings.limits.answer).await?;
         json::version(&bytes).map_err(|source| CallError::Unreadable { command: VERSION, source })
     };
-    match version.await {
-        Ok(version) => judge(&version),
+    let version = match version.await {
+        Ok(version) => version,
         Err(error @ CallError::NotInstalled { .. }) => {
-            Finding { ok: true, what: error.to_string(), hint: error.hint().to_owned() }
+            return Finding { ok: true, what: error.to_string(), hint: error.hint().to_owned() };
         }
-        Err(error) => Finding { ok: false, what: error.to_string(), hint: error.hint().to_owned() },
+        Err(error) => return refused(&error.to_string(), &error),
+    };
+    // `version` fails for none of the reasons for which all else fails, and doesn't say why it lacks the daemon's.
+    match cli.call("list", ["--no-ipv4", "--format", "json"], settings.limits.answer).await {
+        Ok(_) => judge(&version),
+        Err(error) => refused(&format!("Multipass {} is installed, and {error}", version.multipass), &error),
     }
 }
 
+fn refused(what: &str, error: &CallError) -> Finding {
+    Finding { ok: false, what: what.to_owned(), hint: error.hint().to_owned() }
+}
+
 fn judge(version: &Version) -> Finding {
-    let client = &version.multipass;
     let Some(daemon) = &version.multipassd else {
         return Finding {
             ok: false,
-            what: format!("Multipass {client} is installed, and its daemon doesn't answer"),
+            what: format!("Multipass {} is installed, and its daemon doesn't answer", version.multipass),
             hint: Refusal::DaemonDown.hint().to_owned(),
         };
     };

@@ -54,9 +54,12 @@ pub enum CallError {
 /// Why Multipass said no.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The client can't reach the daemon.
-    #[error("its daemon isn't running, or may not be spoken to")]
+    /// The client can't reach the daemon, or it has never run on this machine.
+    #[error("its daemon isn't running")]
     DaemonDown,
+    /// This user may not open the daemon's socket.
+    #[error("this user may not use Multipass's socket")]
+    AccessDenied,
     /// The daemon doesn't know this user.
     #[error("this user isn't authenticated with Multipass")]
     NotAuthenticated,
@@ -84,12 +87,21 @@ pub enum Refusal {
         /// Its words.
         said: String,
     },
-    /// No image has this name.
+    /// The disk is smaller than the image that it is to hold.
+    #[error("{said}")]
+    DiskTooSmall {
+        /// Its words, with both sizes.
+        said: String,
+    },
+    /// No image has this name, or there is no file at this path.
     #[error("{said}")]
     UnknownImage {
         /// Its words.
         said: String,
     },
+    /// The servers that list and hold the images can't be reached.
+    #[error("Multipass can't reach its image servers")]
+    ImagesUnreachable,
     /// The user-data isn't YAML as Multipass reads it.
     #[error("the cloud-init document can't be read: {said}")]
     BadCloudInit {
@@ -105,6 +117,9 @@ pub enum Refusal {
     /// The instance was started, and SSH never answered; it is kept.
     #[error("SSH in the instance hasn't answered within Multipass's limit")]
     NoSsh,
+    /// The hypervisor ended while the instance was starting; it is kept, in state Unknown.
+    #[error("the virtual machine ended while it was starting")]
+    EndedWhileStarting,
     /// The instance runs, and its cloud-init was not done within five minutes; it is kept.
     #[error("cloud-init wasn't done within Multipass's limit")]
     NotInitialized,
@@ -120,6 +135,9 @@ pub enum Refusal {
     /// The instance is on its way up or down.
     #[error("the instance is on its way up or down")]
     Busy,
+    /// A start met an instance that is on and that Multipass has no address of: it boots, or has failed to.
+    #[error("the instance is on, and Multipass can't reach it")]
+    AlreadyOn,
     /// A snapshot of this name is there.
     #[error("a snapshot of this name is there already")]
     SnapshotExists,
@@ -152,9 +170,7 @@ pub enum Refusal {
     },
 }
 
-const COMMAND_LINE: i32 = 1;
 const CLIENT_TIMEOUT: i32 = 5;
-const SSH_FAILED: i32 = 255;
 
 impl Refusal {
     /// What a client meant that ended with this status (`None`: by a signal) and these words.
@@ -163,11 +179,7 @@ impl Refusal {
         match status {
             None => Self::Killed,
             Some(CLIENT_TIMEOUT) => Self::ClientTimeout,
-            Some(SSH_FAILED) => Self::SshFailed { said },
-            Some(status) => Self::by_words(&said).unwrap_or(match status {
-                COMMAND_LINE => Self::BadCommandLine { said },
-                _ => Self::Other { said },
-            }),
+            Some(_) => Self::by_words(&said).unwrap_or(Self::Other { said }),
         }
     }
 
@@ -180,47 +192,126 @@ impl Refusal {
             // First what brings words of the user's along, which might hold any of the others.
             () if has(CLOUD_INIT) && has("bad file") => Self::CloudInitUnreadable { said: rest(CLOUD_INIT) },
             () if has(CLOUD_INIT) => Self::BadCloudInit { said: rest(CLOUD_INIT) },
-            () if has("cannot connect to the multipass socket") => Self::DaemonDown,
-            () if has("not authenticated with the Multipass service") => Self::NotAuthenticated,
-            () if has("Unable to find an image matching") => Self::UnknownImage { said: owned() },
+            () if has("Custom image `") || has("Unable to find an image matching") => {
+                Self::UnknownImage { said: owned() }
+            }
             () if has("Invalid instance name supplied") => Self::InvalidName { said: owned() },
             () if has("size value supplied") => Self::InvalidSize { said: owned() },
+            () if BAD_COMMAND_LINE.iter().any(|words| said.starts_with(words)) => {
+                Self::BadCommandLine { said: owned() }
+            }
+            // The client makes its own certificate from the daemon's, which the daemon's first start makes.
+            () if has("cannot connect to the multipass socket") || has("multipass_root_cert.pem") => {
+                Self::DaemonDown
+            }
+            () if has("multipass socket access denied") => Self::AccessDenied,
+            () if has("not authenticated with the Multipass service") => Self::NotAuthenticated,
+            () if has("is unknown or unreachable") => Self::ImagesUnreachable,
+            () if has("below minimum for this image") => Self::DiskTooSmall { said: owned() },
             () if has("timed out waiting for response") => Self::NoSsh,
             () if has("timed out waiting for initialization") => Self::NotInitialized,
+            () if has("shutdown called while starting") => Self::EndedWhileStarting,
+            () if has("already running, but in an unknown state") => Self::AlreadyOn,
             () if has("Snapshot already exists") => Self::SnapshotExists,
             () if has("No such snapshot") => Self::NoSuchSnapshot,
-            () if has("is being prepared") => Self::BeingPrepared,
-            () if has("already exists") => Self::Exists,
-            () if has("does not exist") || has("No such instance") => Self::Missing,
-            () if has("is deleted") => Self::InTrash,
+            () if is_said_of_instance(said, "is being prepared") => Self::BeingPrepared,
+            () if has("reason: instance is being prepared") => Self::BeingPrepared,
+            () if is_said_of_instance(said, "already exists") => Self::Exists,
+            () if is_said_of_instance(said, "does not exist") || has("reason: No such instance") => {
+                Self::Missing
+            }
+            () if is_said_of_instance(said, "is deleted") => Self::InTrash,
             () if has("of stopped instances") || has("clone stopped instances") => Self::NotStopped,
             () if has("Cannot shut down suspended instance") => Self::Suspended,
             () if has("Cannot shut down instance") || has("Cannot start the instance") => Self::Busy,
             () if has("Mounts are disabled") => Self::MountsDisabled,
+            () if has("ssh connection failed") => Self::SshFailed { said: owned() },
             () => return None,
         })
     }
 
     /// Whether a launch that ended so had been taken up by the daemon, so that an instance of its name
-    /// is the one that it made: the daemon looks at the name first.
+    /// is the one that it made. Arguments and images are checked before the name: a launch that failed for
+    /// any other reason may never have come as far as to see that the name was someone else's.
     pub fn after_acceptance(&self) -> bool {
-        matches!(self, Self::NoSsh | Self::NotInitialized | Self::Other { .. })
+        matches!(self, Self::NoSsh | Self::NotInitialized | Self::EndedWhileStarting)
+    }
+
+    /// Whether a launch or start that ended so has given the instance up: its state stays as it is.
+    pub(crate) fn gave_up(&self) -> bool {
+        matches!(self, Self::NoSsh | Self::EndedWhileStarting)
     }
 }
 
-/// Without the spinner's escape codes, the `launch failed: ` in front, and line ends.
+/// How the message of a client begins that doesn't take its command line. The exit status, 1, isn't enough: a
+/// client that meets an error of its own ends with it too.
+const BAD_COMMAND_LINE: [&str; 7] = [
+    "Unknown option",
+    "Error: Unknown command",
+    "Wrong number of arguments",
+    "Not enough arguments",
+    "Too many arguments",
+    "Missing value after",
+    "Unexpected value after",
+];
+
+/// Whether it says this of an instance: `instance "x" does not exist`, `Instance 'x' is deleted`. Files and
+/// other things can be missing too.
+fn is_said_of_instance(said: &str, what: &str) -> bool {
+    said.match_indices("nstance ").any(|(at, word)| {
+        let rest = &said[at + word.len()..];
+        let Some(quote) = rest.chars().next().filter(|c| matches!(c, '"' | '\'')) else { return false };
+        let name = rest[1..].split(quote).next().unwrap_or_default();
+        let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        let after = rest.get(name.len() + 2..).unwrap_or_default();
+        is_name && after.trim_start().starts_with(what)
+    })
+}
+
+/// Without the spinner's escape codes, what was logged before, the `launch failed: ` in front, and line ends.
 fn words(text: &str) -> Option<String> {
-    let text = text.trim_matches(|c: char| c.is_whitespace() || c.is_control());
-    let said = match text.split_once(" failed: ") {
-        Some((command, rest)) if !command.contains([' ', '\n']) => rest,
-        _ => text,
+    let text = without_codes(text);
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let (logged, plain): (Vec<&str>, Vec<&str>) = lines.partition(|line| log_text(line).is_some());
+    // A client that meets an error of its own says that in its log alone.
+    let said = if plain.is_empty() { logged.into_iter().filter_map(log_text).collect() } else { plain };
+    let without_command = |line: &'_ str| match line.split_once(" failed: ") {
+        Some((command, rest)) if !command.contains(' ') => rest.to_owned(),
+        _ => line.to_owned(),
     };
-    let lines: Vec<&str> = said
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && *line != "The following errors occurred:")
+    let mut said = said.into_iter();
+    let first = said.next().map(without_command);
+    let lines: Vec<String> = first
+        .into_iter()
+        .chain(said.map(str::to_owned))
+        .filter(|line| line != "The following errors occurred:")
         .collect();
     (!lines.is_empty()).then(|| lines.join("; "))
+}
+
+/// Without escape sequences (`ESC [ … letter`) and other control characters, but with line ends.
+fn without_codes(text: &str) -> String {
+    let mut parts = text.split('\u{1b}');
+    let mut kept = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|c: char| c.is_ascii_alphabetic()).map_or(part.len(), |at| at + 1);
+        kept.push_str(&part[end..]);
+    }
+    kept.retain(|c| c == '\n' || !c.is_control());
+    kept
+}
+
+/// What a line of the log says: `[TIME] [error] [client] Caught an unhandled exception: …`, with or without its
+/// time; `None` for any other line.
+fn log_text(line: &str) -> Option<&str> {
+    const LEVELS: [&str; 5] = ["[error]", "[warning]", "[info]", "[debug]", "[trace]"];
+    let mut rest = line;
+    let mut has_level = false;
+    while let Some((group, after)) = rest.starts_with('[').then(|| rest.split_once("] ")).flatten() {
+        has_level |= LEVELS.iter().any(|level| level.trim_end_matches(']') == group);
+        rest = after;
+    }
+    has_level.then(|| rest.trim_start_matches("Caught an unhandled exception: "))
 }
 
 impl CallError {
@@ -238,6 +329,11 @@ impl CallError {
             Self::NotInstalled { .. } | Self::CannotRun { .. } | Self::NoAnswer { .. } => true,
             _ => self.refusal() == Some(&Refusal::DaemonDown),
         }
+    }
+
+    /// Whether Multipass refuses this user, whatever it was asked.
+    pub fn permission(&self) -> bool {
+        matches!(self.refusal(), Some(Refusal::AccessDenied | Refusal::NotAuthenticated))
     }
 
     /// What to do.
@@ -270,10 +366,17 @@ const RESTART: &str = if cfg!(target_os = "macos") {
     "sudo snap restart multipass"
 };
 
+/// A daemon that waits for a guest to power off, or to answer, does nothing else.
 const HUNG: &str = if cfg!(target_os = "macos") {
-    "multipass list shows whether its daemon hangs; sudo launchctl kickstart -k system/com.canonical.multipassd"
+    "wait 5 minutes, since Multipass may be waiting for a guest to power off; if it gives no answer then, sudo launchctl kickstart -k system/com.canonical.multipassd"
 } else {
-    "multipass list shows whether its daemon hangs; sudo snap restart multipass"
+    "wait 5 minutes, since Multipass may be waiting for a guest to power off; if it gives no answer then, sudo snap restart multipass"
+};
+
+const SOCKET_OWNER: &str = if cfg!(target_os = "macos") {
+    "run it as an administrator, or as a user who has run multipass authenticate"
+} else {
+    "run it as a user of the group that ls -l /var/snap/multipass/common/multipass_socket shows, or use multipass authenticate"
 };
 
 impl Refusal {
@@ -281,13 +384,19 @@ impl Refusal {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::DaemonDown => RESTART,
+            Self::AccessDenied => SOCKET_OWNER,
             Self::NotAuthenticated => "multipass authenticate, or run it as a user who may use Multipass",
             Self::Missing | Self::Other { .. } | Self::Killed => "multipass list",
             Self::InTrash => "multipass recover brings it back, by its name",
             Self::Exists => "multipass list shows it; take another name with --as, or goloo adopt it",
             Self::BeingPrepared | Self::Busy => "wait a little, then run the same command again",
+            Self::AlreadyOn | Self::EndedWhileStarting => "multipass stop --force, then multipass start",
             Self::InvalidName { .. } => "take another name with --as",
-            Self::InvalidSize { .. } => "write at least \"memory\": \"512M\" and \"disk\": \"1G\"",
+            Self::InvalidSize { .. } => {
+                "write at least \"memory\": \"512M\" and \"disk\": \"1G\", which every version takes"
+            }
+            Self::DiskTooSmall { .. } => "write a larger \"disk\"",
+            Self::ImagesUnreachable => "check the network, then run the same command again",
             Self::UnknownImage { .. } => "multipass find lists the images",
             Self::BadCloudInit { .. } | Self::CloudInitUnreadable { .. } => {
                 "goloo create NAME --provider multipass --dry-run --json shows the document"
@@ -313,9 +422,12 @@ impl From<CallError> for ProviderError {
             return Self::Unavailable { what: format!("{error}{}", cause.unwrap_or_default()), hint };
         }
         match error.refusal() {
-            Some(Refusal::NotAuthenticated) => Self::Permission { what: error.to_string(), hint },
+            _ if error.permission() => Self::Permission { what: error.to_string(), hint },
             Some(
-                Refusal::UnknownImage { .. } | Refusal::InvalidName { .. } | Refusal::InvalidSize { .. },
+                Refusal::UnknownImage { .. }
+                | Refusal::InvalidName { .. }
+                | Refusal::InvalidSize { .. }
+                | Refusal::DiskTooSmall { .. },
             ) => Self::Unsupported { what: error.to_string(), hint },
             _ => Self::Failed {
                 what: error.to_string(),
@@ -347,11 +459,80 @@ mod tests {
 
     #[test]
     fn the_status_decides_where_it_can() {
-        assert_eq!(Refusal::of(Some(5), "", "x already exists"), Refusal::ClientTimeout);
-        assert_eq!(Refusal::of(None, "", "x already exists"), Refusal::Killed);
-        assert!(matches!(Refusal::of(Some(255), "", "exec failed: no"), Refusal::SshFailed { .. }));
-        let unknown = Refusal::of(Some(1), "Error: Unknown command 'clone' (try \"multipass help\")\n", "");
+        assert_eq!(Refusal::of(Some(5), "", "instance \"x\" already exists"), Refusal::ClientTimeout);
+        assert_eq!(Refusal::of(None, "", "instance \"x\" already exists"), Refusal::Killed);
+    }
+
+    #[test]
+    fn a_bad_command_line_is_told_by_its_words_alone() {
+        let of = |stdout: &str, stderr: &str| Refusal::of(Some(1), stdout, stderr);
+        let unknown = of(
+            "Error: Unknown command or alias 'clone' (try \"multipass help\" or \"multipass aliases\")\n",
+            "",
+        );
         assert!(matches!(unknown, Refusal::BadCommandLine { said } if said.contains("Unknown command")));
+        assert!(matches!(of("", "Unknown option 'nosuch'."), Refusal::BadCommandLine { .. }));
+        let logged = "[2026-11-28T19:51:35.021] [error] [client] Caught an unhandled exception: 1T is not a valid memory size";
+        assert_eq!(of("", logged), Refusal::Other { said: "1T is not a valid memory size".to_owned() });
+    }
+
+    #[test]
+    fn what_is_logged_before_a_refusal_is_no_part_of_it() {
+        let text = "[2026-11-28T19:51:35.021] [error] [url downloader] Failed to get https://a: instance \"x\" does not exist\n\
+            [2026-11-28T19:51:35.022] [error] [blueprint provider] Error fetching Blueprints\n\
+            launch failed: Remote \"\" is unknown or unreachable.\n";
+        assert_eq!(Refusal::of(Some(2), "", text), Refusal::ImagesUnreachable);
+        let odd = "[12:00] [warning] [rpc] slow\nstop failed: the hypervisor is tired\n";
+        assert_eq!(
+            Refusal::of(Some(2), "", odd),
+            Refusal::Other { said: "the hypervisor is tired".to_owned() }
+        );
+        let plain = "list failed: [sda] is tired";
+        assert_eq!(Refusal::of(Some(2), "", plain), Refusal::Other { said: "[sda] is tired".to_owned() });
+    }
+
+    #[test]
+    fn a_daemon_that_never_ran_isn_t_running() {
+        let text = "[error] [client] Caught an unhandled exception: failed to open file '/var/lib/multipassd/multipass_root_cert.pem': No such file or directory(2)";
+        assert_eq!(Refusal::of(Some(1), "", text), Refusal::DaemonDown);
+    }
+
+    #[test]
+    fn only_an_instance_can_be_a_missing_instance() {
+        for text in [
+            "info failed: The following errors occurred:\ninstance \"x\" does not exist",
+            "mount failed: The following errors occurred:\ninstance 'x' does not exist",
+            "start failed: instance(s) missing\nInstance 'x' does not exist.",
+            "get failed: Cannot access snapshot settings; instance: x; reason: No such instance",
+        ] {
+            assert_eq!(Refusal::of(Some(2), "", text), Refusal::Missing, "{text}");
+        }
+        for text in [
+            "launch failed: Custom image `/no/such.img` does not exist.",
+            "launch failed: Custom image `/no/instance \"x\" does not exist` does not exist.",
+        ] {
+            assert!(matches!(Refusal::of(Some(2), "", text), Refusal::UnknownImage { .. }), "{text}");
+        }
+        let folder = "Source path \"/no/such\" does not exist";
+        assert_eq!(Refusal::of(Some(1), "", folder), Refusal::Other { said: folder.to_owned() });
+    }
+
+    #[test]
+    fn only_what_follows_the_check_of_the_name_proves_whose_an_instance_is() {
+        let proves = |text: &str| Refusal::of(Some(2), "", text).after_acceptance();
+        assert!(proves("launch failed: The following errors occurred:\nx: timed out waiting for response"));
+        assert!(proves("launch failed: The following errors occurred:\nx: shutdown called while starting"));
+        assert!(proves(
+            "launch failed: The following errors occurred:\ntimed out waiting for initialization to complete"
+        ));
+        for text in [
+            "launch failed: Remote \"\" is unknown or unreachable.",
+            "launch failed: Custom image `/x` does not exist.",
+            "launch failed: Requested disk (1073741824 bytes) below minimum for this image (2147483648 bytes)",
+            "launch failed: the hypervisor is tired",
+        ] {
+            assert!(!proves(text), "{text}");
+        }
     }
 
     #[test]

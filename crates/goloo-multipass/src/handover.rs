@@ -67,9 +67,18 @@ impl Handover {
         }
     }
 
-    /// Forgets the document; a client that still reads it keeps it.
+    /// Forgets the document, which its client has sent. As long as that one lives the file stays, empty: its lock
+    /// tells that the launch isn't over.
     pub(crate) fn end(&self) {
         // What stays is as private as the rest of the state folder, and is written anew when needed.
+        let _ = match self.is_under_way() {
+            Ok(true) => OpenOptions::new().write(true).open(&self.0).and_then(|file| file.set_len(0)),
+            _ => fs::remove_file(&self.0),
+        };
+    }
+
+    /// Forgets the document and whether a client lives: there is no instance any more.
+    pub(crate) fn remove(&self) {
         let _ = fs::remove_file(&self.0);
     }
 }
@@ -105,6 +114,9 @@ mod tests {
         let file = handover.begin(b"again").unwrap();
         let mut client = Command::new("cat").stdin(Stdio::piped()).stdout(file).spawn().unwrap();
         assert!(handover.is_under_way().unwrap(), "the client lives, and its starter has let go");
+        handover.end();
+        assert_eq!(handover.path().metadata().unwrap().len(), 0, "the document is gone");
+        assert!(handover.is_under_way().unwrap(), "the client is still seen");
         drop(client.stdin.take());
         client.wait().unwrap();
         assert!(!handover.is_under_way().unwrap());

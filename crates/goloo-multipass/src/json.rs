@@ -2,6 +2,7 @@
 //! 1.17 were looked at); only those that goloo needs are read.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use goloo_core::provider::{DiskSnapshot, LiveState};
 use goloo_core::time::Timestamp;
@@ -22,7 +23,7 @@ pub(crate) enum State {
     Suspended,
     /// Its zone is turned off (1.17).
     Unavailable,
-    /// It was started, and Multipass couldn't log in to it.
+    /// It is on, and Multipass has no address of it: it boots, or it was given up.
     Unknown,
     /// A word of a later version.
     Other(String),
@@ -47,9 +48,10 @@ impl From<String> for State {
 }
 
 impl State {
-    /// Whether it will soon be another one by itself.
+    /// Whether it will soon be another one by itself. `Unknown` is what most of a boot looks like, and it is also
+    /// what stays when Multipass gave an instance up: waiting for it needs a limit.
     pub(crate) fn passes(&self) -> bool {
-        matches!(self, Self::Starting | Self::Restarting | Self::Suspending)
+        matches!(self, Self::Starting | Self::Restarting | Self::Suspending | Self::Unknown)
     }
 
     /// In goloo's words, with a reason where those don't say it all.
@@ -71,7 +73,8 @@ impl State {
             Self::Unknown => (
                 LiveState::Unknown,
                 because(format!(
-                    "Multipass can't log in to it: multipass stop --force {instance}, then start it"
+                    "it is booting, and Multipass has no address of it yet; if that lasts for more than 5 minutes it \
+                     failed to boot: run multipass stop --force {instance}, then multipass start {instance}"
                 )),
             ),
             Self::Other(word) => {
@@ -81,16 +84,14 @@ impl State {
     }
 }
 
-/// An instance, as `list` and `info` tell of it.
+/// An instance, as `info` tells of it without asking its guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Instance {
     pub(crate) name: String,
     pub(crate) state: State,
-    /// Its own address comes first, those of networks inside it follow.
-    pub(crate) ip: Option<String>,
-    /// What its disk was made from; `info` alone tells.
+    /// What its disk was made from.
     pub(crate) image_hash: Option<String>,
-    /// Where something is mounted in it; `info` alone tells.
+    /// Where something is mounted in it.
     pub(crate) mounted: Vec<String>,
 }
 
@@ -102,7 +103,6 @@ struct List {
 #[derive(Deserialize)]
 struct Listed {
     name: String,
-    state: State,
     #[serde(default)]
     ipv4: Vec<String>,
 }
@@ -115,8 +115,6 @@ struct Info {
 #[derive(Deserialize)]
 struct Details {
     state: Option<State>,
-    #[serde(default)]
-    ipv4: Vec<String>,
     #[serde(default)]
     image_hash: Option<String>,
     #[serde(default)]
@@ -140,30 +138,27 @@ pub(crate) struct Version {
     pub(crate) multipassd: Option<String>,
 }
 
-/// Reads `list --format json`.
-pub(crate) fn list(bytes: &[u8]) -> serde_json::Result<Vec<Instance>> {
+/// Reads `list --format json`: the own address of each instance that has one. It comes first; those of networks
+/// inside the instance follow. `N/A` stands for one that Multipass doesn't know.
+pub(crate) fn addresses(bytes: &[u8]) -> serde_json::Result<BTreeMap<String, String>> {
     let List { list } = serde_json::from_slice(bytes)?;
-    let instance = |listed: Listed| Instance {
-        name: listed.name,
-        state: listed.state,
-        ip: listed.ipv4.into_iter().next(),
-        image_hash: None,
-        mounted: Vec::new(),
+    let own = |listed: Listed| {
+        let ip = listed.ipv4.into_iter().find(|ip| ip.parse::<Ipv4Addr>().is_ok())?;
+        Some((listed.name, ip))
     };
-    Ok(list.into_iter().map(instance).collect())
+    Ok(list.into_iter().filter_map(own).collect())
 }
 
-/// Reads `info NAME --format json`.
-pub(crate) fn info(bytes: &[u8], name: &str) -> serde_json::Result<Option<Instance>> {
-    let Info { mut info } = serde_json::from_slice(bytes)?;
-    let Some(details) = info.remove(name) else { return Ok(None) };
-    Ok(Some(Instance {
-        name: name.to_owned(),
+/// Reads `info --format json`, with names or without.
+pub(crate) fn instances(bytes: &[u8]) -> serde_json::Result<Vec<Instance>> {
+    let Info { info } = serde_json::from_slice(bytes)?;
+    let instance = |(name, details): (String, Details)| Instance {
+        name,
         state: details.state.unwrap_or(State::Other(String::new())),
-        ip: details.ipv4.into_iter().next(),
         image_hash: details.image_hash.filter(|hash| !hash.is_empty()),
         mounted: details.mounts.into_keys().collect(),
-    }))
+    };
+    Ok(info.into_iter().map(instance).collect())
 }
 
 /// Reads `info NAME --snapshots --format json`, oldest first.
@@ -203,27 +198,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_eras_say_the_same() {
+    fn all_eras_say_the_same() {
         let old = r#"{"list":[{"ipv4":["10.21.124.56","172.17.0.1"],"name":"a","release":"Ubuntu 24.04 LTS","state":"Running"}]}"#;
         let new = r#"{"list":[{"name":"a","state":"Running","ipv4":["10.21.124.56","172.17.0.1"],"release":"Ubuntu 24.04 LTS","zone":{"name":"zone1","available":true}}]}"#;
-        let read = list(old.as_bytes()).unwrap();
-        assert_eq!(read, list(new.as_bytes()).unwrap());
-        assert_eq!(read[0].ip.as_deref(), Some("10.21.124.56"), "the first one is its own");
+        let read = addresses(old.as_bytes()).unwrap();
+        assert_eq!(read, addresses(new.as_bytes()).unwrap());
+        assert_eq!(read["a"], "10.21.124.56", "the first one is its own");
     }
 
     #[test]
-    fn an_instance_that_is_off_has_empty_fields() {
-        let off = r#"{"errors":[],"info":{"a":{"state":"Stopped","image_hash":"","release":"","cpu_count":"","load":[],"disks":{"sda1":{}},"memory":{},"ipv4":[],"mounts":{"/m":{"source_path":"/x"}}}}}"#;
-        let read = info(off.as_bytes(), "a").unwrap().unwrap();
-        assert_eq!((read.state, read.ip, read.image_hash), (State::Stopped, None, None));
-        assert_eq!(read.mounted, ["/m"]);
-        assert_eq!(info(off.as_bytes(), "b").unwrap(), None);
+    fn what_is_no_address_is_none() {
+        let list = r#"{"list":[{"name":"a","state":"Running","ipv4":["N/A"]},{"name":"b","state":"Unknown","ipv4":[]},
+            {"name":"c","state":"Running","ipv4":["UNKNOWN","10.0.0.2"]}]}"#;
+        let read = addresses(list.as_bytes()).unwrap();
+        assert_eq!(read.into_iter().collect::<Vec<_>>(), [("c".to_owned(), "10.0.0.2".to_owned())]);
+    }
+
+    #[test]
+    fn what_only_guests_know_is_empty_and_not_needed() {
+        let info = r#"{"errors":[],"info":{"a":{"state":"Stopped","image_hash":"","release":"","cpu_count":"","load":[],"disks":{"sda1":{}},"memory":{},"ipv4":[],"mounts":{"/m":{"source_path":"/x"}}},
+            "b":{"state":"Running","image_hash":"8b7a","snapshot_count":"0"}}}"#;
+        let read = instances(info.as_bytes()).unwrap();
+        assert_eq!((&read[0].state, &read[0].image_hash), (&State::Stopped, &None));
+        assert_eq!(read[0].mounted, ["/m"]);
+        assert_eq!((&read[1].state, read[1].image_hash.as_deref()), (&State::Running, Some("8b7a")));
     }
 
     #[test]
     fn a_state_of_a_later_version_is_unknown_and_says_which() {
-        let odd = r#"{"list":[{"name":"a","state":"Levitating"}]}"#;
-        let (state, reason) = list(odd.as_bytes()).unwrap()[0].state.live("a");
+        let odd = r#"{"errors":[],"info":{"a":{"state":"Levitating"}}}"#;
+        let (state, reason) = instances(odd.as_bytes()).unwrap()[0].state.live("a");
         assert_eq!(state, LiveState::Unknown);
         assert!(reason.unwrap().contains("Levitating"));
     }
@@ -264,7 +268,7 @@ mod tests {
 
     #[test]
     fn what_is_no_answer_is_an_error() {
-        assert!(list(b"\x1b[2K").is_err());
-        assert!(info(b"{}", "a").is_err());
+        assert!(addresses(b"\x1b[2K").is_err());
+        assert!(instances(b"{}").is_err());
     }
 }

@@ -6,9 +6,12 @@
 //! - While the image is fetched the instance is "being prepared": it is in no list, and its name is taken.
 //! - Names are all that tells instances apart, and they are used again: before an instance that goloo has
 //!   not seen itself make is touched, the user-data in it must hold the machine's own host key.
+//! - The daemon serves all requests in one thread. `list` and plain `info` run commands in guests from there, a
+//!   stop waits there for its guest: whatever hangs then hangs for everybody.
 //! - `exec` and `shell` start a stopped instance, `start` launches one when it is given the primary
 //!   instance's name, and `purge` empties everybody's trash.
 
+mod address;
 mod cli;
 mod clone;
 mod create;

@@ -13,9 +13,9 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 const UNSAFE_IN_PATH: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
-/// The least that Multipass takes.
-const MEMORY_MIN: Size = Size::bytes(512 << 20);
-const DISK_MIN: Size = Size::gib(1);
+/// The least that any Multipass takes: 1.13 to 1.16. Later ones want 512M and 1G, and say so.
+const MEMORY_MIN: Size = Size::bytes(128 << 20);
+const DISK_MIN: Size = Size::bytes(512 << 20);
 
 /// The arguments of `multipass launch`; cloud-init's document comes on standard input.
 pub(crate) fn launch(machine: &Machine) -> Result<Vec<OsString>, ProviderError> {

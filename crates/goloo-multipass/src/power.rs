@@ -3,39 +3,65 @@
 use std::time::Instant;
 
 use goloo_core::events::Event;
-use goloo_core::name::VmName;
+use goloo_core::name::{VmId, VmName};
 use goloo_core::provider::{ProviderError, StopMode, Work};
 use goloo_core::record::Record;
 
+use crate::address::Address;
 use crate::create::{in_trash, state_word};
-use crate::errors::CallError;
+use crate::errors::{CallError, Refusal};
 use crate::json::{Instance, State};
 use crate::provider::{MultipassProvider, instance_name};
+
+/// A VM, and the instance that it is at Multipass.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct VmInstance<'a> {
+    pub(crate) instance: &'a str,
+    pub(crate) name: &'a VmName,
+    pub(crate) id: &'a VmId,
+    /// The address that is on record.
+    pub(crate) ip: Option<&'a str>,
+}
+
+impl<'a> VmInstance<'a> {
+    pub(crate) fn of(record: &'a Record) -> Self {
+        Self { instance: instance_name(record), name: &record.name, id: &record.id, ip: record.ip() }
+    }
+}
 
 impl MultipassProvider {
     /// Brings an instance up and waits until it has an address. It is looked at first: `start` would
     /// launch an instance when it is given the primary's name and there is none.
     pub(crate) async fn power_on(
         &self,
-        name: &str,
-        vm: &VmName,
+        vm: &VmInstance<'_>,
         work: &mut dyn Work,
-    ) -> Result<Instance, ProviderError> {
+    ) -> Result<String, ProviderError> {
+        self.launch_over(vm, Some(work)).await?;
         let end = Instant::now() + work.time_left(self.limits().start);
         let mut tried: Option<Result<Vec<u8>, CallError>> = None;
         loop {
-            let instance = self.info(name).await?.ok_or_else(|| missing(name, vm))?;
+            let instance = self.info(vm.instance).await?.ok_or_else(|| missing(vm))?;
+            let gave_up = matches!(&tried, Some(Err(error)) if error.refusal().is_some_and(Refusal::gave_up));
             match &instance.state {
-                State::Running if instance.ip.is_some() => return Ok(instance),
-                State::Deleted => return Err(in_trash(name, &format!("goloo start {vm}"))),
+                State::Running => match self.address(vm.instance, vm.ip).await? {
+                    Address::Own(ip) => return Ok(ip),
+                    Address::NotYet => {}
+                    Address::GuestSilent => return Err(silent(vm)),
+                },
+                State::Deleted => return Err(in_trash(vm.instance, &format!("goloo start {}", vm.name))),
                 State::Stopped | State::Suspended | State::DelayedShutdown if tried.is_none() => {
                     work.step("starting the instance");
                     let limit = work.time_left(self.limits().start);
-                    tried = Some(self.cli().call_unless_stopped("start", [name], limit, work).await?);
+                    let started = self.cli().call_unless_stopped("start", [vm.instance], limit, work).await?;
+                    tried = Some(started);
                     continue;
                 }
-                state if may_come_up(state) && Instant::now() < end => {}
-                state => return Err(not_up(name, vm, state, tried.and_then(Result::err))),
+                state if state.passes() && !gave_up => {}
+                state => return Err(not_up(vm, state, tried.and_then(Result::err))),
+            }
+            if Instant::now() >= end {
+                return Err(not_up(vm, &instance.state, tried.and_then(Result::err)));
             }
             self.pause(work).await?;
         }
@@ -47,106 +73,115 @@ impl MultipassProvider {
         mode: StopMode,
         work: &mut dyn Work,
     ) -> Result<(), ProviderError> {
-        let name = instance_name(record);
-        let instance = self.steady(name, record, work).await?;
+        let vm = &VmInstance::of(record);
+        self.launch_over(vm, Some(work)).await?;
+        let instance = match mode {
+            StopMode::Force => self.info_when_free(vm.instance, work).await?.ok_or_else(|| missing(vm))?,
+            StopMode::Graceful | StopMode::Suspend => self.steady(vm, work).await?,
+        };
         match (&instance.state, mode) {
-            (State::Deleted, _) => Err(in_trash(name, &format!("goloo stop {}", record.name))),
+            (State::Deleted, _) => Err(in_trash(vm.instance, &format!("goloo stop {}", vm.name))),
             (State::Stopped, _) | (State::Suspended, StopMode::Suspend) => Ok(()),
             (State::Suspended, StopMode::Graceful) => {
                 let text = format!(
-                    "{name} is suspended: its memory is kept; goloo stop --force {} powers it off and loses it",
-                    record.name
+                    "{} is suspended: its memory is kept; goloo stop --force {} powers it off and loses it",
+                    vm.instance, vm.name
                 );
                 work.events().event(Event::Note(text));
                 Ok(())
             }
-            (_, StopMode::Force) => self.cut(name, record, work).await,
+            (_, StopMode::Force) => self.force_off(vm, work).await,
             (_, StopMode::Suspend) => {
                 work.step("suspending the instance");
-                self.cli().call("suspend", [name], self.limits().act).await?;
-                self.wait_until_off(name, record, work).await
+                self.cli().call("suspend", [vm.instance], self.limits().act).await?;
+                self.wait_until_off(vm, work).await
             }
-            (_, StopMode::Graceful) => self.shut_down(name, record, work).await,
+            (_, StopMode::Graceful) => self.shut_down(vm, work).await,
         }
     }
 
     /// The instance once it isn't on its way up or down any more, or as it is when that lasts too long.
-    async fn steady(
-        &self,
-        name: &str,
-        record: &Record,
-        work: &mut dyn Work,
-    ) -> Result<Instance, ProviderError> {
+    async fn steady(&self, vm: &VmInstance<'_>, work: &mut dyn Work) -> Result<Instance, ProviderError> {
         let end = Instant::now() + work.power_down_limit(self.limits().power_down);
+        let mut is_said = false;
         loop {
-            let instance = self.info(name).await?.ok_or_else(|| missing(name, &record.name))?;
+            let instance = self.info(vm.instance).await?.ok_or_else(|| missing(vm))?;
             if !instance.state.passes() || Instant::now() >= end {
                 return Ok(instance);
+            }
+            if !std::mem::replace(&mut is_said, true) {
+                work.step(
+                    "waiting until the instance is up, so that its guest hears that it is to power off",
+                );
             }
             self.pause(work).await?;
         }
     }
 
-    async fn shut_down(&self, name: &str, record: &Record, work: &mut dyn Work) -> Result<(), ProviderError> {
+    async fn shut_down(&self, vm: &VmInstance<'_>, work: &mut dyn Work) -> Result<(), ProviderError> {
         work.step("asking the guest to power off");
         let limit = work.power_down_limit(self.limits().power_down);
-        let error = match self.cli().call_unless_stopped("stop", [name], limit, work).await? {
-            Ok(_) => return self.wait_until_off(name, record, work).await,
-            Err(CallError::NoAnswer { limit, .. }) => {
-                format!("the guest hasn't powered off within {} s", limit.as_secs())
-            }
-            Err(error) if error.out_of_reach() => return Err(error.into()),
-            Err(error) => format!("the guest can't be asked to power off: {error}"),
+        let error = match self.cli().call_unless_stopped("stop", [vm.instance], limit, work).await? {
+            Ok(_) => return self.wait_until_off(vm, work).await,
+            // The daemon goes on with it.
+            Err(CallError::NoAnswer { limit, .. }) => format!(
+                "the guest hasn't powered off within {} s; Multipass waits 5 minutes for it and does nothing else \
+                 before: then power is forced off",
+                limit.as_secs()
+            ),
+            Err(error) if error.out_of_reach() || error.permission() => return Err(error.into()),
+            Err(error) => format!("the guest can't be asked to power off: {error}; power is forced off"),
         };
-        work.events().event(Event::Warning(format!("{error}; its power is cut")));
-        self.cut(name, record, work).await
+        work.events().event(Event::Warning(error));
+        self.force_off(vm, work).await
     }
 
-    async fn cut(&self, name: &str, record: &Record, work: &mut dyn Work) -> Result<(), ProviderError> {
-        work.step("cutting the power");
-        self.cli().call("stop", ["--force", name], self.limits().act).await?;
-        self.wait_until_off(name, record, work).await
+    async fn force_off(&self, vm: &VmInstance<'_>, work: &mut dyn Work) -> Result<(), ProviderError> {
+        work.step("forcing power off");
+        let limit = self.limits().busy;
+        self.cli().call_unless_stopped("stop", ["--force", vm.instance], limit, work).await??;
+        self.wait_until_off(vm, work).await
     }
 
-    async fn wait_until_off(
-        &self,
-        name: &str,
-        record: &Record,
-        work: &mut dyn Work,
-    ) -> Result<(), ProviderError> {
+    async fn wait_until_off(&self, vm: &VmInstance<'_>, work: &mut dyn Work) -> Result<(), ProviderError> {
         let end = Instant::now() + self.limits().act;
         loop {
-            let instance = self.info(name).await?.ok_or_else(|| missing(name, &record.name))?;
+            let instance = self.info(vm.instance).await?.ok_or_else(|| missing(vm))?;
             if matches!(instance.state, State::Stopped | State::Suspended) {
                 return Ok(());
             }
             if Instant::now() >= end {
-                let what = format!("{name} was told to stop and is {}", state_word(&instance.state));
-                return Err(ProviderError::failed(what, format!("goloo stop --force {}", record.name)));
+                let what = format!("{} was told to stop and is {}", vm.instance, state_word(&instance.state));
+                return Err(ProviderError::failed(what, format!("goloo stop --force {}", vm.name)));
             }
             self.pause(work).await?;
         }
     }
 }
 
-fn may_come_up(state: &State) -> bool {
-    matches!(state, State::Running | State::Starting | State::Restarting | State::Suspending)
-}
-
-pub(crate) fn missing(name: &str, vm: &VmName) -> ProviderError {
+pub(crate) fn missing(vm: &VmInstance<'_>) -> ProviderError {
     ProviderError::failed(
-        format!("Multipass has no instance {name} any more"),
-        format!("goloo delete {vm} archives the record"),
+        format!("Multipass has no instance {} any more", vm.instance),
+        format!("goloo delete {} archives the record", vm.name),
     )
 }
 
-fn not_up(name: &str, vm: &VmName, state: &State, error: Option<CallError>) -> ProviderError {
-    let (_, reason) = state.live(name);
-    let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
-    let what = format!("the instance {name} hasn't come up; it is {}{reason}", state_word(state));
-    let hint = format!("goloo stop --force {vm}, then goloo start {vm}");
+fn silent(vm: &VmInstance<'_>) -> ProviderError {
+    ProviderError::failed(
+        format!("the instance {} is running, and its guest doesn't answer", vm.instance),
+        format!("goloo stop --force {0}, then goloo start {0}", vm.name),
+    )
+}
+
+fn not_up(vm: &VmInstance<'_>, state: &State, error: Option<CallError>) -> ProviderError {
+    let reason = match state {
+        State::Unknown => String::new(),
+        state => state.live(vm.instance).1.map_or_else(String::new, |reason| format!(": {reason}")),
+    };
+    let what = format!("the instance {} hasn't come up; it is {}{reason}", vm.instance, state_word(state));
+    let hint = format!("goloo stop --force {0}, then goloo start {0}", vm.name);
     match error {
-        Some(error) if error.out_of_reach() => error.into(),
+        Some(error) if error.out_of_reach() || error.permission() => error.into(),
         Some(error) => ProviderError::caused(what, hint, error),
         None => ProviderError::failed(what, hint),
     }

@@ -12,6 +12,7 @@ use goloo_core::record::{Extra, Local, ProviderKind, Record};
 
 use crate::cli::Cli;
 use crate::json::Instance;
+use crate::power::VmInstance;
 use crate::settings::{Limits, Settings};
 use crate::{plan, stray};
 
@@ -56,13 +57,9 @@ impl MultipassProvider {
         &self.cli
     }
 
-    /// The addresses of an instance that is up.
-    pub(crate) fn made(&self, instance: &Instance) -> Result<Made, ProviderError> {
-        let ip = instance.ip.clone().ok_or_else(|| {
-            let what = format!("the instance {} has no address", instance.name);
-            ProviderError::failed(what, format!("multipass info {}", instance.name))
-        })?;
-        Ok(Made::Local(Local { ip, ssh_port: self.settings.ssh_port, extra: Extra::new() }))
+    /// Where a machine that is up is reached.
+    pub(crate) fn made(&self, ip: String) -> Made {
+        Made::Local(Local { ip, ssh_port: self.settings.ssh_port, extra: Extra::new() })
     }
 }
 
@@ -72,8 +69,8 @@ pub(crate) fn instance_name(record: &Record) -> &str {
     noted.unwrap_or(record.name.as_str())
 }
 
-/// What the list shows of a record's machine.
-fn observation(record: &Record, instances: &[Instance]) -> Observation {
+/// What Multipass knows of a record's machine without asking its guest.
+pub(crate) fn observation(record: &Record, instances: &[Instance]) -> Observation {
     let name = instance_name(record);
     let Some(instance) = instances.iter().find(|instance| instance.name == name) else {
         // While the image is fetched, an instance is in no list.
@@ -84,8 +81,7 @@ fn observation(record: &Record, instances: &[Instance]) -> Observation {
         };
     };
     let (state, reason) = instance.state.live(name);
-    let ip = instance.ip.clone().filter(|_| state == LiveState::Running);
-    Observation { state, ip, reason }
+    Observation { state, ip: None, reason }
 }
 
 #[async_trait]
@@ -111,8 +107,7 @@ impl Provider for MultipassProvider {
     }
 
     async fn start(&self, record: &Record, work: &mut dyn Work) -> Result<Made, ProviderError> {
-        let instance = self.power_on(instance_name(record), &record.name, work).await?;
-        self.made(&instance)
+        Ok(self.made(self.power_on(&VmInstance::of(record), work).await?))
     }
 
     async fn stop(&self, record: &Record, mode: StopMode, work: &mut dyn Work) -> Result<(), ProviderError> {
@@ -123,8 +118,8 @@ impl Provider for MultipassProvider {
         if records.is_empty() {
             return Vec::new();
         }
-        match self.list().await {
-            Ok(instances) => records.iter().map(|record| observation(record, &instances)).collect(),
+        match self.instances().await {
+            Ok(instances) => self.observe_all(records, &instances).await,
             Err(error) => {
                 let reason = Some(error.in_full());
                 vec![Observation { state: LiveState::Unknown, ip: None, reason }; records.len()]

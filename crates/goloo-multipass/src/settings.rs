@@ -11,8 +11,12 @@ use goloo_core::provider::ProviderError;
 pub struct Limits {
     /// For an answer to a question: `list`, `info`, `version`, a look into a guest.
     pub answer: Duration,
+    /// For the daemon to have time again: for a guest to power off it waits five minutes, and does nothing else.
+    pub busy: Duration,
     /// For a launch with all that belongs to it: the image's download, the boot, cloud-init.
     pub launch: Duration,
+    /// For the end of a launch whose instance is there: Multipass waits five minutes for SSH and five for cloud-init.
+    pub launched: Duration,
     /// For an instance on its way to become what it is to be, when no launch is under way any more.
     pub settle: Duration,
     /// For a start: Multipass itself gives up after five minutes.
@@ -31,7 +35,9 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             answer: Duration::from_secs(20),
+            busy: Duration::from_secs(5 * 60 + 30),
             launch: Duration::from_secs(60 * 60),
+            launched: Duration::from_secs(10 * 60 + 30),
             settle: Duration::from_secs(5 * 60),
             start: Duration::from_secs(5 * 60 + 30),
             power_down: Duration::from_secs(90),

@@ -3,14 +3,13 @@
 use std::process::Stdio;
 
 use async_trait::async_trait;
-use goloo_core::name::VmName;
 use goloo_core::provider::{DiskSnapshot, ProviderError, Snapshots};
 use goloo_core::record::Record;
 
 use crate::create::{in_trash, state_word};
 use crate::errors::{CallError, Refusal};
 use crate::json::{self, State};
-use crate::power::missing;
+use crate::power::{VmInstance, missing};
 use crate::provider::{MultipassProvider, instance_name};
 
 #[async_trait]
@@ -24,7 +23,7 @@ impl Snapshots for MultipassProvider {
         let said = self.cli().finish(INFO, &mut command, self.limits().answer).await?;
         let bytes = match said.success(INFO) {
             Err(error) if error.refusal() == Some(&Refusal::Missing) => {
-                return Err(missing(name, &record.name));
+                return Err(missing(&VmInstance::of(record)));
             }
             bytes => bytes?,
         };
@@ -34,17 +33,21 @@ impl Snapshots for MultipassProvider {
 
     async fn take(&self, record: &Record, label: &str) -> Result<(), ProviderError> {
         check(label)?;
-        let name = instance_name(record);
-        self.stopped(name, &record.name, "takes snapshots of").await?;
-        self.cli().call("snapshot", [name, "--name", label], self.limits().copy).await?;
+        let vm = VmInstance::of(record);
+        self.stopped(&vm, "takes snapshots of").await?;
+        self.cli().call("snapshot", [vm.instance, "--name", label], self.limits().copy).await?;
         Ok(())
     }
 
     async fn restore(&self, record: &Record, label: &str) -> Result<(), ProviderError> {
         check(label)?;
-        let name = instance_name(record);
-        self.stopped(name, &record.name, "restores").await?;
-        let snapshot = format!("{name}.{label}");
+        let vm = VmInstance::of(record);
+        self.launch_over(&vm, None).await?;
+        let instance = self.stopped(&vm, "restores").await?;
+        if instance.mounted.is_empty() {
+            self.make_table_of_mounts(vm.instance).await?;
+        }
+        let snapshot = format!("{}.{label}", vm.instance);
         self.cli().call("restore", ["--destructive", &snapshot], self.limits().copy).await?;
         Ok(())
     }
@@ -65,28 +68,39 @@ impl MultipassProvider {
     /// Refuses what isn't stopped, before Multipass does, with the command that stops it.
     pub(crate) async fn stopped(
         &self,
-        name: &str,
-        vm: &VmName,
+        vm: &VmInstance<'_>,
         does: &str,
     ) -> Result<json::Instance, ProviderError> {
-        let instance = self.info(name).await?.ok_or_else(|| missing(name, vm))?;
+        let instance = self.info(vm.instance).await?.ok_or_else(|| missing(vm))?;
+        let name = vm.name;
         let hint = match &instance.state {
             State::Stopped => return Ok(instance),
-            State::Deleted => return Err(in_trash(name, "the same command again")),
+            State::Deleted => return Err(in_trash(vm.instance, "the same command again")),
             State::Suspended => {
                 format!(
-                    "goloo start {vm} and goloo stop {vm}; goloo stop --force {vm} loses what is in its memory"
+                    "goloo start {name} and goloo stop {name}; goloo stop --force {name} loses what is in its memory"
                 )
             }
-            _ => format!("goloo stop {vm}"),
+            _ => format!("goloo stop {name}"),
         };
         Err(ProviderError::Unsupported {
             what: format!(
-                "Multipass {does} stopped instances only, and {name} is {}",
+                "Multipass {does} stopped instances only, and {} is {}",
+                vm.instance,
                 state_word(&instance.state)
             ),
             hint,
         })
+    }
+
+    /// A restore takes the daemon's table of the instance's mounts for granted, and ends the daemon where there is
+    /// none: after a launch that failed and a forced stop, say. Removing mounts that aren't there makes one.
+    async fn make_table_of_mounts(&self, instance: &str) -> Result<(), CallError> {
+        match self.cli().call("umount", [instance], self.limits().act).await {
+            // The restore will tell what is wrong.
+            Ok(_) | Err(CallError::Refused { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use goloo_core::provider::{Adopted, LiveState, ProviderError, Stray};
+use goloo_core::provider::{Adopted, ProviderError, Stray};
 use goloo_core::record::Record;
 
+use crate::address::Address;
 use crate::create::in_trash;
 use crate::json::State;
 use crate::provider::{MultipassProvider, RESOURCE, instance_name};
@@ -17,7 +18,7 @@ pub(crate) async fn find(
 ) -> Result<Vec<Stray>, ProviderError> {
     let known: BTreeSet<&str> = known.iter().map(|record| instance_name(record)).collect();
     let mut strays = Vec::new();
-    for instance in provider.list().await? {
+    for instance in provider.instances().await? {
         if known.contains(instance.name.as_str()) || instance.state == State::Deleted {
             continue;
         }
@@ -40,9 +41,11 @@ pub(crate) async fn adopt(provider: &MultipassProvider, name: &str) -> Result<Ad
     if instance.state == State::Deleted {
         return Err(in_trash(name, "the same command again"));
     }
-    let (state, _) = instance.state.live(name);
-    let made = match state {
-        LiveState::Running if instance.ip.is_some() => Some(provider.made(&instance)?),
+    let made = match instance.state {
+        State::Running => match provider.address(name, None).await? {
+            Address::Own(ip) => Some(provider.made(ip)),
+            Address::NotYet | Address::GuestSilent => None,
+        },
         _ => None,
     };
     Ok(Adopted { id: None, resources: vec![(RESOURCE.to_owned(), name.to_owned())], made })

@@ -57,8 +57,10 @@ async fn a_launch_gets_the_document_on_standard_input_and_the_settings_as_option
     assert_eq!(world.instance(name)["userData"].as_str().unwrap().as_bytes(), machine.user_data);
     assert_eq!(record.resource(RESOURCE), Some(name));
     assert_eq!(record.local.as_ref().map(|local| local.ssh_port), Some(22));
-    let left: Vec<_> = std::fs::read_dir(world.path().join("state/multipass")).unwrap().collect();
-    assert!(left.is_empty(), "the document is gone from the state folder");
+    // A client that still lives keeps the file, for its lock.
+    for file in std::fs::read_dir(world.path().join("state/multipass")).unwrap() {
+        assert_eq!(file.unwrap().metadata().unwrap().len(), 0, "the document is gone from the state folder");
+    }
 }
 
 #[tokio::test]
@@ -96,17 +98,17 @@ async fn a_guest_that_hasn_t_written_its_user_data_yet_is_not_taken_for_someone_
 async fn a_machine_that_never_answers_is_kept_and_said_and_can_be_gone_on_with() {
     let world = World::with(&["no-ssh"]);
     let machine = world.machine("mute");
-    let provider = world.limited(|limits| limits.settle = MOMENT);
+    let provider = world.multipass();
     let mut work = SuiteWork::default();
     let began = Instant::now();
     let error = provider.create(&machine, &mut work).await.unwrap_err();
-    assert!(began.elapsed() < Duration::from_secs(15), "the launch's own limit isn't waited for");
+    assert!(began.elapsed() < Duration::from_secs(15), "what Multipass gave up isn't waited for");
     assert!(matches!(error, ProviderError::Unfinished { .. }), "{error:?}");
     assert!(text(&error).contains("SSH in the instance hasn't answered"), "{}", text(&error));
     let record = record(&machine, &work);
     let (state, reason) = live(&provider, &record).await;
     assert_eq!(state, LiveState::Unknown);
-    assert!(reason.unwrap().contains("can't log in"));
+    assert!(reason.unwrap().contains("failed to boot"));
     world.faults(&[]);
     provider.stop(&record, StopMode::Force, &mut SuiteWork::default()).await.unwrap();
     provider.create(&machine, &mut SuiteWork::after(&work)).await.unwrap();
@@ -330,13 +332,15 @@ async fn what_multipass_would_refuse_is_refused_by_the_plan() {
         change(&mut machine);
         world.multipass().plan(&machine).map_err(|error| text(&error))
     };
-    let small = plan(&|machine| machine.stack.memory = Size::bytes(256 << 20)).unwrap_err();
+    let small = plan(&|machine| machine.stack.memory = Size::bytes(127 << 20)).unwrap_err();
     assert_eq!(
         small,
-        "vm.memory is 256M, and Multipass takes no less than 512M\nhint: write \"memory\": \"512M\" or more"
+        "vm.memory is 127M, and Multipass takes no less than 128M\nhint: write \"memory\": \"128M\" or more"
     );
-    let small = plan(&|machine| machine.stack.disk = Size::bytes(512 << 20)).unwrap_err();
-    assert!(small.contains("vm.disk is 512M"), "{small}");
+    let small = plan(&|machine| machine.stack.disk = Size::bytes(511 << 20)).unwrap_err();
+    assert!(small.contains("vm.disk is 511M"), "{small}");
+    plan(&|machine| machine.stack.memory = Size::bytes(128 << 20)).unwrap();
+    plan(&|machine| machine.stack.disk = Size::bytes(512 << 20)).unwrap();
     let debian = plan(&|machine| machine.stack.image = ImageRef::Alias("debian-12".to_owned())).unwrap_err();
     assert!(debian.contains("Multipass has no image debian-12") && debian.contains("24.04"), "{debian}");
     let image = |image: ImageRef| {
@@ -407,6 +411,7 @@ async fn a_daemon_that_is_down_or_hangs_is_unknown_and_unavailable_and_holds_up_
         let began = Instant::now();
         let provider = world.limited(|limits| {
             limits.answer = MOMENT;
+            limits.busy = 2 * MOMENT;
             limits.act = MOMENT;
         });
         let many: Vec<&Record> = std::iter::repeat_n(&record, 50).collect();
@@ -479,8 +484,8 @@ async fn a_daemon_that_hangs_for_a_moment_spoils_no_launch() {
 }
 
 #[tokio::test]
-async fn both_eras_are_read() {
-    for era in [&[][..], &["era-1.13"]] {
+async fn all_eras_are_read() {
+    for era in [&[][..], &["era-1.13"], &["era-1.17"]] {
         let world = World::with(era);
         let (_, record) = world.create("era").await;
         let provider = world.multipass();
@@ -566,7 +571,7 @@ async fn a_foreign_machine_under_a_name_that_goloo_was_about_to_use_is_left_alon
 
 #[tokio::test]
 async fn what_can_t_be_looked_into_is_neither_taken_nor_deleted() {
-    for fault in ["no-login", "no-user-data", "hangs-at exec"] {
+    for fault in ["no-sshd", "no-user-data", "hangs-at exec"] {
         let world = World::stand_in();
         let machine = world.machine("raced");
         world.foreign(machine.name.as_str());
@@ -663,15 +668,64 @@ async fn a_suspended_machine_counts_as_stopped_and_wakes_up() {
 }
 
 #[tokio::test]
-async fn a_guest_that_ignores_power_down_is_cut_off_and_that_is_said() {
+async fn a_guest_that_ignores_power_down_is_forced_off_when_multipass_has_time_for_it_and_that_is_said() {
     let world = World::stand_in();
     let (_, record) = world.create("deaf").await;
     world.faults(&["deaf"]);
-    let provider = world.limited(|limits| limits.power_down = MOMENT);
+    world.shutdown_limit(Duration::from_secs(2));
+    let provider = world.limited(|limits| {
+        limits.power_down = MOMENT;
+        limits.act = Duration::from_secs(1);
+    });
     let mut work = SuiteWork::default();
     provider.stop(&record, StopMode::Graceful, &mut work).await.unwrap();
-    assert!(work.said()[0].contains("its power is cut"), "{:?}", work.said());
+    let said = &work.said()[0];
+    assert!(said.contains("Multipass waits 5 minutes for it and does nothing else before"), "{said}");
     assert_eq!(world.running().await, 0);
+}
+
+/// Someone's `stop`, which its guest doesn't hear: the daemon is busy with it.
+async fn unheard_stop(world: &World, record: &Record) -> std::process::Child {
+    world.faults(&["deaf"]);
+    world.shutdown_limit(Duration::from_secs(2));
+    let stop = std::process::Command::new(world.program())
+        .env("GOLOO_STAND_IN_BY", "someone")
+        .args(["stop", record.name.as_str()])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn();
+    until("the daemon is busy", async || !world.file("busy").is_empty()).await;
+    stop.unwrap()
+}
+
+#[tokio::test]
+async fn a_forced_stop_and_a_delete_wait_behind_an_unheard_stop_and_say_why() {
+    for deletes in [false, true] {
+        let world = World::stand_in();
+        let (_, record) = world.create("deaf").await;
+        let mut other = unheard_stop(&world, &record).await;
+        let provider = world.limited(|limits| limits.answer = MOMENT);
+        let mut work = SuiteWork::default();
+        match deletes {
+            true => provider.delete(&record, &mut work).await.unwrap(),
+            false => provider.stop(&record, StopMode::Force, &mut work).await.unwrap(),
+        }
+        assert!(work.said()[0].contains("it may be waiting for a guest to power off"), "{:?}", work.said());
+        assert_eq!(world.running().await, 0);
+        other.wait().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_wait_for_a_busy_daemon_can_be_interrupted() {
+    let world = World::stand_in();
+    let (_, record) = world.create("deaf").await;
+    let mut other = unheard_stop(&world, &record).await;
+    let mut work = SuiteWork::default();
+    work.stopper().send_replace(true);
+    let error = world.multipass().stop(&record, StopMode::Force, &mut work).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Interrupted), "{error:?}");
+    other.wait().unwrap();
 }
 
 #[tokio::test]
@@ -716,6 +770,539 @@ async fn the_trash_is_stopped_with_the_way_out_and_is_purged_when_it_is_ours() {
     provider.stop(&record, StopMode::Force, &mut work).await.unwrap_err();
     delete(&world, &record).await.unwrap();
     assert!(world.instance(name).is_null());
+}
+
+// ---- a machine that boots: Multipass calls it Unknown until it has a lease ----
+
+/// A machine that was started by hand and has no lease yet, as long as the fault `no-lease` is on.
+async fn booting(world: &World, name: &str) -> (Machine, Record, std::process::Child) {
+    let (machine, record) = world.create(name).await;
+    world.crash(&record).await;
+    world.faults(&["no-lease"]);
+    let start = std::process::Command::new(world.program())
+        .env("GOLOO_STAND_IN_BY", "someone")
+        .args(["start", machine.name.as_str()])
+        .stdout(std::process::Stdio::null())
+        .spawn();
+    is_unknown(world, &machine).await;
+    (machine, record, start.unwrap())
+}
+
+async fn is_unknown(world: &World, machine: &Machine) {
+    until("it has no lease yet", async || {
+        world.by_hand(&["list", "--no-ipv4"]);
+        world.instance(machine.name.as_str())["state"] == "Unknown"
+    })
+    .await;
+}
+
+/// A create that died while its machine had no lease; nobody had seen yet whose it is.
+async fn died_while_booting(world: &World, machine: &Machine) -> SuiteWork {
+    world.faults(&["no-lease"]);
+    let work =
+        die_when(world, machine, async || world.instance(machine.name.as_str())["state"] == "Unknown").await;
+    assert!(work.made.iter().all(|(kind, _)| kind != RESOURCE), "{:?}", work.made);
+    work
+}
+
+#[tokio::test]
+async fn a_machine_that_boots_is_unknown_and_the_reason_alarms_nobody() {
+    let world = World::stand_in();
+    let (_, record, mut start) = booting(&world, "early").await;
+    let (state, reason) = live(&world.multipass(), &record).await;
+    assert_eq!(state, LiveState::Unknown);
+    assert!(reason.unwrap().starts_with("it is booting, and Multipass has no address of it yet"));
+    world.faults(&[]);
+    start.wait().unwrap();
+    assert_eq!(live(&world.multipass(), &record).await, (LiveState::Running, None));
+}
+
+#[tokio::test]
+async fn a_start_waits_for_a_machine_that_boots_already() {
+    let world = World::stand_in();
+    let (_, record, mut start) = booting(&world, "early").await;
+    let (provider, mut work) = (world.multipass(), SuiteWork::default());
+    tokio::select! {
+        made = provider.start(&record, &mut work) => { made.unwrap(); }
+        () = faults_pass_when_asked(&world) => unreachable!(),
+    }
+    let started = world.calls().into_iter().filter(|call| call.starts_with("start")).count();
+    assert_eq!(started, 1, "Multipass would refuse a second start");
+    start.wait().unwrap();
+}
+
+#[tokio::test]
+async fn a_start_waits_no_longer_for_what_multipass_gave_up() {
+    for fault in ["no-ssh", "ends-while-starting"] {
+        let world = World::stand_in();
+        let (_, record) = world.create("mute").await;
+        world.crash(&record).await;
+        world.faults(&[fault]);
+        let began = Instant::now();
+        let error = world.multipass().start(&record, &mut SuiteWork::default()).await.unwrap_err();
+        assert!(began.elapsed() < Duration::from_secs(15), "{fault}");
+        assert!(text(&error).contains(&format!("goloo stop --force {}", record.name)), "{}", text(&error));
+    }
+}
+
+#[tokio::test]
+async fn a_graceful_stop_waits_until_the_guest_can_hear_it() {
+    let world = World::stand_in();
+    let (machine, record, mut start) = booting(&world, "early").await;
+    let stops = || {
+        world.calls().into_iter().filter(|call| call.starts_with("stop") && !call.contains("--force")).count()
+    };
+    let lease = async {
+        let asked = world.calls().len();
+        until("it is looked at", async || world.calls().len() > asked + 2).await;
+        assert_eq!(stops(), 0, "a guest that boots doesn't hear it, and the daemon would wait for it");
+        world.faults(&[]);
+        std::future::pending::<()>().await;
+    };
+    let (provider, mut work) = (world.multipass(), SuiteWork::default());
+    tokio::select! {
+        stopped = provider.stop(&record, StopMode::Graceful, &mut work) => stopped.unwrap(),
+        () = lease => unreachable!(),
+    }
+    assert_eq!((stops(), &world.instance(machine.name.as_str())["state"]), (1, &"Stopped".into()));
+    start.wait().unwrap();
+}
+
+#[tokio::test]
+async fn a_forced_stop_and_a_delete_wait_for_no_lease() {
+    for deletes in [false, true] {
+        let world = World::stand_in();
+        let (machine, record, mut start) = booting(&world, "early").await;
+        let (provider, mut work) = (world.multipass(), SuiteWork::default());
+        match deletes {
+            true => provider.delete(&record, &mut work).await.unwrap(),
+            false => provider.stop(&record, StopMode::Force, &mut work).await.unwrap(),
+        }
+        let state = world.instance(machine.name.as_str())["state"].clone();
+        assert_eq!(state, if deletes { serde_json::Value::Null } else { "Stopped".into() });
+        start.kill().unwrap();
+        start.wait().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_create_that_died_while_its_machine_booted_is_resumed() {
+    let world = World::stand_in();
+    let machine = world.machine("early");
+    let work = died_while_booting(&world, &machine).await;
+    let mut again = SuiteWork::after(&work);
+    let provider = world.multipass();
+    tokio::select! {
+        made = provider.create(&machine, &mut again) => { made.unwrap(); }
+        () = faults_pass_when_asked(&world) => unreachable!(),
+    }
+    assert_eq!(launches(&world), 1);
+}
+
+#[tokio::test]
+async fn a_create_that_died_while_its_machine_booted_can_be_deleted() {
+    let world = World::stand_in();
+    let machine = world.machine("early");
+    let record = record(&machine, &died_while_booting(&world, &machine).await);
+    let (provider, mut work) = (world.multipass(), SuiteWork::default());
+    tokio::select! {
+        deleted = provider.delete(&record, &mut work) => deleted.unwrap(),
+        () = faults_pass_when_asked(&world) => unreachable!(),
+    }
+    assert!(world.ledger().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_create_that_died_before_the_guest_had_its_user_data_is_deleted_and_resumed_when_it_has() {
+    for (fault, resumes) in
+        [("no-user-data", true), ("no-user-data", false), ("late-user-data", true), ("late-user-data", false)]
+    {
+        let world = World::with(&["initializes", fault]);
+        let machine = world.machine("early");
+        let looked_into = async || world.calls().iter().any(|call| call.starts_with("exec"));
+        let died = die_when(&world, &machine, looked_into).await;
+        let (provider, mut work) = (world.multipass(), SuiteWork::after(&died));
+        let record = record(&machine, &died);
+        let written = async {
+            let asked = world.calls().len();
+            let again =
+                async || world.calls()[asked..].iter().filter(|call| call.starts_with("exec")).count() > 1;
+            until("it is looked into again", again).await;
+            world.faults(&["initializes"]);
+            std::future::pending::<()>().await;
+        };
+        let ended = async {
+            match resumes {
+                true => provider.create(&machine, &mut work).await.map(drop),
+                false => provider.delete(&record, &mut work).await,
+            }
+        };
+        tokio::select! {
+            ended = ended => ended.unwrap(),
+            () = written => unreachable!(),
+        }
+        assert_eq!(world.ledger().await.len(), usize::from(resumes), "{fault}");
+    }
+}
+
+#[tokio::test]
+async fn a_machine_that_nobody_launches_any_more_isn_t_waited_for_as_long_as_an_image() {
+    let world = World::with(&["no-ssh"]);
+    let machine = world.machine("mute");
+    world.by_hand(&["launch", "24.04", "--name", machine.name.as_str()]);
+    let provider = world.limited(|limits| limits.settle = MOMENT);
+    let record = record(&machine, &intent(&machine));
+    let began = Instant::now();
+    let error = provider.delete(&record, &mut SuiteWork::default()).await.unwrap_err();
+    assert!(began.elapsed() < Duration::from_secs(15));
+    let name = &machine.name;
+    let wanted = format!("multipass stop --force {name} and multipass start {name}");
+    assert!(text(&error).contains(&wanted), "{}", text(&error));
+}
+
+#[tokio::test]
+async fn a_machine_that_ended_while_it_started_is_kept_and_said_at_once() {
+    let world = World::with(&["ends-while-starting"]);
+    let machine = world.machine("ended");
+    let mut work = SuiteWork::default();
+    let began = Instant::now();
+    let error = world.multipass().create(&machine, &mut work).await.unwrap_err();
+    assert!(began.elapsed() < Duration::from_secs(15));
+    assert!(matches!(error, ProviderError::Unfinished { .. }), "{error:?}");
+    assert!(text(&error).contains("ended while it was starting"), "{}", text(&error));
+    delete(&world, &record(&machine, &work)).await.unwrap();
+    assert!(world.ledger().await.is_empty(), "it is known to be ours");
+}
+
+// ---- guests that don't answer ----
+
+#[tokio::test]
+async fn states_are_asked_for_without_asking_guests() {
+    let world = World::stand_in();
+    let (_, record) = world.create("x").await;
+    let provider = world.multipass();
+    live(&provider, &record).await;
+    provider.strays(&[]).await.unwrap();
+    provider.adopt(&record.name, None).await.unwrap();
+    provider.stop(&record, StopMode::Graceful, &mut SuiteWork::default()).await.unwrap();
+    provider.take(&record, "one").await.unwrap();
+    Snapshots::list(&provider, &record).await.unwrap();
+    provider.start(&record, &mut SuiteWork::default()).await.unwrap();
+    delete(&world, &record).await.unwrap();
+    let calls = world.calls();
+    let into_guests = |call: &&String| {
+        call.starts_with("info")
+            && !call.contains("--no-runtime-information")
+            && !call.contains("--snapshots")
+    };
+    assert_eq!(calls.iter().filter(into_guests).collect::<Vec<_>>(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_machine_without_sshd_is_shown_stopped_and_deleted() {
+    for mode in [StopMode::Graceful, StopMode::Force] {
+        let world = World::stand_in();
+        let (_, record) = world.create("x").await;
+        world.faults(&["no-sshd"]);
+        let provider = world.multipass();
+        let seen = provider.observe(&[&record]).await.remove(0);
+        assert_eq!((seen.state, seen.ip.as_deref()), (LiveState::Running, record.ip()));
+        provider.stop(&record, mode, &mut SuiteWork::default()).await.unwrap();
+        assert_eq!(world.running().await, 0);
+        delete(&world, &record).await.unwrap();
+    }
+}
+
+/// An address at which nothing answers, as that of a machine that is halted.
+const SILENT: &str = "255.255.255.255";
+
+/// A machine whose process is halted.
+async fn frozen(world: &World) -> Record {
+    let (machine, mut record) = world.create("frozen").await;
+    record.local.as_mut().unwrap().ip = SILENT.to_owned();
+    world.faults(&[&format!("frozen {}", machine.name)]);
+    record
+}
+
+#[tokio::test]
+async fn a_frozen_machine_is_shown_stopped_and_deleted_and_holds_up_nobody() {
+    for deletes in [false, true] {
+        let world = World::stand_in();
+        let (_, other) = world.create("other").await;
+        let record = frozen(&world).await;
+        let provider = world.limited(|limits| limits.answer = Duration::from_secs(2));
+        let seen = provider.observe(&[&other, &record]).await;
+        assert_eq!((seen[0].state, seen[0].ip.as_deref()), (LiveState::Running, other.ip()));
+        assert_eq!((seen[1].state, seen[1].ip.as_deref()), (LiveState::Running, None));
+        assert!(seen[1].reason.as_ref().unwrap().contains("its guest doesn't answer"), "{:?}", seen[1]);
+        match deletes {
+            true => provider.delete(&record, &mut SuiteWork::default()).await.unwrap(),
+            false => provider.stop(&record, StopMode::Force, &mut SuiteWork::default()).await.unwrap(),
+        }
+        assert_eq!(world.instance(other.name.as_str())["state"], "Running");
+        assert_eq!(world.running().await, 1);
+        assert_eq!(world.file("busy"), "", "the daemon was never held up");
+    }
+}
+
+#[tokio::test]
+async fn a_start_of_a_frozen_machine_says_so_and_holds_up_nobody() {
+    let world = World::stand_in();
+    let record = frozen(&world).await;
+    let provider = world.limited(|limits| limits.answer = MOMENT);
+    let error = provider.start(&record, &mut SuiteWork::default()).await.unwrap_err();
+    assert!(text(&error).contains("its guest doesn't answer"), "{}", text(&error));
+    assert!(text(&error).contains(&format!("goloo stop --force {}", record.name)), "{}", text(&error));
+    assert_eq!(provider.adopt(&record.name, None).await.unwrap().made, None);
+    assert_eq!(world.file("busy"), "");
+}
+
+#[tokio::test]
+async fn a_machine_that_has_another_address_by_now_is_found_there() {
+    let world = World::stand_in();
+    let (_, mut record) = world.create("moved").await;
+    let ip = record.ip().unwrap().to_owned();
+    record.local.as_mut().unwrap().ip = SILENT.to_owned();
+    let seen = world.multipass().observe(&[&record]).await.remove(0);
+    assert_eq!((seen.state, seen.ip, seen.reason), (LiveState::Running, Some(ip), None));
+}
+
+#[tokio::test]
+async fn what_multipass_shows_in_place_of_an_address_is_none() {
+    let world = World::stand_in();
+    let (_, record) = world.create("x").await;
+    world.crash(&record).await;
+    world.faults(&["no-address"]);
+    world.forget_address(record.name.as_str());
+    let asked = async {
+        let so = async || world.calls().iter().filter(|call| call.starts_with("list")).count() > 2;
+        until("its address is asked for again", so).await;
+        world.faults(&[]);
+        std::future::pending::<()>().await;
+    };
+    let (provider, mut work) = (world.multipass(), SuiteWork::default());
+    let made = tokio::select! {
+        made = provider.start(&record, &mut work) => made.unwrap(),
+        () = asked => unreachable!(),
+    };
+    assert_eq!(local(made).ip, "127.0.0.2");
+}
+
+// ---- a launch whose client still lives ----
+
+/// A machine that is up while its launch waits for cloud-init, as long as the fault `initializes` is on.
+async fn initializing(world: &World) -> Record {
+    world.faults(&["initializes"]);
+    world.create("early").await.1
+}
+
+/// Goes on for a moment with what is to wait for the launch, and looks that Multipass wasn't asked for it.
+async fn waits_for_launch<T: std::fmt::Debug>(
+    world: &World,
+    word: &str,
+    operation: impl Future<Output = Result<T, ProviderError>>,
+) {
+    let asked = || world.calls().into_iter().filter(|call| call.starts_with(word)).count();
+    let before = asked();
+    let ended = tokio::time::timeout(MOMENT, operation).await;
+    assert!(ended.is_err(), "{word} didn't wait: {ended:?}");
+    assert_eq!(asked(), before, "{word} beside a launch");
+}
+
+#[tokio::test]
+async fn a_stop_waits_until_the_launch_is_over() {
+    for mode in [StopMode::Graceful, StopMode::Force] {
+        let world = World::stand_in();
+        let record = initializing(&world).await;
+        let provider = world.multipass();
+        waits_for_launch(&world, "stop", provider.stop(&record, mode, &mut SuiteWork::default())).await;
+        world.faults(&[]);
+        provider.stop(&record, mode, &mut SuiteWork::default()).await.unwrap();
+        provider.start(&record, &mut SuiteWork::default()).await.unwrap();
+        assert_eq!(world.running().await, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_start_waits_until_the_launch_is_over() {
+    let world = World::stand_in();
+    let record = initializing(&world).await;
+    world.by_hand(&["stop", "--force", record.name.as_str()]);
+    let provider = world.multipass();
+    waits_for_launch(&world, "start", provider.start(&record, &mut SuiteWork::default())).await;
+    world.faults(&[]);
+    provider.start(&record, &mut SuiteWork::default()).await.unwrap();
+    assert_eq!(world.running().await, 1, "beside the launch it would never have come up");
+}
+
+/// A machine with a snapshot, at rest, while its launch still waits.
+async fn snapshotted_while_initializing(world: &World) -> Record {
+    let record = initializing(world).await;
+    let name = record.name.as_str();
+    world.by_hand(&["stop", "--force", name]);
+    assert!(world.by_hand(&["snapshot", name, "--name", "one"]).status.success());
+    record
+}
+
+#[tokio::test]
+async fn a_restore_waits_until_the_launch_is_over() {
+    let world = World::stand_in();
+    let record = snapshotted_while_initializing(&world).await;
+    let provider = world.multipass();
+    waits_for_launch(&world, "restore", provider.restore(&record, "one")).await;
+    world.faults(&[]);
+    provider.restore(&record, "one").await.unwrap();
+    assert_eq!(world.file("died"), "", "the daemon lives");
+}
+
+#[tokio::test]
+async fn a_restore_after_a_launch_that_failed_leaves_the_daemon_alive() {
+    let world = World::with(&["never-initialized"]);
+    let (_, record) = world.create("failed").await;
+    let provider = world.multipass();
+    provider.stop(&record, StopMode::Force, &mut SuiteWork::default()).await.unwrap();
+    provider.take(&record, "one").await.unwrap();
+    provider.restore(&record, "one").await.unwrap();
+    assert_eq!(world.file("died"), "");
+}
+
+#[tokio::test]
+async fn a_restore_leaves_mounts_as_they_are() {
+    let world = World::stand_in();
+    let mut machine = world.machine("mounts");
+    machine.stack.mounts = vec![Mount { source: world.path().into(), target: "/srv/code".to_owned() }];
+    let mut work = SuiteWork::default();
+    world.multipass().create(&machine, &mut work).await.unwrap();
+    let (record, provider) = (record(&machine, &work), world.multipass());
+    provider.stop(&record, StopMode::Force, &mut SuiteWork::default()).await.unwrap();
+    provider.take(&record, "one").await.unwrap();
+    provider.restore(&record, "one").await.unwrap();
+    let mounts = &world.instance(machine.name.as_str())["mounts"];
+    assert_eq!(mounts["/srv/code"], world.path().display().to_string());
+}
+
+#[tokio::test]
+async fn a_launch_that_isn_t_over_in_time_is_said_and_can_be_interrupted() {
+    let world = World::stand_in();
+    let record = initializing(&world).await;
+    let provider = world.limited(|limits| limits.launched = MOMENT);
+    let error = provider.stop(&record, StopMode::Force, &mut SuiteWork::default()).await.unwrap_err();
+    assert!(text(&error).contains("isn't over yet"), "{}", text(&error));
+    let mut work = SuiteWork::default();
+    work.stopper().send_replace(true);
+    let error = world.multipass().stop(&record, StopMode::Force, &mut work).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Interrupted), "{error:?}");
+    delete(&world, &record).await.unwrap();
+    assert!(world.ledger().await.is_empty(), "a delete waits for no launch");
+}
+
+// ---- users whom Multipass refuses ----
+
+#[tokio::test]
+async fn who_is_refused_is_told_so_by_every_operation() {
+    for (fault, why) in [
+        ("access-denied", "this user may not use Multipass's socket"),
+        ("not-authenticated", "this user isn't authenticated with Multipass"),
+    ] {
+        let world = World::stand_in();
+        let (machine, record) = world.create("there").await;
+        world.faults(&[fault]);
+        let provider = world.multipass();
+        let (state, reason) = live(&provider, &record).await;
+        assert_eq!(state, LiveState::Unknown, "{fault}");
+        assert!(reason.unwrap().contains(why), "{fault}");
+        let work = &mut SuiteWork::after(&SuiteWork::default());
+        let errors = [
+            provider.start(&record, work).await.unwrap_err(),
+            provider.stop(&record, StopMode::Graceful, work).await.unwrap_err(),
+            provider.stop(&record, StopMode::Force, work).await.unwrap_err(),
+            provider.delete(&record, work).await.unwrap_err(),
+            provider.create(&machine, work).await.unwrap_err(),
+            provider.strays(&[]).await.unwrap_err(),
+            provider.adopt(&machine.name, None).await.unwrap_err(),
+            Snapshots::list(&provider, &record).await.unwrap_err(),
+        ];
+        for error in errors {
+            assert!(matches!(error, ProviderError::Permission { .. }), "{fault}: {error:?}");
+            assert!(text(&error).contains(why), "{}", text(&error));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_daemon_that_never_ran_is_unavailable() {
+    let world = World::with(&["no-certificate"]);
+    let machine = world.machine("none");
+    let error = world.multipass().create(&machine, &mut SuiteWork::default()).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Unavailable { .. }), "{error:?}");
+    assert!(text(&error).contains("its daemon isn't running"), "{}", text(&error));
+}
+
+// ---- launches that are refused ----
+
+#[tokio::test]
+async fn a_launch_that_failed_before_the_name_was_checked_proves_nothing() {
+    let world = World::stand_in();
+    let machine = world.machine("raced");
+    let name = machine.name.as_str();
+    // Someone takes the name just before goloo's launch, which then fails without having come to the name.
+    let racing = world.path().join("racing");
+    let multipass = world.program().display().to_string();
+    let script = format!(
+        "#!/bin/sh\nif [ \"$1\" = launch ]; then\n  GOLOO_STAND_IN_BY=someone '{multipass}' launch 24.04 --name {name} >/dev/null </dev/null\n  echo images-down > '{}'\nfi\nexec '{multipass}' \"$@\"\n",
+        world.daemon().join("faults").display()
+    );
+    common::write_program(&racing, &script);
+    let mut settings = world.settings();
+    settings.program = racing.into();
+    let mut work = SuiteWork::default();
+    let error = MultipassProvider::new(settings).create(&machine, &mut work).await.unwrap_err();
+    assert!(text(&error).contains("goloo didn't make it"), "{}", text(&error));
+    assert!(work.made.iter().all(|(kind, _)| kind != RESOURCE), "{:?}", work.made);
+    delete(&world, &record(&machine, &work)).await.unwrap();
+    assert_eq!(world.instance(name)["by"], "someone", "it is left");
+}
+
+#[tokio::test]
+async fn what_is_logged_before_a_refusal_changes_nothing() {
+    let world = World::with(&["logs"]);
+    let (_, record) = world.create("logged").await;
+    let provider = world.multipass();
+    assert_eq!(live(&provider, &record).await.0, LiveState::Running);
+    delete(&world, &record).await.unwrap();
+    assert_eq!(live(&provider, &record).await.0, LiveState::Missing);
+}
+
+#[tokio::test]
+async fn an_image_file_of_any_name_is_found() {
+    let world = World::stand_in();
+    let mut machine = world.machine("file");
+    let image = world.path().join("a#b %41?.img");
+    std::fs::write(&image, "an image").unwrap();
+    machine.stack.image = ImageRef::Path(image);
+    world.multipass().create(&machine, &mut SuiteWork::default()).await.unwrap();
+    let mut other = world.machine("gone");
+    other.stack.image = ImageRef::Path(world.path().join("no-such.img"));
+    let error = world.multipass().create(&other, &mut SuiteWork::default()).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Unsupported { .. }), "{error:?}");
+    assert!(text(&error).contains("no-such.img` does not exist"), "{}", text(&error));
+}
+
+#[tokio::test]
+async fn small_machines_are_made_where_the_version_allows_them() {
+    for (version, is_made) in [(&[][..], true), (&["era-1.13"], true), (&["era-1.17"], false)] {
+        let world = World::with(version);
+        let mut machine = world.machine("small");
+        machine.stack.memory = Size::bytes(128 << 20);
+        let made = world.multipass().create(&machine, &mut SuiteWork::default()).await;
+        match made {
+            Ok(_) => assert!(is_made, "{version:?}"),
+            Err(error) => {
+                assert!(!is_made && matches!(error, ProviderError::Unsupported { .. }), "{error:?}");
+                assert!(text(&error).contains("\"memory\": \"512M\""), "{}", text(&error));
+            }
+        }
+    }
 }
 
 // ---- snapshots and clones ----
@@ -952,7 +1539,7 @@ async fn goloo_s_part_can_be_run_again_by_multipass_s_own_exec() {
     let (_, record) = world.create("x").await;
     assert!(world.multipass().restore_access(&record).await.unwrap());
     assert_eq!(world.file("restored"), format!("{}\n", record.name));
-    world.faults(&["no-login"]);
+    world.faults(&["no-sshd"]);
     let error = world.multipass().restore_access(&record).await.unwrap_err();
     assert!(text(&error).contains("Connection refused"), "{}", text(&error));
 }
@@ -969,7 +1556,19 @@ async fn there_is_no_console_and_that_is_said() {
 async fn doctor_finds_what_is_wrong() {
     let world = World::stand_in();
     let finding = goloo_multipass::doctor(&world.settings()).await;
-    assert!(finding.ok && finding.what == "Multipass 1.17.0", "{finding:?}");
+    assert!(finding.ok && finding.what == "Multipass 1.16.3", "{finding:?}");
+    for (fault, why, hint) in [
+        ("daemon-down", "its daemon isn't running", "sudo snap restart multipass"),
+        ("no-certificate", "its daemon isn't running", "sudo snap restart multipass"),
+        ("access-denied", "this user may not use Multipass's socket", "multipass_socket"),
+        ("not-authenticated", "this user isn't authenticated with Multipass", "multipass authenticate"),
+    ] {
+        world.faults(&[fault]);
+        let finding = goloo_multipass::doctor(&world.settings()).await;
+        assert!(!finding.ok && finding.what.contains(why), "{fault}: {finding:?}");
+        assert!(cfg!(target_os = "macos") || finding.hint.contains(hint), "{fault}: {finding:?}");
+    }
+    assert_eq!(world.calls().iter().filter(|call| call.starts_with("list")).count(), 4);
     world.faults(&["hangs"]);
     let mut settings = world.settings();
     settings.limits.answer = MOMENT;

@@ -13,7 +13,8 @@ pub fn qemu_stand_in() -> PathBuf {
 /// The stand-in for `multipass`; docs/testing.md says how it behaves and which faults it knows.
 pub fn multipass_stand_in() -> PathBuf {
     const NAME: &str = "goloo-multipass-stand-in";
-    built(NAME, &["main.rs", "daemon.rs", "answers.rs"].map(|file| format!("{NAME}/{file}")))
+    const FILES: [&str; 8] = ["main", "answers", "daemon", "disks", "guest", "launch", "line", "power"];
+    built(NAME, &FILES.map(|file| format!("{NAME}/{file}.rs")))
 }
 
 fn built(name: &str, sources: &[impl AsRef<Path>]) -> PathBuf {

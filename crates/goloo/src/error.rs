@@ -345,10 +345,12 @@ impl From<EngineError> for CliError {
             EngineError::Provider { name, kind, source } => {
                 let goes_on = goes_on(&name, kind);
                 let beneath = Self::from(source);
-                // A start or stop that failed is over; a delete is still to be finished.
+                // A start or stop that failed is over; a delete is still to be finished. Who lacks a permission is
+                // told so by the code, as everywhere.
                 match kind {
                     OperationKind::Delete => {
-                        with(exit::MIDWAY, beneath.kind, format!("{}; then {goes_on}", beneath.hint))
+                        let code = if beneath.code == exit::PERMISSION { beneath.code } else { exit::MIDWAY };
+                        with(code, beneath.kind, format!("{}; then {goes_on}", beneath.hint))
                     }
                     _ => with(beneath.code, beneath.kind, beneath.hint),
                 }

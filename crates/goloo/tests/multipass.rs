@@ -165,10 +165,100 @@ fn a_machine_without_a_key_is_entered_the_provider_s_way() {
 fn doctor_tells_what_multipass_is_up_to_and_does_without_it() {
     let world = World::multipass();
     let lines = |world: &World, code: i32| world.run(&["doctor"]).expect(code).stdout();
-    assert!(lines(&world, 0).contains("✓ Multipass 1.17.0"));
-    world.multipass_faults(&["daemon-down"]);
-    assert!(lines(&world, 1).contains("its daemon doesn't answer"));
+    assert!(lines(&world, 0).contains("✓ Multipass 1.16.3"));
+    for (fault, wanted) in [
+        ("daemon-down", "its daemon isn't running"),
+        ("no-certificate", "its daemon isn't running"),
+        ("access-denied", "this user may not use Multipass's socket"),
+        ("not-authenticated", "this user isn't authenticated with Multipass"),
+    ] {
+        world.multipass_faults(&[fault]);
+        let said = lines(&world, 1);
+        assert!(said.contains(wanted), "{fault}: {said}");
+    }
     assert!(lines(&World::new(), 0).contains("✓ Multipass isn't installed"));
+}
+
+#[test]
+fn who_may_not_use_multipass_is_told_so_with_exit_4() {
+    for fault in ["access-denied", "not-authenticated"] {
+        let world = World::multipass();
+        world.run(&[&CREATE[..], &["--no-wait"]].concat()).expect(0);
+        world.multipass_faults(&[fault]);
+        for command in [
+            &["create", "hello", "--as", "other", "--provider", "multipass"][..],
+            &["stop", "hello"],
+            &["stop", "--force", "hello"],
+            &["start", "hello"],
+            &["snapshot", "hello", "one"],
+            &["adopt", "box", "--provider", "multipass"],
+            &["delete", "hello", "--yes"],
+        ] {
+            let refused = world.run(command).expect(4);
+            assert!(refused.stderr().contains("hint: "), "{command:?}: {refused:?}");
+        }
+        let status = world.run(&["status", "hello"]).expect(0);
+        assert!(status.stdout().contains("unknown: "), "{fault}: {status:?}");
+        world.multipass_faults(&[]);
+        world.run(&["resume", "hello"]).expect(0);
+        world.assert_empty("after the delete that was refused before");
+    }
+}
+
+/// Waits until the instance is on and has no lease, as long as the fault `no-lease` is on.
+fn wait_until_unknown(world: &World, name: &str) {
+    wait_until("it has no lease yet", || {
+        let list = world.by_hand(&["list", "--no-ipv4", "--format", "json"]).stdout();
+        let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+        list["list"].as_array().unwrap().iter().any(|one| one["name"] == name && one["state"] == "Unknown")
+    });
+}
+
+#[test]
+fn a_machine_that_boots_is_shown_resumed_stopped_and_deleted() {
+    let create = [&CREATE[..], &["--no-wait"]].concat();
+    for then in [&["resume", "hello"][..], &["delete", "hello", "--yes"]] {
+        let world = World::multipass();
+        world.multipass_faults(&["no-lease"]);
+        let mut child =
+            world.command().args(&create).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        wait_until_unknown(&world, "hello");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let status = world.run(&["status", "hello"]).expect(0).stdout();
+        assert!(status.contains("unknown: it is booting"), "{status}");
+        let asked = world.multipass_file("calls").len();
+        let child = world.command().args(then).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        wait_until("it waits for the lease", || world.multipass_file("calls").len() > asked + 5);
+        world.multipass_faults(&[]);
+        Ran(child.wait_with_output().unwrap()).expect(0);
+        if then[0] == "resume" {
+            world.run(&["delete", "hello", "--yes"]).expect(0);
+        }
+        world.assert_empty("after the delete");
+        assert_eq!(
+            world.multipass_file("ledger"),
+            ["launch hello by goloo", "purge hello by goloo"],
+            "{then:?}"
+        );
+    }
+}
+
+#[test]
+fn a_frozen_machine_is_shown_stopped_by_force_and_deleted() {
+    let world = World::multipass();
+    world.run(&[&CREATE[..], &["--no-wait"]].concat()).expect(0);
+    // The stand-in's addresses are this computer's, which answers: this one doesn't.
+    let state = world.state().join("active/hello/state.json");
+    let record = std::fs::read_to_string(&state).unwrap();
+    std::fs::write(&state, record.replace("127.0.0.2", "255.255.255.255")).unwrap();
+    world.by_hand(&["stop", "hello"]).expect(0);
+    world.by_hand(&["start", "hello"]).expect(0);
+    world.multipass_faults(&["frozen hello"]);
+    world.run(&["stop", "hello", "--force"]).expect(0);
+    world.run(&["delete", "hello", "--yes"]).expect(0);
+    world.assert_empty("after the delete");
+    assert_eq!(world.multipass_file("busy"), [""; 0], "the daemon was never held up");
 }
 
 #[test]

@@ -52,11 +52,11 @@ pub struct Resolved {
 const CPUS: u64 = 2;
 const CPUS_MAX: u64 = 256;
 const MEMORY: Size = Size::gib(2);
-/// The least that the published images boot with; Multipass refuses less, too.
-const MEMORY_MIN: Size = Size::bytes(512 << 20);
+/// The least that any provider takes: Multipass until 1.16. What an image boots with is another matter.
+const MEMORY_MIN: Size = Size::bytes(128 << 20);
 const MEMORY_MAX: Size = Size::gib(16 << 10);
 const DISK: Size = Size::gib(20);
-const DISK_MIN: Size = Size::gib(1);
+const DISK_MIN: Size = Size::bytes(512 << 20);
 const DISK_MAX: Size = Size::gib(64 << 10);
 const IMAGE: &str = "24.04";
 /// What `dns.ttl` is by default, in seconds.

@@ -1,9 +1,11 @@
 //! What the provider's tests share: a world with Multipass's stand-in, or with the real one.
 #![allow(dead_code, clippy::unwrap_used, reason = "each test binary uses its part")]
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -18,6 +20,8 @@ pub use goloo_testkit::provider_suite::SuiteWork;
 
 /// With a limit that only a defect reaches.
 const SOON: Duration = Duration::from_secs(30);
+/// As long as the real Multipass may fetch an image.
+const PREPARATION: Duration = Duration::from_secs(60 * 60);
 
 /// Whether the tests are to use the real Multipass.
 pub fn is_real() -> bool {
@@ -30,6 +34,8 @@ pub struct World {
     folder: tempfile::TempDir,
     prefix: String,
     real: bool,
+    /// All names that an instance of this world may have, whether a list shows it or not.
+    names: Mutex<BTreeSet<String>>,
 }
 
 impl World {
@@ -41,7 +47,14 @@ impl World {
     fn of(real: bool) -> Self {
         let id = goloo_core::name::VmId::generate().short();
         let prefix = format!("goloo-test-{id}-");
-        Self { folder: tempfile::tempdir().unwrap(), prefix, real }
+        Self { folder: tempfile::tempdir().unwrap(), prefix, real, names: Mutex::default() }
+    }
+
+    /// A name that is this world's alone. What is called so when the world ends is purged.
+    pub fn name(&self, name: &str) -> String {
+        let name = format!("{}{name}", self.prefix);
+        self.names.lock().unwrap().insert(name.clone());
+        name
     }
 
     /// With the stand-in, for what can't be asked of the real one: its faults.
@@ -84,8 +97,7 @@ impl World {
                 self.daemon().display(),
                 multipass_stand_in().display()
             );
-            std::fs::write(&wrapper, line).unwrap();
-            std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).unwrap();
+            write_program(&wrapper, &line);
         }
         wrapper
     }
@@ -97,7 +109,9 @@ impl World {
             // Long where only a defect is to reach them, short where a test waits for their end.
             settings.limits = Limits {
                 answer: Duration::from_secs(10),
+                busy: SOON,
                 launch: SOON,
+                launched: SOON,
                 settle: SOON,
                 start: SOON,
                 power_down: Duration::from_secs(10),
@@ -132,6 +146,12 @@ impl World {
         assert!(made.status.success(), "{made:?}");
     }
 
+    /// How long the daemon waits for a guest to power off.
+    pub fn shutdown_limit(&self, limit: Duration) {
+        std::fs::create_dir_all(self.daemon()).unwrap();
+        std::fs::write(self.daemon().join("shutdown-limit"), limit.as_millis().to_string()).unwrap();
+    }
+
     /// From here on the instance may be touched: the user wants it.
     pub fn adopted(&self, name: &str) {
         std::fs::write(self.daemon().join("adopted"), format!("{name}\n")).unwrap();
@@ -152,9 +172,17 @@ impl World {
         all[name].clone()
     }
 
+    /// The daemon no longer knows an instance's address.
+    pub fn forget_address(&self, name: &str) {
+        let path = self.daemon().join("daemon.json");
+        let mut all: serde_json::Value = serde_json::from_str(&self.file("daemon.json")).unwrap();
+        all[name]["ip"] = serde_json::Value::Null;
+        std::fs::write(path, all.to_string()).unwrap();
+    }
+
     /// All instances of this world with their states.
     fn instances(&self) -> Vec<(String, String)> {
-        let list = self.by_hand(&["list", "--format", "json"]);
+        let list = self.by_hand(&["list", "--no-ipv4", "--format", "json"]);
         let list: serde_json::Value = serde_json::from_slice(&list.stdout).unwrap();
         let word = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
         let all = list["list"].as_array().unwrap().iter();
@@ -173,13 +201,29 @@ impl World {
     }
 }
 
+impl World {
+    /// Purges what has one of this world's names. An instance that is being prepared is in no list and can't be
+    /// deleted: it is waited for.
+    fn purge_real(&self) {
+        for name in self.names.lock().unwrap().iter() {
+            let end = Instant::now() + PREPARATION;
+            while self.is_being_prepared(name) && Instant::now() < end {
+                std::thread::sleep(Duration::from_secs(1));
+            }
+            let _ = self.by_hand(&["delete", "--purge", name]);
+        }
+    }
+
+    fn is_being_prepared(&self, name: &str) -> bool {
+        let said = self.by_hand(&["get", &format!("local.{name}.goloo.name")]);
+        String::from_utf8_lossy(&said.stderr).contains("instance is being prepared")
+    }
+}
+
 impl Drop for World {
     fn drop(&mut self) {
         if self.real {
-            for (name, _) in self.instances() {
-                // Its name has this world's prefix, so this world has made it.
-                let _ = self.by_hand(&["delete", "--purge", &name]);
-            }
+            self.purge_real();
         } else {
             // Clients that still wait for a launch end with the daemon's faults.
             self.faults(&[]);
@@ -197,7 +241,7 @@ impl Bench for World {
     }
 
     fn machine(&self, name: &str) -> Machine {
-        let name = format!("{}{name}", self.prefix);
+        let name = self.name(name);
         let mut machine = provider_suite::machine(&name, ImageRef::Alias("ubuntu-24.04".to_owned()), b"");
         // The real Multipass's image needs more than the suite's least.
         machine.stack.memory = goloo_core::spec::Size::gib(1);
@@ -245,6 +289,11 @@ impl Bench for World {
         );
         self.by_hand(&["start", record.name.as_str()]);
     }
+}
+
+pub fn write_program(path: &Path, script: &str) {
+    std::fs::write(path, script).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 pub fn record(machine: &Machine, work: &SuiteWork) -> Record {

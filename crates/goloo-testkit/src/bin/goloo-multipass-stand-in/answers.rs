@@ -1,5 +1,5 @@
-//! The JSON of both eras: until 1.14 keys in the order of the alphabet; later in the order of the source,
-//! with an instance's zone.
+//! The JSON of all eras: until 1.16 keys in the order of the alphabet; in 1.17 in the order of the source, with an
+//! instance's zone.
 
 use goloo_core::time::Timestamp;
 use serde_json::{Map, Value, json};
@@ -8,12 +8,29 @@ use crate::daemon::{Daemon, World};
 
 /// Prints as the era does.
 pub fn print(daemon: &Daemon, value: Value) {
-    let value = if is_old(daemon) { sorted(value) } else { value };
+    let value = if is_1_17(daemon) { value } else { sorted(value) };
     println!("{}", serde_json::to_string_pretty(&value).unwrap());
 }
 
-pub fn is_old(daemon: &Daemon) -> bool {
+pub fn is_1_13(daemon: &Daemon) -> bool {
     daemon.fault("era-1.13")
+}
+
+fn is_1_17(daemon: &Daemon) -> bool {
+    daemon.fault("era-1.17")
+}
+
+pub fn version(daemon: &Daemon) -> &'static str {
+    match () {
+        () if is_1_13(daemon) => "1.13.1",
+        () if is_1_17(daemon) => "1.17.0",
+        () => "1.16.3",
+    }
+}
+
+/// The least memory and disk, in bytes.
+pub fn least_sizes(daemon: &Daemon) -> [u64; 2] {
+    if is_1_17(daemon) { [512 << 20, 1 << 30] } else { [128 << 20, 512 << 20] }
 }
 
 fn sorted(value: Value) -> Value {
@@ -29,24 +46,24 @@ fn sorted(value: Value) -> Value {
 }
 
 fn zone(daemon: &Daemon, object: &mut Value) {
-    if !is_old(daemon) {
+    if is_1_17(daemon) {
         object["zone"] = json!({"name": "zone1", "available": true});
     }
 }
 
 fn addresses(instance: &Value, state: &str) -> Value {
     match &instance["ip"] {
-        Value::String(ip) if state == "Running" => json!([ip, "172.17.0.1"]),
-        _ => json!([]),
+        _ if state != "Running" => json!([]),
+        Value::String(ip) => json!([ip, "172.17.0.1"]),
+        _ => json!(["N/A"]),
     }
 }
 
-pub fn list(daemon: &Daemon, world: &World<'_>) -> Value {
+pub fn list(daemon: &Daemon, world: &World<'_>, with_addresses: bool) -> Value {
     let listed = world.instances.keys().filter_map(|name| {
         let state = world.state(name)?;
-        let release = if state == "Running" { "Ubuntu 24.04 LTS" } else { "Not Available" };
-        let ipv4 = addresses(&world.instances[name], &state);
-        let mut one = json!({"name": name, "state": state, "ipv4": ipv4, "release": release});
+        let ipv4 = if with_addresses { addresses(&world.instances[name], &state) } else { json!([]) };
+        let mut one = json!({"name": name, "state": state, "ipv4": ipv4, "release": "Ubuntu 24.04 LTS"});
         zone(daemon, &mut one);
         Some(one)
     });
@@ -68,23 +85,32 @@ pub fn snapshot_list(world: &World<'_>) -> Value {
     json!({"errors": [], "info": all})
 }
 
-pub fn info(daemon: &Daemon, world: &World<'_>, name: &str, snapshots: bool) -> Value {
-    let instance = &world.instances[name];
-    let state = world.state(name).unwrap();
-    let details = match (snapshots, state == "Running") {
-        (true, _) => json!({"snapshots": snapshot_details(daemon, instance)}),
-        (false, true) => running(instance),
-        (false, false) => off(instance, &state),
-    };
-    let mut details = details;
-    if !snapshots {
+/// What `info` says of these; what only the guest knows where it was asked.
+pub fn info(
+    daemon: &Daemon,
+    world: &World<'_>,
+    names: &[String],
+    snapshots: bool,
+    asked_guests: bool,
+) -> Value {
+    let details = names.iter().map(|name| {
+        let instance = &world.instances[name];
+        let state = world.state(name).unwrap();
+        if snapshots {
+            return (name.clone(), json!({"snapshots": snapshot_details(daemon, instance)}));
+        }
+        let mut details = match asked_guests && state == "Running" {
+            true => running(instance),
+            false => without_guest(instance, &state),
+        };
         zone(daemon, &mut details);
-        if !is_old(daemon) {
+        if !is_1_13(daemon) {
             let count = instance["snapshots"].as_array().unwrap().len();
             details["snapshot_count"] = json!(count.to_string());
         }
-    }
-    json!({"errors": [], "info": {name: details}})
+        (name.clone(), details)
+    });
+    json!({"errors": [], "info": details.collect::<Map<_, _>>()})
 }
 
 fn running(instance: &Value) -> Value {
@@ -97,7 +123,7 @@ fn running(instance: &Value) -> Value {
     })
 }
 
-fn off(instance: &Value, state: &str) -> Value {
+fn without_guest(instance: &Value, state: &str) -> Value {
     json!({
         "state": state, "image_hash": hash(instance), "image_release": "24.04 LTS", "release": "",
         "cpu_count": "", "load": [], "disks": {"sda1": {}}, "memory": {}, "ipv4": [],
@@ -122,7 +148,7 @@ fn mounts(instance: &Value) -> Value {
 fn snapshot_details(daemon: &Daemon, instance: &Value) -> Value {
     let one = |snapshot: &Value| {
         let created = Timestamp::from_unix(snapshot["created"].as_i64().unwrap()).unwrap();
-        let created = if is_old(daemon) { created.to_string() } else { as_date_writes_it(created) };
+        let created = if is_1_13(daemon) { created.to_string() } else { as_date_writes_it(created) };
         let details = json!({
             "size": "", "cpu_count": "2", "disk_space": "5.0GiB", "memory_size": "1.0GiB", "mounts": {},
             "created": created, "parent": snapshot["parent"], "children": [], "comment": "",

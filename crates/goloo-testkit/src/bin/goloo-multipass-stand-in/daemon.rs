@@ -1,16 +1,27 @@
 //! What multipassd would hold: a file, read and written whole under a lock. The daemon goes on whatever
-//! becomes of its clients, so what it is at follows from the file and from the faults alone.
+//! becomes of its clients, so what it is doing follows from the file, the clock and the faults alone.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
 /// The names that `launch` knows beside files and URLs.
 pub const IMAGES: [&str; 7] = ["22.04", "jammy", "24.04", "noble", "26.04", "resolute", "lts"];
+
+/// No test lasts so long; a client that is forgotten leaves nothing for ever.
+pub const LIFETIME: Duration = Duration::from_secs(300);
+
+/// How long an instance is Starting, and then Unknown until its guest has a lease, in ms.
+const STARTING: u64 = 5;
+const WITHOUT_LEASE: u64 = 20;
+
+/// How long a `stop` waits for the guest, in ms, where the file `shutdown-limit` doesn't say otherwise.
+const SHUTDOWN_LIMIT: u64 = 300_000;
 
 /// The daemon's folder.
 pub struct Daemon {
@@ -37,10 +48,22 @@ impl Daemon {
         &self.folder
     }
 
+    fn faults(&self) -> String {
+        self.read("faults")
+    }
+
+    fn read(&self, file: &str) -> String {
+        fs::read_to_string(self.folder.join(file)).unwrap_or_default()
+    }
+
     /// Whether the fault is on now; tests turn faults on and off while the daemon is at work.
     pub fn fault(&self, fault: &str) -> bool {
-        let faults = fs::read_to_string(self.folder.join("faults")).unwrap_or_default();
-        faults.lines().any(|line| line.trim() == fault)
+        self.faults().lines().any(|line| line.trim() == fault)
+    }
+
+    /// Whether the process of this instance is halted: neither its kernel nor anything in it answers.
+    pub fn is_frozen(&self, name: &str) -> bool {
+        self.fault(&format!("frozen {name}"))
     }
 
     pub fn append(&self, file: &str, line: &str) {
@@ -48,7 +71,7 @@ impl Daemon {
         file.write_all(format!("{line}\n").as_bytes()).unwrap();
     }
 
-    /// Takes the lock and brings every instance as far as the faults let it.
+    /// Takes the lock and brings every instance as far as the clock and the faults let it.
     pub fn world(&self) -> World<'_> {
         let path = self.folder.join("lock");
         let lock = OpenOptions::new().write(true).create(true).truncate(false).open(path).unwrap();
@@ -61,6 +84,51 @@ impl Daemon {
         world.settle();
         world
     }
+
+    // ---- the one thread that serves all requests ----
+
+    /// The thread waits for this guest to power off, whatever becomes of the client that asked for it.
+    pub fn wait_for_power_off(&self, name: &str) -> u64 {
+        let limit = self.read("shutdown-limit").trim().parse().unwrap_or(SHUTDOWN_LIMIT);
+        self.write("busy", &format!("{} {name}", now_ms() + limit));
+        limit
+    }
+
+    /// The thread waits for a guest that never answers.
+    pub fn wait_for_guest(&self, name: &str) {
+        self.write("busy", &format!("{} {name}", u64::MAX));
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        let new = self.folder.join(format!("{file}.{}", std::process::id()));
+        fs::write(&new, text).unwrap();
+        fs::rename(new, self.folder.join(file)).unwrap();
+    }
+
+    /// Returns when the thread has nothing else to do. It is held up as long as its guest is deaf or frozen.
+    pub fn wait_until_free(&self) {
+        let end = Instant::now() + LIFETIME;
+        while self.is_busy() && Instant::now() < end {
+            sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        let busy = self.read("busy");
+        let Some((until, name)) = busy.split_once(' ') else { return false };
+        let is_held = self.fault("deaf") || self.is_frozen(name);
+        is_held && now_ms() < until.parse().unwrap()
+    }
+
+    /// A defect of the daemon's ended it; no test starts it again.
+    pub fn die(&self, why: &str) {
+        self.append("violations", &format!("the daemon died: {why}"));
+        self.write("died", why);
+    }
+
+    pub fn is_dead(&self) -> bool {
+        self.folder.join("died").exists()
+    }
 }
 
 impl World<'_> {
@@ -72,12 +140,8 @@ impl World<'_> {
         let mut taken: Vec<String> =
             self.instances.values().filter_map(|one| one["ip"].as_str().map(str::to_owned)).collect();
         for instance in self.instances.values_mut() {
-            if instance["state"] == "preparing" && !daemon.fault("prepares") {
-                instance["state"] = json!("Starting");
-            }
-            if instance["state"] == "Starting" && !daemon.fault("boots") {
-                instance["state"] = json!(if daemon.fault("no-ssh") { "Unknown" } else { "Running" });
-            }
+            boot(daemon, instance);
+            initialize(daemon, instance);
             if instance["state"] == "Running" && instance["ip"].is_null() && !daemon.fault("no-address") {
                 let ip = (2..255).map(|n| format!("127.0.0.{n}")).find(|ip| !taken.contains(ip)).unwrap();
                 taken.push(ip.clone());
@@ -105,12 +169,25 @@ impl World<'_> {
         self.instances.get(name).is_some_and(|one| one["state"] == "preparing")
     }
 
+    /// Whether the daemon still waits for what a launch began.
+    pub fn is_launching(&self, name: &str) -> bool {
+        self.instances.get(name).is_some_and(|one| one["launching"] == true)
+    }
+
+    /// Why the daemon gave up waiting for an instance; `None` when it didn't.
+    pub fn failure(&self, name: &str) -> Option<&str> {
+        self.instances.get(name)?["failure"].as_str()
+    }
+
     pub fn launch(&mut self, name: &str, settings: Value) {
         let by = &self.daemon.by;
         self.daemon.append("ledger", &format!("launch {name} by {by}"));
         let mut instance = settings;
         instance["by"] = json!(by);
         instance["state"] = json!("preparing");
+        instance["launching"] = json!(true);
+        instance["mountsKnown"] = json!(false);
+        instance["failure"] = Value::Null;
         instance["ip"] = Value::Null;
         instance["deleted"] = json!(false);
         instance["mounts"] = json!({});
@@ -119,10 +196,39 @@ impl World<'_> {
         self.settle();
     }
 
-    pub fn set(&mut self, name: &str, state: &str) {
-        self.instances.get_mut(name).unwrap()["state"] = json!(state);
+    /// A copy of a stopped instance, stopped too.
+    pub fn copy(&mut self, source: &str, name: &str) {
+        let settings = self.instances[source].clone();
+        self.launch(name, settings);
+        let copy = self.instances.get_mut(name).unwrap();
+        copy["state"] = json!("Stopped");
+        copy["launching"] = json!(false);
+        copy["mountsKnown"] = json!(true);
+        self.save();
+    }
+
+    /// Powers an instance on. While a launch of it still waits, it waits for that one to end, and never comes up.
+    pub fn start(&mut self, name: &str) {
+        let instance = self.instances.get_mut(name).unwrap();
+        instance["stuck"] = instance["launching"].clone();
+        instance["failure"] = Value::Null;
+        begin(instance, "Starting");
         self.save();
         self.settle();
+    }
+
+    pub fn power_off(&mut self, name: &str, state: &str) {
+        let instance = self.instances.get_mut(name).unwrap();
+        instance["stuck"] = json!(false);
+        instance["failure"] = Value::Null;
+        begin(instance, state);
+        self.save();
+    }
+
+    /// From here on the daemon has a table of the instance's mounts, which `restore` takes for granted.
+    pub fn know_mounts(&mut self, name: &str) {
+        self.instances.get_mut(name).unwrap()["mountsKnown"] = json!(true);
+        self.save();
     }
 
     /// Notes that goloo changes an instance. One that goloo neither made nor adopted must never be: a
@@ -130,7 +236,7 @@ impl World<'_> {
     pub fn touch(&self, what: &str, name: &str) {
         let Some(instance) = self.instances.get(name) else { return };
         self.daemon.append("ledger", &format!("{what} {name} by {}", self.daemon.by));
-        let adopted = fs::read_to_string(self.daemon.folder.join("adopted")).unwrap_or_default();
+        let adopted = self.daemon.read("adopted");
         let foreign = instance["by"] != "goloo" && !adopted.lines().any(|line| line == name);
         if self.daemon.by == "goloo" && foreign {
             self.daemon.append("violations", &format!("{what} {name}, made by {}", instance["by"]));
@@ -144,7 +250,57 @@ impl World<'_> {
     }
 }
 
+fn begin(instance: &mut Value, state: &str) {
+    instance["state"] = json!(state);
+    instance["since"] = json!(now_ms());
+}
+
+fn boot(daemon: &Daemon, instance: &mut Value) {
+    let lasted = |instance: &Value, ms: u64| now_ms() >= instance["since"].as_u64().unwrap_or(0) + ms;
+    if instance["state"] == "preparing" && !daemon.fault("prepares") {
+        begin(instance, "Starting");
+    }
+    let is_held = daemon.fault("boots") || instance["stuck"] == true;
+    if instance["state"] == "Starting" && !is_held && lasted(instance, STARTING) {
+        begin(instance, "Unknown");
+    }
+    if instance["state"] != "Unknown" || !instance["failure"].is_null() {
+        return;
+    }
+    for failure in ["no-ssh", "ends-while-starting"] {
+        if daemon.fault(failure) {
+            instance["failure"] = json!(failure);
+            instance["launching"] = json!(false);
+            return;
+        }
+    }
+    if !daemon.fault("no-lease") && lasted(instance, WITHOUT_LEASE) {
+        begin(instance, "Running");
+    }
+}
+
+/// A launch waits until cloud-init is done; one whose instance was powered off meanwhile, until its time is over.
+fn initialize(daemon: &Daemon, instance: &mut Value) {
+    if instance["launching"] != true || daemon.fault("initializes") {
+        return;
+    }
+    let is_running = instance["state"] == "Running";
+    let is_off = instance["state"] == "Stopped" || instance["state"] == "Suspended";
+    if is_running && !daemon.fault("never-initialized") {
+        instance["mountsKnown"] = json!(true);
+    } else if is_running || is_off || instance["stuck"] == true {
+        instance["failure"] = json!("never-initialized");
+    } else {
+        return;
+    }
+    instance["launching"] = json!(false);
+}
+
 /// Seconds since 1970.
 pub fn now() -> i64 {
-    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
+    i64::try_from(now_ms() / 1000).unwrap()
+}
+
+fn now_ms() -> u64 {
+    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
 }
