@@ -19,8 +19,9 @@ use object_common::{PREFIX, Shifted, fast, known};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore as Objects, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    Attributes, CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
+    ObjectMeta, ObjectStore as Objects, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload,
+    PutResult,
 };
 
 /// What is wrong with a service.
@@ -41,6 +42,8 @@ enum Flaw {
     /// Says 200 and stores nothing.
     Forgets,
     HasNone,
+    /// Shows half of an object to who reads it first, and all of it later.
+    ShowsHalves,
     /// Lets another claim replace each claim of a lock.
     TwoClaims,
 }
@@ -147,7 +150,15 @@ impl Objects for Flawed {
     }
 
     async fn get_opts(&self, key: &Path, options: GetOptions) -> Result<GetResult> {
-        self.objects.get_opts(key, options).await
+        let mut got = self.objects.get_opts(key, options).await?;
+        let active = key.as_ref().contains("/active/");
+        if self.flaw() == Flaw::ShowsHalves && active && self.on.swap(false, Ordering::Relaxed) {
+            let (meta, range, extensions) = (got.meta.clone(), got.range.clone(), got.extensions.clone());
+            let half = got.bytes().await?.slice(..usize::try_from(meta.size / 2).unwrap());
+            let payload = GetResultPayload::Stream(futures_util::stream::once(async { Ok(half) }).boxed());
+            got = GetResult { payload, meta, range, attributes: Attributes::new(), extensions };
+        }
+        Ok(got)
     }
 
     fn delete_stream(&self, keys: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
@@ -292,4 +303,18 @@ fn a_lease_counts_from_its_holders_last_sign_of_life_where_objects_are_dated_too
     run(lock.load()).unwrap();
     let findings = run(open().examine());
     assert!(findings.iter().any(|found| found.what.contains("dates objects 60")), "{findings:?}");
+}
+
+#[test]
+fn a_record_that_is_being_written_is_read_again_and_a_broken_one_is_shown() {
+    let objects = Flawed::later(Flaw::ShowsHalves);
+    let store = open(&objects);
+    let mut lock = run(store.lock(&name("devbox"), &owner(1))).unwrap();
+    run(lock.create(&mut creating(&name("devbox")), &snapshot())).unwrap();
+    objects.on.store(true, Ordering::Relaxed);
+    assert!(run(store.load(&name("devbox"))).unwrap().is_some());
+    assert!(!objects.on.load(Ordering::Relaxed), "nothing was cut");
+    run(objects.objects.put(&"goloo/active/web.json".into(), "{".into())).unwrap();
+    let broken = run(store.records()).unwrap().broken;
+    assert_eq!(broken.iter().map(|broken| broken.name.as_str()).collect::<Vec<_>>(), ["web"]);
 }

@@ -79,6 +79,8 @@ const READS_AT_ONCE: usize = 32;
 /// The wait before a request is made again; doubled each time.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// Longer than a service takes for the bytes of one record.
+const HALF_WRITTEN: Duration = Duration::from_millis(300);
 
 /// The store's part of a bucket.
 pub(super) struct Bucket {
@@ -217,13 +219,20 @@ impl Bucket {
         }
     }
 
+    /// Reads an object. Some services show a write that is only half done, so one that can't be parsed is read again
+    /// until it can be, or stays the same.
     pub async fn read(&self, folder: &str, name: &str) -> Result<Option<Found>, StoreError> {
-        let read = self.bytes(&Self::key(folder, name)).await?;
-        Ok(read.map(|(bytes, version, modified)| Found {
-            envelope: Envelope::parse(&bytes),
-            version,
-            modified,
-        }))
+        let (key, end) = (Self::key(folder, name), Instant::now() + self.limits.request);
+        let mut last = None;
+        loop {
+            let Some((bytes, version, modified)) = self.bytes(&key).await? else { return Ok(None) };
+            let envelope = Envelope::parse(&bytes);
+            if envelope.is_ok() || last.as_ref() == Some(&bytes) || Instant::now() > end {
+                return Ok(Some(Found { envelope, version, modified }));
+            }
+            last = Some(bytes);
+            sleep(HALF_WRITTEN).await;
+        }
     }
 
     /// What lies in a folder, sorted by name.
