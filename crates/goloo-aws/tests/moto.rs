@@ -27,6 +27,15 @@ async fn create(moto: &Moto, machine: &Machine) -> Record {
     kept(machine, &work, Some(made))
 }
 
+/// Stops a VM; its record has then what the engine would have saved.
+async fn stop(provider: &dyn Provider, record: &mut Record, mode: StopMode) {
+    let mut work = SuiteWork::default();
+    provider.stop(record, mode, &mut work).await.unwrap();
+    if let Some(Made::Aws(aws)) = work.addresses {
+        record.aws = Some(aws);
+    }
+}
+
 async fn delete(moto: &Moto, record: &Record) {
     moto.provider().delete(record, &mut SuiteWork::default()).await.unwrap();
 }
@@ -144,8 +153,8 @@ async fn names_follow_a_new_address_and_those_that_lead_elsewhere_stay() {
     let path = format!("/2013-04-01/hostedzone/{zone}/rrset");
     moto.aws.rest("route53", "POST", &path, &upsert("example.com", "192.0.2.77"));
     let provider = moto.provider();
-    provider.stop(&record, StopMode::Graceful, &mut SuiteWork::default()).await.unwrap();
     let before = record.ip().unwrap().to_owned();
+    stop(&*provider, &mut record, StopMode::Graceful).await;
     let mut work = SuiteWork::default();
     let Made::Aws(now) = provider.start(&record, &mut work).await.unwrap() else { panic!("not in AWS") };
     record.aws = Some(now);
@@ -177,9 +186,9 @@ async fn names_of_a_start_that_died_are_removed_with_the_vm() {
     let zone = moto.aws.create_zone("example.com");
     let mut machine = moto.machine("web");
     machine.stack.dns = Some(dns(&zone));
-    let record = create(&moto, &machine).await;
+    let mut record = create(&moto, &machine).await;
     let provider = moto.provider();
-    provider.stop(&record, StopMode::Force, &mut SuiteWork::default()).await.unwrap();
+    stop(&*provider, &mut record, StopMode::Force).await;
     // What it returns is lost.
     provider.start(&record, &mut SuiteWork::default()).await.unwrap();
     delete(&moto, &record).await;
@@ -438,7 +447,7 @@ async fn the_policy_in_the_docs_is_enough_for_a_whole_life() {
     let mut work = SuiteWork::default();
     let made = provider.create(&machine, &mut work).await.unwrap();
     let mut record = kept(&machine, &work, Some(made));
-    provider.stop(&record, StopMode::Graceful, &mut SuiteWork::default()).await.unwrap();
+    stop(&provider, &mut record, StopMode::Graceful).await;
     let Made::Aws(now) = provider.start(&record, &mut SuiteWork::default()).await.unwrap() else {
         panic!("not in AWS")
     };

@@ -200,3 +200,26 @@ pub struct ResolvedStack {
     /// `configure.sh`, byte for byte; `None` when absent or empty.
     pub configure: Option<Vec<u8>>,
 }
+
+impl ResolvedStack {
+    /// Who may reach port 22, as CIDR blocks; `None` as long as this computer's address isn't known.
+    pub fn ssh_blocks(&self) -> Option<Vec<String>> {
+        let block = |source: &SshSource| match source {
+            SshSource::Me => None,
+            SshSource::Cidr(block) => Some(block.clone()),
+        };
+        self.ssh_cidr.iter().map(block).collect()
+    }
+
+    /// Puts what was learnt in the place of this computer.
+    pub fn replace_me(&mut self, learnt: &SshSource) {
+        let mut sources = Vec::new();
+        for source in &self.ssh_cidr {
+            let source = if *source == SshSource::Me { learnt } else { source };
+            if !sources.contains(source) {
+                sources.push(source.clone());
+            }
+        }
+        self.ssh_cidr = sources;
+    }
+}
