@@ -2,8 +2,8 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use goloo_aws::AwsProvider;
@@ -17,6 +17,7 @@ use goloo_core::provider::resource;
 use goloo_core::record::Record;
 use goloo_core::spec::Dns;
 use goloo_core::store::Store;
+use goloo_testkit::aws_answers::Reply;
 use goloo_testkit::aws_emulators::AwsEmulator;
 use goloo_testkit::fake_provider::{FakeGuest, FakeProvider};
 use goloo_testkit::fault_proxy::{At, Fault, FaultProxy};
@@ -44,6 +45,8 @@ pub struct World {
     pub faults: FaultProxy,
     pub zone: String,
     pub store: MemoryStore,
+    /// How often [`World::lend_addresses`] saw a start.
+    starts: Arc<AtomicUsize>,
 }
 
 pub fn blue() -> VmName {
@@ -80,7 +83,7 @@ impl World {
     pub fn beside(aws: Arc<AwsEmulator>) -> Self {
         let zone = aws.create_zone("example.com");
         let faults = FaultProxy::start(aws.endpoint());
-        Self { aws, faults, zone, store: MemoryStore::default() }
+        Self { aws, faults, zone, store: MemoryStore::default(), starts: Arc::default() }
     }
 
     /// With two VMs of the same stack; the first one has the names.
@@ -223,6 +226,24 @@ impl World {
         self.record(name).await.aws.unwrap().public_ip.unwrap()
     }
 
+    /// Plays what ministack doesn't: an address goes back to AWS when the instance is off, and a start lends it
+    /// another one. To be said again after each reset of the faults.
+    pub fn lend_addresses(&self) {
+        let starts = Arc::clone(&self.starts);
+        self.faults.answer("StartInstances", move |_| {
+            starts.fetch_add(1, Ordering::SeqCst);
+            None
+        });
+        let (emulator, starts) = (self.aws.endpoint().to_owned(), Arc::clone(&self.starts));
+        self.faults.answer("DescribeInstances", move |request| {
+            let agent = ureq::post(&emulator);
+            let scope = request.header("authorization").unwrap_or_default();
+            let answer = agent.header("authorization", scope).send(&request.body[..]).unwrap();
+            let body = answer.into_body().read_to_string().unwrap();
+            Some(Reply { status: 200, kind: "text/xml", body: lent(&body, starts.load(Ordering::SeqCst)) })
+        });
+    }
+
     /// What a VM's record says that it has.
     pub async fn recorded(&self, name: &VmName) -> Vec<String> {
         let details = Details::of(&self.record(name).await.aws.unwrap());
@@ -274,6 +295,29 @@ impl World {
     pub fn batches(&self) -> usize {
         self.faults.actions().iter().filter(|action| *action == "ChangeResourceRecordSets").count()
     }
+}
+
+/// The answer with each address as AWS has lent it after so many starts.
+fn lent(answer: &str, starts: usize) -> String {
+    const ADDRESS: (&str, &str) = ("<ipAddress>", "</ipAddress>");
+    let mut instances = answer.split("<instanceId>");
+    let mut text = instances.next().unwrap_or_default().to_owned();
+    for instance in instances {
+        text.push_str("<instanceId>");
+        let Some((before, rest)) = instance.split_once(ADDRESS.0) else {
+            text.push_str(instance);
+            continue;
+        };
+        let (address, after) = rest.split_once(ADDRESS.1).unwrap();
+        let last = address.rsplit('.').next().unwrap();
+        let now = match starts {
+            _ if instance.contains("<name>stopped</name>") => String::new(),
+            0 => format!("{}{address}{}", ADDRESS.0, ADDRESS.1),
+            _ => format!("{}203.0.{starts}.{last}{}", ADDRESS.0, ADDRESS.1),
+        };
+        text.push_str(&format!("{before}{now}{after}"));
+    }
+    text
 }
 
 pub fn line(set: &RecordSet) -> String {
