@@ -5,6 +5,8 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use common::moto::{Moto, REGION};
@@ -15,6 +17,8 @@ use goloo_core::spec::{Dns, SshSource};
 use goloo_testkit::aws_answers::{self, Reply, error};
 use goloo_testkit::fault_proxy::{At, Fault, FaultProxy};
 use goloo_testkit::provider_suite::{Bench, SuiteWork};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 struct World {
     moto: Moto,
@@ -214,8 +218,8 @@ fn permission(error: ProviderError) -> (String, String) {
 }
 
 /// What a create says where AWS refuses one action so.
-async fn refusal(region: &str, action: &'static str, reply: Reply) -> (String, String) {
-    let world = World::new();
+async fn refusal(world: &World, region: &str, action: &'static str, reply: Reply) -> (String, String) {
+    world.faults.reset();
     world.faults.fault(At::Each(action), Fault::Refused(reply));
     let mut machine = world.moto.machine("web");
     machine.stack.region = Some(region.to_owned());
@@ -225,18 +229,20 @@ async fn refusal(region: &str, action: &'static str, reply: Reply) -> (String, S
 
 #[tokio::test]
 async fn a_region_that_is_not_enabled_is_named_with_the_command_that_enables_it() {
+    let world = World::new();
+    world.moto.aws.open_default_vpc("eu-central-2");
     let message = "AWS was not able to validate the provided access credentials";
     for (action, reply) in [
         ("GetCallerIdentity", error("sts", 403, "InvalidClientTokenId", "The security token is invalid.")),
         ("DescribeSubnets", error("ec2", 401, "AuthFailure", message)),
         ("CreateStack", error("cloudformation", 403, "UnrecognizedClientException", "invalid token")),
     ] {
-        let (what, hint) = refusal("eu-central-2", action, reply.clone()).await;
+        let (what, hint) = refusal(&world, "eu-central-2", action, reply.clone()).await;
         let start =
             "AWS doesn't accept the credentials in eu-central-2, a region that an account must enable first";
         assert!(what.starts_with(start), "{what}");
         assert!(hint.contains("aws account enable-region --region-name eu-central-2"), "{hint}");
-        let (what, hint) = refusal(REGION, action, reply).await;
+        let (what, hint) = refusal(&world, REGION, action, reply).await;
         assert!(what.starts_with("AWS doesn't accept the credentials ("), "{what}");
         assert!(!hint.contains("enable-region"), "{hint}");
     }
@@ -244,33 +250,38 @@ async fn a_region_that_is_not_enabled_is_named_with_the_command_that_enables_it(
 
 #[tokio::test]
 async fn a_wrong_clock_is_told_from_bad_and_from_expired_credentials() {
+    let world = World::new();
     let expired = "Signature expired: 20250115T103000Z is now earlier than 20250115T112500Z (20250115T113000Z - 5 min.)";
     let (what, hint) =
-        refusal(REGION, "GetCallerIdentity", error("sts", 403, "SignatureDoesNotMatch", expired)).await;
+        refusal(&world, REGION, "GetCallerIdentity", error("sts", 403, "SignatureDoesNotMatch", expired))
+            .await;
     assert!(what.starts_with("this computer's clock is wrong"), "{what}");
     assert!(hint.starts_with("set the clock"), "{hint}");
     let secret = "The request signature we calculated does not match the signature you provided.";
     let (what, _) =
-        refusal(REGION, "GetCallerIdentity", error("sts", 403, "SignatureDoesNotMatch", secret)).await;
+        refusal(&world, REGION, "GetCallerIdentity", error("sts", 403, "SignatureDoesNotMatch", secret))
+            .await;
     assert!(what.starts_with("AWS doesn't accept the credentials (SignatureDoesNotMatch)"), "{what}");
-    let (what, hint) = refusal(REGION, "DescribeSubnets", aws_answers::expired_token("ec2")).await;
+    let (what, hint) = refusal(&world, REGION, "DescribeSubnets", aws_answers::expired_token("ec2")).await;
     assert!(what.starts_with("the AWS credentials have expired (RequestExpired)"), "{what}");
     assert!(hint.contains("aws sso login"), "{hint}");
 }
 
 #[tokio::test]
 async fn codes_of_a_busy_service_are_borne_while_a_stack_is_waited_for() {
+    let world = World::new();
     for code in
         ["RequestThrottled", "ThrottledException", "EC2ThrottledException", "TransactionInProgressException"]
     {
-        let world = World::new();
+        world.faults.reset();
         let busy = error("cloudformation", 400, code, "Rate exceeded");
         // As many as the SDK tries by itself, and more.
         for number in 1..=4 {
             world.faults.fault(At::Action("DescribeStackEvents", number), Fault::Refused(busy.clone()));
         }
         let mut work = SuiteWork::default();
-        world.provider().create(&world.moto.machine("web"), &mut work).await.unwrap();
+        let name = format!("web-{}", code.to_ascii_lowercase());
+        world.provider().create(&world.moto.machine(&name), &mut work).await.unwrap();
         assert_eq!(world.faults.struck(), 4, "{code}");
     }
 }
@@ -304,4 +315,55 @@ async fn a_bad_ca_bundle_is_named_and_nothing_is_trusted() {
         "{text}"
     );
     assert_eq!(world.faults.requests().len(), 0);
+}
+
+/// A server whose certificate a CA of these tests signed; it counts the requests that it could read, and answers none.
+struct TlsServer {
+    endpoint: String,
+    requests: Arc<AtomicUsize>,
+}
+
+impl TlsServer {
+    fn start() -> Self {
+        let certificate = CertificateDer::from_pem_slice(include_bytes!("fixtures/server.pem")).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(include_bytes!("fixtures/server.key.pem")).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config =
+            rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = config.unwrap().with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+        let (config, requests) = (Arc::new(config), Arc::<AtomicUsize>::default());
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("https://{}", listener.local_addr().unwrap());
+        let seen = Arc::clone(&requests);
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let session = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+                let mut stream = rustls::StreamOwned::new(session, client);
+                if stream.read(&mut [0; 4096]).is_ok_and(|read| read > 0) {
+                    seen.fetch_add(1, Ordering::SeqCst);
+                }
+            }
+        });
+        Self { endpoint, requests }
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_ca_is_said_in_its_own_words_and_a_bundle_makes_it_known() {
+    let server = TlsServer::start();
+    let moto = Moto::new();
+    let refused = async |bundle: Option<&str>| {
+        let mut settings = settings(&server.endpoint, REGION);
+        settings.ca_bundle = bundle.map(Into::into);
+        let machine = moto.machine("web");
+        AwsProvider::new(settings).create(&machine, &mut SuiteWork::default()).await.unwrap_err()
+    };
+    let ProviderError::Failed { what, hint, .. } = refused(None).await else { panic!("another kind") };
+    assert!(what.starts_with("the certificate of the server that answers for AWS isn't trusted: "), "{what}");
+    assert!(hint.contains("AWS_CA_BUNDLE=FILE"), "{hint}");
+    assert_eq!(server.requests.load(Ordering::SeqCst), 0);
+    let bundle = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/ca.pem");
+    let error = refused(Some(bundle)).await.to_string();
+    assert!(error.starts_with("no answer to sts:GetCallerIdentity"), "{error}");
+    assert!(server.requests.load(Ordering::SeqCst) > 0);
 }

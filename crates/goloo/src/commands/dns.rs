@@ -60,7 +60,8 @@ pub struct RollbackArgs {
 
 #[derive(Debug, clap::Args)]
 struct ForceArg {
-    /// Replace records that lead to neither VM, and don't ask whether the one that gets the names runs
+    /// Replace records that lead to neither VM, and go on where AWS can't be asked whether the one that gets the
+    /// names is running
     #[arg(long)]
     force: bool,
 }

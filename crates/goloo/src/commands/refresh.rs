@@ -189,6 +189,7 @@ impl Reality {
                 let changed = with(vm_json(seen), "ip", moved(seen)?);
                 Some(with(changed, "recordedIp", seen.record.ip()))
             }),
+            "dangling": of(|seen| Some(with(vm_json(seen), "reason", released(seen)?))),
             "strays": strays,
             "broken": self.broken.iter().map(broken_json).collect::<Vec<_>>(),
             "unasked": unasked.collect::<Vec<_>>(),
