@@ -1,53 +1,87 @@
-//! This machine's public address, for `vm.ssh_cidr: "me"`.
+//! This computer's public address, for `vm.ssh_cidr: "me"`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use goloo_core::provider::ProviderError;
+use goloo_core::spec::is_safe_url;
+
+use crate::settings::{CHECKIP, Settings};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// The CIDR block that holds this machine's public address alone, as the service at `url` sees it.
-pub async fn my_cidr(url: &str) -> Result<String, ProviderError> {
-    check(url)?;
-    let asked = url.to_owned();
-    let answer = tokio::task::spawn_blocking(move || ask(&asked)).await;
-    let answer = answer.map_err(|error| failed(url, error.to_string()))?;
-    cidr(&answer.map_err(|error| failed(url, error.to_string()))?)
-        .ok_or_else(|| failed(url, "the answer is no address".to_owned()))
-}
+/// The address is all that the answer holds; a page that something on the way puts in its place is longer.
+const ANSWER_MAX: u64 = 1000;
 
-/// What answers decides who may log in: only TLS says who that is.
-fn check(url: &str) -> Result<(), ProviderError> {
-    let local = ["http://127.0.0.1:", "http://localhost:", "http://[::1]:"];
-    if url.starts_with("https://") || local.iter().any(|start| url.starts_with(start)) {
-        return Ok(());
+/// This computer's public address, as the service that the settings name sees it.
+pub async fn ask(settings: &Settings) -> Result<IpAddr, ProviderError> {
+    let url = &settings.checkip;
+    // Who answers decides who may log in: only TLS says who that is.
+    if !is_safe_url(url) {
+        return Err(ProviderError::Unsupported {
+            what: format!("GOLOO_CHECKIP_URL is {url}, which is insecure"),
+            hint: "use https, or unset it".to_owned(),
+        });
     }
-    Err(ProviderError::Unsupported {
-        what: format!("GOLOO_CHECKIP_URL is {url}, which isn't safe on its way"),
-        hint: "use https, or leave it away".to_owned(),
-    })
+    let asked = url.clone();
+    let answer = tokio::task::spawn_blocking(move || fetch(&asked)).await;
+    let answer = answer.map_err(|error| unknown(url, &error.to_string()))?;
+    let answer = answer.map_err(|why| unknown(url, &why))?;
+    address(&answer, url == CHECKIP).map_err(|why| unknown(url, &why))
 }
 
-fn ask(url: &str) -> Result<String, ureq::Error> {
+fn fetch(url: &str) -> Result<String, String> {
     let agent = ureq::Agent::new_with_config(
-        ureq::Agent::config_builder().timeout_global(Some(LIMIT)).max_redirects(0).build(),
+        ureq::Agent::config_builder().timeout_global(Some(LIMIT)).max_redirects(0).proxy(None).build(),
     );
-    agent.get(url).call()?.body_mut().with_config().limit(1000).read_to_string()
+    let mut answer = agent.get(url).call().map_err(|error| error.to_string())?;
+    match answer.status().as_u16() {
+        200 => answer.body_mut().with_config().limit(ANSWER_MAX).read_to_string().map_err(|e| e.to_string()),
+        // A network that wants a login first sends its guests to its own page.
+        300..400 => Err("the response is a redirect".to_owned()),
+        status => Err(format!("the response has the status {status}")),
+    }
 }
 
-fn cidr(answer: &str) -> Option<String> {
-    Some(match answer.trim().parse::<IpAddr>().ok()? {
-        IpAddr::V4(address) => format!("{address}/32"),
-        IpAddr::V6(address) => format!("{address}/128"),
-    })
+/// What the answer says, where an instance could see this computer at that address. `is_public` says that the
+/// service is on the internet: it sees no address of a private network, unless something on the way answers.
+fn address(answer: &str, is_public: bool) -> Result<IpAddr, String> {
+    let address: IpAddr =
+        answer.trim().parse().map_err(|_| "the response is not an IP address".to_owned())?;
+    match address {
+        IpAddr::V4(four) if is_unusable(four) || is_public && is_internal(four) => {
+            Err(format!("the response is {four}, which is no public address"))
+        }
+        // An instance of goloo's has no IPv6 address, so nothing reaches it from there.
+        IpAddr::V6(six) => {
+            Err(format!("the response is the IPv6 address {six}, and the VM is reached by IPv4"))
+        }
+        IpAddr::V4(_) => Ok(address),
+    }
 }
 
-fn failed(url: &str, why: String) -> ProviderError {
-    ProviderError::failed(
-        format!("this machine's public address, for vm.ssh_cidr \"me\", can't be found at {url}: {why}"),
-        "look at the network, or write the block itself: \"ssh_cidr\": \"198.51.100.7/32\"",
-    )
+fn is_unusable(address: Ipv4Addr) -> bool {
+    address.is_unspecified()
+        || address.is_loopback()
+        || address.is_link_local()
+        || address.is_multicast()
+        || address.is_broadcast()
+        || address.octets()[0] == 0
+}
+
+fn is_internal(address: Ipv4Addr) -> bool {
+    let [first, second, ..] = address.octets();
+    // Addresses that providers share among their customers: RFC 6598.
+    let is_shared = first == 100 && (64..128).contains(&second);
+    address.is_private() || is_shared
+}
+
+fn unknown(url: &str, why: &str) -> ProviderError {
+    ProviderError::Unavailable {
+        what: format!("this computer's public address can't be learnt from {url}: {why}"),
+        hint: "write who may reach port 22 into config.json: \"vm\": {\"ssh_cidr\": \"198.51.100.7/32\"}"
+            .to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -56,17 +90,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_becomes_a_block_of_its_own() {
-        assert_eq!(cidr("198.51.100.7\n").unwrap(), "198.51.100.7/32");
-        assert_eq!(cidr("2001:db8::1").unwrap(), "2001:db8::1/128");
-        assert_eq!(cidr("<html>"), None);
-    }
-
-    #[test]
-    fn an_address_is_only_taken_from_a_safe_place() {
-        check("https://checkip.amazonaws.com").unwrap();
-        check("http://127.0.0.1:8000").unwrap();
-        check("http://127.0.0.1.example.com:80").unwrap_err();
-        check("http://checkip.example.com").unwrap_err();
+    fn an_address_is_taken_where_an_instance_could_see_it() {
+        assert_eq!(address("198.51.100.7\n", true).unwrap().to_string(), "198.51.100.7");
+        for answer in ["10.0.0.1", "192.168.1.2", "172.16.0.1", "100.64.3.4"] {
+            let refused = address(answer, true).unwrap_err();
+            assert_eq!(refused, format!("the response is {answer}, which is no public address"));
+            // A service of one's own may be in the same network as the instance.
+            assert_eq!(address(answer, false).unwrap().to_string(), answer);
+        }
+        for answer in ["127.0.0.1", "0.0.0.0", "0.1.2.3", "169.254.169.254", "224.0.0.1", "255.255.255.255"] {
+            address(answer, false).unwrap_err();
+        }
+        for answer in ["", "<html>", "198.51.100.7/32", "198.51.100.7 203.0.113.1", "example.com"] {
+            assert_eq!(address(answer, false).unwrap_err(), "the response is not an IP address");
+        }
+        let six = address("2001:db8::1", false).unwrap_err();
+        assert!(six.contains("the VM is reached by IPv4"), "{six}");
     }
 }

@@ -1,6 +1,7 @@
 //! What a VM becomes in AWS, as far as that can be told without asking.
 
 use goloo_core::provider::{Machine, ProviderError, ProviderPlan};
+use goloo_core::spec::SshSource;
 use serde_json::{Map, Value, json};
 
 use crate::ami::{self, Ami};
@@ -60,8 +61,9 @@ impl Design {
             ami: &self.ami,
             root_device,
             instance_type: &self.instance_type,
-            ssh_cidr: if stack.ssh_cidr == "me" { "(this machine's address)" } else { &stack.ssh_cidr },
+            ssh_cidr: &stack.ssh_cidr.iter().map(planned_block).collect::<Vec<_>>(),
             place: Place::Subnet { public: true },
+            names: &planned_names(machine),
         };
         let template = template.value();
         template::body(&template)?;
@@ -98,7 +100,8 @@ impl Design {
         let ports: Vec<String> = stack.ports.iter().map(|port| port.guest.to_string()).collect();
         let others =
             if ports.is_empty() { String::new() } else { format!(", and {} to everyone", ports.join(", ")) };
-        steps.push(format!("open port 22 to {}{others}", stack.ssh_cidr));
+        let sources: Vec<String> = stack.ssh_cidr.iter().map(ToString::to_string).collect();
+        steps.push(format!("open port 22 to {}{others}", sources.join(", ")));
         if let Some(seconds) = stack.ttl {
             steps.push(format!("let the instance end itself, disk and all, after {} minutes", seconds / 60));
         }
@@ -122,12 +125,26 @@ impl Design {
     }
 }
 
+/// Names as the plan's template has them: the zone may have to be found.
+fn planned_names(machine: &Machine) -> Vec<String> {
+    let Some(dns) = &machine.stack.dns else { return Vec::new() };
+    crate::dns::notes(dns, dns.zone_id.as_deref().unwrap_or("(the zone of the domain)"))
+}
+
+/// A block as the plan's template has it: this computer's address is asked for when the VM is made.
+fn planned_block(source: &SshSource) -> String {
+    match source {
+        SshSource::Me => "(this computer's public address)".to_owned(),
+        SshSource::Cidr(block) => block.clone(),
+    }
+}
+
 fn warnings(machine: &Machine) -> Vec<String> {
     let stack = &machine.stack;
     let mut warnings = Vec::new();
-    if matches!(stack.ssh_cidr.as_str(), "0.0.0.0/0" | "::/0") {
+    if stack.ssh_cidr.iter().any(SshSource::is_everyone) {
         warnings.push(
-            "everyone may try to log in on port 22: \"ssh_cidr\": \"me\" opens it to this machine alone"
+            "everyone may try to log in on port 22: \"ssh_cidr\": \"me\" opens it to this computer alone"
                 .to_owned(),
         );
     }

@@ -4,6 +4,8 @@ use goloo_core::dns::{Previous, RecordSet};
 use goloo_core::record::{Aws, Extra};
 use serde::{Deserialize, Serialize};
 
+use crate::dns::Kind;
+
 /// A record in Route 53 that leads to the VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DnsRecord {
@@ -16,19 +18,34 @@ pub struct DnsRecord {
     pub value: String,
     /// Seconds.
     pub ttl: u32,
+    /// Whether it was withdrawn when the VM was stopped: nobody's then, and set again at the start. `value` is
+    /// what it had.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub withdrawn: bool,
 }
 
 impl DnsRecord {
     /// As a set of one.
     pub fn set(&self) -> RecordSet {
-        let Self { name, kind, value, ttl } = self.clone();
+        let Self { name, kind, value, ttl, withdrawn: _ } = self.clone();
         RecordSet { name, kind, values: vec![value], ttl }
     }
 
     /// Of a set of one.
     pub fn of(set: &RecordSet) -> Option<Self> {
         let [value] = &set.values[..] else { return None };
-        Some(Self { name: set.name.clone(), kind: set.kind.clone(), value: value.clone(), ttl: set.ttl })
+        Some(Self {
+            name: set.name.clone(),
+            kind: set.kind.clone(),
+            value: value.clone(),
+            ttl: set.ttl,
+            withdrawn: false,
+        })
+    }
+
+    /// The address that the name points to; `None` for an alias, and while it is withdrawn.
+    pub fn address(&self) -> Option<&str> {
+        (self.kind == Kind::A.as_str() && !self.withdrawn).then_some(&self.value)
     }
 }
 
@@ -60,6 +77,9 @@ pub struct Details {
     /// After how many seconds the VM ends itself.
     #[serde(rename = "ttlSeconds", skip_serializing_if = "Option::is_none")]
     pub ttl_seconds: Option<u64>,
+    /// Who may reach port 22, as it was when the VM was made: CIDR blocks.
+    #[serde(rename = "sshCIDR", skip_serializing_if = "Vec::is_empty")]
+    pub ssh_cidr: Vec<String>,
     /// The hosted zone of its names.
     #[serde(rename = "zoneID", skip_serializing_if = "Option::is_none")]
     pub zone_id: Option<String>,

@@ -12,10 +12,11 @@ use goloo_core::dns::{DnsChange, RecordSet};
 use goloo_core::events::Event;
 use goloo_core::provider::{ProviderError, Work};
 use goloo_core::record::Record;
-use goloo_core::spec::Dns;
+use goloo_core::spec::{DNS_TTL, Dns};
 
 use crate::details::{Details, DnsRecord};
 use crate::error::AwsError;
+use crate::instances::{Instance, State};
 
 /// The kind under which a record in Route 53 is noted, before it is made.
 pub const RESOURCE: &str = "route53-record";
@@ -74,6 +75,15 @@ pub fn names(dns: &Dns) -> Vec<Name> {
     names
 }
 
+/// The names that a stack asks for in this zone, as records note them.
+pub fn notes(dns: &Dns, zone: &str) -> Vec<String> {
+    names(dns).iter().map(|name| note(zone, name.kind.as_str(), &name.name)).collect()
+}
+
+pub(crate) fn note(zone: &str, kind: &str, name: &str) -> String {
+    format!("{zone}/{kind}/{name}")
+}
+
 /// A name as goloo compares it: Route 53 writes a dot behind it and `*` as `\052`.
 pub fn normal(name: &str) -> String {
     name.trim_end_matches('.').replace("\\052", "*").to_ascii_lowercase()
@@ -88,6 +98,7 @@ pub fn wanted(dns: &Dns, address: &str) -> Vec<DnsRecord> {
         kind: name.kind.as_str().to_owned(),
         name: name.name,
         ttl: dns.ttl,
+        withdrawn: false,
     };
     names.into_iter().map(record).collect()
 }
@@ -96,7 +107,7 @@ pub fn wanted(dns: &Dns, address: &str) -> Vec<DnsRecord> {
 /// that the domain ends with.
 pub async fn zone(client: &Client, dns: &Dns) -> Result<String, ProviderError> {
     if let Some(id) = &dns.zone_id {
-        return Ok(bare(id).to_owned());
+        return given_zone(client, bare(id), &normal(&dns.domain)).await;
     }
     let mut zones = Vec::new();
     let mut marker = None;
@@ -118,8 +129,50 @@ pub async fn zone(client: &Client, dns: &Dns) -> Result<String, ProviderError> {
     choose(&normal(&dns.domain), &zones)
 }
 
+/// The zone that the stack names, once it is known that the domain's public names can be made in it.
+async fn given_zone(client: &Client, id: &str, domain: &str) -> Result<String, ProviderError> {
+    let request = client.get_hosted_zone().id(id);
+    let answer = request.send().await.map_err(|error| AwsError::of("route53:GetHostedZone", &error));
+    let answer = match answer {
+        // An id that can't be one is refused by its form.
+        Err(error) if is_no_zone(&error) || error.code() == Some("InvalidInput") => {
+            return Err(unusable(&format!("there is no hosted zone {id} in Route 53"), domain));
+        }
+        answer => answer?,
+    };
+    let Some(zone) = answer.hosted_zone() else {
+        return Err(unusable(&format!("Route 53 says nothing of the hosted zone {id}"), domain));
+    };
+    let name = normal(zone.name());
+    if is_private(zone) {
+        let what = format!("the hosted zone {id} ({name}) is private: its names are known in its VPCs alone");
+        return Err(unusable(&what, domain));
+    }
+    if !holds(&name, domain) {
+        return Err(unusable(
+            &format!("the hosted zone {id} is {name}, which {domain} isn't part of"),
+            domain,
+        ));
+    }
+    Ok(id.to_owned())
+}
+
+fn unusable(what: &str, domain: &str) -> ProviderError {
+    ProviderError::Unsupported {
+        what: format!("dns.zone_id can't be used: {what}"),
+        hint: format!(
+            "aws route53 list-hosted-zones-by-name --dns-name {domain} shows what there is; without dns.zone_id goloo finds the zone by dns.domain"
+        ),
+    }
+}
+
+/// Whether a domain's names are made in a zone of this name.
+fn holds(zone: &str, domain: &str) -> bool {
+    domain == zone || domain.ends_with(&format!(".{zone}"))
+}
+
 fn choose(domain: &str, zones: &[(String, String)]) -> Result<String, ProviderError> {
-    let holds = |zone: &str| domain == zone || domain.ends_with(&format!(".{zone}"));
+    let holds = |zone: &str| holds(zone, domain);
     let longest = zones.iter().filter(|(zone, _)| holds(zone)).map(|(zone, _)| zone.len()).max();
     let best: Vec<_> = zones.iter().filter(|(zone, _)| holds(zone) && Some(zone.len()) == longest).collect();
     match best[..] {
@@ -165,6 +218,26 @@ impl<'a> Zone<'a> {
         addresses: &BTreeSet<String>,
         work: &mut dyn Work,
     ) -> Result<(), ProviderError> {
+        let changes = self.plan_withdraw(names, addresses).await?;
+        if changes.is_empty() {
+            return Ok(());
+        }
+        work.step("removing its names");
+        match self.change(changes).await {
+            // Sent again after its answer was lost, a batch meets what it did itself.
+            Err(error) if is_conflict(&error) => {
+                let left = self.plan_withdraw(names, addresses).await?;
+                if left.is_empty() { Ok(()) } else { Ok(self.change(left).await?) }
+            }
+            done => Ok(done?),
+        }
+    }
+
+    async fn plan_withdraw(
+        &self,
+        names: &BTreeSet<Name>,
+        addresses: &BTreeSet<String>,
+    ) -> Result<Vec<Change>, AwsError> {
         let mut taken = BTreeSet::new();
         let mut changes = Vec::new();
         // A sorts before CNAME: by then it is known which names are someone else's now.
@@ -172,7 +245,7 @@ impl<'a> Zone<'a> {
         in_order.sort_by_key(|name| name.kind);
         for name in in_order {
             let there = match self.live(&name.name).await {
-                Err(error) if error.code() == Some("NoSuchHostedZone") => return Ok(()),
+                Err(error) if is_no_zone(&error) => return Ok(Vec::new()),
                 there => there?,
             };
             for set in there.into_iter().filter(|set| kind_of(set) == Some(name.kind)) {
@@ -190,47 +263,98 @@ impl<'a> Zone<'a> {
                 }
             }
         }
-        if changes.is_empty() {
-            return Ok(());
-        }
-        work.step("removing its names");
-        Ok(self.change(changes).await?)
+        Ok(changes)
     }
 
-    /// Lets the records that lead to one of the old addresses lead to the new one, in one batch which
-    /// does nothing when one of them changes meanwhile. Gives the records as they are now.
+    /// Points the VM's records at its new address, or takes those with an address away where it has none, in
+    /// one batch which does nothing when one of them changes meanwhile. What has come to point elsewhere is left
+    /// alone. Gives the records as they are then; `old` are the addresses that the VM had.
     pub async fn follow(
         &self,
         records: &[DnsRecord],
         old: &BTreeSet<String>,
-        new: &str,
+        new: Option<&str>,
         work: &mut dyn Work,
     ) -> Result<Vec<DnsRecord>, ProviderError> {
-        let mut changes = Vec::new();
-        let mut now = records.to_vec();
-        for record in now.iter_mut().filter(|record| Kind::parse(&record.kind) == Some(Kind::A)) {
-            let there = self.live(&record.name).await?;
-            let moved = DnsRecord { value: new.to_owned(), ..record.clone() };
-            match there.iter().find(|set| only_value(set).is_some_and(|value| old.contains(value))) {
-                _ if there.iter().any(|set| leads_to(set, &moved)) => *record = moved,
-                Some(set) => {
-                    changes.push(change(&ChangeAction::Delete, set.clone()));
-                    changes.push(change(&ChangeAction::Create, set_of(&moved)));
-                    *record = moved;
+        let mut follow = self.plan_follow(records, old, new).await?;
+        if !follow.changes.is_empty() {
+            work.step(match new {
+                Some(_) => "pointing its names at its new address",
+                None => "withdrawing its names: its address goes back to AWS",
+            });
+            match self.change(std::mem::take(&mut follow.changes)).await {
+                // Sent again after its answer was lost, a batch meets what it did itself.
+                Err(error) if is_conflict(&error) => {
+                    follow = self.plan_follow(records, old, new).await?;
+                    if !follow.changes.is_empty() {
+                        self.change(std::mem::take(&mut follow.changes)).await?;
+                    }
                 }
-                None => {
-                    let shown: Vec<String> = there.iter().map(shown).collect();
-                    let where_to = if shown.is_empty() { "nowhere".to_owned() } else { shown.join(", ") };
-                    let text = format!("{} leads elsewhere now ({where_to}) and is left alone", record.name);
-                    work.events().event(Event::Warning(text));
-                }
+                done => done?,
             }
         }
-        if !changes.is_empty() {
-            work.step("making its names lead to its new address");
-            self.change(changes).await?;
+        for text in follow.left {
+            work.events().event(Event::Warning(text));
         }
-        Ok(now)
+        Ok(follow.records)
+    }
+
+    async fn plan_follow(
+        &self,
+        records: &[DnsRecord],
+        old: &BTreeSet<String>,
+        new: Option<&str>,
+    ) -> Result<Follow, AwsError> {
+        let mut follow = Follow::default();
+        for record in records {
+            if Kind::parse(&record.kind) != Some(Kind::A) {
+                follow.records.push(record.clone());
+                continue;
+            }
+            match self.live(&record.name).await {
+                Err(error) if is_no_zone(&error) => follow.lose(record, self.id),
+                there => follow.add(record, there?, old, new),
+            }
+        }
+        Ok(follow)
+    }
+
+    /// Those of the names that point to an instance, or to nothing because it is stopped: `last_address` is what
+    /// they had then.
+    pub async fn records_of(
+        &self,
+        names: &[Name],
+        instance: &Instance,
+        last_address: &str,
+    ) -> Result<Vec<DnsRecord>, AwsError> {
+        let mut records: Vec<DnsRecord> = Vec::new();
+        for name in names {
+            let there = match self.live(&name.name).await {
+                Err(error) if is_no_zone(&error) => return Ok(Vec::new()),
+                there => there?,
+            };
+            let is_ours = |set: &&ResourceRecordSet| {
+                kind_of(set) == Some(name.kind)
+                    && only_value(set).is_some_and(|value| match name.kind {
+                        Kind::A => instance.address() == Some(value),
+                        Kind::Cname => records.iter().any(|known| known.name == normal(value)),
+                    })
+            };
+            let withdrawn = name.kind == Kind::A && there.is_empty() && instance.state == State::Stopped;
+            if let Some(set) = there.iter().find(is_ours) {
+                records.extend(DnsRecord::of(&in_record(set)));
+            } else if withdrawn {
+                let (name, kind) = (name.name.clone(), Kind::A.as_str().to_owned());
+                records.push(DnsRecord {
+                    name,
+                    kind,
+                    value: last_address.to_owned(),
+                    ttl: DNS_TTL,
+                    withdrawn,
+                });
+            }
+        }
+        Ok(records)
     }
 
     /// What a name has, as records keep it.
@@ -284,6 +408,67 @@ impl<'a> Zone<'a> {
     }
 }
 
+/// What becomes of a VM's records when its address changes.
+#[derive(Default)]
+struct Follow {
+    /// The records once the changes are made.
+    records: Vec<DnsRecord>,
+    changes: Vec<Change>,
+    /// Why names stay as they are, for people.
+    left: Vec<String>,
+}
+
+impl Follow {
+    fn add(
+        &mut self,
+        record: &DnsRecord,
+        there: Vec<ResourceRecordSet>,
+        old: &BTreeSet<String>,
+        new: Option<&str>,
+    ) {
+        let is_ours = |set: &ResourceRecordSet| {
+            let value = only_value(set).filter(|_| set.r#type() == &RrType::A);
+            value.is_some_and(|value| old.contains(value) || record.address() == Some(value))
+        };
+        let then = match new {
+            Some(new) => DnsRecord { value: new.to_owned(), withdrawn: false, ..record.clone() },
+            None => DnsRecord { withdrawn: true, ..record.clone() },
+        };
+        let ours = there.iter().find(|set| is_ours(set));
+        let is_done = match new {
+            Some(_) => there.iter().any(|set| leads_to(set, &then)),
+            None => record.withdrawn || there.is_empty(),
+        };
+        if !is_done {
+            match ours {
+                Some(set) => self.changes.push(change(&ChangeAction::Delete, set.clone())),
+                None if record.withdrawn && there.is_empty() => {}
+                None => return self.leave(record, &there),
+            }
+            if new.is_some() {
+                self.changes.push(change(&ChangeAction::Create, set_of(&then)));
+            }
+        }
+        self.records.push(then);
+    }
+
+    /// The name went with its zone.
+    fn lose(&mut self, record: &DnsRecord, zone: &str) {
+        self.left.push(format!("{} is gone: its hosted zone {zone} no longer exists", record.name));
+        self.records.push(DnsRecord { withdrawn: true, ..record.clone() });
+    }
+
+    /// Someone else has the name now. One that was withdrawn is lost by that.
+    fn leave(&mut self, record: &DnsRecord, there: &[ResourceRecordSet]) {
+        let shown: Vec<String> = there.iter().map(shown).collect();
+        let target = if shown.is_empty() { "nowhere".to_owned() } else { shown.join(", ") };
+        self.left.push(format!("{} leads elsewhere now ({target}) and is left alone", record.name));
+        if !record.withdrawn {
+            self.records.push(record.clone());
+        }
+    }
+}
+
 /// What a name has in Route 53.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveSet {
@@ -301,13 +486,7 @@ pub fn noted(record: &Record) -> Option<(String, BTreeSet<Name>)> {
 /// The same in the order in which they were asked for, some of them more than once.
 pub fn noted_in_order(record: &Record) -> Option<(String, Vec<Name>)> {
     let noted = record.resources.iter().filter(|resource| resource.kind == RESOURCE);
-    let split = |id: &str| {
-        let mut parts = id.splitn(3, '/');
-        let zone = parts.next()?.to_owned();
-        let kind = Kind::parse(parts.next()?)?;
-        Some((zone, Name { kind, name: normal(parts.next()?) }))
-    };
-    let mut noted: Vec<(String, Name)> = noted.filter_map(|resource| split(&resource.id)).collect();
+    let mut noted: Vec<(String, Name)> = noted.filter_map(|resource| read_note(&resource.id)).collect();
     let details = record.aws.as_ref().map(Details::of).unwrap_or_default();
     if let Some(zone) = &details.zone_id {
         noted.extend(details.dns_records.iter().filter_map(|known| {
@@ -317,6 +496,26 @@ pub fn noted_in_order(record: &Record) -> Option<(String, Vec<Name>)> {
     let zone = details.zone_id.or_else(|| noted.first().map(|(zone, _)| zone.clone()))?;
     let names = noted.into_iter().filter(|(in_zone, _)| *in_zone == zone).map(|(_, name)| name).collect();
     Some((zone, names))
+}
+
+/// The names of notes, and the zone of the first.
+pub fn in_notes<'n>(notes: impl Iterator<Item = &'n str>) -> Option<(String, Vec<Name>)> {
+    let noted: Vec<(String, Name)> = notes.filter_map(read_note).collect();
+    let zone = noted.first()?.0.clone();
+    let names = noted.into_iter().filter(|(in_zone, _)| *in_zone == zone).map(|(_, name)| name).collect();
+    Some((zone, names))
+}
+
+fn read_note(note: &str) -> Option<(String, Name)> {
+    let mut parts = note.splitn(3, '/');
+    let zone = parts.next()?.to_owned();
+    let kind = Kind::parse(parts.next()?)?;
+    Some((zone, Name { kind, name: normal(parts.next()?) }))
+}
+
+/// Whether the hosted zone itself no longer exists, and all names in it with it.
+pub(crate) fn is_no_zone(error: &AwsError) -> bool {
+    error.code() == Some("NoSuchHostedZone")
 }
 
 pub(crate) fn is_conflict(error: &AwsError) -> bool {

@@ -69,6 +69,8 @@ pub struct Instance {
     pub state: State,
     /// Its public address.
     pub public_ip: Option<String>,
+    /// Whether that is an Elastic IP address, which stays with it when it is stopped.
+    pub owns_public_ip: bool,
     /// Its address in its VPC.
     pub private_ip: Option<String>,
     /// Its tags.
@@ -93,6 +95,7 @@ impl Instance {
             id: instance.instance_id()?.to_owned(),
             state: State::of(instance.state().and_then(|state| state.name())),
             public_ip: text(instance.public_ip_address()),
+            owns_public_ip: owns_public_ip(instance),
             private_ip: text(instance.private_ip_address()),
             tags: instance.tags().iter().filter_map(tag).collect(),
             kind: instance.instance_type().map(|kind| kind.as_str().to_owned()),
@@ -108,10 +111,29 @@ impl Instance {
         self.public_ip.as_deref().or(self.private_ip.as_deref())
     }
 
+    /// Whether an address is its own and stays so when it is stopped.
+    pub fn keeps(&self, address: &str) -> bool {
+        let is_public = self.public_ip.as_deref() == Some(address);
+        let is_private = self.private_ip.as_deref() == Some(address);
+        // What a stopped one still has goes with it.
+        is_private || is_public && (self.owns_public_ip || self.state == State::Stopped)
+    }
+
     /// The id of the VM that it is, by its tag.
     pub fn vm_id(&self) -> Option<&str> {
         tags::value(&self.tags, tags::ID)
     }
+}
+
+/// An address that AWS lends an instance while it runs is owned by `amazon`, an Elastic IP address by an account.
+/// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_InstanceNetworkInterfaceAssociation.html>
+fn owns_public_ip(instance: &Ec2Instance) -> bool {
+    let interfaces = instance.network_interfaces().iter();
+    let mut associations = interfaces.filter_map(|interface| interface.association());
+    associations.any(|association| {
+        association.public_ip() == instance.public_ip_address()
+            && association.ip_owner_id().is_some_and(|owner| owner != "amazon")
+    })
 }
 
 /// Which instances are asked for.

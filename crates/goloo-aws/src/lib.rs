@@ -3,6 +3,7 @@
 
 pub mod ami;
 pub mod arn;
+mod ca_bundle;
 mod checkip;
 pub mod design;
 pub mod details;

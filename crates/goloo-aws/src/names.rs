@@ -38,7 +38,7 @@ impl DnsNames for AwsProvider {
                 (live.set, holder)
             });
             let live = live.collect();
-            names.push(NameNow { name: name.clone(), live });
+            names.push(NameNow { withdrawn: vm.is_withdrawn(name), name: name.clone(), live });
         }
         Ok(names)
     }

@@ -1,6 +1,7 @@
 //! The provider: one CloudFormation stack for each VM.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,14 +12,15 @@ use goloo_core::provider::{
     Adopted, Capabilities, DnsNames, LiveState, Machine, Made, Observation, Provider, ProviderError,
     ProviderPlan, StopMode, Stray, Work,
 };
-use goloo_core::record::{Aws, ProviderKind, Record};
+use goloo_core::record::{Aws, OperationKind, ProviderKind, Record};
+use goloo_core::spec::SshSource;
 
 use crate::ami::Ami;
 use crate::arn::StackArn;
 use crate::checkip;
 use crate::design::{self, Design};
-use crate::details::Details;
-use crate::dns::{self, Zone};
+use crate::details::{Details, DnsRecord};
+use crate::dns::{self, Kind, Zone};
 use crate::error::AwsError;
 use crate::instances::{self, Instance, State, Which};
 use crate::lead::Lead;
@@ -97,6 +99,10 @@ impl Provider for AwsProvider {
         Design::of(machine, &self.settings)?.plan(machine)
     }
 
+    async fn public_address(&self) -> Result<Option<IpAddr>, ProviderError> {
+        checkip::ask(&self.settings).await.map(Some)
+    }
+
     async fn create(&self, machine: &Machine, work: &mut dyn Work) -> Result<Made, ProviderError> {
         let design = Design::of(machine, &self.settings)?;
         work.step("asking AWS who this is and where the instance can be");
@@ -104,7 +110,10 @@ impl Provider for AwsProvider {
         let clients = self.session.clients(&design.region).await;
         let zone = self.zone(machine).await?;
         let site = self.site(machine, &clients, work).await?;
-        let body = self.body(machine, &design, &clients, site.place).await?;
+        let ssh_cidr = self.ssh_blocks(machine).await?;
+        let dns = machine.stack.dns.as_ref().zip(zone.as_deref());
+        let names = dns.map(|(dns, zone)| dns::notes(dns, zone)).unwrap_or_default();
+        let body = self.body(machine, &design, &clients, site.place, &ssh_cidr, &names).await?;
         work.made(stack::RESOURCE, &planned.to_string()).await?;
         work.step(&format!("making the stack {} in {}", planned.name, planned.region));
         let order = Order {
@@ -120,7 +129,7 @@ impl Provider for AwsProvider {
         let arn = stacks.ensure(&order, work).await?;
         work.made(stack::RESOURCE, &arn.to_string()).await?;
         let stack = stacks.wait_created(&arn, work).await?;
-        let mut aws = section(&stack, machine, &design, &site)?;
+        let mut aws = section(&stack, machine, &design, &site, ssh_cidr)?;
         if let Some(zone) = zone {
             self.publish(machine, &zone, &mut aws, work).await?;
         }
@@ -157,7 +166,7 @@ impl Provider for AwsProvider {
         let mut aws = record.aws.clone().unwrap_or_default();
         let old = std::mem::replace(&mut aws.public_ip, instance.address().map(str::to_owned));
         aws.instance_id = Some(instance.id);
-        self.follow(&mut aws, old, work).await?;
+        self.follow(&mut aws, old, work).await.map_err(|error| names_behind(&record.name, error))?;
         Ok(Made::Aws(aws))
     }
 
@@ -172,7 +181,26 @@ impl Provider for AwsProvider {
         self.check_account(&lead).await?;
         let clients = self.session.clients(self.region(&lead)).await;
         let instance = self.instance(&clients, record).await?;
-        self.power_off(&clients, &instance, mode == StopMode::Force, work).await
+        let mut aws = record.aws.clone().unwrap_or_default();
+        let stopped = if instance.state == State::Stopped {
+            instance
+        } else {
+            self.begin_stop(&clients, &instance, mode == StopMode::Force, work).await?;
+            // Before the address goes back to AWS; what fails here is tried again, and said, when the VM is off.
+            match self.release_address(&mut aws, &instance, work).await {
+                Err(error) if leaves_work(&error) => return Err(error),
+                _ => {}
+            }
+            self.finish_stop(&clients, &instance.id, work).await?
+        };
+        match self.release_address(&mut aws, &stopped, work).await {
+            // Its names follow as soon as it is up again.
+            Err(error) if is_restart(record) && !leaves_work(&error) => {
+                work.events().event(Event::Warning(error.to_string()));
+                Ok(())
+            }
+            done => done.map_err(|error| names_left(record, error)),
+        }
     }
 
     async fn observe(&self, records: &[&Record]) -> Vec<Observation> {
@@ -269,28 +297,43 @@ impl AwsProvider {
         Ok(Site { place: Place::Subnet { public: subnet.public }, subnet })
     }
 
+    /// Who may reach port 22. A create notes this computer's address before it begins; one of an older goloo
+    /// may have noted none.
+    async fn ssh_blocks(&self, machine: &Machine) -> Result<Vec<String>, ProviderError> {
+        let mut blocks: Vec<String> = Vec::new();
+        for source in &machine.stack.ssh_cidr {
+            let block = match source {
+                SshSource::Me => SshSource::of_address(checkip::ask(&self.settings).await?).to_string(),
+                SshSource::Cidr(block) => block.clone(),
+            };
+            if !blocks.contains(&block) {
+                blocks.push(block);
+            }
+        }
+        Ok(blocks)
+    }
+
     async fn body(
         &self,
         machine: &Machine,
         design: &Design,
         clients: &Clients,
         place: Place,
+        ssh_cidr: &[String],
+        names: &[String],
     ) -> Result<String, ProviderError> {
         let root_device = match &design.ami {
             Ami::Newest { root_device, .. } => (*root_device).to_owned(),
             Ami::Given(id) => given_root_device(clients, id, design).await?,
-        };
-        let ssh_cidr = match machine.stack.ssh_cidr.as_str() {
-            "me" => checkip::my_cidr(&self.settings.checkip).await?,
-            block => block.to_owned(),
         };
         let template = VmTemplate {
             machine,
             ami: &design.ami,
             root_device: &root_device,
             instance_type: &design.instance_type,
-            ssh_cidr: &ssh_cidr,
+            ssh_cidr,
             place,
+            names,
         };
         template::body(&template.value())
     }
@@ -336,7 +379,13 @@ fn parameters(ami: &Ami, site: &Site) -> Vec<(String, String)> {
 }
 
 /// The record's section, from the stack's outputs.
-fn section(stack: &Stack, machine: &Machine, design: &Design, site: &Site) -> Result<Aws, ProviderError> {
+fn section(
+    stack: &Stack,
+    machine: &Machine,
+    design: &Design,
+    site: &Site,
+    ssh_cidr: Vec<String>,
+) -> Result<Aws, ProviderError> {
     let output = |key: &str| stack.outputs.get(key).filter(|value| !value.is_empty()).cloned();
     let incomplete = || {
         ProviderError::failed(
@@ -353,6 +402,7 @@ fn section(stack: &Stack, machine: &Machine, design: &Design, site: &Site) -> Re
         subnet_id: Some(output(output::SUBNET).unwrap_or_else(|| site.subnet.id.clone())),
         created_vpc: site.place == Place::SharedNetwork,
         ttl_seconds: machine.stack.ttl,
+        ssh_cidr,
         ..Details::default()
     };
     Ok(Aws {
@@ -398,13 +448,17 @@ impl AwsProvider {
         work: &mut dyn Work,
     ) -> Result<(), ProviderError> {
         let Some((zone, names)) = dns::noted(record) else { return Ok(()) };
+        let details = record.aws.as_ref().map(Details::of).unwrap_or_default();
+        let in_names = details.dns_records.iter().filter_map(DnsRecord::address).map(str::to_owned);
         let in_record = record.aws.as_ref().and_then(|aws| aws.public_ip.clone());
-        let in_stack = stack.and_then(|stack| stack.outputs.get(output::ADDRESS).cloned());
+        // The stack knows the first address alone, which by now may be someone else's.
+        let of_create = stack.filter(|_| record.aws.is_none());
+        let in_stack = of_create.and_then(|stack| stack.outputs.get(output::ADDRESS).cloned());
         // A start that died may have changed the address without a trace in the record.
         let which = Which::Tagged(tags::ID, vec![record.id.to_string()]);
         let live = instances::describe(clients, which).await?;
         let live = live.iter().filter_map(|instance| instance.address().map(str::to_owned));
-        let addresses: BTreeSet<String> = in_record.into_iter().chain(in_stack).chain(live).collect();
+        let addresses: BTreeSet<String> = in_names.chain(in_record).chain(in_stack).chain(live).collect();
         let client = self.session.route53().await;
         Zone::new(&client, &zone).withdraw(&names, &addresses, work).await
     }
@@ -458,7 +512,8 @@ impl AwsProvider {
         instances::wait_for(clients, &id, State::Running, pace, work).await
     }
 
-    async fn power_off(
+    /// Until AWS has taken the order: from then on the instance goes down.
+    async fn begin_stop(
         &self,
         clients: &Clients,
         instance: &Instance,
@@ -466,9 +521,6 @@ impl AwsProvider {
         work: &mut dyn Work,
     ) -> Result<(), ProviderError> {
         let (id, pace) = (&instance.id, self.settings.pace);
-        if instance.state == State::Stopped {
-            return Ok(());
-        }
         work.step(&format!("stopping the instance {id}"));
         if instance.state == State::Pending {
             instances::wait_for(clients, id, State::Running, pace, work).await?;
@@ -476,21 +528,58 @@ impl AwsProvider {
         if instance.state != State::Stopping || force {
             instances::stop(clients, id, force).await?;
         }
+        Ok(())
+    }
+
+    async fn finish_stop(
+        &self,
+        clients: &Clients,
+        id: &str,
+        work: &mut dyn Work,
+    ) -> Result<Instance, ProviderError> {
+        let pace = self.settings.pace;
         // EC2 cuts the power by itself, after some minutes.
         let limit = work.power_down_limit(Duration::MAX);
         let stopped = instances::wait_for(clients, id, State::Stopped, pace, work);
         if let Ok(stopped) = tokio::time::timeout(limit, stopped).await {
-            return stopped.map(drop);
+            return stopped;
         }
         work.events().event(Event::Warning(format!(
             "the guest hasn't powered off within {} s; forcing power off",
             limit.as_secs()
         )));
         instances::stop(clients, id, true).await?;
-        instances::wait_for(clients, id, State::Stopped, pace, work).await.map(drop)
+        instances::wait_for(clients, id, State::Stopped, pace, work).await
     }
 
-    /// Lets the VM's names follow to its address now. A start that died may have done that already.
+    /// Takes the address of a VM that is being stopped out of its names and its record, unless it keeps it: AWS
+    /// gives it to someone else.
+    async fn release_address(
+        &self,
+        aws: &mut Aws,
+        instance: &Instance,
+        work: &mut dyn Work,
+    ) -> Result<(), ProviderError> {
+        let is_released = |address: &str| !instance.keeps(address);
+        let details = Details::of(aws);
+        let is_named = details.dns_records.iter().filter_map(DnsRecord::address).any(is_released);
+        let mut then = aws.clone();
+        let had = then.public_ip.take_if(|address| is_released(address));
+        if let (true, Some(zone)) = (is_named, &details.zone_id) {
+            let live = instance.public_ip.clone().filter(|address| is_released(address));
+            let old = had.into_iter().chain(live).collect();
+            let client = self.session.route53().await;
+            let followed = Zone::new(&client, zone).follow(&details.dns_records, &old, None, work).await?;
+            then.extra = Details { dns_records: followed, ..details }.into_extra();
+        }
+        if *aws != then {
+            work.save_addresses(Made::Aws(then.clone())).await?;
+            *aws = then;
+        }
+        Ok(())
+    }
+
+    /// Points the VM's names at its address. A start that died may have done that already.
     async fn follow(
         &self,
         aws: &mut Aws,
@@ -499,13 +588,17 @@ impl AwsProvider {
     ) -> Result<(), ProviderError> {
         let details = Details::of(aws);
         let (Some(zone), Some(new)) = (&details.zone_id, &aws.public_ip) else { return Ok(()) };
-        if details.dns_records.is_empty() || old.as_ref() == Some(new) {
+        let is_there =
+            |known: &DnsRecord| known.kind != Kind::A.as_str() || known.address() == Some(new.as_str());
+        if details.dns_records.iter().all(is_there) {
             return Ok(());
         }
+        // Whatever becomes of the names, the VM is reached there.
+        work.save_addresses(Made::Aws(aws.clone())).await?;
         let client = self.session.route53().await;
         let old = old.into_iter().collect();
-        let dns_records = Zone::new(&client, zone).follow(&details.dns_records, &old, new, work).await?;
-        aws.extra = Details { dns_records, ..details }.into_extra();
+        let followed = Zone::new(&client, zone).follow(&details.dns_records, &old, Some(new), work).await?;
+        aws.extra = Details { dns_records: followed, ..details }.into_extra();
         Ok(())
     }
 
@@ -527,16 +620,17 @@ impl AwsProvider {
         for index in indices {
             let (record, lead) = (records[*index], &leads[*index]);
             let key = lead.instance.as_deref().unwrap_or(record.id.as_str());
-            seen.push((*index, self.observation(there.get(key), lead).await));
+            seen.push((*index, self.observation(there.get(key), record, lead).await));
         }
         Ok(seen)
     }
 
-    async fn observation(&self, instance: Option<&Instance>, lead: &Lead) -> Observation {
+    async fn observation(&self, instance: Option<&Instance>, record: &Record, lead: &Lead) -> Observation {
         match instance {
             Some(Instance { state: State::Terminated, .. }) => observed(LiveState::Missing),
             Some(instance) => Observation {
                 ip: instance.address().filter(|_| instance.state == State::Running).map(str::to_owned),
+                reason: dangling(record, instance),
                 ..observed(instance.state.live())
             },
             // What another account has can't be seen, and isn't missing for that.
@@ -546,6 +640,65 @@ impl AwsProvider {
             },
         }
     }
+}
+
+/// What a VM's names point at, where it was stopped past goloo and its address has gone back to AWS.
+fn dangling(record: &Record, instance: &Instance) -> Option<String> {
+    let details = Details::of(record.aws.as_ref()?);
+    let is_dangling = |known: &&DnsRecord| known.address().is_some_and(|address| !instance.keeps(address));
+    let dangling: Vec<&DnsRecord> = details.dns_records.iter().filter(is_dangling).collect();
+    let first = dangling.first().filter(|_| instance.state == State::Stopped)?;
+    Some(format!(
+        "by its record {}; `goloo stop {}` withdraws it",
+        still_points(&dangling, first),
+        record.name
+    ))
+}
+
+fn still_points(dangling: &[&DnsRecord], first: &DnsRecord) -> String {
+    let names: Vec<&str> = dangling.iter().map(|known| known.name.as_str()).collect();
+    let verb = if names.len() == 1 { "points" } else { "point" };
+    format!("{} still {verb} to {}, which AWS may give to someone else", names.join(", "), first.value)
+}
+
+/// The VM is off, and its names still point at the address that it had.
+fn names_left(record: &Record, error: ProviderError) -> ProviderError {
+    let details = record.aws.as_ref().map(Details::of).unwrap_or_default();
+    let named: Vec<&DnsRecord> =
+        details.dns_records.iter().filter(|known| known.address().is_some()).collect();
+    let Some(first) = named.first() else { return error };
+    let what = format!("the VM is stopped, but {}", still_points(&named, first));
+    with_context(error, &what, &format!("then run `goloo stop {}` again", record.name))
+}
+
+/// The VM is up, and its names don't point at it yet.
+fn names_behind(name: &VmName, error: ProviderError) -> ProviderError {
+    let again = format!("then run `goloo start {name}` again");
+    with_context(error, "the VM is running, but its names don't point to it", &again)
+}
+
+/// An error with what is so all the same, and what to run once its cause is removed.
+fn with_context(error: ProviderError, context: &str, again: &str) -> ProviderError {
+    match error {
+        ProviderError::Permission { what, hint } => {
+            ProviderError::Permission { what: format!("{context}: {what}"), hint: format!("{hint}; {again}") }
+        }
+        ProviderError::Failed { what, hint, source } => ProviderError::Failed {
+            what: format!("{context}: {what}"),
+            hint: format!("{hint}; {again}"),
+            source,
+        },
+        other => other,
+    }
+}
+
+fn is_restart(record: &Record) -> bool {
+    record.operation.as_ref().is_some_and(|operation| operation.kind == OperationKind::Restart)
+}
+
+/// Whether the same operation goes on later.
+fn leaves_work(error: &ProviderError) -> bool {
+    matches!(error, ProviderError::Interrupted | ProviderError::Record(_))
 }
 
 fn observed(state: LiveState) -> Observation {

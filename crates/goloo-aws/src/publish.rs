@@ -18,7 +18,7 @@ impl Zone<'_> {
         work: &mut dyn Work,
     ) -> Result<Vec<DnsRecord>, ProviderError> {
         for record in wanted {
-            work.made(RESOURCE, &format!("{}/{}/{}", self.id, record.kind, record.name)).await?;
+            work.made(RESOURCE, &dns::note(self.id, &record.kind, &record.name)).await?;
         }
         work.step("making its names lead to it");
         match self.change(wanted.iter().map(create).collect()).await {

@@ -5,13 +5,19 @@ use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_sts::config::interceptors::{
+    BeforeDeserializationInterceptorContextMut, BeforeSerializationInterceptorContextRef,
+};
+use aws_sdk_sts::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_sts::error::BoxError;
 use aws_smithy_http_client::proxy::ProxyConfig;
-use aws_smithy_http_client::tls::{Provider as Tls, rustls_provider::CryptoMode};
+use aws_smithy_http_client::tls::{Provider as Tls, TlsContext, TrustStore, rustls_provider::CryptoMode};
 use aws_smithy_http_client::{Builder as HttpBuilder, Connector};
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use tokio::sync::OnceCell;
 
+use crate::ca_bundle::{self, CaBundleError};
 use crate::error::AwsError;
 use crate::settings::Settings;
 
@@ -19,6 +25,47 @@ use crate::settings::Settings;
 const TRY_LIMIT: Duration = Duration::from_secs(20);
 const CALL_LIMIT: Duration = Duration::from_secs(60);
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// Where [`RegionMark`] writes the region.
+pub(crate) const REGION_HEADER: &str = "x-goloo-region";
+
+/// Writes on each answer from which region it came: the SDK's errors don't say.
+#[derive(Debug)]
+struct RegionMark(String);
+
+impl Intercept for RegionMark {
+    fn name(&self) -> &'static str {
+        "RegionMark"
+    }
+
+    fn modify_before_deserialization(
+        &self,
+        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        context.response_mut().headers_mut().insert(REGION_HEADER, self.0.clone());
+        Ok(())
+    }
+}
+
+/// Makes nothing of a call where the certificates that it is to trust can't be read.
+#[derive(Debug)]
+struct BundleCheck(Option<CaBundleError>);
+
+impl Intercept for BundleCheck {
+    fn name(&self) -> &'static str {
+        "BundleCheck"
+    }
+
+    fn read_before_execution(
+        &self,
+        _: &BeforeSerializationInterceptorContextRef<'_>,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        self.0.clone().map_or(Ok(()), |error| Err(error.into()))
+    }
+}
 
 /// Whose account it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,8 +93,21 @@ pub struct Clients {
 #[derive(Debug)]
 pub struct Session {
     settings: Arc<Settings>,
-    config: OnceCell<SdkConfig>,
+    config: OnceCell<Config>,
     identity: OnceCell<Identity>,
+}
+
+#[derive(Debug)]
+struct Config {
+    sdk: SdkConfig,
+    /// Why no call can be made with it.
+    bundle: Option<CaBundleError>,
+}
+
+impl Config {
+    fn check(&self) -> BundleCheck {
+        BundleCheck(self.bundle.clone())
+    }
 }
 
 impl Session {
@@ -56,7 +116,7 @@ impl Session {
         Self { settings, config: OnceCell::new(), identity: OnceCell::new() }
     }
 
-    async fn config(&self) -> &SdkConfig {
+    async fn config(&self) -> &Config {
         self.config.get_or_init(|| load(&self.settings)).await
     }
 
@@ -64,9 +124,16 @@ impl Session {
     pub async fn clients(&self, region: &str) -> Clients {
         let config = self.config().await;
         let there = Region::new(region.to_owned());
-        let cloudformation =
-            aws_sdk_cloudformation::config::Builder::from(config).region(there.clone()).build();
-        let ec2 = aws_sdk_ec2::config::Builder::from(config).region(there).build();
+        let cloudformation = aws_sdk_cloudformation::config::Builder::from(&config.sdk)
+            .region(there.clone())
+            .interceptor(config.check())
+            .interceptor(RegionMark(region.to_owned()))
+            .build();
+        let ec2 = aws_sdk_ec2::config::Builder::from(&config.sdk)
+            .region(there)
+            .interceptor(config.check())
+            .interceptor(RegionMark(region.to_owned()))
+            .build();
         Clients {
             region: region.to_owned(),
             cloudformation: aws_sdk_cloudformation::Client::from_conf(cloudformation),
@@ -76,7 +143,9 @@ impl Session {
 
     /// Route 53, which has no regions.
     pub async fn route53(&self) -> aws_sdk_route53::Client {
-        aws_sdk_route53::Client::new(self.config().await)
+        let config = self.config().await;
+        let route53 = aws_sdk_route53::config::Builder::from(&config.sdk).interceptor(config.check());
+        aws_sdk_route53::Client::from_conf(route53.build())
     }
 
     /// Whose account the credentials lead to; asked once.
@@ -86,7 +155,11 @@ impl Session {
 
     async fn ask_identity(&self) -> Result<Identity, AwsError> {
         const ACTION: &str = "sts:GetCallerIdentity";
-        let client = aws_sdk_sts::Client::new(self.config().await);
+        let config = self.config().await;
+        let sts = aws_sdk_sts::config::Builder::from(&config.sdk)
+            .interceptor(config.check())
+            .interceptor(RegionMark(self.settings.region.clone()));
+        let client = aws_sdk_sts::Client::from_conf(sts.build());
         let answer =
             client.get_caller_identity().send().await.map_err(|error| AwsError::of(ACTION, &error))?;
         let arn = answer.arn().unwrap_or_default().to_owned();
@@ -98,12 +171,20 @@ impl Session {
     }
 }
 
-async fn load(settings: &Settings) -> SdkConfig {
-    let http = HttpBuilder::new().build_with_connector_fn(|settings, components| {
+async fn load(settings: &Settings) -> Config {
+    let bundle = settings.ca_bundle.as_deref().map(ca_bundle::read).transpose();
+    let trusted = match &bundle {
+        Ok(None) => TrustStore::default(),
+        Ok(Some(certificates)) => TrustStore::empty().with_pem_certificate(certificates.clone()),
+        Err(_) => TrustStore::empty(),
+    };
+    let tls = TlsContext::builder().with_trust_store(trusted).build();
+    let tls = tls.expect("a context of certificates that were read is complete");
+    let http = HttpBuilder::new().build_with_connector_fn(move |settings, components| {
         let mut connector = Connector::builder().proxy_config(ProxyConfig::from_env());
         connector.set_connector_settings(settings.cloned());
         connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
-        connector.tls_provider(Tls::Rustls(CryptoMode::Ring)).build()
+        connector.tls_provider(Tls::Rustls(CryptoMode::Ring)).tls_context(tls.clone()).build()
     });
     let limits = TimeoutConfig::builder()
         .connect_timeout(CONNECT_LIMIT)
@@ -121,5 +202,5 @@ async fn load(settings: &Settings) -> SdkConfig {
     if let Some(credentials) = &settings.credentials {
         loader = loader.credentials_provider(SharedCredentialsProvider::new(credentials.clone()));
     }
-    loader.load().await
+    Config { sdk: loader.load().await, bundle: bundle.err() }
 }

@@ -1,5 +1,6 @@
 //! What the provider works with.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use aws_config::environment::EnvironmentVariableRegionProvider;
@@ -9,6 +10,9 @@ use aws_credential_types::Credentials;
 
 /// Where nothing else says which.
 const REGION: &str = "us-east-1";
+
+/// Amazon's own service that says where a request came from.
+pub const CHECKIP: &str = "https://checkip.amazonaws.com";
 
 /// How often AWS is asked how far it is.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +42,8 @@ pub struct Settings {
     pub pace: Pace,
     /// Where this machine's public address is asked for.
     pub checkip: String,
+    /// The file with the certificates that are trusted, in place of the system's.
+    pub ca_bundle: Option<PathBuf>,
     /// Another place than AWS, in place of what `AWS_ENDPOINT_URL` says.
     pub endpoint: Option<String>,
     /// Credentials in place of the standard chain's.
@@ -51,14 +57,16 @@ impl Settings {
             region: region.into(),
             region_is_given: true,
             pace: Pace::default(),
-            checkip: "https://checkip.amazonaws.com".to_owned(),
+            checkip: CHECKIP.to_owned(),
+            ca_bundle: None,
             endpoint: None,
             credentials: None,
         }
     }
 
-    /// As the environment and the profile say: the region, `GOLOO_CHECKIP_URL`, and `GOLOO_AWS_POLL`, the
-    /// seconds between two questions. Reads files, asks nobody. An instance's metadata isn't asked for the region: where there is none, that takes seconds.
+    /// As the environment and the profile say: the region, `AWS_CA_BUNDLE`, `GOLOO_CHECKIP_URL`, and
+    /// `GOLOO_AWS_POLL`, the seconds between two questions. Reads files, asks nobody. An instance's metadata isn't
+    /// asked for the region: where there is none, that takes seconds.
     pub async fn from_env() -> Self {
         let chain = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
             .or_else(ProfileFileRegionProvider::new());
@@ -69,6 +77,7 @@ impl Settings {
         if let Some(url) = variable("GOLOO_CHECKIP_URL") {
             settings.checkip = url;
         }
+        settings.ca_bundle = variable("AWS_CA_BUNDLE").map(PathBuf::from);
         let seconds = variable("GOLOO_AWS_POLL").and_then(|text| text.parse().ok());
         if let Some(wait) = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) {
             settings.pace = Pace { first: wait, then: wait, ..settings.pace };

@@ -8,6 +8,7 @@ use goloo_core::record::{Aws, Record};
 
 use crate::arn::StackArn;
 use crate::details::Details;
+use crate::dns::{self, Zone};
 use crate::error::AwsError;
 use crate::instances::{self, Instance, State, Which};
 use crate::lead::{self, Lead};
@@ -15,6 +16,7 @@ use crate::provider::AwsProvider;
 use crate::session::Clients;
 use crate::stack::{self, Stack, Stage};
 use crate::tags;
+use crate::template::output;
 
 /// All of goloo's VMs that none of `known` leads to, in every region that one of them names and in the
 /// current one.
@@ -75,7 +77,11 @@ pub(crate) async fn adopt(
     name: &VmName,
     id: Option<&str>,
 ) -> Result<Adopted, ProviderError> {
-    if let Some(arn) = id.and_then(StackArn::parse) {
+    if let Some(text) = id.filter(|id| id.starts_with("arn:")) {
+        let arn = StackArn::parse(text).ok_or_else(|| ProviderError::Unsupported {
+            what: format!("{text} isn't the ARN of a CloudFormation stack"),
+            hint: "goloo doctor lists what can be adopted; --id i-… adopts an instance".to_owned(),
+        })?;
         return adopt_stack(provider, &arn).await;
     }
     let clients = provider.session.clients(&provider.settings.region).await;
@@ -94,24 +100,66 @@ pub(crate) async fn adopt(
         let hint = "goloo doctor lists them; --id i-… picks one; AWS_REGION looks elsewhere";
         return Err(ProviderError::failed(what, hint));
     };
-    Ok(adopted(instance, stack_of(provider, &clients, instance).await?.as_ref(), &clients.region))
+    let stack = stack_of(provider, &clients, instance).await?;
+    let adopted = adopted(instance, stack.as_ref(), &clients.region);
+    match stack {
+        Some(stack) => with_names(provider, adopted, instance, &stack).await,
+        None => Ok(adopted),
+    }
 }
 
+/// The VM of a stack, with what the stack tells of it; a stack whose instance is gone too, so that it can be
+/// deleted.
 async fn adopt_stack(provider: &AwsProvider, arn: &StackArn) -> Result<Adopted, ProviderError> {
+    provider.check_account(&Lead { stack: Some(arn.clone()), instance: None, region: None }).await?;
     let clients = provider.session.clients(&arn.region).await;
     let stack = provider.stacks(&clients).find(&arn.to_ask()).await?;
-    let ours = stack.filter(|stack| tags::value(&stack.tags, tags::ID).is_some());
+    let ours =
+        stack.filter(|stack| stack.stage != Stage::Gone && tags::value(&stack.tags, tags::ID).is_some());
     let stack = ours.ok_or_else(|| {
         ProviderError::failed(
             format!("goloo has no stack {} in {}", arn.name, arn.region),
             "goloo doctor lists those that no record knows",
         )
     })?;
-    Ok(Adopted {
-        id: tags::value(&stack.tags, tags::ID).and_then(|id| VmId::parse(id).ok()),
-        resources: vec![(stack::RESOURCE.to_owned(), stack.arn.to_string())],
-        made: None,
-    })
+    let instance = match stack.outputs.get(output::INSTANCE) {
+        Some(id) => instances::one(&clients, id).await?,
+        None => None,
+    };
+    let Some(instance) = instance else {
+        let id = tags::value(&stack.tags, tags::ID).and_then(|id| VmId::parse(id).ok());
+        let resources = vec![(stack::RESOURCE.to_owned(), stack.arn.to_string())];
+        return Ok(Adopted { id, resources, made: None });
+    };
+    let adopted = adopted(&instance, Some(&stack), &clients.region);
+    with_names(provider, adopted, &instance, &stack).await
+}
+
+/// With the names that the stack was made with, as far as they point to the VM, or to nothing because it is
+/// stopped.
+async fn with_names(
+    provider: &AwsProvider,
+    mut adopted: Adopted,
+    instance: &Instance,
+    stack: &Stack,
+) -> Result<Adopted, ProviderError> {
+    let names: Vec<&String> = (1..).map_while(|number| stack.outputs.get(&output::name(number))).collect();
+    let Some(Made::Aws(aws)) = adopted.made.as_mut().filter(|_| !names.is_empty()) else {
+        return Ok(adopted);
+    };
+    adopted.resources.extend(names.into_iter().map(|id| (dns::RESOURCE.to_owned(), id.clone())));
+    let noted = adopted.resources.iter().filter(|(kind, _)| kind == dns::RESOURCE);
+    let Some((zone, names)) = dns::in_notes(noted.map(|(_, id)| id.as_str())) else { return Ok(adopted) };
+    let client = provider.session.route53().await;
+    let last_address = stack.outputs.get(output::ADDRESS).map_or("", String::as_str);
+    let records = Zone::new(&client, &zone).records_of(&names, instance, last_address).await?;
+    aws.fqdn = names
+        .first()
+        .filter(|own| records.iter().any(|known| known.name == own.name))
+        .map(|own| own.name.clone());
+    let details = Details { zone_id: Some(zone), dns_records: records, ..Details::of(aws) };
+    aws.extra = details.into_extra();
+    Ok(adopted)
 }
 
 /// The stack that made an instance, when it is one of goloo's.

@@ -42,10 +42,10 @@ impl<'r> Party<'r> {
                 names.push(name);
             }
         }
-        let recorded = details.dns_records.iter().filter(|known| known.kind == Kind::A.as_str());
+        let recorded = details.dns_records.iter().filter_map(DnsRecord::address);
         let in_record = aws.and_then(|aws| aws.public_ip.clone());
         let address = vm.live.map(str::to_owned).or_else(|| in_record.clone());
-        let addresses = recorded.map(|known| known.value.clone()).chain(in_record).chain(address.clone());
+        let addresses = recorded.map(str::to_owned).chain(in_record).chain(address.clone());
         let (zone, addresses) = (zone.or_else(|| details.zone_id.clone()), addresses.collect());
         Self { record, zone, names, address, addresses, details }
     }
@@ -80,6 +80,17 @@ impl<'r> Party<'r> {
                 .as_ref()
                 .and_then(|aws| aws.fqdn.as_deref())
                 .is_some_and(|fqdn| normal(fqdn) == name)
+    }
+
+    /// Whether its record says that it has the name again as soon as it is started.
+    pub fn is_withdrawn(&self, name: &str) -> bool {
+        self.withdrawn().any(|set| set.name == name)
+    }
+
+    /// What it has again as soon as it is started.
+    fn withdrawn(&self) -> impl Iterator<Item = RecordSet> {
+        let withdrawn = self.details.dns_records.iter().filter(|known| known.withdrawn);
+        withdrawn.map(|known| RecordSet { name: normal(&known.name), ..known.set() })
     }
 
     /// Whether another VM's record says that it has one of the names.
@@ -187,12 +198,16 @@ fn change(
             giver.has_by_record(&live.set.name) && is_known(live) || leads_there
         })
     };
+    // What a stopped giver has on record is as much its own as what it has in the zone.
+    let is_asked_for = |set: &RecordSet| give.iter().chain(&restore).any(|wanted| wanted.name == set.name);
+    let withdrawn = giver.into_iter().flat_map(Party::withdrawn).filter(is_asked_for);
+    let taken = live.iter().filter(taken).map(|live| live.set.clone()).chain(withdrawn).collect();
     Ok(DnsChange {
         zone: zone.to_owned(),
         taker: taker.map(Party::vm),
         giver: giver.map(Party::vm),
         before: live.iter().map(|live| live.set.clone()).collect(),
-        taken: live.iter().filter(taken).map(|live| live.set.clone()).collect(),
+        taken,
         foreign: foreign.into_iter().map(|live| live.set.clone()).collect(),
         give,
         restore,
@@ -227,7 +242,7 @@ fn refuse_foreign(foreign: &[&LiveSet], force: bool) -> Result<(), ProviderError
 pub fn note(change: &DnsChange, operation: &OperationId, record: &mut Record) {
     let is_giver = change.giver.as_ref().is_some_and(|giver| giver.id == record.id);
     for set in if is_giver { &change.taken } else { &change.give } {
-        let id = format!("{}/{}/{}", change.zone, set.kind, set.name);
+        let id = dns::note(&change.zone, &set.kind, &set.name);
         if !record.resources.iter().any(|known| known.kind == dns::RESOURCE && known.id == id) {
             record.resources.push(resource(dns::RESOURCE, &id, operation));
         }
@@ -251,8 +266,12 @@ pub fn settle(change: &DnsChange, live: &[RecordSet], record: &mut Record) {
     };
     let given: Vec<DnsRecord> = change.give.iter().filter(was_given).filter_map(DnsRecord::of).collect();
     details.dns_records.retain(|known| {
-        let moved = names.contains(&normal(&known.name).as_str());
-        !moved || stand == Stand::Neither && is_among(&known.set(), live)
+        let name = normal(&known.name);
+        let is_still_its = || match known.withdrawn {
+            true => live.iter().all(|set| normal(&set.name) != name),
+            false => is_among(&known.set(), live),
+        };
+        !names.contains(&name.as_str()) || stand == Stand::Neither && is_still_its()
     });
     details.dns_records.retain(|known| !given.iter().any(|given| given.name == normal(&known.name)));
     if stand == Stand::After {

@@ -14,6 +14,10 @@ use crate::tags::{self, Tags};
 /// <https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html>
 const BODY_MAX: usize = 51_200;
 
+/// A template has 200 outputs at most.
+/// <https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html>
+const OUTPUT_NAMES_MAX: usize = 190;
+
 /// The exports of the shared network's stack, which VM stacks import.
 const EXPORTED_VPC: &str = "goloo-network-vpc";
 /// The export that tells whether the network is used.
@@ -33,6 +37,12 @@ pub mod output {
     pub const SUBNET: &str = "SubnetId";
     /// The VPC's id.
     pub const VPC: &str = "VpcId";
+
+    /// The DNS name of this number, from 1, as records note it: zone, type and name. So a VM whose record was
+    /// lost has its names again with its record.
+    pub fn name(number: usize) -> String {
+        format!("Name{number}")
+    }
 }
 
 /// Parameters of a VM's stack.
@@ -68,10 +78,12 @@ pub struct VmTemplate<'a> {
     pub root_device: &'a str,
     /// Its instance type.
     pub instance_type: &'a str,
-    /// Who may reach port 22: a CIDR block.
-    pub ssh_cidr: &'a str,
+    /// Who may reach port 22: CIDR blocks.
+    pub ssh_cidr: &'a [String],
     /// Where it is put.
     pub place: Place,
+    /// The DNS names that it is going to have, as records note them.
+    pub names: &'a [String],
 }
 
 impl VmTemplate<'_> {
@@ -106,14 +118,14 @@ impl VmTemplate<'_> {
     fn security_group(&self) -> Value {
         let machine = self.machine;
         let ports: BTreeSet<u16> = machine.stack.ports.iter().map(|port| port.guest).collect();
-        let ssh = ingress(22, self.ssh_cidr, "SSH");
+        let ssh = self.ssh_cidr.iter().map(|block| ingress(22, block, "SSH"));
         let declared = ports.into_iter().map(|port| ingress(port, "0.0.0.0/0", "vm.ports"));
         json!({
             "Type": "AWS::EC2::SecurityGroup",
             "Properties": {
                 "GroupDescription": format!("SSH and the declared ports of the goloo VM {}", machine.name),
                 "VpcId": self.vpc(),
-                "SecurityGroupIngress": std::iter::once(ssh).chain(declared).collect::<Value>(),
+                "SecurityGroupIngress": ssh.chain(declared).collect::<Value>(),
                 "Tags": tags::in_template(&tags::of(machine)),
             },
         })
@@ -164,6 +176,9 @@ impl VmTemplate<'_> {
         if let Place::Subnet { .. } = self.place {
             outputs[output::SUBNET] = json!({"Value": self.subnet()});
             outputs[output::VPC] = json!({"Value": self.vpc()});
+        }
+        for (number, name) in (1..=OUTPUT_NAMES_MAX).zip(self.names) {
+            outputs[output::name(number)] = json!({"Value": name});
         }
         outputs
     }

@@ -121,7 +121,13 @@ fn route53_at(endpoint: &str) -> aws_sdk_route53::Client {
 }
 
 fn a(name: &str, value: &str) -> DnsRecord {
-    DnsRecord { name: name.to_owned(), kind: "A".to_owned(), value: value.to_owned(), ttl: 300 }
+    DnsRecord {
+        name: name.to_owned(),
+        kind: "A".to_owned(),
+        value: value.to_owned(),
+        ttl: 300,
+        withdrawn: false,
+    }
 }
 
 fn set(addresses: &[&str]) -> BTreeSet<String> {
@@ -305,7 +311,7 @@ async fn names_follow_the_address_in_one_batch() {
     zone.publish(&known[..1], false, &mut SuiteWork::default()).await.unwrap();
     for _ in 0..2 {
         let mut work = SuiteWork::default();
-        let now = zone.follow(&known, &set(&["192.0.2.1"]), "192.0.2.5", &mut work).await.unwrap();
+        let now = zone.follow(&known, &set(&["192.0.2.1"]), Some("192.0.2.5"), &mut work).await.unwrap();
         assert_eq!(now, [a("web.example.com", "192.0.2.5"), known[1].clone()]);
         assert_eq!(work.said(), ["gone.example.com leads elsewhere now (nowhere) and is left alone"]);
         assert_eq!(records(&aws), ["record web.example.com. A 192.0.2.5"]);

@@ -27,6 +27,15 @@ async fn create(moto: &Moto, machine: &Machine) -> Record {
     kept(machine, &work, Some(made))
 }
 
+/// Stops a VM; its record has then what the engine would have saved.
+async fn stop(provider: &dyn Provider, record: &mut Record, mode: StopMode) {
+    let mut work = SuiteWork::default();
+    provider.stop(record, mode, &mut work).await.unwrap();
+    if let Some(Made::Aws(aws)) = work.addresses {
+        record.aws = Some(aws);
+    }
+}
+
 async fn delete(moto: &Moto, record: &Record) {
     moto.provider().delete(record, &mut SuiteWork::default()).await.unwrap();
 }
@@ -144,8 +153,8 @@ async fn names_follow_a_new_address_and_those_that_lead_elsewhere_stay() {
     let path = format!("/2013-04-01/hostedzone/{zone}/rrset");
     moto.aws.rest("route53", "POST", &path, &upsert("example.com", "192.0.2.77"));
     let provider = moto.provider();
-    provider.stop(&record, StopMode::Graceful, &mut SuiteWork::default()).await.unwrap();
     let before = record.ip().unwrap().to_owned();
+    stop(&*provider, &mut record, StopMode::Graceful).await;
     let mut work = SuiteWork::default();
     let Made::Aws(now) = provider.start(&record, &mut work).await.unwrap() else { panic!("not in AWS") };
     record.aws = Some(now);
@@ -177,9 +186,9 @@ async fn names_of_a_start_that_died_are_removed_with_the_vm() {
     let zone = moto.aws.create_zone("example.com");
     let mut machine = moto.machine("web");
     machine.stack.dns = Some(dns(&zone));
-    let record = create(&moto, &machine).await;
+    let mut record = create(&moto, &machine).await;
     let provider = moto.provider();
-    provider.stop(&record, StopMode::Force, &mut SuiteWork::default()).await.unwrap();
+    stop(&*provider, &mut record, StopMode::Force).await;
     // What it returns is lost.
     provider.start(&record, &mut SuiteWork::default()).await.unwrap();
     delete(&moto, &record).await;
@@ -332,6 +341,58 @@ async fn a_vm_whose_record_was_lost_is_found_adopted_and_deleted() {
 }
 
 #[tokio::test]
+async fn a_stack_is_adopted_by_its_arn_with_all_that_it_tells() {
+    let moto = Moto::new();
+    let zone = moto.aws.create_zone("example.com");
+    let mut machine = moto.machine("web");
+    machine.stack.region = Some("eu-west-1".to_owned());
+    machine.stack.dns = Some(dns(&zone));
+    let mut lost = create(&moto, &machine).await;
+    let arn = aws(&lost).stack_id.clone().unwrap();
+    // The settings name another region: the ARN counts.
+    let adopted = moto.provider().adopt(&machine.name, Some(&arn)).await.unwrap();
+    assert_eq!(adopted.id.as_ref(), Some(&machine.id));
+    let Some(Made::Aws(found)) = adopted.made.clone() else { panic!("{adopted:?}") };
+    let known = aws(&lost);
+    assert_eq!((&found.stack_id, &found.instance_id), (&known.stack_id, &known.instance_id));
+    assert_eq!((&found.public_ip, &found.fqdn), (&known.public_ip, &known.fqdn));
+    for key in ["region", "zoneID", "dnsRecords", "instanceType", "vpcID"] {
+        assert_eq!(found.extra[key], known.extra[key], "{key}");
+    }
+    // Of one that is stopped, the names are set at its start.
+    let provider = moto.provider();
+    stop(&*provider, &mut lost, StopMode::Graceful).await;
+    let adopted = provider.adopt(&machine.name, Some(&arn)).await.unwrap();
+    let mut work = SuiteWork::default();
+    work.made = adopted.resources;
+    let mut record = kept(&machine, &work, adopted.made);
+    let Made::Aws(now) = provider.start(&record, &mut SuiteWork::default()).await.unwrap() else {
+        panic!("not in AWS")
+    };
+    record.aws = Some(now);
+    let ip = record.ip().unwrap();
+    assert!(names(&moto).contains(&format!("record web.example.com. A {ip}")), "{:?}", names(&moto));
+    delete(&moto, &record).await;
+    assert_eq!(moto.made(), [""; 0]);
+}
+
+#[tokio::test]
+async fn an_arn_that_leads_nowhere_is_refused_in_words() {
+    let moto = Moto::new();
+    let name = moto.machine("web").name;
+    let adopt = async |arn: &str| moto.provider().adopt(&name, Some(arn)).await.unwrap_err();
+    let error = adopt("arn:aws:ec2:us-east-1:123456789012:instance/i-1").await;
+    assert!(error.to_string().ends_with("isn't the ARN of a CloudFormation stack"), "{error}");
+    let error = adopt("arn:aws:cloudformation:us-east-1:999999999999:stack/goloo-web/1").await;
+    assert!(
+        matches!(&error, ProviderError::Permission { what, .. } if what.contains("999999999999")),
+        "{error}"
+    );
+    let error = adopt("arn:aws:cloudformation:us-east-1:123456789012:stack/goloo-web/1").await;
+    assert_eq!(error.to_string(), "goloo has no stack goloo-web in us-east-1");
+}
+
+#[tokio::test]
 async fn an_instance_that_goloo_did_not_make_can_be_adopted() {
     let moto = Moto::new();
     let ami = moto.aws.public_parameter(REGION, "/aws/service/debian/release/12/latest/amd64");
@@ -438,7 +499,7 @@ async fn the_policy_in_the_docs_is_enough_for_a_whole_life() {
     let mut work = SuiteWork::default();
     let made = provider.create(&machine, &mut work).await.unwrap();
     let mut record = kept(&machine, &work, Some(made));
-    provider.stop(&record, StopMode::Graceful, &mut SuiteWork::default()).await.unwrap();
+    stop(&provider, &mut record, StopMode::Graceful).await;
     let Made::Aws(now) = provider.start(&record, &mut SuiteWork::default()).await.unwrap() else {
         panic!("not in AWS")
     };

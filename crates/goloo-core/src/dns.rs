@@ -67,7 +67,7 @@ pub struct DnsChange {
     pub giver: Option<VmRef>,
     /// All that the names had when the change was worked out.
     pub before: Vec<RecordSet>,
-    /// Those of `before` that were the giver's.
+    /// Those of `before` that were the giver's, and those that were withdrawn because it is stopped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub taken: Vec<RecordSet>,
     /// Those of `before` that were neither VM's.
@@ -168,6 +168,8 @@ pub struct NameNow {
     pub name: String,
     /// What it has, each with whose that is; empty where nobody has the name.
     pub live: Vec<(RecordSet, Holder)>,
+    /// Whether goloo withdrew it when the VM was stopped, to set it again at the start.
+    pub withdrawn: bool,
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! keeping the [`store::Store`] one step ahead of the world.
 
 pub mod authorized_key;
+pub mod aws_error;
 pub mod cloud_init;
 pub mod dns;
 pub mod engine;

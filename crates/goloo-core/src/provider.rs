@@ -11,6 +11,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -369,6 +370,9 @@ pub trait Work: Send {
     /// make it. A resource of the same kind and id is noted once.
     async fn made(&mut self, kind: &str, id: &str) -> Result<(), ProviderError>;
 
+    /// Writes durably where the machine is reached now, where that changes in the middle of an operation.
+    async fn save_addresses(&mut self, made: Made) -> Result<(), ProviderError>;
+
     /// The id that was noted under this kind, by this operation or by an earlier one on the same VM.
     fn noted(&self, kind: &str) -> Option<&str>;
 
@@ -409,6 +413,11 @@ pub trait Provider: Send + Sync {
 
     /// What `create` would do; touches nothing, asks nobody.
     fn plan(&self, machine: &Machine) -> Result<ProviderPlan, ProviderError>;
+
+    /// This computer's public address, where the provider opens ports to addresses; `None` where it doesn't.
+    async fn public_address(&self) -> Result<Option<IpAddr>, ProviderError> {
+        Ok(None)
+    }
 
     /// Makes the machine and starts it; returns when it has an address (not when it is booted).
     async fn create(&self, machine: &Machine, work: &mut dyn Work) -> Result<Made, ProviderError>;

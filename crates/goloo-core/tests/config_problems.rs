@@ -6,7 +6,7 @@ mod common;
 use std::fmt::Write;
 
 use common::{KEY, lines, refused, resolved, sources};
-use goloo_core::spec::{ImageRef, KeySource, resolve, with_github_users};
+use goloo_core::spec::{ImageRef, KeySource, SshSource, resolve, with_github_users};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -112,7 +112,19 @@ fn single_values_that_are_wrong() {
     text += &values("os", &[json!("ubuntu-24.4"), json!("ami-1"), json!("beos")]);
     text += &values("region", &[json!(""), json!("eu west 1")]);
     text += &values("ttl", &[json!(""), json!("8"), json!("1m"), json!("1.5h"), json!("400d")]);
-    text += &values("ssh_cidr", &[json!(""), json!("10.0.0.0"), json!("10.0.0.0/33"), json!("You")]);
+    text += &values(
+        "ssh_cidr",
+        &[
+            json!(""),
+            json!("10.0.0.0"),
+            json!("10.0.0.0/33"),
+            json!("You"),
+            json!([]),
+            json!(["me", "10.0.0.0/8", "::1", "x"]),
+            json!(["me", 8, null]),
+            json!(8),
+        ],
+    );
     insta::assert_snapshot!(text);
 }
 
@@ -191,10 +203,22 @@ fn an_empty_config_is_a_machine_with_defaults() {
         );
         assert_eq!(stack.image, ImageRef::Alias("ubuntu-24.04".into()));
         assert_eq!(
-            (stack.os.as_str(), stack.ssh_cidr.as_str(), stack.dns),
-            ("ubuntu-24.04", "0.0.0.0/0", None)
+            (stack.os.as_str(), &stack.ssh_cidr[..], stack.dns),
+            ("ubuntu-24.04", &[SshSource::Me][..], None)
         );
     }
+}
+
+#[test]
+fn port_22_is_open_to_one_block_to_several_or_to_this_computer() {
+    let sources = |value: Value| resolved(&json!({"vm": {"ssh_cidr": value}}).to_string()).stack.ssh_cidr;
+    let block = |text: &str| SshSource::Cidr(text.to_owned());
+    assert_eq!(sources(json!("198.51.100.0/24")), [block("198.51.100.0/24")]);
+    assert_eq!(sources(json!("me")), [SshSource::Me]);
+    let several = json!(["me", "10.1.2.3/8", "10.0.0.0/8", "2001:db8::/32", "me"]);
+    assert_eq!(sources(several), [SshSource::Me, block("10.0.0.0/8"), block("2001:db8::/32")]);
+    assert!(block("0.0.0.0/0").is_everyone() && block("::/0").is_everyone());
+    assert!(!block("0.0.0.0/1").is_everyone() && !SshSource::Me.is_everyone());
 }
 
 #[test]

@@ -252,6 +252,26 @@ pub fn describe_stack_events(events: &[StackEvent], next_token: Option<&str>) ->
     cloudformation("DescribeStackEvents", &format!("<StackEvents>{events}</StackEvents>{next_token}"))
 }
 
+/// <https://docs.aws.amazon.com/Route53/latest/APIReference/API_GetHostedZone.html>
+pub fn hosted_zone(id: &str, name: &str, is_private: bool) -> Reply {
+    let config = format!("<Config>{}</Config>", element("PrivateZone", &is_private.to_string()));
+    let fields = [
+        element("Id", &format!("/hostedzone/{id}")),
+        element("Name", name),
+        element("CallerReference", "myUniqueIdentifier"),
+        config,
+        element("ResourceRecordSetCount", "2"),
+    ];
+    let xmlns = "https://route53.amazonaws.com/doc/2013-04-01/";
+    Reply::xml(
+        200,
+        format!(
+            r#"<GetHostedZoneResponse xmlns="{xmlns}"><HostedZone>{}</HostedZone></GetHostedZoneResponse>"#,
+            fields.concat()
+        ),
+    )
+}
+
 fn cloudformation(action: &str, result: &str) -> Reply {
     let result = format!("<{action}Result>{result}</{action}Result>");
     let metadata = format!("<ResponseMetadata>{}</ResponseMetadata>", element("RequestId", REQUEST_ID));

@@ -17,7 +17,7 @@ use goloo_core::provider::{
     LiveState, Machine, Made, Provider, ProviderError, StopMode, Stray, Work, resource,
 };
 use goloo_core::record::{Creator, Extra, History, Phase, ProviderKind, Record, SshAccess};
-use goloo_core::spec::{ImageRef, ResolvedStack, Size};
+use goloo_core::spec::{ImageRef, ResolvedStack, Size, SshSource};
 use goloo_core::time::Timestamp;
 use tokio::sync::watch;
 
@@ -86,6 +86,8 @@ enum AtMade {
 pub struct SuiteWork {
     /// What [`Work::made`] was told, in order.
     pub made: Vec<(String, String)>,
+    /// What [`Work::save_addresses`] was told last.
+    pub addresses: Option<Made>,
     /// What earlier operations had noted.
     before: Vec<(String, String)>,
     seen: Seen,
@@ -106,6 +108,7 @@ impl Default for SuiteWork {
     fn default() -> Self {
         Self {
             made: Vec::new(),
+            addresses: None,
             before: Vec::new(),
             seen: Seen::default(),
             stop: watch::channel(false).0,
@@ -163,6 +166,11 @@ impl Work for SuiteWork {
         Ok(())
     }
 
+    async fn save_addresses(&mut self, made: Made) -> Result<(), ProviderError> {
+        self.addresses = Some(made);
+        Ok(())
+    }
+
     fn noted(&self, kind: &str) -> Option<&str> {
         self.notes().filter(|(known, _)| known == kind).map(|(_, id)| id.as_str()).last()
     }
@@ -203,7 +211,7 @@ pub fn machine(name: &str, image: ImageRef, user_data: &[u8]) -> Machine {
         users: Vec::new(),
         mounts: Vec::new(),
         ports: Vec::new(),
-        ssh_cidr: "0.0.0.0/0".to_owned(),
+        ssh_cidr: vec![SshSource::Cidr("0.0.0.0/0".to_owned())],
         ttl: None,
         dns: None,
         packages: Vec::new(),

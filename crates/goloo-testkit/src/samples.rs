@@ -92,6 +92,7 @@ pub fn creating(name: &VmName) -> Record {
                 }],
                 wait: true,
                 force_dns: false,
+                ssh_cidr: vec!["198.51.100.7/32".into()],
             }),
             force: false,
             source: None,

@@ -16,7 +16,7 @@ use goloo_core::plan::CreatePlan;
 use goloo_core::provider::{Machine, Provider, StopMode};
 use goloo_core::record::{CreateInputs, Creator, Phase, Record};
 use goloo_core::spec::ResolvedStack;
-use goloo_core::spec::resolved::{ImageRef, Size};
+use goloo_core::spec::resolved::{ImageRef, Size, SshSource};
 use goloo_core::store::{Snapshot, Store, StoreError};
 use goloo_store::{DirStore, Options};
 use goloo_testkit::fake_provider::{FakeGuest, FakeProvider};
@@ -107,7 +107,7 @@ fn stack() -> ResolvedStack {
         users: Vec::new(),
         mounts: Vec::new(),
         ports: Vec::new(),
-        ssh_cidr: "0.0.0.0/0".into(),
+        ssh_cidr: vec![SshSource::Me],
         ttl: None,
         dns: None,
         packages: Vec::new(),

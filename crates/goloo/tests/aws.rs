@@ -186,6 +186,192 @@ fn an_instance_whose_record_was_lost_is_found_and_adopted() {
     assert_eq!(cloud.instances(), [""; 0]);
 }
 
+/// Says to each who asks that this is their address; `http://127.0.0.1:PORT`.
+fn checkip(address: &'static str) -> String {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let _ = client.read(&mut [0; 4096]);
+            let length = address.len();
+            let _ = write!(
+                client,
+                "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{address}"
+            );
+        }
+    });
+    url
+}
+
+const OPEN_TO_ME: &str = r#"{"vm": {"cpus": 1, "memory": "512M", "disk": "8G"}}"#;
+
+impl Cloud {
+    /// Runs the command where the service at this place says what this computer's address is.
+    fn run_at(&self, checkip: &str, arguments: &[&str]) -> Ran {
+        let mut command = self.command(self.aws.endpoint(), arguments);
+        Ran(command.env("GOLOO_CHECKIP_URL", checkip).output().unwrap())
+    }
+
+    /// Whether port 22 of some VM is open to this block.
+    fn is_open_to(&self, block: &str) -> bool {
+        let groups = self.aws.query("ec2", REGIONS[0], &[("Action", "DescribeSecurityGroups")]);
+        groups.contains(&format!("<cidrIp>{block}</cidrIp>"))
+    }
+}
+
+#[test]
+fn port_22_is_open_to_this_computer_alone_where_the_stack_says_nothing() {
+    let cloud = Cloud::new();
+    cloud.world.stack("web", OPEN_TO_ME, "");
+    let office = checkip("198.51.100.7");
+    let created = cloud.run_at(&office, &["create", "web", "--aws", "--no-wait"]).expect(0);
+    let note = "port 22 is open to 198.51.100.7/32, this computer's public address (vm.ssh_cidr)";
+    assert!(created.stderr().contains(note), "{created:?}");
+    assert!(cloud.is_open_to("198.51.100.7/32"));
+    assert_eq!(cloud.status("web")["aws"]["sshCIDR"], serde_json::json!(["198.51.100.7/32"]));
+    // Made again from elsewhere, it is open to the same.
+    let home = checkip("203.0.113.9");
+    cloud.run_at(&home, &["recreate", "web", "--as", "web-2", "--no-wait"]).expect(0);
+    assert_eq!(cloud.status("web-2")["aws"]["sshCIDR"], serde_json::json!(["198.51.100.7/32"]));
+    assert!(!cloud.is_open_to("203.0.113.9/32"));
+}
+
+#[test]
+fn a_create_that_was_killed_goes_on_with_the_address_that_it_began_with() {
+    let cloud = Cloud::new();
+    cloud.world.stack("web", OPEN_TO_ME, "");
+    for late in [false, true] {
+        let proxy = FaultProxy::start(cloud.aws.endpoint());
+        let pid = Arc::new(OnceLock::<u32>::new());
+        let child = Arc::clone(&pid);
+        let kill = move |_: &Request| {
+            let pid = child.wait().to_string();
+            assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+        };
+        let fault = if late { Fault::after(kill) } else { Fault::before(kill) };
+        proxy.fault(At::Action("CreateStack", 1), fault);
+        let mut command = cloud.command(proxy.endpoint(), &["create", "web", "--aws", "--no-wait"]);
+        command.env("GOLOO_CHECKIP_URL", checkip("198.51.100.7"));
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        pid.set(child.id()).unwrap();
+        child.wait().unwrap();
+        assert!(cloud.is_unfinished("web"), "killed, late: {late}");
+        cloud.run_at(&checkip("203.0.113.9"), &["resume", "web"]).expect(0);
+        assert_eq!(cloud.status("web")["aws"]["sshCIDR"], serde_json::json!(["198.51.100.7/32"]), "{late}");
+        assert!(cloud.is_open_to("198.51.100.7/32") && !cloud.is_open_to("203.0.113.9/32"), "{late}");
+        cloud.run(&["delete", "web", "--yes"]).expect(0);
+    }
+}
+
+#[test]
+fn an_address_that_cannot_be_learnt_is_wanted_in_the_config() {
+    let cloud = Cloud::new();
+    cloud.world.stack("web", OPEN_TO_ME, "");
+    // The plan needs none.
+    cloud.run_at("http://127.0.0.1:1", &["create", "web", "--aws", "--dry-run"]).expect(0);
+    let refused = cloud.run_at("http://127.0.0.1:1", &["create", "web", "--aws"]).expect(2);
+    let said = refused.stderr();
+    assert!(
+        said.contains("this computer's public address can't be learnt from http://127.0.0.1:1"),
+        "{said}"
+    );
+    assert!(said.contains("hint: write who may reach port 22 into config.json"), "{said}");
+    let portal = checkip("<html>log in</html>");
+    let refused = cloud.run_at(&portal, &["create", "web", "--aws"]).expect(2);
+    assert!(refused.stderr().contains("the response is not an IP address"), "{refused:?}");
+    let refused = cloud.run_at("http://checkip.example.com", &["create", "web", "--aws"]).expect(2);
+    assert!(refused.stderr().contains("which is insecure"), "{refused:?}");
+    assert_eq!(cloud.world.names(), [""; 0]);
+}
+
+#[test]
+fn an_address_that_cannot_be_learnt_is_asked_for_on_a_terminal() {
+    use std::io::Write;
+    let cloud = Cloud::new();
+    cloud.world.stack("web", OPEN_TO_ME, "");
+    let asked = |answer: &str| {
+        let mut command = Command::new("script");
+        cloud.world.settle(&mut command);
+        cloud.aws.aim(&mut command, &Credentials::any());
+        command.env("GOLOO_AWS_POLL", "0.05").env("GOLOO_CHECKIP_URL", "http://127.0.0.1:1");
+        let line = format!("{} create web --aws --no-wait", common::goloo().display());
+        command.args(["-qec", &line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut script = command.spawn().unwrap();
+        script.stdin.take().unwrap().write_all(format!("{answer}\n").as_bytes()).unwrap();
+        Ran(script.wait_with_output().unwrap())
+    };
+    for nothing in ["", "me", "everyone"] {
+        let refused = asked(nothing).expect(2);
+        assert!(refused.stdout().contains("Which addresses may reach port 22 of web"), "{refused:?}");
+        assert!(refused.stdout().contains("is no address and no CIDR block"), "{refused:?}");
+    }
+    assert_eq!(cloud.world.names(), [""; 0]);
+    asked("203.0.113.9").expect(0);
+    assert!(cloud.is_open_to("203.0.113.9/32"));
+    assert_eq!(cloud.status("web")["aws"]["sshCIDR"], serde_json::json!(["203.0.113.9/32"]));
+}
+
+#[test]
+fn a_zone_of_another_domain_is_exit_code_2_and_leaves_nothing() {
+    let cloud = Cloud::new();
+    let zone = cloud.aws.create_zone("example.com");
+    let stack = |zone: &str, domain: &str| {
+        format!(
+            r#"{{"vm": {{"ssh_cidr": "198.51.100.0/24"}}, "dns": {{"domain": "{domain}", "zone_id": "{zone}"}}}}"#
+        )
+    };
+    for (zone, domain, why) in [
+        (zone.as_str(), "example.org", "isn't part of"),
+        ("Z0GONE", "example.com", "there is no hosted zone"),
+    ] {
+        cloud.world.stack("web", &stack(zone, domain), "");
+        let refused = cloud.run(&["create", "web", "--aws"]).expect(2);
+        assert!(refused.stderr().contains(why), "{refused:?}");
+        assert!(refused.stderr().contains("hint: aws route53 list-hosted-zones-by-name"), "{refused:?}");
+    }
+    assert_eq!((cloud.world.names(), cloud.instances()), (Vec::new(), Vec::new()));
+}
+
+#[test]
+fn the_names_of_a_stopped_vm_are_withdrawn_and_shown_so() {
+    let cloud = Cloud::new();
+    cloud.aws.create_zone("example.com");
+    cloud.world.stack("web", NAMED, "");
+    cloud.run(&["create", "web", "--aws", "--no-wait"]).expect(0);
+    let address = cloud.address("web");
+    assert_eq!(cloud.records(), [format!("record web.example.com. A {address}")]);
+    cloud.power("StopInstances");
+    let dangling = format!("web.example.com still points to {address}, which AWS may give to someone else");
+    let refreshed = cloud.run(&["refresh"]).expect(1);
+    assert!(refreshed.stdout().contains(&dangling), "{refreshed:?}");
+    let json = cloud.json_of(&["refresh", "--json"], 1);
+    assert_eq!(json["dangling"][0]["name"], "web", "{json}");
+    let doctor = cloud.run(&["doctor"]);
+    assert!(doctor.stdout().contains(&dangling), "{doctor:?}");
+    for command in [["status", "web"], ["list", "--refresh"]] {
+        cloud.run(&command).expect(0);
+    }
+    assert!(cloud.run(&["status", "web"]).expect(0).stdout().contains(&dangling));
+    assert!(cloud.run(&["dns", "show", "web"]).expect(0).stderr().contains(&dangling));
+    cloud.run(&["stop", "web"]).expect(0);
+    assert_eq!(cloud.records(), [""; 0]);
+    let shown = cloud.run(&["dns", "show", "web"]).expect(0);
+    assert!(shown.stdout().contains("this VM, while it runs"), "{shown:?}");
+    assert!(shown.stderr().contains("web is stopped: `goloo start web` sets its names again"), "{shown:?}");
+    let names = cloud.json(&["dns", "show", "web", "--json"]);
+    assert_eq!(
+        names["names"][0],
+        serde_json::json!({"name": "web.example.com", "live": [], "withdrawn": true})
+    );
+    assert_eq!(names["live"], serde_json::json!({"state": "stopped", "reason": null}));
+    let status = cloud.json(&["status", "web", "--json"]);
+    assert_eq!(status["vm"]["aws"]["publicIP"], serde_json::Value::Null);
+    cloud.run(&["refresh"]).expect(0);
+    cloud.run(&["delete", "web", "--yes"]).expect(0);
+    assert_eq!((cloud.records(), cloud.instances()), (Vec::new(), Vec::new()));
+}
+
 const CHANGE: &str = "ChangeResourceRecordSets";
 
 const NAMED: &str = r#"{

@@ -54,7 +54,7 @@ fn nobody() -> String {
 
 fn run(proxy: &Proxy, no_proxy: &str, arguments: &[&str], variables: &[(&str, String)]) -> Ran {
     let world = World::new();
-    world.stack("hello", r#"{"vm": {"image": "24.04"}}"#, "");
+    world.stack("hello", r#"{"vm": {"image": "24.04", "ssh_cidr": "198.51.100.0/24"}}"#, "");
     let mut command = world.command();
     command.envs([("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "secret")]);
     command.envs([("AWS_REGION", "us-east-1"), ("AWS_EC2_METADATA_DISABLED", "true")]);

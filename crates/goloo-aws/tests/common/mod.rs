@@ -4,6 +4,7 @@
 pub mod account;
 pub mod dying_store;
 pub mod moto;
+pub mod named_vms;
 pub mod queue;
 pub mod real;
 
@@ -11,13 +12,14 @@ use std::time::Duration;
 
 use aws_credential_types::Credentials;
 use goloo_aws::ami;
+use goloo_aws::dns;
 use goloo_aws::instance_types::Arch;
 use goloo_aws::tags;
 use goloo_aws::template::{self, Place, VmTemplate};
 use goloo_aws::{Pace, Settings};
 use goloo_core::name::{OperationId, VmId};
 use goloo_core::provider::Machine;
-use goloo_core::spec::{ImageRef, PortForward};
+use goloo_core::spec::{Dns, ImageRef, PortForward};
 use goloo_testkit::provider_suite;
 use serde_json::Value;
 
@@ -66,21 +68,38 @@ pub fn variants() -> Vec<(&'static str, Value)> {
     rich.stack.ttl = Some(3600);
     let mut given = fixed_machine();
     given.stack.os = "ami-0abc0abc".to_owned();
-    let shown = |machine: &Machine, arch, instance_type, ssh_cidr, place| {
+    rich.stack.dns = Some(Dns {
+        hostname: "web".to_owned(),
+        domain: "example.com".to_owned(),
+        ttl: 300,
+        zone_id: None,
+        is_apex_domain: true,
+        cname_aliases: vec!["www".to_owned()],
+    });
+    let shown = |machine: &Machine, arch, instance_type, ssh_cidr: &[&str], place| {
         let ami = ami::choose(&machine.stack, arch).unwrap();
         let root_device = "/dev/sda1";
-        VmTemplate { machine, ami: &ami, root_device, instance_type, ssh_cidr, place }.value()
+        let dns = machine.stack.dns.as_ref();
+        let names = &dns.map(|dns| dns::notes(dns, "Z0123456789")).unwrap_or_default();
+        let ssh_cidr = &ssh_cidr.iter().map(|block| (*block).to_owned()).collect::<Vec<_>>();
+        VmTemplate { machine, ami: &ami, root_device, instance_type, ssh_cidr, place, names }.value()
     };
     let public = Place::Subnet { public: true };
     let private = Place::Subnet { public: false };
     let mark = (tags::SHARED.to_owned(), "network".to_owned());
     vec![
-        ("plain", shown(&plain, Arch::X86_64, "t3.nano", "0.0.0.0/0", public)),
+        ("plain", shown(&plain, Arch::X86_64, "t3.nano", &["0.0.0.0/0"], public)),
         (
             "ports_ttl_shared_network",
-            shown(&rich, Arch::Arm64, "t4g.small", "2001:db8::/32", Place::SharedNetwork),
+            shown(
+                &rich,
+                Arch::Arm64,
+                "t4g.small",
+                &["198.51.100.0/24", "2001:db8::/32"],
+                Place::SharedNetwork,
+            ),
         ),
-        ("given_ami_private", shown(&given, Arch::X86_64, "t3.nano", "198.51.100.7/32", private)),
+        ("given_ami_private", shown(&given, Arch::X86_64, "t3.nano", &["198.51.100.7/32"], private)),
         ("network", template::network("goloo-network", &vec![mark])),
     ]
 }

@@ -12,7 +12,7 @@ use goloo_aws::{AwsProvider, Settings, tags};
 use goloo_core::name::VmId;
 use goloo_core::provider::{Machine, Provider};
 use goloo_core::record::Record;
-use goloo_core::spec::{ImageRef, Size};
+use goloo_core::spec::{ImageRef, Size, SshSource};
 use goloo_testkit::provider_suite::{self, Bench};
 
 use super::block_on;
@@ -161,7 +161,7 @@ impl Bench for Real {
         // The shutdown from within ends it.
         machine.stack.ttl = Some(3600);
         // Addresses that nobody has: it is never logged in to.
-        machine.stack.ssh_cidr = "192.0.2.0/24".to_owned();
+        machine.stack.ssh_cidr = vec![SshSource::Cidr("192.0.2.0/24".to_owned())];
         machine
     }
 

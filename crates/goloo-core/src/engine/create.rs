@@ -102,6 +102,7 @@ impl Engine<'_> {
                 users: request.plan.users.clone(),
                 wait: request.wait,
                 force_dns: request.plan.machine.force_dns,
+                ssh_cidr: request.plan.machine.stack.ssh_blocks().unwrap_or_default(),
             }),
             ..self.operation(OperationKind::Create)
         }

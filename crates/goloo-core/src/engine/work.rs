@@ -5,9 +5,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::{Engine, EngineError, Interrupt};
+use super::{Engine, EngineError, Interrupt, set_addresses};
 use crate::events::Events;
-use crate::provider::{ProviderError, Work, resource};
+use crate::provider::{Made, ProviderError, Work, resource};
 use crate::record::{OperationKind, Record};
 use crate::store::{StoreError, VmLock};
 
@@ -155,6 +155,12 @@ impl Work for Lent<'_> {
             self.record.resources.pop();
         }
         Ok(saved?)
+    }
+
+    async fn save_addresses(&mut self, made: Made) -> Result<(), ProviderError> {
+        set_addresses(self.record, made);
+        note_lease(self.record, self.lock);
+        Ok(self.lock.save(self.record).await?)
     }
 
     fn noted(&self, kind: &str) -> Option<&str> {

@@ -412,6 +412,9 @@ pub struct CreateInputs {
     /// Whether its DNS names are taken over from whoever has them.
     #[serde(default)]
     pub force_dns: bool,
+    /// Who may reach port 22, with this computer's address as it was; empty where nobody asked for it.
+    #[serde(default)]
+    pub ssh_cidr: Vec<String>,
 }
 
 /// One user of the machine, with public keys.

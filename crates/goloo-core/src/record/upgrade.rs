@@ -67,10 +67,13 @@ pub fn to_json(record: &Record) -> Vec<u8> {
 }
 
 fn stored_inputs(inputs: &CreateInputs) -> Value {
-    let CreateInputs { host_key, users, wait, force_dns } = inputs;
+    let CreateInputs { host_key, users, wait, force_dns, ssh_cidr } = inputs;
     let mut json = json!({"hostKey": host_key.expose(), "users": users, "wait": wait});
     if *force_dns {
         json["forceDns"] = json!(true);
+    }
+    if !ssh_cidr.is_empty() {
+        json["sshCidr"] = json!(ssh_cidr);
     }
     json
 }

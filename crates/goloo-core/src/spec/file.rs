@@ -56,8 +56,8 @@ pub struct VmFile {
     pub mounts: Vec<MountFile>,
     /// Ports that are reachable: 80, or "8080:80" for port 8080 of this computer
     pub ports: Vec<PortFile>,
-    /// AWS: who may reach port 22, as a CIDR block or "me"; by default everyone
-    pub ssh_cidr: Option<String>,
+    /// AWS: who may reach port 22, as a CIDR block, several in a list, or "me"; by default "me", this computer
+    pub ssh_cidr: Option<SshCidrFile>,
     /// After this time the machine ends itself, as 8h
     pub ttl: Option<String>,
 }
@@ -95,6 +95,16 @@ pub enum PortFile {
     Same(u64),
     /// This computer's port, a colon, the machine's port
     Pair(String),
+}
+
+/// Who may reach port 22.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum SshCidrFile {
+    /// One CIDR block, or "me" for this computer's public address
+    One(String),
+    /// Several of them
+    Several(Vec<String>),
 }
 
 /// DNS names.

@@ -20,6 +20,6 @@ pub(crate) use json::child as child_pointer;
 pub use problem::Problem;
 pub(crate) use problem::{nearest, position};
 pub use resolve::{DNS_TTL, Resolved, Sources, parse_image, problem_at_pointer, resolve, with_github_users};
-pub use resolved::{Dns, ImageRef, KeySource, Mount, PortForward, ResolvedStack, Size, User};
+pub use resolved::{Dns, ImageRef, KeySource, Mount, PortForward, ResolvedStack, Size, SshSource, User};
 pub use typed::{Misfit, read_json};
-pub use values::{duration_seconds, is_github_user, is_safe_url};
+pub use values::{duration_seconds, is_github_user, is_safe_url, ssh_source};

@@ -2,16 +2,17 @@
 //! found at once.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::{Component, Path, PathBuf};
 
 use percent_encoding::percent_decode_str;
 
-use super::file::{DnsFile, MountFile, PortFile, StackFile, UserFile, VmFile};
+use super::file::{DnsFile, MountFile, PortFile, SshCidrFile, StackFile, UserFile, VmFile};
 use super::images;
 use super::json::{Json, child};
 use super::old_state::is_old_state;
 use super::problem::{Problem, nearest};
-use super::resolved::{Dns, ImageRef, KeySource, Mount, PortForward, ResolvedStack, Size, User};
+use super::resolved::{Dns, ImageRef, KeySource, Mount, PortForward, ResolvedStack, Size, SshSource, User};
 use super::{json_schema, shape, values};
 use crate::authorized_key::{AuthorizedKey, AuthorizedKeyError};
 use crate::name::{NameError, VmName};
@@ -61,7 +62,6 @@ const DISK_MAX: Size = Size::gib(64 << 10);
 const IMAGE: &str = "24.04";
 /// What `dns.ttl` is by default, in seconds.
 pub const DNS_TTL: u32 = 300;
-const SSH_CIDR: &str = "0.0.0.0/0";
 /// A machine that ends itself before it is up helps nobody.
 const TTL_MIN_SECONDS: u64 = 300;
 const TTL_MAX_SECONDS: u64 = 365 * 86_400;
@@ -144,7 +144,7 @@ impl Resolver<'_> {
             users: self.users(&vm.users),
             mounts: self.mounts(&vm.mounts),
             ports: self.ports(&vm.ports),
-            ssh_cidr: self.cidr(vm.ssh_cidr.as_deref()),
+            ssh_cidr: self.ssh_sources(vm.ssh_cidr.as_ref()),
             ttl: self.ttl(vm.ttl.as_deref()),
             dns: self.dns(&file.dns, &name),
             packages: file.cloud_init.packages.clone(),
@@ -415,17 +415,35 @@ impl Resolver<'_> {
         all
     }
 
-    fn cidr(&mut self, text: Option<&str>) -> String {
-        let text = text.unwrap_or(SSH_CIDR);
-        if !values::is_cidr(text) {
-            let message = format!("vm.ssh_cidr: \"{text}\" is no CIDR block");
-            self.problem(
-                "/vm/ssh_cidr",
-                message,
-                "write something like \"198.51.100.0/24\", or \"me\" for this computer",
-            );
+    /// Without any, this computer alone.
+    fn ssh_sources(&mut self, file: Option<&SshCidrFile>) -> Vec<SshSource> {
+        let (texts, is_list) = match file {
+            None => return vec![SshSource::Me],
+            Some(SshCidrFile::One(text)) => (std::slice::from_ref(text), false),
+            Some(SshCidrFile::Several(texts)) => (&texts[..], true),
+        };
+        if texts.is_empty() {
+            let hint = "write something like \"198.51.100.0/24\", or \"me\" for this computer";
+            self.problem("/vm/ssh_cidr", "vm.ssh_cidr is empty: goloo couldn't log in either", hint);
         }
-        text.to_owned()
+        let mut sources = Vec::new();
+        for (index, text) in texts.iter().enumerate() {
+            let Some(source) = values::ssh_source(text) else {
+                let place = if is_list { format!("/vm/ssh_cidr/{index}") } else { "/vm/ssh_cidr".to_owned() };
+                let hint = match text.parse::<IpAddr>() {
+                    Ok(address) => format!("write \"{}\"", SshSource::of_address(address)),
+                    Err(_) => {
+                        "write something like \"198.51.100.0/24\", or \"me\" for this computer".to_owned()
+                    }
+                };
+                self.problem(&place, format!("vm.ssh_cidr: \"{text}\" is no CIDR block"), hint);
+                continue;
+            };
+            if !sources.contains(&source) {
+                sources.push(source);
+            }
+        }
+        sources
     }
 
     fn ttl(&mut self, text: Option<&str>) -> Option<u64> {

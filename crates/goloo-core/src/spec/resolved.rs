@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde_json::Value;
@@ -97,6 +98,37 @@ pub struct PortForward {
     pub guest: u16,
 }
 
+/// Who may reach port 22 in AWS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SshSource {
+    /// This computer: its public address when the VM is made.
+    Me,
+    /// The addresses of a CIDR block without host bits: `10.0.0.0/8`.
+    Cidr(String),
+}
+
+impl SshSource {
+    /// One address.
+    pub fn of_address(address: IpAddr) -> Self {
+        let length = if address.is_ipv4() { 32 } else { 128 };
+        Self::Cidr(format!("{address}/{length}"))
+    }
+
+    /// Whether it is every address.
+    pub fn is_everyone(&self) -> bool {
+        matches!(self, Self::Cidr(block) if block == "0.0.0.0/0" || block == "::/0")
+    }
+}
+
+impl fmt::Display for SshSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Me => f.pad("this computer's public address"),
+            Self::Cidr(block) => f.pad(block),
+        }
+    }
+}
+
 /// The `dns` section; AWS alone acts on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dns {
@@ -151,8 +183,8 @@ pub struct ResolvedStack {
     pub mounts: Vec<Mount>,
     /// Ports that are reachable.
     pub ports: Vec<PortForward>,
-    /// Who may reach port 22 in AWS: a CIDR block, or `me`.
-    pub ssh_cidr: String,
+    /// Who may reach port 22 in AWS; never empty, each once.
+    pub ssh_cidr: Vec<SshSource>,
     /// After how many seconds the VM ends itself.
     pub ttl: Option<u64>,
     /// The `dns` section, when there is a domain.
@@ -167,4 +199,27 @@ pub struct ResolvedStack {
     pub cloud_init: Option<Vec<u8>>,
     /// `configure.sh`, byte for byte; `None` when absent or empty.
     pub configure: Option<Vec<u8>>,
+}
+
+impl ResolvedStack {
+    /// Who may reach port 22, as CIDR blocks; `None` as long as this computer's address isn't known.
+    pub fn ssh_blocks(&self) -> Option<Vec<String>> {
+        let block = |source: &SshSource| match source {
+            SshSource::Me => None,
+            SshSource::Cidr(block) => Some(block.clone()),
+        };
+        self.ssh_cidr.iter().map(block).collect()
+    }
+
+    /// Puts what was learnt in the place of this computer.
+    pub fn replace_me(&mut self, learnt: &SshSource) {
+        let mut sources = Vec::new();
+        for source in &self.ssh_cidr {
+            let source = if *source == SshSource::Me { learnt } else { source };
+            if !sources.contains(source) {
+                sources.push(source.clone());
+            }
+        }
+        self.ssh_cidr = sources;
+    }
 }

@@ -130,8 +130,7 @@ impl<'a> Walk<'a> {
     }
 
     fn array(&mut self, array: &[Value], schema: &'a Value, pointer: &str) -> Value {
-        let Some(items) = schema.get("items") else { return Value::Array(array.to_vec()) };
-        let items = self.resolved(items);
+        let Some(items) = items(schema, self.root) else { return Value::Array(array.to_vec()) };
         let elements = array.iter().enumerate().map(|(index, element)| {
             let pointer = format!("{pointer}/{index}");
             // In a list, null isn't "not written".
@@ -166,6 +165,15 @@ fn resolved<'a>(schema: &'a Value, root: &'a Value) -> &'a Value {
         (Some(one), None) => resolved(one, root),
         _ => schema,
     }
+}
+
+/// What the elements of a list must be, also where a list is one of several things allowed.
+fn items<'a>(schema: &'a Value, root: &'a Value) -> Option<&'a Value> {
+    if let Some(items) = schema.get("items") {
+        return Some(resolved(items, root));
+    }
+    let branches = schema.get("anyOf")?.as_array()?;
+    branches.iter().find_map(|branch| items(resolved(branch, root), root))
 }
 
 /// The kinds of values that a schema can ask for here.

@@ -1,8 +1,8 @@
 //! Values as people write them: sizes, spans of time, ports, addresses.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::resolved::{PortForward, Size};
+use super::resolved::{PortForward, Size, SshSource};
 
 /// Reads `512M`, `2G`, `1.5GiB`, `20GB`; `None` when the text isn't a size with a unit.
 pub(super) fn size(text: &str) -> Option<Size> {
@@ -65,16 +65,26 @@ pub(super) fn port(number: u64) -> Option<u16> {
     u16::try_from(number).ok().filter(|port| *port > 0)
 }
 
-/// Whether a text is a CIDR block or `me`.
-pub(super) fn is_cidr(text: &str) -> bool {
+/// Reads a CIDR block, or `me`. Host bits are cleared, as EC2 does it: it refuses two rules that are then the
+/// same.
+pub fn ssh_source(text: &str) -> Option<SshSource> {
     if text == "me" {
-        return true;
+        return Some(SshSource::Me);
     }
-    let Some((address, length)) = text.split_once('/') else { return false };
-    let Ok(length) = length.parse::<u8>() else { return false };
-    let four = address.parse::<Ipv4Addr>().is_ok() && length <= 32;
-    let six = address.parse::<Ipv6Addr>().is_ok() && length <= 128;
-    four || six
+    let (address, length) = text.split_once('/')?;
+    let length = length.parse::<u8>().ok().filter(|_| length.bytes().all(|byte| byte.is_ascii_digit()))?;
+    let kept = |bits: u8| bits.checked_sub(length).map(u32::from);
+    let network = match address.parse::<IpAddr>().ok()? {
+        IpAddr::V4(four) => {
+            let mask = u32::MAX.checked_shl(kept(32)?).unwrap_or_default();
+            IpAddr::from(Ipv4Addr::from_bits(four.to_bits() & mask))
+        }
+        IpAddr::V6(six) => {
+            let mask = u128::MAX.checked_shl(kept(128)?).unwrap_or_default();
+            IpAddr::from(Ipv6Addr::from_bits(six.to_bits() & mask))
+        }
+    };
+    Some(SshSource::Cidr(format!("{network}/{length}")))
 }
 
 /// Whether a text is a login name: `^[a-z_][a-z0-9_-]{0,31}$`.
@@ -164,8 +174,21 @@ mod tests {
     fn names_and_blocks_follow_their_rules() {
         assert!(is_username("_svc-1") && !is_username("1a") && !is_username("Ann") && !is_username(""));
         assert!(is_github_user("a-b1") && !is_github_user("a--b") && !is_github_user("-a"));
-        assert!(is_cidr("10.0.0.0/8") && is_cidr("me") && is_cidr("::/0"));
-        assert!(!is_cidr("10.0.0.0") && !is_cidr("10.0.0.0/33") && !is_cidr("you"));
+        let block = |text: &str| ssh_source(text).map(|source| source.to_string());
+        for (text, read) in [
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            ("10.1.2.3/8", "10.0.0.0/8"),
+            ("198.51.100.7/32", "198.51.100.7/32"),
+            ("198.51.100.7/0", "0.0.0.0/0"),
+            ("::1/0", "::/0"),
+            ("2001:db8:1::5/33", "2001:db8::/33"),
+        ] {
+            assert_eq!(block(text).as_deref(), Some(read), "{text}");
+        }
+        assert_eq!(ssh_source("me"), Some(SshSource::Me));
+        for text in ["10.0.0.0", "10.0.0.0/33", "10.0.0.0/+8", "::/129", "you", "Me", "", "10.0.0.0/8 "] {
+            assert_eq!(block(text), None, "{text}");
+        }
         assert!(
             is_domain("example.com.")
                 && is_domain("*.example.com")
@@ -201,7 +224,7 @@ mod tests {
 
         #[test]
         fn no_text_is_too_odd_for_the_readers(text in "\\PC{0,20}") {
-            let _ = (size(&text), duration_seconds(&text), port_pair(&text), is_cidr(&text), is_domain(&text), is_safe_url(&text));
+            let _ = (size(&text), duration_seconds(&text), port_pair(&text), ssh_source(&text), is_domain(&text), is_safe_url(&text));
         }
     }
 }

@@ -14,6 +14,7 @@ use goloo_core::spec::{ResolvedStack, with_github_users};
 use goloo_core::store::{Snapshot, StoreError};
 use serde_json::json;
 
+use super::ssh_sources;
 use crate::app::App;
 use crate::error::CliError;
 use crate::output::{Style, duration};
@@ -65,6 +66,9 @@ pub struct Options {
     /// Print what would be made, and make nothing
     #[arg(long)]
     pub dry_run: bool,
+    // Who could reach port 22 of the VM that is made again, where its stack says "me".
+    #[arg(skip)]
+    pub ssh_cidr: Vec<String>,
     #[command(flatten)]
     pub json: args::Json,
 }
@@ -183,6 +187,7 @@ pub fn from_stack(
         print_plan(app, &plan);
         return Ok(exit::DONE);
     }
+    ssh_sources::resolve(app, &*provider, &mut plan.machine.stack, &options.ssh_cidr)?;
     let request = CreateRequest {
         snapshot: found.snapshot(),
         created_by: identity::creator(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use goloo_core::dns::{DnsChange, Holder, NameNow, Previous, RecordSet};
 use goloo_core::engine::DnsReport;
 use goloo_core::name::VmName;
+use goloo_core::provider::LiveState;
 use goloo_core::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -59,7 +60,8 @@ pub struct RollbackArgs {
 
 #[derive(Debug, clap::Args)]
 struct ForceArg {
-    /// Replace records that lead to neither VM, and don't ask whether the one that gets the names runs
+    /// Replace records that lead to neither VM, and go on where AWS can't be asked whether the one that gets the
+    /// names is running
     #[arg(long)]
     force: bool,
 }
@@ -86,6 +88,7 @@ fn show(app: &App, name: &VmName) -> Result<u8, CliError> {
         app.ui.result(json!({
             "names": report.names.iter().map(name_json).collect::<Vec<_>>(),
             "previous": report.previous.as_ref().map(previous_json),
+            "live": {"state": report.live.state.as_str(), "reason": report.live.reason},
         }));
     } else {
         print(app, name, &report);
@@ -141,17 +144,24 @@ pub fn report(app: &App, change: &DnsChange) -> u8 {
 }
 
 fn print(app: &App, name: &VmName, report: &DnsReport) {
-    let mut table = Table::new(&["NAME", "TYPE", "TTL", "LEADS TO", "WHOSE"]);
+    let mut table = Table::new(&["NAME", "TYPE", "TTL", "TARGET", "OWNER"]);
     for name in &report.names {
         if name.live.is_empty() {
-            table.row([name.name.as_str(), "", "", "nothing", "nobody's"]);
+            let owner = if name.withdrawn { "this VM, while it runs" } else { "unassigned" };
+            table.row([name.name.as_str(), "", "", "nothing", owner]);
         }
         for (set, holder) in &name.live {
             let (ttl, values) = (set.ttl.to_string(), set.values.join(" "));
-            table.row([&set.name, &set.kind, &ttl, &values, &whose(holder)]);
+            table.row([&set.name, &set.kind, &ttl, &values, &owner(holder)]);
         }
     }
     app.ui.lines(&table.lines());
+    if let Some(reason) = report.live.reason.as_ref().filter(|_| report.live.state == LiveState::Stopped) {
+        app.ui.warning(&format!("{name} is stopped; {reason}"));
+    }
+    if report.names.iter().any(|name| name.withdrawn) {
+        app.ui.say(&format!("{name} is stopped: `goloo start {name}` sets its names again"));
+    }
     if let Some(previous) = &report.previous {
         let ago = age(Timestamp::now().since(previous.at));
         let whom = previous.vm.as_ref().map_or("someone else", |vm| vm.name.as_str());
@@ -159,11 +169,11 @@ fn print(app: &App, name: &VmName, report: &DnsReport) {
     }
 }
 
-fn whose(holder: &Holder) -> String {
+fn owner(holder: &Holder) -> String {
     match holder {
-        Holder::This => "this VM's".to_owned(),
-        Holder::Vm(name) => format!("{name}'s"),
-        Holder::Foreign => "someone else's".to_owned(),
+        Holder::This => "this VM".to_owned(),
+        Holder::Vm(name) => name.to_string(),
+        Holder::Foreign => "someone else".to_owned(),
     }
 }
 
@@ -176,7 +186,7 @@ fn name_json(name: &NameNow) -> Value {
         };
         json!({"type": set.kind, "ttl": set.ttl, "values": set.values, "whose": whose, "vm": vm})
     });
-    json!({"name": name.name, "live": live.collect::<Vec<_>>()})
+    json!({"name": name.name, "live": live.collect::<Vec<_>>(), "withdrawn": name.withdrawn})
 }
 
 fn previous_json(previous: &Previous) -> Value {

@@ -30,6 +30,7 @@ mod settings;
 mod snapshot;
 mod ssh;
 mod ssh_config;
+mod ssh_sources;
 mod state;
 mod status;
 mod wait;

@@ -29,6 +29,7 @@ pub fn run(app: &App, mut args: Args) -> Result<u8, CliError> {
     let tags = record.tags.clone().into_iter().chain(std::mem::take(&mut args.options.tags));
     args.options.tags = tags.collect();
     args.options.as_name.get_or_insert_with(|| record.name.to_string());
+    args.options.ssh_cidr = ssh_blocks(&record);
     let chosen = &mut args.options.provider;
     if chosen.provider.is_none() && !chosen.aws && !chosen.local {
         chosen.provider = Some(record.provider);
@@ -38,6 +39,13 @@ pub fn run(app: &App, mut args: Args) -> Result<u8, CliError> {
     let found = create::stack_of(snapshot, &record);
     // The stack's folder isn't looked at, so there is nothing to remember of it.
     create::from_stack(app, &found, &record.stack.clone(), args.options, &|| {})
+}
+
+/// Who could reach port 22 of the VM, by its record.
+fn ssh_blocks(record: &Record) -> Vec<String> {
+    let blocks = record.aws.as_ref().and_then(|aws| aws.extra.get("sshCIDR"));
+    let blocks = blocks.and_then(|blocks| blocks.as_array()).into_iter().flatten();
+    blocks.filter_map(|block| block.as_str().map(str::to_owned)).collect()
 }
 
 /// An adopted machine has no files to be made from again, or compared with.

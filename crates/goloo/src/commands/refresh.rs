@@ -189,6 +189,7 @@ impl Reality {
                 let changed = with(vm_json(seen), "ip", moved(seen)?);
                 Some(with(changed, "recordedIp", seen.record.ip()))
             }),
+            "dangling": of(|seen| Some(with(vm_json(seen), "reason", released(seen)?))),
             "strays": strays,
             "broken": self.broken.iter().map(broken_json).collect::<Vec<_>>(),
             "unasked": unasked.collect::<Vec<_>>(),
@@ -211,6 +212,12 @@ fn stray_json(kind: ProviderKind, stray: &Stray) -> Value {
         "name": stray.name, "id": stray.id, "provider": kind, "state": stray.state.as_str(),
         "ours": stray.ours,
     })
+}
+
+/// What AWS says of a stopped VM beside that: its names point to an address that isn't its own any more.
+fn released(seen: &Seen) -> Option<&str> {
+    let is_released = seen.live.state == LiveState::Stopped && !seen.record.provider.is_local();
+    seen.live.reason.as_deref().filter(|_| is_released)
 }
 
 fn is_missing(seen: &Seen) -> bool {
@@ -236,6 +243,9 @@ fn difference(seen: &Seen) -> Option<Finding> {
     if let Some(reason) = seen.unknown() {
         let what = format!("it can't be told what {name} ({kind}) does: {reason}");
         return Some(Finding::wrong(what, "goloo doctor looks for the cause"));
+    }
+    if let Some(reason) = released(seen) {
+        return Some(Finding::wrong(format!("{name} is stopped; {reason}"), format!("goloo stop {name}")));
     }
     let (now, recorded) = (moved(seen)?, record.ip().unwrap_or("none"));
     let what = format!("{name} is at {now}; on record it is at {recorded}");

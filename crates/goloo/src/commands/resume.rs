@@ -62,7 +62,8 @@ fn machine(
     };
     let found = super::create::stack_of(snapshot.clone(), record);
     let stack = found.resolve(app, &record.stack, Some(record.name.as_str())).map_err(failed)?;
-    let stack = goloo_core::spec::with_github_users(stack, &record.github_users);
+    let mut stack = goloo_core::spec::with_github_users(stack, &record.github_users);
+    super::ssh_sources::use_known(&mut stack, &inputs.ssh_cidr);
     let host_key =
         HostKey::from_private(&inputs.host_key).map_err(|error| RebuildError(error.to_string()))?;
     let client_key = app.keys.client_key().map_err(failed)?;

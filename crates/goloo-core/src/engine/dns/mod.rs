@@ -21,6 +21,8 @@ pub struct DnsReport {
     pub names: Vec<NameNow>,
     /// Who had them before.
     pub previous: Option<Previous>,
+    /// What the VM does now.
+    pub live: Observation,
 }
 
 impl<'a> Engine<'a> {
@@ -31,7 +33,8 @@ impl<'a> Engine<'a> {
         let record = loaded.ok_or_else(|| StoreError::NotFound { name: name.clone() })?.record;
         let others = self.others(name).await?;
         let names = dns.names(&record, &others).await.map_err(EngineError::Unrecorded)?;
-        Ok(DnsReport { names, previous: dns.previous(&record) })
+        let live = self.provider.observe(&[&record]).await.pop().expect("a provider observes each machine");
+        Ok(DnsReport { names, previous: dns.previous(&record), live })
     }
 
     /// Lets all names that a VM asks for lead to it. They come from `from`, else from the VM that has them by
@@ -194,7 +197,8 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Where both are reached now. The one that is to get the names must run, unless `force`.
+    /// Where both are reached now. The one that is to get the names must run; `force` is for where that can't
+    /// be told: the address of a stopped machine may be someone else's by now.
     async fn addresses(
         &self,
         kind: OperationKind,
@@ -207,7 +211,7 @@ impl<'a> Engine<'a> {
         let records: Vec<&Record> = std::iter::once(taker).chain(giver).collect();
         let mut seen = self.provider.observe(&records).await.into_iter();
         let of_taker = seen.next().expect("a provider observes each machine");
-        if !force {
+        if !(force && of_taker.state == LiveState::Unknown) {
             expect_running(kind, taker, &of_taker)?;
         }
         Ok(Addresses { taker: of_taker.ip, giver: seen.next().and_then(|seen| seen.ip) })
@@ -250,11 +254,11 @@ fn expect_running(kind: OperationKind, record: &Record, seen: &Observation) -> R
         LiveState::Missing => ("is gone".to_owned(), format!("goloo status {name}")),
         LiveState::Unknown => {
             let reason = seen.reason.as_deref().unwrap_or("the provider doesn't say why");
-            (format!("can't be asked whether it runs: {reason}"), format!("goloo status {name}"))
+            (format!("can't be asked whether it runs: {reason}"), format!("goloo status {name}, or --force"))
         }
     };
     let what = format!("\"{name}\", which is to get the names, {why}");
-    Err(failed(name, kind, ProviderError::failed(what, format!("{hint}, or --force"))))
+    Err(failed(name, kind, ProviderError::failed(what, hint)))
 }
 
 fn failed(name: &VmName, kind: OperationKind, source: ProviderError) -> EngineError {
