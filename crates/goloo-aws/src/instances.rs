@@ -248,20 +248,6 @@ async fn console_text(clients: &Clients, id: &str, latest: bool) -> Result<Strin
     Ok(answer.output().unwrap_or_default().split_whitespace().collect())
 }
 
-/// What an AMI's root volume is called, and whether it runs on this architecture.
-pub async fn root_device(clients: &Clients, ami: &str) -> Result<(String, String), ProviderError> {
-    let filter = Filter::builder().name("image-id").values(ami).build();
-    let request = clients.ec2.describe_images().filters(filter);
-    let answer = request.send().await.map_err(|error| AwsError::of("ec2:DescribeImages", &error))?;
-    let image = answer.images().first().ok_or_else(|| ProviderError::Unsupported {
-        what: format!("there is no AMI {ami} in {} that these credentials may use", clients.region),
-        hint: "an AMI belongs to one region: set vm.region, or take another vm.os".to_owned(),
-    })?;
-    let root = image.root_device_name().unwrap_or("/dev/xvda").to_owned();
-    let architecture = image.architecture().map_or("x86_64", |arch| arch.as_str()).to_owned();
-    Ok((root, architecture))
-}
-
 /// Instances by their ids and by the ids of the VMs that they are.
 pub fn index(instances: Vec<Instance>) -> BTreeMap<String, Instance> {
     let mut index = BTreeMap::new();

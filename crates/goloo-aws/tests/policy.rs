@@ -16,7 +16,7 @@ type Needs = (&'static str, &'static [&'static str], &'static [(&'static str, &'
 
 const TAGS: (&str, &[&str]) = ("Tags", &["CreateTags", "DeleteTags"]);
 
-const NEEDS: [Needs; 9] = [
+const NEEDS: [Needs; 10] = [
     (
         "SecurityGroup",
         &[
@@ -42,12 +42,25 @@ const NEEDS: [Needs; 9] = [
             ("InstanceType", &[]),
             ("BlockDeviceMappings", &["DescribeVolumes"]),
             ("MetadataOptions", &[]),
+            ("CreditSpecification", &["DescribeInstanceCreditSpecifications"]),
+            ("IamInstanceProfile", &["iam:PassRole", "DescribeIamInstanceProfileAssociations"]),
+            ("LaunchTemplate", &["DescribeLaunchTemplates"]),
             ("NetworkInterfaces", &["DescribeSubnets", "DescribeSecurityGroups"]),
             ("PropagateTagsToVolumeOnCreation", &["CreateTags"]),
             ("UserData", &["DescribeInstanceAttribute"]),
             ("InstanceInitiatedShutdownBehavior", &["DescribeInstanceAttribute"]),
             TAGS,
         ],
+    ),
+    (
+        "LaunchTemplate",
+        &[
+            "CreateLaunchTemplate",
+            "DeleteLaunchTemplate",
+            "DescribeLaunchTemplates",
+            "DescribeLaunchTemplateVersions",
+        ],
+        &[("LaunchTemplateData", &[]), ("TagSpecifications", &["CreateTags"])],
     ),
     (
         "VPC",
@@ -102,7 +115,9 @@ fn needed(resource: &Value) -> Vec<String> {
         let known = properties.iter().find(|(name, _)| name == key);
         known.unwrap_or_else(|| panic!("{key} of {kind} isn't in the table")).1
     });
-    own.iter().chain(used).map(|action| format!("ec2:{action}")).collect()
+    let named =
+        |action: &&str| if action.contains(':') { (*action).to_owned() } else { format!("ec2:{action}") };
+    own.iter().chain(used).map(named).collect()
 }
 
 /// What one template takes, with its parameters' types.

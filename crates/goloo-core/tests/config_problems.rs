@@ -113,6 +113,11 @@ fn single_values_that_are_wrong() {
     text += &values("region", &[json!(""), json!("eu west 1")]);
     text += &values("ttl", &[json!(""), json!("8"), json!("1m"), json!("1.5h"), json!("400d")]);
     text += &values("ssh_cidr", &[json!(""), json!("10.0.0.0"), json!("10.0.0.0/33"), json!("You")]);
+    text += &values(
+        "iam_instance_profile",
+        &[json!(""), json!("my profile"), json!("arn:aws:iam::123456789012:role/web")],
+    );
+    text += &values("spot", &[json!("yes")]);
     insta::assert_snapshot!(text);
 }
 
@@ -195,6 +200,14 @@ fn an_empty_config_is_a_machine_with_defaults() {
             ("ubuntu-24.04", "0.0.0.0/0", None)
         );
     }
+}
+
+#[test]
+fn an_instance_profile_is_kept_by_its_name() {
+    assert_eq!((resolved("{}").stack.iam_instance_profile, resolved("{}").stack.spot), (None, false));
+    let arn = "arn:aws:iam::123456789012:instance-profile/team/web";
+    let stack = resolved(&json!({"vm": {"iam_instance_profile": arn, "spot": true}}).to_string()).stack;
+    assert_eq!((stack.iam_instance_profile.as_deref(), stack.spot), (Some("web"), true));
 }
 
 #[test]

@@ -17,7 +17,7 @@ use goloo_aws::template::{self, Place, VmTemplate};
 use goloo_aws::{Pace, Settings};
 use goloo_core::name::{OperationId, VmId};
 use goloo_core::provider::Machine;
-use goloo_core::spec::{ImageRef, PortForward};
+use goloo_core::spec::{ImageRef, PortForward, Size};
 use goloo_testkit::provider_suite;
 use serde_json::Value;
 
@@ -38,6 +38,7 @@ pub fn fixed_machine() -> Machine {
     machine.id = VmId::parse("01JHN3W1T3K9Q2Z8F6B4C7D5E0").unwrap();
     machine.token = OperationId::parse("01JHN3W1T3K9Q2Z8F6B4C7D5E1").unwrap();
     machine.stack.os = "ubuntu-24.04".to_owned();
+    machine.stack.disk = Size::gib(8);
     machine
 }
 
@@ -66,6 +67,10 @@ pub fn variants() -> Vec<(&'static str, Value)> {
     rich.stack.ttl = Some(3600);
     let mut given = fixed_machine();
     given.stack.os = "ami-0abc0abc".to_owned();
+    let mut spot = fixed_machine();
+    (spot.stack.spot, spot.stack.iam_instance_profile) = (true, Some("web".to_owned()));
+    // It takes two parameters.
+    spot.user_data = vec![b'x'; 4_000];
     let shown = |machine: &Machine, arch, instance_type, ssh_cidr, place| {
         let ami = ami::choose(&machine.stack, arch).unwrap();
         let root_device = "/dev/sda1";
@@ -81,6 +86,8 @@ pub fn variants() -> Vec<(&'static str, Value)> {
             shown(&rich, Arch::Arm64, "t4g.small", "2001:db8::/32", Place::SharedNetwork),
         ),
         ("given_ami_private", shown(&given, Arch::X86_64, "t3.nano", "198.51.100.7/32", private)),
-        ("network", template::network("goloo-network", &vec![mark])),
+        ("spot_profile", shown(&spot, Arch::Arm64, "m7g.medium", "198.51.100.7/32", public)),
+        ("network", template::network("goloo-network", &vec![mark.clone()], 1)),
+        ("network_of_three_zones", template::network("goloo-network", &vec![mark], 3)),
     ]
 }
