@@ -83,7 +83,13 @@ pub struct Instance {
     pub subnet: Option<String>,
     /// Its first security group.
     pub security_group: Option<String>,
+    /// Whether AWS ended it because it wanted the Spot Instance back.
+    pub is_reclaimed: bool,
 }
+
+/// EC2's code for why it ended a Spot Instance by itself.
+/// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html>
+const RECLAIMED: &str = "Server.SpotInstanceTermination";
 
 impl Instance {
     fn of(instance: &Ec2Instance) -> Option<Self> {
@@ -100,6 +106,7 @@ impl Instance {
             vpc: text(instance.vpc_id()),
             subnet: text(instance.subnet_id()),
             security_group: text(instance.security_groups().first().and_then(|group| group.group_id())),
+            is_reclaimed: instance.state_reason().and_then(|reason| reason.code()) == Some(RECLAIMED),
         })
     }
 

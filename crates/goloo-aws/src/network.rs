@@ -158,7 +158,7 @@ pub async fn ensure_shared(
         body: template::body(&template::network(SHARED, &tags, zones.len()))?,
         parameters: SHARED_SUBNETS.iter().map(|shared| shared.zone.to_owned()).zip(zones).collect(),
         user_data: None,
-        removed: 0,
+        earlier: None,
         tags,
         mark: MARK,
         token,

@@ -296,7 +296,7 @@ impl AwsProvider {
                 body: drawing.body(site.place)?,
                 parameters: parameters(&drawing.design.ami, &site),
                 user_data: Some(&user_data),
-                removed: u32::try_from(tried.len()).unwrap_or(u32::MAX),
+                earlier: work.noted(stack::RESOURCE).and_then(StackArn::parse),
                 tags: tags::of(machine),
                 mark: (tags::ID, machine.id.as_str()),
                 token: machine.token.as_str(),
@@ -601,7 +601,10 @@ impl AwsProvider {
 
     async fn observation(&self, instance: Option<&Instance>, lead: &Lead) -> Observation {
         match instance {
-            Some(Instance { state: State::Terminated, .. }) => observed(LiveState::Missing),
+            Some(Instance { state: State::Terminated, is_reclaimed, .. }) => Observation {
+                reason: is_reclaimed.then(|| "AWS ended the Spot Instance".to_owned()),
+                ..observed(LiveState::Missing)
+            },
             Some(instance) => Observation {
                 ip: instance.address().filter(|_| instance.state == State::Running).map(str::to_owned),
                 ..observed(instance.state.live())

@@ -109,8 +109,8 @@ pub struct Order<'a> {
     pub parameters: Vec<(String, String)>,
     /// More of them, which nobody may see.
     pub user_data: Option<&'a HiddenUserData>,
-    /// So many stacks of this order were made and removed before.
-    pub removed: u32,
+    /// The last stack of this order that is known to have been made. It may be gone.
+    pub earlier: Option<StackArn>,
     /// Tags of the stack.
     pub tags: Tags,
     /// The tag that tells that a stack of this name is the one that is wanted.
@@ -119,6 +119,17 @@ pub struct Order<'a> {
     pub token: &'a str,
     /// Whether what failed stays, to be looked at.
     pub keep_failed: bool,
+}
+
+impl Order<'_> {
+    /// CloudFormation's token for the stack that comes after this one: the token of a stack that was removed may
+    /// not stand for the next one, also where a new process makes that.
+    fn token_after(&self, earlier: Option<&StackArn>) -> String {
+        match earlier.and_then(|arn| arn.unique.as_ref()) {
+            Some(unique) => format!("{}-{unique}", self.token),
+            None => self.token.to_owned(),
+        }
+    }
 }
 
 /// How the making of a stack ended.
@@ -188,13 +199,13 @@ impl Stacks<'_> {
     /// Has the stack made, unless it is there or on its way. Called again after a crash or a lost reply
     /// it finds the first one, by its name and its mark.
     pub async fn ensure(&self, order: &Order<'_>, work: &mut dyn Work) -> Result<StackArn, ProviderError> {
-        let mut removed = order.removed;
+        let mut token = order.token_after(order.earlier.as_ref());
         let mut last = None;
         for _ in 0..TRIES {
             if work.interrupted() {
                 return Err(ProviderError::Interrupted);
             }
-            let refused = match self.send(order, removed).await {
+            let refused = match self.send(order, &token).await {
                 Ok(arn) => return Ok(arn),
                 Err(error) if is_taken(&error) || error.is_transient() => error,
                 Err(error) => return Err(error.into()),
@@ -207,13 +218,15 @@ impl Stacks<'_> {
                 Some(stack) => {
                     work.step("removing what an earlier try left in AWS");
                     self.remove(&stack, None, work).await?;
-                    removed += 1;
+                    token = order.token_after(Some(&stack.arn));
                 }
                 // It went between the two calls, or the call never came through. One that is still on its
                 // way finds its own name or token taken by the next try, and the other way round.
                 None => {
-                    // A token may outlive the stack that was made with it.
-                    removed += u32::from(is_token_taken(&refused));
+                    // It was made, came and went before anyone could note it.
+                    if is_token_taken(&refused) {
+                        token.push_str("-2");
+                    }
                     last = Some(refused);
                 }
             }
@@ -221,8 +234,7 @@ impl Stacks<'_> {
         Err(last.map_or_else(|| comes_and_goes(&order.planned.name), ProviderError::from))
     }
 
-    /// `removed` stacks of this order came before.
-    async fn send(&self, order: &Order<'_>, removed: u32) -> Result<StackArn, AwsError> {
+    async fn send(&self, order: &Order<'_>, token: &str) -> Result<StackArn, AwsError> {
         const ACTION: &str = "cloudformation:CreateStack";
         let parameter =
             |key: &str, value: &str| Parameter::builder().parameter_key(key).parameter_value(value).build();
@@ -231,11 +243,6 @@ impl Stacks<'_> {
         let parameters = shown.chain(hidden.map(|(key, value)| parameter(&key, value)));
         let tag = |(key, value): &(String, String)| Tag::builder().key(key).value(value).build();
         let on_failure = if order.keep_failed { OnFailure::DoNothing } else { OnFailure::Rollback };
-        // The token of a stack that was removed may not stand for the next one.
-        let token = match removed {
-            0 => order.token.to_owned(),
-            _ => format!("{}-{}", order.token, removed + 1),
-        };
         let request = self
             .clients
             .cloudformation

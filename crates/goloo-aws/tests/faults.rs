@@ -258,6 +258,25 @@ async fn an_observation_that_fails_says_unknown_and_why() {
     }
 }
 
+#[tokio::test]
+async fn a_spot_instance_that_aws_ended_is_missing_for_that_reason() {
+    let world = World::new();
+    let record = world.create().await;
+    let id = record.aws.as_ref().and_then(|aws| aws.instance_id.clone()).unwrap();
+    let observed = async |code: &'static str| {
+        let id = id.clone();
+        world
+            .faults
+            .answer("DescribeInstances", move |_| Some(aws_answers::describe_ended_instance(&id, code)));
+        let seen = world.provider().observe(&[&record]).await.remove(0);
+        assert_eq!(seen.state, goloo_core::provider::LiveState::Missing, "{code}");
+        seen.reason
+    };
+    let reason = observed("Server.SpotInstanceTermination").await;
+    assert_eq!(reason.as_deref(), Some("AWS ended the Spot Instance"));
+    assert_eq!(observed("Client.UserInitiatedShutdown").await, None);
+}
+
 const STACK: &str = "AWS::CloudFormation::Stack";
 const INSTANCE: &str = "AWS::EC2::Instance";
 const GROUP: &str = "AWS::EC2::SecurityGroup";
@@ -362,7 +381,8 @@ async fn what_an_earlier_try_left_is_removed_before_the_next_one() {
         .filter(|request| request.action() == "CreateStack")
         .filter_map(|request| request.parameter("ClientRequestToken"))
         .collect();
-    assert_eq!(tokens, [machine.token.to_string(), format!("{}-2", machine.token)]);
+    let unique = "c1b8f4e0-d35a-11ef-9c2a-example";
+    assert_eq!(tokens, [machine.token.to_string(), format!("{}-{unique}", machine.token)]);
 }
 
 #[tokio::test]
@@ -386,8 +406,8 @@ async fn the_next_zone_is_tried_where_one_has_no_room() {
     assert_eq!(tried, ["us-east-1a", "us-east-1b", "us-east-1c"]);
     let tokens: Vec<String> =
         creates.iter().filter_map(|request| request.parameter("ClientRequestToken")).collect();
-    let token = &machine.token;
-    assert_eq!(tokens, [token.to_string(), format!("{token}-2"), format!("{token}-3")]);
+    let after = |number| format!("{}-c1b8f4e0-d35a-11ef-9c2a-example-{number}", machine.token);
+    assert_eq!(tokens, [machine.token.to_string(), after(1), after(2)]);
     // The record leads to the stack that was made, and says where it is.
     let aws = record.aws.as_ref().unwrap();
     assert_eq!(record.resources.last().map(|resource| &resource.id), aws.stack_id.as_ref());

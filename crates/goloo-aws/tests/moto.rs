@@ -252,7 +252,12 @@ async fn a_given_private_subnet_is_taken_with_a_warning() {
         answer[start..].split('<').next().unwrap().to_owned()
     };
     let vpc = id(&ask(&[("Action", "CreateVpc"), ("CidrBlock", "10.9.0.0/16")]), "vpcId");
-    let subnet = ask(&[("Action", "CreateSubnet"), ("VpcId", &vpc), ("CidrBlock", "10.9.1.0/24")]);
+    let subnet = ask(&[
+        ("Action", "CreateSubnet"),
+        ("VpcId", &vpc),
+        ("CidrBlock", "10.9.1.0/24"),
+        ("AvailabilityZone", "us-east-1a"),
+    ]);
     let mut machine = moto.machine("web");
     machine.stack.subnet_id = Some(id(&subnet, "subnetId"));
     let mut work = SuiteWork::default();

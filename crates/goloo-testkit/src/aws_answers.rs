@@ -322,6 +322,16 @@ pub fn describe_images(images: &[Image]) -> Reply {
     ec2("DescribeImages", &format!("<imagesSet>{images}</imagesSet>"))
 }
 
+/// An instance that EC2 ended, with the code of its `stateReason`.
+/// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeInstances.html>
+pub fn describe_ended_instance(id: &str, code: &str) -> Reply {
+    let state = format!("<instanceState><code>48</code>{}</instanceState>", element("name", "terminated"));
+    let reason = element("code", code) + &element("message", &format!("{code}: as the code says"));
+    let instance = format!("{}{state}<stateReason>{reason}</stateReason>", element("instanceId", id));
+    let reservation = format!("<item><instancesSet><item>{instance}</item></instancesSet></item>");
+    ec2("DescribeInstances", &format!("<reservationSet>{reservation}</reservationSet>"))
+}
+
 /// One page of zones that have an instance type; `next_token` says that there is another.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeInstanceTypeOfferings.html>
 pub fn describe_instance_type_offerings(

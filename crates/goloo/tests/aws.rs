@@ -182,7 +182,7 @@ fn keys_for_aws_are_ignored_elsewhere_with_a_warning() {
         plan["warnings"].to_string()
     };
     let here = warnings("--provider=qemu");
-    assert!(here.contains("config.json:2:1: /vm/spot: vm.spot is for AWS, and qemu ignores it"), "{here}");
+    assert!(here.contains("config.json:2:9: vm.spot is for AWS, and qemu ignores it"), "{here}");
     assert!(here.contains("vm.iam_instance_profile is for AWS, and qemu ignores it"), "{here}");
     let there = warnings("--aws");
     assert!(!there.contains("ignores it") && there.contains("AWS may end a Spot Instance"), "{there}");
@@ -196,7 +196,7 @@ fn a_spot_instance_is_not_stopped() {
     let empty = cloud.aws.ledger();
     cloud.run(&CREATE).expect(0);
     for command in [&["stop", "web"][..], &["stop", "web", "--force"], &["restart", "web"]] {
-        let refused = cloud.run(command).expect(1);
+        let refused = cloud.run(command).expect(2);
         assert!(
             refused.stderr().contains("web is a Spot Instance (vm.spot), which AWS can't stop"),
             "{refused:?}"
