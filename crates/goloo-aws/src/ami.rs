@@ -1,6 +1,6 @@
 //! Which AMI a VM starts from, how AWS's public parameters call it, and whether a given one can be used.
 
-use aws_sdk_ec2::types::{DeviceType, Image, ImageState, PlatformValues, VirtualizationType};
+use aws_sdk_ec2::types::{DeviceType, Image, ImageState, VirtualizationType};
 use goloo_core::events::Event;
 use goloo_core::provider::{ProviderError, Work};
 use goloo_core::spec::{ImageRef, ResolvedStack, Size, images};
@@ -157,7 +157,8 @@ fn usable(image: &Image, id: &str, design: &Design, disk: Size) -> Result<String
         };
         return Err(refused(format!("the AMI {id} is {}{why}", state.as_str()), hint));
     }
-    if image.platform() == Some(&PlatformValues::Windows) {
+    // EC2 writes it in lower case, and the SDK's constant isn't.
+    if image.platform().is_some_and(|platform| platform.as_str().eq_ignore_ascii_case("windows")) {
         return Err(refused(
             format!("{id} is a Windows AMI"),
             "take one of a Linux with cloud-init in vm.os",

@@ -78,7 +78,7 @@ pub async fn find(clients: &Clients, stack: &ResolvedStack) -> Result<Option<Vec
     Ok(Some(found.into_iter().map(site).collect()))
 }
 
-/// The candidates, always in the same order: local zones, whose names are longer, come last.
+/// The candidates, always in the same order.
 async fn subnets(clients: &Clients, stack: &ResolvedStack) -> Result<Vec<Ec2Subnet>, AwsError> {
     let request = clients.ec2.describe_subnets();
     let request = match (&stack.subnet_id, &stack.vpc_id) {
@@ -88,12 +88,14 @@ async fn subnets(clients: &Clients, stack: &ResolvedStack) -> Result<Vec<Ec2Subn
     };
     let answer = request.send().await.map_err(|error| AwsError::of("ec2:DescribeSubnets", &error))?;
     let mut subnets = answer.subnets.unwrap_or_default();
-    let rank = |subnet: &Ec2Subnet| {
-        let zone = subnet.availability_zone().unwrap_or_default().to_owned();
-        (zone.len(), zone, subnet.subnet_id().map(str::to_owned))
-    };
     subnets.sort_by_cached_key(rank);
     Ok(subnets)
+}
+
+/// Local zones (`us-east-1-bos-1a`), whose names are longer, come last.
+fn rank(subnet: &Ec2Subnet) -> (usize, String, Option<String>) {
+    let zone = subnet.availability_zone().unwrap_or_default().to_owned();
+    (zone.len(), zone, subnet.subnet_id().map(str::to_owned))
 }
 
 async fn route_tables(clients: &Clients, vpc: &str) -> Result<Vec<RouteTable>, AwsError> {
@@ -223,6 +225,21 @@ mod tests {
     fn table(association: RouteTableAssociation, gateway: &str) -> RouteTable {
         let route = Route::builder().destination_cidr_block("0.0.0.0/0").gateway_id(gateway).build();
         RouteTable::builder().associations(association).routes(route).build()
+    }
+
+    #[test]
+    fn subnets_are_tried_in_the_order_of_their_zones_local_ones_last() {
+        let subnet =
+            |id: &str, zone: &str| Ec2Subnet::builder().subnet_id(id).availability_zone(zone).build();
+        let mut subnets = [
+            subnet("subnet-1", "us-east-1-bos-1a"),
+            subnet("subnet-3", "us-east-1b"),
+            subnet("subnet-2", "us-east-1b"),
+            subnet("subnet-4", "us-east-1a"),
+        ];
+        subnets.sort_by_cached_key(rank);
+        let ids = subnets.each_ref().map(|subnet| subnet.subnet_id().unwrap_or_default());
+        assert_eq!(ids, ["subnet-4", "subnet-2", "subnet-3", "subnet-1"]);
     }
 
     #[test]

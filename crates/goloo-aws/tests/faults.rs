@@ -480,8 +480,8 @@ async fn a_create_with_a_full_zone_that_fails_at_any_request_can_go_on_or_be_del
 }
 
 /// A create with an AMI as EC2 describes it; what it says and does.
-async fn with_image(image: Image) -> (Result<Made, ProviderError>, Vec<String>, Vec<String>) {
-    let world = World::new();
+async fn with_image(world: &World, image: Image) -> (Result<Made, ProviderError>, Vec<String>, Vec<String>) {
+    world.faults.reset();
     let mut machine = world.machine();
     machine.stack.os.clone_from(&image.id);
     world.faults.answer("DescribeImages", move |request| {
@@ -496,24 +496,22 @@ async fn with_image(image: Image) -> (Result<Made, ProviderError>, Vec<String>, 
 
 #[tokio::test]
 async fn a_deprecated_ami_is_used_with_a_warning() {
-    let moto = Moto::new();
-    // One that moto can start.
-    let id = moto.aws.public_parameter(REGION, "/aws/service/debian/release/12/latest/amd64");
-    let deprecation_time = Some("2024-01-15T10:30:00.000Z".to_owned());
-    let (made, said, _) = with_image(Image { deprecation_time, ..Image::new(&id) }).await;
-    made.unwrap();
-    let warning = format!("{id} is deprecated since 2024-01-15T10:30:00Z: its publisher has a newer one");
-    assert_eq!(said, [warning]);
-    let later = Some("2999-01-15T10:30:00.000Z".to_owned());
-    let (made, said, _) = with_image(Image { deprecation_time: later, ..Image::new(&id) }).await;
-    made.unwrap();
-    assert_eq!(said, [""; 0]);
+    // Its AMI is one that moto can start, and each has an account of its own.
+    for (time, is_deprecated) in [("2024-01-15T10:30:00.000Z", true), ("2999-01-15T10:30:00.000Z", false)] {
+        let world = World::new();
+        let id = world.moto.aws.public_parameter(REGION, "/aws/service/debian/release/12/latest/amd64");
+        let image = Image { deprecation_time: Some(time.to_owned()), ..Image::new(&id) };
+        let (made, said, _) = with_image(&world, image).await;
+        made.unwrap();
+        let warning = format!("{id} is deprecated since 2024-01-15T10:30:00Z: its publisher has a newer one");
+        assert_eq!(said, Vec::from_iter(is_deprecated.then_some(warning)));
+    }
 }
 
 #[tokio::test]
 async fn an_ami_that_cannot_be_used_is_refused_before_anything_is_made() {
-    const ID: &str = "ami-0abc0abc";
-    let image = || Image::new(ID);
+    let world = World::new();
+    let image = || Image::new("ami-0abc0abc");
     let text = |text: &str| Some(text.to_owned());
     for (image, wanted) in [
         (Image { root_gib: 30, ..image() }, "vm.disk is 8G, and the root volume of ami-0abc0abc has 30G"),
@@ -536,7 +534,7 @@ async fn an_ami_that_cannot_be_used_is_refused_before_anything_is_made() {
             "ami-0abc0abc isn't an HVM image with its root on an EBS volume",
         ),
     ] {
-        let (made, _, left) = with_image(image).await;
+        let (made, _, left) = with_image(&world, image).await;
         let error = made.unwrap_err();
         assert!(matches!(error, ProviderError::Unsupported { .. }), "{error:?}");
         assert_eq!((error.to_string().as_str(), left), (wanted, vec![]));
@@ -545,9 +543,8 @@ async fn an_ami_that_cannot_be_used_is_refused_before_anything_is_made() {
 
 #[tokio::test]
 async fn the_root_volume_is_called_as_the_ami_says() {
-    let moto = Moto::new();
-    let id = moto.aws.public_parameter(REGION, "/aws/service/debian/release/12/latest/amd64");
     let world = World::new();
+    let id = world.moto.aws.public_parameter(REGION, "/aws/service/debian/release/12/latest/amd64");
     let mut machine = world.machine();
     machine.stack.os.clone_from(&id);
     let image = Image { root_device_name: "/dev/sdq".to_owned(), ..Image::new(&id) };
