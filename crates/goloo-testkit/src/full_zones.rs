@@ -49,16 +49,14 @@ impl FullZones {
 
     /// Has a proxy play them; again after its reset.
     pub fn play(&self, proxy: &FaultProxy) {
-        let plays: [(&'static str, fn(&Self, &Request) -> Option<Reply>); 4] = [
-            ("CreateStack", Self::create),
-            ("DescribeStackEvents", Self::events),
-            ("DescribeStacks", Self::describe),
-            ("DeleteStack", Self::delete),
-        ];
-        for (action, play) in plays {
+        let on = |action: &'static str, play: fn(&Self, &Request) -> Option<Reply>| {
             let zones = self.clone();
             proxy.answer(action, move |request| play(&zones, request));
-        }
+        };
+        on("CreateStack", Self::create);
+        on("DescribeStackEvents", Self::events);
+        on("DescribeStacks", Self::describe);
+        on("DeleteStack", Self::delete);
     }
 
     /// The stacks that failed and are still there.
@@ -130,7 +128,7 @@ impl FullZones {
         if *stage == Stage::Deleting {
             *stage = Stage::Gone;
         }
-        Some(aws_answers::describe_stacks(&[stack.clone()]))
+        Some(aws_answers::describe_stacks(std::slice::from_ref(stack)))
     }
 
     fn delete(&self, request: &Request) -> Option<Reply> {
