@@ -1,9 +1,15 @@
-//! Which AMI a VM starts from, and how AWS's public parameters call it.
+//! Which AMI a VM starts from, how AWS's public parameters call it, and whether a given one can be used.
 
-use goloo_core::provider::ProviderError;
-use goloo_core::spec::{ImageRef, ResolvedStack, images};
+use aws_sdk_ec2::types::{DeviceType, Image, ImageState, VirtualizationType};
+use goloo_core::events::Event;
+use goloo_core::provider::{ProviderError, Work};
+use goloo_core::spec::{ImageRef, ResolvedStack, Size, images};
+use goloo_core::time::Timestamp;
 
+use crate::design::Design;
+use crate::error::AwsError;
 use crate::instance_types::Arch;
+use crate::session::Clients;
 
 /// The image of an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +48,29 @@ pub fn choose(stack: &ResolvedStack, arch: Arch) -> Result<Ami, ProviderError> {
     }
     let os = images::find(&stack.os).map(|image| image.name).ok_or_else(|| no_system(stack))?;
     let (parameter, root_device) = public(os, arch).ok_or_else(|| no_system(stack))?;
+    check_disk(stack.disk, PUBLIC_ROOT, &format!("the public AMI of {os}"))?;
     Ok(Ami::Newest { os, parameter, root_device })
+}
+
+/// The size of the root volume of every public AMI in [`images`], as their publishers had it in November 2026:
+/// <https://documentation.ubuntu.com/aws/>, <https://wiki.debian.org/Cloud/AmazonEC2Image>,
+/// <https://docs.aws.amazon.com/linux/al2023/ug/ec2.html>.
+const PUBLIC_ROOT: Size = Size::gib(8);
+
+/// A volume's size in whole units of 2³⁰ bytes, as EC2 counts it.
+pub fn volume_gib(disk: Size) -> u64 {
+    disk.as_bytes().div_ceil(1 << 30)
+}
+
+/// EC2 makes no volume that is smaller than the snapshot that it is made from.
+fn check_disk(disk: Size, root: Size, ami: &str) -> Result<(), ProviderError> {
+    if volume_gib(disk) >= volume_gib(root) {
+        return Ok(());
+    }
+    Err(ProviderError::Unsupported {
+        what: format!("vm.disk is {disk}, and the root volume of {ami} has {root}"),
+        hint: format!("set vm.disk to {root} or more"),
+    })
 }
 
 /// The public parameter of a system and its root device. The publishers' pages:
@@ -83,6 +111,81 @@ fn no_system(stack: &ResolvedStack) -> ProviderError {
     }
 }
 
+/// What a given AMI's root volume is called; an error where the VM can't be made from that AMI.
+pub async fn check_given(
+    clients: &Clients,
+    id: &str,
+    design: &Design,
+    disk: Size,
+    work: &mut dyn Work,
+) -> Result<String, ProviderError> {
+    let image = look_up(clients, id).await?.ok_or_else(|| ProviderError::Unsupported {
+        what: format!("there is no AMI {id} in {} that these credentials may use", clients.region),
+        hint: "an AMI belongs to one region: set vm.region, or take another vm.os".to_owned(),
+    })?;
+    let root_device = usable(&image, id, design, disk)?;
+    let deprecated = image.deprecation_time().and_then(|time| Timestamp::parse(time).ok());
+    if let Some(since) = deprecated.filter(|since| *since <= Timestamp::now()) {
+        work.events().event(Event::Warning(format!(
+            "{id} is deprecated since {since}: its publisher has a newer one"
+        )));
+    }
+    Ok(root_device)
+}
+
+/// By its id, not by a filter: a filter leaves deprecated AMIs out, which are as good as before to who names one.
+/// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ami-deprecate.html>
+async fn look_up(clients: &Clients, id: &str) -> Result<Option<Image>, AwsError> {
+    let request = clients.ec2.describe_images().image_ids(id).include_deprecated(true).include_disabled(true);
+    let answer = request.send().await.map_err(|error| AwsError::of("ec2:DescribeImages", &error));
+    match answer {
+        Ok(answer) => Ok(answer.images.unwrap_or_default().into_iter().next()),
+        Err(error) if error.code().is_some_and(|code| code.starts_with("InvalidAMIID.")) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The name of the root volume, where an instance of this design can be made from the AMI.
+fn usable(image: &Image, id: &str, design: &Design, disk: Size) -> Result<String, ProviderError> {
+    let refused = |what: String, hint: &str| ProviderError::Unsupported { what, hint: hint.to_owned() };
+    if let Some(state) = image.state().filter(|state| **state != ImageState::Available) {
+        let why = image.state_reason().and_then(|reason| reason.message());
+        let why = why.map_or_else(String::new, |why| format!(": {why}"));
+        let hint = match state {
+            ImageState::Pending => "wait until aws ec2 describe-images says that it is available",
+            _ => "take another AMI in vm.os",
+        };
+        return Err(refused(format!("the AMI {id} is {}{why}", state.as_str()), hint));
+    }
+    // EC2 writes it in lower case, and the SDK's constant isn't.
+    if image.platform().is_some_and(|platform| platform.as_str().eq_ignore_ascii_case("windows")) {
+        return Err(refused(
+            format!("{id} is a Windows AMI"),
+            "take one of a Linux with cloud-init in vm.os",
+        ));
+    }
+    let architecture = image.architecture().map_or("x86_64", |arch| arch.as_str());
+    if architecture != design.arch.to_string() {
+        return Err(refused(
+            format!("{id} is for {architecture}, and a {} is {}", design.instance_type, design.arch),
+            "take another vm.instance_type (t4g.small is arm64, say) or another AMI",
+        ));
+    }
+    if image.root_device_type().is_some_and(|kind| *kind != DeviceType::Ebs)
+        || image.virtualization_type().is_some_and(|kind| *kind != VirtualizationType::Hvm)
+    {
+        let what = format!("{id} isn't an HVM image with its root on an EBS volume");
+        return Err(refused(what, "take another AMI in vm.os: current instance types need such a one"));
+    }
+    let root_device = image.root_device_name().unwrap_or(XVDA);
+    let root =
+        image.block_device_mappings().iter().find(|mapping| mapping.device_name() == Some(root_device));
+    let gib = root.and_then(|mapping| mapping.ebs()).and_then(|ebs| ebs.volume_size());
+    let root = gib.and_then(|gib| u64::try_from(gib).ok()).map_or(Size::bytes(0), Size::gib);
+    check_disk(disk, root, id)?;
+    Ok(root_device.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -120,6 +223,19 @@ mod tests {
         /aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64 /dev/xvda
         "
         );
+    }
+
+    #[test]
+    fn a_disk_is_at_least_as_large_as_the_public_amis_root() {
+        let chosen = |disk: Size| {
+            let mut stack = machine("web", ImageRef::Alias("debian-12".into()), b"").stack;
+            (stack.os, stack.disk) = ("debian-12".to_owned(), disk);
+            choose(&stack, Arch::X86_64).map(drop).map_err(|error| error.to_string())
+        };
+        // EC2 makes it a whole 8.
+        assert_eq!(chosen(Size::bytes((7 << 30) + 1)), Ok(()));
+        let refused = "vm.disk is 7G, and the root volume of the public AMI of debian-12 has 8G";
+        assert_eq!(chosen(Size::gib(7)), Err(refused.to_owned()));
     }
 
     #[test]

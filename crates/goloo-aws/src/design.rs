@@ -10,6 +10,7 @@ use crate::network;
 use crate::settings::Settings;
 use crate::tags;
 use crate::template::{self, Place, VmTemplate, parameter};
+use crate::user_data::HiddenUserData;
 
 /// A VM in AWS, worked out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,18 +70,19 @@ impl Design {
         template::body(&template)?;
         let tags: Map<String, Value> =
             tags::of(machine).into_iter().map(|(key, value)| (key, value.into())).collect();
+        let mut parameters = json!({
+            parameter::IMAGE: self.ami.parameter_value(),
+            parameter::SUBNET: stack.subnet_id,
+            parameter::VPC: stack.vpc_id,
+        });
+        for (key, mask) in HiddenUserData::of(&machine.user_data).masked() {
+            parameters[key] = mask;
+        }
         Ok(ProviderPlan {
             steps: self.steps(machine),
             warnings: warnings(machine),
             detail: json!({
-                "region": self.region,
-                "template": template,
-                "parameters": {
-                    parameter::IMAGE: self.ami.parameter_value(),
-                    parameter::SUBNET: stack.subnet_id,
-                    parameter::VPC: stack.vpc_id,
-                },
-                "tags": tags,
+                "region": self.region, "template": template, "parameters": parameters, "tags": tags,
             }),
         })
     }
@@ -89,14 +91,18 @@ impl Design {
         let stack = &machine.stack;
         let mut steps = vec![self.network_step(machine)];
         let Self { instance_type, arch, .. } = self;
+        let spot = if stack.spot { ", a Spot Instance," } else { "" };
         let image = match &self.ami {
             Ami::Newest { os, .. } => format!("the newest public AMI of {os}"),
             Ami::Given(id) => id.clone(),
         };
         steps.push(format!(
-            "make the CloudFormation stack {} with a {instance_type} ({arch}) from {image} and an encrypted disk of {}",
+            "make the CloudFormation stack {} with a {instance_type} ({arch}){spot} from {image} and an encrypted disk of {}",
             stack_name(machine), stack.disk
         ));
+        if let Some(profile) = &stack.iam_instance_profile {
+            steps.push(format!("give it the instance profile {profile}"));
+        }
         let ports: Vec<String> = stack.ports.iter().map(|port| port.guest.to_string()).collect();
         let others =
             if ports.is_empty() { String::new() } else { format!(", and {} to everyone", ports.join(", ")) };
@@ -145,6 +151,12 @@ fn warnings(machine: &Machine) -> Vec<String> {
     if stack.ssh_cidr.iter().any(SshSource::is_everyone) {
         warnings.push(
             "everyone may try to log in on port 22: \"ssh_cidr\": \"me\" opens it to this computer alone"
+                .to_owned(),
+        );
+    }
+    if stack.spot {
+        warnings.push(
+            "AWS may end a Spot Instance (vm.spot) at any time, disk and all, and it can't be stopped and started"
                 .to_owned(),
         );
     }

@@ -74,6 +74,9 @@ pub struct Details {
     /// Whether the VM is in the network that goloo made.
     #[serde(rename = "createdVPC")]
     pub created_vpc: bool,
+    /// Whether it is a Spot Instance of a one-time request, which can't be stopped.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub spot: bool,
     /// After how many seconds the VM ends itself.
     #[serde(rename = "ttlSeconds", skip_serializing_if = "Option::is_none")]
     pub ttl_seconds: Option<u64>,

@@ -296,6 +296,13 @@ pub(crate) fn of_event(reason: String) -> ProviderError {
             "have the action allowed for these credentials, or take others with AWS_PROFILE".to_owned();
         return ProviderError::Permission { what: reason, hint };
     }
+    // The AMI's publisher made it larger than goloo knew.
+    if reason.contains("is smaller than snapshot") {
+        return ProviderError::failed(
+            reason,
+            "set vm.disk to the size that AWS expects, then create it again",
+        );
+    }
     ProviderError::failed(reason, "fix what AWS names, then create it again")
 }
 

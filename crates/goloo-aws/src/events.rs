@@ -9,14 +9,33 @@ use goloo_core::provider::Work;
 use crate::arn::StackArn;
 use crate::error::AwsError;
 use crate::stack::Stage;
+use crate::zones::is_lack_of_the_zone;
 
 const ACTION: &str = "cloudformation:DescribeStackEvents";
+const INSTANCE: &str = "AWS::EC2::Instance";
+
+/// What failed in a stack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The resource and AWS's reason.
+    pub what: String,
+    /// Whether it is an instance that another zone may have room for.
+    pub is_of_the_zone: bool,
+}
+
+impl Failure {
+    fn of(event: &StackEvent) -> Self {
+        let is_instance = event.resource_type() == Some(INSTANCE);
+        let reason = event.resource_status_reason().unwrap_or_default();
+        Self { what: failure(event), is_of_the_zone: is_instance && is_lack_of_the_zone(reason) }
+    }
+}
 
 /// The events of one stack so far.
 #[derive(Debug, Default)]
 pub struct EventLog {
     seen: BTreeSet<String>,
-    first_failure: Option<String>,
+    first_failure: Option<Failure>,
     stage: Option<Stage>,
 }
 
@@ -69,16 +88,15 @@ impl EventLog {
             }
             "DELETE_IN_PROGRESS" => work.step(&format!("AWS removes {subject}")),
             status if status.ends_with("_FAILED") && !is_consequence(event) => {
-                let failure = failure(event);
-                self.first_failure.get_or_insert(failure);
+                self.first_failure.get_or_insert_with(|| Failure::of(event));
             }
             _ => {}
         }
     }
 
     /// What failed first: what came after is its consequence.
-    pub fn first_failure(&self) -> Option<String> {
-        self.first_failure.clone()
+    pub fn first_failure(self) -> Option<Failure> {
+        self.first_failure
     }
 
     /// What holds up a delete, each with AWS's reason.
@@ -119,7 +137,7 @@ fn failure(event: &StackEvent) -> String {
 /// A resource as a person would call it.
 fn subject(event: &StackEvent) -> String {
     match event.resource_type().unwrap_or_default() {
-        "AWS::EC2::Instance" => "the instance".to_owned(),
+        INSTANCE => "the instance".to_owned(),
         "AWS::EC2::SecurityGroup" => "the security group".to_owned(),
         "AWS::EC2::VPC" => "the VPC".to_owned(),
         "AWS::EC2::Subnet" => "the subnet".to_owned(),

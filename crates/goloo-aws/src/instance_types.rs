@@ -57,6 +57,11 @@ const BURSTABLE: &[InstanceType] = &[
     burstable("t3.2xlarge", 8, 32 << 10),
 ];
 
+/// Whether a type is a burstable one, which takes a mode for its CPU credits: `t3.micro`, not `trn1.2xlarge`.
+pub fn is_burstable(instance_type: &str) -> bool {
+    instance_type.strip_prefix('t').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+}
+
 /// What `vm.instance_type` says, else the smallest burstable type with at least the CPUs and the memory
 /// of the stack.
 pub fn choose(stack: &ResolvedStack) -> Result<String, ProviderError> {
@@ -107,6 +112,16 @@ mod tests {
             "no burstable instance type has 16 CPUs and 64G of memory"
         );
         chosen(8, "32769").unwrap_err();
+    }
+
+    #[test]
+    fn burstable_types_are_told_by_their_name() {
+        for kind in BURSTABLE.iter().map(|kind| kind.name).chain(["t2.micro", "t3a.nano", "t4g.small"]) {
+            assert!(is_burstable(kind), "{kind}");
+        }
+        for kind in ["m7i.large", "trn1.2xlarge", "c7g.large", ""] {
+            assert!(!is_burstable(kind), "{kind}");
+        }
     }
 
     #[test]

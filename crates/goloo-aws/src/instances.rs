@@ -85,7 +85,13 @@ pub struct Instance {
     pub subnet: Option<String>,
     /// Its first security group.
     pub security_group: Option<String>,
+    /// Whether AWS ended it because it wanted the Spot Instance back.
+    pub is_reclaimed: bool,
 }
+
+/// EC2's code for why it ended a Spot Instance by itself.
+/// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html>
+const RECLAIMED: &str = "Server.SpotInstanceTermination";
 
 impl Instance {
     fn of(instance: &Ec2Instance) -> Option<Self> {
@@ -103,6 +109,7 @@ impl Instance {
             vpc: text(instance.vpc_id()),
             subnet: text(instance.subnet_id()),
             security_group: text(instance.security_groups().first().and_then(|group| group.group_id())),
+            is_reclaimed: instance.state_reason().and_then(|reason| reason.code()) == Some(RECLAIMED),
         })
     }
 
@@ -268,20 +275,6 @@ async fn console_text(clients: &Clients, id: &str, latest: bool) -> Result<Strin
     let request = clients.ec2.get_console_output().instance_id(id).latest(latest);
     let answer = request.send().await.map_err(|error| AwsError::of("ec2:GetConsoleOutput", &error))?;
     Ok(answer.output().unwrap_or_default().split_whitespace().collect())
-}
-
-/// What an AMI's root volume is called, and whether it runs on this architecture.
-pub async fn root_device(clients: &Clients, ami: &str) -> Result<(String, String), ProviderError> {
-    let filter = Filter::builder().name("image-id").values(ami).build();
-    let request = clients.ec2.describe_images().filters(filter);
-    let answer = request.send().await.map_err(|error| AwsError::of("ec2:DescribeImages", &error))?;
-    let image = answer.images().first().ok_or_else(|| ProviderError::Unsupported {
-        what: format!("there is no AMI {ami} in {} that these credentials may use", clients.region),
-        hint: "an AMI belongs to one region: set vm.region, or take another vm.os".to_owned(),
-    })?;
-    let root = image.root_device_name().unwrap_or("/dev/xvda").to_owned();
-    let architecture = image.architecture().map_or("x86_64", |arch| arch.as_str()).to_owned();
-    Ok((root, architecture))
 }
 
 /// Instances by their ids and by the ids of the VMs that they are.

@@ -25,6 +25,8 @@ mod strays;
 mod swap;
 pub mod tags;
 pub mod template;
+mod user_data;
+mod zones;
 
 pub use doctor::{doctor, is_set_up};
 pub use error::AwsError;

@@ -1,4 +1,4 @@
-//! Where an instance is put: the subnet that the stack names, a public one of the default VPC, or the
+//! Where an instance is put: the subnet that the stack names, the public ones of the default VPC, or the
 //! network that VMs share where a region has none.
 
 use aws_sdk_ec2::types::{Filter, RouteTable, Subnet as Ec2Subnet};
@@ -10,7 +10,8 @@ use crate::error::AwsError;
 use crate::session::{Clients, Identity};
 use crate::stack::{Order, Stack, Stacks, Stage};
 use crate::tags;
-use crate::template::{self, EXPORTED_SUBNET, Place, output};
+use crate::template::{self, EXPORTED_VPC, Place, SHARED_SUBNETS, output};
+use crate::zones::Offer;
 
 /// The stack of the shared network, and the kind under which a VM that uses it notes it.
 pub const SHARED: &str = "goloo-network";
@@ -36,11 +37,13 @@ pub struct Subnet {
     pub vpc: String,
     /// Whether the internet leads there.
     pub public: bool,
+    /// Its zone, where AWS tells.
+    pub zone: Option<String>,
 }
 
-/// The subnet for a stack's instance, in two calls; `None` when none is named and there is no default
-/// VPC, which only an empty answer means.
-pub async fn find(clients: &Clients, stack: &ResolvedStack) -> Result<Option<Subnet>, ProviderError> {
+/// The sites for a stack's instance in the order in which they are tried, in two calls; `None` when no subnet
+/// is named and there is no default VPC, which only an empty answer means.
+pub async fn find(clients: &Clients, stack: &ResolvedStack) -> Result<Option<Vec<Site>>, ProviderError> {
     let subnets = subnets(clients, stack).await?;
     let Some(vpc) = subnets.first().and_then(Ec2Subnet::vpc_id) else {
         return match (&stack.vpc_id, &stack.subnet_id) {
@@ -60,17 +63,19 @@ pub async fn find(clients: &Clients, stack: &ResolvedStack) -> Result<Option<Sub
     let mut found: Vec<Subnet> = subnets
         .iter()
         .filter_map(|subnet| {
-            let id = subnet.subnet_id()?.to_owned();
-            Some(Subnet { public: is_public(&id, &tables), vpc: vpc.to_owned(), id })
+            let (id, zone) = (subnet.subnet_id()?.to_owned(), subnet.availability_zone().map(str::to_owned));
+            Some(Subnet { public: is_public(&id, &tables), vpc: vpc.to_owned(), id, zone })
         })
         .collect();
     if stack.subnet_id.is_none() {
         found.retain(|subnet| subnet.public);
     }
-    let first = found.into_iter().next();
-    first.map(Some).ok_or_else(|| {
-        no_subnet(&format!("the internet leads to no subnet of the VPC {vpc} in {}", clients.region))
-    })
+    if found.is_empty() {
+        let what = format!("the internet leads to no subnet of the VPC {vpc} in {}", clients.region);
+        return Err(no_subnet(&what));
+    }
+    let site = |subnet: Subnet| Site { place: Place::Subnet { public: subnet.public }, subnet };
+    Ok(Some(found.into_iter().map(site).collect()))
 }
 
 /// The candidates, always in the same order.
@@ -83,9 +88,14 @@ async fn subnets(clients: &Clients, stack: &ResolvedStack) -> Result<Vec<Ec2Subn
     };
     let answer = request.send().await.map_err(|error| AwsError::of("ec2:DescribeSubnets", &error))?;
     let mut subnets = answer.subnets.unwrap_or_default();
-    subnets
-        .sort_by(|a, b| (a.availability_zone(), a.subnet_id()).cmp(&(b.availability_zone(), b.subnet_id())));
+    subnets.sort_by_cached_key(rank);
     Ok(subnets)
+}
+
+/// Local zones (`us-east-1-bos-1a`), whose names are longer, come last.
+fn rank(subnet: &Ec2Subnet) -> (usize, String, Option<String>) {
+    let zone = subnet.availability_zone().unwrap_or_default().to_owned();
+    (zone.len(), zone, subnet.subnet_id().map(str::to_owned))
 }
 
 async fn route_tables(clients: &Clients, vpc: &str) -> Result<Vec<RouteTable>, AwsError> {
@@ -118,14 +128,15 @@ fn no_subnet(what: &str) -> ProviderError {
     }
 }
 
-/// Makes sure that the shared network is there, and gives its subnet. Of several creates at once one makes
-/// it, and the others wait for that.
+/// Makes sure that the shared network is there, and gives its subnets. Of several creates at once one makes
+/// it, and the others wait for that. One that is there stays as it is, with as many subnets as it has.
 pub async fn ensure_shared(
     stacks: &Stacks<'_>,
     identity: &Identity,
+    offer: &Offer,
     token: &str,
     work: &mut dyn Work,
-) -> Result<Subnet, ProviderError> {
+) -> Result<Vec<Site>, ProviderError> {
     let planned = StackArn {
         partition: identity.partition.clone(),
         region: stacks.clients.region.clone(),
@@ -139,37 +150,60 @@ pub async fn ensure_shared(
         && stack.stage == Stage::Created
         && stack.has_tag(MARK.0, MARK.1)
     {
-        return subnet_of(&stack);
+        return sites_of(stacks.clients, &stack).await;
     }
     work.step("making the network that goloo's VMs share in this region");
     let tags = vec![("Name".to_owned(), SHARED.to_owned()), (MARK.0.to_owned(), MARK.1.to_owned())];
+    let zones = offer.for_shared_network(stacks.clients).await?;
     let order = Order {
         planned: &planned,
-        body: template::body(&template::network(SHARED, &tags))?,
-        parameters: Vec::new(),
+        body: template::body(&template::network(SHARED, &tags, zones.len()))?,
+        parameters: SHARED_SUBNETS.iter().map(|shared| shared.zone.to_owned()).zip(zones).collect(),
+        user_data: None,
+        earlier: None,
         tags,
         mark: MARK,
         token,
         keep_failed: false,
     };
     let arn = stacks.ensure(&order, work).await?;
-    subnet_of(&stacks.wait_created(&arn, work).await?)
+    let stack = stacks.wait_created(&arn, work).await?.into_stack()?;
+    sites_of(stacks.clients, &stack).await
 }
 
-fn subnet_of(stack: &Stack) -> Result<Subnet, ProviderError> {
+/// Where an instance can be put in the shared network. One of an earlier version has one subnet and doesn't tell
+/// its zone: EC2 is asked.
+async fn sites_of(clients: &Clients, stack: &Stack) -> Result<Vec<Site>, ProviderError> {
     let output = |key: &str| stack.outputs.get(key).cloned();
-    match (output(output::SUBNET), output(output::VPC)) {
-        (Some(id), Some(vpc)) => Ok(Subnet { id, vpc, public: true }),
-        _ => Err(ProviderError::failed(
+    let mut sites = Vec::new();
+    for shared in &SHARED_SUBNETS {
+        let (Some(id), Some(vpc)) = (output(shared.output), output(output::VPC)) else { continue };
+        let zone = match output(shared.zone) {
+            Some(zone) => Some(zone),
+            None => zone_of(clients, &id).await?,
+        };
+        let subnet = Subnet { id, vpc, public: true, zone };
+        sites.push(Site { place: Place::SharedNetwork, subnet });
+    }
+    if sites.is_empty() {
+        return Err(ProviderError::failed(
             format!("the stack {SHARED} in {} doesn't say which subnet it made", stack.arn.region),
             format!("aws cloudformation delete-stack --stack-name {SHARED} --region {}", stack.arn.region),
-        )),
+        ));
     }
+    Ok(sites)
+}
+
+async fn zone_of(clients: &Clients, subnet: &str) -> Result<Option<String>, AwsError> {
+    let request = clients.ec2.describe_subnets().filters(filter("subnet-id", subnet));
+    let answer = request.send().await.map_err(|error| AwsError::of("ec2:DescribeSubnets", &error))?;
+    let subnet = answer.subnets().first();
+    Ok(subnet.and_then(|subnet| subnet.availability_zone()).map(str::to_owned))
 }
 
 /// Whether no stack uses the shared network any more.
 pub async fn is_unused(clients: &Clients) -> Result<bool, AwsError> {
-    let request = clients.cloudformation.list_imports().export_name(EXPORTED_SUBNET);
+    let request = clients.cloudformation.list_imports().export_name(EXPORTED_VPC);
     match request.send().await.map_err(|error| AwsError::of("cloudformation:ListImports", &error)) {
         Ok(answer) => Ok(answer.imports().is_empty()),
         // AWS has no code of its own for that.
@@ -191,6 +225,21 @@ mod tests {
     fn table(association: RouteTableAssociation, gateway: &str) -> RouteTable {
         let route = Route::builder().destination_cidr_block("0.0.0.0/0").gateway_id(gateway).build();
         RouteTable::builder().associations(association).routes(route).build()
+    }
+
+    #[test]
+    fn subnets_are_tried_in_the_order_of_their_zones_local_ones_last() {
+        let subnet =
+            |id: &str, zone: &str| Ec2Subnet::builder().subnet_id(id).availability_zone(zone).build();
+        let mut subnets = [
+            subnet("subnet-1", "us-east-1-bos-1a"),
+            subnet("subnet-3", "us-east-1b"),
+            subnet("subnet-2", "us-east-1b"),
+            subnet("subnet-4", "us-east-1a"),
+        ];
+        subnets.sort_by_cached_key(rank);
+        let ids = subnets.each_ref().map(|subnet| subnet.subnet_id().unwrap_or_default());
+        assert_eq!(ids, ["subnet-4", "subnet-2", "subnet-3", "subnet-1"]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use goloo_core::provider::{
 use goloo_core::record::{Aws, OperationKind, ProviderKind, Record};
 use goloo_core::spec::SshSource;
 
-use crate::ami::Ami;
+use crate::ami::{self, Ami};
 use crate::arn::StackArn;
 use crate::checkip;
 use crate::design::{self, Design};
@@ -24,13 +24,15 @@ use crate::dns::{self, Kind, Zone};
 use crate::error::AwsError;
 use crate::instances::{self, Instance, State, Which};
 use crate::lead::Lead;
-use crate::network::{self, Site, Subnet};
+use crate::network::{self, Site};
 use crate::session::{Clients, Session};
 use crate::settings::Settings;
-use crate::stack::{self, Order, Stack, Stacks};
+use crate::stack::{self, Making, Order, Stack, Stacks, Stage};
 use crate::strays;
 use crate::tags;
 use crate::template::{self, Place, VmTemplate, output, parameter};
+use crate::user_data::HiddenUserData;
+use crate::zones;
 
 /// AWS. Its futures need a tokio runtime with I/O and time.
 #[derive(Debug)]
@@ -109,27 +111,15 @@ impl Provider for AwsProvider {
         let planned = self.planned(machine, &design).await?;
         let clients = self.session.clients(&design.region).await;
         let zone = self.zone(machine).await?;
-        let site = self.site(machine, &clients, work).await?;
+        let root_device = root_device(&clients, machine, &design, work).await?;
         let ssh_cidr = self.ssh_blocks(machine).await?;
         let dns = machine.stack.dns.as_ref().zip(zone.as_deref());
         let names = dns.map(|(dns, zone)| dns::notes(dns, zone)).unwrap_or_default();
-        let body = self.body(machine, &design, &clients, site.place, &ssh_cidr, &names).await?;
+        let sites = self.sites(machine, &design, &clients, work).await?;
         work.made(stack::RESOURCE, &planned.to_string()).await?;
-        work.step(&format!("making the stack {} in {}", planned.name, planned.region));
-        let order = Order {
-            planned: &planned,
-            body,
-            parameters: parameters(&design.ami, &site),
-            tags: tags::of(machine),
-            mark: (tags::ID, machine.id.as_str()),
-            token: machine.token.as_str(),
-            keep_failed: machine.keep_failed,
-        };
-        let stacks = self.stacks(&clients);
-        let arn = stacks.ensure(&order, work).await?;
-        work.made(stack::RESOURCE, &arn.to_string()).await?;
-        let stack = stacks.wait_created(&arn, work).await?;
-        let mut aws = section(&stack, machine, &design, &site, ssh_cidr)?;
+        let drawing = Drawing { machine, design: &design, planned: &planned, root_device, ssh_cidr, names };
+        let (stack, site) = self.make(&drawing, &clients, sites, work).await?;
+        let mut aws = section(&stack, machine, &design, &site, drawing.ssh_cidr)?;
         if let Some(zone) = zone {
             self.publish(machine, &zone, &mut aws, work).await?;
         }
@@ -180,6 +170,7 @@ impl Provider for AwsProvider {
         let lead = Lead::of(record);
         self.check_account(&lead).await?;
         let clients = self.session.clients(self.region(&lead)).await;
+        refuse_to_stop_spot(record)?;
         let instance = self.instance(&clients, record).await?;
         let mut aws = record.aws.clone().unwrap_or_default();
         let stopped = if instance.state == State::Stopped {
@@ -276,27 +267,6 @@ impl AwsProvider {
         }
     }
 
-    async fn site(
-        &self,
-        machine: &Machine,
-        clients: &Clients,
-        work: &mut dyn Work,
-    ) -> Result<Site, ProviderError> {
-        let Some(subnet) = network::find(clients, &machine.stack).await? else {
-            let identity = self.session.identity().await?;
-            let token = machine.token.as_str();
-            let subnet = network::ensure_shared(&self.stacks(clients), identity, token, work).await?;
-            return Ok(Site { place: Place::SharedNetwork, subnet });
-        };
-        if !subnet.public {
-            let Subnet { id, vpc, .. } = &subnet;
-            work.events().event(Event::Warning(format!(
-                "the internet doesn't lead to the subnet {id}: the VM is reached by its address in the VPC {vpc}"
-            )));
-        }
-        Ok(Site { place: Place::Subnet { public: subnet.public }, subnet })
-    }
-
     /// Who may reach port 22. A create notes this computer's address before it begins; one of an older goloo
     /// may have noted none.
     async fn ssh_blocks(&self, machine: &Machine) -> Result<Vec<String>, ProviderError> {
@@ -313,29 +283,76 @@ impl AwsProvider {
         Ok(blocks)
     }
 
-    async fn body(
+    /// Where the instance can be, in the order in which that is tried.
+    async fn sites(
         &self,
         machine: &Machine,
         design: &Design,
         clients: &Clients,
-        place: Place,
-        ssh_cidr: &[String],
-        names: &[String],
-    ) -> Result<String, ProviderError> {
-        let root_device = match &design.ami {
-            Ami::Newest { root_device, .. } => (*root_device).to_owned(),
-            Ami::Given(id) => given_root_device(clients, id, design).await?,
+        work: &mut dyn Work,
+    ) -> Result<Vec<Site>, ProviderError> {
+        let found = network::find(clients, &machine.stack).await?;
+        let offer = zones::offer(clients, &design.instance_type).await?;
+        let sites = match found {
+            Some(sites) => sites,
+            None => {
+                let (stacks, identity) = (self.stacks(clients), self.session.identity().await?);
+                network::ensure_shared(&stacks, identity, &offer, machine.token.as_str(), work).await?
+            }
         };
-        let template = VmTemplate {
-            machine,
-            ami: &design.ami,
-            root_device: &root_device,
-            instance_type: &design.instance_type,
-            ssh_cidr,
-            place,
-            names,
-        };
-        template::body(&template.value())
+        let sites = offer.keep(sites)?;
+        if let Some(Site { subnet, .. }) = sites.iter().find(|site| !site.subnet.public) {
+            work.events().event(Event::Warning(format!(
+                "the internet doesn't lead to the subnet {}: the VM is reached by its address in the VPC {}",
+                subnet.id, subnet.vpc
+            )));
+        }
+        Ok(sites)
+    }
+
+    /// Makes the stack at the first site whose zone has room for the instance. The stack is always called the
+    /// same, so one that failed is removed before the next site is tried.
+    async fn make(
+        &self,
+        drawing: &Drawing<'_>,
+        clients: &Clients,
+        sites: Vec<Site>,
+        work: &mut dyn Work,
+    ) -> Result<(Stack, Site), ProviderError> {
+        let (stacks, machine, planned) = (self.stacks(clients), drawing.machine, drawing.planned);
+        let user_data = HiddenUserData::of(&machine.user_data);
+        let mut tried = Vec::new();
+        let mut sites = sites.into_iter().peekable();
+        while let Some(site) = sites.next() {
+            let zone = site.subnet.zone.clone().unwrap_or_else(|| planned.region.clone());
+            work.step(&format!("making the stack {} in {zone}", planned.name));
+            let order = Order {
+                planned,
+                body: drawing.body(site.place)?,
+                parameters: parameters(&drawing.design.ami, &site),
+                user_data: Some(&user_data),
+                earlier: work.noted(stack::RESOURCE).and_then(StackArn::parse),
+                tags: tags::of(machine),
+                mark: (tags::ID, machine.id.as_str()),
+                token: machine.token.as_str(),
+                keep_failed: machine.keep_failed,
+            };
+            let arn = stacks.ensure(&order, work).await?;
+            work.made(stack::RESOURCE, &arn.to_string()).await?;
+            match stacks.wait_created(&arn, work).await? {
+                Making::Failed { stack, failure } if failure.is_of_the_zone && sites.peek().is_some() => {
+                    work.events().event(Event::Warning(format!("{}; the next zone is tried", failure.what)));
+                    tried.push(zone);
+                    stacks.remove(&stack, None, work).await?;
+                }
+                Making::Failed { failure, .. } if failure.is_of_the_zone => {
+                    tried.push(zone);
+                    return Err(no_room(&failure.what, &tried));
+                }
+                making => return Ok((making.into_stack()?, site)),
+            }
+        }
+        Err(no_room("there is no subnet to try", &tried))
     }
 
     async fn publish(
@@ -357,22 +374,58 @@ impl AwsProvider {
     }
 }
 
-async fn given_root_device(clients: &Clients, ami: &str, design: &Design) -> Result<String, ProviderError> {
-    let (root_device, architecture) = instances::root_device(clients, ami).await?;
-    if architecture != design.arch.to_string() {
-        return Err(ProviderError::Unsupported {
-            what: format!("{ami} is for {architecture}, and a {} is {}", design.instance_type, design.arch),
-            hint: "take another vm.instance_type (t4g.small is arm64, say) or another AMI".to_owned(),
-        });
+/// A VM's stack, worked out as far as it is the same at every site.
+struct Drawing<'a> {
+    machine: &'a Machine,
+    design: &'a Design,
+    planned: &'a StackArn,
+    root_device: String,
+    ssh_cidr: Vec<String>,
+    names: Vec<String>,
+}
+
+impl Drawing<'_> {
+    /// The template for a site.
+    fn body(&self, place: Place) -> Result<String, ProviderError> {
+        let template = VmTemplate {
+            machine: self.machine,
+            ami: &self.design.ami,
+            root_device: &self.root_device,
+            instance_type: &self.design.instance_type,
+            ssh_cidr: &self.ssh_cidr,
+            place,
+            names: &self.names,
+        };
+        template::body(&template.value())
     }
-    Ok(root_device)
+}
+
+/// What the AMI's root volume is called.
+async fn root_device(
+    clients: &Clients,
+    machine: &Machine,
+    design: &Design,
+    work: &mut dyn Work,
+) -> Result<String, ProviderError> {
+    match &design.ami {
+        Ami::Newest { root_device, .. } => Ok((*root_device).to_owned()),
+        Ami::Given(id) => ami::check_given(clients, id, design, machine.stack.disk, work).await,
+    }
+}
+
+/// No zone that was tried could make the instance.
+fn no_room(what: &str, tried: &[String]) -> ProviderError {
+    ProviderError::failed(
+        format!("{what} (tried: {})", tried.join(", ")),
+        "run the same command again later, or set another vm.instance_type or vm.region",
+    )
 }
 
 fn parameters(ami: &Ami, site: &Site) -> Vec<(String, String)> {
     let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-    let mut parameters = vec![pair(parameter::IMAGE, ami.parameter_value())];
+    let mut parameters =
+        vec![pair(parameter::IMAGE, ami.parameter_value()), pair(parameter::SUBNET, &site.subnet.id)];
     if let Place::Subnet { .. } = site.place {
-        parameters.push(pair(parameter::SUBNET, &site.subnet.id));
         parameters.push(pair(parameter::VPC, &site.subnet.vpc));
     }
     parameters
@@ -401,6 +454,7 @@ fn section(
         vpc_id: Some(output(output::VPC).unwrap_or_else(|| site.subnet.vpc.clone())),
         subnet_id: Some(output(output::SUBNET).unwrap_or_else(|| site.subnet.id.clone())),
         created_vpc: site.place == Place::SharedNetwork,
+        spot: machine.stack.spot,
         ttl_seconds: machine.stack.ttl,
         ssh_cidr,
         ..Details::default()
@@ -425,7 +479,14 @@ impl AwsProvider {
         record: &Record,
     ) -> Result<Option<Stack>, ProviderError> {
         let Some(arn) = &lead.stack else { return Ok(None) };
-        let Some(stack) = self.stacks(clients).find(&arn.to_ask()).await? else { return Ok(None) };
+        let stacks = self.stacks(clients);
+        let mut found = stacks.find(&arn.to_ask()).await?;
+        if arn.unique.is_some() && found.as_ref().is_none_or(|stack| stack.stage == Stage::Gone) {
+            // A create that died may have made a second one, in the next zone, before it could note that.
+            let second = stacks.find(&arn.name).await?;
+            found = second.filter(|stack| stack.has_tag(tags::ID, record.id.as_str())).or(found);
+        }
+        let Some(stack) = found else { return Ok(None) };
         match tags::value(&stack.tags, tags::ID) {
             Some(id) if id == record.id.as_str() => Ok(Some(stack)),
             // An older goloo's stack, which its config named.
@@ -627,7 +688,10 @@ impl AwsProvider {
 
     async fn observation(&self, instance: Option<&Instance>, record: &Record, lead: &Lead) -> Observation {
         match instance {
-            Some(Instance { state: State::Terminated, .. }) => observed(LiveState::Missing),
+            Some(Instance { state: State::Terminated, is_reclaimed, .. }) => Observation {
+                reason: is_reclaimed.then(|| "AWS ended the Spot Instance".to_owned()),
+                ..observed(LiveState::Missing)
+            },
             Some(instance) => Observation {
                 ip: instance.address().filter(|_| instance.state == State::Running).map(str::to_owned),
                 reason: dangling(record, instance),
@@ -699,6 +763,22 @@ fn is_restart(record: &Record) -> bool {
 /// Whether the same operation goes on later.
 fn leaves_work(error: &ProviderError) -> bool {
     matches!(error, ProviderError::Interrupted | ProviderError::Record(_))
+}
+
+/// EC2 stops a Spot Instance only where its request is a persistent one, and goloo's are one-time.
+/// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/using-spot-instances-request.html>
+fn refuse_to_stop_spot(record: &Record) -> Result<(), ProviderError> {
+    let is_spot = record.aws.as_ref().is_some_and(|aws| Details::of(aws).spot);
+    if !is_spot {
+        return Ok(());
+    }
+    let name = &record.name;
+    Err(ProviderError::Unsupported {
+        what: format!("{name} is a Spot Instance (vm.spot), which AWS can't stop"),
+        hint: format!(
+            "goloo delete {name} ends it, disk and all; goloo exec {name} -- sudo reboot restarts it"
+        ),
+    })
 }
 
 fn observed(state: LiveState) -> Observation {

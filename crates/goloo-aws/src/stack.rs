@@ -8,10 +8,11 @@ use goloo_core::provider::{ProviderError, Work};
 
 use crate::arn::StackArn;
 use crate::error::{AwsError, of_event};
-use crate::events::EventLog;
+use crate::events::{EventLog, Failure};
 use crate::session::Clients;
 use crate::settings::Pace;
 use crate::tags::{self, Tags};
+use crate::user_data::HiddenUserData;
 
 /// The kind under which a VM's stack is noted in the record.
 pub const RESOURCE: &str = "cloudformation-stack";
@@ -106,6 +107,10 @@ pub struct Order<'a> {
     pub body: String,
     /// The template's parameters.
     pub parameters: Vec<(String, String)>,
+    /// More of them, which nobody may see.
+    pub user_data: Option<&'a HiddenUserData>,
+    /// The last stack of this order that is known to have been made. It may be gone.
+    pub earlier: Option<StackArn>,
     /// Tags of the stack.
     pub tags: Tags,
     /// The tag that tells that a stack of this name is the one that is wanted.
@@ -114,6 +119,41 @@ pub struct Order<'a> {
     pub token: &'a str,
     /// Whether what failed stays, to be looked at.
     pub keep_failed: bool,
+}
+
+impl Order<'_> {
+    /// CloudFormation's token for the stack that comes after this one: the token of a stack that was removed may
+    /// not stand for the next one, also where a new process makes that.
+    fn token_after(&self, earlier: Option<&StackArn>) -> String {
+        match earlier.and_then(|arn| arn.unique.as_ref()) {
+            Some(unique) => format!("{}-{unique}", self.token),
+            None => self.token.to_owned(),
+        }
+    }
+}
+
+/// How the making of a stack ended.
+#[derive(Debug)]
+pub enum Making {
+    /// It is there, whole.
+    Done(Stack),
+    /// Something in it failed; what is left of it holds its name.
+    Failed {
+        /// What is left.
+        stack: Stack,
+        /// What failed first.
+        failure: Failure,
+    },
+}
+
+impl Making {
+    /// The stack, or what failed.
+    pub fn into_stack(self) -> Result<Stack, ProviderError> {
+        match self {
+            Self::Done(stack) => Ok(stack),
+            Self::Failed { failure, .. } => Err(of_event(failure.what)),
+        }
+    }
 }
 
 /// The stacks of a region.
@@ -159,13 +199,13 @@ impl Stacks<'_> {
     /// Has the stack made, unless it is there or on its way. Called again after a crash or a lost reply
     /// it finds the first one, by its name and its mark.
     pub async fn ensure(&self, order: &Order<'_>, work: &mut dyn Work) -> Result<StackArn, ProviderError> {
-        let mut removed = 0;
+        let mut token = order.token_after(order.earlier.as_ref());
         let mut last = None;
         for _ in 0..TRIES {
             if work.interrupted() {
                 return Err(ProviderError::Interrupted);
             }
-            let refused = match self.send(order, removed).await {
+            let refused = match self.send(order, &token).await {
                 Ok(arn) => return Ok(arn),
                 Err(error) if is_taken(&error) || error.is_transient() => error,
                 Err(error) => return Err(error.into()),
@@ -178,36 +218,38 @@ impl Stacks<'_> {
                 Some(stack) => {
                     work.step("removing what an earlier try left in AWS");
                     self.remove(&stack, None, work).await?;
-                    removed += 1;
+                    token = order.token_after(Some(&stack.arn));
                 }
                 // It went between the two calls, or the call never came through. One that is still on its
                 // way finds its own name or token taken by the next try, and the other way round.
-                None => last = Some(refused),
+                None => {
+                    // It was made, came and went before anyone could note it.
+                    if is_token_taken(&refused) {
+                        token.push_str("-2");
+                    }
+                    last = Some(refused);
+                }
             }
         }
         Err(last.map_or_else(|| comes_and_goes(&order.planned.name), ProviderError::from))
     }
 
-    /// `removed` stacks of this order came before.
-    async fn send(&self, order: &Order<'_>, removed: u32) -> Result<StackArn, AwsError> {
+    async fn send(&self, order: &Order<'_>, token: &str) -> Result<StackArn, AwsError> {
         const ACTION: &str = "cloudformation:CreateStack";
-        let parameter = |(key, value): &(String, String)| {
-            Parameter::builder().parameter_key(key).parameter_value(value).build()
-        };
+        let parameter =
+            |key: &str, value: &str| Parameter::builder().parameter_key(key).parameter_value(value).build();
+        let shown = order.parameters.iter().map(|(key, value)| parameter(key, value));
+        let hidden = order.user_data.into_iter().flat_map(HiddenUserData::parameters);
+        let parameters = shown.chain(hidden.map(|(key, value)| parameter(&key, value)));
         let tag = |(key, value): &(String, String)| Tag::builder().key(key).value(value).build();
         let on_failure = if order.keep_failed { OnFailure::DoNothing } else { OnFailure::Rollback };
-        // The token of a stack that was removed may not stand for the next one.
-        let token = match removed {
-            0 => order.token.to_owned(),
-            _ => format!("{}-{}", order.token, removed + 1),
-        };
         let request = self
             .clients
             .cloudformation
             .create_stack()
             .stack_name(&order.planned.name)
             .template_body(&order.body)
-            .set_parameters(Some(order.parameters.iter().map(parameter).collect()))
+            .set_parameters(Some(parameters.collect()))
             .set_tags(Some(order.tags.iter().map(tag).collect()))
             .client_request_token(token)
             .on_failure(on_failure);
@@ -218,16 +260,20 @@ impl Stacks<'_> {
         })
     }
 
-    /// Waits until the stack is whole, telling what CloudFormation does. Where it fails, the first thing
-    /// that failed is the error.
-    pub async fn wait_created(&self, arn: &StackArn, work: &mut dyn Work) -> Result<Stack, ProviderError> {
+    /// Waits until nothing moves in the stack any more, telling what CloudFormation does. Where something fails,
+    /// what failed first counts.
+    pub async fn wait_created(&self, arn: &StackArn, work: &mut dyn Work) -> Result<Making, ProviderError> {
         let mut log = EventLog::default();
         let stack = self.watch(arn, &mut log, work).await?;
         match stack {
-            Some(stack) if stack.stage == Stage::Created => Ok(stack),
-            Some(Stack { stage: Stage::Failed, reason, .. }) => {
-                let reason = log.first_failure().or(reason);
-                Err(of_event(reason.unwrap_or_else(|| format!("the stack {} failed", arn.name))))
+            Some(stack) if stack.stage == Stage::Created => Ok(Making::Done(stack)),
+            Some(stack) if stack.stage == Stage::Failed => {
+                let failure = log.first_failure().unwrap_or_else(|| {
+                    let reason = stack.reason.clone();
+                    let what = reason.unwrap_or_else(|| format!("the stack {} failed", arn.name));
+                    Failure { what, is_of_the_zone: false }
+                });
+                Ok(Making::Failed { stack, failure })
             }
             _ => Err(ProviderError::failed(
                 format!("the stack {} was deleted while it was being made", arn.name),
@@ -338,6 +384,10 @@ pub(crate) fn bear(patience: &mut u32, error: AwsError, work: &mut dyn Work) -> 
 
 fn is_taken(error: &AwsError) -> bool {
     error.code().is_some_and(|code| code.contains("AlreadyExists"))
+}
+
+fn is_token_taken(error: &AwsError) -> bool {
+    error.code().is_some_and(|code| code.contains("TokenAlreadyExists"))
 }
 
 fn comes_and_goes(name: &str) -> ProviderError {

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use goloo_core::provider::{Machine, ProviderError};
 use serde_json::{Map, Value, json};
 
-use crate::ami::Ami;
+use crate::ami::{self, Ami};
+use crate::instance_types;
 use crate::tags::{self, Tags};
+use crate::user_data::HiddenUserData;
 
 /// What CloudFormation takes in one call, in bytes.
 /// <https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html>
@@ -18,10 +18,50 @@ const BODY_MAX: usize = 51_200;
 /// <https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html>
 const OUTPUT_NAMES_MAX: usize = 190;
 
-/// The exports of the shared network's stack, which VM stacks import.
-const EXPORTED_VPC: &str = "goloo-network-vpc";
-/// The export that tells whether the network is used.
-pub const EXPORTED_SUBNET: &str = "goloo-network-subnet";
+/// The export of the shared network's VPC. The stack of every VM in it imports that, so CloudFormation doesn't
+/// delete the network before them.
+pub const EXPORTED_VPC: &str = "goloo-network-vpc";
+/// The export of its first subnet, which stacks of earlier versions import.
+const EXPORTED_SUBNET: &str = "goloo-network-subnet";
+
+/// A subnet of the shared network, in a zone of its own.
+#[derive(Debug)]
+pub struct SharedSubnet {
+    /// The output that has its id.
+    pub output: &'static str,
+    /// The parameter, and the output, that has its zone.
+    pub zone: &'static str,
+    /// The resources' names.
+    subnet: &'static str,
+    association: &'static str,
+    /// Its addresses.
+    block: &'static str,
+}
+
+/// All that a shared network can have. Networks of earlier versions have the first alone, and don't tell its zone.
+pub const SHARED_SUBNETS: [SharedSubnet; 3] = [
+    SharedSubnet {
+        output: output::SUBNET,
+        zone: "Zone",
+        subnet: "Subnet",
+        association: "Association",
+        block: "10.83.0.0/20",
+    },
+    SharedSubnet {
+        output: "SubnetId2",
+        zone: "Zone2",
+        subnet: "Subnet2",
+        association: "Association2",
+        block: "10.83.16.0/20",
+    },
+    SharedSubnet {
+        output: "SubnetId3",
+        zone: "Zone3",
+        subnet: "Subnet3",
+        association: "Association3",
+        block: "10.83.32.0/20",
+    },
+];
 
 /// Outputs of a VM's stack; the last two are also the shared network's.
 pub mod output {
@@ -63,7 +103,7 @@ pub enum Place {
         /// Whether the internet leads there.
         public: bool,
     },
-    /// Into the subnet of the shared stack `goloo-network`.
+    /// Into a subnet of the shared stack `goloo-network`.
     SharedNetwork,
 }
 
@@ -93,12 +133,21 @@ impl VmTemplate<'_> {
             "AWSTemplateFormatVersion": "2010-09-09",
             "Description": format!("The VM {}, made by goloo", self.machine.name),
             "Parameters": self.parameters(),
-            "Resources": {
-                "SecurityGroup": self.security_group(),
-                "Instance": self.instance(),
-            },
+            "Resources": self.resources(),
             "Outputs": self.outputs(),
         })
+    }
+
+    fn resources(&self) -> Value {
+        let mut resources = json!({"SecurityGroup": self.security_group(), "Instance": self.instance()});
+        if self.machine.stack.spot {
+            resources["LaunchTemplate"] = self.spot_market();
+        }
+        resources
+    }
+
+    fn user_data(&self) -> HiddenUserData {
+        HiddenUserData::of(&self.machine.user_data)
     }
 
     fn parameters(&self) -> Value {
@@ -108,9 +157,12 @@ impl VmTemplate<'_> {
         };
         let mut parameters =
             json!({parameter::IMAGE: {"Type": image_type, "Default": self.ami.parameter_value()}});
+        parameters[parameter::SUBNET] = json!({"Type": "AWS::EC2::Subnet::Id"});
         if let Place::Subnet { .. } = self.place {
-            parameters[parameter::SUBNET] = json!({"Type": "AWS::EC2::Subnet::Id"});
             parameters[parameter::VPC] = json!({"Type": "AWS::EC2::VPC::Id"});
+        }
+        for (key, declaration) in self.user_data().declarations() {
+            parameters[key] = declaration;
         }
         parameters
     }
@@ -132,7 +184,7 @@ impl VmTemplate<'_> {
     }
 
     fn instance(&self) -> Value {
-        let machine = self.machine;
+        let (machine, stack) = (self.machine, &self.machine.stack);
         let mut properties = json!({
             "ImageId": {"Ref": parameter::IMAGE},
             "InstanceType": self.instance_type,
@@ -140,28 +192,64 @@ impl VmTemplate<'_> {
                 "DeviceName": self.root_device,
                 "Ebs": {
                     "VolumeType": "gp3",
-                    "VolumeSize": machine.stack.disk.as_bytes().div_ceil(1 << 30),
+                    "VolumeSize": ami::volume_gib(stack.disk),
                     "Encrypted": true,
                     "DeleteOnTermination": true,
                 },
             }],
-            // Version 2 alone: version 1 gives credentials to whatever makes the guest fetch an address.
-            "MetadataOptions": {"HttpEndpoint": "enabled", "HttpTokens": "required"},
+            "MetadataOptions": self.metadata_options(),
             "NetworkInterfaces": [{
                 "DeviceIndex": "0",
-                "SubnetId": self.subnet(),
+                "SubnetId": {"Ref": parameter::SUBNET},
                 "GroupSet": [{"Fn::GetAtt": ["SecurityGroup", "GroupId"]}],
                 "AssociatePublicIpAddress": self.is_public(),
                 "DeleteOnTermination": true,
             }],
             "PropagateTagsToVolumeOnCreation": true,
-            "UserData": STANDARD.encode(&machine.user_data),
+            "UserData": self.user_data().joined(),
             "Tags": tags::in_template(&tags::of(machine)),
         });
-        if machine.stack.ttl.is_some() {
+        // A Spot Instance of a one-time request can't be stopped, from within either.
+        if stack.ttl.is_some() || stack.spot {
             properties["InstanceInitiatedShutdownBehavior"] = json!("terminate");
         }
+        if stack.spot {
+            let version = json!({"Fn::GetAtt": ["LaunchTemplate", "LatestVersionNumber"]});
+            properties["LaunchTemplate"] =
+                json!({"LaunchTemplateId": {"Ref": "LaunchTemplate"}, "Version": version});
+        }
+        if let Some(profile) = &stack.iam_instance_profile {
+            properties["IamInstanceProfile"] = json!(profile);
+        }
+        // T3 and later are unlimited otherwise: load beyond their baseline costs without an end.
+        if instance_types::is_burstable(self.instance_type) {
+            properties["CreditSpecification"] = json!({"CPUCredits": "standard"});
+        }
         json!({"Type": "AWS::EC2::Instance", "Properties": properties})
+    }
+
+    /// Version 2 alone: version 1 gives credentials to whatever makes the guest fetch an address. An answer gets
+    /// one hop further, into containers of the guest, only where it has a role's credentials to give them; the
+    /// user-data, which is there too, has the machine's private host key in it.
+    fn metadata_options(&self) -> Value {
+        let hops = if self.machine.stack.iam_instance_profile.is_some() { 2 } else { 1 };
+        json!({"HttpEndpoint": "enabled", "HttpTokens": "required", "HttpPutResponseHopLimit": hops})
+    }
+
+    /// What makes the instance a Spot Instance: a property that only launch templates have. The request is a
+    /// one-time one, since EC2 makes a new instance for a persistent one whenever its instance ends, which no
+    /// stack and no record would know.
+    fn spot_market(&self) -> Value {
+        let options = json!({"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"});
+        let market = json!({"MarketType": "spot", "SpotOptions": options});
+        let tags = tags::in_template(&tags::of(self.machine));
+        json!({
+            "Type": "AWS::EC2::LaunchTemplate",
+            "Properties": {
+                "LaunchTemplateData": {"InstanceMarketOptions": market},
+                "TagSpecifications": [{"ResourceType": "launch-template", "Tags": tags}],
+            },
+        })
     }
 
     fn outputs(&self) -> Value {
@@ -171,10 +259,10 @@ impl VmTemplate<'_> {
             output::ADDRESS: {"Value": {"Fn::GetAtt": ["Instance", address]}},
             output::SECURITY_GROUP: {"Value": {"Fn::GetAtt": ["SecurityGroup", "GroupId"]}},
             output::IMAGE: {"Value": {"Ref": parameter::IMAGE}},
+            output::SUBNET: {"Value": {"Ref": parameter::SUBNET}},
         });
         // What is imported is the shared network's to tell.
         if let Place::Subnet { .. } = self.place {
-            outputs[output::SUBNET] = json!({"Value": self.subnet()});
             outputs[output::VPC] = json!({"Value": self.vpc()});
         }
         for (number, name) in (1..=OUTPUT_NAMES_MAX).zip(self.names) {
@@ -185,13 +273,6 @@ impl VmTemplate<'_> {
 
     fn is_public(&self) -> bool {
         !matches!(self.place, Place::Subnet { public: false })
-    }
-
-    fn subnet(&self) -> Value {
-        match self.place {
-            Place::Subnet { .. } => json!({"Ref": parameter::SUBNET}),
-            Place::SharedNetwork => json!({"Fn::ImportValue": EXPORTED_SUBNET}),
-        }
     }
 
     fn vpc(&self) -> Value {
@@ -209,8 +290,9 @@ fn ingress(port: u16, cidr: &str, description: &str) -> Value {
     })
 }
 
-/// The stack that VMs share where a region has no default VPC: a VPC with one public subnet.
-pub fn network(name: &str, tags: &Tags) -> Value {
+/// The stack that VMs share where a region has no default VPC: a VPC with so many public subnets, three at most,
+/// in the zones that its parameters name.
+pub fn network(name: &str, tags: &Tags, subnets: usize) -> Value {
     let tags = tags::in_template(tags);
     let resource = |kind: &str, properties: Value, tagged: bool| {
         let mut properties = properties;
@@ -224,12 +306,6 @@ pub fn network(name: &str, tags: &Tags) -> Value {
     let mut add = |name: &str, value: Value| resources.insert(name.to_owned(), value);
     let block = json!({"CidrBlock": "10.83.0.0/16", "EnableDnsSupport": true, "EnableDnsHostnames": true});
     add("Vpc", resource("VPC", block, true));
-    let first_zone = json!({"Fn::Select": [0, {"Fn::GetAZs": ""}]});
-    let subnet = json!({
-        "VpcId": vpc(), "CidrBlock": "10.83.0.0/20", "AvailabilityZone": first_zone,
-        "MapPublicIpOnLaunch": true,
-    });
-    add("Subnet", resource("Subnet", subnet, true));
     add("Gateway", resource("InternetGateway", json!({}), true));
     let attachment = json!({"VpcId": vpc(), "InternetGatewayId": {"Ref": "Gateway"}});
     add("Attachment", resource("VPCGatewayAttachment", attachment, false));
@@ -244,16 +320,32 @@ pub fn network(name: &str, tags: &Tags) -> Value {
     );
     route["DependsOn"] = json!("Attachment");
     add("Route", route);
-    let association = json!({"SubnetId": {"Ref": "Subnet"}, "RouteTableId": {"Ref": "RouteTable"}});
-    add("Association", resource("SubnetRouteTableAssociation", association, false));
+    let mut parameters = Map::new();
+    let mut outputs = Map::new();
+    outputs.insert(output::VPC.to_owned(), json!({"Value": vpc(), "Export": {"Name": EXPORTED_VPC}}));
+    for shared in SHARED_SUBNETS.iter().take(subnets) {
+        let zone = json!({"Ref": shared.zone});
+        let subnet = json!({
+            "VpcId": vpc(), "CidrBlock": shared.block, "AvailabilityZone": zone, "MapPublicIpOnLaunch": true,
+        });
+        add(shared.subnet, resource("Subnet", subnet, true));
+        let id = json!({"Ref": shared.subnet});
+        let association = json!({"SubnetId": id, "RouteTableId": {"Ref": "RouteTable"}});
+        add(shared.association, resource("SubnetRouteTableAssociation", association, false));
+        parameters.insert(shared.zone.to_owned(), json!({"Type": "AWS::EC2::AvailabilityZone::Name"}));
+        let mut output = json!({"Value": id});
+        if shared.output == output::SUBNET {
+            output["Export"] = json!({"Name": EXPORTED_SUBNET});
+        }
+        outputs.insert(shared.output.to_owned(), output);
+        outputs.insert(shared.zone.to_owned(), json!({"Value": zone}));
+    }
     json!({
         "AWSTemplateFormatVersion": "2010-09-09",
         "Description": format!("The network that goloo's VMs share ({name})"),
+        "Parameters": parameters,
         "Resources": resources,
-        "Outputs": {
-            output::VPC: {"Value": vpc(), "Export": {"Name": EXPORTED_VPC}},
-            output::SUBNET: {"Value": {"Ref": "Subnet"}, "Export": {"Name": EXPORTED_SUBNET}},
-        },
+        "Outputs": outputs,
     })
 }
 
@@ -267,7 +359,7 @@ pub fn body(template: &Value) -> Result<String, ProviderError> {
                 "the CloudFormation template has {} bytes more than the {BODY_MAX} that AWS takes",
                 over + 1
             ),
-            hint: "declare fewer ports, or let the machine fetch what its cloud-init.yaml holds".to_owned(),
+            hint: "declare fewer ports".to_owned(),
         }),
     }
 }

@@ -7,13 +7,16 @@ mod common;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use common::moto::{Moto, REGION};
 use common::{block_on, settings, side_by_side};
 use goloo_aws::AwsProvider;
 use goloo_core::provider::{Machine, Made, Provider, ProviderError, StopMode, resource};
 use goloo_core::record::{Aws, ProviderKind, Record};
-use goloo_testkit::aws_answers::{self, Stack, StackEvent};
-use goloo_testkit::fault_proxy::{At, Fault, FaultProxy};
+use goloo_testkit::aws_answers::{self, Image, Stack, StackEvent};
+use goloo_testkit::fault_proxy::{At, Fault, FaultProxy, Request};
+use goloo_testkit::full_zones::{FullZones, NO_CAPACITY, UNSUPPORTED, members};
 use goloo_testkit::provider_suite::{Bench, SuiteWork, record};
 
 /// goloo, the faults, and moto behind them.
@@ -255,6 +258,25 @@ async fn an_observation_that_fails_says_unknown_and_why() {
     }
 }
 
+#[tokio::test]
+async fn a_spot_instance_that_aws_ended_is_missing_for_that_reason() {
+    let world = World::new();
+    let record = world.create().await;
+    let id = record.aws.as_ref().and_then(|aws| aws.instance_id.clone()).unwrap();
+    let observed = async |code: &'static str| {
+        let id = id.clone();
+        world
+            .faults
+            .answer("DescribeInstances", move |_| Some(aws_answers::describe_ended_instance(&id, code)));
+        let seen = world.provider().observe(&[&record]).await.remove(0);
+        assert_eq!(seen.state, goloo_core::provider::LiveState::Missing, "{code}");
+        seen.reason
+    };
+    let reason = observed("Server.SpotInstanceTermination").await;
+    assert_eq!(reason.as_deref(), Some("AWS ended the Spot Instance"));
+    assert_eq!(observed("Client.UserInitiatedShutdown").await, None);
+}
+
 const STACK: &str = "AWS::CloudFormation::Stack";
 const INSTANCE: &str = "AWS::EC2::Instance";
 const GROUP: &str = "AWS::EC2::SecurityGroup";
@@ -309,9 +331,10 @@ fn play_rollback(world: &World, machine: &Machine, reason: &'static str) {
 async fn the_first_thing_that_failed_is_the_error() {
     let world = World::new();
     let machine = world.machine();
-    play_rollback(&world, &machine, "We currently do not have sufficient t3.nano capacity");
+    let reason = "You have requested more vCPU capacity than your current vCPU limit of 1 allows";
+    play_rollback(&world, &machine, reason);
     let error = world.provider().create(&machine, &mut SuiteWork::default()).await.unwrap_err();
-    assert_eq!(error.to_string(), "the instance: We currently do not have sufficient t3.nano capacity");
+    assert_eq!(error.to_string(), format!("the instance: {reason}"));
 }
 
 #[tokio::test]
@@ -358,7 +381,210 @@ async fn what_an_earlier_try_left_is_removed_before_the_next_one() {
         .filter(|request| request.action() == "CreateStack")
         .filter_map(|request| request.parameter("ClientRequestToken"))
         .collect();
-    assert_eq!(tokens, [machine.token.to_string(), format!("{}-2", machine.token)]);
+    let unique = "c1b8f4e0-d35a-11ef-9c2a-example";
+    assert_eq!(tokens, [machine.token.to_string(), format!("{}-{unique}", machine.token)]);
+}
+
+#[tokio::test]
+async fn the_next_zone_is_tried_where_one_has_no_room() {
+    let world = World::new();
+    let zones = FullZones::new("goloo-web", &[UNSUPPORTED, NO_CAPACITY]);
+    zones.play(&world.faults);
+    let (machine, mut work) = (world.machine(), SuiteWork::default());
+    let made = world.provider().create(&machine, &mut work).await.unwrap();
+    let record = noted(&machine, &work, Some(made));
+    assert_eq!((zones.failures(), zones.left()), (2, vec![]));
+    let requests = world.faults.requests();
+    let creates: Vec<_> = requests.iter().filter(|request| request.action() == "CreateStack").collect();
+    let subnet = |request: &&Request| {
+        let parameters = members(request, "Parameters", "ParameterKey", "ParameterValue");
+        parameters.into_iter().find(|(key, _)| key == "SubnetId").unwrap().1
+    };
+    let subnets = world.moto.subnets();
+    let zone = |id: String| subnets.iter().find(|(_, known)| *known == id).unwrap().0.clone();
+    let tried: Vec<String> = creates.iter().map(subnet).map(zone).collect();
+    assert_eq!(tried, ["us-east-1a", "us-east-1b", "us-east-1c"]);
+    let tokens: Vec<String> =
+        creates.iter().filter_map(|request| request.parameter("ClientRequestToken")).collect();
+    let after = |number| format!("{}-c1b8f4e0-d35a-11ef-9c2a-example-{number}", machine.token);
+    assert_eq!(tokens, [machine.token.to_string(), after(1), after(2)]);
+    // The record leads to the stack that was made, and says where it is.
+    let aws = record.aws.as_ref().unwrap();
+    assert_eq!(record.resources.last().map(|resource| &resource.id), aws.stack_id.as_ref());
+    assert_eq!(zone(aws.extra["subnetID"].as_str().unwrap().to_owned()), "us-east-1c");
+    let said = work.said();
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(said[0].contains("not supported in your requested Availability Zone"), "{said:?}");
+    delete(&world, &record).await;
+    assert_eq!(world.moto.made(), [""; 0]);
+}
+
+#[tokio::test]
+async fn where_no_zone_has_room_the_error_names_those_that_were_tried() {
+    let world = World::new();
+    let zones = FullZones::new("goloo-web", &[NO_CAPACITY; 5]);
+    zones.play(&world.faults);
+    let (machine, mut work) = (world.machine(), SuiteWork::default());
+    let error = world.provider().create(&machine, &mut work).await.unwrap_err().to_string();
+    assert!(error.starts_with("the instance: ") && error.contains("sufficient t3.nano capacity"), "{error}");
+    let tried = "(tried: us-east-1a, us-east-1b, us-east-1c, us-east-1d, us-east-1f)";
+    assert!(error.ends_with(tried), "{error}");
+    // As the engine does then; with --keep-failed a person looks at it first.
+    assert_eq!(zones.left().len(), 1);
+    delete(&world, &noted(&machine, &work, None)).await;
+    assert_eq!((zones.left(), world.moto.made()), (vec![], vec![]));
+}
+
+#[tokio::test]
+async fn what_fails_for_another_reason_is_tried_in_one_zone_only() {
+    let world = World::new();
+    let quota = "You have requested more vCPU capacity than your current vCPU limit of 1 allows (Service: AmazonEC2; Status Code: 400; Error Code: VcpuLimitExceeded; Request ID: x)";
+    let zones = FullZones::new("goloo-web", &[quota; 2]);
+    zones.play(&world.faults);
+    let error = world.provider().create(&world.machine(), &mut SuiteWork::default()).await.unwrap_err();
+    assert_eq!((error.to_string(), zones.failures()), (format!("the instance: {quota}"), 1));
+}
+
+/// Each request is followed by a resume after some kinds of faults, and by a delete after the others.
+#[tokio::test]
+async fn a_create_with_a_full_zone_that_fails_at_any_request_can_go_on_or_be_deleted() {
+    let world = World::new();
+    for (kind, fault) in kinds().into_iter().enumerate() {
+        for number in 1.. {
+            let zones = FullZones::new("goloo-web", &[NO_CAPACITY]);
+            world.faults.reset();
+            zones.play(&world.faults);
+            world.faults.fault(At::From(number), fault.clone());
+            let (machine, mut work) = (world.machine(), SuiteWork::default());
+            world.provider().create(&machine, &mut work).await.ok();
+            let struck = world.faults.struck();
+            world.faults.reset();
+            zones.play(&world.faults);
+            let mut made = None;
+            if (kind + number).is_multiple_of(2) {
+                made = Some(world.provider().create(&machine, &mut work).await.unwrap());
+                assert_eq!(world.moto.running().await, 1);
+            }
+            delete(&world, &noted(&machine, &work, made)).await;
+            let left = (zones.left(), world.moto.made());
+            assert_eq!(left, (vec![], vec![]), "{fault:?} from request {number} on");
+            if struck == 0 {
+                assert!(number > 10, "too few requests: {number}");
+                break;
+            }
+        }
+    }
+}
+
+/// A create with an AMI as EC2 describes it; what it says and does.
+async fn with_image(world: &World, image: Image) -> (Result<Made, ProviderError>, Vec<String>, Vec<String>) {
+    world.faults.reset();
+    let mut machine = world.machine();
+    machine.stack.os.clone_from(&image.id);
+    world.faults.answer("DescribeImages", move |request| {
+        // A filter would leave deprecated ones out.
+        (request.parameter("ImageId.1").as_ref() == Some(&image.id))
+            .then(|| aws_answers::describe_images(std::slice::from_ref(&image)))
+    });
+    let mut work = SuiteWork::default();
+    let made = world.provider().create(&machine, &mut work).await;
+    (made, work.said(), world.moto.made())
+}
+
+#[tokio::test]
+async fn a_deprecated_ami_is_used_with_a_warning() {
+    // Its AMI is one that moto can start, and each has an account of its own.
+    for (time, is_deprecated) in [("2024-01-15T10:30:00.000Z", true), ("2999-01-15T10:30:00.000Z", false)] {
+        let world = World::new();
+        let id = world.moto.aws.public_parameter(REGION, "/aws/service/debian/release/12/latest/amd64");
+        let image = Image { deprecation_time: Some(time.to_owned()), ..Image::new(&id) };
+        let (made, said, _) = with_image(&world, image).await;
+        made.unwrap();
+        let warning = format!("{id} is deprecated since 2024-01-15T10:30:00Z: its publisher has a newer one");
+        assert_eq!(said, Vec::from_iter(is_deprecated.then_some(warning)));
+    }
+}
+
+#[tokio::test]
+async fn an_ami_that_cannot_be_used_is_refused_before_anything_is_made() {
+    let world = World::new();
+    let image = || Image::new("ami-0abc0abc");
+    let text = |text: &str| Some(text.to_owned());
+    for (image, wanted) in [
+        (Image { root_gib: 30, ..image() }, "vm.disk is 8G, and the root volume of ami-0abc0abc has 30G"),
+        (Image { state: "disabled".to_owned(), ..image() }, "the AMI ami-0abc0abc is disabled"),
+        (
+            Image { state: "failed".to_owned(), state_reason: text("the snapshot failed"), ..image() },
+            "the AMI ami-0abc0abc is failed: the snapshot failed",
+        ),
+        (
+            Image { architecture: "arm64".to_owned(), ..image() },
+            "ami-0abc0abc is for arm64, and a t3.nano is x86_64",
+        ),
+        (Image { platform: text("windows"), ..image() }, "ami-0abc0abc is a Windows AMI"),
+        (
+            Image { root_device_type: "instance-store".to_owned(), ..image() },
+            "ami-0abc0abc isn't an HVM image with its root on an EBS volume",
+        ),
+        (
+            Image { virtualization_type: "paravirtual".to_owned(), ..image() },
+            "ami-0abc0abc isn't an HVM image with its root on an EBS volume",
+        ),
+    ] {
+        let (made, _, left) = with_image(&world, image).await;
+        let error = made.unwrap_err();
+        assert!(matches!(error, ProviderError::Unsupported { .. }), "{error:?}");
+        assert_eq!((error.to_string().as_str(), left), (wanted, vec![]));
+    }
+}
+
+#[tokio::test]
+async fn the_root_volume_is_called_as_the_ami_says() {
+    let world = World::new();
+    let id = world.moto.aws.public_parameter(REGION, "/aws/service/debian/release/12/latest/amd64");
+    let mut machine = world.machine();
+    machine.stack.os.clone_from(&id);
+    let image = Image { root_device_name: "/dev/sdq".to_owned(), ..Image::new(&id) };
+    world
+        .faults
+        .answer("DescribeImages", move |_| Some(aws_answers::describe_images(std::slice::from_ref(&image))));
+    world.provider().create(&machine, &mut SuiteWork::default()).await.unwrap();
+    let requests = world.faults.requests();
+    let create = requests.iter().find(|request| request.action() == "CreateStack").unwrap();
+    let body = create.parameter("TemplateBody").unwrap();
+    assert!(body.contains(r#""DeviceName":"/dev/sdq""#), "{body}");
+}
+
+#[tokio::test]
+async fn the_template_that_is_sent_holds_neither_secrets_nor_the_host_key() {
+    let world = World::new();
+    let mut machine = world.machine();
+    machine.user_data = "#cloud-config\npassword: swordfish\n".repeat(200).into_bytes();
+    create(&world.provider(), machine.clone()).await;
+    let requests = world.faults.requests();
+    let create = requests.iter().find(|request| request.action() == "CreateStack").unwrap();
+    let parameters = members(create, "Parameters", "ParameterKey", "ParameterValue");
+    let pieces = parameters.iter().filter(|(key, _)| key.starts_with("UserData"));
+    let joined: String = pieces.map(|(_, value)| value.as_str()).collect();
+    assert_eq!(STANDARD.decode(&joined).unwrap(), machine.user_data);
+    let body = create.parameter("TemplateBody").unwrap();
+    let parts = joined.as_bytes().chunks(64).map(|part| std::str::from_utf8(part).unwrap());
+    assert!(parts.into_iter().all(|part| !body.contains(part)), "{body}");
+}
+
+#[tokio::test]
+async fn a_token_that_outlives_its_stack_holds_nothing_up() {
+    let world = World::new();
+    let machine = world.machine();
+    let token = machine.token.to_string();
+    world.faults.answer("CreateStack", move |request| {
+        (request.parameter("ClientRequestToken").as_ref() == Some(&token)).then(|| {
+            let code = "TokenAlreadyExistsException";
+            aws_answers::error("cloudformation", 400, code, "A client request token already exists")
+        })
+    });
+    world.provider().create(&machine, &mut SuiteWork::default()).await.unwrap();
+    assert_eq!(world.moto.running().await, 1);
 }
 
 #[tokio::test]

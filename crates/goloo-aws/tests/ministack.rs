@@ -13,10 +13,12 @@ use common::{fixed_machine, settings};
 use goloo_aws::AwsProvider;
 use goloo_aws::details::DnsRecord;
 use goloo_aws::dns::{Kind, Name, Zone};
-use goloo_core::provider::{Provider, resource};
+use goloo_core::provider::{Provider, ProviderError, resource};
 use goloo_core::record::{ProviderKind, Record};
+use goloo_testkit::aws_answers;
 use goloo_testkit::aws_emulators::AwsEmulator;
 use goloo_testkit::fault_proxy::{At, Fault, FaultProxy};
+use goloo_testkit::full_zones::members;
 use goloo_testkit::provider_suite::{SuiteWork, record};
 use serde_json::json;
 
@@ -37,8 +39,18 @@ fn without_default_vpc() -> AwsEmulator {
     aws
 }
 
+/// ministack doesn't know where instance types are.
+fn with_offerings(aws: &AwsEmulator, zones: &'static [&'static str]) -> FaultProxy {
+    let proxy = FaultProxy::start(aws.endpoint());
+    proxy.answer("DescribeInstanceTypeOfferings", |_| {
+        Some(aws_answers::describe_instance_type_offerings("t3.nano", zones, None))
+    });
+    proxy
+}
+
 fn provider(aws: &AwsEmulator) -> AwsProvider {
-    AwsProvider::new(settings(aws.endpoint(), REGION))
+    let proxy = with_offerings(aws, &["us-east-1a", "us-east-1b", "us-east-1c"]);
+    AwsProvider::new(settings(proxy.endpoint(), REGION))
 }
 
 fn lines(aws: &AwsEmulator, word: &str) -> Vec<String> {
@@ -75,6 +87,109 @@ async fn creates_at_once_make_one_shared_network() {
     }
 }
 
+/// The zones of the shared network's subnets, in the order in which they are tried.
+fn shared_zones(aws: &AwsEmulator) -> Vec<String> {
+    let describe = [("Action", "DescribeStacks"), ("StackName", "goloo-network")];
+    let answer = aws.query("cloudformation", REGION, &describe);
+    let zone = |key: &str| {
+        let (_, after) = answer.split_once(&format!("<OutputKey>{key}</OutputKey>"))?;
+        let (_, value) = after.split_once("<OutputValue>")?;
+        Some(value.split('<').next()?.to_owned())
+    };
+    ["Zone", "Zone2", "Zone3"].into_iter().filter_map(zone).collect()
+}
+
+/// The subnet that a create asked for, and what it got.
+async fn asked_subnet(proxy: &FaultProxy) -> Result<String, ProviderError> {
+    let provider = AwsProvider::new(settings(proxy.endpoint(), REGION));
+    let error = provider.create(&fixed_machine(), &mut SuiteWork::default()).await.unwrap_err();
+    let requests = proxy.requests();
+    let vm = requests.iter().rfind(|request| {
+        request.action() == "CreateStack" && request.parameter("StackName").as_deref() == Some("goloo-web")
+    });
+    let Some(vm) = vm else { return Err(error) };
+    let parameters = members(vm, "Parameters", "ParameterKey", "ParameterValue");
+    Ok(parameters.into_iter().find(|(key, _)| key == "SubnetId").unwrap().1)
+}
+
+fn output(aws: &AwsEmulator, key: &str) -> String {
+    let describe = [("Action", "DescribeStacks"), ("StackName", "goloo-network")];
+    let answer = aws.query("cloudformation", REGION, &describe);
+    let (_, after) = answer.split_once(&format!("<OutputKey>{key}</OutputKey>")).unwrap();
+    after.split_once("<OutputValue>").unwrap().1.split('<').next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn the_shared_network_has_a_subnet_in_each_of_three_zones_those_with_the_type_first() {
+    let aws = without_default_vpc();
+    let proxy = with_offerings(&aws, &["us-east-1b", "us-east-1c", "us-east-1f"]);
+    let subnet = asked_subnet(&proxy).await.unwrap();
+    assert_eq!(shared_zones(&aws), ["us-east-1b", "us-east-1c", "us-east-1a"]);
+    assert_eq!(subnet, output(&aws, "SubnetId"));
+    // Another type, which the first zones lack, comes into the third.
+    let proxy = with_offerings(&aws, &["us-east-1a"]);
+    assert_eq!(asked_subnet(&proxy).await.unwrap(), output(&aws, "SubnetId3"));
+    assert_eq!(lines(&aws, " vpc ").len(), 1);
+}
+
+#[tokio::test]
+async fn a_type_that_no_zone_of_the_shared_network_has_is_refused() {
+    let aws = without_default_vpc();
+    asked_subnet(&with_offerings(&aws, &["us-east-1a"])).await.unwrap();
+    let error = asked_subnet(&with_offerings(&aws, &["us-east-1f"])).await.unwrap_err();
+    let ProviderError::Unsupported { what, hint } = error else { panic!("{error:?}") };
+    assert!(
+        what.starts_with("the instance type t3.nano isn't available in us-east-1a, us-east-1b, us-east-1c"),
+        "{what}"
+    );
+    assert!(
+        hint.contains("us-east-1f") && hint.contains("delete-stack --stack-name goloo-network"),
+        "{hint}"
+    );
+}
+
+/// The network of the versions that made one subnet, in the first zone.
+fn old_network() -> serde_json::Value {
+    let resource = |kind: &str, properties: serde_json::Value| json!({"Type": format!("AWS::EC2::{kind}"), "Properties": properties});
+    let zone = json!({"Fn::Select": [0, {"Fn::GetAZs": ""}]});
+    json!({
+        "Resources": {
+            "Vpc": resource("VPC", json!({"CidrBlock": "10.83.0.0/16"})),
+            "Subnet": resource("Subnet", json!({
+                "VpcId": {"Ref": "Vpc"}, "CidrBlock": "10.83.0.0/20", "AvailabilityZone": zone})),
+        },
+        "Outputs": {
+            "VpcId": {"Value": {"Ref": "Vpc"}, "Export": {"Name": "goloo-network-vpc"}},
+            "SubnetId": {"Value": {"Ref": "Subnet"}, "Export": {"Name": "goloo-network-subnet"}},
+        },
+    })
+}
+
+#[tokio::test]
+async fn a_network_of_one_subnet_goes_on_working_as_it_is() {
+    let aws = without_default_vpc();
+    let template = old_network().to_string();
+    let create = [
+        ("Action", "CreateStack"),
+        ("StackName", "goloo-network"),
+        ("TemplateBody", &template),
+        ("Tags.member.1.Key", "goloo:shared"),
+        ("Tags.member.1.Value", "network"),
+    ];
+    aws.query("cloudformation", REGION, &create);
+    let before = (lines(&aws, " subnet "), output(&aws, "SubnetId"));
+    let proxy = with_offerings(&aws, &["us-east-1a", "us-east-1b"]);
+    assert_eq!(asked_subnet(&proxy).await.unwrap(), before.1);
+    let changes = ["UpdateStack", "DeleteStack"];
+    assert!(!proxy.actions().iter().any(|action| changes.contains(&action.as_str())));
+    // Its zone isn't in its outputs; one without the type is known all the same.
+    let error = asked_subnet(&with_offerings(&aws, &["us-east-1b"])).await.unwrap_err();
+    let text =
+        format!("the instance type t3.nano isn't available in us-east-1a, where the subnet {} is", before.1);
+    assert_eq!(error.to_string(), text);
+    assert_eq!((lines(&aws, " subnet "), output(&aws, "SubnetId")), before);
+}
+
 #[tokio::test]
 async fn the_network_is_offered_for_removal_with_its_last_user_only() {
     let aws = without_default_vpc();
@@ -82,8 +197,7 @@ async fn the_network_is_offered_for_removal_with_its_last_user_only() {
     let mut work = SuiteWork::default();
     provider(&aws).create(&machine, &mut work).await.unwrap_err();
     let importer = json!({"Resources": {"Group": {"Type": "AWS::EC2::SecurityGroup", "Properties": {
-        "GroupDescription": "of another VM", "VpcId": {"Fn::ImportValue": "goloo-network-vpc"},
-        "Tags": [{"Key": "subnet", "Value": {"Fn::ImportValue": "goloo-network-subnet"}}]}}}});
+        "GroupDescription": "of another VM", "VpcId": {"Fn::ImportValue": "goloo-network-vpc"}}}}});
     let cloudformation = |parameters: &[(&str, &str)]| aws.query("cloudformation", REGION, parameters);
     let template = importer.to_string();
     cloudformation(&[("Action", "CreateStack"), ("StackName", "other"), ("TemplateBody", &template)]);

@@ -3,10 +3,14 @@
 
 mod common;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use common::moto::{Moto, REGION};
 use goloo_core::provider::{LiveState, Machine, Made, Provider, ProviderError, StopMode, resource};
 use goloo_core::record::{Aws, Origin, OriginKind, ProviderKind, Record};
-use goloo_core::spec::Dns;
+use goloo_core::spec::{Dns, Size};
+use goloo_testkit::aws_answers::describe_instance_type_offerings;
+use goloo_testkit::fault_proxy::FaultProxy;
 use goloo_testkit::provider_suite::{Bench, SuiteWork, record};
 use serde_json::json;
 
@@ -102,7 +106,7 @@ async fn the_instance_has_its_user_data_its_tags_and_an_encrypted_disk() {
     }
     let volumes = ask(&[("Action", "DescribeVolumes")]);
     assert!(
-        volumes.contains("<size>4</size>") && volumes.contains("<encrypted>true</encrypted>"),
+        volumes.contains("<size>8</size>") && volumes.contains("<encrypted>true</encrypted>"),
         "{volumes}"
     );
 }
@@ -113,10 +117,16 @@ async fn a_create_makes_no_more_calls_than_it_may() {
     let machine = moto.machine("web");
     create(&moto, &machine).await;
     let calls = moto.queue.calls();
-    let before_polls = ["GetCallerIdentity", "DescribeSubnets", "DescribeRouteTables", "CreateStack"];
-    assert_eq!(calls[..4], before_polls);
+    let before_polls = [
+        "GetCallerIdentity",
+        "DescribeSubnets",
+        "DescribeRouteTables",
+        "DescribeInstanceTypeOfferings",
+        "CreateStack",
+    ];
+    assert_eq!(calls[..5], before_polls);
     // moto is done with the first poll: its event says so, and the stack is asked for once.
-    assert_eq!(calls[4..], ["DescribeStackEvents", "DescribeStacks"]);
+    assert_eq!(calls[5..], ["DescribeStackEvents", "DescribeStacks"]);
 }
 
 #[tokio::test]
@@ -251,7 +261,12 @@ async fn a_given_private_subnet_is_taken_with_a_warning() {
         answer[start..].split('<').next().unwrap().to_owned()
     };
     let vpc = id(&ask(&[("Action", "CreateVpc"), ("CidrBlock", "10.9.0.0/16")]), "vpcId");
-    let subnet = ask(&[("Action", "CreateSubnet"), ("VpcId", &vpc), ("CidrBlock", "10.9.1.0/24")]);
+    let subnet = ask(&[
+        ("Action", "CreateSubnet"),
+        ("VpcId", &vpc),
+        ("CidrBlock", "10.9.1.0/24"),
+        ("AvailabilityZone", "us-east-1a"),
+    ]);
     let mut machine = moto.machine("web");
     machine.stack.subnet_id = Some(id(&subnet, "subnetId"));
     let mut work = SuiteWork::default();
@@ -269,12 +284,141 @@ async fn a_given_ami_is_asked_for_its_root_device_and_architecture() {
     let path = "/aws/service/debian/release/12/latest/arm64";
     let mut machine = moto.machine("web");
     machine.stack.os = moto.aws.public_parameter(REGION, path);
+    machine.stack.disk = Size::gib(15);
     let error = moto.provider().create(&machine, &mut SuiteWork::default()).await.unwrap_err();
     assert!(error.to_string().contains("is for arm64, and a t3.nano is x86_64"), "{error}");
     assert_eq!(moto.made(), [""; 0]);
     machine.stack.instance_type = Some("t4g.small".to_owned());
     let record = create(&moto, &machine).await;
     assert_eq!(aws(&record).extra["amiID"], machine.stack.os.as_str());
+}
+
+#[tokio::test]
+async fn a_given_ami_that_is_not_there_is_refused_before_anything_is_made() {
+    let moto = Moto::new();
+    let mut machine = moto.machine("web");
+    machine.stack.os = "ami-0123456789abcdef0".to_owned();
+    let error = moto.provider().create(&machine, &mut SuiteWork::default()).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Unsupported { .. }), "{error:?}");
+    let text = "there is no AMI ami-0123456789abcdef0 in us-east-1 that these credentials may use";
+    assert_eq!(error.to_string(), text);
+    assert_eq!(moto.made(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_given_ami_that_is_larger_than_the_disk_is_refused_before_anything_is_made() {
+    let moto = Moto::new();
+    let mut machine = moto.machine("web");
+    machine.stack.os = moto.aws.public_parameter(REGION, "/aws/service/debian/release/12/latest/amd64");
+    machine.stack.disk = Size::gib(14);
+    let error = moto.provider().create(&machine, &mut SuiteWork::default()).await.unwrap_err();
+    // All of moto's AMIs have 15.
+    let text = format!("vm.disk is 14G, and the root volume of {} has 15G", machine.stack.os);
+    assert_eq!(error.to_string(), text);
+    assert_eq!(moto.made(), [""; 0]);
+}
+
+#[tokio::test]
+async fn no_description_of_the_stack_shows_the_user_data() {
+    let moto = Moto::new();
+    let mut machine = moto.machine("web");
+    // It takes several parameters.
+    machine.user_data = (0..4_000_u32).map(|number| number.to_le_bytes()[0]).collect();
+    create(&moto, &machine).await;
+    let ask =
+        |action| moto.aws.query("cloudformation", REGION, &[("Action", action), ("StackName", "goloo-web")]);
+    let encoded = STANDARD.encode(&machine.user_data);
+    let parts = || encoded.as_bytes().chunks(64).map(|part| std::str::from_utf8(part).unwrap());
+    for action in ["GetTemplate", "DescribeStacks", "DescribeStackEvents", "DescribeStackResources"] {
+        let answer = ask(action);
+        assert!(parts().all(|part| !answer.contains(part)), "{action}: {answer}");
+    }
+    let described = ask("DescribeStacks");
+    assert_eq!(described.matches("<ParameterValue>****</ParameterValue>").count(), 2, "{described}");
+}
+
+#[tokio::test]
+async fn the_instance_gets_its_profile() {
+    let moto = Moto::new();
+    let iam = |parameters: &[(&str, &str)]| moto.aws.query("iam", REGION, parameters);
+    iam(&[("Action", "CreateInstanceProfile"), ("InstanceProfileName", "web-profile")]);
+    let mut machine = moto.machine("web");
+    machine.stack.iam_instance_profile = Some("web-profile".to_owned());
+    create(&moto, &machine).await;
+    let seen = moto.aws.query("ec2", REGION, &[("Action", "DescribeInstances")]);
+    assert!(seen.contains("instance-profile/web-profile"), "{seen}");
+}
+
+#[tokio::test]
+async fn a_spot_instance_is_not_stopped_and_all_that_it_takes_is_deleted() {
+    let moto = Moto::new();
+    let mut machine = moto.machine("web");
+    machine.stack.spot = true;
+    let record = create(&moto, &machine).await;
+    assert_eq!(aws(&record).extra["spot"], true);
+    assert_eq!(moto.made().iter().filter(|line| line.contains(" launch-template ")).count(), 1);
+    for mode in [StopMode::Graceful, StopMode::Force] {
+        moto.queue.calls();
+        let error = moto.provider().stop(&record, mode, &mut SuiteWork::default()).await.unwrap_err();
+        let ProviderError::Unsupported { what, hint } = error else { panic!("{error:?}") };
+        assert_eq!(what, "web is a Spot Instance (vm.spot), which AWS can't stop");
+        assert!(hint.contains("goloo delete web"), "{hint}");
+        assert!(!moto.queue.calls().contains(&"StopInstances".to_owned()));
+    }
+    assert_eq!(moto.running().await, 1);
+    delete(&moto, &record).await;
+    assert_eq!(moto.made(), [""; 0]);
+}
+
+/// The zone where moto has no t3, as in most accounts one zone of us-east-1 has none.
+const WITHOUT_T3: &str = "us-east-1e";
+
+#[tokio::test]
+async fn a_given_subnet_whose_zone_lacks_the_type_is_refused_before_anything_is_made() {
+    let moto = Moto::new();
+    let mut machine = moto.machine("web");
+    let subnet = moto.subnets().into_iter().find(|(zone, _)| zone == WITHOUT_T3).unwrap().1;
+    machine.stack.subnet_id = Some(subnet.clone());
+    let error = moto.provider().create(&machine, &mut SuiteWork::default()).await.unwrap_err();
+    let ProviderError::Unsupported { what, hint } = error else { panic!("{error:?}") };
+    assert_eq!(
+        what,
+        format!("the instance type t3.nano isn't available in {WITHOUT_T3}, where the subnet {subnet} is")
+    );
+    assert!(hint.contains("us-east-1a, us-east-1b, us-east-1c, us-east-1d, us-east-1f"), "{hint}");
+    assert_eq!(moto.made(), [""; 0]);
+}
+
+#[tokio::test]
+async fn the_first_zone_that_has_the_type_is_taken() {
+    let moto = Moto::new();
+    let proxy = FaultProxy::start(&moto.queue.endpoint);
+    proxy.answer("DescribeInstanceTypeOfferings", |request| {
+        assert_eq!(request.parameter("LocationType").unwrap(), "availability-zone");
+        assert_eq!(request.parameter("Filter.1.Value.1").unwrap(), "t3.nano");
+        Some(match request.parameter("NextToken") {
+            None => describe_instance_type_offerings("t3.nano", &["us-east-1f"], Some("more")),
+            Some(_) => describe_instance_type_offerings("t3.nano", &["us-east-1d"], None),
+        })
+    });
+    let machine = moto.machine("web");
+    let mut work = SuiteWork::default();
+    let provider = moto.with(|settings| settings.endpoint = Some(proxy.endpoint().to_owned()));
+    let made = provider.create(&machine, &mut work).await.unwrap();
+    let record = kept(&machine, &work, Some(made));
+    let subnet = moto.subnets().into_iter().find(|(zone, _)| zone == "us-east-1d").unwrap().1;
+    assert_eq!(aws(&record).extra["subnetID"], subnet.as_str());
+}
+
+#[tokio::test]
+async fn an_instance_type_that_no_zone_has_is_refused_before_anything_is_made() {
+    let moto = Moto::new();
+    let mut machine = moto.machine("web");
+    machine.stack.instance_type = Some("t9.nano".to_owned());
+    let error = moto.provider().create(&machine, &mut SuiteWork::default()).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Unsupported { .. }), "{error:?}");
+    assert_eq!(error.to_string(), "no zone of us-east-1 has the instance type t9.nano");
+    assert_eq!(moto.made(), [""; 0]);
 }
 
 #[tokio::test]

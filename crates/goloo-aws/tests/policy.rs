@@ -16,7 +16,7 @@ type Needs = (&'static str, &'static [&'static str], &'static [(&'static str, &'
 
 const TAGS: (&str, &[&str]) = ("Tags", &["CreateTags", "DeleteTags"]);
 
-const NEEDS: [Needs; 9] = [
+const NEEDS: [Needs; 10] = [
     (
         "SecurityGroup",
         &[
@@ -67,12 +67,23 @@ const NEEDS: [Needs; 9] = [
             ("InstanceType", &[]),
             ("BlockDeviceMappings", &[]),
             ("MetadataOptions", &[]),
+            ("LaunchTemplate", &["DescribeLaunchTemplates"]),
             ("NetworkInterfaces", &["DescribeSubnets", "DescribeSecurityGroups"]),
             ("PropagateTagsToVolumeOnCreation", &["CreateTags"]),
             ("UserData", &[]),
             ("InstanceInitiatedShutdownBehavior", &[]),
             TAGS,
         ],
+    ),
+    (
+        "LaunchTemplate",
+        &[
+            "CreateLaunchTemplate",
+            "DeleteLaunchTemplate",
+            "DescribeLaunchTemplates",
+            "DescribeLaunchTemplateVersions",
+        ],
+        &[("LaunchTemplateData", &[]), ("TagSpecifications", &["CreateTags"])],
     ),
     (
         "VPC",

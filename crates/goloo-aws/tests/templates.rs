@@ -3,8 +3,9 @@
 
 mod common;
 
+use base64::Engine as _;
 use common::{fixed_machine, variants};
-use goloo_aws::{AwsProvider, Settings, template};
+use goloo_aws::{AwsProvider, Settings};
 use goloo_core::provider::{Provider, ProviderError};
 use goloo_core::spec::{Dns, ImageRef, Mount, PortForward};
 use goloo_testkit::aws_emulators::cfn_lint;
@@ -22,6 +23,8 @@ fn a_plan_shows_steps_warnings_and_the_template() {
     machine.stack.ports = vec![PortForward { host: 8080, guest: 80 }, PortForward { host: 443, guest: 443 }];
     machine.stack.mounts = vec![Mount { source: "/home/ann/site".into(), target: "/srv".to_owned() }];
     machine.stack.ttl = Some(8 * 3600);
+    machine.stack.spot = true;
+    machine.stack.iam_instance_profile = Some("web".to_owned());
     machine.stack.dns = Some(Dns {
         hostname: "web".to_owned(),
         domain: "example.com".to_owned(),
@@ -56,25 +59,39 @@ fn an_image_file_needs_a_system_for_aws() {
 
 #[test]
 fn a_template_that_is_too_long_is_refused_with_the_number_of_bytes() {
-    let mut machine = fixed_machine();
-    let fitting = |user_data: Vec<u8>| {
+    let plan = |ports: u16| {
         let mut machine = fixed_machine();
-        machine.user_data = user_data;
-        let plan = AwsProvider::new(Settings::new("eu-west-1")).plan(&machine);
-        plan.map(|plan| plan.detail["template"].to_string().len())
+        machine.stack.ports =
+            (1000..1000 + ports).map(|port| PortForward { host: port, guest: port }).collect();
+        // User-data is in parameters, as long as EC2 takes it.
+        machine.user_data = vec![0; 16_384];
+        AwsProvider::new(Settings::new("eu-west-1")).plan(&machine)
     };
-    // Three bytes of user-data are four of base64.
-    let room = 51_200 - fitting(Vec::new()).unwrap();
-    assert!(fitting(vec![0; room / 4 * 3]).is_ok_and(|length| length <= 51_200));
-    let over = fitting(vec![0; room / 4 * 3 + 3]).unwrap_err().to_string();
-    let more = 4 - room % 4;
+    let length = |ports| plan(ports).unwrap().detail["template"].to_string().len();
+    let (none, a_port) = (length(0), length(2) - length(1));
+    let fitting = u16::try_from((51_200 - none) / a_port).unwrap();
+    assert!(length(fitting) <= 51_200);
+    let over = plan(fitting + 1).unwrap_err().to_string();
+    let more = length(fitting) + a_port - 51_200;
     assert_eq!(
         over,
         format!("the CloudFormation template has {more} bytes more than the 51200 that AWS takes")
     );
-    machine.user_data = vec![0; 16_384];
-    AwsProvider::new(Settings::new("eu-west-1")).plan(&machine).unwrap();
-    template::body(&serde_json::json!({})).unwrap();
+}
+
+#[test]
+fn a_plan_shows_neither_secrets_nor_the_host_key() {
+    let mut machine = fixed_machine();
+    machine.user_data = "#cloud-config\npassword: swordfish\n".repeat(200).into_bytes();
+    let plan = AwsProvider::new(Settings::new("eu-west-1")).plan(&machine).unwrap();
+    let encoded = base64::engine::general_purpose::STANDARD.encode(&machine.user_data);
+    let shown = plan.detail.to_string();
+    // Whole pieces and any part of one.
+    for part in encoded.as_bytes().chunks(64).map(|part| std::str::from_utf8(part).unwrap()) {
+        assert!(!shown.contains(part), "{part} in {shown}");
+    }
+    assert_eq!(plan.detail["parameters"]["UserData1"], "****");
+    assert_eq!(plan.detail["template"]["Parameters"]["UserData1"]["NoEcho"], true);
 }
 
 #[test]

@@ -125,6 +125,11 @@ fn single_values_that_are_wrong() {
             json!(8),
         ],
     );
+    text += &values(
+        "iam_instance_profile",
+        &[json!(""), json!("my profile"), json!("arn:aws:iam::123456789012:role/web")],
+    );
+    text += &values("spot", &[json!("yes")]);
     insta::assert_snapshot!(text);
 }
 
@@ -219,6 +224,14 @@ fn port_22_is_open_to_one_block_to_several_or_to_this_computer() {
     assert_eq!(sources(several), [SshSource::Me, block("10.0.0.0/8"), block("2001:db8::/32")]);
     assert!(block("0.0.0.0/0").is_everyone() && block("::/0").is_everyone());
     assert!(!block("0.0.0.0/1").is_everyone() && !SshSource::Me.is_everyone());
+}
+
+#[test]
+fn an_instance_profile_is_kept_by_its_name() {
+    assert_eq!((resolved("{}").stack.iam_instance_profile, resolved("{}").stack.spot), (None, false));
+    let arn = "arn:aws:iam::123456789012:instance-profile/team/web";
+    let stack = resolved(&json!({"vm": {"iam_instance_profile": arn, "spot": true}}).to_string()).stack;
+    assert_eq!((stack.iam_instance_profile.as_deref(), stack.spot), (Some("web"), true));
 }
 
 #[test]

@@ -272,6 +272,119 @@ pub fn hosted_zone(id: &str, name: &str, is_private: bool) -> Reply {
     )
 }
 
+/// An AMI in [`describe_images`].
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// `imageId`
+    pub id: String,
+    /// `imageState`: `available`, `pending`, `failed`, `deregistered`, `disabled`, …
+    pub state: String,
+    /// `stateReason`'s message.
+    pub state_reason: Option<String>,
+    /// `architecture`
+    pub architecture: String,
+    /// `platform`: `windows`, or nothing.
+    pub platform: Option<String>,
+    /// `rootDeviceType`: `ebs` or `instance-store`.
+    pub root_device_type: String,
+    /// `rootDeviceName`
+    pub root_device_name: String,
+    /// `virtualizationType`
+    pub virtualization_type: String,
+    /// The size of the snapshot of its root volume, in units of 2³⁰ bytes.
+    pub root_gib: u32,
+    /// `deprecationTime`, RFC 3339.
+    pub deprecation_time: Option<String>,
+}
+
+impl Image {
+    /// A current one of Linux for x86_64, with 8G.
+    pub fn new(id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            state: "available".to_owned(),
+            state_reason: None,
+            architecture: "x86_64".to_owned(),
+            platform: None,
+            root_device_type: "ebs".to_owned(),
+            root_device_name: "/dev/sda1".to_owned(),
+            virtualization_type: "hvm".to_owned(),
+            root_gib: 8,
+            deprecation_time: None,
+        }
+    }
+
+    fn xml(&self) -> String {
+        let ebs = element("snapshotId", "snap-0123456789abcdef0")
+            + &element("volumeSize", &self.root_gib.to_string())
+            + &element("volumeType", "gp2");
+        let mapping = element("deviceName", &self.root_device_name) + &format!("<ebs>{ebs}</ebs>");
+        let reason = self.state_reason.as_deref().map(|reason| element("message", reason));
+        let fields = [
+            element("imageId", &self.id),
+            element("imageState", &self.state),
+            reason.map(|reason| format!("<stateReason>{reason}</stateReason>")).unwrap_or_default(),
+            element("architecture", &self.architecture),
+            optional("platform", self.platform.as_deref()),
+            element("rootDeviceType", &self.root_device_type),
+            element("rootDeviceName", &self.root_device_name),
+            element("virtualizationType", &self.virtualization_type),
+            format!("<blockDeviceMapping><item>{mapping}</item></blockDeviceMapping>"),
+            optional("deprecationTime", self.deprecation_time.as_deref()),
+        ];
+        format!("<item>{}</item>", fields.concat())
+    }
+}
+
+/// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeImages.html>
+pub fn describe_images(images: &[Image]) -> Reply {
+    let images: String = images.iter().map(Image::xml).collect();
+    ec2("DescribeImages", &format!("<imagesSet>{images}</imagesSet>"))
+}
+
+/// An instance that EC2 ended, with the code of its `stateReason`.
+/// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeInstances.html>
+pub fn describe_ended_instance(id: &str, code: &str) -> Reply {
+    let state = format!("<instanceState><code>48</code>{}</instanceState>", element("name", "terminated"));
+    let reason = element("code", code) + &element("message", &format!("{code}: as the code says"));
+    let instance = format!("{}{state}<stateReason>{reason}</stateReason>", element("instanceId", id));
+    let reservation = format!("<item><instancesSet><item>{instance}</item></instancesSet></item>");
+    ec2("DescribeInstances", &format!("<reservationSet>{reservation}</reservationSet>"))
+}
+
+/// One page of zones that have an instance type; `next_token` says that there is another.
+/// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeInstanceTypeOfferings.html>
+pub fn describe_instance_type_offerings(
+    instance_type: &str,
+    zones: &[&str],
+    next_token: Option<&str>,
+) -> Reply {
+    let offering = |zone: &&str| {
+        let fields = [
+            element("instanceType", instance_type),
+            element("locationType", "availability-zone"),
+            element("location", zone),
+        ];
+        format!("<item>{}</item>", fields.concat())
+    };
+    let offerings: String = zones.iter().map(offering).collect();
+    let next_token = optional("nextToken", next_token);
+    ec2(
+        "DescribeInstanceTypeOfferings",
+        &format!("<instanceTypeOfferingSet>{offerings}</instanceTypeOfferingSet>{next_token}"),
+    )
+}
+
+fn ec2(action: &str, result: &str) -> Reply {
+    let request = element("requestId", REQUEST_ID);
+    Reply::xml(
+        200,
+        format!(
+            r#"<{action}Response xmlns="http://ec2.amazonaws.com/doc/2016-11-15/">{request}{result}</{action}Response>"#
+        ),
+    )
+}
+
 fn cloudformation(action: &str, result: &str) -> Reply {
     let result = format!("<{action}Result>{result}</{action}Result>");
     let metadata = format!("<ResponseMetadata>{}</ResponseMetadata>", element("RequestId", REQUEST_ID));

@@ -4,6 +4,7 @@ pub mod aws_answers;
 pub mod aws_emulators;
 pub mod fake_provider;
 pub mod fault_proxy;
+pub mod full_zones;
 pub mod guest_root;
 pub mod image_server;
 pub mod memory_store;

@@ -208,6 +208,8 @@ pub fn machine(name: &str, image: ImageRef, user_data: &[u8]) -> Machine {
         region: None,
         vpc_id: None,
         subnet_id: None,
+        iam_instance_profile: None,
+        spot: false,
         users: Vec::new(),
         mounts: Vec::new(),
         ports: Vec::new(),

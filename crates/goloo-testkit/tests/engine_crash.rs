@@ -104,6 +104,8 @@ fn stack() -> ResolvedStack {
         region: None,
         vpc_id: None,
         subnet_id: None,
+        iam_instance_profile: None,
+        spot: false,
         users: Vec::new(),
         mounts: Vec::new(),
         ports: Vec::new(),

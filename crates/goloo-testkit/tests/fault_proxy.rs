@@ -9,8 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use goloo_testkit::aws_answers::{
-    Stack, StackEvent, create_stack, delete_stack, describe_stack_events, describe_stacks, no_such_stack,
-    stack_id,
+    Image, Stack, StackEvent, create_stack, delete_stack, describe_ended_instance, describe_images,
+    describe_instance_type_offerings, describe_stack_events, describe_stacks, no_such_stack, stack_id,
 };
 use goloo_testkit::aws_emulators::{AwsEmulator, Credentials, aim, python};
 use goloo_testkit::fault_proxy::{At, Fault, FaultProxy};
@@ -297,6 +297,52 @@ print(json.dumps([
     ];
     assert_eq!(said, expected);
     assert_eq!(server.seen(), 0, "the server heard of none");
+}
+
+#[test]
+fn emulator_played_answers_of_ec2_are_read_by_awss_own_client() {
+    let (_server, proxy) = Server::start();
+    proxy.answer("DescribeImages", |_| {
+        let mut image = Image::new("ami-0abc0abc");
+        image.state_reason = Some("a < b".into());
+        image.deprecation_time = Some("2024-01-15T10:30:00.000Z".into());
+        Some(describe_images(&[image]))
+    });
+    proxy.answer("DescribeInstanceTypeOfferings", |request| {
+        Some(match request.parameter("NextToken") {
+            None => describe_instance_type_offerings("t3.nano", &["us-east-1a"], Some("more")),
+            Some(_) => describe_instance_type_offerings("t3.nano", &["us-east-1b"], None),
+        })
+    });
+    proxy.answer("DescribeInstances", |_| {
+        Some(describe_ended_instance("i-0abc", "Server.SpotInstanceTermination"))
+    });
+    let read = boto3(
+        proxy.endpoint(),
+        &Credentials::any(),
+        "
+ec2 = client('ec2')
+instance = ec2.describe_instances()['Reservations'][0]['Instances'][0]
+image = ec2.describe_images(ImageIds=['ami-0abc0abc'])['Images'][0]
+pages = ec2.get_paginator('describe_instance_type_offerings').paginate(LocationType='availability-zone')
+print(json.dumps([
+    [image[key] for key in ('ImageId', 'State', 'Architecture', 'RootDeviceType', 'RootDeviceName', 'DeprecationTime')],
+    image['StateReason']['Message'],
+    image['BlockDeviceMappings'][0]['DeviceName'],
+    image['BlockDeviceMappings'][0]['Ebs']['VolumeSize'],
+    [one['Location'] for page in pages for one in page['InstanceTypeOfferings']],
+    [instance['InstanceId'], instance['State']['Name'], instance['StateReason']['Code']],
+]))",
+    );
+    let expected = json!([
+        ["ami-0abc0abc", "available", "x86_64", "ebs", "/dev/sda1", "2024-01-15T10:30:00.000Z"],
+        "a < b",
+        "/dev/sda1",
+        8,
+        ["us-east-1a", "us-east-1b"],
+        ["i-0abc", "terminated", "Server.SpotInstanceTermination"],
+    ]);
+    assert_eq!(read, expected);
 }
 
 #[test]

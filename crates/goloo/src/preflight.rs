@@ -30,6 +30,19 @@ pub fn findings(found: &Found, stack: &ResolvedStack, provider: ProviderKind) ->
     findings
 }
 
+/// Warnings for keys that promise something which this provider's machine doesn't have.
+pub fn ignored_keys(found: &Found, stack: &ResolvedStack, provider: ProviderKind) -> Vec<Problem> {
+    let config = found.file("config.json").unwrap_or_default();
+    let keys = [("iam_instance_profile", stack.iam_instance_profile.is_some()), ("spot", stack.spot)];
+    let ignored = keys.into_iter().filter(|(_, is_given)| *is_given && provider.is_local());
+    let warning = |(key, _)| {
+        let message = format!("vm.{key} is for AWS, and {provider} ignores it");
+        let hint = "create the VM with --aws, or remove the key";
+        problem_at_pointer(config, &format!("/vm/{key}"), message, hint)
+    };
+    ignored.map(warning).collect()
+}
+
 type At<'a> = &'a dyn Fn(&str, String, &str) -> Problem;
 
 fn mounts(stack: &ResolvedStack, at: At<'_>) -> Vec<Problem> {

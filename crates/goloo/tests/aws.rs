@@ -8,10 +8,12 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
 use common::{Ran, World};
 use goloo_testkit::aws_answers;
 use goloo_testkit::aws_emulators::{AwsEmulator, Credentials, REGIONS, aim};
 use goloo_testkit::fault_proxy::{At, Fault, FaultProxy, Request};
+use goloo_testkit::full_zones::{FullZones, NO_CAPACITY};
 
 const WEB: &str = r#"{"vm": {"cpus": 1, "memory": "512M", "disk": "8G", "ssh_cidr": "198.51.100.0/24"}}"#;
 
@@ -155,6 +157,55 @@ fn a_dry_run_asks_nobody() {
     let plan = world.json(&["create", "web", "--aws", "--dry-run", "--json"]);
     assert_eq!(plan["plan"]["aws"]["region"], "us-east-1");
     assert_eq!(plan["plan"]["aws"]["template"]["Resources"]["Instance"]["Type"], "AWS::EC2::Instance");
+}
+
+#[test]
+fn a_dry_run_shows_the_user_data_and_no_secret_in_the_stack() {
+    let world = World::new();
+    world.stack("web", WEB, "#cloud-config\npassword: swordfish\n");
+    let plan = world.json(&["create", "web", "--aws", "--dry-run", "--json"])["plan"].clone();
+    let user_data = plan["userData"].as_str().unwrap();
+    assert!(user_data.contains("swordfish") && user_data.contains("PRIVATE KEY"), "{user_data}");
+    let encoded = base64::engine::general_purpose::STANDARD.encode(user_data);
+    let shown = plan["aws"].to_string();
+    let parts = encoded.as_bytes().chunks(64).map(|part| std::str::from_utf8(part).unwrap());
+    assert!(parts.into_iter().all(|part| !shown.contains(part)), "{shown}");
+    assert_eq!(plan["aws"]["parameters"]["UserData1"], "****");
+}
+
+#[test]
+fn keys_for_aws_are_ignored_elsewhere_with_a_warning() {
+    let world = World::new();
+    world.stack("web", "{\"vm\": {\n\"spot\": true, \"iam_instance_profile\": \"web\"}}", "");
+    let warnings = |provider: &str| {
+        let plan = world.json(&["create", "web", provider, "--dry-run", "--json"])["plan"].clone();
+        plan["warnings"].to_string()
+    };
+    let here = warnings("--provider=qemu");
+    assert!(here.contains("config.json:2:9: vm.spot is for AWS, and qemu ignores it"), "{here}");
+    assert!(here.contains("vm.iam_instance_profile is for AWS, and qemu ignores it"), "{here}");
+    let there = warnings("--aws");
+    assert!(!there.contains("ignores it") && there.contains("AWS may end a Spot Instance"), "{there}");
+}
+
+#[test]
+fn a_spot_instance_is_not_stopped() {
+    let cloud = Cloud::new();
+    let spot = WEB.replace("\"cpus\"", "\"spot\": true, \"cpus\"");
+    cloud.world.stack("web", &spot, "");
+    let empty = cloud.aws.ledger();
+    cloud.run(&CREATE).expect(0);
+    for command in [&["stop", "web"][..], &["stop", "web", "--force"], &["restart", "web"]] {
+        let refused = cloud.run(command).expect(2);
+        assert!(
+            refused.stderr().contains("web is a Spot Instance (vm.spot), which AWS can't stop"),
+            "{refused:?}"
+        );
+        assert!(!cloud.is_unfinished("web"));
+    }
+    assert!(cloud.instances()[0].ends_with(" running"));
+    cloud.run(&["delete", "web", "--yes"]).expect(0);
+    cloud.assert_nothing_is_left(&empty, "at the end");
 }
 
 #[test]
@@ -459,6 +510,34 @@ fn kill_create_in_aws_at_every_request_then_go_on() {
         cloud.assert_nothing_is_left(&empty, when);
     };
     at_every_request(&cloud, &CREATE, || {}, go_on);
+}
+
+#[test]
+fn kill_create_in_a_full_zone_at_every_request_then_go_on() {
+    let cloud = Cloud::new();
+    let empty = cloud.aws.ledger();
+    for late in [false, true] {
+        for number in 1.. {
+            let (proxy, zones) =
+                (FaultProxy::start(cloud.aws.endpoint()), FullZones::new("goloo-web", &[NO_CAPACITY]));
+            zones.play(&proxy);
+            let ended = cloud.kill_at(&proxy, At::Request(number), late, &CREATE);
+            let struck = proxy.struck();
+            let when = format!("killed at request {number}, late: {late}, ended: {ended}");
+            let run = |arguments: &[&str]| Ran(cloud.command(proxy.endpoint(), arguments).output().unwrap());
+            if number.is_multiple_of(2) {
+                run(&["resume", "web"]).expect(0);
+                assert_eq!(cloud.instances().len(), 1, "{when}");
+            }
+            run(&["delete", "web", "--yes"]).expect(0);
+            cloud.assert_nothing_is_left(&empty, &when);
+            assert_eq!(zones.left(), [""; 0], "{when}");
+            if struck == 0 {
+                assert!(ended && number > 8 && zones.failures() > 0, "{when}");
+                break;
+            }
+        }
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ use goloo_aws::template::{self, Place, VmTemplate};
 use goloo_aws::{Pace, Settings};
 use goloo_core::name::{OperationId, VmId};
 use goloo_core::provider::Machine;
-use goloo_core::spec::{Dns, ImageRef, PortForward};
+use goloo_core::spec::{Dns, ImageRef, PortForward, Size};
 use goloo_testkit::provider_suite;
 use serde_json::Value;
 
@@ -40,6 +40,7 @@ pub fn fixed_machine() -> Machine {
     machine.id = VmId::parse("01JHN3W1T3K9Q2Z8F6B4C7D5E0").unwrap();
     machine.token = OperationId::parse("01JHN3W1T3K9Q2Z8F6B4C7D5E1").unwrap();
     machine.stack.os = "ubuntu-24.04".to_owned();
+    machine.stack.disk = Size::gib(8);
     machine
 }
 
@@ -76,6 +77,10 @@ pub fn variants() -> Vec<(&'static str, Value)> {
         is_apex_domain: true,
         cname_aliases: vec!["www".to_owned()],
     });
+    let mut spot = fixed_machine();
+    (spot.stack.spot, spot.stack.iam_instance_profile) = (true, Some("web".to_owned()));
+    // It takes two parameters.
+    spot.user_data = vec![b'x'; 4_000];
     let shown = |machine: &Machine, arch, instance_type, ssh_cidr: &[&str], place| {
         let ami = ami::choose(&machine.stack, arch).unwrap();
         let root_device = "/dev/sda1";
@@ -100,6 +105,8 @@ pub fn variants() -> Vec<(&'static str, Value)> {
             ),
         ),
         ("given_ami_private", shown(&given, Arch::X86_64, "t3.nano", &["198.51.100.7/32"], private)),
-        ("network", template::network("goloo-network", &vec![mark])),
+        ("spot_profile", shown(&spot, Arch::Arm64, "m7g.medium", &["198.51.100.7/32"], public)),
+        ("network", template::network("goloo-network", &vec![mark.clone()], 1)),
+        ("network_of_three_zones", template::network("goloo-network", &vec![mark], 3)),
     ]
 }

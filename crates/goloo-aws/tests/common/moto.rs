@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use goloo_aws::{AwsProvider, Settings};
 use goloo_core::provider::{Machine, Provider};
 use goloo_core::record::Record;
-use goloo_core::spec::ImageRef;
+use goloo_core::spec::{ImageRef, Size};
 use goloo_testkit::aws_emulators::{AwsEmulator, REGIONS};
 use goloo_testkit::provider_suite::{self, Bench};
 
@@ -52,6 +52,17 @@ impl Moto {
         lines
     }
 
+    /// The zones and the ids of all subnets.
+    pub fn subnets(&self) -> Vec<(String, String)> {
+        let answer = self.aws.query("ec2", REGION, &[("Action", "DescribeSubnets")]);
+        let text = |item: &str, tag: &str| {
+            let (_, after) = item.split_once(&format!("<{tag}>")).unwrap();
+            after.split('<').next().unwrap().to_owned()
+        };
+        let items = answer.split("<subnetId>").skip(1).map(|item| format!("<subnetId>{item}"));
+        items.map(|item| (text(&item, "availabilityZone"), text(&item, "subnetId"))).collect()
+    }
+
     fn instances(&self, state: &str) -> Vec<String> {
         let lines = self.aws.ledger();
         let of_state = lines.iter().filter(|line| line.contains(" instance ") && line.ends_with(state));
@@ -69,6 +80,7 @@ impl Bench for Moto {
         let mut machine =
             provider_suite::machine(name, ImageRef::Alias("ubuntu-24.04".into()), b"#cloud-config\n");
         machine.stack.os = "ubuntu-24.04".to_owned();
+        machine.stack.disk = Size::gib(8);
         machine
     }
 

@@ -50,6 +50,10 @@ pub struct VmFile {
     pub vpc_id: Option<String>,
     /// AWS: the subnet
     pub subnet_id: Option<String>,
+    /// AWS: the instance profile whose role the machine's programs act in, by its name or ARN
+    pub iam_instance_profile: Option<String>,
+    /// AWS: whether the machine is a Spot Instance, which AWS may end at any time; by default not
+    pub spot: Option<bool>,
     /// Users beside the image's own; goloo logs in as the first
     pub users: Vec<UserFile>,
     /// Folders of this computer in the machine

@@ -141,6 +141,8 @@ impl Resolver<'_> {
             region: self.word("/vm/region", vm.region.as_ref(), "eu-west-1"),
             vpc_id: self.word("/vm/vpc_id", vm.vpc_id.as_ref(), "vpc-0abc"),
             subnet_id: self.word("/vm/subnet_id", vm.subnet_id.as_ref(), "subnet-0abc"),
+            iam_instance_profile: self.instance_profile(vm.iam_instance_profile.as_deref()),
+            spot: vm.spot.unwrap_or(false),
             users: self.users(&vm.users),
             mounts: self.mounts(&vm.mounts),
             ports: self.ports(&vm.ports),
@@ -257,6 +259,21 @@ impl Resolver<'_> {
             self.problem(pointer, format!("{key} is \"{text}\""), format!("it looks like {example}"));
         }
         Some(text.clone())
+    }
+
+    fn instance_profile(&mut self, text: Option<&str>) -> Option<String> {
+        let text = text?;
+        let name = values::instance_profile(text);
+        if name.is_none() {
+            let hint = if text.contains(":role/") {
+                "name the instance profile that holds the role: aws iam list-instance-profiles lists them"
+            } else {
+                "write its name, or arn:aws:iam::ACCOUNT:instance-profile/NAME; aws iam list-instance-profiles lists them"
+            };
+            let message = format!("vm.iam_instance_profile: \"{text}\" isn't an instance profile");
+            self.problem("/vm/iam_instance_profile", message, hint);
+        }
+        name.map(str::to_owned)
     }
 
     fn users(&mut self, users: &[UserFile]) -> Vec<User> {

@@ -177,6 +177,10 @@ pub struct ResolvedStack {
     pub vpc_id: Option<String>,
     /// `vm.subnet_id`; discovered otherwise.
     pub subnet_id: Option<String>,
+    /// `vm.iam_instance_profile`: the profile's name, also where its ARN is given.
+    pub iam_instance_profile: Option<String>,
+    /// `vm.spot`.
+    pub spot: bool,
     /// Users beside the image's own; the first is the one that goloo logs in as.
     pub users: Vec<User>,
     /// Folders of this machine in the guest.

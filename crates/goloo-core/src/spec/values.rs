@@ -106,6 +106,22 @@ pub fn is_github_user(text: &str) -> bool {
         && !text.contains("--")
 }
 
+/// The name of an instance profile, which may be given by its ARN.
+/// <https://docs.aws.amazon.com/IAM/latest/APIReference/API_InstanceProfile.html>
+pub(super) fn instance_profile(text: &str) -> Option<&str> {
+    let name = match text.strip_prefix("arn:") {
+        Some(arn) => {
+            let (_, path) = arn.split_once(":iam::")?;
+            let (account, path) = path.split_once(":instance-profile/")?;
+            let is_account = account.len() == 12 && account.bytes().all(|c| c.is_ascii_digit());
+            is_account.then(|| path.rsplit('/').next()).flatten()?
+        }
+        None => text,
+    };
+    let is_allowed = |c: u8| c.is_ascii_alphanumeric() || b"_+=,.@-".contains(&c);
+    ((1..=128).contains(&name.len()) && name.bytes().all(is_allowed)).then_some(name)
+}
+
 /// Whether what an address gives can be trusted on its way here: https, or http from this machine itself.
 pub fn is_safe_url(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once("://") else { return false };
@@ -198,6 +214,27 @@ mod tests {
     }
 
     #[test]
+    fn an_instance_profile_is_a_name_or_its_arn() {
+        for text in ["web_1", "arn:aws:iam::123456789012:instance-profile/web_1"] {
+            assert_eq!(instance_profile(text), Some("web_1"), "{text}");
+        }
+        let in_path = "arn:aws-cn:iam::123456789012:instance-profile/team/blue/web=1@x";
+        assert_eq!(instance_profile(in_path), Some("web=1@x"));
+        for text in [
+            "",
+            "my profile",
+            "a/b",
+            "arn:aws:iam::123456789012:role/web",
+            "arn:aws:iam::12:instance-profile/web",
+            "arn:aws:iam::123456789012:instance-profile/",
+            "arn:aws:ec2:eu-west-1:123456789012:instance-profile/web",
+        ] {
+            assert_eq!(instance_profile(text), None, "{text}");
+        }
+        assert_eq!(instance_profile(&"a".repeat(129)), None);
+    }
+
+    #[test]
     fn plain_http_is_for_this_machine_only() {
         for url in ["https://github.example", "http://127.0.0.1:80", "http://localhost/x", "http://[::1]:1"] {
             assert!(is_safe_url(url), "{url}");
@@ -224,7 +261,7 @@ mod tests {
 
         #[test]
         fn no_text_is_too_odd_for_the_readers(text in "\\PC{0,20}") {
-            let _ = (size(&text), duration_seconds(&text), port_pair(&text), ssh_source(&text), is_domain(&text), is_safe_url(&text));
+            let _ = (size(&text), duration_seconds(&text), port_pair(&text), ssh_source(&text), is_domain(&text), is_safe_url(&text), instance_profile(&text));
         }
     }
 }

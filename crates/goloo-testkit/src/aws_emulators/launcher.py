@@ -134,6 +134,22 @@ def mend_deletions_in_moto():
     ChangeList.append = append_and_forget
 
 
+def mend_masks_in_moto():
+    """moto looks for a NoEcho parameter's value among the keys of such parameters, and so shows all of them."""
+    from moto.cloudformation.models import Stack
+
+    listed = Stack.parameter_list.fget
+
+    def masked(self):
+        hidden = self.resource_map.no_echo_parameter_keys
+        return [
+            one | {"ParameterValue": "****"} if one["ParameterKey"] in hidden else one
+            for one in listed(self)
+        ]
+
+    Stack.parameter_list = property(masked)
+
+
 def mend_filters_in_ministack():
     """ministack overlooks the filter `instance-id` of DescribeInstances."""
     from ministack.services import ec2
@@ -186,6 +202,7 @@ def serve_moto(listener, threaded):
     add_images_to_moto()
     mend_authorization_in_moto()
     mend_deletions_in_moto()
+    mend_masks_in_moto()
     make_server(
         *listener.getsockname(),
         keeping_bodies(DomainDispatcherApplication(create_backend_app)),

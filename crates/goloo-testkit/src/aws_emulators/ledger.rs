@@ -6,11 +6,12 @@ use super::{AwsEmulator, REGIONS};
 
 /// A kind of thing in EC2: what it is called in the ledger, the action that lists it, and the elements that
 /// hold the list and a thing's id. Network interfaces aren't in it: moto keeps those of instances that are gone.
-const EC2_KINDS: [(&str, &str, &str, &str); 9] = [
+const EC2_KINDS: [(&str, &str, &str, &str); 10] = [
     ("instance", "DescribeInstances", "instancesSet", "instanceId"),
     ("volume", "DescribeVolumes", "volumeSet", "volumeId"),
     ("security-group", "DescribeSecurityGroups", "securityGroupInfo", "groupId"),
     ("address", "DescribeAddresses", "addressesSet", "allocationId"),
+    ("launch-template", "DescribeLaunchTemplates", "launchTemplates", "launchTemplateId"),
     ("key-pair", "DescribeKeyPairs", "keySet", "keyName"),
     ("vpc", "DescribeVpcs", "vpcSet", "vpcId"),
     ("subnet", "DescribeSubnets", "subnetSet", "subnetId"),

@@ -171,7 +171,8 @@ pub fn from_stack(
     refuse_force_here(options.force, kind)?;
     let provider = app.provider(kind)?;
     refuse_taken(app, &stack.name)?;
-    let here = preflight::findings(found, &stack, kind).warnings;
+    let mut here = preflight::findings(found, &stack, kind).warnings;
+    here.extend(preflight::ignored_keys(found, &stack, kind));
     let mut plan = make_plan(app, &*provider, stack)?;
     plan.warnings.extend(here.iter().map(ToString::to_string));
     plan.machine.keep_failed = options.keep_failed;
