@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::time::Duration;
 
+use goloo_core::aws_error::{self, AwsTrouble};
 use goloo_core::store::{ServiceProblem, StoreError};
 use object_store::Error as ObjectError;
 use object_store::client::{HttpError, HttpErrorKind};
@@ -83,10 +84,22 @@ impl Said {
         match self.status {
             Some(501) => true,
             Some(status) => {
-                (400..500).contains(&status) && !PASSING.contains(&status) && self.code != "RequestTimeout"
+                let passes = PASSING.contains(&status) || self.trouble() == Some(AwsTrouble::Transient);
+                (400..500).contains(&status) && !passes
             }
             None => false,
         }
+    }
+
+    fn trouble(&self) -> Option<AwsTrouble> {
+        aws_error::trouble(&self.code, &self.text, None)
+    }
+
+    /// We aren't known to the service, or may not do this.
+    fn is_denial(&self) -> bool {
+        let denied = [AwsTrouble::Denied, AwsTrouble::Expired, AwsTrouble::Rejected];
+        matches!(self.status, Some(401 | 403))
+            || self.trouble().is_some_and(|trouble| denied.contains(&trouble))
     }
 }
 
@@ -94,22 +107,10 @@ impl Said {
 /// something else.
 const NO_BUCKET: [&str; 3] = ["NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist"];
 
-/// S3's codes for credentials that no longer count; it answers 400 to some.
-const STALE_CREDENTIALS: [&str; 4] =
-    ["ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"];
-
-/// What services of AWS's say to a request that is dated wrongly.
-const CLOCK_SKEW: [&str; 4] =
-    ["RequestTimeTooSkewed", "RequestExpired", "Signature expired", "Signature not yet current"];
-
-pub(super) fn is_clock_skew(said: &str) -> bool {
-    CLOCK_SKEW.iter().any(|words| said.contains(words))
-}
-
 /// What keeps a service from serving any request, where that is known.
 fn problem(error: &ObjectError) -> Option<ServiceProblem> {
     let said = Said::of(error);
-    if is_clock_skew(&said.text) {
+    if said.trouble() == Some(AwsTrouble::ClockSkew) {
         return Some(ServiceProblem::ClockSkew);
     }
     if let Some(region) = chain(error).find_map(|cause| cause.downcast_ref::<OtherRegion>()) {
@@ -179,10 +180,7 @@ impl Seen {
         match self {
             Self::Error(ObjectError::PermissionDenied { .. } | ObjectError::Unauthenticated { .. }) => true,
             // The library has no error of its own for a listing that is refused.
-            Self::Error(error @ ObjectError::Generic { .. }) => {
-                let said = Said::of(error);
-                matches!(said.status, Some(401 | 403)) || STALE_CREDENTIALS.contains(&said.code.as_str())
-            }
+            Self::Error(error @ ObjectError::Generic { .. }) => Said::of(error).is_denial(),
             _ => false,
         }
     }

@@ -8,6 +8,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use goloo_core::aws_error::{self, AwsTrouble};
 use goloo_core::finding::Finding;
 use goloo_core::store::ServiceProblem;
 use http::Method;
@@ -17,23 +18,13 @@ use tokio::time::Instant;
 use ulid::Ulid;
 
 use super::bucket::Clock;
-use super::error::{Seen, is_clock_skew};
+use super::error::Seen;
 use super::http::ServiceClock;
 use super::signed::{Answer, JSON, Question, SignedService};
 use super::table_error::{TableError, TableName};
 use crate::rules::in_one_line;
 
 const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
-
-/// What the words of a refusal begin with when it is about who we are.
-const STRANGERS: [&str; 6] = [
-    "UnrecognizedClient",
-    "InvalidSignature",
-    "IncompleteSignature",
-    "MissingAuthenticationToken",
-    "ExpiredToken",
-    "InvalidClientTokenId",
-];
 
 /// The table.
 #[derive(Debug)]
@@ -202,14 +193,15 @@ impl Table {
             "" => self.failed(format!("status {status}")),
             "ResourceNotFoundException" => TableError::Missing(table),
             "ValidationException" if message.to_lowercase().contains("key") => TableError::Key(table),
-            _ if is_clock_skew(&said) => {
-                TableError::Service { table, problem: ServiceProblem::ClockSkew, source: said.into() }
-            }
-            "AccessDeniedException" => self.denied(action, said.into()),
-            _ if STRANGERS.iter().any(|stranger| code.starts_with(stranger)) => {
-                self.denied(action, said.into())
-            }
-            _ => self.failed(said),
+            _ => match aws_error::trouble(code, message, None) {
+                Some(AwsTrouble::ClockSkew) => {
+                    TableError::Service { table, problem: ServiceProblem::ClockSkew, source: said.into() }
+                }
+                Some(AwsTrouble::Denied | AwsTrouble::Expired | AwsTrouble::Rejected) => {
+                    self.denied(action, said.into())
+                }
+                Some(AwsTrouble::Transient) | None => self.failed(said),
+            },
         }
     }
 
