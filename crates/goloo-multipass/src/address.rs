@@ -57,15 +57,15 @@ impl MultipassProvider {
             false => None,
         };
         for (at, answers) in running.into_iter().zip(answers) {
-            let name = instance_name(records[at]);
+            let record = records[at];
             if !answers {
-                seen[at].reason =
-                    Some(format!("its guest doesn't answer; multipass stop --force {name} powers it off"));
+                let hint = format!("goloo stop --force {} powers it off", record.name);
+                seen[at].reason = Some(format!("its guest doesn't answer; {hint}"));
                 continue;
             }
             seen[at].ip = match &listed {
-                Some(listed) => listed.get(name).cloned(),
-                None => records[at].ip().map(str::to_owned),
+                Some(listed) => listed.get(instance_name(record)).cloned(),
+                None => record.ip().map(str::to_owned),
             };
         }
         seen
