@@ -31,7 +31,7 @@ pub(crate) enum Address {
 impl MultipassProvider {
     /// The address of a running instance; `known` is the one that is on record.
     pub(crate) async fn address(&self, name: &str, known: Option<&str>) -> Result<Address, CallError> {
-        if !self.guest_answers(name, known).await {
+        if !self.guest_responds(name, known).await {
             return Ok(Address::GuestSilent);
         }
         Ok(self.addresses().await?.remove(name).map_or(Address::NotYet, Address::Own))
@@ -48,7 +48,7 @@ impl MultipassProvider {
         let running: Vec<usize> = (0..records.len()).filter(|at| is_running(records[*at])).collect();
         let answers = join_all(running.iter().map(|at| {
             let record = records[*at];
-            self.guest_answers(instance_name(record), record.ip())
+            self.guest_responds(instance_name(record), record.ip())
         }));
         let answers = answers.await;
         let listed = match answers.iter().all(|answers| *answers) {
@@ -57,15 +57,15 @@ impl MultipassProvider {
             false => None,
         };
         for (at, answers) in running.into_iter().zip(answers) {
-            let name = instance_name(records[at]);
+            let record = records[at];
             if !answers {
-                seen[at].reason =
-                    Some(format!("its guest doesn't answer; multipass stop --force {name} powers it off"));
+                let hint = format!("goloo stop --force {} powers it off", record.name);
+                seen[at].reason = Some(format!("its guest doesn't answer; {hint}"));
                 continue;
             }
             seen[at].ip = match &listed {
-                Some(listed) => listed.get(name).cloned(),
-                None => records[at].ip().map(str::to_owned),
+                Some(listed) => listed.get(instance_name(record)).cloned(),
+                None => record.ip().map(str::to_owned),
             };
         }
         seen
@@ -79,9 +79,9 @@ impl MultipassProvider {
 
     /// Whether the guest of a running instance answers, at the address that is on record or at another one: `exec`
     /// learns that from the daemon and goes to the guest by itself.
-    async fn guest_answers(&self, name: &str, known: Option<&str>) -> bool {
+    async fn guest_responds(&self, name: &str, known: Option<&str>) -> bool {
         if let Some(ip) = known.and_then(|ip| ip.parse().ok())
-            && kernel_answers(ip).await
+            && kernel_responds(ip).await
         {
             return true;
         }
@@ -90,7 +90,7 @@ impl MultipassProvider {
     }
 }
 
-async fn kernel_answers(ip: IpAddr) -> bool {
+async fn kernel_responds(ip: IpAddr) -> bool {
     match tokio::time::timeout(PROBE_LIMIT, TcpStream::connect((ip, CLOSED_PORT))).await {
         Ok(Ok(_)) => true,
         Ok(Err(error)) => error.kind() == std::io::ErrorKind::ConnectionRefused,

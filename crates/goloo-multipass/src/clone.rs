@@ -25,7 +25,7 @@ impl Clones for MultipassProvider {
         work: &mut dyn Work,
     ) -> Result<(), ProviderError> {
         let (from, to) = (VmInstance::of(source), copy.name.as_str());
-        self.launch_over(&from, Some(work)).await?;
+        self.wait_for_launch_end(&from, Some(work)).await?;
         let original = self.stopped(&from, "clones").await?;
         let end = Instant::now() + self.limits().copy;
         let begun = work.noted(CLONE).is_some() || work.noted(RESOURCE).is_some();

@@ -267,7 +267,9 @@ impl Waiting<'_> {
         let name = self.name();
         ProviderError::Unfinished {
             what: format!("the instance {name} is there and hasn't come up{why}"),
-            hint: format!("multipass list shows its state; multipass stop --force {name} powers it off"),
+            hint: format!(
+                "multipass info {name} --no-runtime-information shows its state; multipass stop --force {name} powers it off"
+            ),
         }
     }
 
@@ -285,7 +287,7 @@ impl Waiting<'_> {
             "an instance {name} is there ({}), and it can't be told whether it is the one that goloo launched",
             state_word(&instance.state)
         );
-        ProviderError::Unfinished { what, hint: so_that_it_can_be_checked(instance) }
+        ProviderError::Unfinished { what, hint: hint_to_check_ownership(instance) }
     }
 
     fn vanished(&self) -> ProviderError {
@@ -297,7 +299,7 @@ impl Waiting<'_> {
 }
 
 /// How an instance comes to a state in which its user-data can be read.
-pub(crate) fn so_that_it_can_be_checked(instance: &Instance) -> String {
+pub(crate) fn hint_to_check_ownership(instance: &Instance) -> String {
     let name = &instance.name;
     match instance.state {
         State::Running => format!("multipass exec {name} -- true shows why its guest doesn't answer"),

@@ -6,7 +6,7 @@ use goloo_core::events::Event;
 use goloo_core::provider::{ProviderError, Work};
 use goloo_core::record::Record;
 
-use crate::create::{being_prepared, so_that_it_can_be_checked, state_word};
+use crate::create::{being_prepared, hint_to_check_ownership, state_word};
 use crate::errors::Refusal;
 use crate::evidence::Evidence;
 use crate::handover::Handover;
@@ -64,14 +64,14 @@ impl MultipassProvider {
                 ),
                 format!(
                     "{}; or, if it is yours to delete, multipass delete --purge {name}",
-                    so_that_it_can_be_checked(&instance)
+                    hint_to_check_ownership(&instance)
                 ),
             )),
         }
     }
 
-    /// The same, and what can't be told yet is asked again as long as a client of ours waits for the instance: its
-    /// guest answers before cloud-init has written the user-data.
+    /// Whose the instance is. What can't be told yet is asked again as long as a client of ours waits for the instance:
+    /// its guest answers before cloud-init has written the user-data.
     async fn evidence_while_launched(
         &self,
         record: &Record,

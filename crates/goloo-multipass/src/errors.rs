@@ -390,7 +390,9 @@ impl Refusal {
             Self::InTrash => "multipass recover brings it back, by its name",
             Self::Exists => "multipass list shows it; take another name with --as, or goloo adopt it",
             Self::BeingPrepared | Self::Busy => "wait a little, then run the same command again",
-            Self::AlreadyOn | Self::EndedWhileStarting => "multipass stop --force, then multipass start",
+            Self::AlreadyOn | Self::NoSsh | Self::EndedWhileStarting => {
+                "multipass stop --force, then multipass start"
+            }
             Self::InvalidName { .. } => "take another name with --as",
             Self::InvalidSize { .. } => {
                 "write at least \"memory\": \"512M\" and \"disk\": \"1G\", which every version takes"
@@ -401,14 +403,13 @@ impl Refusal {
             Self::BadCloudInit { .. } | Self::CloudInitUnreadable { .. } => {
                 "goloo create NAME --provider multipass --dry-run --json shows the document"
             }
-            Self::NoSsh => "multipass info shows how far it came; multipass stop --force and start try again",
             Self::NotInitialized | Self::ClientTimeout => "multipass info shows how far it came",
             Self::NotStopped => "goloo stop, then the same command again",
             Self::Suspended => "goloo start, or goloo stop --force, which loses what was in its memory",
             Self::SnapshotExists => "take another label, or remove that snapshot",
             Self::NoSuchSnapshot => "multipass list --snapshots",
             Self::MountsDisabled => "multipass set local.privileged-mounts=true",
-            Self::SshFailed { .. } => "multipass info shows whether it runs",
+            Self::SshFailed { .. } => "multipass info --no-runtime-information shows whether it is running",
             Self::BadCommandLine { .. } => "multipass version: snapshots came with 1.13, clones with 1.15",
         }
     }

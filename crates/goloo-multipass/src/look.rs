@@ -107,21 +107,33 @@ impl MultipassProvider {
 
     /// Waits until no client of a launch lives any more. A start beside one never comes to its end, and a restore
     /// ends the daemon.
-    pub(crate) async fn launch_over(
+    pub(crate) async fn wait_for_launch_end(
+        &self,
+        vm: &VmInstance<'_>,
+        work: Option<&mut dyn Work>,
+    ) -> Result<(), ProviderError> {
+        if self.launch_ends(vm, work).await? {
+            return Ok(());
+        }
+        Err(ProviderError::failed(
+            format!("the launch of {} isn't over yet", vm.instance),
+            format!("wait until Multipass has ended it, or goloo stop --force {}", vm.name),
+        ))
+    }
+
+    /// The same; `false` when it lasts longer than Multipass lets it last.
+    pub(crate) async fn launch_ends(
         &self,
         vm: &VmInstance<'_>,
         mut work: Option<&mut dyn Work>,
-    ) -> Result<(), ProviderError> {
+    ) -> Result<bool, ProviderError> {
         let limit = self.limits().launched;
         let limit = work.as_ref().map_or(limit, |work| work.time_left(limit));
         let end = Instant::now() + limit;
         let mut is_said = false;
         while self.launch_client_lives(vm.id)? {
             if Instant::now() >= end {
-                return Err(ProviderError::failed(
-                    format!("the launch of {} isn't over yet", vm.instance),
-                    "wait until Multipass has ended it, then run the same command again",
-                ));
+                return Ok(false);
             }
             match &mut work {
                 Some(work) => {
@@ -136,7 +148,7 @@ impl MultipassProvider {
             }
         }
         Handover::of(&self.settings().folder, vm.id).end();
-        Ok(())
+        Ok(true)
     }
 
     /// Whether a client lives that asked for this VM's instance, or may yet ask.

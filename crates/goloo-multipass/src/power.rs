@@ -37,7 +37,7 @@ impl MultipassProvider {
         vm: &VmInstance<'_>,
         work: &mut dyn Work,
     ) -> Result<String, ProviderError> {
-        self.launch_over(vm, Some(work)).await?;
+        self.wait_for_launch_end(vm, Some(work)).await?;
         let end = Instant::now() + work.time_left(self.limits().start);
         let mut tried: Option<Result<Vec<u8>, CallError>> = None;
         loop {
@@ -74,10 +74,22 @@ impl MultipassProvider {
         work: &mut dyn Work,
     ) -> Result<(), ProviderError> {
         let vm = &VmInstance::of(record);
-        self.launch_over(vm, Some(work)).await?;
         let instance = match mode {
-            StopMode::Force => self.info_when_free(vm.instance, work).await?.ok_or_else(|| missing(vm))?,
-            StopMode::Graceful | StopMode::Suspend => self.steady(vm, work).await?,
+            StopMode::Force => {
+                if !self.launch_ends(vm, Some(work)).await? {
+                    // It waits for a guest that hangs: nothing else ends that.
+                    let text = format!(
+                        "the launch of {} isn't over yet; power is forced off all the same",
+                        vm.instance
+                    );
+                    work.events().event(Event::Warning(text));
+                }
+                self.info_when_free(vm.instance, work).await?.ok_or_else(|| missing(vm))?
+            }
+            StopMode::Graceful | StopMode::Suspend => {
+                self.wait_for_launch_end(vm, Some(work)).await?;
+                self.steady(vm, work).await?
+            }
         };
         match (&instance.state, mode) {
             (State::Deleted, _) => Err(in_trash(vm.instance, &format!("goloo stop {}", vm.name))),

@@ -42,10 +42,10 @@ impl Snapshots for MultipassProvider {
     async fn restore(&self, record: &Record, label: &str) -> Result<(), ProviderError> {
         check(label)?;
         let vm = VmInstance::of(record);
-        self.launch_over(&vm, None).await?;
+        self.wait_for_launch_end(&vm, None).await?;
         let instance = self.stopped(&vm, "restores").await?;
         if instance.mounted.is_empty() {
-            self.make_table_of_mounts(vm.instance).await?;
+            self.init_mount_table(vm.instance).await?;
         }
         let snapshot = format!("{}.{label}", vm.instance);
         self.cli().call("restore", ["--destructive", &snapshot], self.limits().copy).await?;
@@ -95,7 +95,7 @@ impl MultipassProvider {
 
     /// A restore takes the daemon's table of the instance's mounts for granted, and ends the daemon where there is
     /// none: after a launch that failed and a forced stop, say. Removing mounts that aren't there makes one.
-    async fn make_table_of_mounts(&self, instance: &str) -> Result<(), CallError> {
+    async fn init_mount_table(&self, instance: &str) -> Result<(), CallError> {
         match self.cli().call("umount", [instance], self.limits().act).await {
             // The restore will tell what is wrong.
             Ok(_) | Err(CallError::Refused { .. }) => Ok(()),

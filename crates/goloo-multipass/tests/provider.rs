@@ -1186,12 +1186,19 @@ async fn a_launch_that_isn_t_over_in_time_is_said_and_can_be_interrupted() {
     let world = World::stand_in();
     let record = initializing(&world).await;
     let provider = world.limited(|limits| limits.launched = MOMENT);
-    let error = provider.stop(&record, StopMode::Force, &mut SuiteWork::default()).await.unwrap_err();
+    let error = provider.stop(&record, StopMode::Graceful, &mut SuiteWork::default()).await.unwrap_err();
     assert!(text(&error).contains("isn't over yet"), "{}", text(&error));
+    assert!(text(&error).contains(&format!("goloo stop --force {}", record.name)), "{}", text(&error));
     let mut work = SuiteWork::default();
     work.stopper().send_replace(true);
     let error = world.multipass().stop(&record, StopMode::Force, &mut work).await.unwrap_err();
     assert!(matches!(error, ProviderError::Interrupted), "{error:?}");
+    let mut work = SuiteWork::default();
+    provider.stop(&record, StopMode::Force, &mut work).await.unwrap();
+    assert!(work.said()[0].contains("forced off all the same"), "{:?}", work.said());
+    assert_eq!(world.running().await, 0, "a guest that hangs in its launch can be powered off");
+    let error = provider.start(&record, &mut SuiteWork::default()).await.unwrap_err();
+    assert!(text(&error).contains("isn't over yet"), "{}", text(&error));
     delete(&world, &record).await.unwrap();
     assert!(world.ledger().await.is_empty(), "a delete waits for no launch");
 }
@@ -1574,4 +1581,28 @@ async fn doctor_finds_what_is_wrong() {
     settings.limits.answer = MOMENT;
     let finding = goloo_multipass::doctor(&settings).await;
     assert!(!finding.ok && finding.what.contains("no answer"), "{finding:?}");
+}
+
+// ---- the tests themselves ----
+
+#[tokio::test]
+async fn a_test_at_the_real_multipass_leaves_nothing_behind_that_is_still_being_prepared() {
+    let daemon = World::with(&["prepares"]);
+    let world = World::real_at(daemon.program());
+    let name = world.name("slow");
+    let launch = std::process::Command::new(daemon.program())
+        .env("GOLOO_STAND_IN_BY", "someone")
+        .args(["launch", "24.04", "--name", &name])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn();
+    until("it is being prepared", async || launches(&daemon) == 1).await;
+    let end = std::thread::spawn(move || drop(world));
+    let looked_for =
+        async || daemon.calls().iter().any(|call| call.starts_with("get") && call.contains(&name));
+    until("it is looked for", looked_for).await;
+    daemon.faults(&[]);
+    end.join().unwrap();
+    assert!(daemon.instance(&name).is_null(), "it is left");
+    launch.unwrap().wait().unwrap();
 }

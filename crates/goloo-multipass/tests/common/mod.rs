@@ -33,7 +33,8 @@ pub fn is_real() -> bool {
 pub struct World {
     folder: tempfile::TempDir,
     prefix: String,
-    real: bool,
+    /// The command of a daemon that others use too.
+    real: Option<PathBuf>,
     /// All names that an instance of this world may have, whether a list shows it or not.
     names: Mutex<BTreeSet<String>>,
 }
@@ -41,10 +42,16 @@ pub struct World {
 impl World {
     /// As the environment says.
     pub fn new() -> Self {
-        Self::of(is_real())
+        let program = std::env::var_os("GOLOO_MULTIPASS").unwrap_or_else(|| "multipass".into());
+        Self::of(is_real().then(|| program.into()))
     }
 
-    fn of(real: bool) -> Self {
+    /// With this command as with the real one: its daemon isn't this world's alone.
+    pub fn real_at(program: PathBuf) -> Self {
+        Self::of(Some(program))
+    }
+
+    fn of(real: Option<PathBuf>) -> Self {
         let id = goloo_core::name::VmId::generate().short();
         let prefix = format!("goloo-test-{id}-");
         Self { folder: tempfile::tempdir().unwrap(), prefix, real, names: Mutex::default() }
@@ -59,7 +66,7 @@ impl World {
 
     /// With the stand-in, for what can't be asked of the real one: its faults.
     pub fn stand_in() -> Self {
-        Self::of(false)
+        Self::of(None)
     }
 
     /// With the stand-in and these faults.
@@ -87,8 +94,8 @@ impl World {
 
     /// The stand-in, in a wrapper that names its folder: a test can't set the environment for itself.
     pub fn program(&self) -> PathBuf {
-        if self.real {
-            return std::env::var_os("GOLOO_MULTIPASS").unwrap_or_else(|| "multipass".into()).into();
+        if let Some(program) = &self.real {
+            return program.clone();
         }
         let wrapper = self.path().join("multipass");
         if !wrapper.exists() {
@@ -105,7 +112,7 @@ impl World {
     pub fn settings(&self) -> Settings {
         let mut settings = Settings::new(&self.path().join("state"));
         settings.program = self.program().into();
-        if !self.real {
+        if self.real.is_none() {
             // Long where only a defect is to reach them, short where a test waits for their end.
             settings.limits = Limits {
                 answer: Duration::from_secs(10),
@@ -222,7 +229,7 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        if self.real {
+        if self.real.is_some() {
             self.purge_real();
         } else {
             // Clients that still wait for a launch end with the daemon's faults.
@@ -257,7 +264,7 @@ impl Bench for World {
 
     async fn ledger(&self) -> Vec<String> {
         let mut all: Vec<String> = self.instances().into_iter().map(|(name, _)| name).collect();
-        if !self.real {
+        if self.real.is_none() {
             let preparing: serde_json::Value =
                 serde_json::from_str(&self.file("daemon.json")).unwrap_or_default();
             let preparing = preparing.as_object().into_iter().flatten();
@@ -278,7 +285,7 @@ impl Bench for World {
     }
 
     fn stride(&self) -> usize {
-        if self.real { 50 } else { 1 }
+        if self.real.is_some() { 50 } else { 1 }
     }
 
     async fn show_whose(&self, record: &Record, error: &ProviderError) {
