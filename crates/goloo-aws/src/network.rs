@@ -74,8 +74,14 @@ pub async fn find(clients: &Clients, stack: &ResolvedStack) -> Result<Option<Vec
         let what = format!("the internet leads to no subnet of the VPC {vpc} in {}", clients.region);
         return Err(no_subnet(&what));
     }
+    first_of_each_zone(&mut found);
     let site = |subnet: Subnet| Site { place: Place::Subnet { public: subnet.public }, subnet };
     Ok(Some(found.into_iter().map(site).collect()))
+}
+
+/// What one subnet's zone has no room for, another subnet in the zone has none for, too.
+fn first_of_each_zone(subnets: &mut Vec<Subnet>) {
+    subnets.dedup_by(|next, first| next.zone == first.zone);
 }
 
 /// The candidates, always in the same order.
@@ -92,10 +98,12 @@ async fn subnets(clients: &Clients, stack: &ResolvedStack) -> Result<Vec<Ec2Subn
     Ok(subnets)
 }
 
-/// Local zones (`us-east-1-bos-1a`), whose names are longer, come last.
-fn rank(subnet: &Ec2Subnet) -> (usize, String, Option<String>) {
+/// Local zones (`us-east-1-bos-1a`), whose names are longer, come last, and in a zone the subnets without a free
+/// address.
+fn rank(subnet: &Ec2Subnet) -> (usize, String, bool, Option<String>) {
     let zone = subnet.availability_zone().unwrap_or_default().to_owned();
-    (zone.len(), zone, subnet.subnet_id().map(str::to_owned))
+    let is_full = subnet.available_ip_address_count() == Some(0);
+    (zone.len(), zone, is_full, subnet.subnet_id().map(str::to_owned))
 }
 
 async fn route_tables(clients: &Clients, vpc: &str) -> Result<Vec<RouteTable>, AwsError> {
@@ -240,6 +248,30 @@ mod tests {
         subnets.sort_by_cached_key(rank);
         let ids = subnets.each_ref().map(|subnet| subnet.subnet_id().unwrap_or_default());
         assert_eq!(ids, ["subnet-4", "subnet-2", "subnet-3", "subnet-1"]);
+    }
+
+    #[test]
+    fn each_zone_is_tried_in_one_subnet_that_has_a_free_address() {
+        let subnet = |id: &str, zone: &str, free| {
+            let subnet = Ec2Subnet::builder().subnet_id(id).availability_zone(zone);
+            subnet.available_ip_address_count(free).build()
+        };
+        let mut subnets = [
+            subnet("subnet-1", "us-east-1a", 0),
+            subnet("subnet-2", "us-east-1a", 7),
+            subnet("subnet-3", "us-east-1b", 0),
+        ];
+        subnets.sort_by_cached_key(rank);
+        let public = |subnet: &Ec2Subnet| Subnet {
+            id: subnet.subnet_id().unwrap_or_default().to_owned(),
+            vpc: "vpc-1".to_owned(),
+            public: true,
+            zone: subnet.availability_zone().map(str::to_owned),
+        };
+        let mut tried: Vec<Subnet> = subnets.iter().map(public).collect();
+        first_of_each_zone(&mut tried);
+        let ids: Vec<&str> = tried.iter().map(|subnet| subnet.id.as_str()).collect();
+        assert_eq!(ids, ["subnet-2", "subnet-3"]);
     }
 
     #[test]

@@ -161,6 +161,7 @@ impl Provider for AwsProvider {
     }
 
     async fn stop(&self, record: &Record, mode: StopMode, work: &mut dyn Work) -> Result<(), ProviderError> {
+        refuse_to_stop_spot(record)?;
         if mode == StopMode::Suspend {
             return Err(ProviderError::Unsupported {
                 what: "goloo's instances in AWS can't be suspended".to_owned(),
@@ -170,7 +171,6 @@ impl Provider for AwsProvider {
         let lead = Lead::of(record);
         self.check_account(&lead).await?;
         let clients = self.session.clients(self.region(&lead)).await;
-        refuse_to_stop_spot(record)?;
         let instance = self.instance(&clients, record).await?;
         let mut aws = record.aws.clone().unwrap_or_default();
         let stopped = if instance.state == State::Stopped {

@@ -357,7 +357,7 @@ async fn a_spot_instance_is_not_stopped_and_all_that_it_takes_is_deleted() {
     let record = create(&moto, &machine).await;
     assert_eq!(aws(&record).extra["spot"], true);
     assert_eq!(moto.made().iter().filter(|line| line.contains(" launch-template ")).count(), 1);
-    for mode in [StopMode::Graceful, StopMode::Force] {
+    for mode in [StopMode::Graceful, StopMode::Force, StopMode::Suspend] {
         moto.queue.calls();
         let error = moto.provider().stop(&record, mode, &mut SuiteWork::default()).await.unwrap_err();
         let ProviderError::Unsupported { what, hint } = error else { panic!("{error:?}") };
