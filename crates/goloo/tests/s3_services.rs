@@ -242,8 +242,17 @@ fn emulator_a_certificate_of_an_unknown_authority_is_said_and_aws_ca_bundle_name
     let authority = s3rver.folder().join("ca.pem");
     with("AWS_CA_BUNDLE", &authority).expect(0);
     with("SSL_CERT_FILE", &authority).expect(0);
-    let said = with("AWS_CA_BUNDLE", &s3rver.folder().join("none.pem")).expect(1).stdout();
-    assert!(said.contains("AWS_CA_BUNDLE") && said.contains("none.pem"), "{said}");
+    let cut = "-----BEGIN CERTIFICATE-----\nAAAA\n";
+    let bad = format!("{cut}-----END CERTIFICATE-----\n");
+    for (file, content) in [("none.pem", None), ("empty", Some("")), ("cut", Some(cut)), ("bad", Some(bad.as_str()))] {
+        let path = s3rver.folder().join(file);
+        if let Some(content) = content {
+            std::fs::write(&path, content).unwrap();
+        }
+        let refused = error(&with("AWS_CA_BUNDLE", &path).expect(2));
+        let message = refused["message"].as_str().unwrap();
+        assert!(message.contains("AWS_CA_BUNDLE") && message.contains(file), "{refused}");
+    }
 }
 
 #[test]

@@ -108,14 +108,16 @@ pub(super) fn ca_bundle() -> Option<PathBuf> {
     std::env::var_os("AWS_CA_BUNDLE").filter(|file| !file.is_empty()).map(PathBuf::from)
 }
 
+/// Why `AWS_CA_BUNDLE` can't be used.
 #[derive(Debug, thiserror::Error)]
 #[error("AWS_CA_BUNDLE names {}, which holds no certificates: {why}", file.display())]
-struct UnusableBundle {
+pub(super) struct UnusableBundle {
     file: PathBuf,
     why: String,
 }
 
-fn roots(file: &Path) -> Result<RootCertStore, UnusableBundle> {
+/// The certificates in a file.
+pub(super) fn roots(file: &Path) -> Result<RootCertStore, UnusableBundle> {
     let unusable = |why: String| UnusableBundle { file: file.to_owned(), why };
     let certificates = CertificateDer::pem_file_iter(file).map_err(|error| unusable(error.to_string()))?;
     let mut roots = RootCertStore::empty();

@@ -21,7 +21,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
 use super::bucket::{Access, ConditionalWrites};
-use super::http::{Connector, ServiceClock, ca_bundle};
+use super::http::{Connector, ServiceClock, ca_bundle, roots};
 use super::settings::{LockTable, ObjectSettings, no_retries};
 use super::signed::SignedService;
 use super::table::Table;
@@ -110,7 +110,7 @@ struct Way {
 
 impl Way {
     async fn find(settings: &ObjectSettings) -> Result<Self, StoreError> {
-        let tls = trusted().map_err(|error| settings.unusable(error))?;
+        let tls = trusted(settings)?;
         let http = HttpBuilder::new().build_with_connector_fn(move |settings, components| {
             let mut connector = Sdk::builder().proxy_config(ProxyConfig::from_env());
             connector.set_connector_settings(settings.cloned());
@@ -179,13 +179,20 @@ impl Way {
     }
 }
 
-/// Whom the search for credentials trusts: as the store itself.
-fn trusted() -> Result<TlsContext, Box<dyn std::error::Error + Send + Sync>> {
+/// Whom the search for credentials trusts: as the store itself. The SDK panics over a file that holds no certificates,
+/// so they are read before it.
+fn trusted(settings: &ObjectSettings) -> Result<TlsContext, StoreError> {
     let Some(file) = ca_bundle() else { return Ok(TlsContext::default()) };
-    let pem = std::fs::read(&file)
-        .map_err(|error| format!("can't read {} (AWS_CA_BUNDLE): {error}", file.display()))?;
+    let refused = |message: String| StoreError::Misconfigured {
+        place: settings.location.clone(),
+        message,
+        hint: "name a file of certificates in PEM form, or unset AWS_CA_BUNDLE".to_owned(),
+    };
+    roots(&file).map_err(|error| refused(error.to_string()))?;
+    let pem = std::fs::read(&file).map_err(|error| refused(format!("{}: {error}", file.display())))?;
     let store = TrustStore::empty().with_pem_certificate(pem);
-    Ok(TlsContext::builder().with_trust_store(store).build()?)
+    let context = TlsContext::builder().with_trust_store(store).build();
+    context.map_err(|error| refused(error.to_string()))
 }
 
 /// AWS's own variables for endpoints. The SDK passes over what it can't read in them, and would ask AWS instead.
