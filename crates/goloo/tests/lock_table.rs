@@ -52,7 +52,8 @@ fn emulator_doctor_says_where_records_are_and_recommends_versions() {
     world.settings(&settings(aws.endpoint()));
     let doctor = || examined(&world, &aws, BUCKET);
     let found = doctor();
-    assert_eq!(found[0], json!({"ok": true, "what": "records are kept in s3://team/goloo", "hint": ""}));
+    let place = format!("records are kept in s3://team/goloo?region=us-east-1&endpoint={}", aws.endpoint());
+    assert!(found[0]["what"].as_str().unwrap().starts_with(&place), "{found:?}");
     let command = "aws s3api put-bucket-versioning --region us-east-1 --bucket team \
                    --versioning-configuration Status=Enabled";
     assert_eq!((&found[1]["ok"], &found[1]["hint"]), (&json!(true), &json!(command)), "{found:?}");

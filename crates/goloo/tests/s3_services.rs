@@ -244,7 +244,9 @@ fn emulator_a_certificate_of_an_unknown_authority_is_said_and_aws_ca_bundle_name
     with("SSL_CERT_FILE", &authority).expect(0);
     let cut = "-----BEGIN CERTIFICATE-----\nAAAA\n";
     let bad = format!("{cut}-----END CERTIFICATE-----\n");
-    for (file, content) in [("none.pem", None), ("empty", Some("")), ("cut", Some(cut)), ("bad", Some(bad.as_str()))] {
+    for (file, content) in
+        [("none.pem", None), ("empty", Some("")), ("cut", Some(cut)), ("bad", Some(bad.as_str()))]
+    {
         let path = s3rver.folder().join(file);
         if let Some(content) = content {
             std::fs::write(&path, content).unwrap();
