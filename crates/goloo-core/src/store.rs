@@ -362,9 +362,9 @@ impl ServiceProblem {
 pub fn safe_writes_hint(lock_table: bool) -> &'static str {
     if lock_table {
         "add a lock table to the address (&lockTable=TABLE; docs/state.md shows how to make one), or use another \
-         service"
+         service: goloo state move ADDRESS takes records along"
     } else {
-        "use a service that honours conditional writes"
+        "use a service that honours conditional writes: goloo state move ADDRESS takes records along"
     }
 }
 

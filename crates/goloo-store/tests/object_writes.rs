@@ -213,10 +213,9 @@ fn a_service_that_does_not_honour_conditions_is_refused_before_any_write() {
         let objects = Flawed::new(flaw);
         let devbox = name("devbox");
         let archived = goloo_core::name::ArchiveId::parse("gone-20250115T103000Z-3f9c").unwrap();
-        let writes: [(&str, Result<(), StoreError>); 5] = [
+        let writes: [(&str, Result<(), StoreError>); 4] = [
             ("lock", run(open(&objects).lock(&devbox, &owner(1))).map(drop)),
             ("unlock", run(open(&objects).break_lock(&devbox)).map(drop)),
-            ("mark", run(open(&objects).set_moved(None, Some("dir:/srv")))),
             ("delete", run(open(&objects).archive_delete(&archived, &owner(1)))),
             ("check", run(open(&objects).require_safe_writes())),
         ];

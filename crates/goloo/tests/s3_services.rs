@@ -15,7 +15,7 @@ use goloo_core::store::Store;
 use goloo_store::{DirStore, Options};
 use goloo_testkit::aws_answers::Reply;
 use goloo_testkit::aws_emulators::{AwsEmulator, Credentials, aim};
-use goloo_testkit::fault_proxy::{At, Fault, FaultProxy};
+use goloo_testkit::fault_proxy::{At, Fault, FaultProxy, Request};
 use goloo_testkit::s3_services::S3Service;
 use goloo_testkit::samples::{in_aws, name, owner, snapshot, time};
 use goloo_testkit::store_suite::run;
@@ -139,6 +139,26 @@ fn emulator_of_two_creates_one_wins_on_emulators_of_aws() {
     }
 }
 
+#[test]
+fn emulator_records_get_away_from_a_service_that_would_lose_them() {
+    let (s3rver, table) = (S3Service::s3rver(), S3Service::dynalite("locks"));
+    let ann = Person::with_table(&s3rver, &table);
+    ann.run(&["create", "hello", "--no-wait"]).expect(0);
+    // As records lie there that an earlier version wrote without a table.
+    let without = ann.store.replace("&lockTable=locks", "");
+    let without =
+        |arguments: &[&str]| Ran(ann.plain(arguments).env("GOLOO_STATE_BACKEND", &without).output().unwrap());
+    assert_unsafe(without(&["protect", "hello"]));
+    let folder = tempfile::tempdir().unwrap();
+    let place = format!("dir:{}", folder.path().join("records").display());
+    without(&["state", "move", &place]).expect(0);
+    let there =
+        |arguments: &[&str]| Ran(ann.plain(arguments).env("GOLOO_STATE_BACKEND", &place).output().unwrap());
+    there(&["delete", "hello", "--yes"]).expect(0);
+    let refused = without(&["protect", "hello"]).expect(1).stderr();
+    assert!(refused.contains("was moved") || refused.contains("would not be safe"), "{refused}");
+}
+
 fn refusal(status: u16, code: &str, more: &str) -> Reply {
     let body = format!("<Error><Code>{code}</Code><Message>The words of {code}.</Message>{more}</Error>");
     Reply { status, kind: "application/xml", body }
@@ -258,7 +278,7 @@ fn emulator_a_certificate_of_an_unknown_authority_is_said_and_aws_ca_bundle_name
 }
 
 #[test]
-fn emulator_a_bucket_can_be_a_part_of_the_hosts_name() {
+fn emulator_a_bucket_can_be_a_part_of_the_hosts_name_and_writes_have_a_checksum() {
     let aws = AwsEmulator::moto_single_threaded();
     aws.rest("s3", "PUT", "/team", "");
     let front = FaultProxy::start(aws.endpoint());
@@ -266,17 +286,14 @@ fn emulator_a_bucket_can_be_a_part_of_the_hosts_name() {
     let mut ann = Person::new(&endpoint, &Credentials::any());
     ann.store.push_str("&addressingStyle=virtual");
     ann.run(&["create", "hello", "--no-wait"]).expect(0);
-    assert!(
-        front
-            .requests()
-            .iter()
-            .all(|request| request.header("host").is_some_and(|host| host.starts_with("team.localhost:")))
-    );
-    assert!(
-        front.actions().iter().any(|action| action == "PUT /goloo/active/hello.json"),
-        "{:?}",
-        front.actions()
-    );
+    let requests = front.requests();
+    let host = |request: &Request| request.header("host").unwrap_or_default().to_owned();
+    assert!(requests.iter().all(|request| host(request).starts_with("team.localhost:")), "{requests:?}");
+    let writes = || requests.iter().filter(|request| request.action().starts_with("PUT "));
+    assert!(writes().any(|request| request.action() == "PUT /goloo/active/hello.json"), "{requests:?}");
+    // Of 16 bytes in base64, as a bucket with Object Lock demands it.
+    let has_checksum = |request: &Request| request.header("content-md5").is_some_and(|sum| sum.len() == 24);
+    assert!(writes().all(has_checksum), "{requests:?}");
     ann.run(&["delete", "hello", "--yes"]).expect(0);
 }
 
