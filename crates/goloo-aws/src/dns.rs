@@ -443,7 +443,7 @@ impl Follow {
             match ours {
                 Some(set) => self.changes.push(change(&ChangeAction::Delete, set.clone())),
                 None if record.withdrawn && there.is_empty() => {}
-                None => return self.leave(record, &there),
+                None => return self.leave(record, &there, new),
             }
             if new.is_some() {
                 self.changes.push(change(&ChangeAction::Create, set_of(&then)));
@@ -458,13 +458,13 @@ impl Follow {
         self.records.push(DnsRecord { withdrawn: true, ..record.clone() });
     }
 
-    /// Someone else has the name now. One that was withdrawn is lost by that.
-    fn leave(&mut self, record: &DnsRecord, there: &[ResourceRecordSet]) {
+    /// Someone else has the name now. Of a VM that stops it counts as withdrawn; one that was withdrawn is lost.
+    fn leave(&mut self, record: &DnsRecord, there: &[ResourceRecordSet], new: Option<&str>) {
         let shown: Vec<String> = there.iter().map(shown).collect();
         let target = if shown.is_empty() { "nowhere".to_owned() } else { shown.join(", ") };
         self.left.push(format!("{} leads elsewhere now ({target}) and is left alone", record.name));
         if !record.withdrawn {
-            self.records.push(record.clone());
+            self.records.push(DnsRecord { withdrawn: new.is_none(), ..record.clone() });
         }
     }
 }

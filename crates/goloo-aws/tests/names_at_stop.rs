@@ -159,6 +159,8 @@ async fn emulator_what_others_have_is_neither_withdrawn_nor_overwritten() {
     left.push(foreign.clone());
     left.sort();
     assert_eq!(world.live(), left);
+    let seen = world.provider().observe(&[&world.record(&blue()).await]).await.remove(0);
+    assert_eq!(seen.reason, None, "what someone else has isn't the stopped VM's");
     // While the VM is stopped, someone else takes its own name, too.
     world.overwrite("web.example.com", "A", &["192.0.2.8"]).await;
     let live = world.live();

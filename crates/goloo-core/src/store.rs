@@ -350,10 +350,12 @@ impl ServiceProblem {
             Self::UnknownAuthority => {
                 "name a file with the authority's certificate: export AWS_CA_BUNDLE=FILE".to_owned()
             }
-            Self::WrongRegion { region } => format!(
-                "set the region: goloo settings set stateBackend.region {}",
-                region.as_deref().unwrap_or("REGION")
-            ),
+            Self::WrongRegion { region } => {
+                let region = region.as_deref().unwrap_or("REGION");
+                format!(
+                    "set region={region} in the address; in the settings: goloo settings set stateBackend.region {region}"
+                )
+            }
         }
     }
 }

@@ -39,11 +39,17 @@ pub fn check_endpoint(url: &str) -> Result<(), AddressError> {
         Some((host, port)) if !port.contains(']') => (host, Some(port)),
         _ => (authority, None),
     };
-    if port.is_some_and(|port| port.parse::<u16>().is_err()) {
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    if port.is_some_and(|port| !is_port(port)) {
         return wrong("has a port that isn't a number up to 65535");
     }
-    if !is_host(host) {
+    // What a client of S3 parses again, and panics over.
+    if !is_host(host) || url::Url::parse(url).is_err() {
         return wrong("names no host");
+    }
+    let path = &rest[authority.len()..];
+    if !path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-._~%+=,:;&$!'()".contains(&byte)) {
+        return wrong("has a character in its path that must be written as % and two digits");
     }
     Ok(())
 }
@@ -54,6 +60,14 @@ fn is_host(host: &str) -> bool {
     }
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     !host.is_empty() && host.split('.').all(|part| !part.is_empty() && part.bytes().all(is_part))
+}
+
+/// The endpoint with the bucket as a part of the host's name.
+pub fn with_bucket(endpoint: &str, bucket: &str) -> String {
+    match endpoint.split_once("://") {
+        Some((scheme, rest)) => format!("{scheme}://{bucket}.{rest}"),
+        None => endpoint.to_owned(),
+    }
 }
 
 /// Checks the name of a region: AWS's, or another service's own.
@@ -212,6 +226,15 @@ mod tests {
             "http://x\n",
             "http://\u{e4}.de",
             "HTTP://x",
+            "http://999.1.1.1:9",
+            "http://xn--:9",
+            "http://127.0.0.1:+9",
+            "http://x/a^b",
+            "http://x/a|b",
+            "http://x/a`b",
+            "http://x/a<b",
+            "http://team.127.0.0.1:9",
+            "http://team.[::1]:9",
         ] {
             let refused = check_endpoint(url).expect_err(url);
             assert!(refused.hint.starts_with("write it like"), "{url}");

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use goloo_core::store::{Broken, StoreError};
@@ -37,6 +38,15 @@ pub struct Access {
     pub service: String,
     /// How much is known of its conditional writes.
     pub writes: ConditionalWrites,
+    /// The lock table that takes the place of conditions, where there is one.
+    pub table: Option<Arc<dyn TableCheck>>,
+}
+
+/// A lock table that can be checked.
+#[async_trait]
+pub trait TableCheck: Send + Sync {
+    /// Checks that it keeps those apart who want one row. `place` names the store in errors.
+    async fn check(&self, key: &str, place: &str) -> Result<(), StoreError>;
 }
 
 /// Whether a service is known to honour the conditions of writes.
@@ -141,6 +151,14 @@ impl Bucket {
     /// The service that answers, as the write check names it.
     pub fn service(&self) -> &str {
         &self.access.service
+    }
+
+    /// Checks the lock table, where there is one.
+    pub async fn check_table(&self, key: &str) -> Result<(), StoreError> {
+        match &self.access.table {
+            Some(table) => table.check(key, &self.place).await,
+            None => Ok(()),
+        }
     }
 
     pub fn needs_write_check(&self) -> bool {
@@ -297,7 +315,8 @@ impl Bucket {
                 Err(seen) => seen,
             };
             let failed = |seen: Seen| WriteError::InDoubt(self.write_failed(seen));
-            if seen.is_final() {
+            // Nothing can be missing that a new object is to replace.
+            if seen.is_final() || replaces.is_none() && seen.is_absence() {
                 return Err(failed(seen));
             }
             if let Some(version) = self.came_through(key, &bytes, replaces).await? {

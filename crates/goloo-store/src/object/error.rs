@@ -9,6 +9,7 @@ use object_store::Error as ObjectError;
 use object_store::client::{HttpError, HttpErrorKind};
 
 use super::table_error::TableError;
+use crate::bucket_address::check_region;
 
 /// A request: the word for it, and the permission that it takes on S3.
 #[derive(Debug, Clone, Copy)]
@@ -70,11 +71,13 @@ impl Said {
         };
         // The library keeps the status in its text alone.
         let status = text.split_once("status code: ").and_then(|(_, rest)| rest.get(..3)?.parse().ok());
+        let status = if text.contains("redirect without LOCATION") { Some(301) } else { status };
         let code = element("Code").unwrap_or_default().to_owned();
-        match element("Message") {
-            Some(message) if !code.is_empty() => Self { status, text: format!("{code}: {message}"), code },
-            _ => Self { status, code, text },
-        }
+        let text = match element("Message") {
+            Some(message) if !code.is_empty() => printable(&format!("{code}: {message}")),
+            _ => printable(&text),
+        };
+        Self { status, code, text }
     }
 
     /// The same request gets the same answer. A conflict and a failed condition are answers that a write looks
@@ -82,7 +85,7 @@ impl Said {
     fn is_final(&self) -> bool {
         const PASSING: [u16; 5] = [408, 409, 412, 425, 429];
         match self.status {
-            Some(501) => true,
+            Some(501 | 300..400) => true,
             Some(status) => {
                 let passes = PASSING.contains(&status) || self.trouble() == Some(AwsTrouble::Transient);
                 (400..500).contains(&status) && !passes
@@ -101,6 +104,14 @@ impl Said {
         matches!(self.status, Some(401 | 403))
             || self.trouble().is_some_and(|trouble| denied.contains(&trouble))
     }
+}
+
+/// So much of what a service says is shown.
+const SAID_MAX: usize = 500;
+
+/// A service's words without what a terminal would act on.
+fn printable(text: &str) -> String {
+    text.chars().take(SAID_MAX).map(|char| if char.is_control() { ' ' } else { char }).collect()
 }
 
 /// What S3, Azure and Google Cloud Storage say where there is no bucket; of an object that isn't there they say
@@ -122,6 +133,7 @@ fn problem(error: &ObjectError) -> Option<ServiceProblem> {
         let region = last_words(error)
             .split_once("<Region>")
             .and_then(|(_, rest)| Some(rest.split_once('<')?.0.to_owned()));
+        let region = region.filter(|region| check_region(region).is_ok());
         return Some(ServiceProblem::WrongRegion { region });
     }
     if chain(error).any(is_unknown_authority) {

@@ -146,7 +146,10 @@ impl Held {
             }
             _ => {
                 write_check::forget(&self.place.bucket).await;
-                let seen = format!("it accepted two claims of the lock of \"{}\"", self.name);
+                let seen = match stored {
+                    Some(_) => format!("it accepted two claims of the lock of \"{}\"", self.name),
+                    None => format!("the lock of \"{}\" was gone as soon as it was taken", self.name),
+                };
                 Err(self.place.bucket.unsafe_writes(seen))
             }
         }

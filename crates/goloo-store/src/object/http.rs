@@ -36,6 +36,7 @@ use rustls::pki_types::pem::PemObject;
 
 use super::bucket::Clock;
 use super::error::OtherRegion;
+use crate::bucket_address::check_region;
 
 /// A connection that takes longer to open isn't waited for.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -232,7 +233,8 @@ fn to_loopback(request: &mut HttpRequest) {
 /// The bucket's region, where S3 redirects to it.
 fn other_region<B>(answer: &http::Response<B>) -> Option<String> {
     let region = answer.headers().get("x-amz-bucket-region")?.to_str().ok()?;
-    (answer.status() == StatusCode::MOVED_PERMANENTLY).then(|| region.to_owned())
+    let is_elsewhere = answer.status() == StatusCode::MOVED_PERMANENTLY && check_region(region).is_ok();
+    is_elsewhere.then(|| region.to_owned())
 }
 
 fn failed(error: ClientError) -> HttpError {

@@ -54,7 +54,7 @@ use goloo_core::store::{
 };
 use tokio::sync::OnceCell;
 
-pub use bucket::{Access, Clock, ConditionalWrites};
+pub use bucket::{Access, Clock, ConditionalWrites, TableCheck};
 pub use settings::{Keys, Kind, LockTable, ObjectSettings};
 pub use table_error::{TableError, TableName};
 
@@ -182,8 +182,9 @@ impl ObjectStore {
             Err(StoreError::UnsafeWrites { seen, lock_table, .. }) => {
                 Some(write_check::failed(&seen, lock_table))
             }
-            // Whoever reads the records learns what is wrong with the service.
-            Err(_) => None,
+            // A lock table that can't be had has a finding of its own.
+            Err(StoreError::Backend { source, .. }) if source.is::<TableError>() => None,
+            Err(error) => Some(write_check::unchecked(&error)),
         }
     }
 

@@ -20,14 +20,14 @@ use object_store::{ClientOptions, CredentialProvider, ObjectStore as Objects, St
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
-use super::bucket::{Access, ConditionalWrites};
+use super::bucket::{Access, ConditionalWrites, TableCheck};
 use super::http::{Connector, ServiceClock, ca_bundle, roots};
 use super::settings::{LockTable, ObjectSettings, no_retries};
 use super::signed::SignedService;
 use super::table::Table;
 use super::tabled::Tabled;
 use super::versions;
-use crate::bucket_address::{AddressError, aws_domain, check_endpoint, check_region};
+use crate::bucket_address::{AddressError, aws_domain, check_endpoint, check_region, with_bucket};
 
 /// Where a store is looked for when neither settings nor profile say it; the bucket's own region is named by
 /// S3's refusal then.
@@ -60,22 +60,17 @@ pub(super) async fn open(
         .with_virtual_hosted_style_request(settings.virtual_host)
         .with_endpoint(bucket_endpoint);
     let mut service = endpoint;
+    let mut check = None;
     let mut objects: Arc<dyn Objects> = Arc::new(builder.build().map_err(|error| settings.unusable(error))?);
     if let Some(table) = &settings.lock_table {
         let table = way.table(table, answer).map_err(|error| settings.unusable(error))?;
         service = format!("{service} with the table {} at {}", table.name, table.service.endpoint);
-        objects = Arc::new(Tabled::new(objects, &settings.bucket, table, answer));
+        let table = Arc::new(table);
+        objects = Arc::new(Tabled::new(objects, &settings.bucket, table.clone(), answer));
+        check = Some(table as Arc<dyn TableCheck>);
     }
     let writes = ConditionalWrites::Unknown { lock_table: settings.lock_table.is_none() };
-    Ok(Access { objects, clock, conditional_delete, service, writes })
-}
-
-/// The endpoint with the bucket in its host's name.
-fn with_bucket(endpoint: &str, bucket: &str) -> String {
-    match endpoint.split_once("://") {
-        Some((scheme, rest)) => format!("{scheme}://{bucket}.{rest}"),
-        None => endpoint.to_owned(),
-    }
+    Ok(Access { objects, clock, conditional_delete, service, writes, table: check })
 }
 
 /// What `object_store` can't tell: whether the bucket keeps former versions, and whether the table can hold
@@ -133,7 +128,12 @@ impl Way {
         let region = config.region().map_or(REGION, |region| region.as_ref()).to_owned();
         check(settings, &region)?;
         let endpoint = variable(ENDPOINT_OF_S3).or_else(|| config.endpoint_url().map(str::to_owned));
-        Ok(Self { region, credentials, endpoint })
+        let way = Self { region, credentials, endpoint };
+        if settings.virtual_host {
+            let url = with_bucket(&way.s3_endpoint(settings), &settings.bucket);
+            check_endpoint(&url).map_err(|error| misconfigured(settings, "the bucket's host", error))?;
+        }
+        Ok(way)
     }
 
     fn s3_endpoint(&self, settings: &ObjectSettings) -> String {
@@ -204,13 +204,14 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+fn misconfigured(settings: &ObjectSettings, whose: &str, error: AddressError) -> StoreError {
+    let message = format!("{whose} {}", error.message);
+    StoreError::Misconfigured { place: settings.location.clone(), message, hint: error.hint }
+}
+
 /// Refuses what the environment or a profile says and no service has.
 fn check(settings: &ObjectSettings, region: &str) -> Result<(), StoreError> {
-    let refused = |whose: &str, error: AddressError| StoreError::Misconfigured {
-        place: settings.location.clone(),
-        message: format!("{whose} {}", error.message),
-        hint: error.hint,
-    };
+    let refused = |whose: &str, error: AddressError| misconfigured(settings, whose, error);
     for name in [ENDPOINT_OF_S3, ENDPOINT_OF_DYNAMODB, ENDPOINT_OF_ALL] {
         if let Some(url) = variable(name) {
             check_endpoint(&url).map_err(|error| refused(name, error))?;

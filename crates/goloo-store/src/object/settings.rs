@@ -135,7 +135,7 @@ impl ObjectSettings {
         let service = self.endpoint.clone().or_else(|| self.account.clone());
         let service = service.unwrap_or_else(|| self.kind.as_str().to_owned());
         let writes = ConditionalWrites::Unknown { lock_table: false };
-        Access { objects, clock, conditional_delete: false, service, writes }
+        Access { objects, clock, conditional_delete: false, service, writes, table: None }
     }
 
     /// What is to be said of the place, where so long is waited for one answer.

@@ -8,16 +8,18 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+use futures_util::future::join_all;
 use goloo_core::aws_error::{self, AwsTrouble};
 use goloo_core::finding::Finding;
-use goloo_core::store::ServiceProblem;
+use goloo_core::store::{ServiceProblem, StoreError};
 use http::Method;
 use http::header::HeaderName;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use ulid::Ulid;
 
-use super::bucket::Clock;
+use super::bucket::{Clock, TableCheck};
 use super::error::Seen;
 use super::http::ServiceClock;
 use super::signed::{Answer, JSON, Question, SignedService};
@@ -34,6 +36,21 @@ pub(super) struct Table {
     pub clock: Arc<ServiceClock>,
     pub name: String,
 }
+
+#[async_trait]
+impl TableCheck for Table {
+    async fn check(&self, key: &str, place: &str) -> Result<(), StoreError> {
+        let check = async {
+            self.try_out(key).await?;
+            self.race(key).await
+        };
+        check.await.map_err(|error| error.into_store_error(place))
+    }
+}
+
+/// How many take a row at once in a check, and for how long it is theirs if they die.
+const RACERS: usize = 8;
+const RACE_SECONDS: u32 = 30;
 
 /// Why a request wasn't done.
 enum Refusal {
@@ -90,16 +107,34 @@ impl Table {
         }
     }
 
-    /// Sends every request that locks take, the writes with an id that nobody has.
+    /// Sends every request that locks take, the writes with an id that nobody has: they must be refused.
     async fn try_out(&self, key: &str) -> Result<(), TableError> {
         let nobody = Ulid::new().to_string();
         self.now(key).await?;
         for (action, place) in [("PutItem", "Item"), ("DeleteItem", "Key")] {
-            if let Err(Refusal::Error(error)) = self.call(action, self.if_held(place, key, &nobody)).await {
-                return Err(error);
+            match self.call(action, self.if_held(place, key, &nobody)).await {
+                Ok(_) => {
+                    self.give_back(key, &nobody).await;
+                    return Err(TableError::Unconditional(self.table()));
+                }
+                Err(Refusal::Condition(_)) => {}
+                Err(Refusal::Error(error)) => return Err(error),
             }
         }
         Ok(())
+    }
+
+    /// Lets several take one row at once, of which one may get it.
+    async fn race(&self, key: &str) -> Result<(), TableError> {
+        let ids: Vec<String> = (0..RACERS).map(|_| Ulid::new().to_string()).collect();
+        let takes = join_all(ids.iter().map(|id| self.take(key, id, &[], RACE_SECONDS))).await;
+        join_all(ids.iter().map(|id| self.give_back(key, id))).await;
+        let taken = takes.iter().filter(|take| take.is_ok()).count();
+        match takes.into_iter().find_map(Result::err) {
+            _ if taken > 1 => Err(TableError::Unconditional(self.table())),
+            Some(error) if taken == 0 => Err(error),
+            _ => Ok(()),
+        }
     }
 
     fn put(&self, key: &str, holder: &str, ours: &[&str], (now, ends): (i64, i64)) -> Value {

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use goloo_core::store::{ServiceProblem, StoreError};
+use goloo_core::store::{ServiceProblem, StoreError, safe_writes_hint};
 use object_store::Error as ObjectError;
 
 /// A DynamoDB table, as a person looks for it.
@@ -30,6 +30,9 @@ pub enum TableError {
     /// The table has another key.
     #[error("the key of {0} isn't LockID alone, a string")]
     Key(TableName),
+    /// Writes are done whose condition isn't met.
+    #[error("{0} ignores the conditions of writes")]
+    Unconditional(TableName),
     /// Another process has the row.
     #[error("another process is writing {key}: its row in {table} ends in {seconds} s")]
     Busy {
@@ -116,6 +119,7 @@ impl TableError {
             Self::Busy { .. } | Self::Late { .. } | Self::Unreachable { .. } | Self::Failed { .. } => true,
             Self::Missing(_)
             | Self::Key(_)
+            | Self::Unconditional(_)
             | Self::Foreign { .. }
             | Self::Denied { .. }
             | Self::Service { .. }
@@ -136,6 +140,7 @@ impl TableError {
                 let other = TableName { name: format!("{}-goloo", table.name), ..table.clone() };
                 format!("{}, and its name in lockTable", make(&other))
             }
+            Self::Unconditional(_) => safe_writes_hint(false).to_owned(),
             Self::Busy { seconds, .. } | Self::Late { seconds, .. } => {
                 format!("run the command again in {} s", (*seconds).max(1))
             }
@@ -160,6 +165,11 @@ impl TableError {
                 place: table.to_string(),
                 action: format!("lock a record ({permission})"),
                 source,
+            },
+            Self::Unconditional(_) => StoreError::UnsafeWrites {
+                place: place.to_owned(),
+                seen: self.to_string(),
+                lock_table: false,
             },
             Self::Service { table, problem, source } => {
                 StoreError::Service { place: table.to_string(), problem, source }

@@ -60,7 +60,7 @@ impl Times {
 #[derive(Debug)]
 pub(super) struct Tabled {
     objects: Arc<dyn ObjectStore>,
-    table: Table,
+    table: Arc<Table>,
     bucket: String,
     times: Times,
     rows: Mutex<HashMap<Path, Arc<AsyncMutex<Row>>>>,
@@ -119,7 +119,7 @@ impl Row {
 
 impl Tabled {
     /// Puts the table before the bucket `bucket` of `objects`, on whose line an answer is waited for so long.
-    pub fn new(objects: Arc<dyn ObjectStore>, bucket: &str, table: Table, answer: Duration) -> Self {
+    pub fn new(objects: Arc<dyn ObjectStore>, bucket: &str, table: Arc<Table>, answer: Duration) -> Self {
         let (bucket, times) = (bucket.to_owned(), Times::new(answer));
         Self { objects, table, bucket, times, rows: Mutex::default() }
     }

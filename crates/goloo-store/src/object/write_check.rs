@@ -14,6 +14,7 @@ use ulid::Ulid;
 
 use super::bucket::{Bucket, WriteError};
 use super::error;
+use crate::rules::in_one_line;
 
 /// The object that keeps the results.
 const RESULTS: &str = "write-check.json";
@@ -38,6 +39,8 @@ const RACE_BYTES: usize = 32 * 1024;
 
 /// Seconds between an object's date and that of the answer which are only the request's own time.
 const LAG_MAX: i64 = 5;
+/// With a larger difference no lock of somebody who died would end.
+const LAG_LIMIT: i64 = 3_600;
 
 /// All results.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -101,6 +104,18 @@ pub(super) fn failed(seen: &str, lock_table: bool) -> Finding {
     Finding::wrong(format!("its service doesn't keep writers apart: {seen}"), safe_writes_hint(lock_table))
 }
 
+/// What it says where that couldn't be found out. Who may only read needs no write.
+pub(super) fn unchecked(error: &StoreError) -> Finding {
+    let what = format!("its service's conditional writes can't be checked: {}", in_one_line(error));
+    match error {
+        StoreError::Denied { .. } => Finding {
+            hint: "let the credentials do s3:PutObject, unless they are to read alone".to_owned(),
+            ..Finding::sound(what)
+        },
+        _ => Finding::wrong(what, "check the service and its address, then run goloo doctor again"),
+    }
+}
+
 /// Makes the next writer check again: the service was seen to break the rules. Best effort, since the caller
 /// reports that anyway.
 pub(super) async fn forget(bucket: &Bucket) {
@@ -153,7 +168,13 @@ struct Probe<'b> {
 
 impl Probe<'_> {
     async fn run(&self) -> Result<(), StoreError> {
+        // First: under its rows this process would keep its own writers apart, whatever the table does.
+        self.bucket.check_table(&self.key("row")).await?;
         self.in_turn().await?;
+        let lag = self.bucket.last_modified_lag().await?;
+        if lag > LAG_LIMIT {
+            return Err(self.failed(format!("it dates what it stores {lag} s before its answers")));
+        }
         let (mut decided, mut started) = (0, 0);
         while decided < RACES {
             if started == RACES_MAX {
@@ -183,6 +204,9 @@ impl Probe<'_> {
         let (key, other) = (self.key("one"), self.key("other"));
         let refused = "it refused to create an object (If-None-Match: *)";
         let first = self.write_met(&key, None, refused).await?;
+        if first.e_tag.is_none() {
+            return Err(self.failed("its answers to writes have no ETag"));
+        }
         if self.write(&key, content(0), None).await?.is_some() {
             return Err(self.failed("it created an object twice (it ignores If-None-Match)"));
         }

@@ -122,7 +122,7 @@ impl Objects for Shifted {
 pub fn known(objects: Arc<dyn Objects>) -> Access {
     let clock = Arc::new(SystemClock { ahead: 0 });
     let (service, writes) = ("memory".to_owned(), ConditionalWrites::Known);
-    Access { objects, clock, conditional_delete: false, service, writes }
+    Access { objects, clock, conditional_delete: false, service, writes, table: None }
 }
 
 pub struct Memory(Arc<InMemory>);

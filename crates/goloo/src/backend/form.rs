@@ -167,7 +167,21 @@ impl StateBackend {
             let error = check(value.filter(|value| !value.is_empty())?).err()?;
             Some((key, error.message, error.hint))
         });
-        checked.collect::<Vec<_>>().into_iter()
+        checked.chain(self.unusable_host()).collect::<Vec<_>>().into_iter()
+    }
+
+    /// An endpoint that can't have the bucket in its host's name: an IP address.
+    fn unusable_host(&self) -> Option<(&'static str, String, String)> {
+        let (endpoint, bucket) = (self.endpoint.as_deref()?, self.bucket.as_deref()?);
+        if self.addressing_style != Some(AddressingStyle::Virtual)
+            || bucket_address::check_endpoint(endpoint).is_err()
+        {
+            return None;
+        }
+        let url = bucket_address::with_bucket(endpoint, bucket);
+        let error = bucket_address::check_endpoint(&url).err()?;
+        let hint = "name the service by a host's name, or use the style path".to_owned();
+        Some(("addressingStyle", error.message, hint))
     }
 
     fn fields(&self) -> [(&'static str, Option<&str>); 9] {
