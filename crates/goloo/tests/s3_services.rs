@@ -386,6 +386,11 @@ fn emulator_many_records_are_moved_at_once_and_one_is_asked_for_alone() {
     assert!(history.len() <= 4, "{history:?}");
     let locks = requests(&["state", "locks"]);
     assert!(locks.len() <= COUNT + 2, "{} requests: {locks:?}", locks.len());
+    let document = ann.world.state().join("all.json").display().to_string();
+    ann.run(&["state", "pull", &document]).expect(0);
+    let pushed = requests(&["state", "push", &document]);
+    let is_write = |action: &String| action.starts_with("PUT ") && !action.contains("write-check");
+    assert!(!pushed.iter().any(is_write), "{pushed:?}");
     // It ends without GitHub's keys, after all that it reads of the store.
     let recreated = requests(&["recreate", "vm7", "--as", "again", "--dry-run"]);
     assert!(recreated.len() <= 5, "{recreated:?}");

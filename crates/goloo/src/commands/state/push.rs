@@ -48,7 +48,9 @@ async fn push(app: &App, mut whole: Whole, force: bool) -> Result<u8, CliError> 
     }
     let count = whole.count();
     force_older(&mut whole, &newer, store).await?;
-    transfer::write(&whole, &there, store, &identity::owner()).await?;
+    // What is the same there needs no lock.
+    let vms = whole.without(&there).vms;
+    transfer::write(&Whole { vms, ..whole }, &there, store, &identity::owner()).await?;
     app.ui.line(&format!("{count} are in {}", store.location()));
     Ok(exit::DONE)
 }
