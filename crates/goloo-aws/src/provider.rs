@@ -760,7 +760,7 @@ fn is_restart(record: &Record) -> bool {
     record.operation.as_ref().is_some_and(|operation| operation.kind == OperationKind::Restart)
 }
 
-/// Whether the same operation goes on later.
+/// Whether the operation is unfinished and will be resumed.
 fn leaves_work(error: &ProviderError) -> bool {
     matches!(error, ProviderError::Interrupted | ProviderError::Record(_))
 }

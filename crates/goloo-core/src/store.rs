@@ -528,7 +528,7 @@ pub trait VmLock: Send + Sync {
     /// `destroyed`) and then moves it in one step. The name is free afterwards.
     async fn archive(&mut self, record: &mut Record, at: Timestamp) -> Result<ArchiveId, StoreError>;
 
-    /// Gives the lock back, as dropping it does; but whoever has many locks of a store in the network waits
-    /// for them all at once. What fails ends by itself.
+    /// Releases the lock, as dropping it does, but without blocking the thread: many locks of a remote store can be
+    /// released concurrently. A lease that can't be released expires.
     async fn release(self: Box<Self>) {}
 }

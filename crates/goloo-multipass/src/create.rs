@@ -196,7 +196,7 @@ impl Waiting<'_> {
         match self.provider.address(self.name(), None).await {
             Ok(Address::Own(ip)) => Ok(Some(ip)),
             Ok(Address::NotYet | Address::GuestSilent) => Ok(None),
-            // As long as the launch goes on, the daemon may be busy with it.
+            // The daemon may be busy with a launch that is still under way.
             Err(error) if under_way && error.out_of_reach() => Ok(None),
             Err(error) => Err(error.into()),
         }

@@ -135,7 +135,7 @@ impl MultipassProvider {
         let limit = work.power_down_limit(self.limits().power_down);
         let error = match self.cli().call_unless_stopped("stop", [vm.instance], limit, work).await? {
             Ok(_) => return self.wait_until_off(vm, work).await,
-            // The daemon goes on with it.
+            // The daemon continues to wait for the guest.
             Err(CallError::NoAnswer { limit, .. }) => format!(
                 "the guest hasn't powered off within {} s; Multipass waits 5 minutes for it and does nothing else \
                  before: then power is forced off",

@@ -317,7 +317,11 @@ fn an_instance_that_is_being_prepared_is_in_no_list() {
     let world = World::with(&["prepares"]);
     let waits = ["launch", "24.04", "--name", "x", "--timeout", "1"];
     row(&world, &waits, 5, "Timed out waiting for instance launch.", &Refusal::ClientTimeout);
-    assert_eq!(answer(&world, &["list", "--format", "json"]), json!({"list": []}), "the daemon goes on");
+    assert_eq!(
+        answer(&world, &["list", "--format", "json"]),
+        json!({"list": []}),
+        "the launch is still being prepared"
+    );
     let words = "launch failed: instance \"x\" is being prepared";
     row(&world, &["launch", "24.04", "--name", "x"], 2, words, &Refusal::BeingPrepared);
     let words =
@@ -533,7 +537,10 @@ fn a_stop_that_waits_for_its_guest_holds_up_the_daemon_also_without_its_client()
 #[test]
 fn a_start_beside_a_launch_that_was_stopped_waits_for_it_and_never_comes_up() {
     let world = World::with(&["initializes"]);
-    assert!(hangs(&world, &["launch", "24.04", "--name", "x"]), "its client is killed, the daemon goes on");
+    assert!(
+        hangs(&world, &["launch", "24.04", "--name", "x"]),
+        "the launch ended before its client was killed"
+    );
     assert!(answers(&world, &["stop", "--force", "x"]));
     assert!(hangs(&world, &["start", "x"]));
     assert_eq!(world.instance("x")["state"], "Starting");

@@ -1096,7 +1096,7 @@ async fn initializing(world: &World) -> Record {
     world.create("early").await.1
 }
 
-/// Goes on for a moment with what is to wait for the launch, and looks that Multipass wasn't asked for it.
+/// Polls an operation that must wait for the launch for a moment, and checks that Multipass was not asked for it.
 async fn waits_for_launch<T: std::fmt::Debug>(
     world: &World,
     word: &str,

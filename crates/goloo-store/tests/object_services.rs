@@ -50,7 +50,7 @@ fn emulator_s3rver_is_refused_and_serves_with_a_lock_table() {
     let (s3rver, dynalite) = (S3Service::s3rver(), S3Service::dynalite("locks"));
     assert_refused(&s3rver);
     assert_serves(&with_table(settings_of(&s3rver), dynalite.endpoint()));
-    // Whoever doesn't name the table is still refused.
+    // A store without the table is still refused.
     assert_refused(&s3rver);
 }
 

@@ -13,11 +13,11 @@ use object_store::path::Path;
 use object_store::{GetOptions, ObjectStore as Objects, ObjectStoreExt, PutMode, PutOptions, UpdateVersion};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep, timeout};
-use ulid::Ulid;
 
 use super::envelope::Envelope;
 use super::error::{self, Seen};
 use super::http::DELETE_IF;
+use super::write_check;
 
 /// Tells the time of the service, in seconds since 1970; `None` before its first answer.
 pub trait Clock: Send + Sync {
@@ -390,9 +390,8 @@ impl Bucket {
     }
 
     async fn measure_lag(&self) -> Result<i64, StoreError> {
-        let key = format!("write-check/{}.json", Ulid::new());
-        let write = format!("{{\"write\": \"{}\"}}\n", Ulid::new()).into_bytes();
-        match self.swap(&key, write, None).await {
+        let key = format!("{}.json", write_check::new_folder());
+        match self.swap(&key, write_check::content(0), None).await {
             Ok(_) => {}
             Err(WriteError::InDoubt(error)) => return Err(error),
             Err(WriteError::Refused) => {

@@ -65,15 +65,11 @@ pub(super) struct Said {
 impl Said {
     fn of(error: &ObjectError) -> Self {
         let text = last_words(error);
-        let element = |name: &str| {
-            let (_, rest) = text.split_once(&format!("<{name}>"))?;
-            Some(rest.split_once('<')?.0)
-        };
         // The library keeps the status in its text alone.
         let status = text.split_once("status code: ").and_then(|(_, rest)| rest.get(..3)?.parse().ok());
         let status = if text.contains("redirect without LOCATION") { Some(301) } else { status };
-        let code = element("Code").unwrap_or_default().to_owned();
-        let text = match element("Message") {
+        let code = element(&text, "Code").unwrap_or_default().to_owned();
+        let text = match element(&text, "Message") {
             Some(message) if !code.is_empty() => printable(&format!("{code}: {message}")),
             _ => printable(&text),
         };
@@ -106,6 +102,12 @@ impl Said {
     }
 }
 
+/// The text of an XML element in a service's answer.
+fn element<'t>(text: &'t str, name: &str) -> Option<&'t str> {
+    let (_, rest) = text.split_once(&format!("<{name}>"))?;
+    Some(rest.split_once('<')?.0)
+}
+
 /// So much of what a service says is shown.
 const SAID_MAX: usize = 500;
 
@@ -130,10 +132,9 @@ fn problem(error: &ObjectError) -> Option<ServiceProblem> {
     if ["AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"]
         .contains(&said.code.as_str())
     {
-        let region = last_words(error)
-            .split_once("<Region>")
-            .and_then(|(_, rest)| Some(rest.split_once('<')?.0.to_owned()));
-        let region = region.filter(|region| check_region(region).is_ok());
+        let text = last_words(error);
+        let region = element(&text, "Region").filter(|region| check_region(region).is_ok());
+        let region = region.map(str::to_owned);
         return Some(ServiceProblem::WrongRegion { region });
     }
     if chain(error).any(is_unknown_authority) {

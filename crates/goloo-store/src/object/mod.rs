@@ -182,7 +182,7 @@ impl ObjectStore {
             Err(StoreError::UnsafeWrites { seen, lock_table, .. }) => {
                 Some(write_check::failed(&seen, lock_table))
             }
-            // A lock table that can't be had has a finding of its own.
+            // `examine` reports an unavailable lock table itself.
             Err(StoreError::Backend { source, .. }) if source.is::<TableError>() => None,
             Err(error) => Some(write_check::unchecked(&error)),
         }
@@ -409,7 +409,7 @@ impl Store for ObjectStore {
 
     async fn set_moved(&self, replaces: Option<&str>, to: Option<&str>) -> Result<(), StoreError> {
         let (replaces, to) = (replaces.map(str::to_owned), to.map(str::to_owned));
-        // Also of a service that isn't safe: whoever has records there must get away.
+        // Without the write check, so that records can be moved away from an unsafe service.
         self.there(async move |place: Place| {
             moved::set(&place.bucket, replaces.as_deref(), to.as_deref()).await
         })

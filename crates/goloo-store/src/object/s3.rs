@@ -47,8 +47,6 @@ pub(super) async fn open(
     let endpoint = way.s3_endpoint(settings);
     // Where a table stands in for conditions none is sent: empty objects stay, and harm nobody.
     let conditional_delete = way.is_aws(settings) && settings.lock_table.is_none();
-    let bucket_endpoint =
-        if settings.virtual_host { with_bucket(&endpoint, &settings.bucket) } else { endpoint.clone() };
     let builder = AmazonS3Builder::new()
         .with_bucket_name(&settings.bucket)
         .with_region(&way.region)
@@ -58,7 +56,7 @@ pub(super) async fn open(
         .with_http_connector(connector)
         .with_allow_http(endpoint.starts_with("http://"))
         .with_virtual_hosted_style_request(settings.virtual_host)
-        .with_endpoint(bucket_endpoint);
+        .with_endpoint(way.request_endpoint(settings));
     let mut service = endpoint;
     let mut check = None;
     let mut objects: Arc<dyn Objects> = Arc::new(builder.build().map_err(|error| settings.unusable(error))?);
@@ -76,15 +74,11 @@ pub(super) async fn open(
 /// What `object_store` can't tell: whether the bucket keeps former versions, and whether the table can hold
 /// locks.
 pub(super) async fn examine(settings: &ObjectSettings, answer: Duration) -> Vec<Finding> {
-    // Whoever reads the records learns what is wrong with the settings.
+    // Reading the records reports what is wrong with the settings.
     let Ok(way) = Way::find(settings).await else { return Vec::new() };
     let mut findings = Vec::new();
-    let endpoint = way.s3_endpoint(settings);
-    let (endpoint, path) = match settings.virtual_host {
-        true => (with_bucket(&endpoint, &settings.bucket), String::new()),
-        false => (endpoint, format!("/{}", settings.bucket)),
-    };
-    if let Ok(s3) = way.service("s3", Some(endpoint), &Arc::default(), answer) {
+    let path = if settings.virtual_host { String::new() } else { format!("/{}", settings.bucket) };
+    if let Ok(s3) = way.service("s3", Some(way.request_endpoint(settings)), &Arc::default(), answer) {
         findings.extend(versions::examine(&settings.bucket, &path, &s3).await);
     }
     if let Some(table) = &settings.lock_table
@@ -130,8 +124,8 @@ impl Way {
         let endpoint = variable(ENDPOINT_OF_S3).or_else(|| config.endpoint_url().map(str::to_owned));
         let way = Self { region, credentials, endpoint };
         if settings.virtual_host {
-            let url = with_bucket(&way.s3_endpoint(settings), &settings.bucket);
-            check_endpoint(&url).map_err(|error| misconfigured(settings, "the bucket's host", error))?;
+            check_endpoint(&way.request_endpoint(settings))
+                .map_err(|error| misconfigured(settings, "the bucket's host", error))?;
         }
         Ok(way)
     }
@@ -140,6 +134,12 @@ impl Way {
         let given = settings.endpoint.as_ref().or(self.endpoint.as_ref());
         let endpoint = given.cloned().unwrap_or_else(|| self.aws_endpoint("s3"));
         endpoint.trim_end_matches('/').to_owned()
+    }
+
+    /// Where requests for the bucket go: with a virtual host the bucket is a part of its name.
+    fn request_endpoint(&self, settings: &ObjectSettings) -> String {
+        let endpoint = self.s3_endpoint(settings);
+        if settings.virtual_host { with_bucket(&endpoint, &settings.bucket) } else { endpoint }
     }
 
     /// Whether AWS itself answers, as opposed to what speaks like it.

@@ -77,7 +77,7 @@ pub(super) async fn require(bucket: &Bucket, checked_by: &str) -> Result<(), Sto
 
 /// Checks the service, and keeps the result.
 pub(super) async fn run(bucket: &Bucket, checked_by: &str) -> Result<(), StoreError> {
-    let probe = Probe { bucket, folder: format!("{FOLDER}/{}", Ulid::new()) };
+    let probe = Probe { bucket, folder: new_folder() };
     let result = probe.run().await;
     probe.clean_up().await;
     match &result {
@@ -291,8 +291,13 @@ impl Probe<'_> {
     }
 }
 
+/// A place below the store that nothing else uses.
+pub(super) fn new_folder() -> String {
+    format!("{FOLDER}/{}", Ulid::new())
+}
+
 /// Bytes that nobody has written before.
-fn content(padding: usize) -> Vec<u8> {
+pub(super) fn content(padding: usize) -> Vec<u8> {
     let mut bytes = format!("{{\"write\": \"{}\"}}\n", Ulid::new()).into_bytes();
     bytes.resize(bytes.len() + padding, b' ');
     bytes

@@ -121,7 +121,7 @@ impl Call<'_> {
     }
 }
 
-/// As cloud-init has it: Multipass reads the YAML and writes it anew, so comments are gone.
+/// Prints the user-data as cloud-init receives it: Multipass parses the YAML and serializes it again, without comments.
 fn print_user_data(instance: &Value) {
     let text = instance["userData"].as_str().unwrap();
     println!("#cloud-config");
