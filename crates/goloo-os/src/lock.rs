@@ -1,0 +1,123 @@
+//! Locks on files that end with their process, waited for with a limit.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// How long a lock is waited for.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// After this the caller is told that it waits, once.
+    pub notice: Duration,
+    /// After this it is an error.
+    pub limit: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { notice: Duration::from_secs(2), limit: Duration::from_secs(30) }
+    }
+}
+
+/// Between two attempts. Who holds such a lock needs milliseconds.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// How a lock is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// By one alone.
+    Exclusive,
+    /// By many at once.
+    Shared,
+}
+
+/// A lock that is held until the value is dropped or the process ends.
+#[derive(Debug)]
+pub struct FileLock {
+    _file: File,
+}
+
+/// Opens a lock file for this user alone (mode 0600), making it where it isn't there. The lock is on a file of its own
+/// and never on a folder or file that others can read: whoever can open a file can lock it.
+///
+/// # Errors
+/// Those of the system; a lock file that belongs to another user can't be opened.
+pub fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+/// Takes the lock of a file. `on_wait` is called once when it takes longer than [`Patience::notice`].
+///
+/// # Errors
+/// Those of the system, and [`ErrorKind::TimedOut`] when the lock is still held after [`Patience::limit`].
+pub fn take(path: &Path, mode: Mode, patience: Patience, on_wait: impl FnOnce()) -> io::Result<FileLock> {
+    let file = open(path)?;
+    let start = Instant::now();
+    let mut on_wait = Some(on_wait);
+    loop {
+        let attempt = match mode {
+            Mode::Exclusive => file.try_lock(),
+            Mode::Shared => file.try_lock_shared(),
+        };
+        match attempt {
+            Ok(()) => return Ok(FileLock { _file: file }),
+            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Interrupted => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if start.elapsed() >= patience.limit => {
+                let text = format!("another process has held its lock for {} s", patience.limit.as_secs());
+                return Err(io::Error::new(ErrorKind::TimedOut, text));
+            }
+            Err(TryLockError::WouldBlock) => {}
+        }
+        if start.elapsed() >= patience.notice
+            && let Some(on_wait) = on_wait.take()
+        {
+            on_wait();
+        }
+        sleep(PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::cell::Cell;
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    const SHORT: Patience = Patience { notice: Duration::from_millis(20), limit: Duration::from_millis(200) };
+
+    #[test]
+    fn a_lock_that_is_held_is_waited_for_with_one_notice_and_a_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.lock");
+        let held = take(&path, Mode::Exclusive, SHORT, || panic!("nobody has it")).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        let notices = Cell::new(0);
+        let refused =
+            take(&path, Mode::Shared, SHORT, || notices.set(notices.get() + 1)).unwrap_err();
+        assert_eq!((refused.kind(), notices.get()), (ErrorKind::TimedOut, 1));
+        drop(held);
+        take(&path, Mode::Shared, SHORT, || panic!("nobody has it")).unwrap();
+    }
+
+    #[test]
+    fn a_lock_that_is_given_back_while_it_is_waited_for_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.lock");
+        let held = Cell::new(Some(take(&path, Mode::Exclusive, SHORT, || ()).unwrap()));
+        take(&path, Mode::Exclusive, SHORT, || drop(held.take())).unwrap();
+    }
+
+    #[test]
+    fn many_share_a_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.lock");
+        let _one = take(&path, Mode::Shared, SHORT, || ()).unwrap();
+        take(&path, Mode::Shared, SHORT, || panic!("it is shared")).unwrap();
+    }
+}

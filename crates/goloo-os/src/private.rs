@@ -1,0 +1,184 @@
+//! Files and folders that only their user reads and writes, and what tells that one isn't private.
+
+use std::fs::{self, DirBuilder, Metadata, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::process::geteuid;
+
+/// Makes a folder and those above it that aren't there; what is made has mode 0700 whatever the umask.
+///
+/// # Errors
+/// Those of the system.
+pub fn create_folders(folder: &Path) -> io::Result<()> {
+    if folder.as_os_str().is_empty() || folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = folder.parent() {
+        create_folders(parent)?;
+    }
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Ok(()) => fs::set_permissions(folder, Permissions::from_mode(0o700)),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Why a file or folder of goloo's isn't used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Exposed {
+    /// It is somebody else's.
+    #[error("{} belongs to {}, not to the user who runs goloo ({})", .path.display(), user(*.owner), user(*.me))]
+    Owner {
+        /// The file or folder.
+        path: PathBuf,
+        /// Its owner's user id.
+        owner: u32,
+        /// The effective user id of this process.
+        me: u32,
+    },
+    /// Others can change it.
+    #[error("{} can be changed by other users (mode {mode:04o})", .path.display())]
+    Writable {
+        /// The file or folder.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Root would leave its own files where another user's are.
+    #[error("{} is in a folder of {}, and goloo runs as root", .path.display(), user(*.owner))]
+    RootInHome {
+        /// The file or folder, which need not exist.
+        path: PathBuf,
+        /// The owner's user id of the nearest folder that exists.
+        owner: u32,
+    },
+}
+
+impl Exposed {
+    /// The command that repairs it.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Writable { path, .. } => format!("chmod go-w '{}'", path.display()),
+            Self::Owner { path, .. } if !geteuid().is_root() => {
+                format!("sudo chown -R \"$(id -un)\" '{}'", path.display())
+            }
+            Self::Owner { owner, .. } | Self::RootInHome { owner, .. } => format!(
+                "run goloo without sudo, as {}; for VMs of root's own: sudo -H goloo …",
+                user(*owner)
+            ),
+        }
+    }
+}
+
+/// A user's login name, where /etc/passwd has it, else the number.
+fn user(id: u32) -> String {
+    let passwd = crate::read::text(Path::new("/etc/passwd"), 16 << 20).unwrap_or_default();
+    let field = |line: &str, at: usize| line.split(':').nth(at).map(str::to_owned);
+    let found = passwd.lines().find(|line| field(line, 2).is_some_and(|uid| uid == id.to_string()));
+    found.and_then(|line| field(line, 0)).unwrap_or_else(|| format!("user {id}"))
+}
+
+/// Checks a file or folder that goloo keeps, as ssh checks its own: it belongs to this user and nobody else can
+/// write it. One that doesn't exist passes, except below another user's folder when goloo runs as root.
+///
+/// # Errors
+/// [`Exposed`]; what the system doesn't tell is left to whoever opens the file.
+pub fn check(path: &Path) -> Result<(), Exposed> {
+    let me = geteuid().as_raw();
+    match fs::metadata(path) {
+        Ok(metadata) => check_metadata(path, &metadata, me),
+        Err(error) if error.kind() == ErrorKind::NotFound && me == 0 => match nearest_owner(path) {
+            Some(owner) if owner != 0 => Err(Exposed::RootInHome { path: path.to_owned(), owner }),
+            _ => Ok(()),
+        },
+        Err(_) => Ok(()),
+    }
+}
+
+fn check_metadata(path: &Path, metadata: &Metadata, me: u32) -> Result<(), Exposed> {
+    let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+    if owner != me {
+        return Err(Exposed::Owner { path: path.to_owned(), owner, me });
+    }
+    let by_group = mode & 0o020 != 0 && !is_own_group(metadata.gid(), owner);
+    if mode & 0o002 != 0 || by_group {
+        return Err(Exposed::Writable { path: path.to_owned(), mode });
+    }
+    Ok(())
+}
+
+/// The owner of the nearest folder above that exists.
+fn nearest_owner(path: &Path) -> Option<u32> {
+    path.ancestors().skip(1).find_map(|above| fs::metadata(above).ok()).map(|metadata| metadata.uid())
+}
+
+/// Whether a group is the user's private one, where nobody else is a member. Distributions that give each user such
+/// a group use umask 002, and their ssh takes group-writable files too.
+fn is_own_group(gid: u32, owner: u32) -> bool {
+    let Ok(groups) = crate::read::text(Path::new("/etc/group"), 16 << 20) else { return false };
+    let name = user(owner);
+    groups.lines().any(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        matches!(fields[..], [group, _, id, members]
+            if id == gid.to_string() && group == name && members.split(',').all(|m| m.is_empty() || m == name))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn every_folder_that_is_made_is_private() {
+        let above = tempfile::tempdir().unwrap();
+        mode(above.path(), 0o755);
+        create_folders(&above.path().join("a/b")).unwrap();
+        for (path, expected) in [("", 0o755), ("a", 0o700), ("a/b", 0o700)] {
+            let found = fs::metadata(above.path().join(path)).unwrap().mode() & 0o777;
+            assert_eq!(found, expected, "{path}");
+        }
+        fs::write(above.path().join("file"), "").unwrap();
+        let over_a_file = create_folders(&above.path().join("file")).unwrap_err();
+        assert_eq!(over_a_file.kind(), ErrorKind::AlreadyExists);
+    }
+
+    #[test]
+    fn what_others_can_write_is_exposed_and_the_hint_repairs_it() {
+        let folder = tempfile::tempdir().unwrap();
+        for (bits, is_fine) in [(0o700, true), (0o755, true), (0o757, false), (0o1777, false)] {
+            mode(folder.path(), bits);
+            assert_eq!(check(folder.path()).is_ok(), is_fine, "{bits:o}");
+        }
+        let exposed = check(folder.path()).unwrap_err();
+        assert_eq!(exposed.hint(), format!("chmod go-w '{}'", folder.path().display()));
+        let repaired = std::process::Command::new("sh").args(["-c", &exposed.hint()]).status().unwrap();
+        assert!(repaired.success());
+        assert_eq!(check(folder.path()), Ok(()));
+    }
+
+    #[test]
+    fn a_group_that_is_not_the_users_own_counts_as_others() {
+        assert!(!is_own_group(u32::MAX - 7, geteuid().as_raw()));
+    }
+
+    #[test]
+    fn what_does_not_exist_below_an_own_folder_is_fine() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(check(&folder.path().join("not/made/yet")), Ok(()));
+    }
+
+    #[test]
+    fn another_owner_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let metadata = fs::metadata(folder.path()).unwrap();
+        let exposed = check_metadata(folder.path(), &metadata, metadata.uid() + 1).unwrap_err();
+        assert!(matches!(exposed, Exposed::Owner { .. }), "{exposed}");
+    }
+}

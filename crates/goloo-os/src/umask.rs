@@ -1,0 +1,23 @@
+//! The process's file mode creation mask. goloo's own files are private whatever the user's mask says; files that
+//! a command makes for the user get the user's own mask.
+
+use std::sync::OnceLock;
+
+use rustix::fs::Mode;
+use rustix::process::umask;
+
+static USERS: OnceLock<Mode> = OnceLock::new();
+
+/// Makes all that this process creates from now on private to its user: files 0600, folders 0700. For `main`, once,
+/// before there are threads.
+pub fn make_private() {
+    let users = umask(Mode::RWXG | Mode::RWXO);
+    USERS.get_or_init(|| users);
+}
+
+/// Goes back to the mask that the process was started with, for a command that makes the user's own files.
+pub fn restore() {
+    if let Some(users) = USERS.get() {
+        umask(*users);
+    }
+}
