@@ -22,6 +22,14 @@ impl Default for Patience {
     }
 }
 
+impl Patience {
+    /// The error after the limit.
+    pub fn exceeded(&self) -> io::Error {
+        let text = format!("another process has held its lock for {} s", self.limit.as_secs());
+        io::Error::new(ErrorKind::TimedOut, text)
+    }
+}
+
 /// Between two attempts. Who holds such a lock needs milliseconds.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -67,8 +75,7 @@ pub fn take(path: &Path, mode: Mode, patience: Patience, on_wait: impl FnOnce())
             Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Interrupted => {}
             Err(TryLockError::Error(error)) => return Err(error),
             Err(TryLockError::WouldBlock) if start.elapsed() >= patience.limit => {
-                let text = format!("another process has held its lock for {} s", patience.limit.as_secs());
-                return Err(io::Error::new(ErrorKind::TimedOut, text));
+                return Err(patience.exceeded());
             }
             Err(TryLockError::WouldBlock) => {}
         }
@@ -98,8 +105,7 @@ mod tests {
         let held = take(&path, Mode::Exclusive, SHORT, || panic!("nobody has it")).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         let notices = Cell::new(0);
-        let refused =
-            take(&path, Mode::Shared, SHORT, || notices.set(notices.get() + 1)).unwrap_err();
+        let refused = take(&path, Mode::Shared, SHORT, || notices.set(notices.get() + 1)).unwrap_err();
         assert_eq!((refused.kind(), notices.get()), (ErrorKind::TimedOut, 1));
         drop(held);
         take(&path, Mode::Shared, SHORT, || panic!("nobody has it")).unwrap();

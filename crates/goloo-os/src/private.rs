@@ -64,10 +64,9 @@ impl Exposed {
             Self::Owner { path, .. } if !geteuid().is_root() => {
                 format!("sudo chown -R \"$(id -un)\" '{}'", path.display())
             }
-            Self::Owner { owner, .. } | Self::RootInHome { owner, .. } => format!(
-                "run goloo without sudo, as {}; for VMs of root's own: sudo -H goloo …",
-                user(*owner)
-            ),
+            Self::Owner { owner, .. } | Self::RootInHome { owner, .. } => {
+                format!("run goloo without sudo, as {}; for VMs of root's own: sudo -H goloo …", user(*owner))
+            }
         }
     }
 }

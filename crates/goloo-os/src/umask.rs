@@ -15,9 +15,19 @@ pub fn make_private() {
     USERS.get_or_init(|| users);
 }
 
+/// The mask that the process was started with.
+pub fn users() -> u32 {
+    USERS.get().map_or(0o022, |mask| mask.bits() & 0o777)
+}
+
 /// Goes back to the mask that the process was started with, for a command that makes the user's own files.
 pub fn restore() {
     if let Some(users) = USERS.get() {
         umask(*users);
     }
+}
+
+/// Sets the mask of the root account, for files that belong to an operating system's image.
+pub fn for_system_files() {
+    umask(Mode::WGRP | Mode::WOTH);
 }

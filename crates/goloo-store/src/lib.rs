@@ -10,9 +10,37 @@ pub mod seal;
 pub mod sqlite;
 mod suitable;
 
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
 pub use dir::DirStore;
+pub use goloo_os::lock::Patience;
 pub use seal::Seal;
 pub use sqlite::SqliteStore;
+
+/// Called when a lock is held for longer than [`Patience::notice`] by another process, with the lock's file.
+#[derive(Clone, Default)]
+pub struct WaitNotice(Option<Arc<dyn Fn(&Path) + Send + Sync>>);
+
+impl WaitNotice {
+    /// A notice that goes to this function.
+    pub fn new(notice: impl Fn(&Path) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(notice)))
+    }
+
+    fn tell(&self, lock: &Path) {
+        if let Some(notice) = &self.0 {
+            notice(lock);
+        }
+    }
+}
+
+impl fmt::Debug for WaitNotice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("WaitNotice").field(&self.0.is_some()).finish()
+    }
+}
 
 /// What a user may decide about a store on this computer.
 #[derive(Debug, Clone, Default)]
@@ -21,4 +49,8 @@ pub struct Options {
     pub allow_network: bool,
     /// How documents are kept.
     pub seal: Seal,
+    /// How long other processes are waited for.
+    pub patience: Patience,
+    /// Told of such a wait.
+    pub on_wait: WaitNotice,
 }

@@ -6,6 +6,7 @@ use goloo_core::name::{ArchiveId, VmName};
 use goloo_core::record::{Phase, Record, SCHEMA};
 use goloo_core::store::{SNAPSHOT_FILES, Snapshot, StoreError};
 use goloo_core::time::Timestamp;
+use goloo_os::read;
 
 /// A record of a VM that is gone, on its way to the archive when somebody died. One of a newer format
 /// isn't ours to move.
@@ -39,10 +40,23 @@ pub(crate) fn other_name(found: &str, expected: &str) -> String {
     format!("it is the record of \"{found}\", not of \"{expected}\"")
 }
 
-/// What is wrong with a snapshot, when it holds a file that no stack has.
+/// What is wrong with a snapshot, when it holds a file that no stack has, or that is larger than one may be.
 pub(crate) fn odd_file(snapshot: &Snapshot) -> Option<String> {
-    let odd = snapshot.files.keys().find(|file| !SNAPSHOT_FILES.contains(&file.as_str()))?;
-    Some(format!("a snapshot holds no file \"{odd}\""))
+    snapshot.files.iter().find_map(|(file, content)| check_file(file, content).err())
+}
+
+/// The largest document that is read from a store, in bytes: [`read::FILE_MAX`] and what encryption adds to it.
+pub(crate) const KEPT_MAX: u64 = read::FILE_MAX + (64 << 10);
+
+/// What is wrong with a file of a snapshot in a store that others write to.
+pub(crate) fn check_file(file: &str, content: &[u8]) -> Result<(), String> {
+    if !SNAPSHOT_FILES.contains(&file) {
+        return Err(format!("a snapshot holds no file \"{file}\""));
+    }
+    if content.len() as u64 > read::FILE_MAX {
+        return Err(format!("{file} is larger than {} MiB", read::FILE_MAX >> 20));
+    }
+    Ok(())
 }
 
 /// The refusal to write over a record of a newer format.

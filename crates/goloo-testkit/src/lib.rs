@@ -8,6 +8,7 @@ pub mod full_zones;
 pub mod guest_root;
 pub mod image_server;
 pub mod memory_store;
+pub mod mutate;
 pub mod programs;
 pub mod provider_suite;
 pub mod s3_services;

@@ -53,10 +53,26 @@ pub fn local_provider(settings: &Settings, paths: &Paths) -> ProviderKind {
 
 impl App {
     pub fn new(ui: Ui) -> Result<Self, CliError> {
+        Self::with(ui, true)
+    }
+
+    /// The same for a command that is run as root in a user's home and gives all that it makes to that user.
+    pub fn for_root(ui: Ui) -> Result<Self, CliError> {
+        Self::with(ui, false)
+    }
+
+    fn with(ui: Ui, must_be_private: bool) -> Result<Self, CliError> {
         let home = paths::home()?;
-        let settings = Settings::read(&Paths::config_dir(&home))?;
+        let config = Paths::config_dir(&home);
+        if must_be_private {
+            Paths::check_config(&config)?;
+        }
+        let settings = Settings::read(&config)?;
         let paths = Paths::resolve(home.clone(), settings.state_dir(&home));
-        let store = settings.backend(&home)?.open(&paths, settings.seal(&home)?)?;
+        if must_be_private {
+            paths.check_private()?;
+        }
+        let store = settings.backend(&home)?.open(&paths, settings.seal(&home)?, ui.wait_notice())?;
         let keys = KeyFolder::new(&paths.state);
         Ok(Self { watch: CtrlC::new(ui.clone()), ui, paths, settings, store, keys })
     }

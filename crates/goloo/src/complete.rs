@@ -8,7 +8,7 @@ use clap::CommandFactory;
 use clap_complete::CompleteEnv;
 use clap_complete::engine::CompletionCandidate;
 
-use goloo_store::Seal;
+use goloo_store::{Seal, WaitNotice};
 
 use crate::paths::{self, Paths};
 use crate::registry::Registry;
@@ -25,7 +25,8 @@ pub fn answer_shell() {
 pub fn vm_names() -> Vec<CompletionCandidate> {
     offered(|settings, paths| {
         // Names aren't encrypted.
-        let store = settings.backend(&paths.home).ok()?.open(&paths, Seal::none()).ok()?;
+        let store =
+            settings.backend(&paths.home).ok()?.open(&paths, Seal::none(), WaitNotice::default()).ok()?;
         pollster::block_on(store.names()).ok()
     })
 }

@@ -18,6 +18,9 @@ use goloo_store::sqlite::Damaged;
 
 use crate::exit;
 
+/// How many problems of one stack are shown.
+const PROBLEMS_MAX: usize = 100;
+
 /// An error at the edge of the program.
 #[derive(Debug)]
 pub struct CliError {
@@ -64,11 +67,15 @@ impl CliError {
     }
 
     /// The user's files don't validate.
-    pub fn invalid(problems: Vec<Problem>, hint: impl Into<String>) -> Self {
+    pub fn invalid(mut problems: Vec<Problem>, hint: impl Into<String>) -> Self {
         let message = match problems.len() {
             1 => "the stack has a problem".to_owned(),
+            count if count > PROBLEMS_MAX => {
+                format!("the stack has {count} problems, of which these are the first {PROBLEMS_MAX}")
+            }
             count => format!("the stack has {count} problems"),
         };
+        problems.truncate(PROBLEMS_MAX);
         Self { problems, ..Self::new(exit::USAGE, "invalid", message, hint) }
     }
 

@@ -1,28 +1,40 @@
 //! Writing files and folders so that, whatever dies, there is the old or the new and never a mixture. For
 //! what isn't in the store: the user's stacks and what goloo remembers of them, settings, backups.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use goloo_os::lock::{self, FileLock, Patience};
+use goloo_os::{private, read};
 use rustix::fs::{CWD, RenameFlags};
 use tempfile::{NamedTempFile, TempDir};
+
+use crate::output::Ui;
 
 /// What a folder is called while it is staged: no VM's name begins so.
 const STAGED: &str = ".goloo-";
 
 /// Makes a private folder and those above it.
 pub fn ensure_folder(folder: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+    private::create_folders(folder)
 }
 
-/// Waits for the lock of this file, and holds it until the value is dropped or the process dies.
-pub fn lock(path: &Path) -> io::Result<File> {
+/// Takes the lock of this file, and holds it until the value is dropped or the process dies. A wait is shown; it has
+/// a limit.
+pub fn lock(path: &Path, ui: &Ui) -> io::Result<FileLock> {
     ensure_folder(parent(path)?)?;
-    let file = File::options().create(true).append(true).open(path)?;
-    file.lock()?;
-    Ok(file)
+    lock::take(path, lock::Mode::Exclusive, Patience::default(), || ui.waiting_for_lock(path))
+}
+
+/// The content of one of goloo's own files; `None` where it isn't there.
+pub fn read_own(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match read::file(path, read::FILE_MAX) {
+        Ok(content) => Ok(Some(content)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Puts a file in place of an older one, whose permissions it takes over, or of none.
@@ -57,17 +69,29 @@ fn begin(path: &Path) -> io::Result<(&Path, NamedTempFile)> {
 pub struct Staged(TempDir);
 
 impl Staged {
-    /// A copy of these files of `source`, beside the place where it is to go.
+    /// A copy of these files of `source`, beside the place where it is to go; private to the user, as all that goloo
+    /// keeps.
     pub fn copy(source: &Path, files: &[&str], place: &Path) -> io::Result<Self> {
         let staged = tempfile::Builder::new().prefix(STAGED).tempdir_in(parent(place)?)?;
         for file in files {
-            let copy = staged.path().join(file);
-            fs::copy(source.join(file), &copy)?;
-            File::open(&copy)?.sync_all()?;
+            let content = read::file(&source.join(file), read::FILE_MAX)?;
+            let mut copy =
+                File::options().write(true).create_new(true).mode(0o600).open(staged.path().join(file))?;
+            copy.write_all(&content)?;
+            copy.sync_all()?;
         }
-        fs::set_permissions(staged.path(), fs::metadata(source)?.permissions())?;
         sync_folder(staged.path())?;
         Ok(Self(staged))
+    }
+
+    /// Gives the copy to the user, who may share it: the permissions are those that the umask leaves.
+    pub fn share(&self) -> io::Result<()> {
+        let umask = goloo_os::umask::users();
+        fs::set_permissions(self.path(), Permissions::from_mode(0o777 & !umask))?;
+        for name in names(self.path())? {
+            fs::set_permissions(self.path().join(name), Permissions::from_mode(0o666 & !umask))?;
+        }
+        Ok(())
     }
 
     /// Where it is now.

@@ -5,6 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
+use goloo_os::read;
+
 use crate::app::App;
 use crate::backend::Backend;
 use crate::error::CliError;
@@ -33,7 +35,7 @@ pub fn remember(config: &Path, former: &Backend) -> Result<(), CliError> {
 pub fn note(app: &App) {
     let Ok(current) = app.settings.backend(&app.paths.home) else { return };
     let current = current.with_paths(&app.paths);
-    let remembered = std::fs::read_to_string(file(&app.paths.config)).ok();
+    let remembered = read::text(&file(&app.paths.config), read::FILE_MAX).ok();
     let mut places: Vec<Backend> =
         remembered.and_then(|address| Backend::parse(address.trim()).ok()).into_iter().collect();
     places.push(Backend::Dir(Some(app.paths.state.clone())));
@@ -59,7 +61,8 @@ pub fn note(app: &App) {
 
 /// How many VMs are left there; none where they were moved away.
 fn vms_in(app: &App, place: &Backend) -> Option<usize> {
-    let store = place.open(&app.paths, app.settings.seal(&app.paths.home).ok()?).ok()?;
+    let store =
+        place.open(&app.paths, app.settings.seal(&app.paths.home).ok()?, app.ui.wait_notice()).ok()?;
     let names = app.wait_for(async {
         match store.moved_to().await {
             Ok(None) => store.names().await.ok(),

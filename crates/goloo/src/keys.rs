@@ -1,6 +1,5 @@
 //! The public keys of a stack's users: from GitHub, written out, or from files.
 
-use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,9 +7,11 @@ use std::time::Duration;
 use goloo_core::authorized_key::{AuthorizedKeyError, KeyList, parse_list};
 use goloo_core::record::UserKeys;
 use goloo_core::spec::{KeySource, ResolvedStack, User, is_safe_url};
+use goloo_os::read;
 
 use crate::app::App;
 use crate::error::CliError;
+use crate::files;
 use crate::output::Ui;
 
 /// How long one answer may take.
@@ -52,7 +53,8 @@ fn keys_of(user: &User, github: &GitHub, ui: &Ui) -> Result<UserKeys, CliError> 
 }
 
 fn from_file(path: &Path, ui: &Ui) -> Result<Vec<String>, CliError> {
-    let bytes = fs::read(path).map_err(|error| CliError::cannot("read the keys in", path, &error))?;
+    let bytes = read::file(path, read::FILE_MAX)
+        .map_err(|error| CliError::cannot("read the keys in", path, &error))?;
     let list = parse_list(&String::from_utf8_lossy(&bytes));
     let place = path.display().to_string();
     if list.keys.is_empty() {
@@ -187,7 +189,7 @@ impl GitHub {
 
     fn remember(&self, user: &str, keys: &[String]) {
         // A cache that can't be written costs nothing now.
-        let _ = fs::create_dir_all(&self.cache).and_then(|()| {
+        let _ = files::ensure_folder(&self.cache).and_then(|()| {
             let mut file = tempfile::NamedTempFile::new_in(&self.cache)?;
             std::io::Write::write_all(&mut file, (keys.join("\n") + "\n").as_bytes())?;
             file.persist(self.cache.join(user)).map(drop).map_err(|error| error.error)
@@ -195,7 +197,7 @@ impl GitHub {
     }
 
     fn remembered(&self, user: &str) -> Option<Vec<String>> {
-        let keys = parse_list(&fs::read_to_string(self.cache.join(user)).ok()?).keys;
+        let keys = parse_list(&read::text(&self.cache.join(user), read::FILE_MAX).ok()?).keys;
         Some(keys.iter().map(ToString::to_string).collect::<Vec<_>>()).filter(|keys| !keys.is_empty())
     }
 }
@@ -291,7 +293,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys.pub");
         let read = |text: &str| {
-            fs::write(&path, text).unwrap();
+            std::fs::write(&path, text).unwrap();
             from_file(&path, &ui())
         };
         assert_eq!(read(&format!("# mine\n\n{KEY}\nssh-dss AAAA\n")).unwrap(), [KEY]);

@@ -38,6 +38,7 @@ pub use settings::json_schema as settings_schema;
 
 /// Runs the command line `argv` (with the program's name first).
 pub fn main(argv: Vec<OsString>) -> ExitCode {
+    goloo_os::umask::make_private();
     complete::answer_shell();
     if let Some(code) = hosts::answer_sudo(&argv) {
         return code;
@@ -54,6 +55,9 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
     }
     let result = match cli.command {
         commands::Command::Settings(command) => commands::settings(&ui, &command),
+        command if command.is_for_root() => {
+            App::for_root(ui.clone()).and_then(|app| commands::run(&app, command))
+        }
         command => App::new(ui.clone()).and_then(|app| commands::run(&app, command)),
     };
     ui.finish();

@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 
 use goloo_core::name::VmName;
 use goloo_core::store::SNAPSHOT_FILES;
+use goloo_os::lock::FileLock;
 
 use crate::app::App;
 use crate::error::CliError;
 use crate::exit;
 use crate::files::{self, Staged};
+use crate::output::Ui;
 use crate::stack::{self, Found};
 
 /// The library of one user.
@@ -19,6 +21,7 @@ pub struct Library {
     folder: PathBuf,
     /// Held by whoever changes the library.
     lock: PathBuf,
+    ui: Ui,
 }
 
 impl Library {
@@ -27,6 +30,7 @@ impl Library {
         Self {
             folder: stack::absolute(&app.paths.config).join("stacks"),
             lock: app.paths.state.join("library.lock"),
+            ui: app.ui.clone(),
         }
     }
 
@@ -104,8 +108,8 @@ impl Library {
         files::remove_folder(&place).map_err(|error| CliError::cannot("write", &place, &error))
     }
 
-    fn lock(&self) -> Result<fs::File, CliError> {
-        files::lock(&self.lock).map_err(|error| CliError::cannot("write", &self.lock, &error))
+    fn lock(&self) -> Result<FileLock, CliError> {
+        files::lock(&self.lock, &self.ui).map_err(|error| CliError::cannot("write", &self.lock, &error))
     }
 }
 

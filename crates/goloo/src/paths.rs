@@ -3,7 +3,10 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
+use goloo_os::private::{self, Exposed};
+
 use crate::error::CliError;
+use crate::exit;
 
 /// goloo's own folders; none of them needs to exist.
 #[derive(Debug, Clone)]
@@ -34,6 +37,35 @@ impl Paths {
         let state = from_env(STATE_VARIABLE).or(state_setting).unwrap_or_else(|| Self::default_state(&home));
         let cache = from_env("GOLOO_CACHE_DIR").unwrap_or_else(|| xdg("XDG_CACHE_HOME", &home, ".cache"));
         Self { state: absolute(state), config: Self::config_dir(&home), cache: absolute(cache), home }
+    }
+}
+
+impl Paths {
+    /// Checks the folder of the settings and the settings, before they are read: whoever could change them would decide
+    /// which folders are used.
+    ///
+    /// # Errors
+    /// As [`Self::check_private`].
+    pub fn check_config(folder: &Path) -> Result<(), CliError> {
+        private::check(folder)?;
+        Ok(private::check(&folder.join("settings.json"))?)
+    }
+
+    /// Checks goloo's own folders and keys as ssh checks its own: they belong to this user, and nobody else can write
+    /// them.
+    ///
+    /// # Errors
+    /// Names the first that isn't private, with the command that repairs it.
+    pub fn check_private(&self) -> Result<(), CliError> {
+        let keys = self.state.join("keys");
+        let own = [&self.state, &keys.join("id_ed25519"), &keys, &self.cache];
+        own.into_iter().try_for_each(|path| Ok(private::check(path)?))
+    }
+}
+
+impl From<Exposed> for CliError {
+    fn from(exposed: Exposed) -> Self {
+        Self::new(exit::PERMISSION, "exposed", exposed.to_string(), exposed.hint())
     }
 }
 

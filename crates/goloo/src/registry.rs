@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use goloo_core::record::Extra;
@@ -125,7 +125,7 @@ impl Registry {
         change: impl FnOnce(&mut BTreeMap<String, Known>) -> T,
     ) -> Result<T, CliError> {
         let failed = |error: io::Error| CliError::cannot("write", &self.path, &error);
-        let _lock = files::lock(&self.path.with_extension("lock")).map_err(failed)?;
+        let _lock = files::lock(&self.path.with_extension("lock"), ui).map_err(failed)?;
         let mut content = match self.read() {
             Ok(content) => content,
             Err(Unusable::Unread(error)) => return Err(error),
@@ -143,9 +143,9 @@ impl Registry {
     }
 
     fn read(&self) -> Result<Content, Unusable> {
-        let bytes = match fs::read(&self.path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Content::default()),
+        let bytes = match files::read_own(&self.path) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Ok(Content::default()),
             Err(error) => return Err(Unusable::Unread(CliError::cannot("read", &self.path, &error))),
         };
         #[derive(Deserialize)]

@@ -1,13 +1,14 @@
 //! Where stacks lie, and reading one. Nothing here writes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use goloo_core::cloud_init::{self, ComposeInput, HostKey, compose};
 use goloo_core::record::UserKeys;
 use goloo_core::spec::{self, Problem, Resolved, ResolvedStack, Sources};
 use goloo_core::store::{SNAPSHOT_FILES, Snapshot};
+use goloo_os::read;
 use sha2::{Digest, Sha256};
 
 use crate::app::App;
@@ -15,10 +16,6 @@ use crate::error::CliError;
 use crate::files;
 use crate::output::Ui;
 use crate::preflight;
-
-/// The largest file that a stack may have, in bytes. Far above every limit of cloud-init: more is a
-/// mistake, an image in place of a config, say.
-const FILE_MAX: u64 = 1 << 20;
 
 /// A search for a stack.
 pub struct Lookup<'a> {
@@ -281,21 +278,15 @@ const SOME_KEY: &str =
 
 /// A file of a stack; `None` when it isn't there.
 pub fn read_file(path: &Path) -> Result<Option<Vec<u8>>, CliError> {
-    let failed = |error: std::io::Error| CliError::cannot("read", path, &error);
-    let file = match std::fs::File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(error)),
-    };
-    let mut content = Vec::new();
-    file.take(FILE_MAX + 1).read_to_end(&mut content).map_err(failed)?;
-    if content.len() as u64 > FILE_MAX {
-        return Err(CliError::usage(
-            format!("{} is larger than {} KiB", path.display(), FILE_MAX >> 10),
+    match read::file(path, read::FILE_MAX) {
+        Ok(content) => Ok(Some(content)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == ErrorKind::FileTooLarge => Err(CliError::usage(
+            format!("{} is larger than {} KiB", path.display(), read::FILE_MAX >> 10),
             "fetch large files from cloud-init instead of writing them into it",
-        ));
+        )),
+        Err(error) => Err(CliError::cannot("read", path, &error)),
     }
-    Ok(Some(content))
 }
 
 #[cfg(test)]
@@ -358,7 +349,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         stack(&temp.path().join("web"));
         let file = std::fs::File::create(temp.path().join("web/cloud-init.yaml")).unwrap();
-        file.set_len(FILE_MAX + 1).unwrap();
+        file.set_len(read::FILE_MAX + 1).unwrap();
         let error = lookup(Some(temp.path()), None, temp.path()).find(&ui()).unwrap_err();
         assert!(error.message.contains("larger than 1024 KiB"), "{error:?}");
     }

@@ -323,6 +323,21 @@ fn backup(world: &World, file: &str) -> String {
     path
 }
 
+/// A private key and its fingerprint, as ssh-keygen sees it.
+fn client_key() -> (String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("id");
+    let run = |arguments: &[&str]| {
+        let done =
+            std::process::Command::new("ssh-keygen").args(arguments).arg("-f").arg(&path).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+        String::from_utf8(done.stdout).unwrap()
+    };
+    run(&["-q", "-t", "ed25519", "-N", ""]);
+    let fingerprint = run(&["-l"]).split(' ').nth(1).unwrap().to_owned();
+    (fs::read_to_string(&path).unwrap(), fingerprint)
+}
+
 /// Another computer, without records.
 fn empty() -> World {
     World::new()
@@ -332,20 +347,26 @@ fn empty() -> World {
 fn a_backup_restored_elsewhere_is_the_same_store() {
     let world = filled();
     fs::create_dir_all(world.state().join("keys")).unwrap();
-    fs::write(world.state().join("keys/id_ed25519"), "not a key\n").unwrap();
+    let (private, fingerprint) = client_key();
+    fs::write(world.state().join("keys/id_ed25519"), &private).unwrap();
     let file = backup(&world, "goloo.tar.zst");
     use std::os::unix::fs::PermissionsExt;
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let other = empty();
     let said = other.run(&["state", "restore", &file, "--dry-run"]).expect(0);
     assert_eq!(said.stdout().lines().count(), 5, "{said:?}");
+    assert!(said.stderr().contains(&fingerprint), "{said:?}");
     assert!(!other.state().exists(), "a dry run writes nothing");
+    // The key of somebody else would open all VMs of tomorrow to them.
+    let refused = other.run(&["state", "restore", &file]).expect(2).stderr();
+    assert!(refused.contains(&fingerprint) && refused.contains("--yes"), "{refused}");
+    assert!(!other.state().exists(), "nothing is written before the answer");
     for _ in 0..2 {
-        other.run(&["state", "restore", &file]).expect(0);
+        other.run(&["state", "restore", &file, "--yes"]).expect(0);
         assert_eq!(pulled(&other), pulled(&world));
     }
     let key = other.state().join("keys/id_ed25519");
-    assert_eq!(fs::read(&key).unwrap(), b"not a key\n");
+    assert_eq!(fs::read_to_string(&key).unwrap(), private);
     assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
@@ -354,12 +375,13 @@ fn another_key_is_not_replaced_by_the_backup_s() {
     let world = filled();
     let key = |world: &World| world.state().join("keys/id_ed25519");
     fs::create_dir_all(world.state().join("keys")).unwrap();
-    fs::write(key(&world), "old\n").unwrap();
+    let ((old, fingerprint), (new, _)) = (client_key(), client_key());
+    fs::write(key(&world), old).unwrap();
     let file = backup(&world, "goloo.tar.zst");
-    fs::write(key(&world), "new\n").unwrap();
+    fs::write(key(&world), &new).unwrap();
     let ran = world.run(&["state", "restore", &file]).expect(0);
-    assert!(ran.stderr().contains("is another key"), "{ran:?}");
-    assert_eq!(fs::read(key(&world)).unwrap(), b"new\n");
+    assert!(ran.stderr().contains("is another key") && ran.stderr().contains(&fingerprint), "{ran:?}");
+    assert_eq!(fs::read_to_string(key(&world)).unwrap(), new);
 }
 
 #[test]

@@ -44,12 +44,6 @@ pub(crate) fn squeezed(script: &str) -> String {
 
 /// A problem with the document; line and column count from 1.
 fn problem(line: usize, column: usize, message: impl Into<String>, hint: impl Into<String>) -> Problem {
-    Problem {
-        file: FILE.to_owned(),
-        pointer: String::new(),
-        line,
-        column,
-        message: message.into(),
-        hint: hint.into(),
-    }
+    let (message, hint) = (message.into(), hint.into());
+    Problem { file: FILE.to_owned(), pointer: String::new(), line, column, message, hint }.shortened()
 }

@@ -8,7 +8,7 @@
 use libyaml_safer::{Encoding, ScalarStyle, Scanner, Token, TokenData};
 
 use super::tree::problem_at;
-use crate::spec::Problem;
+use crate::spec::{Problem, VALUES_MAX};
 
 /// What ends a line.
 const BREAKS: [char; 5] = ['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}'];
@@ -19,6 +19,18 @@ pub(super) struct Readable {
     /// Where a tab begins a block text and has become a letter, in bytes.
     tabs: Vec<usize>,
 }
+
+/// How often the text is made readable for the parser; each time all of it is looked at again.
+const REPAIRS_MAX: usize = 32;
+/// How many words that could be tags with a comma are looked at, for the same reason. What is beyond is left to the
+/// parser.
+const TAGS_MAX: usize = 32;
+/// Deeper brackets take the scanner quadratic time; the tree's own limit is the same.
+const BRACKETS_MAX: usize = 200;
+
+/// More tokens than a document of so many values has: each has its own, an indicator, an anchor, a tag, and the ends
+/// of what it is in.
+const TOKENS_MAX: usize = 8 * VALUES_MAX;
 
 /// What stands in the way.
 enum Obstacle {
@@ -38,6 +50,10 @@ impl Readable {
         let mut readable = Self { text: format!("{text}{line_end}"), tabs: Vec::new() };
         while let Some(obstacle) = readable.obstacle() {
             match obstacle {
+                Obstacle::FirstTab(at) if readable.tabs.len() >= REPAIRS_MAX => {
+                    let message = "this isn't YAML to goloo: there are tabs at the beginning of many lines";
+                    return Err(problem_at(text, at, message, "use blanks in place of tabs"));
+                }
                 Obstacle::FirstTab(at) => {
                     readable.text.replace_range(at..=at, "x");
                     readable.tabs.push(at);
@@ -72,13 +88,21 @@ impl Readable {
             return Some(Obstacle::Other(at, message, "put a blank before the comma"));
         }
         let (mut checked, mut brackets) = (0, 0_usize);
-        for token in tokens(&self.text) {
+        for (number, token) in tokens(&self.text).enumerate() {
+            if number > TOKENS_MAX {
+                // The tree's builder says so.
+                return None;
+            }
             let token = match token {
                 Ok(token) => token,
                 Err(error) => return self.tab_at(error.problem_mark().map_or(0, |mark| byte(mark.index))),
             };
             let (start, end) = (byte(token.start_mark.index), byte(token.end_mark.index));
             match token.data {
+                TokenData::FlowSequenceStart | TokenData::FlowMappingStart if brackets >= BRACKETS_MAX => {
+                    let message = "brackets are nested more than 200 deep";
+                    return Some(Obstacle::Other(start, message, "nest them less deep"));
+                }
                 TokenData::FlowSequenceStart | TokenData::FlowMappingStart => brackets += 1,
                 TokenData::FlowSequenceEnd | TokenData::FlowMappingEnd => {
                     brackets = brackets.saturating_sub(1)
@@ -199,7 +223,7 @@ fn tag_with_comma(text: &str) -> Option<usize> {
         tokens(&probe).map_while(Result::ok).any(|token| is_probe(&token))
     };
     let marks = text.match_indices('!').map(|(at, _)| at);
-    marks.filter(|at| has_comma(&text[*at..])).find(|at| begins_tag(*at))
+    marks.filter(|at| has_comma(&text[*at..])).take(TAGS_MAX).find(|at| begins_tag(*at))
 }
 
 /// Whether the word at a text's start has a comma that isn't between `!<` and `>`.

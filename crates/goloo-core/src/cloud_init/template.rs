@@ -1,9 +1,11 @@
 //! Documents that begin with `## template: goloo` are rendered here, in Jinja's syntax.
 
 use std::collections::BTreeSet;
+use std::panic::resume_unwind;
+use std::thread;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::{Environment, UndefinedBehavior, context};
+use minijinja::{Environment, ErrorKind, UndefinedBehavior, context};
 
 use super::problem;
 use crate::record::{ProviderKind, UserKeys};
@@ -41,6 +43,19 @@ pub(super) fn body(text: &str) -> Option<&str> {
     (first.trim_end() == HEADER).then_some(rest)
 }
 
+/// How much work a rendering may be: one for each instruction, and for each 64 bytes that it makes (minijinja's
+/// measure), so at most 128 MB of memory.
+const FUEL: u64 = 2_000_000;
+/// The largest document that a template may become, in bytes.
+const OUTPUT_MAX: usize = 1 << 20;
+/// The longest expression or statement, in bytes without its strings: each operator of a chain may be a level of
+/// calls to the template engine.
+const EXPRESSION_MAX: usize = 4096;
+/// Room for that many levels of calls.
+const STACK: usize = 64 << 20;
+/// How many calls of macros there may be one in another.
+const CALLS_MAX: usize = 100;
+
 /// Renders a template's body. Lines in problems count from the document's first.
 pub(super) fn render(
     body: &str,
@@ -48,8 +63,34 @@ pub(super) fn render(
     users: &[UserKeys],
     provider: ProviderKind,
 ) -> Result<String, Vec<Problem>> {
+    if let Some(at) = long_expression(body) {
+        let (line, column) = crate::spec::position(body, at);
+        let message = format!("the expression that begins here is longer than {EXPRESSION_MAX} bytes");
+        return Err(vec![problem(line + 1, column, message, "make several of it with {% set … %}")]);
+    }
+    let on_own_stack = || {
+        let thread = thread::Builder::new().stack_size(STACK);
+        thread::scope(|scope| {
+            let rendering = thread.spawn_scoped(scope, || render_here(body, stack, users, provider));
+            rendering.map(|rendering| rendering.join().unwrap_or_else(|panic| resume_unwind(panic)))
+        })
+    };
+    on_own_stack().unwrap_or_else(|error| {
+        let message = format!("the template can't be rendered: {error}");
+        Err(vec![problem(1, 1, message, "run the command again when fewer programs are running")])
+    })
+}
+
+fn render_here(
+    body: &str,
+    stack: &ResolvedStack,
+    users: &[UserKeys],
+    provider: ProviderKind,
+) -> Result<String, Vec<Problem>> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_fuel(Some(FUEL));
+    environment.set_recursion_limit(CALLS_MAX);
     // As in cloud-init: a line with nothing but a statement leaves none behind.
     let syntax = SyntaxConfig::builder().trim_blocks(true).keep_trailing_newline(true).build();
     environment.set_syntax(syntax.expect("the delimiters are the usual ones"));
@@ -58,7 +99,45 @@ pub(super) fn render(
     if !unknown.is_empty() {
         return Err(unknown);
     }
-    template.render(values(stack, users, provider)).map_err(|error| vec![failed(&error)])
+    let rendered = template.render(values(stack, users, provider)).map_err(|error| vec![failed(&error)])?;
+    if rendered.len() > OUTPUT_MAX {
+        let message = format!("the rendered document is larger than {} KiB", OUTPUT_MAX >> 10);
+        let hint = "fetch what is large from cloud-init instead of writing it into it";
+        return Err(vec![problem(1, 1, message, hint)]);
+    }
+    Ok(rendered)
+}
+
+/// Where an expression or statement begins that is too long.
+fn long_expression(body: &str) -> Option<usize> {
+    let bytes = body.as_bytes();
+    let mut at = 0;
+    while let Some(found) = body.get(at..).and_then(|rest| next_opening(rest)) {
+        let start = at + found;
+        let (mut length, mut quote) = (0, None);
+        at = start + 2;
+        while let Some(byte) = bytes.get(at) {
+            match (quote, byte) {
+                (None, b'}' | b'%') if bytes.get(at + 1) == Some(&b'}') => break,
+                (None, b'"' | b'\'') => quote = Some(*byte),
+                (Some(_), b'\\') => at += 1,
+                (Some(open), byte) if open == *byte => quote = None,
+                _ => {}
+            }
+            length += usize::from(quote.is_none());
+            at += 1;
+        }
+        if length > EXPRESSION_MAX {
+            return Some(start);
+        }
+        // Never within a character.
+        at = (at..body.len()).find(|at| body.is_char_boundary(*at)).unwrap_or(body.len());
+    }
+    None
+}
+
+fn next_opening(text: &str) -> Option<usize> {
+    text.as_bytes().windows(2).position(|pair| pair == b"{{" || pair == b"{%")
 }
 
 fn values(stack: &ResolvedStack, users: &[UserKeys], provider: ProviderKind) -> minijinja::Value {
@@ -137,10 +216,14 @@ fn unknown_names(
             let (line, column) = place_of(body, name);
             Some(problem(line, column, message, hint))
         })
+        .take(UNKNOWN_MAX)
         .collect();
     problems.sort_by_key(|problem| (problem.line, problem.column));
     problems
 }
+
+/// How many unknown names are reported; each is looked for in the whole template.
+const UNKNOWN_MAX: usize = 50;
 
 fn nearest_or_all<'a>(word: &str, known: impl IntoIterator<Item = &'a str> + Clone, all: &str) -> String {
     match crate::spec::nearest(word, known.clone()) {
@@ -151,19 +234,28 @@ fn nearest_or_all<'a>(word: &str, known: impl IntoIterator<Item = &'a str> + Clo
 
 /// Where a name stands first inside of braces; the body's first line is the document's second.
 fn place_of(body: &str, name: &str) -> (usize, usize) {
-    let braces = body.match_indices(name).find(|(at, _)| {
-        let before = &body[..*at];
-        let open = before.rfind("{{").max(before.rfind("{%"));
-        open > before.rfind("}}").max(before.rfind("%}"))
-    });
-    let offset = braces.map_or(0, |(at, _)| at);
+    let (mut open, mut at) = (false, 0);
+    let offset = loop {
+        let Some(rest) = body.get(at..).filter(|rest| !rest.is_empty()) else { break 0 };
+        match rest.as_bytes() {
+            [b'{', b'{' | b'%', ..] => open = true,
+            [b'}' | b'%', b'}', ..] => open = false,
+            _ if open && rest.starts_with(name) => break at,
+            _ => {}
+        }
+        at += rest.chars().next().map_or(1, char::len_utf8);
+    };
     let (line, column) = crate::spec::position(body, offset);
     (line + 1, column)
 }
 
 fn failed(error: &minijinja::Error) -> Problem {
-    let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
     let line = error.line().unwrap_or(1) + 1;
+    if error.kind() == ErrorKind::OutOfFuel {
+        let message = "the template takes too much time or memory to render";
+        return problem(line, 1, message, "remove loops in loops, and texts that grow in a loop");
+    }
+    let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
     problem(
         line,
         1,
@@ -210,6 +302,29 @@ mod tests {
         let text = "{{ .Name }} {{.WorkingDir}} docker ps --format '{{.Names}} {{.Status}}' {{ name }}";
         let new: Vec<_> = old_forms(text).into_iter().map(|(_, new)| new).collect();
         assert_eq!(new, ["{{ name }}", "{{ working_dir }}"]);
+    }
+
+    #[test]
+    fn an_expression_is_measured_without_its_strings() {
+        let long = "+1".repeat(EXPRESSION_MAX);
+        let text = "x".repeat(2 * EXPRESSION_MAX);
+        for fine in [
+            format!("{{{{ \"{text}\" }}}} {text}"),
+            format!("{{{{ '{text}' ~ \"\\\"{text}\" }}}}"),
+            "{{ a }}".repeat(EXPRESSION_MAX),
+            format!("{text}{{"),
+            "{{".to_owned(),
+            "{{ 'é".to_owned(),
+        ] {
+            assert_eq!(long_expression(&fine), None, "{}", fine.len());
+        }
+        for (start, too_long) in [
+            (0, format!("{{{{ 1{long} }}}}")),
+            (3, format!("é {{% if 1{long} %}}")),
+            (0, format!("{{{{ \"}}}}\"{long}")),
+        ] {
+            assert_eq!(long_expression(&too_long), Some(start));
+        }
     }
 
     #[test]

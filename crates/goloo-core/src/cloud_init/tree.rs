@@ -7,10 +7,12 @@ use libyaml_safer::{Encoding, Event, EventData, Mark, Parser};
 
 use super::problem;
 use super::strict::{Readable, byte};
-use crate::spec::{Problem, position};
+use crate::spec::{Problem, VALUES_MAX, position};
 
 /// More levels than this PyYAML can't load either: it calls itself for each.
 const DEPTH_MAX: usize = 200;
+/// The longest key, in bytes: libyaml's own limit for one without a question mark.
+const KEY_MAX: usize = 1024;
 /// How many merge keys are followed one through another.
 const MERGES_MAX: usize = 8;
 
@@ -198,6 +200,7 @@ struct Builder<'t> {
     text: &'t str,
     readable: &'t Readable,
     documents: usize,
+    values: usize,
     /// The numbers of the anchors so far.
     anchors: HashMap<String, usize>,
     /// Nodes whose end hasn't come, with a key that waits for its value.
@@ -211,6 +214,7 @@ impl<'t> Builder<'t> {
             text,
             readable,
             documents: 0,
+            values: 0,
             anchors: HashMap::new(),
             open: Vec::new(),
             document: Document::default(),
@@ -309,7 +313,16 @@ impl<'t> Builder<'t> {
         })
     }
 
-    fn check(&self, node: &Node) -> Result<(), Problem> {
+    fn check(&mut self, node: &Node) -> Result<(), Problem> {
+        self.values += 1;
+        if self.values > VALUES_MAX {
+            return Err(too_many_values(self.text, node.start));
+        }
+        let is_key = matches!(self.open.last(), Some((Node { content: Content::Map(_), .. }, None)));
+        if is_key && node.text().is_some_and(|key| key.len() > KEY_MAX) {
+            let message = format!("the key is longer than {KEY_MAX} bytes");
+            return Err(problem_at(self.text, node.start, message, "take a shorter key"));
+        }
         let is_root = self.open.is_empty();
         if is_root && !matches!(node.content, Content::Map(_)) && !node.is_null() {
             let message = "a #cloud-config document is a mapping of keys to values";
@@ -335,6 +348,12 @@ impl<'t> Builder<'t> {
             Some(_) => unreachable!("only lists and mappings are left open"),
         }
     }
+}
+
+/// More than cloud-init would get through in reasonable time, either.
+pub(super) fn too_many_values(text: &str, at: usize) -> Problem {
+    let message = format!("the document holds more than {VALUES_MAX} values");
+    problem_at(text, at, message, "fetch what is large from cloud-init instead of writing it into it")
 }
 
 /// The line and column of a byte, with what is wrong there.

@@ -7,6 +7,7 @@ use jsonc_parser::common::Ranged;
 use jsonc_parser::{CollectOptions, CommentCollectionStrategy, ParseOptions, parse_to_ast};
 use serde_json::{Map, Value};
 
+use super::limits;
 use super::problem::{Problem, position};
 
 /// A parsed file.
@@ -36,6 +37,9 @@ impl Json {
                 return Err(problem(file, &before, before.len(), "the file isn't UTF-8", "save it as UTF-8"));
             }
         };
+        if let Some((at, message, hint)) = limits::beyond(text) {
+            return Err(problem(file, text, at, &message, hint));
+        }
         let options = CollectOptions { comments: CommentCollectionStrategy::Off, tokens: false };
         let parsed = parse_to_ast(text, &options, &strict()).map_err(|error| {
             let message = format!("this isn't JSON: {}", lower_first(&error.kind().to_string()));
@@ -125,7 +129,8 @@ impl Json {
 
     /// A problem with a place.
     pub fn problem(&self, pointer: &str, offset: usize, message: String, hint: String) -> Problem {
-        Problem { pointer: pointer.to_owned(), ..problem(&self.file, &self.text, offset, &message, &hint) }
+        let problem = problem(&self.file, &self.text, offset, &message, &hint);
+        Problem { pointer: pointer.to_owned(), ..problem }.shortened()
     }
 }
 
@@ -136,14 +141,8 @@ pub(crate) fn child(pointer: &str, key: &str) -> String {
 
 fn problem(file: &str, text: &str, offset: usize, message: &str, hint: &str) -> Problem {
     let (line, column) = position(text, offset);
-    Problem {
-        file: file.to_owned(),
-        pointer: String::new(),
-        line,
-        column,
-        message: message.to_owned(),
-        hint: hint.to_owned(),
-    }
+    let (message, hint) = (message.to_owned(), hint.to_owned());
+    Problem { file: file.to_owned(), pointer: String::new(), line, column, message, hint }.shortened()
 }
 
 fn lower_first(text: &str) -> String {

@@ -7,6 +7,7 @@
 mod file;
 pub mod images;
 mod json;
+mod limits;
 pub mod old_state;
 mod problem;
 mod resolve;
@@ -17,6 +18,7 @@ mod values;
 
 pub use file::{StackFile, json_schema};
 pub(crate) use json::child as child_pointer;
+pub(crate) use limits::VALUES_MAX;
 pub use problem::Problem;
 pub(crate) use problem::{nearest, position};
 pub use resolve::{DNS_TTL, Resolved, Sources, parse_image, problem_at_pointer, resolve, with_github_users};

@@ -34,6 +34,10 @@ pub(crate) fn position(text: &str, offset: usize) -> (usize, usize) {
 
 /// The known word nearest to a mistyped one, when it is near enough to be meant.
 pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // The distance takes time by both lengths, and no word is that long.
+    if word.len() > 100 {
+        return None;
+    }
     let word = word.to_lowercase();
     let scored = known.into_iter().map(|known| (strsim::damerau_levenshtein(&word, known), known));
     let (distance, best) = scored.min_by_key(|(distance, _)| *distance)?;

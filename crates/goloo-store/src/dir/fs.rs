@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use goloo_os::{lock, read};
 use rustix::buffer::spare_capacity;
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags};
 
@@ -94,9 +95,9 @@ pub trait Fs: Send + Sync {
     /// the lock fails because of it.
     fn lock_holder(&self, path: &Path) -> io::Result<Option<Vec<u8>>>;
 
-    /// Takes a lock that many can have at once; waits while someone has it alone. The file is none that
-    /// [`Fs::lock`] takes.
-    fn lock_shared(&self, path: &Path) -> io::Result<Held>;
+    /// Takes a lock that many can have at once, without waiting; `None` while someone has it alone. The file is none
+    /// that [`Fs::lock`] takes.
+    fn lock_shared(&self, path: &Path) -> io::Result<Option<Held>>;
 
     /// Takes such a lock alone, without waiting; `None` while anyone has it.
     fn lock_alone(&self, path: &Path) -> io::Result<Option<Held>>;
@@ -106,32 +107,38 @@ pub trait Fs: Send + Sync {
     fn network_filesystem(&self, path: &Path) -> io::Result<Option<&'static str>>;
 }
 
+/// The largest file of a store, in bytes: a document as large as any may be, and what encryption adds.
+const FILE_MAX: u64 = 2 * read::FILE_MAX;
+/// The most that is read of what a lock's holder wrote into the lock's file, in bytes.
+const HOLDER_MAX: u64 = 4096;
+
 /// The operating system's files.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RealFs;
 
 impl Folder for OwnedFd {
     fn append(&self, path: &Path, into: &mut Vec<u8>) -> io::Result<()> {
-        // A file's last read is one that doesn't fill its room: asking once more, a thousand times,
-        // is a tenth of the time that a list takes.
-        read_at(self, path, into, |got, room| got < room)
+        append_at(self, path, into)
     }
 }
 
-/// As `std` does it, without asking for the size: records are small, and `into` has room.
-fn read_at(
-    folder: impl AsFd,
-    path: &Path,
-    into: &mut Vec<u8>,
-    is_last: fn(usize, usize) -> bool,
-) -> io::Result<()> {
-    let file = rustix::fs::openat(folder, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+/// Reads without asking for the size or the kind first, which a list of thousands would pay for: records are small,
+/// and `into` has room. A named pipe reads as empty and a device as too large; [`Fs::read`] says what they are.
+fn append_at(folder: impl AsFd, path: &Path, into: &mut Vec<u8>) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = rustix::fs::openat(folder, path, flags, Mode::empty())?;
+    let start = into.len();
     loop {
         into.reserve(4096);
         let room = into.capacity() - into.len();
         let got = rustix::io::read(&file, spare_capacity(into))?;
-        if is_last(got, room) {
+        // A file's last read is one that doesn't fill its room: asking once more, a thousand times, is a tenth of the
+        // time that a list takes.
+        if got < room {
             return Ok(());
+        }
+        if (into.len() - start) as u64 > FILE_MAX {
+            return Err(read::Refused::TooLarge { max: FILE_MAX }.into());
         }
     }
 }
@@ -148,8 +155,8 @@ impl NewFile for File {
 
 impl Fs for RealFs {
     fn read(&self, path: &Path, into: &mut Vec<u8>) -> io::Result<()> {
-        into.clear();
-        read_at(CWD, path, into, |got, _| got == 0)
+        *into = read::file(path, FILE_MAX)?;
+        Ok(())
     }
 
     fn open_folder<'f>(&'f self, path: &Path) -> io::Result<Box<dyn Folder + 'f>> {
@@ -226,12 +233,10 @@ impl Fs for RealFs {
         // flock belongs to the open file, not to the process: a second open in this process is
         // refused, and closing another descriptor of the file doesn't end it. std opens with
         // close-on-exec, so that a machine that outlives goloo doesn't inherit the lock.
-        let mut file = open_lock(path)?;
+        let mut file = lock::open(path)?;
         while !flock(&file, FlockOperation::NonBlockingLockExclusive)? {
             if !flock(&file, FlockOperation::NonBlockingLockShared)? {
-                let mut held_by = Vec::new();
-                file.read_to_end(&mut held_by)?;
-                return Ok(LockAttempt::Busy(held_by));
+                return Ok(LockAttempt::Busy(holder_in(&file)?));
             }
             // Nobody has it: someone was looking who has it, for an instant, as we did just now.
             flock(&file, FlockOperation::Unlock)?;
@@ -243,26 +248,23 @@ impl Fs for RealFs {
     }
 
     fn lock_holder(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
-        let mut file = match File::open(path) {
+        let file = match read::open(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             other => other?,
         };
         if flock(&file, FlockOperation::NonBlockingLockShared)? {
             return Ok(None);
         }
-        let mut held_by = Vec::new();
-        file.read_to_end(&mut held_by)?;
-        Ok(Some(held_by))
+        holder_in(&file).map(Some)
     }
 
-    fn lock_shared(&self, path: &Path) -> io::Result<Held> {
-        let file = open_lock(path)?;
-        flock(&file, FlockOperation::LockShared)?;
-        Ok(Box::new(file))
+    fn lock_shared(&self, path: &Path) -> io::Result<Option<Held>> {
+        let file = lock::open(path)?;
+        Ok(if flock(&file, FlockOperation::NonBlockingLockShared)? { Some(Box::new(file)) } else { None })
     }
 
     fn lock_alone(&self, path: &Path) -> io::Result<Option<Held>> {
-        let file = open_lock(path)?;
+        let file = lock::open(path)?;
         Ok(if flock(&file, FlockOperation::NonBlockingLockExclusive)? { Some(Box::new(file)) } else { None })
     }
 
@@ -279,8 +281,11 @@ impl Fs for RealFs {
     }
 }
 
-fn open_lock(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+/// What the holder of a lock wrote into its file; nothing where that is too long to be a holder.
+fn holder_in(file: &File) -> io::Result<Vec<u8>> {
+    let mut holder = Vec::new();
+    file.take(HOLDER_MAX).read_to_end(&mut holder)?;
+    Ok(holder)
 }
 
 /// Whether the lock was changed as asked; `false` when someone else's stands against it.

@@ -15,8 +15,8 @@ use super::Inner;
 use super::durable::{self, failed};
 use super::fs::Held;
 
-/// What is done under these locks takes milliseconds.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two attempts; what is done under these locks takes milliseconds.
+const PAUSE: Duration = Duration::from_millis(1);
 
 #[derive(Serialize, Deserialize)]
 struct Mark {
@@ -31,7 +31,7 @@ impl Inner {
         self.check_suitable()?;
         durable::ensure_folder(self.fs(), &self.layout.locks())?;
         let path = self.layout.store_lock();
-        let held = self.fs.lock_shared(&path).map_err(failed("lock", &path))?;
+        let held = self.wait(&path, || self.fs.lock_shared(&path), || Ok(()))?;
         match self.moved_to()? {
             None => Ok(held),
             Some(to) => Err(StoreError::Moved { place: self.layout.root().display().to_string(), to }),
@@ -42,7 +42,7 @@ impl Inner {
     pub(super) fn enter_archive(&self) -> Result<(Held, Held), StoreError> {
         let entered = self.enter()?;
         let path = self.layout.archive_lock();
-        let alone = self.wait_alone(&path, || Ok(()))?;
+        let alone = self.wait(&path, || self.fs.lock_alone(&path), || Ok(()))?;
         Ok((entered, alone))
     }
 
@@ -60,7 +60,8 @@ impl Inner {
     pub(super) fn set_moved(&self, replaces: Option<&str>, to: Option<&str>) -> Result<(), StoreError> {
         self.check_suitable()?;
         durable::ensure_folder(self.fs(), &self.layout.locks())?;
-        let _alone = self.wait_alone(&self.layout.store_lock(), || self.refuse_holders())?;
+        let path = self.layout.store_lock();
+        let _alone = self.wait(&path, || self.fs.lock_alone(&path), || self.refuse_holders())?;
         let place = self.layout.root().display().to_string();
         check_mark(&place, self.moved_to()?.as_deref(), replaces, to)?;
         let mark = self.layout.mark();
@@ -82,22 +83,30 @@ impl Inner {
         }
     }
 
-    /// Takes a lock alone as soon as nobody has it, unless `give_up` says why not to wait.
-    fn wait_alone(
+    /// Takes a lock as soon as others let it be taken, unless `give_up` says why not to wait.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TimedOut`] within [`StoreError::Io`] after [`Patience::limit`](goloo_os::lock::Patience).
+    fn wait(
         &self,
         path: &Path,
+        attempt: impl Fn() -> io::Result<Option<Held>>,
         give_up: impl Fn() -> Result<(), StoreError>,
     ) -> Result<Held, StoreError> {
-        let until = Instant::now() + PATIENCE;
+        let (start, patience, mut told) = (Instant::now(), self.options.patience, false);
         loop {
-            if let Some(held) = self.fs.lock_alone(path).map_err(failed("lock", path))? {
+            if let Some(held) = attempt().map_err(failed("lock", path))? {
                 return Ok(held);
             }
             give_up()?;
-            if Instant::now() > until {
-                return Err(failed("lock", path)(ErrorKind::TimedOut.into()));
+            if start.elapsed() >= patience.limit {
+                return Err(failed("lock", path)(patience.exceeded()));
             }
-            thread::sleep(Duration::from_millis(1));
+            if !told && start.elapsed() >= patience.notice {
+                told = true;
+                self.options.on_wait.tell(path);
+            }
+            thread::sleep(PAUSE);
         }
     }
 }

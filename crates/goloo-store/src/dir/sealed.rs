@@ -134,7 +134,7 @@ impl Fs for SealedFs {
         self.fs.lock_holder(path)
     }
 
-    fn lock_shared(&self, path: &Path) -> io::Result<Held> {
+    fn lock_shared(&self, path: &Path) -> io::Result<Option<Held>> {
         self.fs.lock_shared(path)
     }
 

@@ -84,6 +84,8 @@ pub(super) struct Limits {
     pub late: Duration,
 }
 
+/// The largest object, in bytes: four documents, with what base64 and encryption add to them.
+pub(super) const OBJECT_MAX: u64 = 8 << 20;
 /// How many objects are read at once.
 const READS_AT_ONCE: usize = 32;
 /// The wait before a request is made again; doubled each time.
@@ -282,6 +284,11 @@ impl Bucket {
     }
 
     async fn read_entry(&self, folder: &str, entry: Entry) -> Result<Option<(String, Found)>, StoreError> {
+        if entry.bytes > OBJECT_MAX {
+            let envelope = Err(format!("it is larger than {} MiB", OBJECT_MAX >> 20));
+            let version = UpdateVersion { e_tag: None, version: None };
+            return Ok(Some((entry.name, Found { envelope, version, modified: 0 })));
+        }
         let found = self.read(folder, &entry.name).await?;
         Ok(found.map(|found| (entry.name, found)))
     }

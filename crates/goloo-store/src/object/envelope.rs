@@ -15,7 +15,7 @@ use goloo_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
-use crate::rules::other_name;
+use crate::rules::{check_file, other_name};
 use crate::seal::{Seal, SealError};
 
 /// The format of objects that this goloo writes, and the newest that it reads.
@@ -151,7 +151,10 @@ impl Kept {
     }
 
     pub fn snapshot(&self, seal: &Seal) -> Result<Snapshot, String> {
-        let file = |(name, document): (&String, &Document)| Ok((name.clone(), document.open(seal)?));
+        let file = |(name, document): (&String, &Document)| {
+            let content = document.open(seal)?;
+            check_file(name, &content).map(|()| (name.clone(), content))
+        };
         Ok(Snapshot { files: self.snapshot.iter().map(file).collect::<Result<_, String>>()? })
     }
 }

@@ -16,7 +16,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use http::header::{DATE, HOST, HeaderName, HeaderValue, IF_MATCH};
 use http::uri::Scheme;
 use http::{HeaderMap, Method, StatusCode, Uri};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector};
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::legacy::connect::{Connect, HttpConnector as Tcp};
@@ -34,7 +34,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::bucket::Clock;
+use super::bucket::{self, Clock};
 use super::error::OtherRegion;
 use crate::bucket_address::check_region;
 
@@ -87,6 +87,9 @@ impl HttpConnector for Connector {
         Ok(HttpClient::new(Service { tls, direct, tunnelled, proxies, clock, content_md5 }))
     }
 }
+
+/// The most bytes of one answer: an object, or a page of a listing.
+const ANSWER_MAX: usize = bucket::OBJECT_MAX as usize;
 
 /// Made once: the system's certificates take longest to read.
 fn tls() -> Result<Arc<rustls::ClientConfig>, Box<dyn std::error::Error + Send + Sync>> {
@@ -196,10 +199,26 @@ impl HttpService for Service {
         if let Some(region) = other_region(&answer) {
             return Err(HttpError::new(HttpErrorKind::Unknown, OtherRegion(region)));
         }
-        let broken_off = |error| HttpError::new(HttpErrorKind::Interrupted, error);
-        Ok(answer.map(|body| HttpResponseBody::new(body.map_err(broken_off))))
+        Ok(answer.map(|body| HttpResponseBody::new(Limited::new(body, ANSWER_MAX).map_err(broken_off))))
     }
 }
+
+fn broken_off(error: Box<dyn std::error::Error + Send + Sync>) -> HttpError {
+    match error.downcast::<LengthLimitError>() {
+        Ok(_) => HttpError::new(HttpErrorKind::Decode, TooLarge),
+        Err(error) => HttpError::new(HttpErrorKind::Interrupted, Broken(error)),
+    }
+}
+
+/// A service's answer has more bytes than any that it was asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("its answer is larger than {} MiB", ANSWER_MAX >> 20)]
+struct TooLarge;
+
+/// An answer that didn't come to its end.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Broken(#[source] Box<dyn std::error::Error + Send + Sync>);
 
 /// The header isn't signed: S3 signs `x-amz-…` and the host alone.
 async fn with_md5(request: HttpRequest) -> Result<HttpRequest, HttpError> {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use goloo_core::finding::Finding;
 use goloo_core::store::StoreError;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use thiserror::Error;
 
@@ -24,9 +25,6 @@ const APPLICATION_ID: i32 = 0x676f_6c6f;
 
 /// The version of the tables that this goloo writes (`PRAGMA user_version`).
 pub(super) const VERSION: u32 = 1;
-
-/// How long a process waits for others that are just writing. A write takes milliseconds.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 const SCHEMA: &str = include_str!("schema.sql");
 
@@ -66,8 +64,8 @@ enum Refusal {
     Newer(u32),
     #[error("the file system can't do what SQLite's write-ahead log needs")]
     NoWal,
-    #[error("other processes have been writing for {} seconds", PATIENCE.as_secs())]
-    Busy,
+    #[error("another process has been writing for {} s", .0.as_secs())]
+    Busy(Duration),
 }
 
 /// Whether a write must outlive a power loss when it returns.
@@ -144,7 +142,7 @@ impl Database {
             Some(known) => known,
             none => none.insert(self.open_to_write()?),
         };
-        let done = write(connection, durability, |transaction| match self.version(transaction)? {
+        let done = self.transact(connection, durability, |transaction| match self.version(transaction)? {
             VERSION => work(transaction),
             newer => Err(self.failed("write", Refusal::Newer(newer)).into()),
         });
@@ -218,9 +216,14 @@ impl Database {
     fn connect(&self) -> Result<Connection, Failure> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.file, flags)?;
-        connection.busy_timeout(PATIENCE)?;
+        connection.busy_timeout(self.options.patience.limit)?;
         // Where the system has a stronger sync (macOS), it is meant.
-        connection.execute_batch("PRAGMA fullfsync = ON; PRAGMA trusted_schema = OFF;")?;
+        connection.execute_batch(
+            "PRAGMA fullfsync = ON; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;",
+        )?;
+        // Others may write to the file: nothing of theirs runs when it is read or written here.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false)?;
         Ok(connection)
     }
 
@@ -244,7 +247,7 @@ impl Database {
     /// Makes the tables, unless someone else is faster. A process that dies here leaves a database
     /// without tables, which is an empty store.
     fn make(&self, connection: &mut Connection) -> Result<(), Failure> {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + self.options.patience.limit;
         // SQLite doesn't wait by itself for this switch.
         let mode: String = loop {
             match connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)) {
@@ -257,7 +260,7 @@ impl Database {
         if mode != "wal" {
             return Err(self.failed("write", Refusal::NoWal).into());
         }
-        write(connection, Durability::Durable, |transaction| {
+        self.transact(connection, Durability::Durable, |transaction| {
             if self.version(transaction)? == 0 {
                 transaction.execute_batch(SCHEMA)?;
                 transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
@@ -265,6 +268,41 @@ impl Database {
             }
             Ok(())
         })
+    }
+
+    fn transact<T>(
+        &self,
+        connection: &Connection,
+        durability: Durability,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let synchronous = match durability {
+            Durability::Durable => "FULL",
+            Durability::Volatile => "NORMAL",
+        };
+        connection.pragma_update(None, "synchronous", synchronous)?;
+        let transaction = self.begin(connection)?;
+        let done = work(&transaction)?;
+        transaction.commit()?;
+        Ok(done)
+    }
+
+    /// Begins to write as soon as no other process does; a wait is told of, and has a limit.
+    fn begin<'c>(&self, connection: &'c Connection) -> Result<Transaction<'c>, rusqlite::Error> {
+        let patience = self.options.patience;
+        let begin = |limit| {
+            connection.busy_timeout(limit)?;
+            Transaction::new_unchecked(connection, TransactionBehavior::Immediate)
+        };
+        let begun = match begin(patience.notice) {
+            Err(error) if is_busy(&error) => {
+                self.options.on_wait.tell(&self.file);
+                begin(patience.limit.saturating_sub(patience.notice))
+            }
+            begun => begun,
+        };
+        connection.busy_timeout(patience.limit)?;
+        begun
     }
 
     fn told(&self, action: &'static str, failure: Failure) -> StoreError {
@@ -281,7 +319,7 @@ impl Database {
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
                 self.closed(action)
             }
-            Some(ErrorCode::DatabaseBusy) => self.failed(action, Refusal::Busy),
+            Some(ErrorCode::DatabaseBusy) => self.failed(action, Refusal::Busy(self.options.patience.limit)),
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 let what = format!("the file is damaged: {error}");
                 self.failed(action, Damaged { what, file: self.file.clone() })
@@ -317,22 +355,6 @@ impl Database {
         let place = self.file.display().to_string();
         StoreError::Backend { action, place, source: Box::new(source) }
     }
-}
-
-fn write<T>(
-    connection: &mut Connection,
-    durability: Durability,
-    work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure>,
-) -> Result<T, Failure> {
-    let synchronous = match durability {
-        Durability::Durable => "FULL",
-        Durability::Volatile => "NORMAL",
-    };
-    connection.pragma_update(None, "synchronous", synchronous)?;
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let done = work(&transaction)?;
-    transaction.commit()?;
-    Ok(done)
 }
 
 /// The file as one that nobody changes, in SQLite's form of an URI.

@@ -130,12 +130,18 @@ impl Inner {
     }
 
     /// Shows every row of a table to `show`, sorted by its key: the key, and the record as it is kept.
-    fn each_row(&self, query: &str, mut show: impl FnMut(String, &[u8])) -> Result<(), StoreError> {
+    fn each_row(
+        &self,
+        key: &str,
+        table: &str,
+        mut show: impl FnMut(String, &[u8]),
+    ) -> Result<(), StoreError> {
+        let query = format!("SELECT {key}, {} FROM {table} ORDER BY {key}", shelf::bounded("record"));
         self.database.read(|transaction| {
-            let mut statement = transaction.prepare(query)?;
+            let mut statement = transaction.prepare(&query)?;
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
-                show(row.get(0)?, shelf::bytes(row.get_ref(1)?));
+                show(shelf::text_of(row.get_ref(0)?), shelf::bytes(row.get_ref(1)?));
             }
             Ok(())
         })
@@ -143,12 +149,10 @@ impl Inner {
 
     fn list(&self) -> Result<Listing<Summary>, StoreError> {
         let mut listing = Listing::default();
-        self.each_row("SELECT name, record FROM vms ORDER BY name", |name, kept| {
-            match self.line(&name, kept) {
-                Ok(Line::Active(summary)) => listing.entries.push(summary),
-                Ok(Line::HalfArchived) => {}
-                Err(broken) => listing.broken.push(broken),
-            }
+        self.each_row("name", "vms", |name, kept| match self.line(&name, kept) {
+            Ok(Line::Active(summary)) => listing.entries.push(summary),
+            Ok(Line::HalfArchived) => {}
+            Err(broken) => listing.broken.push(broken),
         })?;
         Ok(listing)
     }
@@ -168,7 +172,7 @@ impl Inner {
 
     fn records(&self) -> Result<Listing<Loaded>, StoreError> {
         let mut listing = Listing::default();
-        self.each_row("SELECT name, record FROM vms ORDER BY name", |name, kept| {
+        self.each_row("name", "vms", |name, kept| {
             match shelf::judge(&self.database, "vms", &name, &name, kept) {
                 Found::Sound(record) if is_half_archived(&record) => {}
                 Found::Sound(record) => {
@@ -183,7 +187,7 @@ impl Inner {
 
     fn archive_list(&self) -> Result<Listing<Archived>, StoreError> {
         let mut listing = Listing::default();
-        self.each_row("SELECT archive_id, record FROM archive ORDER BY archive_id", |key, kept| {
+        self.each_row("archive_id", "archive", |key, kept| {
             let id = ArchiveId::parse(&key);
             let name = id.as_ref().map_or("", ArchiveId::name);
             match (shelf::judge(&self.database, "archive", &key, name, kept), id) {
@@ -299,8 +303,10 @@ impl Store for SqliteStore {
     async fn names(&self) -> Result<Vec<String>, StoreError> {
         self.inner.database.read(|transaction| {
             let mut statement = transaction.prepare("SELECT name FROM vms ORDER BY name")?;
-            let names = statement.query_map([], |row| row.get(0))?;
-            Ok(names.collect::<Result<_, _>>()?)
+            let names = statement.query_map([], |row| row.get_ref(0).map(shelf::text_of))?;
+            let mut names: Vec<String> = names.collect::<Result<_, _>>()?;
+            names.retain(|name| VmName::parse(name).is_ok());
+            Ok(names)
         })
     }
 

@@ -1,6 +1,7 @@
 //! The rows of the two tables that hold records, and of those that hold the files of their snapshots.
 
 use std::borrow::Cow;
+use std::io::{self, ErrorKind};
 
 use goloo_core::name::{ArchiveId, VmName};
 use goloo_core::record::upgrade::RecordError;
@@ -10,7 +11,7 @@ use rusqlite::types::{Value, ValueRef};
 use rusqlite::{OptionalExtension, Transaction, params, params_from_iter};
 
 use super::database::{Database, Failure};
-use crate::rules::other_name;
+use crate::rules::{KEPT_MAX, check_file, other_name};
 
 /// The columns that both tables have.
 const COLUMNS: [&str; 18] = [
@@ -107,11 +108,24 @@ pub(super) fn find(
     transaction: &Transaction<'_>,
     place: Place<'_>,
 ) -> Result<Found, Failure> {
-    let query = format!("SELECT record FROM {} WHERE {} = ?1", place.table(), place.key_column());
+    let (record, table, key) = (bounded("record"), place.table(), place.key_column());
+    let query = format!("SELECT {record} FROM {table} WHERE {key} = ?1");
     let found = transaction.prepare_cached(&query)?.query_row([place.key()], |row| {
         row.get_ref(0).map(|kept| judge(database, place.table(), place.key(), place.name(), bytes(kept)))
     });
     Ok(found.optional()?.unwrap_or(Found::Absent))
+}
+
+/// An SQL expression for a column's value, of which no more is read than makes it too large: others write here too.
+pub(super) fn bounded(column: &str) -> String {
+    format!(
+        "iif(octet_length({column}) > {KEPT_MAX}, substr(CAST({column} AS BLOB), 1, {KEPT_MAX} + 1), {column})"
+    )
+}
+
+/// A column of text, whatever a person has put there by hand.
+pub(super) fn text_of(value: ValueRef<'_>) -> String {
+    String::from_utf8_lossy(bytes(value)).into_owned()
 }
 
 /// The bytes of a document, whatever a person has made of it by hand.
@@ -128,6 +142,9 @@ pub(super) fn judge(database: &Database, table: &str, key: &str, name: &str, kep
         let path = format!("{}#{table}/{key}", database.file().display());
         Broken { name: key.to_owned(), path, error }
     };
+    if kept.len() as u64 > KEPT_MAX {
+        return Found::Broken(broken(format!("it is larger than {} KiB", KEPT_MAX >> 10)));
+    }
     let document = match database.options().seal.open(kept) {
         Ok(document) => document,
         Err(error) => return Found::Broken(broken(error.to_string())),
@@ -236,7 +253,7 @@ pub(super) fn files(
     if !transaction.prepare(&query)?.exists([place.key()])? {
         return Ok(None);
     }
-    let query = format!("SELECT file, content FROM {} WHERE vm = ?1", place.files());
+    let query = format!("SELECT file, {} FROM {} WHERE vm = ?1", bounded("content"), place.files());
     let mut statement = transaction.prepare(&query)?;
     let mut rows = statement.query([place.key()])?;
     let mut snapshot = Snapshot::default();
@@ -244,7 +261,11 @@ pub(super) fn files(
         let opened = database.options().seal.open(bytes(row.get_ref(1)?));
         let content =
             opened.map(Cow::into_owned).map_err(|error| database.failed("read a snapshot", error))?;
-        snapshot.files.insert(row.get(0)?, content);
+        let file = text_of(row.get_ref(0)?);
+        check_file(&file, &content).map_err(|what| {
+            database.failed("read a snapshot", io::Error::new(ErrorKind::InvalidData, what))
+        })?;
+        snapshot.files.insert(file, content);
     }
     Ok(Some(snapshot))
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use goloo_core::finding::Finding;
 use goloo_core::store::Store;
-use goloo_store::{DirStore, Options, Seal, SqliteStore};
+use goloo_store::{DirStore, Options, Seal, SqliteStore, WaitNotice};
 
 pub use bucket::{ObjectPlace, Service};
 pub use form::StateBackend;
@@ -66,13 +66,14 @@ impl Backend {
     }
 
     /// Opens it. Nothing is touched until something is read or written.
-    pub fn open(&self, paths: &Paths, seal: Seal) -> Result<Box<dyn Store>, CliError> {
+    /// `on_wait` is told when another process keeps it waiting.
+    pub fn open(&self, paths: &Paths, seal: Seal, on_wait: WaitNotice) -> Result<Box<dyn Store>, CliError> {
         match self {
             Self::Dir(path) => {
                 let folder = path.as_ref().unwrap_or(&paths.state);
-                Ok(Box::new(DirStore::open(folder, options(seal))))
+                Ok(Box::new(DirStore::open(folder, options(seal, on_wait))))
             }
-            Self::Sqlite(path) => Ok(Box::new(sqlite(path.as_deref(), paths, seal))),
+            Self::Sqlite(path) => Ok(Box::new(sqlite(path.as_deref(), paths, seal, on_wait))),
             Self::Object(place) => Ok(Box::new(place.open(seal)?)),
         }
     }
@@ -84,20 +85,20 @@ impl Backend {
             Self::Dir(Some(folder)) => {
                 Ok(vec![Finding::sound(format!("records are kept in {}", folder.display()))])
             }
-            Self::Sqlite(path) => Ok(sqlite(path.as_deref(), paths, seal).examine()),
+            Self::Sqlite(path) => Ok(sqlite(path.as_deref(), paths, seal, WaitNotice::default()).examine()),
             Self::Object(place) => place.examine(seal).await,
         }
     }
 }
 
-fn sqlite(file: Option<&Path>, paths: &Paths, seal: Seal) -> SqliteStore {
+fn sqlite(file: Option<&Path>, paths: &Paths, seal: Seal, on_wait: WaitNotice) -> SqliteStore {
     let file = file.map_or_else(|| paths.state.join(DATABASE), Path::to_owned);
-    SqliteStore::open(&file, options(seal))
+    SqliteStore::open(&file, options(seal, on_wait))
 }
 
-fn options(seal: Seal) -> Options {
+fn options(seal: Seal, on_wait: WaitNotice) -> Options {
     let allow_network = std::env::var_os("GOLOO_ALLOW_NETWORK_FS").is_some_and(|value| value == "1");
-    Options { allow_network, seal }
+    Options { allow_network, seal, on_wait, ..Options::default() }
 }
 
 #[cfg(test)]

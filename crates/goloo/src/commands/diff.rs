@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use goloo_core::store::{SNAPSHOT_FILES, Snapshot};
+use goloo_os::read;
 use serde_json::json;
 use similar::TextDiff;
 
@@ -61,7 +62,7 @@ pub fn drift(snapshot: &Snapshot, folder: Option<&Path>) -> Drift {
 }
 
 fn present(folder: &Path, file: &str) -> Option<Vec<u8>> {
-    std::fs::read(folder.join(file)).ok()
+    read::file(&folder.join(file), read::FILE_MAX).ok()
 }
 
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {

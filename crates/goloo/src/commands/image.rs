@@ -45,6 +45,7 @@ pub fn run(app: &App, command: &Command) -> Result<u8, CliError> {
         }
         Command::Build { image } => {
             let name = image.as_deref().or_else(|| build::host_image()).unwrap_or("debian-12");
+            goloo_os::umask::for_system_files();
             let image = watched(app, |watch| build::build(&cache, name, watch))?;
             said(app, &image);
         }

@@ -55,6 +55,8 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
             format!("goloo init {} ./stacks/{}", template.name, template.name),
         )
     })?;
+    // The stack is the user's, who may share it.
+    goloo_os::umask::restore();
     std::fs::create_dir_all(&dir).map_err(|error| CliError::cannot("write", &dir, &error))?;
     // Nothing is written where anything is in the way.
     if let Some((file, _)) = template.files.iter().find(|(file, _)| dir.join(file).exists()) {

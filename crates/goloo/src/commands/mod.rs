@@ -131,6 +131,13 @@ pub enum Command {
     Man,
 }
 
+impl Command {
+    /// Whether it may run as root where the folders are another user's: it needs root, and gives what it makes to them.
+    pub fn is_for_root(&self) -> bool {
+        matches!(self, Self::Image(image::Command::Build { .. }))
+    }
+}
+
 /// Runs the command; `Ok` is the exit code.
 pub fn run(app: &App, command: Command) -> Result<u8, CliError> {
     match command {

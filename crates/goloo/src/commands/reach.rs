@@ -140,6 +140,8 @@ fn banner(target: &SshTarget) -> std::io::Result<()> {
 /// Becomes this program. Returns only when that fails.
 pub fn become_program(words: &[OsString]) -> CliError {
     let (program, arguments) = words.split_first().expect("a program has a name");
+    // What it makes is the user's, as if they had run it themselves.
+    goloo_os::umask::restore();
     let error = Command::new(program).args(arguments).exec();
     cannot_run(program, &error)
 }

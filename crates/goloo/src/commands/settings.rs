@@ -39,6 +39,7 @@ pub enum Command {
 pub fn run(ui: &Ui, command: &Command) -> Result<u8, CliError> {
     let home = paths::home()?;
     let folder = Paths::config_dir(&home);
+    Paths::check_config(&folder)?;
     match command {
         Command::Show { .. } => {
             let settings = Settings::read(&folder)?;
@@ -49,7 +50,7 @@ pub fn run(ui: &Ui, command: &Command) -> Result<u8, CliError> {
             let place = || former::place(&Settings::read(&folder)?, &home);
             let before = place().ok();
             check_writes(ui, &folder, &home, key, value)?;
-            settings::set(&folder, key, value)?;
+            settings::set(ui, &folder, key, value)?;
             if let Some(before) = before.filter(|before| place().is_ok_and(|now| now != *before)) {
                 former::remember(&folder, &before)?;
             }
@@ -74,7 +75,7 @@ fn check_writes(ui: &Ui, folder: &Path, home: &Path, key: &str, value: &str) -> 
         return Ok(());
     }
     let paths = Paths::resolve(home.to_owned(), settings.state_dir(home));
-    let store = backend.open(&paths, Seal::none())?;
+    let store = backend.open(&paths, Seal::none(), ui.wait_notice())?;
     match pollster::block_on(store.require_safe_writes()) {
         Err(error @ StoreError::UnsafeWrites { .. }) => Err(error.into()),
         Err(error) => {

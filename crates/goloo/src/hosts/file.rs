@@ -1,18 +1,18 @@
 //! A hosts file is changed whole or not at all: a temporary file beside it takes its place.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use goloo_core::host_names::HostNamesError;
+use goloo_os::lock::{self, FileLock, Patience};
+use goloo_os::read;
 
 use super::text::{Change, Edited, Taken};
 
-/// How long another goloo may hold the folder. It needs milliseconds, and asks nobody meanwhile.
-const LOCK_LIMIT: Duration = Duration::from_secs(10);
-const LOCK_PAUSE: Duration = Duration::from_millis(10);
+/// The largest hosts file, in bytes. Blocklists of advertisers reach some MiB.
+const FILE_MAX: u64 = 64 << 20;
 
 /// What came of an edit.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,8 +23,9 @@ pub enum Done {
     Mended,
 }
 
-/// Makes a change in the hosts file; `Denied` when another user might be allowed to.
-pub fn edit(path: &Path, change: &Change) -> Result<Done, HostNamesError> {
+/// Makes a change in the hosts file; `Denied` when another user might be allowed to. `on_wait` is called when another
+/// goloo keeps it waiting.
+pub fn edit(path: &Path, change: &Change, on_wait: impl FnOnce(&Path)) -> Result<Done, HostNamesError> {
     // A link stays a link: the file that it leads to is changed.
     let place = match path.canonicalize() {
         Err(error) if error.kind() == ErrorKind::NotFound && matches!(change, Change::Remove(_)) => {
@@ -32,40 +33,44 @@ pub fn edit(path: &Path, change: &Change) -> Result<Done, HostNamesError> {
         }
         other => other.map_err(failed("find", path))?,
     };
-    let folder = place.parent().unwrap_or(&place);
-    let held = lock(folder)?;
-    let old = fs::read(&place).map_err(failed("read", &place))?;
-    let Edited { text, mended } = change
-        .apply(&old)
-        .map_err(|Taken| HostNamesError::Taken { place: place.clone(), name: change.name().clone() })?;
-    if text != old {
-        replace(&place, folder, &text)?;
-        held.sync_all().map_err(failed("sync", folder))?;
+    // Where nothing is to change no right to write is needed.
+    let (old, edited) = edited(&place, change)?;
+    if edited.text == old {
+        return Ok(Done::of(&edited));
     }
-    Ok(if mended { Done::Mended } else { Done::Sound })
+    let folder = place.parent().unwrap_or(&place);
+    let _lock = lock(&place, folder, on_wait)?;
+    let (old, edited) = self::edited(&place, change)?;
+    if edited.text != old {
+        replace(&place, folder, &edited.text)?;
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("sync", folder))?;
+    }
+    Ok(Done::of(&edited))
+}
+
+impl Done {
+    fn of(edited: &Edited) -> Self {
+        if edited.mended { Self::Mended } else { Self::Sound }
+    }
+}
+
+/// The file's text, and what it is to become.
+fn edited(place: &Path, change: &Change) -> Result<(Vec<u8>, Edited), HostNamesError> {
+    let old = read::file(place, FILE_MAX).map_err(failed("read", place))?;
+    let edited = change
+        .apply(&old)
+        .map_err(|Taken| HostNamesError::Taken { place: place.to_owned(), name: change.name().clone() })?;
+    Ok((old, edited))
 }
 
 /// Keeps all other goloos from the file, whoever runs them: one lost update would be a lost line.
 ///
-/// The lock is on the folder. The file itself is another one after each change, so that its lock would
-/// protect the old one; a lock file in the state folder would be another one for each user; and one in
-/// /etc could be made by root only. The folder stays the same, and whoever can read it can lock it.
-fn lock(folder: &Path) -> Result<File, HostNamesError> {
-    let held = File::open(folder).map_err(failed("open", folder))?;
-    let deadline = Instant::now() + LOCK_LIMIT;
-    loop {
-        match held.try_lock() {
-            Ok(()) => return Ok(held),
-            Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(LOCK_PAUSE),
-            Err(TryLockError::WouldBlock) => {
-                return Err(failed("lock", folder)(io::Error::new(
-                    ErrorKind::TimedOut,
-                    "another process holds it",
-                )));
-            }
-            Err(TryLockError::Error(error)) => return Err(failed("lock", folder)(error)),
-        }
-    }
+/// The lock is a file beside the hosts file that only its owner can open. The hosts file itself is another one after
+/// each change, so that its lock would protect the old one; and its folder can be locked by whoever can read it.
+fn lock(place: &Path, folder: &Path, on_wait: impl FnOnce(&Path)) -> Result<FileLock, HostNamesError> {
+    let path = beside(place, folder, ".goloo-lock");
+    lock::take(&path, lock::Mode::Exclusive, Patience::default(), || on_wait(&path))
+        .map_err(failed("lock", &path))
 }
 
 fn replace(place: &Path, folder: &Path, text: &[u8]) -> Result<(), HostNamesError> {
@@ -81,9 +86,13 @@ fn replace(place: &Path, folder: &Path, text: &[u8]) -> Result<(), HostNamesErro
 
 /// Always the same name, so that at most one is ever left; the lock keeps others from it.
 fn temporary(place: &Path, folder: &Path) -> PathBuf {
+    beside(place, folder, ".goloo")
+}
+
+fn beside(place: &Path, folder: &Path, ending: &str) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
     name.push(place.file_name().unwrap_or_default());
-    name.push(".goloo");
+    name.push(ending);
     folder.join(name)
 }
 
@@ -124,6 +133,10 @@ mod tests {
 
     use super::*;
 
+    fn edit(path: &Path, change: &Change) -> Result<Done, HostNamesError> {
+        super::edit(path, change, |_| ())
+    }
+
     fn set(vm: &str, last: u8) -> Change {
         Change::Set(VmName::parse(vm).unwrap(), [10, 0, 0, last].into())
     }
@@ -145,6 +158,7 @@ mod tests {
         let mut names: Vec<_> = fs::read_dir(folder)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name != ".hosts.goloo-lock")
             .collect();
         names.sort();
         names

@@ -1,11 +1,12 @@
-//! Names of VMs in this computer's hosts file: /etc/hosts, or what `GOLOO_HOSTS_FILE` names.
+//! Names of VMs in this computer's hosts file: /etc/hosts, or in tests what `GOLOO_HOSTS_FILE` names.
 
 mod file;
 mod sudo;
 mod text;
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use goloo_core::host_names::{HostNames, HostNamesError};
 use goloo_core::name::VmName;
@@ -15,6 +16,9 @@ use file::Done;
 use text::Change;
 
 pub use sudo::answer as answer_sudo;
+
+/// The file that a computer's names are in.
+const HOSTS: &str = "/etc/hosts";
 
 /// The hosts file, changed with sudo where this user may not.
 pub struct HostsFile {
@@ -26,7 +30,7 @@ impl HostsFile {
     /// The hosts file of this computer.
     pub fn from_env(ui: Ui) -> Self {
         let named = std::env::var_os("GOLOO_HOSTS_FILE").filter(|value| !value.is_empty());
-        let path = named.map_or_else(|| "/etc/hosts".into(), PathBuf::from);
+        let path = named.map_or_else(|| HOSTS.into(), PathBuf::from);
         Self { path: std::path::absolute(&path).unwrap_or(path), ui }
     }
 
@@ -36,7 +40,8 @@ impl HostsFile {
     }
 
     fn edit(&self, change: &Change) -> Result<(), HostNamesError> {
-        let done = match file::edit(&self.path, change) {
+        self.check_own()?;
+        let done = match file::edit(&self.path, change, |lock| self.ui.waiting_for_lock(lock)) {
             Err(HostNamesError::Denied { .. }) => sudo::edit(&self.path, change, &self.ui)?,
             other => other?,
         };
@@ -47,6 +52,23 @@ impl HostsFile {
             ));
         }
         Ok(())
+    }
+}
+
+impl HostsFile {
+    /// A file that a variable names is the user's own: nothing else may be changed by way of it.
+    fn check_own(&self) -> Result<(), HostNamesError> {
+        if self.path == Path::new(HOSTS) {
+            return Ok(());
+        }
+        let me = rustix::process::geteuid().as_raw();
+        match std::fs::metadata(&self.path) {
+            Ok(metadata) if metadata.uid() != me || !metadata.is_file() => Err(HostNamesError::Denied {
+                place: self.path.clone(),
+                reason: "GOLOO_HOSTS_FILE names a file that isn't your own".to_owned(),
+            }),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use std::process::{Command, ExitCode, Output, Stdio};
 use goloo_core::host_names::HostNamesError;
 use goloo_core::name::VmName;
 
+use super::HOSTS;
 use super::file::{self, Done};
 use super::text::Change;
 use crate::output::Ui;
@@ -79,8 +80,12 @@ pub fn answer(argv: &[OsString]) -> Option<ExitCode> {
     if word != WORD {
         return None;
     }
+    let path = Path::new(path);
     let done = change(rest).ok_or_else(|| "goloo's own words are wrong".to_owned()).and_then(|change| {
-        file::edit(Path::new(path), &change).map_err(|error| {
+        if is_for_another_user() && path != Path::new(HOSTS) {
+            return Err(format!("with the rights of another user only {HOSTS} is changed"));
+        }
+        file::edit(path, &change, |_| ()).map_err(|error| {
             let cause =
                 std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
             format!("{error}{cause}")
@@ -94,6 +99,13 @@ pub fn answer(argv: &[OsString]) -> Option<ExitCode> {
             ExitCode::from(FAILED)
         }
     })
+}
+
+/// Whether this process has more rights than the person who started it. Whoever may run goloo by sudo must not be able
+/// to change any other file with it.
+fn is_for_another_user() -> bool {
+    let by_id = rustix::process::getuid() != rustix::process::geteuid();
+    by_id || ["SUDO_UID", "DOAS_USER", "PKEXEC_UID"].iter().any(|name| std::env::var_os(name).is_some())
 }
 
 fn change(words: &[OsString]) -> Option<Change> {

@@ -4,9 +4,13 @@
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use goloo_core::record::Record;
+use goloo_os::read;
+
+use crate::files;
 
 /// The machines that are gone.
 pub struct Gone {
@@ -18,7 +22,7 @@ impl Gone {
     /// Reads what is known; a file that isn't there knows nothing.
     pub fn read(cache: &Path) -> Self {
         let path = cache.join("gone-old-vms");
-        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let text = read::text(&path, read::FILE_MAX).unwrap_or_default();
         Self { path, lines: text.lines().map(str::to_owned).collect() }
     }
 
@@ -29,8 +33,9 @@ impl Gone {
 
     /// Notes that it is. Where that can't be written, it is asked for again.
     pub fn note(&self, record: &Record) {
-        let folder = self.path.parent().map_or(Ok(()), std::fs::create_dir_all);
-        let file = folder.and_then(|()| OpenOptions::new().create(true).append(true).open(&self.path));
+        let folder = self.path.parent().map_or(Ok(()), files::ensure_folder);
+        let open = || OpenOptions::new().create(true).append(true).mode(0o600).open(&self.path);
+        let file = folder.and_then(|()| open());
         // In one call, so that two processes don't mix their lines.
         let _ = file.and_then(|mut file| file.write_all(format!("{}\n", line(record)).as_bytes()));
     }

@@ -5,10 +5,12 @@ mod table;
 mod text;
 
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 use goloo_core::events::{Event, Events};
 use goloo_core::spec::Problem;
+use goloo_store::WaitNotice;
 use serde_json::{Value, json};
 
 use crate::args::Color;
@@ -143,6 +145,17 @@ impl Ui {
             Ok(_) => answer.trim().to_owned(),
             Err(_) => String::new(),
         }
+    }
+
+    /// Says that another process is waited for.
+    pub fn waiting_for_lock(&self, lock: &Path) {
+        self.note(&format!("waiting for another goloo, which holds {}", lock.display()));
+    }
+
+    /// The same for a store.
+    pub fn wait_notice(&self) -> WaitNotice {
+        let ui = self.clone();
+        WaitNotice::new(move |lock| ui.waiting_for_lock(lock))
     }
 
     /// Takes the progress line away.

@@ -1,18 +1,21 @@
 //! Changes one key of `settings.json` and leaves the rest of the text as it is.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::Path;
 
 use jsonc_parser::ParseOptions;
 use jsonc_parser::cst::{CstInputValue, CstObject, CstRootNode};
-use rustix::fs::FlockOperation;
 use serde_json::Value;
 
 use super::{Settings, contents, file, set_state_backend, state_backend_value};
 use crate::backend::Backend;
 use crate::error::CliError;
 use crate::files;
+use crate::output::Ui;
+
+/// The lock of whoever changes the file, in its folder.
+const LOCK: &str = ".settings.lock";
 
 /// The keys that can be set, for hints.
 const KEYS: [&str; 7] = [
@@ -27,10 +30,10 @@ const KEYS: [&str; 7] = [
 
 /// Sets a key, with dots between the levels, to what a person wrote for it. The file is replaced only
 /// when the whole of it is sound afterwards.
-pub fn set(folder: &Path, key: &str, value: &str) -> Result<(), CliError> {
+pub fn set(ui: &Ui, folder: &Path, key: &str, value: &str) -> Result<(), CliError> {
     match meant(key, value)? {
-        Meant::Backend(backend) => set_state_backend(folder, &backend),
-        Meant::Json(json) => write(folder, key, &json),
+        Meant::Backend(backend) => set_state_backend(ui, folder, &backend),
+        Meant::Json(json) => write(ui, folder, key, &json),
     }
 }
 
@@ -76,13 +79,11 @@ fn meant(key: &str, value: &str) -> Result<Meant, CliError> {
     }
 }
 
-pub(super) fn write(folder: &Path, key: &str, value: &Value) -> Result<(), CliError> {
+pub(super) fn write(ui: &Ui, folder: &Path, key: &str, value: &Value) -> Result<(), CliError> {
     let path = file(folder);
     let failed = |error: io::Error| CliError::cannot("write", &path, &error);
-    fs::create_dir_all(folder).map_err(failed)?;
     // Of two that change it at once, the later one sees what the first has written.
-    let lock = File::open(folder).map_err(failed)?;
-    rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(|error| failed(error.into()))?;
+    let _lock = files::lock(&folder.join(LOCK), ui).map_err(failed)?;
     let (_, text) = with_key(folder, key, value)?;
     // Through a link, should it be one.
     let place = fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
@@ -137,6 +138,10 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
+    fn ui() -> Ui {
+        Ui::new(crate::args::Color::Never, 0, false)
+    }
+
     const TEXT: &str = "{\n    \"hosts\" : true,\n\n    \"localProvider\": \"qemu\"\n}\n";
 
     fn folder(text: &str) -> tempfile::TempDir {
@@ -152,12 +157,12 @@ mod tests {
     #[test]
     fn one_key_changes_and_all_else_keeps_its_form() {
         let folder = folder(TEXT);
-        set(folder.path(), "localProvider", "multipass").unwrap();
+        set(&ui(), folder.path(), "localProvider", "multipass").unwrap();
         assert_eq!(text(&folder), TEXT.replace("qemu", "multipass"));
-        set(folder.path(), "localProvider", "qemu").unwrap();
-        set(folder.path(), "stateDir", "~/vms").unwrap();
+        set(&ui(), folder.path(), "localProvider", "qemu").unwrap();
+        set(&ui(), folder.path(), "stateDir", "~/vms").unwrap();
         assert_eq!(text(&folder), TEXT.replace("\"qemu\"", "\"qemu\",\n    \"stateDir\": \"~/vms\""));
-        set(folder.path(), "stateDir", "null").unwrap();
+        set(&ui(), folder.path(), "stateDir", "null").unwrap();
         assert_eq!(text(&folder), TEXT);
     }
 
@@ -165,7 +170,7 @@ mod tests {
     fn a_missing_file_is_made() {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("config/goloo");
-        set(&config, "hosts", "true").unwrap();
+        set(&ui(), &config, "hosts", "true").unwrap();
         assert!(Settings::read(&config).unwrap().hosts);
     }
 
@@ -173,14 +178,14 @@ mod tests {
     fn a_back_end_is_set_by_its_address_or_as_json_and_read_back() {
         let folder = folder(TEXT);
         let backend = || Settings::read(folder.path()).unwrap().backend(Path::new("/home/ann")).unwrap();
-        set(folder.path(), "stateBackend", "sqlite:/srv/goloo.db").unwrap();
+        set(&ui(), folder.path(), "stateBackend", "sqlite:/srv/goloo.db").unwrap();
         assert_eq!(backend(), Backend::Sqlite(Some("/srv/goloo.db".into())));
-        set(folder.path(), "stateBackend.path", "~/b.db").unwrap();
+        set(&ui(), folder.path(), "stateBackend.path", "~/b.db").unwrap();
         assert_eq!(backend(), Backend::Sqlite(Some("/home/ann/b.db".into())));
-        set(folder.path(), "stateBackend", r#"{"type": "gcs", "bucket": "team"}"#).unwrap();
+        set(&ui(), folder.path(), "stateBackend", r#"{"type": "gcs", "bucket": "team"}"#).unwrap();
         assert_eq!(backend(), Backend::parse("gs://team").unwrap());
         let s3 = Backend::parse("s3://team/p?region=eu-central-1").unwrap();
-        set_state_backend(folder.path(), &s3).unwrap();
+        set_state_backend(&ui(), folder.path(), &s3).unwrap();
         assert_eq!(backend(), s3);
         assert!(text(&folder).starts_with("{\n    \"hosts\" : true,\n\n"), "{}", text(&folder));
     }
@@ -198,7 +203,7 @@ mod tests {
             ("", "x"),
             ("hosts.x", "1"),
         ] {
-            let error = set(folder.path(), key, value).unwrap_err();
+            let error = set(&ui(), folder.path(), key, value).unwrap_err();
             assert_eq!(error.code, crate::exit::USAGE, "{key} {value}");
             assert_eq!(text(&folder), TEXT, "{key} {value}");
         }
@@ -207,7 +212,7 @@ mod tests {
     #[test]
     fn a_file_that_is_unsound_already_is_left_alone() {
         let folder = folder("{\"hosts\": 1}");
-        assert_eq!(set(folder.path(), "localProvider", "qemu").unwrap_err().problems.len(), 1);
+        assert_eq!(set(&ui(), folder.path(), "localProvider", "qemu").unwrap_err().problems.len(), 1);
         assert_eq!(text(&folder), "{\"hosts\": 1}");
     }
 
@@ -218,10 +223,12 @@ mod tests {
         fs::rename(&path, &real).unwrap();
         std::os::unix::fs::symlink(&real, &path).unwrap();
         fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
-        set(folder.path(), "hosts", "false").unwrap();
+        set(&ui(), folder.path(), "hosts", "false").unwrap();
         assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
         assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o640);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "a temporary file is left");
+        let mut names = files::names(folder.path()).unwrap();
+        names.retain(|name| name != LOCK);
+        assert_eq!(names, ["dotfiles.json", "settings.json"], "a temporary file is left");
     }
 
     #[test]
@@ -232,7 +239,7 @@ mod tests {
                 [("hosts", "true"), ("localProvider", "qemu"), ("stateDir", "/a"), ("stateBackend", "sqlite")]
             {
                 let path = folder.path();
-                scope.spawn(move || set(path, key, value).unwrap());
+                scope.spawn(move || set(&ui(), path, key, value).unwrap());
             }
         });
         let json: Value = serde_json::from_str(&text(&folder)).unwrap();

@@ -4,11 +4,11 @@ mod edit;
 mod show;
 
 use std::env;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use goloo_core::record::ProviderKind;
 use goloo_core::spec::{self, Misfit};
+use goloo_os::read;
 use goloo_store::Seal;
 use goloo_store::seal::{Identity, Recipient};
 use schemars::JsonSchema;
@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::{Backend, StateBackend};
 use crate::error::CliError;
+use crate::files;
+use crate::output::Ui;
 use crate::paths::in_home;
 
 pub use edit::{preview, set};
@@ -79,8 +81,8 @@ pub fn file(folder: &Path) -> PathBuf {
 }
 
 /// Makes this the back end in `settings.json`. Durable when it returns.
-pub fn set_state_backend(folder: &Path, backend: &Backend) -> Result<(), CliError> {
-    edit::write(folder, "stateBackend", &state_backend_value(backend))
+pub fn set_state_backend(ui: &Ui, folder: &Path, backend: &Backend) -> Result<(), CliError> {
+    edit::write(ui, folder, "stateBackend", &state_backend_value(backend))
 }
 
 fn state_backend_value(backend: &Backend) -> serde_json::Value {
@@ -181,11 +183,7 @@ impl Settings {
 /// The file's content; `None` when there is no file.
 fn contents(folder: &Path) -> Result<Option<Vec<u8>>, CliError> {
     let path = file(folder);
-    match std::fs::read(&path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(CliError::cannot("read", &path, &error)),
-    }
+    files::read_own(&path).map_err(|error| CliError::cannot("read", &path, &error))
 }
 
 fn backend_variable() -> Option<String> {
@@ -198,7 +196,7 @@ fn identities(path: &Path) -> Result<Vec<Identity>, CliError> {
         let what = format!("{} holds no secret key of age: {why}", path.display());
         CliError::failed(what, format!("make one: age-keygen -o {}", path.display()))
     };
-    let text = std::fs::read_to_string(path)
+    let text = read::text(path, read::FILE_MAX)
         .map_err(|error| CliError::cannot("read what encryption.identityFile names,", path, &error))?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let keys: Result<Vec<Identity>, &str> = lines.map(str::parse).collect();

@@ -1,11 +1,12 @@
 //! goloo's own SSH client key, made on first use.
 
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use goloo_core::cloud_init::HostKey;
 use goloo_core::secret::PrivateKey;
+use goloo_os::{private, read};
 
 use super::KeyFolder;
 use crate::error::CliError;
@@ -20,14 +21,14 @@ impl KeyFolder {
     pub fn client_key(&self) -> Result<ClientKey, CliError> {
         let path = self.identity();
         let failed = |error: &io::Error| CliError::cannot("write", &path, error);
-        let private = match std::fs::read_to_string(&path) {
+        let private = match read::text(&path, read::FILE_MAX) {
             Ok(private) => PrivateKey::new(private),
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let new = HostKey::generate();
                 match write_new(&path, new.private_openssh.expose().as_bytes()) {
                     Ok(()) => new.private_openssh,
                     Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                        PrivateKey::new(std::fs::read_to_string(&path).map_err(|error| failed(&error))?)
+                        PrivateKey::new(read::text(&path, read::FILE_MAX).map_err(|error| failed(&error))?)
                     }
                     Err(error) => return Err(failed(&error)),
                 }
@@ -65,7 +66,7 @@ pub(super) fn write_program(path: &Path, content: &[u8]) -> io::Result<()> {
 
 fn staged(path: &Path, content: &[u8]) -> io::Result<tempfile::NamedTempFile> {
     let folder = path.parent().ok_or(ErrorKind::InvalidInput)?;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    private::create_folders(folder)?;
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(content)?;
     file.as_file().sync_all()?;

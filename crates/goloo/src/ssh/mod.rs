@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use goloo_core::guest::SshTarget;
+use goloo_os::read;
 
 use crate::error::CliError;
 
@@ -39,7 +40,7 @@ impl KeyFolder {
     pub fn pin(&self, target: &SshTarget) -> Result<PathBuf, CliError> {
         let path = self.known_hosts(&target.alias);
         let line = format!("{} {}\n", target.alias, target.host_key);
-        if std::fs::read_to_string(&path).is_ok_and(|text| text == line) {
+        if read::text(&path, read::FILE_MAX).is_ok_and(|text| text == line) {
             return Ok(path);
         }
         keys::write_whole(&path, line.as_bytes())
@@ -49,14 +50,14 @@ impl KeyFolder {
 
     /// The host key that was written there; `None` where there is none.
     pub fn pinned(&self, alias: &str) -> Option<String> {
-        let text = std::fs::read_to_string(self.known_hosts(alias)).ok()?;
+        let text = read::text(&self.known_hosts(alias), read::FILE_MAX).ok()?;
         Some(text.trim_end().strip_prefix(alias)?.trim_start().to_owned())
     }
 
     /// The program that `scp` uses in place of `ssh`.
     pub fn scp_transport(&self) -> Result<PathBuf, CliError> {
         let path = self.0.join("scp-transport");
-        if std::fs::read_to_string(&path).is_ok_and(|text| text == SCP_TRANSPORT) {
+        if read::text(&path, read::FILE_MAX).is_ok_and(|text| text == SCP_TRANSPORT) {
             return Ok(path);
         }
         keys::write_program(&path, SCP_TRANSPORT.as_bytes())

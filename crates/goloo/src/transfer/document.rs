@@ -12,6 +12,9 @@ use super::{Gone, Vm, Whole};
 /// The format of documents that this goloo writes.
 pub const SCHEMA: u32 = 1;
 
+/// The largest document, in bytes.
+pub const FILE_MAX: u64 = 1 << 30;
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {

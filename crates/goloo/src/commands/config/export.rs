@@ -31,9 +31,11 @@ pub fn run(app: &App, name: &VmName, dir: &Path, force: bool) -> Result<u8, CliE
 /// A folder that appears in one step.
 fn new_folder(found: &Found, name: &VmName, target: &Path) -> Result<(), CliError> {
     let failed = |error: io::Error| CliError::cannot("write", target, &error);
+    goloo_os::umask::restore();
     let above = target.parent().unwrap_or(Path::new("/"));
     std::fs::create_dir_all(above).map_err(failed)?;
     let staged = Staged::copy(found.folder(), &files_of(found.folder()), target).map_err(failed)?;
+    staged.share().map_err(failed)?;
     // Somebody may have made it just now.
     if staged.publish(target).map_err(failed)? { Ok(()) } else { into_folder(found, name, target, false) }
 }

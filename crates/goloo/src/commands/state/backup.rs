@@ -1,15 +1,14 @@
 //! `goloo state backup`
 
-use std::io::ErrorKind;
 use std::path::Path;
 
 use goloo_core::time::Timestamp;
 
 use crate::app::App;
 use crate::error::CliError;
-use crate::exit;
 use crate::output::bytes;
-use crate::transfer::bundle::Bundle;
+use crate::transfer::bundle::{Bundle, ClientKey};
+use crate::{exit, files};
 
 pub fn run(app: &App, file: &Path) -> Result<u8, CliError> {
     if super::is_standard_stream(file) {
@@ -22,7 +21,12 @@ pub fn run(app: &App, file: &Path) -> Result<u8, CliError> {
         whole,
         client_key: client_key(app)?,
     };
-    let content = bundle.to_bytes();
+    let content = bundle.to_bytes().map_err(|error| {
+        CliError::failed(
+            format!("no backup was made: {error}"),
+            "goloo state pull FILE writes all of it as one document",
+        )
+    })?;
     super::write_file(file, &content)?;
     app.ui.line(&format!(
         "{} are in {} ({})",
@@ -34,11 +38,13 @@ pub fn run(app: &App, file: &Path) -> Result<u8, CliError> {
     Ok(exit::DONE)
 }
 
-fn client_key(app: &App) -> Result<Option<Vec<u8>>, CliError> {
+fn client_key(app: &App) -> Result<Option<ClientKey>, CliError> {
     let path = app.keys.identity();
-    match std::fs::read(&path) {
-        Ok(key) => Ok(Some(key)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(CliError::cannot("read", &path, &error)),
-    }
+    let kept = files::read_own(&path).map_err(|error| CliError::cannot("read", &path, &error))?;
+    let key = kept.map(|key| ClientKey::parse(&key)).transpose();
+    Ok(key.unwrap_or_else(|error| {
+        app.ui
+            .warning(&format!("the backup has no client key: {} is no private key: {error}", path.display()));
+        None
+    }))
 }

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use goloo_core::store::{Broken, Store};
+use goloo_os::read;
 
 use crate::app::App;
 use crate::error::CliError;
@@ -96,12 +97,12 @@ fn is_standard_stream(file: &Path) -> bool {
     file == Path::new("-")
 }
 
-fn read_file(file: &Path) -> Result<Vec<u8>, CliError> {
+/// Reads what a person names, which may be a pipe; `max` is in bytes.
+fn read_file(file: &Path, max: u64) -> Result<Vec<u8>, CliError> {
     let read = if is_standard_stream(file) {
-        let mut bytes = Vec::new();
-        std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut bytes).map(|_| bytes)
+        read::stream(std::io::stdin().lock(), max)
     } else {
-        std::fs::read(file)
+        std::fs::File::open(file).and_then(|file| read::stream(file, max))
     };
     read.map_err(|error| {
         let failed = CliError::cannot("read", file, &error);

@@ -20,7 +20,7 @@ pub struct Args {
 }
 
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
-    let bytes = super::read_file(&args.file)?;
+    let bytes = super::read_file(&args.file, document::FILE_MAX)?;
     let whole = document::from_json(&bytes).map_err(|error| {
         let message = format!("{} is no document of goloo's: {error}", args.file.display());
         CliError::usage(message, "goloo state pull FILE writes one")

@@ -20,12 +20,13 @@ use goloo_core::store::{Broken, Store, StoreError};
 use crate::app::App;
 use crate::backend::Backend;
 use crate::error::CliError;
+use crate::files;
 use crate::transfer::{self, Conflict, UNFINISHED, Whole};
 use crate::{exit, identity, settings};
 
 pub fn run(app: &App, to: &str) -> Result<u8, CliError> {
     let backend = Backend::parse(to)?;
-    let target = backend.open(&app.paths, app.settings.seal(&app.paths.home)?)?;
+    let target = backend.open(&app.paths, app.settings.seal(&app.paths.home)?, app.ui.wait_notice())?;
     let current = app.settings.backend(&app.paths.home)?;
     if backend.clone().with_paths(&app.paths) == current.with_paths(&app.paths) {
         app.ui.line(&format!("the records are in {} already", target.location()));
@@ -43,7 +44,7 @@ pub fn run(app: &App, to: &str) -> Result<u8, CliError> {
     };
     let count = app.wait_for(moving.run())?;
     if variable.is_none() {
-        settings::set_state_backend(&app.paths.config, &backend)?;
+        settings::set_state_backend(&app.ui, &app.paths.config, &backend)?;
     }
     app.ui.finish();
     app.ui.line(&format!("{count} are in {} now", target.location()));
@@ -66,8 +67,8 @@ pub fn run(app: &App, to: &str) -> Result<u8, CliError> {
 fn lock(folder: &Path) -> Result<File, CliError> {
     let path = folder.join(".state-move.lock");
     let failed = |error: std::io::Error| CliError::cannot("lock", &path, &error);
-    std::fs::create_dir_all(folder).map_err(failed)?;
-    let file = File::options().write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+    files::ensure_folder(folder).map_err(failed)?;
+    let file = goloo_os::lock::open(&path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => {

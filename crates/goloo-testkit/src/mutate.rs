@@ -1,0 +1,224 @@
+//! Mutation tests of parsers that read what others wrote: files of a corpus are changed in many small ways, and the
+//! parser must come back each time, soon and without a panic. The same seed makes the same inputs everywhere.
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How many inputs a run makes where `GOLOO_MUTATIONS` doesn't say.
+const ROUNDS: u32 = 1500;
+/// The longest that one input may take, in a build without optimization on a busy machine.
+const TIME_MAX: Duration = Duration::from_secs(10);
+/// The largest input, in bytes.
+const SIZE_MAX: usize = 64 << 10;
+
+/// Texts that parsers of many formats take for something special.
+const WORDS: &[&str] = &[
+    "",
+    "0",
+    "-1",
+    "1",
+    "65536",
+    "4294967296",
+    "18446744073709551616",
+    "-9223372036854775809",
+    "1e999",
+    "NaN",
+    "null",
+    "true",
+    "{}",
+    "[]",
+    "\"\"",
+    "{",
+    "}",
+    "[",
+    "]",
+    "\"",
+    "'",
+    ":",
+    ",",
+    "\n",
+    "\r\n",
+    "\t",
+    "\0",
+    "\u{1b}[2J",
+    "\u{202e}",
+    "\u{2028}",
+    "\u{feff}",
+    "\u{fffd}",
+    "..",
+    "../",
+    "/",
+    "//",
+    "%2e%2e",
+    "\\",
+    "\\u0000",
+    "\\ud800",
+    "&a ",
+    "*a",
+    "!!",
+    "!x",
+    "<<: *a",
+    "---\n",
+    "- ",
+    "? ",
+    "|",
+    ">",
+    "#",
+    "<",
+    "<!ENTITY a \"b\">",
+    "&a;",
+    "]]>",
+    "0001-01-01T00:00:00Z",
+    "9999-12-31T23:59:59Z",
+    "-262144-01-01T00:00:00Z",
+    "1970-01-01T00:00:60Z",
+    "ssh-ed25519 AAAA",
+    "-oProxyCommand=x",
+    "{{",
+    "{%",
+    "${",
+    "}}",
+];
+
+/// Random numbers that are the same everywhere: xorshift64*.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        usize::try_from(self.next() % limit.max(1) as u64).unwrap_or(0)
+    }
+
+    fn range(&mut self, length: usize) -> std::ops::Range<usize> {
+        let (a, b) = (self.below(length + 1), self.below(length + 1));
+        a.min(b)..a.max(b)
+    }
+}
+
+/// The files of a folder of the corpus, sorted by name.
+///
+/// # Panics
+/// When there are none.
+pub fn corpus(folder: &Path) -> Vec<Vec<u8>> {
+    let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("a readable folder").path()).collect();
+    paths.sort();
+    assert!(!paths.is_empty(), "{} is empty", folder.display());
+    paths.iter().map(|path| fs::read(path).expect("a readable file")).collect()
+}
+
+/// Feeds the corpus and its mutations to a parser. What the parser says doesn't matter, only that it comes back.
+///
+/// # Panics
+/// With the input, when the parser panicked or took too long.
+pub fn run(corpus: &[Vec<u8>], parse: impl Fn(&[u8])) {
+    let rounds = std::env::var("GOLOO_MUTATIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS);
+    corpus.iter().for_each(|input| check(input, &parse));
+    let mut random = Random(0x9E37_79B9_7F4A_7C15);
+    for _ in 0..rounds {
+        check(&mutated(corpus, &mut random), &parse);
+    }
+}
+
+fn check(input: &[u8], parse: &impl Fn(&[u8])) {
+    let begin = Instant::now();
+    let done = catch_unwind(AssertUnwindSafe(|| parse(input)));
+    let took = begin.elapsed();
+    assert!(done.is_ok(), "the parser panicked at this input: {}", shown(input));
+    assert!(took < TIME_MAX, "the parser took {took:?} for this input: {}", shown(input));
+}
+
+/// As a literal of Rust, to make a test of.
+fn shown(input: &[u8]) -> String {
+    format!("b\"{}\"", input.escape_ascii())
+}
+
+fn mutated(corpus: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
+    let mut input = corpus[random.below(corpus.len())].clone();
+    for _ in 0..=random.below(4) {
+        change(&mut input, corpus, random);
+    }
+    input.truncate(SIZE_MAX);
+    input
+}
+
+fn change(input: &mut Vec<u8>, corpus: &[Vec<u8>], random: &mut Random) {
+    let at = random.below(input.len() + 1);
+    match random.below(9) {
+        0 if !input.is_empty() => {
+            let place = random.below(input.len());
+            input[place] ^= 1 << random.below(8);
+        }
+        1 if !input.is_empty() => {
+            let place = random.below(input.len());
+            input[place] = [0, 0xff, b'0', b'"', b'\n', 0x80][random.below(6)];
+        }
+        2 => drop(input.drain(random.range(input.len()))),
+        3 => input.truncate(at),
+        4 => insert(input, at, WORDS[random.below(WORDS.len())].as_bytes()),
+        5 => {
+            // One word, number or name becomes another.
+            let word = word_at(input, at);
+            input.splice(word, WORDS[random.below(WORDS.len())].bytes());
+        }
+        6 => {
+            let piece = input[random.range(input.len())].to_vec();
+            for _ in 0..=random.below(20) {
+                insert(input, at, &piece);
+            }
+        }
+        7 => {
+            let other = &corpus[random.below(corpus.len())];
+            let piece = other[random.range(other.len())].to_vec();
+            insert(input, at, &piece);
+        }
+        _ => insert(input, at, WORDS[random.below(WORDS.len())].repeat(1 + random.below(400)).as_bytes()),
+    }
+}
+
+fn insert(input: &mut Vec<u8>, at: usize, piece: &[u8]) {
+    if input.len() + piece.len() <= SIZE_MAX {
+        input.splice(at..at, piece.iter().copied());
+    }
+}
+
+/// The letters and digits around a place.
+fn word_at(input: &[u8], at: usize) -> std::ops::Range<usize> {
+    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.+/".contains(byte);
+    let start = input[..at].iter().rposition(|byte| !is_word(byte)).map_or(0, |before| before + 1);
+    let end = input[at..].iter().position(|byte| !is_word(byte)).map_or(input.len(), |length| at + length);
+    start..end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_change_is_made_and_always_the_same() {
+        let corpus = vec![b"{\"a\": 12, \"b\": [true]}".to_vec(), b"other".to_vec()];
+        let inputs = |count: usize| {
+            let mut random = Random(7);
+            (0..count).map(|_| mutated(&corpus, &mut random)).collect::<Vec<_>>()
+        };
+        let made = inputs(500);
+        assert_eq!(made, inputs(500));
+        let distinct: std::collections::BTreeSet<_> = made.iter().collect();
+        assert!(distinct.len() > 400, "{}", distinct.len());
+        assert!(made.iter().any(Vec::is_empty) && made.iter().any(|input| input.len() > 1000));
+    }
+
+    #[test]
+    #[should_panic(expected = "the parser panicked at this input")]
+    fn a_parser_that_panics_is_found() {
+        run(&[b"[1, 2, 3]".to_vec()], |input| assert!(!input.contains(&0xff), "it can't take that"));
+    }
+}

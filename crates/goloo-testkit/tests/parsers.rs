@@ -1,0 +1,81 @@
+//! Parsers of goloo-core for what others write, under mutation: records, configs, documents, keys, old state.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+
+use goloo_core::authorized_key::parse_list;
+use goloo_core::cloud_init::{ComposeInput, HostKey, compose};
+use goloo_core::record::{self, ProviderKind, UserKeys};
+use goloo_core::spec::old_state::{self, OldConfig};
+use goloo_core::spec::{self, ResolvedStack, Sources};
+use goloo_testkit::mutate;
+use goloo_testkit::samples::{creating, in_aws, name, ready};
+
+fn corpus(folder: &str) -> Vec<Vec<u8>> {
+    mutate::corpus(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(folder))
+}
+
+fn resolve(config: &[u8], document: Option<&[u8]>) -> Option<ResolvedStack> {
+    let (folder, home) = (Path::new("/srv/stacks/web"), Path::new("/home/ann"));
+    let (given, as_name, configure) = ("web", None, Some(&b"#!/bin/sh\ntrue\n"[..]));
+    let sources =
+        Sources { given, as_name, stack: given, folder, config, cloud_init: document, configure, home };
+    spec::resolve(&sources).ok().map(|resolved| resolved.stack)
+}
+
+#[test]
+fn records() {
+    let samples = [creating, ready, in_aws].map(|sample| record::to_json(&sample(&name("web"))));
+    let corpus = [corpus("records"), samples.to_vec()].concat();
+    mutate::run(&corpus, |input| {
+        let Ok(read) = record::from_json(input) else { return };
+        // What is taken once is taken again.
+        let again = record::from_json(&record::to_json(&read)).unwrap();
+        assert_eq!(again, read);
+    });
+}
+
+#[test]
+fn configs() {
+    mutate::run(&corpus("configs"), |input| drop(resolve(input, None)));
+}
+
+#[test]
+fn old_configs() {
+    mutate::run(&corpus("old_configs"), |input| {
+        if old_state::may_hold_state(input) {
+            let config = OldConfig { path: "web/config.json", bytes: input };
+            old_state::read("web", Some(config), &[config]);
+        }
+    });
+}
+
+#[test]
+fn documents() {
+    let host_key = HostKey::generate();
+    let client_key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPBHrXZ9PWAMdVINEoBgGDkAopbgCSdE5t/5DKRVYBBa";
+    let users = [UserKeys {
+        username: "ann".to_owned(),
+        github_username: None,
+        keys: vec![client_key.to_owned(), client_key.to_owned()],
+    }];
+    mutate::run(&corpus("documents"), |input| {
+        let Some(stack) = resolve(b"{\"cloud_init\": {\"vars\": {\"a\": {\"b\": [1]}}}}", Some(input)) else {
+            return;
+        };
+        for provider in [ProviderKind::Qemu, ProviderKind::Multipass] {
+            let (stack, users, host_key) = (&stack, &users[..], &host_key);
+            drop(compose(&ComposeInput { stack, users, client_key, host_key, provider }));
+        }
+    });
+}
+
+#[test]
+fn keys() {
+    mutate::run(&corpus("keys"), |input| {
+        for key in parse_list(&String::from_utf8_lossy(input)).keys {
+            assert!(!key.to_string().contains(char::is_control), "{key}");
+        }
+    });
+}

@@ -1,0 +1,132 @@
+//! Files that aren't what they should be: pipes, devices, and far too much. Nothing hangs, nothing is read whole.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use common::{Ran, World};
+
+/// Far longer than any of these commands takes, far shorter than a test may.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Runs a command that must end by itself.
+fn run(world: &World, arguments: &[&str]) -> Ran {
+    let mut command = std::process::Command::new("timeout");
+    world.settle(&mut command);
+    command.args(["20", common::goloo().to_str().unwrap()]).args(arguments);
+    let begin = Instant::now();
+    let ran = Ran(command.output().unwrap());
+    assert!(begin.elapsed() < LIMIT, "{arguments:?} took {:?}: {ran:?}", begin.elapsed());
+    ran
+}
+
+/// What a file can be in place of itself.
+fn spoil(path: &Path, how: &str) {
+    let _ = fs::remove_file(path);
+    match how {
+        "a named pipe" => {
+            rustix::fs::mkfifoat(rustix::fs::CWD, path, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)
+                .unwrap();
+        }
+        "a device" => std::os::unix::fs::symlink("/dev/zero", path).unwrap(),
+        _ => fs::File::create(path).unwrap().set_len(1 << 40).unwrap(),
+    }
+}
+
+const KINDS: [(&str, &str); 3] = [
+    ("a named pipe", "it is a named pipe, not a regular file"),
+    ("a device", "it is a device, not a regular file"),
+    ("a huge file", "larger than"),
+];
+
+#[test]
+fn a_record_that_is_no_regular_file_is_broken_and_the_others_are_listed() {
+    let world = World::new();
+    world.run(&["create", "hello", "--no-wait"]).expect(0);
+    world.run(&["create", "hello", "--as", "two", "--no-wait"]).expect(0);
+    world.run(&["delete", "two", "--yes"]).expect(0);
+    let archived = fs::read_dir(world.state().join("archive")).unwrap().next().unwrap().unwrap().path();
+    for (how, said) in KINDS {
+        for folder in [world.state().join("active/evil"), archived.clone()] {
+            fs::create_dir_all(&folder).unwrap();
+            spoil(&folder.join("state.json"), how);
+            let _ = fs::remove_file(folder.join("state.json.prev"));
+        }
+        let listed = run(&world, &["list", "--all"]).expect(0);
+        assert!(listed.stdout().contains("hello"), "{listed:?}");
+        assert!(format!("{listed:?}").contains(said), "{how}: {listed:?}");
+        for arguments in [
+            &["status", "evil"][..],
+            &["delete", "evil", "--yes"],
+            &["history"],
+            &["doctor"],
+            &["refresh"],
+            &["archive", "list"],
+            &["state", "pull", "-"],
+            &["create", "hello", "--as", "evil", "--no-wait"],
+        ] {
+            let ran = run(&world, arguments);
+            assert!(ran.0.stdout.len() < 100_000 && ran.0.stderr.len() < 100_000, "{how} {arguments:?}");
+        }
+    }
+}
+
+#[test]
+fn files_of_stacks_and_settings_are_regular_and_small() {
+    for (how, said) in KINDS {
+        let world = World::new();
+        world.run(&["create", "hello", "--no-wait"]).expect(0);
+        let stack = world.path().join("work/stacks/hello");
+        let at = |name: &str| -> PathBuf { stack.join(name) };
+        fs::write(at("configure.sh"), "true\n").unwrap();
+        for file in ["cloud-init.yaml", "configure.sh"] {
+            let before = fs::read(at(file)).unwrap();
+            spoil(&at(file), how);
+            for arguments in
+                [&["config", "validate", "hello"][..], &["create", "hello", "--as", "b", "--dry-run"]]
+            {
+                let ran = run(&world, arguments);
+                assert_ne!(ran.code(), 0, "{ran:?}");
+                assert!(ran.stderr().contains(file) && format!("{ran:?}").contains(said), "{how}: {ran:?}");
+            }
+            run(&world, &["diff", "hello"]);
+            fs::remove_file(at(file)).unwrap();
+            fs::write(at(file), before).unwrap();
+        }
+        let keys = world.path().join("keys");
+        spoil(&keys, how);
+        let config = common::HELLO.replacen(
+            "{\"cpus\"",
+            &format!(
+                "{{\"users\": [{{\"username\": \"ann\", \"ssh_key_files\": [\"{}\"]}}], \"cpus\"",
+                keys.display()
+            ),
+            1,
+        );
+        world.stack("keyed", &config, "");
+        let ran = run(&world, &["create", "keyed", "--dry-run"]).expect(1);
+        assert!(format!("{ran:?}").contains(said), "{how}: {ran:?}");
+        for file in ["settings.json", "registry.json"] {
+            spoil(&world.path().join("config").join(file), how);
+        }
+        let ran = run(&world, &["list"]).expect(1);
+        assert!(ran.stderr().contains("settings.json") && ran.stderr().contains(said), "{how}: {ran:?}");
+    }
+}
+
+#[test]
+fn a_backup_or_document_without_end_is_refused() {
+    let world = World::new();
+    let huge = world.path().join("huge");
+    fs::File::create(&huge).unwrap().set_len(1 << 40).unwrap();
+    let huge = huge.to_str().unwrap();
+    for arguments in [["state", "restore", huge], ["state", "restore", "/dev/zero"], ["state", "push", huge]]
+    {
+        let ran = run(&world, &arguments).expect(1);
+        assert!(ran.stderr().contains("larger than"), "{ran:?}");
+    }
+}

@@ -1,0 +1,263 @@
+//! Other users of the same computer, real ones: what they can change, lock or read. These tests need root.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{World, wait_until};
+
+/// Debian's account of nobody, which is on every machine.
+const NOBODY: u32 = 65_534;
+
+/// Whether other users can be played. Elsewhere the tests say that they checked nothing.
+fn is_root() -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root {
+        eprintln!("skipped: only root can act as other users");
+    }
+    is_root
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// A program as nobody, without any right of root's.
+fn as_nobody(program: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new("setpriv");
+    let id = NOBODY.to_string();
+    command.args(["--reuid", &id, "--regid", &id, "--clear-groups", program]).args(arguments);
+    command
+}
+
+/// Holds the lock of a file or folder as another user, until it is dropped.
+struct Blocker(Child);
+
+impl Blocker {
+    fn lock(path: &Path) -> Self {
+        let path = path.display().to_string();
+        let ready = format!("exec 9<'{path}'; flock 9; echo locked; read line");
+        let mut command = as_nobody("bash", &["-c", &ready]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = [0; 6];
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut line).unwrap();
+        assert_eq!(&line, b"locked");
+        Self(child)
+    }
+}
+
+impl Drop for Blocker {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// All files and folders below, with themselves.
+fn all_below(folder: &Path) -> Vec<PathBuf> {
+    let mut all = vec![folder.to_owned()];
+    let mut next = 0;
+    while let Some(path) = all.get(next).cloned() {
+        next += 1;
+        if fs::symlink_metadata(&path).unwrap().is_dir() {
+            all.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+    }
+    all
+}
+
+/// A world whose folders, from the root on, everybody can enter.
+fn open_world() -> World {
+    let world = World::new();
+    set_mode(world.path(), 0o755);
+    world
+}
+
+#[test]
+fn all_that_goloo_keeps_is_private_under_any_umask() {
+    for umask in ["000", "022", "777"] {
+        let world = World::new();
+        fs::remove_dir_all(world.path().join("config")).unwrap();
+        let stack = world.path().join("work/stacks/hello").display().to_string();
+        let exported = world.path().join("work/exported");
+        let commands = [
+            "settings set localProvider qemu".to_owned(),
+            format!("config import lib {stack}"),
+            "create hello --no-wait".to_owned(),
+            "snapshot hello".to_owned(),
+            "stop hello --force".to_owned(),
+            "create lib --as two --no-wait".to_owned(),
+            "delete hello --yes".to_owned(),
+            format!("config export lib {}", exported.display()),
+            "init base ./stacks/mine".to_owned(),
+            format!("state backup {}", world.path().join("work/backup").display()),
+        ];
+        for line in commands {
+            let mut command = Command::new("bash");
+            world.settle(&mut command);
+            let script = format!("umask {umask}; exec {} {line}", common::goloo().display());
+            let ran = common::Ran(command.args(["-c", &script]).output().unwrap());
+            // Under a umask that takes everything from everybody, root alone gets anything done.
+            assert!(ran.code() == 0 || line.starts_with("snapshot"), "{umask}: {line}: {ran:?}");
+        }
+        let kept = [world.state(), world.path().join("config"), world.path().join("cache")];
+        for path in kept.iter().flat_map(|folder| all_below(folder)) {
+            let metadata = fs::symlink_metadata(&path).unwrap();
+            if metadata.is_symlink() {
+                continue;
+            }
+            let (mode, path) = (metadata.mode() & 0o777, path.display());
+            assert_eq!(mode & 0o077, 0, "umask {umask}: {path} has mode {mode:o}");
+            let wanted = if metadata.is_dir() { 0o700 } else { 0o400 };
+            assert_eq!(mode & wanted, wanted, "umask {umask}: {path} has mode {mode:o}");
+        }
+        let backup = fs::metadata(world.path().join("work/backup")).unwrap().mode() & 0o777;
+        assert_eq!(backup, 0o600);
+        // What a command makes for the user has the permissions that the user wants.
+        let wanted = 0o666 & !u32::from_str_radix(umask, 8).unwrap();
+        for file in [exported.join("config.json"), world.path().join("work/stacks/mine/config.json")] {
+            let mode = fs::metadata(&file).unwrap().mode() & 0o777;
+            assert_eq!(mode, wanted, "umask {umask}: {} has mode {mode:o}", file.display());
+        }
+    }
+}
+
+#[test]
+fn what_others_can_change_is_refused_with_the_command_that_repairs_it() {
+    let world = World::new();
+    world.run(&["create", "hello", "--no-wait"]).expect(0);
+    world.run(&["delete", "hello", "--yes"]).expect(0);
+    let kept = [
+        world.path().join("config"),
+        world.path().join("config/settings.json"),
+        world.state(),
+        world.state().join("keys"),
+        world.state().join("keys/id_ed25519"),
+        world.path().join("cache"),
+    ];
+    for path in kept {
+        let before = fs::metadata(&path).unwrap().mode() & 0o7777;
+        set_mode(&path, before | 0o002);
+        let refused = world.run(&["list", "--json"]).expect(4);
+        let error = serde_json::from_str::<serde_json::Value>(&refused.stdout()).unwrap()["error"].clone();
+        assert_eq!(error["code"], "exposed", "{refused:?}");
+        assert!(error["message"].as_str().unwrap().contains(path.to_str().unwrap()), "{refused:?}");
+        let hint = error["hint"].as_str().unwrap();
+        assert!(Command::new("sh").args(["-c", hint]).status().unwrap().success(), "{hint}");
+        world.run(&["list"]).expect(0);
+        set_mode(&path, before);
+        if !is_root() {
+            continue;
+        }
+        chown(&path, Some(NOBODY), None).unwrap();
+        let refused = world.run(&["list"]).expect(4).stderr();
+        assert!(refused.contains("nobody"), "{refused}");
+        chown(&path, Some(0), None).unwrap();
+        world.run(&["list"]).expect(0);
+    }
+    set_mode(&world.path().join("config"), 0o777);
+    world.run(&["settings", "show"]).expect(4);
+}
+
+#[test]
+fn root_leaves_nothing_in_the_home_of_another_user() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new();
+    let home = world.path().join("home-of-nobody");
+    fs::create_dir_all(home.join(".cache")).unwrap();
+    for folder in [&home, &home.join(".cache")] {
+        chown(folder, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    for arguments in [
+        &["create", "hello", "--no-wait"][..],
+        &["list"],
+        &["settings", "set", "hosts", "true"],
+        &["doctor"],
+        &["image", "pull", "./stacks/hello/disk.img"],
+    ] {
+        let mut command = world.command();
+        for own in ["GOLOO_CONFIG_DIR", "XDG_DATA_HOME", "GOLOO_CACHE_DIR"] {
+            command.env_remove(own);
+        }
+        let ran = common::Ran(command.env("HOME", &home).args(arguments).output().unwrap()).expect(4);
+        assert!(ran.stderr().contains("hint: run goloo without sudo, as nobody"), "{ran:?}");
+    }
+    let left: Vec<_> =
+        all_below(&home).into_iter().filter(|path| fs::metadata(path).unwrap().uid() == 0).collect();
+    assert_eq!(left, Vec::<PathBuf>::new());
+}
+
+#[test]
+fn nobody_can_hold_up_goloo_by_locking_a_folder_that_they_can_read() {
+    if !is_root() {
+        return;
+    }
+    let world = open_world();
+    world.run(&["create", "hello", "--no-wait"]).expect(0);
+    fs::create_dir_all(world.path().join("etc")).unwrap();
+    fs::write(world.hosts_file(), "127.0.0.1 localhost\n").unwrap();
+    // As older versions, and people with mkdir, made them.
+    for folder in ["config", "etc", "cache", "data", "data/goloo"] {
+        set_mode(&world.path().join(folder), 0o755);
+    }
+    let folders =
+        ["config", "etc", "cache", "cache/images", "data/goloo"].map(|folder| world.path().join(folder));
+    set_mode(&world.path().join("cache/images"), 0o755);
+    let _blockers: Vec<_> = folders.iter().map(|folder| Blocker::lock(folder)).collect();
+    let _file = Blocker::lock(&world.hosts_file());
+    let begin = Instant::now();
+    world.run(&["settings", "set", "hosts", "true"]).expect(0);
+    world.run(&["start", "hello", "--no-wait"]);
+    world.run(&["create", "hello", "--as", "two", "--no-wait", "--hosts"]).expect(0);
+    assert!(fs::read_to_string(world.hosts_file()).unwrap().contains("two"));
+    world.run(&["delete", "two", "hello", "--yes"]).expect(0);
+    assert!(begin.elapsed() < Duration::from_secs(25), "{:?}", begin.elapsed());
+}
+
+#[test]
+fn a_wait_for_another_goloo_is_told_after_two_seconds() {
+    let world = World::new();
+    world.run(&["settings", "set", "hosts", "false"]).expect(0);
+    let lock = fs::File::options().write(true).open(world.path().join("config/.settings.lock")).unwrap();
+    lock.lock().unwrap();
+    let mut command = world.command();
+    let log = world.path().join("log");
+    command.args(["settings", "set", "hosts", "true"]).stderr(fs::File::create(&log).unwrap());
+    let mut waiting = command.spawn().unwrap();
+    wait_until("the wait is told", || {
+        fs::read_to_string(&log).unwrap().contains("waiting for another goloo, which holds ")
+    });
+    drop(lock);
+    assert!(waiting.wait().unwrap().success());
+}
+
+#[test]
+fn with_the_rights_of_root_no_file_but_etc_hosts_is_changed() {
+    let world = World::new();
+    fs::create_dir_all(world.path().join("etc")).unwrap();
+    fs::write(world.hosts_file(), "127.0.0.1 localhost\n").unwrap();
+    let path = world.hosts_file().display().to_string();
+    for variable in ["SUDO_UID", "DOAS_USER", "PKEXEC_UID"] {
+        let mut command = world.command();
+        command.env(variable, "1000").args(["__edit-hosts", &path, "set", "web", "10.0.0.1"]);
+        let ran = common::Ran(command.output().unwrap()).expect(70);
+        assert!(ran.stderr().contains("only /etc/hosts is changed"), "{ran:?}");
+    }
+    assert_eq!(fs::read_to_string(world.hosts_file()).unwrap(), "127.0.0.1 localhost\n");
+    if !is_root() {
+        return;
+    }
+    // Nor is a file of somebody else that a variable names.
+    chown(world.hosts_file(), Some(NOBODY), None).unwrap();
+    let ran = world.run(&["create", "hello", "--no-wait", "--hosts"]);
+    assert!(ran.stderr().contains("GOLOO_HOSTS_FILE names a file that isn't your own"), "{ran:?}");
+    assert_eq!(fs::read_to_string(world.hosts_file()).unwrap(), "127.0.0.1 localhost\n");
+}
