@@ -147,7 +147,7 @@ fn a_machine_that_goloo_has_no_key_for_stays_ready_when_its_provisioning_can_not
         interrupt: &interrupt,
         rescue: &NoRescue,
         owner: &owner,
-        host_id: goloo_testkit::samples::HOST_ID,
+        here: &goloo_testkit::samples::here(),
         limit: Duration::from_secs(1),
         follow_log: false,
     };

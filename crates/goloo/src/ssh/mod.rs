@@ -7,6 +7,7 @@ mod quote;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use goloo_core::access::PublicHostKey;
 use goloo_core::guest::SshTarget;
 
 use crate::error::CliError;
@@ -48,9 +49,9 @@ impl KeyFolder {
     }
 
     /// The host key that was written there; `None` where there is none.
-    pub fn pinned(&self, alias: &str) -> Option<String> {
+    pub fn pinned(&self, alias: &str) -> Option<PublicHostKey> {
         let text = std::fs::read_to_string(self.known_hosts(alias)).ok()?;
-        Some(text.trim_end().strip_prefix(alias)?.trim_start().to_owned())
+        PublicHostKey::parse(text.trim_end().strip_prefix(alias)?.trim_start()).ok()
     }
 
     /// The program that `scp` uses in place of `ssh`.
@@ -87,7 +88,7 @@ impl KeyFolder {
         // Also for the handshake: a machine may take the connection and say nothing.
         option("ConnectTimeout", "20".as_ref());
         option("HostKeyAlias", target.alias.as_ref());
-        option("User", target.user.as_ref());
+        option("User", target.user.as_str().as_ref());
         option("Port", target.port.to_string().as_ref());
         Ok(options)
     }
