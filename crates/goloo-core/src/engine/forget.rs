@@ -20,7 +20,7 @@ pub async fn forget(
     let mut record = record.ok_or_else(|| StoreError::NotFound { name: name.clone() })?;
     if record.elsewhere(here).is_none() {
         return Err(EngineError::Refused {
-            what: format!("\"{name}\" can be deleted from here, so it isn't forgotten"),
+            what: format!("\"{name}\" can be deleted from this host, so it isn't forgotten"),
             hint: format!("goloo delete {name}"),
         });
     }

@@ -213,7 +213,7 @@ impl Database {
 
     /// Whether the folder was made for a group to share: its members write there, and what they make is the group's
     /// (`chmod 2770`).
-    fn is_for_a_group(&self) -> bool {
+    pub fn is_for_a_group(&self) -> bool {
         let folder = self.file.parent().and_then(|folder| fs::metadata(folder).ok());
         folder.is_some_and(|folder| folder.permissions().mode() & 0o2070 == 0o2070)
     }

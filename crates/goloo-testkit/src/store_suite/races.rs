@@ -76,8 +76,9 @@ pub async fn readers_beside_a_writer_see_whole_records(subject: &dyn Subject) {
             let mut held = lock(&*store, &name("devbox")).await;
             for round in 0..60_usize {
                 // Two fields that belong together, and lengths that change.
-                record.created_by.extra.insert("filler".into(), "x".repeat(round * 97 % 4096).into());
-                record.tags.insert("length".to_owned(), record.stack.len().to_string());
+                let length = round * 97 % 4096;
+                record.created_by.extra.insert("filler".into(), "x".repeat(length).into());
+                record.tags.insert("length".to_owned(), length.to_string());
                 held.save(&mut record).await.unwrap();
             }
             done.store(true, Ordering::Release);
@@ -91,7 +92,8 @@ pub async fn readers_beside_a_writer_see_whole_records(subject: &dyn Subject) {
             assert!(record.serial >= last, "serial {} after {last}", record.serial);
             last = record.serial;
             if let Some(length) = record.tags.get("length") {
-                assert_eq!(length, &record.stack.len().to_string());
+                let filler = record.created_by.extra["filler"].as_str().unwrap_or_default();
+                assert_eq!(length, &filler.len().to_string());
             }
             let listing = store.list().await.unwrap();
             assert_eq!((listing.entries.len(), listing.broken.len()), (1, 0));

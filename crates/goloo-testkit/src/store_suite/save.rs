@@ -137,7 +137,7 @@ pub async fn a_record_of_a_megabyte_is_kept_whole(subject: &dyn Subject) {
     let (store, other) = (subject.handle(), subject.handle());
     let devbox = name("devbox");
     let mut record = created(&*store, &devbox).await;
-    record.tags.insert("large".to_owned(), "\u{1F600}\n\"".repeat(150_000));
+    record.extra.insert("large".to_owned(), "\u{1F600}\n\"".repeat(120_000).into());
     lock(&*store, &devbox).await.save(&mut record).await.unwrap();
     assert_eq!(read(&*other, &devbox).await.unwrap(), record);
     assert_eq!(other.list().await.unwrap().entries, [Summary::from(&record)]);
