@@ -201,7 +201,12 @@ impl App {
 
     /// How the Multipass provider is set up here.
     pub fn multipass_settings(&self) -> Result<goloo_multipass::Settings, CliError> {
-        Ok(goloo_multipass::Settings::from_env(&self.paths.state)?)
+        let settings = goloo_multipass::Settings::from_env(&self.paths.state)?;
+        let mark = match self.keys.known_client_key() {
+            Some(key) => goloo_multipass::Mark::Key(key.0),
+            None => goloo_multipass::Mark::Nothing,
+        };
+        Ok(goloo_multipass::Settings { mark, ..settings })
     }
 
     /// What `--local` means here.

@@ -204,6 +204,37 @@ fn a_damaged_state_id_makes_no_vm_and_loses_none() {
     world.assert_empty("after the delete");
 }
 
+#[test]
+fn multipass_has_the_machines_of_all_users_and_each_folder_knows_its_own() {
+    let shared = Shared { world: World::multipass() };
+    let create = ["create", "hello", "--provider", "multipass", "--no-wait"];
+    shared.run("ann", &create).expect(0);
+    // Bob has a key of his own, too.
+    shared.run("bob", &["create", "hello", "--as", "other", "--provider", "qemu", "--no-wait"]).expect(0);
+    let status = shared.json("bob", &["status", "hello", "--json"]);
+    assert_eq!(status["live"]["state"], "unknown");
+    for command in
+        [&["delete", "hello", "--yes"][..], &["stop", "hello", "--force"], &["exec", "hello", "--", "true"]]
+    {
+        let ran = shared.run("bob", command).expect(1);
+        assert!(ran.stderr().contains(ELSEWHERE), "{command:?}: {ran:?}");
+    }
+    let strays = |user: &str, backend: Option<&str>| {
+        let mut command = shared.command(user);
+        backend.map(|backend| command.env("GOLOO_STATE_BACKEND", backend));
+        let ran = Ran(command.args(["refresh", "--json"]).output().unwrap());
+        let json: Value = serde_json::from_str(&ran.stdout()).unwrap();
+        let names =
+            json["strays"].as_array().unwrap().iter().filter(|stray| stray["provider"] == "multipass");
+        names.map(|stray| stray["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(strays("bob", None), [""; 0], "a record leads to it");
+    assert_eq!(strays("bob", Some("dir")), [""; 0], "without a record it is still Ann's");
+    assert_eq!(strays("ann", Some("dir")), ["hello"], "Ann's goloo made it");
+    shared.run("ann", &["delete", "hello", "--yes"]).expect(0);
+    shared.run("bob", &["delete", "other", "--yes"]).expect(0);
+}
+
 /// An account for the length of a test.
 struct Account(String);
 
@@ -271,7 +302,7 @@ fn two_real_users_share_a_sqlite_file_in_a_folder_of_their_group() {
     chown(&format!("root:{}", group.0), &share);
     chmod("2770", &share);
     let work = World::new();
-    let stack = root.join("stack");
+    let stack = root.join("hello");
     fs::create_dir(&stack).unwrap();
     for file in ["config.json", "disk.img"] {
         fs::copy(work.path().join("work/stacks/hello").join(file), stack.join(file)).unwrap();
