@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use goloo_core::access::Address;
 use goloo_core::events::Event;
 use goloo_core::name::VmName;
 use goloo_core::provider::{
@@ -154,7 +155,8 @@ impl Provider for AwsProvider {
         let instance = self.instance(&clients, record).await?;
         let instance = self.power_on(&clients, instance, work).await?;
         let mut aws = record.aws.clone().unwrap_or_default();
-        let old = std::mem::replace(&mut aws.public_ip, instance.address().map(str::to_owned));
+        let old =
+            std::mem::replace(&mut aws.public_ip, instance.address().and_then(|ip| Address::parse(ip).ok()));
         aws.instance_id = Some(instance.id);
         self.follow(&mut aws, old, work).await.map_err(|error| names_behind(&record.name, error))?;
         Ok(Made::Aws(aws))
@@ -463,7 +465,7 @@ fn section(
         stack_name: Some(stack.arn.name.clone()),
         stack_id: Some(stack.arn.to_string()),
         instance_id: Some(output(output::INSTANCE).ok_or_else(incomplete)?),
-        public_ip: output(output::ADDRESS),
+        public_ip: output(output::ADDRESS).and_then(|ip| Address::parse(&ip).ok()),
         fqdn: None,
         extra: details.into_extra(),
     })
@@ -511,7 +513,7 @@ impl AwsProvider {
         let Some((zone, names)) = dns::noted(record) else { return Ok(()) };
         let details = record.aws.as_ref().map(Details::of).unwrap_or_default();
         let in_names = details.dns_records.iter().filter_map(DnsRecord::address).map(str::to_owned);
-        let in_record = record.aws.as_ref().and_then(|aws| aws.public_ip.clone());
+        let in_record = record.aws.as_ref().and_then(|aws| aws.public_ip.as_ref()).map(Address::to_string);
         // The stack knows the first address alone, which by now may be someone else's.
         let of_create = stack.filter(|_| record.aws.is_none());
         let in_stack = of_create.and_then(|stack| stack.outputs.get(output::ADDRESS).cloned());
@@ -628,7 +630,7 @@ impl AwsProvider {
         let had = then.public_ip.take_if(|address| is_released(address));
         if let (true, Some(zone)) = (is_named, &details.zone_id) {
             let live = instance.public_ip.clone().filter(|address| is_released(address));
-            let old = had.into_iter().chain(live).collect();
+            let old = had.map(|ip| ip.to_string()).into_iter().chain(live).collect();
             let client = self.session.route53().await;
             let followed = Zone::new(&client, zone).follow(&details.dns_records, &old, None, work).await?;
             then.extra = Details { dns_records: followed, ..details }.into_extra();
@@ -644,7 +646,7 @@ impl AwsProvider {
     async fn follow(
         &self,
         aws: &mut Aws,
-        old: Option<String>,
+        old: Option<Address>,
         work: &mut dyn Work,
     ) -> Result<(), ProviderError> {
         let details = Details::of(aws);
@@ -657,7 +659,7 @@ impl AwsProvider {
         // Whatever becomes of the names, the VM is reached there.
         work.save_addresses(Made::Aws(aws.clone())).await?;
         let client = self.session.route53().await;
-        let old = old.into_iter().collect();
+        let old = old.map(|ip| ip.to_string()).into_iter().collect();
         let followed = Zone::new(&client, zone).follow(&details.dns_records, &old, Some(new), work).await?;
         aws.extra = Details { dns_records: followed, ..details }.into_extra();
         Ok(())

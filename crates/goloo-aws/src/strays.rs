@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use goloo_core::access::Address;
 use goloo_core::name::{VmId, VmName};
 use goloo_core::provider::{Adopted, LiveState, Made, ProviderError, Stray};
 use goloo_core::record::{Aws, Record};
@@ -190,7 +191,7 @@ fn adopted(instance: &Instance, stack: Option<&Stack>, region: &str) -> Adopted 
         stack_name: stack.map(|stack| stack.arn.name.clone()),
         stack_id: stack.map(|stack| stack.arn.to_string()),
         instance_id: Some(instance.id.clone()),
-        public_ip: instance.address().map(str::to_owned),
+        public_ip: instance.address().and_then(|ip| Address::parse(ip).ok()),
         fqdn: None,
         extra: details.into_extra(),
     };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use goloo_core::access::Address;
 use goloo_core::dns::{DnsChange, Previous, RecordSet, Stand, VmRef, is_among};
 use goloo_core::name::OperationId;
 use goloo_core::provider::{NamedVm, ProviderError, resource};
@@ -43,7 +44,7 @@ impl<'r> Party<'r> {
             }
         }
         let recorded = details.dns_records.iter().filter_map(DnsRecord::address);
-        let in_record = aws.and_then(|aws| aws.public_ip.clone());
+        let in_record = aws.and_then(|aws| aws.public_ip.as_ref()).map(Address::to_string);
         let address = vm.live.map(str::to_owned).or_else(|| in_record.clone());
         let addresses = recorded.map(str::to_owned).chain(in_record).chain(address.clone());
         let (zone, addresses) = (zone.or_else(|| details.zone_id.clone()), addresses.collect());
@@ -278,7 +279,7 @@ pub fn settle(change: &DnsChange, live: &[RecordSet], record: &mut Record) {
         remember_previous(change, is_taker, is_giver, &mut details);
     }
     if let Some(address) = given.iter().find(|given| given.kind == Kind::A.as_str()) {
-        aws.public_ip = Some(address.value.clone());
+        aws.public_ip = Address::parse(&address.value).ok();
     }
     if !given.is_empty() {
         details.zone_id = Some(change.zone.clone());

@@ -552,7 +552,12 @@ async fn an_instance_that_goloo_did_not_make_can_be_adopted() {
     work.made = adopted.resources;
     let mut record = kept(&machine, &work, adopted.made);
     let from = id.to_owned();
-    record.origin = Some(Origin { how: OriginKind::Adopted, from, checked: true, extra: Default::default() });
+    record.origin = Some(Origin {
+        how: OriginKind::Adopted,
+        from: from.into(),
+        checked: true,
+        extra: Default::default(),
+    });
     assert_eq!(moto.provider().observe(&[&record]).await[0].state, LiveState::Running);
     delete(&moto, &record).await;
     assert_eq!(moto.made().iter().filter(|line| line.contains(" instance ")).count(), 0);

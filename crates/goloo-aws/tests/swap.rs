@@ -151,7 +151,7 @@ async fn emulator_the_old_vm_takes_no_name_of_the_new_one_with_it() {
     let live = world.live();
     // As if its address had changed: its names would follow, if it had any.
     world
-        .change_record(&blue(), |record| record.aws.as_mut().unwrap().public_ip = Some("192.0.2.77".into()))
+        .change_record(&blue(), |record| record.aws.as_mut().unwrap().public_ip = "192.0.2.77".parse().ok())
         .await;
     world.engine(async |engine| engine.start(&blue()).await).await.unwrap();
     assert_eq!(world.live(), live);

@@ -3,19 +3,23 @@
 use serde::{Deserialize, Serialize};
 
 use crate::name::{VmId, VmName};
+use crate::record::checks;
 use crate::time::Timestamp;
 
 /// All records of one name and one type.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordSet {
     /// The name, in lower case, without a dot at its end.
+    #[serde(deserialize_with = "checks::record_name")]
     pub name: String,
     /// `A` or `CNAME`.
-    #[serde(rename = "type")]
+    #[serde(rename = "type", deserialize_with = "checks::record_type")]
     pub kind: String,
     /// The addresses or names that it leads to, as they are written there.
+    #[serde(deserialize_with = "checks::record_values")]
     pub values: Vec<String>,
     /// Seconds.
+    #[serde(deserialize_with = "checks::dns_ttl")]
     pub ttl: u32,
 }
 
@@ -58,6 +62,7 @@ pub struct VmRef {
 #[serde(rename_all = "camelCase")]
 pub struct DnsChange {
     /// The hosted zone.
+    #[serde(deserialize_with = "checks::zone")]
     pub zone: String,
     /// The VM that gets the names; `None` where they go back to someone else alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]

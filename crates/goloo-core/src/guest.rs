@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::access::{Address, LoginName, PublicHostKey};
 use crate::name::VmId;
 use crate::record::Record;
 
@@ -11,13 +12,13 @@ use crate::record::Record;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SshTarget {
     /// Address or name.
-    pub host: String,
+    pub host: Address,
     /// TCP port.
     pub port: u16,
     /// Login user.
-    pub user: String,
-    /// The only host key that is accepted, in OpenSSH's form.
-    pub host_key: String,
+    pub user: LoginName,
+    /// The only host key that is accepted.
+    pub host_key: PublicHostKey,
     /// Under which name the host key is known: the VM's id, since ports and addresses are used again.
     pub alias: String,
 }
@@ -34,11 +35,11 @@ impl SshTarget {
         Self::with_user(record, &record.ssh.as_ref()?.user)
     }
 
-    fn with_user(record: &Record, user: &str) -> Option<Self> {
+    fn with_user(record: &Record, user: &LoginName) -> Option<Self> {
         Some(Self {
-            host: record.ip()?.to_owned(),
+            host: record.address()?.clone(),
             port: record.ssh_port()?,
-            user: user.to_owned(),
+            user: user.clone(),
             host_key: record.ssh.as_ref()?.host_key.clone(),
             alias: alias(&record.id),
         })

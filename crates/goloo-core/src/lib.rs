@@ -4,6 +4,7 @@
 //! becomes a [`plan::Plan`], and the [`engine`] carries it out against a [`provider::Provider`],
 //! keeping the [`store::Store`] one step ahead of the world.
 
+pub mod access;
 pub mod authorized_key;
 pub mod aws_error;
 pub mod cloud_init;
@@ -22,4 +23,5 @@ pub mod secret;
 pub mod spec;
 pub mod store;
 pub mod tags;
+pub mod text;
 pub mod time;

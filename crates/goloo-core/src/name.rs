@@ -155,7 +155,7 @@ impl fmt::Display for SnapshotLabel {
 
 /// An identifier that isn't a ULID: 26 characters of Crockford's base 32.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" is no id: an id is a ULID, 26 characters")]
+#[error("{0:?} is no id: an id is a ULID, 26 characters")]
 pub struct IdError(String);
 
 macro_rules! ulid_id {
@@ -214,6 +214,11 @@ ulid_id! {
 ulid_id! {
     /// One operation's identity; also the token that makes a provider's create idempotent.
     OperationId
+}
+
+ulid_id! {
+    /// A state folder's identity, which moves with it.
+    StateId
 }
 
 impl VmId {

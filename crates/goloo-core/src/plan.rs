@@ -62,7 +62,7 @@ pub fn create(
         machine,
         ssh: SshAccess {
             user: composed.login_user,
-            account: Some(cloud_init::ACCOUNT.to_owned()),
+            account: Some(cloud_init::account()),
             login_problem: None,
             host_key: input.host_key.public_openssh.clone(),
             extra: serde_json::Map::new(),

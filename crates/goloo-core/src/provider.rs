@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::access::PublicHostKey;
 use crate::dns::{DnsChange, NameNow, Previous, RecordSet};
 use crate::events::{Event, Events};
 use crate::name::{OperationId, VmId, VmName};
@@ -37,8 +38,8 @@ pub struct Machine {
     pub stack: ResolvedStack,
     /// What cloud-init gets: the user's document and goloo's part, composed.
     pub user_data: Vec<u8>,
-    /// The machine's public host key, in OpenSSH's form without a comment: no other machine has it.
-    pub host_key: String,
+    /// The machine's public host key: no other machine has it.
+    pub host_key: PublicHostKey,
     /// Whether what is there of a create that fails stays, to be looked at.
     pub keep_failed: bool,
     /// Whether its DNS names are taken over from whoever has them.

@@ -9,7 +9,7 @@
 //! - A broken record breaks no other, is shown with its place, and is left where it is.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
@@ -78,7 +78,7 @@ impl From<&Record> for Summary {
             provider: record.provider,
             phase: record.phase,
             operation: record.operation.is_some(),
-            stack: record.stack.clone(),
+            stack: record.stack.to_string(),
             created_at: record.created_at,
             created_by: CreatedBy {
                 user: record.created_by.user.as_str().into(),
@@ -88,7 +88,7 @@ impl From<&Record> for Summary {
             ip: record.ip().map(str::to_owned),
             ssh_port: record.ssh_port(),
             fqdn: record.fqdn().map(str::to_owned),
-            source_config_path: record.source_config_path.clone(),
+            source_config_path: record.source_config_path.as_deref().map(Path::to_owned),
             tags: record.tags.clone().into_iter().collect(),
         }
     }

@@ -1,9 +1,17 @@
 //! Tags: the user's own labels on a VM.
 
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer};
+
+use crate::text::is_label;
+
 /// The longest key, in characters.
 const KEY_MAX: usize = 63;
 /// The longest value, in characters.
 const VALUE_MAX: usize = 255;
+/// The most tags of one VM.
+pub const COUNT_MAX: usize = 100;
 
 /// Why a text is no tag.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -17,6 +25,9 @@ pub enum TagError {
     /// A value that couldn't be shown in one line.
     #[error("a tag's value has at most {VALUE_MAX} characters, and none that can't be seen")]
     Value,
+    /// More tags than a VM can have.
+    #[error("a VM has at most {COUNT_MAX} tags")]
+    Count,
 }
 
 /// Reads `key=value`; the value may be empty.
@@ -25,11 +36,37 @@ pub enum TagError {
 /// [`TagError`] when it isn't one.
 pub fn parse(text: &str) -> Result<(String, String), TagError> {
     let (key, value) = text.split_once('=').ok_or(TagError::NoValue)?;
-    check_key(key)?;
-    if value.chars().count() > VALUE_MAX || value.chars().any(char::is_control) {
-        return Err(TagError::Value);
-    }
+    check(key, value)?;
     Ok((key.to_owned(), value.to_owned()))
+}
+
+/// Whether a VM may have this tag.
+///
+/// # Errors
+/// [`TagError::Key`] and [`TagError::Value`] when not.
+pub fn check(key: &str, value: &str) -> Result<(), TagError> {
+    check_key(key)?;
+    is_label(value, VALUE_MAX).then_some(()).ok_or(TagError::Value)
+}
+
+/// Whether a VM may have so many tags.
+///
+/// # Errors
+/// [`TagError::Count`] when not.
+pub fn check_count(count: usize) -> Result<(), TagError> {
+    (count <= COUNT_MAX).then_some(()).ok_or(TagError::Count)
+}
+
+/// Reads the tags of a record.
+pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
+    let tags = BTreeMap::<String, String>::deserialize(deserializer)?;
+    check_count(tags.len()).map_err(serde::de::Error::custom)?;
+    for (key, value) in &tags {
+        check(key, value).map_err(serde::de::Error::custom)?;
+    }
+    Ok(tags)
 }
 
 /// Whether a tag may have this key.

@@ -12,8 +12,13 @@ pub struct Timestamp(jiff::Timestamp);
 
 /// A text that isn't a time in RFC 3339's form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" is no time: times look like 2025-01-15T10:30:00Z")]
+#[error("{0:?} is no time: times look like 2025-01-15T10:30:00Z")]
 pub struct TimeError(String);
+
+/// 0001-01-01T00:00:00Z, in seconds since 1970.
+const FIRST: i64 = -62_135_596_800;
+/// 9999-12-30T22:00:00Z, jiff's last, in seconds since 1970.
+const LAST: i64 = 253_402_207_200;
 
 const COMPACT: &str = "%Y%m%dT%H%M%SZ";
 
@@ -23,9 +28,15 @@ impl Timestamp {
         Self::truncated(jiff::Timestamp::now())
     }
 
-    /// Seconds since 1970, as `stat` and the kernel give them; `None` outside jiff's range.
+    /// Seconds since 1970, as `stat` and the kernel give them; `None` outside the years that are written with four
+    /// digits.
     pub fn from_unix(seconds: i64) -> Option<Self> {
-        jiff::Timestamp::from_second(seconds).ok().map(Self)
+        jiff::Timestamp::from_second(seconds).ok().map(Self).filter(|time| time.has_four_digits())
+    }
+
+    /// Whether every form of it can be read again: archive ids have no room for another year.
+    fn has_four_digits(self) -> bool {
+        (FIRST..=LAST).contains(&self.unix())
     }
 
     /// Seconds since 1970.
@@ -35,7 +46,8 @@ impl Timestamp {
 
     /// Takes RFC 3339; fractions of a second are dropped.
     pub fn parse(text: &str) -> Result<Self, TimeError> {
-        text.parse::<jiff::Timestamp>().map(Self::truncated).map_err(|_| TimeError(text.to_owned()))
+        let read = text.parse::<jiff::Timestamp>().ok().map(Self::truncated);
+        read.filter(|time| time.has_four_digits()).ok_or_else(|| TimeError(text.chars().take(40).collect()))
     }
 
     /// The form that archive ids carry: `20250115T103000Z`.
@@ -46,10 +58,11 @@ impl Timestamp {
     /// Reads the form of [`Timestamp::compact`].
     pub fn parse_compact(text: &str) -> Option<Self> {
         let civil = jiff::civil::DateTime::strptime(COMPACT, text).ok()?;
-        civil.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|zoned| Self(zoned.timestamp()))
+        let zoned = civil.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+        Some(Self(zoned.timestamp())).filter(|time| time.has_four_digits())
     }
 
-    /// So many seconds later; `None` outside jiff's range.
+    /// So many seconds later; `None` after the year 9999.
     pub fn plus_seconds(self, seconds: u64) -> Option<Self> {
         Self::from_unix(self.unix().checked_add(i64::try_from(seconds).ok()?)?)
     }
@@ -97,5 +110,23 @@ mod tests {
         let later = time.plus_seconds(90).expect("a time");
         assert_eq!((later.to_string().as_str(), later.since(time).as_secs()), ("2025-01-15T10:31:30Z", 90));
         assert_eq!(time.plus_seconds(u64::MAX), None);
+    }
+
+    #[test]
+    fn a_time_outside_the_years_of_four_digits_is_refused() {
+        for (text, is_time) in [
+            ("0001-01-01T00:00:00Z", true),
+            ("9999-12-30T22:00:00Z", true),
+            ("0000-12-31T23:59:59Z", false),
+            ("-000001-01-01T00:00:00Z", false),
+            ("-009999-01-02T01:59:59Z", false),
+            ("+010000-01-01T00:00:00Z", false),
+        ] {
+            let time = Timestamp::parse(text).ok();
+            assert_eq!(time.is_some(), is_time, "{text}");
+            assert_eq!(time.and_then(|time| Timestamp::parse_compact(&time.compact())), time, "{text}");
+        }
+        assert_eq!(Timestamp::from_unix(FIRST - 1), None);
+        assert_eq!(Timestamp::from_unix(LAST + 1), None);
     }
 }

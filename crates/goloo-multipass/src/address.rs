@@ -3,7 +3,7 @@
 //! comes too late. So guests are checked first, by ways that can hold up nobody else.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -21,7 +21,7 @@ const PROBE_LIMIT: Duration = Duration::from_secs(1);
 
 /// What there is of a running instance's address.
 pub(crate) enum Address {
-    Own(String),
+    Own(Ipv4Addr),
     /// Multipass doesn't know it yet.
     NotYet,
     /// The guest doesn't answer, so it can't be asked for.
@@ -64,14 +64,14 @@ impl MultipassProvider {
                 continue;
             }
             seen[at].ip = match &listed {
-                Some(listed) => listed.get(instance_name(record)).cloned(),
+                Some(listed) => listed.get(instance_name(record)).map(ToString::to_string),
                 None => record.ip().map(str::to_owned),
             };
         }
         seen
     }
 
-    async fn addresses(&self) -> Result<BTreeMap<String, String>, CallError> {
+    async fn addresses(&self) -> Result<BTreeMap<String, Ipv4Addr>, CallError> {
         const LIST: &str = "list";
         let bytes = self.cli().call(LIST, ["--format", "json"], self.limits().answer).await?;
         json::addresses(&bytes).map_err(|source| CallError::Unreadable { command: LIST, source })

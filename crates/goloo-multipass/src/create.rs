@@ -5,6 +5,7 @@
 //! the evidence in the machine that it is this one.
 
 use std::ffi::OsString;
+use std::net::Ipv4Addr;
 use std::time::Instant;
 
 use goloo_core::provider::{Machine, Made, ProviderError, Work};
@@ -86,7 +87,7 @@ impl Waiting<'_> {
     }
 
     /// Waits until the machine runs and has an address; makes it, when there is none.
-    async fn instance(&mut self, work: &mut dyn Work) -> Result<(Instance, String), ProviderError> {
+    async fn instance(&mut self, work: &mut dyn Work) -> Result<(Instance, Ipv4Addr), ProviderError> {
         loop {
             let under_way = self.launch_is_under_way()?;
             let seen = match self.provider.look(self.name(), &self.machine.id).await {
@@ -166,7 +167,7 @@ impl Waiting<'_> {
         instance: &Instance,
         under_way: bool,
         work: &mut dyn Work,
-    ) -> Result<Option<String>, ProviderError> {
+    ) -> Result<Option<Ipv4Addr>, ProviderError> {
         if !self.is_ours(instance, under_way, work).await? {
             return self.wait_on(instance).map(|()| None);
         }
@@ -192,7 +193,7 @@ impl Waiting<'_> {
         }
     }
 
-    async fn address(&self, under_way: bool) -> Result<Option<String>, ProviderError> {
+    async fn address(&self, under_way: bool) -> Result<Option<Ipv4Addr>, ProviderError> {
         match self.provider.address(self.name(), None).await {
             Ok(Address::Own(ip)) => Ok(Some(ip)),
             Ok(Address::NotYet | Address::GuestSilent) => Ok(None),

@@ -4,6 +4,7 @@ use goloo_core::cloud_init::KEY_FOLDER;
 
 use crate::json::{Instance, State};
 use crate::provider::MultipassProvider;
+use crate::settings::Mark;
 
 /// Where cloud-init keeps the user-data that the instance was made with; root alone reads it.
 const USER_DATA: &str = "/var/lib/cloud/instance/user-data.txt";
@@ -31,9 +32,14 @@ impl MultipassProvider {
         }
     }
 
-    /// Whether some goloo made the instance.
+    /// Whether this state folder made the instance: the daemon has those of all users of the computer.
     pub(crate) async fn has_mark(&self, instance: &Instance) -> bool {
-        self.user_data(instance).await.is_some_and(|user_data| user_data.contains(KEY_FOLDER))
+        let mark = match &self.settings().mark {
+            Mark::Key(key) => key.split_whitespace().nth(1).unwrap_or(key),
+            Mark::AnyGoloo => KEY_FOLDER,
+            Mark::Nothing => return false,
+        };
+        self.user_data(instance).await.is_some_and(|user_data| user_data.contains(mark))
     }
 
     async fn user_data(&self, instance: &Instance) -> Option<String> {

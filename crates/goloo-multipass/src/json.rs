@@ -140,10 +140,10 @@ pub(crate) struct Version {
 
 /// Reads `list --format json`: the own address of each instance that has one. It comes first; those of networks
 /// inside the instance follow. `N/A` stands for one that Multipass doesn't know.
-pub(crate) fn addresses(bytes: &[u8]) -> serde_json::Result<BTreeMap<String, String>> {
+pub(crate) fn addresses(bytes: &[u8]) -> serde_json::Result<BTreeMap<String, Ipv4Addr>> {
     let List { list } = serde_json::from_slice(bytes)?;
     let own = |listed: Listed| {
-        let ip = listed.ipv4.into_iter().find(|ip| ip.parse::<Ipv4Addr>().is_ok())?;
+        let ip = listed.ipv4.iter().find_map(|ip| ip.parse().ok())?;
         Some((listed.name, ip))
     };
     Ok(list.into_iter().filter_map(own).collect())
@@ -203,7 +203,7 @@ mod tests {
         let new = r#"{"list":[{"name":"a","state":"Running","ipv4":["10.21.124.56","172.17.0.1"],"release":"Ubuntu 24.04 LTS","zone":{"name":"zone1","available":true}}]}"#;
         let read = addresses(old.as_bytes()).unwrap();
         assert_eq!(read, addresses(new.as_bytes()).unwrap());
-        assert_eq!(read["a"], "10.21.124.56", "the first one is its own");
+        assert_eq!(read["a"], Ipv4Addr::new(10, 21, 124, 56), "the first one is its own");
     }
 
     #[test]
@@ -211,7 +211,7 @@ mod tests {
         let list = r#"{"list":[{"name":"a","state":"Running","ipv4":["N/A"]},{"name":"b","state":"Unknown","ipv4":[]},
             {"name":"c","state":"Running","ipv4":["UNKNOWN","10.0.0.2"]}]}"#;
         let read = addresses(list.as_bytes()).unwrap();
-        assert_eq!(read.into_iter().collect::<Vec<_>>(), [("c".to_owned(), "10.0.0.2".to_owned())]);
+        assert_eq!(read.into_iter().collect::<Vec<_>>(), [("c".to_owned(), Ipv4Addr::new(10, 0, 0, 2))]);
     }
 
     #[test]

@@ -32,4 +32,4 @@ mod stray;
 
 pub use doctor::doctor;
 pub use provider::{LAUNCH, MultipassProvider, RESOURCE};
-pub use settings::{Limits, Settings};
+pub use settings::{Limits, Mark, Settings};

@@ -1,5 +1,6 @@
 //! Start and stop.
 
+use std::net::Ipv4Addr;
 use std::time::Instant;
 
 use goloo_core::events::Event;
@@ -36,7 +37,7 @@ impl MultipassProvider {
         &self,
         vm: &VmInstance<'_>,
         work: &mut dyn Work,
-    ) -> Result<String, ProviderError> {
+    ) -> Result<Ipv4Addr, ProviderError> {
         self.wait_for_launch_end(vm, Some(work)).await?;
         let end = Instant::now() + work.time_left(self.limits().start);
         let mut tried: Option<Result<Vec<u8>, CallError>> = None;

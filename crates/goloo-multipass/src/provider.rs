@@ -1,6 +1,7 @@
 //! The provider: each method of the trait, in a few lines or by the module that is called like it.
 
 use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr};
 
 use async_trait::async_trait;
 use goloo_core::name::VmName;
@@ -58,8 +59,12 @@ impl MultipassProvider {
     }
 
     /// Where a machine that is up is reached.
-    pub(crate) fn made(&self, ip: String) -> Made {
-        Made::Local(Local { ip, ssh_port: self.settings.ssh_port, extra: Extra::new() })
+    pub(crate) fn made(&self, ip: Ipv4Addr) -> Made {
+        Made::Local(Local {
+            ip: IpAddr::from(ip).into(),
+            ssh_port: self.settings.ssh_port,
+            extra: Extra::new(),
+        })
     }
 }
 

@@ -57,8 +57,21 @@ pub struct Settings {
     pub folder: PathBuf,
     /// Where SSH answers in an instance.
     pub ssh_port: u16,
+    /// By what an instance is known as one of this state folder's, whose record was lost.
+    pub mark: Mark,
     /// Limits.
     pub limits: Limits,
+}
+
+/// What the user-data of an instance holds that this state folder made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mark {
+    /// This public client key, in OpenSSH's form. Other users of the daemon have others.
+    Key(String),
+    /// Whatever goloo made it.
+    AnyGoloo,
+    /// The folder has no key yet, so it has made none.
+    Nothing,
 }
 
 impl Settings {
@@ -68,6 +81,7 @@ impl Settings {
             program: "multipass".into(),
             folder: state.join("multipass"),
             ssh_port: 22,
+            mark: Mark::AnyGoloo,
             limits: Limits::default(),
         }
     }

@@ -1019,7 +1019,7 @@ const SILENT: &str = "255.255.255.255";
 /// A machine whose process is halted.
 async fn frozen(world: &World) -> Record {
     let (machine, mut record) = world.create("frozen").await;
-    record.local.as_mut().unwrap().ip = SILENT.to_owned();
+    record.local.as_mut().unwrap().ip = SILENT.parse().unwrap();
     world.faults(&[&format!("frozen {}", machine.name)]);
     record
 }
@@ -1062,7 +1062,7 @@ async fn a_machine_that_has_another_address_by_now_is_found_there() {
     let world = World::stand_in();
     let (_, mut record) = world.create("moved").await;
     let ip = record.ip().unwrap().to_owned();
-    record.local.as_mut().unwrap().ip = SILENT.to_owned();
+    record.local.as_mut().unwrap().ip = SILENT.parse().unwrap();
     let seen = world.multipass().observe(&[&record]).await.remove(0);
     assert_eq!((seen.state, seen.ip, seen.reason), (LiveState::Running, Some(ip), None));
 }

@@ -24,5 +24,6 @@ mod stray;
 
 pub use doctor::doctor;
 pub use launch::find_program;
+pub use machine::sight;
 pub use provider::{QemuProvider, RESOURCE};
 pub use settings::{Limits, Settings};

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use goloo_core::name::VmId;
+use goloo_core::record::{Record, Sight};
 use goloo_core::spec::PortForward;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,7 @@ use crate::arch::Arch;
 use crate::args::Files;
 use crate::files;
 use crate::process::{self, Process};
+use crate::provider::RESOURCE;
 
 /// `machine.json`: all that a later start needs. Only this version of goloo and later ones read it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +88,19 @@ impl MachineFile {
 /// of its pid file, and through links a folder has many.
 pub(crate) fn folder_of(vms: &Path, id: &VmId) -> Files {
     Files::new(true_path(vms).join(id.as_str()))
+}
+
+/// What the folder of machines `vms` shows of a record's machine. Nothing is asked of the machine itself.
+pub fn sight(vms: &Path, record: &Record) -> Sight {
+    let files = folder_of(vms, &record.id);
+    let is_described =
+        MachineFile::load(&files).is_ok_and(|file| file.is_some_and(|file| file.id == record.id));
+    match record.resource(RESOURCE) {
+        _ if is_described => Sight::Machine,
+        Some(folder) if Path::new(folder) == files.folder() => Sight::Place,
+        Some(_) => Sight::Elsewhere,
+        None => Sight::NoPlace,
+    }
 }
 
 /// Links are followed as far as the path exists; the rest is still to be made.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use goloo_core::events::Event;
 use goloo_core::provider::{Made, ProviderError, Work};
-use goloo_core::record::{Extra, Local};
+use goloo_core::record::Local;
 use goloo_core::spec::PortForward;
 
 use crate::accel::{Accel, Choice, Memory};
@@ -264,7 +264,7 @@ impl QemuProvider {
 }
 
 fn made(ssh_port: u16) -> Made {
-    Made::Local(Local { ip: "127.0.0.1".to_owned(), ssh_port, extra: Extra::new() })
+    Made::Local(Local::loopback(ssh_port))
 }
 
 fn slow(reason: &str) -> String {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use goloo_core::name::{VmId, VmName};
 use goloo_core::provider::{Adopted, LiveState, Made, ProviderError, Stray};
-use goloo_core::record::{Extra, Local, Record};
+use goloo_core::record::{Local, Record};
 
 use crate::machine::{self, MachineFile};
 use crate::provider::RESOURCE;
@@ -75,7 +75,7 @@ pub(crate) fn adopt(vms: &Path, name: &VmName, id: Option<&str>) -> Result<Adopt
             format!("rm -r {}, when you are sure that no goloo is at work on it", files.folder().display()),
         )
     })?;
-    let address = |ssh_port| Made::Local(Local { ip: "127.0.0.1".to_owned(), ssh_port, extra: Extra::new() });
+    let address = |ssh_port: u16| Made::Local(Local::loopback(ssh_port));
     Ok(Adopted {
         resources: vec![(RESOURCE.to_owned(), files.folder().display().to_string())],
         made: machine.ssh_port.map(address),

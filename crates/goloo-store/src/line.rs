@@ -1,15 +1,18 @@
 //! The part of a record that a list shows, parsed straight into it.
 //!
-//! Fields that a list doesn't show are only checked for being JSON, so a record whose damage lies
-//! there is listed, and [`load`](goloo_core::store::Store::load) tells of the damage.
+//! Of the fields that a list doesn't show the way into the machine is checked, too; the others only for being JSON:
+//! a record whose damage lies there is listed, and [`load`](goloo_core::store::Store::load) tells of the damage.
 
 use std::borrow::Cow;
 use std::fmt;
-use std::path::PathBuf;
+use std::num::NonZeroU16;
 
+use goloo_core::access::Address;
 use goloo_core::name::{VmId, VmName};
-use goloo_core::record::{Phase, ProviderKind, SCHEMA};
+use goloo_core::record::{MAX_RECORD_BYTES, Phase, ProviderKind, SCHEMA, SSH_PORT, SshAccess, is_dns_name};
 use goloo_core::store::{CreatedBy, Summary};
+use goloo_core::tags;
+use goloo_core::text::{LABEL_MAX, Label, SourcePath, is_label};
 use goloo_core::time::Timestamp;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -26,6 +29,9 @@ pub(crate) enum Line {
 
 /// Reads `state.json` for a list; `None` where it takes a whole look to say what it is, or what is wrong.
 pub(crate) fn read(name: &str, bytes: &[u8]) -> Option<Line> {
+    if bytes.len() > MAX_RECORD_BYTES {
+        return None;
+    }
     // Checked as a whole, text is parsed a sixth faster than bytes.
     let text = std::str::from_utf8(bytes).ok()?;
     let line = serde_json::from_str::<Text<'_>>(text).ok()?;
@@ -45,7 +51,7 @@ struct Text<'a> {
     id: VmId,
     #[serde(borrow)]
     name: Cow<'a, str>,
-    stack: String,
+    stack: Label,
     provider: ProviderKind,
     phase: Phase,
     #[serde(borrow)]
@@ -57,9 +63,11 @@ struct Text<'a> {
     #[serde(default)]
     operation: Option<IgnoredAny>,
     #[serde(default)]
-    source_config_path: Option<PathBuf>,
+    source_config_path: Option<SourcePath>,
     #[serde(default, deserialize_with = "pairs")]
     tags: Vec<(String, String)>,
+    #[serde(default, rename = "ssh")]
+    _ssh: Option<SshAccess>,
     #[serde(default)]
     local: Option<LocalLine>,
     #[serde(default)]
@@ -77,14 +85,14 @@ struct CreatorLine<'a> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct LocalLine {
-    ip: String,
-    ssh_port: u16,
+    ip: Address,
+    ssh_port: NonZeroU16,
 }
 
 #[derive(Deserialize)]
 struct AwsLine {
     #[serde(default, rename = "publicIP")]
-    public_ip: Option<String>,
+    public_ip: Option<Address>,
     #[serde(default)]
     fqdn: Option<String>,
 }
@@ -113,13 +121,27 @@ fn pairs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, Stri
     deserializer.deserialize_map(Pairs)
 }
 
+/// Whether the fields keep their rules that have no type of their own here.
+fn is_valid(line: &Text<'_>) -> bool {
+    let by = &line.created_by;
+    let fqdn = line.aws.as_ref().and_then(|aws| aws.fqdn.as_deref());
+    is_label(&by.user, LABEL_MAX)
+        && is_label(&by.host, LABEL_MAX)
+        && fqdn.is_none_or(is_dns_name)
+        && tags::check_count(line.tags.len()).is_ok()
+        && line.tags.iter().all(|(key, value)| tags::check(key, value).is_ok())
+}
+
 fn summary(line: Text<'_>) -> Option<Line> {
+    if !is_valid(&line) {
+        return None;
+    }
     if line.phase == Phase::Destroyed && line.schema <= SCHEMA {
         return Some(Line::HalfArchived);
     }
     let ssh_port = match (&line.local, &line.aws) {
-        (Some(local), _) => Some(local.ssh_port),
-        (None, Some(_)) => Some(22),
+        (Some(local), _) => Some(local.ssh_port.get()),
+        (None, Some(_)) => Some(SSH_PORT),
         (None, None) => None,
     };
     let (public_ip, fqdn) = line.aws.map_or((None, None), |aws| (aws.public_ip, aws.fqdn));
@@ -129,14 +151,14 @@ fn summary(line: Text<'_>) -> Option<Line> {
         provider: line.provider,
         phase: line.phase,
         operation: line.operation.is_some(),
-        stack: line.stack,
+        stack: line.stack.to_string(),
         created_at: Timestamp::parse(&line.created_at).ok()?,
         created_by: CreatedBy { user: line.created_by.user.into(), host: line.created_by.host.into() },
         ends_at: line.ends_at,
-        ip: line.local.map(|local| local.ip).or(public_ip),
+        ip: line.local.map(|local| local.ip).or(public_ip).map(|ip| ip.to_string()),
         ssh_port,
         fqdn,
-        source_config_path: line.source_config_path,
+        source_config_path: line.source_config_path.map(|path| path.to_path_buf()),
         tags: line.tags,
     }))
 }

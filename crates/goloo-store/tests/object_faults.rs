@@ -35,7 +35,7 @@ async fn life(store: &dyn Store) -> Result<(), StoreError> {
     let mut record = creating(&devbox);
     let mut lock = again(async || store.lock(&devbox, &owner(1)).await).await?;
     thrice!(lock.create(&mut record, &snapshot()).await);
-    record.stack = "saved".to_owned();
+    record.stack = "saved".into();
     thrice!(lock.save(&mut record).await);
     record.phase = Phase::Destroyed;
     thrice!(lock.archive(&mut record, time("2025-02-01T00:00:00Z")).await);

@@ -233,7 +233,7 @@ fn hold(store: &ObjectStore) {
     run(lock.create(&mut record, &snapshot())).unwrap();
     println!("@held");
     std::io::stdin().read_exact(&mut [0]).unwrap();
-    record.stack = "from the past".to_owned();
+    record.stack = "from the past".into();
     match run(lock.save(&mut record)) {
         Err(StoreError::LockLost { .. }) => println!("@lost"),
         other => println!("@{other:?}"),
@@ -257,7 +257,7 @@ fn emulator_a_holder_who_slept_through_a_takeover_changes_nothing() {
     let mut lock = lock_when_free(&store, "devbox");
     assert_eq!(lock.taken_over().map(|owner| owner.pid), Some(sleeper.id()));
     let mut record = run(lock.load()).unwrap().unwrap().record;
-    record.stack = "from now".to_owned();
+    record.stack = "from now".into();
     run(lock.save(&mut record)).unwrap();
     signal(&sleeper, "-CONT");
     sleeper.stdin.take().unwrap().write_all(b"x").unwrap();

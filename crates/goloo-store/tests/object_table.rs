@@ -156,7 +156,7 @@ async fn life(store: &dyn Store) -> Result<(), StoreError> {
     if record.serial == 0 {
         thrice!(lock.create(&mut record, &snapshot()).await);
     }
-    record.stack = "saved".to_owned();
+    record.stack = "saved".into();
     thrice!(lock.save(&mut record).await);
     record.phase = Phase::Destroyed;
     thrice!(lock.archive(&mut record, time("2025-02-01T00:00:00Z")).await);
@@ -267,10 +267,10 @@ fn emulator_an_own_write_that_arrives_late_undoes_no_later_one() {
     let mut record = creating(&name("devbox"));
     run(lock.create(&mut record, &snapshot())).unwrap();
     let start = Instant::now();
-    record.stack = "first".to_owned();
+    record.stack = "first".into();
     run(lock.save(&mut record)).unwrap();
     assert!(start.elapsed() < Duration::from_millis(2400), "the same bytes needn't wait for themselves");
-    record.stack = "second".to_owned();
+    record.stack = "second".into();
     run(lock.save(&mut record)).unwrap();
     line.wait_for_late_writes();
     assert_eq!(stored(&store), record);
@@ -289,12 +289,12 @@ fn emulator_a_lost_holder_s_write_that_arrives_late_undoes_nothing_of_the_next()
     line.delays(3, Duration::from_millis(3500));
     let requests = line.front.requests().len();
     line.front.fault(At::From(requests + 5), Fault::CutBefore);
-    record.stack = "lost".to_owned();
+    record.stack = "lost".into();
     let lost = std::thread::spawn(move || run(lock.save(&mut record)).unwrap_err());
     let theirs = open(s3.emulator.endpoint(), PREFIX, short());
     let mut lock = run(lock_when_free(&theirs)).unwrap();
     let mut record = run(lock.load()).unwrap().unwrap().record;
-    record.stack = "theirs".to_owned();
+    record.stack = "theirs".into();
     run(lock.save(&mut record)).unwrap();
     line.wait_for_late_writes();
     assert_eq!(stored(&theirs), record);

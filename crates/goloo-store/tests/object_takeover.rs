@@ -16,7 +16,7 @@ use goloo_core::record::{OperationKind, Phase, Record};
 use goloo_core::store::Store;
 use goloo_store::object::ObjectStore;
 use goloo_testkit::fake_provider::{FakeGuest, FakeProvider};
-use goloo_testkit::samples::{HOST_ID, creating, name, owner, ready, snapshot};
+use goloo_testkit::samples::{creating, name, owner, ready, snapshot};
 use goloo_testkit::store_suite::run;
 use object_common::{Memory, fast};
 
@@ -66,7 +66,7 @@ fn stop(store: &ObjectStore, events: &Heard) -> Result<Record, EngineError> {
         interrupt: &Interrupt::default(),
         rescue: &NoRescue,
         owner: &me,
-        host_id: HOST_ID,
+        here: &goloo_testkit::samples::here(),
         limit: Duration::from_secs(1),
         follow_log: false,
     };

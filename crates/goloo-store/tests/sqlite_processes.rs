@@ -184,7 +184,7 @@ fn held(file: &Path) -> Held {
     assert_eq!(archive.broken, []);
     let active = listing.entries.into_iter().map(|loaded| loaded.record).map(|record| {
         let files = run(store.snapshot(&record.name)).unwrap();
-        (record.name.to_string(), (record.serial, record.stack, files))
+        (record.name.to_string(), (record.serial, record.stack.to_string(), files))
     });
     // Times differ from run to run.
     let archive = archive.entries.into_iter().map(|archived| {

@@ -104,7 +104,7 @@ async fn take(model: &mut Model, store: &dyn Store, step: Step) {
                 return assert!(matches!(done, Err(StoreError::NotFound { .. })), "{done:?}");
             };
             model.stale.insert(NAMES[n], known.clone());
-            known.stack = stack;
+            known.stack = stack.into();
             let serial = known.serial;
             lock.save(known).await.unwrap();
             assert_eq!(known.serial, serial + 1);

@@ -15,7 +15,7 @@ use goloo_core::provider::{
     Adopted, Capabilities, Clones, DiskSnapshot, LiveState, Machine, Made, Observation, Provider,
     ProviderError, ProviderPlan, Snapshots, StopMode, Stray, Work,
 };
-use goloo_core::record::{Extra, Local, ProviderKind, Record};
+use goloo_core::record::{Local, ProviderKind, Record};
 
 /// What a test looks at before a machine is made or removed.
 pub type Witness = Box<dyn Fn(&VmName) + Send + Sync>;
@@ -136,7 +136,7 @@ impl FakeProvider {
     }
 
     fn made() -> Made {
-        Made::Local(Local { ip: "127.0.0.1".into(), ssh_port: 40_022, extra: Extra::new() })
+        Made::Local(Local::loopback(40_022))
     }
 }
 

@@ -2,15 +2,19 @@
 //! the next time; only ids are new each time, as they are in life.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
+use std::sync::Arc;
 
+use goloo_core::access::{Address, LoginName, PublicHostKey};
 use goloo_core::name::{OperationId, VmId, VmName};
 use goloo_core::record::{
-    Aws, CreateInputs, Creator, Extra, History, Local, Operation, OperationKind, Owner, Phase, ProviderKind,
-    Provisioning, ProvisioningResult, Record, Resource, SCHEMA, SshAccess, Step, UserKeys,
+    Aws, CreateInputs, Creator, Extra, Here, History, Local, Operation, OperationKind, Owner, Phase,
+    ProviderKind, Provisioning, ProvisioningResult, Record, Resource, SCHEMA, Sight, SshAccess, Step,
+    UserKeys,
 };
 use goloo_core::secret::PrivateKey;
 use goloo_core::store::Snapshot;
+use goloo_core::text::SourcePath;
 use goloo_core::time::Timestamp;
 
 /// A name that is known to be one.
@@ -31,6 +35,30 @@ pub fn time(text: &str) -> Timestamp {
 
 /// The identity of Ann's laptop, to which local VMs of these samples belong.
 pub const HOST_ID: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f0";
+
+/// The host key of these samples' machines.
+const HOST_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGl0c2FuZXhhbXBsZWtleXRoYXRpc25vdHVzZWRhbnl3";
+
+/// A login name that is known to be one.
+///
+/// # Panics
+/// When it isn't.
+pub fn login(text: &str) -> LoginName {
+    LoginName::parse(text).expect("a test uses valid login names")
+}
+
+/// An address that is known to be one.
+///
+/// # Panics
+/// When it isn't.
+pub fn address(text: &str) -> Address {
+    Address::parse(text).expect("a test uses valid addresses")
+}
+
+/// Ann's laptop, with a state folder to which all her local VMs belong.
+pub fn here() -> Here {
+    Here { host_id: HOST_ID.into(), user: "ann".into(), state_id: None, sight: Arc::new(|_| Sight::Machine) }
+}
 
 /// Ann on her laptop, in the process `pid`.
 pub fn owner(pid: u32) -> Owner {
@@ -54,10 +82,11 @@ pub fn creating(name: &VmName) -> Record {
             user: "ann".into(),
             host: "laptop".into(),
             host_id: HOST_ID.into(),
+            state_id: None,
             goloo: "0.1.0".into(),
             extra: Extra::new(),
         },
-        source_config_path: Some(PathBuf::from("/home/ann/infra/stacks/devbox")),
+        source_config_path: SourcePath::parse(Path::new("/home/ann/infra/stacks/devbox")).ok(),
         origin: None,
         hosts_entry: false,
         protected: false,
@@ -65,11 +94,10 @@ pub fn creating(name: &VmName) -> Record {
         tags: BTreeMap::new(),
         github_users: vec!["ann".into()],
         ssh: Some(SshAccess {
-            user: "ubuntu".into(),
+            user: login("ubuntu"),
             account: None,
             login_problem: None,
-            host_key: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGl0c2FuZXhhbXBsZWtleXRoYXRpc25vdHVzZWRhbnl3"
-                .into(),
+            host_key: PublicHostKey::parse(HOST_KEY).expect("it is a key"),
             extra: Extra::new(),
         }),
         provisioning: None,
@@ -88,7 +116,7 @@ pub fn creating(name: &VmName) -> Record {
                 users: vec![UserKeys {
                     username: "ubuntu".into(),
                     github_username: Some("ann".into()),
-                    keys: vec!["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGFub3RoZXJleGFtcGxl ann".into()],
+                    keys: vec!["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGl0c2FuZXhhbXBsZWtleXRoYXRpc25vdHVzZWRhbnl3 ann".into()],
                 }],
                 wait: true,
                 force_dns: false,
@@ -122,11 +150,11 @@ pub fn ready(name: &VmName) -> Record {
         operation: None,
         resources: vec![Resource {
             kind: "qemu-directory".into(),
-            id: first.id.to_string(),
+            id: format!("/home/ann/.local/share/goloo/vms/{}", first.id),
             operation: made_by,
             extra: Extra::new(),
         }],
-        local: Some(Local { ip: "127.0.0.1".into(), ssh_port: 40_022, extra: Extra::new() }),
+        local: Some(Local::loopback(40_022)),
         tags: BTreeMap::from([("team".into(), "infra".into()), ("purpose".into(), "test".into())]),
         ..first
     }
@@ -148,7 +176,7 @@ pub fn in_aws(name: &VmName) -> Record {
             stack_name: Some(format!("goloo-{name}")),
             stack_id: Some(format!("arn:aws:cloudformation:us-east-1:123456789012:stack/goloo-{name}/1")),
             instance_id: Some("i-0abc0abc0abc0abc0".into()),
-            public_ip: Some("54.210.33.100".into()),
+            public_ip: Some(address("54.210.33.100")),
             fqdn: Some(format!("{name}.example.com")),
             extra: extra.into_iter().map(|(key, value)| (key.into(), value.into())).collect(),
         }),

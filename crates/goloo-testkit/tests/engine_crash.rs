@@ -82,7 +82,7 @@ fn engine<T>(
         interrupt: &interrupt,
         rescue: &NoRescue,
         owner: &owner,
-        host_id: goloo_testkit::samples::HOST_ID,
+        here: &goloo_testkit::samples::here(),
         limit: Duration::from_secs(1),
         follow_log: false,
     }))
@@ -127,7 +127,7 @@ fn machine(record: &Record, token: OperationId) -> Machine {
         token,
         stack: stack(),
         user_data: Vec::new(),
-        host_key: String::new(),
+        host_key: record.ssh.clone().unwrap().host_key,
         keep_failed: false,
         force_dns: false,
     }

@@ -5,16 +5,17 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use goloo_core::cloud_init::HostKey;
 use goloo_core::engine::{AdoptRequest, Engine, EngineError, Interrupt, RebuildError, Rescue, Resumed};
 use goloo_core::events::Silent;
 use goloo_core::name::{SnapshotLabel, VmId, VmName};
 use goloo_core::provider::{Provider, ProviderError, StopMode};
-use goloo_core::record::{Operation, OperationKind, OriginKind, Phase, Record, SshAccess};
+use goloo_core::record::{Elsewhere, Operation, OperationKind, OriginKind, Phase, Record, SshAccess};
 use goloo_core::store::{Store, StoreError};
 use goloo_testkit::fake_provider::{FakeGuest, FakeProvider};
 use goloo_testkit::memory_store::MemoryStore;
 use goloo_testkit::provider_suite::{self, SuiteWork};
-use goloo_testkit::samples::{creating, name, owner, snapshot};
+use goloo_testkit::samples::{creating, login, name, owner, snapshot};
 
 struct NoRescue;
 
@@ -79,7 +80,7 @@ impl World {
             interrupt,
             rescue: &NoRescue,
             owner: &owner,
-            host_id: goloo_testkit::samples::HOST_ID,
+            here: &goloo_testkit::samples::here(),
             limit: Duration::from_secs(1),
             follow_log: false,
         })
@@ -113,10 +114,10 @@ impl World {
             created_by: creating(&name(vm)).created_by,
             access: &|_| {
                 Some(SshAccess {
-                    user: "ann".into(),
+                    user: login("ann"),
                     account: None,
                     login_problem: None,
-                    host_key: "key".into(),
+                    host_key: HostKey::generate().public_openssh,
                     extra: Default::default(),
                 })
             },
@@ -239,7 +240,7 @@ async fn an_adopted_machine_gets_one_record() {
     let adopted = world.adopt("found", &lost.id).await.unwrap();
     assert_eq!((&adopted.id, adopted.phase, &adopted.provisioning), (&lost.id, Phase::Ready, &None));
     let origin = adopted.origin.clone().unwrap();
-    assert_eq!((origin.how, origin.from), (OriginKind::Adopted, lost.id.to_string()));
+    assert_eq!((origin.how, origin.from.as_str()), (OriginKind::Adopted, lost.id.as_str()));
     assert_eq!(adopted.ssh.as_ref().unwrap().user, "ann");
     assert!(adopted.local.is_some());
     match world.adopt("again", &lost.id).await {
@@ -322,7 +323,7 @@ async fn a_vm_that_belongs_to_another_host_is_refused_under_the_lock_and_stays_a
     ];
     for result in refused {
         assert!(
-            matches!(&result, Err(EngineError::OtherHost { host, .. }) if host == "laptop"),
+            matches!(&result, Err(EngineError::Elsewhere { place: Elsewhere::Host { host }, .. }) if *host == "laptop"),
             "{result:?}"
         );
     }

@@ -93,7 +93,7 @@ where
         let mut record = ready(&name("devbox"));
         (record.phase, record.provisioning) = (Phase::Degraded, None);
         let ssh = record.ssh.as_mut().unwrap();
-        (ssh.user, ssh.account) = ("ann".into(), Some("goloo".into()));
+        (ssh.user, ssh.account) = ("ann".parse().unwrap(), "goloo".parse().ok());
         let machine = provider_suite::machine("devbox", goloo_core::spec::ImageRef::Path("/i".into()), b"");
         let machine = goloo_core::provider::Machine { id: record.id.clone(), ..machine };
         provider.create(&machine, &mut SuiteWork::default()).await.unwrap();
@@ -112,7 +112,7 @@ where
             interrupt: &interrupt,
             rescue: &NoRescue,
             owner: &owner,
-            host_id: goloo_testkit::samples::HOST_ID,
+            here: &goloo_testkit::samples::here(),
             limit: Duration::from_secs(900),
             follow_log: true,
         };

@@ -90,7 +90,7 @@ fn a_cloud_s_id_is_enough_wherever_the_config_has_moved() {
     let store = MemoryStore::default();
     let stack = goloo_core::record::Resource {
         kind: "cloudformation-stack".into(),
-        id: "arn:1".into(),
+        id: "arn:aws:cloudformation:us-east-1:123456789012:stack/goloo-web/1".into(),
         ..resource()
     };
     let vm = Record { resources: vec![stack], ..in_aws(&name("web")) };
@@ -147,7 +147,7 @@ fn a_machine_that_goloo_has_no_key_for_stays_ready_when_its_provisioning_can_not
         interrupt: &interrupt,
         rescue: &NoRescue,
         owner: &owner,
-        host_id: goloo_testkit::samples::HOST_ID,
+        here: &goloo_testkit::samples::here(),
         limit: Duration::from_secs(1),
         follow_log: false,
     };

@@ -1,13 +1,15 @@
 //! What every command works with: folders, settings, store, providers, and the engine put together.
 
 use std::future::Future;
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use goloo_core::engine::{Engine, Interrupt, refuse_other_host};
+use goloo_core::engine::{Engine, Interrupt, refuse_elsewhere};
+use goloo_core::guest;
 use goloo_core::name::VmName;
 use goloo_core::provider::Provider;
-use goloo_core::record::{Owner, ProviderKind, Record};
+use goloo_core::record::{Creator, Here, Owner, ProviderKind, Record, Sight};
 use goloo_core::store::{Loaded, Store, StoreError};
 use goloo_multipass::MultipassProvider;
 use goloo_qemu::QemuProvider;
@@ -16,10 +18,12 @@ use crate::error::CliError;
 use crate::hosts::HostsFile;
 use crate::output::Ui;
 use crate::paths::{self, Paths};
+use crate::registry::Registry;
 use crate::rescue::Folders;
 use crate::settings::Settings;
 use crate::ssh::{KeyFolder, SshGuest};
-use crate::{exit, identity, migrate};
+use crate::stack::Found;
+use crate::{exit, identity, migrate, state_id};
 
 /// The program's surroundings, looked at once.
 pub struct App {
@@ -28,6 +32,8 @@ pub struct App {
     pub settings: Settings,
     pub store: Box<dyn Store>,
     pub keys: KeyFolder,
+    /// Whether the records lie in the state folder, where nobody else writes.
+    is_private: bool,
     watch: CtrlC,
 }
 
@@ -72,9 +78,11 @@ impl App {
         if must_be_private {
             paths.check_private()?;
         }
-        let store = settings.backend(&home)?.open(&paths, settings.seal(&home)?, ui.wait_notice())?;
+        let backend = settings.backend(&home)?;
+        let is_private = backend.is_in(&paths);
+        let store = backend.open(&paths, settings.seal(&home)?, ui.wait_notice())?;
         let keys = KeyFolder::new(&paths.state);
-        Ok(Self { watch: CtrlC::new(ui.clone()), ui, paths, settings, store, keys })
+        Ok(Self { watch: CtrlC::new(ui.clone()), is_private, ui, paths, settings, store, keys })
     }
 
     /// Runs what only waits for the local disk: no runtime is built.
@@ -123,16 +131,58 @@ impl App {
         Ok(())
     }
 
-    /// The provider that made a VM, to do something with its machine. Another host's is refused before
+    /// Where local VMs belong that are this state folder's.
+    pub fn here(&self) -> Here {
+        let (vms, keys) = (self.paths.state.join("vms"), self.keys.clone());
+        Here {
+            host_id: identity::host_id().into(),
+            user: identity::user().into(),
+            // A damaged one is nobody's: doctor says so, and so does whatever makes a VM.
+            state_id: state_id::read(&self.paths.state).unwrap_or_default(),
+            sight: Arc::new(move |record| match record.provider {
+                ProviderKind::Qemu => goloo_qemu::sight(&vms, record),
+                // Multipass keeps its machines for all users; whoever logged in to one has its host key.
+                _ if keys.pinned(&guest::alias(&record.id)).is_some() => Sight::Place,
+                _ => Sight::NoPlace,
+            }),
+        }
+    }
+
+    /// The stack's folder that a record names, where that is known to have been written here. Whoever else writes to
+    /// the store may name any folder of this computer.
+    pub fn trusted_source<'r>(&self, record: &'r Record) -> Option<&'r Path> {
+        let folder = record.source_config_path.as_deref()?;
+        let is_known =
+            || Registry::new(&self.paths.state).all(&self.ui).values().any(|known| known.folder == *folder);
+        let is_ours = record.claims_to_be_from(&self.here()) && (self.is_private || is_known());
+        is_ours.then_some(folder)
+    }
+
+    /// Whether the files that are kept with a record are known to have been written here.
+    pub fn wrote(&self, record: &Record, snapshot: &Found) -> bool {
+        let is_known = || {
+            let digest = snapshot.digest();
+            let known = Registry::new(&self.paths.state).all(&self.ui);
+            known.values().any(|known| known.folder == *snapshot.folder() && known.digest == digest)
+        };
+        record.claims_to_be_from(&self.here()) && (self.is_private || is_known())
+    }
+
+    /// Who makes a VM here. The state folder gets its id, where it has none.
+    pub fn creator(&self) -> Result<Creator, CliError> {
+        Ok(identity::creator(Some(state_id::ensure(&self.paths.state)?)))
+    }
+
+    /// The provider that made a VM, to do something with its machine. What belongs elsewhere is refused before
     /// anything is looked at; the engine decides again under the lock.
     pub fn provider_of(&self, record: &Record) -> Result<Box<dyn Provider>, CliError> {
         self.expect_here(record)?;
         self.provider(record.provider)
     }
 
-    /// Refuses a VM that belongs to another host.
+    /// Refuses a VM that belongs to another host or state folder.
     pub fn expect_here(&self, record: &Record) -> Result<(), CliError> {
-        Ok(refuse_other_host(record, &identity::host_id())?)
+        Ok(refuse_elsewhere(record, &self.here())?)
     }
 
     /// The provider that made a VM, or is asked to.
@@ -167,7 +217,12 @@ impl App {
 
     /// How the Multipass provider is set up here.
     pub fn multipass_settings(&self) -> Result<goloo_multipass::Settings, CliError> {
-        Ok(goloo_multipass::Settings::from_env(&self.paths.state)?)
+        let settings = goloo_multipass::Settings::from_env(&self.paths.state)?;
+        let mark = match self.keys.known_client_key() {
+            Some(key) => goloo_multipass::Mark::Key(key.0),
+            None => goloo_multipass::Mark::Nothing,
+        };
+        Ok(goloo_multipass::Settings { mark, ..settings })
     }
 
     /// What `--local` means here.
@@ -196,7 +251,7 @@ impl App {
         let interrupt = self.watch_ctrl_c(what_may_be_left)?;
         let (guest, rescue) = (self.guest(), Folders { home: self.paths.home.clone() });
         let host_names = self.hosts_file();
-        let (owner, host_id): (Owner, String) = (identity::owner(), identity::host_id());
+        let (owner, here): (Owner, Here) = (identity::owner(), self.here());
         let engine = Engine {
             store: &*self.store,
             provider,
@@ -206,7 +261,7 @@ impl App {
             interrupt,
             rescue: &rescue,
             owner: &owner,
-            host_id: &host_id,
+            here: &here,
             limit,
             follow_log: self.ui.verbose() > 0,
         };

@@ -9,7 +9,7 @@ use goloo_core::host_names::HostNamesError;
 use goloo_core::name::{ArchiveIdError, LabelError, NameError, VmName};
 use goloo_core::plan::PlanError;
 use goloo_core::provider::ProviderError;
-use goloo_core::record::OperationKind;
+use goloo_core::record::{Elsewhere, OperationKind};
 use goloo_core::spec::Problem;
 use goloo_core::store::{ServiceProblem, StoreError, safe_writes_hint};
 use goloo_core::time::Timestamp;
@@ -338,13 +338,17 @@ impl From<EngineError> for CliError {
                 };
                 with(exit::MIDWAY, "unfinished", format!("goloo resume {name} to finish it{other}"))
             }
-            EngineError::OtherHost { name, host } => with(
-                exit::FAILED,
-                "other-host",
-                format!(
-                    "run the command on {host}; where that is lost, goloo delete {name} --forget archives the record"
-                ),
-            ),
+            EngineError::Elsewhere { name, place } => {
+                let (kind, way) = match place {
+                    Elsewhere::Host { host } => ("other-host", format!("run the command on {host}")),
+                    Elsewhere::StateFolder { user, .. } => (
+                        "other-state-folder",
+                        format!("run the command as {user}, with the state folder that it was made in"),
+                    ),
+                };
+                let forget = format!("goloo delete {name} --forget archives the record");
+                with(exit::FAILED, kind, format!("{way}; where that is lost, {forget}"))
+            }
             EngineError::CreateFailed { source, .. } => {
                 let beneath = Self::from(source);
                 with(beneath.code, beneath.kind, beneath.hint)

@@ -3,22 +3,30 @@
 use std::env;
 use std::fs;
 
+use goloo_core::name::StateId;
 use goloo_core::record::{Creator, Owner};
 use goloo_store::sqlite::{Machine, ThisMachine};
 
 /// The process as locks and operations name it.
 pub fn owner() -> Owner {
     let pid = std::process::id();
-    Owner { user: user(), host: host(), pid, pid_start: pid_start(pid), extra: serde_json::Map::new() }
+    Owner {
+        user: user().into(),
+        host: host().into(),
+        pid,
+        pid_start: pid_start(pid),
+        extra: serde_json::Map::new(),
+    }
 }
 
-/// The person as a record names them.
-pub fn creator() -> Creator {
+/// The person as a record names them, with the state folder that the VM is to belong to.
+pub fn creator(state_id: Option<StateId>) -> Creator {
     Creator {
-        user: user(),
-        host: host(),
-        host_id: host_id(),
-        goloo: env!("CARGO_PKG_VERSION").to_owned(),
+        user: user().into(),
+        host: host().into(),
+        host_id: host_id().into(),
+        state_id,
+        goloo: env!("CARGO_PKG_VERSION").into(),
         extra: serde_json::Map::new(),
     }
 }
@@ -28,7 +36,8 @@ pub fn person() -> String {
     format!("{} on {}", user(), host())
 }
 
-fn user() -> String {
+/// The user's login name, as the environment gives it.
+pub fn user() -> String {
     let named = ["USER", "LOGNAME"].iter().find_map(|name| env::var(name).ok().filter(|v| !v.is_empty()));
     named.unwrap_or_else(|| format!("uid{}", rustix::process::getuid().as_raw()))
 }
@@ -46,7 +55,7 @@ pub fn host_id() -> String {
 
 /// Whether a process has certainly ended: it ran on this host, and its number is nobody's now, or another's.
 pub fn is_gone(owner: &Owner) -> bool {
-    owner.host == host() && owner.pid_start != 0 && owner.pid_start != pid_start(owner.pid)
+    owner.host == *host() && owner.pid_start != 0 && owner.pid_start != pid_start(owner.pid)
 }
 
 /// When the process started, in ticks since boot; 0 when it has ended, and where the system doesn't say.
@@ -68,7 +77,7 @@ mod tests {
         assert!(!is_gone(&me));
         let former = Owner { pid_start: me.pid_start + 1, ..me.clone() };
         assert!(is_gone(&former));
-        assert!(!is_gone(&Owner { host: "desk".to_owned(), ..former.clone() }));
+        assert!(!is_gone(&Owner { host: "desk".into(), ..former.clone() }));
         assert!(!is_gone(&Owner { pid_start: 0, ..former }), "one that nothing is known of");
     }
 

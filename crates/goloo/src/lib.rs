@@ -25,6 +25,7 @@ mod rescue;
 mod settings;
 mod ssh;
 mod stack;
+mod state_id;
 mod transfer;
 
 use std::ffi::OsString;

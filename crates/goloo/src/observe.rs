@@ -4,12 +4,11 @@
 use std::time::Duration;
 
 use goloo_core::provider::{LiveState, Observation, Stray};
-use goloo_core::record::{ProviderKind, Record};
+use goloo_core::record::{Elsewhere, ProviderKind, Record};
 use goloo_core::store::Listing;
 
 use crate::app::App;
 use crate::error::CliError;
-use crate::identity;
 
 /// A record, and what its provider says of the machine now.
 pub struct Seen {
@@ -38,17 +37,17 @@ pub fn ask(app: &App, records: Vec<Record>) -> Vec<Seen> {
 }
 
 /// Asks each provider once for all of its machines; the order stays. One that can't be asked, or doesn't
-/// answer within `limit`, knows of none whether it is there; nobody here knows of another host's.
+/// answer within `limit`, knows of none whether it is there; nobody here knows of what belongs elsewhere.
 pub fn look(app: &App, records: &[&Record], limit: Option<Duration>) -> Vec<Observation> {
-    let here = identity::host_id();
-    let elsewhere = |record: &&Record| record.other_host(&here).map(on_other_host);
-    let unasked = |record| elsewhere(record).unwrap_or_else(|| unknown("the provider gave no answer"));
-    let mut seen: Vec<Observation> = records.iter().map(unasked).collect();
+    let here = app.here();
+    let elsewhere: Vec<Option<Elsewhere>> = records.iter().map(|record| record.elsewhere(&here)).collect();
+    let unasked = |place: &Option<Elsewhere>| match place {
+        Some(place) => at(place),
+        None => unknown("the provider gave no answer"),
+    };
+    let mut seen: Vec<Observation> = elsewhere.iter().map(unasked).collect();
     for kind in ProviderKind::ALL {
-        let of_kind = |place: &usize| {
-            let record = records[*place];
-            record.provider == *kind && record.other_host(&here).is_none()
-        };
+        let of_kind = |place: &usize| records[*place].provider == *kind && elsewhere[*place].is_none();
         let places: Vec<usize> = (0..records.len()).filter(of_kind).collect();
         if places.is_empty() {
             continue;
@@ -80,9 +79,9 @@ fn unknown(reason: &str) -> Observation {
     Observation { state: LiveState::Unknown, ip: None, reason: Some(reason.to_owned()) }
 }
 
-/// What is known here of a machine on another host.
-pub fn on_other_host(host: &str) -> Observation {
-    unknown(&format!("it belongs to the host {host}"))
+/// What is known here of a machine that belongs elsewhere.
+pub fn at(place: &Elsewhere) -> Observation {
+    unknown(&format!("it belongs to {place}"))
 }
 
 /// What providers have that no record leads to.

@@ -24,9 +24,27 @@ pub struct Lookup<'a> {
     /// `-f`: the stack itself, or the folder that it is in.
     pub folder: Option<&'a Path>,
     /// The folder that this name was last created from.
-    pub last: Option<PathBuf>,
+    pub last: Option<LastFolder>,
     /// goloo's folder for settings, which has the library of stacks.
     pub config_dir: &'a Path,
+}
+
+/// Where a stack was when a VM was last made from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LastFolder {
+    /// As this computer remembers it.
+    Known(PathBuf),
+    /// As a record says that somebody else may have written: it is named, and not read.
+    OfOthers(PathBuf),
+}
+
+impl LastFolder {
+    fn known(&self) -> Option<&Path> {
+        match self {
+            Self::Known(folder) => Some(folder),
+            Self::OfOthers(_) => None,
+        }
+    }
 }
 
 impl Lookup<'_> {
@@ -36,7 +54,8 @@ impl Lookup<'_> {
         if let Some(folder) = places.iter().find(|place| place.join("config.json").is_file()) {
             return Found::read(folder, self.given);
         }
-        if let Some(last) = self.last.as_ref().filter(|last| last.join("config.json").is_file()) {
+        let last = self.last.as_ref().and_then(LastFolder::known);
+        if let Some(last) = last.filter(|last| last.join("config.json").is_file()) {
             ui.note(&format!(
                 "using the stack that \"{}\" was last created from: {}",
                 self.given,
@@ -57,6 +76,12 @@ impl Lookup<'_> {
     fn not_found(&self, places: &[PathBuf]) -> CliError {
         let hint = if self.given.contains(['/', '.']) {
             format!("a path goes behind -f: goloo create NAME -f {}", self.given)
+        } else if let Some(LastFolder::OfOthers(folder)) = &self.last {
+            format!(
+                "the record names {}, which this computer doesn't know; where you trust it, goloo create {} -f PATH",
+                folder.display(),
+                self.given
+            )
         } else if self.last.is_some() {
             format!(
                 "goloo config relocate {} DIR says where its folder is now; -f PATH names one",
@@ -66,7 +91,9 @@ impl Lookup<'_> {
             format!("goloo init base ./stacks/{} writes one there; -f PATH names a folder", self.given)
         };
         let mut error = CliError::not_found(format!("there is no stack \"{}\"", self.given), hint);
-        let tried = places.iter().chain(&self.last).map(|place| absolute(place).join("config.json"));
+        let last = self.last.as_ref().and_then(LastFolder::known);
+        let tried = places.iter().map(PathBuf::as_path).chain(last);
+        let tried = tried.map(|place| absolute(place).join("config.json"));
         error.causes = tried.map(|place| format!("{} isn't there", place.display())).collect();
         error
     }
@@ -305,7 +332,7 @@ mod tests {
     }
 
     fn lookup<'a>(folder: Option<&'a Path>, last: Option<PathBuf>, config_dir: &'a Path) -> Lookup<'a> {
-        Lookup { given: "web", folder, last, config_dir }
+        Lookup { given: "web", folder, last: last.map(LastFolder::Known), config_dir }
     }
 
     #[test]
@@ -342,6 +369,21 @@ mod tests {
             assert!(causes.contains(place), "{place} isn't in {causes}");
         }
         assert_eq!(error.code, crate::exit::NOT_FOUND);
+    }
+
+    #[test]
+    fn a_folder_that_somebody_else_s_record_names_is_shown_and_not_read() {
+        let temp = tempfile::tempdir().unwrap();
+        let theirs = temp.path().join("theirs/web");
+        stack(&theirs);
+        let last = Some(LastFolder::OfOthers(theirs.clone()));
+        let lookup = Lookup { last, ..lookup(None, None, temp.path()) };
+        let error = lookup.find(&ui()).unwrap_err();
+        assert!(
+            error.hint.contains(&theirs.display().to_string()) && error.hint.contains("-f PATH"),
+            "{error:?}"
+        );
+        assert!(!error.causes.join(" ").contains("theirs"), "it wasn't looked at: {error:?}");
     }
 
     #[test]

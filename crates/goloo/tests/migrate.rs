@@ -453,7 +453,8 @@ fn what_was_killed_midway_goes_on_the_next_time() {
         "-e",
         "trace=renameat2",
         "-e",
-        "inject=renameat2:signal=KILL:when=3",
+        // The first one is the id of the state folder.
+        "inject=renameat2:signal=KILL:when=4",
     ]);
     assert!(!command.arg(common::goloo()).arg("migrate").output().unwrap().status.success());
     let made: Vec<_> = records(&world).into_iter().filter(|name| !name.starts_with('.')).collect();

@@ -17,8 +17,8 @@ fn days_ago(days: i64) -> Timestamp {
 }
 
 fn by(user: &str, mut record: Record) -> Record {
-    record.created_by.user = user.to_owned();
-    record.created_by.host = format!("{user}s-desk");
+    record.created_by.user = user.into();
+    record.created_by.host = format!("{user}s-desk").into();
     record
 }
 

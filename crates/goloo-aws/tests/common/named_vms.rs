@@ -134,7 +134,7 @@ impl World {
             |tag: &str| run.split(&format!("<{tag}>")).nth(1).unwrap().split('<').next().unwrap().to_owned();
         let aws = record.aws.as_mut().unwrap();
         (aws.stack_name, aws.stack_id, aws.fqdn) = (None, None, None);
-        (aws.instance_id, aws.public_ip) = (Some(text("instanceId")), Some(text("ipAddress")));
+        (aws.instance_id, aws.public_ip) = (Some(text("instanceId")), text("ipAddress").parse().ok());
         record
     }
 
@@ -157,7 +157,7 @@ impl World {
         }
         self.change_record(name, |record| {
             let aws = record.aws.as_mut().unwrap();
-            aws.public_ip = Some(OLD.into());
+            aws.public_ip = OLD.parse().ok();
             let mut details = Details::of(aws);
             for known in details.dns_records.iter_mut().filter(|known| known.kind == "A") {
                 known.value = OLD.into();
@@ -198,7 +198,7 @@ impl World {
             interrupt: &interrupt,
             rescue: &NoRescue,
             owner: &samples::owner(1),
-            host_id: samples::HOST_ID,
+            here: &samples::here(),
             limit: Duration::from_secs(1),
             follow_log: false,
         })
@@ -223,7 +223,7 @@ impl World {
     }
 
     pub async fn address(&self, name: &VmName) -> String {
-        self.record(name).await.aws.unwrap().public_ip.unwrap()
+        self.record(name).await.aws.unwrap().public_ip.unwrap().to_string()
     }
 
     /// Plays what ministack doesn't: an address goes back to AWS when the instance is off, and a start lends it

@@ -2,9 +2,10 @@
 
 use super::check::Checks;
 use super::document::{self, Facts, Kind};
-use super::identity::{self, ACCOUNT, Identity};
+use super::identity::{self, Identity, account};
 use super::provision::Provision;
 use super::{HostKey, check, limits, merge, placeholders, problem, targets, template};
+use crate::access::LoginName;
 use crate::record::{ProviderKind, UserKeys};
 use crate::spec::{Problem, ResolvedStack, images};
 
@@ -29,7 +30,7 @@ pub struct Composed {
     /// What cloud-init gets.
     pub user_data: Vec<u8>,
     /// Whom goloo logs in as.
-    pub login_user: String,
+    pub login_user: LoginName,
     /// What may be wrong.
     pub warnings: Vec<String>,
     /// What may be wrong in the user's document, with its place.
@@ -276,17 +277,16 @@ fn look_at(text: &str) -> Result<(Kind, Facts), Problem> {
 
 /// Whom a person logs in as: the stack's first user; else the document's first where it drops the image's
 /// own; else that one, by the name that the document gives it; else goloo's account.
-fn login_user(input: &ComposeInput<'_>, facts: &Facts) -> String {
-    let in_stack = input.users.first().map(|user| user.username.clone());
-    // Names become file names in the machine.
-    let is_plain = |name: &&String| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+fn login_user(input: &ComposeInput<'_>, facts: &Facts) -> LoginName {
+    let name = |text: &str| LoginName::parse(text).ok();
+    let in_stack = input.users.first().and_then(|user| name(&user.username));
     let in_document = || {
         let drops_default = facts.users.as_ref().filter(|_| !facts.keeps_default_user)?;
-        Some(drops_default.first().filter(is_plain).cloned())
+        Some(drops_default.first().and_then(|user| name(user)))
     };
     let in_image = || {
-        let renamed = facts.default_user.as_ref().filter(is_plain).cloned();
-        renamed.or_else(|| images::user_of(input.stack, input.provider).map(str::to_owned))
+        let renamed = facts.default_user.as_deref().and_then(name);
+        renamed.or_else(|| images::user_of(input.stack, input.provider).and_then(name))
     };
     let is_multipass = input.provider == ProviderKind::Multipass;
     in_stack
@@ -296,7 +296,7 @@ fn login_user(input: &ComposeInput<'_>, facts: &Facts) -> String {
             Some(first) => first,
             None => in_image(),
         })
-        .unwrap_or_else(|| ACCOUNT.to_owned())
+        .unwrap_or_else(account)
 }
 
 /// The users that neither the document nor the image makes.

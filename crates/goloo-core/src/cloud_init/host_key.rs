@@ -3,7 +3,9 @@
 use ssh_key::rand_core::OsRng;
 use ssh_key::{Algorithm, LineEnding};
 
+use crate::access::PublicHostKey;
 use crate::secret::PrivateKey;
+use crate::text::ValueError;
 
 /// An Ed25519 key pair in OpenSSH's forms, without a comment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,13 +13,19 @@ pub struct HostKey {
     /// The private half.
     pub private_openssh: PrivateKey,
     /// The public half, in one line.
-    pub public_openssh: String,
+    pub public_openssh: PublicHostKey,
 }
 
 /// A text that is no private key.
 #[derive(Debug, thiserror::Error)]
-#[error("the machine's host key can't be read: {0}")]
-pub struct HostKeyError(#[from] ssh_key::Error);
+pub enum HostKeyError {
+    /// It can't be read as one.
+    #[error(transparent)]
+    Key(#[from] ssh_key::Error),
+    /// It is of a type that no host has.
+    #[error(transparent)]
+    Kind(#[from] ValueError),
+}
 
 impl HostKey {
     /// A new pair, from the operating system's randomness.
@@ -29,15 +37,21 @@ impl HostKey {
 
     /// The pair of a private half that was kept.
     pub fn from_private(private_openssh: &PrivateKey) -> Result<Self, HostKeyError> {
-        Ok(Self::of(&ssh_key::PrivateKey::from_openssh(private_openssh.expose())?)?)
+        Self::of(&ssh_key::PrivateKey::from_openssh(private_openssh.expose())?)
     }
 
-    fn of(key: &ssh_key::PrivateKey) -> Result<Self, ssh_key::Error> {
+    fn of(key: &ssh_key::PrivateKey) -> Result<Self, HostKeyError> {
         Ok(Self {
             private_openssh: PrivateKey::new(key.to_openssh(LineEnding::LF)?.to_string()),
-            public_openssh: key.public_key().to_openssh()?.trim().to_owned(),
+            public_openssh: public(&key.public_key().to_openssh()?)?,
         })
     }
+}
+
+/// The public half without its comment.
+fn public(openssh: &str) -> Result<PublicHostKey, ValueError> {
+    let words: Vec<&str> = openssh.split_whitespace().take(2).collect();
+    PublicHostKey::parse(&words.join(" "))
 }
 
 #[cfg(test)]

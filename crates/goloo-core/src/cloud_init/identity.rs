@@ -4,12 +4,18 @@
 use std::fmt::Write as _;
 
 use super::{HostKey, base64, squeezed};
+use crate::access::LoginName;
 use crate::authorized_key::AuthorizedKey;
 use crate::record::UserKeys;
 use crate::spec::Mount;
 
 /// The account that goloo's own commands use in the machine.
 pub const ACCOUNT: &str = "goloo";
+
+/// The same, as a record keeps it.
+pub fn account() -> LoginName {
+    LoginName::parse(ACCOUNT).expect("it is a login name")
+}
 
 /// Where sshd finds the keys that goloo brings, beside the users' own files. The path is in the user-data of
 /// every machine that any version of goloo made: it tells such a machine from others.

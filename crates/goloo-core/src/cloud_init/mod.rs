@@ -25,7 +25,7 @@ use crate::spec::Problem;
 
 pub use compose::{ComposeInput, Composed, compose, compose_any_shape};
 pub use host_key::{HostKey, HostKeyError};
-pub use identity::{ACCOUNT, KEY_FOLDER};
+pub use identity::{ACCOUNT, KEY_FOLDER, account};
 
 /// The document's name in a stack.
 pub const FILE: &str = "cloud-init.yaml";

@@ -60,7 +60,7 @@ impl Engine<'_> {
             id,
             serial: 0,
             name: request.name.clone(),
-            stack: request.name.to_string(),
+            stack: request.name.as_str().into(),
             provider: self.provider.kind(),
             phase: Phase::Ready,
             created_at: now,
@@ -69,7 +69,7 @@ impl Engine<'_> {
             source_config_path: None,
             origin: Some(Origin {
                 how: OriginKind::Adopted,
-                from: request.id.clone().or(place).unwrap_or_else(|| request.name.to_string()),
+                from: request.id.clone().or(place).unwrap_or_else(|| request.name.to_string()).into(),
                 checked: true,
                 extra: Extra::new(),
             }),

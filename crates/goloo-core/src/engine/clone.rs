@@ -88,7 +88,7 @@ impl<'a> Engine<'a> {
         let now = Timestamp::now();
         let origin = Origin {
             how: OriginKind::Cloned,
-            from: source.name.to_string(),
+            from: source.name.as_str().into(),
             checked: true,
             extra: serde_json::Map::new(),
         };

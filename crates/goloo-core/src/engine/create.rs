@@ -1,7 +1,6 @@
 //! Create: claim the name, make the machine, wait for its provisioning.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use super::work::{Limits, UnderWay, leaves_work, note_lease};
 use super::{Engine, EngineError, Verdict, provision, set_addresses};
@@ -13,6 +12,7 @@ use crate::record::{
     ProvisioningResult, Record, SCHEMA, Step,
 };
 use crate::store::Snapshot;
+use crate::text::SourcePath;
 use crate::time::Timestamp;
 
 /// What a create is asked to do.
@@ -66,13 +66,14 @@ impl Engine<'_> {
             id: plan.machine.id.clone(),
             serial: 0,
             name: plan.machine.name.clone(),
-            stack: stack.stack.clone(),
+            stack: stack.stack.as_str().into(),
             provider: self.provider.kind(),
             phase: Phase::Creating,
             created_at: now,
             updated_at: now,
             created_by: request.created_by.clone(),
-            source_config_path: Some(PathBuf::from(&stack.folder)),
+            // A path that can't stand in a record is information that is lost, and no more.
+            source_config_path: SourcePath::parse(&stack.folder).ok(),
             origin: None,
             hosts_entry: request.hosts_entry,
             protected: false,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::host_names::HostNamesError;
 use crate::name::{SnapshotLabel, VmName};
 use crate::provider::ProviderError;
-use crate::record::{OperationKind, Phase};
+use crate::record::{Elsewhere, OperationKind, Phase};
 use crate::store::StoreError;
 
 /// Why an operation didn't come to its end.
@@ -27,13 +27,13 @@ pub enum EngineError {
         /// The operation.
         kind: OperationKind,
     },
-    /// The machine is on another host, which alone can do anything with it.
-    #[error("\"{name}\" belongs to the host {host}")]
-    OtherHost {
+    /// The machine is on another host or in another state folder, which alone can do anything with it.
+    #[error("\"{name}\" belongs to {place}")]
+    Elsewhere {
         /// The VM.
         name: VmName,
-        /// That host's name.
-        host: String,
+        /// Where it belongs.
+        place: Elsewhere,
     },
     /// The store said no before anything was done at the provider.
     #[error(transparent)]

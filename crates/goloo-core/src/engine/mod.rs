@@ -34,7 +34,7 @@ use crate::guest::Guest;
 use crate::host_names::HostNames;
 use crate::name::{OperationId, VmName};
 use crate::provider::{Made, Provider};
-use crate::record::{Operation, OperationKind, Owner, Phase, Record, Step};
+use crate::record::{Here, Operation, OperationKind, Owner, Phase, Record, Step};
 use crate::store::{Store, StoreError, VmLock};
 
 pub use adopt::{AdoptRequest, adopt_lock};
@@ -76,8 +76,8 @@ pub struct Engine<'a> {
     pub rescue: &'a dyn Rescue,
     /// This process.
     pub owner: &'a Owner,
-    /// The identity of the host that it runs on.
-    pub host_id: &'a str,
+    /// The host and the state folder that it works with.
+    pub here: &'a Here,
     /// How long to wait for SSH and for cloud-init together, in a power operation or a resume for all of it.
     /// For a stop: how long the guest may take; zero leaves that to the provider.
     pub limit: Duration,
@@ -86,12 +86,12 @@ pub struct Engine<'a> {
 }
 
 impl<'a> Engine<'a> {
-    /// Takes the VM's lock and reads its record under it. What belongs to another host is left alone.
+    /// Takes the VM's lock and reads its record under it. What belongs elsewhere is left alone.
     async fn take(&self, name: &VmName) -> Result<UnderWay<'_, 'a>, EngineError> {
         let mut lock = self.store.lock(name, self.owner).await?;
         let record = record_under(&mut *lock).await?;
         let mut record = record.ok_or_else(|| StoreError::NotFound { name: name.clone() })?;
-        refuse_other_host(&record, self.host_id)?;
+        refuse_elsewhere(&record, self.here)?;
         if let Some(former) = lock.taken_over() {
             self.reconcile(&record, former).await?;
             record.history.note_takeover(self.owner, former);
@@ -126,13 +126,13 @@ async fn record_under(lock: &mut dyn VmLock) -> Result<Option<Record>, StoreErro
     Ok(lock.load().await?.map(|loaded| loaded.record))
 }
 
-/// A machine on another host can't be asked of from here, and this host may have one of its name.
+/// A machine of another host or state folder can't be asked of from here, and this one may have one of its name.
 ///
 /// # Errors
-/// [`EngineError::OtherHost`], with that host's name.
-pub fn refuse_other_host(record: &Record, host_id: &str) -> Result<(), EngineError> {
-    match record.other_host(host_id) {
-        Some(host) => Err(EngineError::OtherHost { name: record.name.clone(), host: host.to_owned() }),
+/// [`EngineError::Elsewhere`], with that place.
+pub fn refuse_elsewhere(record: &Record, here: &Here) -> Result<(), EngineError> {
+    match record.elsewhere(here) {
+        Some(place) => Err(EngineError::Elsewhere { name: record.name.clone(), place }),
         None => Ok(()),
     }
 }

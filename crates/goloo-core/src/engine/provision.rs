@@ -244,8 +244,8 @@ const LOGIN: &str = "true";
 fn no_session(target: &SshTarget, output: &Output) -> GuestError {
     let said = [output.stdout.trim(), output.stderr.trim()].join(" ");
     GuestError::Denied {
-        user: target.user.clone(),
-        host: target.host.clone(),
+        user: target.user.to_string(),
+        host: target.host.to_string(),
         port: target.port,
         reason: format!("no command can be run: {}", said.trim()),
     }

@@ -12,7 +12,7 @@ impl<'a> Engine<'a> {
     pub async fn snapshots(&self, name: &VmName) -> Result<Vec<DiskSnapshot>, EngineError> {
         let loaded = self.store.load(name).await?;
         let record = loaded.ok_or_else(|| StoreError::NotFound { name: name.clone() })?.record;
-        super::refuse_other_host(&record, self.host_id)?;
+        super::refuse_elsewhere(&record, self.here)?;
         self.disk()?.list(&record).await.map_err(EngineError::Unrecorded)
     }
 

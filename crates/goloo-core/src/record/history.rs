@@ -7,9 +7,10 @@
 use std::error::Error;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Extra, Operation, OperationKind, Owner, Record, word_enum};
+use crate::text::Label;
 use crate::time::Timestamp;
 
 /// More entries than this push the oldest out: a record stays small, however long its VM lives.
@@ -92,7 +93,7 @@ pub enum Word<T> {
     /// One that this version writes.
     Known(T),
     /// One of a later version.
-    Other(String),
+    Other(Label),
 }
 
 impl<T: fmt::Display> fmt::Display for Word<T> {
@@ -114,9 +115,9 @@ pub struct HistoryEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
     /// The user's login name.
-    pub user: String,
+    pub user: Label,
     /// The host's name.
-    pub host: String,
+    pub host: Label,
     /// What it was.
     pub what: Word<Deed>,
     /// What came of it; `None` while it is under way, or when nobody has dealt with it since it was
@@ -132,9 +133,18 @@ pub struct HistoryEntry {
 }
 
 /// What was done to a VM, oldest first; the last [`HISTORY_MAX`] of it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct History(Vec<HistoryEntry>);
+
+/// However many there are, the newest are kept.
+impl<'de> Deserialize<'de> for History {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut history = Self(Vec::deserialize(deserializer)?);
+        history.drop_surplus();
+        Ok(history)
+    }
+}
 
 impl History {
     /// The entries, oldest first.
@@ -176,6 +186,10 @@ impl History {
 
     fn push(&mut self, entry: HistoryEntry) {
         self.0.push(entry);
+        self.drop_surplus();
+    }
+
+    fn drop_surplus(&mut self) {
         let surplus = self.0.len().saturating_sub(HISTORY_MAX);
         self.0.drain(..surplus);
     }
@@ -269,6 +283,14 @@ mod tests {
         (0..HISTORY_MAX).for_each(|_| history.note(Deed::Start, &by("bob")));
         assert_eq!(history.entries().len(), HISTORY_MAX);
         assert!(words(&history).iter().all(|line| line == "bob start done"), "{history:?}");
+    }
+
+    #[test]
+    fn of_a_history_that_is_too_long_the_newest_entries_are_read() {
+        let entry = |day: usize| serde_json::json!({"at": format!("2025-01-{day:02}T00:00:00Z"), "user": "ann", "host": "h", "what": "stop"});
+        let long: Vec<_> = (0..HISTORY_MAX + 5).map(|place| entry(1 + place / 10)).collect();
+        let read: History = serde_json::from_value(long.clone().into()).unwrap();
+        assert_eq!(serde_json::to_value(&read).unwrap(), serde_json::Value::from(long[5..].to_vec()));
     }
 
     #[test]

@@ -1,13 +1,108 @@
-//! Which host a VM belongs to. A store can be shared, and a machine under QEMU or Multipass can't: from
-//! elsewhere its name may stand for another machine, or for none.
+//! Where a VM belongs. A store can be shared, and a machine under QEMU or Multipass can't: it belongs to one state
+//! folder on one host. From elsewhere its name may stand for another machine, or for none.
+
+use std::fmt;
+use std::sync::Arc;
 
 use super::Record;
+use crate::name::StateId;
+use crate::text::Label;
+
+/// What a state folder shows of a record's machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sight {
+    /// The machine is in it.
+    Machine,
+    /// The machine isn't there, and the place on record is a place in this folder.
+    Place,
+    /// The machine isn't there, and its record names another place.
+    Elsewhere,
+    /// The record names no place: its provider keeps machines outside of state folders, or nothing was made yet.
+    NoPlace,
+}
+
+/// This host, user and state folder, as far as they decide whose a local machine is.
+#[derive(Clone)]
+pub struct Here {
+    /// The host's identity, which a rename doesn't change.
+    pub host_id: Label,
+    /// The user's login name.
+    pub user: Label,
+    /// The state folder's identity; `None` before its first VM.
+    pub state_id: Option<StateId>,
+    /// Looks for a record's machine in the state folder.
+    pub sight: Arc<dyn Fn(&Record) -> Sight + Send + Sync>,
+}
+
+impl fmt::Debug for Here {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host_id, user, state_id, sight: _ } = self;
+        f.debug_struct("Here")
+            .field("host_id", host_id)
+            .field("user", user)
+            .field("state_id", state_id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where a VM belongs that doesn't belong here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// To another host.
+    Host {
+        /// That host's name.
+        host: Label,
+    },
+    /// To another state folder on this host: another user's, or another one of this user.
+    StateFolder {
+        /// The user who made it.
+        user: Label,
+        /// The host's name, as it was then.
+        host: Label,
+    },
+}
+
+impl fmt::Display for Elsewhere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host { host } => write!(f, "the host {host}"),
+            Self::StateFolder { user, host } => {
+                write!(f, "{user} on this computer ({host}), in another state folder")
+            }
+        }
+    }
+}
 
 impl Record {
-    /// The name of the host that this VM belongs to, when that isn't `here` (a host's identity, which a
-    /// rename doesn't change). What runs in AWS belongs to no host.
-    pub fn other_host(&self, here: &str) -> Option<&str> {
-        let elsewhere = self.provider.is_local() && self.created_by.host_id != here;
-        elsewhere.then_some(self.created_by.host.as_str())
+    /// Where the VM belongs, when that isn't here. What runs in AWS belongs to no host.
+    ///
+    /// Records of earlier versions don't name their state folder. Theirs is the one that has the machine, or the
+    /// one that is on record as its place; without a place, this user's.
+    pub fn elsewhere(&self, here: &Here) -> Option<Elsewhere> {
+        let by = &self.created_by;
+        if !self.provider.is_local() {
+            return None;
+        }
+        if by.host_id != here.host_id {
+            return Some(Elsewhere::Host { host: by.host.clone() });
+        }
+        let is_named = by.state_id.is_some() && by.state_id == here.state_id;
+        let is_here = is_named
+            || match ((here.sight)(self), &by.state_id) {
+                (Sight::Machine, _) | (Sight::Place, None) => true,
+                (Sight::NoPlace, None) => by.user == here.user,
+                (Sight::Elsewhere, _) | (_, Some(_)) => false,
+            };
+        (!is_here).then(|| Elsewhere::StateFolder { user: by.user.clone(), host: by.host.clone() })
+    }
+
+    /// Whether the record says that it was made with this state folder, wherever its machine is. Whoever writes to
+    /// the store can write that, too.
+    pub fn claims_to_be_from(&self, here: &Here) -> bool {
+        let by = &self.created_by;
+        match &by.state_id {
+            Some(id) => here.state_id.as_ref() == Some(id),
+            None => by.host_id == here.host_id && by.user == here.user,
+        }
     }
 }

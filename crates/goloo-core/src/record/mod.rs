@@ -3,24 +3,33 @@
 //! Fields that this version doesn't know are kept in `extra` and written back. A record of a newer
 //! [`SCHEMA`] can be read and is refused on writes (see [`upgrade`]).
 
+pub(crate) mod checks;
 mod history;
 mod home;
 pub mod upgrade;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::access::{Address, LoginName, PublicHostKey};
 use crate::dns::DnsChange;
-use crate::name::{OperationId, VmId, VmName};
+use crate::name::{OperationId, StateId, VmId, VmName};
 use crate::secret::PrivateKey;
+use crate::text::{Label, SourcePath};
 use crate::time::Timestamp;
 
+pub use crate::spec::is_domain as is_dns_name;
+pub use checks::is_resource_id;
 pub use history::{Deed, HISTORY_MAX, History, HistoryEntry, Outcome, Word};
-pub use upgrade::{SCHEMA, from_json, to_json};
+pub use home::{Elsewhere, Here, Sight};
+pub use upgrade::{MAX_RECORD_BYTES, RecordError, SCHEMA, from_json, to_json};
+
+/// Where machines listen for SSH themselves.
+pub const SSH_PORT: u16 = 22;
 
 /// Fields of a section that this version doesn't know.
 pub type Extra = Map<String, Value>;
@@ -34,11 +43,12 @@ pub struct Record {
     /// The VM's identity.
     pub id: VmId,
     /// Counts the saves, from 1; 0 before the first.
+    #[serde(deserialize_with = "checks::serial")]
     pub serial: u64,
     /// The VM's name.
     pub name: VmName,
     /// Name of the stack that it was made from.
-    pub stack: String,
+    pub stack: Label,
     /// Who made the machine.
     pub provider: ProviderKind,
     /// Where it is in its life.
@@ -51,7 +61,7 @@ pub struct Record {
     pub created_by: Creator,
     /// The stack's folder at the time; information, and where `create` looks last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source_config_path: Option<PathBuf>,
+    pub source_config_path: Option<SourcePath>,
     /// How the record came to be, when it wasn't by `create`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
@@ -65,10 +75,10 @@ pub struct Record {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends_at: Option<Timestamp>,
     /// The user's own labels.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::tags::deserialize")]
     pub tags: BTreeMap<String, String>,
     /// GitHub users given with `-u`: part of what the VM was made from.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "checks::github_users")]
     pub github_users: Vec<String>,
     /// How goloo logs in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -98,15 +108,18 @@ pub struct Record {
 impl Record {
     /// The machine's address, when it has one.
     pub fn ip(&self) -> Option<&str> {
-        self.local
-            .as_ref()
-            .map(|local| local.ip.as_str())
-            .or_else(|| self.aws.as_ref().and_then(|aws| aws.public_ip.as_deref()))
+        self.address().map(Address::as_str)
+    }
+
+    /// The same, by its type.
+    pub fn address(&self) -> Option<&Address> {
+        let in_aws = || self.aws.as_ref().and_then(|aws| aws.public_ip.as_ref());
+        self.local.as_ref().map(|local| &local.ip).or_else(in_aws)
     }
 
     /// The port where SSH answers, when the machine has an address.
     pub fn ssh_port(&self) -> Option<u16> {
-        self.local.as_ref().map(|local| local.ssh_port).or_else(|| self.aws.as_ref().map(|_| 22))
+        self.local.as_ref().map(|local| local.ssh_port).or_else(|| self.aws.as_ref().map(|_| SSH_PORT))
     }
 
     /// The id of the last resource of this kind.
@@ -265,7 +278,7 @@ pub struct Origin {
     /// How it came to be.
     pub how: OriginKind,
     /// From what: the old config's path, the machine's id at its provider, or the other VM's name.
-    pub from: String,
+    pub from: Label<4096>,
     /// Whether the provider was seen to have the machine.
     pub checked: bool,
     /// Fields of a later version.
@@ -278,13 +291,16 @@ pub struct Origin {
 #[serde(rename_all = "camelCase")]
 pub struct Creator {
     /// The user's login name.
-    pub user: String,
+    pub user: Label,
     /// The host's name.
-    pub host: String,
+    pub host: Label,
     /// The host's identity, which a rename doesn't change.
-    pub host_id: String,
+    pub host_id: Label,
+    /// The state folder; records of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_id: Option<StateId>,
     /// goloo's version.
-    pub goloo: String,
+    pub goloo: Label,
     /// Fields of a later version.
     #[serde(flatten)]
     pub extra: Extra,
@@ -295,9 +311,9 @@ pub struct Creator {
 #[serde(rename_all = "camelCase")]
 pub struct Owner {
     /// The user's login name.
-    pub user: String,
+    pub user: Label,
     /// The host's name.
-    pub host: String,
+    pub host: Label,
     /// The process.
     pub pid: u32,
     /// When it started, in the kernel's ticks since boot.
@@ -318,17 +334,17 @@ impl fmt::Display for Owner {
 #[serde(rename_all = "camelCase")]
 pub struct SshAccess {
     /// Whom a person logs in as.
-    pub user: String,
+    pub user: LoginName,
     /// The account that goloo's own commands use; machines of earlier versions have none, and there the login
     /// user serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub account: Option<String>,
+    pub account: Option<LoginName>,
     /// Why the login user couldn't log in when the machine was provisioned; `None` where it could, or where
     /// nobody has asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login_problem: Option<String>,
     /// The machine's public host key, in OpenSSH's form, without a comment.
-    pub host_key: String,
+    pub host_key: PublicHostKey,
     /// Fields of a later version.
     #[serde(flatten)]
     pub extra: Extra,
@@ -413,7 +429,7 @@ pub struct CreateInputs {
     #[serde(default)]
     pub force_dns: bool,
     /// Who may reach port 22, with this computer's address as it was; empty where nobody asked for it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "checks::ssh_blocks")]
     pub ssh_cidr: Vec<String>,
 }
 
@@ -422,21 +438,23 @@ pub struct CreateInputs {
 #[serde(rename_all = "camelCase")]
 pub struct UserKeys {
     /// The login name.
+    #[serde(deserialize_with = "checks::login_name")]
     pub username: String,
     /// The GitHub user whose keys are among `keys`, when one was given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "checks::github_user")]
     pub github_username: Option<String>,
     /// Public keys in OpenSSH's form, in order, without doubles.
+    #[serde(deserialize_with = "checks::authorized_keys")]
     pub keys: Vec<String>,
 }
 
 /// Something that a provider made or was about to make.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Resource {
     /// What it is: `qemu-directory`, `cloudformation-stack`, …
     pub kind: String,
-    /// Its id at the provider.
+    /// Its id at the provider, of a form that [`is_resource_id`] knows.
     pub id: String,
     /// The operation that made it.
     pub operation: OperationId,
@@ -450,12 +468,20 @@ pub struct Resource {
 #[serde(rename_all = "camelCase")]
 pub struct Local {
     /// Where it is reached.
-    pub ip: String,
+    pub ip: Address,
     /// The port where SSH answers.
+    #[serde(deserialize_with = "checks::port")]
     pub ssh_port: u16,
     /// Fields of a later version.
     #[serde(flatten)]
     pub extra: Extra,
+}
+
+impl Local {
+    /// A machine behind a forwarded port of this computer.
+    pub fn loopback(ssh_port: u16) -> Self {
+        Self { ip: IpAddr::from(Ipv4Addr::LOCALHOST).into(), ssh_port, extra: Extra::new() }
+    }
 }
 
 /// Addresses and ids of a VM in AWS.
@@ -463,21 +489,33 @@ pub struct Local {
 #[serde(default)]
 pub struct Aws {
     /// The CloudFormation stack's name.
-    #[serde(rename = "stackName", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        rename = "stackName",
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "checks::stack_name"
+    )]
     pub stack_name: Option<String>,
     /// Its ARN.
-    #[serde(rename = "stackID", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        rename = "stackID",
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "checks::stack_id"
+    )]
     pub stack_id: Option<String>,
     /// The EC2 instance.
-    #[serde(rename = "instanceID", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        rename = "instanceID",
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "checks::instance_id"
+    )]
     pub instance_id: Option<String>,
     /// Its address.
     #[serde(rename = "publicIP", skip_serializing_if = "Option::is_none")]
-    pub public_ip: Option<String>,
+    pub public_ip: Option<Address>,
     /// Its DNS name.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "checks::dns_name")]
     pub fqdn: Option<String>,
-    /// All else that belongs to it; the AWS provider gives these fields types.
+    /// All else that belongs to it; the AWS provider gives these fields types, and [`from_json`] has checked them.
     #[serde(flatten)]
     pub extra: Extra,
 }

@@ -24,4 +24,4 @@ pub(crate) use problem::{nearest, position};
 pub use resolve::{DNS_TTL, Resolved, Sources, parse_image, problem_at_pointer, resolve, with_github_users};
 pub use resolved::{Dns, ImageRef, KeySource, Mount, PortForward, ResolvedStack, Size, SshSource, User};
 pub use typed::{Misfit, read_json};
-pub use values::{duration_seconds, is_github_user, is_safe_url, ssh_source};
+pub use values::{duration_seconds, is_domain, is_github_user, is_safe_url, ssh_source};

@@ -12,7 +12,8 @@ use super::json::{Json, child};
 use super::problem::{Problem, nearest};
 use crate::name::VmName;
 use crate::provider::Made;
-use crate::record::{Aws, Extra, Local, ProviderKind};
+use crate::record::checks::is_aws_field;
+use crate::record::{Aws, Extra, Local, ProviderKind, SSH_PORT};
 
 /// Sections beside `vm`.
 const SECTIONS: [&str; 2] = ["local", "aws"];
@@ -433,8 +434,8 @@ impl<'c> Reader<'c> {
 
     fn local(&mut self) -> Option<Made> {
         self.unknown_keys(&LOCAL_KEYS);
-        let ip = self.ip("ip")?;
-        Some(Made::Local(Local { ip, ssh_port: 22, extra: Extra::new() }))
+        let ip: IpAddr = self.ip("ip")?.parse().ok()?;
+        Some(Made::Local(Local { ip: ip.into(), ssh_port: SSH_PORT, extra: Extra::new() }))
     }
 
     fn aws(&mut self) -> (Option<(&'static str, String)>, Option<Made>) {
@@ -449,7 +450,8 @@ impl<'c> Reader<'c> {
             }
         }
         let Some(arn) = self.stack_arn(&mut fields) else { return (None, None) };
-        let aws: Aws = serde_json::from_value(Value::Object(fields)).expect("its texts are texts");
+        // Where one of them doesn't fit, a problem has said so.
+        let Ok(aws) = serde_json::from_value::<Aws>(Value::Object(fields)) else { return (None, None) };
         (Some(("cloudformation-stack", arn)), Some(Made::Aws(aws)))
     }
 
@@ -457,18 +459,36 @@ impl<'c> Reader<'c> {
         match key.kind {
             Kind::Flag => self.get(key.old).is_some().then(|| Value::Bool(self.flag(key.old))),
             Kind::Ip => self.ip(key.old).map(Value::String),
-            Kind::DnsRecords => self.dns_records(key.old),
-            Kind::Text | Kind::StackArn => self.text(key.old).map(Value::from),
+            Kind::DnsRecords => {
+                let value = self.dns_records(key.old)?;
+                self.fits(key, &value).then_some(value)
+            }
+            Kind::Text | Kind::StackArn => {
+                let value = Value::from(self.text(key.old)?);
+                self.fits(key, &value).then_some(value)
+            }
             Kind::Id(prefix) => {
                 let text = self.text(key.old)?;
                 let rest = text.strip_prefix(prefix).unwrap_or_default();
                 if rest.is_empty() || !rest.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
                     let what = format!("is \"{text}\", which is no such id: they begin with \"{prefix}\"");
                     self.problem(key.old, what, "look it up in the AWS console and write it here");
+                    return None;
                 }
-                Some(Value::from(text))
+                let value = Value::from(text);
+                self.fits(key, &value).then_some(value)
             }
         }
+    }
+
+    /// Whether a record takes the value; where it doesn't, that is a problem.
+    fn fits(&mut self, key: &AwsKey, value: &Value) -> bool {
+        let fits = key.new == "stackID" || is_aws_field(key.new, value);
+        if !fits {
+            let what = format!("is {value}, which can't be a {}", key.new);
+            self.problem(key.old, what, "look it up in the AWS console and write it here");
+        }
+        fits
     }
 
     /// The stack's ARN, which leads to all that was made, and what follows from it.
@@ -483,7 +503,8 @@ impl<'c> Reader<'c> {
             }
             return None;
         };
-        let Some((region, stack)) = region_and_stack(&text) else {
+        let is_arn = is_aws_field("stackID", &Value::from(text.as_str()));
+        let Some((region, stack)) = region_and_stack(&text).filter(|_| is_arn) else {
             self.problem("stack_id", format!("is \"{text}\", which is no stack's ARN"), hint);
             return None;
         };
@@ -505,6 +526,7 @@ impl<'c> Reader<'c> {
         if !value.as_array().is_some_and(|records| records.iter().all(sound)) {
             let hint = r#"write them as [{"name": …, "type": "A", "value": …, "ttl": 300}]"#;
             self.problem(key, "must be a list of records with name, type, value and ttl", hint);
+            return None;
         }
         Some(value.clone())
     }

@@ -137,7 +137,7 @@ pub fn is_safe_url(text: &str) -> bool {
 }
 
 /// Whether a text is a DNS name, a trailing dot allowed.
-pub(super) fn is_domain(text: &str) -> bool {
+pub fn is_domain(text: &str) -> bool {
     let name = text.strip_suffix('.').unwrap_or(text);
     !name.is_empty() && name.len() <= 253 && name.split('.').all(is_label)
 }

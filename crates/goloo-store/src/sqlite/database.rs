@@ -1,9 +1,9 @@
 //! The file: how it is opened, made and locked for a moment, and what its errors mean.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -197,12 +197,23 @@ impl Database {
         // SQLite gives its other files the mode of this one.
         let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.file);
         match made {
+            Ok(file) if self.is_for_a_group() => {
+                let shared = file.set_permissions(Permissions::from_mode(0o660));
+                shared.map_err(failed("share", &self.file))?;
+            }
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
                 return Err(failed("create", &self.file)(error));
             }
             _ => {}
         }
         self.made().map_err(|failure| self.told("open", failure))
+    }
+
+    /// Whether the folder was made for a group to share: its members write there, and what they make is the group's
+    /// (`chmod 2770`).
+    pub fn is_for_a_group(&self) -> bool {
+        let folder = self.file.parent().and_then(|folder| fs::metadata(folder).ok());
+        folder.is_some_and(|folder| folder.permissions().mode() & 0o2070 == 0o2070)
     }
 
     fn made(&self) -> Result<Connection, Failure> {

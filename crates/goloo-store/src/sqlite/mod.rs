@@ -85,7 +85,8 @@ impl SqliteStore {
             Ok(metadata) => metadata.permissions().mode(),
         };
         let mut findings = Vec::from_iter(self.inner.integrity());
-        if mode & 0o077 != 0 {
+        let strangers = if self.inner.database.is_for_a_group() { 0o007 } else { 0o077 };
+        if mode & strangers != 0 {
             findings.push(Finding::wrong(
                 format!("{shown} can be read by others, and cloud-init files hold secrets"),
                 format!("chmod 600 {shown}*"),

@@ -39,7 +39,7 @@ const HOLDER: u32 = 42;
 fn devbox(serial: u64) -> Record {
     let id = VmId::parse("01JHN3W1T3K9Q2Z8F6B4C7D5E0").unwrap();
     let updated_at = time("2025-02-01T00:00:00Z");
-    Record { id, serial, updated_at, stack: format!("put {serial}"), ..ready(&name(DEVBOX)) }
+    Record { id, serial, updated_at, stack: format!("put {serial}").into(), ..ready(&name(DEVBOX)) }
 }
 
 fn gone(serial: u64) -> Archived {
@@ -217,5 +217,9 @@ fn archived_serial(store: &dyn Store, when: &str) -> Option<u64> {
 
 fn whole(record: &Record, files: &Snapshot, when: &str) {
     let expected = if record.serial == 9 { snapshot() } else { older() };
-    assert_eq!((&record.stack, files), (&format!("put {}", record.serial), &expected), "{when}");
+    assert_eq!(
+        (record.stack.as_str(), files),
+        (format!("put {}", record.serial).as_str(), &expected),
+        "{when}"
+    );
 }

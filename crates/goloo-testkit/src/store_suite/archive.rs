@@ -35,7 +35,7 @@ pub async fn the_archive_keeps_the_last_save_and_the_snapshot(subject: &dyn Subj
     let devbox = name("devbox");
     let mut record = created(&*store, &devbox).await;
     lock(&*store, &devbox).await.save(&mut record).await.unwrap();
-    record.stack = "as it was at the end".to_owned();
+    record.stack = "as it was at the end".into();
     let id = archive(&*other, &mut record, "2025-02-01T00:00:00Z").await;
     assert_eq!(record.serial, 3);
     assert_eq!(store.archive_load(&id).await.unwrap().unwrap().record, record);

@@ -104,7 +104,7 @@ pub async fn the_shortest_and_the_longest_name_are_kept_apart(subject: &dyn Subj
     let (store, other) = (subject.handle(), subject.handle());
     let names = ["a".to_owned(), "a".repeat(63), "a-1".to_owned(), "a1".to_owned()].map(|text| name(&text));
     for (n, each) in names.iter().enumerate() {
-        let mut record = Record { stack: format!("stack-{n}"), ..ready(each) };
+        let mut record = Record { stack: format!("stack-{n}").into(), ..ready(each) };
         create(&*store, &mut record).await;
     }
     for (n, each) in names.iter().enumerate() {

@@ -39,7 +39,7 @@ pub async fn a_record_put_again_is_success_and_changes_nothing(subject: &dyn Sub
 pub async fn a_newer_record_from_elsewhere_replaces_an_older_one(subject: &dyn Subject) {
     let (store, other) = (subject.handle(), subject.handle());
     let first = created(&*store, &name("devbox")).await;
-    let second = Record { serial: 9, stack: "second".to_owned(), ..first };
+    let second = Record { serial: 9, stack: "second".into(), ..first };
     put(&*other, &second).await.unwrap();
     assert_eq!(read(&*store, &second.name).await.unwrap(), second);
     assert_eq!(store.snapshot(&second.name).await.unwrap(), snapshot());
@@ -49,7 +49,7 @@ pub async fn an_older_record_from_elsewhere_is_refused(subject: &dyn Subject) {
     let (store, other) = (subject.handle(), subject.handle());
     let record = from_elsewhere(&name("devbox"), 17);
     put(&*store, &record).await.unwrap();
-    let older = Record { serial: 16, stack: "older".to_owned(), ..record.clone() };
+    let older = Record { serial: 16, stack: "older".into(), ..record.clone() };
     assert_error!(put(&*other, &older).await, StoreError::Stale { expected: 16, found: 17, .. });
     assert_eq!(read(&*store, &record.name).await.unwrap(), record);
 }
@@ -111,7 +111,7 @@ pub async fn of_two_vms_that_are_put_under_one_name_one_wins(subject: &dyn Subje
 pub async fn of_many_serials_that_are_put_the_highest_stays(subject: &dyn Subject) {
     let first = from_elsewhere(&name("devbox"), 1);
     let outcomes = race(subject, 6, async |n, store| {
-        let mine = Record { serial: n as u64 + 1, stack: format!("stack-{n}"), ..first.clone() };
+        let mine = Record { serial: n as u64 + 1, stack: format!("stack-{n}").into(), ..first.clone() };
         put(&*store, &mine).await
     });
     for outcome in outcomes {

@@ -5,7 +5,7 @@ use super::*;
 pub async fn of_many_claims_of_one_name_one_wins(subject: &dyn Subject) {
     let devbox = name("devbox");
     let claims = race(subject, 8, async |n, store| {
-        let mut record = Record { stack: format!("stack-{n}"), ..creating(&name("devbox")) };
+        let mut record = Record { stack: format!("stack-{n}").into(), ..creating(&name("devbox")) };
         lock_when_free(&*store, &name("devbox")).await.create(&mut record, &snapshot()).await.map(|()| record)
     });
     let mut winners = Vec::new();
@@ -36,7 +36,7 @@ pub async fn of_two_writers_of_one_serial_one_wins(subject: &dyn Subject) {
     for _ in 0..20 {
         let start = &record;
         let saved = race(subject, 2, async |n, store| {
-            let mut mine = Record { stack: format!("stack-{n}"), ..start.clone() };
+            let mut mine = Record { stack: format!("stack-{n}").into(), ..start.clone() };
             lock_when_free(&*store, &name("devbox")).await.save(&mut mine).await.map(|()| mine)
         });
         let won: Vec<_> = saved.iter().filter_map(|result| result.as_ref().ok()).collect();
@@ -76,8 +76,9 @@ pub async fn readers_beside_a_writer_see_whole_records(subject: &dyn Subject) {
             let mut held = lock(&*store, &name("devbox")).await;
             for round in 0..60_usize {
                 // Two fields that belong together, and lengths that change.
-                record.stack = "x".repeat(round * 97 % 4096);
-                record.tags.insert("length".to_owned(), record.stack.len().to_string());
+                let length = round * 97 % 4096;
+                record.created_by.extra.insert("filler".into(), "x".repeat(length).into());
+                record.tags.insert("length".to_owned(), length.to_string());
                 held.save(&mut record).await.unwrap();
             }
             done.store(true, Ordering::Release);
@@ -91,7 +92,8 @@ pub async fn readers_beside_a_writer_see_whole_records(subject: &dyn Subject) {
             assert!(record.serial >= last, "serial {} after {last}", record.serial);
             last = record.serial;
             if let Some(length) = record.tags.get("length") {
-                assert_eq!(length, &record.stack.len().to_string());
+                let filler = record.created_by.extra["filler"].as_str().unwrap_or_default();
+                assert_eq!(length, &filler.len().to_string());
             }
             let listing = store.list().await.unwrap();
             assert_eq!((listing.entries.len(), listing.broken.len()), (1, 0));

@@ -42,7 +42,7 @@ pub async fn a_stale_serial_is_refused_and_changes_nothing(subject: &dyn Subject
     let mut record = created(&*store, &devbox).await;
     let mut stale = record.clone();
     lock(&*store, &devbox).await.save(&mut record).await.unwrap();
-    stale.stack = "other".to_owned();
+    stale.stack = "other".into();
     let refused = lock(&*other, &devbox).await.save(&mut stale).await;
     assert_error!(refused, StoreError::Stale { expected: 1, found: 2, .. });
     assert_eq!(read(&*other, &devbox).await.unwrap(), record);
@@ -55,7 +55,7 @@ pub async fn a_stale_serial_is_refused_under_the_same_lock(subject: &dyn Subject
     let mut stale = record.clone();
     let mut held = lock(&*store, &devbox).await;
     held.save(&mut record).await.unwrap();
-    stale.stack = "other".to_owned();
+    stale.stack = "other".into();
     assert_error!(held.save(&mut stale).await, StoreError::Stale { expected: 1, found: 2, .. });
     assert_eq!(read(&*other, &devbox).await.unwrap(), record);
 }
@@ -137,7 +137,7 @@ pub async fn a_record_of_a_megabyte_is_kept_whole(subject: &dyn Subject) {
     let (store, other) = (subject.handle(), subject.handle());
     let devbox = name("devbox");
     let mut record = created(&*store, &devbox).await;
-    record.tags.insert("large".to_owned(), "\u{1F600}\n\"".repeat(150_000));
+    record.extra.insert("large".to_owned(), "\u{1F600}\n\"".repeat(120_000).into());
     lock(&*store, &devbox).await.save(&mut record).await.unwrap();
     assert_eq!(read(&*other, &devbox).await.unwrap(), record);
     assert_eq!(other.list().await.unwrap().entries, [Summary::from(&record)]);

@@ -40,6 +40,16 @@ impl Backend {
         }
     }
 
+    /// Whether it lies in the state folder, where nobody but this user writes.
+    pub fn is_in(&self, paths: &Paths) -> bool {
+        match self {
+            Self::Dir(None) | Self::Sqlite(None) => true,
+            Self::Dir(Some(path)) => *path == paths.state,
+            Self::Sqlite(Some(file)) => file.parent() == Some(&paths.state),
+            Self::Object(_) => false,
+        }
+    }
+
     /// What kind of place it is.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use goloo_core::access::LoginName;
 use goloo_core::engine::AdoptRequest;
 use goloo_core::guest;
 use goloo_core::name::{VmId, VmName};
@@ -11,7 +12,7 @@ use serde_json::json;
 use super::create::provider_kind;
 use crate::app::App;
 use crate::error::CliError;
-use crate::{args, exit, identity};
+use crate::{args, exit};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -25,7 +26,7 @@ pub struct Args {
     id: Option<String>,
     /// Whom to log in as, where goloo made the machine and its host key is still known here
     #[arg(long, value_name = "USER")]
-    user: Option<String>,
+    user: Option<LoginName>,
     #[command(flatten)]
     json: args::Json,
 }
@@ -36,8 +37,8 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     let request = AdoptRequest {
         name: name.clone(),
         id: args.id.clone(),
-        created_by: identity::creator(),
-        access: &|id| access(app, id, args.user.as_deref()?),
+        created_by: app.creator()?,
+        access: &|id| access(app, id, args.user.as_ref()?),
     };
     let left = format!("a record may have been made: goloo status {name}");
     let adopt = app.operate(&*provider, Duration::ZERO, &left, async |engine| engine.adopt(&request).await);
@@ -54,13 +55,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
 }
 
 /// The way into a machine that goloo made: its key is in there, and its host key was pinned.
-fn access(app: &App, id: &VmId, user: &str) -> Option<SshAccess> {
+fn access(app: &App, id: &VmId, user: &LoginName) -> Option<SshAccess> {
     let host_key = app.keys.pinned(&guest::alias(id))?;
-    Some(SshAccess {
-        user: user.to_owned(),
-        account: None,
-        login_problem: None,
-        host_key,
-        extra: Extra::new(),
-    })
+    Some(SshAccess { user: user.clone(), account: None, login_problem: None, host_key, extra: Extra::new() })
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::VmArg;
 use crate::app::App;
 use crate::error::CliError;
-use crate::{args, exit, identity};
+use crate::{args, exit};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -28,7 +28,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     let (name, new) = (args.vm.parse()?, VmName::parse(&args.new)?);
     let provider = app.provider_of(&app.record(&name)?)?;
     let left = format!("\"{new}\" may be half made: goloo resume {new}, or goloo delete {new}");
-    let by = identity::creator();
+    let by = app.creator()?;
     let copy =
         app.operate(&*provider, NO_WAIT, &left, async |engine| engine.clone_vm(&name, &new, &by).await)??;
     Ok(report(app, &copy))

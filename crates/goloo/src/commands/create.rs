@@ -1,6 +1,6 @@
 //! `goloo create`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap_complete::engine::ArgValueCandidates;
@@ -19,7 +19,7 @@ use crate::app::App;
 use crate::error::CliError;
 use crate::output::{Style, duration};
 use crate::registry::Registry;
-use crate::stack::{Found, Lookup};
+use crate::stack::{Found, LastFolder, Lookup};
 use crate::{args, complete, exit, identity, keys, preflight};
 
 #[derive(Debug, clap::Args)]
@@ -66,6 +66,9 @@ pub struct Options {
     /// Print what would be made, and make nothing
     #[arg(long)]
     pub dry_run: bool,
+    // Of a snapshot that somebody else may have written: what it takes of this computer is asked for first.
+    #[arg(skip)]
+    pub consent: Option<super::consent::Consent>,
     // Who could reach port 22 of the VM that is made again, where its stack says "me".
     #[arg(skip)]
     pub ssh_cidr: Vec<String>,
@@ -167,6 +170,9 @@ pub fn from_stack(
     let resolved = found.resolve(app, given, options.as_name.as_deref())?;
     let stack = with_github_users(resolved, &options.users);
     let kind = options.provider.choose(app);
+    if let Some(consent) = options.consent {
+        consent.ask(app, &stack, kind, options.dry_run)?;
+    }
     let hosts_entry = options.hosts.wanted(app, kind)?;
     refuse_force_here(options.force, kind)?;
     let provider = app.provider(kind)?;
@@ -191,7 +197,7 @@ pub fn from_stack(
     ssh_sources::resolve(app, &*provider, &mut plan.machine.stack, &options.ssh_cidr)?;
     let request = CreateRequest {
         snapshot: found.snapshot(),
-        created_by: identity::creator(),
+        created_by: app.creator()?,
         github_users: options.users,
         tags: options.tags.into_iter().collect(),
         wait: !options.no_wait,
@@ -363,23 +369,32 @@ fn what_became(name: &VmName, result: ProvisioningResult, without_ssh: &str) -> 
 
 /// The folder that this name was last created from: what the registry remembers, else an active VM's, else
 /// the newest archived one's.
-fn last_source(app: &App, registry: &Registry, name: &str) -> Result<Option<PathBuf>, CliError> {
+fn last_source(app: &App, registry: &Registry, name: &str) -> Result<Option<LastFolder>, CliError> {
     if let Some(known) = registry.all(&app.ui).remove(name) {
-        return Ok(Some(known.folder));
+        return Ok(Some(LastFolder::Known(known.folder)));
     }
     let Ok(name) = VmName::parse(name) else { return Ok(None) };
     match pollster::block_on(app.store.load(&name)) {
-        Ok(Some(loaded)) => return Ok(loaded.record.source_config_path),
+        Ok(Some(loaded)) => return Ok(source_of(app, &loaded.record)),
         // A broken one says nothing of its stack.
         Ok(None) | Err(StoreError::Broken(_)) => {}
         Err(error) => return Err(error.into()),
     }
     let newest = app.local(app.store.archive_of(&name))?.entries.into_iter().next();
-    Ok(newest.and_then(|entry| entry.record.source_config_path))
+    Ok(newest.and_then(|entry| source_of(app, &entry.record)))
+}
+
+fn source_of(app: &App, record: &Record) -> Option<LastFolder> {
+    let folder = record.source_config_path.as_deref()?.to_owned();
+    Some(match app.trusted_source(record) {
+        Some(_) => LastFolder::Known(folder),
+        None => LastFolder::OfOthers(folder),
+    })
 }
 
 /// Files of a snapshot as a stack, for `recreate`.
 pub fn stack_of(snapshot: Snapshot, record: &Record) -> Found {
-    let folder = record.source_config_path.clone().unwrap_or_else(|| PathBuf::from(&record.stack));
+    let folder = record.source_config_path.as_deref().map(Path::to_owned);
+    let folder = folder.unwrap_or_else(|| PathBuf::from(record.stack.as_str()));
     Found::from_snapshot(snapshot, &record.stack, folder)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use goloo_core::engine::{self, EngineError};
 use goloo_core::guest::SshTarget;
 use goloo_core::name::{ArchiveId, VmName};
-use goloo_core::record::Record;
+use goloo_core::record::{Elsewhere, Record};
 use serde_json::json;
 
 use super::VmArg;
@@ -23,7 +23,7 @@ pub struct Args {
     /// Don't ask
     #[arg(short = 'y', long)]
     yes: bool,
-    /// Archive the records of VMs whose host is lost; what is left of their machines stays on it
+    /// Archive the records of VMs whose host or state folder is lost; what is left of their machines stays there
     #[arg(long)]
     forget: bool,
     /// Go on with the others when one can't be deleted
@@ -83,9 +83,9 @@ fn remove_each(app: &App, args: &Args, records: &[Record]) -> Result<Removed, Cl
 }
 
 /// What runs elsewhere may serve others: whoever deletes that, or forgets it, types its name.
-fn names_elsewhere(records: &[Record]) -> Option<String> {
-    let here = identity::host_id();
-    let is_elsewhere = |record: &&Record| !record.provider.is_local() || record.other_host(&here).is_some();
+fn names_elsewhere(app: &App, records: &[Record]) -> Option<String> {
+    let here = app.here();
+    let is_elsewhere = |record: &&Record| !record.provider.is_local() || record.elsewhere(&here).is_some();
     let names: Vec<&str> = records.iter().filter(is_elsewhere).map(|record| record.name.as_str()).collect();
     (!names.is_empty()).then(|| names.join(" "))
 }
@@ -104,7 +104,7 @@ fn ask(app: &App, records: &[Record], forget: bool) -> Result<(), CliError> {
         asks: "delete asks before it deletes",
         lost,
         question: if forget { "Forget?" } else { "Delete?" },
-        words: names_elsewhere(records),
+        words: names_elsewhere(app, records),
         declined: "nothing was deleted",
         again: format!("goloo delete --yes{} {}", if forget { " --forget" } else { "" }, names.join(" ")),
     };
@@ -117,18 +117,26 @@ fn deleted(record: &Record) -> String {
 }
 
 fn left_behind(record: &Record) -> String {
-    let host = &record.created_by.host;
-    format!("  {} ({} on {host}, made {})", record.name, record.provider, record.created_at)
+    let by = &record.created_by;
+    format!(
+        "  {} ({} of {} on {}, made {})",
+        record.name, record.provider, by.user, by.host, record.created_at
+    )
 }
 
-/// Archives the record of a VM whose host is lost, and tells its id there.
+/// Archives the record of a VM whose host or state folder is lost, and tells its id there.
 fn forget(app: &App, record: &Record) -> Result<ArchiveId, CliError> {
-    let (owner, here) = (identity::owner(), identity::host_id());
+    let (owner, here) = (identity::owner(), app.here());
     let forgotten = engine::forget(&*app.store, &owner, &here, &record.name);
     let id = pollster::block_on(forgotten)?;
-    let host = &record.created_by.host;
+    let place = match record.elsewhere(&here) {
+        Some(Elsewhere::StateFolder { user, .. }) => {
+            format!("in another state folder of {user} on this computer")
+        }
+        _ => format!("on {}", record.created_by.host),
+    };
     app.ui.warning(&format!(
-        "its machine and disk may still be on {host}; goloo refresh shows them there, goloo adopt takes them back"
+        "its machine and disk may still be {place}; goloo refresh shows them there, goloo adopt takes them back"
     ));
     Ok(id)
 }

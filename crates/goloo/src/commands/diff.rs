@@ -1,7 +1,8 @@
 //! `goloo diff`
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use goloo_core::record::Record;
 use goloo_core::store::{SNAPSHOT_FILES, Snapshot};
 use goloo_os::read;
 use serde_json::json;
@@ -16,6 +17,9 @@ use crate::{args, exit};
 pub struct Args {
     #[command(flatten)]
     vm: VmArg,
+    /// The stack's folder, in place of the one on record
+    #[arg(short = 'f', long = "folder", value_name = "PATH")]
+    folder: Option<PathBuf>,
     #[command(flatten)]
     json: args::Json,
 }
@@ -29,6 +33,8 @@ pub enum Drift {
     Changed(Vec<&'static str>),
     /// The stack can't be found or read any more.
     Gone,
+    /// Nobody has looked: somebody else may have written which folder it is.
+    Unknown,
 }
 
 impl Drift {
@@ -38,6 +44,7 @@ impl Drift {
             Self::None => "none",
             Self::Changed(_) => "changed",
             Self::Gone => "gone",
+            Self::Unknown => "unknown",
         }
     }
 
@@ -47,6 +54,9 @@ impl Drift {
             Self::None => "unchanged since".to_owned(),
             Self::Changed(files) => format!("{} changed since: goloo diff {name}", files.join(", ")),
             Self::Gone => "gone or unreadable".to_owned(),
+            Self::Unknown => {
+                format!("not compared, as this computer doesn't know it: goloo diff {name} -f PATH")
+            }
         }
     }
 }
@@ -72,7 +82,10 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     if snapshot.files.is_empty() {
         return Err(super::recreate::made_elsewhere(&record));
     }
-    let folder = record.source_config_path.as_deref();
+    let folder = match &args.folder {
+        Some(folder) => Some(folder.as_path()),
+        None => known_folder(app, &record)?,
+    };
     let drift = drift(&snapshot, folder);
     let (Some(folder), false) = (folder, drift == Drift::Gone) else {
         return Err(CliError::not_found(
@@ -94,6 +107,24 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
         app.ui.line(text.trim_end());
     }
     Ok(exit::DONE)
+}
+
+/// The folder on record. One that somebody else may have written is named, and not read.
+fn known_folder<'r>(app: &App, record: &'r Record) -> Result<Option<&'r Path>, CliError> {
+    match (record.source_config_path.as_deref(), app.trusted_source(record)) {
+        (Some(folder), None) => Err(CliError::failed(
+            format!(
+                "the record of \"{}\" names the stack {}, which this computer doesn't know",
+                record.name,
+                folder.display()
+            ),
+            format!(
+                "where you trust that folder, or have the stack elsewhere: goloo diff {} -f PATH",
+                record.name
+            ),
+        )),
+        (_, known) => Ok(known),
+    }
 }
 
 fn unified(file: &str, old: &[u8], new: &[u8], folder: &Path) -> String {

@@ -12,7 +12,7 @@ use crate::app::App;
 use crate::error::CliError;
 use crate::observe;
 use crate::output::Style;
-use crate::{args, exit};
+use crate::{args, exit, state_id};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -24,6 +24,7 @@ pub fn run(app: &App, _: &Args) -> Result<u8, CliError> {
     let mut findings = tools(app).unwrap_or_else(not_looked_at);
     findings.extend(aws(app));
     findings.push(state_folder(app));
+    findings.extend(state_id::read(&app.paths.state).err().into_iter().flat_map(not_looked_at));
     findings.extend(place(app).unwrap_or_else(not_looked_at));
     findings.extend(records(app).unwrap_or_else(not_looked_at));
     let sound = findings.iter().all(|finding| finding.ok);

@@ -225,7 +225,7 @@ pub fn print_archive(app: &App, archive: &[Archived]) {
             &[
                 entry.id.to_string(),
                 record.provider.to_string(),
-                record.stack.clone(),
+                record.stack.to_string(),
                 by(record),
                 tags(record.tags.iter()),
                 format!("{} ago", age(now.since(entry.deleted_at))),

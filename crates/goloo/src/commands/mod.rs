@@ -6,6 +6,7 @@ mod ask;
 mod clone;
 mod completion;
 mod config;
+mod consent;
 mod cp;
 mod create;
 mod delete;

@@ -71,7 +71,7 @@ pub fn run_script(app: &App, target: &SshTarget, script: &str) -> Result<u8, Cli
 pub fn ssh(app: &App, target: &SshTarget) -> Result<Vec<OsString>, CliError> {
     let mut words = vec!["ssh".into()];
     words.extend(app.keys.options(target)?);
-    words.extend(["--".into(), OsString::from(&target.host)]);
+    words.extend(["--".into(), OsString::from(target.host.as_str())]);
     Ok(words)
 }
 

@@ -4,6 +4,7 @@ use goloo_core::name::{ArchiveId, VmName};
 use goloo_core::record::Record;
 use goloo_core::store::{Snapshot, StoreError};
 
+use super::consent::Consent;
 use super::create;
 use crate::app::App;
 use crate::error::CliError;
@@ -13,6 +14,9 @@ pub struct Args {
     /// A VM's name (of an active one, else the newest archived one), or an id in the archive
     #[arg(value_name = "ARCHIVE-ID|NAME")]
     what: String,
+    /// Don't ask before files of this computer are given to a VM whose stack somebody else may have written
+    #[arg(short = 'y', long)]
+    yes: bool,
     #[command(flatten)]
     options: create::Options,
 }
@@ -37,6 +41,9 @@ pub fn run(app: &App, mut args: Args) -> Result<u8, CliError> {
     let elsewhere = chosen.aws || chosen.provider.is_some_and(|kind| !kind.is_local());
     args.options.hosts.hosts |= record.hosts_entry && !elsewhere;
     let found = create::stack_of(snapshot, &record);
+    if !app.wrote(&record, &found) {
+        args.options.consent = Some(Consent::for_snapshot_of(&record, &args.what, args.yes));
+    }
     // The stack's folder isn't looked at, so there is nothing to remember of it.
     create::from_stack(app, &found, &record.stack.clone(), args.options, &|| {})
 }

@@ -3,7 +3,7 @@
 use goloo_core::finding::Finding;
 use goloo_core::name::{ArchiveId, VmName};
 use goloo_core::provider::{LiveState, Stray};
-use goloo_core::record::{ProviderKind, Record};
+use goloo_core::record::{Elsewhere, ProviderKind, Record};
 use goloo_core::store::{Broken, Listing, StoreError};
 use goloo_core::time::Timestamp;
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use super::list::broken_json;
 use crate::app::App;
 use crate::error::CliError;
 use crate::observe::{self, Seen, Strays};
-use crate::{args, exit, identity};
+use crate::{args, exit};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -54,8 +54,8 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
         if args.all {
             reality.others().for_each(|(kind, stray)| app.ui.line(&not_ours(kind, stray)));
         }
-        for (name, host) in &reality.elsewhere {
-            app.ui.note(&format!("{name} belongs to the host {host} and is left out"));
+        for (name, place) in &reality.elsewhere {
+            app.ui.note(&format!("{name} belongs to {place} and is left out"));
         }
         if findings.is_empty() {
             app.ui.line(&format!("{} VMs, all as they are on record", reality.seen.len()));
@@ -101,8 +101,8 @@ fn not_ours(kind: ProviderKind, stray: &Stray) -> String {
 /// All records and all machines, side by side.
 pub struct Reality {
     seen: Vec<Seen>,
-    /// VMs that only their host can be asked of, with its name.
-    elsewhere: Vec<(VmName, String)>,
+    /// VMs that can't be asked of from here, with the place where they belong.
+    elsewhere: Vec<(VmName, Elsewhere)>,
     broken: Vec<Broken>,
     strays: Strays,
 }
@@ -110,12 +110,18 @@ pub struct Reality {
 impl Reality {
     /// Asks every provider of everything.
     pub fn of_all(app: &App, listing: Listing<Record>) -> Self {
-        let here = identity::host_id();
+        let here = app.here();
+        let place = |record: Record| (record.elsewhere(&here), record);
         let (others, own): (Vec<_>, Vec<_>) =
-            listing.entries.into_iter().partition(|record| record.other_host(&here).is_some());
-        // Another host's record leads to no machine here, whatever its name.
-        let strays = observe::strays(app, &own.iter().collect::<Vec<_>>());
-        let elsewhere = others.into_iter().map(|record| (record.name, record.created_by.host)).collect();
+            listing.entries.into_iter().map(place).partition(|(place, _)| place.is_some());
+        let own: Vec<Record> = own.into_iter().map(|(_, record)| record).collect();
+        // Another host's record leads to no machine here, whatever its name. One of another state folder on this
+        // computer may: Multipass has the machines of all users.
+        let is_near = |place: &Option<Elsewhere>| matches!(place, Some(Elsewhere::StateFolder { .. }));
+        let near = others.iter().filter(|(place, _)| is_near(place)).map(|(_, record)| record);
+        let strays = observe::strays(app, &own.iter().chain(near).collect::<Vec<_>>());
+        let named = |(place, record): (Option<Elsewhere>, Record)| Some((record.name, place?));
+        let elsewhere = others.into_iter().filter_map(named).collect();
         Self { seen: observe::ask(app, own), elsewhere, broken: listing.broken, strays }
     }
 
@@ -193,8 +199,15 @@ impl Reality {
             "strays": strays,
             "broken": self.broken.iter().map(broken_json).collect::<Vec<_>>(),
             "unasked": unasked.collect::<Vec<_>>(),
-            "elsewhere": self.elsewhere.iter().map(|(name, host)| json!({"name": name, "host": host})).collect::<Vec<_>>(),
+            "elsewhere": self.elsewhere.iter().map(elsewhere_json).collect::<Vec<_>>(),
         })
+    }
+}
+
+fn elsewhere_json((name, place): &(VmName, Elsewhere)) -> Value {
+    match place {
+        Elsewhere::Host { host } => json!({"name": name, "host": host}),
+        Elsewhere::StateFolder { user, host } => json!({"name": name, "host": host, "user": user}),
     }
 }
 

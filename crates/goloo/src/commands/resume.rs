@@ -17,7 +17,9 @@ use crate::exit;
 pub fn run(app: &App, args: &WaitArgs) -> Result<u8, CliError> {
     let began = Instant::now();
     let name = args.vm.parse()?;
-    let provider = app.provider_of(&app.record(&name)?)?;
+    let record = app.record(&name)?;
+    let provider = app.provider_of(&record)?;
+    refuse_changed_snapshot(app, &record)?;
     let left = format!("\"{name}\" still isn't finished: goloo resume {name}");
     let rebuild = |record: &Record, inputs: &CreateInputs, snapshot: &Snapshot| {
         machine(app, &*provider, record, inputs, snapshot)
@@ -40,6 +42,31 @@ pub fn run(app: &App, args: &WaitArgs) -> Result<u8, CliError> {
         app.ui.line(&done);
     }
     Ok(exit::DONE)
+}
+
+/// The machine is worked out again from files in the store. Where others write there, they may be others than those
+/// that it was begun with, and give it folders of this computer.
+fn refuse_changed_snapshot(app: &App, record: &Record) -> Result<(), CliError> {
+    let is_create =
+        record.operation.as_ref().is_some_and(|operation| operation.kind == OperationKind::Create);
+    if !is_create || !record.provider.is_local() {
+        return Ok(());
+    }
+    let name = &record.name;
+    let found = super::create::stack_of(app.local(app.store.snapshot(name))?, record);
+    if app.wrote(record, &found) {
+        return Ok(());
+    }
+    let stack = found.resolve(app, &record.stack, Some(name.as_str()))?;
+    match super::consent::taken(&stack, record.provider).first() {
+        None => Ok(()),
+        Some(taken) => Err(CliError::failed(
+            format!(
+                "the stored files of \"{name}\" aren't those that it was begun with here, and take {taken}"
+            ),
+            format!("goloo delete {name}, and create it again"),
+        )),
+    }
 }
 
 /// The machine that the interrupted create was making: from its snapshot, its keys, its host key.

@@ -7,7 +7,7 @@ use goloo_core::record::Record;
 
 use crate::app::App;
 use crate::error::CliError;
-use crate::{exit, identity};
+use crate::exit;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -28,10 +28,10 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
             listing.entries.iter().map(|vm| app.record(&vm.name)).collect::<Result<_, _>>()?
         }
     };
-    let here = identity::host_id();
+    let here = app.here();
     for record in &records {
-        if let Some(host) = record.other_host(&here) {
-            app.ui.note(&format!("{} belongs to the host {host} and is left out", record.name));
+        if let Some(place) = record.elsewhere(&here) {
+            app.ui.note(&format!("{} belongs to {place} and is left out", record.name));
             continue;
         }
         let can_log_in = record.ssh.as_ref().is_some_and(|ssh| ssh.login_problem.is_none());

@@ -11,7 +11,7 @@ use super::diff::{Drift, drift};
 use crate::app::App;
 use crate::error::CliError;
 use crate::output::age;
-use crate::{args, exit, identity, observe};
+use crate::{args, exit, observe};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -25,12 +25,15 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     let name = args.vm.parse()?;
     app.warn_of_move()?;
     let record = app.record(&name)?;
-    let live = match record.other_host(&identity::host_id()) {
-        Some(host) => observe::on_other_host(host),
+    let live = match record.elsewhere(&app.here()) {
+        Some(place) => observe::at(&place),
         None => super::reach::observe(app, &record)?,
     };
     let snapshot = app.local(app.store.snapshot(&name))?;
-    let drift = drift(&snapshot, record.source_config_path.as_deref());
+    let drift = match (&record.source_config_path, app.trusted_source(&record)) {
+        (Some(_), None) => Drift::Unknown,
+        (_, folder) => drift(&snapshot, folder),
+    };
     if app.ui.json() {
         app.ui.result(json!({
             "vm": record_json(&record),
@@ -62,7 +65,7 @@ fn print(app: &App, record: &Record, live: &Observation, drift: &Drift) -> Resul
             "user",
             match &ssh.login_problem {
                 Some(problem) => format!("{} ({problem}; goloo ssh opens goloo's account)", ssh.user),
-                None => ssh.user.clone(),
+                None => ssh.user.to_string(),
             },
         );
     }

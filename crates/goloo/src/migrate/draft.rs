@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use goloo_core::access::Address;
 use goloo_core::name::{OperationId, VmId};
 use goloo_core::provider::{LiveState, Made, Observation, resource};
-use goloo_core::record::{Creator, Extra, History, Local, Origin, OriginKind, Phase, Record, SCHEMA};
+use goloo_core::record::{
+    Creator, Extra, History, Local, Origin, OriginKind, Phase, Record, SCHEMA, SSH_PORT,
+};
+use goloo_core::text::SourcePath;
 use goloo_core::time::Timestamp;
 
 use super::Candidate;
@@ -24,17 +28,17 @@ pub fn draft(candidate: &Candidate, creator: &Creator) -> Record {
         id: VmId::generate(),
         serial: 0,
         name: vm.name.clone(),
-        stack: candidate.stack.clone(),
+        stack: candidate.stack.as_str().into(),
         provider: vm.provider,
         phase: Phase::Degraded,
         // When the machine was made nobody wrote down; a file's time says when it was last touched.
         created_at: now,
         updated_at: now,
         created_by: creator.clone(),
-        source_config_path: Some(candidate.folder.clone()),
+        source_config_path: SourcePath::parse(&candidate.folder).ok(),
         origin: Some(Origin {
             how: OriginKind::Migrated,
-            from: candidate.from().to_owned(),
+            from: candidate.from().into(),
             checked: false,
             extra: Extra::new(),
         }),
@@ -65,9 +69,10 @@ pub fn note_observation(record: &mut Record, live: &Observation) -> Result<(), S
     if let Some(origin) = &mut record.origin {
         origin.checked = there;
     }
-    match (live.ip.clone(), &mut record.aws) {
+    let ip = live.ip.as_deref().and_then(|ip| Address::parse(ip).ok());
+    match (ip, &mut record.aws) {
         (Some(ip), Some(aws)) => aws.public_ip = Some(ip),
-        (Some(ip), None) => record.local = Some(Local { ip, ssh_port: 22, extra: Extra::new() }),
+        (Some(ip), None) => record.local = Some(Local { ip, ssh_port: SSH_PORT, extra: Extra::new() }),
         (None, _) => {}
     }
     Ok(())
@@ -87,14 +92,14 @@ mod tests {
         let vm = read("web", Some(config), &[]).vms.remove(0);
         let candidate =
             Candidate { vm, stack: "web".into(), folder: "/old".into(), snapshot: Snapshot::default() };
-        let mut record = draft(&candidate, &identity::creator());
+        let mut record = draft(&candidate, &identity::creator(None));
         let live = Observation { state: live, ip: ip.map(str::to_owned), reason: None };
         note_observation(&mut record, &live).map(|()| record)
     }
 
     const LOCAL: &str = r#"{"local": {"ip": "10.0.0.1"}}"#;
     const AWS: &str =
-        r#"{"aws": {"public_ip": "1.2.3.4", "stack_id": "arn:aws:cloudformation:r:1:stack/s/1"}}"#;
+        r#"{"aws": {"public_ip": "1.2.3.4", "stack_id": "arn:aws:cloudformation:us-east-1:1:stack/s/1"}}"#;
 
     #[test]
     fn a_machine_that_was_seen_is_ready_and_has_the_address_of_now() {

@@ -91,7 +91,7 @@ impl Report {
 
     /// A VM whose name can't be used is in order once its machine is on record under another one.
     fn settle_unfit(&mut self, app: &App, candidate: &Candidate, problem: Problem) {
-        match leading_to(app, &draft(candidate, &identity::creator())) {
+        match leading_to(app, &draft(candidate, &identity::creator(app.here().state_id))) {
             Ok(Some(record)) => {
                 self.skip(candidate, format!("its machine is on record as \"{}\"", record.name))
             }
@@ -163,7 +163,7 @@ pub fn migrate(app: &App, scan: Scan, occasion: Occasion) -> Report {
 /// Those that are to get a record; all others are told to the report.
 fn drafts(app: &App, candidates: Vec<Candidate>, gone: Option<&Gone>, report: &mut Report) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::new();
-    let creator = identity::creator();
+    let creator = identity::creator(app.here().state_id);
     for candidate in candidates {
         let record = draft(&candidate, &creator);
         if gone.is_some_and(|gone| gone.knows(&record)) {
@@ -191,6 +191,13 @@ fn put_on_record(
     report: &mut Report,
 ) -> Option<Record> {
     let deadline = Instant::now() + LOCK_LIMIT;
+    let record = match app.creator() {
+        Ok(created_by) => Record { created_by, ..record },
+        Err(error) => {
+            report.fail(candidate, error);
+            return None;
+        }
+    };
     loop {
         match pollster::block_on(register(&*app.store, owner, record.clone(), &candidate.snapshot)) {
             Ok(made) => return Some(made),

@@ -75,7 +75,7 @@ pub fn against(
     // An id of the cloud's is one machine's for ever; a config that has moved, or a copy of one, claims
     // nothing new either.
     let same_claim = !draft.provider.is_local()
-        || !Path::new(&origin.from).exists()
+        || !Path::new(origin.from.as_str()).exists()
         || config().as_deref() == candidate.config();
     if same_claim {
         return Standing::Settled(format!("\"{name}\" is on record already, from {}", origin.from));

@@ -119,17 +119,17 @@ async fn whole(stream: Option<tokio::process::ChildStderr>) -> String {
 
 /// What kind of failure ssh's words are: it has one exit status for all of them.
 fn refusal(target: &SshTarget, stderr: &str) -> GuestError {
-    let (host, port) = (target.host.clone(), target.port);
+    let (host, port) = (target.host.to_string(), target.port);
     let reason = stderr.trim().lines().last().unwrap_or("ssh ended without a word").to_owned();
     if stderr.contains("Host key verification failed") || stderr.contains("HOST IDENTIFICATION HAS CHANGED") {
         return GuestError::WrongHostKey { host, port };
     }
     if stderr.contains("Permission denied") || stderr.contains("Too many authentication failures") {
-        return GuestError::Denied { user: target.user.clone(), host, port, reason };
+        return GuestError::Denied { user: target.user.to_string(), host, port, reason };
     }
     GuestError::Unreachable { host, port, reason }
 }
 
 fn unreachable(target: &SshTarget, reason: &str) -> GuestError {
-    GuestError::Unreachable { host: target.host.clone(), port: target.port, reason: reason.to_owned() }
+    GuestError::Unreachable { host: target.host.to_string(), port: target.port, reason: reason.to_owned() }
 }

@@ -16,6 +16,11 @@ use crate::error::CliError;
 pub struct ClientKey(pub String);
 
 impl KeyFolder {
+    /// The client key, where there is one that can be read; none is made.
+    pub fn known_client_key(&self) -> Option<ClientKey> {
+        self.identity().is_file().then(|| self.client_key().ok()).flatten()
+    }
+
     /// The client key; made when there is none. Of two processes that make one at once, one wins and
     /// both use its key.
     pub fn client_key(&self) -> Result<ClientKey, CliError> {

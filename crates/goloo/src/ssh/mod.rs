@@ -7,6 +7,7 @@ mod quote;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use goloo_core::access::PublicHostKey;
 use goloo_core::guest::SshTarget;
 use goloo_os::read;
 
@@ -49,9 +50,9 @@ impl KeyFolder {
     }
 
     /// The host key that was written there; `None` where there is none.
-    pub fn pinned(&self, alias: &str) -> Option<String> {
+    pub fn pinned(&self, alias: &str) -> Option<PublicHostKey> {
         let text = read::text(&self.known_hosts(alias), read::FILE_MAX).ok()?;
-        Some(text.trim_end().strip_prefix(alias)?.trim_start().to_owned())
+        PublicHostKey::parse(text.trim_end().strip_prefix(alias)?.trim_start()).ok()
     }
 
     /// The program that `scp` uses in place of `ssh`.
@@ -88,7 +89,7 @@ impl KeyFolder {
         // Also for the handshake: a machine may take the connection and say nothing.
         option("ConnectTimeout", "20".as_ref());
         option("HostKeyAlias", target.alias.as_ref());
-        option("User", target.user.as_ref());
+        option("User", target.user.as_str().as_ref());
         option("Port", target.port.to_string().as_ref());
         Ok(options)
     }
@@ -130,3 +131,68 @@ const STRICT: [(&str, &str); 5] = [
     ("UpdateHostKeys", "no"),
     ("LogLevel", "ERROR"),
 ];
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::process::Command;
+
+    use goloo_core::access::{Address, LoginName};
+    use goloo_core::cloud_init::HostKey;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Texts as somebody would write them into a record to be more than a name.
+    fn texts() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "[A-Za-z0-9_][A-Za-z0-9._-]{0,20}",
+            "[A-Za-z0-9._%@:${}~!*?,\"'\\\\ \t-]{1,12}",
+            "\\PC{0,8}",
+            "(-o|-F|-)?(ProxyCommand|User|Host|Match)[= ]?[a-z.]{0,8}",
+            "[a-z]{1,8}[\r\n\u{0}\u{85}\u{2028}][A-Za-z ]{1,12}",
+        ]
+    }
+
+    fn settings(arguments: &[OsString]) -> Vec<String> {
+        let output = Command::new("ssh").arg("-G").args(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    fn assert_leads_to(target: &SshTarget, lines: &[String]) {
+        let host = target.host.to_ascii_lowercase();
+        let (user, port) = (format!("user {}", target.user), format!("port {}", target.port));
+        for line in [user, format!("hostname {host}"), port, format!("hostkeyalias {}", target.alias)] {
+            assert!(lines.contains(&line), "{line:?} is not in {lines:#?}");
+        }
+        let is_command =
+            |line: &&String| line.starts_with("proxycommand ") || line.starts_with("localcommand ");
+        assert_eq!(lines.iter().find(is_command), None);
+        let checks =
+            |line: &String| line == "stricthostkeychecking true" || line == "stricthostkeychecking yes";
+        assert!(lines.iter().any(checks), "{lines:#?}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+        #[test]
+        fn whatever_a_record_holds_ssh_reads_no_more_than_its_host_port_and_user(
+            user in texts(), host in texts(), port in 1_u16.., alias in "[0-9a-z]{26}",
+        ) {
+            let host_key = HostKey::generate().public_openssh;
+            let (Ok(user), Ok(host)) = (LoginName::parse(&user), Address::parse(&host)) else { return Ok(()) };
+            let target = SshTarget { host, port, user, host_key, alias: format!("goloo-{alias}") };
+            let folder = tempfile::tempdir().unwrap();
+            let keys = KeyFolder::new(folder.path());
+            let mut arguments = keys.options(&target).unwrap();
+            arguments.extend(["--".into(), target.host.as_str().into()]);
+            assert_leads_to(&target, &settings(&arguments));
+            let file = folder.path().join("config");
+            std::fs::write(&file, keys.config_block("vm", &target).unwrap()).unwrap();
+            assert_leads_to(&target, &settings(&["-F".into(), file.into(), "vm".into()]));
+            let known = std::fs::read_to_string(keys.known_hosts(&target.alias)).unwrap();
+            prop_assert_eq!(known, format!("{} {}\n", target.alias, target.host_key));
+        }
+    }
+}

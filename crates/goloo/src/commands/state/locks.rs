@@ -25,8 +25,8 @@ pub fn run(app: &App) -> Result<u8, CliError> {
         let owner = |value: fn(&goloo_core::record::Owner) -> String| held.owner.as_ref().map(value);
         table.row([
             held.name.to_string(),
-            owner(|owner| owner.user.clone()).unwrap_or_default(),
-            owner(|owner| owner.host.clone()).unwrap_or_default(),
+            owner(|owner| owner.user.to_string()).unwrap_or_default(),
+            owner(|owner| owner.host.to_string()).unwrap_or_default(),
             owner(|owner| owner.pid.to_string()).unwrap_or_default(),
             held.lease_end.map_or_else(|| "its process ends".to_owned(), |end| end.to_string()),
         ]);

@@ -1,0 +1,265 @@
+//! Texts that people and programs of others wrote, and what they may hold: one line, no control characters, a
+//! bounded length.
+
+use std::fmt;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// The most characters of a [`Label`] that doesn't say otherwise.
+pub const LABEL_MAX: usize = 255;
+/// The longest path, in bytes: Linux's `PATH_MAX`.
+const PATH_MAX: usize = 4096;
+/// The most of a refused text that an error shows, in characters.
+const SHOWN_MAX: usize = 60;
+
+/// Whether a character steers a terminal or the direction of text instead of being shown: C0, DEL, C1, line and
+/// paragraph separators, the bidirectional embeddings, overrides and isolates (Unicode UAX #9).
+pub fn is_control(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A text that breaks the rule for its field.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{found} is not {what}")]
+pub struct ValueError {
+    /// What was expected, with its rule.
+    what: &'static str,
+    /// The start of the text, in quotes and with escapes in place of control characters.
+    found: String,
+}
+
+impl ValueError {
+    /// The error for this text.
+    pub fn new(what: &'static str, found: &str) -> Self {
+        let start: String = found.chars().take(SHOWN_MAX).collect();
+        let more = if start.len() < found.len() { "…" } else { "" };
+        Self { what, found: format!("{start:?}{more}") }
+    }
+}
+
+/// The deserializer of a text that keeps a rule.
+pub(crate) fn deserialize<'de, D, T>(
+    deserializer: D,
+    parse: impl FnOnce(String) -> Result<T, ValueError>,
+) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    parse(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+}
+
+/// A text type that keeps a rule: `parse` is the only way in.
+macro_rules! checked_text {
+    ($(#[$doc:meta])* $name:ident, $what:expr, $rule:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+        #[serde(transparent)]
+        pub struct $name(String);
+
+        impl $name {
+            /// Takes a text that keeps the rule.
+            ///
+            /// # Errors
+            /// [`ValueError`](crate::text::ValueError) says what was expected.
+            pub fn parse(text: &str) -> Result<Self, crate::text::ValueError> {
+                let rule: fn(&str) -> bool = $rule;
+                rule(text).then(|| Self(text.to_owned())).ok_or_else(|| crate::text::ValueError::new($what, text))
+            }
+
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::ops::Deref for $name {
+            type Target = str;
+            fn deref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = crate::text::ValueError;
+            fn from_str(text: &str) -> Result<Self, crate::text::ValueError> {
+                Self::parse(text)
+            }
+        }
+
+        impl PartialEq<str> for $name {
+            fn eq(&self, other: &str) -> bool {
+                self.0 == other
+            }
+        }
+
+        impl PartialEq<&str> for $name {
+            fn eq(&self, other: &&str) -> bool {
+                self.0 == *other
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                crate::text::deserialize(deserializer, |text| Self::parse(&text))
+            }
+        }
+    };
+}
+
+pub(crate) use checked_text;
+
+/// One line for people: names of users, hosts and stacks. At most `MAX` characters, no control characters. Read
+/// strictly from a record; made here from whatever the system says.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Label<const MAX: usize = LABEL_MAX>(String);
+
+impl<const MAX: usize> Label<MAX> {
+    /// Takes a text that fits.
+    ///
+    /// # Errors
+    /// [`ValueError`] when it is too long or has control characters.
+    pub fn parse(text: &str) -> Result<Self, ValueError> {
+        if is_label(text, MAX) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(ValueError::new("a text of one line without control characters", text))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Whether a text is one line of at most `max` characters.
+pub fn is_label(text: &str, max: usize) -> bool {
+    !text.chars().any(is_control) && text.chars().count() <= max
+}
+
+/// Keeps of any text what fits: control characters become U+FFFD, the end is cut off.
+impl<const MAX: usize> From<&str> for Label<MAX> {
+    fn from(text: &str) -> Self {
+        let kept =
+            text.chars().take(MAX).map(|c| if is_control(c) { char::REPLACEMENT_CHARACTER } else { c });
+        Self(kept.collect())
+    }
+}
+
+impl<const MAX: usize> From<String> for Label<MAX> {
+    fn from(text: String) -> Self {
+        if is_label(&text, MAX) { Self(text) } else { text.as_str().into() }
+    }
+}
+
+impl<const MAX: usize> Deref for Label<MAX> {
+    type Target = str;
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<const MAX: usize> fmt::Display for Label<MAX> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl<const MAX: usize> PartialEq<str> for Label<MAX> {
+    fn eq(&self, other: &str) -> bool {
+        self.0 == other
+    }
+}
+
+impl<const MAX: usize> PartialEq<&str> for Label<MAX> {
+    fn eq(&self, other: &&str) -> bool {
+        self.0 == *other
+    }
+}
+
+impl<const MAX: usize> PartialEq<String> for Label<MAX> {
+    fn eq(&self, other: &String) -> bool {
+        self.0 == *other
+    }
+}
+
+impl<'de, const MAX: usize> Deserialize<'de> for Label<MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserialize(deserializer, |text| Self::parse(&text))
+    }
+}
+
+/// A folder as a record names it: absolute, in UTF-8, without control characters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct SourcePath(PathBuf);
+
+impl SourcePath {
+    /// Takes a path that can stand in a record.
+    ///
+    /// # Errors
+    /// [`ValueError`] when it is relative, too long, not UTF-8 or has control characters.
+    pub fn parse(path: &Path) -> Result<Self, ValueError> {
+        if path.is_absolute()
+            && path.to_str().is_some_and(|text| text.len() <= PATH_MAX && !text.chars().any(is_control))
+        {
+            return Ok(Self(path.to_owned()));
+        }
+        Err(ValueError::new("an absolute path without control characters", &path.to_string_lossy()))
+    }
+}
+
+impl Deref for SourcePath {
+    type Target = Path;
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for SourcePath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserialize(deserializer, |text| Self::parse(Path::new(&text)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_label_has_one_line_and_no_control_characters() {
+        for good in ["", "ann", "Ännchen von Tharau", "日本", &"x".repeat(255)] {
+            assert_eq!(Label::<255>::parse(good).unwrap(), *good);
+        }
+        for bad in ["a\nb", "a\u{1b}[2J", "\u{7f}", "\u{9b}31m", "\u{202e}x", "\u{2028}", &"x".repeat(256)] {
+            assert!(Label::<255>::parse(bad).is_err(), "{bad:?}");
+            let kept = Label::<255>::from(bad);
+            assert_eq!(Label::<255>::parse(&kept).unwrap(), kept, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_shows_the_start_of_the_text_and_no_control_character_of_it() {
+        let error = ValueError::new("a port", &format!("\u{1b}[2J\u{202e}{}", "x".repeat(100)));
+        let text = error.to_string();
+        assert!(text.starts_with("\"\\u{1b}[2J\\u{202e}xx") && text.ends_with("… is not a port"), "{text}");
+        assert!(!text.chars().any(is_control) && text.len() < 120, "{text}");
+    }
+
+    #[test]
+    fn a_source_path_is_absolute_and_can_be_shown() {
+        assert!(SourcePath::parse(Path::new("/home/ann/stacks/web box")).is_ok());
+        for bad in ["", "stacks/web", "./web", "/a\nb", "/a\u{1b}[2Jb", "/a\0b"] {
+            assert!(SourcePath::parse(Path::new(bad)).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What a stack takes of this computer, and whether it may. Asked where the stack comes from a store, and so
+//! somebody else may have written it.
+
+use std::io::IsTerminal;
+
+use goloo_core::record::{ProviderKind, Record};
+use goloo_core::spec::{ImageRef, KeySource, ResolvedStack};
+
+use super::ask::Question;
+use crate::app::App;
+use crate::error::CliError;
+
+/// Whose the stack is, and whether the question is spared.
+#[derive(Debug, Clone)]
+pub struct Consent {
+    /// `the snapshot of "web", made by bob on desk`.
+    origin: String,
+    /// The command that doesn't ask.
+    again: String,
+    /// `--yes`.
+    given: bool,
+}
+
+impl Consent {
+    /// For a VM that is made again as `what`, from its snapshot in the store.
+    pub fn for_snapshot_of(record: &Record, what: &str, given: bool) -> Self {
+        let by = &record.created_by;
+        Self {
+            origin: format!("the snapshot of \"{}\", made by {} on {},", record.name, by.user, by.host),
+            again: format!(
+                "read what it takes: goloo recreate {what} --dry-run; then goloo recreate {what} --yes"
+            ),
+            given,
+        }
+    }
+
+    /// Asks, where there is something to ask for. A dry run only says it.
+    pub fn ask(
+        self,
+        app: &App,
+        stack: &ResolvedStack,
+        provider: ProviderKind,
+        dry_run: bool,
+    ) -> Result<(), CliError> {
+        let taken = taken(stack, provider);
+        if taken.is_empty() || self.given {
+            return Ok(());
+        }
+        let mut lines = vec![format!("{} gives to the VM:", self.origin)];
+        lines.extend(taken.iter().map(|line| format!("  {line}")));
+        if dry_run {
+            lines.iter().for_each(|line| app.ui.say(line));
+            return Ok(());
+        }
+        if !std::io::stdin().is_terminal() {
+            lines.iter().for_each(|line| app.ui.say(line));
+        }
+        let question = Question {
+            asks: "recreate asks before a stack of somebody else is given something of this computer",
+            lost: lines,
+            question: "Make it?",
+            words: None,
+            declined: "nothing was made",
+            again: self.again,
+        };
+        question.ask(app)
+    }
+}
+
+/// What the VM gets of this computer and this person's account, a line each.
+pub fn taken(stack: &ResolvedStack, provider: ProviderKind) -> Vec<String> {
+    let mut taken = Vec::new();
+    if provider.is_local() {
+        let mounts = stack.mounts.iter();
+        taken.extend(mounts.map(|mount| format!("the folder {}, to read and write", mount.source.display())));
+        if let ImageRef::Path(path) = &stack.image {
+            taken.push(format!("the image {}", path.display()));
+        }
+    }
+    for user in &stack.users {
+        taken.extend(user.keys.iter().filter_map(|source| match source {
+            KeySource::GitHub(github) => Some(format!("a login as {} for {github} of GitHub", user.username)),
+            KeySource::File(path) => {
+                Some(format!("a login as {} for the keys in {}", user.username, path.display()))
+            }
+            // That is in the stack, and nothing of this computer's.
+            KeySource::Inline(_) => None,
+        }));
+    }
+    if provider == ProviderKind::Aws {
+        let profile = stack.iam_instance_profile.iter();
+        taken.extend(
+            profile.map(|profile| format!("the rights of the instance profile {profile} in your account")),
+        );
+    }
+    taken
+}
