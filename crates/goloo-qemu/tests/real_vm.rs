@@ -63,6 +63,7 @@ fn turn() -> File {
 /// Under translation, so that the tests do the same everywhere.
 fn provider(state: &Path) -> QemuProvider {
     let mut settings = Settings::new(state, cache_with(IMAGE));
+    settings.supervisor = Some(common::supervisor());
     settings.accel = Some(Accel::Tcg);
     QemuProvider::new(settings)
 }

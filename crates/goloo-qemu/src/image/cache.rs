@@ -23,7 +23,7 @@ use super::alias::{self, Published};
 use super::digest::{Digest, Hasher, each_piece, find_in_list};
 use super::download::{Downloader, Patience, check_scheme};
 use super::entry::{Entry, Origin, Stamp};
-use super::file::{copy, inspect};
+use super::file::{copy, header, inspect, open_regular};
 use super::{ImageError, Watch};
 use crate::arch::Arch;
 use crate::files::{self, Lock, Sharing};
@@ -274,11 +274,8 @@ impl Cache {
     fn path(&self, path: &Path, expected: Option<&Digest>, watch: &dyn Watch) -> Result<Entry, ImageError> {
         let unreadable = |source| ImageError::Source { path: path.to_owned(), source };
         let name = path.to_string_lossy();
-        let mut source = File::open(path).map_err(unreadable)?;
+        let mut source = open_regular(path).map_err(unreadable)?;
         let data = source.metadata().map_err(unreadable)?;
-        if !data.is_file() {
-            return Err(unreadable(io::Error::other("it is no file")));
-        }
         let stamp = Stamp::of(&data);
         let key = self.key(&name, Origin::Path);
         let _lock = self.lock(&key, Sharing::Exclusive, watch)?;
@@ -286,6 +283,8 @@ impl Cache {
         let entry = match held {
             Some(entry) => entry,
             None => {
+                // The copy is what counts, and it is read again; this spares copying what can't be used.
+                header(&source, &name)?;
                 watch.event(Event::Step { what: format!("taking {name} into the image cache") });
                 let part = self.part(&key);
                 let sha256 = copy(&mut source, data.len(), &part, watch, unreadable)?;
