@@ -93,14 +93,15 @@ impl QemuProvider {
 
     /// Gives the machine an SSH port of its own and writes it down, all under the lock. A port that it
     /// had is kept unless it is among `refused`.
-    fn assign_port(
+    async fn assign_port(
         &self,
         machine: &mut MachineFile,
         files: &Files,
         refused: &BTreeSet<u16>,
+        work: &mut dyn Work,
     ) -> Result<u16, ProviderError> {
         let io = |source| prepare_failed(files.folder(), source);
-        let _lock = Lock::wait_folder(&self.settings.vms).map_err(io)?;
+        let _lock = Lock::wait(&self.settings.ports_lock(), &self.settings.limits, work).await?;
         let mut taken = machine::ports_of_others(&self.settings.vms, &machine.id).map_err(io)?;
         taken.extend(machine.ports.iter().map(|port| port.host));
         taken.extend(refused);
@@ -170,7 +171,7 @@ impl QemuProvider {
             if work.interrupted() {
                 return Err(ProviderError::Interrupted.into());
             }
-            let ssh_port = self.assign_port(machine, files, &refused)?;
+            let ssh_port = self.assign_port(machine, files, &refused, work).await?;
             let known = memory.sandbox();
             let sandbox = self.settings.sandbox && known != Some(false);
             let argv = self.argv(machine, files, accel, sandbox, ssh_port);

@@ -8,6 +8,7 @@ use goloo_core::provider::ProviderError;
 
 use crate::accel::{self, Accel};
 use crate::arch::Arch;
+use crate::files::{SAY_AFTER, WAIT_LIMIT};
 use crate::image::Cache;
 
 /// How long is waited for what.
@@ -25,6 +26,10 @@ pub struct Limits {
     pub launch: Duration,
     /// For a guest to write to its disk, where acceleration has to prove itself.
     pub proof: Duration,
+    /// For a lock that is held for milliseconds, until that is said.
+    pub lock_message: Duration,
+    /// For the same, until it is an error.
+    pub lock: Duration,
 }
 
 impl Default for Limits {
@@ -36,6 +41,8 @@ impl Default for Limits {
             answer: Duration::from_secs(3),
             launch: Duration::from_secs(60),
             proof: Duration::from_secs(60),
+            lock_message: SAY_AFTER,
+            lock: WAIT_LIMIT,
         }
     }
 }
@@ -78,6 +85,12 @@ impl Settings {
             offered: accel::offered,
             limits: Limits::default(),
         }
+    }
+
+    /// Held while a machine's ports are picked and written down: beside the folder of machines, which others may be able
+    /// to open, and to lock.
+    pub(crate) fn ports_lock(&self) -> PathBuf {
+        self.vms.with_extension("lock")
     }
 
     /// The same, as the environment says: `GOLOO_QEMU`, `GOLOO_QEMU_ACCEL`, `GOLOO_QEMU_SANDBOX`,

@@ -20,6 +20,7 @@ use goloo_qemu::image::Cache;
 use goloo_qemu::{Limits, QemuProvider, Settings};
 use goloo_testkit::programs::qemu_stand_in;
 use goloo_testkit::provider_suite::Bench;
+use rustix::fs::{FlockOperation, flock};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -58,6 +59,8 @@ impl World {
             answer: Duration::from_millis(500),
             launch: Duration::from_secs(5),
             proof: Duration::from_millis(500),
+            lock_message: Duration::from_millis(300),
+            lock: Duration::from_secs(1),
             ..Limits::default()
         };
         settings.qemu = Some(self.program().into());
@@ -206,7 +209,7 @@ async fn qemu_is_detached_and_inherits_nothing() {
     for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
         let target = std::fs::read_link(entry.unwrap().path()).unwrap_or_default();
         assert!(!target.starts_with(&images), "{} is open", target.display());
-        assert_ne!(target, world.state.join("vms"), "the lock is inherited");
+        assert_ne!(target, world.state.join("vms.lock"), "the lock is inherited");
     }
     world.qemu().delete(&record, &mut SuiteWork::default()).await.unwrap();
 }
@@ -705,4 +708,67 @@ async fn a_qemu_without_a_sandbox_runs_without_it() {
         }
         assert!(!world.argv().contains(&"-sandbox".to_owned()), "{fault}");
     }
+}
+
+/// A process with the machine's own command line, run by somebody else: it is neither taken for the machine's QEMU nor
+/// waited for.
+#[tokio::test]
+async fn another_users_process_with_the_same_command_line_blocks_nothing() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can run a process as another user");
+        return;
+    }
+    let world = World::new();
+    let (_, record, _) = world.create("mine").await;
+    let mut foreign = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c", "read line; true"])
+        .args(world.argv())
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let is_running = || {
+        let line = std::fs::read(format!("/proc/{}/cmdline", foreign.id())).unwrap();
+        line.starts_with(b"sh\0")
+    };
+    until("it runs as another user", SOON, async || is_running()).await;
+    let mut work = SuiteWork::default();
+    let begun = Instant::now();
+    world.qemu().stop(&record, StopMode::Graceful, &mut work).await.unwrap();
+    assert_eq!(world.qemu().observe(&[&record]).await[0].state, LiveState::Stopped);
+    // It may even be in the pid file.
+    let folder = world.state.join("vms").join(record.id.as_str());
+    std::fs::write(folder.join("qemu.pid"), foreign.id().to_string()).unwrap();
+    assert_eq!(world.qemu().observe(&[&record]).await[0].state, LiveState::Stopped);
+    world.qemu().start(&record, &mut work).await.unwrap();
+    world.qemu().delete(&record, &mut work).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(foreign.try_wait().unwrap().is_none(), "the other user's process was touched");
+    drop(foreign.stdin.take());
+    foreign.wait().unwrap();
+}
+
+/// Somebody who may read the folder of machines can lock it for ever; a lock file that only its owner can open is
+/// waited for, but not without a limit.
+#[tokio::test]
+async fn locks_are_not_waited_for_without_a_limit() {
+    let world = World::new();
+    let (_, record, _) = world.create("locked").await;
+    let mut work = SuiteWork::default();
+    world.qemu().stop(&record, StopMode::Force, &mut work).await.unwrap();
+    let folder = std::fs::File::open(world.state.join("vms")).unwrap();
+    flock(&folder, FlockOperation::LockExclusive).unwrap();
+    let begun = Instant::now();
+    world.qemu().start(&record, &mut work).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    world.qemu().stop(&record, StopMode::Force, &mut work).await.unwrap();
+
+    let path = world.state.join("vms.lock");
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let lock = std::fs::File::open(&path).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    let begun = Instant::now();
+    let error = world.qemu().start(&record, &mut work).await.unwrap_err().to_string();
+    assert!(error.contains("has been locked for 1 s"), "{error}");
+    assert!((1..10).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    assert!(work.said().iter().any(|text| text.contains("waiting for it")), "{:?}", work.said());
 }

@@ -129,7 +129,8 @@ impl Cache {
     fn enter(&self, watch: &dyn Watch) -> Result<Lock, ImageError> {
         launch::find_program(self.qemu_img.as_os_str()).ok_or_else(qemu_img_is_missing)?;
         self.make_folders()?;
-        self.lock("in-use", Sharing::Shared, watch)
+        // It is held alone by `prune` only, which takes no longer than removing files does.
+        self.lock_within("in-use", Sharing::Shared, files::WAIT_LIMIT, watch)
     }
 
     /// The cache's folders and the files in them.
@@ -151,7 +152,18 @@ impl Cache {
         Ok(())
     }
 
+    /// A download may be waited for as long as it may take.
     fn lock(&self, key: &str, sharing: Sharing, watch: &dyn Watch) -> Result<Lock, ImageError> {
+        self.lock_within(key, sharing, LOCK_LIMIT, watch)
+    }
+
+    fn lock_within(
+        &self,
+        key: &str,
+        sharing: Sharing,
+        limit: Duration,
+        watch: &dyn Watch,
+    ) -> Result<Lock, ImageError> {
         let path = self.folder.join("locks").join(format!("{key}.lock"));
         let begun = Instant::now();
         let mut said = false;
@@ -162,13 +174,13 @@ impl Cache {
             if watch.stopped() {
                 return Err(ImageError::Stopped);
             }
-            if begun.elapsed() > LOCK_LIMIT {
+            if begun.elapsed() > limit {
                 return Err(ImageError::Busy {
                     what: format!("another goloo has been working on {key}"),
-                    limit: LOCK_LIMIT,
+                    limit,
                 });
             }
-            if !said {
+            if !said && begun.elapsed() > files::SAY_AFTER {
                 watch.event(Event::Note(format!("another goloo is working on {key}; waiting for it")));
                 said = true;
             }

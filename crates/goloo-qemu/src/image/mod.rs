@@ -133,7 +133,7 @@ pub enum ImageError {
         source: io::Error,
     },
     /// Another goloo uses what is needed.
-    #[error("{what} for more than {} minutes", limit.as_secs() / 60)]
+    #[error("{what} for more than {} s", limit.as_secs())]
     Busy {
         /// What is in use.
         what: String,
