@@ -10,8 +10,8 @@ use goloo_core::access::Address;
 use goloo_core::events::Event;
 use goloo_core::name::VmName;
 use goloo_core::provider::{
-    Adopted, Capabilities, DnsNames, LiveState, Machine, Made, Observation, Provider, ProviderError,
-    ProviderPlan, StopMode, Stray, Work,
+    Adopted, Capabilities, ConsolePiece, DnsNames, LiveState, Machine, Made, Observation, Provider,
+    ProviderError, ProviderPlan, StopMode, Stray, Work,
 };
 use goloo_core::record::{Aws, OperationKind, ProviderKind, Record};
 use goloo_core::spec::SshSource;
@@ -221,16 +221,14 @@ impl Provider for AwsProvider {
         seen
     }
 
-    async fn console(&self, record: &Record, offset: u64) -> Result<Vec<u8>, ProviderError> {
+    async fn console(&self, record: &Record, offset: u64) -> Result<ConsolePiece, ProviderError> {
         let lead = Lead::of(record);
         let clients = self.session.clients(self.region(&lead)).await;
         let id = match lead.instance {
             Some(id) => id,
             None => self.instance(&clients, record).await?.id,
         };
-        let console = instances::console(&clients, &id).await?;
-        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-        Ok(console.get(offset..).unwrap_or_default().to_vec())
+        Ok(ConsolePiece::of(&instances::console(&clients, &id).await?, offset))
     }
 
     async fn strays(&self, known: &[&Record]) -> Result<Vec<Stray>, ProviderError> {

@@ -51,15 +51,75 @@ pub fn alias(id: &VmId) -> String {
     format!("goloo-{}", id.as_str().to_ascii_lowercase())
 }
 
+/// What a remote command may use. A guest is not trusted: both hold however much it writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunLimits {
+    /// From the connection to the command's end.
+    pub time: Duration,
+    /// Bytes that are read of its output.
+    pub output: u64,
+}
+
+impl RunLimits {
+    /// For a command whose answer is short: at most 1 MiB is read.
+    pub fn answer(time: Duration) -> Self {
+        Self { time, output: 1 << 20 }
+    }
+
+    /// For a command whose output is shown as it comes and kept nowhere: at most 1 GiB is read.
+    pub fn stream(time: Duration) -> Self {
+        Self { time, output: 1 << 30 }
+    }
+}
+
 /// What a remote command left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
     /// The remote command's exit status.
     pub status: i32,
-    /// Its standard output.
+    /// The start of its standard output, at most [`Output::KEPT`] bytes.
     pub stdout: String,
-    /// Its standard error.
+    /// The end of its standard error, at most [`Output::KEPT`] bytes.
     pub stderr: String,
+}
+
+impl Output {
+    /// How much is kept of each stream, in bytes.
+    pub const KEPT: usize = 64 << 10;
+}
+
+/// How many characters of one line of a guest's are kept and shown.
+pub const LINE_MAX: usize = 1000;
+
+/// A line of a guest's, cut where it is too long.
+pub fn excerpt(line: &str) -> String {
+    match line.char_indices().nth(LINE_MAX) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line.to_owned(),
+    }
+}
+
+/// A line of a guest's without what a terminal would take for a command: escape sequences, control characters, and
+/// those that change the direction of text. What isn't UTF-8 is replaced.
+pub fn printable(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(line);
+    let mut shown = String::with_capacity(text.len());
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        match character {
+            // A control sequence goes as a whole (ECMA-48): ESC [, parameters, a final byte.
+            '\u{1b}' if characters.peek() == Some(&'[') => {
+                characters.next();
+                while characters.next_if(|c| matches!(c, ' '..='?')).is_some() {}
+                characters.next_if(|c| matches!(c, '@'..='~'));
+            }
+            '\t' => shown.push(' '),
+            '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {}
+            character if character.is_control() => {}
+            character => shown.push(character),
+        }
+    }
+    shown
 }
 
 /// Why a machine can't be reached.
@@ -95,6 +155,16 @@ pub enum GuestError {
         /// What was seen.
         reason: String,
     },
+    /// The machine answers without end: never worth another try.
+    #[error("{host}:{port} sent more than {limit} bytes")]
+    TooMuch {
+        /// Address.
+        host: String,
+        /// Port.
+        port: u16,
+        /// How much was read, in bytes.
+        limit: u64,
+    },
     /// The `ssh` command itself can't be run.
     #[error("can't run ssh: {reason}")]
     NoClient {
@@ -110,13 +180,33 @@ pub type OnLine<'a> = dyn FnMut(&str) + Send + 'a;
 #[async_trait]
 pub trait Guest: Send + Sync {
     /// Runs `command` by `/bin/sh`, whatever the user's shell is, with nothing on standard input. `line` gets
-    /// each line of its standard output as it comes. Ends with [`GuestError::Unreachable`] when it takes longer
-    /// than `limit`.
+    /// each line of its standard output as it comes. Ends with [`GuestError::Unreachable`] when it takes longer than
+    /// `limits` allow, and with [`GuestError::TooMuch`] when it writes more.
     async fn run(
         &self,
         target: &SshTarget,
         command: &str,
-        limit: Duration,
+        limits: RunLimits,
         line: &mut OnLine<'_>,
     ) -> Result<Output, GuestError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_no_commands_for_the_terminal() {
+        assert_eq!(printable(b"[\x1b[0;32m  OK  \x1b[0m] Started\x07 sshd.\r\n"), "[  OK  ] Started sshd.");
+        let hostile = "a\u{1b}]0;title\u{7}b\u{9b}31mc\u{202e}d\u{2066}e\u{1b}[\u{1b}[2Jf\u{1b}";
+        assert_eq!(printable(hostile.as_bytes()), "a]0;titleb31mcdef");
+        assert_eq!(printable(b"\x1b[999999999999999999;\xff\n"), "\u{fffd}");
+    }
+
+    #[test]
+    fn a_long_line_is_cut_between_characters() {
+        assert_eq!(excerpt("short"), "short");
+        let long = "ä".repeat(LINE_MAX + 1);
+        assert_eq!(excerpt(&long), format!("{}…", "ä".repeat(LINE_MAX)));
+    }
 }

@@ -137,6 +137,24 @@ pub enum StopMode {
     Suspend,
 }
 
+/// A piece of a console's log; at most 1 MiB.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsolePiece {
+    /// What the guest wrote.
+    pub bytes: Vec<u8>,
+    /// Where the next piece begins.
+    pub next: u64,
+}
+
+impl ConsolePiece {
+    /// The piece from `offset` on of a log that is there as a whole.
+    pub fn of(whole: &[u8], offset: u64) -> Self {
+        let rest = usize::try_from(offset).ok().and_then(|start| whole.get(start..)).unwrap_or_default();
+        let bytes = rest[..rest.len().min(1 << 20)].to_vec();
+        Self { next: offset + bytes.len() as u64, bytes }
+    }
+}
+
 /// What a provider can do beyond the trait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capabilities {
@@ -435,8 +453,9 @@ pub trait Provider: Send + Sync {
     /// Looks at all of these machines at once; one observation each, in their order.
     async fn observe(&self, records: &[&Record]) -> Vec<Observation>;
 
-    /// The console's log so far, from `offset` bytes on.
-    async fn console(&self, record: &Record, offset: u64) -> Result<Vec<u8>, ProviderError>;
+    /// A piece of the console's log from `offset` on, which counts in bytes from the console's beginning. It is
+    /// empty where nothing has come yet. What was removed meanwhile, since logs are bounded, is passed over.
+    async fn console(&self, record: &Record, offset: u64) -> Result<ConsolePiece, ProviderError>;
 
     /// All machines there that none of `known` leads to, as far as this user may see them.
     async fn strays(&self, known: &[&Record]) -> Result<Vec<Stray>, ProviderError>;

@@ -5,12 +5,18 @@ use std::io;
 use std::process::Stdio;
 use std::time::Duration;
 
+use goloo_command::{Finished, RunError};
 use goloo_core::events::Event;
 use goloo_core::provider::{ProviderError, Work};
 use tokio::process::Command;
 
 use crate::errors::{CallError, Refusal};
 use crate::settings::Limits;
+
+/// The longest answer that is read, in bytes: `info` of some thousand instances. What `exec` runs is a guest's.
+const STDOUT_MAX: u64 = 4 << 20;
+/// How much of standard error is kept, in bytes.
+const STDERR_KEPT: usize = 64 << 10;
 
 /// The command.
 #[derive(Debug, Clone)]
@@ -60,18 +66,12 @@ impl Cli {
         whole: &mut Command,
         limit: Duration,
     ) -> Result<Said, CallError> {
-        let child = whole
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|source| self.cannot_run(source))?;
-        match tokio::time::timeout(limit, child.wait_with_output()).await {
-            Ok(Ok(output)) => {
-                Ok(Said { status: output.status.code(), stdout: output.stdout, stderr: output.stderr })
-            }
-            Ok(Err(source)) => Err(self.cannot_run(source)),
-            Err(_) => Err(CallError::NoAnswer { command, limit }),
+        let limits = goloo_command::Limits { time: limit, stdout: STDOUT_MAX, stderr: STDERR_KEPT };
+        match goloo_command::run(whole, limits).await {
+            Ok(Finished { status, stdout, stderr }) => Ok(Said { status: status.code(), stdout, stderr }),
+            Err(RunError::TimedOut { limit }) => Err(CallError::NoAnswer { command, limit }),
+            Err(RunError::TooMuch { limit }) => Err(CallError::TooMuch { command, limit }),
+            Err(RunError::Start(source) | RunError::Read(source)) => Err(self.cannot_run(source)),
         }
     }
 

@@ -4,6 +4,7 @@
 use std::io;
 use std::time::Duration;
 
+use goloo_core::guest::excerpt;
 use goloo_core::provider::ProviderError;
 
 /// A call that came to nothing.
@@ -31,6 +32,14 @@ pub enum CallError {
         command: &'static str,
         /// How long was waited.
         limit: Duration,
+    },
+    /// It answers without end; the process that asked was ended.
+    #[error("`multipass {command}` answered with more than {limit} bytes")]
+    TooMuch {
+        /// The subcommand.
+        command: &'static str,
+        /// How much was read, in bytes.
+        limit: u64,
     },
     /// It said no.
     #[error("`multipass {command}` failed: {refusal}")]
@@ -286,7 +295,7 @@ fn words(text: &str) -> Option<String> {
         .chain(said.map(str::to_owned))
         .filter(|line| line != "The following errors occurred:")
         .collect();
-    (!lines.is_empty()).then(|| lines.join("; "))
+    (!lines.is_empty()).then(|| excerpt(&lines.join("; ")))
 }
 
 /// Without escape sequences (`ESC [ … letter`) and other control characters, but with line ends.
@@ -342,6 +351,7 @@ impl CallError {
             Self::NotInstalled { .. } => INSTALL,
             Self::CannotRun { .. } => "look at GOLOO_MULTIPASS and at the installation of Multipass",
             Self::NoAnswer { .. } => HUNG,
+            Self::TooMuch { .. } => "run the same command of multipass by hand to see what it answers",
             Self::Unreadable { .. } => "goloo knows Multipass 1.13 to 1.17: multipass version",
             Self::Refused { refusal, .. } => refusal.hint(),
         }

@@ -11,6 +11,9 @@ use tokio::process::Child;
 use crate::cli::Cli;
 use crate::errors::{CallError, Refusal};
 
+/// How much of what a client says on standard error is read, in bytes.
+const STDERR_MAX: u64 = 64 << 10;
+
 /// The client of one `multipass launch`. Dropping it leaves it alone: its end would break off the
 /// image's download.
 pub(crate) struct Launch {
@@ -42,7 +45,7 @@ impl Launch {
         {
             let mut said = Vec::new();
             self.stderr.rewind()?;
-            self.stderr.read_to_end(&mut said)?;
+            (&self.stderr).take(STDERR_MAX).read_to_end(&mut said)?;
             self.ended = Some(match status.code() {
                 Some(0) => Ok(()),
                 code => {

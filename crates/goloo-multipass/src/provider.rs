@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use async_trait::async_trait;
 use goloo_core::name::VmName;
 use goloo_core::provider::{
-    Adopted, Capabilities, Clones, Errand, LiveState, Machine, Made, Observation, Provider, ProviderError,
-    ProviderPlan, Snapshots, StopMode, Stray, Work,
+    Adopted, Capabilities, Clones, ConsolePiece, Errand, LiveState, Machine, Made, Observation, Provider,
+    ProviderError, ProviderPlan, Snapshots, StopMode, Stray, Work,
 };
 use goloo_core::record::{Extra, Local, ProviderKind, Record};
 
@@ -132,7 +132,7 @@ impl Provider for MultipassProvider {
         }
     }
 
-    async fn console(&self, record: &Record, _: u64) -> Result<Vec<u8>, ProviderError> {
+    async fn console(&self, record: &Record, _: u64) -> Result<ConsolePiece, ProviderError> {
         Err(ProviderError::Unsupported {
             what: "Multipass shows no console".to_owned(),
             hint: format!("goloo logs {} shows cloud-init's log", record.name),

@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::{SuiteWork, World, local, record, text, until};
@@ -1581,6 +1582,22 @@ async fn doctor_finds_what_is_wrong() {
     settings.limits.answer = MOMENT;
     let finding = goloo_multipass::doctor(&settings).await;
     assert!(!finding.ok && finding.what.contains("no answer"), "{finding:?}");
+}
+
+/// A client whose guest, or which itself, writes without end: it is killed, and nothing of it is kept.
+#[tokio::test]
+async fn a_multipass_that_answers_without_end_is_ended() {
+    let world = World::stand_in();
+    for (stream, says) in [(1, "answered with more than 4194304 bytes"), (2, "answered with more than")] {
+        let mut settings = world.settings();
+        settings.program = world.path().join(format!("endless-{stream}")).into();
+        let script = format!("#!/bin/sh\ncat /dev/zero >&{stream}\n");
+        common::write_program(Path::new(&settings.program), &script);
+        let begun = Instant::now();
+        let finding = goloo_multipass::doctor(&settings).await;
+        assert!(!finding.ok && finding.what.contains(says), "{finding:?}");
+        assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    }
 }
 
 // ---- the tests themselves ----

@@ -135,6 +135,9 @@ struct Remembered {
     /// The reason for TCG that the user was told last.
     #[serde(default)]
     said: Option<String>,
+    /// Whether QEMU's sandbox works; nothing while nobody has tried.
+    #[serde(default)]
+    sandbox: Option<bool>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,7 +158,7 @@ impl Memory {
             .ok()
             .and_then(|text| serde_json::from_slice(&text).ok())
             .filter(|remembered: &Remembered| remembered.holds_for == self.here)
-            .unwrap_or(Remembered { holds_for: self.here.clone(), verdict: None, said: None })
+            .unwrap_or(Remembered { holds_for: self.here.clone(), verdict: None, said: None, sandbox: None })
     }
 
     /// A memory that can't be written costs the next start a proof, no more.
@@ -176,6 +179,16 @@ impl Memory {
     /// Notes that none did, and why.
     pub fn fails(&self, reason: &str) {
         self.save(&Remembered { verdict: Some(Verdict::Fails(reason.to_owned())), ..self.load() });
+    }
+
+    /// Whether QEMU's sandbox works here; `None` while nobody has tried.
+    pub fn sandbox(&self) -> Option<bool> {
+        self.load().sandbox
+    }
+
+    /// Notes whether it does.
+    pub fn sandbox_works(&self, works: bool) {
+        self.save(&Remembered { sandbox: Some(works), ..self.load() });
     }
 
     /// Whether the user still has to be told that machines run without acceleration for this
@@ -246,10 +259,12 @@ mod tests {
         assert!(memory.to_be_said("another reason"));
         assert_eq!(memory.load().verdict, None, "what was said is no verdict");
         memory.fails("it died");
+        memory.sandbox_works(false);
         assert_eq!(memory.load().verdict, Some(Verdict::Fails("it died".to_owned())));
+        assert_eq!(memory.sandbox(), Some(false));
         std::fs::write(&qemu, "two, longer").unwrap();
         let upgraded = Memory::new(path, &qemu);
-        assert_eq!(upgraded.load().verdict, None, "an upgrade asks anew");
+        assert_eq!((upgraded.load().verdict, upgraded.sandbox()), (None, None), "an upgrade asks anew");
         upgraded.works();
         assert_eq!(upgraded.load().verdict, Some(Verdict::Works));
     }

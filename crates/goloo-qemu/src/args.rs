@@ -8,6 +8,7 @@ use goloo_core::spec::PortForward;
 
 use crate::accel::Accel;
 use crate::arch::Arch;
+use crate::supervise::{CONSOLE, CONSOLE_PATH, MESSAGES};
 
 /// The QMP socket's name. It is given to QEMU relative to the machine's folder, where QEMU is
 /// started: a socket's path has at most 107 bytes, and state folders may lie deep.
@@ -15,6 +16,10 @@ pub const QMP_SOCKET: &str = "qmp.sock";
 
 /// In front of the pid file's path: by both together a machine's QEMU is known.
 pub(crate) const PID_FILE_FLAG: &str = "-pidfile";
+
+/// A QEMU that a guest has broken out into can't start programs, become somebody else or use old system calls. It
+/// can't go into the background by itself either.
+pub(crate) const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
 
 /// Where one machine's files lie; only names, nothing is looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,14 +58,14 @@ impl Files {
         self.folder.join("seed.img")
     }
 
-    /// The serial console.
-    pub fn console(&self) -> PathBuf {
-        self.folder.join("console.log")
+    /// The serial console's log, without `.log`.
+    pub(crate) fn console(&self) -> PathBuf {
+        self.folder.join(CONSOLE)
     }
 
     /// What QEMU itself says.
     pub fn log(&self) -> PathBuf {
-        self.folder.join("qemu.log")
+        self.folder.join(MESSAGES).with_extension("log")
     }
 
     /// QEMU's process id, written by QEMU.
@@ -93,6 +98,8 @@ pub struct Start<'a> {
     pub ports: &'a [PortForward],
     /// Shared folders; the first gets the tag `goloo0`.
     pub mounts: &'a [PathBuf],
+    /// Whether QEMU gives up the system calls that it doesn't need.
+    pub sandbox: bool,
     /// The UEFI code, on aarch64.
     pub firmware: Option<&'a Path>,
     /// The machine's files.
@@ -102,6 +109,9 @@ pub struct Start<'a> {
 /// The arguments after the program's name.
 pub fn argv(start: &Start<'_>) -> Vec<OsString> {
     let mut line = Line(Vec::new());
+    if start.sandbox {
+        line.words(&["-sandbox", SANDBOX]);
+    }
     line.option("-name", &[b"guest=".as_slice(), start.name.as_bytes()]);
     line.words(&["-nodefaults", "-no-user-config", "-display", "none"]);
     line.words(&["-machine", machine(start.arch), "-accel", acceleration(start.accel)]);
@@ -124,16 +134,12 @@ pub fn argv(start: &Start<'_>) -> Vec<OsString> {
         let tag = format!(",mount_tag=goloo{index},security_model=none,multidevs=remap");
         line.option("-virtfs", &[b"local,path=", bytes(source), tag.as_bytes()]);
     }
-    let console = start.files.console();
-    line.option("-chardev", &[b"file,id=console,append=on,path=", bytes(&console)]);
+    line.words(&["-chardev", &format!("file,id=console,append=on,path={CONSOLE_PATH}")]);
     line.words(&["-serial", "chardev:console"]);
     line.words(&["-chardev", &format!("socket,id=qmp,server=on,wait=off,path={QMP_SOCKET}")]);
     line.words(&["-mon", "chardev=qmp,mode=control"]);
-    // QEMU goes into the background by itself: in a session of its own, and only once all sockets
-    // and ports are bound, so that its exit status tells whether they are.
     line.0.push(PID_FILE_FLAG.into());
     line.0.push(start.files.pid().into_os_string());
-    line.words(&["-daemonize"]);
     line.0
 }
 
@@ -189,7 +195,8 @@ impl Line {
     }
 }
 
-fn double_commas(text: &[u8]) -> Vec<u8> {
+/// Text inside of an option's value, as QEMU wants it.
+pub(crate) fn double_commas(text: &[u8]) -> Vec<u8> {
     let mut doubled = Vec::with_capacity(text.len());
     for byte in text {
         doubled.push(*byte);
@@ -229,6 +236,7 @@ mod tests {
             ssh_port: 20022,
             ports: &[],
             mounts: &[],
+            sandbox: true,
             firmware: None,
             files,
         }

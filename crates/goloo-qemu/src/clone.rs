@@ -55,6 +55,7 @@ impl Clones for QemuProvider {
         if from.variables().exists() {
             fs::copy(from.variables(), files.variables()).map_err(io)?;
         }
+        let _lock = Lock::wait(&self.settings.ports_lock(), &self.settings.limits, work).await?;
         self.describe_copy(noted, copy, &files, work).map_err(io)
     }
 }
@@ -80,7 +81,8 @@ impl QemuProvider {
         }
     }
 
-    /// Makes it a machine, with ports that belong to nobody else: both are to run at once.
+    /// Makes it a machine, with ports that belong to nobody else: both are to run at once. Called under the lock of the
+    /// ports.
     fn describe_copy(
         &self,
         noted: MachineFile,
@@ -88,7 +90,6 @@ impl QemuProvider {
         files: &Files,
         work: &dyn Work,
     ) -> io::Result<()> {
-        let _lock = Lock::wait_folder(&self.settings.vms)?;
         let mut taken = machine::ports_of_others(&self.settings.vms, &copy.id)?;
         let mut moved = BTreeMap::new();
         let mut forwards = Vec::new();

@@ -1,7 +1,9 @@
 //! What this provider needs of the machine, looked at without changing anything.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use goloo_command::Limits;
 use goloo_core::finding::Finding;
 
 use crate::accel::{Choice, Memory};
@@ -39,8 +41,13 @@ fn builder(image: &str) -> Finding {
     Finding { ok: true, what, hint }
 }
 
+/// What a program may say of its version.
+const VERSION_LIMITS: Limits = Limits { time: Duration::from_secs(10), stdout: 64 << 10, stderr: 4 << 10 };
+
 fn version(program: &str) -> Finding {
-    let output = match Command::new(program).arg("--version").output() {
+    let mut command = Command::new(program);
+    command.arg("--version").stdin(Stdio::null());
+    let output = match goloo_command::run_blocking(command, VERSION_LIMITS) {
         Ok(output) => output,
         Err(error) => {
             return Finding::wrong(

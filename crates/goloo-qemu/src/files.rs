@@ -4,9 +4,14 @@ use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
+use goloo_core::events::Event;
+use goloo_core::provider::{ProviderError, Work};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+
+use crate::settings::Limits;
 
 /// Replaces a file so that after a crash either the old content or the new one is there.
 pub(crate) fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
@@ -125,12 +130,18 @@ pub(crate) enum Sharing {
 impl Lock {
     /// Takes the lock on a file, which is made when it isn't there; `None` when someone else has it.
     pub(crate) fn try_file(path: &Path, sharing: Sharing) -> io::Result<Option<Self>> {
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-        Self::try_take(file, sharing)
-    }
-
-    fn try_take(file: File, sharing: Sharing) -> io::Result<Option<Self>> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+            .open(path)?;
+        // Who can open it can lock it.
+        if file.metadata()?.mode() & 0o077 != 0 {
+            file.set_permissions(Permissions::from_mode(0o600))?;
+        }
         let operation = match sharing {
             Sharing::Shared => FlockOperation::NonBlockingLockShared,
             Sharing::Exclusive => FlockOperation::NonBlockingLockExclusive,
@@ -142,16 +153,47 @@ impl Lock {
         }
     }
 
-    /// Waits for the lock on a folder itself, so that no lock file lies about in it. Only for
-    /// sections of some milliseconds.
-    pub(crate) fn wait_folder(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
+    /// Waits for the lock on a file that only this user can open, for sections of some milliseconds. What holds it for
+    /// longer is said after some time, and not waited for without a limit.
+    pub(crate) async fn wait(
+        path: &Path,
+        limits: &Limits,
+        work: &mut dyn Work,
+    ) -> Result<Self, ProviderError> {
+        let failed = |source| {
+            ProviderError::caused(
+                format!("the lock {} can't be taken", path.display()),
+                "check the permissions of its folder",
+                source,
+            )
+        };
+        let begun = Instant::now();
+        let mut is_said = false;
         loop {
-            match flock(&file, FlockOperation::LockExclusive) {
-                Ok(()) => return Ok(Self(file)),
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
+            if let Some(lock) = Self::try_file(path, Sharing::Exclusive).map_err(failed)? {
+                return Ok(lock);
+            }
+            if begun.elapsed() > limits.lock {
+                return Err(ProviderError::failed(
+                    format!("{} has been locked for {} s", path.display(), limits.lock.as_secs()),
+                    format!("`fuser -v {}` shows what holds it; end that, then try again", path.display()),
+                ));
+            }
+            if begun.elapsed() > limits.lock_message && !std::mem::replace(&mut is_said, true) {
+                let text = format!("another goloo has locked {}; waiting for it", path.display());
+                work.events().event(Event::Note(text));
+            }
+            tokio::select! {
+                () = work.interruption() => return Err(ProviderError::Interrupted),
+                () = tokio::time::sleep(WAIT_POLL) => {}
             }
         }
     }
 }
+
+/// When it is said that a lock is waited for.
+pub(crate) const SAY_AFTER: Duration = Duration::from_secs(2);
+/// How long a lock of short sections is waited for.
+pub(crate) const WAIT_LIMIT: Duration = Duration::from_secs(30);
+/// How often it is asked for again.
+const WAIT_POLL: Duration = Duration::from_millis(10);

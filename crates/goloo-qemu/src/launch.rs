@@ -2,18 +2,20 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use goloo_command::Limits;
+use goloo_core::guest::excerpt;
 use goloo_core::provider::ProviderError;
 use tokio::process::Command;
 
 use crate::args::Files;
 use crate::process::{self, Process};
+use crate::{qmp, supervise};
 
 /// Why QEMU didn't start.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +59,11 @@ impl From<LaunchError> for ProviderError {
 /// So many lines of what a program said are in its error: of a create that fails there is nothing else left.
 const LAST_LINES: usize = 8;
 
+/// How often a QEMU that starts is asked whether it is ready.
+const READY_POLL: Duration = Duration::from_millis(10);
+/// How much of QEMU's own log is read, in bytes.
+const LOG_MAX: u64 = 64 << 10;
+
 /// A program by its path, or by its name in the search path.
 pub fn find_program(name: &OsStr) -> Option<PathBuf> {
     let executable = |path: &Path| {
@@ -71,59 +78,92 @@ pub fn find_program(name: &OsStr) -> Option<PathBuf> {
         .find(|path| executable(path))
 }
 
-/// Starts QEMU in the machine's folder and returns once it has put itself into the background, with
-/// all sockets and ports bound.
+/// What a start of QEMU takes.
+pub(crate) struct Start<'a> {
+    /// The program beside QEMU.
+    pub(crate) supervisor: &'a Path,
+    /// QEMU.
+    pub(crate) program: &'a Path,
+    /// QEMU's arguments.
+    pub(crate) argv: &'a [OsString],
+    /// The machine's files.
+    pub(crate) files: &'a Files,
+    /// For QEMU to have set itself up.
+    pub(crate) limit: Duration,
+    /// For one answer on the control socket.
+    pub(crate) answer: Duration,
+}
+
+/// Starts QEMU in the machine's folder, with its [supervisor](crate::supervise), and returns once it answers on its
+/// control socket: then all sockets and ports are bound.
 ///
-/// Until then it is in a process group of its own, so that a Ctrl-C meant for goloo doesn't end it;
-/// after that in a session of its own. It inherits no descriptors but these three: see
-/// [`keep_descriptors`].
-pub(crate) async fn run(
-    program: &Path,
-    argv: &[OsString],
-    files: &Files,
-    limit: Duration,
-) -> Result<Process, LaunchError> {
+/// Both are in a session of their own, so that a Ctrl-C meant for goloo doesn't end them, and inherit no descriptors but
+/// standard ones: see [`keep_descriptors`]. After an error either may still be there.
+pub(crate) async fn run(start: &Start<'_>) -> Result<Process, LaunchError> {
+    let Start { program, files, limit, .. } = start;
     let broken = |source: io::Error| {
         ProviderError::caused(
             format!("{} can't be run", program.display()),
-            "look at GOLOO_QEMU and at the installation of QEMU",
+            "check GOLOO_QEMU and the installation of QEMU",
             source,
         )
     };
-    let log = open_log(&files.log()).map_err(broken)?;
-    keep_descriptors();
-    let mut child = Command::new(program)
-        .args(argv)
-        .current_dir(files.folder())
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().map_err(broken)?)
-        .stderr(log)
-        .spawn()
-        .map_err(broken)?;
-    let status = match tokio::time::timeout(limit, child.wait()).await {
-        Ok(status) => status.map_err(broken)?,
-        Err(_) => {
-            child.start_kill().map_err(broken)?;
-            child.wait().await.map_err(broken)?;
+    // What is in it is of this start alone.
+    open_log(&files.log()).map_err(broken)?;
+    let mut supervisor = spawn(start).map_err(broken)?;
+    let status = tokio::select! {
+        status = supervisor.wait() => status.map_err(broken)?,
+        () = is_ready(files, start.answer) => return its_process(files).map_err(broken)?,
+        () = tokio::time::sleep(*limit) => {
             let message = format!("it hasn't set itself up within {} s", limit.as_secs());
             return Err(LaunchError::Qemu { message, log: Some(files.log()) });
         }
     };
-    let said = std::fs::read_to_string(files.log()).unwrap_or_default();
-    if !status.success() {
-        if let Some(port) = refused_port(&said) {
-            return Err(LaunchError::PortTaken { port });
-        }
-        let last = last_lines(&said);
-        let message = if last.is_empty() { status.to_string() } else { format!("{last} ({status})") };
-        return Err(LaunchError::Qemu { message, log: Some(files.log()) });
+    let said = read_log(&files.log());
+    if let Some(port) = refused_port(&said) {
+        return Err(LaunchError::PortTaken { port });
     }
-    let process = process::of_pid_file(&files.pid()).map_err(broken)?;
-    process.ok_or_else(|| LaunchError::Qemu {
+    let last = last_lines(&said);
+    let message = if last.is_empty() { status.to_string() } else { format!("{last} ({status})") };
+    Err(LaunchError::Qemu { message, log: Some(files.log()) })
+}
+
+fn spawn(start: &Start<'_>) -> io::Result<tokio::process::Child> {
+    keep_descriptors();
+    let (reader, writer) = io::pipe()?;
+    let child = Command::new(start.supervisor)
+        .args(supervise::arguments(&start.files.pid()))
+        .current_dir(start.files.folder())
+        .stdin(reader)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    supervise::send(writer, start.program, start.argv)?;
+    Ok(child)
+}
+
+/// Commands are answered only once the machine is set up as a whole.
+async fn is_ready(files: &Files, limit: Duration) {
+    while qmp::run_state(files.folder(), limit).await.is_err() {
+        tokio::time::sleep(READY_POLL).await;
+    }
+}
+
+fn its_process(files: &Files) -> io::Result<Result<Process, LaunchError>> {
+    let process = process::of_pid_file(&files.pid())?;
+    Ok(process.ok_or_else(|| LaunchError::Qemu {
         message: "it ended right after it had set itself up".to_owned(),
         log: Some(files.log()),
-    })
+    }))
+}
+
+/// The log of a start that failed; what comes after its beginning is QEMU's trouble alone.
+fn read_log(path: &Path) -> String {
+    let mut said = Vec::new();
+    let read = File::open(path).and_then(|log| log.take(LOG_MAX).read_to_end(&mut said));
+    // It is an extra: the exit status says something too.
+    let _ = read;
+    String::from_utf8_lossy(&said).into_owned()
 }
 
 /// What goloo opens is close-on-exec; what it was given need not be. A script that holds a lock while
@@ -146,16 +186,29 @@ fn refused_port(said: &str) -> Option<u16> {
 
 fn last_lines(said: &str) -> String {
     let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    lines[lines.len().saturating_sub(LAST_LINES)..].join("; ")
+    excerpt(&lines[lines.len().saturating_sub(LAST_LINES)..].join("; "))
 }
 
-/// A program that does a short piece of work. It is in a process group of its own, so that a Ctrl-C
-/// meant for goloo doesn't end it midway.
+/// A program that does a short piece of work, with nothing on its standard input.
 pub(crate) fn tool(program: &Path) -> std::process::Command {
     let mut command = std::process::Command::new(program);
-    command.process_group(0).stdin(Stdio::null());
+    command.stdin(Stdio::null());
     command
 }
+
+/// `qemu-img`, which reads files that others made: with a limit on its processor time (seconds) and its memory
+/// (KiB), as OpenStack has them. Where the system knows no such limit, it runs without.
+pub(crate) fn qemu_img_command(program: &Path) -> std::process::Command {
+    const LIMITED: &str =
+        "ulimit -t 600 2>/dev/null; ulimit -v 4194304 2>/dev/null; ulimit -c 0 2>/dev/null; exec \"$@\"";
+    let mut command = tool(Path::new("/bin/sh"));
+    command.args(["-c", LIMITED, "sh"]).arg(program);
+    command
+}
+
+/// What a tool may say, and how long it may take: copies of whole disks take their time.
+pub(crate) const TOOL_LIMITS: Limits =
+    Limits { time: Duration::from_secs(3600), stdout: 4 << 20, stderr: 64 << 10 };
 
 /// Makes the disk that the guest writes to, on top of a base image that stays as it is. `base` counts
 /// from the disk's own folder.
@@ -166,29 +219,30 @@ pub(crate) fn make_overlay(
     disk: &Path,
     bytes: u64,
 ) -> Result<(), ProviderError> {
-    let mut command = tool(program);
+    let mut command = qemu_img_command(program);
     command.args(["create", "-q", "-f", "qcow2", "-F", format, "-b"]).arg(base).arg(disk);
     command.arg(bytes.to_string());
     qemu_img(command, &format!("the disk {} can't be made", disk.display())).map(drop)
 }
 
 /// Runs `qemu-img` to its end and returns what it printed; `failed` is the error's beginning.
-pub(crate) fn qemu_img(mut command: std::process::Command, failed: &str) -> Result<Vec<u8>, ProviderError> {
+pub(crate) fn qemu_img(command: std::process::Command, failed: &str) -> Result<Vec<u8>, ProviderError> {
     let failed = |message: String| {
         ProviderError::failed(
             format!("{failed}: {message}"),
-            "look at the room on the file system, then run the same command again",
+            "check the free space of the file system, then run the same command again",
         )
     };
-    match command.output() {
-        Ok(output) if output.status.success() => Ok(output.stdout),
-        Ok(output) => {
-            let said = last_lines(&String::from_utf8_lossy(&output.stderr));
-            Err(failed(if said.is_empty() { output.status.to_string() } else { said }))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+    match goloo_command::run_blocking(command, TOOL_LIMITS) {
+        Ok(finished) if finished.status.success() => Ok(finished.stdout),
+        // sh's own, as the program isn't there.
+        Ok(finished) if finished.status.code() == Some(127) => {
             let missing = crate::image::cache::qemu_img_is_missing();
             Err(ProviderError::Unavailable { what: missing.to_string(), hint: missing.hint() })
+        }
+        Ok(finished) => {
+            let said = last_lines(&String::from_utf8_lossy(&finished.stderr));
+            Err(failed(if said.is_empty() { finished.status.to_string() } else { said }))
         }
         Err(error) => Err(failed(error.to_string())),
     }
@@ -204,13 +258,6 @@ mod tests {
                     host forwarding rule 'tcp:127.0.0.1:20022-:22'\n";
         assert_eq!(refused_port(said), Some(20022));
         assert_eq!(refused_port("qemu-system-x86_64: no such disk"), None);
-    }
-
-    #[test]
-    fn a_tool_does_not_hear_a_ctrl_c_meant_for_goloo() {
-        let output = tool(Path::new("sh")).args(["-c", "ps -o pgid= -p $$"]).output().expect("sh is there");
-        let group: i32 = String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number");
-        assert_ne!(group, rustix::process::getpgrp().as_raw_pid());
     }
 
     #[test]

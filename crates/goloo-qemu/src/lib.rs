@@ -4,6 +4,7 @@ pub mod accel;
 pub mod arch;
 pub mod args;
 mod clone;
+mod console;
 mod doctor;
 mod error;
 mod files;
@@ -21,6 +22,7 @@ pub mod seed;
 mod settings;
 mod snapshot;
 mod stray;
+pub mod supervise;
 
 pub use doctor::doctor;
 pub use launch::find_program;

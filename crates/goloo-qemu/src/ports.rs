@@ -1,7 +1,7 @@
 //! Ports on 127.0.0.1: picked so that no two machines get the same one.
 //!
 //! A machine keeps its SSH port over stop and start, so a port belongs to it also while nothing is
-//! bound. Who picks one holds the lock on the folder of machines, looks at what the others have
+//! bound. Who picks one holds the lock of the ports, looks at what the others have
 //! written down, and writes down his own before the lock is let go. Whether a port is really free is
 //! for QEMU to say when it binds it; a failure there picks the next.
 

@@ -14,7 +14,7 @@ use crate::accel::{Accel, Choice, Memory};
 use crate::args::Files;
 use crate::error::{end_failed, port_taken, prepare_failed};
 use crate::files::Lock;
-use crate::launch::{self, LaunchError};
+use crate::launch::{self, LaunchError, Start};
 use crate::machine::{self, MachineFile};
 use crate::ports;
 use crate::process::{self, Process, Signal};
@@ -76,6 +76,8 @@ impl QemuProvider {
             tokio::select! {
                 () = work.interruption() => return Err(ProviderError::Interrupted),
                 gone = process.wait_gone(wait) => if gone {
+                    // Its supervisor goes too, and then the console's log is whole.
+                    self.end(files).await?;
                     return Ok(true);
                 }
             }
@@ -91,14 +93,15 @@ impl QemuProvider {
 
     /// Gives the machine an SSH port of its own and writes it down, all under the lock. A port that it
     /// had is kept unless it is among `refused`.
-    fn assign_port(
+    async fn assign_port(
         &self,
         machine: &mut MachineFile,
         files: &Files,
         refused: &BTreeSet<u16>,
+        work: &mut dyn Work,
     ) -> Result<u16, ProviderError> {
         let io = |source| prepare_failed(files.folder(), source);
-        let _lock = Lock::wait_folder(&self.settings.vms).map_err(io)?;
+        let _lock = Lock::wait(&self.settings.ports_lock(), &self.settings.limits, work).await?;
         let mut taken = machine::ports_of_others(&self.settings.vms, &machine.id).map_err(io)?;
         taken.extend(machine.ports.iter().map(|port| port.host));
         taken.extend(refused);
@@ -127,7 +130,7 @@ impl QemuProvider {
             work.events().event(Event::Note(slow(reason)));
         }
         work.step("starting QEMU");
-        let failure = match self.launch_with(&program, choice.accel(), machine, files, work).await {
+        let failure = match self.launch_with(&program, &memory, choice.accel(), machine, files, work).await {
             Ok(made) => match choice {
                 Choice::Unproved(accel) => match self.prove(files, work).await? {
                     Ok(()) => {
@@ -150,34 +153,55 @@ impl QemuProvider {
         memory.to_be_said(&failure);
         work.events().event(Event::Note(slow(&failure)));
         work.step("starting QEMU without acceleration");
-        self.launch_with(&program, Accel::Tcg, machine, files, work).await.map_err(Into::into)
+        self.launch_with(&program, &memory, Accel::Tcg, machine, files, work).await.map_err(Into::into)
     }
 
     async fn launch_with(
         &self,
         program: &Path,
+        memory: &Memory,
         accel: Accel,
         machine: &mut MachineFile,
         files: &Files,
         work: &mut dyn Work,
     ) -> Result<Made, LaunchError> {
+        let supervisor = self.supervisor()?;
         let mut refused = BTreeSet::new();
         for _ in 0..PORT_TRIES {
             if work.interrupted() {
                 return Err(ProviderError::Interrupted.into());
             }
-            let ssh_port = self.assign_port(machine, files, &refused)?;
-            let argv = self.argv(machine, files, accel, ssh_port);
+            let ssh_port = self.assign_port(machine, files, &refused, work).await?;
+            let known = memory.sandbox();
+            let sandbox = self.settings.sandbox && known != Some(false);
+            let argv = self.argv(machine, files, accel, sandbox, ssh_port);
             // With acceleration a hang says something of that, if it lasts long enough.
             let usual = self.settings.limits.launch;
             let limit = if accel == Accel::Tcg { work.time_left(usual) } else { usual };
-            match launch::run(program, &argv, files, limit).await {
+            let answer = self.settings.limits.answer;
+            let start = Start { supervisor: &supervisor, program, argv: &argv, files, limit, answer };
+            let started = launch::run(&start).await;
+            if started.is_err() {
+                self.end(files).await?;
+            }
+            match started {
                 Ok(process) => {
+                    if sandbox && known.is_none() {
+                        memory.sandbox_works(true);
+                    }
                     machine.made = true;
                     machine.accel = Some(accel);
                     machine.process = Some(process);
                     machine.save(files).map_err(|source| prepare_failed(files.folder(), source))?;
                     return Ok(made(ssh_port));
+                }
+                Err(LaunchError::Qemu { message, .. })
+                    if sandbox && known.is_none() && is_of_sandbox(&message) =>
+                {
+                    memory.sandbox_works(false);
+                    let text =
+                        format!("QEMU's sandbox doesn't work here, machines run without it: {message}");
+                    work.events().event(Event::Warning(text));
                 }
                 Err(LaunchError::PortTaken { port }) if port == ssh_port => {
                     refused.insert(port);
@@ -265,6 +289,12 @@ impl QemuProvider {
 
 fn made(ssh_port: u16) -> Made {
     Made::Local(Local::loopback(ssh_port))
+}
+
+/// Whether QEMU failed for want of the sandbox: it was built without, the kernel has none, or a system call was
+/// refused that this system's libraries need (signal 31, SIGSYS).
+fn is_of_sandbox(message: &str) -> bool {
+    ["-sandbox", "seccomp", "ended by signal 31"].iter().any(|words| message.contains(words))
 }
 
 fn slow(reason: &str) -> String {

@@ -2,10 +2,12 @@
 //!
 //! A process id is used again by the kernel. So an id counts only together with the process's start
 //! time, and a process that goloo didn't see starting counts only when its command line tells it to
-//! write the machine's own pid file, whose path no other machine has.
+//! write the machine's own pid file, whose path no other machine has. Anybody can start a process with
+//! such a command line, so it counts only when it runs as this user, or as the one who owns the machine's folder.
 
 use std::collections::BTreeSet;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -46,7 +48,7 @@ impl Process {
 
     /// Whether it lives and is to write this pid file, by its command line.
     pub fn writes(&self, pid_file: &Path) -> bool {
-        system::writes_pid_file(self.pid, pid_file) && self.is_alive()
+        serves(self.pid, pid_file) && self.is_alive()
     }
 
     /// Sends a signal to this very process; one that is gone is fine.
@@ -65,6 +67,17 @@ impl Process {
         }
         true
     }
+}
+
+/// Whether a process works for the machine with this pid file. Root, too, takes no other user's process for one: it
+/// looks after another user's machines only in that user's folder.
+fn serves(pid: u32, pid_file: &Path) -> bool {
+    if !system::writes_pid_file(pid, pid_file) {
+        return false;
+    }
+    let Some(user) = system::user_of(pid) else { return false };
+    let owner = pid_file.parent().and_then(|folder| folder.metadata().ok()).map(|data| data.uid());
+    user == rustix::process::geteuid().as_raw() || Some(user) == owner
 }
 
 /// The QEMU that wrote this pid file and runs with it on its command line.
@@ -91,7 +104,7 @@ pub fn scan(pid_file: &Path) -> io::Result<Vec<Process>> {
         if new.is_empty() {
             break;
         }
-        let ours = new.into_iter().filter(|pid| system::writes_pid_file(*pid, pid_file));
+        let ours = new.into_iter().filter(|pid| serves(*pid, pid_file));
         found.extend(ours.filter_map(Process::with_pid));
     }
     Ok(found)
@@ -128,6 +141,18 @@ mod system {
     /// in their hands.
     fn has_other_threads(pid: u32) -> bool {
         std::fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|tasks| tasks.count() > 1)
+    }
+
+    /// The effective user of a process. The owner of its folder in /proc is root for some.
+    pub(super) fn user_of(pid: u32) -> Option<u32> {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix("Uid:"))?
+            .split_ascii_whitespace()
+            .nth(1)?
+            .parse()
+            .ok()
     }
 
     /// With the flag in front: an editor that has the file open is no QEMU.
@@ -212,6 +237,10 @@ mod system {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
         Some(digest)
+    }
+
+    pub(super) fn user_of(pid: u32) -> Option<u32> {
+        ps(&["-o", "uid=", "-p", &pid.to_string()]).ok()?.trim().parse().ok()
     }
 
     pub(super) fn writes_pid_file(pid: u32, pid_file: &Path) -> bool {

@@ -9,8 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use goloo_core::name::VmName;
 use goloo_core::provider::{
-    Adopted, Capabilities, Clones, LiveState, Machine, Made, Observation, Provider, ProviderError,
-    ProviderPlan, Snapshots, StopMode, Stray, Work,
+    Adopted, Capabilities, Clones, ConsolePiece, LiveState, Machine, Made, Observation, Provider,
+    ProviderError, ProviderPlan, Snapshots, StopMode, Stray, Work,
 };
 use goloo_core::record::{ProviderKind, Record};
 use goloo_core::spec::{PortForward, ResolvedStack};
@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use crate::accel::Accel;
 use crate::arch::Arch;
 use crate::args::{self, Files, Start};
+use crate::console;
 use crate::error::{end_failed, image_failed, missing, prepare_failed};
 use crate::files;
 use crate::firmware;
@@ -72,11 +73,22 @@ impl QemuProvider {
         })
     }
 
+    /// The program beside each QEMU.
+    pub(crate) fn supervisor(&self) -> Result<PathBuf, ProviderError> {
+        self.settings.supervisor.clone().ok_or_else(|| {
+            ProviderError::failed(
+                "goloo doesn't know where its own program lies",
+                "run goloo by its full path",
+            )
+        })
+    }
+
     pub(crate) fn argv(
         &self,
         machine: &MachineFile,
         files: &Files,
         accel: Accel,
+        sandbox: bool,
         ssh_port: u16,
     ) -> Vec<OsString> {
         let ports: Vec<PortForward> = machine.ports.iter().map(Into::into).collect();
@@ -84,6 +96,7 @@ impl QemuProvider {
             name: &machine.name,
             arch: machine.arch,
             accel,
+            sandbox,
             cpus: machine.cpus,
             memory_mib: machine.memory_mib,
             ssh_port,
@@ -199,7 +212,7 @@ impl Provider for QemuProvider {
         let noted = describe(machine, None);
         // The port is picked when the machine is made; 0 stands for it.
         let accel = self.settings.accel.or_else(|| (self.settings.offered)(Arch::host()).ok());
-        let argv = self.argv(&noted, &files, accel.unwrap_or(Accel::Tcg), 0);
+        let argv = self.argv(&noted, &files, accel.unwrap_or(Accel::Tcg), self.settings.sandbox, 0);
         let argv: Vec<String> = std::iter::once(format!("qemu-system-{}", noted.arch))
             .chain(argv.iter().map(|word| word.to_string_lossy().into_owned()))
             .collect();
@@ -317,25 +330,17 @@ impl Provider for QemuProvider {
         all
     }
 
-    async fn console(&self, record: &Record, offset: u64) -> Result<Vec<u8>, ProviderError> {
-        use std::io::{Read, Seek, SeekFrom};
+    async fn console(&self, record: &Record, offset: u64) -> Result<ConsolePiece, ProviderError> {
         let files = self.files(record);
-        let read = || -> io::Result<Vec<u8>> {
-            let mut log = fs::File::open(files.console())?;
-            log.seek(SeekFrom::Start(offset))?;
-            let mut content = Vec::new();
-            log.read_to_end(&mut content)?;
-            Ok(content)
-        };
-        match read() {
-            Ok(content) => Ok(content),
+        match console::read(&files.console(), offset) {
+            Ok(piece) => Ok(piece),
             Err(error) if error.kind() == io::ErrorKind::NotFound && files.folder().exists() => {
-                Ok(Vec::new())
+                Ok(ConsolePiece { bytes: Vec::new(), next: offset })
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(missing(record, &files)),
             Err(error) => Err(ProviderError::caused(
-                format!("the console log {} can't be read", files.console().display()),
-                "look at its permissions",
+                format!("the console log in {} can't be read", files.folder().display()),
+                "check its permissions",
                 error,
             )),
         }

@@ -8,6 +8,7 @@ use goloo_core::provider::ProviderError;
 
 use crate::accel::{self, Accel};
 use crate::arch::Arch;
+use crate::files::{SAY_AFTER, WAIT_LIMIT};
 use crate::image::Cache;
 
 /// How long is waited for what.
@@ -25,6 +26,10 @@ pub struct Limits {
     pub launch: Duration,
     /// For a guest to write to its disk, where acceleration has to prove itself.
     pub proof: Duration,
+    /// For a lock that is held for milliseconds, until that is said.
+    pub lock_message: Duration,
+    /// For the same, until it is an error.
+    pub lock: Duration,
 }
 
 impl Default for Limits {
@@ -36,6 +41,8 @@ impl Default for Limits {
             answer: Duration::from_secs(3),
             launch: Duration::from_secs(60),
             proof: Duration::from_secs(60),
+            lock_message: SAY_AFTER,
+            lock: WAIT_LIMIT,
         }
     }
 }
@@ -51,6 +58,11 @@ pub struct Settings {
     pub memory: PathBuf,
     /// A QEMU other than `qemu-system-<arch>` of the search path.
     pub qemu: Option<OsString>,
+    /// The program that is the process beside each QEMU: `goloo`, or another one that calls
+    /// [`supervise::answer`](crate::supervise::answer).
+    pub supervisor: Option<PathBuf>,
+    /// Whether QEMU's sandbox is used where it works.
+    pub sandbox: bool,
     /// The user's word on acceleration.
     pub accel: Option<Accel>,
     /// What acceleration the machine offers, as far as looking tells.
@@ -67,16 +79,37 @@ impl Settings {
             memory: cache.folder().join("acceleration.json"),
             cache,
             qemu: None,
+            supervisor: None,
+            sandbox: true,
             accel: None,
             offered: accel::offered,
             limits: Limits::default(),
         }
     }
 
-    /// The same, as the environment says: `GOLOO_QEMU`, `GOLOO_QEMU_ACCEL`, `GOLOO_IMAGE_MIRROR`.
+    /// Held while a machine's ports are picked and written down: beside the folder of machines, which others may be able
+    /// to open, and to lock.
+    pub(crate) fn ports_lock(&self) -> PathBuf {
+        self.vms.with_extension("lock")
+    }
+
+    /// The same, as the environment says: `GOLOO_QEMU`, `GOLOO_QEMU_ACCEL`, `GOLOO_QEMU_SANDBOX`,
+    /// `GOLOO_IMAGE_MIRROR`. This program is the one beside each QEMU.
     pub fn from_env(state: &Path, images: &Path) -> Result<Self, ProviderError> {
         let mut settings = Self::new(state, Cache::from_env(images));
         settings.qemu = std::env::var_os("GOLOO_QEMU").filter(|value| !value.is_empty());
+        settings.supervisor = std::env::current_exe().ok();
+        settings.sandbox = match std::env::var_os("GOLOO_QEMU_SANDBOX").filter(|value| !value.is_empty()) {
+            None => true,
+            Some(word) if word == "on" => true,
+            Some(word) if word == "off" => false,
+            Some(word) => {
+                return Err(ProviderError::Unsupported {
+                    what: format!("GOLOO_QEMU_SANDBOX is \"{}\"", word.to_string_lossy()),
+                    hint: "write on or off, or unset it".to_owned(),
+                });
+            }
+        };
         if let Some(word) = std::env::var_os("GOLOO_QEMU_ACCEL").filter(|value| !value.is_empty()) {
             let accel = word.to_str().and_then(Accel::parse);
             settings.accel = Some(accel.ok_or_else(|| ProviderError::Unsupported {

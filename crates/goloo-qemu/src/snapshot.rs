@@ -4,6 +4,8 @@
 //! counts a cluster as used before it refers to it. So each change first takes those back, and finds
 //! out on the way whether the disk is sound.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use async_trait::async_trait;
@@ -12,7 +14,7 @@ use goloo_core::record::Record;
 use goloo_core::time::Timestamp;
 use serde::Deserialize;
 
-use crate::args::Files;
+use crate::args::{Files, double_commas};
 use crate::error::{end_failed, missing};
 use crate::launch;
 use crate::machine::{self, MachineFile};
@@ -46,8 +48,9 @@ impl<'a> Disk<'a> {
     }
 
     fn run(&self, arguments: &[&str], what: &str) -> Result<Vec<u8>, ProviderError> {
-        let mut command = launch::tool(self.qemu_img);
-        command.args(arguments).arg(self.path);
+        let mut command = launch::qemu_img_command(self.qemu_img);
+        // Its format isn't guessed, here as everywhere.
+        command.args(arguments).args(["--image-opts"]).arg(image_options(self.path));
         launch::qemu_img(command, &format!("{what} the disk {} fails", self.path.display()))
     }
 
@@ -105,6 +108,13 @@ impl<'a> Disk<'a> {
     pub(crate) fn remove_all(&self) -> Result<(), ProviderError> {
         self.taken()?.iter().try_for_each(|taken| self.snapshot("-d", &taken.name))
     }
+}
+
+/// A disk of a machine as `--image-opts` has it; a comma in its path is doubled.
+fn image_options(path: &Path) -> OsString {
+    let mut options = OsString::from("driver=qcow2,file.driver=file,file.filename=");
+    options.push(OsString::from_vec(double_commas(path.as_os_str().as_bytes())));
+    options
 }
 
 impl QemuProvider {

@@ -63,6 +63,7 @@ fn turn() -> File {
 /// Under translation, so that the tests do the same everywhere.
 fn provider(state: &Path) -> QemuProvider {
     let mut settings = Settings::new(state, cache_with(IMAGE));
+    settings.supervisor = Some(common::supervisor());
     settings.accel = Some(Accel::Tcg);
     QemuProvider::new(settings)
 }
@@ -137,13 +138,70 @@ impl Guest {
 
     async fn reach(&mut self, port: u16) {
         self.port = port;
-        std::fs::write(&self.known_hosts, format!("[127.0.0.1]:{port} {}\n", self.host_key)).unwrap();
+        self.write_known_hosts();
         let begun = Instant::now();
         while !self.greets() {
             assert!(begun.elapsed() < BOOT, "no SSH; the console's end:\n{}", self.console());
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         eprintln!("SSH after {:.1} s", begun.elapsed().as_secs_f64());
+    }
+
+    fn write_known_hosts(&self) {
+        let line = format!("[127.0.0.1]:{} {}\n", self.port, self.host_key);
+        std::fs::write(&self.known_hosts, line).unwrap();
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.state.join("vms").join(self.machine.id.as_str())
+    }
+
+    fn log_size(&self) -> u64 {
+        let entries = std::fs::read_dir(self.folder()).unwrap().map(|entry| entry.unwrap());
+        let logs = entries.filter(|entry| entry.file_name().as_encoded_bytes().ends_with(b".log"));
+        logs.map(|entry| entry.metadata().unwrap().len()).sum()
+    }
+
+    /// The guest writes 12 MB, while no goloo runs: the log stays small and keeps its end. Then nobody reads any more, and
+    /// the guest goes on.
+    async fn flood_the_console(&self) {
+        let begun = Instant::now();
+        self.run(
+            "yes A line that is written again and again | head -c 12000000 | sudo tee /dev/ttyS0 >/dev/null",
+        );
+        eprintln!("12 MB on the console in {:.1} s", begun.elapsed().as_secs_f64());
+        self.run("echo the end of the flood | sudo tee /dev/ttyS0 >/dev/null");
+        common::until("the end is in the log", Duration::from_secs(10), async || {
+            self.console().contains("the end of the flood")
+        })
+        .await;
+        let size = self.log_size();
+        assert!((2_000_000..6_000_000).contains(&size), "{size} bytes");
+
+        let supervisors = common::supervisors_of(&self.state);
+        let status = std::fs::read_to_string(format!("/proc/{}/status", supervisors[0])).unwrap();
+        let memory = status.lines().filter(|line| line.starts_with("VmRSS") || line.starts_with("RssAnon"));
+        eprintln!("the supervisor's memory: {:?}", memory.collect::<Vec<_>>());
+        kill(&supervisors);
+        self.run("yes | head -c 1000000 | sudo tee /dev/ttyS0 >/dev/null");
+        assert_eq!(self.state().await, LiveState::Running);
+        assert!(self.log_size() <= size, "nobody writes to it");
+    }
+
+    /// The kernel's own word: 2 is a filter of system calls.
+    fn is_in_its_sandbox(&self) {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", processes_of(&self.state)[0])).unwrap();
+        assert!(status.lines().any(|line| line == "Seccomp:\t2"), "{status}");
+    }
+
+    /// What docs/security.md says of QEMU's user network: the day this fails, `vm.host_access` can be had.
+    fn sees_the_hosts_loopback(&self) {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        self.run(&format!(
+            "python3 -c 'import socket; socket.create_connection((\"10.0.2.2\", {port}), 10)'"
+        ));
     }
 
     fn greets(&self) -> bool {
@@ -154,7 +212,7 @@ impl Guest {
     }
 
     fn console(&self) -> String {
-        let log = self.state.join("vms").join(self.machine.id.as_str()).join("console.log");
+        let log = self.folder().join("console.log");
         let text = String::from_utf8_lossy(&std::fs::read(log).unwrap_or_default()).into_owned();
         let lines: Vec<_> = text.lines().collect();
         lines[lines.len().saturating_sub(60)..].join("\n")
@@ -218,6 +276,11 @@ async fn vm_keeps_its_data_over_power_down_power_cut_and_a_killed_qemu() {
     .unwrap();
     assert!(!guest.ssh("true").status.success(), "another host key is refused");
 
+    guest.write_known_hosts();
+    guest.flood_the_console().await;
+    guest.is_in_its_sandbox();
+    guest.sees_the_hosts_loopback();
+
     let begun = Instant::now();
     guest.stop(StopMode::Graceful).await;
     eprintln!("off after {:.1} s", begun.elapsed().as_secs_f64());
@@ -255,5 +318,26 @@ async fn vm_sees_a_folder_of_this_machine() {
     assert_eq!(guest.run("cat /mnt/shared/from-host"), "hello");
     guest.run("echo back | sudo tee /mnt/shared/from-guest");
     assert_eq!(std::fs::read_to_string(shared.path().join("from-guest")).unwrap(), "back\n");
+
+    // Links are the guest's to resolve, whoever made them: none of them leads to a file of this computer.
+    let outside = tempfile::tempdir().unwrap();
+    let secret = outside.path().join("secret");
+    std::fs::write(&secret, "a secret of the host").unwrap();
+    std::os::unix::fs::symlink(&secret, shared.path().join("host-link")).unwrap();
+    std::os::unix::fs::symlink(outside.path(), shared.path().join("host-folder")).unwrap();
+    let (secret, outside) = (secret.display(), outside.path().display());
+    guest.run(&format!(
+        "sudo ln -s {secret} /mnt/shared/guest-link; sudo ln -s {outside} /mnt/shared/guest-folder"
+    ));
+    guest.run("sudo ln -s ../../../../../../../.. /mnt/shared/up");
+    for path in
+        ["host-link", "host-folder/secret", "guest-link", "guest-folder/secret", &format!("up{secret}")]
+    {
+        let read = guest.ssh(&format!("sudo cat /mnt/shared/{path}"));
+        assert!(!read.status.success(), "{path}: {read:?}");
+        assert!(!String::from_utf8_lossy(&read.stdout).contains("secret of the host"), "{path}");
+        guest.ssh(&format!("echo changed | sudo tee /mnt/shared/{path}"));
+    }
+    assert_eq!(std::fs::read_to_string(secret.to_string()).unwrap(), "a secret of the host");
     guest.delete().await;
 }

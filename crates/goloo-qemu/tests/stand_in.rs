@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use common::{SuiteWork, kill, local, machine, processes_of, record, until};
+use common::{SuiteWork, kill, local, machine, processes_of, record, supervisors_of, until};
 use goloo_core::provider::{LiveState, Machine, Provider, ProviderError, StopMode};
 use goloo_core::record::Record;
 use goloo_core::spec::{ImageRef, Mount, PortForward, Size};
@@ -20,6 +20,7 @@ use goloo_qemu::image::Cache;
 use goloo_qemu::{Limits, QemuProvider, Settings};
 use goloo_testkit::programs::qemu_stand_in;
 use goloo_testkit::provider_suite::Bench;
+use rustix::fs::{FlockOperation, flock};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -50,6 +51,7 @@ impl World {
 
     fn settings(&self) -> Settings {
         let mut settings = Settings::new(&self.state, Cache::new(self.folder.path().join("images")));
+        settings.supervisor = Some(common::supervisor());
         settings.accel = self.accel;
         settings.limits = Limits {
             power_down: Duration::from_millis(300),
@@ -57,6 +59,8 @@ impl World {
             answer: Duration::from_millis(500),
             launch: Duration::from_secs(5),
             proof: Duration::from_millis(500),
+            lock_message: Duration::from_millis(300),
+            lock: Duration::from_secs(1),
             ..Limits::default()
         };
         settings.qemu = Some(self.program().into());
@@ -200,12 +204,12 @@ async fn qemu_is_detached_and_inherits_nothing() {
     let pid = processes_of(&world.state).remove(0);
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let session: u32 = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(3).unwrap().parse().unwrap();
-    assert_eq!(session, pid, "a session of its own");
+    assert_eq!(session, supervisors_of(&world.state)[0], "a session of its own, with its supervisor");
     let images = world.folder.path().join("images");
     for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
         let target = std::fs::read_link(entry.unwrap().path()).unwrap_or_default();
         assert!(!target.starts_with(&images), "{} is open", target.display());
-        assert_ne!(target, world.state.join("vms"), "the lock is inherited");
+        assert_ne!(target, world.state.join("vms.lock"), "the lock is inherited");
     }
     world.qemu().delete(&record, &mut SuiteWork::default()).await.unwrap();
 }
@@ -617,4 +621,154 @@ async fn qemu_gets_no_descriptor_that_goloo_was_given() {
         .collect();
     assert!(!held.is_empty());
     assert!(!held.contains(&path), "{held:?}");
+}
+
+fn log_size(folder: &Path) -> u64 {
+    let logs = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    let logs = logs.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "log"));
+    logs.map(|entry| entry.metadata().unwrap().len()).sum()
+}
+
+/// The guest writes 20 MB and QEMU 5 MB before anybody looks.
+#[tokio::test]
+async fn a_guest_that_floods_its_console_fills_no_disk() {
+    let world = World::with("floods");
+    let (machine, record, _) = world.create("flood").await;
+    let folder = world.state.join("vms").join(machine.id.as_str());
+    let size = log_size(&folder);
+    assert!((1_000_000..6_000_000).contains(&size), "{size} bytes of logs");
+    let (mut offset, mut kept) = (0, Vec::new());
+    loop {
+        let piece = world.qemu().console(&record, offset).await.unwrap();
+        if piece.bytes.is_empty() {
+            break;
+        }
+        kept.extend(piece.bytes);
+        offset = piece.next;
+    }
+    assert!(offset > 19_000_000, "{offset}: offsets count from the beginning");
+    assert!(kept.len() < 5_000_000 && kept.ends_with(b"the console's end\n"), "{} bytes", kept.len());
+    world.qemu().delete(&record, &mut SuiteWork::default()).await.unwrap();
+    assert!(world.vms().is_empty());
+    assert_eq!(supervisors_of(&world.state), [0; 0]);
+}
+
+#[tokio::test]
+async fn a_machine_lives_on_without_its_supervisor() {
+    let world = World::new();
+    let (_, record, port) = world.create("orphan").await;
+    kill(&supervisors_of(&world.state));
+    until("it is gone", SOON, async || supervisors_of(&world.state).is_empty()).await;
+    assert_eq!(world.qemu().observe(&[&record]).await[0].state, LiveState::Running);
+    let mut work = SuiteWork::default();
+    world.qemu().stop(&record, StopMode::Graceful, &mut work).await.unwrap();
+    // The next start has one again.
+    assert_eq!(local(world.qemu().start(&record, &mut work).await.unwrap()).ssh_port, port);
+    assert_eq!(supervisors_of(&world.state).len(), 1);
+}
+
+/// goloo that dies before QEMU was started leaves a supervisor that starts none any more.
+#[tokio::test]
+async fn a_supervisor_that_has_not_started_qemu_yet_is_ended_too() {
+    let world = World::new();
+    let (_, record, _) = world.create("half").await;
+    world.qemu().stop(&record, StopMode::Force, &mut SuiteWork::default()).await.unwrap();
+    let folder = world.state.join("vms").join(record.id.as_str());
+    let mut waits = Command::new(common::supervisor())
+        .args([goloo_qemu::supervise::SUPERVISE, "-pidfile"])
+        .arg(folder.canonicalize().unwrap().join("qemu.pid"))
+        .current_dir(&folder)
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    world.qemu().delete(&record, &mut SuiteWork::default()).await.unwrap();
+    assert!(!waits.wait().unwrap().success());
+    assert!(world.vms().is_empty());
+}
+
+#[tokio::test]
+async fn qemu_runs_in_its_sandbox() {
+    let world = World::new();
+    let (_, _, _) = world.create("boxed").await;
+    let argv = world.argv();
+    let sandbox = argv.iter().position(|word| word == "-sandbox").map(|at| argv[at + 1].as_str());
+    assert_eq!(sandbox, Some("on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"));
+}
+
+/// Found out once, said once, and then remembered.
+#[tokio::test]
+async fn a_qemu_without_a_sandbox_runs_without_it() {
+    for fault in ["no-sandbox", "sandbox-kills"] {
+        let world = World::with(fault);
+        for (name, warnings) in [("first", 1), ("second", 0)] {
+            let mut work = SuiteWork::default();
+            world.qemu().create(&world.machine(name), &mut work).await.unwrap();
+            let said = work.said().iter().filter(|text| text.contains("sandbox doesn't work")).count();
+            assert_eq!(said, warnings, "{fault}, {name}: {:?}", work.said());
+        }
+        assert!(!world.argv().contains(&"-sandbox".to_owned()), "{fault}");
+    }
+}
+
+/// A process with the machine's own command line, run by somebody else: it is neither taken for the machine's QEMU nor
+/// waited for.
+#[tokio::test]
+async fn another_users_process_with_the_same_command_line_blocks_nothing() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can run a process as another user");
+        return;
+    }
+    let world = World::new();
+    let (_, record, _) = world.create("mine").await;
+    let mut foreign = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c", "read line; true"])
+        .args(world.argv())
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let is_running = || {
+        let line = std::fs::read(format!("/proc/{}/cmdline", foreign.id())).unwrap();
+        line.starts_with(b"sh\0")
+    };
+    until("it runs as another user", SOON, async || is_running()).await;
+    let mut work = SuiteWork::default();
+    let begun = Instant::now();
+    world.qemu().stop(&record, StopMode::Graceful, &mut work).await.unwrap();
+    assert_eq!(world.qemu().observe(&[&record]).await[0].state, LiveState::Stopped);
+    // It may even be in the pid file.
+    let folder = world.state.join("vms").join(record.id.as_str());
+    std::fs::write(folder.join("qemu.pid"), foreign.id().to_string()).unwrap();
+    assert_eq!(world.qemu().observe(&[&record]).await[0].state, LiveState::Stopped);
+    world.qemu().start(&record, &mut work).await.unwrap();
+    world.qemu().delete(&record, &mut work).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(foreign.try_wait().unwrap().is_none(), "the other user's process was touched");
+    drop(foreign.stdin.take());
+    foreign.wait().unwrap();
+}
+
+/// Somebody who may read the folder of machines can lock it for ever; a lock file that only its owner can open is
+/// waited for, but not without a limit.
+#[tokio::test]
+async fn locks_are_not_waited_for_without_a_limit() {
+    let world = World::new();
+    let (_, record, _) = world.create("locked").await;
+    let mut work = SuiteWork::default();
+    world.qemu().stop(&record, StopMode::Force, &mut work).await.unwrap();
+    let folder = std::fs::File::open(world.state.join("vms")).unwrap();
+    flock(&folder, FlockOperation::LockExclusive).unwrap();
+    let begun = Instant::now();
+    world.qemu().start(&record, &mut work).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    world.qemu().stop(&record, StopMode::Force, &mut work).await.unwrap();
+
+    let path = world.state.join("vms.lock");
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let lock = std::fs::File::open(&path).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    let begun = Instant::now();
+    let error = world.qemu().start(&record, &mut work).await.unwrap_err().to_string();
+    assert!(error.contains("has been locked for 1 s"), "{error}");
+    assert!((1..10).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    assert!(work.said().iter().any(|text| text.contains("waiting for it")), "{:?}", work.said());
 }

@@ -5,15 +5,14 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
-use std::time::Duration;
 
 use async_trait::async_trait;
-use goloo_core::guest::{Guest, GuestError, OnLine, Output, SshTarget};
+use goloo_core::guest::{Guest, GuestError, OnLine, Output, RunLimits, SshTarget};
 use goloo_core::host_names::{HostNames, HostNamesError};
 use goloo_core::name::{VmId, VmName};
 use goloo_core::provider::{
-    Adopted, Capabilities, Clones, DiskSnapshot, LiveState, Machine, Made, Observation, Provider,
-    ProviderError, ProviderPlan, Snapshots, StopMode, Stray, Work,
+    Adopted, Capabilities, Clones, ConsolePiece, DiskSnapshot, LiveState, Machine, Made, Observation,
+    Provider, ProviderError, ProviderPlan, Snapshots, StopMode, Stray, Work,
 };
 use goloo_core::record::{Local, ProviderKind, Record};
 
@@ -201,10 +200,8 @@ impl Provider for FakeProvider {
         records.iter().map(|record| Observation { state: state(record), ip: None, reason: None }).collect()
     }
 
-    async fn console(&self, _: &Record, offset: u64) -> Result<Vec<u8>, ProviderError> {
-        let console = self.console.lock().expect("no holder panics");
-        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-        Ok(console.get(offset..).unwrap_or_default().to_vec())
+    async fn console(&self, _: &Record, offset: u64) -> Result<ConsolePiece, ProviderError> {
+        Ok(ConsolePiece::of(&self.console.lock().expect("no holder panics"), offset))
     }
 
     async fn restore_access(&self, _: &Record) -> Result<bool, ProviderError> {
@@ -304,7 +301,7 @@ impl Guest for FakeGuest {
         &self,
         _: &SshTarget,
         command: &str,
-        _: Duration,
+        _: RunLimits,
         line: &mut OnLine<'_>,
     ) -> Result<Output, GuestError> {
         if command.contains("cloud-init status") {

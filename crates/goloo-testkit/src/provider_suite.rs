@@ -536,11 +536,14 @@ pub async fn the_console_is_read_on(bench: &dyn Bench) {
     if !provider.capabilities().console {
         return;
     }
-    until(bench, true, async || !provider.console(&created.record, 0).await.unwrap().is_empty()).await;
+    until(bench, true, async || !provider.console(&created.record, 0).await.unwrap().bytes.is_empty()).await;
     let all = provider.console(&created.record, 0).await.unwrap();
+    assert_eq!(all.next, all.bytes.len() as u64);
     let rest = provider.console(&created.record, 3).await.unwrap();
-    assert!(rest.starts_with(&all[3..]));
-    assert_eq!(provider.console(&created.record, u64::from(u32::MAX)).await.unwrap(), b"");
+    assert!(rest.bytes.starts_with(&all.bytes[3..]));
+    let later = u64::from(u32::MAX);
+    let none = provider.console(&created.record, later).await.unwrap();
+    assert_eq!((none.bytes.as_slice(), none.next), (&b""[..], later));
 }
 
 async fn create_stopped(bench: &dyn Bench, name: &str) -> Created {

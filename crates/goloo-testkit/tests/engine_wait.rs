@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use goloo_core::engine::{Engine, Interrupt, Rescue, Verdict};
 use goloo_core::events::{Event, Events};
-use goloo_core::guest::{Guest, GuestError, OnLine, Output, SshTarget};
+use goloo_core::guest::{Guest, GuestError, OnLine, Output, RunLimits, SshTarget};
 use goloo_core::name::VmName;
 use goloo_core::provider::Provider;
 use goloo_core::record::{Phase, ProvisioningResult, Record};
@@ -48,7 +48,7 @@ impl<F: Fn(&str, &str) -> Result<&'static str, GuestError> + Send + Sync> Guest 
         &self,
         target: &SshTarget,
         command: &str,
-        _: Duration,
+        _: RunLimits,
         line: &mut OnLine<'_>,
     ) -> Result<Output, GuestError> {
         let text = (self.0)(&target.user, command)?;

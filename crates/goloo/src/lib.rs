@@ -40,6 +40,9 @@ pub use settings::json_schema as settings_schema;
 /// Runs the command line `argv` (with the program's name first).
 pub fn main(argv: Vec<OsString>) -> ExitCode {
     goloo_os::umask::make_private();
+    if let Some(code) = goloo_qemu::supervise::answer(&argv) {
+        return code;
+    }
     complete::answer_shell();
     if let Some(code) = hosts::answer_sudo(&argv) {
         return code;

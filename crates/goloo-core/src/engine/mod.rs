@@ -47,7 +47,7 @@ pub use protect::protect;
 pub use provision::AS_ROOT;
 pub use register::{register, same_machine, was_migrated_as};
 pub use resume::{Rebuild, RebuildError, Resumed};
-pub use verdict::{Report, Verdict, report_command};
+pub use verdict::{ERRORS_MAX, Report, Verdict, report_command};
 
 use work::{Limits, UnderWay};
 

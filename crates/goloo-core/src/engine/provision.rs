@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::Engine;
 use super::verdict::{Report, Verdict, report_command};
 use crate::events::Event;
-use crate::guest::{GuestError, OnLine, Output, SshTarget};
+use crate::guest::{GuestError, OnLine, Output, RunLimits, SshTarget, excerpt, printable};
 use crate::provider::LiveState;
 use crate::record::{ProvisioningResult, Record};
 
@@ -32,6 +32,14 @@ const LOGIN_LIMIT: Duration = Duration::from_secs(60);
 /// How often the provider is asked whether the machine is still up: on this computer, and elsewhere.
 const OBSERVE_HERE: Duration = Duration::from_secs(2);
 const OBSERVE_ELSEWHERE: Duration = Duration::from_secs(15);
+/// How long a machine whose time is over is still asked for the end of its log.
+const LAST_WORDS_LIMIT: Duration = Duration::from_secs(5);
+/// The longest line of a console that is shown as one, in bytes.
+const CONSOLE_LINE_MAX: usize = 2000;
+/// How much of a console's end is looked through for its last lines, in bytes.
+const CONSOLE_END: usize = 64 << 10;
+/// How many pieces of a console are read at most: its log is bounded, and this holds where it isn't.
+const CONSOLE_PIECES_MAX: u32 = 64;
 /// How much of a log a failure shows.
 const LOG_LINES: usize = 30;
 
@@ -54,7 +62,7 @@ pub(super) async fn reach(engine: &Engine<'_>, record: &Record, deadline: Instan
     }
     let mut wait = Wait::new(engine, record, deadline);
     wait.step("waiting for SSH");
-    wait.persist(LOGIN, LOGIN_LIMIT, &mut |_| {}).await.map(drop)
+    wait.persist(LOGIN, RunLimits::answer(LOGIN_LIMIT), &mut |_| {}).await.map(drop)
 }
 
 /// A wait for one machine.
@@ -94,7 +102,7 @@ impl<'w, 'e> Wait<'w, 'e> {
 
     async fn for_report(&mut self) -> Result<Verdict, Stop> {
         self.step("waiting for SSH");
-        self.persist(LOGIN, LOGIN_LIMIT, &mut |_| {}).await?;
+        self.persist(LOGIN, RunLimits::answer(LOGIN_LIMIT), &mut |_| {}).await?;
         self.step("waiting for cloud-init");
         let login = self.record.ssh.as_ref().map_or("", |ssh| ssh.user.as_str());
         let command = report_command(self.engine.follow_log, login);
@@ -102,11 +110,13 @@ impl<'w, 'e> Wait<'w, 'e> {
         let events = self.engine.events;
         let mut line = |line: &str| {
             if let Some(line) = report.take(line) {
-                events.event(Event::Log { line: line.to_owned() });
+                events.event(Event::Log { line: excerpt(line) });
             }
         };
         let left = self.deadline.saturating_duration_since(Instant::now());
-        let output = self.persist(&command, left, &mut line).await?;
+        // What is followed comes before the report, and may be long.
+        let limits = if self.engine.follow_log { RunLimits::stream(left) } else { RunLimits::answer(left) };
+        let output = self.persist(&command, limits, &mut line).await?;
         let mut verdict = report.verdict(&output);
         if matches!(verdict.result, ProvisioningResult::Failed | ProvisioningResult::Dropped) {
             verdict.log = self.end_of_log().await;
@@ -119,7 +129,7 @@ impl<'w, 'e> Wait<'w, 'e> {
     async fn persist(
         &mut self,
         command: &str,
-        limit: Duration,
+        limits: RunLimits,
         line: &mut OnLine<'_>,
     ) -> Result<Output, Stop> {
         let lacks = if self.record.ssh.is_none() { "goloo has no key for it" } else { "it has no address" };
@@ -127,7 +137,7 @@ impl<'w, 'e> Wait<'w, 'e> {
         let mut first_denied: Option<Instant> = None;
         let mut last = None;
         loop {
-            let attempt = self.engine.guest.run(&target, command, limit, line);
+            let attempt = self.engine.guest.run(&target, command, limits, line);
             let result = tokio::select! {
                 result = attempt => result,
                 () = self.engine.interrupt.raised() => return Err(Stop::Interrupted),
@@ -151,7 +161,9 @@ impl<'w, 'e> Wait<'w, 'e> {
             let hopeless = match &error {
                 GuestError::Unreachable { .. } => false,
                 GuestError::Denied { .. } => denied.is_some_and(|time| time > DENIED_LIMIT),
-                GuestError::WrongHostKey { .. } | GuestError::NoClient { .. } => true,
+                GuestError::WrongHostKey { .. }
+                | GuestError::TooMuch { .. }
+                | GuestError::NoClient { .. } => true,
             };
             // If goloo's account was replaced, the login user may still work.
             let other = SshTarget::login(self.record).filter(|login| hopeless && *login != target);
@@ -205,22 +217,38 @@ impl<'w, 'e> Wait<'w, 'e> {
             return;
         }
         // It is an extra: what is wrong shows elsewhere.
-        let Ok(bytes) = provider.console(self.record, self.shown).await else { return };
-        self.shown += bytes.len() as u64;
-        self.partial.extend(bytes);
-        while let Some(end) = self.partial.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = self.partial.drain(..=end).collect();
-            self.engine.events.event(Event::Log { line: printable(&line) });
+        let Ok(piece) = provider.console(self.record, self.shown).await else { return };
+        self.shown = piece.next;
+        for byte in piece.bytes {
+            // A line without an end is shown in parts.
+            if byte == b'\n' || self.partial.len() >= CONSOLE_LINE_MAX {
+                let line = std::mem::take(&mut self.partial);
+                self.engine.events.event(Event::Log { line: shown(&line) });
+            }
+            if byte != b'\n' {
+                self.partial.push(byte);
+            }
         }
     }
 
+    /// The last lines of the console of a machine that is off.
     async fn end_of_console(&self) -> Vec<String> {
         let provider = self.engine.provider;
         if !provider.capabilities().console {
             return Vec::new();
         }
-        let bytes = provider.console(self.record, 0).await.unwrap_or_default();
-        let lines: Vec<String> = bytes.split(|byte| *byte == b'\n').map(printable).collect();
+        let (mut end, mut offset) = (Vec::new(), 0);
+        for _ in 0..CONSOLE_PIECES_MAX {
+            let Ok(piece) = provider.console(self.record, offset).await else { break };
+            if piece.bytes.is_empty() {
+                break;
+            }
+            offset = piece.next;
+            end.extend(piece.bytes);
+            let surplus = end.len().saturating_sub(CONSOLE_END);
+            end.drain(..surplus);
+        }
+        let lines: Vec<String> = end.split(|byte| *byte == b'\n').map(shown).collect();
         let lines = lines.into_iter().filter(|line| !line.trim().is_empty()).collect::<Vec<_>>();
         lines[lines.len().saturating_sub(LOG_LINES)..].to_vec()
     }
@@ -229,8 +257,15 @@ impl<'w, 'e> Wait<'w, 'e> {
         let Some(target) = SshTarget::of(self.record) else { return Vec::new() };
         let mut lines = Vec::new();
         let command = format!("{AS_ROOT}$s tail -n {LOG_LINES} /var/log/cloud-init-output.log");
-        let mut line = |line: &str| lines.push(printable(line.as_bytes()));
-        if let Err(error) = self.engine.guest.run(&target, &command, LOGIN_LIMIT, &mut line).await {
+        let mut line = |line: &str| {
+            if lines.len() < LOG_LINES {
+                lines.push(shown(line.as_bytes()));
+            }
+        };
+        let left =
+            self.deadline.saturating_duration_since(Instant::now()).clamp(LAST_WORDS_LIMIT, LOGIN_LIMIT);
+        let limits = RunLimits::answer(left);
+        if let Err(error) = self.engine.guest.run(&target, &command, limits, &mut line).await {
             lines.push(format!("(the log can't be read: {error})"));
         }
         lines
@@ -247,7 +282,7 @@ fn no_session(target: &SshTarget, output: &Output) -> GuestError {
         user: target.user.to_string(),
         host: target.host.to_string(),
         port: target.port,
-        reason: format!("no command can be run: {}", said.trim()),
+        reason: format!("no command can be run: {}", excerpt(said.trim())),
     }
 }
 
@@ -255,33 +290,7 @@ fn no_session(target: &SshTarget, output: &Output) -> GuestError {
 pub const AS_ROOT: &str = "PATH=$PATH:/usr/local/bin:/usr/bin:/bin; s=; if sudo -n true 2>/dev/null; then s='sudo -n'; \
     elif doas -n true 2>/dev/null; then s='doas -n'; fi; ";
 
-/// A line of the guest's without what a terminal would take for orders.
-fn printable(line: &[u8]) -> String {
-    let text = String::from_utf8_lossy(line);
-    let mut shown = String::with_capacity(text.len());
-    let mut characters = text.chars();
-    while let Some(character) = characters.next() {
-        match character {
-            // An escape sequence goes as a whole: ESC [ … letter.
-            '\u{1b}' => {
-                if characters.clone().next() == Some('[') {
-                    characters.by_ref().skip(1).find(|c| c.is_ascii_alphabetic());
-                }
-            }
-            '\t' => shown.push(' '),
-            character if character.is_control() => {}
-            character => shown.push(character),
-        }
-    }
-    shown
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_console_line_has_no_orders_for_the_terminal() {
-        assert_eq!(printable(b"[\x1b[0;32m  OK  \x1b[0m] Started\x07 sshd.\r\n"), "[  OK  ] Started sshd.");
-    }
+/// A line of the guest's as it is kept and shown.
+fn shown(line: &[u8]) -> String {
+    excerpt(&printable(line))
 }

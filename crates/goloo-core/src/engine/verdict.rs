@@ -3,10 +3,12 @@
 //! `cloud-init status` alone is not to be believed: a document that cloud-init can't read is dropped as a whole
 //! and the status is "done". What happened stands in its log.
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 
 use super::AS_ROOT;
-use crate::guest::Output;
+use crate::guest::{Output, excerpt};
 use crate::record::{Provisioning, ProvisioningResult};
 use crate::time::Timestamp;
 
@@ -15,7 +17,8 @@ use crate::time::Timestamp;
 pub struct Verdict {
     /// In one word.
     pub result: ProvisioningResult,
-    /// What failed or was ignored, warnings, or why there is no answer.
+    /// What failed or was ignored, warnings, or why there is no answer; at most [`ERRORS_MAX`] lines of at most
+    /// [`LINE_MAX`](crate::guest::LINE_MAX) characters, since the record keeps them.
     pub errors: Vec<String>,
     /// The end of the provisioning log, or of the console, when something failed.
     pub log: Vec<String>,
@@ -52,14 +55,40 @@ impl Verdict {
     }
 
     fn of(result: ProvisioningResult, errors: Vec<String>) -> Self {
-        Self { result, errors, log: Vec::new(), login_problem: None, is_reported: false }
+        Self { result, errors: bounded(&errors), log: Vec::new(), login_problem: None, is_reported: false }
     }
+}
+
+/// How many errors a verdict has at most, the line that counts the others among them.
+pub const ERRORS_MAX: usize = 200;
+/// How many bytes they have at most together; each is cut on its own, too.
+const ERRORS_SIZE: usize = 64 << 10;
+
+/// As many of a guest's errors as are kept, and how many were left out.
+fn bounded(errors: &[String]) -> Vec<String> {
+    let mut kept = Vec::new();
+    let mut size = 0;
+    for error in errors {
+        let error = excerpt(error);
+        size += error.len();
+        if kept.len() + 1 >= ERRORS_MAX || size > ERRORS_SIZE {
+            break;
+        }
+        kept.push(error);
+    }
+    let left_out = errors.len() - kept.len();
+    if left_out > 0 {
+        kept.push(format!("… and {left_out} more"));
+    }
+    kept
 }
 
 /// The guest's report of its provisioning, line by line. What comes in front of it is the provisioning log.
 #[derive(Debug, Default)]
 pub struct Report {
     section: Option<Section>,
+    /// Its bytes so far.
+    size: usize,
     status: String,
     /// cloud-init ended without a result.
     incomplete: bool,
@@ -78,6 +107,11 @@ enum Section {
     Login,
     End,
 }
+
+/// How many bytes of a report are read.
+const REPORT_MAX: usize = 1 << 20;
+/// How many lines of each section but the status are kept; the guest's own script sends no more.
+const ROWS_MAX: usize = 200;
 
 impl Section {
     fn of(line: &str) -> Option<Self> {
@@ -114,6 +148,12 @@ impl Report {
             self.section = Some(section);
             return None;
         }
+        if self.section.is_some() {
+            self.size = self.size.saturating_add(line.len() + 1);
+            if self.size > REPORT_MAX {
+                return None;
+            }
+        }
         if line == "@goloo:incomplete@" && self.section == Some(Section::Status) {
             self.incomplete = true;
             return None;
@@ -131,8 +171,8 @@ impl Report {
             Some(Section::Sshd) => &mut self.sshd,
             Some(Section::Login) => &mut self.login,
         };
-        if !line.trim().is_empty() {
-            rows.push(line.to_owned());
+        if !line.trim().is_empty() && rows.len() < ROWS_MAX {
+            rows.push(excerpt(line));
         }
         None
     }
@@ -141,6 +181,9 @@ impl Report {
     pub fn verdict(&self, output: &Output) -> Verdict {
         if output.status == 64 {
             return Verdict::unknown("the image has no cloud-init".to_owned());
+        }
+        if self.size > REPORT_MAX {
+            return Verdict::unknown(format!("the machine's report has more than {REPORT_MAX} bytes"));
         }
         // Other programs may say something in front of it.
         let json = self.status.find('{').map_or("", |start| &self.status[start..]);
@@ -172,13 +215,8 @@ impl Report {
     /// Messages of cloud-init's log of one kind, each once.
     fn messages(&self, is_kind: fn(&str) -> bool) -> Vec<String> {
         let messages = self.log.iter().map(|line| message_of(line)).filter(|message| is_kind(message));
-        let mut all: Vec<String> = Vec::new();
-        for message in messages {
-            if !all.iter().any(|known| known == message) {
-                all.push(message.to_owned());
-            }
-        }
-        all
+        let mut known = BTreeSet::new();
+        messages.filter(|message| known.insert(*message)).map(str::to_owned).collect()
     }
 
     fn failures(&self, status: &Status) -> Vec<String> {
@@ -212,6 +250,7 @@ impl Report {
         let said = status.recoverable_errors.iter().filter(|(level, _)| *level != "DEPRECATED");
         let said = said.flat_map(|(_, messages)| messages).filter(|message| !is_noise(message));
         let mut warnings: Vec<String> = said.cloned().collect();
+        warnings = bounded(&warnings);
         for message in self.messages(|message| !is_noise(message)) {
             // cloud-init repeats some of its log in its status.
             if !warnings.iter().any(|known| known.contains(&message) || message.contains(known.as_str())) {
@@ -362,6 +401,75 @@ mod tests {
         let verdict = report("@goloo:status@\nTraceback").verdict(&output(1));
         assert_eq!(verdict.result, ProvisioningResult::Unknown);
         assert!(verdict.errors[0].contains("Traceback boom"), "{verdict:?}");
+    }
+
+    fn size(verdict: &Verdict) -> usize {
+        verdict.errors.iter().map(String::len).sum()
+    }
+
+    #[test]
+    fn a_record_keeps_a_bounded_part_of_what_a_guest_says() {
+        let long = format!(r#"{{"status":"error","errors":["{}","x"]}}"#, "A".repeat(900_000));
+        let failed = verdict(&long, "");
+        assert_eq!(failed.result, ProvisioningResult::Failed);
+        assert!(size(&failed) < 2_000 && failed.errors[1] == "x", "{} bytes", size(&failed));
+
+        let many = format!(r#"{{"status":"error","errors":[{}"x"]}}"#, r#""é","#.repeat(100_000));
+        let failed = verdict(&many, "");
+        assert_eq!(failed.errors.len(), ERRORS_MAX);
+        assert_eq!(failed.errors.last().map(String::as_str), Some("… and 99802 more"));
+
+        let wide = format!("\"{}\",", "A".repeat(1000)).repeat(500);
+        let wide = format!(r#"{{"status":"done","recoverable_errors":{{"WARNING":[{wide}"x"]}}}}"#);
+        let warned = verdict(&wide, "");
+        assert_eq!(warned.result, ProvisioningResult::DoneWithWarnings);
+        assert!(size(&warned) <= ERRORS_SIZE + 100, "{} bytes", size(&warned));
+
+        let log = "@goloo:log@\n".to_owned() + &"x - y[WARNING]: no such host\n".repeat(30_000);
+        assert_eq!(verdict(DONE, &log).errors, ["no such host"]);
+        let login = format!("@goloo:login@\n{}\n", "A".repeat(500_000));
+        assert!(verdict(DONE, &login).login_problem.is_some_and(|problem| problem.len() < 2_000));
+    }
+
+    #[test]
+    fn a_report_without_end_is_no_report() {
+        let log = "@goloo:log@\n".to_owned() + &"x - y[WARNING]: A\n".repeat(100_000);
+        let endless = verdict(DONE, &log);
+        assert_eq!(endless.result, ProvisioningResult::Unknown);
+        assert!(endless.errors[0].contains("more than 1048576 bytes"), "{endless:?}");
+        let status = verdict(&"A".repeat(2_000_000), "");
+        assert_eq!(status.result, ProvisioningResult::Unknown);
+    }
+
+    /// What is no status, whatever its form, is unknown with a reason.
+    #[test]
+    fn a_hostile_status_is_unknown() {
+        let deep = "[".repeat(100_000);
+        let deep_error =
+            format!(r#"{{"status":"done","errors":{}{}}}"#, "[".repeat(50_000), "]".repeat(50_000));
+        let nested = format!("{}1", r#"{"status":"#.repeat(50_000));
+        for json in [
+            deep.as_str(),
+            &deep_error,
+            &nested,
+            "{",
+            "{}",
+            "null",
+            r#"{"status": NaN}"#,
+            r#"{"status": {"status": "done"}}"#,
+            r#"{"status": "done", "errors": "none"}"#,
+            r#"{"status": "done", "errors": [1]}"#,
+            r#"{"status": "done", "errors": {"0": "x"}}"#,
+            r#"{"status": "done", "recoverable_errors": []}"#,
+            r#"{"status": "done", "status": "done"}"#,
+            r#"{"status": "done"} {"status": "error"}"#,
+            r#"{"status": "\ud800"}"#,
+        ] {
+            let start: String = json.chars().take(40).collect();
+            let verdict = verdict(json, "@goloo:end@\n");
+            assert_eq!(verdict.result, ProvisioningResult::Unknown, "{start}");
+            assert!(!verdict.errors[0].is_empty() && size(&verdict) < 5_000, "{start}");
+        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ use super::alias::{self, Published};
 use super::digest::{Digest, Hasher, each_piece, find_in_list};
 use super::download::{Downloader, Patience, check_scheme};
 use super::entry::{Entry, Origin, Stamp};
-use super::file::{copy, inspect};
+use super::file::{copy, header, inspect, open_regular};
 use super::{ImageError, Watch};
 use crate::arch::Arch;
 use crate::files::{self, Lock, Sharing};
@@ -129,7 +129,8 @@ impl Cache {
     fn enter(&self, watch: &dyn Watch) -> Result<Lock, ImageError> {
         launch::find_program(self.qemu_img.as_os_str()).ok_or_else(qemu_img_is_missing)?;
         self.make_folders()?;
-        self.lock("in-use", Sharing::Shared, watch)
+        // It is held alone by `prune` only, which takes no longer than removing files does.
+        self.lock_within("in-use", Sharing::Shared, files::WAIT_LIMIT, watch)
     }
 
     /// The cache's folders and the files in them.
@@ -151,7 +152,18 @@ impl Cache {
         Ok(())
     }
 
+    /// A download may be waited for as long as it may take.
     fn lock(&self, key: &str, sharing: Sharing, watch: &dyn Watch) -> Result<Lock, ImageError> {
+        self.lock_within(key, sharing, LOCK_LIMIT, watch)
+    }
+
+    fn lock_within(
+        &self,
+        key: &str,
+        sharing: Sharing,
+        limit: Duration,
+        watch: &dyn Watch,
+    ) -> Result<Lock, ImageError> {
         let path = self.folder.join("locks").join(format!("{key}.lock"));
         let begun = Instant::now();
         let mut said = false;
@@ -162,13 +174,13 @@ impl Cache {
             if watch.stopped() {
                 return Err(ImageError::Stopped);
             }
-            if begun.elapsed() > LOCK_LIMIT {
+            if begun.elapsed() > limit {
                 return Err(ImageError::Busy {
                     what: format!("another goloo has been working on {key}"),
-                    limit: LOCK_LIMIT,
+                    limit,
                 });
             }
-            if !said {
+            if !said && begun.elapsed() > files::SAY_AFTER {
                 watch.event(Event::Note(format!("another goloo is working on {key}; waiting for it")));
                 said = true;
             }
@@ -274,11 +286,8 @@ impl Cache {
     fn path(&self, path: &Path, expected: Option<&Digest>, watch: &dyn Watch) -> Result<Entry, ImageError> {
         let unreadable = |source| ImageError::Source { path: path.to_owned(), source };
         let name = path.to_string_lossy();
-        let mut source = File::open(path).map_err(unreadable)?;
+        let mut source = open_regular(path).map_err(unreadable)?;
         let data = source.metadata().map_err(unreadable)?;
-        if !data.is_file() {
-            return Err(unreadable(io::Error::other("it is no file")));
-        }
         let stamp = Stamp::of(&data);
         let key = self.key(&name, Origin::Path);
         let _lock = self.lock(&key, Sharing::Exclusive, watch)?;
@@ -286,6 +295,8 @@ impl Cache {
         let entry = match held {
             Some(entry) => entry,
             None => {
+                // The copy is what counts, and it is read again; this spares copying what can't be used.
+                header(&source, &name)?;
                 watch.event(Event::Step { what: format!("taking {name} into the image cache") });
                 let part = self.part(&key);
                 let sha256 = copy(&mut source, data.len(), &part, watch, unreadable)?;

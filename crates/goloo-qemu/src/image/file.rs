@@ -1,64 +1,73 @@
 //! Image files before they are in the cache: what they are, and copies of them.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
 
+use goloo_command::Limits;
 use goloo_core::events::Event;
+use goloo_core::guest::excerpt;
 use serde_json::Value;
 
 use super::cache::{fails_at, qemu_img_is_missing};
 use super::digest::{Digest, Hasher, each_piece};
 use super::entry::Format;
+use super::header::{self, Header, HeaderError, Refusal};
 use super::{ImageError, Watch};
 use crate::files;
 use crate::launch;
 
-/// Format and size of the disk. An image that names other files is refused: a guest could read
-/// any file of this machine through it.
+/// Opens a user's file to be read: a regular one, and never one that waits for a writer.
+pub(super) fn open_regular(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    Ok(file)
+}
+
+/// Format and size of the disk, from goloo's own look at its header.
+pub(super) fn header(file: &File, name: &str) -> Result<Header, ImageError> {
+    header::read(file).map_err(|error| match error {
+        HeaderError::Refused(refusal) => ImageError::Refused { what: name.to_owned(), refusal },
+        HeaderError::Io(source) => ImageError::Source { path: name.into(), source },
+    })
+}
+
+/// The same, and whether `qemu-img` agrees. It is told the format, never asked to guess it.
 pub(super) fn inspect(qemu_img: &Path, file: &Path, name: &str) -> Result<(Format, u64), ImageError> {
     let unusable = |reason: &str| ImageError::Unusable { what: name.to_owned(), reason: reason.to_owned() };
-    let head = head(file).map_err(fails_at(file))?;
-    if let Some(packer) = packer(&head) {
-        return Err(unusable(&format!("it is packed with {packer}; unpack it first")));
-    }
-    let output = launch::tool(qemu_img)
-        .args(["info", "--output=json"])
-        .arg(file)
-        .output()
-        .map_err(|_| qemu_img_is_missing())?;
-    if !output.status.success() {
-        return Err(unusable(String::from_utf8_lossy(&output.stderr).trim()));
+    let Header { format, virtual_size } = header(&open_regular(file).map_err(fails_at(file))?, name)?;
+    let mut command = launch::qemu_img_command(qemu_img);
+    command.args(["info", "--output=json", "-f", format.as_str()]).arg(file);
+    let output =
+        goloo_command::run_blocking(command, INFO_LIMITS).map_err(|error| unusable(&error.to_string()))?;
+    match output.status.code() {
+        Some(0) => {}
+        // sh's own, as the program isn't there.
+        Some(127) => return Err(qemu_img_is_missing()),
+        _ => return Err(unusable(&excerpt(String::from_utf8_lossy(&output.stderr).trim()))),
     }
     let info: Value = serde_json::from_slice(&output.stdout).map_err(|error| unusable(&error.to_string()))?;
     let other_files =
         info.get("backing-filename").is_some() || info["format-specific"]["data"].get("data-file").is_some();
     if other_files {
-        return Err(unusable("it builds on another file"));
+        return Err(ImageError::Refused { what: name.to_owned(), refusal: Refusal::OtherFile });
     }
-    let format = match info["format"].as_str() {
-        Some("qcow2") => Format::Qcow2,
-        Some("raw") if head.get(510..512) == Some(&[0x55, 0xaa]) => Format::Raw,
-        Some("raw") => return Err(unusable("it has neither a qcow2 header nor a partition table")),
-        Some(other) => return Err(unusable(&format!("its format is {other}"))),
-        None => return Err(unusable("its format can't be told")),
-    };
-    let size = info["virtual-size"].as_u64().ok_or_else(|| unusable("its size can't be told"))?;
-    Ok((format, size))
+    match info["virtual-size"].as_u64() {
+        // It rounds up to whole sectors.
+        Some(size) if size == virtual_size.next_multiple_of(512) => Ok((format, size)),
+        _ => Err(unusable("qemu-img and goloo read different sizes in its header")),
+    }
 }
 
-fn head(file: &Path) -> io::Result<Vec<u8>> {
-    let mut head = Vec::new();
-    File::open(file)?.take(512).read_to_end(&mut head)?;
-    Ok(head)
-}
-
-fn packer(head: &[u8]) -> Option<&'static str> {
-    let magics: [(&[u8], &str); 4] =
-        [(b"\x1f\x8b", "gzip"), (b"\xfd7zXZ", "xz"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bzip2")];
-    magics.iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, name)| *name)
-}
+/// What `qemu-img info` may say, and how long it may take.
+const INFO_LIMITS: Limits = Limits { time: Duration::from_secs(60), stdout: 1 << 20, stderr: 64 << 10 };
 
 /// Copies a file and computes its digest on the way; by reflink where the file system can, and with
 /// its holes.

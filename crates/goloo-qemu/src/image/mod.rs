@@ -7,6 +7,7 @@ pub mod digest;
 pub mod download;
 mod entry;
 mod file;
+pub mod header;
 mod keep;
 mod sources;
 
@@ -115,6 +116,14 @@ pub enum ImageError {
         /// Why.
         reason: String,
     },
+    /// An image file that is none of those that goloo starts machines from.
+    #[error("{what} can't be used: {refusal}")]
+    Refused {
+        /// Address or path.
+        what: String,
+        /// Why.
+        refusal: header::Refusal,
+    },
     /// The cache itself fails.
     #[error("the image cache fails at {}: {source}", path.display())]
     Cache {
@@ -124,7 +133,7 @@ pub enum ImageError {
         source: io::Error,
     },
     /// Another goloo uses what is needed.
-    #[error("{what} for more than {} minutes", limit.as_secs() / 60)]
+    #[error("{what} for more than {} s", limit.as_secs())]
     Busy {
         /// What is in use.
         what: String,
@@ -194,6 +203,7 @@ impl ImageError {
             Self::Unusable { .. } => "give a qcow2 or raw image that stands alone; `qemu-img convert -O qcow2 IN \
                                       OUT` makes one"
                 .to_owned(),
+            Self::Refused { refusal, .. } => refusal.hint(),
             Self::Cache { path, .. } => format!(
                 "look at the room and the permissions of {}, or set GOLOO_CACHE_DIR to another folder",
                 path.parent().unwrap_or(path).display()

@@ -1,7 +1,7 @@
 //! What the provider's tests share.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use goloo_core::provider::{Machine, Made};
@@ -31,17 +31,31 @@ pub async fn until(what: &str, limit: Duration, mut so: impl AsyncFnMut() -> boo
     }
 }
 
-/// The processes that work for machines below this state folder, zombies left out.
+/// The program beside each QEMU.
+pub fn supervisor() -> PathBuf {
+    env!("CARGO_BIN_EXE_goloo-qemu-supervisor").into()
+}
+
+/// The QEMUs of machines below this state folder, zombies left out.
 pub fn processes_of(state: &Path) -> Vec<u32> {
+    processes(state, false)
+}
+
+/// The supervisors of machines below this state folder, zombies left out.
+pub fn supervisors_of(state: &Path) -> Vec<u32> {
+    processes(state, true)
+}
+
+fn processes(state: &Path, supervise: bool) -> Vec<u32> {
     let needle = state.as_os_str().as_encoded_bytes().to_owned();
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let names_it = line
-            .split(|byte| *byte == 0)
-            .any(|word| word.starts_with(&needle) && word.ends_with(b"/qemu.pid"));
-        if names_it {
+        let mut words = line.split(|byte| *byte == 0);
+        let is_supervisor = words.nth(1) == Some(goloo_qemu::supervise::SUPERVISE.as_bytes());
+        let names_it = words.any(|word| word.starts_with(&needle) && word.ends_with(b"/qemu.pid"));
+        if names_it && is_supervisor == supervise {
             found.push(pid);
         }
     }

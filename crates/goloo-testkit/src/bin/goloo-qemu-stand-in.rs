@@ -1,27 +1,26 @@
-//! Stands in for `qemu-system-…` where no guest is needed: it takes goloo's command line, puts itself
-//! into the background as QEMU does, binds the ports (each greets as SSH does), writes the console log and
+//! Stands in for `qemu-system-…` where no guest is needed: it takes goloo's command line, binds the ports (each greets as SSH does), writes the console log and
 //! answers on the control socket. It is strict: a flag that it doesn't know is an error.
 //!
 //! `GOLOO_STAND_IN` holds faults, separated by commas:
 //! - `dies-under-kvm`: ends at once when it is to use KVM, as in hosts whose KVM is broken
 //! - `stuck-under-kvm`: under KVM, the guest never writes to its disk
 //! - `ignores-power-down`: the guest doesn't hear `system_powerdown`
-//! - `silent`: never answers on the control socket; `garbage`: answers with something else
-//! - `closes`: closes each control connection at once
+//! - `silent`: answers the first control connection alone; `garbage`: answers all others with something else
+//! - `closes`: closes each control connection but the first at once
 //! - `dies`: ends at once; `hangs`: never gets ready
+//! - `no-sandbox`: was built without it; `sandbox-kills`: a system call that it needs is refused
+//! - `floods`: the guest writes 20 MB to its console, and QEMU 5 MB of messages
 #![allow(clippy::unwrap_used, reason = "a test program: a panic is its error message")]
 
 use std::fs::OpenOptions;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio, exit};
+use std::process::{ExitCode, exit};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Set for the process that stays.
-const STAYS: &str = "GOLOO_STAND_IN_STAYS";
 /// No test lasts so long; one that is killed leaves nothing for ever.
 const LIFETIME: Duration = Duration::from_secs(900);
 /// How long the stand-in stays when its machine's folder is gone. Longer than any test waits for a
@@ -40,32 +39,10 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    if line.daemonize && std::env::var_os(STAYS).is_none() {
-        return into_background();
-    }
     match stay(&line) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             eprintln!("qemu-stand-in: {message}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Starts the process that stays and waits until it is ready.
-fn into_background() -> ExitCode {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(std::env::args_os().skip(1))
-        .env(STAYS, "1")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut ready = [0; 1];
-    match child.stdout.take().unwrap().read(&mut ready) {
-        Ok(1) => ExitCode::SUCCESS,
-        _ => {
-            child.wait().unwrap();
             ExitCode::FAILURE
         }
     }
@@ -83,7 +60,7 @@ struct Line {
     console: Option<PathBuf>,
     control: Option<PathBuf>,
     pid_file: Option<PathBuf>,
-    daemonize: bool,
+    sandbox: bool,
 }
 
 impl Line {
@@ -93,7 +70,10 @@ impl Line {
             let mut value = || words.next().ok_or_else(|| format!("{flag}: requires an argument"));
             match flag.as_str() {
                 "-nodefaults" | "-no-user-config" => {}
-                "-daemonize" => line.daemonize = true,
+                "-sandbox" if fault("no-sandbox") => {
+                    return Err("-sandbox support is not enabled in this QEMU binary".to_owned());
+                }
+                "-sandbox" => line.sandbox = split(&value()?)[0] == "on",
                 "-name" | "-display" | "-machine" | "-cpu" | "-smp" | "-m" | "-device" | "-virtfs"
                 | "-serial" | "-mon" => {
                     value()?;
@@ -139,8 +119,8 @@ fn host_port(rule: &str) -> Result<u16, String> {
 }
 
 fn stay(line: &Line) -> Result<(), String> {
-    if line.daemonize {
-        rustix::process::setsid().map_err(|error| error.to_string())?;
+    if line.sandbox && fault("sandbox-kills") {
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::SYS);
     }
     if fault("dies") || (fault("dies-under-kvm") && line.accel == "kvm") {
         return Err("error: failed to set MSR 0x10a to 0x0".to_owned());
@@ -168,17 +148,21 @@ fn stay(line: &Line) -> Result<(), String> {
     }
     if let Some(console) = &line.console {
         let log = OpenOptions::new().append(true).create(true).open(console);
-        log.and_then(|mut log| writeln!(log, "the stand-in's console")).map_err(|e| e.to_string())?;
+        let mut log = log.map_err(|e| e.to_string())?;
+        writeln!(log, "the stand-in's console").map_err(|e| e.to_string())?;
+        if fault("floods") {
+            flood(&mut log, 20_000_000);
+            flood(&mut io::stderr(), 5_000_000);
+            writeln!(log, "the console's end").map_err(|e| e.to_string())?;
+        }
+        // It stays open as QEMU keeps it.
+        std::mem::forget(log);
     }
     let control = line.control.as_ref().ok_or("no control socket")?;
     let _ = std::fs::remove_file(control);
     let control = UnixListener::bind(control).map_err(|error| format!("control socket: {error}"))?;
-    if line.daemonize {
-        let mut out = io::stdout();
-        out.write_all(b".").and_then(|()| out.flush()).map_err(|error| error.to_string())?;
-    }
-    for connection in control.incoming() {
-        let _ = talk(&connection.unwrap(), line);
+    for (count, connection) in control.incoming().enumerate() {
+        let _ = talk(&connection.unwrap(), line, count > 0);
     }
     drop(disks);
     Ok(())
@@ -202,7 +186,18 @@ fn greet(listener: &TcpListener) {
     }
 }
 
-fn talk(stream: &UnixStream, line: &Line) -> io::Result<()> {
+/// Writes many lines, and fails where nobody reads them any more.
+fn flood(to: &mut impl Write, bytes: usize) {
+    let lines = "a guest that talks too much\n".repeat(1000);
+    for _ in 0..bytes / lines.len() {
+        if to.write_all(lines.as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+fn talk(stream: &UnixStream, line: &Line, is_started: bool) -> io::Result<()> {
+    let fault = |name: &str| is_started && fault(name);
     if fault("closes") {
         return Ok(());
     }
@@ -216,7 +211,7 @@ fn talk(stream: &UnixStream, line: &Line) -> io::Result<()> {
     out.write_all(b"{\"QMP\": {\"version\": {\"qemu\": {\"major\": 7}}, \"capabilities\": []}}\r\n")?;
     for request in BufReader::new(stream).lines() {
         let request: serde_json::Value = serde_json::from_str(&request?)?;
-        let writes = u8::from(!(fault("stuck-under-kvm") && line.accel == "kvm"));
+        let writes = u8::from(!(self::fault("stuck-under-kvm") && line.accel == "kvm"));
         let answer = match request["execute"].as_str().unwrap_or_default() {
             "qmp_capabilities" | "quit" => serde_json::json!({}),
             "system_powerdown" => {
@@ -237,7 +232,7 @@ fn talk(stream: &UnixStream, line: &Line) -> io::Result<()> {
         writeln!(out, "{}\r", serde_json::json!({ "return": answer }))?;
         let ends = match request["execute"].as_str() {
             Some("quit") => true,
-            Some("system_powerdown") => !fault("ignores-power-down"),
+            Some("system_powerdown") => !self::fault("ignores-power-down"),
             _ => false,
         };
         if ends {

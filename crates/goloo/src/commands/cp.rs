@@ -1,7 +1,10 @@
 //! `goloo cp`
 
 use std::ffi::OsString;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use goloo_command::Limits;
 use goloo_core::name::VmName;
 use goloo_core::provider::Errand;
 
@@ -44,6 +47,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
         Way::Native(words) => return Err(reach::become_program(&words)),
     };
     let mut words: Vec<OsString> = Vec::new();
+    let protocol = protocol(matches!(from, Side::Guest(_)))?;
     if let Some(ssh) = record.ssh.as_ref().filter(|ssh| ssh.account.is_some()) {
         let transport = app.keys.scp_transport()?;
         words.extend(["env".into(), format!("{SCP_USER}={}", ssh.user).into()]);
@@ -51,12 +55,49 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     } else {
         words.push("scp".into());
     }
+    words.extend(protocol);
     words.extend(app.keys.options(&target)?);
     if recursive {
         words.push("-r".into());
     }
     words.extend(["--".into(), from.argument(&target.host), to.argument(&target.host)]);
     Err(reach::become_program(&words))
+}
+
+/// The option that makes `scp` speak SFTP, where it has one. In its old protocol the other side says what the files are
+/// called; from OpenSSH 8.0 on the client compares that with what was asked for, before that a guest could write anywhere.
+fn protocol(is_download: bool) -> Result<Option<OsString>, CliError> {
+    let mut command = Command::new("scp");
+    command.stdin(Stdio::null());
+    let limits = Limits { time: Duration::from_secs(10), stdout: 4096, stderr: 4096 };
+    // Why it can't be run is said when it is to copy.
+    let said =
+        goloo_command::run_blocking(command, limits).map(|finished| finished.stderr).unwrap_or_default();
+    match Scp::of_usage(&String::from_utf8_lossy(&said)) {
+        Some(Scp { speaks_sftp: true, .. }) => Ok(Some("-s".into())),
+        Some(Scp { compares_names: false, .. }) if is_download => Err(CliError::failed(
+            "this scp takes any file name that the VM sends, so a VM could write any file of yours",
+            "install OpenSSH 8.7 or later",
+        )),
+        _ => Ok(None),
+    }
+}
+
+/// What OpenSSH's `scp` can do.
+#[derive(Debug, PartialEq, Eq)]
+struct Scp {
+    /// From 8.7 on.
+    speaks_sftp: bool,
+    /// From 8.0 on.
+    compares_names: bool,
+}
+
+impl Scp {
+    /// From its usage: `usage: scp [-346ABCOpqRrsTv] …`. `-T` turns the comparison off.
+    fn of_usage(said: &str) -> Option<Self> {
+        let flags = said.split_once("usage: scp [-")?.1.split(']').next()?;
+        Some(Self { speaks_sftp: flags.contains('s'), compares_names: flags.contains('T') })
+    }
 }
 
 enum Side<'a> {

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use goloo_core::guest::SshTarget;
+use goloo_core::guest::{SshTarget, printable};
 use goloo_core::provider::Errand;
 use goloo_core::record::{Record, SshAccess};
 
@@ -94,6 +94,9 @@ enum Login {
     Denied(String),
 }
 
+/// How much of ssh's own words is read, in bytes: some of them are the server's.
+const LOG_MAX: u64 = 64 << 10;
+
 /// Runs `ssh` and tells a refused login from a session. Its own words go into a file, so that they aren't mixed
 /// with the session's.
 fn try_login(words: &[OsString]) -> Result<Login, CliError> {
@@ -107,9 +110,11 @@ fn try_login(words: &[OsString]) -> Result<Login, CliError> {
     // Nobody is asked for a password of a user who may not exist: goloo's account is the other way in.
     command.args(["-o", "PreferredAuthentications=publickey"]).args(arguments);
     let status = run_in_foreground(&mut command).map_err(|error| reach::cannot_run(program, &error))?;
-    let mut said = String::new();
+    let mut said = Vec::new();
     // What can't be read was for a person alone.
-    let _ = log.read_to_string(&mut said);
+    let _ = log.by_ref().take(LOG_MAX).read_to_end(&mut said);
+    let said: Vec<String> = said.split(|byte| *byte == b'\n').map(printable).collect();
+    let said = said.join("\n");
     if status.code() == Some(255) && said.contains("Permission denied") {
         let reason = said.trim().lines().last().unwrap_or_default().to_owned();
         return Ok(Login::Denied(reason));
@@ -134,7 +139,8 @@ fn run_in_foreground(command: &mut Command) -> std::io::Result<ExitStatus> {
     status
 }
 
-fn exit_code(status: ExitStatus) -> u8 {
+/// The exit code that says how a program ended, as a shell gives it.
+pub(super) fn exit_code(status: ExitStatus) -> u8 {
     use std::os::unix::process::ExitStatusExt;
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(exit::FAILED)

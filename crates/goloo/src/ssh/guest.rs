@@ -5,11 +5,12 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use goloo_core::guest::{Guest, GuestError, OnLine, Output, SshTarget};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use goloo_command::{Limits, RunError};
+use goloo_core::guest::{Guest, GuestError, OnLine, Output, RunLimits, SshTarget, excerpt};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::process::Command;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::KeyFolder;
 
@@ -22,6 +23,8 @@ pub struct SshGuest {
 
 /// A guest that listens sends its banner within this time, even under emulation.
 const BANNER_LIMIT: Duration = Duration::from_secs(10);
+/// How many bytes a line may have. cloud-init's status is one line of at most 64 KiB.
+const LINE_BYTES: usize = 256 << 10;
 /// ssh's own exit status for "could not connect or log in".
 const SSH_FAILED: i32 = 255;
 
@@ -31,14 +34,13 @@ impl Guest for SshGuest {
         &self,
         target: &SshTarget,
         command: &str,
-        limit: Duration,
+        limits: RunLimits,
         line: &mut OnLine<'_>,
     ) -> Result<Output, GuestError> {
+        let begun = Instant::now();
         banner(target).await?;
-        let session = self.session(target, command, line);
-        timeout(limit, session)
-            .await
-            .unwrap_or_else(|_| Err(unreachable(target, &format!("no answer within {} s", limit.as_secs()))))
+        let left = limits.time.saturating_sub(begun.elapsed());
+        self.session(target, command, RunLimits { time: left, ..limits }, line).await
     }
 }
 
@@ -47,33 +49,49 @@ impl SshGuest {
         &self,
         target: &SshTarget,
         command: &str,
+        limits: RunLimits,
         line: &mut OnLine<'_>,
     ) -> Result<Output, GuestError> {
-        let no_client = |reason: String| GuestError::NoClient { reason };
         let options = self.keys.options(target).map_err(|error| no_client(error.message))?;
-        let child = Command::new("ssh")
-            .args(options)
+        let mut ssh = Command::new("ssh");
+        ssh.args(options)
             .args(["-o", "BatchMode=yes", "-o", "ServerAliveInterval=15"])
             .args(["-T", "--", &target.host, &super::by_sh(command)])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn();
-        let mut child = child.map_err(|error| match error.kind() {
-            ErrorKind::NotFound => {
-                no_client("it isn't installed (Debian: apt-get install openssh-client)".into())
+            .stdin(Stdio::null());
+        let mut stdout = String::new();
+        let mut on_line = |text: &str| {
+            line(text);
+            if stdout.len() + text.len() < Output::KEPT {
+                stdout.push_str(text);
+                stdout.push('\n');
             }
-            _ => no_client(error.to_string()),
-        })?;
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let (stdout, stderr) = tokio::join!(lines(stdout, line), whole(stderr));
-        let status = child.wait().await.map_err(|error| unreachable(target, &error.to_string()))?;
-        match status.code() {
+        };
+        let limits = Limits { time: limits.time, stdout: limits.output, stderr: Output::KEPT };
+        let finished = goloo_command::run_lines(&mut ssh, limits, LINE_BYTES, &mut on_line).await;
+        let finished = finished.map_err(|error| failure(target, error))?;
+        let stderr = String::from_utf8_lossy(&finished.stderr).into_owned();
+        match finished.status.code() {
             Some(SSH_FAILED) | None => Err(refusal(target, &stderr)),
             Some(status) => Ok(Output { status, stdout, stderr }),
         }
+    }
+}
+
+fn no_client(reason: String) -> GuestError {
+    GuestError::NoClient { reason }
+}
+
+/// Why `ssh` didn't come to its end.
+fn failure(target: &SshTarget, error: RunError) -> GuestError {
+    match error {
+        RunError::Start(error) if error.kind() == ErrorKind::NotFound => {
+            no_client("it isn't installed (Debian: apt-get install openssh-client)".into())
+        }
+        RunError::Start(error) => no_client(error.to_string()),
+        RunError::TooMuch { limit } => {
+            GuestError::TooMuch { host: target.host.clone(), port: target.port, limit }
+        }
+        RunError::TimedOut { .. } | RunError::Read(_) => unreachable(target, &error.to_string()),
     }
 }
 
@@ -94,33 +112,10 @@ async fn banner(target: &SshTarget) -> Result<(), GuestError> {
     }
 }
 
-async fn lines(stream: Option<tokio::process::ChildStdout>, line: &mut OnLine<'_>) -> String {
-    let mut all = String::new();
-    let Some(stream) = stream else { return all };
-    let mut reader = BufReader::new(stream);
-    let mut bytes = Vec::new();
-    while reader.read_until(b'\n', &mut bytes).await.is_ok_and(|count| count > 0) {
-        let text = String::from_utf8_lossy(&bytes);
-        line(text.trim_end_matches(['\n', '\r']));
-        all.push_str(&text);
-        bytes.clear();
-    }
-    all
-}
-
-async fn whole(stream: Option<tokio::process::ChildStderr>) -> String {
-    let mut bytes = Vec::new();
-    if let Some(mut stream) = stream {
-        // What was read before an error is still worth showing.
-        let _ = stream.read_to_end(&mut bytes).await;
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
 /// What kind of failure ssh's words are: it has one exit status for all of them.
 fn refusal(target: &SshTarget, stderr: &str) -> GuestError {
     let (host, port) = (target.host.to_string(), target.port);
-    let reason = stderr.trim().lines().last().unwrap_or("ssh ended without a word").to_owned();
+    let reason = excerpt(stderr.trim().lines().last().unwrap_or("ssh ended without a word"));
     if stderr.contains("Host key verification failed") || stderr.contains("HOST IDENTIFICATION HAS CHANGED") {
         return GuestError::WrongHostKey { host, port };
     }

@@ -1,0 +1,128 @@
+//! The process beside each QEMU. It starts QEMU in a session of its own, and writes what comes from the guest's console
+//! and from QEMU itself into logs that are bounded, for as long as QEMU runs: QEMU itself would write into a file
+//! without end, whatever else is running.
+//!
+//! It isn't needed by the machine: when it is killed, the console's output is lost, and the machine goes on.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, PipeReader, Read, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::thread;
+
+use crate::args::PID_FILE_FLAG;
+use crate::console::{CONSOLE_MAX, MESSAGES_MAX, RotatingLog};
+
+/// The first argument of the process beside QEMU. It is no command of a person's.
+pub const SUPERVISE: &str = "__supervise-qemu";
+
+/// Where QEMU finds the console: its standard input, the writing end of a pipe. A file of its own would have to be
+/// opened by QEMU, which waits there for ever when nobody reads.
+pub(crate) const CONSOLE_PATH: &str = "/dev/fd/0";
+
+/// Stems of the logs in the machine's folder.
+pub(crate) const CONSOLE: &str = "console";
+pub(crate) const MESSAGES: &str = "qemu";
+
+/// How much of a command line is read, in bytes.
+const ARGV_MAX: u64 = 1 << 20;
+/// Exit status when QEMU could not be started, as a shell's.
+const CANNOT_RUN: u8 = 127;
+
+/// Is the process beside QEMU, where the command line `argv` (with the program's name first) says so.
+pub fn answer(argv: &[OsString]) -> Option<ExitCode> {
+    (argv.get(1)? == SUPERVISE).then(|| ExitCode::from(supervise()))
+}
+
+/// The command line of a process beside QEMU, to be given QEMU's own by [`hand_over`]. By its pid file a machine's
+/// processes are known, this one too: it may not have started QEMU yet.
+pub(crate) fn arguments(pid_file: &Path) -> [&OsStr; 3] {
+    [OsStr::new(SUPERVISE), OsStr::new(PID_FILE_FLAG), pid_file.as_os_str()]
+}
+
+/// QEMU's command line as the process beside it reads it: words that end with a NUL byte, and an empty one at the end,
+/// so that half of it isn't taken for all.
+pub(crate) fn hand_over(program: &Path, argv: &[OsString]) -> Vec<u8> {
+    let words = std::iter::once(program.as_os_str()).chain(argv.iter().map(OsString::as_os_str));
+    let mut bytes: Vec<u8> = words.flat_map(|word| [word.as_bytes(), b"\0"]).flatten().copied().collect();
+    bytes.push(0);
+    bytes
+}
+
+fn take_over(bytes: &[u8]) -> Option<Vec<OsString>> {
+    let words = bytes.strip_suffix(b"\0\0")?.split(|byte| *byte == 0);
+    Some(words.map(|word| OsString::from_vec(word.to_owned())).collect())
+}
+
+/// Runs in the machine's folder.
+fn supervise() -> u8 {
+    // QEMU outlives the terminal, and so does this. It fails for the first process of a group, which is fine too.
+    let _ = rustix::process::setsid();
+    let mut bytes = Vec::new();
+    let read = io::stdin().lock().take(ARGV_MAX).read_to_end(&mut bytes);
+    // goloo died while it wrote: nothing was started.
+    let Some(argv) = read.ok().and_then(|_| take_over(&bytes)) else { return CANNOT_RUN };
+    let Ok(mut messages) = RotatingLog::open(Path::new(MESSAGES), MESSAGES_MAX) else { return CANNOT_RUN };
+    run(&argv, &mut messages).unwrap_or_else(|error| {
+        messages.write(format!("{} can't be run: {error}\n", PathBuf::from(&argv[0]).display()).as_bytes());
+        CANNOT_RUN
+    })
+}
+
+fn run(argv: &[OsString], messages: &mut RotatingLog) -> io::Result<u8> {
+    let (program, arguments) = argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut console = RotatingLog::open(Path::new(CONSOLE), CONSOLE_MAX)?;
+    let (console_reader, console_writer) = io::pipe()?;
+    let (reader, writer) = io::pipe()?;
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(console_writer).stdout(writer.try_clone()?).stderr(writer);
+    let mut qemu = command.spawn()?;
+    // It holds the writing ends, and the pipes end when all of them are closed.
+    drop(command);
+    let copier = thread::spawn(move || copy(console_reader, &mut console));
+    copy(reader, messages);
+    let status = qemu.wait()?;
+    // A panic has said what it was about.
+    let _ = copier.join();
+    if let Some(signal) = status.signal() {
+        messages.write(format!("QEMU was ended by signal {signal}\n").as_bytes());
+    }
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(CANNOT_RUN))
+}
+
+/// Copies until the other side closes.
+fn copy(mut from: PipeReader, to: &mut RotatingLog) {
+    let mut piece = vec![0; 64 << 10];
+    loop {
+        match from.read(&mut piece) {
+            Ok(0) => return,
+            Ok(count) => to.write(&piece[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// Gives the process beside QEMU its command line.
+pub(crate) fn send(mut to: impl Write, program: &Path, argv: &[OsString]) -> io::Result<()> {
+    to.write_all(&hand_over(program, argv))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_a_command_line_is_none() {
+        let argv: Vec<OsString> = ["-name", "guest=x", "a b"].map(OsString::from).to_vec();
+        let whole = hand_over(Path::new("/bin/qemu"), &argv);
+        let words = take_over(&whole).unwrap_or_default();
+        assert_eq!(words, ["/bin/qemu", "-name", "guest=x", "a b"]);
+        for end in 0..whole.len() {
+            assert_eq!(take_over(&whole[..end]), None, "{end} bytes");
+        }
+    }
+}
