@@ -15,6 +15,7 @@ pub mod guest;
 pub mod host_names;
 pub mod name;
 pub mod plan;
+pub mod printable;
 pub mod provider;
 pub mod query;
 pub mod record;

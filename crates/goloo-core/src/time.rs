@@ -20,7 +20,9 @@ const COMPACT: &str = "%Y%m%dT%H%M%SZ";
 impl Timestamp {
     /// The clock of this machine.
     pub fn now() -> Self {
-        Self::truncated(jiff::Timestamp::now())
+        let now = jiff::Timestamp::try_from(std::time::SystemTime::now());
+        // A clock that is beyond the year 9999 can't be written down.
+        Self::truncated(now.unwrap_or(jiff::Timestamp::MAX))
     }
 
     /// Seconds since 1970, as `stat` and the kernel give them; `None` outside jiff's range.

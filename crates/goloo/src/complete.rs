@@ -58,5 +58,8 @@ fn offered<T: IntoIterator<Item = String>>(
         let state = settings.state_dir(&home);
         look(settings, Paths::resolve(home, state))
     };
-    names().into_iter().flatten().map(CompletionCandidate::new).collect()
+    let names = names().into_iter().flatten();
+    // The shell puts it on the command line as it is: what would have to be quoted there isn't offered.
+    let plain = |name: &String| shlex::try_quote(name).is_ok_and(|quoted| quoted == *name);
+    names.filter(plain).map(CompletionCandidate::new).collect()
 }

@@ -1,6 +1,5 @@
 //! `goloo logs`
 
-use std::io::Write;
 use std::time::Duration;
 
 use goloo_core::engine::AS_ROOT;
@@ -12,6 +11,7 @@ use super::reach::{self, Way};
 use crate::app::App;
 use crate::error::CliError;
 use crate::exit;
+use crate::output::LogText;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -23,6 +23,9 @@ pub struct Args {
     /// The machine's console, which works without SSH
     #[arg(long, conflicts_with = "cloud_init")]
     console: bool,
+    /// The console's bytes as they are: a terminal obeys the control characters in them
+    #[arg(long, requires = "console")]
+    raw: bool,
     /// cloud-init's log (the default)
     #[arg(long)]
     cloud_init: bool,
@@ -36,34 +39,41 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     if args.console {
         let record = app.record(&name)?;
         let provider = app.provider_of(&record)?;
-        return app.wait_for(console(&*provider, &record, args.follow));
+        return app.wait_for(console(app, &*provider, &record, args));
     }
     let follow = if args.follow { " -F" } else { "" };
     let script = format!("{AS_ROOT}exec $s tail -n +1{follow} /var/log/cloud-init-output.log");
     let in_shell = ["sh".to_owned(), "-c".to_owned(), script.clone()];
     match reach::way(app, &name, Errand::Run(&in_shell))? {
-        Way::Ssh(_, target) => reach::run_script(app, &target, &script),
-        Way::Native(words) => Err(reach::become_program(&words)),
+        Way::Ssh(_, target) => reach::show_log(app, &reach::script(app, &target, &script)?),
+        Way::Native(words) => reach::show_log(app, &words),
     }
 }
 
-/// Prints the console, and with `follow` what comes until the machine is off.
-async fn console(provider: &dyn Provider, record: &Record, follow: bool) -> Result<u8, CliError> {
-    let mut offset = 0;
+/// Prints the console, and with `follow` what comes until the machine is off. Its lines and tabs stay; all else that
+/// a terminal would act on is escaped, unless raw bytes are asked for.
+async fn console(app: &App, provider: &dyn Provider, record: &Record, args: &Args) -> Result<u8, CliError> {
+    let (mut offset, mut text) = (0, LogText::default());
     loop {
         let bytes = provider.console(record, offset).await?;
         offset += bytes.len() as u64;
-        let written = std::io::stdout().write_all(&bytes).and_then(|()| std::io::stdout().flush());
+        match args.raw {
+            true => app.ui.raw(&bytes),
+            false => app.ui.log(&mut text, &bytes),
+        }
+        let is_over = bytes.is_empty() && (!args.follow || !is_running(provider, record).await);
         // A reader that has gone away wants no more.
-        if written.is_err() || (!follow && bytes.is_empty()) {
+        if is_over || !app.ui.is_read() {
+            app.ui.end_log(&mut text);
             return Ok(exit::DONE);
         }
         if bytes.is_empty() {
-            let live = provider.observe(&[record]).await;
-            if !live.first().is_some_and(|live| live.state == LiveState::Running) {
-                return Ok(exit::DONE);
-            }
             tokio::time::sleep(PAUSE).await;
         }
     }
+}
+
+async fn is_running(provider: &dyn Provider, record: &Record) -> bool {
+    let live = provider.observe(&[record]).await;
+    live.first().is_some_and(|live| live.state == LiveState::Running)
 }

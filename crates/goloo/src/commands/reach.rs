@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::Read;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use goloo_core::guest::SshTarget;
@@ -14,6 +14,8 @@ use goloo_core::record::{Provisioning, ProvisioningResult, Record};
 
 use crate::app::App;
 use crate::error::CliError;
+use crate::exit;
+use crate::output::LogText;
 use crate::ssh::by_sh;
 
 /// Asks the record's provider what the machine does now.
@@ -61,10 +63,69 @@ pub fn way(app: &App, name: &VmName, errand: Errand<'_>) -> Result<Way, CliError
 }
 
 /// Becomes `ssh`, running this script by `/bin/sh` as goloo's account: its exit status is ours.
-pub fn run_script(app: &App, target: &SshTarget, script: &str) -> Result<u8, CliError> {
+pub fn run_script(app: &App, target: &SshTarget, script_text: &str) -> Result<u8, CliError> {
+    Err(become_program(&script(app, target, script_text)?))
+}
+
+/// `ssh` into the machine, running this script by `/bin/sh` as goloo's account.
+pub fn script(app: &App, target: &SshTarget, script: &str) -> Result<Vec<OsString>, CliError> {
     let mut words = ssh(app, target)?;
     words.push(by_sh(script).into());
-    Err(become_program(&words))
+    Ok(words)
+}
+
+/// So much of what a program says beside a log is shown, in bytes.
+const SAID_MAX: u64 = 64 << 10;
+
+/// Runs a program whose output is a guest's log, and shows that with what a terminal would act on escaped. Its exit
+/// status is ours.
+pub fn show_log(app: &App, words: &[OsString]) -> Result<u8, CliError> {
+    let (program, arguments) = words.split_first().expect("a program has a name");
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|error| cannot_run(program, &error))?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let said = std::thread::spawn(move || stderr.map(said).unwrap_or_default());
+    show(app, stdout);
+    if !app.ui.is_read() {
+        // It may have nothing to say for long, and so not notice.
+        let _ = child.kill();
+    }
+    let status = child.wait().map_err(|error| cannot_run(program, &error))?;
+    let said = said.join().unwrap_or_default();
+    if !said.is_empty() {
+        app.ui.say_excerpt(&said);
+    }
+    Ok(if app.ui.is_read() { exit_code(status) } else { exit::DONE })
+}
+
+fn show(app: &App, stdout: Option<ChildStdout>) {
+    let (mut text, mut piece) = (LogText::default(), vec![0; 64 << 10]);
+    let Some(mut stdout) = stdout else { return };
+    while app.ui.is_read() {
+        match stdout.read(&mut piece) {
+            Ok(0) => break,
+            Ok(count) => app.ui.log(&mut text, &piece[..count]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
+    app.ui.end_log(&mut text);
+}
+
+fn said(mut stderr: impl Read) -> String {
+    let mut bytes = Vec::new();
+    // What can't be read was for a person alone. The rest is taken all the same, so that nobody waits for it.
+    let _ = (&mut stderr).take(SAID_MAX).read_to_end(&mut bytes);
+    let _ = std::io::copy(&mut stderr, &mut std::io::sink());
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The exit code that says how a program ended.
+pub fn exit_code(status: ExitStatus) -> u8 {
+    use std::os::unix::process::ExitStatusExt;
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(exit::FAILED)
 }
 
 /// `ssh` into the machine, to be followed by what is to be run there.

@@ -31,7 +31,7 @@ pub fn run(app: &App) -> Result<u8, CliError> {
             row.folder.display().to_string(),
         ]);
     }
-    app.ui.lines(&table.lines());
+    app.ui.table(&table);
     for row in &rows {
         if let (Standing::Gone, Some(now)) = (&row.standing, &row.seems_at) {
             let (name, now) = (&row.name, now.display());
