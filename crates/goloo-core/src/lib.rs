@@ -19,6 +19,7 @@ pub mod printable;
 pub mod provider;
 pub mod query;
 pub mod record;
+pub mod redirect;
 pub mod secret;
 pub mod spec;
 pub mod store;

@@ -12,12 +12,21 @@ use goloo_store::Seal;
 
 use crate::paths::{self, Paths};
 use crate::registry::Registry;
-use crate::{args::Cli, settings::Settings, stack};
+use crate::{args::Cli, exit, output, settings::Settings, stack};
 
 /// Answers and ends the process when the shell asks for completions (`COMPLETE` is set).
 pub fn answer_shell() {
-    if std::env::var_os("COMPLETE").is_some() {
-        CompleteEnv::with_factory(Cli::command).complete();
+    if std::env::var_os("COMPLETE").is_none() {
+        return;
+    }
+    let here = std::env::current_dir().ok();
+    match CompleteEnv::with_factory(Cli::command).try_complete(std::env::args_os(), here.as_deref()) {
+        Ok(true) => std::process::exit(i32::from(exit::DONE)),
+        Ok(false) => {}
+        Err(error) => {
+            output::plain_error(&error.to_string());
+            std::process::exit(i32::from(exit::USAGE));
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use http::header::{DATE, HOST, HeaderName, HeaderValue, IF_MATCH};
 use http::uri::Scheme;
 use http::{HeaderMap, Method, StatusCode, Uri};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector};
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::legacy::connect::{Connect, HttpConnector as Tcp};
@@ -42,6 +42,9 @@ use crate::bucket_address::check_region;
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// Shorter than services keep a silent connection, so that few requests meet one that is being closed.
 const IDLE_LIMIT: Duration = Duration::from_secs(5);
+
+/// The largest answer that is read, in bytes: records and pages of a listing are far below.
+const ANSWER_MAX: usize = 64 << 20;
 
 tokio::task_local! {
     /// The ETag that what is deleted must have.
@@ -196,10 +199,27 @@ impl HttpService for Service {
         if let Some(region) = other_region(&answer) {
             return Err(HttpError::new(HttpErrorKind::Unknown, OtherRegion(region)));
         }
-        let broken_off = |error| HttpError::new(HttpErrorKind::Interrupted, error);
-        Ok(answer.map(|body| HttpResponseBody::new(body.map_err(broken_off))))
+        Ok(answer.map(|body| HttpResponseBody::new(Limited::new(body, ANSWER_MAX).map_err(broken_off))))
     }
 }
+
+/// What a service sends beyond the limit isn't read.
+fn broken_off(error: Box<dyn std::error::Error + Send + Sync>) -> HttpError {
+    match error.downcast::<LengthLimitError>() {
+        Ok(_) => HttpError::new(HttpErrorKind::Decode, TooLarge),
+        Err(error) => HttpError::new(HttpErrorKind::Interrupted, Interrupted(error)),
+    }
+}
+
+/// An answer that is larger than anything goloo stores.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer is larger than {} MiB", ANSWER_MAX >> 20)]
+struct TooLarge;
+
+/// A connection that broke within an answer.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+struct Interrupted(Box<dyn std::error::Error + Send + Sync>);
 
 /// The header isn't signed: S3 signs `x-amz-…` and the host alone.
 async fn with_md5(request: HttpRequest) -> Result<HttpRequest, HttpError> {
