@@ -7,6 +7,8 @@ use std::fmt;
 
 use ssh_key::public::KeyData;
 
+use crate::printable::is_printable;
+
 /// One key that sshd takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthorizedKey {
@@ -80,11 +82,15 @@ const VALUES: [&str; 8] =
 const SHORTEST_RSA: usize = 1024;
 
 impl AuthorizedKey {
-    /// Reads one line. Of a comment with control characters the key is kept and the comment dropped.
+    /// Reads one line. One with control characters anywhere is refused: whoever wrote them meant no comment. Of a
+    /// comment that isn't UTF-8 the key is kept and the comment dropped.
     pub fn parse(line: &str) -> Result<Self, AuthorizedKeyError> {
         let line = line.trim();
         if line.contains("PRIVATE KEY") {
             return Err(AuthorizedKeyError::Private);
+        }
+        if !line.chars().all(|c| c == '\t' || is_printable(c)) {
+            return Err(AuthorizedKeyError::Control);
         }
         let (options, key) = if is_kind(word(line).0) { (None, line) } else { split_options(line)? };
         let (kind, rest) = word(key);
@@ -96,12 +102,13 @@ impl AuthorizedKey {
             check_options(options)?;
         }
         check_key(kind, body)?;
-        let comment = Some(comment.trim()).filter(|text| !text.is_empty() && text.chars().all(is_printable));
+        let comment = comment.trim().replace('\t', " ");
+        let comment = Some(comment).filter(|text| !text.is_empty() && !text.contains('\u{fffd}'));
         Ok(Self {
             options: options.map(str::to_owned),
             kind: kind.to_owned(),
             body: body.to_owned(),
-            comment: comment.map(str::to_owned),
+            comment,
         })
     }
 }
@@ -158,13 +165,6 @@ fn is_base64(body: &str) -> bool {
     !body.is_empty() && body.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'='))
 }
 
-/// Whether a terminal and an editor show it as it is: no control character, nothing that turns the direction
-/// of text, nothing in place of a byte that is no UTF-8.
-fn is_printable(c: char) -> bool {
-    !c.is_control()
-        && !matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fffd}')
-}
-
 /// Options end at the first blank outside quotes; `\"` is no end of a quote.
 fn split_options(line: &str) -> Result<(Option<&str>, &str), AuthorizedKeyError> {
     let mut quoted = false;
@@ -182,9 +182,6 @@ fn split_options(line: &str) -> Result<(Option<&str>, &str), AuthorizedKeyError>
 
 /// Each option must be one that sshd knows: for one that it doesn't it skips the whole line.
 fn check_options(options: &str) -> Result<(), AuthorizedKeyError> {
-    if !options.chars().all(|c| c == '\t' || is_printable(c)) {
-        return Err(AuthorizedKeyError::Control);
-    }
     split_at_commas(options).into_iter().try_for_each(|option| {
         let is_known = match option.split_once('=') {
             Some((name, value)) => VALUES.contains(&name.to_ascii_lowercase().as_str()) && is_quoted(value),
@@ -319,10 +316,14 @@ mod tests {
     }
 
     #[test]
-    fn a_comment_that_a_terminal_would_act_on_is_dropped() {
-        for comment in ["ann\u{1b}]0;x\u{7}", "ann\u{9b}31m", "ann\u{202e}", "ann\u{fffd}"] {
-            assert_eq!(AuthorizedKey::parse(&format!("{ED25519} {comment}")).unwrap().to_string(), ED25519);
+    fn a_line_that_a_terminal_would_act_on_is_refused_and_a_comment_in_another_encoding_dropped() {
+        for comment in ["ann\u{1b}]0;x\u{7}", "ann\u{9b}31m", "ann\u{202e}", "ann\rroot", "ann\u{200b}"] {
+            let refused = AuthorizedKey::parse(&format!("{ED25519} {comment}"));
+            assert_eq!(refused, Err(AuthorizedKeyError::Control), "{comment:?}");
         }
+        assert_eq!(AuthorizedKey::parse(&format!("{ED25519} jos\u{fffd}")).unwrap().to_string(), ED25519);
+        let spaced = AuthorizedKey::parse(&format!("{ED25519} a\tb")).unwrap();
+        assert_eq!(spaced.to_string(), format!("{ED25519} a b"));
     }
 
     #[test]

@@ -25,7 +25,9 @@ const COMPACT: &str = "%Y%m%dT%H%M%SZ";
 impl Timestamp {
     /// The clock of this machine.
     pub fn now() -> Self {
-        Self::truncated(jiff::Timestamp::now())
+        let now = jiff::Timestamp::try_from(std::time::SystemTime::now());
+        // A clock that is beyond the year 9999 can't be written down.
+        Self::truncated(now.unwrap_or(jiff::Timestamp::MAX))
     }
 
     /// Seconds since 1970, as `stat` and the kernel give them; `None` outside the years that are written with four
@@ -98,7 +100,25 @@ impl From<Timestamp> for String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn no_time_is_out_of_range(a in any::<i64>(), near in -400_000_000_000_i64..400_000_000_000, seconds in any::<u64>(), text in "[-+]?[0-9]{4,6}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(Z|[+-][0-9]{2}:[0-9]{2})") {
+            prop_assert!(Timestamp::from_unix(i64::MAX).is_none() && Timestamp::from_unix(i64::MIN).is_none());
+            let parsed = [Timestamp::parse(&text).ok(), Timestamp::parse_compact(&text)];
+            let times: Vec<Timestamp> = [a, near].into_iter().filter_map(Timestamp::from_unix).chain(parsed.into_iter().flatten()).collect();
+            for time in &times {
+                prop_assert_eq!(Timestamp::parse(&time.to_string()), Ok(*time));
+                let _ = (time.compact(), time.since(Timestamp::now()), Timestamp::now().since(*time));
+                if let Some(later) = time.plus_seconds(seconds) {
+                    prop_assert_eq!(later.since(*time).as_secs(), seconds);
+                }
+            }
+        }
+    }
 
     #[test]
     fn times_are_utc_and_whole_seconds() {

@@ -56,7 +56,11 @@ impl World {
         let place = alias::published(ALIAS, Arch::host(), Some("")).unwrap();
         let world = Self {
             cache: Cache::new(folder.path().join("images")).with_mirror(Some(server.url(""))).with_patience(
-                Patience { connect: Duration::from_secs(2), piece: Duration::from_millis(500) },
+                Patience {
+                    connect: Duration::from_secs(2),
+                    piece: Duration::from_millis(500),
+                    headway: Duration::from_secs(20),
+                },
             ),
             server,
             image,
@@ -376,4 +380,69 @@ fn an_image_held_from_another_file_system_is_kept() {
     assert_eq!(world.cache.prune().unwrap().files, 0);
     std::fs::create_dir(world.folder.path().join("vms")).unwrap();
     assert_eq!(world.cache.prune().unwrap().files, 1);
+}
+
+#[test]
+fn a_redirect_is_followed_as_long_as_it_is_safe() {
+    let world = World::new();
+    let pull = |path: &str| {
+        let url = ImageRef::Url(world.server.url(path));
+        world.cache.ensure(&url, None, &Unwatched).map(|image| image.entry.sha256)
+    };
+    world.server.put("/real.qcow2", &world.image);
+    world.server.redirect("/moved.qcow2", "/again.qcow2");
+    world.server.redirect("/again.qcow2", &world.server.url("/real.qcow2"));
+    assert_eq!(pull("/moved.qcow2").unwrap(), sha256(&world.image));
+    // Nobody has this address: a request to it would fail in another way.
+    for to in ["http://192.0.2.1/x.qcow2", "//192.0.2.1/x.qcow2", "ftp://127.0.0.1/x", "file:///etc/passwd"] {
+        world.server.redirect("/away.qcow2", to);
+        let refused = pull("/away.qcow2").unwrap_err();
+        assert!(refused.to_string().contains("which is insecure"), "{to}: {refused}");
+    }
+    world.server.redirect("/round.qcow2", "/round.qcow2");
+    let before = world.server.requests().len();
+    let refused = pull("/round.qcow2").unwrap_err();
+    assert!(refused.to_string().ends_with("more than 5 times"), "{refused}");
+    assert!(world.server.requests().len() - before <= 6, "a refused redirect isn't tried again");
+}
+
+#[test]
+fn a_list_of_digests_may_lead_on_and_is_read_up_to_a_limit() {
+    let world = World::new();
+    let file = world.path.rsplit('/').next().unwrap().to_owned();
+    let list = format!("{}  {file}\n", hex(&Sha512::digest(&world.image)));
+    // The digest is behind more than the limit: it isn't found, and no memory is taken for the rest.
+    world.server.put(&world.list, ("#".repeat(79) + "\n").repeat(60_000).as_bytes());
+    world.alias().unwrap_err();
+    world.server.put("/list", list.as_bytes());
+    world.server.redirect(&world.list, "/list");
+    assert_eq!(world.alias().unwrap().entry.sha256, sha256(&world.image));
+}
+
+#[test]
+fn a_server_that_sends_a_byte_now_and_then_is_given_up() {
+    let mut world = World::new();
+    let limit = Duration::from_secs(1);
+    let patience = Patience { connect: limit, piece: limit, headway: limit };
+    world.cache = Cache::new(world.folder.path().join("slow"))
+        .with_mirror(Some(world.server.url("")))
+        .with_patience(patience);
+    let begun = Instant::now();
+    for path in [&world.list, &world.path] {
+        world.server.fault(path, Some(Fault::Slow(1)));
+        let given_up = world.alias().unwrap_err();
+        assert!(begun.elapsed() < Duration::from_secs(20), "{given_up}");
+        world.server.fault(path, None);
+    }
+    world.alias().unwrap();
+}
+
+#[test]
+fn an_image_without_an_end_is_refused_before_it_is_taken() {
+    let world = World::new();
+    world.server.put("/endless.qcow2", &world.image);
+    world.server.fault("/endless.qcow2", Some(Fault::TooLong(65 << 30)));
+    let refused =
+        world.cache.ensure(&ImageRef::Url(world.server.url("/endless.qcow2")), None, &Unwatched).unwrap_err();
+    assert!(refused.to_string().contains("larger than 64 GiB"), "{refused}");
 }

@@ -47,6 +47,8 @@ pub struct Request {
 #[derive(Debug, Default)]
 struct Shared {
     files: BTreeMap<String, File>,
+    /// Where paths lead that are none of a file.
+    redirects: BTreeMap<String, String>,
     requests: Vec<Request>,
 }
 
@@ -93,6 +95,11 @@ impl ImageServer {
         shared.files.insert(path.to_owned(), file);
     }
 
+    /// Redirects requests for this path to an address, whatever that is.
+    pub fn redirect(&self, path: &str, to: &str) {
+        self.shared.lock().unwrap().redirects.insert(path.to_owned(), to.to_owned());
+    }
+
     /// Makes a file misbehave from now on, or behave.
     pub fn fault(&self, path: &str, fault: Option<Fault>) {
         self.shared.lock().unwrap().files.get_mut(path).unwrap().fault = fault;
@@ -126,12 +133,15 @@ fn answer(stream: &TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()> {
             _ => {}
         }
     }
-    let file = {
+    let (file, redirect) = {
         let mut shared = shared.lock().unwrap();
         shared.requests.push(Request { path: path.clone(), range: range.clone() });
-        shared.files.get(&path).cloned()
+        (shared.files.get(&path).cloned(), shared.redirects.get(&path).cloned())
     };
     let mut out = stream;
+    if let Some(to) = redirect {
+        return out.write_all(&head(302, 0, &format!("Location: {to}\r\n")));
+    }
     let Some(file) = file else { return out.write_all(&head(404, 0, "")) };
     let total = file.content.len();
     let from = range

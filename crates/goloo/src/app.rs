@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use goloo_core::engine::{Engine, Interrupt, refuse_elsewhere};
@@ -23,7 +23,7 @@ use crate::rescue::Folders;
 use crate::settings::Settings;
 use crate::ssh::{KeyFolder, SshGuest};
 use crate::stack::Found;
-use crate::{exit, identity, migrate, state_id};
+use crate::{exit, identity, migrate, signals, state_id};
 
 /// The program's surroundings, looked at once.
 pub struct App {
@@ -34,7 +34,7 @@ pub struct App {
     pub keys: KeyFolder,
     /// Whether the records lie in the state folder, where nobody else writes.
     is_private: bool,
-    watch: CtrlC,
+    watch: EndWatch,
 }
 
 /// Whether anything on this computer speaks of AWS.
@@ -82,7 +82,7 @@ impl App {
         let is_private = backend.is_in(&paths);
         let store = backend.open(&paths, settings.seal(&home)?, ui.wait_notice())?;
         let keys = KeyFolder::new(&paths.state);
-        Ok(Self { watch: CtrlC::new(ui.clone()), is_private, ui, paths, settings, store, keys })
+        Ok(Self { watch: EndWatch::new(ui.clone()), is_private, ui, paths, settings, store, keys })
     }
 
     /// Runs what only waits for the local disk: no runtime is built.
@@ -240,7 +240,7 @@ impl App {
         HostsFile::from_env(self.ui.clone())
     }
 
-    /// Does an operation with Ctrl-C watched.
+    /// Does an operation with signals watched.
     pub fn operate<T, F: AsyncFnOnce(Engine<'_>) -> T>(
         &self,
         provider: &dyn Provider,
@@ -248,7 +248,7 @@ impl App {
         what_may_be_left: &str,
         operation: F,
     ) -> Result<T, CliError> {
-        let interrupt = self.watch_ctrl_c(what_may_be_left)?;
+        let interrupt = self.watch_signals(what_may_be_left)?;
         let (guest, rescue) = (self.guest(), Folders { home: self.paths.home.clone() });
         let host_names = self.hosts_file();
         let (owner, here): (Owner, Here) = (identity::owner(), self.here());
@@ -271,44 +271,41 @@ impl App {
     }
 }
 
-/// The user's Ctrl-C. First: stop after the call under way. Second: leave at once.
-struct CtrlC {
+/// The user's wish to stop. First signal: stop after the call under way. Second: leave at once.
+struct EndWatch {
     ui: Ui,
     interrupt: Interrupt,
     what_may_be_left: Arc<Mutex<String>>,
-    watched: OnceLock<()>,
 }
 
-impl CtrlC {
+impl EndWatch {
     fn new(ui: Ui) -> Self {
-        Self {
-            ui,
-            interrupt: Interrupt::default(),
-            what_may_be_left: Arc::default(),
-            watched: OnceLock::new(),
-        }
+        Self { ui, interrupt: Interrupt::default(), what_may_be_left: Arc::default() }
     }
 }
 
 impl App {
-    /// Watches for Ctrl-C from now on. `what_may_be_left` is said when the user leaves at once.
-    pub fn watch_ctrl_c(&self, what_may_be_left: &str) -> Result<&Interrupt, CliError> {
+    /// Watches for Ctrl-C, SIGTERM and SIGHUP from now on. `what_may_be_left` is said when the user leaves at once.
+    pub fn watch_signals(&self, what_may_be_left: &str) -> Result<&Interrupt, CliError> {
         let watch = &self.watch;
         *lock(&watch.what_may_be_left) = what_may_be_left.to_owned();
-        if watch.watched.set(()).is_ok() {
-            let (ui, interrupt, left) =
-                (watch.ui.clone(), watch.interrupt.clone(), Arc::clone(&watch.what_may_be_left));
-            ctrlc::set_handler(move || {
-                if interrupt.raise() {
-                    ui.note("stopping after the call under way; Ctrl-C again to leave at once");
-                    return;
-                }
-                ui.finish();
-                ui.warning(&lock(&left));
-                std::process::exit(i32::from(exit::INTERRUPTED));
-            })
-            .map_err(|error| CliError::failed("can't watch for Ctrl-C", "try again").because(&error))?;
-        }
+        let (ui, interrupt, left) =
+            (watch.ui.clone(), watch.interrupt.clone(), Arc::clone(&watch.what_may_be_left));
+        signals::watch(move |signal| {
+            if interrupt.raise() {
+                let signal = signal.name();
+                ui.note(&format!(
+                    "{signal}: stopping after the call under way; Ctrl-C again to leave at once"
+                ));
+                return;
+            }
+            ui.finish();
+            ui.warning(&lock(&left));
+            std::process::exit(i32::from(exit::INTERRUPTED));
+        })
+        .map_err(|error| {
+            CliError::failed("can't watch for signals", "run the command again").because(&error)
+        })?;
         Ok(&watch.interrupt)
     }
 }

@@ -7,9 +7,11 @@
 
 use std::ffi::OsString;
 
-use clap::{Parser, ValueEnum};
+use clap::{CommandFactory, Parser, ValueEnum};
+use goloo_core::printable::is_printable_text;
 
 use crate::commands::Command;
+use crate::output;
 
 /// The same virtual machine on your own computer or in AWS, and never a lost one.
 ///
@@ -58,7 +60,25 @@ pub struct Json {
 
 /// Parses the command line.
 pub fn parse(argv: &[OsString]) -> Result<Cli, clap::Error> {
-    Cli::try_parse_from(argv)
+    Cli::try_parse_from(argv).map_err(|error| with_words_escaped(argv, error))
+}
+
+/// The same error about the same words, escaped as they are shown: clap repeats them between lines of its own.
+fn with_words_escaped(argv: &[OsString], error: clap::Error) -> clap::Error {
+    let words: Vec<_> = argv.iter().map(|word| word.to_string_lossy()).collect();
+    if words.iter().all(|word| is_printable_text(word)) {
+        return error;
+    }
+    let again = Cli::try_parse_from(words.iter().map(|word| output::one_line(word).into_owned()));
+    match again {
+        Err(again) if again.kind() == error.kind() => again,
+        // Not an error any more, or another: clap's first sentence, on one line.
+        _ => {
+            let text = error.render().to_string();
+            let text = text.trim_start_matches("error: ").trim();
+            Cli::command().error(error.kind(), output::one_line(text))
+        }
+    }
 }
 
 /// Whether errors are to be JSON: known before anything is parsed, since parsing can fail too.
@@ -66,10 +86,10 @@ pub fn asks_for_json(argv: &[OsString]) -> bool {
     argv.iter().take_while(|word| *word != "--").any(|word| word == "--json")
 }
 
-/// A span of time on the command line: `90s`, `15m`, `8h`, `90d`.
+/// A duration on the command line: `90s`, `15m`, `8h`, `90d`.
 pub fn duration(text: &str) -> Result<std::time::Duration, String> {
-    let seconds =
-        goloo_core::spec::duration_seconds(text).ok_or("a span of time looks like 90s, 15m, 8h or 90d")?;
+    let seconds = goloo_core::spec::duration_seconds(text)
+        .ok_or("a duration looks like 90s, 15m, 8h or 90d (at most 36500d)")?;
     Ok(std::time::Duration::from_secs(seconds))
 }
 

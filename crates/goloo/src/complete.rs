@@ -12,12 +12,21 @@ use goloo_store::{Seal, WaitNotice};
 
 use crate::paths::{self, Paths};
 use crate::registry::Registry;
-use crate::{args::Cli, settings::Settings, stack};
+use crate::{args::Cli, exit, output, settings::Settings, stack};
 
 /// Answers and ends the process when the shell asks for completions (`COMPLETE` is set).
 pub fn answer_shell() {
-    if std::env::var_os("COMPLETE").is_some() {
-        CompleteEnv::with_factory(Cli::command).complete();
+    if std::env::var_os("COMPLETE").is_none() {
+        return;
+    }
+    let here = std::env::current_dir().ok();
+    match CompleteEnv::with_factory(Cli::command).try_complete(std::env::args_os(), here.as_deref()) {
+        Ok(true) => std::process::exit(i32::from(exit::DONE)),
+        Ok(false) => {}
+        Err(error) => {
+            output::plain_error(&error.to_string());
+            std::process::exit(i32::from(exit::USAGE));
+        }
     }
 }
 
@@ -59,5 +68,8 @@ fn offered<T: IntoIterator<Item = String>>(
         let state = settings.state_dir(&home);
         look(settings, Paths::resolve(home, state))
     };
-    names().into_iter().flatten().map(CompletionCandidate::new).collect()
+    let names = names().into_iter().flatten();
+    // The shell puts it on the command line as it is: what would have to be quoted there isn't offered.
+    let plain = |name: &String| shlex::try_quote(name).is_ok_and(|quoted| quoted == *name);
+    names.filter(plain).map(CompletionCandidate::new).collect()
 }

@@ -36,6 +36,8 @@ pub struct CliError {
     pub hint: String,
     /// What is wrong with the user's files, when that is the matter.
     pub problems: Vec<Problem>,
+    /// A record in JSON that could be saved nowhere: printed is all that is left of it.
+    pub unsaved: Option<String>,
 }
 
 impl CliError {
@@ -48,6 +50,7 @@ impl CliError {
             causes: Vec::new(),
             hint: hint.into(),
             problems: Vec::new(),
+            unsaved: None,
         }
     }
 
@@ -379,11 +382,11 @@ impl From<EngineError> for CliError {
             }
             EngineError::NotSaved { name, rescued, json, source } => {
                 let goes_on = format!("{} goloo resume {name} goes on", until_it_saves(&name, &source));
-                let kept = match &rescued {
-                    Some(path) => format!("what could not be saved is in {}", path.display()),
-                    None => format!("keep what could not be saved, it is nowhere else:\n{json}"),
+                let (kept, unsaved) = match &rescued {
+                    Some(path) => (format!("what could not be saved is in {}", path.display()), None),
+                    None => ("keep what could not be saved, it is nowhere else:".to_owned(), Some(json)),
                 };
-                with(exit::NOT_SAVED, "not-saved", format!("{goes_on}; {kept}"))
+                Self { unsaved, ..with(exit::NOT_SAVED, "not-saved", format!("{goes_on}; {kept}")) }
             }
             EngineError::HostName { name, source } => {
                 let hint = format!("{}; then goloo delete {name}", source.hint());

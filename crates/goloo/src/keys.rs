@@ -2,12 +2,15 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use goloo_core::authorized_key::{AuthorizedKeyError, KeyList, parse_list};
 use goloo_core::record::UserKeys;
-use goloo_core::spec::{KeySource, ResolvedStack, User, is_safe_url};
+use goloo_core::redirect::{self, Hosts, REDIRECTS_MAX, RedirectError};
+use goloo_core::spec::{KeySource, ResolvedStack, User, is_github_user, is_safe_url};
 use goloo_os::read;
+use ureq::Body;
+use ureq::http::Response;
 
 use crate::app::App;
 use crate::error::CliError;
@@ -22,6 +25,8 @@ const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(300);
 /// More than this many bytes is no list of keys.
 const ANSWER_MAX: u64 = 256 << 10;
+/// Nor are more lines than this.
+const KEYS_MAX: usize = 256;
 /// Of a file without any key so many lines are named.
 const REASONS_MAX: usize = 5;
 
@@ -93,6 +98,8 @@ struct GitHub {
 enum Answer {
     Keys(KeyList),
     NoSuchUser,
+    /// Nothing that GitHub would say: neither asked again nor passed over.
+    Refused(String),
     /// Worth another attempt, or the last good answer.
     Failed(String),
 }
@@ -113,12 +120,20 @@ impl GitHub {
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(LIMIT))
             .http_status_as_error(false)
+            .max_redirects(0)
             .user_agent(concat!("goloo/", env!("CARGO_PKG_VERSION")))
             .build();
         Ok(Self { base: base.trim_end_matches('/').to_owned(), cache, agent: config.into() })
     }
 
     fn keys(&self, user: &str, ui: &Ui) -> Result<Vec<String>, CliError> {
+        // Part of an address and of a path; records of others name users too.
+        if !is_github_user(user) {
+            return Err(CliError::usage(
+                format!("\"{user}\" is no GitHub user"),
+                "write a name as in github.com/NAME",
+            ));
+        }
         let mut reason = String::new();
         for attempt in 0..ATTEMPTS {
             std::thread::sleep(PAUSE * attempt);
@@ -139,6 +154,14 @@ impl GitHub {
                         format!("GitHub knows no user \"{user}\""),
                         "look at the spelling of github_username",
                     ));
+                }
+                Answer::Refused(why) => {
+                    let mut error = CliError::failed(
+                        format!("GitHub's list of keys of \"{user}\" is refused"),
+                        format!("look at {}, or write the keys into ssh_keys", self.url(user)),
+                    );
+                    error.causes.push(why);
+                    return Err(error);
                 }
                 Answer::Failed(why) => reason = why,
             }
@@ -163,9 +186,9 @@ impl GitHub {
 
     fn ask(&self, user: &str) -> Answer {
         let url = self.url(user);
-        let response = match self.agent.get(&url).call() {
+        let response = match self.get(&url) {
             Ok(response) => response,
-            Err(error) => return Answer::Failed(format!("{url}: {error}")),
+            Err(answer) => return answer,
         };
         let status = response.status();
         if status.as_u16() == 404 {
@@ -174,17 +197,39 @@ impl GitHub {
         if !status.is_success() {
             return Answer::Failed(format!("{url} answers {status}"));
         }
-        let mut text = Vec::new();
-        let mut body = response.into_body().into_reader().take(ANSWER_MAX);
-        if let Err(error) = body.read_to_end(&mut text) {
+        let mut bytes = Vec::new();
+        // One more than the limit shows that there is more.
+        let mut body = response.into_body().into_reader().take(ANSWER_MAX + 1);
+        if let Err(error) = body.read_to_end(&mut bytes) {
             return Answer::Failed(format!("{url}: {error}"));
         }
-        let list = parse_list(&String::from_utf8_lossy(&text));
+        let list = match checked_list(&bytes) {
+            Ok(list) => list,
+            Err(why) => return Answer::Refused(why),
+        };
         // A captive portal answers everything, with a page of its own.
         match reasons(&list.skipped, &url).into_iter().next() {
             Some(reason) if list.keys.is_empty() => Answer::Failed(reason),
             _ => Answer::Keys(list),
         }
+    }
+
+    /// The answer behind redirects, all within the time of one.
+    fn get(&self, url: &str) -> Result<Response<Body>, Answer> {
+        let end = Instant::now() + LIMIT;
+        let mut at = url.to_owned();
+        for _ in 0..=REDIRECTS_MAX {
+            let left = end.saturating_duration_since(Instant::now());
+            let asked = self.agent.get(&at).config().timeout_global(Some(left)).build().call();
+            let response = asked.map_err(|error| Answer::Failed(format!("{at}: {error}")))?;
+            if !redirect::is_redirect(response.status().as_u16()) {
+                return Ok(response);
+            }
+            let location = response.headers().get("location").and_then(|value| value.to_str().ok());
+            let next = redirect::target(&at, location.unwrap_or_default(), Hosts::Same);
+            at = next.map_err(|error| Answer::Refused(format!("{at}: {error}")))?;
+        }
+        Err(Answer::Refused(format!("{url}: {}", RedirectError::TooMany)))
     }
 
     fn remember(&self, user: &str, keys: &[String]) {
@@ -196,10 +241,29 @@ impl GitHub {
         });
     }
 
+    /// The last good answer, read as strictly as a new one: it was written without lines to be skipped.
     fn remembered(&self, user: &str) -> Option<Vec<String>> {
-        let keys = parse_list(&read::text(&self.cache.join(user), read::FILE_MAX).ok()?).keys;
-        Some(keys.iter().map(ToString::to_string).collect::<Vec<_>>()).filter(|keys| !keys.is_empty())
+        let bytes = read::file(&self.cache.join(user), ANSWER_MAX).ok()?;
+        let list = checked_list(&bytes).ok().filter(|list| list.skipped.is_empty())?;
+        Some(list.keys.iter().map(ToString::to_string).collect::<Vec<_>>()).filter(|keys| !keys.is_empty())
     }
+}
+
+/// A list of keys as a server may send it; otherwise why it isn't one. A line of another kind of key is left to the
+/// caller: sshd skips it too.
+fn checked_list(bytes: &[u8]) -> Result<KeyList, String> {
+    if bytes.len() as u64 > ANSWER_MAX {
+        return Err(format!("it is larger than {} KiB", ANSWER_MAX >> 10));
+    }
+    let list = parse_list(&String::from_utf8_lossy(bytes));
+    let control = list.skipped.iter().find(|(_, error)| *error == AuthorizedKeyError::Control);
+    if let Some((line, error)) = control {
+        return Err(format!("line {line}: {error}"));
+    }
+    if list.keys.len() + list.skipped.len() > KEYS_MAX {
+        return Err(format!("it has more than {KEYS_MAX} lines"));
+    }
+    Ok(list)
 }
 
 #[cfg(test)]
@@ -302,5 +366,85 @@ mod tests {
         assert!(error.causes[0].contains("keys.pub:2: this is a private key"), "{error:?}");
         assert!(error.causes[1].contains("keys.pub:3: sshd doesn't accept keys of the type"), "{error:?}");
         assert!(read("").is_err());
+    }
+
+    fn redirect(to: &str) -> String {
+        format!("HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    }
+
+    fn ask(answers: Vec<String>) -> Result<Vec<String>, CliError> {
+        let cache = tempfile::tempdir().unwrap();
+        // A last good answer doesn't hide what is refused.
+        fs::write(cache.path().join("ann"), format!("{KEY}\n")).unwrap();
+        GitHub::new(server(answers), cache.path().into()).unwrap().keys("ann", &ui())
+    }
+
+    fn refused(answer: String) -> String {
+        let error = ask(vec![answer]).unwrap_err();
+        assert_eq!(error.message, "GitHub's list of keys of \"ann\" is refused");
+        error.causes.concat()
+    }
+
+    #[test]
+    fn a_redirect_is_followed_to_the_same_host_alone() {
+        assert_eq!(ask(vec![redirect("/other.keys"), http("200 OK", KEY)]).unwrap(), [KEY]);
+        for (to, why) in [
+            ("http://192.0.2.1/ann.keys", "insecure"),
+            ("ftp://127.0.0.1/ann.keys", "insecure"),
+            ("https://evil.example/ann.keys", "another host"),
+            ("http://127.0.0.1:1/ann.keys", "another host"),
+            ("", "without an address"),
+        ] {
+            let told = refused(redirect(to));
+            assert!(told.contains(why), "{to}: {told}");
+        }
+        let error = ask(vec![redirect("/x"); REDIRECTS_MAX + 1]).unwrap_err();
+        assert!(error.causes[0].contains("more than 5 times"), "{error:?}");
+    }
+
+    #[test]
+    fn an_answer_over_the_limit_is_refused_and_not_cut() {
+        // A cut would leave a good key: each line is one.
+        let line = format!("{KEY}\n");
+        let lines = |bytes: usize| line.repeat(bytes.div_ceil(line.len()));
+        let limit = usize::try_from(ANSWER_MAX).unwrap();
+        assert!(refused(http("200 OK", &lines(limit + 1))).contains("larger than 256 KiB"));
+        let many = format!("{KEY}\n").repeat(KEYS_MAX + 1);
+        assert!(refused(http("200 OK", &many)).contains("more than 256 lines"));
+        assert_eq!(ask(vec![http("200 OK", &format!("{KEY}\n").repeat(KEYS_MAX))]).unwrap().len(), KEYS_MAX);
+    }
+
+    #[test]
+    fn control_characters_are_refused_with_their_line() {
+        for bad in ["\u{1b}[2J", "\r", "\u{9b}31m", "\u{202e}", "\u{7f}", "\0", "\u{2028}x"] {
+            let told = refused(http("200 OK", &format!("{KEY}\n\n{KEY}{bad}x\n")));
+            assert_eq!(told, "line 3: it contains control characters", "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_last_good_answer_is_read_as_strictly() {
+        let cache = tempfile::tempdir().unwrap();
+        let github = GitHub::new("http://127.0.0.1:9".to_owned(), cache.path().into()).unwrap();
+        let remembered = |text: &str| {
+            fs::write(cache.path().join("ann"), text).unwrap();
+            github.remembered("ann")
+        };
+        assert_eq!(remembered(&format!("{KEY}\n")).unwrap(), [KEY]);
+        assert_eq!(remembered(&format!("{KEY}\n{KEY}\u{1b}x\n")), None);
+        assert_eq!(remembered(&format!("{KEY}\nssh-dss AAAA\n")), None);
+        assert_eq!(remembered(&format!("{KEY}\n").repeat(KEYS_MAX + 1)), None);
+    }
+
+    #[test]
+    fn a_name_is_no_path_and_no_address() {
+        let cache = tempfile::tempdir().unwrap();
+        let github = GitHub::new(server(vec![]), cache.path().join("keys")).unwrap();
+        fs::create_dir_all(cache.path().join("keys")).unwrap();
+        fs::write(cache.path().join("x"), KEY).unwrap();
+        for user in ["../x", "ann?x=", "ann#", "%2e%2e/x", "a/b", "", "ann\n", "ann\u{1b}", "@evil.example"] {
+            let error = github.keys(user, &ui()).unwrap_err();
+            assert!(error.message.ends_with("is no GitHub user"), "{user:?}: {error:?}");
+        }
     }
 }

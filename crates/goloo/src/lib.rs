@@ -23,6 +23,7 @@ mod preflight;
 mod registry;
 mod rescue;
 mod settings;
+mod signals;
 mod ssh;
 mod stack;
 mod state_id;
@@ -40,6 +41,7 @@ pub use settings::json_schema as settings_schema;
 /// Runs the command line `argv` (with the program's name first).
 pub fn main(argv: Vec<OsString>) -> ExitCode {
     goloo_os::umask::make_private();
+    output::escape_panics();
     if let Some(code) = goloo_qemu::supervise::answer(&argv) {
         return code;
     }
@@ -57,6 +59,7 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
     if let Some(note) = legacy_note {
         ui.note(&note);
     }
+    let only_reads = cli.command.only_reads();
     let result = match cli.command {
         commands::Command::Settings(command) => commands::settings(&ui, &command),
         command if command.is_for_root() => {
@@ -65,24 +68,38 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
         command => App::new(ui.clone()).and_then(|app| commands::run(&app, command)),
     };
     ui.finish();
-    match result {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            ui.error(&error);
-            ExitCode::from(error.code)
-        }
-    }
+    let code = result.unwrap_or_else(|error| {
+        ui.error(&error);
+        error.code
+    });
+    ExitCode::from(written(&ui, code, only_reads))
 }
 
 /// clap's own words; `--help` and `--version` arrive here too and are no errors.
 fn usage(error: &clap::Error, json: bool) -> ExitCode {
-    if json && error.use_stderr() {
-        let text = error.render().to_string();
-        let message = text.trim().trim_start_matches("error: ").to_owned();
-        Ui::new(args::Color::Never, 0, true).error(&CliError::usage(message, "goloo --help"));
-        return ExitCode::from(exit::USAGE);
+    let ui = Ui::new(args::Color::Never, 0, json);
+    let text = error.render().to_string();
+    if !error.use_stderr() {
+        ui.document(&text);
+        return ExitCode::from(written(&ui, exit::DONE, true));
     }
-    // A reader that has gone away (`goloo --help | head`) is no error of ours.
-    let _ = error.print();
-    ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::DONE })
+    if json {
+        let message = text.trim().trim_start_matches("error: ").to_owned();
+        ui.error(&CliError::usage(message, "goloo --help"));
+    } else {
+        ui.usage(&text);
+    }
+    ExitCode::from(written(&ui, exit::USAGE, true))
+}
+
+/// How the process ends whose command ended with `code`: a result that standard output didn't take is an error.
+fn written(ui: &Ui, code: u8, only_reads: bool) -> u8 {
+    let Some(cause) = ui.unwritten() else { return code };
+    let hint = if only_reads {
+        "check the file, disk or terminal that it goes to, then run the command again"
+    } else {
+        "only what it prints is lost: `goloo list` shows the VMs, `goloo status NAME` one of them"
+    };
+    ui.error_text(&CliError::new(exit::FAILED, "io", "can't write to standard output", hint).because(&cause));
+    if code == exit::DONE { exit::FAILED } else { code }
 }

@@ -40,7 +40,10 @@ fn fraction_of(digits: &str, shift: u32) -> Option<u64> {
     u64::try_from(value).ok()
 }
 
-/// Reads `90s`, `15m`, `8h`, `2d` as seconds.
+/// The longest duration, in seconds: 100 years. Whatever is computed with it stays within what clocks can say.
+pub const DURATION_MAX_SECONDS: u64 = 36_500 * 86_400;
+
+/// Reads `90s`, `15m`, `8h`, `2d` as seconds, up to [`DURATION_MAX_SECONDS`].
 pub fn duration_seconds(text: &str) -> Option<u64> {
     let text = text.trim();
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
@@ -51,7 +54,7 @@ pub fn duration_seconds(text: &str) -> Option<u64> {
         "d" => 86_400,
         _ => return None,
     };
-    number.parse::<u64>().ok()?.checked_mul(factor)
+    number.parse::<u64>().ok()?.checked_mul(factor).filter(|seconds| *seconds <= DURATION_MAX_SECONDS)
 }
 
 /// Reads `"8080:80"` or `"80"`.
@@ -172,6 +175,7 @@ mod tests {
     fn spans_of_time_have_a_unit() {
         assert_eq!(duration_seconds("8h"), Some(28_800));
         assert_eq!(duration_seconds("90d"), Some(7_776_000));
+        assert_eq!(duration_seconds("36500d"), Some(DURATION_MAX_SECONDS));
         for text in ["", "8", "h", "8 hours", "-1h", "1.5h"] {
             assert_eq!(duration_seconds(text), None, "{text}");
         }

@@ -4,9 +4,11 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use goloo_core::events::Event;
+use goloo_core::redirect::{self, Hosts, REDIRECTS_MAX, RedirectError};
+use goloo_core::spec::is_safe_url;
 use serde::{Deserialize, Serialize};
 use ureq::http::{HeaderMap, Response, StatusCode, header};
 use ureq::{Agent, Body};
@@ -19,8 +21,10 @@ use crate::files;
 const LIST_MAX: u64 = 4 << 20;
 /// After so many breaks with next to nothing between them, a download is given up.
 const BREAKS_MAX: u32 = 3;
-/// What has to come between two breaks to count, in bytes.
+/// What has to come between two breaks to count, and within [`Patience::headway`], in bytes.
 const HEADWAY: u64 = 1 << 20;
+/// The largest image that is downloaded, in bytes: no server fills a disk without an end.
+const IMAGE_MAX: u64 = 64 << 30;
 
 /// How long is waited for what.
 #[derive(Debug, Clone, Copy)]
@@ -29,11 +33,18 @@ pub struct Patience {
     pub connect: Duration,
     /// For the answer's head, and for each further piece of its body.
     pub piece: Duration,
+    /// For each MiB of an image, and for all of a list of digests: a server that sends a byte now and then isn't
+    /// waited for.
+    pub headway: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { connect: Duration::from_secs(10), piece: Duration::from_secs(30) }
+        Self {
+            connect: Duration::from_secs(10),
+            piece: Duration::from_secs(30),
+            headway: Duration::from_secs(600),
+        }
     }
 }
 
@@ -59,12 +70,14 @@ pub struct Downloaded {
 #[derive(Debug, Clone)]
 pub struct Downloader {
     agent: Agent,
+    headway: Duration,
 }
 
 impl Downloader {
     /// With these limits.
     pub fn new(patience: Patience) -> Self {
         let config = Agent::config_builder()
+            .max_redirects(0)
             .timeout_connect(Some(patience.connect))
             .timeout_resolve(Some(patience.connect))
             .timeout_recv_response(Some(patience.piece))
@@ -72,23 +85,38 @@ impl Downloader {
             .http_status_as_error(false)
             .user_agent(concat!("goloo/", env!("CARGO_PKG_VERSION")))
             .build();
-        Self { agent: config.into() }
+        Self { agent: config.into(), headway: patience.headway }
     }
 
-    fn get(&self, url: &str, range: Option<(u64, &str)>) -> Result<Response<Body>, ImageError> {
+    /// Within `limit`, or as long as something comes.
+    fn get(
+        &self,
+        url: &str,
+        range: Option<(u64, &str)>,
+        limit: Option<Duration>,
+    ) -> Result<Response<Body>, ImageError> {
         check_scheme(url)?;
-        // An address that begins secure must not lead to one that isn't.
-        let mut request = self.agent.get(url).config().https_only(url.starts_with("https://")).build();
-        if let Some((from, validator)) = range {
-            request =
-                request.header(header::RANGE, format!("bytes={from}-")).header(header::IF_RANGE, validator);
+        let mut at = url.to_owned();
+        for _ in 0..=REDIRECTS_MAX {
+            let mut request = self.agent.get(&at).config().timeout_global(limit).build();
+            if let Some((from, validator)) = range {
+                let bytes = format!("bytes={from}-");
+                request = request.header(header::RANGE, bytes).header(header::IF_RANGE, validator);
+            }
+            let answer = request.call().map_err(|error| broken(url, &error))?;
+            if !redirect::is_redirect(answer.status().as_u16()) {
+                return Ok(answer);
+            }
+            let location = text(answer.headers(), &header::LOCATION).unwrap_or_default();
+            let next = redirect::target(&at, location, Hosts::Any);
+            at = next.map_err(|source| ImageError::Redirect { url: url.to_owned(), source })?;
         }
-        request.call().map_err(|error| broken(url, &error))
+        Err(ImageError::Redirect { url: url.to_owned(), source: RedirectError::TooMany })
     }
 
     /// A small text file.
     pub fn text(&self, url: &str) -> Result<String, ImageError> {
-        let mut answer = self.get(url, None)?;
+        let mut answer = self.get(url, None, Some(self.headway))?;
         expect_success(url, answer.status())?;
         answer.body_mut().with_config().limit(LIST_MAX).read_to_string().map_err(|error| broken(url, &error))
     }
@@ -130,12 +158,12 @@ impl Downloader {
         let mut part = Part::open(part, url, expected).map_err(failed)?;
         let held = part.length;
         let mut answer = match part.note.validator.clone().filter(|_| held > 0) {
-            Some(validator) => self.get(url, Some((held, &validator)))?,
-            None => self.get(url, None)?,
+            Some(validator) => self.get(url, Some((held, &validator)), None)?,
+            None => self.get(url, None, None)?,
         };
         if answer.status() == StatusCode::RANGE_NOT_SATISFIABLE {
             // Only a file that is all there, or one that has become shorter, gives this.
-            answer = self.get(url, None)?;
+            answer = self.get(url, None, None)?;
         }
         let mut hasher = Hasher::new(expected);
         if answer.status() == StatusCode::PARTIAL_CONTENT {
@@ -152,54 +180,64 @@ impl Downloader {
             part.begin(url, validator(answer.headers()), expected).map_err(failed)?;
         }
         let total = content_length(answer.headers()).map(|rest| part.length + rest);
-        receive(&mut part, &mut answer, &mut hasher, total, url, watch)?;
+        self.receive(&mut part, &mut answer, &mut hasher, total, url, watch)?;
         part.finish(url, hasher, expected)
+    }
+
+    fn receive(
+        &self,
+        part: &mut Part,
+        answer: &mut Response<Body>,
+        hasher: &mut Hasher,
+        total: Option<u64>,
+        url: &str,
+        watch: &dyn Watch,
+    ) -> Result<(), ImageError> {
+        if total.is_some_and(|total| total > IMAGE_MAX) {
+            return Err(too_large(url));
+        }
+        let body = answer.body_mut().with_config().limit(u64::MAX).reader();
+        let (mut since, mut length_then) = (Instant::now(), part.length);
+        let taken = |piece: &[u8]| {
+            if watch.stopped() {
+                return Err(ImageError::Stopped);
+            }
+            part.write(piece)?;
+            hasher.update(piece);
+            watch.event(Event::Progress { done: part.length, total });
+            if part.length > IMAGE_MAX {
+                return Err(too_large(url));
+            }
+            if part.length - length_then >= HEADWAY {
+                (since, length_then) = (Instant::now(), part.length);
+            } else if since.elapsed() > self.headway {
+                let seconds = self.headway.as_secs_f32();
+                return Err(failed(url, format!("less than {} MiB came in {seconds} s", HEADWAY >> 20)));
+            }
+            Ok(())
+        };
+        each_piece(body, taken, |error| broken(url, &error))?;
+        match total {
+            Some(total) if part.length != total => {
+                Err(failed(url, format!("it ended after {} of {total} bytes", part.length)))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
-fn receive(
-    part: &mut Part,
-    answer: &mut Response<Body>,
-    hasher: &mut Hasher,
-    total: Option<u64>,
-    url: &str,
-    watch: &dyn Watch,
-) -> Result<(), ImageError> {
-    let body = answer.body_mut().with_config().limit(u64::MAX).reader();
-    let taken = |part: &mut Part, piece: &[u8]| {
-        if watch.stopped() {
-            return Err(ImageError::Stopped);
-        }
-        part.write(piece)?;
-        hasher.update(piece);
-        watch.event(Event::Progress { done: part.length, total });
-        Ok(())
-    };
-    let mut taken = taken;
-    each_piece(body, |piece| taken(part, piece), |error| broken(url, &error))?;
-    match total {
-        Some(total) if part.length != total => Err(ImageError::Download {
-            url: url.to_owned(),
-            reason: format!("it ended after {} of {total} bytes", part.length),
-        }),
-        _ => Ok(()),
-    }
+fn too_large(url: &str) -> ImageError {
+    let reason = format!("it is larger than {} GiB", IMAGE_MAX >> 30);
+    ImageError::Unusable { what: url.to_owned(), reason }
+}
+
+fn failed(url: &str, reason: String) -> ImageError {
+    ImageError::Download { url: url.to_owned(), reason }
 }
 
 /// Plain http only where nobody is between: on this machine.
 pub fn check_scheme(url: &str) -> Result<(), ImageError> {
-    let insecure = || ImageError::Insecure { url: url.to_owned() };
-    if url.starts_with("https://") {
-        return Ok(());
-    }
-    let rest = url.strip_prefix("http://").ok_or_else(insecure)?;
-    let authority =
-        rest.split(['/', '?', '#']).next().filter(|part| !part.contains('@')).ok_or_else(insecure)?;
-    let host = match authority.strip_prefix('[') {
-        Some(v6) => v6.split(']').next().unwrap_or_default(),
-        None => authority.split(':').next().unwrap_or_default(),
-    };
-    if matches!(host, "127.0.0.1" | "localhost" | "::1") { Ok(()) } else { Err(insecure()) }
+    is_safe_url(url).then_some(()).ok_or_else(|| ImageError::Insecure { url: url.to_owned() })
 }
 
 fn expect_success(url: &str, status: StatusCode) -> Result<(), ImageError> {
@@ -210,7 +248,7 @@ fn expect_success(url: &str, status: StatusCode) -> Result<(), ImageError> {
 }
 
 fn broken(url: &str, error: &dyn std::error::Error) -> ImageError {
-    ImageError::Download { url: url.to_owned(), reason: error.to_string() }
+    failed(url, error.to_string())
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<&'a str> {

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use goloo_core::events::Event;
+use goloo_core::redirect::RedirectError;
 
 pub use cache::{Cache, CachedImage};
 pub use entry::{Entry, Format, Origin};
@@ -81,6 +82,14 @@ pub enum ImageError {
     Insecure {
         /// The address.
         url: String,
+    },
+    /// The server sends goloo to an address that isn't followed.
+    #[error("{url} can't be downloaded: {source}")]
+    Redirect {
+        /// The address that was asked for.
+        url: String,
+        /// Why.
+        source: RedirectError,
     },
     /// The publisher's list doesn't name the image.
     #[error("the list {url} has no digest of {file}")]
@@ -195,6 +204,9 @@ impl ImageError {
                     .to_owned()
             }
             Self::Insecure { .. } => "write an https address, or a path".to_owned(),
+            Self::Redirect { .. } => "take the address that the publisher names now, or another mirror \
+                                      (GOLOO_IMAGE_MIRROR)"
+                .to_owned(),
             Self::NotListed { .. } => "the publisher may be renewing it: try again later".to_owned(),
             Self::Digest { .. } => {
                 "nothing of it was kept; try again later, and if it stays so, don't trust that source".to_owned()

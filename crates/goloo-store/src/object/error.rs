@@ -70,8 +70,8 @@ impl Said {
         let status = if text.contains("redirect without LOCATION") { Some(301) } else { status };
         let code = element(&text, "Code").unwrap_or_default().to_owned();
         let text = match element(&text, "Message") {
-            Some(message) if !code.is_empty() => printable(&format!("{code}: {message}")),
-            _ => printable(&text),
+            Some(message) if !code.is_empty() => shortened(&format!("{code}: {message}")),
+            _ => shortened(&text),
         };
         Self { status, code, text }
     }
@@ -111,9 +111,10 @@ fn element<'t>(text: &'t str, name: &str) -> Option<&'t str> {
 /// So much of what a service says is shown.
 const SAID_MAX: usize = 500;
 
-/// A service's words without what a terminal would act on.
-fn printable(text: &str) -> String {
-    text.chars().take(SAID_MAX).map(|char| if char.is_control() { ' ' } else { char }).collect()
+/// The begin of a service's words, on one line.
+fn shortened(text: &str) -> String {
+    let begin: String = text.chars().take(SAID_MAX).collect();
+    begin.split_ascii_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// What S3, Azure and Google Cloud Storage say where there is no bucket; of an object that isn't there they say

@@ -43,6 +43,9 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// Shorter than services keep a silent connection, so that few requests meet one that is being closed.
 const IDLE_LIMIT: Duration = Duration::from_secs(5);
 
+/// The largest answer that is read, in bytes: records and pages of a listing are far below.
+const ANSWER_MAX: usize = bucket::OBJECT_MAX as usize;
+
 tokio::task_local! {
     /// The ETag that what is deleted must have.
     pub(super) static DELETE_IF: String;
@@ -87,9 +90,6 @@ impl HttpConnector for Connector {
         Ok(HttpClient::new(Service { tls, direct, tunnelled, proxies, clock, content_md5 }))
     }
 }
-
-/// The most bytes of one answer: an object, or a page of a listing.
-const ANSWER_MAX: usize = bucket::OBJECT_MAX as usize;
 
 /// Made once: the system's certificates take longest to read.
 fn tls() -> Result<Arc<rustls::ClientConfig>, Box<dyn std::error::Error + Send + Sync>> {
@@ -203,22 +203,23 @@ impl HttpService for Service {
     }
 }
 
+/// What a service sends beyond the limit isn't read.
 fn broken_off(error: Box<dyn std::error::Error + Send + Sync>) -> HttpError {
     match error.downcast::<LengthLimitError>() {
         Ok(_) => HttpError::new(HttpErrorKind::Decode, TooLarge),
-        Err(error) => HttpError::new(HttpErrorKind::Interrupted, Broken(error)),
+        Err(error) => HttpError::new(HttpErrorKind::Interrupted, Interrupted(error)),
     }
 }
 
-/// A service's answer has more bytes than any that it was asked for.
+/// An answer that is larger than anything goloo stores.
 #[derive(Debug, thiserror::Error)]
-#[error("its answer is larger than {} MiB", ANSWER_MAX >> 20)]
+#[error("the answer is larger than {} MiB", ANSWER_MAX >> 20)]
 struct TooLarge;
 
-/// An answer that didn't come to its end.
+/// A connection that broke within an answer.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Broken(#[source] Box<dyn std::error::Error + Send + Sync>);
+#[error(transparent)]
+struct Interrupted(Box<dyn std::error::Error + Send + Sync>);
 
 /// The header isn't signed: S3 signs `x-amz-…` and the host alone.
 async fn with_md5(request: HttpRequest) -> Result<HttpRequest, HttpError> {

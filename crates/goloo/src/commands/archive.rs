@@ -99,9 +99,12 @@ fn show(app: &App, id: &ArchiveId) -> Result<u8, CliError> {
         record.name, record.provider, record.created_at, archived.deleted_at
     ));
     for (file, text) in files {
-        app.ui.line(&format!("\n--- {file}\n{}", text.trim_end()));
+        app.ui.line("");
+        app.ui.line(&format!("--- {file}"));
+        app.ui.excerpt(text.trim_end());
     }
-    app.ui.say(&format!("\ngoloo recreate {id} makes such a VM again"));
+    app.ui.say("");
+    app.ui.say(&format!("goloo recreate {id} makes such a VM again"));
     Ok(exit::DONE)
 }
 

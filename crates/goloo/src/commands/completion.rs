@@ -5,6 +5,7 @@ use clap_complete::env::{Bash, Elvish, EnvCompleter, Fish, Powershell, Zsh};
 
 use crate::error::CliError;
 use crate::exit;
+use crate::output::Ui;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -21,7 +22,7 @@ enum Shell {
     Zsh,
 }
 
-pub fn run(args: &Args) -> Result<u8, CliError> {
+pub fn run(ui: &Ui, args: &Args) -> Result<u8, CliError> {
     let completer: &dyn EnvCompleter = match args.shell {
         Shell::Bash => &Bash,
         Shell::Elvish => &Elvish,
@@ -29,8 +30,9 @@ pub fn run(args: &Args) -> Result<u8, CliError> {
         Shell::Powershell => &Powershell,
         Shell::Zsh => &Zsh,
     };
-    completer
-        .write_registration("COMPLETE", "goloo", "goloo", "goloo", &mut std::io::stdout())
-        .map_err(|error| CliError::failed("can't print the script", "try again").because(&error))?;
+    let mut script = Vec::new();
+    let written = completer.write_registration("COMPLETE", "goloo", "goloo", "goloo", &mut script);
+    written.expect("a vector takes all bytes");
+    ui.document(&String::from_utf8_lossy(&script));
     Ok(exit::DONE)
 }

@@ -311,11 +311,12 @@ pub fn warn_of(app: &App, verdict: &Verdict) {
 
 fn print_made(app: &App, record: &Record, result: Option<ProvisioningResult>, took: Duration) {
     let name = &record.name;
-    let ready = match result {
-        None => format!("{name} runs; goloo wait {name} waits for its provisioning"),
-        Some(_) => format!("{} {name} is ready ({})", app.ui.paint(Style::Green, "✓"), duration(took)),
-    };
-    app.ui.line(&ready);
+    match result {
+        None => app.ui.line(&format!("{name} runs; goloo wait {name} waits for its provisioning")),
+        Some(_) => {
+            app.ui.marked_line(Style::Green, "✓", &format!("{name} is ready ({})", duration(took)));
+        }
+    }
     if let (Some(ip), Some(port)) = (record.ip(), record.ssh_port()) {
         app.ui.line(&format!("  address  {ip}:{port}"));
     }
@@ -328,9 +329,7 @@ pub fn explain(app: &App, record: &Record, verdict: &Verdict) {
     if !verdict.log.is_empty() {
         let which = if verdict.result == ProvisioningResult::Ended { "console" } else { "provisioning log" };
         app.ui.say(&format!("the end of its {which}:"));
-        for line in &verdict.log {
-            app.ui.say(&format!("  {} {line}", app.ui.paint(Style::Dim, "│")));
-        }
+        verdict.log.iter().for_each(|line| app.ui.say_excerpt(line));
     }
     let (what, hint) = what_became(name, verdict.result, &super::reach::without_ssh(app, record));
     let mut error = CliError::new(exit::DEGRADED, "degraded", what, hint);

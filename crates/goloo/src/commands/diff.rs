@@ -11,6 +11,7 @@ use similar::TextDiff;
 use super::VmArg;
 use crate::app::App;
 use crate::error::CliError;
+use crate::output::one_line;
 use crate::{args, exit};
 
 #[derive(Debug, clap::Args)]
@@ -104,7 +105,8 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     } else if text.is_empty() {
         app.ui.say(&format!("{} is as it was when \"{name}\" was made", folder.display()));
     } else {
-        app.ui.line(text.trim_end());
+        // A line of a file has a sign before it, whatever is in the line.
+        app.ui.document(&text);
     }
     Ok(exit::DONE)
 }
@@ -130,7 +132,8 @@ fn known_folder<'r>(app: &App, record: &'r Record) -> Result<Option<&'r Path>, C
 fn unified(file: &str, old: &[u8], new: &[u8], folder: &Path) -> String {
     let (old, new) = (String::from_utf8_lossy(old), String::from_utf8_lossy(new));
     let diff = TextDiff::from_lines(old.as_ref(), new.as_ref());
-    let header = (format!("snapshot/{file}"), folder.join(file).display().to_string());
+    let header =
+        (format!("snapshot/{file}"), one_line(&folder.join(file).display().to_string()).into_owned());
     diff.unified_diff().header(&header.0, &header.1).to_string()
 }
 

@@ -155,7 +155,7 @@ fn print(app: &App, name: &VmName, report: &DnsReport) {
             table.row([&set.name, &set.kind, &ttl, &values, &owner(holder)]);
         }
     }
-    app.ui.lines(&table.lines());
+    app.ui.table(&table);
     if let Some(reason) = report.live.reason.as_ref().filter(|_| report.live.state == LiveState::Stopped) {
         app.ui.warning(&format!("{name} is stopped; {reason}"));
     }

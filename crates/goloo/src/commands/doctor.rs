@@ -45,8 +45,8 @@ fn not_looked_at(error: CliError) -> Vec<Finding> {
 
 /// Shows what was found, and what to do.
 pub fn print(app: &App, finding: &Finding) {
-    let mark = if finding.ok { app.ui.paint(Style::Green, "✓") } else { app.ui.paint(Style::Red, "✗") };
-    app.ui.line(&format!("{mark} {}", finding.what));
+    let (style, mark) = if finding.ok { (Style::Green, "✓") } else { (Style::Red, "✗") };
+    app.ui.marked_line(style, mark, &finding.what);
     if !finding.hint.is_empty() {
         app.ui.line(&format!("  hint: {}", finding.hint));
     }

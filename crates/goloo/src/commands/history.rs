@@ -37,7 +37,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
             lives.iter().flat_map(|life| life.record.history.entries().iter().map(|e| life.json(e)));
         app.ui.result(json!({"history": entries.collect::<Vec<_>>()}));
     } else {
-        app.ui.lines(&table(&lives).lines());
+        app.ui.table(&table(&lives));
     }
     Ok(exit::DONE)
 }

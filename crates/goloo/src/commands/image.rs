@@ -87,7 +87,7 @@ fn list(app: &App, cache: &Cache) -> Result<(), CliError> {
             entry.sha256.chars().take(12).collect(),
         ]);
     }
-    app.ui.lines(&table.lines());
+    app.ui.table(&table);
     Ok(())
 }
 
@@ -114,7 +114,7 @@ fn said(app: &App, image: &CachedImage) {
 
 /// Long work with its progress shown and Ctrl-C heard. What it breaks off is gone on with next time.
 fn watched<T>(app: &App, work: impl FnOnce(&dyn Watch) -> Result<T, ImageError>) -> Result<T, CliError> {
-    let interrupt = app.watch_ctrl_c("the image isn't whole; the same command goes on with it")?;
+    let interrupt = app.watch_signals("the image isn't whole; the same command goes on with it")?;
     let watcher = Watcher { ui: app.ui.clone(), interrupt: interrupt.clone() };
     let result = work(&watcher);
     app.ui.finish();

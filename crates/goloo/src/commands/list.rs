@@ -195,7 +195,7 @@ fn print_tables(app: &App, args: &Args, active: &[Summary], archive: &[Archived]
                 "no VMs; goloo create NAME makes one"
             });
         } else {
-            app.ui.lines(&active_table(active, live, app.ui.verbose() > 0).lines());
+            app.ui.table(&active_table(active, live, app.ui.verbose() > 0));
         }
     }
     if args.all || args.archive {
@@ -233,7 +233,7 @@ pub fn print_archive(app: &App, archive: &[Archived]) {
             &shown,
         );
     }
-    app.ui.lines(&table.lines());
+    app.ui.table(&table);
 }
 
 /// Whether not all were made by one person on one host.

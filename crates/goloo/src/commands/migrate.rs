@@ -66,7 +66,7 @@ fn print(app: &App, report: &Report, dry_run: bool) {
             let from = migrated.from().to_owned();
             table.row([record.name.to_string(), record.provider.to_string(), live.to_string(), from]);
         }
-        app.ui.lines(&table.lines());
+        app.ui.table(&table);
     }
     for migrated in &report.migrated {
         if let Some(reason) = migrated.unchecked() {

@@ -175,8 +175,60 @@ pub fn run(app: &App, command: Command) -> Result<u8, CliError> {
         Command::Migrate(args) => migrate::run(app, &args),
         Command::Init(args) => init::run(app, &args),
         Command::Doctor(args) => doctor::run(app, &args),
-        Command::Completion(args) => completion::run(&args),
-        Command::Man => man::run(),
+        Command::Completion(args) => completion::run(&app.ui, &args),
+        Command::Man => man::run(&app.ui),
+    }
+}
+
+impl Command {
+    /// Whether it changes nothing but what is printed. One that fails to print has then failed; of the others only
+    /// the report is lost.
+    pub fn only_reads(&self) -> bool {
+        match self {
+            Self::List(_)
+            | Self::Status(_)
+            | Self::History(_)
+            | Self::Ssh(_)
+            | Self::Exec(_)
+            | Self::SshConfig(_)
+            | Self::Logs(_)
+            | Self::Diff(_)
+            | Self::Doctor(_)
+            | Self::Completion(_)
+            | Self::Man => true,
+            Self::Dns(command) => matches!(command, dns::Command::Show(_)),
+            Self::Archive(command) => {
+                matches!(command, archive::Command::List { .. } | archive::Command::Show { .. })
+            }
+            Self::State(command) => matches!(
+                command,
+                state::Command::Show { .. } | state::Command::Locks { .. } | state::Command::Pull { .. }
+            ),
+            Self::Config(command) => matches!(
+                command,
+                config::Command::List { .. } | config::Command::Validate { .. } | config::Command::Schema
+            ),
+            Self::Settings(command) => !matches!(command, settings::Command::Set { .. }),
+            Self::Image(command) => matches!(command, image::Command::List { .. }),
+            Self::Create(_)
+            | Self::Resume(_)
+            | Self::Delete(_)
+            | Self::Protect(_)
+            | Self::Unprotect(_)
+            | Self::Cp(_)
+            | Self::Start(_)
+            | Self::Stop(_)
+            | Self::Restart(_)
+            | Self::Wait(_)
+            | Self::Snapshot(_)
+            | Self::Restore(_)
+            | Self::Clone(_)
+            | Self::Recreate(_)
+            | Self::Adopt(_)
+            | Self::Refresh(_)
+            | Self::Migrate(_)
+            | Self::Init(_) => false,
+        }
     }
 }
 

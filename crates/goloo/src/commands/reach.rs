@@ -1,14 +1,13 @@
 //! What the commands that go into a machine have in common.
 
 use std::ffi::OsString;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::{ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use goloo_command::Lines;
-use goloo_core::guest::{SshTarget, printable};
+use goloo_core::guest::SshTarget;
 use goloo_core::name::VmName;
 use goloo_core::provider::{Errand, LiveState, Observation};
 use goloo_core::record::{Provisioning, ProvisioningResult, Record};
@@ -16,6 +15,7 @@ use goloo_core::record::{Provisioning, ProvisioningResult, Record};
 use crate::app::App;
 use crate::error::CliError;
 use crate::exit;
+use crate::output::LogText;
 use crate::ssh::by_sh;
 
 /// Asks the record's provider what the machine does now.
@@ -62,100 +62,70 @@ pub fn way(app: &App, name: &VmName, errand: Errand<'_>) -> Result<Way, CliError
     }
 }
 
-/// Runs a program that shows text of a guest's, a line at a time, without what a terminal would take for commands. Its
-/// exit status is ours.
-///
-/// It stays in goloo's process group: Ctrl-C is for both.
-pub fn show_output(words: &[OsString]) -> Result<u8, CliError> {
-    let (program, arguments) = words.split_first().expect("a program has a name");
-    let child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut child = child.map_err(|error| cannot_run(program, &error))?;
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    // What can't be written there can't be said there either.
-    let messages = std::thread::spawn(move || drop(copy_lines(stderr, &mut std::io::stderr())));
-    let copied = copy_lines(stdout, &mut std::io::stdout());
-    if copied.is_err() {
-        let _ = child.kill();
-    }
-    let status = child.wait().map_err(|error| cannot_run(program, &error))?;
-    // A panic has said what it was about.
-    let _ = messages.join();
-    match copied {
-        Ok(()) => Ok(super::ssh::exit_code(status)),
-        Err(error) => unless_reader_is_gone(error),
-    }
-}
-
-/// The longest line of a guest's that is shown, in bytes.
-const LINE_MAX: usize = 256 << 10;
-
-fn copy_lines(from: Option<impl Read>, to: &mut impl Write) -> std::io::Result<()> {
-    let Some(mut from) = from else { return Ok(()) };
-    let mut shown = ShownLines::default();
-    let mut piece = vec![0; 64 << 10];
-    loop {
-        match from.read(&mut piece) {
-            Ok(0) => return shown.end(to),
-            Ok(count) => shown.take(&piece[..count], to)?,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// A guest's text, shown by lines.
-pub struct ShownLines(Lines);
-
-impl Default for ShownLines {
-    fn default() -> Self {
-        Self(Lines::new(LINE_MAX))
-    }
-}
-
-impl ShownLines {
-    /// Writes the lines that this piece completes.
-    pub fn take(&mut self, piece: &[u8], to: &mut impl Write) -> std::io::Result<()> {
-        let mut text = String::new();
-        self.0.take(piece, &mut |line| push_line(&mut text, line));
-        to.write_all(text.as_bytes()).and_then(|()| to.flush())
-    }
-
-    /// Writes what has no end yet.
-    pub fn end(&mut self, to: &mut impl Write) -> std::io::Result<()> {
-        let mut text = String::new();
-        self.0.end(&mut |line| push_line(&mut text, line));
-        to.write_all(text.as_bytes()).and_then(|()| to.flush())
-    }
-}
-
-fn push_line(text: &mut String, line: &str) {
-    text.push_str(&printable(line.as_bytes()));
-    text.push('\n');
-}
-
-/// A reader of standard output that has gone away wants no more; any other failure is one.
-pub fn unless_reader_is_gone(error: std::io::Error) -> Result<u8, CliError> {
-    if error.kind() == std::io::ErrorKind::BrokenPipe {
-        return Ok(exit::DONE);
-    }
-    Err(CliError::failed("standard output can't be written", "check where it goes").because(&error))
-}
-
 /// Becomes `ssh`, running this script by `/bin/sh` as goloo's account: its exit status is ours.
-pub fn run_script(app: &App, target: &SshTarget, script: &str) -> Result<u8, CliError> {
-    Err(become_program(&script_command(app, target, script)?))
+pub fn run_script(app: &App, target: &SshTarget, script_text: &str) -> Result<u8, CliError> {
+    Err(become_program(&script(app, target, script_text)?))
 }
 
-/// `ssh` that runs this script by `/bin/sh` as goloo's account.
-pub fn script_command(app: &App, target: &SshTarget, script: &str) -> Result<Vec<OsString>, CliError> {
+/// `ssh` into the machine, running this script by `/bin/sh` as goloo's account.
+pub fn script(app: &App, target: &SshTarget, script: &str) -> Result<Vec<OsString>, CliError> {
     let mut words = ssh(app, target)?;
     words.push(by_sh(script).into());
     Ok(words)
+}
+
+/// So much of what a program says beside a log is shown, in bytes.
+const SAID_MAX: u64 = 64 << 10;
+
+/// Runs a program whose output is a guest's log, and shows that with what a terminal would act on escaped. Its exit
+/// status is ours.
+pub fn show_log(app: &App, words: &[OsString]) -> Result<u8, CliError> {
+    let (program, arguments) = words.split_first().expect("a program has a name");
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|error| cannot_run(program, &error))?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let said = std::thread::spawn(move || stderr.map(said).unwrap_or_default());
+    show(app, stdout);
+    if !app.ui.is_read() {
+        // It may have nothing to say for long, and so not notice.
+        let _ = child.kill();
+    }
+    let status = child.wait().map_err(|error| cannot_run(program, &error))?;
+    let said = said.join().unwrap_or_default();
+    if !said.is_empty() {
+        app.ui.say_excerpt(&said);
+    }
+    Ok(if app.ui.is_read() { exit_code(status) } else { exit::DONE })
+}
+
+fn show(app: &App, stdout: Option<ChildStdout>) {
+    let (mut text, mut piece) = (LogText::default(), vec![0; 64 << 10]);
+    let Some(mut stdout) = stdout else { return };
+    while app.ui.is_read() {
+        match stdout.read(&mut piece) {
+            Ok(0) => break,
+            Ok(count) => app.ui.log(&mut text, &piece[..count]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
+    app.ui.end_log(&mut text);
+}
+
+fn said(mut stderr: impl Read) -> String {
+    let mut bytes = Vec::new();
+    // What can't be read was for a person alone. The rest is taken all the same, so that nobody waits for it.
+    let _ = (&mut stderr).take(SAID_MAX).read_to_end(&mut bytes);
+    let _ = std::io::copy(&mut stderr, &mut std::io::sink());
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The exit code that says how a program ended.
+pub fn exit_code(status: ExitStatus) -> u8 {
+    use std::os::unix::process::ExitStatusExt;
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(exit::FAILED)
 }
 
 /// `ssh` into the machine, to be followed by what is to be run there.

@@ -59,7 +59,7 @@ pub fn run(ui: &Ui, command: &Command) -> Result<u8, CliError> {
         Command::Path => ui.line(&settings::file(&folder).display().to_string()),
         Command::Schema => {
             let schema = serde_json::to_string_pretty(&settings::json_schema());
-            ui.line(&schema.expect("a schema has only string keys"));
+            ui.json_document(&schema.expect("a schema has only string keys"));
         }
     }
     Ok(exit::DONE)
@@ -96,5 +96,5 @@ fn show(ui: &Ui, shown: &[settings::Shown]) {
     }
     let mut table = Table::new(&["KEY", "VALUE", "FROM"]);
     shown.iter().for_each(|one| table.row([one.key.to_owned(), one.text(), one.from.to_string()]));
-    ui.lines(&table.lines());
+    ui.table(&table);
 }

@@ -79,7 +79,7 @@ fn list(app: &App, name: &VmName) -> Result<u8, CliError> {
     } else if all.is_empty() {
         app.ui.say(&format!("{name} has no snapshots; goloo snapshot {name} takes one"));
     } else {
-        app.ui.lines(&table(&all).lines());
+        app.ui.table(&table(&all));
     }
     Ok(exit::DONE)
 }

@@ -13,7 +13,7 @@ use super::VmArg;
 use super::reach::{self, Way};
 use crate::app::App;
 use crate::error::CliError;
-use crate::exit;
+use crate::signals;
 use crate::ssh::by_sh;
 
 #[derive(Debug, clap::Args)]
@@ -51,8 +51,8 @@ pub fn run(app: &App, args: &SshArgs) -> Result<u8, CliError> {
         return open_account(app, &record, &target, problem, &args.command);
     }
     let login = SshTarget::login(&record).expect("it has an address");
-    match try_login(&as_login_user(app, &login, &args.command)?)? {
-        Login::Ended(status) => Ok(exit_code(status)),
+    match try_login(app, &as_login_user(app, &login, &args.command)?)? {
+        Login::Ended(status) => Ok(reach::exit_code(status)),
         Login::Denied(reason) => open_account(app, &record, &target, &reason, &args.command),
     }
 }
@@ -99,7 +99,7 @@ const LOG_MAX: u64 = 64 << 10;
 
 /// Runs `ssh` and tells a refused login from a session. Its own words go into a file, so that they aren't mixed
 /// with the session's.
-fn try_login(words: &[OsString]) -> Result<Login, CliError> {
+fn try_login(app: &App, words: &[OsString]) -> Result<Login, CliError> {
     let (program, arguments) = words.split_first().expect("a program has a name");
     let own = |error: std::io::Error| {
         CliError::failed("can't make a temporary file", "check TMPDIR").because(&error)
@@ -119,31 +119,25 @@ fn try_login(words: &[OsString]) -> Result<Login, CliError> {
         let reason = said.trim().lines().last().unwrap_or_default().to_owned();
         return Ok(Login::Denied(reason));
     }
-    eprint!("{said}");
+    if !said.is_empty() {
+        app.ui.say_excerpt(&said);
+    }
     Ok(Login::Ended(status))
 }
 
 /// Runs a program that has the terminal: Ctrl-C is for it, and what ends goloo ends it too.
 fn run_in_foreground(command: &mut Command) -> std::io::Result<ExitStatus> {
     static CHILD: AtomicI32 = AtomicI32::new(0);
-    // A second handler is refused: then another part of goloo has said what a signal does.
-    let _ = ctrlc::set_handler(|| {
+    signals::watch(|_| {
         if let Some(pid) = rustix::process::Pid::from_raw(CHILD.load(Ordering::SeqCst)) {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
-    });
+    })?;
     let mut child = command.spawn()?;
     CHILD.store(i32::try_from(child.id()).unwrap_or(0), Ordering::SeqCst);
     let status = child.wait();
     CHILD.store(0, Ordering::SeqCst);
     status
-}
-
-/// The exit code that says how a program ended, as a shell gives it.
-pub(super) fn exit_code(status: ExitStatus) -> u8 {
-    use std::os::unix::process::ExitStatusExt;
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
-    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(exit::FAILED)
 }
 
 pub fn exec(app: &App, args: &ExecArgs) -> Result<u8, CliError> {

@@ -36,7 +36,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
         }
         let can_log_in = record.ssh.as_ref().is_some_and(|ssh| ssh.login_problem.is_none());
         match if can_log_in { SshTarget::login(record) } else { SshTarget::of(record) } {
-            Some(target) => app.ui.line(&app.keys.config_block(record.name.as_str(), &target)?),
+            Some(target) => app.ui.document(&app.keys.config_block(record.name.as_str(), &target)?),
             None => app.ui.note(&format!("{} has no address yet and is left out", record.name)),
         }
     }

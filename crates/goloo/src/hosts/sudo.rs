@@ -14,7 +14,7 @@ use goloo_core::name::VmName;
 use super::HOSTS;
 use super::file::{self, Done};
 use super::text::Change;
-use crate::output::Ui;
+use crate::output::{self, Ui};
 
 const WORD: &str = "__edit-hosts";
 /// What goloo's part ends with when it was run and failed; sudo's own refusals are 1.
@@ -95,7 +95,7 @@ pub fn answer(argv: &[OsString]) -> Option<ExitCode> {
         Ok(Done::Sound) => ExitCode::SUCCESS,
         Ok(Done::Mended) => ExitCode::from(MENDED),
         Err(error) => {
-            eprintln!("{error}");
+            output::plain_error(&error);
             ExitCode::from(FAILED)
         }
     })

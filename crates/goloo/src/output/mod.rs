@@ -1,10 +1,15 @@
 //! What a person or a script sees. stdout carries the result alone; all else goes to stderr.
+//!
+//! All that is printed goes through [`Ui`], which escapes what a terminal would act on: nobody who prints has to
+//! know where a text is from. Colours are put around goloo's own marks here, and nowhere else.
 
+mod escape;
 mod progress;
+mod stdout;
 mod table;
 mod text;
 
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,10 +21,12 @@ use serde_json::{Value, json};
 use crate::args::Color;
 use crate::error::CliError;
 
+pub use escape::{LogText, one_line};
 pub use table::Table;
 pub use text::{age, bytes, duration, problem_line};
 
 use progress::Progress;
+use stdout::Stdout;
 
 /// The terminal, or what stands in its place. Clones share it.
 #[derive(Clone)]
@@ -30,6 +37,7 @@ struct Inner {
     color: bool,
     verbose: u8,
     progress: Progress,
+    stdout: Stdout,
 }
 
 /// SGR codes of the few colours in use.
@@ -50,7 +58,7 @@ pub enum Style {
 impl Ui {
     /// Looks at the terminal and the environment once.
     pub fn new(color: Color, verbose: u8, json: bool) -> Self {
-        let terminal = std::io::stderr().is_terminal();
+        let terminal = io::stderr().is_terminal();
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let color = match color {
@@ -59,7 +67,7 @@ impl Ui {
             Color::Auto => terminal && !dumb && !no_color,
         };
         let progress = Progress::new(terminal && !dumb && verbose == 0);
-        Self(Arc::new(Inner { json, color, verbose, progress }))
+        Self(Arc::new(Inner { json, color, verbose, progress, stdout: Stdout::default() }))
     }
 
     /// Whether results are JSON.
@@ -72,20 +80,55 @@ impl Ui {
         self.0.verbose
     }
 
-    /// Writes a line of the result.
+    /// Writes a line of the result. More lines of the text are indented behind a bar.
     pub fn line(&self, text: &str) {
-        self.0.progress.suspend(|| {
-            // A reader that has gone away wants no more lines; the operation goes on.
-            let _ = writeln!(std::io::stdout().lock(), "{text}");
-        });
+        self.stdout(&[&escape::message(text), "\n"].concat());
     }
 
-    /// Writes many lines of the result at once, each with its end: a system call a line would be most
-    /// of the time that `list` takes.
-    pub fn lines(&self, lines: &str) {
-        self.0.progress.suspend(|| {
-            let _ = std::io::stdout().lock().write_all(lines.as_bytes());
-        });
+    /// Writes a line of the result behind a mark of goloo's.
+    pub fn marked_line(&self, style: Style, mark: &str, text: &str) {
+        self.stdout(&format!("{} {}\n", self.paint(style, mark), escape::message(text)));
+    }
+
+    /// Writes a table at once: a system call a line would be most of the time that `list` takes.
+    pub fn table(&self, table: &Table) {
+        self.stdout(&table.lines());
+    }
+
+    /// Writes text in a format of goloo's whose lines begin where they do in a file: a schema, a page of help. What
+    /// is in it of others must be checked before, or be on lines that begin with goloo's own words.
+    pub fn document(&self, text: &str) {
+        self.stdout(&[&escape::lines(text.trim_end_matches('\n')), "\n"].concat());
+    }
+
+    /// Writes the same in JSON.
+    pub fn json_document(&self, json: &str) {
+        self.stdout(&[&escape::json(json.trim_end_matches('\n')), "\n"].concat());
+    }
+
+    /// Writes somebody else's text, each line of it behind a bar.
+    pub fn excerpt(&self, text: &str) {
+        self.stdout(&excerpt(text));
+    }
+
+    /// Writes a piece of somebody's log, which is the result.
+    pub fn log(&self, text: &mut LogText, bytes: &[u8]) {
+        self.stdout(&text.push(bytes));
+    }
+
+    /// Writes what is left of it.
+    pub fn end_log(&self, text: &mut LogText) {
+        self.stdout(&text.finish());
+    }
+
+    /// Writes bytes as they are: only where the user asked for raw ones by name.
+    pub fn raw(&self, bytes: &[u8]) {
+        self.0.progress.suspend(|| self.0.stdout.write(bytes));
+    }
+
+    /// Whether anybody still takes results.
+    pub fn is_read(&self) -> bool {
+        self.0.stdout.is_open()
     }
 
     /// Writes the result as JSON: `schema` first, then the fields of `body`.
@@ -94,22 +137,32 @@ impl Ui {
         if let (Some(whole), Value::Object(body)) = (whole.as_object_mut(), body) {
             whole.extend(body);
         }
-        self.line(&serde_json::to_string_pretty(&whole).expect("JSON values have only string keys"));
+        self.json_document(&serde_json::to_string_pretty(&whole).expect("JSON values have only string keys"));
+    }
+
+    /// The error that kept a result from being written, once.
+    pub fn unwritten(&self) -> Option<io::Error> {
+        self.0.stdout.take_error()
     }
 
     /// Something that a person should know.
     pub fn note(&self, text: &str) {
-        self.stderr(&format!("{} {text}", self.paint(Style::Dim, "note:")));
+        self.marked(Style::Dim, "note:", text);
     }
 
     /// Something that may be wrong.
     pub fn warning(&self, text: &str) {
-        self.stderr(&format!("{} {text}", self.paint(Style::Yellow, "warning:")));
+        self.marked(Style::Yellow, "warning:", text);
     }
 
     /// A line for a person, beside the result.
     pub fn say(&self, text: &str) {
-        self.stderr(text);
+        self.stderr(&escape::message(text));
+    }
+
+    /// Somebody else's text beside the result, each line of it behind a bar.
+    pub fn say_excerpt(&self, text: &str) {
+        self.stderr(excerpt(text).trim_end_matches('\n'));
     }
 
     /// An error: what, why, what to do.
@@ -117,18 +170,31 @@ impl Ui {
         if self.json() {
             self.result(json!({"error": {
                 "code": error.kind, "message": error.message, "causes": error.causes, "hint": error.hint,
-                "problems": problems_json(&error.problems),
+                "problems": problems_json(&error.problems), "unsaved": error.unsaved,
             }}));
             return;
         }
-        self.stderr(&format!("{} {}", self.paint(Style::Red, "error:"), error.message));
+        self.error_text(error);
+    }
+
+    /// An error that can't be told where results go.
+    pub fn error_text(&self, error: &CliError) {
+        self.marked(Style::Red, "error:", &error.message);
         for cause in &error.causes {
-            self.stderr(&format!("  caused by: {cause}"));
+            self.say(&format!("  caused by: {cause}"));
         }
         for problem in &error.problems {
-            self.stderr(&format!("  {}", problem_line(problem)));
+            self.say(&format!("  {}", problem_line(problem)));
         }
-        self.stderr(&format!("{} {}", self.paint(Style::Bold, "hint:"), error.hint));
+        self.marked(Style::Bold, "hint:", &error.hint);
+        if let Some(json) = &error.unsaved {
+            self.stderr(&escape::json(json));
+        }
+    }
+
+    /// clap's words, which have lines of their own, about a command line without control characters.
+    pub fn usage(&self, text: &str) {
+        self.stderr(&escape::lines(text.trim_end_matches('\n')));
     }
 
     /// Asks on the terminal; `false` when the answer isn't a clear yes.
@@ -139,9 +205,10 @@ impl Ui {
     /// Asks on the terminal for words; none when nobody answers.
     pub fn ask(&self, question: &str) -> String {
         self.finish();
-        eprint!("{question} ");
+        // A terminal that has gone away gives no answer either.
+        let _ = write!(io::stderr().lock(), "{} ", escape::one_line(question));
         let mut answer = String::new();
-        match std::io::stdin().read_line(&mut answer) {
+        match io::stdin().read_line(&mut answer) {
             Ok(_) => answer.trim().to_owned(),
             Err(_) => String::new(),
         }
@@ -163,8 +230,8 @@ impl Ui {
         self.0.progress.clear();
     }
 
-    /// The text in a colour, where colours are on.
-    pub fn paint(&self, style: Style, text: &str) -> String {
+    /// goloo's own text in a colour, where colours are on.
+    fn paint(&self, style: Style, text: &str) -> String {
         if !self.0.color {
             return text.to_owned();
         }
@@ -178,11 +245,40 @@ impl Ui {
         format!("\x1b[{code}m{text}\x1b[0m")
     }
 
-    fn stderr(&self, text: &str) {
+    /// A line beside the result, behind a mark of goloo's.
+    fn marked(&self, style: Style, mark: &str, text: &str) {
+        self.stderr(&format!("{} {}", self.paint(style, mark), escape::message(text)));
+    }
+
+    fn stdout(&self, escaped: &str) {
+        self.0.progress.suspend(|| self.0.stdout.write(escaped.as_bytes()));
+    }
+
+    /// Of those who read along nobody waits for it: an error here stops nothing.
+    fn stderr(&self, escaped: &str) {
         self.0.progress.suspend(|| {
-            let _ = writeln!(std::io::stderr().lock(), "{text}");
+            let _ = io::stderr().lock().write_all(&[escaped.as_bytes(), b"\n"].concat());
         });
     }
+}
+
+/// What a process without a [`Ui`] has to say.
+pub fn plain_error(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{}", escape::one_line(text));
+}
+
+/// Lets a panic be told as all else is: its message may repeat what others wrote.
+pub fn escape_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let trace = std::backtrace::Backtrace::capture();
+        let traced = trace.status() == std::backtrace::BacktraceStatus::Captured;
+        let text = format!("{panic}{}", if traced { format!("\n{trace}") } else { String::new() });
+        let _ = writeln!(io::stderr().lock(), "goloo {}", escape::message(&text));
+    }));
+}
+
+fn excerpt(text: &str) -> String {
+    text.lines().map(|line| format!("{}{}\n", escape::CONTINUED, escape::message(line))).collect()
 }
 
 /// Problems as `config validate --json` and errors show them.
@@ -200,14 +296,14 @@ impl Events for Ui {
     fn event(&self, event: Event) {
         match event {
             Event::Step { what } => {
-                if !self.0.progress.step(&what) {
-                    self.stderr(&format!("{} {what}", self.paint(Style::Dim, "·")));
+                if !self.0.progress.step(&escape::one_line(&what)) {
+                    self.marked(Style::Dim, "·", &what);
                 }
             }
             Event::Progress { done, total } => self.0.progress.advance(done, total),
             Event::Log { line } => {
                 if self.0.verbose > 0 {
-                    self.stderr(&format!("{} {line}", self.paint(Style::Dim, "│")));
+                    self.marked(Style::Dim, "│", &line);
                 }
             }
             Event::Note(text) => self.note(&text),

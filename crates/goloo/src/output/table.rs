@@ -2,6 +2,8 @@
 
 use unicode_width::UnicodeWidthStr;
 
+use super::escape;
+
 /// Rows of text below a line of headings. All cells lie in one buffer: a list of 10,000 VMs has 60,000.
 pub struct Table {
     text: String,
@@ -38,14 +40,15 @@ impl Table {
         debug_assert_eq!(self.ends.len() % self.widths.len().max(1), 0, "a cell for each heading");
         for (cell, width) in cells.zip(&mut self.widths) {
             let cell = if cell.as_ref().is_empty() { "-" } else { cell.as_ref() };
-            self.text.push_str(cell);
+            let cell = escape::one_line(cell);
+            self.text.push_str(&cell);
             self.ends.push(self.text.len());
-            *width = (*width).max(width_of(cell));
+            *width = (*width).max(width_of(&cell));
         }
     }
 
     /// The lines, without trailing blanks, each with its end.
-    pub fn lines(&self) -> String {
+    pub(super) fn lines(&self) -> String {
         let line_length = self.widths.iter().map(|width| width + 2).sum::<usize>();
         let mut lines = String::with_capacity(self.ends.len() / self.widths.len().max(1) * line_length);
         let mut start = 0;
@@ -97,5 +100,12 @@ mod tests {
             "x".repeat(40) + "  y",
         ];
         assert_eq!(table.lines(), lines.join("\n") + "\n");
+    }
+
+    #[test]
+    fn a_cell_is_one_line_and_as_wide_as_it_is_shown() {
+        let mut table = super::Table::new(&["A", "B"]);
+        table.row(["x\n\t\u{1b}[2J\u{202e}", "y"]);
+        assert_eq!(table.lines(), format!("A{}B\nx\\n\\t\\x1b[2J\\u{{202e}}  y\n", " ".repeat(22)));
     }
 }

@@ -55,7 +55,7 @@ pub fn shown(settings: &Settings, paths: &Paths) -> Result<Vec<Shown>, CliError>
     let identity = from_file(encryption.identity_file.is_some());
     let provider = app::local_provider(settings, paths);
     Ok(vec![
-        one("stateDir", json!(paths.state), state),
+        one("stateDir", json!(paths.state.to_string_lossy()), state),
         one("stateBackend", json!(settings.backend(&paths.home)?.to_string()), backend),
         one("encryption.recipients", json!(encryption.recipients), recipients),
         one("encryption.identityFile", json!(encryption.identity_file), identity),

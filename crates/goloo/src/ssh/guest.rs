@@ -89,7 +89,7 @@ fn failure(target: &SshTarget, error: RunError) -> GuestError {
         }
         RunError::Start(error) => no_client(error.to_string()),
         RunError::TooMuch { limit } => {
-            GuestError::TooMuch { host: target.host.clone(), port: target.port, limit }
+            GuestError::TooMuch { host: target.host.to_string(), port: target.port, limit }
         }
         RunError::TimedOut { .. } | RunError::Read(_) => unreachable(target, &error.to_string()),
     }

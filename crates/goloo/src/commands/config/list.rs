@@ -31,7 +31,7 @@ pub fn run(app: &App) -> Result<u8, CliError> {
             row.folder.display().to_string(),
         ]);
     }
-    app.ui.lines(&table.lines());
+    app.ui.table(&table);
     for row in &rows {
         if let (Standing::Gone, Some(now)) = (&row.standing, &row.seems_at) {
             let (name, now) = (&row.name, now.display());
@@ -105,11 +105,13 @@ struct Row {
 
 impl Row {
     fn json(&self) -> Value {
+        // A path needn't be UTF-8, and JSON must.
+        let text = |path: &PathBuf| path.to_string_lossy().into_owned();
         json!({
-            "name": self.name, "path": self.folder, "place": self.place, "state": self.standing.word(),
+            "name": self.name, "path": text(&self.folder), "place": self.place, "state": self.standing.word(),
             "lastCreatedAt": self.known.as_ref().map(|known| known.created_at),
-            "lastFolder": self.known.as_ref().map(|known| &known.folder),
-            "seemsAt": self.seems_at,
+            "lastFolder": self.known.as_ref().map(|known| text(&known.folder)),
+            "seemsAt": self.seems_at.as_ref().map(text),
         })
     }
 }

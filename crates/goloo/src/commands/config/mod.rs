@@ -101,7 +101,7 @@ pub fn run(app: &App, command: &Command) -> Result<u8, CliError> {
         Command::Relocate { name, dir } => relocate::run(app, name, dir),
         Command::Schema => {
             let schema = serde_json::to_string_pretty(&goloo_core::spec::json_schema());
-            app.ui.line(&schema.expect("a schema has only string keys"));
+            app.ui.json_document(&schema.expect("a schema has only string keys"));
             Ok(exit::DONE)
         }
     }

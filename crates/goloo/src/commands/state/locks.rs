@@ -31,6 +31,6 @@ pub fn run(app: &App) -> Result<u8, CliError> {
             held.lease_end.map_or_else(|| "its process ends".to_owned(), |end| end.to_string()),
         ]);
     }
-    app.ui.lines(&table.lines());
+    app.ui.table(&table);
     Ok(exit::DONE)
 }
