@@ -13,7 +13,7 @@ use goloo_core::guest::excerpt;
 use goloo_core::provider::ProviderError;
 use tokio::process::Command;
 
-use crate::args::Files;
+use crate::args::{Files, QMP_SOCKET};
 use crate::process::{self, Process};
 use crate::{qmp, supervise};
 
@@ -110,6 +110,7 @@ pub(crate) async fn run(start: &Start<'_>) -> Result<Process, LaunchError> {
     };
     // What is in it is of this start alone.
     open_log(&files.log()).map_err(broken)?;
+    crate::files::remove_if_there(&files.folder().join(QMP_SOCKET)).map_err(broken)?;
     let mut supervisor = spawn(start).map_err(broken)?;
     let status = tokio::select! {
         status = supervisor.wait() => status.map_err(broken)?,
@@ -144,7 +145,8 @@ fn spawn(start: &Start<'_>) -> io::Result<tokio::process::Child> {
 
 /// Commands are answered only once the machine is set up as a whole.
 async fn is_ready(files: &Files, limit: Duration) {
-    while qmp::run_state(files.folder(), limit).await.is_err() {
+    let socket = files.folder().join(QMP_SOCKET);
+    while !socket.exists() || qmp::run_state(files.folder(), limit).await.is_err() {
         tokio::time::sleep(READY_POLL).await;
     }
 }

@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use goloo_core::guest::excerpt;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -118,7 +119,7 @@ impl Qmp {
                 return Ok(value.take());
             }
             if let Some(error) = answer.get("error") {
-                let reason = error["desc"].as_str().unwrap_or("without a reason").to_owned();
+                let reason = excerpt(error["desc"].as_str().unwrap_or("without a reason"));
                 return Err(QmpError::Refused { command: command.to_owned(), reason });
             }
             if answer.get("event").is_none() {

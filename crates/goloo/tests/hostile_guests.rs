@@ -6,7 +6,7 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -249,18 +249,4 @@ fn images_that_are_none_are_refused_with_the_reason() {
     assert!(refused.stderr().contains("not a regular file"), "{refused:?}");
     assert!(begun.elapsed() < Duration::from_secs(15));
     world.assert_empty("after the refusals");
-}
-
-#[test]
-fn a_machines_files_are_this_users_alone() {
-    let world = World::new();
-    world.run(&["create", "hello", "--no-wait"]).expect(0);
-    let folder = world.machines().remove(0);
-    for path in ["console.log", "qemu.log", "disk.qcow2", "seed.img", "machine.json"] {
-        let mode = fs::metadata(folder.join(path)).unwrap().permissions().mode() & 0o7777;
-        assert!(
-            mode == 0o600 || folder.metadata().unwrap().permissions().mode() & 0o77 == 0,
-            "{path}: {mode:o}"
-        );
-    }
 }

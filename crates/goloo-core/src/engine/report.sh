@@ -32,7 +32,7 @@ done
 # What was provisioned is written to disk before it counts.
 sync
 echo @goloo:status@
-$s cloud-init status --format=json 2>/dev/null | head -c 65536
+$s cloud-init status --format=json 2>/dev/null | head -c 524288
 echo
 [ -e /run/cloud-init/result.json ] || echo @goloo:incomplete@
 echo @goloo:log@

@@ -23,8 +23,8 @@ pub struct SshGuest {
 
 /// A guest that listens sends its banner within this time, even under emulation.
 const BANNER_LIMIT: Duration = Duration::from_secs(10);
-/// How many bytes a line may have. cloud-init's status is one line of at most 64 KiB.
-const LINE_BYTES: usize = 256 << 10;
+/// How many bytes a line may have. cloud-init's status may be one line.
+const LINE_BYTES: usize = 1 << 20;
 /// ssh's own exit status for "could not connect or log in".
 const SSH_FAILED: i32 = 255;
 
