@@ -72,7 +72,8 @@ impl Engine<'_> {
             created_at: now,
             updated_at: now,
             created_by: request.created_by.clone(),
-            source_config_path: Some(PathBuf::from(&stack.folder)),
+            // A record is JSON, so UTF-8; the path is information alone.
+            source_config_path: Some(PathBuf::from(&stack.folder)).filter(|path| path.to_str().is_some()),
             origin: None,
             hosts_entry: request.hosts_entry,
             protected: false,
