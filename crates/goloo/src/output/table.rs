@@ -106,6 +106,6 @@ mod tests {
     fn a_cell_is_one_line_and_as_wide_as_it_is_shown() {
         let mut table = super::Table::new(&["A", "B"]);
         table.row(["x\n\t\u{1b}[2J\u{202e}", "y"]);
-        assert_eq!(table.lines(), format!("A{}B\nx\\n\\t\\x1b[2J\\u{{202e}}  y\n", " ".repeat(22)));
+        assert_eq!(table.lines(), format!("A{}B\nx\\n\\t\\x1b[2J\\u{{202e}}  y\n", " ".repeat(21)));
     }
 }
