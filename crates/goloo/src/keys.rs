@@ -269,6 +269,7 @@ fn checked_list(bytes: &[u8]) -> Result<KeyList, String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::fs;
     use std::io::{Read as _, Write as _};
     use std::net::TcpListener;
 
@@ -357,7 +358,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys.pub");
         let read = |text: &str| {
-            std::fs::write(&path, text).unwrap();
+            fs::write(&path, text).unwrap();
             from_file(&path, &ui())
         };
         assert_eq!(read(&format!("# mine\n\n{KEY}\nssh-dss AAAA\n")).unwrap(), [KEY]);
