@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::printable::is_printable;
+
 /// The most characters of a [`Label`] that doesn't say otherwise.
 pub const LABEL_MAX: usize = 255;
 /// The longest path, in bytes: Linux's `PATH_MAX`.
@@ -14,10 +16,9 @@ const PATH_MAX: usize = 4096;
 /// The most of a refused text that an error shows, in characters.
 const SHOWN_MAX: usize = 60;
 
-/// Whether a character steers a terminal or the direction of text instead of being shown: C0, DEL, C1, line and
-/// paragraph separators, the bidirectional embeddings, overrides and isolates (Unicode UAX #9).
+/// Whether a character steers a terminal or the direction of text instead of being shown.
 pub fn is_control(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    !is_printable(c)
 }
 
 /// A text that breaks the rule for its field.

@@ -266,6 +266,20 @@ mod tests {
         assert_eq!(read[1].created_at.unwrap().to_string(), "1972-01-01T09:59:59Z");
     }
 
+    /// Guests give their own addresses and names of releases.
+    #[test]
+    fn mutation_of_answers() {
+        let corpus = [
+            &br#"{"list":[{"name":"a","state":"Running","ipv4":["10.21.124.56","172.17.0.1"],"release":"Ubuntu 24.04 LTS","zone":{"available":true,"name":"zone1"}}]}"#[..],
+            br#"{"errors":[],"info":{"a":{"state":"Running","image_hash":"00","release":"Ubuntu 24.04.3 LTS","cpu_count":"2","snapshot_count":"0","load":[0.45],"disks":{"sda1":{"used":"1288490188","total":"5153960756"}},"memory":{"used":60817408},"ipv4":["10.21.124.56"],"mounts":{"/home":{"source_path":"/home/u"}}}}}"#,
+            br#"{"errors":[],"info":{"a":{"snapshots":{"b":{"created":"1972-01-01T10:00:20.021Z","parent":"c"},"c":{"created":"Sat Jan  1 09:59:59 1972 UTC"}}}}}"#,
+            br#"{"multipass":"1.16.1","multipassd":"1.16.0"}"#,
+        ];
+        goloo_testkit::mutate::run(&corpus.map(<[u8]>::to_vec), |input| {
+            drop((addresses(input), instances(input), snapshots(input, "a"), version(input)));
+        });
+    }
+
     #[test]
     fn what_is_no_answer_is_an_error() {
         assert!(addresses(b"\x1b[2K").is_err());

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use goloo_core::authorized_key::parse_list;
 use goloo_core::cloud_init::{ComposeInput, HostKey, compose};
+use goloo_core::engine::Report;
+use goloo_core::guest::Output;
 use goloo_core::record::{self, ProviderKind, UserKeys};
 use goloo_core::spec::old_state::{self, OldConfig};
 use goloo_core::spec::{self, ResolvedStack, Sources};
@@ -25,7 +27,7 @@ fn resolve(config: &[u8], document: Option<&[u8]>) -> Option<ResolvedStack> {
 }
 
 #[test]
-fn records() {
+fn mutation_of_records() {
     let samples = [creating, ready, in_aws].map(|sample| record::to_json(&sample(&name("web"))));
     let corpus = [corpus("records"), samples.to_vec()].concat();
     mutate::run(&corpus, |input| {
@@ -37,12 +39,12 @@ fn records() {
 }
 
 #[test]
-fn configs() {
+fn mutation_of_configs() {
     mutate::run(&corpus("configs"), |input| drop(resolve(input, None)));
 }
 
 #[test]
-fn old_configs() {
+fn mutation_of_old_configs() {
     mutate::run(&corpus("old_configs"), |input| {
         if old_state::may_hold_state(input) {
             let config = OldConfig { path: "web/config.json", bytes: input };
@@ -52,7 +54,7 @@ fn old_configs() {
 }
 
 #[test]
-fn documents() {
+fn mutation_of_documents() {
     let host_key = HostKey::generate();
     let client_key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPBHrXZ9PWAMdVINEoBgGDkAopbgCSdE5t/5DKRVYBBa";
     let users = [UserKeys {
@@ -72,10 +74,24 @@ fn documents() {
 }
 
 #[test]
-fn keys() {
+fn mutation_of_keys() {
     mutate::run(&corpus("keys"), |input| {
         for key in parse_list(&String::from_utf8_lossy(input)).keys {
             assert!(!key.to_string().contains(char::is_control), "{key}");
         }
+    });
+}
+
+/// What a guest reports of itself, and how its command ended.
+#[test]
+fn mutation_of_reports() {
+    mutate::run(&corpus("reports"), |input| {
+        let mut report = Report::default();
+        let text = String::from_utf8_lossy(input);
+        text.lines().for_each(|line| drop(report.take(line)));
+        let output = Output { status: 0, stdout: String::new(), stderr: text.chars().take(200).collect() };
+        let verdict = report.verdict(&output).provisioning();
+        let size: usize = verdict.errors.iter().map(String::len).sum();
+        assert!(size < 200 << 10, "{size} bytes would go into the record");
     });
 }

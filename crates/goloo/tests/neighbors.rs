@@ -92,7 +92,7 @@ fn all_that_goloo_keeps_is_private_under_any_umask() {
             "create hello --no-wait".to_owned(),
             "snapshot hello".to_owned(),
             "stop hello --force".to_owned(),
-            "create lib --as two --no-wait".to_owned(),
+            "create hello --as two --no-wait".to_owned(),
             "delete hello --yes".to_owned(),
             format!("config export lib {}", exported.display()),
             "init base ./stacks/mine".to_owned(),

@@ -174,7 +174,7 @@ fn a_backup_that_is_restored_into_another_state_folder_brings_no_machines_along(
         command.env("GOLOO_STATE_DIR", world.path().join("other")).args(arguments);
         Ran(command.output().unwrap())
     };
-    other(&["state", "restore", backup.to_str().unwrap()]).expect(0);
+    other(&["state", "restore", backup.to_str().unwrap(), "--yes"]).expect(0);
     assert!(!world.path().join("other/state-id").exists(), "two folders would have one id");
     assert!(other(&["status", "hello"]).expect(0).stdout().contains("unknown"));
     assert!(other(&["delete", "hello", "--yes"]).expect(1).stderr().contains("in another state folder"));

@@ -20,6 +20,8 @@ use crate::seal::{Seal, SealError};
 
 /// The format of objects that this goloo writes, and the newest that it reads.
 const FORMAT: u32 = 1;
+/// More often no lock is taken; whoever takes it next counts on.
+const EPOCH_MAX: u64 = 1 << 53;
 
 /// An object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -205,6 +207,9 @@ impl Envelope {
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         let envelope: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         match envelope.format {
+            FORMAT if envelope.epoch > EPOCH_MAX => {
+                Err(format!("the lock's epoch {} is none that goloo writes", envelope.epoch))
+            }
             FORMAT => Ok(envelope),
             0 => Err("the object has format 0, which no goloo writes".to_owned()),
             newer => Err(format!(
@@ -223,7 +228,29 @@ impl Envelope {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use goloo_testkit::{mutate, samples};
+
     use super::*;
+
+    /// Others write to the bucket too.
+    #[test]
+    fn mutation_of_objects() {
+        let name = samples::name("web");
+        let kept = Kept::new(&samples::in_aws(&name), &samples::snapshot(), &Seal::default()).unwrap();
+        let lease = Lease { owner: samples::owner(1), seconds: 90 };
+        let archiving = ArchiveId::parse("web-20250115T103000Z-3f9c").ok();
+        let owned = Envelope { lease: Some(lease), archiving, ..Envelope::empty() };
+        let corpus = [Envelope { vm: Some(kept), ..Envelope::empty() }.to_bytes(), owned.to_bytes()];
+        mutate::run(&corpus, |input| {
+            let Ok(envelope) = Envelope::parse(input) else { return };
+            drop(envelope.lease.map(|lease| lease.held(name.clone(), i64::MAX)));
+            let Some(vm) = envelope.vm else { return };
+            drop(vm.record("web", &Seal::default()));
+            if let Ok(snapshot) = vm.snapshot(&Seal::default()) {
+                assert!(snapshot.files.keys().all(|file| !file.contains('/')), "{:?}", snapshot.files.keys());
+            }
+        });
+    }
 
     #[test]
     fn an_object_is_read_as_it_was_written() {

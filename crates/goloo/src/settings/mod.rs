@@ -228,6 +228,21 @@ mod tests {
     }
 
     #[test]
+    fn mutation_of_settings() {
+        let corpus = [
+            r#"{"$schema": "x", "stateDir": "~/vms", "stateBackend": {"type": "sqlite", "path": "~/a.db"}, "hosts": true, "localProvider": "qemu"}"#,
+            r#"{"stateBackend": {"type": "s3", "bucket": "team", "region": "eu-central-1", "prefix": "a/b", "endpoint": "https://s3.example.com:9000", "addressingStyle": "path", "lockTable": "locks"}}"#,
+            r#"{"encryption": {"recipients": ["age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"], "identityFile": "~/key"}}"#,
+        ];
+        let home = Path::new("/home/ann");
+        goloo_testkit::mutate::run(&corpus.map(|text| text.as_bytes().to_vec()), |input| {
+            if let Ok(settings) = Settings::parse(home, input) {
+                drop((settings.own_backend(home).to_string(), settings.state_dir(home), settings.seal(home)));
+            }
+        });
+    }
+
+    #[test]
     fn every_key_may_be_absent_and_so_may_the_file() {
         let nowhere = Settings::read(Path::new("/nowhere")).unwrap();
         assert_eq!(nowhere, read("{}").unwrap());

@@ -333,6 +333,27 @@ mod tests {
         assert_eq!(Bundle::from_bytes(&empty.to_bytes().unwrap()).unwrap(), empty);
     }
 
+    /// With checksums that are right, as somebody with bad intentions makes them: of the whole and of each file.
+    #[test]
+    fn mutation_of_backups() {
+        let bytes = bundle().to_bytes().unwrap();
+        let compressed = bytes[..bytes.len() - TRAILER_LENGTH].to_vec();
+        goloo_testkit::mutate::run(&[compressed.clone()], |input| {
+            drop(Bundle::from_bytes(&sealed(input.to_vec())))
+        });
+        let tar = decompress(&compressed).unwrap();
+        goloo_testkit::mutate::run(&[tar], |input| {
+            drop(Bundle::from_bytes(&sealed(compress_to_vec(input, CompressionLevel::Fastest))));
+        });
+        let state = record::to_json(&in_aws(&name("api")));
+        goloo_testkit::mutate::run(&[state, client_key().private.expose().as_bytes().to_vec()], |input| {
+            let files = [("active/api/state.json", input), (CLIENT_KEY, input)];
+            for file in files {
+                drop(Bundle::from_bytes(&forged(&[file], tar::EntryType::Regular)));
+            }
+        });
+    }
+
     #[test]
     fn a_backup_cut_short_anywhere_is_refused() {
         let bytes = bundle().to_bytes().unwrap();

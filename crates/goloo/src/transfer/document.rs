@@ -149,6 +149,17 @@ mod tests {
     }
 
     #[test]
+    fn mutation_of_documents() {
+        let vm = Vm { record: in_aws(&name("web")), snapshot: snapshot() };
+        let document = to_json(&Whole { vms: vec![vm], archive: Vec::new() });
+        goloo_testkit::mutate::run(&[document], |input| {
+            if let Ok(whole) = from_json(input) {
+                assert_eq!(from_json(&to_json(&whole)).unwrap(), whole);
+            }
+        });
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_its_place() {
         for (text, said) in [
             ("{", "EOF"),
