@@ -13,6 +13,8 @@ use crate::text::Label;
 pub enum Sight {
     /// The machine is in it.
     Machine,
+    /// The machine with the record's id is in it, and is one of another name: the record is a copy of another VM's.
+    OtherVm,
     /// The machine isn't there, and the place on record is a place in this folder.
     Place,
     /// The machine isn't there, and its record names another place.
@@ -60,6 +62,8 @@ pub enum Elsewhere {
         /// The host's name, as it was then.
         host: Label,
     },
+    /// Nowhere: its record carries the id of another VM, whose machine is here.
+    OtherVm,
 }
 
 impl fmt::Display for Elsewhere {
@@ -69,6 +73,7 @@ impl fmt::Display for Elsewhere {
             Self::StateFolder { user, host } => {
                 write!(f, "{user} on this computer ({host}), in another state folder")
             }
+            Self::OtherVm => f.write_str("no machine: its record carries the id of another VM"),
         }
     }
 }
@@ -87,12 +92,13 @@ impl Record {
             return Some(Elsewhere::Host { host: by.host.clone() });
         }
         let is_named = by.state_id.is_some() && by.state_id == here.state_id;
-        let is_here = is_named
-            || match ((here.sight)(self), &by.state_id) {
-                (Sight::Machine, _) | (Sight::Place, None) => true,
-                (Sight::NoPlace, None) => by.user == here.user,
-                (Sight::Elsewhere, _) | (_, Some(_)) => false,
-            };
+        let is_here = match ((here.sight)(self), &by.state_id) {
+            (Sight::OtherVm, _) => return Some(Elsewhere::OtherVm),
+            _ if is_named => true,
+            (Sight::Machine, _) | (Sight::Place, None) => true,
+            (Sight::NoPlace, None) => by.user == here.user,
+            (Sight::Elsewhere, _) | (_, Some(_)) => false,
+        };
         (!is_here).then(|| Elsewhere::StateFolder { user: by.user.clone(), host: by.host.clone() })
     }
 
