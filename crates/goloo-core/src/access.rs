@@ -60,19 +60,23 @@ impl PublicHostKey {
     /// # Errors
     /// [`ValueError`] when it isn't one.
     pub fn parse(text: &str) -> Result<Self, ValueError> {
-        if is_ed25519(text) {
+        if Self::is_valid(text) {
             return Ok(Self(text.to_owned()));
+        }
+        Err(ValueError::new("a public SSH host key (its type and its base64, in one line)", text))
+    }
+
+    /// Whether a text is such a key.
+    pub fn is_valid(text: &str) -> bool {
+        if is_ed25519(text) {
+            return true;
         }
         let is_one_line =
             text.len() <= KEY_MAX && text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
         let mut words = text.split(' ');
         let (kind, body, more) = (words.next().unwrap_or_default(), words.next(), words.next());
         let is_key = is_one_line && more.is_none() && body.is_some() && HOST_KEY_KINDS.contains(&kind);
-        if is_key && ssh_key::PublicKey::from_openssh(text).is_ok_and(|key| key.algorithm().as_str() == kind)
-        {
-            return Ok(Self(text.to_owned()));
-        }
-        Err(ValueError::new("a public SSH host key (its type and its base64, in one line)", text))
+        is_key && ssh_key::PublicKey::from_openssh(text).is_ok_and(|key| key.algorithm().as_str() == kind)
     }
 
     /// The line.

@@ -65,8 +65,17 @@ macro_rules! checked_text {
             /// # Errors
             /// [`ValueError`](crate::text::ValueError) says what was expected.
             pub fn parse(text: &str) -> Result<Self, crate::text::ValueError> {
+                Self::of(text.to_owned())
+            }
+
+            fn of(text: String) -> Result<Self, crate::text::ValueError> {
+                if Self::is_valid(&text) { Ok(Self(text)) } else { Err(crate::text::ValueError::new($what, &text)) }
+            }
+
+            /// Whether a text keeps the rule.
+            pub fn is_valid(text: &str) -> bool {
                 let rule: fn(&str) -> bool = $rule;
-                rule(text).then(|| Self(text.to_owned())).ok_or_else(|| crate::text::ValueError::new($what, text))
+                rule(text)
             }
 
             /// The text.
@@ -109,7 +118,13 @@ macro_rules! checked_text {
 
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                crate::text::deserialize(deserializer, |text| Self::parse(&text))
+                crate::text::deserialize(deserializer, Self::of)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(text: $name) -> Self {
+                text.0
             }
         }
     };
@@ -129,10 +144,14 @@ impl<const MAX: usize> Label<MAX> {
     /// # Errors
     /// [`ValueError`] when it is too long or has control characters.
     pub fn parse(text: &str) -> Result<Self, ValueError> {
-        if is_label(text, MAX) {
-            return Ok(Self(text.to_owned()));
+        Self::of(text.to_owned())
+    }
+
+    fn of(text: String) -> Result<Self, ValueError> {
+        if is_label(&text, MAX) {
+            return Ok(Self(text));
         }
-        Err(ValueError::new("a text of one line without control characters", text))
+        Err(ValueError::new("a text of one line without control characters", &text))
     }
 
     /// The text.
@@ -143,7 +162,15 @@ impl<const MAX: usize> Label<MAX> {
 
 /// Whether a text is one line of at most `max` characters.
 pub fn is_label(text: &str, max: usize) -> bool {
-    !text.chars().any(is_control) && text.chars().count() <= max
+    // Nearly all are short ASCII, and a list of thousands checks several of each.
+    let is_plain = text.len() <= max && text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    is_plain || (!text.chars().any(is_control) && text.chars().count() <= max)
+}
+
+impl<const MAX: usize> From<Label<MAX>> for String {
+    fn from(label: Label<MAX>) -> Self {
+        label.0
+    }
 }
 
 /// Keeps of any text what fits: control characters become U+FFFD, the end is cut off.
@@ -194,7 +221,7 @@ impl<const MAX: usize> PartialEq<String> for Label<MAX> {
 
 impl<'de, const MAX: usize> Deserialize<'de> for Label<MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserialize(deserializer, |text| Self::parse(&text))
+        deserialize(deserializer, Self::of)
     }
 }
 
@@ -209,12 +236,21 @@ impl SourcePath {
     /// # Errors
     /// [`ValueError`] when it is relative, too long, not UTF-8 or has control characters.
     pub fn parse(path: &Path) -> Result<Self, ValueError> {
-        if path.is_absolute()
-            && path.to_str().is_some_and(|text| text.len() <= PATH_MAX && !text.chars().any(is_control))
-        {
-            return Ok(Self(path.to_owned()));
+        Self::of(path.to_owned())
+    }
+
+    fn of(path: PathBuf) -> Result<Self, ValueError> {
+        let is_shown = |text: &str| text.len() <= PATH_MAX && is_label(text, PATH_MAX);
+        if path.is_absolute() && path.to_str().is_some_and(is_shown) {
+            return Ok(Self(path));
         }
         Err(ValueError::new("an absolute path without control characters", &path.to_string_lossy()))
+    }
+}
+
+impl From<SourcePath> for PathBuf {
+    fn from(path: SourcePath) -> Self {
+        path.0
     }
 }
 
@@ -227,7 +263,7 @@ impl Deref for SourcePath {
 
 impl<'de> Deserialize<'de> for SourcePath {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserialize(deserializer, |text| Self::parse(Path::new(&text)))
+        deserialize(deserializer, |text| Self::of(text.into()))
     }
 }
 

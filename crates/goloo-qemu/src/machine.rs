@@ -93,10 +93,10 @@ pub(crate) fn folder_of(vms: &Path, id: &VmId) -> Files {
 /// What the folder of machines `vms` shows of a record's machine. Nothing is asked of the machine itself.
 pub fn sight(vms: &Path, record: &Record) -> Sight {
     let files = folder_of(vms, &record.id);
-    let is_described =
-        MachineFile::load(&files).is_ok_and(|file| file.is_some_and(|file| file.id == record.id));
+    let described = MachineFile::load(&files).ok().flatten().filter(|file| file.id == record.id);
     match record.resource(RESOURCE) {
-        _ if is_described => Sight::Machine,
+        _ if described.as_ref().is_some_and(|file| file.name != record.name.as_str()) => Sight::OtherVm,
+        _ if described.is_some() => Sight::Machine,
         Some(folder) if Path::new(folder) == files.folder() => Sight::Place,
         Some(_) => Sight::Elsewhere,
         None => Sight::NoPlace,

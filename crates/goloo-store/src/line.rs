@@ -6,10 +6,11 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::num::NonZeroU16;
+use std::path::PathBuf;
 
-use goloo_core::access::Address;
+use goloo_core::access::{Address, LoginName, PublicHostKey};
 use goloo_core::name::{VmId, VmName};
-use goloo_core::record::{MAX_RECORD_BYTES, Phase, ProviderKind, SCHEMA, SSH_PORT, SshAccess, is_dns_name};
+use goloo_core::record::{MAX_RECORD_BYTES, Phase, ProviderKind, SCHEMA, SSH_PORT, is_dns_name};
 use goloo_core::store::{CreatedBy, Summary};
 use goloo_core::tags;
 use goloo_core::text::{LABEL_MAX, Label, SourcePath, is_label};
@@ -66,8 +67,8 @@ struct Text<'a> {
     source_config_path: Option<SourcePath>,
     #[serde(default, deserialize_with = "pairs")]
     tags: Vec<(String, String)>,
-    #[serde(default, rename = "ssh")]
-    _ssh: Option<SshAccess>,
+    #[serde(default, borrow)]
+    ssh: Option<SshLine<'a>>,
     #[serde(default)]
     local: Option<LocalLine>,
     #[serde(default)]
@@ -80,6 +81,18 @@ struct CreatorLine<'a> {
     user: Cow<'a, str>,
     #[serde(borrow)]
     host: Cow<'a, str>,
+}
+
+/// The way into the machine; it is only checked.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SshLine<'a> {
+    #[serde(borrow)]
+    user: Cow<'a, str>,
+    #[serde(default, rename = "account")]
+    _account: Option<LoginName>,
+    #[serde(borrow)]
+    host_key: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]
@@ -125,7 +138,12 @@ fn pairs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, Stri
 fn is_valid(line: &Text<'_>) -> bool {
     let by = &line.created_by;
     let fqdn = line.aws.as_ref().and_then(|aws| aws.fqdn.as_deref());
-    is_label(&by.user, LABEL_MAX)
+    let has_way = |ssh: &SshLine<'_>| {
+        let SshLine { user, host_key, .. } = ssh;
+        LoginName::is_valid(user) && PublicHostKey::is_valid(host_key)
+    };
+    line.ssh.as_ref().is_none_or(has_way)
+        && is_label(&by.user, LABEL_MAX)
         && is_label(&by.host, LABEL_MAX)
         && fqdn.is_none_or(is_dns_name)
         && tags::check_count(line.tags.len()).is_ok()
@@ -151,14 +169,14 @@ fn summary(line: Text<'_>) -> Option<Line> {
         provider: line.provider,
         phase: line.phase,
         operation: line.operation.is_some(),
-        stack: line.stack.to_string(),
+        stack: line.stack.into(),
         created_at: Timestamp::parse(&line.created_at).ok()?,
         created_by: CreatedBy { user: line.created_by.user.into(), host: line.created_by.host.into() },
         ends_at: line.ends_at,
-        ip: line.local.map(|local| local.ip).or(public_ip).map(|ip| ip.to_string()),
+        ip: line.local.map(|local| local.ip).or(public_ip).map(String::from),
         ssh_port,
         fqdn,
-        source_config_path: line.source_config_path.map(|path| path.to_path_buf()),
+        source_config_path: line.source_config_path.map(PathBuf::from),
         tags: line.tags,
     }))
 }

@@ -342,15 +342,20 @@ impl From<EngineError> for CliError {
                 with(exit::MIDWAY, "unfinished", format!("goloo resume {name} to finish it{other}"))
             }
             EngineError::Elsewhere { name, place } => {
-                let (kind, way) = match place {
-                    Elsewhere::Host { host } => ("other-host", format!("run the command on {host}")),
+                let forget = format!("goloo delete {name} --forget archives the record");
+                let (kind, hint) = match place {
+                    Elsewhere::Host { host } => {
+                        ("other-host", format!("run the command on {host}; where that is lost, {forget}"))
+                    }
                     Elsewhere::StateFolder { user, .. } => (
                         "other-state-folder",
-                        format!("run the command as {user}, with the state folder that it was made in"),
+                        format!(
+                            "run the command as {user}, with the state folder that it was made in; where that is lost, {forget}"
+                        ),
                     ),
+                    Elsewhere::OtherVm => ("other-vm", forget),
                 };
-                let forget = format!("goloo delete {name} --forget archives the record");
-                with(exit::FAILED, kind, format!("{way}; where that is lost, {forget}"))
+                with(exit::FAILED, kind, hint)
             }
             EngineError::CreateFailed { source, .. } => {
                 let beneath = Self::from(source);

@@ -65,6 +65,26 @@ fn drop_state_id(record: &mut Value) {
 
 const ELSEWHERE: &str = "belongs to ann on this computer";
 
+/// Whoever writes to the store can copy all of a record, the ids of the VM, the host and the state folder with it.
+#[test]
+fn a_copy_of_a_record_under_another_name_has_no_machine() {
+    let shared = Shared::new();
+    shared.run("ann", &["create", "hello", "--no-wait"]).expect(0);
+    let database = rusqlite::Connection::open(shared.database()).unwrap();
+    let query = "SELECT record FROM vms WHERE name = 'hello'";
+    let text: String = database.query_row(query, [], |row| row.get(0)).unwrap();
+    let copy = text.replacen("\"name\": \"hello\"", "\"name\": \"copy\"", 1);
+    assert_ne!(copy, text);
+    database.execute("INSERT INTO vms (name, record) VALUES ('copy', ?1)", [copy]).unwrap();
+    for command in [&["delete", "copy", "--yes"][..], &["stop", "copy", "--force"], &["ssh", "copy"]] {
+        let refused = shared.run("ann", command).expect(1);
+        assert!(refused.stderr().contains("carries the id of another VM"), "{refused:?}");
+    }
+    shared.run("ann", &["delete", "copy", "--yes", "--forget"]).expect(0);
+    assert_eq!(shared.json("ann", &["status", "hello", "--json"])["live"]["state"], "running");
+    shared.run("ann", &["delete", "hello", "--yes"]).expect(0);
+}
+
 #[test]
 fn another_state_folder_s_machine_is_unknown_and_refused_by_name() {
     let shared = Shared::new();

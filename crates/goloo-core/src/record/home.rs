@@ -13,6 +13,8 @@ use crate::text::Label;
 pub enum Sight {
     /// The machine is in it.
     Machine,
+    /// The machine with the record's id is in it, and is one of another name: the record is a copy of another VM's.
+    OtherVm,
     /// The machine isn't there, and the place on record is a place in this folder.
     Place,
     /// The machine isn't there, and its record names another place.
@@ -60,6 +62,8 @@ pub enum Elsewhere {
         /// The host's name, as it was then.
         host: Label,
     },
+    /// Nowhere: its record carries the id of another VM, whose machine is here.
+    OtherVm,
 }
 
 impl fmt::Display for Elsewhere {
@@ -69,6 +73,7 @@ impl fmt::Display for Elsewhere {
             Self::StateFolder { user, host } => {
                 write!(f, "{user} on this computer ({host}), in another state folder")
             }
+            Self::OtherVm => f.write_str("no machine: its record carries the id of another VM"),
         }
     }
 }
@@ -87,13 +92,22 @@ impl Record {
             return Some(Elsewhere::Host { host: by.host.clone() });
         }
         let is_named = by.state_id.is_some() && by.state_id == here.state_id;
-        let is_here = is_named
-            || match ((here.sight)(self), &by.state_id) {
-                (Sight::Machine, _) | (Sight::Place, None) => true,
-                (Sight::NoPlace, None) => by.user == here.user,
-                (Sight::Elsewhere, _) | (_, Some(_)) => false,
-            };
+        let is_here = match ((here.sight)(self), &by.state_id) {
+            (Sight::OtherVm, _) => return Some(Elsewhere::OtherVm),
+            _ if is_named => true,
+            (Sight::Machine, _) | (Sight::Place, None) => true,
+            (Sight::NoPlace, None) => by.user == here.user,
+            (Sight::Elsewhere, _) | (_, Some(_)) => false,
+        };
         (!is_here).then(|| Elsewhere::StateFolder { user: by.user.clone(), host: by.host.clone() })
+    }
+
+    /// Notes the state folder of a local VM that is known to belong here, with the save that comes next: a record of
+    /// an earlier version has none, and a folder that lost its id has a new one.
+    pub fn belongs_to(&mut self, here: &Here) {
+        if self.provider.is_local() && here.state_id.is_some() {
+            self.created_by.state_id.clone_from(&here.state_id);
+        }
     }
 
     /// Whether the record says that it was made with this state folder, wherever its machine is. Whoever writes to
@@ -103,6 +117,57 @@ impl Record {
         match &by.state_id {
             Some(id) => here.state_id.as_ref() == Some(id),
             None => by.host_id == here.host_id && by.user == here.user,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::name::VmId;
+
+    fn record(provider: &str, host: &str, user: &str, state_id: Option<&StateId>) -> Record {
+        let mut json = serde_json::json!({
+            "schema": 1, "id": VmId::generate(), "serial": 1, "name": "web", "stack": "web", "provider": provider,
+            "phase": "ready", "createdAt": "2025-01-15T10:30:00Z", "updatedAt": "2025-01-15T10:30:00Z",
+            "createdBy": {"user": user, "host": "laptop", "hostId": host, "goloo": "0.1.0"}, "operation": null,
+        });
+        if let Some(id) = state_id {
+            json["createdBy"]["stateId"] = id.as_str().into();
+        }
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn a_machine_belongs_to_one_host_and_one_state_folder_of_it() {
+        let (ours, theirs) = (StateId::generate(), StateId::generate());
+        let here = |sight: Sight| Here {
+            host_id: "h".into(),
+            user: "ann".into(),
+            state_id: Some(ours.clone()),
+            sight: Arc::new(move |_| sight),
+        };
+        let all = [Sight::Machine, Sight::Place, Sight::Elsewhere, Sight::NoPlace];
+        for (provider, host, user, id, is_here) in [
+            // Known by its folder's id, whatever is there; by another's only where the machine is.
+            ("qemu", "h", "bob", Some(&ours), [true, true, true, true]),
+            ("qemu", "h", "ann", Some(&theirs), [true, false, false, false]),
+            ("multipass", "h", "ann", Some(&theirs), [true, false, false, false]),
+            // An earlier version's: where the machine or its place is, and where there is no place, the user's.
+            ("qemu", "h", "ann", None, [true, true, false, true]),
+            ("multipass", "h", "bob", None, [true, true, false, false]),
+            ("qemu", "other", "ann", Some(&ours), [false; 4]),
+            ("aws", "other", "bob", Some(&theirs), [true; 4]),
+        ] {
+            let mut record = record(provider, host, user, id);
+            for (sight, expected) in all.into_iter().zip(is_here) {
+                let elsewhere = record.elsewhere(&here(sight));
+                assert_eq!(elsewhere.is_none(), expected, "{provider} {host} {user} {id:?} {sight:?}");
+            }
+            record.belongs_to(&here(Sight::Machine));
+            let is_noted = record.created_by.state_id.as_ref() == Some(&ours);
+            assert_eq!(is_noted, provider != "aws", "{provider}");
         }
     }
 }

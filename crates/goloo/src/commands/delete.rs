@@ -130,6 +130,7 @@ fn forget(app: &App, record: &Record) -> Result<ArchiveId, CliError> {
     let forgotten = engine::forget(&*app.store, &owner, &here, &record.name);
     let id = pollster::block_on(forgotten)?;
     let place = match record.elsewhere(&here) {
+        Some(Elsewhere::OtherVm) => return Ok(id),
         Some(Elsewhere::StateFolder { user, .. }) => {
             format!("in another state folder of {user} on this computer")
         }
