@@ -215,6 +215,12 @@ fn a_stream_that_would_block_is_waited_for() {
     let mut child = command.args(["config", "schema"]).stdout(write).spawn().unwrap();
     // It holds the writing end too.
     drop(command);
+    let stat = format!("/proc/{}/stat", child.id());
+    wait_until("it waits for room, or is over", || {
+        let stat = fs::read_to_string(&stat).unwrap_or_default();
+        child.try_wait().unwrap().is_some()
+            || stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('S'))
+    });
     let mut all = Vec::new();
     std::io::Read::read_to_end(&mut read, &mut all).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));

@@ -184,7 +184,7 @@ impl Table {
             return TableError::Busy { table, key, seconds: 0 };
         }
         match row["Ends"]["N"].as_str().and_then(|ends| ends.parse::<i64>().ok()) {
-            Some(ends) => TableError::Busy { table, key, seconds: ends - now },
+            Some(ends) => TableError::Busy { table, key, seconds: ends.saturating_sub(now) },
             None => TableError::Foreign { table, key },
         }
     }

@@ -329,7 +329,7 @@ pub fn explain(app: &App, record: &Record, verdict: &Verdict) {
     if !verdict.log.is_empty() {
         let which = if verdict.result == ProvisioningResult::Ended { "console" } else { "provisioning log" };
         app.ui.say(&format!("the end of its {which}:"));
-        verdict.log.iter().for_each(|line| app.ui.say_excerpt(line));
+        app.ui.say_excerpt(&verdict.log.join("\n"));
     }
     let (what, hint) = what_became(name, verdict.result, &super::reach::without_ssh(app, record));
     let mut error = CliError::new(exit::DEGRADED, "degraded", what, hint);
