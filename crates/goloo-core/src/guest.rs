@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use crate::access::{Address, LoginName, PublicHostKey};
 use crate::name::VmId;
+use crate::printable::is_printable;
 use crate::record::Record;
 
 /// Where and how to log in; the host key is always checked.
@@ -114,9 +115,8 @@ pub fn printable(line: &[u8]) -> String {
                 characters.next_if(|c| matches!(c, '@'..='~'));
             }
             '\t' => shown.push(' '),
-            '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {}
-            character if character.is_control() => {}
-            character => shown.push(character),
+            character if is_printable(character) => shown.push(character),
+            _ => {}
         }
     }
     shown

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::arch::Arch;
 use crate::files;
+use goloo_os::read;
 
 /// What runs the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,7 +155,7 @@ impl Memory {
     }
 
     fn load(&self) -> Remembered {
-        std::fs::read(&self.path)
+        read::file(&self.path, read::FILE_MAX)
             .ok()
             .and_then(|text| serde_json::from_slice(&text).ok())
             .filter(|remembered: &Remembered| remembered.holds_for == self.here)

@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use goloo_core::events::Event;
 use goloo_core::provider::{Clones, ProviderError, Work};
 use goloo_core::record::Record;
+use goloo_os::read;
 
 use crate::args::Files;
 use crate::error::{image_failed, prepare_failed};
@@ -21,6 +22,9 @@ use crate::ports;
 use crate::provider::{QemuProvider, RESOURCE};
 use crate::seed::Content;
 use crate::snapshot::Disk;
+
+/// The largest seed image, in bytes; goloo's own are as large as floppy disks.
+const SEED_MAX: u64 = 16 << 20;
 
 /// How far a copy came.
 enum Copied {
@@ -123,7 +127,7 @@ impl QemuProvider {
 /// cloud-init sees the same instance, so that it does nothing again, under the copy's name, which it
 /// gives the guest at each start.
 fn copy_seed(from: &Files, to: &Files, copy: &Record) -> io::Result<()> {
-    let seed = Content::read(&fs::read(from.seed())?)?;
+    let seed = Content::read(&read::file(&from.seed(), SEED_MAX)?)?;
     files::write_durably(&to.seed(), &seed.under(copy.name.as_str()).image()?)
 }
 

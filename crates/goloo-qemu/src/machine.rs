@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use goloo_core::name::VmId;
 use goloo_core::record::{Record, Sight};
 use goloo_core::spec::PortForward;
+use goloo_os::read;
 use serde::{Deserialize, Serialize};
 
 use crate::accel::Accel;
@@ -64,7 +65,7 @@ impl From<&Forward> for PortForward {
 impl MachineFile {
     /// `None` when there is none.
     pub(crate) fn load(files: &Files) -> io::Result<Option<Self>> {
-        match fs::read(files.machine()) {
+        match read::file(&files.machine(), read::FILE_MAX) {
             Ok(text) => {
                 let machine: Self = serde_json::from_slice(&text)?;
                 if machine.schema > SCHEMA {

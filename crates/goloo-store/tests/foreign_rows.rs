@@ -51,6 +51,8 @@ fn a_row_of_any_kind_or_size_breaks_itself_alone() {
          INSERT INTO archive (archive_id, record) VALUES (x'ff', x'ff');
          INSERT INTO archive (archive_id, record) VALUES ('../../x-20250115T103000Z-3f9c', '{}');",
     );
+    // The peak of memory counts from here (proc(5)): making the rows took more.
+    fs::write("/proc/self/clear_refs", "5").unwrap();
     let listing = run(shared.store.list()).unwrap();
     assert_eq!(listing.entries.iter().map(|vm| vm.name.as_str()).collect::<Vec<_>>(), ["devbox"]);
     assert_eq!(listing.broken.len(), 5);
@@ -65,7 +67,7 @@ fn a_row_of_any_kind_or_size_breaks_itself_alone() {
     let memory = fs::read_to_string("/proc/self/status").unwrap();
     let peak = memory.lines().find(|line| line.starts_with("VmHWM")).unwrap();
     let peak: u64 = peak.split_whitespace().nth(1).unwrap().parse().unwrap();
-    assert!(peak < 500_000, "{peak} KiB were used");
+    assert!(peak < 300_000, "{peak} KiB were used");
 }
 
 #[test]

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use goloo_core::events::Event;
 use goloo_core::spec::ImageRef;
 use goloo_core::time::Timestamp;
+use goloo_os::read;
 
 use super::alias::{self, Published};
 use super::digest::{Digest, Hasher, each_piece, find_in_list};
@@ -206,7 +207,7 @@ impl Cache {
 
     /// A note whose image is there in full length; anything else is as if it weren't there.
     pub(super) fn entry(&self, key: &str) -> Option<Entry> {
-        let text = fs::read(self.folder.join("names").join(format!("{key}.json"))).ok()?;
+        let text = read::file(&self.folder.join("names").join(format!("{key}.json")), read::FILE_MAX).ok()?;
         let entry: Entry = serde_json::from_slice(&text).ok()?;
         let data = fs::metadata(self.stored(&entry.sha256)).ok()?;
         (data.len() == entry.bytes).then_some(entry)

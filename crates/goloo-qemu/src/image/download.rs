@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use goloo_core::events::Event;
 use goloo_core::redirect::{self, Hosts, REDIRECTS_MAX, RedirectError};
 use goloo_core::spec::is_safe_url;
+use goloo_os::read;
 use serde::{Deserialize, Serialize};
 use ureq::http::{HeaderMap, Response, StatusCode, header};
 use ureq::{Agent, Body};
@@ -292,8 +293,9 @@ impl Part {
     fn open(path: &Path, url: &str, expected: Option<&Digest>) -> std::io::Result<Self> {
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-        let note: Option<PartNote> =
-            std::fs::read(Self::note_path(path)).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        let note: Option<PartNote> = read::file(&Self::note_path(path), read::FILE_MAX)
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok());
         let same =
             |note: &PartNote| note.url == url && note.expected.as_deref() == expected.map(Digest::as_str);
         let note = note.filter(same);

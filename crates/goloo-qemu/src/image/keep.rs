@@ -12,6 +12,7 @@ use super::ImageError;
 use super::cache::{Cache, CachedImage, fails_at, names_in};
 use super::entry::Entry;
 use crate::files::{self, Lock, Sharing};
+use goloo_os::read;
 
 /// One line of `image list`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,7 +90,7 @@ impl Cache {
     /// A copy of a machine needs what the machine needs.
     pub(crate) fn hold_too(&self, machine: &Path, copy: &Path) -> Result<(), ImageError> {
         let path = self.root_path(machine);
-        let text = fs::read(&path).map_err(fails_at(&path))?;
+        let text = read::file(&path, read::FILE_MAX).map_err(fails_at(&path))?;
         let root: Root = serde_json::from_slice(&text).map_err(|error| fails_at(&path)(error.into()))?;
         self.note_root(&Root { machine: copy.to_owned(), ..root })
     }
@@ -118,7 +119,7 @@ impl Cache {
         }
         for name in names_in(&self.folder().join("roots"))? {
             let path = self.folder().join("roots").join(name);
-            let text = fs::read(&path).map_err(fails_at(&path))?;
+            let text = read::file(&path, read::FILE_MAX).map_err(fails_at(&path))?;
             let root: Root = serde_json::from_slice(&text).map_err(|error| fails_at(&path)(error.into()))?;
             if root.image == sha256 && root.may_be_there() {
                 return Ok(true);
