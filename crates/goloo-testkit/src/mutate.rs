@@ -2,8 +2,12 @@
 //! parser must come back each time, soon and without a panic. The same seed makes the same inputs everywhere.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// How many inputs a run makes where `GOLOO_MUTATIONS` doesn't say.
@@ -120,7 +124,15 @@ pub fn corpus(folder: &Path) -> Vec<Vec<u8>> {
 /// # Panics
 /// With the input, when the parser panicked or took too long.
 pub fn run(corpus: &[Vec<u8>], parse: impl Fn(&[u8])) {
-    let rounds = std::env::var("GOLOO_MUTATIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS);
+    run_rounds(corpus, ROUNDS, parse);
+}
+
+/// The same with so many inputs, for parsers that are slow to reach.
+///
+/// # Panics
+/// As [`run`].
+pub fn run_rounds(corpus: &[Vec<u8>], rounds: u32, parse: impl Fn(&[u8])) {
+    let rounds = std::env::var("GOLOO_MUTATIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(rounds);
     corpus.iter().for_each(|input| check(input, &parse));
     let mut random = Random(0x9E37_79B9_7F4A_7C15);
     for _ in 0..rounds {
@@ -134,6 +146,77 @@ fn check(input: &[u8], parse: &impl Fn(&[u8])) {
     let took = begin.elapsed();
     assert!(done.is_ok(), "the parser panicked at this input: {}", shown(input));
     assert!(took < TIME_MAX, "the parser took {took:?} for this input: {}", shown(input));
+}
+
+/// A server on loopback that gives one answer to each request and closes the connection.
+pub struct AnswerServer {
+    /// Its address: `http://127.0.0.1:PORT`.
+    pub endpoint: String,
+    answer: Arc<Mutex<Vec<u8>>>,
+}
+
+impl AnswerServer {
+    /// Starts it; it serves until the process ends.
+    ///
+    /// # Panics
+    /// When no port is free.
+    pub fn start() -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let endpoint = format!("http://{}", listener.local_addr().expect("it is bound"));
+        let answer = Arc::<Mutex<Vec<u8>>>::default();
+        let answers = answer.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let answer = answers.lock().expect("no holder panics").clone();
+                // A client may have gone away.
+                let _ = serve(stream, &answer);
+            }
+        });
+        Self { endpoint, answer }
+    }
+
+    /// The bytes of the answer from now on, with its status line and headers.
+    ///
+    /// # Panics
+    /// Never: no holder of the lock panics.
+    pub fn set(&self, answer: &[u8]) {
+        *self.answer.lock().expect("no holder panics") = answer.to_vec();
+    }
+}
+
+fn serve(mut stream: TcpStream, answer: &[u8]) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    let (mut request, mut piece) = (Vec::new(), [0; 4096]);
+    let body = loop {
+        let got = stream.read(&mut piece)?;
+        request.extend_from_slice(&piece[..got]);
+        if let Some(end) = request.windows(4).position(|four| four == b"\r\n\r\n") {
+            break end + 4;
+        }
+        if got == 0 {
+            return Ok(());
+        }
+    };
+    let head = String::from_utf8_lossy(&request[..body]).to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+    let mut left = length.unwrap_or(0_usize).saturating_sub(request.len() - body);
+    while left > 0 {
+        match stream.read(&mut piece)? {
+            0 => break,
+            got => left = left.saturating_sub(got),
+        }
+    }
+    stream.write_all(answer)
+}
+
+/// An answer with status 200 and this body.
+pub fn http_answer(content_type: &str, body: &str) -> Vec<u8> {
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\nETag: \"0123456789abcdef\"\r\n\
+         Last-Modified: Wed, 15 Jan 2025 10:30:00 GMT\r\nDate: Wed, 15 Jan 2025 10:30:00 GMT\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
 }
 
 /// As a literal of Rust, to make a test of.

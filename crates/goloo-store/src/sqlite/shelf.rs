@@ -116,11 +116,10 @@ pub(super) fn find(
     Ok(found.optional()?.unwrap_or(Found::Absent))
 }
 
-/// An SQL expression for a column's value, of which no more is read than makes it too large: others write here too.
+/// An SQL expression for a column's value, which stands for itself unless it is too large: others write here too. SQLite
+/// tells the length without reading the value, and reads a value only as a whole.
 pub(super) fn bounded(column: &str) -> String {
-    format!(
-        "iif(octet_length({column}) > {KEPT_MAX}, substr(CAST({column} AS BLOB), 1, {KEPT_MAX} + 1), {column})"
-    )
+    format!("iif(octet_length({column}) > {KEPT_MAX}, zeroblob({KEPT_MAX} + 1), {column})")
 }
 
 /// A column of text, whatever a person has put there by hand.
