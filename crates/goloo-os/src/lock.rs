@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -63,21 +63,71 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// Those of the system, and [`ErrorKind::TimedOut`] when the lock is still held after [`Patience::limit`].
 pub fn take(path: &Path, mode: Mode, patience: Patience, on_wait: impl FnOnce()) -> io::Result<FileLock> {
     let file = open(path)?;
+    wait(patience, on_wait, || try_lock(&file, mode).map(|is_ours| is_ours.then_some(())))?;
+    Ok(FileLock { _file: file })
+}
+
+/// Takes the lock of a file that its holder writes and then renames or removes, so that no lock file stays behind. The
+/// file may hold what a process left that died.
+///
+/// # Errors
+/// As [`take`].
+pub fn take_draft(path: &Path, patience: Patience, on_wait: impl FnOnce()) -> io::Result<File> {
+    wait(patience, on_wait, || {
+        let (file, is_writable) = match open(path) {
+            // One that died had given it its final mode, or the folder is somebody else's.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                (File::open(path).map_err(|_| error)?, false)
+            }
+            other => (other?, true),
+        };
+        // The file may have been renamed or removed since it was opened: then the lock is on another file's name.
+        let is_at_path = |file: &File| -> io::Result<bool> {
+            let there = match std::fs::symlink_metadata(path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+                other => other?,
+            };
+            let own = file.metadata()?;
+            Ok((there.dev(), there.ino()) == (own.dev(), own.ino()))
+        };
+        if !try_lock(&file, Mode::Exclusive)? || !is_at_path(&file)? {
+            return Ok(None);
+        }
+        if !is_writable {
+            std::fs::remove_file(path)?;
+            return Ok(None);
+        }
+        Ok(Some(file))
+    })
+}
+
+fn try_lock(file: &File, mode: Mode) -> io::Result<bool> {
+    let attempt = match mode {
+        Mode::Exclusive => file.try_lock(),
+        Mode::Shared => file.try_lock_shared(),
+    };
+    match attempt {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Interrupted => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Tries until it succeeds.
+fn wait<T>(
+    patience: Patience,
+    on_wait: impl FnOnce(),
+    mut attempt: impl FnMut() -> io::Result<Option<T>>,
+) -> io::Result<T> {
     let start = Instant::now();
     let mut on_wait = Some(on_wait);
     loop {
-        let attempt = match mode {
-            Mode::Exclusive => file.try_lock(),
-            Mode::Shared => file.try_lock_shared(),
-        };
-        match attempt {
-            Ok(()) => return Ok(FileLock { _file: file }),
-            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Interrupted => {}
-            Err(TryLockError::Error(error)) => return Err(error),
-            Err(TryLockError::WouldBlock) if start.elapsed() >= patience.limit => {
-                return Err(patience.exceeded());
-            }
-            Err(TryLockError::WouldBlock) => {}
+        if let Some(done) = attempt()? {
+            return Ok(done);
+        }
+        if start.elapsed() >= patience.limit {
+            return Err(patience.exceeded());
         }
         if start.elapsed() >= patience.notice
             && let Some(on_wait) = on_wait.take()
@@ -92,7 +142,6 @@ pub fn take(path: &Path, mode: Mode, patience: Patience, on_wait: impl FnOnce())
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::cell::Cell;
-    use std::os::unix::fs::MetadataExt;
 
     use super::*;
 
@@ -117,6 +166,23 @@ mod tests {
         let path = folder.path().join("a.lock");
         let held = Cell::new(Some(take(&path, Mode::Exclusive, SHORT, || ()).unwrap()));
         take(&path, Mode::Exclusive, SHORT, || drop(held.take())).unwrap();
+    }
+
+    #[test]
+    fn a_draft_is_one_s_alone_until_it_is_renamed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (draft, target) = (folder.path().join("draft"), folder.path().join("target"));
+        for mode in [0o600, 0o400] {
+            std::fs::write(&draft, "left by one that died").unwrap();
+            std::fs::set_permissions(&draft, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+            let first = take_draft(&draft, SHORT, || panic!("nobody has it")).unwrap();
+            let refused = take_draft(&draft, SHORT, || ()).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::TimedOut);
+            // Who waits meanwhile has opened the file that is the target then.
+            let second = take_draft(&draft, SHORT, || std::fs::rename(&draft, &target).unwrap()).unwrap();
+            assert_ne!(first.metadata().unwrap().ino(), second.metadata().unwrap().ino());
+            assert_eq!(second.metadata().unwrap().ino(), std::fs::metadata(&draft).unwrap().ino());
+        }
     }
 
     #[test]

@@ -275,12 +275,12 @@ fn kill_a_restore_anywhere_then_again() {
     std::fs::remove_dir_all(world.state()).unwrap();
     let again = |when: &str, _: usize| {
         assert!(world.json(&["list", "--json"])["broken"].as_array().unwrap().is_empty(), "{when}");
-        world.run(&["state", "restore", &file]).expect(0);
+        world.run(&["state", "restore", &file, "--yes"]).expect(0);
         assert_eq!(pulled(&world), before, "{when}, and again");
         assert!(world.state().join("keys/id_ed25519").is_file(), "{when}");
         std::fs::remove_dir_all(world.state()).unwrap();
     };
-    let killed = everywhere(&world, &["state", "restore", &file], || {}, again);
+    let killed = everywhere(&world, &["state", "restore", &file, "--yes"], || {}, again);
     assert!(killed > 40, "a restore changes something more often than {killed} times");
 }
 

@@ -2,11 +2,11 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use goloo_core::host_names::HostNamesError;
-use goloo_os::lock::{self, FileLock, Patience};
+use goloo_os::lock::{self, Patience};
 use goloo_os::read;
 
 use super::text::{Change, Edited, Taken};
@@ -39,10 +39,12 @@ pub fn edit(path: &Path, change: &Change, on_wait: impl FnOnce(&Path)) -> Result
         return Ok(Done::of(&edited));
     }
     let folder = place.parent().unwrap_or(&place);
-    let _lock = lock(&place, folder, on_wait)?;
+    let draft = draft(&place, folder, on_wait)?;
     let (old, edited) = self::edited(&place, change)?;
-    if edited.text != old {
-        replace(&place, folder, &edited.text)?;
+    if edited.text == old {
+        draft.discard();
+    } else {
+        draft.publish(&edited.text)?;
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("sync", folder))?;
     }
     Ok(Done::of(&edited))
@@ -63,59 +65,66 @@ fn edited(place: &Path, change: &Change) -> Result<(Vec<u8>, Edited), HostNamesE
     Ok((old, edited))
 }
 
-/// Keeps all other goloos from the file, whoever runs them: one lost update would be a lost line.
+/// What is to become the hosts file. Its lock keeps all other goloos from the hosts file, whoever runs them: one lost
+/// update would be a lost line.
 ///
-/// The lock is a file beside the hosts file that only its owner can open. The hosts file itself is another one after
-/// each change, so that its lock would protect the old one; and its folder can be locked by whoever can read it.
-fn lock(place: &Path, folder: &Path, on_wait: impl FnOnce(&Path)) -> Result<FileLock, HostNamesError> {
-    let path = beside(place, folder, ".goloo-lock");
-    lock::take(&path, lock::Mode::Exclusive, Patience::default(), || on_wait(&path))
-        .map_err(failed("lock", &path))
+/// Only its owner can open it, and so lock it. The hosts file itself is another one after each change, so that its lock
+/// would protect the old one; and its folder can be locked by whoever can read it.
+struct Draft<'p> {
+    file: File,
+    path: PathBuf,
+    place: &'p Path,
 }
 
-fn replace(place: &Path, folder: &Path, text: &[u8]) -> Result<(), HostNamesError> {
-    let temporary = temporary(place, folder);
-    let replaced = write(&temporary, text, place)
-        .and_then(|()| fs::rename(&temporary, place).map_err(failed("replace", place)));
-    if replaced.is_err() {
-        // The error that counts is the one above; a leftover is replaced by the next write.
-        let _ = fs::remove_file(&temporary);
+fn draft<'p>(
+    place: &'p Path,
+    folder: &Path,
+    on_wait: impl FnOnce(&Path),
+) -> Result<Draft<'p>, HostNamesError> {
+    let path = temporary(place, folder);
+    let file =
+        lock::take_draft(&path, Patience::default(), || on_wait(&path)).map_err(failed("lock", &path))?;
+    Ok(Draft { file, path, place })
+}
+
+impl Draft<'_> {
+    fn discard(self) {
+        // A leftover is taken over by the next edit.
+        let _ = fs::remove_file(&self.path);
     }
-    replaced
+
+    /// Puts it in place of the hosts file, durably, with that one's owner and mode.
+    fn publish(self, text: &[u8]) -> Result<(), HostNamesError> {
+        let replaced = self
+            .write(text)
+            .and_then(|()| fs::rename(&self.path, self.place).map_err(failed("replace", self.place)));
+        if replaced.is_err() {
+            // The error that counts is the one above.
+            self.discard();
+        }
+        replaced
+    }
+
+    fn write(&self, text: &[u8]) -> Result<(), HostNamesError> {
+        let (mut file, path) = (&self.file, &self.path);
+        let old = self.place.metadata().map_err(failed("look at", self.place))?;
+        file.set_len(0).and_then(|()| file.write_all(text)).map_err(failed("write", path))?;
+        let new = file.metadata().map_err(failed("look at", path))?;
+        if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
+            fchown(file, Some(old.uid()), Some(old.gid())).map_err(failed("give away", path))?;
+        }
+        let mode = fs::Permissions::from_mode(old.mode() & 0o7777);
+        file.set_permissions(mode).map_err(failed("set the mode of", path))?;
+        file.sync_all().map_err(failed("sync", path))
+    }
 }
 
-/// Always the same name, so that at most one is ever left; the lock keeps others from it.
+/// Always the same name, so that at most one is ever left.
 fn temporary(place: &Path, folder: &Path) -> PathBuf {
-    beside(place, folder, ".goloo")
-}
-
-fn beside(place: &Path, folder: &Path, ending: &str) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
     name.push(place.file_name().unwrap_or_default());
-    name.push(ending);
+    name.push(".goloo");
     folder.join(name)
-}
-
-/// Writes a new file, durably, with the owner and the mode of the one whose place it will take.
-fn write(temporary: &Path, text: &[u8], like: &Path) -> Result<(), HostNamesError> {
-    let create = || File::options().write(true).create_new(true).mode(0o600).open(temporary);
-    let mut file = match create() {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            fs::remove_file(temporary).map_err(failed("remove", temporary))?;
-            create()
-        }
-        other => other,
-    }
-    .map_err(failed("create", temporary))?;
-    let old = like.metadata().map_err(failed("look at", like))?;
-    file.write_all(text).map_err(failed("write", temporary))?;
-    let new = file.metadata().map_err(failed("look at", temporary))?;
-    if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
-        fchown(&file, Some(old.uid()), Some(old.gid())).map_err(failed("give away", temporary))?;
-    }
-    let mode = fs::Permissions::from_mode(old.mode() & 0o7777);
-    file.set_permissions(mode).map_err(failed("set the mode of", temporary))?;
-    file.sync_all().map_err(failed("sync", temporary))
 }
 
 fn failed(action: &'static str, place: &Path) -> impl FnOnce(io::Error) -> HostNamesError {
@@ -158,7 +167,6 @@ mod tests {
         let mut names: Vec<_> = fs::read_dir(folder)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .filter(|name| name != ".hosts.goloo-lock")
             .collect();
         names.sort();
         names
