@@ -60,7 +60,8 @@ impl Exposed {
     /// The command that repairs it.
     pub fn hint(&self) -> String {
         match self {
-            Self::Writable { path, .. } => format!("chmod go-w '{}'", path.display()),
+            // What lies in a folder may have been opened with it.
+            Self::Writable { path, .. } => format!("chmod -R go-w '{}'", path.display()),
             Self::Owner { path, .. } if !geteuid().is_root() => {
                 format!("sudo chown -R \"$(id -un)\" '{}'", path.display())
             }
@@ -156,7 +157,7 @@ mod tests {
             assert_eq!(check(folder.path()).is_ok(), is_fine, "{bits:o}");
         }
         let exposed = check(folder.path()).unwrap_err();
-        assert_eq!(exposed.hint(), format!("chmod go-w '{}'", folder.path().display()));
+        assert_eq!(exposed.hint(), format!("chmod -R go-w '{}'", folder.path().display()));
         let repaired = std::process::Command::new("sh").args(["-c", &exposed.hint()]).status().unwrap();
         assert!(repaired.success());
         assert_eq!(check(folder.path()), Ok(()));

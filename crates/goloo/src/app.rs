@@ -158,6 +158,11 @@ impl App {
         is_ours.then_some(folder)
     }
 
+    /// Whether others write records here too. Nothing that a record names is deleted unasked then.
+    pub fn is_shared(&self) -> bool {
+        !self.is_private
+    }
+
     /// Whether the files that are kept with a record are known to have been written here.
     pub fn wrote(&self, record: &Record, snapshot: &Found) -> bool {
         let is_known = || {

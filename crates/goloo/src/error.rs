@@ -16,7 +16,9 @@ use goloo_core::time::Timestamp;
 use goloo_qemu::image::ImageError;
 use goloo_store::sqlite::Damaged;
 
+use crate::backend::Backend;
 use crate::exit;
+use crate::transfer::UNFINISHED;
 
 /// How many problems of one stack are shown.
 const PROBLEMS_MAX: usize = 100;
@@ -163,8 +165,11 @@ impl From<StoreError> for CliError {
                     .to_owned(),
             ),
             StoreError::Moved { to, .. } => {
-                let to = to.strip_suffix(crate::transfer::UNFINISHED).unwrap_or(to);
-                (exit::FAILED, "moved", format!("use the new one: goloo state move {to}"))
+                let hint = match move_command(to) {
+                    Some(command) => format!("use the new one: {command}"),
+                    None => "ask whoever moved it where the records are now".to_owned(),
+                };
+                (exit::FAILED, "moved", hint)
             }
             StoreError::NotMoved { .. } => {
                 (exit::FAILED, "not-moved", "run the move again; goloo state show says where the records are".to_owned())
@@ -215,6 +220,13 @@ fn locked_hint(name: &VmName, lease_end: Option<Timestamp>) -> String {
     }
 }
 
+/// The command that uses the place of a mark. Whoever may write to the store writes marks, so it is taken apart and put
+/// together again, as one word for a shell.
+fn move_command(mark: &str) -> Option<String> {
+    let place = Backend::parse(mark.strip_suffix(UNFINISHED).unwrap_or(mark)).ok()?.to_string();
+    Some(format!("goloo state move {}", shlex::try_quote(&place).ok()?))
+}
+
 /// What to do before an operation can go on whose record couldn't be saved: by the store's kind and what it
 /// said.
 fn until_it_saves(name: &VmName, error: &StoreError) -> String {
@@ -222,10 +234,10 @@ fn until_it_saves(name: &VmName, error: &StoreError) -> String {
         StoreError::LockLost { .. } | StoreError::Stale { .. } | StoreError::Locked { .. } => {
             format!("goloo status {name} shows what the other one does; when that is over")
         }
-        StoreError::Moved { to, .. } => {
-            let to = to.strip_suffix(crate::transfer::UNFINISHED).unwrap_or(to);
-            format!("goloo state move {to} uses the new place; then")
-        }
+        StoreError::Moved { to, .. } => match move_command(to) {
+            Some(command) => format!("{command} uses the new place; then"),
+            None => "when you use the place that the records were moved to,".to_owned(),
+        },
         StoreError::Io { source, path, .. } if source.kind() == ErrorKind::StorageFull => {
             format!("make room for {}; then", path.display())
         }
@@ -480,6 +492,22 @@ mod tests {
                 "{way} goloo resume web goes on; what could not be saved is in /home/ann/rescue.json"
             );
             assert_eq!((told.code, told.hint), (exit::NOT_SAVED, hint));
+        }
+    }
+
+    #[test]
+    fn a_mark_of_somebody_else_is_one_word_of_the_command_in_the_hint() {
+        let moved = |to: &str| {
+            let (place, to) = ("/srv/goloo.db".to_owned(), to.to_owned());
+            CliError::from(StoreError::Moved { place, to }).hint
+        };
+        assert_eq!(moved("sqlite:/srv/new.db"), "use the new one: goloo state move sqlite:/srv/new.db");
+        assert_eq!(
+            moved("dir:/tmp/x;touch $HOME/y (unfinished)"),
+            "use the new one: goloo state move 'dir:/tmp/x;touch $HOME/y'"
+        );
+        for nonsense in ["$(id)", "--help", "", "s3://"] {
+            assert!(!moved(nonsense).contains("goloo state move"), "{}", moved(nonsense));
         }
     }
 

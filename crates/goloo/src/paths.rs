@@ -57,8 +57,9 @@ impl Paths {
     /// # Errors
     /// Names the first that isn't private, with the command that repairs it.
     pub fn check_private(&self) -> Result<(), CliError> {
-        let keys = self.state.join("keys");
-        let own = [&self.state, &keys.join("id_ed25519"), &keys, &self.cache];
+        let inner = ["keys/id_ed25519", "keys", "active", "archive", "locks", "vms"]
+            .map(|name| self.state.join(name));
+        let own = [&self.state, &self.cache].into_iter().chain(&inner);
         own.into_iter().try_for_each(|path| Ok(private::check(path)?))
     }
 }

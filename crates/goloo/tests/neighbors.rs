@@ -139,6 +139,8 @@ fn what_others_can_change_is_refused_with_the_command_that_repairs_it() {
         world.state(),
         world.state().join("keys"),
         world.state().join("keys/id_ed25519"),
+        world.state().join("active"),
+        world.state().join("vms"),
         world.path().join("cache"),
     ];
     for path in kept {

@@ -65,12 +65,13 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
 }
 
 /// VMs whose time was up and whose machines are gone are removed with what is left of them: that is what
-/// vm.ttl asked for. A protected one stays, and shows as missing.
+/// vm.ttl asked for. A protected one stays, and shows as missing. So do all in a store that others write to: what a
+/// record of theirs names may be anything of this account.
 fn archive_ended(app: &App, seen: &mut Vec<Seen>) -> Result<Vec<(VmName, ArchiveId)>, CliError> {
     let now = Timestamp::now();
     let has_ended = |seen: &Seen| {
         let record = &seen.record;
-        let in_peace = record.operation.is_none() && !record.protected;
+        let in_peace = record.operation.is_none() && !record.protected && !app.is_shared();
         is_missing(seen) && in_peace && record.ends_at.is_some_and(|end| end <= now)
     };
     let mut ended = Vec::new();

@@ -12,6 +12,7 @@ use goloo_core::guest::SshTarget;
 use goloo_os::read;
 
 use crate::error::CliError;
+use crate::exit;
 
 pub use guest::SshGuest;
 use quote::{quoted, quoted_text};
@@ -19,6 +20,19 @@ use quote::{quoted, quoted_text};
 /// The files that `ssh` needs: `keys/` in the state folder.
 #[derive(Debug, Clone)]
 pub struct KeyFolder(PathBuf);
+
+fn changed_key(target: &SshTarget, path: &Path) -> CliError {
+    let message = format!(
+        "the record of the machine at {} names another host key than the one it had before",
+        target.host
+    );
+    let file = path.display().to_string();
+    let file = shlex::try_quote(&file).unwrap_or_default();
+    let hint = format!(
+        "goloo history NAME shows who changed the record; if the machine really has a new key: rm {file}"
+    );
+    CliError::new(exit::FAILED, "host-key-changed", message, hint)
+}
 
 impl KeyFolder {
     /// In this state folder; made on the first write.
@@ -38,12 +52,17 @@ impl KeyFolder {
 
     /// Writes the machine's host key where `ssh` will look for it. The file is per machine, so two
     /// processes never write over each other's lines.
+    ///
+    /// # Errors
+    /// When another key is there: a machine keeps its key for life, so somebody changed the record.
     pub fn pin(&self, target: &SshTarget) -> Result<PathBuf, CliError> {
         let path = self.known_hosts(&target.alias);
-        let line = format!("{} {}\n", target.alias, target.host_key);
-        if read::text(&path, read::FILE_MAX).is_ok_and(|text| text == line) {
-            return Ok(path);
+        match self.pinned(&target.alias) {
+            Some(pinned) if pinned == target.host_key => return Ok(path),
+            Some(_) => return Err(changed_key(target, &path)),
+            None => {}
         }
+        let line = format!("{} {}\n", target.alias, target.host_key);
         keys::write_whole(&path, line.as_bytes())
             .map_err(|error| CliError::cannot("write", &path, &error))?;
         Ok(path)
