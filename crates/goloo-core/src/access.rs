@@ -39,7 +39,16 @@ fn is_address(text: &str) -> bool {
             && !label.starts_with(['-', '_'])
             && !label.ends_with('-')
     };
-    text.parse::<IpAddr>().is_ok() || (text.len() <= 253 && text.split('.').all(label))
+    text.parse::<IpAddr>().is_ok()
+        || (text.len() <= 253 && text.split('.').all(label) && !ends_in_number(text))
+}
+
+/// Whether resolvers take a name for an IPv4 address in an old form: `2`, `0x7f.1` (inet_aton(3); the WHATWG's URL
+/// standard calls it "ends in a number").
+fn ends_in_number(text: &str) -> bool {
+    let last = text.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
+    let hex = last.strip_prefix("0x").filter(|rest| rest.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    hex.is_some() || last.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 impl From<IpAddr> for Address {
@@ -178,6 +187,10 @@ mod tests {
             "u@h",
             "h:22",
             "ssh://h",
+            "2",
+            "127.1",
+            "0x7f.1",
+            "1.2.3.0X4",
             "*",
             "a\u{1b}",
         ] {
