@@ -112,7 +112,7 @@ fn render_here(
 fn long_expression(body: &str) -> Option<usize> {
     let bytes = body.as_bytes();
     let mut at = 0;
-    while let Some(found) = body.get(at..).and_then(|rest| next_opening(rest)) {
+    while let Some(found) = body.get(at..).and_then(next_opening) {
         let start = at + found;
         let (mut length, mut quote) = (0, None);
         at = start + 2;

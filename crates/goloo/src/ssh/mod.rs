@@ -12,7 +12,6 @@ use goloo_core::guest::SshTarget;
 use goloo_os::read;
 
 use crate::error::CliError;
-use crate::exit;
 
 pub use guest::SshGuest;
 use quote::{quoted, quoted_text};
@@ -21,17 +20,20 @@ use quote::{quoted, quoted_text};
 #[derive(Debug, Clone)]
 pub struct KeyFolder(PathBuf);
 
+/// As `ssh` ends when it refuses a machine.
+const REFUSED: u8 = 255;
+
 fn changed_key(target: &SshTarget, path: &Path) -> CliError {
     let message = format!(
-        "the record of the machine at {} names another host key than the one it had before",
+        "Host key verification failed: the record of the machine at {} names another host key than it did before",
         target.host
     );
     let file = path.display().to_string();
     let file = shlex::try_quote(&file).unwrap_or_default();
     let hint = format!(
-        "goloo history NAME shows who changed the record; if the machine really has a new key: rm {file}"
+        "run goloo history NAME to see who changed the record; if the machine really has a new key: rm {file}"
     );
-    CliError::new(exit::FAILED, "host-key-changed", message, hint)
+    CliError::new(REFUSED, "host-key-changed", message, hint)
 }
 
 impl KeyFolder {
@@ -191,6 +193,28 @@ mod tests {
         let checks =
             |line: &String| line == "stricthostkeychecking true" || line == "stricthostkeychecking yes";
         assert!(lines.iter().any(checks), "{lines:#?}");
+    }
+
+    /// A machine keeps its key for life: a record that names another one was changed.
+    #[test]
+    fn a_pinned_key_is_never_replaced_by_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = KeyFolder::new(folder.path());
+        let target = |host_key| SshTarget {
+            host: Address::parse("127.0.0.1").unwrap(),
+            port: 2222,
+            user: LoginName::parse("goloo").unwrap(),
+            host_key,
+            alias: "goloo-x".to_owned(),
+        };
+        let (first, second) = (HostKey::generate().public_openssh, HostKey::generate().public_openssh);
+        keys.pin(&target(first.clone())).unwrap();
+        keys.pin(&target(first.clone())).unwrap();
+        let refused = keys.pin(&target(second.clone())).unwrap_err();
+        assert_eq!((refused.code, refused.kind), (255, "host-key-changed"));
+        assert_eq!(keys.pinned("goloo-x"), Some(first));
+        keys.unpin("goloo-x");
+        keys.pin(&target(second)).unwrap();
     }
 
     proptest! {
