@@ -21,7 +21,9 @@ pub use sqlite::SqliteStore;
 
 /// Called when a lock is held for longer than [`Patience::notice`] by another process, with the lock's file.
 #[derive(Clone, Default)]
-pub struct WaitNotice(Option<Arc<dyn Fn(&Path) + Send + Sync>>);
+pub struct WaitNotice(Option<Arc<Notice>>);
+
+type Notice = dyn Fn(&Path) + Send + Sync;
 
 impl WaitNotice {
     /// A notice that goes to this function.

@@ -121,7 +121,7 @@ fn a_transaction_that_somebody_leaves_open_is_waited_for_with_a_notice_and_a_lim
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let refused = run(store.lock(&name("devbox"), &owner(1))).err().unwrap();
     assert!(format!("{refused:?}").contains("Busy"), "{refused:?}");
-    assert_eq!(*told.lock().unwrap(), [shared.file.clone()]);
+    assert_eq!(*told.lock().unwrap(), std::slice::from_ref(&shared.file));
     // Reading waits for nobody.
     assert_eq!(run(store.list()).unwrap().entries.len(), 1);
     other.execute_batch("ROLLBACK").unwrap();

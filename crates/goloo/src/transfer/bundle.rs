@@ -338,7 +338,7 @@ mod tests {
     fn mutation_of_backups() {
         let bytes = bundle().to_bytes().unwrap();
         let compressed = bytes[..bytes.len() - TRAILER_LENGTH].to_vec();
-        goloo_testkit::mutate::run(&[compressed.clone()], |input| {
+        goloo_testkit::mutate::run(std::slice::from_ref(&compressed), |input| {
             drop(Bundle::from_bytes(&sealed(input.to_vec())))
         });
         let tar = decompress(&compressed).unwrap();
