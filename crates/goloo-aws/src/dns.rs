@@ -17,6 +17,7 @@ use goloo_core::spec::{DNS_TTL, Dns};
 use crate::details::{Details, DnsRecord};
 use crate::error::AwsError;
 use crate::instances::{Instance, State};
+use crate::pages::Pages;
 
 /// The kind under which a record in Route 53 is noted, before it is made.
 pub const RESOURCE: &str = "route53-record";
@@ -110,7 +111,7 @@ pub async fn zone(client: &Client, dns: &Dns) -> Result<String, ProviderError> {
         return given_zone(client, bare(id), &normal(&dns.domain)).await;
     }
     let mut zones = Vec::new();
-    let mut marker = None;
+    let (mut marker, mut pages) = (None, Pages::of("route53:ListHostedZones"));
     loop {
         let request = client.list_hosted_zones().set_marker(marker);
         let answer = request.send().await.map_err(|error| AwsError::of("route53:ListHostedZones", &error))?;
@@ -121,7 +122,7 @@ pub async fn zone(client: &Client, dns: &Dns) -> Result<String, ProviderError> {
                 .filter(|zone| !is_private(zone))
                 .map(|zone| (normal(zone.name()), bare(zone.id()).to_owned())),
         );
-        marker = answer.next_marker().filter(|_| answer.is_truncated()).map(str::to_owned);
+        marker = pages.next(answer.next_marker().filter(|_| answer.is_truncated()))?;
         if marker.is_none() {
             break;
         }

@@ -8,6 +8,7 @@ use goloo_core::provider::Work;
 
 use crate::arn::StackArn;
 use crate::error::AwsError;
+use crate::pages::Pages;
 use crate::stack::Stage;
 use crate::zones::is_lack_of_the_zone;
 
@@ -60,11 +61,11 @@ impl EventLog {
     /// The events that haven't been read, oldest first. AWS gives the newest first, in pages.
     async fn news(&self, client: &Client, arn: &StackArn) -> Result<Vec<StackEvent>, AwsError> {
         let mut news = Vec::new();
-        let mut next = None;
+        let (mut next, mut pages) = (None, Pages::of(ACTION));
         loop {
             let request = client.describe_stack_events().stack_name(arn.to_string()).set_next_token(next);
             let answer = request.send().await.map_err(|error| AwsError::of(ACTION, &error))?;
-            next = answer.next_token().map(str::to_owned);
+            next = pages.next(answer.next_token())?;
             for event in answer.stack_events.unwrap_or_default() {
                 if event.event_id().is_some_and(|id| self.seen.contains(id)) {
                     next = None;

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use goloo_core::provider::{LiveState, ProviderError, Work};
 
 use crate::error::AwsError;
+use crate::pages::Pages;
 use crate::session::Clients;
 use crate::settings::Pace;
 use crate::stack::{PATIENCE, bear, pause};
@@ -174,14 +175,14 @@ impl Which {
 pub async fn describe(clients: &Clients, which: Which) -> Result<Vec<Instance>, AwsError> {
     let mut found = Vec::new();
     for filter in which.filters() {
-        let mut next = None;
+        let (mut next, mut pages) = (None, Pages::of("ec2:DescribeInstances"));
         loop {
             let request = clients.ec2.describe_instances().filters(filter.clone()).set_next_token(next);
             let answer =
                 request.send().await.map_err(|error| AwsError::of("ec2:DescribeInstances", &error))?;
             let instances = answer.reservations().iter().flat_map(|reservation| reservation.instances());
             found.extend(instances.filter_map(Instance::of));
-            next = answer.next_token().map(str::to_owned);
+            next = pages.next(answer.next_token())?;
             if next.is_none() {
                 break;
             }

@@ -16,6 +16,7 @@ mod instances;
 mod lead;
 mod names;
 mod network;
+mod pages;
 mod provider;
 mod publish;
 mod session;

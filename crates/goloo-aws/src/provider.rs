@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use goloo_core::access::Address;
-use goloo_core::events::Event;
+use goloo_core::events::{Event, Events};
 use goloo_core::name::VmName;
 use goloo_core::provider::{
     Adopted, Capabilities, ConsolePiece, DnsNames, LiveState, Machine, Made, Observation, Provider,
@@ -79,13 +79,37 @@ impl AwsProvider {
         };
         let found = instances::describe(clients, which).await?;
         let there = found.into_iter().find(|instance| instance.state != State::Terminated);
-        there.ok_or_else(|| {
+        let there = there.ok_or_else(|| {
             ProviderError::failed(
                 "the instance isn't there any more",
                 format!("goloo delete {} removes what is left of it", record.name),
             )
-        })
+        })?;
+        if !is_tagged(&there.tags, record) && !self.settings.trust.believes(record) {
+            return Err(not_shown(&there.id, record));
+        }
+        Ok(there)
     }
+}
+
+/// Whether what carries these tags says itself that it is the record's: only who may change it in AWS can do that.
+fn is_tagged(tags: &[(String, String)], record: &Record) -> bool {
+    tags::value(tags, tags::ID) == Some(record.id.as_str())
+}
+
+/// An instance to which a record leads that somebody else may have written.
+fn not_shown(instance: &str, record: &Record) -> ProviderError {
+    ProviderError::failed(
+        format!(
+            "nothing shows that the instance {instance} is \"{}\": it doesn't carry its id, and the record wasn't made with this state folder",
+            record.name
+        ),
+        format!(
+            "if it is, say so in AWS: aws ec2 create-tags --resources {instance} --tags Key={},Value={}",
+            tags::ID,
+            record.id
+        ),
+    )
 }
 
 #[async_trait]
@@ -142,7 +166,7 @@ impl Provider for AwsProvider {
             self.stacks(&clients).remove(stack, token, work).await?;
         }
         if let (None, Some(instance)) = (&lead.stack, &lead.instance) {
-            self.end_instance(&clients, instance, work).await?;
+            self.end_instance(&clients, instance, record, work).await?;
         }
         offer_network(&clients, record, work).await;
         Ok(())
@@ -158,7 +182,7 @@ impl Provider for AwsProvider {
         let old =
             std::mem::replace(&mut aws.public_ip, instance.address().and_then(|ip| Address::parse(ip).ok()));
         aws.instance_id = Some(instance.id);
-        self.follow(&mut aws, old, work).await.map_err(|error| names_behind(&record.name, error))?;
+        self.follow(record, &mut aws, old, work).await.map_err(|error| names_behind(&record.name, error))?;
         Ok(Made::Aws(aws))
     }
 
@@ -180,13 +204,13 @@ impl Provider for AwsProvider {
         } else {
             self.begin_stop(&clients, &instance, mode == StopMode::Force, work).await?;
             // Before the address goes back to AWS; what fails here is tried again, and said, when the VM is off.
-            match self.release_address(&mut aws, &instance, work).await {
+            match self.release_address(record, &mut aws, &instance, work).await {
                 Err(error) if leaves_work(&error) => return Err(error),
                 _ => {}
             }
             self.finish_stop(&clients, &instance.id, work).await?
         };
-        match self.release_address(&mut aws, &stopped, work).await {
+        match self.release_address(record, &mut aws, &stopped, work).await {
             // Its names follow as soon as it is up again.
             Err(error) if is_restart(record) && !leaves_work(&error) => {
                 work.events().event(Event::Warning(error.to_string()));
@@ -490,13 +514,12 @@ impl AwsProvider {
         match tags::value(&stack.tags, tags::ID) {
             Some(id) if id == record.id.as_str() => Ok(Some(stack)),
             // An older goloo's stack, which its config named.
-            None if arn.unique.is_some() && record.origin.is_some() => Ok(Some(stack)),
+            None if arn.unique.is_some() && record.origin.is_some() && self.settings.trust.made(record) => {
+                Ok(Some(stack))
+            }
             // The planned name belongs to another VM: this one's stack was never made.
             _ if arn.unique.is_none() => Ok(None),
-            _ => Err(ProviderError::failed(
-                format!("the stack {} in {} isn't this VM's", arn.name, arn.region),
-                "aws cloudformation describe-stacks shows whose it is",
-            )),
+            other => Err(not_this_vms(arn, other.is_some(), record)),
         }
     }
 
@@ -519,7 +542,10 @@ impl AwsProvider {
         let which = Which::Tagged(tags::ID, vec![record.id.to_string()]);
         let live = instances::describe(clients, which).await?;
         let live = live.iter().filter_map(|instance| instance.address().map(str::to_owned));
-        let addresses: BTreeSet<String> = in_names.chain(in_record).chain(in_stack).chain(live).collect();
+        // What a record of others calls the VM's address may be anybody's.
+        let is_believed = self.settings.trust.believes(record);
+        let on_record = in_names.chain(in_record).filter(|_| is_believed);
+        let addresses: BTreeSet<String> = on_record.chain(in_stack).chain(live).collect();
         let client = self.session.route53().await;
         Zone::new(&client, &zone).withdraw(&names, &addresses, work).await
     }
@@ -528,8 +554,13 @@ impl AwsProvider {
         &self,
         clients: &Clients,
         id: &str,
+        record: &Record,
         work: &mut dyn Work,
     ) -> Result<(), ProviderError> {
+        let Some(instance) = instances::one(clients, id).await? else { return Ok(()) };
+        if !is_tagged(&instance.tags, record) && !self.settings.trust.made(record) {
+            return Err(not_shown(id, record));
+        }
         work.step(&format!("ending the instance {id}"));
         instances::terminate(clients, id).await?;
         while instances::one(clients, id).await?.is_some() {
@@ -537,6 +568,28 @@ impl AwsProvider {
         }
         Ok(())
     }
+}
+
+/// A stack that isn't the record's, or doesn't show that it is.
+fn not_this_vms(arn: &StackArn, has_other_id: bool, record: &Record) -> ProviderError {
+    let (name, region) = (&arn.name, &arn.region);
+    if has_other_id || record.origin.is_none() {
+        return ProviderError::failed(
+            format!("the stack {name} in {region} isn't this VM's"),
+            "aws cloudformation describe-stacks shows whose it is",
+        );
+    }
+    ProviderError::failed(
+        format!(
+            "nothing shows that the stack {name} in {region} is \"{}\": it doesn't carry its id, and the record wasn't made with this state folder",
+            record.name
+        ),
+        format!(
+            "if it is, say so in AWS: aws cloudformation update-stack --region {region} --stack-name {name} --use-previous-template --capabilities CAPABILITY_IAM --tags Key={},Value={}",
+            tags::ID,
+            record.id
+        ),
+    )
 }
 
 /// Says so when the shared network has lost its last VM. It costs nothing, and the next VM in the
@@ -617,6 +670,7 @@ impl AwsProvider {
     /// gives it to someone else.
     async fn release_address(
         &self,
+        record: &Record,
         aws: &mut Aws,
         instance: &Instance,
         work: &mut dyn Work,
@@ -626,7 +680,9 @@ impl AwsProvider {
         let is_named = details.dns_records.iter().filter_map(DnsRecord::address).any(is_released);
         let mut then = aws.clone();
         let had = then.public_ip.take_if(|address| is_released(address));
-        if let (true, Some(zone)) = (is_named, &details.zone_id) {
+        let may_follow =
+            is_named && self.may_follow(record, &details, instance.public_ip.as_deref(), work.events());
+        if let (true, Some(zone)) = (may_follow, &details.zone_id) {
             let live = instance.public_ip.clone().filter(|address| is_released(address));
             let old = had.map(|ip| ip.to_string()).into_iter().chain(live).collect();
             let client = self.session.route53().await;
@@ -640,9 +696,32 @@ impl AwsProvider {
         Ok(())
     }
 
+    /// Whether the names on record may be changed: those of others may be any names of the zone, with the address that
+    /// they have. What AWS says is this VM's address, and names that are withdrawn, take nothing from anyone.
+    fn may_follow(
+        &self,
+        record: &Record,
+        details: &Details,
+        live: Option<&str>,
+        events: &dyn Events,
+    ) -> bool {
+        let is_safe = |known: &DnsRecord| known.address().is_none_or(|address| Some(address) == live);
+        if self.settings.trust.believes(record) || details.dns_records.iter().all(is_safe) {
+            return true;
+        }
+        let names: Vec<&str> = details.dns_records.iter().map(|known| known.name.as_str()).collect();
+        events.event(Event::Warning(format!(
+            "the names {} are left as they are: the record of {} wasn't made with this state folder, and AWS doesn't show that they are its names; aws route53 change-resource-record-sets changes them",
+            names.join(", "),
+            record.name
+        )));
+        false
+    }
+
     /// Points the VM's names at its address. A start that died may have done that already.
     async fn follow(
         &self,
+        record: &Record,
         aws: &mut Aws,
         old: Option<Address>,
         work: &mut dyn Work,
@@ -656,6 +735,9 @@ impl AwsProvider {
         }
         // Whatever becomes of the names, the VM is reached there.
         work.save_addresses(Made::Aws(aws.clone())).await?;
+        if !self.may_follow(record, &details, Some(new.as_str()), work.events()) {
+            return Ok(());
+        }
         let client = self.session.route53().await;
         let old = old.map(|ip| ip.to_string()).into_iter().collect();
         let followed = Zone::new(&client, zone).follow(&details.dns_records, &old, Some(new), work).await?;

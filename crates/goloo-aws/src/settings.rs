@@ -7,6 +7,7 @@ use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::ProfileFileRegionProvider;
 use aws_credential_types::Credentials;
+use goloo_core::record::Trust;
 
 /// Where nothing else says which.
 const REGION: &str = "us-east-1";
@@ -48,6 +49,8 @@ pub struct Settings {
     pub endpoint: Option<String>,
     /// Credentials in place of the standard chain's.
     pub credentials: Option<Credentials>,
+    /// Which records are followed to a machine that doesn't carry the record's id.
+    pub trust: Trust,
 }
 
 impl Settings {
@@ -61,6 +64,7 @@ impl Settings {
             ca_bundle: None,
             endpoint: None,
             credentials: None,
+            trust: Trust::default(),
         }
     }
 

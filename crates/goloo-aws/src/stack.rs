@@ -9,6 +9,7 @@ use goloo_core::provider::{ProviderError, Work};
 use crate::arn::StackArn;
 use crate::error::{AwsError, of_event};
 use crate::events::{EventLog, Failure};
+use crate::pages::Pages;
 use crate::session::Clients;
 use crate::settings::Pace;
 use crate::tags::{self, Tags};
@@ -181,7 +182,7 @@ impl Stacks<'_> {
     /// All stacks that aren't gone.
     pub async fn all(&self) -> Result<Vec<Stack>, AwsError> {
         let mut stacks = Vec::new();
-        let mut next = None;
+        let (mut next, mut pages) = (None, Pages::of("cloudformation:DescribeStacks"));
         loop {
             let request = self.clients.cloudformation.describe_stacks().set_next_token(next);
             let answer = request
@@ -189,7 +190,7 @@ impl Stacks<'_> {
                 .await
                 .map_err(|error| AwsError::of("cloudformation:DescribeStacks", &error))?;
             stacks.extend(answer.stacks().iter().filter_map(Stack::of));
-            next = answer.next_token().map(str::to_owned);
+            next = pages.next(answer.next_token())?;
             if next.is_none() {
                 return Ok(stacks);
             }

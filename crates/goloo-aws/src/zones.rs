@@ -7,6 +7,7 @@ use goloo_core::provider::ProviderError;
 
 use crate::error::AwsError;
 use crate::network::Site;
+use crate::pages::Pages;
 use crate::session::Clients;
 use crate::template::{Place, SHARED_SUBNETS};
 
@@ -20,7 +21,7 @@ pub struct Offer {
 /// Asks which zones have an instance type.
 pub async fn offer(clients: &Clients, instance_type: &str) -> Result<Offer, ProviderError> {
     let mut zones = BTreeSet::new();
-    let mut next = None;
+    let (mut next, mut pages) = (None, Pages::of("ec2:DescribeInstanceTypeOfferings"));
     loop {
         let request = clients.ec2.describe_instance_type_offerings();
         let request = request.location_type(LocationType::AvailabilityZone);
@@ -30,7 +31,7 @@ pub async fn offer(clients: &Clients, instance_type: &str) -> Result<Offer, Prov
         zones.extend(
             answer.instance_type_offerings().iter().filter_map(|one| one.location().map(str::to_owned)),
         );
-        next = answer.next_token().map(str::to_owned);
+        next = pages.next(answer.next_token())?;
         if next.is_none() {
             break;
         }

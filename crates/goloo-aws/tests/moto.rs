@@ -6,12 +6,14 @@ mod common;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use common::moto::{Moto, REGION};
+use goloo_aws::AwsProvider;
 use goloo_core::provider::{LiveState, Machine, Made, Provider, ProviderError, StopMode, resource};
 use goloo_core::record::{Aws, Origin, OriginKind, ProviderKind, Record};
 use goloo_core::spec::{Dns, Size};
 use goloo_testkit::aws_answers::describe_instance_type_offerings;
 use goloo_testkit::fault_proxy::FaultProxy;
-use goloo_testkit::provider_suite::{Bench, SuiteWork, record};
+use goloo_testkit::provider_suite::{self, Bench, SuiteWork, record};
+use goloo_testkit::samples;
 use serde_json::json;
 
 /// The record that the engine would have.
@@ -559,8 +561,100 @@ async fn an_instance_that_goloo_did_not_make_can_be_adopted() {
         extra: Default::default(),
     });
     assert_eq!(moto.provider().observe(&[&record]).await[0].state, LiveState::Running);
-    delete(&moto, &record).await;
-    assert_eq!(moto.made().iter().filter(|line| line.contains(" instance ")).count(), 0);
+    let is_there = || moto.made().iter().any(|line| line.contains(" instance "));
+    // Nothing shows that a colleague's record leads to it.
+    let (shared, mut work) = (in_a_shared_store(&moto), SuiteWork::default());
+    for refused in [
+        shared.delete(&record, &mut work).await,
+        shared.stop(&record, StopMode::Force, &mut work).await,
+        shared.start(&record, &mut work).await.map(drop),
+        moto.provider().delete(&record, &mut work).await,
+    ] {
+        let ProviderError::Failed { what, hint, .. } = refused.unwrap_err() else { panic!("another error") };
+        assert!(
+            what.contains(id) && hint.contains(&format!("create-tags --resources {id}")),
+            "{what}: {hint}"
+        );
+    }
+    assert_eq!(shared.observe(&[&record]).await[0].state, LiveState::Running);
+    // With a tag it says so itself; and whoever adopted it needs none.
+    let tag = [
+        ("Action", "CreateTags"),
+        ("ResourceId.1", id),
+        ("Tag.1.Key", "goloo:id"),
+        ("Tag.1.Value", record.id.as_str()),
+    ];
+    moto.aws.query("ec2", REGION, &tag);
+    shared.stop(&record, StopMode::Force, &mut work).await.unwrap();
+    moto.aws.query(
+        "ec2",
+        REGION,
+        &[("Action", "DeleteTags"), ("ResourceId.1", id), ("Tag.1.Key", "goloo:id")],
+    );
+    assert!(shared.delete(&record, &mut work).await.is_err() && is_there());
+    shared.delete(&provider_suite::proven(record), &mut work).await.unwrap();
+    assert!(!is_there());
+}
+
+/// The provider of somebody who shares the store with others.
+fn in_a_shared_store(moto: &Moto) -> AwsProvider {
+    moto.with(|settings| settings.trust.store_is_private = false)
+}
+
+#[tokio::test]
+async fn a_stack_without_the_vm_s_id_is_removed_only_by_a_record_that_was_made_here() {
+    let moto = Moto::new();
+    let template = r#"{"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}"#;
+    let made = [("Action", "CreateStack"), ("StackName", "theirs"), ("TemplateBody", template)];
+    let answer = moto.aws.query("cloudformation", REGION, &made);
+    let arn = answer.split("<StackId>").nth(1).unwrap().split('<').next().unwrap().to_owned();
+    let machine = moto.machine("web");
+    let mut work = SuiteWork::default();
+    work.made = vec![("cloudformation-stack".to_owned(), arn.clone())];
+    let mut record = kept(&machine, &work, None);
+    record.origin = Some(Origin {
+        how: OriginKind::Migrated,
+        from: "/home/ann/config.json".into(),
+        checked: true,
+        extra: Default::default(),
+    });
+    for provider in [in_a_shared_store(&moto), moto.with(|_| {})] {
+        let refused = provider.delete(&record, &mut work).await.unwrap_err();
+        let ProviderError::Failed { what, hint, .. } = refused else { panic!("another error") };
+        assert!(what.contains("the stack theirs") && hint.contains("update-stack"), "{what}: {hint}");
+    }
+    let stacks = || moto.aws.query("cloudformation", REGION, &[("Action", "ListStacks")]);
+    assert!(stacks().contains("CREATE_COMPLETE"), "{}", stacks());
+    in_a_shared_store(&moto).delete(&provider_suite::proven(record), &mut work).await.unwrap();
+    assert!(!stacks().contains("CREATE_COMPLETE"), "{}", stacks());
+}
+
+#[tokio::test]
+async fn the_addresses_of_a_colleague_s_record_take_no_names_away() {
+    let moto = Moto::new();
+    let zone = moto.aws.create_zone("example.com");
+    let mut machine = moto.machine("web");
+    machine.stack.dns = Some(dns(&zone));
+    let mut record = create(&moto, &machine).await;
+    record.proof = None;
+    // The name leads to another machine by now, and the record says that this is its address.
+    let section = record.aws.as_mut().unwrap();
+    section.public_ip = Some(samples::address("203.0.113.9"));
+    section.extra["dnsRecords"][0]["value"] = "203.0.113.9".into();
+    let set = "<ResourceRecordSet><Name>web.example.com</Name><Type>A</Type><TTL>300</TTL><ResourceRecords>\
+        <ResourceRecord><Value>203.0.113.9</Value></ResourceRecord></ResourceRecords></ResourceRecordSet>";
+    let body = format!(
+        "<ChangeResourceRecordSetsRequest xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\"><ChangeBatch><Changes>\
+         <Change><Action>UPSERT</Action>{set}</Change></Changes></ChangeBatch></ChangeResourceRecordSetsRequest>"
+    );
+    moto.aws.rest("route53", "POST", &format!("/2013-04-01/hostedzone/{zone}/rrset/"), &body);
+    let shared = in_a_shared_store(&moto);
+    let mut work = SuiteWork::default();
+    shared.stop(&record, StopMode::Force, &mut work).await.unwrap();
+    shared.start(&record, &mut work).await.unwrap();
+    shared.delete(&record, &mut work).await.unwrap();
+    let left = names(&moto);
+    assert!(left.iter().any(|line| line.contains("203.0.113.9")), "{left:?}");
 }
 
 #[tokio::test]

@@ -82,8 +82,8 @@ const VALUES: [&str; 8] =
 const SHORTEST_RSA: usize = 1024;
 
 impl AuthorizedKey {
-    /// Reads one line. One with control characters anywhere is refused: whoever wrote them meant no comment. Of a
-    /// comment that isn't UTF-8 the key is kept and the comment dropped.
+    /// Reads one line. A line that contains control characters is rejected: they have no legitimate use in a key. If
+    /// only the comment is not UTF-8, the key is kept and the comment is dropped.
     pub fn parse(line: &str) -> Result<Self, AuthorizedKeyError> {
         let line = line.trim();
         if line.contains("PRIVATE KEY") {

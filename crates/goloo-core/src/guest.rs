@@ -8,6 +8,7 @@ use crate::access::{Address, LoginName, PublicHostKey};
 use crate::name::VmId;
 use crate::printable::is_printable;
 use crate::record::Record;
+use crate::text::shortened;
 
 /// Where and how to log in; the host key is always checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,10 +95,7 @@ pub const LINE_MAX: usize = 1000;
 
 /// A line of a guest's, cut where it is too long.
 pub fn excerpt(line: &str) -> String {
-    match line.char_indices().nth(LINE_MAX) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line.to_owned(),
-    }
+    shortened(line, LINE_MAX)
 }
 
 /// A line of a guest's without what a terminal would take for a command: escape sequences, control characters, and

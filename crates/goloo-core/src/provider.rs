@@ -453,8 +453,8 @@ pub trait Provider: Send + Sync {
     /// Looks at all of these machines at once; one observation each, in their order.
     async fn observe(&self, records: &[&Record]) -> Vec<Observation>;
 
-    /// A piece of the console's log from `offset` on, which counts in bytes from the console's beginning. It is
-    /// empty where nothing has come yet. What was removed meanwhile, since logs are bounded, is passed over.
+    /// Reads a piece of the console's log. `offset` is in bytes from the beginning of the console. The piece is empty if
+    /// there is no more output yet. Logs are bounded: a range that has been removed is skipped.
     async fn console(&self, record: &Record, offset: u64) -> Result<ConsolePiece, ProviderError>;
 
     /// All machines there that none of `known` leads to, as far as this user may see them.

@@ -36,6 +36,7 @@ impl MultipassProvider {
     ) -> Result<(), ProviderError> {
         match self.evidence_of(record, instance).await {
             Evidence::Foreign => leave(instance, work),
+            Evidence::Untold if !self.settings().trust.made(record) => return Err(untold(instance)),
             Evidence::Ours | Evidence::Untold => self.purge(&instance.name, work).await?,
         }
         Ok(())
@@ -57,16 +58,7 @@ impl MultipassProvider {
                 leave(&instance, work);
                 Ok(())
             }
-            Evidence::Untold => Err(ProviderError::failed(
-                format!(
-                    "an instance {name} is there ({}), and it can't be told whether goloo made it",
-                    state_word(&instance.state)
-                ),
-                format!(
-                    "{}; or, if it is yours to delete, multipass delete --purge {name}",
-                    hint_to_check_ownership(&instance)
-                ),
-            )),
+            Evidence::Untold => Err(untold(&instance)),
         }
     }
 
@@ -89,10 +81,29 @@ impl MultipassProvider {
         }
     }
 
+    /// Whose the instance is. A record that anybody may have written doesn't say by which key that is told: there it
+    /// must be an instance that was made with this state folder.
     async fn evidence_of(&self, record: &Record, instance: &Instance) -> Evidence {
         match &record.ssh {
+            _ if !self.settings().trust.believes(record) => self.evidence_by_mark(instance).await,
             Some(ssh) => self.evidence(instance, &ssh.host_key).await,
             None => Evidence::Untold,
+        }
+    }
+
+    /// Refuses to act on an instance that somebody else's record may have named.
+    pub(crate) async fn expect_ours(&self, record: &Record) -> Result<(), ProviderError> {
+        if self.settings().trust.believes(record) {
+            return Ok(());
+        }
+        let Some(instance) = self.info(instance_name(record)).await? else { return Ok(()) };
+        match self.evidence_by_mark(&instance).await {
+            Evidence::Ours => Ok(()),
+            Evidence::Foreign => Err(ProviderError::failed(
+                format!("the instance {} at Multipass wasn't made with this state folder", instance.name),
+                format!("goloo status {0} tells who made the record; goloo delete --forget {0}", record.name),
+            )),
+            Evidence::Untold => Err(untold(&instance)),
         }
     }
 
@@ -110,6 +121,20 @@ impl MultipassProvider {
             },
         }
     }
+}
+
+fn untold(instance: &Instance) -> ProviderError {
+    let name = &instance.name;
+    ProviderError::failed(
+        format!(
+            "an instance {name} is there ({}), and it can't be told whether goloo made it",
+            state_word(&instance.state)
+        ),
+        format!(
+            "{}; or, if it is yours to delete, multipass delete --purge {name}",
+            hint_to_check_ownership(instance)
+        ),
+    )
 }
 
 fn leave(instance: &Instance, work: &mut dyn Work) {

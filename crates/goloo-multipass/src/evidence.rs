@@ -32,14 +32,23 @@ impl MultipassProvider {
         }
     }
 
-    /// Whether this state folder made the instance: the daemon has those of all users of the computer.
-    pub(crate) async fn has_mark(&self, instance: &Instance) -> bool {
+    /// The same for an instance of which only the state folder's own mark tells.
+    pub(crate) async fn evidence_by_mark(&self, instance: &Instance) -> Evidence {
         let mark = match &self.settings().mark {
             Mark::Key(key) => key.split_whitespace().nth(1).unwrap_or(key),
             Mark::AnyGoloo => KEY_FOLDER,
-            Mark::Nothing => return false,
+            Mark::Nothing => return Evidence::Foreign,
         };
-        self.user_data(instance).await.is_some_and(|user_data| user_data.contains(mark))
+        match self.user_data(instance).await {
+            Some(user_data) if user_data.contains(mark) => Evidence::Ours,
+            Some(_) => Evidence::Foreign,
+            None => Evidence::Untold,
+        }
+    }
+
+    /// Whether this state folder made the instance: the daemon has those of all users of the computer.
+    pub(crate) async fn has_mark(&self, instance: &Instance) -> bool {
+        self.evidence_by_mark(instance).await == Evidence::Ours
     }
 
     async fn user_data(&self, instance: &Instance) -> Option<String> {

@@ -112,10 +112,12 @@ impl Provider for MultipassProvider {
     }
 
     async fn start(&self, record: &Record, work: &mut dyn Work) -> Result<Made, ProviderError> {
+        self.expect_ours(record).await?;
         Ok(self.made(self.power_on(&VmInstance::of(record), work).await?))
     }
 
     async fn stop(&self, record: &Record, mode: StopMode, work: &mut dyn Work) -> Result<(), ProviderError> {
+        self.expect_ours(record).await?;
         self.power_off(record, mode, work).await
     }
 
@@ -148,6 +150,9 @@ impl Provider for MultipassProvider {
     }
 
     fn own_way_in(&self, record: &Record, errand: Errand<'_>) -> Option<Vec<OsString>> {
+        if !self.settings().trust.believes(record) {
+            return None;
+        }
         let name = instance_name(record);
         let there = |path: &str| format!("{name}:{path}");
         let recursive = |wanted: bool| wanted.then(|| "-r".to_owned());
@@ -175,6 +180,7 @@ impl Provider for MultipassProvider {
     }
 
     async fn restore_access(&self, record: &Record) -> Result<bool, ProviderError> {
+        self.expect_ours(record).await?;
         let command =
             ["-n", instance_name(record), "--", "sudo", "-n", "python3", "-c", RUN_FIRST_BOOT_COMMAND];
         self.cli().call("exec", command, self.limits().copy).await?;

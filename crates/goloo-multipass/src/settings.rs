@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use goloo_core::provider::ProviderError;
+use goloo_core::record::Trust;
 
 /// How long is waited for what. A hung daemon must never hang goloo.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +60,8 @@ pub struct Settings {
     pub ssh_port: u16,
     /// By what an instance is known as one of this state folder's, whose record was lost.
     pub mark: Mark,
+    /// Which records are followed to an instance that can't be looked into.
+    pub trust: Trust,
     /// Limits.
     pub limits: Limits,
 }
@@ -82,6 +85,7 @@ impl Settings {
             folder: state.join("multipass"),
             ssh_port: 22,
             mark: Mark::AnyGoloo,
+            trust: Trust::default(),
             limits: Limits::default(),
         }
     }

@@ -33,6 +33,7 @@ impl Snapshots for MultipassProvider {
 
     async fn take(&self, record: &Record, label: &str) -> Result<(), ProviderError> {
         check(label)?;
+        self.expect_ours(record).await?;
         let vm = VmInstance::of(record);
         self.stopped(&vm, "takes snapshots of").await?;
         self.cli().call("snapshot", [vm.instance, "--name", label], self.limits().copy).await?;
@@ -41,6 +42,7 @@ impl Snapshots for MultipassProvider {
 
     async fn restore(&self, record: &Record, label: &str) -> Result<(), ProviderError> {
         check(label)?;
+        self.expect_ours(record).await?;
         let vm = VmInstance::of(record);
         self.wait_for_launch_end(&vm, None).await?;
         let instance = self.stopped(&vm, "restores").await?;
@@ -55,6 +57,7 @@ impl Snapshots for MultipassProvider {
     async fn remove(&self, record: &Record, label: &str) -> Result<(), ProviderError> {
         // An empty label would name the instance itself.
         check(label)?;
+        self.expect_ours(record).await?;
         if !Snapshots::list(self, record).await?.iter().any(|known| known.label == label) {
             return Ok(());
         }

@@ -11,10 +11,10 @@ use goloo_core::name::OperationId;
 use goloo_core::provider::{
     Clones, Errand, LiveState, Machine, Provider, ProviderError, Snapshots, StopMode, resource,
 };
-use goloo_core::record::Record;
+use goloo_core::record::{Record, Trust};
 use goloo_core::spec::{ImageRef, Mount, Size};
-use goloo_multipass::{LAUNCH, MultipassProvider, RESOURCE};
-use goloo_testkit::provider_suite::Bench;
+use goloo_multipass::{LAUNCH, Mark, MultipassProvider, RESOURCE, Settings};
+use goloo_testkit::provider_suite::{Bench, proven};
 
 /// Short enough to wait for, long enough for a loaded machine to answer within.
 const MOMENT: Duration = Duration::from_millis(300);
@@ -1419,7 +1419,7 @@ async fn begun_copy(world: &World) -> Record {
     world.multipass().clone_machine(&source, &copy, &mut work).await.unwrap_err();
     world.faults(&[]);
     let noted = work.made.iter().map(|(kind, id)| resource(kind, id, &OperationId::generate()));
-    Record { resources: noted.collect(), ssh: source.ssh.clone(), ..copy }
+    proven(Record { resources: noted.collect(), ssh: source.ssh.clone(), ..copy })
 }
 
 #[tokio::test]
@@ -1511,7 +1511,7 @@ async fn an_adopted_machine_keeps_its_name_there_and_is_deleted_by_it() {
     world.adopted("Their-Box");
     let mut work = SuiteWork::default();
     work.made.extend(adopted.resources);
-    let record = Record { ssh: None, ..record(&machine, &work) };
+    let record = proven(Record { ssh: None, ..record(&machine, &work) });
     assert_eq!(live(&provider, &record).await.0, LiveState::Running);
     let way = provider.own_way_in(&record, Errand::Run(&["ls".to_owned(), "-l".to_owned()])).unwrap();
     let way: Vec<_> = way.iter().skip(1).map(|word| word.to_string_lossy()).collect();
@@ -1622,4 +1622,69 @@ async fn a_test_at_the_real_multipass_leaves_nothing_behind_that_is_still_being_
     end.join().unwrap();
     assert!(daemon.instance(&name).is_null(), "it is left");
     launch.unwrap().wait().unwrap();
+}
+
+/// A record that anybody who writes to the store can have written: it leads to an instance of somebody else.
+fn forged(instance: &str, machine: &Machine) -> Record {
+    let mut work = SuiteWork::default();
+    work.made.push((RESOURCE.to_owned(), instance.to_owned()));
+    let mut record = record(machine, &work);
+    // It isn't even made with another key: the digest of a true record is copied.
+    record.github_users = vec!["mallory".to_owned()];
+    record
+}
+
+#[tokio::test]
+async fn a_record_of_somebody_else_s_in_a_shared_store_touches_no_instance_that_wasn_t_made_here() {
+    let world = World::stand_in();
+    let trust = Trust { store_is_private: false, ..world.settings().trust };
+    let provider = MultipassProvider::new(Settings {
+        trust,
+        mark: Mark::Key("ssh-ed25519 MINE".to_owned()),
+        ..world.settings()
+    });
+    world.foreign("precious");
+    world.foreign("stopped");
+    world.by_hand(&["stop", "stopped"]);
+    for instance in ["precious", "stopped"] {
+        let record = forged(instance, &world.machine("x"));
+        let mut work = SuiteWork::default();
+        let before = world.instance(instance);
+        drop(provider.delete(&record, &mut work).await);
+        let refused = [
+            provider.start(&record, &mut work).await.map(drop),
+            provider.stop(&record, StopMode::Force, &mut work).await,
+            provider.stop(&record, StopMode::Suspend, &mut work).await,
+            provider.restore_access(&record).await.map(drop),
+            provider.snapshots().unwrap().take(&record, "one").await,
+            provider.snapshots().unwrap().restore(&record, "one").await,
+            provider.snapshots().unwrap().remove(&record, "one").await,
+            provider.clones().unwrap().clone_machine(&record, &provider_copy(&world), &mut work).await,
+        ];
+        for (number, refused) in refused.into_iter().enumerate() {
+            let said = text(&refused.unwrap_err());
+            assert!(
+                said.contains("wasn't made with this state folder") || said.contains("can't be told"),
+                "{number}: {said}"
+            );
+        }
+        assert!(provider.own_way_in(&record, Errand::Shell).is_none());
+        assert_eq!(world.instance(instance), before, "{instance}");
+    }
+}
+
+#[tokio::test]
+async fn a_record_of_earlier_versions_leads_to_an_instance_that_carries_the_folder_s_key() {
+    let world = World::stand_in();
+    let (_, mut record) = world.create("x").await;
+    record.proof = None;
+    let trust = Trust { store_is_private: false, ..world.settings().trust };
+    let provider = MultipassProvider::new(Settings { trust, ..world.settings() });
+    let mut work = SuiteWork::default();
+    provider.stop(&record, StopMode::Graceful, &mut work).await.unwrap();
+    let error = provider.delete(&record, &mut work).await.unwrap_err();
+    assert!(text(&error).contains("multipass start"), "{}", text(&error));
+    world.by_hand(&["start", &world.name("x")]);
+    provider.delete(&record, &mut work).await.unwrap();
+    assert!(world.instance("x").is_null());
 }

@@ -1,5 +1,6 @@
 //! Locks on files that end with their process, waited for with a limit.
 
+use std::convert::identity;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -9,22 +10,25 @@ use std::time::{Duration, Instant};
 
 /// How long a lock is waited for.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
+pub struct LockTimeouts {
     /// After this the caller is told that it waits, once.
     pub notice: Duration,
     /// After this it is an error.
     pub limit: Duration,
 }
 
-impl Default for Patience {
+impl Default for LockTimeouts {
     fn default() -> Self {
-        Self { notice: Duration::from_secs(2), limit: Duration::from_secs(30) }
+        Self::SHORT_SECTIONS
     }
 }
 
-impl Patience {
+impl LockTimeouts {
+    /// For locks that are held for milliseconds.
+    pub const SHORT_SECTIONS: Self = Self { notice: Duration::from_secs(2), limit: Duration::from_secs(30) };
+
     /// The error after the limit.
-    pub fn exceeded(&self) -> io::Error {
+    fn exceeded(self) -> io::Error {
         let text = format!("another process has held its lock for {} s", self.limit.as_secs());
         io::Error::new(ErrorKind::TimedOut, text)
     }
@@ -48,8 +52,8 @@ pub struct FileLock {
     _file: File,
 }
 
-/// Opens a lock file for this user alone (mode 0600), making it where it isn't there. The lock is on a file of its own
-/// and never on a folder or file that others can read: whoever can open a file can lock it.
+/// Opens a lock file for this user alone (mode 0600) and creates it if it does not exist. A lock always has a file of its
+/// own, never a folder or file that other users can read, because anyone who can open a file can lock it.
 ///
 /// # Errors
 /// Those of the system; a lock file that belongs to another user can't be opened.
@@ -57,13 +61,14 @@ pub fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
-/// Takes the lock of a file. `on_wait` is called once when it takes longer than [`Patience::notice`].
+/// Takes the lock of a file. `on_wait` is called once when it takes longer than [`LockTimeouts::notice`].
 ///
 /// # Errors
-/// Those of the system, and [`ErrorKind::TimedOut`] when the lock is still held after [`Patience::limit`].
-pub fn take(path: &Path, mode: Mode, patience: Patience, on_wait: impl FnOnce()) -> io::Result<FileLock> {
+/// Those of the system, and [`ErrorKind::TimedOut`] when the lock is still held after [`LockTimeouts::limit`].
+pub fn take(path: &Path, mode: Mode, timeouts: LockTimeouts, on_wait: impl FnOnce()) -> io::Result<FileLock> {
     let file = open(path)?;
-    wait(patience, on_wait, || try_lock(&file, mode).map(|is_ours| is_ours.then_some(())))?;
+    let attempt = || try_lock(&file, mode).map(|is_ours| is_ours.then_some(()));
+    wait(timeouts, PAUSE, on_wait, identity, attempt)?;
     Ok(FileLock { _file: file })
 }
 
@@ -72,8 +77,8 @@ pub fn take(path: &Path, mode: Mode, patience: Patience, on_wait: impl FnOnce())
 ///
 /// # Errors
 /// As [`take`].
-pub fn take_draft(path: &Path, patience: Patience, on_wait: impl FnOnce()) -> io::Result<File> {
-    wait(patience, on_wait, || {
+pub fn take_draft(path: &Path, timeouts: LockTimeouts, on_wait: impl FnOnce()) -> io::Result<File> {
+    wait(timeouts, PAUSE, on_wait, identity, || {
         let (file, is_writable) = match open(path) {
             // One that died had given it its final mode, or the folder is somebody else's.
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
@@ -101,7 +106,11 @@ pub fn take_draft(path: &Path, patience: Patience, on_wait: impl FnOnce()) -> io
     })
 }
 
-fn try_lock(file: &File, mode: Mode) -> io::Result<bool> {
+/// Takes the lock of an open file without waiting; `false` while another process has it.
+///
+/// # Errors
+/// Those of the system.
+pub fn try_lock(file: &File, mode: Mode) -> io::Result<bool> {
     let attempt = match mode {
         Mode::Exclusive => file.try_lock(),
         Mode::Shared => file.try_lock_shared(),
@@ -114,27 +123,34 @@ fn try_lock(file: &File, mode: Mode) -> io::Result<bool> {
     }
 }
 
-/// Tries until it succeeds.
-fn wait<T>(
-    patience: Patience,
+/// Makes an attempt again and again, with `pause` in between, until it yields a value. `on_wait` is called once after
+/// [`LockTimeouts::notice`].
+///
+/// # Errors
+/// The attempt's own, and after [`LockTimeouts::limit`] what `exceeded` makes of an error of the kind
+/// [`ErrorKind::TimedOut`].
+pub fn wait<T, E>(
+    timeouts: LockTimeouts,
+    pause: Duration,
     on_wait: impl FnOnce(),
-    mut attempt: impl FnMut() -> io::Result<Option<T>>,
-) -> io::Result<T> {
+    exceeded: impl FnOnce(io::Error) -> E,
+    mut attempt: impl FnMut() -> Result<Option<T>, E>,
+) -> Result<T, E> {
     let start = Instant::now();
     let mut on_wait = Some(on_wait);
     loop {
         if let Some(done) = attempt()? {
             return Ok(done);
         }
-        if start.elapsed() >= patience.limit {
-            return Err(patience.exceeded());
+        if start.elapsed() >= timeouts.limit {
+            return Err(exceeded(timeouts.exceeded()));
         }
-        if start.elapsed() >= patience.notice
+        if start.elapsed() >= timeouts.notice
             && let Some(on_wait) = on_wait.take()
         {
             on_wait();
         }
-        sleep(PAUSE);
+        sleep(pause);
     }
 }
 
@@ -145,7 +161,8 @@ mod tests {
 
     use super::*;
 
-    const SHORT: Patience = Patience { notice: Duration::from_millis(20), limit: Duration::from_millis(200) };
+    const SHORT: LockTimeouts =
+        LockTimeouts { notice: Duration::from_millis(20), limit: Duration::from_millis(200) };
 
     #[test]
     fn a_lock_that_is_held_is_waited_for_with_one_notice_and_a_limit() {

@@ -46,6 +46,26 @@ pub enum Exposed {
         /// Its permission bits.
         mode: u32,
     },
+    /// Others can put another one in its place.
+    #[error("{} can be replaced by other users: {} is theirs to change (mode {mode:04o})", .place.display(), .path.display())]
+    Above {
+        /// The folder above that others can write.
+        path: PathBuf,
+        /// The file or folder.
+        place: PathBuf,
+        /// The folder's permission bits.
+        mode: u32,
+    },
+    /// Another user can put another one in its place.
+    #[error("{} can be replaced by {}: {} is theirs", .place.display(), user(*.owner), .path.display())]
+    OwnerAbove {
+        /// The folder above.
+        path: PathBuf,
+        /// The file or folder.
+        place: PathBuf,
+        /// The folder's owner's user id.
+        owner: u32,
+    },
     /// Root would leave its own files where another user's are.
     #[error("{} is in a folder of {}, and goloo runs as root", .path.display(), user(*.owner))]
     RootInHome {
@@ -61,10 +81,15 @@ impl Exposed {
     pub fn hint(&self) -> String {
         match self {
             // What lies in a folder may have been opened with it.
-            Self::Writable { path, .. } => format!("chmod -R go-w '{}'", path.display()),
-            Self::Owner { path, .. } if !geteuid().is_root() => {
-                format!("sudo chown -R \"$(id -un)\" '{}'", path.display())
+            Self::Writable { path, .. } => format!("chmod -R go-w {}", in_shell(path)),
+            Self::Above { path, .. } => format!("chmod go-w {}, or name another place", in_shell(path)),
+            Self::Owner { path, .. } if !geteuid().is_root() && is_in_home(path) => {
+                format!("sudo chown -R \"$(id -un)\" {}", in_shell(path))
             }
+            Self::Owner { .. } | Self::OwnerAbove { .. } if !geteuid().is_root() => {
+                "name a folder of your own: GOLOO_STATE_DIR, GOLOO_CONFIG_DIR, GOLOO_CACHE_DIR".to_owned()
+            }
+            Self::OwnerAbove { owner, .. } => format!("run goloo without sudo, as {}", user(*owner)),
             Self::Owner { owner, .. } | Self::RootInHome { owner, .. } => {
                 format!("run goloo without sudo, as {}; for VMs of root's own: sudo -H goloo …", user(*owner))
             }
@@ -80,15 +105,31 @@ fn user(id: u32) -> String {
     found.and_then(|line| field(line, 0)).unwrap_or_else(|| format!("user {id}"))
 }
 
-/// Checks a file or folder that goloo keeps, as ssh checks its own: it belongs to this user and nobody else can
-/// write it. One that doesn't exist passes, except below another user's folder when goloo runs as root.
+/// Whether a path lies in the user's home, and isn't it.
+fn is_in_home(path: &Path) -> bool {
+    let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.parent().is_some());
+    home.is_some_and(|home| path != home && path.starts_with(&home))
+}
+
+/// A path as one word of a command for a shell.
+pub fn in_shell(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    shlex::try_quote(&text).map_or_else(|_| text.clone().into_owned(), std::borrow::Cow::into_owned)
+}
+
+/// Checks a file or folder that goloo keeps, as ssh checks its own: it belongs to this user, and nobody else can
+/// write it or put another one in its place. One that doesn't exist passes, except below another user's folder when
+/// goloo runs as root.
 ///
 /// # Errors
-/// [`Exposed`]; what the system doesn't tell is left to whoever opens the file.
+/// [`Exposed`]. Errors of the system are ignored here; opening the file will report them.
 pub fn check(path: &Path) -> Result<(), Exposed> {
     let me = geteuid().as_raw();
     match fs::metadata(path) {
-        Ok(metadata) => check_metadata(path, &metadata, me),
+        Ok(metadata) => {
+            check_metadata(path, &metadata, me)?;
+            check_above(path, me)
+        }
         Err(error) if error.kind() == ErrorKind::NotFound && me == 0 => match nearest_owner(path) {
             Some(owner) if owner != 0 => Err(Exposed::RootInHome { path: path.to_owned(), owner }),
             _ => Ok(()),
@@ -102,11 +143,38 @@ fn check_metadata(path: &Path, metadata: &Metadata, me: u32) -> Result<(), Expos
     if owner != me {
         return Err(Exposed::Owner { path: path.to_owned(), owner, me });
     }
-    let by_group = mode & 0o020 != 0 && !is_own_group(metadata.gid(), owner);
+    let by_group = mode & 0o020 != 0 && (has_acl(path) || !is_own_group(metadata.gid(), owner));
     if mode & 0o002 != 0 || by_group {
         return Err(Exposed::Writable { path: path.to_owned(), mode });
     }
     Ok(())
+}
+
+/// The folders above: root's or this user's, and writable by nobody else, except where only the owner of an entry may
+/// move it (the sticky bit of /tmp). Links are resolved first: what counts is where the file is.
+fn check_above(path: &Path, me: u32) -> Result<(), Exposed> {
+    let Ok(place) = path.canonicalize() else { return Ok(()) };
+    for above in place.ancestors().skip(1) {
+        let Ok(metadata) = fs::metadata(above) else { continue };
+        let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+        if ![0, me, UNMAPPED].contains(&owner) {
+            return Err(Exposed::OwnerAbove { path: above.to_owned(), place, owner });
+        }
+        let by_group = mode & 0o020 != 0 && (has_acl(above) || !is_own_group(metadata.gid(), me));
+        if mode & 0o1000 == 0 && (mode & 0o002 != 0 || by_group) {
+            return Err(Exposed::Above { path: above.to_owned(), place, mode });
+        }
+    }
+    Ok(())
+}
+
+/// What a container without root of its own shows for the owner of the folders that its host gave it.
+const UNMAPPED: u32 = 65534;
+
+/// Whether the group's bits stand for an access control list, which may let in others than the group.
+fn has_acl(path: &Path) -> bool {
+    let mut nothing: [u8; 0] = [];
+    rustix::fs::getxattr(path, "system.posix_acl_access", &mut nothing).is_ok_and(|length| length > 0)
 }
 
 /// The owner of the nearest folder above that exists.
@@ -119,10 +187,22 @@ fn nearest_owner(path: &Path) -> Option<u32> {
 fn is_own_group(gid: u32, owner: u32) -> bool {
     let Ok(groups) = crate::read::text(Path::new("/etc/group"), 16 << 20) else { return false };
     let name = user(owner);
+    if is_primary_group_of_others(gid, owner) {
+        return false;
+    }
     groups.lines().any(|line| {
         let fields: Vec<&str> = line.split(':').collect();
         matches!(fields[..], [group, _, id, members]
             if id == gid.to_string() && group == name && members.split(',').all(|m| m.is_empty() || m == name))
+    })
+}
+
+/// Whether another user's files are this group's by default: /etc/group doesn't list such members.
+fn is_primary_group_of_others(gid: u32, owner: u32) -> bool {
+    let Ok(users) = crate::read::text(Path::new("/etc/passwd"), 16 << 20) else { return true };
+    users.lines().any(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        matches!(fields[..], [_, _, uid, group, ..] if group == gid.to_string() && uid != owner.to_string())
     })
 }
 
@@ -157,7 +237,7 @@ mod tests {
             assert_eq!(check(folder.path()).is_ok(), is_fine, "{bits:o}");
         }
         let exposed = check(folder.path()).unwrap_err();
-        assert_eq!(exposed.hint(), format!("chmod -R go-w '{}'", folder.path().display()));
+        assert_eq!(exposed.hint(), format!("chmod -R go-w {}", folder.path().display()));
         let repaired = std::process::Command::new("sh").args(["-c", &exposed.hint()]).status().unwrap();
         assert!(repaired.success());
         assert_eq!(check(folder.path()), Ok(()));
@@ -166,6 +246,42 @@ mod tests {
     #[test]
     fn a_group_that_is_not_the_users_own_counts_as_others() {
         assert!(!is_own_group(u32::MAX - 7, geteuid().as_raw()));
+    }
+
+    #[test]
+    fn a_folder_that_others_can_replace_is_exposed_and_one_with_the_sticky_bit_is_not() {
+        let above = tempfile::tempdir().unwrap();
+        let folder = above.path().join("its place/state");
+        create_folders(&folder).unwrap();
+        for (bits, is_fine) in [(0o755, true), (0o1777, true), (0o777, false)] {
+            mode(&above.path().join("its place"), bits);
+            assert_eq!(check(&folder).is_ok(), is_fine, "{bits:o}");
+        }
+        let exposed = check(&folder).unwrap_err();
+        let repair = exposed.hint().replace(", or name another place", "");
+        assert!(std::process::Command::new("sh").args(["-c", &repair]).status().unwrap().success());
+        assert_eq!(check(&folder), Ok(()));
+        let link = above.path().join("link");
+        std::os::unix::fs::symlink(&folder, &link).unwrap();
+        mode(&above.path().join("its place"), 0o777);
+        assert!(check(&link).is_err(), "the place is what the link leads to");
+    }
+
+    #[test]
+    fn a_hint_is_the_command_for_any_path() {
+        let above = tempfile::tempdir().unwrap();
+        let folder = above.path().join("it's $HOME; `x`");
+        create_folders(&folder).unwrap();
+        mode(&folder, 0o777);
+        let hint = check(&folder).unwrap_err().hint();
+        assert!(std::process::Command::new("sh").args(["-c", &hint]).status().unwrap().success(), "{hint}");
+        assert_eq!(check(&folder), Ok(()));
+    }
+
+    #[test]
+    fn the_hint_for_a_folder_of_somebody_else_gives_nothing_away() {
+        let exposed = Exposed::Owner { path: "/etc".into(), owner: 0, me: 1000 };
+        assert!(!exposed.hint().contains("chown"), "{}", exposed.hint());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::arch::Arch;
 use crate::files;
-use goloo_os::read;
+use goloo_os::{private, read};
 
 /// What runs the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,7 +167,7 @@ impl Memory {
         let Ok(mut text) = serde_json::to_vec_pretty(remembered) else { return };
         text.push(b'\n');
         if let Some(folder) = self.path.parent() {
-            let _ = files::private_folder(folder);
+            let _ = private::create_folders(folder);
         }
         let _ = files::write_durably(&self.path, &text);
     }
@@ -265,7 +265,7 @@ mod tests {
         assert_eq!(memory.sandbox(), Some(false));
         std::fs::write(&qemu, "two, longer").unwrap();
         let upgraded = Memory::new(path, &qemu);
-        assert_eq!((upgraded.load().verdict, upgraded.sandbox()), (None, None), "an upgrade asks anew");
+        assert_eq!((upgraded.load().verdict, upgraded.sandbox()), (None, None), "an upgrade probes again");
         upgraded.works();
         assert_eq!(upgraded.load().verdict, Some(Verdict::Works));
     }

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use goloo_core::events::Event;
 use goloo_core::provider::{Clones, ProviderError, Work};
 use goloo_core::record::Record;
-use goloo_os::read;
+use goloo_os::{private, read};
 
 use crate::args::Files;
 use crate::error::{image_failed, prepare_failed};
@@ -48,7 +48,7 @@ impl Clones for QemuProvider {
         }
         let (noted, from) = self.at_rest(source, "a copy")?;
         work.made(RESOURCE, &files.folder().display().to_string()).await?;
-        files::private_folder(files.folder()).map_err(io)?;
+        private::create_folders(files.folder()).map_err(io)?;
         files::sync_folder(&self.settings.vms).map_err(io)?;
         work.step("copying the disk");
         self.copy_disk(&from, &files, work).await?;
@@ -59,7 +59,7 @@ impl Clones for QemuProvider {
         if from.variables().exists() {
             fs::copy(from.variables(), files.variables()).map_err(io)?;
         }
-        let _lock = Lock::wait(&self.settings.ports_lock(), &self.settings.limits, work).await?;
+        let _lock = Lock::wait(&self.settings.ports_lock(), self.settings.limits.lock, work).await?;
         self.describe_copy(noted, copy, &files, work).map_err(io)
     }
 }

@@ -33,7 +33,7 @@ pub(crate) struct RotatingLog {
 }
 
 impl RotatingLog {
-    /// Goes on with the log `STEM.log`, each part of which has at most `max` bytes.
+    /// Opens `STEM.log` for appending. Each part of the log has at most `max` bytes.
     pub(crate) fn open(stem: &Path, max: u64) -> io::Result<Self> {
         let file = open(&current(stem))?;
         let mut size = file.metadata()?.len();
@@ -45,7 +45,8 @@ impl RotatingLog {
         Ok(Self { stem: stem.to_owned(), max, file, size })
     }
 
-    /// Appends; what can't be written (a full disk) is lost, and the log goes on with what comes after it.
+    /// Appends to the log. Output that can't be written, because the disk is full for example, is lost; later output is
+    /// still logged.
     pub(crate) fn write(&mut self, piece: &[u8]) {
         if self.size + piece.len() as u64 > self.max && self.size > 0 && self.rotate().is_err() {
             return;
@@ -108,8 +109,8 @@ fn start_of(rest: &[u8]) -> Option<u64> {
     std::str::from_utf8(rest).ok()?.strip_prefix('.')?.strip_suffix(".log")?.parse().ok()
 }
 
-/// A piece of the log from `offset` on, which counts from the console's beginning. What was removed is passed over.
-/// An error of the kind `NotFound` when there is no log.
+/// Reads a piece of the log. `offset` is in bytes from the beginning of the console; a range that has been removed is
+/// skipped. The error is of the kind `NotFound` if there is no log.
 pub(crate) fn read(stem: &Path, offset: u64) -> io::Result<ConsolePiece> {
     let mut looks = 0;
     loop {
@@ -198,7 +199,7 @@ mod tests {
         let (end, kept) = all(&stem, 0);
         assert_eq!(end, text.len() as u64, "offsets count from the console's beginning");
         assert!(kept.len() as u64 >= MAX && text.ends_with(&kept), "{} bytes", kept.len());
-        // It goes on after a restart of the machine.
+        // After a restart of the machine, output is appended.
         drop(log);
         RotatingLog::open(&stem, MAX).unwrap().write(b"again\n");
         assert_eq!(all(&stem, end).1, b"again\n");

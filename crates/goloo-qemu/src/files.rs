@@ -2,16 +2,13 @@
 
 use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use goloo_core::events::Event;
 use goloo_core::provider::{ProviderError, Work};
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
-
-use crate::settings::Limits;
+use goloo_os::lock::{self, LockTimeouts, Mode};
 
 /// Replaces a file so that after a crash either the old content or the new one is there.
 pub(crate) fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
@@ -37,11 +34,6 @@ fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
 /// Makes the names in a folder durable.
 pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
-}
-
-/// Makes a folder that only its owner may enter, and the folders above it.
-pub(crate) fn private_folder(path: &Path) -> io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// Removes a folder with all that is in it, if it is there. It stops with an error at whatever lies
@@ -118,18 +110,9 @@ pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
 #[derive(Debug)]
 pub(crate) struct Lock(#[allow(dead_code, reason = "held, never read")] File);
 
-/// How a lock is shared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sharing {
-    /// With other holders of the same kind.
-    Shared,
-    /// With nobody.
-    Exclusive,
-}
-
 impl Lock {
     /// Takes the lock on a file, which is made when it isn't there; `None` when someone else has it.
-    pub(crate) fn try_file(path: &Path, sharing: Sharing) -> io::Result<Option<Self>> {
+    pub(crate) fn try_file(path: &Path, mode: Mode) -> io::Result<Option<Self>> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -142,22 +125,14 @@ impl Lock {
         if file.metadata()?.mode() & 0o077 != 0 {
             file.set_permissions(Permissions::from_mode(0o600))?;
         }
-        let operation = match sharing {
-            Sharing::Shared => FlockOperation::NonBlockingLockShared,
-            Sharing::Exclusive => FlockOperation::NonBlockingLockExclusive,
-        };
-        match flock(&file, operation) {
-            Ok(()) => Ok(Some(Self(file))),
-            Err(Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        Ok(lock::try_lock(&file, mode)?.then(|| Self(file)))
     }
 
     /// Waits for the lock on a file that only this user can open, for sections of some milliseconds. What holds it for
     /// longer is said after some time, and not waited for without a limit.
     pub(crate) async fn wait(
         path: &Path,
-        limits: &Limits,
+        timeouts: LockTimeouts,
         work: &mut dyn Work,
     ) -> Result<Self, ProviderError> {
         let failed = |source| {
@@ -170,16 +145,16 @@ impl Lock {
         let begun = Instant::now();
         let mut is_said = false;
         loop {
-            if let Some(lock) = Self::try_file(path, Sharing::Exclusive).map_err(failed)? {
+            if let Some(lock) = Self::try_file(path, Mode::Exclusive).map_err(failed)? {
                 return Ok(lock);
             }
-            if begun.elapsed() > limits.lock {
+            if begun.elapsed() > timeouts.limit {
                 return Err(ProviderError::failed(
-                    format!("{} has been locked for {} s", path.display(), limits.lock.as_secs()),
+                    format!("{} has been locked for {} s", path.display(), timeouts.limit.as_secs()),
                     format!("`fuser -v {}` shows what holds it; end that, then try again", path.display()),
                 ));
             }
-            if begun.elapsed() > limits.lock_message && !std::mem::replace(&mut is_said, true) {
+            if begun.elapsed() > timeouts.notice && !std::mem::replace(&mut is_said, true) {
                 let text = format!("another goloo has locked {}; waiting for it", path.display());
                 work.events().event(Event::Note(text));
             }
@@ -191,9 +166,5 @@ impl Lock {
     }
 }
 
-/// When it is said that a lock is waited for.
-pub(crate) const SAY_AFTER: Duration = Duration::from_secs(2);
-/// How long a lock of short sections is waited for.
-pub(crate) const WAIT_LIMIT: Duration = Duration::from_secs(30);
 /// How often it is asked for again.
 const WAIT_POLL: Duration = Duration::from_millis(10);

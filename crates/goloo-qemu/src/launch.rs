@@ -162,9 +162,8 @@ fn its_process(files: &Files) -> io::Result<Result<Process, LaunchError>> {
 /// The log of a start that failed; what comes after its beginning is QEMU's trouble alone.
 fn read_log(path: &Path) -> String {
     let mut said = Vec::new();
-    let read = File::open(path).and_then(|log| log.take(LOG_MAX).read_to_end(&mut said));
     // It is an extra: the exit status says something too.
-    let _ = read;
+    let _ = File::open(path).and_then(|log| log.take(LOG_MAX).read_to_end(&mut said));
     String::from_utf8_lossy(&said).into_owned()
 }
 

@@ -101,7 +101,7 @@ impl QemuProvider {
         work: &mut dyn Work,
     ) -> Result<u16, ProviderError> {
         let io = |source| prepare_failed(files.folder(), source);
-        let _lock = Lock::wait(&self.settings.ports_lock(), &self.settings.limits, work).await?;
+        let _lock = Lock::wait(&self.settings.ports_lock(), self.settings.limits.lock, work).await?;
         let mut taken = machine::ports_of_others(&self.settings.vms, &machine.id).map_err(io)?;
         taken.extend(machine.ports.iter().map(|port| port.host));
         taken.extend(refused);

@@ -14,6 +14,7 @@ use goloo_core::provider::{
 };
 use goloo_core::record::{ProviderKind, Record};
 use goloo_core::spec::{PortForward, ResolvedStack};
+use goloo_os::private;
 use tokio::task::JoinSet;
 
 use crate::accel::Accel;
@@ -259,7 +260,7 @@ impl Provider for QemuProvider {
             hint: "set GOLOO_STATE_DIR to another folder".to_owned(),
         })?;
         work.made(RESOURCE, path).await?;
-        files::private_folder(files.folder()).map_err(io)?;
+        private::create_folders(files.folder()).map_err(io)?;
         files::sync_folder(&self.settings.vms).map_err(io)?;
         let mut noted = describe(machine, firmware);
         noted.save(&files).map_err(io)?;

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use goloo_core::provider::ProviderError;
+use goloo_os::lock::LockTimeouts;
 
 use crate::accel::{self, Accel};
 use crate::arch::Arch;
-use crate::files::{SAY_AFTER, WAIT_LIMIT};
 use crate::image::Cache;
 
 /// How long is waited for what.
@@ -26,10 +26,8 @@ pub struct Limits {
     pub launch: Duration,
     /// For a guest to write to its disk, where acceleration has to prove itself.
     pub proof: Duration,
-    /// For a lock that is held for milliseconds, until that is said.
-    pub lock_message: Duration,
-    /// For the same, until it is an error.
-    pub lock: Duration,
+    /// For a lock that is held for milliseconds.
+    pub lock: LockTimeouts,
 }
 
 impl Default for Limits {
@@ -41,8 +39,7 @@ impl Default for Limits {
             answer: Duration::from_secs(3),
             launch: Duration::from_secs(60),
             proof: Duration::from_secs(60),
-            lock_message: SAY_AFTER,
-            lock: WAIT_LIMIT,
+            lock: LockTimeouts::SHORT_SECTIONS,
         }
     }
 }

@@ -2,7 +2,7 @@
 //! and from QEMU itself into logs that are bounded, for as long as QEMU runs: QEMU itself would write into a file
 //! without end, whatever else is running.
 //!
-//! It isn't needed by the machine: when it is killed, the console's output is lost, and the machine goes on.
+//! The machine does not depend on it: if it is killed, the console's output is lost, but the machine keeps running.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, PipeReader, Read, Write};

@@ -162,8 +162,8 @@ impl Guest {
         logs.map(|entry| entry.metadata().unwrap().len()).sum()
     }
 
-    /// The guest writes 5 MB, while no goloo runs: the log stays small and keeps its end. Then nobody reads any more, and
-    /// the guest goes on.
+    /// The guest writes 5 MB while goloo is not running: the log stays small and keeps its end. Then nothing reads the
+    /// console anymore, and the guest keeps running.
     async fn flood_the_console(&self) {
         let begun = Instant::now();
         self.run(

@@ -14,6 +14,7 @@ use common::{SuiteWork, kill, local, machine, processes_of, record, supervisors_
 use goloo_core::provider::{LiveState, Machine, Provider, ProviderError, StopMode};
 use goloo_core::record::Record;
 use goloo_core::spec::{ImageRef, Mount, PortForward, Size};
+use goloo_os::lock::LockTimeouts;
 use goloo_qemu::accel::Accel;
 use goloo_qemu::arch::Arch;
 use goloo_qemu::image::Cache;
@@ -59,8 +60,7 @@ impl World {
             answer: Duration::from_millis(500),
             launch: Duration::from_secs(5),
             proof: Duration::from_millis(500),
-            lock_message: Duration::from_millis(300),
-            lock: Duration::from_secs(1),
+            lock: LockTimeouts { notice: Duration::from_millis(300), limit: Duration::from_secs(1) },
             ..Limits::default()
         };
         settings.qemu = Some(self.program().into());

@@ -15,11 +15,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use dir::DirStore;
-pub use goloo_os::lock::Patience;
+pub use goloo_os::lock::LockTimeouts;
 pub use seal::Seal;
 pub use sqlite::SqliteStore;
 
-/// Called when a lock is held for longer than [`Patience::notice`] by another process, with the lock's file.
+/// Called when a lock is held for longer than [`LockTimeouts::notice`] by another process, with the lock's file.
 #[derive(Clone, Default)]
 pub struct WaitNotice(Option<Arc<Notice>>);
 
@@ -52,7 +52,7 @@ pub struct Options {
     /// How documents are kept.
     pub seal: Seal,
     /// How long other processes are waited for.
-    pub patience: Patience,
+    pub timeouts: LockTimeouts,
     /// Told of such a wait.
     pub on_wait: WaitNotice,
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use goloo_core::store::{Store, StoreError};
-use goloo_store::{DirStore, Options, Patience, SqliteStore, WaitNotice};
+use goloo_store::{DirStore, LockTimeouts, Options, SqliteStore, WaitNotice};
 use goloo_testkit::samples::{name, owner, ready, snapshot};
 use pollster::block_on as run;
 use rusqlite::Connection;
@@ -106,10 +106,10 @@ type Told = Arc<Mutex<Vec<PathBuf>>>;
 /// Options of somebody who waits for tenths of seconds, and what they are told.
 fn impatient() -> (Options, Told) {
     let told = Told::default();
-    let patience = Patience { notice: Duration::from_millis(100), limit: Duration::from_millis(400) };
+    let timeouts = LockTimeouts { notice: Duration::from_millis(100), limit: Duration::from_millis(400) };
     let notice = told.clone();
     let on_wait = WaitNotice::new(move |lock: &Path| notice.lock().unwrap().push(lock.to_owned()));
-    (Options { patience, on_wait, ..Options::default() }, told)
+    (Options { timeouts, on_wait, ..Options::default() }, told)
 }
 
 #[test]

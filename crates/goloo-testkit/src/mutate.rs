@@ -87,9 +87,15 @@ const WORDS: &[&str] = &[
 ];
 
 /// Random numbers that are the same everywhere: xorshift64*.
-struct Random(u64);
+#[derive(Debug)]
+pub struct Random(u64);
 
 impl Random {
+    /// Begins with this seed, which isn't 0.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -97,7 +103,8 @@ impl Random {
         self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
     }
 
-    fn below(&mut self, limit: usize) -> usize {
+    /// A number below this one; 0 for 0.
+    pub fn below(&mut self, limit: usize) -> usize {
         usize::try_from(self.next() % limit.max(1) as u64).unwrap_or(0)
     }
 
@@ -134,7 +141,7 @@ pub fn run(corpus: &[Vec<u8>], parse: impl Fn(&[u8])) {
 pub fn run_rounds(corpus: &[Vec<u8>], rounds: u32, parse: impl Fn(&[u8])) {
     let rounds = std::env::var("GOLOO_MUTATIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(rounds);
     corpus.iter().for_each(|input| check(input, &parse));
-    let mut random = Random(0x9E37_79B9_7F4A_7C15);
+    let mut random = Random::new(0x9E37_79B9_7F4A_7C15);
     for _ in 0..rounds {
         check(&mutated(corpus, &mut random), &parse);
     }
@@ -289,7 +296,7 @@ mod tests {
     fn every_kind_of_change_is_made_and_always_the_same() {
         let corpus = vec![b"{\"a\": 12, \"b\": [true]}".to_vec(), b"other".to_vec()];
         let inputs = |count: usize| {
-            let mut random = Random(7);
+            let mut random = Random::new(7);
             (0..count).map(|_| mutated(&corpus, &mut random)).collect::<Vec<_>>()
         };
         let made = inputs(500);

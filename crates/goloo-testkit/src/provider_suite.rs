@@ -18,6 +18,7 @@ use goloo_core::provider::{
 };
 use goloo_core::record::{Creator, Extra, History, Phase, ProviderKind, Record, SshAccess};
 use goloo_core::spec::{ImageRef, ResolvedStack, Size, SshSource};
+use goloo_core::store::Snapshot;
 use goloo_core::time::Timestamp;
 use tokio::sync::watch;
 
@@ -277,6 +278,7 @@ pub fn record(machine: &Machine, provider: ProviderKind) -> Record {
         local: None,
         aws: None,
         history: History::default(),
+        proof: None,
         extra: Extra::new(),
     }
 }
@@ -284,7 +286,13 @@ pub fn record(machine: &Machine, provider: ProviderKind) -> Record {
 /// The same once these resources were noted in it.
 pub fn record_with(machine: &Machine, provider: ProviderKind, work: &SuiteWork) -> Record {
     let resources = work.notes().map(|(kind, id)| resource(kind, id, &machine.token)).collect();
-    Record { resources, ..record(machine, provider) }
+    proven(Record { resources, ..record(machine, provider) })
+}
+
+/// The record as the state folder of the tests makes it.
+pub fn proven(mut record: Record) -> Record {
+    record.prove(&crate::samples::here(), Snapshot::default().digest());
+    record
 }
 
 /// A machine that was created, with its record as the engine would have it.
@@ -662,9 +670,8 @@ pub async fn a_copy_that_died_anywhere_leads_to_one_machine(bench: &dyn Bench) {
     for points in (0..POINTS_MAX).step_by(bench.stride()) {
         let machine = bench.machine("copy");
         // A copy shows its source's host key.
-        let copy = |work: &SuiteWork| Record {
-            ssh: source.ssh.clone(),
-            ..record_with(&machine, provider.kind(), work)
+        let copy = |work: &SuiteWork| {
+            proven(Record { ssh: source.ssh.clone(), ..record_with(&machine, provider.kind(), work) })
         };
         let mut work = SuiteWork::default();
         let begun = copy(&work);

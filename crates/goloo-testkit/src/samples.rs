@@ -9,8 +9,8 @@ use goloo_core::access::{Address, LoginName, PublicHostKey};
 use goloo_core::name::{OperationId, VmId, VmName};
 use goloo_core::record::{
     Aws, CreateInputs, Creator, Extra, Here, History, Local, Operation, OperationKind, Owner, Phase,
-    ProviderKind, Provisioning, ProvisioningResult, Record, Resource, SCHEMA, Sight, SshAccess, Step,
-    UserKeys,
+    ProviderKind, Provisioning, ProvisioningResult, Record, Resource, SCHEMA, Sight, SshAccess, StateKey,
+    Step, UserKeys,
 };
 use goloo_core::secret::PrivateKey;
 use goloo_core::store::Snapshot;
@@ -55,9 +55,23 @@ pub fn address(text: &str) -> Address {
     Address::parse(text).expect("a test uses valid addresses")
 }
 
+/// The key of Ann's state folder.
+///
+/// # Panics
+/// Never: it is one.
+pub fn state_key() -> StateKey {
+    StateKey::parse(&"5a".repeat(32)).expect("64 hexadecimal digits")
+}
+
 /// Ann's laptop, with a state folder to which all her local VMs belong.
 pub fn here() -> Here {
-    Here { host_id: HOST_ID.into(), user: "ann".into(), state_id: None, sight: Arc::new(|_| Sight::Machine) }
+    Here {
+        host_id: HOST_ID.into(),
+        user: "ann".into(),
+        state_id: None,
+        key: Some(state_key()),
+        sight: Arc::new(|_| Sight::Machine),
+    }
 }
 
 /// Ann on her laptop, in the process `pid`.
@@ -125,12 +139,14 @@ pub fn creating(name: &VmName) -> Record {
             force: false,
             source: None,
             dns: None,
+            proof: None,
             extra: Extra::new(),
         }),
         resources: Vec::new(),
         local: None,
         aws: None,
         history: History::default(),
+        proof: None,
         extra: Extra::new(),
     }
 }

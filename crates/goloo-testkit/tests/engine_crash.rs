@@ -180,7 +180,7 @@ fn assert_nothing_is_lost(disk: &SimFs, provider: &FakeProvider, at: &str) {
     };
     if found.record.operation.is_some() {
         let resumed =
-            engine(&store, provider, &guest, async |engine| engine.resume(&devbox(), &rebuild).await);
+            engine(&store, provider, &guest, async |engine| engine.resume(&devbox(), None, &rebuild).await);
         match resumed.unwrap() {
             Resumed::Created(created) => assert_eq!(created.record.phase, Phase::Ready, "{at}"),
             Resumed::Deleted(_) => return assert_nothing_is_left(provider, at),
@@ -206,7 +206,8 @@ fn assert_no_copy_is_lost(disk: &SimFs, provider: &FakeProvider, at: &str) {
         return assert_eq!(provider.machines(), 1, "a machine without a record, {at}");
     };
     if found.record.operation.is_some() {
-        let resumed = engine(&store, provider, &guest, async |engine| engine.resume(&copy(), &rebuild).await);
+        let resumed =
+            engine(&store, provider, &guest, async |engine| engine.resume(&copy(), None, &rebuild).await);
         let Resumed::Cloned(cloned) = resumed.unwrap() else { panic!("{at}") };
         assert_eq!((cloned.phase, cloned.operation), (Phase::Ready, None), "{at}");
     }
@@ -350,7 +351,7 @@ fn an_interrupted_create_stops_midway_and_leaves_a_record() {
     engine(&store, &provider, &guest, async |engine| {
         let again = engine.create(request()).await;
         assert!(matches!(again, Err(EngineError::Unfinished { .. })), "{again:?}");
-        let resumed = engine.resume(&devbox(), &rebuild).await.unwrap();
+        let resumed = engine.resume(&devbox(), None, &rebuild).await.unwrap();
         assert!(matches!(resumed, Resumed::Created(_)), "{resumed:?}");
     });
     assert_eq!(provider.machines(), 1);
@@ -409,7 +410,8 @@ fn a_create_that_fails_when_it_is_resumed_takes_its_name_along() {
     disk.heal();
     provider.fail_creates();
     let (store, guest) = (store(&disk), FakeGuest::provisioned());
-    let resumed = engine(&store, &provider, &guest, async |engine| engine.resume(&devbox(), &rebuild).await);
+    let resumed =
+        engine(&store, &provider, &guest, async |engine| engine.resume(&devbox(), None, &rebuild).await);
     assert!(matches!(resumed, Err(EngineError::CreateFailed { .. })), "{resumed:?}");
     assert_nothing_is_left(&provider, "after the failed create");
     assert!(run(store.load(&devbox())).unwrap().is_none());

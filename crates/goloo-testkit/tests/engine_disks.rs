@@ -15,7 +15,7 @@ use goloo_core::store::{Store, StoreError};
 use goloo_testkit::fake_provider::{FakeGuest, FakeProvider};
 use goloo_testkit::memory_store::MemoryStore;
 use goloo_testkit::provider_suite::{self, SuiteWork};
-use goloo_testkit::samples::{creating, login, name, owner, snapshot};
+use goloo_testkit::samples::{creating, here, login, name, owner, snapshot};
 
 struct NoRescue;
 
@@ -104,7 +104,7 @@ impl World {
 
     async fn resume(&self, vm: &str) -> Result<Resumed, EngineError> {
         let never = |_: &_, _: &_, _: &_| Err(RebuildError("there is no create".into()));
-        self.run(async |engine| engine.resume(&name(vm), &never).await).await
+        self.run(async |engine| engine.resume(&name(vm), None, &never).await).await
     }
 
     async fn adopt(&self, vm: &str, id: &VmId) -> Result<Record, EngineError> {
@@ -275,6 +275,7 @@ async fn an_interrupted_suspension_is_resumed_as_one() {
     let mut operation = creating(&devbox).operation.unwrap();
     operation.kind = OperationKind::Suspend;
     record.operation = Some(operation);
+    record.prove_operation(&here());
     lock.save(&mut record).await.unwrap();
     drop(lock);
     let resumed = world.resume("devbox").await.unwrap();
@@ -291,6 +292,7 @@ async fn a_forced_stop_and_restart_that_were_interrupted_are_resumed_as_forced()
             let mut record = lock.load().await.unwrap().unwrap().record;
             let operation = creating(&name("devbox")).operation.unwrap();
             record.operation = Some(Operation { kind, force, inputs: None, ..operation });
+            record.prove_operation(&here());
             lock.save(&mut record).await.unwrap();
             drop(lock);
             world.resume("devbox").await.unwrap();

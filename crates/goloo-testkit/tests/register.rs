@@ -13,7 +13,7 @@ use goloo_core::store::{Store, StoreError};
 use goloo_core::time::Timestamp;
 use goloo_testkit::fake_provider::{FakeGuest, FakeProvider};
 use goloo_testkit::memory_store::MemoryStore;
-use goloo_testkit::samples::{in_aws, name, owner, ready, snapshot};
+use goloo_testkit::samples::{here, in_aws, name, owner, ready, snapshot};
 use goloo_testkit::store_suite::run;
 
 fn from(record: Record, how: OriginKind, from: &str) -> Record {
@@ -26,7 +26,7 @@ fn migrated(place: &str) -> Record {
 }
 
 fn put(store: &MemoryStore, record: &Record) -> Result<Record, EngineError> {
-    run(register(store, &owner(1), record.clone(), &snapshot()))
+    run(register(store, &owner(1), &here(), record.clone(), &snapshot()))
 }
 
 fn delete(store: &MemoryStore, record: &Record) {

@@ -9,7 +9,7 @@ use goloo_core::engine::{Engine, Interrupt, refuse_elsewhere};
 use goloo_core::guest;
 use goloo_core::name::VmName;
 use goloo_core::provider::Provider;
-use goloo_core::record::{Creator, Here, Owner, ProviderKind, Record, Sight};
+use goloo_core::record::{Creator, Here, Owner, ProviderKind, Record, Sight, Trust};
 use goloo_core::store::{Loaded, Store, StoreError};
 use goloo_multipass::MultipassProvider;
 use goloo_qemu::QemuProvider;
@@ -18,11 +18,9 @@ use crate::error::CliError;
 use crate::hosts::HostsFile;
 use crate::output::Ui;
 use crate::paths::{self, Paths};
-use crate::registry::Registry;
 use crate::rescue::Folders;
 use crate::settings::Settings;
 use crate::ssh::{KeyFolder, SshGuest};
-use crate::stack::Found;
 use crate::{exit, identity, migrate, signals, state_id};
 
 /// The program's surroundings, looked at once.
@@ -139,6 +137,7 @@ impl App {
             user: identity::user().into(),
             // A damaged one is nobody's: doctor says so, and so does whatever makes a VM.
             state_id: state_id::read(&self.paths.state).unwrap_or_default(),
+            key: state_id::read_key(&self.paths.state).unwrap_or_default(),
             sight: Arc::new(move |record| match record.provider {
                 ProviderKind::Qemu => goloo_qemu::sight(&vms, record),
                 // Multipass keeps its machines for all users; whoever logged in to one has its host key.
@@ -148,14 +147,13 @@ impl App {
         }
     }
 
-    /// The stack's folder that a record names, where that is known to have been written here. Whoever else writes to
-    /// the store may name any folder of this computer.
+    /// The stack's folder that a record names, to be read. Anyone else who writes to a shared store can name any
+    /// folder of this computer.
     pub fn trusted_source<'r>(&self, record: &'r Record) -> Option<&'r Path> {
         let folder = record.source_config_path.as_deref()?;
-        let is_known =
-            || Registry::new(&self.paths.state).all(&self.ui).values().any(|known| known.folder == *folder);
-        let is_ours = record.claims_to_be_from(&self.here()) && (self.is_private || is_known());
-        is_ours.then_some(folder)
+        let here = self.here();
+        let is_own = here.made(record) || (self.is_private && record.claims_to_be_from(&here));
+        is_own.then_some(folder)
     }
 
     /// Whether others write records here too. Nothing that a record names is deleted unasked then.
@@ -163,31 +161,23 @@ impl App {
         !self.is_private
     }
 
-    /// Whether the files that are kept with a record are known to have been written here.
-    pub fn wrote(&self, record: &Record, snapshot: &Found) -> bool {
-        let is_known = || {
-            let digest = snapshot.digest();
-            let known = Registry::new(&self.paths.state).all(&self.ui);
-            known.values().any(|known| known.folder == *snapshot.folder() && known.digest == digest)
-        };
-        record.claims_to_be_from(&self.here()) && (self.is_private || is_known())
-    }
-
-    /// Who makes a VM here. The state folder gets its id, where it has none.
+    /// Who makes a VM here. The state folder gets its id and its key, where it has none.
     pub fn creator(&self) -> Result<Creator, CliError> {
+        state_id::ensure_key(&self.paths.state)?;
         Ok(identity::creator(Some(state_id::ensure(&self.paths.state)?)))
     }
 
     /// The provider that made a VM, to do something with its machine. What belongs elsewhere is refused before
     /// anything is looked at; the engine decides again under the lock.
     pub fn provider_of(&self, record: &Record) -> Result<Box<dyn Provider>, CliError> {
-        self.expect_here(record)?;
+        self.expect_here([record])?;
         self.provider(record.provider)
     }
 
-    /// Refuses a VM that belongs to another host or state folder.
-    pub fn expect_here(&self, record: &Record) -> Result<(), CliError> {
-        Ok(refuse_elsewhere(record, &self.here())?)
+    /// Refuses VMs that belong to another host or state folder.
+    pub fn expect_here<'r>(&self, records: impl IntoIterator<Item = &'r Record>) -> Result<(), CliError> {
+        let here = self.here();
+        Ok(records.into_iter().try_for_each(|record| refuse_elsewhere(record, &here))?)
     }
 
     /// The provider that made a VM, or is asked to.
@@ -202,6 +192,7 @@ impl App {
     #[cfg(feature = "aws")]
     fn aws_provider(&self) -> Result<Box<dyn Provider>, CliError> {
         let settings = self.wait_for(goloo_aws::Settings::from_env());
+        let settings = goloo_aws::Settings { trust: self.trust(), ..settings };
         Ok(Box::new(goloo_aws::AwsProvider::new(settings)))
     }
 
@@ -227,7 +218,12 @@ impl App {
             Some(key) => goloo_multipass::Mark::Key(key.0),
             None => goloo_multipass::Mark::Nothing,
         };
-        Ok(goloo_multipass::Settings { mark, ..settings })
+        Ok(goloo_multipass::Settings { mark, trust: self.trust(), ..settings })
+    }
+
+    /// Which records providers may follow.
+    fn trust(&self) -> Trust {
+        Trust { key: self.here().key, store_is_private: self.is_private }
     }
 
     /// What `--local` means here.
@@ -254,6 +250,7 @@ impl App {
         operation: F,
     ) -> Result<T, CliError> {
         let interrupt = self.watch_signals(what_may_be_left)?;
+        state_id::ensure_key(&self.paths.state)?;
         let (guest, rescue) = (self.guest(), Folders { home: self.paths.home.clone() });
         let host_names = self.hosts_file();
         let (owner, here): (Owner, Here) = (identity::owner(), self.here());

@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use goloo_os::lock::{self, FileLock, Patience};
+use goloo_os::lock::{self, FileLock, LockTimeouts};
 use goloo_os::{private, read};
 use rustix::fs::{CWD, RenameFlags};
 use tempfile::{NamedTempFile, TempDir};
@@ -25,7 +25,7 @@ pub fn ensure_folder(folder: &Path) -> io::Result<()> {
 /// a limit.
 pub fn lock(path: &Path, ui: &Ui) -> io::Result<FileLock> {
     ensure_folder(parent(path)?)?;
-    lock::take(path, lock::Mode::Exclusive, Patience::default(), || ui.waiting_for_lock(path))
+    lock::take(path, lock::Mode::Exclusive, LockTimeouts::default(), || ui.waiting_for_lock(path))
 }
 
 /// The content of one of goloo's own files; `None` where it isn't there.

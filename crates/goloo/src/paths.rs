@@ -48,6 +48,11 @@ impl Paths {
     /// As [`Self::check_private`].
     pub fn check_config(folder: &Path) -> Result<(), CliError> {
         private::check(folder)?;
+        let library = folder.join("stacks");
+        if let Ok(stacks) = std::fs::read_dir(&library) {
+            private::check(&library)?;
+            stacks.flatten().try_for_each(|stack| private::check(&stack.path()))?;
+        }
         Ok(private::check(&folder.join("settings.json"))?)
     }
 
@@ -57,7 +62,7 @@ impl Paths {
     /// # Errors
     /// Names the first that isn't private, with the command that repairs it.
     pub fn check_private(&self) -> Result<(), CliError> {
-        let inner = ["keys/id_ed25519", "keys", "active", "archive", "locks", "vms"]
+        let inner = ["keys", "keys/id_ed25519", "state-key", "active", "archive", "locks", "vms"]
             .map(|name| self.state.join(name));
         let own = [&self.state, &self.cache].into_iter().chain(&inner);
         own.into_iter().try_for_each(|path| Ok(private::check(path)?))

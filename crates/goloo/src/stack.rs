@@ -9,7 +9,6 @@ use goloo_core::record::UserKeys;
 use goloo_core::spec::{self, Problem, Resolved, ResolvedStack, Sources};
 use goloo_core::store::{SNAPSHOT_FILES, Snapshot};
 use goloo_os::read;
-use sha2::{Digest, Sha256};
 
 use crate::app::App;
 use crate::error::CliError;
@@ -208,13 +207,7 @@ impl Found {
 
     /// The SHA-256 of the files with their names; the same wherever the stack lies.
     pub fn digest(&self) -> String {
-        let mut hash = Sha256::new();
-        for (name, content) in &self.files.files {
-            // With lengths, so that no two stacks give one text.
-            hash.update(format!("{} {name} {} ", name.len(), content.len()));
-            hash.update(content);
-        }
-        format!("{:x}", hash.finalize())
+        self.files.digest().as_str().to_owned()
     }
 
     /// The stack's folder, absolute.

@@ -1,5 +1,6 @@
-//! The state folder's identity: a small file in it, which moves with it and is in no backup. It tells the machines
-//! of one state folder from those of others on the same computer.
+//! The state folder's identity and its key: two small files in it, which move with it and are in no backup. The id tells
+//! the machines of one state folder from those of others on the same computer; the key shows in records what was
+//! decided with this folder.
 
 use std::fs::OpenOptions;
 use std::io::{self, ErrorKind, Read};
@@ -7,17 +8,25 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use goloo_core::name::StateId;
+use goloo_core::record::StateKey;
 use rustix::fs::OFlags;
 
 use crate::error::CliError;
+use goloo_os::private::in_shell;
+
 use crate::files;
 
-/// More than an id and a line end take, in bytes.
-const READ_MAX: u64 = 64;
+/// More than an id or a key and a line end take, in bytes.
+const READ_MAX: u64 = 128;
 
 /// Where the id of a state folder is kept.
 pub fn file(state: &Path) -> PathBuf {
     state.join("state-id")
+}
+
+/// Where its key is kept.
+pub fn key_file(state: &Path) -> PathBuf {
+    state.join("state-key")
 }
 
 /// The folder's id; `None` where it has none yet. Nothing is written.
@@ -25,36 +34,63 @@ pub fn file(state: &Path) -> PathBuf {
 /// # Errors
 /// When the file is there and holds no id.
 pub fn read(state: &Path) -> Result<Option<StateId>, CliError> {
-    let path = file(state);
-    let text = match content(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(CliError::cannot("read", &path, &error)),
-    };
-    StateId::parse(text.trim_end()).map(Some).map_err(|error| {
-        let path = path.display();
-        CliError::failed(
-            format!("{path} is damaged"),
-            format!("rm {path}; the next VM gives the folder a new id"),
-        )
-        .because(&error)
-    })
+    read_as(&file(state), |text| StateId::parse(text).ok(), "the next VM gives the folder a new id")
 }
 
-/// The folder's id; made when there is none. Of two processes that make one at once, one wins and both use its id;
-/// one that dies leaves none, since the file appears whole.
+/// The folder's key, in the same way.
+///
+/// # Errors
+/// When the file is there and holds no key.
+pub fn read_key(state: &Path) -> Result<Option<StateKey>, CliError> {
+    let without =
+        "the folder gets a new key, and goloo asks before it trusts the records of the VMs that it has";
+    read_as(&key_file(state), StateKey::parse, without)
+}
+
+/// The folder's id; made when there is none.
 pub fn ensure(state: &Path) -> Result<StateId, CliError> {
-    if let Some(known) = read(state)? {
+    made_once(&file(state), || read(state), || StateId::generate().to_string())
+}
+
+/// The folder's key; made when there is none.
+pub fn ensure_key(state: &Path) -> Result<StateKey, CliError> {
+    made_once(&key_file(state), || read_key(state), || StateKey::generate().expose())
+}
+
+fn read_as<T>(path: &Path, parse: impl Fn(&str) -> Option<T>, without: &str) -> Result<Option<T>, CliError> {
+    let text = match content(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(CliError::cannot("read", path, &error)),
+    };
+    match parse(text.trim_end()) {
+        Some(value) => Ok(Some(value)),
+        None => {
+            let what = format!("{} is damaged", path.display());
+            Err(CliError::failed(what, format!("rm {}; {without}", in_shell(path))))
+        }
+    }
+}
+
+/// Of two processes that make one at once, one wins and both use its value; one that dies leaves none, since the file
+/// appears whole.
+fn made_once<T>(
+    path: &Path,
+    read: impl Fn() -> Result<Option<T>, CliError>,
+    new: impl FnOnce() -> String,
+) -> Result<T, CliError> {
+    if let Some(known) = read()? {
         return Ok(known);
     }
-    let (path, new) = (file(state), StateId::generate());
-    match files::write_new(&path, format!("{new}\n").as_bytes()) {
-        Ok(()) => Ok(new),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => read(state)?.ok_or_else(|| {
-            CliError::failed(format!("{} was removed just now", path.display()), "run the command again")
-        }),
-        Err(error) => Err(CliError::cannot("write", &path, &error)),
+    match files::write_new(path, format!("{}\n", new()).as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            return Err(CliError::cannot("write", path, &error));
+        }
+        _ => {}
     }
+    read()?.ok_or_else(|| {
+        CliError::failed(format!("{} was removed just now", path.display()), "run the command again")
+    })
 }
 
 /// A regular file's start: a pipe in its place would keep every command waiting.

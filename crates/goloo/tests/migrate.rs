@@ -84,7 +84,8 @@ fn record(world: &World, name: &str) -> Value {
     assert_eq!(record["createdBy"]["user"], "ann");
     let history = record.as_object_mut().unwrap().remove("history").unwrap();
     assert_eq!((&history[0]["what"], &history[0]["user"]), (&json!("migrate"), &json!("ann")));
-    for key in ["id", "createdAt", "updatedAt", "createdBy"] {
+    for key in ["id", "createdAt", "updatedAt", "createdBy", "proof"] {
+        assert!(record[key] != Value::Null, "{key}");
         record[key] = json!("…");
     }
     record["resources"][0]["operation"] = json!("…");
@@ -453,8 +454,8 @@ fn what_was_killed_midway_goes_on_the_next_time() {
         "-e",
         "trace=renameat2",
         "-e",
-        // The first one is the id of the state folder.
-        "inject=renameat2:signal=KILL:when=4",
+        // The first two are the key and the id of the state folder.
+        "inject=renameat2:signal=KILL:when=5",
     ]);
     assert!(!command.arg(common::goloo()).arg("migrate").output().unwrap().status.success());
     let made: Vec<_> = records(&world).into_iter().filter(|name| !name.starts_with('.')).collect();
@@ -474,7 +475,11 @@ fn list_without_folders_of_stacks_looks_at_nothing_else() {
     Ran(command.output().unwrap()).expect(0);
     let calls = fs::read_to_string(log).unwrap();
     let looked = calls.lines().filter(|line| line.contains("stacks") || line.contains("config.json"));
-    assert_eq!(looked.count(), 5, "two folders, and three configs of this one:\n{calls}");
+    assert_eq!(
+        looked.count(),
+        6,
+        "two folders, of which one must be private, and three configs of this one:\n{calls}"
+    );
 }
 
 #[test]

@@ -4,8 +4,9 @@
 mod common;
 
 use std::fs;
+use std::process::Stdio;
 
-use common::World;
+use common::{NEEDS_THE_MACHINE, World, wait_until};
 use serde_json::Value;
 
 /// A world with the VM `hello`, which runs.
@@ -42,27 +43,7 @@ fn deeds(world: &World) -> Vec<String> {
 fn whatever_needs_the_machine_is_refused_on_another_host_and_the_host_is_named() {
     let world = with_a_vm();
     give_away(&world);
-    for command in [
-        &["start", "hello"][..],
-        &["stop", "hello"],
-        &["restart", "hello"],
-        &["delete", "hello", "--yes"],
-        &["delete", "hello", "--yes", "--keep-going"],
-        &["resume", "hello"],
-        &["wait", "hello"],
-        &["ssh", "hello"],
-        &["exec", "hello", "--", "true"],
-        &["cp", "hello:/etc/hostname", "."],
-        &["ssh-config", "hello"],
-        &["logs", "hello"],
-        &["logs", "hello", "--console"],
-        &["snapshot", "hello"],
-        &["snapshot", "hello", "--list"],
-        &["snapshot", "hello", "--delete", "one"],
-        &["restore", "hello", "one", "--yes"],
-        &["clone", "hello", "copy"],
-        &["refresh", "hello"],
-    ] {
+    for command in NEEDS_THE_MACHINE {
         let ran = world.run(command).expect(1);
         assert!(ran.stderr().contains("belongs to the host desk"), "{command:?}: {ran:?}");
         assert!(ran.stderr().contains("run the command on desk"), "{command:?}: {ran:?}");
@@ -165,6 +146,82 @@ fn an_operation_that_was_interrupted_shows_whose_it_was_and_who_went_on() {
         record["history"].as_array_mut().unwrap().push(entry);
     });
     assert_eq!(deeds(&world)[1..], ["bob stop open"]);
-    world.run(&["resume", "hello"]).expect(0);
+    let asked = world.run(&["resume", "hello"]).expect(2);
+    assert!(asked.stderr().contains("bob on desk is said to have begun this stop of hello"), "{asked:?}");
+    assert_eq!(world.qemus().len(), 1, "it was done unasked");
+    world.run(&["resume", "hello", "--yes"]).expect(0);
     assert_eq!(deeds(&world)[1..], ["bob stop interrupted", "ann resume done"]);
+}
+
+/// An operation as somebody else writes it into a record.
+fn forged_operation(kind: &str) -> Value {
+    serde_json::json!({
+        "id": "01JHN3W1T3K9Q2Z8F6B4C7D5E0", "kind": kind, "step": "intent", "token": "01JHN3W1T3K9Q2Z8F6B4C7D5E0",
+        "owner": {"user": "ann", "host": "laptop", "pid": 1, "pidStart": 1},
+    })
+}
+
+#[test]
+fn a_delete_that_was_written_into_a_record_is_not_carried_out_unasked() {
+    let world = with_a_vm();
+    change(&world, |record| record["operation"] = forged_operation("delete"));
+    let ran = world.run(&["resume", "hello"]).expect(2);
+    assert!(ran.stderr().contains("goloo resume hello --yes"), "{ran:?}");
+    change(&world, |record| record["protected"] = true.into());
+    let ran = world.run(&["resume", "hello", "--yes"]).expect(1);
+    assert!(ran.stderr().contains("\"hello\" is protected"), "{ran:?}");
+    assert_eq!((world.qemus().len(), world.names()), (1, vec!["hello".to_owned()]));
+    change(&world, |record| record["protected"] = false.into());
+    world.run(&["resume", "hello", "--yes"]).expect(0);
+    world.assert_empty("after the delete that was agreed to");
+}
+
+#[test]
+fn an_operation_of_one_s_own_goes_on_unasked_and_one_that_was_changed_does_not() {
+    let world = World::new();
+    let mut create = world.command().args(["create", "hello"]).stderr(Stdio::null()).spawn().unwrap();
+    let path = world.state().join("active/hello/state.json");
+    let is_waiting = || fs::read_to_string(&path).is_ok_and(|text| text.contains("\"provisioning\""));
+    wait_until("it waits for its machine", is_waiting);
+    create.kill().unwrap();
+    create.wait().unwrap();
+    let mut inputs = Value::Null;
+    change(&world, |record| {
+        inputs = record["operation"]["inputs"].clone();
+        record["operation"]["inputs"]["wait"] = false.into();
+    });
+    let ran = world.run(&["resume", "hello"]).expect(2);
+    assert!(ran.stderr().contains("begun this create of hello"), "{ran:?}");
+    change(&world, |record| record["operation"]["inputs"] = inputs);
+    world.ssh_finds(r#"{"status": "done", "errors": [], "recoverable_errors": {}}"#);
+    world.run(&["resume", "hello"]).expect(0);
+}
+
+#[test]
+fn what_a_changed_record_gives_to_a_new_vm_is_asked_first() {
+    let world = with_a_vm();
+    world.run(&["recreate", "hello", "--as", "again", "--no-wait"]).expect(0);
+    change(&world, |record| record["hostsEntry"] = true.into());
+    let ran = world.run(&["recreate", "hello", "--as", "third", "--no-wait"]).expect(2);
+    assert!(ran.stderr().contains("the name third in /etc/hosts"), "{ran:?}");
+    change(&world, |record| record["hostsEntry"] = false.into());
+    change(&world, |record| record["githubUsers"] = serde_json::json!(["mallory"]));
+    let ran = world.run(&["recreate", "hello", "--as", "third", "--no-wait"]).expect(2);
+    assert!(ran.stderr().contains("mallory of GitHub"), "{ran:?}");
+}
+
+#[test]
+fn a_key_that_is_lost_makes_its_folder_ask_and_loses_nothing() {
+    let world = with_a_vm();
+    let key = world.state().join("state-key");
+    fs::remove_file(&key).unwrap();
+    world.run(&["stop", "hello", "--force"]).expect(0);
+    assert_eq!(fs::read_to_string(&key).unwrap().len(), 65, "a new one is made");
+    fs::write(&key, "garbage").unwrap();
+    let ran = world.run(&["delete", "hello", "--yes"]).expect(1);
+    assert!(ran.stderr().contains("state-key is damaged") && ran.stderr().contains("hint: rm "), "{ran:?}");
+    assert!(world.run(&["doctor"]).stdout().contains("state-key is damaged"));
+    fs::remove_file(&key).unwrap();
+    world.run(&["delete", "hello", "--yes"]).expect(0);
+    world.assert_empty("after the delete");
 }

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{Ran, World};
+use common::{NEEDS_THE_MACHINE, Ran, World};
 use serde_json::Value;
 
 /// Ann and Bob on one computer, with a SQLite file for both. Both are this process's user: what differs is the state
@@ -89,26 +89,7 @@ fn a_copy_of_a_record_under_another_name_has_no_machine() {
 fn another_state_folder_s_machine_is_unknown_and_refused_by_name() {
     let shared = Shared::new();
     shared.run("ann", &["create", "hello", "--no-wait"]).expect(0);
-    for command in [
-        &["start", "hello"][..],
-        &["stop", "hello"],
-        &["restart", "hello"],
-        &["delete", "hello", "--yes"],
-        &["delete", "hello", "--yes", "--keep-going"],
-        &["resume", "hello"],
-        &["wait", "hello"],
-        &["ssh", "hello"],
-        &["exec", "hello", "--", "true"],
-        &["cp", "hello:/etc/hostname", "."],
-        &["ssh-config", "hello"],
-        &["logs", "hello"],
-        &["logs", "hello", "--console"],
-        &["snapshot", "hello"],
-        &["snapshot", "hello", "--list"],
-        &["restore", "hello", "one", "--yes"],
-        &["clone", "hello", "copy"],
-        &["refresh", "hello"],
-    ] {
+    for command in NEEDS_THE_MACHINE {
         let ran = shared.run("bob", command).expect(1);
         assert!(ran.stderr().contains(ELSEWHERE), "{command:?}: {ran:?}");
         assert!(ran.stderr().contains("in another state folder"), "{command:?}: {ran:?}");

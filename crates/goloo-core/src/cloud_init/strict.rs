@@ -7,7 +7,7 @@
 
 use libyaml_safer::{Encoding, ScalarStyle, Scanner, Token, TokenData};
 
-use super::tree::problem_at;
+use super::tree::{DEPTH_MAX, problem_at};
 use crate::spec::{Problem, VALUES_MAX};
 
 /// What ends a line.
@@ -25,9 +25,6 @@ const REPAIRS_MAX: usize = 32;
 /// How many words that could be tags with a comma are looked at, for the same reason. What is beyond is left to the
 /// parser.
 const TAGS_MAX: usize = 32;
-/// Deeper brackets take the scanner quadratic time; the tree's own limit is the same.
-const BRACKETS_MAX: usize = 200;
-
 /// More tokens than a document of so many values has: each has its own, an indicator, an anchor, a tag, and the ends
 /// of what it is in.
 const TOKENS_MAX: usize = 8 * VALUES_MAX;
@@ -99,7 +96,8 @@ impl Readable {
             };
             let (start, end) = (byte(token.start_mark.index), byte(token.end_mark.index));
             match token.data {
-                TokenData::FlowSequenceStart | TokenData::FlowMappingStart if brackets >= BRACKETS_MAX => {
+                TokenData::FlowSequenceStart | TokenData::FlowMappingStart if brackets >= DEPTH_MAX => {
+                    // Deeper brackets take the scanner quadratic time.
                     let message = "brackets are nested more than 200 deep";
                     return Some(Obstacle::Other(start, message, "nest them less deep"));
                 }

@@ -10,7 +10,7 @@ use super::strict::{Readable, byte};
 use crate::spec::{Problem, VALUES_MAX, position};
 
 /// More levels than this PyYAML can't load either: it calls itself for each.
-const DEPTH_MAX: usize = 200;
+pub(super) const DEPTH_MAX: usize = 200;
 /// The longest key, in bytes: libyaml's own limit for one without a question mark.
 const KEY_MAX: usize = 1024;
 /// How many merge keys are followed one through another.

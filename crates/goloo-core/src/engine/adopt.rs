@@ -84,6 +84,7 @@ impl Engine<'_> {
             local: None,
             aws: None,
             history: History::default(),
+            proof: None,
             extra: Extra::new(),
         };
         if let Some(made) = adopted.made {

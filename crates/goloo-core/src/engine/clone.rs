@@ -30,9 +30,15 @@ impl<'a> Engine<'a> {
         self.expect_at_rest(&from.record).await?;
         let snapshot = from.lock.snapshot().await?;
         let mut record = self.copy_of(&from.record, copy, created_by);
-        super::work::note_lease(&mut record, &*lock);
+        // A copy of somebody else's VM has somebody else's files.
+        if from.is_ours {
+            record.prove(self.here, snapshot.digest());
+        }
+        self.ready(&mut record, from.is_ours, &*lock);
         lock.create(&mut record, &snapshot).await?;
-        UnderWay { engine: self, lock, record, limits: Limits::default() }.copy_from(&from.record).await
+        UnderWay { engine: self, lock, record, is_ours: from.is_ours, limits: Limits::default() }
+            .copy_from(&from.record)
+            .await
     }
 
     /// Locks in the order of the names: of two clones that cross, one gets both.
@@ -111,6 +117,7 @@ impl<'a> Engine<'a> {
             local: None,
             aws: None,
             history: History::default(),
+            proof: None,
             ..source.clone()
         };
         record.begin(operation);

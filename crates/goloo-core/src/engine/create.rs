@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::work::{Limits, UnderWay, leaves_work, note_lease};
+use super::work::{Limits, UnderWay, leaves_work};
 use super::{Engine, EngineError, Verdict, provision, set_addresses};
 use crate::name::OperationId;
 use crate::plan::CreatePlan;
@@ -51,9 +51,10 @@ impl Engine<'_> {
             return Err(taken(&other));
         }
         let mut record = self.first_record(&request);
-        note_lease(&mut record, &*lock);
+        record.prove(self.here, request.snapshot.digest());
+        self.ready(&mut record, true, &*lock);
         lock.create(&mut record, &request.snapshot).await?;
-        let mut under_way = UnderWay { engine: self, lock, record, limits: Limits::default() };
+        let mut under_way = UnderWay { engine: self, lock, record, is_ours: true, limits: Limits::default() };
         under_way.make(&request.plan.machine).await
     }
 
@@ -87,6 +88,7 @@ impl Engine<'_> {
             local: None,
             aws: None,
             history: History::default(),
+            proof: None,
             extra: serde_json::Map::new(),
         };
         record.begin(self.create_operation(request));

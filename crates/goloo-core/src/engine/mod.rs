@@ -46,7 +46,7 @@ pub use interrupt::Interrupt;
 pub use protect::protect;
 pub use provision::AS_ROOT;
 pub use register::{register, same_machine, was_migrated_as};
-pub use resume::{Rebuild, RebuildError, Resumed};
+pub use resume::{Agreed, Rebuild, RebuildError, Resumed};
 pub use verdict::{ERRORS_MAX, Report, Verdict, report_command};
 
 use work::{Limits, UnderWay};
@@ -92,12 +92,13 @@ impl<'a> Engine<'a> {
         let record = record_under(&mut *lock).await?;
         let mut record = record.ok_or_else(|| StoreError::NotFound { name: name.clone() })?;
         refuse_elsewhere(&record, self.here)?;
+        let is_ours = self.here.made(&record);
         record.belongs_to(self.here);
         if let Some(former) = lock.taken_over() {
             self.reconcile(&record, former).await?;
             record.history.note_takeover(self.owner, former);
         }
-        Ok(UnderWay { engine: self, lock, record, limits: Limits::default() })
+        Ok(UnderWay { engine: self, lock, record, is_ours, limits: Limits::default() })
     }
 
     /// When an operation that begins now is to be over.
@@ -118,6 +119,7 @@ impl<'a> Engine<'a> {
             force: false,
             source: None,
             dns: None,
+            proof: None,
             extra: serde_json::Map::new(),
         }
     }

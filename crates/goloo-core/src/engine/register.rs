@@ -3,13 +3,13 @@
 
 use super::create::taken;
 use super::{Engine, EngineError};
-use crate::record::{Deed, Origin, OriginKind, Owner, Record};
+use crate::record::{Deed, Here, Origin, OriginKind, Owner, Record};
 use crate::store::{Snapshot, Store};
 
 impl Engine<'_> {
     /// Makes a record for a machine that is there already; see [`register`].
     pub async fn register(&self, record: Record, snapshot: &Snapshot) -> Result<Record, EngineError> {
-        register(self.store, self.owner, record, snapshot).await
+        register(self.store, self.owner, self.here, record, snapshot).await
     }
 }
 
@@ -20,6 +20,7 @@ impl Engine<'_> {
 pub async fn register(
     store: &dyn Store,
     owner: &Owner,
+    here: &Here,
     mut record: Record,
     snapshot: &Snapshot,
 ) -> Result<Record, EngineError> {
@@ -34,6 +35,7 @@ pub async fn register(
     if let Some(deed) = record.origin.as_ref().and_then(|origin| deed_of(origin.how)) {
         record.history.note(deed, owner);
     }
+    record.prove(here, snapshot.digest());
     lock.create(&mut record, snapshot).await?;
     Ok(record)
 }

@@ -1,6 +1,6 @@
 //! Resume: goes on with what was interrupted, from what the record says.
 
-use super::{Created, Engine, EngineError};
+use super::{Created, Engine, EngineError, UnderWay};
 use crate::dns::DnsChange;
 use crate::name::{ArchiveId, VmName};
 use crate::provider::{Machine, StopMode};
@@ -24,6 +24,15 @@ pub enum Resumed {
     Names(Box<DnsChange>),
 }
 
+/// What somebody has seen and agreed to, though it can't be shown that it was begun with this state folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agreed {
+    /// The record with its operation.
+    pub record: Record,
+    /// The files that the VM is made from.
+    pub snapshot: Snapshot,
+}
+
 /// Why the machine of an interrupted create can't be worked out again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -33,10 +42,17 @@ pub struct RebuildError(pub String);
 pub type Rebuild<'f> = dyn Fn(&Record, &CreateInputs, &Snapshot) -> Result<Machine, RebuildError> + 'f;
 
 impl Engine<'_> {
-    /// Finishes the operation that the record says was interrupted.
-    pub async fn resume(&self, name: &VmName, rebuild: &Rebuild<'_>) -> Result<Resumed, EngineError> {
+    /// Finishes the operation that the record says was interrupted: one that was begun with this state folder, or that
+    /// was agreed to.
+    pub async fn resume(
+        &self,
+        name: &VmName,
+        agreed: Option<&Agreed>,
+        rebuild: &Rebuild<'_>,
+    ) -> Result<Resumed, EngineError> {
         let deadline = self.deadline();
         let mut under_way = self.take(name).await?;
+        under_way.expect_begun_here(agreed).await?;
         under_way.limits.deadline = Some(deadline);
         let Some(operation) = under_way.record.begin_again(self.owner).cloned() else {
             return Ok(Resumed::Nothing);
@@ -74,7 +90,7 @@ impl Engine<'_> {
 
     async fn machine_again(
         &self,
-        under_way: &mut super::UnderWay<'_, '_>,
+        under_way: &mut UnderWay<'_, '_>,
         inputs: Option<CreateInputs>,
         rebuild: &Rebuild<'_>,
     ) -> Result<Machine, EngineError> {
@@ -85,6 +101,36 @@ impl Engine<'_> {
             .ok_or_else(|| refused(format!("the record of \"{name}\" lacks what its create began with")))?;
         rebuild(&under_way.record, &inputs, &snapshot)
             .map_err(|error| refused(format!("the create of \"{name}\" can't go on: {error}")))
+    }
+}
+
+impl UnderWay<'_, '_> {
+    /// Whoever writes to a shared store can write an operation into a record.
+    async fn expect_begun_here(&mut self, agreed: Option<&Agreed>) -> Result<(), EngineError> {
+        let record = &self.record;
+        let Some(operation) = &record.operation else { return Ok(()) };
+        if operation.kind == OperationKind::Delete {
+            super::protect::refuse_protected(record)?;
+        }
+        let here = self.engine.here;
+        let is_create = operation.kind == OperationKind::Create;
+        let snapshot = if is_create { self.lock.snapshot().await? } else { Snapshot::default() };
+        let is_ours = here.began(record) && (!is_create || here.made_from(record, &snapshot));
+        let is_agreed = || {
+            let same_files = |agreed: &Agreed| !is_create || agreed.snapshot == snapshot;
+            agreed.is_some_and(|agreed| record.agrees_with(&agreed.record) && same_files(agreed))
+        };
+        if is_ours || is_agreed() {
+            return Ok(());
+        }
+        let name = &record.name;
+        Err(EngineError::Refused {
+            what: format!(
+                "the {} of \"{name}\" wasn't begun with this state folder, or its record was changed since",
+                operation.kind
+            ),
+            hint: format!("goloo status {name}; then goloo resume {name} asks"),
+        })
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::{Engine, EngineError, Interrupt, set_addresses};
+use super::{Engine, EngineError, set_addresses};
 use crate::events::Events;
 use crate::provider::{Made, ProviderError, Work, resource};
 use crate::record::{OperationKind, Record};
@@ -16,6 +16,8 @@ pub(super) struct UnderWay<'e, 'a> {
     pub engine: &'e Engine<'a>,
     pub lock: Box<dyn VmLock>,
     pub record: Record,
+    /// Whether the VM was made with this state folder, and its record says so still.
+    pub is_ours: bool,
     pub limits: Limits,
 }
 
@@ -36,24 +38,32 @@ pub(super) fn leaves_work(error: &ProviderError) -> bool {
 /// How often a save is tried after the provider has done something that must not be forgotten.
 const SAVE_ATTEMPTS: u32 = 3;
 
-/// Notes until when the lock lasts with the write that comes next, for those who look at the operation.
-pub(super) fn note_lease(record: &mut Record, lock: &dyn VmLock) {
-    if let Some(operation) = &mut record.operation {
+impl Engine<'_> {
+    /// Readies a record for the write that comes next: until when the lock lasts, for those who look at the
+    /// operation, and what shows that it was begun here, or that the VM was made here.
+    pub(super) fn ready(&self, record: &mut Record, is_ours: bool, lock: &dyn VmLock) {
+        if is_ours {
+            record.prove_again(self.here);
+        }
+        let Some(operation) = &mut record.operation else { return };
         operation.lease_end = lock.lease_end();
+        if operation.owner == *self.owner {
+            record.prove_operation(self.here);
+        }
     }
 }
 
 impl UnderWay<'_, '_> {
     /// Saves an intent: before the provider is called, a failure just ends the operation.
     pub async fn save_intent(&mut self) -> Result<(), EngineError> {
-        note_lease(&mut self.record, &*self.lock);
+        self.engine.ready(&mut self.record, self.is_ours, &*self.lock);
         Ok(self.lock.save(&mut self.record).await?)
     }
 
     /// Saves what the provider did. That must not be lost: tried again, then kept elsewhere.
     pub async fn save_result(&mut self) -> Result<(), EngineError> {
         for attempt in 1.. {
-            note_lease(&mut self.record, &*self.lock);
+            self.engine.ready(&mut self.record, self.is_ours, &*self.lock);
             match self.lock.save(&mut self.record).await {
                 Ok(()) => return Ok(()),
                 Err(error) => self.after_failed_save(attempt, error).await?,
@@ -117,10 +127,10 @@ impl UnderWay<'_, '_> {
     pub fn lend(&mut self) -> (Record, Lent<'_>) {
         let copy = self.record.clone();
         let lent = Lent {
+            engine: self.engine,
             lock: &mut *self.lock,
             record: &mut self.record,
-            events: self.engine.events,
-            interrupt: self.engine.interrupt,
+            is_ours: self.is_ours,
             limits: self.limits,
         };
         (copy, lent)
@@ -129,10 +139,10 @@ impl UnderWay<'_, '_> {
 
 /// The provider's side of [`UnderWay`].
 pub(super) struct Lent<'l> {
+    engine: &'l Engine<'l>,
     lock: &'l mut dyn VmLock,
     record: &'l mut Record,
-    events: &'l dyn Events,
-    interrupt: &'l Interrupt,
+    is_ours: bool,
     limits: Limits,
 }
 
@@ -149,7 +159,7 @@ impl Work for Lent<'_> {
             .as_ref()
             .map_or_else(crate::name::OperationId::generate, |operation| operation.id.clone());
         self.record.resources.push(resource(kind, id, &operation));
-        note_lease(self.record, self.lock);
+        self.engine.ready(self.record, self.is_ours, self.lock);
         let saved = self.lock.save(self.record).await;
         if saved.is_err() {
             self.record.resources.pop();
@@ -159,7 +169,7 @@ impl Work for Lent<'_> {
 
     async fn save_addresses(&mut self, made: Made) -> Result<(), ProviderError> {
         set_addresses(self.record, made);
-        note_lease(self.record, self.lock);
+        self.engine.ready(self.record, self.is_ours, self.lock);
         Ok(self.lock.save(self.record).await?)
     }
 
@@ -168,15 +178,15 @@ impl Work for Lent<'_> {
     }
 
     fn events(&self) -> &dyn Events {
-        self.events
+        self.engine.events
     }
 
     fn interrupted(&self) -> bool {
-        self.interrupt.is_raised()
+        self.engine.interrupt.is_raised()
     }
 
     async fn interruption(&self) {
-        self.interrupt.raised().await;
+        self.engine.interrupt.raised().await;
     }
 
     fn power_down_limit(&self, usual: Duration) -> Duration {

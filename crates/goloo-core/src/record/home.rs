@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::Record;
+use super::{Record, StateKey};
 use crate::name::StateId;
 use crate::text::Label;
 
@@ -32,17 +32,20 @@ pub struct Here {
     pub user: Label,
     /// The state folder's identity; `None` before its first VM.
     pub state_id: Option<StateId>,
+    /// The state folder's key; `None` before its first VM.
+    pub key: Option<StateKey>,
     /// Looks for a record's machine in the state folder.
     pub sight: Arc<dyn Fn(&Record) -> Sight + Send + Sync>,
 }
 
 impl fmt::Debug for Here {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host_id, user, state_id, sight: _ } = self;
+        let Self { host_id, user, state_id, key, sight: _ } = self;
         f.debug_struct("Here")
             .field("host_id", host_id)
             .field("user", user)
             .field("state_id", state_id)
+            .field("key", key)
             .finish_non_exhaustive()
     }
 }
@@ -102,21 +105,21 @@ impl Record {
         (!is_here).then(|| Elsewhere::StateFolder { user: by.user.clone(), host: by.host.clone() })
     }
 
-    /// Notes the state folder of a local VM that is known to belong here, with the save that comes next: a record of
-    /// an earlier version has none, and a folder that lost its id has a new one.
-    pub fn belongs_to(&mut self, here: &Here) {
-        if self.provider.is_local() && here.state_id.is_some() {
-            self.created_by.state_id.clone_from(&here.state_id);
-        }
-    }
-
-    /// Whether the record says that it was made with this state folder, wherever its machine is. Whoever writes to
-    /// the store can write that, too.
+    /// Whether the record claims to have been made with this state folder. Anyone who can write to the store can make that
+    /// claim: see [`Here::made`].
     pub fn claims_to_be_from(&self, here: &Here) -> bool {
         let by = &self.created_by;
         match &by.state_id {
             Some(id) => here.state_id.as_ref() == Some(id),
             None => by.host_id == here.host_id && by.user == here.user,
+        }
+    }
+
+    /// Notes the state folder of a local VM that is known to belong here, with the save that comes next: a record of
+    /// an earlier version has none, and a folder that lost its id has a new one.
+    pub fn belongs_to(&mut self, here: &Here) {
+        if self.provider.is_local() && here.state_id.is_some() {
+            self.created_by.state_id.clone_from(&here.state_id);
         }
     }
 }
@@ -146,6 +149,7 @@ mod tests {
             host_id: "h".into(),
             user: "ann".into(),
             state_id: Some(ours.clone()),
+            key: None,
             sight: Arc::new(move |_| sight),
         };
         let all = [Sight::Machine, Sight::Place, Sight::Elsewhere, Sight::NoPlace];

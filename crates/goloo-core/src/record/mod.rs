@@ -6,6 +6,7 @@
 pub(crate) mod checks;
 mod history;
 mod home;
+mod proof;
 pub mod upgrade;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ pub use crate::spec::is_domain as is_dns_name;
 pub use checks::is_resource_id;
 pub use history::{Deed, HISTORY_MAX, History, HistoryEntry, Outcome, Word};
 pub use home::{Elsewhere, Here, Sight};
+pub use proof::{Digest, Proof, StateKey, Trust};
 pub use upgrade::{MAX_RECORD_BYTES, RecordError, SCHEMA, from_json, to_json};
 
 /// Where machines listen for SSH themselves.
@@ -100,6 +102,9 @@ pub struct Record {
     /// Who did what to it.
     #[serde(default, skip_serializing_if = "History::is_empty")]
     pub history: History,
+    /// Shows those who made the VM that it was them; `None` in records of earlier versions, and of some others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Proof>,
     /// Fields of a later version.
     #[serde(flatten)]
     pub extra: Extra,
@@ -398,6 +403,9 @@ pub struct Operation {
     /// The names that move, the same in the records of both VMs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<DnsChange>,
+    /// Shows those who began it that it was them: an HMAC-SHA-256 with their state folder's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Digest>,
     /// Fields of a later version.
     #[serde(flatten)]
     pub extra: Extra,

@@ -109,7 +109,7 @@ pub fn to_json(record: &Record) -> Vec<u8> {
     bytes
 }
 
-fn stored_inputs(inputs: &CreateInputs) -> Value {
+pub(super) fn stored_inputs(inputs: &CreateInputs) -> Value {
     let CreateInputs { host_key, users, wait, force_dns, ssh_cidr } = inputs;
     let mut json = json!({"hostKey": host_key.expose(), "users": users, "wait": wait});
     if *force_dns {

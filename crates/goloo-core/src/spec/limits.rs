@@ -2,6 +2,7 @@
 //! places: within these limits each file takes less than a second.
 
 use super::problem::Problem;
+use crate::text::shortened;
 
 /// How many values a document may hold, with all that are within others.
 pub(crate) const VALUES_MAX: usize = 10_000;
@@ -68,21 +69,13 @@ fn is_key(bytes: &[u8], end: usize) -> bool {
     bytes.get(end..).is_some_and(|rest| rest.trim_ascii_start().starts_with(b":"))
 }
 
-/// The text as far as a message may go.
-pub(crate) fn shortened(text: String) -> String {
-    match text.char_indices().nth(MESSAGE_MAX) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text,
-    }
-}
-
 impl Problem {
     /// The same with texts that can be shown: what a file holds is quoted in them.
     pub(crate) fn shortened(self) -> Self {
         Self {
-            pointer: shortened(self.pointer),
-            message: shortened(self.message),
-            hint: shortened(self.hint),
+            pointer: shortened(&self.pointer, MESSAGE_MAX),
+            message: shortened(&self.message, MESSAGE_MAX),
+            hint: shortened(&self.hint, MESSAGE_MAX),
             ..self
         }
     }

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use goloo_core::provider::{Machine, Made, Provider, ProviderError};
-use goloo_core::record::{Local, ProviderKind, Record};
+use goloo_core::record::{Local, ProviderKind, Record, Trust};
 use goloo_core::spec::ImageRef;
 use goloo_multipass::{Limits, MultipassProvider, Settings};
 use goloo_testkit::programs::multipass_stand_in;
 use goloo_testkit::provider_suite::{self, Bench};
+use goloo_testkit::samples::state_key;
 
 pub use goloo_testkit::provider_suite::SuiteWork;
 
@@ -111,6 +112,7 @@ impl World {
 
     pub fn settings(&self) -> Settings {
         let mut settings = Settings::new(&self.path().join("state"));
+        settings.trust = Trust { key: Some(state_key()), store_is_private: true };
         settings.program = self.program().into();
         if self.real.is_none() {
             // Long where only a defect is to reach them, short where a test waits for their end.

@@ -13,12 +13,13 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use goloo_core::events::Event;
 use goloo_core::spec::ImageRef;
 use goloo_core::time::Timestamp;
-use goloo_os::read;
+use goloo_os::lock::{self, LockTimeouts, Mode};
+use goloo_os::{private, read};
 
 use super::alias::{self, Published};
 use super::digest::{Digest, Hasher, each_piece, find_in_list};
@@ -27,7 +28,7 @@ use super::entry::{Entry, Origin, Stamp};
 use super::file::{copy, header, inspect, open_regular};
 use super::{ImageError, Watch};
 use crate::arch::Arch;
-use crate::files::{self, Lock, Sharing};
+use crate::files::{self, Lock};
 use crate::launch;
 
 /// How long another goloo's work on the same image is waited for.
@@ -131,7 +132,7 @@ impl Cache {
         launch::find_program(self.qemu_img.as_os_str()).ok_or_else(qemu_img_is_missing)?;
         self.make_folders()?;
         // It is held alone by `prune` only, which takes no longer than removing files does.
-        self.lock_within("in-use", Sharing::Shared, files::WAIT_LIMIT, watch)
+        self.lock_within("in-use", Mode::Shared, LockTimeouts::SHORT_SECTIONS, watch)
     }
 
     /// The cache's folders and the files in them.
@@ -148,45 +149,34 @@ impl Cache {
     pub(super) fn make_folders(&self) -> Result<(), ImageError> {
         for part in PARTS {
             let path = self.folder.join(part);
-            files::private_folder(&path).map_err(fails_at(&path))?;
+            private::create_folders(&path).map_err(fails_at(&path))?;
         }
         Ok(())
     }
 
     /// A download may be waited for as long as it may take.
-    fn lock(&self, key: &str, sharing: Sharing, watch: &dyn Watch) -> Result<Lock, ImageError> {
-        self.lock_within(key, sharing, LOCK_LIMIT, watch)
+    fn lock(&self, key: &str, mode: Mode, watch: &dyn Watch) -> Result<Lock, ImageError> {
+        let timeouts = LockTimeouts { limit: LOCK_LIMIT, ..LockTimeouts::SHORT_SECTIONS };
+        self.lock_within(key, mode, timeouts, watch)
     }
 
     fn lock_within(
         &self,
         key: &str,
-        sharing: Sharing,
-        limit: Duration,
+        mode: Mode,
+        timeouts: LockTimeouts,
         watch: &dyn Watch,
     ) -> Result<Lock, ImageError> {
         let path = self.folder.join("locks").join(format!("{key}.lock"));
-        let begun = Instant::now();
-        let mut said = false;
-        loop {
-            if let Some(lock) = Lock::try_file(&path, sharing).map_err(fails_at(&path))? {
-                return Ok(lock);
-            }
-            if watch.stopped() {
-                return Err(ImageError::Stopped);
-            }
-            if begun.elapsed() > limit {
-                return Err(ImageError::Busy {
-                    what: format!("another goloo has been working on {key}"),
-                    limit,
-                });
-            }
-            if !said && begun.elapsed() > files::SAY_AFTER {
-                watch.event(Event::Note(format!("another goloo is working on {key}; waiting for it")));
-                said = true;
-            }
-            std::thread::sleep(LOCK_POLL);
-        }
+        let tell = || watch.event(Event::Note(format!("another goloo is working on {key}; waiting for it")));
+        let busy = |_| ImageError::Busy {
+            what: format!("another goloo has been working on {key}"),
+            limit: timeouts.limit,
+        };
+        lock::wait(timeouts, LOCK_POLL, tell, busy, || {
+            let lock = Lock::try_file(&path, mode).map_err(fails_at(&path))?;
+            if lock.is_none() && watch.stopped() { Err(ImageError::Stopped) } else { Ok(lock) }
+        })
     }
 
     fn key(&self, name: &str, origin: Origin) -> String {
@@ -254,7 +244,7 @@ impl Cache {
         watch: &dyn Watch,
     ) -> Result<Entry, ImageError> {
         let key = self.key(name, Origin::Published);
-        let _lock = self.lock(&key, Sharing::Exclusive, watch)?;
+        let _lock = self.lock(&key, Mode::Exclusive, watch)?;
         watch.event(Event::Step { what: format!("downloading the image {name}") });
         let list = self.downloader.text(&place.list_url)?;
         let expected = find_in_list(&list, &place.file, place.algorithm)
@@ -273,7 +263,7 @@ impl Cache {
     fn url(&self, url: &str, expected: Option<&Digest>, watch: &dyn Watch) -> Result<Entry, ImageError> {
         check_scheme(url)?;
         let key = self.key(url, Origin::Url);
-        let _lock = self.lock(&key, Sharing::Exclusive, watch)?;
+        let _lock = self.lock(&key, Mode::Exclusive, watch)?;
         if let Some(entry) = self.entry_with(&key, expected) {
             return Ok(entry);
         }
@@ -291,7 +281,7 @@ impl Cache {
         let data = source.metadata().map_err(unreadable)?;
         let stamp = Stamp::of(&data);
         let key = self.key(&name, Origin::Path);
-        let _lock = self.lock(&key, Sharing::Exclusive, watch)?;
+        let _lock = self.lock(&key, Mode::Exclusive, watch)?;
         let held = self.entry(&key).filter(|entry| entry.stamp.as_ref() == Some(&stamp));
         let entry = match held {
             Some(entry) => entry,
@@ -349,7 +339,7 @@ impl Cache {
     /// One build of an image at a time, and no `prune` beside it.
     pub(super) fn lock_build(&self, name: &str, watch: &dyn Watch) -> Result<[Lock; 2], ImageError> {
         let in_use = self.enter(watch)?;
-        Ok([in_use, self.lock(&self.key(name, Origin::Built), Sharing::Exclusive, watch)?])
+        Ok([in_use, self.lock(&self.key(name, Origin::Built), Mode::Exclusive, watch)?])
     }
 
     pub(super) fn build_folder(&self, name: &str) -> PathBuf {

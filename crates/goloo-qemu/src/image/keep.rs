@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::ImageError;
 use super::cache::{Cache, CachedImage, fails_at, names_in};
 use super::entry::Entry;
-use crate::files::{self, Lock, Sharing};
+use crate::files::{self, Lock};
+use goloo_os::lock::Mode;
 use goloo_os::read;
 
 /// One line of `image list`.
@@ -52,7 +53,7 @@ impl Cache {
     pub fn prune(&self) -> Result<Freed, ImageError> {
         self.make_folders()?;
         let lock = self.folder().join("locks/in-use.lock");
-        let taken = Lock::try_file(&lock, Sharing::Exclusive).map_err(fails_at(&lock))?;
+        let taken = Lock::try_file(&lock, Mode::Exclusive).map_err(fails_at(&lock))?;
         let Some(_alone) = taken else {
             return Err(ImageError::Busy {
                 what: "another goloo is using the image cache".to_owned(),

@@ -5,10 +5,10 @@
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use goloo_core::store::{StoreError, check_mark};
+use goloo_os::lock;
 use serde::{Deserialize, Serialize};
 
 use super::Inner;
@@ -86,27 +86,19 @@ impl Inner {
     /// Takes a lock as soon as others let it be taken, unless `give_up` says why not to wait.
     ///
     /// # Errors
-    /// [`ErrorKind::TimedOut`] within [`StoreError::Io`] after [`Patience::limit`](goloo_os::lock::Patience).
+    /// [`ErrorKind::TimedOut`] within [`StoreError::Io`] after [`LockTimeouts::limit`](goloo_os::lock::LockTimeouts).
     fn wait(
         &self,
         path: &Path,
         attempt: impl Fn() -> io::Result<Option<Held>>,
         give_up: impl Fn() -> Result<(), StoreError>,
     ) -> Result<Held, StoreError> {
-        let (start, patience, mut told) = (Instant::now(), self.options.patience, false);
-        loop {
+        let tell = || self.options.on_wait.tell(path);
+        lock::wait(self.options.timeouts, PAUSE, tell, failed("lock", path), || {
             if let Some(held) = attempt().map_err(failed("lock", path))? {
-                return Ok(held);
+                return Ok(Some(held));
             }
-            give_up()?;
-            if start.elapsed() >= patience.limit {
-                return Err(failed("lock", path)(patience.exceeded()));
-            }
-            if !told && start.elapsed() >= patience.notice {
-                told = true;
-                self.options.on_wait.tell(path);
-            }
-            thread::sleep(PAUSE);
-        }
+            give_up().map(|()| None)
+        })
     }
 }

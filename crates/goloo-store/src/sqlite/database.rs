@@ -227,7 +227,7 @@ impl Database {
     fn connect(&self) -> Result<Connection, Failure> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.file, flags)?;
-        connection.busy_timeout(self.options.patience.limit)?;
+        connection.busy_timeout(self.options.timeouts.limit)?;
         // Where the system has a stronger sync (macOS), it is meant.
         connection.execute_batch(
             "PRAGMA fullfsync = ON; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;",
@@ -258,7 +258,7 @@ impl Database {
     /// Makes the tables, unless someone else is faster. A process that dies here leaves a database
     /// without tables, which is an empty store.
     fn make(&self, connection: &mut Connection) -> Result<(), Failure> {
-        let end = Instant::now() + self.options.patience.limit;
+        let end = Instant::now() + self.options.timeouts.limit;
         // SQLite doesn't wait by itself for this switch.
         let mode: String = loop {
             match connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)) {
@@ -300,19 +300,19 @@ impl Database {
 
     /// Begins to write as soon as no other process does; a wait is told of, and has a limit.
     fn begin<'c>(&self, connection: &'c Connection) -> Result<Transaction<'c>, rusqlite::Error> {
-        let patience = self.options.patience;
+        let timeouts = self.options.timeouts;
         let begin = |limit| {
             connection.busy_timeout(limit)?;
             Transaction::new_unchecked(connection, TransactionBehavior::Immediate)
         };
-        let begun = match begin(patience.notice) {
+        let begun = match begin(timeouts.notice) {
             Err(error) if is_busy(&error) => {
                 self.options.on_wait.tell(&self.file);
-                begin(patience.limit.saturating_sub(patience.notice))
+                begin(timeouts.limit.saturating_sub(timeouts.notice))
             }
             begun => begun,
         };
-        connection.busy_timeout(patience.limit)?;
+        connection.busy_timeout(timeouts.limit)?;
         begun
     }
 
@@ -330,7 +330,7 @@ impl Database {
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
                 self.closed(action)
             }
-            Some(ErrorCode::DatabaseBusy) => self.failed(action, Refusal::Busy(self.options.patience.limit)),
+            Some(ErrorCode::DatabaseBusy) => self.failed(action, Refusal::Busy(self.options.timeouts.limit)),
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 let what = format!("the file is damaged: {error}");
                 self.failed(action, Damaged { what, file: self.file.clone() })

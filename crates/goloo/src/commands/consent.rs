@@ -40,9 +40,11 @@ impl Consent {
         app: &App,
         stack: &ResolvedStack,
         provider: ProviderKind,
+        hosts_entry: bool,
         dry_run: bool,
     ) -> Result<(), CliError> {
-        let taken = taken(stack, provider);
+        let mut taken = taken(stack, provider);
+        taken.extend(hosts_entry.then(|| format!("the name {} in /etc/hosts", stack.name)));
         if taken.is_empty() || self.given {
             return Ok(());
         }

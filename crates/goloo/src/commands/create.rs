@@ -171,7 +171,7 @@ pub fn from_stack(
     let stack = with_github_users(resolved, &options.users);
     let kind = options.provider.choose(app);
     if let Some(consent) = options.consent {
-        consent.ask(app, &stack, kind, options.dry_run)?;
+        consent.ask(app, &stack, kind, options.hosts.hosts, options.dry_run)?;
     }
     let hosts_entry = options.hosts.wanted(app, kind)?;
     refuse_force_here(options.force, kind)?;
@@ -385,10 +385,8 @@ fn last_source(app: &App, registry: &Registry, name: &str) -> Result<Option<Last
 
 fn source_of(app: &App, record: &Record) -> Option<LastFolder> {
     let folder = record.source_config_path.as_deref()?.to_owned();
-    Some(match app.trusted_source(record) {
-        Some(_) => LastFolder::Known(folder),
-        None => LastFolder::OfOthers(folder),
-    })
+    let is_ours = app.here().made(record);
+    Some(if is_ours { LastFolder::Known(folder) } else { LastFolder::OfOthers(folder) })
 }
 
 /// Files of a snapshot as a stack, for `recreate`.

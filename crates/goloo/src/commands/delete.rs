@@ -43,7 +43,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     names.retain(|name| seen.insert(name.clone()));
     let records: Vec<Record> = names.iter().map(|name| app.record(name)).collect::<Result<_, _>>()?;
     if !args.forget && !args.keep_going {
-        records.iter().try_for_each(|record| app.expect_here(record))?;
+        app.expect_here(&records)?;
     }
     if !args.yes {
         ask(app, &records, args.forget)?;

@@ -25,6 +25,7 @@ pub fn run(app: &App, _: &Args) -> Result<u8, CliError> {
     findings.extend(aws(app));
     findings.push(state_folder(app));
     findings.extend(state_id::read(&app.paths.state).err().into_iter().flat_map(not_looked_at));
+    findings.extend(state_id::read_key(&app.paths.state).err().into_iter().flat_map(not_looked_at));
     findings.extend(place(app).unwrap_or_else(not_looked_at));
     findings.extend(records(app).unwrap_or_else(not_looked_at));
     let sound = findings.iter().all(|finding| finding.ok);

@@ -45,7 +45,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     let script = format!("{AS_ROOT}exec $s tail -n +1{follow} /var/log/cloud-init-output.log");
     let in_shell = ["sh".to_owned(), "-c".to_owned(), script.clone()];
     match reach::way(app, &name, Errand::Run(&in_shell))? {
-        Way::Ssh(_, target) => reach::show_log(app, &reach::script(app, &target, &script)?),
+        Way::Ssh(_, target) => reach::show_log(app, &reach::script_command(app, &target, &script)?),
         Way::Native(words) => reach::show_log(app, &words),
     }
 }

@@ -53,7 +53,7 @@ pub enum Command {
     /// Make a VM from a stack
     Create(create::Args),
     /// Finish an operation that was interrupted
-    Resume(WaitArgs),
+    Resume(resume::Args),
     /// Remove VMs; their records go to the archive
     #[command(visible_aliases = ["destroy", "rm"])]
     Delete(delete::Args),
@@ -132,13 +132,6 @@ pub enum Command {
     Man,
 }
 
-impl Command {
-    /// Whether it may run as root where the folders are another user's: it needs root, and gives what it makes to them.
-    pub fn is_for_root(&self) -> bool {
-        matches!(self, Self::Image(image::Command::Build { .. }))
-    }
-}
-
 /// Runs the command; `Ok` is the exit code.
 pub fn run(app: &App, command: Command) -> Result<u8, CliError> {
     match command {
@@ -181,6 +174,11 @@ pub fn run(app: &App, command: Command) -> Result<u8, CliError> {
 }
 
 impl Command {
+    /// Whether it may run as root where the folders are another user's: it needs root, and gives what it makes to them.
+    pub fn is_for_root(&self) -> bool {
+        matches!(self, Self::Image(image::Command::Build { .. }))
+    }
+
     /// Whether it changes nothing but what is printed. One that fails to print has then failed; of the others only
     /// the report is lost.
     pub fn only_reads(&self) -> bool {

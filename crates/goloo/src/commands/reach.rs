@@ -63,12 +63,12 @@ pub fn way(app: &App, name: &VmName, errand: Errand<'_>) -> Result<Way, CliError
 }
 
 /// Becomes `ssh`, running this script by `/bin/sh` as goloo's account: its exit status is ours.
-pub fn run_script(app: &App, target: &SshTarget, script_text: &str) -> Result<u8, CliError> {
-    Err(become_program(&script(app, target, script_text)?))
+pub fn run_script(app: &App, target: &SshTarget, script: &str) -> Result<u8, CliError> {
+    Err(become_program(&script_command(app, target, script)?))
 }
 
 /// `ssh` into the machine, running this script by `/bin/sh` as goloo's account.
-pub fn script(app: &App, target: &SshTarget, script: &str) -> Result<Vec<OsString>, CliError> {
+pub fn script_command(app: &App, target: &SshTarget, script: &str) -> Result<Vec<OsString>, CliError> {
     let mut words = ssh(app, target)?;
     words.push(by_sh(script).into());
     Ok(words)

@@ -35,7 +35,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
         Reality::of_all(app, listing)
     } else {
         only(&mut listing, &names)?;
-        listing.entries.iter().try_for_each(|record| app.expect_here(record))?;
+        app.expect_here(&listing.entries)?;
         let seen = observe::ask(app, listing.entries);
         Reality { seen, elsewhere: Vec::new(), broken: Vec::new(), strays: Strays::default() }
     };

@@ -1,31 +1,43 @@
 //! `goloo resume`
 
+use std::io::IsTerminal;
 use std::time::Instant;
 
 use goloo_core::cloud_init::{ComposeInput, HostKey};
-use goloo_core::engine::{RebuildError, Resumed};
+use goloo_core::engine::{Agreed, RebuildError, Resumed};
 use goloo_core::plan;
 use goloo_core::provider::{Machine, Provider};
 use goloo_core::record::{CreateInputs, OperationKind, Record};
 use goloo_core::store::Snapshot;
 
 use super::WaitArgs;
+use super::ask::Question;
 use crate::app::App;
 use crate::error::CliError;
 use crate::exit;
 
-pub fn run(app: &App, args: &WaitArgs) -> Result<u8, CliError> {
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    wait: WaitArgs,
+    /// Don't ask before going on with what wasn't begun with this state folder
+    #[arg(short = 'y', long)]
+    yes: bool,
+}
+
+pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     let began = Instant::now();
-    let name = args.vm.parse()?;
+    let name = args.wait.vm.parse()?;
     let record = app.record(&name)?;
     let provider = app.provider_of(&record)?;
-    refuse_changed_snapshot(app, &record)?;
+    let agreed = agreed(app, record, args.yes)?;
     let left = format!("\"{name}\" still isn't finished: goloo resume {name}");
     let rebuild = |record: &Record, inputs: &CreateInputs, snapshot: &Snapshot| {
         machine(app, &*provider, record, inputs, snapshot)
     };
-    let resumed =
-        app.operate(&*provider, args.timeout, &left, async |engine| engine.resume(&name, &rebuild).await)??;
+    let resumed = app.operate(&*provider, args.wait.timeout, &left, async |engine| {
+        engine.resume(&name, agreed.as_ref(), &rebuild).await
+    })??;
     let done = match resumed {
         Resumed::Created(created) => return Ok(super::create::report(app, &created, began.elapsed())),
         Resumed::Nothing => format!("{name} has nothing to resume: goloo status {name}"),
@@ -44,29 +56,58 @@ pub fn run(app: &App, args: &WaitArgs) -> Result<u8, CliError> {
     Ok(exit::DONE)
 }
 
-/// The machine is worked out again from files in the store. Where others write there, they may be others than those
-/// that it was begun with, and give it folders of this computer.
-fn refuse_changed_snapshot(app: &App, record: &Record) -> Result<(), CliError> {
-    let is_create =
-        record.operation.as_ref().is_some_and(|operation| operation.kind == OperationKind::Create);
-    if !is_create || !record.provider.is_local() {
-        return Ok(());
+/// Asks before anything is gone on with that somebody else may have written, and keeps what was agreed to. Nothing where
+/// it was begun with this state folder.
+fn agreed(app: &App, record: Record, yes: bool) -> Result<Option<Agreed>, CliError> {
+    let (here, name) = (app.here(), record.name.clone());
+    let Some(operation) = &record.operation else { return Ok(None) };
+    let is_create = operation.kind == OperationKind::Create;
+    let snapshot = app.local(app.store.snapshot(&name))?;
+    if here.began(&record) && (!is_create || here.made_from(&record, &snapshot)) {
+        return Ok(None);
     }
-    let name = &record.name;
-    let found = super::create::stack_of(app.local(app.store.snapshot(name))?, record);
-    if app.wrote(record, &found) {
-        return Ok(());
+    let owner = &operation.owner;
+    let mut seen = vec![format!(
+        "{} on {} is said to have begun this {} of {name} ({}); it can't be shown that it was begun with this state folder.",
+        owner.user, owner.host, operation.kind, record.provider
+    )];
+    if is_create {
+        seen.extend(given(app, &record, &snapshot)?);
     }
-    let stack = found.resolve(app, &record.stack, Some(name.as_str()))?;
-    match super::consent::taken(&stack, record.provider).first() {
-        None => Ok(()),
-        Some(taken) => Err(CliError::failed(
-            format!(
-                "the stored files of \"{name}\" aren't those that it was begun with here, and take {taken}"
-            ),
-            format!("goloo delete {name}, and create it again"),
-        )),
+    if !yes {
+        if !std::io::stdin().is_terminal() {
+            seen.iter().for_each(|line| app.ui.say(line));
+        }
+        let question = Question {
+            asks: "resume asks before it goes on with what somebody else may have begun",
+            lost: seen,
+            question: "Go on?",
+            words: None,
+            declined: "nothing was done",
+            again: format!("read goloo status {name}; then goloo resume {name} --yes"),
+        };
+        question.ask(app)?;
     }
+    Ok(Some(Agreed { record, snapshot }))
+}
+
+/// What the machine of a create is given, a line each.
+fn given(app: &App, record: &Record, snapshot: &Snapshot) -> Result<Vec<String>, CliError> {
+    let found = super::create::stack_of(snapshot.clone(), record);
+    let stack = found.resolve(app, &record.stack, Some(record.name.as_str()))?;
+    let stack = goloo_core::spec::with_github_users(stack, &record.github_users);
+    let mut given = super::consent::taken(&stack, record.provider);
+    let inputs = record.operation.as_ref().and_then(|operation| operation.inputs.as_ref());
+    let users = inputs.map(|inputs| inputs.users.as_slice()).unwrap_or_default();
+    given.extend(
+        users.iter().map(|user| format!("{} keys that log in as {}", user.keys.len(), user.username)),
+    );
+    given.extend(record.hosts_entry.then(|| format!("the name {} in /etc/hosts", record.name)));
+    if !given.is_empty() {
+        given.iter_mut().for_each(|line| line.insert_str(0, "  "));
+        given.insert(0, "It gives to the VM:".to_owned());
+    }
+    Ok(given)
 }
 
 /// The machine that the interrupted create was making: from its snapshot, its keys, its host key.

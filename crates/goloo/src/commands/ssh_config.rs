@@ -20,7 +20,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     let records: Vec<Record> = match &args.name {
         Some(name) => {
             let record = app.record(&VmName::parse(name)?)?;
-            app.expect_here(&record)?;
+            app.expect_here([&record])?;
             vec![record]
         }
         None => {

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use goloo_core::host_names::HostNamesError;
-use goloo_os::lock::{self, Patience};
+use goloo_os::lock::{self, LockTimeouts};
 use goloo_os::read;
 
 use super::text::{Change, Edited, Taken};
@@ -83,7 +83,7 @@ fn draft<'p>(
 ) -> Result<Draft<'p>, HostNamesError> {
     let path = temporary(place, folder);
     let file =
-        lock::take_draft(&path, Patience::default(), || on_wait(&path)).map_err(failed("lock", &path))?;
+        lock::take_draft(&path, LockTimeouts::default(), || on_wait(&path)).map_err(failed("lock", &path))?;
     Ok(Draft { file, path, place })
 }
 

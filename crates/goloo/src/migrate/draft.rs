@@ -54,6 +54,7 @@ pub fn draft(candidate: &Candidate, creator: &Creator) -> Record {
         local,
         aws,
         history: History::default(),
+        proof: None,
         extra: Extra::new(),
     }
 }

@@ -198,8 +198,9 @@ fn put_on_record(
             return None;
         }
     };
+    let here = app.here();
     loop {
-        match pollster::block_on(register(&*app.store, owner, record.clone(), &candidate.snapshot)) {
+        match pollster::block_on(register(&*app.store, owner, &here, record.clone(), &candidate.snapshot)) {
             Ok(made) => return Some(made),
             Err(EngineError::Store(StoreError::Locked { .. })) if Instant::now() < deadline => {
                 std::thread::sleep(LOCK_PAUSE);

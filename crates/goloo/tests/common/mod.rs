@@ -25,6 +25,29 @@ pub struct World {
 
 pub const HELLO: &str = r##"{"vm": {"cpus": 1, "memory": "512M", "disk": "1G", "image": "./disk.img"}}"##;
 
+/// Commands that need the machine of `hello`, and so are refused wherever it isn't.
+pub const NEEDS_THE_MACHINE: [&[&str]; 19] = [
+    &["start", "hello"],
+    &["stop", "hello"],
+    &["restart", "hello"],
+    &["delete", "hello", "--yes"],
+    &["delete", "hello", "--yes", "--keep-going"],
+    &["resume", "hello"],
+    &["wait", "hello"],
+    &["ssh", "hello"],
+    &["exec", "hello", "--", "true"],
+    &["cp", "hello:/etc/hostname", "."],
+    &["ssh-config", "hello"],
+    &["logs", "hello"],
+    &["logs", "hello", "--console"],
+    &["snapshot", "hello"],
+    &["snapshot", "hello", "--list"],
+    &["snapshot", "hello", "--delete", "one"],
+    &["restore", "hello", "one", "--yes"],
+    &["clone", "hello", "copy"],
+    &["refresh", "hello"],
+];
+
 /// Whatever is installed on the machine that runs the tests.
 const SETTINGS: &str = r#"{"localProvider": "qemu"}"#;
 
