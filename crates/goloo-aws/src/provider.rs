@@ -85,7 +85,7 @@ impl AwsProvider {
                 format!("goloo delete {} removes what is left of it", record.name),
             )
         })?;
-        if !is_tagged(&there.tags, record) && !self.settings.trust.believes(record) {
+        if !is_tagged(&there.tags, record) && !self.settings.trust.is_trusted(record) {
             return Err(not_shown(&there.id, record));
         }
         Ok(there)
@@ -514,7 +514,10 @@ impl AwsProvider {
         match tags::value(&stack.tags, tags::ID) {
             Some(id) if id == record.id.as_str() => Ok(Some(stack)),
             // An older goloo's stack, which its config named.
-            None if arn.unique.is_some() && record.origin.is_some() && self.settings.trust.made(record) => {
+            None if arn.unique.is_some()
+                && record.origin.is_some()
+                && self.settings.trust.is_proven(record) =>
+            {
                 Ok(Some(stack))
             }
             // The planned name belongs to another VM: this one's stack was never made.
@@ -543,7 +546,7 @@ impl AwsProvider {
         let live = instances::describe(clients, which).await?;
         let live = live.iter().filter_map(|instance| instance.address().map(str::to_owned));
         // What a record of others calls the VM's address may be anybody's.
-        let is_believed = self.settings.trust.believes(record);
+        let is_believed = self.settings.trust.is_trusted(record);
         let on_record = in_names.chain(in_record).filter(|_| is_believed);
         let addresses: BTreeSet<String> = on_record.chain(in_stack).chain(live).collect();
         let client = self.session.route53().await;
@@ -558,7 +561,7 @@ impl AwsProvider {
         work: &mut dyn Work,
     ) -> Result<(), ProviderError> {
         let Some(instance) = instances::one(clients, id).await? else { return Ok(()) };
-        if !is_tagged(&instance.tags, record) && !self.settings.trust.made(record) {
+        if !is_tagged(&instance.tags, record) && !self.settings.trust.is_proven(record) {
             return Err(not_shown(id, record));
         }
         work.step(&format!("ending the instance {id}"));
@@ -706,7 +709,7 @@ impl AwsProvider {
         events: &dyn Events,
     ) -> bool {
         let is_safe = |known: &DnsRecord| known.address().is_none_or(|address| Some(address) == live);
-        if self.settings.trust.believes(record) || details.dns_records.iter().all(is_safe) {
+        if self.settings.trust.is_trusted(record) || details.dns_records.iter().all(is_safe) {
             return true;
         }
         let names: Vec<&str> = details.dns_records.iter().map(|known| known.name.as_str()).collect();

@@ -36,7 +36,7 @@ impl MultipassProvider {
     ) -> Result<(), ProviderError> {
         match self.evidence_of(record, instance).await {
             Evidence::Foreign => leave(instance, work),
-            Evidence::Untold if !self.settings().trust.made(record) => return Err(untold(instance)),
+            Evidence::Untold if !self.settings().trust.is_proven(record) => return Err(untold(instance)),
             Evidence::Ours | Evidence::Untold => self.purge(&instance.name, work).await?,
         }
         Ok(())
@@ -85,7 +85,7 @@ impl MultipassProvider {
     /// must be an instance that was made with this state folder.
     async fn evidence_of(&self, record: &Record, instance: &Instance) -> Evidence {
         match &record.ssh {
-            _ if !self.settings().trust.believes(record) => self.evidence_by_mark(instance).await,
+            _ if !self.settings().trust.is_trusted(record) => self.evidence_by_mark(instance).await,
             Some(ssh) => self.evidence(instance, &ssh.host_key).await,
             None => Evidence::Untold,
         }
@@ -93,7 +93,7 @@ impl MultipassProvider {
 
     /// Refuses to act on an instance that somebody else's record may have named.
     pub(crate) async fn expect_ours(&self, record: &Record) -> Result<(), ProviderError> {
-        if self.settings().trust.believes(record) {
+        if self.settings().trust.is_trusted(record) {
             return Ok(());
         }
         let Some(instance) = self.info(instance_name(record)).await? else { return Ok(()) };

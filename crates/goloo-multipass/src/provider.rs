@@ -150,7 +150,7 @@ impl Provider for MultipassProvider {
     }
 
     fn own_way_in(&self, record: &Record, errand: Errand<'_>) -> Option<Vec<OsString>> {
-        if !self.settings().trust.believes(record) {
+        if !self.settings().trust.is_trusted(record) {
             return None;
         }
         let name = instance_name(record);

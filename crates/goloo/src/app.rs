@@ -152,7 +152,7 @@ impl App {
     pub fn trusted_source<'r>(&self, record: &'r Record) -> Option<&'r Path> {
         let folder = record.source_config_path.as_deref()?;
         let here = self.here();
-        let is_own = here.made(record) || (self.is_private && record.claims_to_be_from(&here));
+        let is_own = here.created(record) || (self.is_private && record.claims_to_be_from(&here));
         is_own.then_some(folder)
     }
 

@@ -64,9 +64,13 @@ fn offered<T: IntoIterator<Item = String>>(
 ) -> Vec<CompletionCandidate> {
     let names = || {
         let home = paths::home().ok()?;
-        let settings = Settings::read(&Paths::config_dir(&home)).ok()?;
+        let config = Paths::config_dir(&home);
+        Paths::check_config(&config).ok()?;
+        let settings = Settings::read(&config).ok()?;
         let state = settings.state_dir(&home);
-        look(settings, Paths::resolve(home, state))
+        let paths = Paths::resolve(home, state);
+        paths.check_private().ok()?;
+        look(settings, paths)
     };
     let names = names().into_iter().flatten();
     // The shell puts it on the command line as it is: what would have to be quoted there isn't offered.

@@ -1,8 +1,6 @@
 //! Records beside reality: one question for each provider, whatever the number of its VMs. A provider
 //! that can't be asked makes its VMs *unknown*, and stops nobody from asking the others.
 
-use std::time::Duration;
-
 use goloo_core::provider::{LiveState, Observation, Stray};
 use goloo_core::record::{Elsewhere, ProviderKind, Record};
 use goloo_core::store::Listing;
@@ -32,13 +30,13 @@ pub fn records(app: &App) -> Result<Listing<Record>, CliError> {
 
 /// Asks of all these machines; the order stays.
 pub fn ask(app: &App, records: Vec<Record>) -> Vec<Seen> {
-    let live = look(app, &records.iter().collect::<Vec<_>>(), None);
+    let live = look(app, &records.iter().collect::<Vec<_>>());
     records.into_iter().zip(live).map(|(record, live)| Seen { record, live }).collect()
 }
 
-/// Asks each provider once for all of its machines; the order stays. One that can't be asked, or doesn't
-/// answer within `limit`, knows of none whether it is there; nobody here knows of what belongs elsewhere.
-pub fn look(app: &App, records: &[&Record], limit: Option<Duration>) -> Vec<Observation> {
+/// Asks each provider once for all of its machines; the order stays. One that can't be asked
+/// knows of none whether it is there; nobody here knows of what belongs elsewhere.
+pub fn look(app: &App, records: &[&Record]) -> Vec<Observation> {
     let here = app.here();
     let elsewhere: Vec<Option<Elsewhere>> = records.iter().map(|record| record.elsewhere(&here)).collect();
     let unasked = |place: &Option<Elsewhere>| match place {
@@ -53,26 +51,19 @@ pub fn look(app: &App, records: &[&Record], limit: Option<Duration>) -> Vec<Obse
             continue;
         }
         let asked: Vec<&Record> = places.iter().map(|place| records[*place]).collect();
-        for (place, observation) in places.into_iter().zip(look_at(app, *kind, &asked, limit)) {
+        for (place, observation) in places.into_iter().zip(look_at(app, *kind, &asked)) {
             seen[place] = observation;
         }
     }
     seen
 }
 
-fn look_at(app: &App, kind: ProviderKind, records: &[&Record], limit: Option<Duration>) -> Vec<Observation> {
+fn look_at(app: &App, kind: ProviderKind, records: &[&Record]) -> Vec<Observation> {
     let provider = match app.provider(kind) {
         Ok(provider) => provider,
         Err(error) => return vec![unknown(&error.in_one_line()); records.len()],
     };
-    let late = || vec![unknown(&format!("{kind} doesn't answer")); records.len()];
-    app.wait_for(async {
-        let asked = provider.observe(records);
-        match limit {
-            Some(limit) => tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| late()),
-            None => asked.await,
-        }
-    })
+    app.wait_for(provider.observe(records))
 }
 
 fn unknown(reason: &str) -> Observation {

@@ -199,14 +199,28 @@ fn a_deleted_vm_s_name_can_be_used_again() {
 }
 
 #[test]
-fn list_migrates_what_it_meets_and_says_so_once() {
+fn list_and_status_show_unimported_vms_and_write_nothing() {
     let world = legacy();
+    let before = files(world.path());
     let list = world.run(&["list"]).expect(0);
     for name in ALL {
-        assert!(list.stdout().contains(name), "{list:?}");
-        assert!(list.stderr().contains(&format!("migrated {name} from ")), "{list:?}");
+        let row = list.stdout().lines().any(|line| line.starts_with(name) && line.contains("not imported"));
+        assert!(row, "{list:?}");
     }
-    assert!(!world.run(&["list"]).expect(0).stderr().contains("migrated"));
+    assert!(list.stderr().contains("are not imported; run `goloo migrate`"), "{list:?}");
+    let shown = world.json(&["list", "--refresh", "--json"]);
+    let of =
+        |name: &str| shown["vms"].as_array().unwrap().iter().find(|vm| vm["name"] == name).unwrap().clone();
+    assert_eq!((&of("devbox")["imported"], &of("devbox")["live"]), (&json!(false), &json!("unknown")));
+    assert!(of("devbox")["origin"]["from"].as_str().unwrap().ends_with("devbox/config.json"));
+    let status = world.run(&["status", "devbox"]).expect(0);
+    assert!(status.stderr().contains("not imported; run `goloo migrate`"), "{status:?}");
+    assert_eq!(world.json(&["status", "devbox", "--json"])["imported"], false);
+    assert_eq!(files(world.path()), before, "something was written");
+    world.run(&["migrate"]).expect(0);
+    let list = world.run(&["list"]).expect(0);
+    assert!(!list.stdout().contains("not imported") && list.stderr().is_empty(), "{list:?}");
+    assert_eq!(world.json(&["list", "--json"])["vms"][0].get("imported"), None);
 }
 
 #[test]
@@ -221,7 +235,6 @@ fn a_command_on_a_name_migrates_that_vm_alone() {
 #[test]
 fn every_command_on_a_name_meets_old_configs() {
     for command in [
-        vec!["status", "devbox"],
         vec!["delete", "devbox", "--yes"],
         vec!["ssh", "devbox"],
         vec!["exec", "devbox", "--", "true"],
@@ -360,7 +373,7 @@ fn all_places_for_stacks_are_looked_through_and_this_folder() {
     write(&world.path().join("infra/c/config.json"), LOCAL);
     write(&world.path().join("work/config.json"), r#"{"vm": {"name": "d"}, "local": {"ip": "10.0.0.4"}}"#);
     let mut command = world.command();
-    let ran = command.env("GOLOO_STACK_FOLDER", world.path().join("infra")).arg("list").output().unwrap();
+    let ran = command.env("GOLOO_STACK_FOLDER", world.path().join("infra")).arg("migrate").output().unwrap();
     Ran(ran).expect(0);
     assert_eq!(records(&world), ["a", "b", "c", "d"]);
 }
@@ -409,16 +422,15 @@ fn a_name_that_can_not_be_used_is_no_problem_once_its_machine_is_adopted() {
 }
 
 #[test]
-fn a_state_folder_that_can_not_be_written_is_a_warning_for_list_and_an_error_for_a_name() {
+fn a_state_folder_that_can_not_be_written_is_an_error_for_a_name_and_nothing_to_list() {
     let world = legacy();
     // A file where the locks belong: root, too, is refused.
     fs::create_dir_all(world.state()).unwrap();
     fs::write(world.state().join("locks"), "").unwrap();
     let list = world.run(&["list"]).expect(0);
-    assert!(list.stderr().contains("warning: "), "{list:?}");
-    assert!(list.stderr().contains("can't be put on record"), "{list:?}");
-    let status = world.run(&["status", "devbox"]).expect(1);
-    assert!(status.stderr().contains("\"devbox\" can't be put on record: can't"), "{status:?}");
+    assert!(!list.stderr().contains("warning: "), "{list:?}");
+    let start = world.run(&["start", "devbox"]).expect(1);
+    assert!(start.stderr().contains("\"devbox\" can't be put on record: can't"), "{start:?}");
     world.run(&["migrate"]).expect(1);
     assert_eq!(records(&world), [""; 0]);
 }
@@ -428,7 +440,7 @@ fn of_16_processes_at_once_none_fails_and_each_vm_has_one_record() {
     let world = legacy();
     let spawn = |number: usize| {
         let arguments: &[&str] =
-            if number.is_multiple_of(2) { &["migrate", "--json"] } else { &["list", "--json"] };
+            if number.is_multiple_of(2) { &["migrate", "--json"] } else { &["ssh-config", "devbox"] };
         world.command().args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     };
     let children: Vec<_> = (0..16).map(spawn).collect();

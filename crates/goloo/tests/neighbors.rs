@@ -177,6 +177,20 @@ fn what_others_can_change_is_refused_with_the_command_that_repairs_it() {
 }
 
 #[test]
+fn completion_offers_nothing_from_where_others_can_write() {
+    let world = World::new();
+    world.run(&["create", "hello", "--no-wait"]).expect(0);
+    let offered = || {
+        let mut command = world.command();
+        command.env("COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", "2").args(["--", "goloo", "ssh", "he"]);
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    assert!(offered().contains("hello"), "{}", offered());
+    set_mode(&world.state(), 0o777);
+    assert!(!offered().contains("hello"), "{}", offered());
+}
+
+#[test]
 fn root_leaves_nothing_in_the_home_of_another_user() {
     if !is_root() {
         return;

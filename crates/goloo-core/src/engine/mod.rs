@@ -92,7 +92,7 @@ impl<'a> Engine<'a> {
         let record = record_under(&mut *lock).await?;
         let mut record = record.ok_or_else(|| StoreError::NotFound { name: name.clone() })?;
         refuse_elsewhere(&record, self.here)?;
-        let is_ours = self.here.made(&record);
+        let is_ours = self.here.created(&record);
         record.belongs_to(self.here);
         if let Some(former) = lock.taken_over() {
             self.reconcile(&record, former).await?;

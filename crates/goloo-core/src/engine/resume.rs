@@ -115,7 +115,7 @@ impl UnderWay<'_, '_> {
         let here = self.engine.here;
         let is_create = operation.kind == OperationKind::Create;
         let snapshot = if is_create { self.lock.snapshot().await? } else { Snapshot::default() };
-        let is_ours = here.began(record) && (!is_create || here.made_from(record, &snapshot));
+        let is_ours = here.started_operation(record) && (!is_create || here.created_from(record, &snapshot));
         let is_agreed = || {
             let same_files = |agreed: &Agreed| !is_create || agreed.snapshot == snapshot;
             agreed.is_some_and(|agreed| record.agrees_with(&agreed.record) && same_files(agreed))

@@ -106,7 +106,7 @@ impl Record {
     }
 
     /// Whether the record claims to have been made with this state folder. Anyone who can write to the store can make that
-    /// claim: see [`Here::made`].
+    /// claim: see [`Here::created`].
     pub fn claims_to_be_from(&self, here: &Here) -> bool {
         let by = &self.created_by;
         match &by.state_id {

@@ -1,5 +1,5 @@
-//! Which VMs were made with this state folder, and which operations begun. Everybody who writes to a shared store can
-//! claim either in a record; a keyed digest can't be claimed without the folder's key, which never leaves the folder.
+//! Proof that a VM was created, or an operation started, with a state folder. Anyone who can write to a shared store can
+//! claim both in a record; an HMAC with the folder's key can't be forged.
 
 use std::fmt;
 
@@ -45,8 +45,8 @@ impl StateKey {
         hex(&self.0)
     }
 
-    /// Whether a VM was made with this key's folder, as the record tells it.
-    pub fn made(&self, record: &Record) -> bool {
+    /// Whether the VM was created with this key's folder, as its record says.
+    pub fn proves(&self, record: &Record) -> bool {
         let Some(proof) = &record.proof else { return false };
         let mac = self.mac(&Decided::of(record, &proof.snapshot).bytes());
         proof.mac.bytes().is_some_and(|expected| mac.verify_slice(&expected).is_ok())
@@ -64,7 +64,7 @@ impl fmt::Debug for StateKey {
     }
 }
 
-/// Which records a provider may follow to a machine that doesn't show by itself that it is the record's.
+/// Whose records a provider trusts when the machine itself doesn't prove that it belongs to the record.
 #[derive(Debug, Clone, Default)]
 pub struct Trust {
     /// The state folder's key.
@@ -74,14 +74,14 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// Whether the VM was made with this state folder: enough to delete what the record leads to.
-    pub fn made(&self, record: &Record) -> bool {
-        self.key.as_ref().is_some_and(|key| key.made(record))
+    /// Whether the VM was created with this state folder: required before its machine is deleted.
+    pub fn is_proven(&self, record: &Record) -> bool {
+        self.key.as_ref().is_some_and(|key| key.proves(record))
     }
 
-    /// Whether it was, or the record can be only the user's own: enough for what can be undone.
-    pub fn believes(&self, record: &Record) -> bool {
-        self.store_is_private || self.made(record)
+    /// Whether it was, or nobody else writes to the store: required for reversible operations.
+    pub fn is_trusted(&self, record: &Record) -> bool {
+        self.store_is_private || self.is_proven(record)
     }
 }
 
@@ -202,19 +202,19 @@ impl Snapshot {
 }
 
 impl Here {
-    /// Whether the VM was made with this state folder, as the record tells it.
-    pub fn made(&self, record: &Record) -> bool {
-        self.key.as_ref().is_some_and(|key| key.made(record))
+    /// Whether the VM was created with this state folder, as its record says.
+    pub fn created(&self, record: &Record) -> bool {
+        self.key.as_ref().is_some_and(|key| key.proves(record))
     }
 
     /// Whether it was, and from these files.
-    pub fn made_from(&self, record: &Record, snapshot: &Snapshot) -> bool {
+    pub fn created_from(&self, record: &Record, snapshot: &Snapshot) -> bool {
         let is_same = record.proof.as_ref().is_some_and(|proof| proof.snapshot == snapshot.digest());
-        is_same && self.made(record)
+        is_same && self.created(record)
     }
 
-    /// Whether the operation in the record, if there is one, was begun with this state folder, as it is told there.
-    pub fn began(&self, record: &Record) -> bool {
+    /// Whether the record's operation, if there is one, was started with this state folder, as the record says.
+    pub fn started_operation(&self, record: &Record) -> bool {
         let Some(intent) = intent(record) else { return true };
         let proven = || {
             let proof = record.operation.as_ref()?.proof.as_ref()?.bytes()?;
@@ -327,7 +327,11 @@ mod tests {
     fn what_was_decided_can_not_be_changed_without_the_key() {
         let here = here(&StateKey::generate());
         let record = proven(&here);
-        assert!(here.made(&record) && here.made_from(&record, &snapshot()) && here.began(&record));
+        assert!(
+            here.created(&record)
+                && here.created_from(&record, &snapshot())
+                && here.started_operation(&record)
+        );
         for (pointer, value) in [
             ("/id", json!("01JHN3W1T3K9Q2Z8F6B4C7D5E1")),
             ("/name", json!("other")),
@@ -347,11 +351,11 @@ mod tests {
             ("/proof/snapshot", json!("0".repeat(64))),
             ("/proof/mac", json!("0".repeat(64))),
         ] {
-            assert!(!here.made(&forged(&record, pointer, &value)), "{pointer}");
+            assert!(!here.created(&forged(&record, pointer, &value)), "{pointer}");
         }
         let mut other = snapshot();
         other.files.insert("cloud-init.yaml".to_owned(), Vec::new());
-        assert!(!here.made_from(&record, &other));
+        assert!(!here.created_from(&record, &other));
     }
 
     #[test]
@@ -367,7 +371,7 @@ mod tests {
             ("/history", json!([])),
             ("/later", json!("a field of a later version")),
         ] {
-            assert!(here.made(&forged(&record, pointer, &value)), "{pointer}");
+            assert!(here.created(&forged(&record, pointer, &value)), "{pointer}");
         }
     }
 
@@ -386,24 +390,24 @@ mod tests {
             ("/operation/inputs", json!({"hostKey": "x", "users": [], "wait": true})),
             ("/operation/proof", json!("0".repeat(64))),
         ] {
-            assert!(!here.began(&forged(&record, pointer, &value)), "{pointer}");
+            assert!(!here.started_operation(&forged(&record, pointer, &value)), "{pointer}");
         }
         for (pointer, value) in [("/operation/step", json!("recording")), ("/operation/owner/pid", json!(7))]
         {
-            assert!(here.began(&forged(&record, pointer, &value)), "{pointer}");
+            assert!(here.started_operation(&forged(&record, pointer, &value)), "{pointer}");
         }
-        assert!(here.began(&forged(&record, "/operation", &Value::Null)));
+        assert!(here.started_operation(&forged(&record, "/operation", &Value::Null)));
     }
 
     #[test]
     fn another_folder_s_record_is_not_proven_and_neither_is_any_without_a_key() {
         let record = proven(&here(&StateKey::generate()));
         let elsewhere = here(&StateKey::generate());
-        assert!(!elsewhere.made(&record) && !elsewhere.began(&record));
+        assert!(!elsewhere.created(&record) && !elsewhere.started_operation(&record));
         let before = Here { key: None, ..elsewhere };
-        assert!(!before.made(&record) && !before.began(&record));
+        assert!(!before.created(&record) && !before.started_operation(&record));
         let unproven = proven(&before);
-        assert!(unproven.proof.is_none() && !before.made(&unproven));
+        assert!(unproven.proof.is_none() && !before.created(&unproven));
     }
 
     #[test]
@@ -411,9 +415,9 @@ mod tests {
         let here = here(&StateKey::generate());
         let mut record = proven(&here);
         record.resources.clear();
-        assert!(!here.made(&record));
+        assert!(!here.created(&record));
         record.prove_again(&here);
-        assert!(here.made_from(&record, &snapshot()));
+        assert!(here.created_from(&record, &snapshot()));
     }
 
     #[test]

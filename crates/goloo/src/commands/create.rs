@@ -385,7 +385,7 @@ fn last_source(app: &App, registry: &Registry, name: &str) -> Result<Option<Last
 
 fn source_of(app: &App, record: &Record) -> Option<LastFolder> {
     let folder = record.source_config_path.as_deref()?.to_owned();
-    let is_ours = app.here().made(record);
+    let is_ours = app.here().created(record);
     Some(if is_ours { LastFolder::Known(folder) } else { LastFolder::OfOthers(folder) })
 }
 

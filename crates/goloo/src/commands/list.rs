@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use goloo_core::query::{Filter, Listed, Order};
-use goloo_core::record::ProviderKind;
+use goloo_core::record::{ProviderKind, Record};
 use goloo_core::store::{Archived, Broken, Listing, Summary};
 use goloo_core::time::Timestamp;
 use serde_json::{Value, json};
@@ -79,40 +79,68 @@ impl Wanted<'_> {
     }
 }
 
+/// What is shown.
+struct Shown {
+    /// The VMs with a record, then those without.
+    active: Listing<Summary>,
+    /// How many of them are on record.
+    recorded: usize,
+    /// VMs in goloo v0 configs that have no record.
+    unrecorded: Vec<Record>,
+    archive: Listing<Archived>,
+    /// What providers say of the active ones, in their order.
+    live: Option<Vec<Seen>>,
+}
+
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     let wanted = Wanted { args, now: Timestamp::now() };
     app.warn_of_move()?;
     crate::former::note(app);
-    if !args.archive {
-        crate::migrate::on_the_way(app);
+    let shown = shown(app, &wanted)?;
+    if app.ui.json() {
+        print_json(app, args, &shown);
+        return Ok(exit::DONE);
     }
-    let (active, live) = match (args.archive, args.refresh) {
+    for broken in shown.active.broken.iter().chain(&shown.archive.broken) {
+        app.ui.warning(&format!("{} is broken: {} (goloo doctor)", broken.path, broken.error));
+    }
+    note_unrecorded(app, shown.unrecorded.len());
+    if args.quiet {
+        shown.active.entries.iter().for_each(|vm| app.ui.line(vm.name.as_str()));
+        shown.archive.entries.iter().for_each(|entry| app.ui.line(entry.id.as_str()));
+        return Ok(exit::DONE);
+    }
+    print_tables(app, args, &shown);
+    // The process ends now: thousands of records needn't be freed one by one before.
+    std::mem::forget(shown);
+    Ok(exit::DONE)
+}
+
+fn shown(app: &App, wanted: &Wanted<'_>) -> Result<Shown, CliError> {
+    let args = wanted.args;
+    let unrecorded = if args.archive { Vec::new() } else { unrecorded(app, wanted) };
+    let (mut active, live) = match (args.archive, args.refresh) {
         (true, _) => (Listing::default(), None),
-        (false, false) => (on_record(app, &wanted)?, None),
+        (false, false) => (on_record(app, wanted)?, None),
         (false, true) => {
-            let (active, seen) = live(app, &wanted)?;
+            let (active, seen) = live(app, wanted, &unrecorded)?;
             (active, Some(seen))
         }
     };
+    let recorded = active.entries.len();
+    active.entries.extend(unrecorded.iter().map(Summary::from));
     let mut archive =
         if args.all || args.archive { app.local(app.store.archive_list())? } else { Listing::default() };
     wanted.choose(&mut archive.entries, |entry| &entry.record);
-    if app.ui.json() {
-        print_json(app, args, &active, &archive, live.as_deref());
-        return Ok(exit::DONE);
+    Ok(Shown { active, recorded, unrecorded, archive, live })
+}
+
+fn note_unrecorded(app: &App, count: usize) {
+    match count {
+        0 => {}
+        1 => app.ui.note("1 VM of a goloo v0 config is not imported; run `goloo migrate`"),
+        _ => app.ui.note(&format!("{count} VMs of goloo v0 configs are not imported; run `goloo migrate`")),
     }
-    for broken in active.broken.iter().chain(&archive.broken) {
-        app.ui.warning(&format!("{} is broken: {} (goloo doctor)", broken.path, broken.error));
-    }
-    if args.quiet {
-        active.entries.iter().for_each(|vm| app.ui.line(vm.name.as_str()));
-        archive.entries.iter().for_each(|entry| app.ui.line(entry.id.as_str()));
-        return Ok(exit::DONE);
-    }
-    print_tables(app, args, &active.entries, &archive.entries, live.as_deref());
-    // The process ends now: thousands of records needn't be freed one by one before.
-    std::mem::forget((active, archive));
-    Ok(exit::DONE)
 }
 
 fn on_record(app: &App, wanted: &Wanted<'_>) -> Result<Listing<Summary>, CliError> {
@@ -121,46 +149,56 @@ fn on_record(app: &App, wanted: &Wanted<'_>) -> Result<Listing<Summary>, CliErro
     Ok(active)
 }
 
-/// The same with what providers say of each. Where one says nothing of use, it is said why.
-fn live(app: &App, wanted: &Wanted<'_>) -> Result<(Listing<Summary>, Vec<Seen>), CliError> {
+/// VMs in goloo v0 configs that have no record.
+fn unrecorded(app: &App, wanted: &Wanted<'_>) -> Vec<Record> {
+    let mut records = crate::migrate::to_show(app, None);
+    wanted.choose(&mut records, |record| record);
+    records
+}
+
+/// The same with what providers say of each, and of those that aren't on record behind them. Where one says nothing of
+/// use, it is said why.
+fn live(
+    app: &App,
+    wanted: &Wanted<'_>,
+    unrecorded: &[Record],
+) -> Result<(Listing<Summary>, Vec<Seen>), CliError> {
     let mut records = observe::records(app)?;
     wanted.choose(&mut records.entries, |record| record);
-    let seen = observe::ask(app, records.entries);
+    let recorded = records.entries.len();
+    let seen = observe::ask(app, records.entries.into_iter().chain(unrecorded.iter().cloned()).collect());
     let unknown = seen.iter().filter_map(|seen| Some((seen.record.provider, seen.unknown()?)));
     for (kind, reason) in unknown.collect::<BTreeSet<_>>() {
         app.ui.warning(&format!("{kind}: {reason}"));
     }
-    let entries = seen.iter().map(|seen| Summary::from(&seen.record)).collect();
+    let entries = seen[..recorded].iter().map(|seen| Summary::from(&seen.record)).collect();
     Ok((Listing { entries, broken: records.broken }, seen))
 }
 
-fn print_json(
-    app: &App,
-    args: &Args,
-    active: &Listing<Summary>,
-    archive: &Listing<Archived>,
-    live: Option<&[Seen]>,
-) {
-    let vms: Vec<Value> = active
-        .entries
-        .iter()
-        .enumerate()
-        .map(|(index, vm)| {
-            let mut value = vm_json(vm);
-            if let Some(live) = live {
-                value["live"] = json!(live[index].live.state.as_str());
-                value["liveReason"] = json!(live[index].unknown());
-            }
-            value
-        })
-        .collect();
-    let broken: Vec<Value> = active.broken.iter().chain(&archive.broken).map(broken_json).collect();
+fn print_json(app: &App, args: &Args, shown: &Shown) {
+    let vms: Vec<Value> =
+        shown.active.entries.iter().enumerate().map(|(index, vm)| shown_json(shown, index, vm)).collect();
+    let broken: Vec<Value> =
+        shown.active.broken.iter().chain(&shown.archive.broken).map(broken_json).collect();
     let mut body = json!({"vms": vms, "broken": broken});
     if args.all || args.archive {
-        let archived = archive.entries.iter().map(archived_json);
+        let archived = shown.archive.entries.iter().map(archived_json);
         body["archived"] = archived.collect();
     }
     app.ui.result(body);
+}
+
+fn shown_json(shown: &Shown, index: usize, vm: &Summary) -> Value {
+    let mut value = vm_json(vm);
+    if let Some(record) = index.checked_sub(shown.recorded).and_then(|place| shown.unrecorded.get(place)) {
+        value["imported"] = json!(false);
+        value["origin"] = json!(record.origin);
+    }
+    if let Some(seen) = shown.live.as_ref().map(|live| &live[index]) {
+        value["live"] = json!(seen.live.state.as_str());
+        value["liveReason"] = json!(seen.unknown());
+    }
+    value
 }
 
 fn vm_json(vm: &Summary) -> Value {
@@ -186,18 +224,19 @@ pub fn archived_json(entry: &Archived) -> Value {
     value
 }
 
-fn print_tables(app: &App, args: &Args, active: &[Summary], archive: &[Archived], live: Option<&[Seen]>) {
+fn print_tables(app: &App, args: &Args, shown: &Shown) {
     if !args.archive {
-        if active.is_empty() {
+        if shown.active.entries.is_empty() {
             app.ui.say(if args.asks_for_some() {
                 "no such VMs"
             } else {
                 "no VMs; goloo create NAME makes one"
             });
         } else {
-            app.ui.table(&active_table(active, live, app.ui.verbose() > 0));
+            app.ui.table(&active_table(shown, app.ui.verbose() > 0));
         }
     }
+    let archive = &shown.archive.entries;
     if args.all || args.archive {
         if !archive.is_empty() && !args.archive {
             app.ui.line("");
@@ -263,8 +302,9 @@ fn age_and_end(vm: &Summary, now: Timestamp) -> String {
 
 const HEADINGS: [&str; 9] = ["NAME", "PROVIDER", "PHASE", "LIVE", "ADDRESS", "AGE", "BY", "TAGS", "STACK"];
 
-fn active_table(vms: &[Summary], live: Option<&[Seen]>, wide: bool) -> Table {
+fn active_table(all: &Shown, wide: bool) -> Table {
     let now = Timestamp::now();
+    let (vms, live) = (&all.active.entries, all.live.as_deref());
     let (with_live, with_creator) = (live.is_some(), wide || several(vms.iter()));
     let shown = [true, true, true, with_live, true, true, with_creator, wide, true];
     let mut table = Table::of(&HEADINGS, &shown);
@@ -278,7 +318,7 @@ fn active_table(vms: &[Summary], live: Option<&[Seen]>, wide: bool) -> Table {
         let cells: [Cow<'_, str>; 9] = [
             vm.name.as_str().into(),
             vm.provider.as_str().into(),
-            vm.phase.as_str().into(),
+            if place < all.recorded { vm.phase.as_str().into() } else { "not imported".into() },
             live.map_or("", |live| live[place].live.state.as_str()).into(),
             address,
             age_and_end(vm, now).into(),

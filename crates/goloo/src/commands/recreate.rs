@@ -40,7 +40,7 @@ pub fn run(app: &App, mut args: Args) -> Result<u8, CliError> {
     }
     let elsewhere = chosen.aws || chosen.provider.is_some_and(|kind| !kind.is_local());
     args.options.hosts.hosts |= record.hosts_entry && !elsewhere;
-    let is_ours = app.here().made_from(&record, &snapshot);
+    let is_ours = app.here().created_from(&record, &snapshot);
     let found = create::stack_of(snapshot, &record);
     if !is_ours {
         args.options.consent = Some(Consent::for_snapshot_of(&record, &args.what, args.yes));

@@ -63,7 +63,7 @@ fn agreed(app: &App, record: Record, yes: bool) -> Result<Option<Agreed>, CliErr
     let Some(operation) = &record.operation else { return Ok(None) };
     let is_create = operation.kind == OperationKind::Create;
     let snapshot = app.local(app.store.snapshot(&name))?;
-    if here.began(&record) && (!is_create || here.made_from(&record, &snapshot)) {
+    if here.started_operation(&record) && (!is_create || here.created_from(&record, &snapshot)) {
         return Ok(None);
     }
     let owner = &operation.owner;

@@ -1,8 +1,9 @@
 //! `goloo status`
 
+use goloo_core::name::VmName;
 use goloo_core::provider::Observation;
 use goloo_core::record::Record;
-use goloo_core::store::HeldLock;
+use goloo_core::store::{HeldLock, StoreError};
 use goloo_core::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -24,26 +25,39 @@ pub struct Args {
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     let name = args.vm.parse()?;
     app.warn_of_move()?;
-    let record = app.record(&name)?;
+    let (record, is_recorded) = to_show(app, &name)?;
     let live = match record.elsewhere(&app.here()) {
         Some(place) => observe::at(&place),
         None => super::reach::observe(app, &record)?,
     };
-    let snapshot = app.local(app.store.snapshot(&name))?;
     let drift = match (&record.source_config_path, app.trusted_source(&record)) {
+        _ if !is_recorded => Drift::None,
         (Some(_), None) => Drift::Unknown,
-        (_, folder) => drift(&snapshot, folder),
+        (_, folder) => drift(&app.local(app.store.snapshot(&name))?, folder),
     };
     if app.ui.json() {
         app.ui.result(json!({
             "vm": record_json(&record),
             "live": {"state": live.state.as_str(), "ip": live.ip, "reason": live.reason},
             "drift": drift.word(),
+            "imported": is_recorded,
         }));
     } else {
         print(app, &record, &live, &drift)?;
     }
     Ok(exit::DONE)
+}
+
+/// The VM's record, or the one that `goloo migrate` would create from a goloo v0 config. Writes nothing.
+fn to_show(app: &App, name: &VmName) -> Result<(Record, bool), CliError> {
+    if app.local(app.store.load(name))?.is_some() {
+        return Ok((app.record(name)?, true));
+    }
+    let unrecorded = crate::migrate::to_show(app, Some(name)).into_iter().next();
+    let record = unrecorded.ok_or_else(|| StoreError::NotFound { name: name.clone() })?;
+    let from = record.origin.as_ref().map_or("", |origin| origin.from.as_str());
+    app.ui.note(&format!("{name} is defined in {from} and not imported; run `goloo migrate`"));
+    Ok((record, false))
 }
 
 /// The record as commands print it. A private key has no such form: see [`goloo_core::secret`].

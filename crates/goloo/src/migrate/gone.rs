@@ -1,5 +1,5 @@
-//! Remembers which machines of old configs are gone, so that `list` doesn't ask their provider again
-//! each time. It lies in the cache: without it, `list` asks once more.
+//! Remembers which machines of old configs were gone at a migration, so that `list` doesn't show them. It lies in the
+//! cache: without it they are shown until the next migration.
 
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
@@ -31,7 +31,7 @@ impl Gone {
         self.lines.contains(&line(record))
     }
 
-    /// Notes that it is. Where that can't be written, it is asked for again.
+    /// Notes that it is. Where that can't be written, `list` goes on showing it.
     pub fn note(&self, record: &Record) {
         let folder = self.path.parent().map_or(Ok(()), files::ensure_folder);
         let open = || OpenOptions::new().create(true).append(true).mode(0o600).open(&self.path);

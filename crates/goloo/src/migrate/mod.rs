@@ -21,7 +21,7 @@ use crate::error::CliError;
 use crate::{exit, identity};
 
 pub use scan::{Candidate, Scan, Skipped};
-pub use silent::{on_demand, on_the_way};
+pub use silent::{on_demand, to_show};
 
 use draft::{draft, note_observation};
 use gone::Gone;
@@ -30,8 +30,6 @@ use standing::{Standing, against, leading_to, standing};
 /// How long another process may have a name's lock before it is given up.
 const LOCK_LIMIT: Duration = Duration::from_secs(10);
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
-/// `list` must not hang with a provider: what doesn't answer in this time isn't checked.
-const LIST_LIMIT: Duration = Duration::from_secs(3);
 
 /// A VM that has a record now, or would have one.
 pub struct Migrated {
@@ -125,27 +123,29 @@ pub enum Occasion {
     Asked,
     /// Somebody asked what it would do: nothing is written.
     DryRun,
-    /// `list` came along, which has no time to lose.
-    List,
+}
+
+/// The VMs of old configs that have no record, as a migration would begin their records, with what stands in the way of
+/// others. No provider is asked and nothing is written; those that were gone at the last migration are left out.
+pub fn unrecorded(app: &App, scan: Scan) -> (Vec<Record>, Report) {
+    let gone = Gone::read(&app.paths.cache);
+    let (drafts, report) = begin(app, scan, Some(&gone));
+    (drafts.into_iter().map(|draft| draft.record).collect(), report)
 }
 
 /// Makes records for what was found.
 pub fn migrate(app: &App, scan: Scan, occasion: Occasion) -> Report {
-    let mut report = Report { skipped: scan.skipped, ..Report::default() };
-    let invalid = |problem| Trouble { problem, code: exit::USAGE };
-    report.troubles.extend(scan.problems.into_iter().map(invalid));
-    for (candidate, problem) in scan.unfit {
-        report.settle_unfit(app, &candidate, problem);
-    }
-    let gone = (occasion == Occasion::List).then(|| Gone::read(&app.paths.cache));
-    let drafts = drafts(app, scan.candidates, gone.as_ref(), &mut report);
+    let gone = Gone::read(&app.paths.cache);
+    let (drafts, mut report) = begin(app, scan, None);
     let records: Vec<&Record> = drafts.iter().map(|draft| &draft.record).collect();
-    let seen = crate::observe::look(app, &records, gone.as_ref().map(|_| LIST_LIMIT));
+    let seen = crate::observe::look(app, &records);
     let owner = identity::owner();
     for (draft, live) in drafts.into_iter().zip(seen) {
         let Draft { candidate, mut record } = draft;
         if let Err(reason) = note_observation(&mut record, &live) {
-            gone.iter().for_each(|gone| gone.note(&record));
+            if occasion == Occasion::Asked {
+                gone.note(&record);
+            }
             report.skip(&candidate, reason);
             continue;
         }
@@ -158,6 +158,18 @@ pub fn migrate(app: &App, scan: Scan, occasion: Occasion) -> Report {
         report.migrated.push(Migrated { record, live });
     }
     report
+}
+
+/// What is to get a record, and a report of the rest.
+fn begin(app: &App, scan: Scan, gone: Option<&Gone>) -> (Vec<Draft>, Report) {
+    let mut report = Report { skipped: scan.skipped, ..Report::default() };
+    let invalid = |problem| Trouble { problem, code: exit::USAGE };
+    report.troubles.extend(scan.problems.into_iter().map(invalid));
+    for (candidate, problem) in scan.unfit {
+        report.settle_unfit(app, &candidate, problem);
+    }
+    let drafts = drafts(app, scan.candidates, gone, &mut report);
+    (drafts, report)
 }
 
 /// Those that are to get a record; all others are told to the report.

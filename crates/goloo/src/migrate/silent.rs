@@ -1,23 +1,38 @@
-//! Migration by the way: commands that meet an old config put its VM on record first.
+//! Migration by the way: commands that act on a VM of an old config put it on record first; those that only look show it.
 
 use goloo_core::name::VmName;
+use goloo_core::record::Record;
 use goloo_core::spec::Problem;
 
-use super::{Migrated, Occasion, Scan, migrate};
+use super::{Migrated, Occasion, Report, Scan, Trouble, migrate, unrecorded};
 use crate::app::App;
 use crate::error::CliError;
 
-/// Migrates what `list` meets; whatever goes wrong is a warning.
-pub fn on_the_way(app: &App) {
-    let scan = Scan::usual_places(&app.paths.config);
-    if scan.is_empty() {
-        return;
+/// The VMs of old configs that have no record, for `list` and `status`, which write nothing. Whatever goes wrong is a
+/// warning.
+pub fn to_show(app: &App, name: Option<&VmName>) -> Vec<Record> {
+    let mut scan = Scan::usual_places(&app.paths.config);
+    if let Some(name) = name {
+        scan.candidates.retain(|candidate| candidate.vm.name == *name);
+        scan.unfit.retain(|(candidate, _)| candidate.vm.name == *name);
+        // What stands elsewhere is no matter of this command's.
+        scan.skipped.clear();
     }
-    let report = migrate(app, scan, Occasion::List);
-    report.migrated.iter().for_each(|migrated| tell(app, migrated));
+    if scan.is_empty() {
+        return Vec::new();
+    }
+    let (records, report) = unrecorded(app, scan);
     if let Some(trouble) = report.troubles.first() {
         warn(app, &trouble.problem, report.troubles.len() - 1);
     }
+    if name.is_some() && records.is_empty() {
+        note_skipped(app, &report);
+    }
+    records
+}
+
+fn note_skipped(app: &App, report: &Report) {
+    report.skipped.iter().for_each(|skipped| app.ui.note(&format!("{}: {}", skipped.from, skipped.reason)));
 }
 
 /// Migrates the VM of this name, which has no record, where an old config speaks of it.
@@ -39,14 +54,11 @@ pub fn on_demand(app: &App, name: &VmName) -> Result<(), CliError> {
     let report = migrate(app, scan, Occasion::Asked);
     report.migrated.iter().for_each(|migrated| tell(app, migrated));
     if report.migrated.is_empty() {
-        if let Some(trouble) = report.troubles.into_iter().next() {
-            let message = format!("{}: {}", place(&trouble.problem), trouble.problem.message);
-            return Err(CliError::new(trouble.code, "not-migrated", message, trouble.problem.hint));
+        if let Some(Trouble { problem, code }) = report.troubles.first() {
+            let message = format!("{}: {}", place(problem), problem.message);
+            return Err(CliError::new(*code, "not-migrated", message, problem.hint.clone()));
         }
-        report
-            .skipped
-            .iter()
-            .for_each(|skipped| app.ui.note(&format!("{}: {}", skipped.from, skipped.reason)));
+        note_skipped(app, &report);
     }
     Ok(())
 }
