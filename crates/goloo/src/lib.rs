@@ -42,7 +42,7 @@ pub use settings::json_schema as settings_schema;
 pub fn main(argv: Vec<OsString>) -> ExitCode {
     goloo_os::umask::make_private();
     output::escape_panics();
-    if let Some(code) = goloo_qemu::supervise::answer(&argv) {
+    if let Some(code) = goloo_qemu::answer(&argv) {
         return code;
     }
     complete::answer_shell();

@@ -8,8 +8,10 @@ pub mod download;
 mod entry;
 mod file;
 pub mod header;
+pub mod intake;
 mod keep;
 mod sources;
+mod workshop;
 
 use std::io;
 use std::path::PathBuf;
@@ -167,6 +169,21 @@ pub enum ImageError {
         /// What to do.
         hint: String,
     },
+    /// The image is built, and the user whose cache it is for can't take it.
+    #[error("the image can't be put into {} as user {uid}: {message}", folder.display())]
+    Handover {
+        /// The cache.
+        folder: PathBuf,
+        /// The user.
+        uid: u32,
+        /// Why.
+        message: String,
+        /// What to do.
+        hint: String,
+    },
+    /// The cache that root works in isn't root's alone.
+    #[error(transparent)]
+    Exposed(#[from] goloo_os::private::Exposed),
     /// A program failed.
     #[error("{program} failed ({status}): {message}")]
     Program {
@@ -224,7 +241,8 @@ impl ImageError {
             Self::Tools { packages, .. } => {
                 format!("sudo apt-get install --no-install-recommends {}", packages.join(" "))
             }
-            Self::NotBuildable { hint, .. } => hint.clone(),
+            Self::NotBuildable { hint, .. } | Self::Handover { hint, .. } => hint.clone(),
+            Self::Exposed(exposed) => exposed.hint(),
             Self::Program { .. } => "what it said tells what to mend; then try again".to_owned(),
             Self::Stopped => "run the same command again: it goes on where it ended".to_owned(),
         }

@@ -4,7 +4,7 @@ use clap::Subcommand;
 use goloo_core::engine::Interrupt;
 use goloo_core::events::{Event, Events};
 use goloo_core::spec::{self, ImageRef};
-use goloo_qemu::image::{Cache, CachedImage, ImageError, Watch, build};
+use goloo_qemu::image::{Cache, CachedImage, Entry, ImageError, Watch, build};
 use serde_json::json;
 
 use crate::app::App;
@@ -41,13 +41,13 @@ pub fn run(app: &App, command: &Command) -> Result<u8, CliError> {
         Command::List { .. } => list(app, &cache)?,
         Command::Pull { image } => {
             let image = pull(app, &cache, image)?;
-            said(app, &image);
+            said(app, &image.entry);
         }
         Command::Build { image } => {
             let name = image.as_deref().or_else(|| build::host_image()).unwrap_or("debian-12");
             goloo_os::umask::for_system_files();
-            let image = watched(app, |watch| build::build(&cache, name, watch))?;
-            said(app, &image);
+            let entry = watched(app, |watch| build::build(&cache, name, watch))?;
+            said(app, &entry);
         }
         Command::Prune => {
             let freed = cache.prune()?;
@@ -102,8 +102,7 @@ fn pull(app: &App, cache: &Cache, text: &str) -> Result<CachedImage, CliError> {
     })
 }
 
-fn said(app: &App, image: &CachedImage) {
-    let entry = &image.entry;
+fn said(app: &App, entry: &Entry) {
     app.ui.line(&format!(
         "{} is in the cache ({}, {})",
         entry.name,
