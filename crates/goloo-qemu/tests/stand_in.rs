@@ -329,7 +329,7 @@ async fn a_copy_of_a_machine_on_the_cache_s_image_keeps_that_image() {
     let copy = record(&world.machine("copy"));
     qemu.clones().unwrap().clone_machine(&source, &copy, &mut SuiteWork::default()).await.unwrap();
     qemu.delete(&source, &mut SuiteWork::default()).await.unwrap();
-    assert_eq!(cache.prune().unwrap().files, 0, "the copy's image went");
+    assert_eq!(cache.prune(&world.state.join("vms")).unwrap().files, 0, "the copy's image went");
 }
 
 #[tokio::test]
@@ -500,11 +500,11 @@ async fn a_pruned_cache_keeps_what_machines_build_on() {
     let cache = Cache::new(world.folder.path().join("images"));
     let (_, record, _) = world.create("base").await;
     assert!(cache.list().unwrap()[0].in_use);
-    cache.prune().unwrap();
+    cache.prune(&world.state.join("vms")).unwrap();
     assert_eq!(cache.list().unwrap().len(), 1);
     world.qemu().delete(&record, &mut SuiteWork::default()).await.unwrap();
     assert!(!cache.list().unwrap()[0].in_use);
-    assert!(cache.prune().unwrap().bytes > 0);
+    assert!(cache.prune(&world.state.join("vms")).unwrap().bytes > 0);
     assert_eq!(cache.list().unwrap(), []);
 }
 

@@ -22,7 +22,7 @@ use goloo_core::redirect::RedirectError;
 
 pub use cache::{Cache, CachedImage};
 pub use entry::{Entry, Format, Origin};
-pub use keep::{Freed, Listed};
+pub use keep::{Freed, Listed, OutOfSight};
 
 /// What long work on images tells, and asks now and then.
 pub trait Watch {
