@@ -294,16 +294,20 @@ impl App {
         let (ui, interrupt, left) =
             (watch.ui.clone(), watch.interrupt.clone(), Arc::clone(&watch.what_may_be_left));
         signals::watch(move |signal| {
-            if interrupt.raise() {
+            let (ui, is_first) = (ui.clone(), interrupt.raise());
+            if is_first {
                 let signal = signal.name();
-                ui.note(&format!(
-                    "{signal}: stopping after the call under way; Ctrl-C again to leave at once"
-                ));
+                let text =
+                    format!("{signal}: stopping after the call under way; Ctrl-C again to leave at once");
+                signals::tell(move || ui.note(&text));
                 return;
             }
-            ui.finish();
-            ui.warning(&lock(&left));
-            std::process::exit(i32::from(exit::INTERRUPTED));
+            let left = lock(&left).clone();
+            signals::tell(move || {
+                ui.finish();
+                ui.warning(&left);
+            });
+            signals::leave(exit::INTERRUPTED);
         })
         .map_err(|error| {
             CliError::failed("can't watch for signals", "run the command again").because(&error)

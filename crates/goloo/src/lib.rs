@@ -41,6 +41,7 @@ pub use settings::json_schema as settings_schema;
 /// Runs the command line `argv` (with the program's name first).
 pub fn main(argv: Vec<OsString>) -> ExitCode {
     goloo_os::umask::make_private();
+    signals::survive_file_limit();
     output::escape_panics();
     if let Some(code) = goloo_qemu::answer(&argv) {
         return code;
