@@ -2,6 +2,7 @@
 //! locks that are waited for with a limit. No knowledge of VMs.
 
 pub mod account;
+pub mod headroom;
 pub mod lock;
 pub mod private;
 pub mod read;

@@ -60,6 +60,10 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
     if let Some(note) = legacy_note {
         ui.note(&note);
     }
+    if let Err(shortage) = goloo_os::headroom::check() {
+        ui.error(&CliError::failed(shortage.to_string(), shortage.hint()).because(shortage.cause()));
+        return ExitCode::from(exit::FAILED);
+    }
     let only_reads = cli.command.only_reads();
     let result = match cli.command {
         commands::Command::Settings(command) => commands::settings(&ui, &command),

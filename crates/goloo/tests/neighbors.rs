@@ -273,6 +273,44 @@ fn with_the_rights_of_root_no_file_but_etc_hosts_is_changed() {
     assert_eq!(fs::read_to_string(world.hosts_file()).unwrap(), "127.0.0.1 localhost\n");
 }
 
+/// The limit doesn't hold for root.
+#[test]
+fn too_few_processes_are_an_error_in_words() {
+    if !is_root() {
+        return;
+    }
+    let world = open_world();
+    let home = world.path().join("home-of-nobody");
+    fs::create_dir_all(&home).unwrap();
+    chown(&home, Some(NOBODY), Some(NOBODY)).unwrap();
+    let goloo = |limit: &str, line: &str| {
+        let mut command =
+            as_nobody("bash", &["-c", &format!("{limit}exec {} {line}", common::goloo().display())]);
+        world.settle(&mut command);
+        for own in ["GOLOO_CONFIG_DIR", "XDG_DATA_HOME", "XDG_CACHE_HOME", "GOLOO_CACHE_DIR"] {
+            command.env_remove(own);
+        }
+        let ran = common::Ran(command.env("HOME", &home).output().unwrap());
+        assert!(ran.0.status.code().is_some(), "{limit}{line}: {ran:?}");
+        assert!(!ran.stderr().contains("panicked"), "{limit}{line}: {ran:?}");
+        ran
+    };
+    let create = "create hello --no-wait --provider qemu";
+    for processes in 1..=9 {
+        let limit = format!("ulimit -u {processes}; ");
+        for line in ["list", create] {
+            let ran = goloo(&limit, line);
+            if processes == 1 {
+                let said = ran.expect(1).stderr();
+                assert!(said.contains("temporarily unavailable") && said.contains("ulimit -u"), "{said}");
+            }
+        }
+        goloo("", "delete hello --yes");
+    }
+    goloo("", create).expect(0);
+    goloo("", "delete hello --yes").expect(0);
+}
+
 /// Programs that build an image of nothing, so that root builds one in no time. `during` is what happens meanwhile.
 fn fake_build_tools(world: &World, during: &str) {
     let sh = |script: &str| format!("#!/bin/sh\n{script}\n");

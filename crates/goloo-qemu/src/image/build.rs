@@ -470,7 +470,7 @@ impl Build<'_> {
             .stdout(stdout)
             .stderr(stderr)
             .spawn()
-            .map_err(|error| failed(error.to_string()))?;
+            .map_err(|source| ImageError::CannotRun { program: program.clone(), source })?;
         let status = loop {
             if let Some(status) = child.try_wait().map_err(|error| failed(error.to_string()))? {
                 break status;

@@ -334,8 +334,11 @@ impl Cache {
 
     /// Checks the header and moves the file to its place. One that can't be used doesn't stay.
     fn place(&self, file: &Path, sha256: &Digest, name: &str, origin: Origin) -> Result<Entry, ImageError> {
-        let (format, virtual_size) = inspect(&self.qemu_img, file, name).inspect_err(|_| {
-            let _ = fs::remove_file(file);
+        let (format, virtual_size) = inspect(&self.qemu_img, file, name).inspect_err(|error| {
+            // That it can't be checked now says nothing against it.
+            if !matches!(error, ImageError::CannotRun { .. } | ImageError::Tools { .. }) {
+                let _ = fs::remove_file(file);
+            }
         })?;
         let opened = File::open(file).map_err(fails_at(file))?;
         let bytes = opened.metadata().map_err(fails_at(file))?.len();

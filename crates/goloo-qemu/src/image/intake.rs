@@ -77,9 +77,8 @@ pub(super) fn take(
     command.uid(account.uid).gid(account.gid).current_dir("/");
     command.arg(TAKE_IN).arg(cache.folder()).arg(name).stdin(Stdio::from(stdin));
     let ended = goloo_command::run_blocking(command, LIMITS).map_err(|error| {
-        let cause = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
-        let hint = format!("make {} a program that they may run", program.display());
-        failed(format!("{error}{cause}"), &hint)
+        let usual = format!("make {} a program that they may run", program.display());
+        failed(error.to_string(), error.shortage_hint().unwrap_or(&usual))
     })?;
     match serde_json::from_slice(&ended.stdout) {
         Ok(Answer::Taken(entry)) => Ok(entry),

@@ -184,6 +184,14 @@ pub enum ImageError {
     /// The cache that root works in isn't root's alone.
     #[error(transparent)]
     Exposed(#[from] goloo_os::private::Exposed),
+    /// The system doesn't start a program, or a thread of goloo's.
+    #[error("{program} can't be started: {source}")]
+    CannotRun {
+        /// Its name.
+        program: String,
+        /// What the system said.
+        source: io::Error,
+    },
     /// A program failed.
     #[error("{program} failed ({status}): {message}")]
     Program {
@@ -243,6 +251,8 @@ impl ImageError {
             }
             Self::NotBuildable { hint, .. } | Self::Handover { hint, .. } => hint.clone(),
             Self::Exposed(exposed) => exposed.hint(),
+            Self::CannotRun { program, source } => goloo_command::shortage_hint(source)
+                .map_or_else(|| format!("check the installation of {program}"), str::to_owned),
             Self::Program { .. } => "what it said tells what to mend; then try again".to_owned(),
             Self::Stopped => "run the same command again: it goes on where it ended".to_owned(),
         }
