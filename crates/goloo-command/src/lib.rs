@@ -4,6 +4,7 @@
 //! own, so that a Ctrl-C meant for goloo doesn't end it midway.
 
 mod lines;
+mod shortage;
 
 use std::io;
 use std::process::{ExitStatus, Stdio};
@@ -14,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
 pub use lines::Lines;
+pub use shortage::shortage_hint;
 
 /// How much is read at once, in bytes.
 const PIECE: usize = 64 << 10;
@@ -48,8 +50,8 @@ pub struct Finished {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// It can't be started.
-    #[error("it can't be started")]
-    Start(#[source] io::Error),
+    #[error("it can't be started: {0}")]
+    Start(io::Error),
     /// It took too long, and was killed.
     #[error("no answer within {} s", limit.as_secs_f64())]
     TimedOut {
@@ -63,8 +65,18 @@ pub enum RunError {
         limit: u64,
     },
     /// Its output or its exit status can't be read.
-    #[error("its output can't be read")]
-    Read(#[source] io::Error),
+    #[error("its output can't be read: {0}")]
+    Read(io::Error),
+}
+
+impl RunError {
+    /// What to do where the system is short of something; `None` where it is the program's fault.
+    pub fn shortage_hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Start(error) | Self::Read(error) => shortage_hint(error),
+            _ => None,
+        }
+    }
 }
 
 /// Gets each line as it comes, without its end. What isn't UTF-8 is replaced.
@@ -102,7 +114,8 @@ pub fn run_blocking(command: std::process::Command, limits: Limits) -> Result<Fi
         runtime.block_on(run(&mut Command::from(command), limits))
     };
     // A runtime can't be entered from within another one on the same thread.
-    std::thread::spawn(work).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    let thread = std::thread::Builder::new().spawn(work).map_err(RunError::Start)?;
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 async fn run_with(

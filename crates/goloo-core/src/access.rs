@@ -51,6 +51,13 @@ fn ends_in_number(text: &str) -> bool {
     hex.is_some() || last.bytes().all(|byte| byte.is_ascii_digit())
 }
 
+impl Address {
+    /// Whether it is this computer's loopback, which no other computer can be.
+    pub fn is_loopback(&self) -> bool {
+        self.as_str().parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+}
+
 impl From<IpAddr> for Address {
     fn from(ip: IpAddr) -> Self {
         Self(ip.to_string())

@@ -349,7 +349,8 @@ impl CallError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::NotInstalled { .. } => INSTALL,
-            Self::CannotRun { .. } => "look at GOLOO_MULTIPASS and at the installation of Multipass",
+            Self::CannotRun { source, .. } => goloo_command::shortage_hint(source)
+                .unwrap_or("look at GOLOO_MULTIPASS and at the installation of Multipass"),
             Self::NoAnswer { .. } => HUNG,
             Self::TooMuch { .. } => "run the same command of multipass by hand to see what it answers",
             Self::Unreadable { .. } => "goloo knows Multipass 1.13 to 1.17: multipass version",

@@ -52,7 +52,7 @@ fn version(program: &str) -> Finding {
         Err(error) => {
             return Finding::wrong(
                 format!("{program} can't be run: {error}"),
-                "Debian, Ubuntu: sudo apt-get install qemu-utils",
+                error.shortage_hint().unwrap_or("Debian, Ubuntu: sudo apt-get install qemu-utils"),
             );
         }
     };

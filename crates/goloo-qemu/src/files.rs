@@ -60,19 +60,6 @@ fn remove_within(path: &Path, data: &Metadata, device: u64) -> io::Result<()> {
     std::fs::remove_dir(path)
 }
 
-/// Gives a file or folder that is root's to the owner of something else. Links aren't followed, and a
-/// file that has another name elsewhere is left alone.
-pub(crate) fn give(path: &Path, owner: &Metadata) -> io::Result<()> {
-    let data = match std::fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        data => data?,
-    };
-    if data.uid() != 0 || (!data.is_dir() && data.nlink() > 1) {
-        return Ok(());
-    }
-    std::os::unix::fs::lchown(path, Some(owner.uid()), Some(owner.gid()))
-}
-
 /// Takes write permission from a file: nobody changes a base image under an overlay.
 pub(crate) fn make_read_only(file: &File) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(0o400))

@@ -102,11 +102,9 @@ pub(crate) struct Start<'a> {
 pub(crate) async fn run(start: &Start<'_>) -> Result<Process, LaunchError> {
     let Start { program, files, limit, .. } = start;
     let broken = |source: io::Error| {
-        ProviderError::caused(
-            format!("{} can't be run", program.display()),
-            "check GOLOO_QEMU and the installation of QEMU",
-            source,
-        )
+        let hint =
+            goloo_command::shortage_hint(&source).unwrap_or("check GOLOO_QEMU and the installation of QEMU");
+        ProviderError::caused(format!("{} can't be run", program.display()), hint, source)
     };
     // What is in it is of this start alone.
     open_log(&files.log()).map_err(broken)?;
@@ -228,11 +226,9 @@ pub(crate) fn make_overlay(
 
 /// Runs `qemu-img` to its end and returns what it printed; `failed` is the error's beginning.
 pub(crate) fn qemu_img(command: std::process::Command, failed: &str) -> Result<Vec<u8>, ProviderError> {
-    let failed = |message: String| {
-        ProviderError::failed(
-            format!("{failed}: {message}"),
-            "check the free space of the file system, then run the same command again",
-        )
+    let failed = |message: String, shortage: Option<&str>| {
+        let usual = "check the free space of the file system, then run the same command again";
+        ProviderError::failed(format!("{failed}: {message}"), shortage.unwrap_or(usual))
     };
     match goloo_command::run_blocking(command, TOOL_LIMITS) {
         Ok(finished) if finished.status.success() => Ok(finished.stdout),
@@ -243,9 +239,9 @@ pub(crate) fn qemu_img(command: std::process::Command, failed: &str) -> Result<V
         }
         Ok(finished) => {
             let said = last_lines(&String::from_utf8_lossy(&finished.stderr));
-            Err(failed(if said.is_empty() { finished.status.to_string() } else { said }))
+            Err(failed(if said.is_empty() { finished.status.to_string() } else { said }, None))
         }
-        Err(error) => Err(failed(error.to_string())),
+        Err(error) => Err(failed(error.to_string(), error.shortage_hint())),
     }
 }
 

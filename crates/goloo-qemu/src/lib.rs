@@ -29,3 +29,9 @@ pub use launch::find_program;
 pub use machine::sight;
 pub use provider::{QemuProvider, RESOURCE};
 pub use settings::{Limits, Settings};
+
+/// Is one of the processes that goloo starts of its own program, where the command line `argv` (with the program's name
+/// first) says so.
+pub fn answer(argv: &[std::ffi::OsString]) -> Option<std::process::ExitCode> {
+    supervise::answer(argv).or_else(|| image::intake::answer(argv))
+}

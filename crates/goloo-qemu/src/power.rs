@@ -23,6 +23,8 @@ use crate::qmp::{self, RunState};
 
 /// How many SSH ports are tried when others keep taking them away.
 const PORT_TRIES: u32 = 20;
+/// How often the processes of a machine are ended before something else must be starting them.
+const ENDS_MAX: u32 = 4;
 
 impl QemuProvider {
     /// Starts a machine that was made before, unless it is up.
@@ -251,10 +253,11 @@ impl QemuProvider {
     /// Ends the machine's QEMU at once, whatever state it is in.
     ///
     /// Looks again until nothing is left: a QEMU that was just being started has a second process in
-    /// the moment when it goes into the background.
+    /// the moment when it goes into the background. Where new ones keep coming, something else starts them.
     pub(crate) async fn end(&self, files: &Files) -> Result<(), ProviderError> {
-        loop {
-            let found = process::scan(&files.pid()).map_err(|source| end_failed(files.folder(), source))?;
+        let look = || process::scan(&files.pid()).map_err(|source| end_failed(files.folder(), source));
+        for _ in 0..ENDS_MAX {
+            let found = look()?;
             if found.is_empty() {
                 return Ok(());
             }
@@ -265,6 +268,14 @@ impl QemuProvider {
                 self.end_one(files, &process).await?;
             }
         }
+        let left: Vec<String> = look()?.iter().map(|process| process.pid.to_string()).collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        Err(ProviderError::failed(
+            format!("processes for this machine keep coming; there now: {}", left.join(", ")),
+            format!("`ps -fp {}` shows them: end what starts them, then try again", left.join(",")),
+        ))
     }
 
     async fn end_one(&self, files: &Files, process: &Process) -> Result<(), ProviderError> {

@@ -3,7 +3,8 @@
 //! A process id is used again by the kernel. So an id counts only together with the process's start
 //! time, and a process that goloo didn't see starting counts only when its command line tells it to
 //! write the machine's own pid file, whose path no other machine has. Anybody can start a process with
-//! such a command line, so it counts only when it runs as this user, or as the one who owns the machine's folder.
+//! such a command line, so it counts only when it was started by and runs as this user, or the one who owns the machine's
+//! folder.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -75,9 +76,23 @@ fn serves(pid: u32, pid_file: &Path) -> bool {
     if !system::writes_pid_file(pid, pid_file) {
         return false;
     }
-    let Some(user) = system::user_of(pid) else { return false };
+    let Some(users) = system::users_of(pid) else { return false };
     let owner = pid_file.parent().and_then(|folder| folder.metadata().ok()).map(|data| data.uid());
-    user == rustix::process::geteuid().as_raw() || Some(user) == owner
+    belongs_to(users, rustix::process::geteuid().as_raw())
+        || owner.is_some_and(|owner| belongs_to(users, owner))
+}
+
+/// The real and the effective user of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Users {
+    real: u32,
+    effective: u32,
+}
+
+/// A program with the set-user-ID bit runs as its owner for whoever starts it, with their words on its command line: by
+/// its effective user alone it would be the owner's.
+fn belongs_to(users: Users, user: u32) -> bool {
+    users == Users { real: user, effective: user }
 }
 
 /// The QEMU that wrote this pid file and runs with it on its command line.
@@ -120,7 +135,7 @@ mod system {
 
     use std::time::{Duration, Instant};
 
-    use super::{Process, Signal};
+    use super::{Process, Signal, Users};
     use crate::args::PID_FILE_FLAG;
 
     const EXEC_LIMIT: Duration = Duration::from_millis(50);
@@ -143,16 +158,12 @@ mod system {
         std::fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|tasks| tasks.count() > 1)
     }
 
-    /// The effective user of a process. The owner of its folder in /proc is root for some.
-    pub(super) fn user_of(pid: u32) -> Option<u32> {
+    /// The owner of its folder in /proc is root for some.
+    pub(super) fn users_of(pid: u32) -> Option<Users> {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        status
-            .lines()
-            .find_map(|line| line.strip_prefix("Uid:"))?
-            .split_ascii_whitespace()
-            .nth(1)?
-            .parse()
-            .ok()
+        let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+        let mut ids = line.split_ascii_whitespace().map(str::parse);
+        Some(Users { real: ids.next()?.ok()?, effective: ids.next()?.ok()? })
     }
 
     /// With the flag in front: an editor that has the file open is no QEMU.
@@ -218,7 +229,7 @@ mod system {
 
     use rustix::process::{Pid, kill_process};
 
-    use super::{Process, Signal};
+    use super::{Process, Signal, Users};
     use crate::args::PID_FILE_FLAG;
 
     fn ps(arguments: &[&str]) -> io::Result<String> {
@@ -239,8 +250,10 @@ mod system {
         Some(digest)
     }
 
-    pub(super) fn user_of(pid: u32) -> Option<u32> {
-        ps(&["-o", "uid=", "-p", &pid.to_string()]).ok()?.trim().parse().ok()
+    pub(super) fn users_of(pid: u32) -> Option<Users> {
+        let text = ps(&["-o", "ruid=,uid=", "-p", &pid.to_string()]).ok()?;
+        let mut ids = text.split_ascii_whitespace().map(str::parse);
+        Some(Users { real: ids.next()?.ok()?, effective: ids.next()?.ok()? })
     }
 
     pub(super) fn writes_pid_file(pid: u32, pid_file: &Path) -> bool {

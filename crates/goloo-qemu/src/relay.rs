@@ -36,11 +36,15 @@ pub(crate) async fn watched<T: Send + 'static>(
     let (done, mut result) = oneshot::channel();
     let stopped = Arc::new(AtomicBool::new(false));
     let relay = Relay { events, stopped: Arc::clone(&stopped) };
-    std::thread::spawn(move || {
+    let thread = std::thread::Builder::new().spawn(move || {
         let value = job(&relay);
         drop(relay);
         let _ = done.send(value);
     });
+    thread.map_err(|source| {
+        let hint = goloo_command::shortage_hint(&source).unwrap_or("try again");
+        ProviderError::caused("no thread can be started for the image cache", hint, source)
+    })?;
     loop {
         tokio::select! {
             biased;

@@ -81,11 +81,15 @@ fn run(argv: &[OsString], messages: &mut RotatingLog) -> io::Result<u8> {
     let mut qemu = command.spawn()?;
     // It holds the writing ends, and the pipes end when all of them are closed.
     drop(command);
-    let copier = thread::spawn(move || copy(console_reader, &mut console));
+    let copier = thread::Builder::new().spawn(move || copy(console_reader, &mut console));
+    if let Err(error) = &copier {
+        // The pipe is closed with the thread that isn't: the machine goes on without its log.
+        messages.write(format!("the console isn't logged: {error}\n").as_bytes());
+    }
     copy(reader, messages);
     let status = qemu.wait()?;
     // A panic has said what it was about.
-    let _ = copier.join();
+    let _ = copier.map(thread::JoinHandle::join);
     if let Some(signal) = status.signal() {
         messages.write(format!("QEMU was ended by signal {signal}\n").as_bytes());
     }

@@ -78,6 +78,10 @@ impl World {
         self.server.put(&self.list, format!("{}  {file}\n", hex(&Sha512::digest(image))).as_bytes());
     }
 
+    fn prune(&self) -> Result<goloo_qemu::image::Freed, ImageError> {
+        self.cache.prune(&self.folder.path().join("vms"))
+    }
+
     fn alias(&self) -> Result<goloo_qemu::image::CachedImage, ImageError> {
         self.cache.ensure(&ImageRef::Alias(ALIAS.to_owned()), None, &Unwatched)
     }
@@ -360,10 +364,10 @@ fn many_at_once_download_once() {
 fn prune_waits_for_nobody_and_disturbs_nobody() {
     let world = World::new();
     let image = world.alias().unwrap();
-    let error = world.cache.prune().unwrap_err();
+    let error = world.prune().unwrap_err();
     assert!(matches!(error, ImageError::Busy { .. }), "{error}");
     drop(image);
-    assert_eq!(world.cache.prune().unwrap().files, 1);
+    assert_eq!(world.prune().unwrap().files, 1);
 }
 
 #[test]
@@ -374,12 +378,65 @@ fn an_image_held_from_another_file_system_is_kept() {
     let image = world.alias().unwrap();
     world.cache.hold(&image, &machine).unwrap();
     drop(image);
-    assert_eq!(world.cache.prune().unwrap().files, 0);
+    assert_eq!(world.prune().unwrap().files, 0);
     // A disk that isn't mounted: the folder around the machine is away too.
     std::fs::rename(world.folder.path().join("vms"), world.folder.path().join("away")).unwrap();
-    assert_eq!(world.cache.prune().unwrap().files, 0);
+    let freed = world.prune().unwrap();
+    assert_eq!((freed.files, freed.out_of_sight.len()), (0, 1));
+    assert_eq!(freed.out_of_sight[0].machine, machine);
+    std::fs::remove_file(&freed.out_of_sight[0].note).unwrap();
+    assert_eq!(world.prune().unwrap().files, 1);
+}
+
+/// One cache serves all state folders of a user, and they may be moved, with others in their places.
+#[test]
+fn images_of_other_and_of_moved_state_folders_are_kept_until_their_machines_are_gone() {
+    let world = World::new();
+    let at = |name: &str| world.folder.path().join(name);
+    let state = |name: &str| {
+        std::fs::create_dir_all(at(name).join("vms")).unwrap();
+        std::fs::write(at(name).join("state-id"), goloo_core::name::StateId::generate().to_string()).unwrap();
+    };
+    state("one");
+    state("other");
+    let machine = at("one/vms/ID");
+    std::fs::create_dir(&machine).unwrap();
+    let image = world.alias().unwrap();
+    world.cache.hold(&image, &machine).unwrap();
+    drop(image);
+    let prune = |own: &str| {
+        let freed = world.cache.prune(&at(own).join("vms")).unwrap();
+        (freed.files, freed.out_of_sight.len())
+    };
+    assert_eq!(prune("one"), (0, 0));
+    assert_eq!(prune("other"), (0, 0));
+    std::fs::rename(at("one"), at("moved")).unwrap();
+    assert_eq!(prune("other"), (0, 1));
+    assert_eq!(prune("moved"), (0, 0));
+    // A new state folder in the old place is another one, without that machine.
+    state("one");
+    for own in ["one", "other"] {
+        assert_eq!(prune(own), (0, 1), "{own}");
+    }
+    assert!(world.cache.list().unwrap()[0].in_use);
+    std::fs::remove_dir(at("moved/vms/ID")).unwrap();
+    assert_eq!(prune("other"), (0, 1), "where it was moved to isn't known here");
+    assert_eq!(prune("moved"), (1, 0));
+}
+
+/// A note of an earlier version names no state folder, so nothing shows that its machine is gone.
+#[test]
+fn an_image_in_a_note_without_a_state_folder_is_kept() {
+    let world = World::new();
+    let image = world.alias().unwrap();
+    let note = world.cache.folder().join("roots/ID");
+    let machine = world.folder.path().join("vms/ID");
     std::fs::create_dir(world.folder.path().join("vms")).unwrap();
-    assert_eq!(world.cache.prune().unwrap().files, 1);
+    let text = format!("{{\"image\": {:?}, \"machine\": {machine:?}}}", image.entry.sha256);
+    std::fs::write(&note, text).unwrap();
+    drop(image);
+    let freed = world.prune().unwrap();
+    assert_eq!((freed.files, freed.out_of_sight.len()), (0, 1));
 }
 
 #[test]

@@ -329,7 +329,7 @@ async fn a_copy_of_a_machine_on_the_cache_s_image_keeps_that_image() {
     let copy = record(&world.machine("copy"));
     qemu.clones().unwrap().clone_machine(&source, &copy, &mut SuiteWork::default()).await.unwrap();
     qemu.delete(&source, &mut SuiteWork::default()).await.unwrap();
-    assert_eq!(cache.prune().unwrap().files, 0, "the copy's image went");
+    assert_eq!(cache.prune(&world.state.join("vms")).unwrap().files, 0, "the copy's image went");
 }
 
 #[tokio::test]
@@ -500,11 +500,11 @@ async fn a_pruned_cache_keeps_what_machines_build_on() {
     let cache = Cache::new(world.folder.path().join("images"));
     let (_, record, _) = world.create("base").await;
     assert!(cache.list().unwrap()[0].in_use);
-    cache.prune().unwrap();
+    cache.prune(&world.state.join("vms")).unwrap();
     assert_eq!(cache.list().unwrap().len(), 1);
     world.qemu().delete(&record, &mut SuiteWork::default()).await.unwrap();
     assert!(!cache.list().unwrap()[0].in_use);
-    assert!(cache.prune().unwrap().bytes > 0);
+    assert!(cache.prune(&world.state.join("vms")).unwrap().bytes > 0);
     assert_eq!(cache.list().unwrap(), []);
 }
 
@@ -718,10 +718,18 @@ async fn another_users_process_with_the_same_command_line_blocks_nothing() {
         eprintln!("skipped: only root can run a process as another user");
         return;
     }
+    // The second is what a program with root's set-user-ID bit is that another user started.
+    for ids in [&["--reuid=65534", "--regid=65534", "--clear-groups"][..], &["--ruid=65534"]] {
+        blocks_nothing(ids).await;
+    }
+}
+
+async fn blocks_nothing(ids: &[&str]) {
     let world = World::new();
     let (_, record, _) = world.create("mine").await;
     let mut foreign = Command::new("setpriv")
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c", "read line; true"])
+        .args(ids)
+        .args(["sh", "-p", "-c", "read line; true"])
         .args(world.argv())
         .stdin(std::process::Stdio::piped())
         .spawn()
@@ -745,6 +753,35 @@ async fn another_users_process_with_the_same_command_line_blocks_nothing() {
     assert!(foreign.try_wait().unwrap().is_none(), "the other user's process was touched");
     drop(foreign.stdin.take());
     foreign.wait().unwrap();
+}
+
+/// Something that starts a machine's process again and again must not keep goloo for ever.
+#[tokio::test]
+async fn processes_that_keep_coming_are_an_error_that_names_them() {
+    let world = World::new();
+    let (_, record, _) = world.create("again").await;
+    let folder = world.state.join("vms").join(record.id.as_str());
+    let stop = world.folder.path().join("stop");
+    let again = "while [ ! -e \"$STOP\" ]; do sh -c 'read word < \"$FIFO\"' sh -pidfile \"$PID\"; done";
+    let fifo = world.folder.path().join("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    // Two, so that one is always there.
+    let mut starters: Vec<_> = (0..2)
+        .map(|_| {
+            let mut sh = Command::new("sh");
+            sh.args(["-c", again]).env("STOP", &stop).env("FIFO", &fifo).env("PID", folder.join("qemu.pid"));
+            sh.spawn().unwrap()
+        })
+        .collect();
+    let mut work = SuiteWork::default();
+    let error = text(&world.qemu().stop(&record, StopMode::Force, &mut work).await.unwrap_err());
+    assert!(error.contains("processes for this machine keep coming; there now: "), "{error}");
+    assert!(error.contains("`ps -fp "), "{error}");
+    std::fs::write(&stop, "").unwrap();
+    world.qemu().delete(&record, &mut work).await.unwrap();
+    for starter in &mut starters {
+        starter.wait().unwrap();
+    }
 }
 
 /// Somebody who may read the folder of machines can lock it for ever; a lock file that only its owner can open is

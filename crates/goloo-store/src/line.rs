@@ -10,7 +10,9 @@ use std::path::PathBuf;
 
 use goloo_core::access::{Address, LoginName, PublicHostKey};
 use goloo_core::name::{VmId, VmName};
-use goloo_core::record::{MAX_RECORD_BYTES, Phase, ProviderKind, SCHEMA, SSH_PORT, is_dns_name};
+use goloo_core::record::{
+    MAX_RECORD_BYTES, Phase, ProviderKind, SCHEMA, SSH_PORT, is_dns_name, is_local_address,
+};
 use goloo_core::store::{CreatedBy, Summary};
 use goloo_core::tags;
 use goloo_core::text::{LABEL_MAX, Label, SourcePath, is_label};
@@ -143,6 +145,7 @@ fn is_valid(line: &Text<'_>) -> bool {
         LoginName::is_valid(user) && PublicHostKey::is_valid(host_key)
     };
     line.ssh.as_ref().is_none_or(has_way)
+        && line.local.as_ref().is_none_or(|local| is_local_address(line.provider, &local.ip))
         && is_label(&by.user, LABEL_MAX)
         && is_label(&by.host, LABEL_MAX)
         && fqdn.is_none_or(is_dns_name)

@@ -90,8 +90,19 @@ impl App {
 
     /// Runs what waits for processes and the network.
     pub fn wait_for<T>(&self, future: impl Future<Output = T>) -> T {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.expect("the system gives a process its event queue").block_on(future)
+        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime.block_on(future),
+            Err(error) => self.give_up(&error),
+        }
+    }
+
+    /// Without an event queue there is nothing to wait with, here or elsewhere. [`headroom`](goloo_os::headroom) finds
+    /// nearly all that it is missing for before a command begins.
+    fn give_up(&self, error: &std::io::Error) -> ! {
+        let hint = goloo_command::shortage_hint(error).unwrap_or("run the command again");
+        self.ui.finish();
+        self.ui.error(&CliError::failed("the system gives no event queue", hint).because(error));
+        std::process::exit(i32::from(exit::FAILED))
     }
 
     /// The record of an active VM, with a warning where it had to be recovered. One of the first
@@ -294,16 +305,20 @@ impl App {
         let (ui, interrupt, left) =
             (watch.ui.clone(), watch.interrupt.clone(), Arc::clone(&watch.what_may_be_left));
         signals::watch(move |signal| {
-            if interrupt.raise() {
+            let (ui, is_first) = (ui.clone(), interrupt.raise());
+            if is_first {
                 let signal = signal.name();
-                ui.note(&format!(
-                    "{signal}: stopping after the call under way; Ctrl-C again to leave at once"
-                ));
+                let text =
+                    format!("{signal}: stopping after the call under way; Ctrl-C again to leave at once");
+                signals::tell(move || ui.note(&text));
                 return;
             }
-            ui.finish();
-            ui.warning(&lock(&left));
-            std::process::exit(i32::from(exit::INTERRUPTED));
+            let left = lock(&left).clone();
+            signals::tell(move || {
+                ui.finish();
+                ui.warning(&left);
+            });
+            signals::leave(exit::INTERRUPTED);
         })
         .map_err(|error| {
             CliError::failed("can't watch for signals", "run the command again").because(&error)

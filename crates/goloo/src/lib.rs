@@ -41,8 +41,9 @@ pub use settings::json_schema as settings_schema;
 /// Runs the command line `argv` (with the program's name first).
 pub fn main(argv: Vec<OsString>) -> ExitCode {
     goloo_os::umask::make_private();
+    signals::survive_file_limit();
     output::escape_panics();
-    if let Some(code) = goloo_qemu::supervise::answer(&argv) {
+    if let Some(code) = goloo_qemu::answer(&argv) {
         return code;
     }
     complete::answer_shell();
@@ -58,6 +59,10 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
     let ui = Ui::new(cli.color, cli.verbose, json);
     if let Some(note) = legacy_note {
         ui.note(&note);
+    }
+    if let Err(shortage) = goloo_os::headroom::check() {
+        ui.error(&CliError::failed(shortage.to_string(), shortage.hint()).because(shortage.cause()));
+        return ExitCode::from(exit::FAILED);
     }
     let only_reads = cli.command.only_reads();
     let result = match cli.command {

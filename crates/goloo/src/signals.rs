@@ -1,8 +1,11 @@
 //! Signals that ask the process to end: SIGINT (Ctrl-C), SIGTERM, and SIGHUP (the terminal is gone).
 
 use std::io;
-use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock, mpsc};
+use std::time::Duration;
 
+use rustix::process::Signal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -46,6 +49,37 @@ pub fn watch(mut react: impl FnMut(EndSignal) + Send + 'static) -> io::Result<()
         }
     })?;
     Ok(())
+}
+
+/// How long standard error may take for what is said of a signal.
+const TELL_LIMIT: Duration = Duration::from_secs(1);
+
+/// Says something on another thread, and waits for that with a limit: a pipe that nobody reads, or another thread that
+/// writes to it, must keep no signal from being heard.
+pub fn tell(words: impl FnOnce() + Send + 'static) {
+    let (done, wait) = mpsc::channel::<()>();
+    let thread = std::thread::Builder::new().spawn(move || {
+        words();
+        drop(done);
+    });
+    // Without a thread it goes unsaid.
+    if thread.is_ok() {
+        let _ = wait.recv_timeout(TELL_LIMIT);
+    }
+}
+
+/// Ends the process at once, whatever its other threads wait for: nothing is written out or waited for.
+pub fn leave(code: u8) -> ! {
+    signal_hook::low_level::exit(i32::from(code))
+}
+
+/// Makes a write beyond the limit on the size of files (`ulimit -f`) an error like that of a full disk, and no signal
+/// that ends goloo in the middle of it. It is handled and not ignored, so that programs that goloo starts get the
+/// system's default, as from a shell.
+pub fn survive_file_limit() {
+    let unused = Arc::new(AtomicBool::new(false));
+    // It fails for signals that can't be handled, which this isn't.
+    let _ = signal_hook::flag::register(Signal::XFSZ.as_raw(), unused);
 }
 
 /// Asked of the kernel, since reading a signal's action takes unsafe code.

@@ -133,3 +133,54 @@ fn a_backup_or_document_without_end_is_refused() {
         assert!(ran.stderr().contains("larger than"), "{ran:?}");
     }
 }
+
+/// goloo in a shell with this limit. Every end but a signal's and a panic's is fine.
+fn limited(world: &World, limit: &str, line: &str) -> common::Ran {
+    let mut shell = std::process::Command::new("sh");
+    world.settle(&mut shell);
+    let script = format!("{limit}; exec {} {line}", common::goloo().display());
+    let ran = common::Ran(shell.args(["-c", &script]).output().unwrap());
+    assert!(ran.0.status.code().is_some(), "{limit}: {line}: {ran:?}");
+    assert!(!ran.stderr().contains("panicked"), "{limit}: {line}: {ran:?}");
+    ran
+}
+
+#[test]
+fn too_few_open_files_are_an_error_in_words() {
+    let world = World::new();
+    for files in 6..=24 {
+        let limit = format!("ulimit -n {files}");
+        for line in ["list", "create hello --no-wait", "delete hello --yes", "list --json"] {
+            let ran = limited(&world, &limit, line).expect(1);
+            let said = if line == "list --json" { ran.stdout() } else { ran.stderr() };
+            assert!(said.contains("Too many open files"), "{files}: {line}: {ran:?}");
+            assert!(said.contains("ulimit -n"), "{files}: {line}: {ran:?}");
+        }
+        limited(&world, &limit, "--version").expect(0);
+    }
+    // With a few more all of it works.
+    for line in ["list", "create hello --no-wait", "delete hello --yes"] {
+        limited(&world, "ulimit -n 40", line).expect(0);
+    }
+}
+
+/// Otherwise the system ends a process that writes beyond the limit, by SIGXFSZ in the middle of the write.
+#[test]
+fn a_limit_on_the_size_of_files_is_an_error_in_words_and_breaks_nothing() {
+    let world = World::new();
+    for blocks in [0, 1, 2, 8] {
+        let ran = limited(&world, &format!("ulimit -f {blocks}"), "create hello --no-wait");
+        assert_ne!(ran.code(), 0, "{blocks}: {ran:?}");
+        assert!(ran.stderr().contains("error: ") && ran.stderr().contains("hint: "), "{blocks}: {ran:?}");
+        if blocks == 0 {
+            assert!(ran.stderr().contains("File too large"), "{ran:?}");
+        }
+        world.run(&["list"]).expect(0);
+        if world.json(&["list", "--json"])["vms"].as_array().is_some_and(|vms| !vms.is_empty()) {
+            world.run(&["delete", "hello", "--yes"]).expect(0);
+        }
+        world.run(&["create", "hello", "--no-wait"]).expect(0);
+        limited(&world, &format!("ulimit -f {blocks}"), "list").expect(0);
+        world.run(&["delete", "hello", "--yes"]).expect(0);
+    }
+}

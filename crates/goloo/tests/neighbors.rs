@@ -286,3 +286,162 @@ fn with_the_rights_of_root_no_file_but_etc_hosts_is_changed() {
     assert!(ran.stderr().contains("GOLOO_HOSTS_FILE names a file that isn't your own"), "{ran:?}");
     assert_eq!(fs::read_to_string(world.hosts_file()).unwrap(), "127.0.0.1 localhost\n");
 }
+
+/// The limit doesn't hold for root.
+#[test]
+fn too_few_processes_are_an_error_in_words() {
+    if !is_root() {
+        return;
+    }
+    let world = open_world();
+    let home = world.path().join("home-of-nobody");
+    fs::create_dir_all(&home).unwrap();
+    chown(&home, Some(NOBODY), Some(NOBODY)).unwrap();
+    let goloo = |limit: &str, line: &str| {
+        let mut command =
+            as_nobody("bash", &["-c", &format!("{limit}exec {} {line}", common::goloo().display())]);
+        world.settle(&mut command);
+        for own in ["GOLOO_CONFIG_DIR", "XDG_DATA_HOME", "XDG_CACHE_HOME", "GOLOO_CACHE_DIR"] {
+            command.env_remove(own);
+        }
+        let ran = common::Ran(command.env("HOME", &home).output().unwrap());
+        assert!(ran.0.status.code().is_some(), "{limit}{line}: {ran:?}");
+        assert!(!ran.stderr().contains("panicked"), "{limit}{line}: {ran:?}");
+        ran
+    };
+    let create = "create hello --no-wait --provider qemu";
+    for processes in 1..=9 {
+        let limit = format!("ulimit -u {processes}; ");
+        for line in ["list", create] {
+            let ran = goloo(&limit, line);
+            if processes == 1 {
+                let said = ran.expect(1).stderr();
+                assert!(said.contains("temporarily unavailable") && said.contains("ulimit -u"), "{said}");
+            }
+        }
+        goloo("", "delete hello --yes");
+    }
+    goloo("", create).expect(0);
+    goloo("", "delete hello --yes").expect(0);
+}
+
+/// Programs that build an image of nothing, so that root builds one in no time. `during` is what happens meanwhile.
+fn fake_build_tools(world: &World, during: &str) {
+    let sh = |script: &str| format!("#!/bin/sh\n{script}\n");
+    for name in ["mke2fs", "sfdisk", "mformat", "mmd", "mcopy"] {
+        world.program(name, &sh("exit 0"));
+    }
+    let apt = ". /etc/os-release; echo \"http://deb.example/debian $VERSION_CODENAME main Debian\"";
+    world.program("apt-get", &sh(apt));
+    let last_but_one = "for last; do root=$before; before=$last; done";
+    world.program("mmdebstrap", &sh(&format!("{during}\n{last_but_one}\nmkdir -p \"$root/etc/ssh\"")));
+    let out = "while [ \"$1\" != -o ]; do shift; done; head -c 1024 /dev/zero > \"$2\"";
+    world.program("grub-mkimage", &sh(out));
+    let disk = "(head -c 510 /dev/zero; printf '\\125\\252'; head -c 65024 /dev/zero) > \"$last\"";
+    let convert =
+        format!("[ \"$1\" = convert ] || exec /usr/bin/qemu-img \"$@\"\nfor last; do :; done\n{disk}");
+    world.program("qemu-img", &sh(&convert));
+}
+
+/// Whether goloo gets as far as building here.
+fn can_build() -> bool {
+    let os = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let needed = ["/usr/lib/grub/i386-pc/boot.img", "/usr/lib/grub/x86_64-efi", "/usr/bin/qemu-img"];
+    let can =
+        os.lines().any(|line| line == "ID=debian") && needed.iter().all(|path| Path::new(path).exists());
+    if !can {
+        eprintln!("skipped: images are built on Debian, with GRUB's parts");
+    }
+    can && is_root()
+}
+
+/// A home of nobody's, and a folder of root's with a file, which nothing may change.
+fn home_and_victim(world: &World) -> (PathBuf, PathBuf) {
+    let (home, victim) = (world.path().join("home-of-nobody"), world.path().join("victim"));
+    for folder in [home.join(".cache"), victim.join("goloo/images/store")] {
+        fs::create_dir_all(folder).unwrap();
+    }
+    for folder in [&home, &home.join(".cache")] {
+        chown(folder, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    for file in ["secret", "goloo/images/store/secret"] {
+        fs::write(victim.join(file), "root's").unwrap();
+        set_mode(&victim.join(file), 0o600);
+    }
+    (home, victim)
+}
+
+fn build_image(world: &World, home: &Path) -> common::Ran {
+    let mut command = world.command();
+    for own in ["GOLOO_CONFIG_DIR", "XDG_DATA_HOME", "XDG_CACHE_HOME", "GOLOO_CACHE_DIR"] {
+        command.env_remove(own);
+    }
+    common::Ran(command.env("HOME", home).args(["image", "build", "debian-12"]).output().unwrap())
+}
+
+/// Names and owners of all below a folder.
+fn owners(folder: &Path) -> Vec<(PathBuf, u32, u32)> {
+    let mut all: Vec<_> = all_below(folder)
+        .into_iter()
+        .map(|path| {
+            let data = fs::symlink_metadata(&path).unwrap();
+            (path, data.uid(), data.mode())
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn an_image_that_root_built_belongs_to_the_user_of_the_cache() {
+    if !can_build() {
+        return;
+    }
+    let world = open_world();
+    let (home, _) = home_and_victim(&world);
+    fake_build_tools(&world, "");
+    for _ in 0..2 {
+        let built = build_image(&world, &home).expect(0);
+        assert!(built.stdout().contains("debian-12 is in the cache (built"), "{built:?}");
+    }
+    for (path, owner, _) in owners(&home) {
+        assert_eq!(owner, NOBODY, "{}", path.display());
+    }
+    let names = home.join(".cache/goloo/images/names/debian-12-x86_64.built.json");
+    assert!(fs::read_to_string(&names).unwrap().contains("\"built\""));
+    let images = fs::read_dir(home.join(".cache/goloo/images/store")).unwrap().count();
+    assert_eq!(images, 1);
+}
+
+/// What lies in a user's home is theirs to replace, before root builds and meanwhile.
+#[test]
+fn no_link_in_a_user_s_cache_leads_a_build_of_root_to_other_files() {
+    if !can_build() {
+        return;
+    }
+    for replaced in [".cache", ".cache/goloo", ".cache/goloo/images", ".cache/goloo/images/store"] {
+        for is_meanwhile in [false, true] {
+            let world = open_world();
+            let (home, victim) = home_and_victim(&world);
+            let (link, target) = (home.join(replaced), victim.join(replaced.trim_start_matches(".cache/")));
+            let target = if replaced == ".cache" { victim.clone() } else { target };
+            let (link, target) = (link.display(), target.display());
+            let replace =
+                format!("rm -rf '{link}'; mkdir -p \"$(dirname '{link}')\"; ln -s '{target}' '{link}'");
+            let attack = format!(
+                "setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups sh -c \"{}\"",
+                replace.replace('"', "\\\"").replace('$', "\\$")
+            );
+            if is_meanwhile {
+                fake_build_tools(&world, &attack);
+            } else {
+                fake_build_tools(&world, "");
+                assert!(Command::new("sh").args(["-c", &attack]).status().unwrap().success());
+            }
+            let before = owners(&victim);
+            let refused = build_image(&world, &home).expect(1);
+            assert_eq!(owners(&victim), before, "{replaced}");
+            assert!(refused.stderr().contains("as user 65534"), "{replaced}: {refused:?}");
+        }
+    }
+}

@@ -326,6 +326,47 @@ fn the_second_signal_ends_goloo_at_once() {
     }
 }
 
+/// A pipe that is full, and that nobody reads.
+fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
+    let (read, write) = std::io::pipe().unwrap();
+    let flags = rustix::fs::fcntl_getfl(&write).unwrap();
+    rustix::fs::fcntl_setfl(&write, flags | rustix::fs::OFlags::NONBLOCK).unwrap();
+    for piece in [4096, 1] {
+        while std::io::Write::write(&mut &write, &vec![b'x'; piece]).is_ok() {}
+    }
+    rustix::fs::fcntl_setfl(&write, flags).unwrap();
+    (read, write)
+}
+
+#[test]
+fn the_second_signal_ends_goloo_also_while_its_standard_error_is_stuck() {
+    let world = World::new();
+    for (first, second) in [("INT", "TERM"), ("TERM", "INT"), ("HUP", "INT")] {
+        let (_unread, stuck) = full_pipe();
+        let mut command = world.command();
+        command.args(["create", "hello", "--no-wait"]).stdout(Stdio::null()).stderr(stuck);
+        let mut child = command.spawn().unwrap();
+        let status = format!("/proc/{}/status", child.id());
+        wait_until("it listens to signals", || {
+            let status = fs::read_to_string(&status).unwrap();
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap().trim();
+            let caught = u64::from_str_radix(caught, 16).unwrap();
+            [1, 2, 15].iter().all(|signal| caught >> (signal - 1) & 1 == 1)
+        });
+        send(first, &child);
+        send(second, &child);
+        let mut code = None;
+        wait_until("it ends", || {
+            code = child.try_wait().unwrap();
+            code.is_some()
+        });
+        assert_eq!(code.unwrap().code(), Some(130), "{first} {second}");
+        if world.json(&["list", "--json"])["vms"].as_array().is_some_and(|vms| !vms.is_empty()) {
+            world.run(&["delete", "-y", "hello"]).expect(0);
+        }
+    }
+}
+
 #[test]
 fn a_hang_up_that_was_ignored_at_start_stays_ignored() {
     let slow = SlowQemu::new();

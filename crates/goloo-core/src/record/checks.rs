@@ -7,8 +7,8 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::{Aws, Extra, Resource};
-use crate::access::LoginName;
+use super::{Aws, Extra, ProviderKind, Resource};
+use crate::access::{Address, LoginName};
 use crate::authorized_key::AuthorizedKey;
 use crate::dns::Previous;
 use crate::name::OperationId;
@@ -282,6 +282,16 @@ struct DnsRecord {
 pub(super) fn check_aws(aws: &Aws) -> Result<(), serde_path_to_error::Error<serde_json::Error>> {
     let fields = Value::Object(aws.extra.clone());
     serde_path_to_error::deserialize::<_, AwsFields>(&fields).map(drop)
+}
+
+/// Whether a provider's machines can have this address: QEMU's are reached on a forwarded port of this computer.
+pub fn is_local_address(provider: ProviderKind, ip: &Address) -> bool {
+    provider != ProviderKind::Qemu || ip.is_loopback()
+}
+
+pub(super) fn check_local(provider: ProviderKind, ip: &Address) -> Result<(), ValueError> {
+    let what = "an address of this computer's loopback, where QEMU's machines are";
+    if is_local_address(provider, ip) { Ok(()) } else { Err(ValueError::new(what, ip.as_str())) }
 }
 
 /// Whether a text can be a field of `aws` under this key; what this version doesn't know may be anything.

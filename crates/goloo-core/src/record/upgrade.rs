@@ -68,6 +68,7 @@ pub fn from_json(bytes: &[u8]) -> Result<Record, RecordError> {
 }
 
 fn read(bytes: &[u8]) -> Result<Record, RecordError> {
+    use serde::de::Error;
     let record: Record = match serde_json::from_slice(bytes) {
         Ok(record) => record,
         Err(error) => return Err(with_path(bytes).unwrap_or(RecordError::Json(error))),
@@ -77,6 +78,12 @@ fn read(bytes: &[u8]) -> Result<Record, RecordError> {
     }
     if let Some(aws) = &record.aws {
         checks::check_aws(aws).map_err(|error| in_field("aws.", error))?;
+    }
+    if let Some(local) = &record.local {
+        checks::check_local(record.provider, &local.ip).map_err(|error| RecordError::Field {
+            path: "local.ip".to_owned(),
+            reason: serde_json::Error::custom(error),
+        })?;
     }
     Ok(record)
 }
@@ -288,6 +295,26 @@ mod tests {
         ] {
             let error = from_json(&with(pointer, value)).expect_err(pointer).to_string();
             assert!(error.starts_with(&format!("{path}: ")), "{pointer}: {error}");
+        }
+    }
+
+    /// It is reached on a forwarded port of this computer, and at no address that a record could choose.
+    #[test]
+    fn a_machine_of_qemu_is_on_the_loopback() {
+        let record = |provider: &str, ip: &str| {
+            let mut record: serde_json::Value =
+                serde_json::from_slice(&with("/local/ip", json!(ip))).expect("JSON");
+            record["provider"] = json!(provider);
+            from_json(record.to_string().as_bytes())
+        };
+        for (provider, ip) in
+            [("qemu", "127.0.0.1"), ("qemu", "127.3.2.1"), ("qemu", "::1"), ("multipass", "10.0.0.2")]
+        {
+            record(provider, ip).expect(ip);
+        }
+        for ip in ["10.0.0.2", "192.0.2.1", "0.0.0.0", "2001:db8::1", "localhost", "evil.example"] {
+            let error = record("qemu", ip).expect_err(ip).to_string();
+            assert!(error.starts_with("local.ip: ") && error.contains("loopback"), "{ip}: {error}");
         }
     }
 

@@ -2,5 +2,5 @@
 
 fn main() -> std::process::ExitCode {
     let argv: Vec<_> = std::env::args_os().collect();
-    goloo_qemu::supervise::answer(&argv).unwrap_or(std::process::ExitCode::FAILURE)
+    goloo_qemu::answer(&argv).unwrap_or(std::process::ExitCode::FAILURE)
 }

@@ -8,18 +8,20 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use goloo_core::events::Event;
+use goloo_os::{account, private};
 
 use super::cache::fails_at;
-use super::{Cache, CachedImage, ImageError, Watch, alias, sources};
+use super::workshop::Workshop;
+use super::{Cache, Entry, ImageError, Watch, alias, intake, sources};
 use crate::arch::Arch;
-use crate::{files, launch};
+use crate::launch;
 
 /// Programs and the Debian packages that have them.
 const TOOLS: [(&str, &str); 9] = [
@@ -119,47 +121,28 @@ struct Releases<'a> {
 
 /// Builds the image `name` (`debian-12`, …) and puts it into the cache. It takes one to three
 /// minutes, needs root, and is possible on every Debian whose mirror has this release.
-pub fn build(cache: &Cache, name: &str, watch: &dyn Watch) -> Result<CachedImage, ImageError> {
+///
+/// Root works in a folder of its own, and never in a cache that is another user's: see [`intake`].
+pub fn build(cache: &Cache, name: &str, watch: &dyn Watch) -> Result<Entry, ImageError> {
     let target = alias::codename(name).ok_or_else(|| ImageError::UnknownAlias { name: name.to_owned() })?;
     let host = check_host(name)?;
     check_tools()?;
-    let releases = Releases { image: name, target, host: &host };
-    for_the_owner(cache, || build_into(cache, releases, watch))
-}
-
-fn build_into(cache: &Cache, releases: Releases<'_>, watch: &dyn Watch) -> Result<CachedImage, ImageError> {
-    let name = releases.image;
-    let _lock = cache.lock_build(name, watch)?;
-    let folder = cache.build_folder(name);
-    files::remove_tree(&folder).map_err(fails_at(&folder))?;
-    fs::create_dir(&folder).map_err(fails_at(&folder))?;
-    let built = Build { folder: &folder, releases, watch }.run(cache.qemu_img()).and_then(|image| {
-        watch.event(Event::Step { what: "taking the image into the cache".to_owned() });
-        cache.place_built(name, &image, watch)
-    });
-    let removed = files::remove_tree(&folder).map_err(fails_at(&folder));
-    let image = built?;
-    removed?;
-    Ok(image)
-}
-
-/// Does root's work in the cache and then gives what root made there to whom the cache belongs, also
-/// when the work failed: machines are made without root, and must be able to read the image.
-fn for_the_owner<T>(cache: &Cache, work: impl FnOnce() -> Result<T, ImageError>) -> Result<T, ImageError> {
-    let folder = cache.folder();
-    let there = folder.ancestors().find(|path| path.exists()).unwrap_or(folder);
-    let owner = fs::metadata(there).map_err(fails_at(there))?;
-    let made: Vec<&Path> = folder.ancestors().take_while(|path| *path != there).collect();
-    let done = work();
-    if rustix::process::geteuid().is_root() && owner.uid() != 0 {
-        for path in made {
-            files::give(path, &owner).map_err(fails_at(path))?;
-        }
-        for path in cache.files()? {
-            files::give(&path, &owner).map_err(fails_at(&path))?;
-        }
+    let failed = fails_at(cache.folder());
+    let owner = account::on_the_way_to(cache.folder()).map_err(&failed)?;
+    let program = std::env::current_exe().map_err(&failed)?;
+    if owner.is_none() {
+        cache.make_folders()?;
+        private::check(cache.folder())?;
     }
-    done
+    let workshop = Workshop::open()?;
+    let releases = Releases { image: name, target, host: &host };
+    let image = Build { folder: &workshop.folder(), releases, watch }.run(cache.qemu_img())?;
+    watch.event(Event::Step { what: "taking the image into the cache".to_owned() });
+    let mut file = File::open(&image).map_err(fails_at(&image))?;
+    let owner = owner.map(|account| (account, program.as_path()));
+    let entry = intake::take(cache, name, &mut file, owner, watch)?;
+    workshop.close()?;
+    Ok(entry)
 }
 
 /// The image that is built where none is named: that of the Debian release that this machine runs.
@@ -487,7 +470,7 @@ impl Build<'_> {
             .stdout(stdout)
             .stderr(stderr)
             .spawn()
-            .map_err(|error| failed(error.to_string()))?;
+            .map_err(|source| ImageError::CannotRun { program: program.clone(), source })?;
         let status = loop {
             if let Some(status) = child.try_wait().map_err(|error| failed(error.to_string()))? {
                 break status;
@@ -556,54 +539,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::image::Unwatched;
-
-    /// Builds need root, machines don't: what root put into a user's cache is the user's.
-    #[test]
-    fn what_root_built_belongs_to_the_owner_of_the_cache() {
-        use std::os::unix::fs::chown;
-        let root = rustix::process::geteuid().is_root();
-        let home = tempfile::tempdir().unwrap();
-        if root {
-            chown(home.path(), Some(12345), Some(54321)).unwrap();
-        }
-        let owner = fs::metadata(home.path()).unwrap();
-        let image = home.path().join("built.raw");
-        let mut disk = vec![0; 4096];
-        disk[510..512].copy_from_slice(&[0x55, 0xaa]);
-        fs::write(&image, disk).unwrap();
-        let cache = Cache::new(home.path().join(".cache/goloo/images"));
-        let built = for_the_owner(&cache, || {
-            let _lock = cache.lock_build("debian-12", &Unwatched)?;
-            cache.place_built("debian-12", &image, &Unwatched)
-        })
-        .unwrap();
-        let mut looked_at = 0;
-        for path in [built.path.as_path(), cache.folder(), home.path().join(".cache").as_path()]
-            .into_iter()
-            .map(Path::to_owned)
-            .chain(["locks", "names"].iter().flat_map(|part| {
-                fs::read_dir(cache.folder().join(part)).unwrap().map(|entry| entry.unwrap().path())
-            }))
-        {
-            let data = fs::symlink_metadata(&path).unwrap();
-            assert_eq!((data.uid(), data.gid()), (owner.uid(), owner.gid()), "{}", path.display());
-            looked_at += 1;
-        }
-        assert!(looked_at >= 6, "{looked_at}");
-    }
-
-    #[test]
-    fn a_build_under_way_is_not_pruned() {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = Cache::new(folder.path());
-        let lock = cache.lock_build("debian-12", &Unwatched).unwrap();
-        fs::create_dir(cache.build_folder("debian-12")).unwrap();
-        assert!(matches!(cache.prune(), Err(ImageError::Busy { .. })));
-        assert!(cache.build_folder("debian-12").exists());
-        drop(lock);
-        cache.prune().unwrap();
-        assert!(!cache.build_folder("debian-12").exists(), "what a dead build left goes");
-    }
 
     #[test]
     fn a_failed_download_names_what_is_missing_on_this_machine() {

@@ -22,7 +22,7 @@ use goloo_os::lock::{self, LockTimeouts, Mode};
 use goloo_os::{private, read};
 
 use super::alias::{self, Published};
-use super::digest::{Digest, Hasher, each_piece, find_in_list};
+use super::digest::{Digest, Hasher, find_in_list};
 use super::download::{Downloader, Patience, check_scheme};
 use super::entry::{Entry, Origin, Stamp};
 use super::file::{copy, header, inspect, open_regular};
@@ -133,17 +133,6 @@ impl Cache {
         self.make_folders()?;
         // It is held alone by `prune` only, which takes no longer than removing files does.
         self.lock_within("in-use", Mode::Shared, LockTimeouts::SHORT_SECTIONS, watch)
-    }
-
-    /// The cache's folders and the files in them.
-    pub(super) fn files(&self) -> Result<Vec<PathBuf>, ImageError> {
-        let mut all = vec![self.folder.clone()];
-        for part in PARTS {
-            let folder = self.folder.join(part);
-            all.extend(names_in(&folder)?.into_iter().map(|name| folder.join(name)));
-            all.push(folder);
-        }
-        Ok(all)
     }
 
     pub(super) fn make_folders(&self) -> Result<(), ImageError> {
@@ -311,39 +300,28 @@ impl Cache {
         }
     }
 
-    /// Takes a finished image that was built here; `file` is moved.
-    pub(super) fn place_built(
+    /// Takes a finished image that was built elsewhere on this machine: a copy of it, from where the file is read.
+    pub(super) fn take_built(
         &self,
         name: &str,
-        file: &Path,
+        image: &mut File,
         watch: &dyn Watch,
     ) -> Result<CachedImage, ImageError> {
         let in_use = self.enter(watch)?;
-        let mut hasher = Hasher::new(None);
-        let reader = File::open(file).map_err(fails_at(file))?;
-        let hash = |piece: &[u8]| {
-            hasher.update(piece);
-            Ok(())
-        };
-        each_piece(reader, hash, fails_at(file))?;
-        let entry = self.place(file, &hasher.finish().0, name, Origin::Built)?;
-        self.note(&self.key(name, Origin::Built), &entry)?;
+        let key = self.key(name, Origin::Built);
+        let _lock = self.lock(&key, Mode::Exclusive, watch)?;
+        let part = self.part(&key);
+        let unreadable = fails_at(&part);
+        let total = image.metadata().map_err(&unreadable)?.len();
+        let sha256 = copy(image, total, &part, watch, unreadable)?;
+        let entry = self.place(&part, &sha256, name, Origin::Built)?;
+        self.note(&key, &entry)?;
         Ok(CachedImage { path: self.stored(&entry.sha256), entry, _in_use: in_use })
     }
 
     /// The image built here under this name, if there is one.
     pub fn built(&self, name: &str) -> Option<Entry> {
         self.entry(&self.key(name, Origin::Built))
-    }
-
-    /// One build of an image at a time, and no `prune` beside it.
-    pub(super) fn lock_build(&self, name: &str, watch: &dyn Watch) -> Result<[Lock; 2], ImageError> {
-        let in_use = self.enter(watch)?;
-        Ok([in_use, self.lock(&self.key(name, Origin::Built), Mode::Exclusive, watch)?])
-    }
-
-    pub(super) fn build_folder(&self, name: &str) -> PathBuf {
-        self.folder.join("parts").join(format!("{name}.build"))
     }
 
     pub(crate) fn qemu_img(&self) -> &Path {
@@ -356,8 +334,11 @@ impl Cache {
 
     /// Checks the header and moves the file to its place. One that can't be used doesn't stay.
     fn place(&self, file: &Path, sha256: &Digest, name: &str, origin: Origin) -> Result<Entry, ImageError> {
-        let (format, virtual_size) = inspect(&self.qemu_img, file, name).inspect_err(|_| {
-            let _ = fs::remove_file(file);
+        let (format, virtual_size) = inspect(&self.qemu_img, file, name).inspect_err(|error| {
+            // That it can't be checked now says nothing against it.
+            if !matches!(error, ImageError::CannotRun { .. } | ImageError::Tools { .. }) {
+                let _ = fs::remove_file(file);
+            }
         })?;
         let opened = File::open(file).map_err(fails_at(file))?;
         let bytes = opened.metadata().map_err(fails_at(file))?.len();

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use goloo_command::Limits;
+use goloo_command::{Limits, RunError};
 use goloo_core::events::Event;
 use goloo_core::guest::excerpt;
 use serde_json::Value;
@@ -45,12 +45,20 @@ pub(super) fn inspect(qemu_img: &Path, file: &Path, name: &str) -> Result<(Forma
     let Header { format, virtual_size } = header(&open_regular(file).map_err(fails_at(file))?, name)?;
     let mut command = launch::qemu_img_command(qemu_img);
     command.args(["info", "--output=json", "-f", format.as_str()]).arg(file);
-    let output =
-        goloo_command::run_blocking(command, INFO_LIMITS).map_err(|error| unusable(&error.to_string()))?;
+    let output = goloo_command::run_blocking(command, INFO_LIMITS).map_err(|error| match error {
+        RunError::Start(source) => ImageError::CannotRun { program: "qemu-img".to_owned(), source },
+        error => unusable(&error.to_string()),
+    })?;
     match output.status.code() {
         Some(0) => {}
         // sh's own, as the program isn't there.
         Some(127) => return Err(qemu_img_is_missing()),
+        // A signal's end, its own `abort` too, tells more of this computer than of the image.
+        None => {
+            let message = excerpt(String::from_utf8_lossy(&output.stderr).trim());
+            let (program, status) = ("qemu-img".to_owned(), output.status.to_string());
+            return Err(ImageError::Program { program, status, message });
+        }
         _ => return Err(unusable(&excerpt(String::from_utf8_lossy(&output.stderr).trim()))),
     }
     let info: Value = serde_json::from_slice(&output.stdout).map_err(|error| unusable(&error.to_string()))?;

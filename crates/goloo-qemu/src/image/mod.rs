@@ -8,8 +8,10 @@ pub mod download;
 mod entry;
 mod file;
 pub mod header;
+pub mod intake;
 mod keep;
 mod sources;
+mod workshop;
 
 use std::io;
 use std::path::PathBuf;
@@ -20,7 +22,7 @@ use goloo_core::redirect::RedirectError;
 
 pub use cache::{Cache, CachedImage};
 pub use entry::{Entry, Format, Origin};
-pub use keep::{Freed, Listed};
+pub use keep::{Freed, Listed, OutOfSight};
 
 /// What long work on images tells, and asks now and then.
 pub trait Watch {
@@ -167,6 +169,29 @@ pub enum ImageError {
         /// What to do.
         hint: String,
     },
+    /// The image is built, and the user whose cache it is for can't take it.
+    #[error("the image can't be put into {} as user {uid}: {message}", folder.display())]
+    Handover {
+        /// The cache.
+        folder: PathBuf,
+        /// The user.
+        uid: u32,
+        /// Why.
+        message: String,
+        /// What to do.
+        hint: String,
+    },
+    /// The cache that root works in isn't root's alone.
+    #[error(transparent)]
+    Exposed(#[from] goloo_os::private::Exposed),
+    /// The system doesn't start a program, or a thread of goloo's.
+    #[error("{program} can't be started: {source}")]
+    CannotRun {
+        /// Its name.
+        program: String,
+        /// What the system said.
+        source: io::Error,
+    },
     /// A program failed.
     #[error("{program} failed ({status}): {message}")]
     Program {
@@ -224,7 +249,10 @@ impl ImageError {
             Self::Tools { packages, .. } => {
                 format!("sudo apt-get install --no-install-recommends {}", packages.join(" "))
             }
-            Self::NotBuildable { hint, .. } => hint.clone(),
+            Self::NotBuildable { hint, .. } | Self::Handover { hint, .. } => hint.clone(),
+            Self::Exposed(exposed) => exposed.hint(),
+            Self::CannotRun { program, source } => goloo_command::shortage_hint(source)
+                .map_or_else(|| format!("check the installation of {program}"), str::to_owned),
             Self::Program { .. } => "what it said tells what to mend; then try again".to_owned(),
             Self::Stopped => "run the same command again: it goes on where it ended".to_owned(),
         }

@@ -36,7 +36,7 @@ pub fn image(name: &str) -> GuestImage {
     let _lock = test_cache::lock(IMAGE_LOCK);
     let digest = match cache.built(name) {
         Some(entry) => entry.sha256,
-        None => build::build(&cache, name, &Stderr).unwrap().entry.sha256,
+        None => build::build(&cache, name, &Stderr).unwrap().sha256,
     };
     let disk = cache.folder().join("store").join(format!("{digest}.img"));
     GuestImage::extract(&test_cache::folder(), name, &disk, &digest).unwrap()

@@ -60,7 +60,8 @@ fn tools(app: &App) -> Result<Vec<Finding>, CliError> {
         Ok(output) => Finding::sound(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
         Err(error) => Finding::wrong(
             format!("ssh can't be run: {error}"),
-            "install the OpenSSH client (Debian: apt-get install openssh-client)",
+            goloo_command::shortage_hint(&error)
+                .unwrap_or("install the OpenSSH client (Debian: apt-get install openssh-client)"),
         ),
     });
     Ok(findings)

@@ -4,7 +4,8 @@ use clap::Subcommand;
 use goloo_core::engine::Interrupt;
 use goloo_core::events::{Event, Events};
 use goloo_core::spec::{self, ImageRef};
-use goloo_qemu::image::{Cache, CachedImage, ImageError, Watch, build};
+use goloo_os::private::in_shell;
+use goloo_qemu::image::{Cache, CachedImage, Entry, ImageError, OutOfSight, Watch, build};
 use serde_json::json;
 
 use crate::app::App;
@@ -36,25 +37,37 @@ pub enum Command {
 }
 
 pub fn run(app: &App, command: &Command) -> Result<u8, CliError> {
-    let cache = app.qemu_settings()?.cache;
+    let settings = app.qemu_settings()?;
+    let cache = &settings.cache;
     match command {
-        Command::List { .. } => list(app, &cache)?,
+        Command::List { .. } => list(app, cache)?,
         Command::Pull { image } => {
-            let image = pull(app, &cache, image)?;
-            said(app, &image);
+            let image = pull(app, cache, image)?;
+            said(app, &image.entry);
         }
         Command::Build { image } => {
             let name = image.as_deref().or_else(|| build::host_image()).unwrap_or("debian-12");
             goloo_os::umask::for_system_files();
-            let image = watched(app, |watch| build::build(&cache, name, watch))?;
-            said(app, &image);
+            let entry = watched(app, |watch| build::build(cache, name, watch))?;
+            said(app, &entry);
         }
         Command::Prune => {
-            let freed = cache.prune()?;
+            let freed = cache.prune(&settings.vms)?;
+            freed.out_of_sight.iter().for_each(|machine| app.ui.note(&kept(machine)));
             app.ui.line(&format!("{} files removed, {} freed", freed.files, bytes(freed.bytes)));
         }
     }
     Ok(exit::DONE)
+}
+
+/// Why an image stays that no machine in sight builds on.
+fn kept(machine: &OutOfSight) -> String {
+    format!(
+        "the image of the VM {} is kept, since its state folder isn't there: prune again with GOLOO_STATE_DIR at its \
+         new place, or `rm {}` if the VM no longer exists",
+        machine.machine.display(),
+        in_shell(&machine.note)
+    )
 }
 
 fn list(app: &App, cache: &Cache) -> Result<(), CliError> {
@@ -102,8 +115,7 @@ fn pull(app: &App, cache: &Cache, text: &str) -> Result<CachedImage, CliError> {
     })
 }
 
-fn said(app: &App, image: &CachedImage) {
-    let entry = &image.entry;
+fn said(app: &App, entry: &Entry) {
     app.ui.line(&format!(
         "{} is in the cache ({}, {})",
         entry.name,

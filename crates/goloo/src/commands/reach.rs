@@ -85,7 +85,12 @@ pub fn show_log(app: &App, words: &[OsString]) -> Result<u8, CliError> {
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| cannot_run(program, &error))?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let said = std::thread::spawn(move || stderr.map(said).unwrap_or_default());
+    let listener = std::thread::Builder::new().spawn(move || stderr.map(said).unwrap_or_default());
+    let said = listener.map_err(|error| {
+        let _ = child.kill();
+        let _ = child.wait();
+        cannot_run(program, &error)
+    })?;
     show(app, stdout);
     if !app.ui.is_read() {
         // It may have nothing to say for long, and so not notice.
@@ -209,9 +214,9 @@ pub fn become_program(words: &[OsString]) -> CliError {
 
 /// Why a program that leads into a machine can't be run.
 pub fn cannot_run(program: &OsString, error: &std::io::Error) -> CliError {
-    let hint = match program.to_str() {
+    let hint = goloo_command::shortage_hint(error).unwrap_or(match program.to_str() {
         Some("ssh" | "scp") => "install the OpenSSH client (Debian: apt-get install openssh-client)",
         _ => "goloo doctor",
-    };
+    });
     CliError::failed(format!("can't run {}", program.to_string_lossy()), hint).because(error)
 }

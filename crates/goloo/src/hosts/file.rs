@@ -1,8 +1,8 @@
 //! A hosts file is changed whole or not at all: a temporary file beside it takes its place.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use goloo_core::host_names::HostNamesError;
@@ -33,12 +33,17 @@ pub fn edit(path: &Path, change: &Change, on_wait: impl FnOnce(&Path)) -> Result
         }
         other => other.map_err(failed("find", path))?,
     };
+    let folder = place.parent().unwrap_or(&place);
     // Where nothing is to change no right to write is needed.
     let (old, edited) = edited(&place, change)?;
     if edited.text == old {
+        if temporary(&place, folder).exists()
+            && let Ok(leftover) = draft(&place, folder, on_wait)
+        {
+            leftover.discard();
+        }
         return Ok(Done::of(&edited));
     }
-    let folder = place.parent().unwrap_or(&place);
     let draft = draft(&place, folder, on_wait)?;
     let (old, edited) = self::edited(&place, change)?;
     if edited.text == old {
@@ -65,13 +70,15 @@ fn edited(place: &Path, change: &Change) -> Result<(Vec<u8>, Edited), HostNamesE
     Ok((old, edited))
 }
 
-/// What is to become the hosts file. Its lock keeps all other goloos from the hosts file, whoever runs them: one lost
+/// The right to replace the hosts file. Its lock keeps all other goloos from the hosts file, whoever runs them: one lost
 /// update would be a lost line.
 ///
-/// Only its owner can open it, and so lock it. The hosts file itself is another one after each change, so that its lock
-/// would protect the old one; and its folder can be locked by whoever can read it.
+/// Only its owner can open the file with the lock, and so lock it. What is to become the hosts file is another file: it
+/// must be open to all before it takes its place, and whoever can open it could hold its lock after goloo was killed. The
+/// hosts file itself is another one after each change, so that its lock would protect the old one; and its folder can be
+/// locked by whoever can read it.
 struct Draft<'p> {
-    file: File,
+    _lock: File,
     path: PathBuf,
     place: &'p Path,
 }
@@ -82,36 +89,46 @@ fn draft<'p>(
     on_wait: impl FnOnce(&Path),
 ) -> Result<Draft<'p>, HostNamesError> {
     let path = temporary(place, folder);
-    let file =
+    let lock =
         lock::take_draft(&path, LockTimeouts::default(), || on_wait(&path)).map_err(failed("lock", &path))?;
-    Ok(Draft { file, path, place })
+    Ok(Draft { _lock: lock, path, place })
 }
 
 impl Draft<'_> {
     fn discard(self) {
-        // A leftover is taken over by the next edit.
+        // A leftover is taken over by the next edit. The lock's file goes last, while it is still locked.
+        let _ = fs::remove_file(self.text());
         let _ = fs::remove_file(&self.path);
+    }
+
+    /// Where the new text is written.
+    fn text(&self) -> PathBuf {
+        let mut name = self.path.clone().into_os_string();
+        name.push(".new");
+        name.into()
     }
 
     /// Puts it in place of the hosts file, durably, with that one's owner and mode.
     fn publish(self, text: &[u8]) -> Result<(), HostNamesError> {
+        let path = self.text();
         let replaced = self
-            .write(text)
-            .and_then(|()| fs::rename(&self.path, self.place).map_err(failed("replace", self.place)));
-        if replaced.is_err() {
-            // The error that counts is the one above.
-            self.discard();
-        }
+            .write(text, &path)
+            .and_then(|()| fs::rename(&path, self.place).map_err(failed("replace", self.place)));
+        // The error that counts is the one above.
+        self.discard();
         replaced
     }
 
-    fn write(&self, text: &[u8]) -> Result<(), HostNamesError> {
-        let (mut file, path) = (&self.file, &self.path);
+    fn write(&self, text: &[u8], path: &Path) -> Result<(), HostNamesError> {
         let old = self.place.metadata().map_err(failed("look at", self.place))?;
-        file.set_len(0).and_then(|()| file.write_all(text)).map_err(failed("write", path))?;
+        // One that a killed goloo left is nobody's: this one has the lock.
+        let _ = fs::remove_file(path);
+        let new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        let mut file = new.map_err(failed("write", path))?;
+        file.write_all(text).map_err(failed("write", path))?;
         let new = file.metadata().map_err(failed("look at", path))?;
         if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
-            fchown(file, Some(old.uid()), Some(old.gid())).map_err(failed("give away", path))?;
+            fchown(&file, Some(old.uid()), Some(old.gid())).map_err(failed("give away", path))?;
         }
         let mode = fs::Permissions::from_mode(old.mode() & 0o7777);
         file.set_permissions(mode).map_err(failed("set the mode of", path))?;
@@ -227,6 +244,28 @@ mod tests {
         edit(&path, &set("web", 2)).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), WITH_WEB);
         assert_eq!(names(folder.path()), ["hosts"]);
+    }
+
+    /// Killed before the rename, it leaves a file that all can open, and so lock for as long as they like.
+    #[test]
+    fn a_leftover_that_others_have_locked_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = hosts(folder.path());
+        let draft = draft(&path, folder.path(), |_| ()).unwrap();
+        draft.write(WITH_WEB.as_bytes(), &draft.text()).unwrap();
+        let text = draft.text();
+        let public = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .filter(|entry| entry.path() != path && entry.metadata().unwrap().mode() & 0o077 != 0);
+        assert_eq!(public.map(|entry| entry.path()).collect::<Vec<_>>(), [text.clone()]);
+        // As if it had been killed: the lock goes with it, and the files stay.
+        drop(draft);
+        let others = File::open(&text).unwrap();
+        others.lock().unwrap();
+        edit(&path, &set("web", 3)).unwrap();
+        assert_eq!(names(folder.path()), ["hosts"]);
+        assert!(fs::read_to_string(&path).unwrap().contains("10.0.0.3 web"));
     }
 
     #[test]

@@ -87,7 +87,10 @@ fn failure(target: &SshTarget, error: RunError) -> GuestError {
         RunError::Start(error) if error.kind() == ErrorKind::NotFound => {
             no_client("it isn't installed (Debian: apt-get install openssh-client)".into())
         }
-        RunError::Start(error) => no_client(error.to_string()),
+        RunError::Start(error) => match goloo_command::shortage_hint(&error) {
+            Some(hint) => no_client(format!("{error}; {hint}")),
+            None => no_client(error.to_string()),
+        },
         RunError::TooMuch { limit } => {
             GuestError::TooMuch { host: target.host.to_string(), port: target.port, limit }
         }
