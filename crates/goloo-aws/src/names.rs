@@ -13,7 +13,7 @@ use crate::provider::AwsProvider;
 use crate::swap::{self, Party};
 
 fn party(record: &Record) -> Party<'_> {
-    Party::of(NamedVm { record, live: None })
+    Party::of(NamedVm { record, live: None }, true)
 }
 
 #[async_trait]
@@ -49,7 +49,7 @@ impl DnsNames for AwsProvider {
         giver: Option<NamedVm<'_>>,
         force: bool,
     ) -> Result<DnsChange, ProviderError> {
-        let (vm, giver) = (Party::of(taker), giver.map(Party::of));
+        let (vm, giver) = (self.party(taker), giver.map(|giver| self.party(giver)));
         let zone = vm.expect_zone()?;
         self.check_account(&Lead::of(taker.record)).await?;
         let names: Vec<&str> = vm.names.iter().map(|name| name.name.as_str()).collect();
@@ -64,7 +64,7 @@ impl DnsNames for AwsProvider {
         previous: &Previous,
         force: bool,
     ) -> Result<DnsChange, ProviderError> {
-        let (vm, taker) = (Party::of(giver), taker.map(Party::of));
+        let (vm, taker) = (self.party(giver), taker.map(|taker| self.party(taker)));
         let zone = vm.expect_zone()?;
         self.check_account(&Lead::of(giver.record)).await?;
         let names: Vec<&str> =
@@ -93,6 +93,10 @@ impl DnsNames for AwsProvider {
 }
 
 impl AwsProvider {
+    fn party<'r>(&self, vm: NamedVm<'r>) -> Party<'r> {
+        Party::of(vm, self.settings.trust.is_trusted(vm.record))
+    }
+
     /// All that these names have.
     async fn sets(&self, zone: &str, names: &[&str]) -> Result<Vec<LiveSet>, ProviderError> {
         let client = self.session.route53().await;

@@ -21,7 +21,7 @@ use crate::arn::StackArn;
 use crate::checkip;
 use crate::design::{self, Design};
 use crate::details::{Details, DnsRecord};
-use crate::dns::{self, Kind, Zone};
+use crate::dns::{self, Kind, Name, Zone};
 use crate::error::AwsError;
 use crate::instances::{self, Instance, State, Which};
 use crate::lead::Lead;
@@ -71,6 +71,14 @@ impl AwsProvider {
         })
     }
 
+    /// Whether tags prove that a resource is the record's VM: only someone with rights in AWS can set them. The id of an
+    /// untrusted record may be copied from another VM's, so there the name must match too.
+    fn identifies(&self, tags: &[(String, String)], record: &Record) -> bool {
+        let has = |key: &str, value: &str| tags::value(tags, key) == Some(value);
+        has(tags::ID, record.id.as_str())
+            && (self.settings.trust.is_trusted(record) || has(tags::NAME, record.name.as_str()))
+    }
+
     /// The instance that a record leads to.
     async fn instance(&self, clients: &Clients, record: &Record) -> Result<Instance, ProviderError> {
         let which = match Lead::of(record).instance {
@@ -85,16 +93,11 @@ impl AwsProvider {
                 format!("goloo delete {} removes what is left of it", record.name),
             )
         })?;
-        if !is_tagged(&there.tags, record) && !self.settings.trust.is_trusted(record) {
+        if !self.identifies(&there.tags, record) && !self.settings.trust.is_trusted(record) {
             return Err(not_shown(&there.id, record));
         }
         Ok(there)
     }
-}
-
-/// Whether what carries these tags says itself that it is the record's: only who may change it in AWS can do that.
-fn is_tagged(tags: &[(String, String)], record: &Record) -> bool {
-    tags::value(tags, tags::ID) == Some(record.id.as_str())
 }
 
 /// An instance to which a record leads that somebody else may have written.
@@ -105,9 +108,11 @@ fn not_shown(instance: &str, record: &Record) -> ProviderError {
             record.name
         ),
         format!(
-            "if it is, say so in AWS: aws ec2 create-tags --resources {instance} --tags Key={},Value={}",
+            "if it is, say so in AWS: aws ec2 create-tags --resources {instance} --tags Key={},Value={} Key={},Value={}",
             tags::ID,
-            record.id
+            record.id,
+            tags::NAME,
+            record.name
         ),
     )
 }
@@ -512,7 +517,7 @@ impl AwsProvider {
         }
         let Some(stack) = found else { return Ok(None) };
         match tags::value(&stack.tags, tags::ID) {
-            Some(id) if id == record.id.as_str() => Ok(Some(stack)),
+            Some(_) if self.identifies(&stack.tags, record) => Ok(Some(stack)),
             // An older goloo's stack, which its config named.
             None if arn.unique.is_some()
                 && record.origin.is_some()
@@ -534,7 +539,11 @@ impl AwsProvider {
         stack: Option<&Stack>,
         work: &mut dyn Work,
     ) -> Result<(), ProviderError> {
-        let Some((zone, names)) = dns::noted(record) else { return Ok(()) };
+        let Some((zone, mut names)) = dns::noted(record) else { return Ok(()) };
+        if !self.settings.trust.is_trusted(record) {
+            let of_stack = stack.map(|stack| stack_names(stack, &zone)).unwrap_or_default();
+            names.retain(|name| of_stack.contains(name));
+        }
         let details = record.aws.as_ref().map(Details::of).unwrap_or_default();
         let in_names = details.dns_records.iter().filter_map(DnsRecord::address).map(str::to_owned);
         let in_record = record.aws.as_ref().and_then(|aws| aws.public_ip.as_ref()).map(Address::to_string);
@@ -546,8 +555,8 @@ impl AwsProvider {
         let live = instances::describe(clients, which).await?;
         let live = live.iter().filter_map(|instance| instance.address().map(str::to_owned));
         // What a record of others calls the VM's address may be anybody's.
-        let is_believed = self.settings.trust.is_trusted(record);
-        let on_record = in_names.chain(in_record).filter(|_| is_believed);
+        let is_trusted = self.settings.trust.is_trusted(record);
+        let on_record = in_names.chain(in_record).filter(|_| is_trusted);
         let addresses: BTreeSet<String> = on_record.chain(in_stack).chain(live).collect();
         let client = self.session.route53().await;
         Zone::new(&client, &zone).withdraw(&names, &addresses, work).await
@@ -561,7 +570,7 @@ impl AwsProvider {
         work: &mut dyn Work,
     ) -> Result<(), ProviderError> {
         let Some(instance) = instances::one(clients, id).await? else { return Ok(()) };
-        if !is_tagged(&instance.tags, record) && !self.settings.trust.is_proven(record) {
+        if !self.identifies(&instance.tags, record) && !self.settings.trust.is_proven(record) {
             return Err(not_shown(id, record));
         }
         work.step(&format!("ending the instance {id}"));
@@ -571,6 +580,13 @@ impl AwsProvider {
         }
         Ok(())
     }
+}
+
+/// The names in this zone that a stack was made with.
+fn stack_names(stack: &Stack, zone: &str) -> BTreeSet<Name> {
+    let noted: Vec<&String> = (1..).map_while(|number| stack.outputs.get(&output::name(number))).collect();
+    let in_notes = dns::in_notes(noted.into_iter().map(String::as_str));
+    in_notes.filter(|(of, _)| of == zone).map(|(_, names)| names.into_iter().collect()).unwrap_or_default()
 }
 
 /// A stack that isn't the record's, or doesn't show that it is.
@@ -588,9 +604,11 @@ fn not_this_vms(arn: &StackArn, has_other_id: bool, record: &Record) -> Provider
             record.name
         ),
         format!(
-            "if it is, say so in AWS: aws cloudformation update-stack --region {region} --stack-name {name} --use-previous-template --capabilities CAPABILITY_IAM --tags Key={},Value={}",
+            "if it is, say so in AWS: aws cloudformation update-stack --region {region} --stack-name {name} --use-previous-template --capabilities CAPABILITY_IAM --tags Key={},Value={} Key={},Value={}",
             tags::ID,
-            record.id
+            record.id,
+            tags::NAME,
+            record.name
         ),
     )
 }
@@ -683,8 +701,8 @@ impl AwsProvider {
         let is_named = details.dns_records.iter().filter_map(DnsRecord::address).any(is_released);
         let mut then = aws.clone();
         let had = then.public_ip.take_if(|address| is_released(address));
-        let may_follow =
-            is_named && self.may_follow(record, &details, instance.public_ip.as_deref(), work.events());
+        let live = instance.public_ip.as_deref();
+        let may_follow = is_named && self.may_follow(record, &details, live, work.events()).await?;
         if let (true, Some(zone)) = (may_follow, &details.zone_id) {
             let live = instance.public_ip.clone().filter(|address| is_released(address));
             let old = had.map(|ip| ip.to_string()).into_iter().chain(live).collect();
@@ -699,26 +717,39 @@ impl AwsProvider {
         Ok(())
     }
 
-    /// Whether the names on record may be changed: those of others may be any names of the zone, with the address that
-    /// they have. What AWS says is this VM's address, and names that are withdrawn, take nothing from anyone.
-    fn may_follow(
+    /// Whether the names on record may be changed. An untrusted record may claim any names of the zone, with the address
+    /// that they have: then only names that the VM's stack was made with count, at the VM's own address or withdrawn.
+    async fn may_follow(
         &self,
         record: &Record,
         details: &Details,
         live: Option<&str>,
         events: &dyn Events,
-    ) -> bool {
-        let is_safe = |known: &DnsRecord| known.address().is_none_or(|address| Some(address) == live);
-        if self.settings.trust.is_trusted(record) || details.dns_records.iter().all(is_safe) {
-            return true;
+    ) -> Result<bool, ProviderError> {
+        if self.settings.trust.is_trusted(record) {
+            return Ok(true);
+        }
+        let lead = Lead::of(record);
+        let clients = self.session.clients(self.region(&lead)).await;
+        let stack = self.own_stack(&clients, &lead, record).await?;
+        let zone = details.zone_id.as_deref().unwrap_or_default();
+        let of_stack = stack.as_ref().map(|stack| stack_names(stack, zone)).unwrap_or_default();
+        let is_safe = |known: &DnsRecord| {
+            let name = Kind::parse(&known.kind).map(|kind| Name { name: dns::normal(&known.name), kind });
+            name.is_some_and(|name| of_stack.contains(&name))
+                && known.address().is_none_or(|address| Some(address) == live)
+        };
+        if details.dns_records.iter().all(is_safe) {
+            return Ok(true);
         }
         let names: Vec<&str> = details.dns_records.iter().map(|known| known.name.as_str()).collect();
         events.event(Event::Warning(format!(
-            "the names {} are left as they are: the record of {} wasn't made with this state folder, and AWS doesn't show that they are its names; aws route53 change-resource-record-sets changes them",
+            "the DNS names {} are left unchanged: the record of {} doesn't prove that they are its names; `goloo dns swap {}` asks and sets them",
             names.join(", "),
+            record.name,
             record.name
         )));
-        false
+        Ok(false)
     }
 
     /// Points the VM's names at its address. A start that died may have done that already.
@@ -738,7 +769,7 @@ impl AwsProvider {
         }
         // Whatever becomes of the names, the VM is reached there.
         work.save_addresses(Made::Aws(aws.clone())).await?;
-        if !self.may_follow(record, &details, Some(new.as_str()), work.events()) {
+        if !self.may_follow(record, &details, Some(new.as_str()), work.events()).await? {
             return Ok(());
         }
         let client = self.session.route53().await;

@@ -29,8 +29,8 @@ pub struct Party<'r> {
 }
 
 impl<'r> Party<'r> {
-    /// Of a VM.
-    pub fn of(vm: NamedVm<'r>) -> Self {
+    /// Of a VM. Where its record isn't trusted, only the address that AWS reports counts.
+    pub fn of(vm: NamedVm<'r>, is_trusted: bool) -> Self {
         let record = vm.record;
         let aws = record.aws.as_ref();
         let details = aws.map(Details::of).unwrap_or_default();
@@ -43,8 +43,9 @@ impl<'r> Party<'r> {
                 names.push(name);
             }
         }
-        let recorded = details.dns_records.iter().filter_map(DnsRecord::address);
-        let in_record = aws.and_then(|aws| aws.public_ip.as_ref()).map(Address::to_string);
+        let recorded = details.dns_records.iter().filter_map(DnsRecord::address).filter(|_| is_trusted);
+        let in_record =
+            aws.and_then(|aws| aws.public_ip.as_ref()).filter(|_| is_trusted).map(Address::to_string);
         let address = vm.live.map(str::to_owned).or_else(|| in_record.clone());
         let addresses = recorded.map(str::to_owned).chain(in_record).chain(address.clone());
         let (zone, addresses) = (zone.or_else(|| details.zone_id.clone()), addresses.collect());
@@ -256,7 +257,7 @@ pub fn settle(change: &DnsChange, live: &[RecordSet], record: &mut Record) {
     if stand == Stand::Before {
         return;
     }
-    let own = Party::of(NamedVm { record, live: None }).own_name().map(str::to_owned);
+    let own = Party::of(NamedVm { record, live: None }, true).own_name().map(str::to_owned);
     let is = |vm: &Option<VmRef>| vm.as_ref().is_some_and(|vm| vm.id == record.id);
     let (is_taker, is_giver) = (is(&change.taker), is(&change.giver));
     let Some(aws) = &mut record.aws else { return };

@@ -583,6 +583,8 @@ async fn an_instance_that_goloo_did_not_make_can_be_adopted() {
         ("ResourceId.1", id),
         ("Tag.1.Key", "goloo:id"),
         ("Tag.1.Value", record.id.as_str()),
+        ("Tag.2.Key", "goloo:name"),
+        ("Tag.2.Value", record.name.as_str()),
     ];
     moto.aws.query("ec2", REGION, &tag);
     shared.stop(&record, StopMode::Force, &mut work).await.unwrap();
@@ -751,4 +753,25 @@ async fn the_policy_in_the_docs_is_enough_for_a_whole_life() {
     assert_eq!(provider.strays(&[&record]).await.unwrap(), []);
     provider.delete(&record, &mut SuiteWork::default()).await.unwrap();
     assert_eq!(moto.made().iter().filter(|line| line.contains("web")).count(), 0);
+}
+
+#[tokio::test]
+async fn a_record_that_copies_another_vm_s_id_does_not_touch_that_vm() {
+    let moto = Moto::new();
+    let web = create(&moto, &moto.machine("web")).await;
+    let mut two = record(&moto.machine("two"), ProviderKind::Aws);
+    (two.id, two.resources, two.aws) = (web.id.clone(), web.resources.clone(), web.aws.clone());
+    let shared = in_a_shared_store(&moto);
+    let mut work = SuiteWork::default();
+    for refused in [
+        shared.stop(&two, StopMode::Force, &mut work).await,
+        shared.delete(&two, &mut work).await,
+        shared.start(&two, &mut work).await.map(drop),
+    ] {
+        refused.unwrap_err();
+    }
+    assert_eq!(moto.running().await, 1);
+    shared.stop(&web, StopMode::Force, &mut work).await.unwrap();
+    shared.delete(&web, &mut work).await.unwrap();
+    assert_eq!(moto.running().await, 0);
 }

@@ -169,7 +169,7 @@ async fn emulator_what_others_have_is_neither_withdrawn_nor_overwritten() {
     let details = Details::of(started.aws.as_ref().unwrap());
     let own: Vec<&str> = details.dns_records.iter().map(|known| known.name.as_str()).collect();
     assert!(!own.contains(&"web.example.com"), "it lost the name: {own:?}");
-    world.engine(async |engine| engine.delete(&blue()).await).await.unwrap();
+    world.engine(async |engine| engine.delete(&blue(), None).await).await.unwrap();
     assert_eq!(
         world.live(),
         [
@@ -185,7 +185,7 @@ async fn emulator_what_others_have_is_neither_withdrawn_nor_overwritten() {
 async fn emulator_a_stopped_vm_is_deleted_with_its_aliases() {
     let world = world().await;
     stop(&world, &blue()).await.unwrap();
-    world.engine(async |engine| engine.delete(&blue()).await).await.unwrap();
+    world.engine(async |engine| engine.delete(&blue(), None).await).await.unwrap();
     assert_eq!(world.live(), [""; 0]);
 }
 
@@ -196,7 +196,7 @@ async fn emulator_an_address_that_someone_else_got_is_not_the_stopped_vms() {
     stop(&world, &blue()).await.unwrap();
     // AWS lent the address to a machine that took the name.
     world.overwrite("web.example.com", "A", &[&address]).await;
-    world.engine(async |engine| engine.delete(&blue()).await).await.unwrap();
+    world.engine(async |engine| engine.delete(&blue(), None).await).await.unwrap();
     assert!(world.live().contains(&format!("web.example.com A {address}")), "{:?}", world.live());
 }
 
@@ -310,7 +310,7 @@ async fn emulator_a_lost_answer_is_told_from_a_change_by_others() {
     world.faults.reset();
     world.lend_addresses();
     world.faults.fault(At::Action("ChangeResourceRecordSets", 1), Fault::ReplyLost);
-    world.engine(async |engine| engine.delete(&blue()).await).await.unwrap();
+    world.engine(async |engine| engine.delete(&blue(), None).await).await.unwrap();
     assert_eq!(world.live(), [""; 0]);
 }
 
@@ -477,6 +477,6 @@ async fn emulator_a_new_vm_takes_the_names_of_a_stopped_one() {
     let live = world.live();
     start(&world, &blue()).await.unwrap();
     assert_eq!(world.live(), live);
-    world.engine(async |engine| engine.delete(&blue()).await).await.unwrap();
+    world.engine(async |engine| engine.delete(&blue(), None).await).await.unwrap();
     assert_eq!(world.live(), live);
 }

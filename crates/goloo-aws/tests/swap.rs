@@ -155,11 +155,11 @@ async fn emulator_the_old_vm_takes_no_name_of_the_new_one_with_it() {
         .await;
     world.engine(async |engine| engine.start(&blue()).await).await.unwrap();
     assert_eq!(world.live(), live);
-    world.engine(async |engine| engine.delete(&blue()).await).await.unwrap();
+    world.engine(async |engine| engine.delete(&blue(), None).await).await.unwrap();
     assert_eq!(world.live(), live);
     let error = world.rollback(&green()).await.unwrap_err();
     assert_eq!(error.to_string(), "\"web-blue\", which had the names of \"web-green\" before, is gone");
-    world.engine(async |engine| engine.delete(&green()).await).await.unwrap();
+    world.engine(async |engine| engine.delete(&green(), None).await).await.unwrap();
     assert_eq!(world.live(), [""; 0]);
 }
 
@@ -487,12 +487,12 @@ async fn emulator_a_vm_can_be_deleted_in_the_middle_of_a_move() {
             let act = async { drop(world.swap(&green()).await) };
             killed_at(&world, number, death, act).await.unwrap();
             world.faults.reset();
-            world.engine(async |engine| engine.delete(&deleted).await).await.unwrap();
+            world.engine(async |engine| engine.delete(&deleted, None).await).await.unwrap();
             let resumed = world.resume(&stays).await;
             let at = format!("{deleted} deleted, killed {death:?}: {resumed:?}");
             assert_eq!(world.record(&stays).await.operation, None, "{at}");
             assert_eq!(world.recorded(&stays).await, world.live(), "{at}");
-            world.engine(async |engine| engine.delete(&stays).await).await.unwrap();
+            world.engine(async |engine| engine.delete(&stays, None).await).await.unwrap();
             assert_eq!(world.live(), [""; 0], "{at}");
         }
     }

@@ -85,7 +85,7 @@ impl MultipassProvider {
     /// must be an instance that was made with this state folder.
     async fn evidence_of(&self, record: &Record, instance: &Instance) -> Evidence {
         match &record.ssh {
-            _ if !self.settings().trust.is_trusted(record) => self.evidence_by_mark(instance).await,
+            _ if !self.settings().trust.is_trusted(record) => self.evidence_by_mark(record, instance).await,
             Some(ssh) => self.evidence(instance, &ssh.host_key).await,
             None => Evidence::Untold,
         }
@@ -97,7 +97,7 @@ impl MultipassProvider {
             return Ok(());
         }
         let Some(instance) = self.info(instance_name(record)).await? else { return Ok(()) };
-        match self.evidence_by_mark(&instance).await {
+        match self.evidence_by_mark(record, &instance).await {
             Evidence::Ours => Ok(()),
             Evidence::Foreign => Err(ProviderError::failed(
                 format!("the instance {} at Multipass wasn't made with this state folder", instance.name),

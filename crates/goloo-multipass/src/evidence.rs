@@ -1,6 +1,7 @@
 //! Whose instance is it? The user-data in it tells: it holds what no other machine has.
 
 use goloo_core::cloud_init::KEY_FOLDER;
+use goloo_core::record::Record;
 
 use crate::json::{Instance, State};
 use crate::provider::MultipassProvider;
@@ -32,8 +33,14 @@ impl MultipassProvider {
         }
     }
 
-    /// The same for an instance of which only the state folder's own mark tells.
-    pub(crate) async fn evidence_by_mark(&self, instance: &Instance) -> Evidence {
+    /// The same for an untrusted record: this state folder must have made the instance, under the VM's own name. Another
+    /// name may be that of another VM made here.
+    pub(crate) async fn evidence_by_mark(&self, record: &Record, instance: &Instance) -> Evidence {
+        if instance.name == record.name.as_str() { self.mark(instance).await } else { Evidence::Foreign }
+    }
+
+    /// Whether this state folder made the instance, as its user-data shows.
+    async fn mark(&self, instance: &Instance) -> Evidence {
         let mark = match &self.settings().mark {
             Mark::Key(key) => key.split_whitespace().nth(1).unwrap_or(key),
             Mark::AnyGoloo => KEY_FOLDER,
@@ -48,7 +55,7 @@ impl MultipassProvider {
 
     /// Whether this state folder made the instance: the daemon has those of all users of the computer.
     pub(crate) async fn has_mark(&self, instance: &Instance) -> bool {
-        self.evidence_by_mark(instance).await == Evidence::Ours
+        self.mark(instance).await == Evidence::Ours
     }
 
     async fn user_data(&self, instance: &Instance) -> Option<String> {

@@ -1688,3 +1688,32 @@ async fn a_record_of_earlier_versions_leads_to_an_instance_that_carries_the_fold
     provider.delete(&record, &mut work).await.unwrap();
     assert!(world.instance("x").is_null());
 }
+
+#[tokio::test]
+async fn a_changed_record_of_one_vm_does_not_touch_another_vm_of_the_same_folder() {
+    let world = World::stand_in();
+    let (machine, prod) = world.create("prod").await;
+    let trust = Trust { store_is_private: false, ..world.settings().trust };
+    let provider = MultipassProvider::new(Settings { trust, ..world.settings() });
+    let mut test = record(&world.machine("test"), &SuiteWork::default());
+    // All of prod's, but for the name.
+    (test.id, test.ssh, test.resources) = (prod.id.clone(), prod.ssh.clone(), prod.resources.clone());
+    let (before, mut work) = (world.instance(machine.name.as_str()), SuiteWork::default());
+    provider.stop(&test, StopMode::Force, &mut work).await.unwrap_err();
+    drop(provider.delete(&test, &mut work).await);
+    assert_eq!(world.instance(machine.name.as_str()), before);
+}
+
+#[tokio::test]
+async fn a_record_that_was_imported_into_a_private_store_is_not_trusted() {
+    let world = World::stand_in();
+    world.foreign("precious");
+    let record = forged("precious", &world.machine("x"));
+    let imported = [record.id.clone()].into();
+    let trust = Trust { imported, ..world.settings().trust };
+    let mark = Mark::Key("ssh-ed25519 MINE".to_owned());
+    let provider = MultipassProvider::new(Settings { trust, mark, ..world.settings() });
+    let error = provider.stop(&record, StopMode::Force, &mut SuiteWork::default()).await.unwrap_err();
+    assert!(text(&error).contains("wasn't made with this state folder"), "{}", text(&error));
+    assert_eq!(world.instance("precious")["state"], "Running");
+}

@@ -317,6 +317,7 @@ fn keep(record: &mut Record, made: &Made) {
         Made::Local(local) => record.local = Some(local),
         Made::Aws(aws) => record.aws = Some(aws),
     }
+    record.prove_again(&crate::samples::here());
 }
 
 async fn state(bench: &dyn Bench, record: &Record) -> LiveState {

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use goloo_core::access::{Address, LoginName, PublicHostKey};
 use goloo_core::name::{OperationId, VmId, VmName};
 use goloo_core::record::{
-    Aws, CreateInputs, Creator, Extra, Here, History, Local, Operation, OperationKind, Owner, Phase,
+    AllOpen, Aws, CreateInputs, Creator, Extra, Here, History, Local, Operation, OperationKind, Owner, Phase,
     ProviderKind, Provisioning, ProvisioningResult, Record, Resource, SCHEMA, Sight, SshAccess, StateKey,
-    Step, UserKeys,
+    Step, Trust, UserKeys,
 };
 use goloo_core::secret::PrivateKey;
 use goloo_core::store::Snapshot;
@@ -69,7 +69,8 @@ pub fn here() -> Here {
         host_id: HOST_ID.into(),
         user: "ann".into(),
         state_id: None,
-        key: Some(state_key()),
+        trust: Trust { key: Some(state_key()), store_is_private: true, ..Trust::default() },
+        operations: Arc::new(AllOpen),
         sight: Arc::new(|_| Sight::Machine),
     }
 }

@@ -189,7 +189,7 @@ fn assert_nothing_is_lost(disk: &SimFs, provider: &FakeProvider, at: &str) {
     }
     assert_eq!(provider.machines(), 1, "{at}");
     assert_eq!(provider.host_names().into_keys().collect::<Vec<_>>(), [devbox()], "{at}");
-    engine(&store, provider, &guest, async |engine| engine.delete(&devbox()).await).unwrap();
+    engine(&store, provider, &guest, async |engine| engine.delete(&devbox(), None).await).unwrap();
     assert_nothing_is_left(provider, at);
 }
 
@@ -212,7 +212,7 @@ fn assert_no_copy_is_lost(disk: &SimFs, provider: &FakeProvider, at: &str) {
         assert_eq!((cloned.phase, cloned.operation), (Phase::Ready, None), "{at}");
     }
     assert_eq!(provider.machines(), 2, "{at}");
-    engine(&store, provider, &guest, async |engine| engine.delete(&copy()).await).unwrap();
+    engine(&store, provider, &guest, async |engine| engine.delete(&copy(), None).await).unwrap();
     assert_eq!(provider.machines(), 1, "{at}");
 }
 
@@ -267,7 +267,7 @@ fn a_delete_stopped_at_any_operation_leads_to_whatever_was_made() {
     };
     let delete = |disk: &SimFs, provider: &FakeProvider| {
         let guest = FakeGuest::provisioned();
-        engine(&store(disk), provider, &guest, async |engine| engine.delete(&devbox()).await).is_ok()
+        engine(&store(disk), provider, &guest, async |engine| engine.delete(&devbox(), None).await).is_ok()
     };
     at_every_stop(begin, delete, assert_nothing_is_lost);
 }
@@ -300,7 +300,7 @@ fn a_taken_name_is_refused_and_no_second_machine_is_made() {
         let again = engine.create(request()).await;
         assert!(matches!(again, Err(EngineError::NameTaken { phase: Phase::Ready, .. })), "{again:?}");
         let held = store.lock(&devbox(), &owner(2)).await.unwrap();
-        let locked = engine.delete(&devbox()).await;
+        let locked = engine.delete(&devbox(), None).await;
         assert!(matches!(locked, Err(EngineError::Store(StoreError::Locked { .. }))), "{locked:?}");
         drop(held);
     });
@@ -375,12 +375,12 @@ fn a_name_that_can_t_be_removed_keeps_the_record_until_it_can() {
         (MemoryStore::default(), FakeProvider::default(), FakeGuest::provisioned());
     engine(&store, &provider, &guest, async |engine| engine.create(request()).await).unwrap();
     provider.deny_hosts(true);
-    let denied = engine(&store, &provider, &guest, async |engine| engine.delete(&devbox()).await);
+    let denied = engine(&store, &provider, &guest, async |engine| engine.delete(&devbox(), None).await);
     assert!(matches!(denied, Err(EngineError::HostName { .. })), "{denied:?}");
     let record = run(store.load(&devbox())).unwrap().unwrap().record;
     assert_eq!((record.phase, record.operation.is_some()), (Phase::Deleting, true));
     provider.deny_hosts(false);
-    engine(&store, &provider, &guest, async |engine| engine.delete(&devbox()).await).unwrap();
+    engine(&store, &provider, &guest, async |engine| engine.delete(&devbox(), None).await).unwrap();
     assert_nothing_is_left(&provider, "after the second delete");
     assert!(run(store.load(&devbox())).unwrap().is_none());
 }
@@ -440,7 +440,7 @@ fn a_create_that_fails_stays_when_it_is_to_be_looked_at() {
         assert!(matches!(failed, Err(EngineError::Midway { .. })), "{failed:?}");
         let record = store.load(&devbox()).await.unwrap().unwrap().record;
         assert_eq!((record.phase, record.resources.len()), (Phase::Creating, 1));
-        engine.delete(&devbox()).await.unwrap();
+        engine.delete(&devbox(), None).await.unwrap();
     });
     assert!(run(store.load(&devbox())).unwrap().is_none());
 }

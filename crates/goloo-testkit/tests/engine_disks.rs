@@ -10,7 +10,9 @@ use goloo_core::engine::{AdoptRequest, Engine, EngineError, Interrupt, RebuildEr
 use goloo_core::events::Silent;
 use goloo_core::name::{SnapshotLabel, VmId, VmName};
 use goloo_core::provider::{Provider, ProviderError, StopMode};
-use goloo_core::record::{Elsewhere, Operation, OperationKind, OriginKind, Phase, Record, SshAccess};
+use goloo_core::record::{
+    Elsewhere, Operation, OperationKind, OriginKind, Phase, ProviderKind, Record, SERIAL_MAX, SshAccess,
+};
 use goloo_core::store::{Store, StoreError};
 use goloo_testkit::fake_provider::{FakeGuest, FakeProvider};
 use goloo_testkit::memory_store::MemoryStore;
@@ -193,12 +195,12 @@ async fn an_interrupted_clone_is_resumed_from_the_machine_that_it_began_with_and
     world.run(async |engine| engine.start(&name("devbox")).await).await.unwrap();
     let refused = world.resume("copy").await;
     assert!(matches!(refused, Err(EngineError::Provider { .. })), "{refused:?}");
-    world.run(async |engine| engine.delete(&name("devbox")).await).await.unwrap();
+    world.run(async |engine| engine.delete(&name("devbox"), None).await).await.unwrap();
     world.add("devbox").await;
     let refused = world.resume("copy").await;
     assert!(matches!(refused, Err(EngineError::Refused { .. })), "{refused:?}");
     assert_eq!(world.provider.machines(), 1);
-    world.run(async |engine| engine.delete(&name("copy")).await).await.unwrap();
+    world.run(async |engine| engine.delete(&name("copy"), None).await).await.unwrap();
 }
 
 #[tokio::test]
@@ -248,7 +250,7 @@ async fn an_adopted_machine_gets_one_record() {
         other => panic!("{other:?}"),
     }
     assert_eq!(world.record("again").await, None);
-    world.run(async |engine| engine.delete(&name("found")).await).await.unwrap();
+    world.run(async |engine| engine.delete(&name("found"), None).await).await.unwrap();
     assert_eq!(world.provider.machines(), 1, "it is goloo's from now on");
 }
 
@@ -314,7 +316,7 @@ async fn a_vm_that_belongs_to_another_host_is_refused_under_the_lock_and_stays_a
         world.run(async |engine| engine.start(vm).await).await.map(drop),
         world.run(async |engine| engine.stop(vm, StopMode::Force).await).await.map(drop),
         world.run(async |engine| engine.restart(vm, StopMode::Force).await).await.map(drop),
-        world.run(async |engine| engine.delete(vm).await).await.map(drop),
+        world.run(async |engine| engine.delete(vm, None).await).await.map(drop),
         world.run(async |engine| engine.wait(vm).await).await.map(drop),
         world.run(async |engine| engine.snapshots(vm).await).await.map(drop),
         world.run(async |engine| engine.take_snapshot(vm, &label("one")).await).await,
@@ -330,4 +332,49 @@ async fn a_vm_that_belongs_to_another_host_is_refused_under_the_lock_and_stays_a
         );
     }
     assert_eq!((world.record("devbox").await.unwrap(), world.provider.machines()), (record, 1));
+}
+
+#[tokio::test]
+async fn another_record_than_the_one_that_was_agreed_to_is_not_deleted() {
+    let world = World::with_devbox().await;
+    let agreed = world.record("devbox").await.unwrap();
+    let mut lock = world.store.lock(&name("devbox"), &owner(1)).await.unwrap();
+    let mut record = lock.load().await.unwrap().unwrap().record;
+    record.github_users = vec!["mallory".to_owned()];
+    lock.save(&mut record).await.unwrap();
+    drop(lock);
+    let refused = world.run(async |engine| engine.delete(&name("devbox"), Some(&agreed)).await).await;
+    assert!(refused.unwrap_err().to_string().contains("was changed in the meantime"));
+    let agreed = world.record("devbox").await.unwrap();
+    // What only reports may change: somebody protects it, then lets it go again.
+    let reported = Record { serial: 1, phase: Phase::Degraded, ..agreed };
+    world.run(async |engine| engine.delete(&name("devbox"), Some(&reported)).await).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_record_of_another_provider_or_without_room_for_a_save_is_refused_before_the_provider_is_called() {
+    for (is_full, said) in [(false, "was changed in the meantime"), (true, "can't be saved again")] {
+        let world = World::with_devbox().await;
+        let mut record = world.record("devbox").await.unwrap();
+        if is_full {
+            (record.name, record.id, record.serial) = (name("full"), VmId::generate(), SERIAL_MAX);
+        }
+        let vm = &record.name.clone();
+        let mut lock = world.store.lock(vm, &owner(1)).await.unwrap();
+        if is_full {
+            lock.put(&record, &snapshot()).await.unwrap();
+        } else {
+            record.provider = ProviderKind::Multipass;
+            lock.save(&mut record).await.unwrap();
+        }
+        drop(lock);
+        for refused in [
+            world.run(async |engine| engine.stop(vm, StopMode::Force).await).await.map(drop),
+            world.run(async |engine| engine.delete(vm, None).await).await.map(drop),
+        ] {
+            let error = refused.unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+        }
+        assert_eq!(world.provider.last_stop(), None);
+    }
 }

@@ -21,7 +21,7 @@ use crate::paths::{self, Paths};
 use crate::rescue::Folders;
 use crate::settings::Settings;
 use crate::ssh::{KeyFolder, SshGuest};
-use crate::{exit, identity, migrate, signals, state_id};
+use crate::{exit, identity, imported, migrate, open_operations, signals, state_id};
 
 /// The program's surroundings, looked at once.
 pub struct App {
@@ -148,7 +148,8 @@ impl App {
             user: identity::user().into(),
             // A damaged one is nobody's: doctor says so, and so does whatever makes a VM.
             state_id: state_id::read(&self.paths.state).unwrap_or_default(),
-            key: state_id::read_key(&self.paths.state).unwrap_or_default(),
+            trust: self.trust(),
+            operations: Arc::new(open_operations::Folder { path: self.paths.state.join("operations") }),
             sight: Arc::new(move |record| match record.provider {
                 ProviderKind::Qemu => goloo_qemu::sight(&vms, record),
                 // Multipass keeps its machines for all users; whoever logged in to one has its host key.
@@ -163,7 +164,8 @@ impl App {
     pub fn trusted_source<'r>(&self, record: &'r Record) -> Option<&'r Path> {
         let folder = record.source_config_path.as_deref()?;
         let here = self.here();
-        let is_own = here.created(record) || (self.is_private && record.claims_to_be_from(&here));
+        let is_claimed = self.is_private && record.claims_to_be_from(&here);
+        let is_own = here.created(record) || (is_claimed && here.trust.is_trusted(record));
         is_own.then_some(folder)
     }
 
@@ -234,7 +236,11 @@ impl App {
 
     /// Which records providers may follow.
     fn trust(&self) -> Trust {
-        Trust { key: self.here().key, store_is_private: self.is_private }
+        Trust {
+            key: state_id::read_key(&self.paths.state).unwrap_or_default(),
+            store_is_private: self.is_private,
+            imported: imported::read(&self.paths.state),
+        }
     }
 
     /// What `--local` means here.
@@ -261,7 +267,10 @@ impl App {
         operation: F,
     ) -> Result<T, CliError> {
         let interrupt = self.watch_signals(what_may_be_left)?;
-        state_id::ensure_key(&self.paths.state)?;
+        if state_id::read_key(&self.paths.state)?.is_none() {
+            // Without a key nothing is proven, and resume asks: a folder that can't be written is no reason to refuse.
+            let _ = state_id::ensure_key(&self.paths.state);
+        }
         let (guest, rescue) = (self.guest(), Folders { home: self.paths.home.clone() });
         let host_names = self.hosts_file();
         let (owner, here): (Owner, Here) = (identity::owner(), self.here());

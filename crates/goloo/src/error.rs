@@ -366,6 +366,12 @@ impl From<EngineError> for CliError {
                         ),
                     ),
                     Elsewhere::OtherVm => ("other-vm", forget),
+                    Elsewhere::Unproven => (
+                        "unproven-record",
+                        format!(
+                            "goloo delete --forget {name} archives the record; goloo adopt {name} imports a machine that is here"
+                        ),
+                    ),
                 };
                 with(exit::FAILED, kind, hint)
             }

@@ -62,8 +62,9 @@ impl Paths {
     /// # Errors
     /// Names the first that isn't private, with the command that repairs it.
     pub fn check_private(&self) -> Result<(), CliError> {
-        let inner = ["keys", "keys/id_ed25519", "state-key", "active", "archive", "locks", "vms"]
-            .map(|name| self.state.join(name));
+        let inner =
+            ["keys", "keys/id_ed25519", "state-key", "active", "archive", "locks", "vms", "operations"]
+                .map(|name| self.state.join(name));
         let own = [&self.state, &self.cache].into_iter().chain(&inner);
         own.into_iter().try_for_each(|path| Ok(private::check(path)?))
     }

@@ -356,8 +356,8 @@ fn a_vm_of_the_first_goloo_that_can_t_be_checked_is_marked() {
     let world = World::multipass();
     world.stack("old", OLD, "");
     world.multipass_faults(&["daemon-down"]);
-    let listed = world.run(&["list"]).expect(0);
-    assert!(listed.stderr().contains("not checked"), "{listed:?}");
+    let shown = world.run(&["ssh-config", "old"]).expect(0);
+    assert!(shown.stderr().contains("not checked"), "{shown:?}");
     let state = std::fs::read(world.state().join("active/old/state.json")).unwrap();
     let record: serde_json::Value = serde_json::from_slice(&state).unwrap();
     assert_eq!((&record["phase"], &record["origin"]["checked"]), (&"degraded".into(), &false.into()));

@@ -225,3 +225,61 @@ fn a_key_that_is_lost_makes_its_folder_ask_and_loses_nothing() {
     world.run(&["delete", "hello", "--yes"]).expect(0);
     world.assert_empty("after the delete");
 }
+
+#[test]
+fn an_operation_that_is_over_can_not_be_put_back() {
+    let world = World::new();
+    let mut create = world.command().args(["create", "hello"]).stderr(Stdio::null()).spawn().unwrap();
+    let path = world.state().join("active/hello/state.json");
+    let is_waiting = || fs::read_to_string(&path).is_ok_and(|text| text.contains("\"provisioning\""));
+    wait_until("it waits for its machine", is_waiting);
+    create.kill().unwrap();
+    create.wait().unwrap();
+    let mut operation = Value::Null;
+    change(&world, |record| operation = record["operation"].clone());
+    world.ssh_finds(r#"{"status": "done", "errors": [], "recoverable_errors": {}}"#);
+    world.run(&["resume", "hello"]).expect(0);
+    assert_eq!(fs::read_dir(world.state().join("operations")).unwrap().count(), 0);
+    change(&world, |record| record["operation"] = operation);
+    let ran = world.run(&["resume", "hello"]).expect(2);
+    assert!(ran.stderr().contains("is said to have begun this create of hello"), "{ran:?}");
+}
+
+#[test]
+fn a_copy_of_a_vm_whose_files_were_changed_is_not_this_folder_s_own() {
+    let world = with_a_vm();
+    world.run(&["stop", "hello", "--force"]).expect(0);
+    let config = world.state().join("active/hello/config.json");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replacen('{', "{\n", 1)).unwrap();
+    world.run(&["clone", "hello", "copy"]).expect(0);
+    let ran = world.run(&["recreate", "copy", "--as", "third", "--no-wait"]).expect(2);
+    assert!(ran.stderr().contains("doesn't prove that this state folder created it"), "{ran:?}");
+    assert!(ran.stderr().contains("the image "), "{ran:?}");
+}
+
+#[test]
+fn records_that_are_imported_without_proof_are_remembered_as_such() {
+    let (theirs, ours) = (with_a_vm(), World::new());
+    let document = ours.path().join("state.json");
+    fs::write(&document, theirs.run(&["state", "pull", "-"]).expect(0).stdout()).unwrap();
+    ours.run(&["state", "push", document.to_str().unwrap()]).expect(0);
+    let id = theirs.json(&["status", "hello", "--json"])["vm"]["id"].as_str().unwrap().to_owned();
+    assert_eq!(fs::read_to_string(ours.state().join("imported-vms")).unwrap(), format!("{id}\n"));
+    // One's own come back as one's own.
+    let backup = theirs.path().join("state.json");
+    fs::write(&backup, theirs.run(&["state", "pull", "-"]).expect(0).stdout()).unwrap();
+    theirs.run(&["state", "push", backup.to_str().unwrap()]).expect(0);
+    assert!(!theirs.state().join("imported-vms").exists());
+}
+
+#[test]
+fn a_broken_record_is_skipped_where_others_are_meant() {
+    let world = with_a_vm();
+    world.run(&["create", "hello", "--as", "other", "--no-wait"]).expect(0);
+    let active = world.state().join("active/hello");
+    fs::remove_file(active.join("state.json.prev")).unwrap();
+    fs::write(active.join("state.json"), "{").unwrap();
+    let ran = world.run(&["ssh-config"]).expect(0);
+    assert!(ran.stdout().contains("Host other") && ran.stderr().contains("is broken and skipped"), "{ran:?}");
+}

@@ -26,8 +26,11 @@ use serde_json::Value;
 /// Settings that speak to this emulator and wait for nothing.
 pub fn settings(endpoint: &str, region: &str) -> Settings {
     let mut settings = Settings::new(region);
-    settings.trust =
-        goloo_core::record::Trust { key: Some(goloo_testkit::samples::state_key()), store_is_private: true };
+    settings.trust = goloo_core::record::Trust {
+        key: Some(goloo_testkit::samples::state_key()),
+        store_is_private: true,
+        ..Default::default()
+    };
     settings.endpoint = Some(endpoint.to_owned());
     settings.credentials = Some(Credentials::new("AKIAIOSFODNN7EXAMPLE", "secret", None, None, "test"));
     settings.pace =

@@ -38,7 +38,7 @@ impl Engine<'_> {
     /// A machine has one record.
     async fn refuse_known(&self, record: &Record) -> Result<(), EngineError> {
         for vm in self.store.list().await?.entries {
-            let Some(known) = self.store.load(&vm.name).await? else { continue };
+            let Some(known) = self.load_unless_broken(&vm.name).await? else { continue };
             if same_machine(&known.record, record) {
                 return Err(EngineError::Refused {
                     what: format!("that machine has a record already: it is the VM \"{}\"", vm.name),

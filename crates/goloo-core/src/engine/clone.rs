@@ -3,7 +3,7 @@
 //! Both VMs are locked throughout: the source must not be started or deleted while it is copied.
 
 use super::create::taken;
-use super::work::{Limits, UnderWay, leaves_work};
+use super::work::{Limits, UnderWay, leaves_work, operation_id};
 use super::{Engine, EngineError};
 use crate::name::{VmId, VmName};
 use crate::provider::{Clones, LiveState, ProviderError};
@@ -30,15 +30,23 @@ impl<'a> Engine<'a> {
         self.expect_at_rest(&from.record).await?;
         let snapshot = from.lock.snapshot().await?;
         let mut record = self.copy_of(&from.record, copy, created_by);
-        // A copy of somebody else's VM has somebody else's files.
-        if from.is_ours {
+        // A copy of somebody else's VM, or of changed files, isn't this folder's own either.
+        let is_ours = self.here.created_from(&from.record, &snapshot);
+        if is_ours {
             record.prove(self.here, snapshot.digest());
         }
-        self.ready(&mut record, from.is_ours, &*lock);
+        self.ready(&mut record, is_ours, &*lock);
         lock.create(&mut record, &snapshot).await?;
-        UnderWay { engine: self, lock, record, is_ours: from.is_ours, limits: Limits::default() }
-            .copy_from(&from.record)
-            .await
+        UnderWay {
+            engine: self,
+            operation: operation_id(&record),
+            lock,
+            record,
+            is_ours,
+            limits: Limits::default(),
+        }
+        .copy_from(&from.record)
+        .await
     }
 
     /// Locks in the order of the names: of two clones that cross, one gets both.

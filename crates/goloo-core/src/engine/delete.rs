@@ -3,12 +3,19 @@
 use super::work::UnderWay;
 use super::{Engine, EngineError};
 use crate::name::{ArchiveId, VmName};
-use crate::record::{OperationKind, Outcome, Phase};
+use crate::record::{OperationKind, Outcome, Phase, Record};
 
 impl Engine<'_> {
-    /// Deletes a VM in whatever state it is, unless it is protected; on failure the record stays.
-    pub async fn delete(&self, name: &VmName) -> Result<ArchiveId, EngineError> {
+    /// Deletes a VM in whatever state it is, unless it is protected; on failure the record stays. `agreed` is the
+    /// record that the user agreed to delete: another one under its name is refused.
+    pub async fn delete(&self, name: &VmName, agreed: Option<&Record>) -> Result<ArchiveId, EngineError> {
         let mut under_way = self.take(name).await?;
+        if let Some(mut agreed) = agreed.cloned() {
+            agreed.belongs_to(self.here);
+            if !under_way.record.is_same_vm(&agreed) {
+                return Err(super::changed_meanwhile(name));
+            }
+        }
         super::protect::refuse_protected(&under_way.record)?;
         under_way.record.begin(self.operation(OperationKind::Delete));
         under_way.record.phase = Phase::Deleting;

@@ -15,6 +15,12 @@ impl UnderWay<'_, '_> {
         if !self.wants_host_name() {
             return;
         }
+        if !self.is_ours && !engine.here.trust.is_trusted(&self.record) {
+            engine.events.event(Event::Warning(format!(
+                "\"{name}\" gets no line in the hosts file: its record doesn't prove that it was asked for here"
+            )));
+            return;
+        }
         let problem = match self.record.ip().and_then(|ip| ip.parse().ok()) {
             None => "it has no address yet; wait until it has one".to_owned(),
             Some(ip) => match engine.host_names.set(name, ip) {

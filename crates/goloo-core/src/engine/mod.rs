@@ -29,13 +29,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::events::Events;
+use crate::events::{Event, Events};
 use crate::guest::Guest;
 use crate::host_names::HostNames;
 use crate::name::{OperationId, VmName};
 use crate::provider::{Made, Provider};
-use crate::record::{Here, Operation, OperationKind, Owner, Phase, Record, Step};
-use crate::store::{Store, StoreError, VmLock};
+use crate::record::{Here, Operation, OperationKind, Owner, Phase, Record, SERIAL_MAX, Step};
+use crate::store::{Loaded, Store, StoreError, VmLock};
 
 pub use adopt::{AdoptRequest, adopt_lock};
 pub use create::{CreateRequest, Created, taken};
@@ -49,7 +49,7 @@ pub use register::{register, same_machine, was_migrated_as};
 pub use resume::{Agreed, Rebuild, RebuildError, Resumed};
 pub use verdict::{ERRORS_MAX, Report, Verdict, report_command};
 
-use work::{Limits, UnderWay};
+use work::{Limits, UnderWay, operation_id};
 
 /// Keeps a record that the store would not take.
 pub trait Rescue: Send + Sync {
@@ -92,13 +92,48 @@ impl<'a> Engine<'a> {
         let record = record_under(&mut *lock).await?;
         let mut record = record.ok_or_else(|| StoreError::NotFound { name: name.clone() })?;
         refuse_elsewhere(&record, self.here)?;
+        self.expect_operable(&record)?;
         let is_ours = self.here.created(&record);
         record.belongs_to(self.here);
         if let Some(former) = lock.taken_over() {
             self.reconcile(&record, former).await?;
             record.history.note_takeover(self.owner, former);
         }
-        Ok(UnderWay { engine: self, lock, record, is_ours, limits: Limits::default() })
+        let operation = operation_id(&record);
+        Ok(UnderWay { engine: self, lock, record, is_ours, operation, limits: Limits::default() })
+    }
+
+    /// Another VM's record, where it can be read: a broken one must not block commands about others.
+    async fn load_unless_broken(&self, name: &VmName) -> Result<Option<Loaded>, StoreError> {
+        match self.store.load(name).await {
+            Err(StoreError::Broken(broken)) => {
+                self.events.event(Event::Warning(format!(
+                    "{} is broken and skipped: {}",
+                    broken.path, broken.error
+                )));
+                Ok(None)
+            }
+            loaded => loaded,
+        }
+    }
+
+    /// Refuses a record that was changed to another provider's since its provider was chosen, and one that no save can
+    /// follow.
+    fn expect_operable(&self, record: &Record) -> Result<(), EngineError> {
+        let name = &record.name;
+        if record.provider != self.provider.kind() {
+            return Err(changed_meanwhile(name));
+        }
+        if record.serial >= SERIAL_MAX {
+            return Err(EngineError::Refused {
+                what: format!(
+                    "the record of \"{name}\" counts {} saves, and can't be saved again",
+                    record.serial
+                ),
+                hint: "restore it from a backup: goloo state restore FILE".to_owned(),
+            });
+        }
+        Ok(())
     }
 
     /// When an operation that begins now is to be over.
@@ -122,6 +157,14 @@ impl<'a> Engine<'a> {
             proof: None,
             extra: serde_json::Map::new(),
         }
+    }
+}
+
+/// Somebody wrote the record between the question and the answer.
+fn changed_meanwhile(name: &VmName) -> EngineError {
+    EngineError::Refused {
+        what: format!("the record of \"{name}\" was changed in the meantime"),
+        hint: format!("goloo status {name}, then run the command again"),
     }
 }
 

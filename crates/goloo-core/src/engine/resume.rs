@@ -52,7 +52,7 @@ impl Engine<'_> {
     ) -> Result<Resumed, EngineError> {
         let deadline = self.deadline();
         let mut under_way = self.take(name).await?;
-        under_way.expect_begun_here(agreed).await?;
+        let snapshot = under_way.expect_begun_here(agreed).await?;
         under_way.limits.deadline = Some(deadline);
         let Some(operation) = under_way.record.begin_again(self.owner).cloned() else {
             return Ok(Resumed::Nothing);
@@ -61,7 +61,7 @@ impl Engine<'_> {
         under_way.save_intent().await?;
         match kind {
             OperationKind::Create => {
-                let machine = self.machine_again(&mut under_way, inputs, rebuild).await?;
+                let machine = self.machine_again(&under_way.record, inputs, &snapshot, rebuild)?;
                 Ok(Resumed::Created(Box::new(under_way.make(&machine).await?)))
             }
             OperationKind::Delete => Ok(Resumed::Deleted(under_way.remove().await?)),
@@ -88,40 +88,46 @@ impl Engine<'_> {
         }
     }
 
-    async fn machine_again(
+    fn machine_again(
         &self,
-        under_way: &mut UnderWay<'_, '_>,
+        record: &Record,
         inputs: Option<CreateInputs>,
+        snapshot: &Snapshot,
         rebuild: &Rebuild<'_>,
     ) -> Result<Machine, EngineError> {
-        let snapshot = under_way.lock.snapshot().await?;
-        let name = &under_way.record.name;
+        let name = &record.name;
         let refused = |what: String| EngineError::Refused { what, hint: format!("goloo delete {name}") };
         let inputs = inputs
             .ok_or_else(|| refused(format!("the record of \"{name}\" lacks what its create began with")))?;
-        rebuild(&under_way.record, &inputs, &snapshot)
+        rebuild(record, &inputs, snapshot)
             .map_err(|error| refused(format!("the create of \"{name}\" can't go on: {error}")))
     }
 }
 
 impl UnderWay<'_, '_> {
-    /// Whoever writes to a shared store can write an operation into a record.
-    async fn expect_begun_here(&mut self, agreed: Option<&Agreed>) -> Result<(), EngineError> {
+    /// Anyone who can write to a shared store can write an operation into a record. Returns the files of a create.
+    async fn expect_begun_here(&mut self, agreed: Option<&Agreed>) -> Result<Snapshot, EngineError> {
         let record = &self.record;
-        let Some(operation) = &record.operation else { return Ok(()) };
+        let Some(operation) = &record.operation else { return Ok(Snapshot::default()) };
         if operation.kind == OperationKind::Delete {
             super::protect::refuse_protected(record)?;
         }
         let here = self.engine.here;
         let is_create = operation.kind == OperationKind::Create;
         let snapshot = if is_create { self.lock.snapshot().await? } else { Snapshot::default() };
-        let is_ours = here.started_operation(record) && (!is_create || here.created_from(record, &snapshot));
+        let is_from =
+            |files: &Snapshot| record.proof.as_ref().is_some_and(|proof| proof.snapshot == files.digest());
+        let is_ours = here.started_operation(record) && (!is_create || (self.is_ours && is_from(&snapshot)));
         let is_agreed = || {
             let same_files = |agreed: &Agreed| !is_create || agreed.snapshot == snapshot;
-            agreed.is_some_and(|agreed| record.agrees_with(&agreed.record) && same_files(agreed))
+            agreed.is_some_and(|agreed| {
+                let mut seen = agreed.record.clone();
+                seen.belongs_to(here);
+                record.agrees_with(&seen) && same_files(agreed)
+            })
         };
         if is_ours || is_agreed() {
-            return Ok(());
+            return Ok(snapshot);
         }
         let name = &record.name;
         Err(EngineError::Refused {

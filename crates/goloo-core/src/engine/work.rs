@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::{Engine, EngineError, set_addresses};
 use crate::events::Events;
+use crate::name::OperationId;
 use crate::provider::{Made, ProviderError, Work, resource};
 use crate::record::{OperationKind, Record};
 use crate::store::{StoreError, VmLock};
@@ -18,6 +19,8 @@ pub(super) struct UnderWay<'e, 'a> {
     pub record: Record,
     /// Whether the VM was made with this state folder, and its record says so still.
     pub is_ours: bool,
+    /// The operation under way, as last saved.
+    pub operation: Option<OperationId>,
     pub limits: Limits,
 }
 
@@ -35,6 +38,11 @@ pub(super) fn leaves_work(error: &ProviderError) -> bool {
     matches!(error, ProviderError::Interrupted | ProviderError::Unfinished { .. } | ProviderError::Record(_))
 }
 
+/// The id of the operation under way.
+pub(super) fn operation_id(record: &Record) -> Option<OperationId> {
+    record.operation.as_ref().map(|operation| operation.id.clone())
+}
+
 /// How often a save is tried after the provider has done something that must not be forgotten.
 const SAVE_ATTEMPTS: u32 = 3;
 
@@ -48,6 +56,7 @@ impl Engine<'_> {
         let Some(operation) = &mut record.operation else { return };
         operation.lease_end = lock.lease_end();
         if operation.owner == *self.owner {
+            self.here.operations.add(&operation.id);
             record.prove_operation(self.here);
         }
     }
@@ -57,6 +66,7 @@ impl UnderWay<'_, '_> {
     /// Saves an intent: before the provider is called, a failure just ends the operation.
     pub async fn save_intent(&mut self) -> Result<(), EngineError> {
         self.engine.ready(&mut self.record, self.is_ours, &*self.lock);
+        self.operation = operation_id(&self.record);
         Ok(self.lock.save(&mut self.record).await?)
     }
 
@@ -65,7 +75,10 @@ impl UnderWay<'_, '_> {
         for attempt in 1.. {
             self.engine.ready(&mut self.record, self.is_ours, &*self.lock);
             match self.lock.save(&mut self.record).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.close_operation();
+                    return Ok(());
+                }
                 Err(error) => self.after_failed_save(attempt, error).await?,
             }
         }
@@ -77,11 +90,26 @@ impl UnderWay<'_, '_> {
         let now = crate::time::Timestamp::now();
         for attempt in 1.. {
             match self.lock.archive(&mut self.record, now).await {
-                Ok(id) => return Ok(id),
+                Ok(id) => {
+                    self.close_operation();
+                    return Ok(id);
+                }
                 Err(error) => self.after_failed_save(attempt, error).await?,
             }
         }
         unreachable!("the loop ends by returning")
+    }
+
+    /// Forgets the operation that is over with the save that was just made.
+    fn close_operation(&mut self) {
+        match &self.record.operation {
+            Some(operation) => self.operation = Some(operation.id.clone()),
+            None => {
+                if let Some(id) = self.operation.take() {
+                    self.engine.here.operations.remove(&id);
+                }
+            }
+        }
     }
 
     /// Waits a little before the next attempt, or gives up and keeps the record elsewhere.

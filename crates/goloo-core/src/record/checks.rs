@@ -16,7 +16,7 @@ use crate::spec::{SshSource, is_domain, is_github_user, ssh_source};
 use crate::text::{ValueError, deserialize, is_label};
 
 /// More saves than this nobody makes; the largest integer that every JSON reader keeps exactly.
-const SERIAL_MAX: u64 = (1 << 53) - 1;
+pub const SERIAL_MAX: u64 = (1 << 53) - 1;
 /// The most seconds that DNS keeps a record (RFC 2181, section 8).
 const DNS_TTL_MAX: u32 = (1 << 31) - 1;
 /// The longest value of a DNS record, in characters.

@@ -4,8 +4,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Record, StateKey};
-use crate::name::StateId;
+use super::{Record, Trust};
+use crate::name::{OperationId, StateId};
 use crate::text::Label;
 
 /// What a state folder shows of a record's machine.
@@ -32,20 +32,44 @@ pub struct Here {
     pub user: Label,
     /// The state folder's identity; `None` before its first VM.
     pub state_id: Option<StateId>,
-    /// The state folder's key; `None` before its first VM.
-    pub key: Option<StateKey>,
+    /// Which records are trusted here.
+    pub trust: Trust,
+    /// The operations that were started with the state folder and aren't over.
+    pub operations: Arc<dyn OpenOperations>,
     /// Looks for a record's machine in the state folder.
     pub sight: Arc<dyn Fn(&Record) -> Sight + Send + Sync>,
 }
 
+/// Remembers which operations are under way, so that one that is over can't be put back into a record.
+pub trait OpenOperations: Send + Sync {
+    /// Adds one; nothing happens when it is there. One that can't be added counts as somebody else's.
+    fn add(&self, id: &OperationId);
+    /// Whether it is there.
+    fn contains(&self, id: &OperationId) -> bool;
+    /// Removes one that is over.
+    fn remove(&self, id: &OperationId);
+}
+
+/// Takes every operation for one that is under way.
+#[derive(Debug)]
+pub struct AllOpen;
+
+impl OpenOperations for AllOpen {
+    fn add(&self, _: &OperationId) {}
+    fn contains(&self, _: &OperationId) -> bool {
+        true
+    }
+    fn remove(&self, _: &OperationId) {}
+}
+
 impl fmt::Debug for Here {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host_id, user, state_id, key, sight: _ } = self;
+        let Self { host_id, user, state_id, trust, operations: _, sight: _ } = self;
         f.debug_struct("Here")
             .field("host_id", host_id)
             .field("user", user)
             .field("state_id", state_id)
-            .field("key", key)
+            .field("trust", trust)
             .finish_non_exhaustive()
     }
 }
@@ -67,6 +91,8 @@ pub enum Elsewhere {
     },
     /// Nowhere: its record carries the id of another VM, whose machine is here.
     OtherVm,
+    /// The record claims to be this folder's, in a store that others can write, and nothing proves it.
+    Unproven,
 }
 
 impl fmt::Display for Elsewhere {
@@ -76,6 +102,9 @@ impl fmt::Display for Elsewhere {
             Self::StateFolder { user, host } => {
                 write!(f, "{user} on this computer ({host}), in another state folder")
             }
+            Self::Unproven => f.write_str(
+                "nobody for sure: its record doesn't prove that it was created with this state folder",
+            ),
             Self::OtherVm => f.write_str("no machine: its record carries the id of another VM"),
         }
     }
@@ -94,10 +123,14 @@ impl Record {
         if by.host_id != here.host_id {
             return Some(Elsewhere::Host { host: by.host.clone() });
         }
-        let is_named = by.state_id.is_some() && by.state_id == here.state_id;
+        let is_claimed = by.state_id.is_some() && by.state_id == here.state_id;
         let is_here = match ((here.sight)(self), &by.state_id) {
             (Sight::OtherVm, _) => return Some(Elsewhere::OtherVm),
-            _ if is_named => true,
+            _ if here.created(self) => true,
+            (Sight::NoPlace | Sight::Elsewhere, _) if is_claimed && !here.trust.is_trusted(self) => {
+                return Some(Elsewhere::Unproven);
+            }
+            _ if is_claimed => true,
             (Sight::Machine, _) | (Sight::Place, None) => true,
             (Sight::NoPlace, None) => by.user == here.user,
             (Sight::Elsewhere, _) | (_, Some(_)) => false,
@@ -149,7 +182,8 @@ mod tests {
             host_id: "h".into(),
             user: "ann".into(),
             state_id: Some(ours.clone()),
-            key: None,
+            trust: Trust { store_is_private: true, ..Trust::default() },
+            operations: Arc::new(AllOpen),
             sight: Arc::new(move |_| sight),
         };
         let all = [Sight::Machine, Sight::Place, Sight::Elsewhere, Sight::NoPlace];

@@ -24,9 +24,9 @@ use crate::text::{Label, SourcePath};
 use crate::time::Timestamp;
 
 pub use crate::spec::is_domain as is_dns_name;
-pub use checks::{is_local_address, is_resource_id};
+pub use checks::{SERIAL_MAX, is_local_address, is_resource_id};
 pub use history::{Deed, HISTORY_MAX, History, HistoryEntry, Outcome, Word};
-pub use home::{Elsewhere, Here, Sight};
+pub use home::{AllOpen, Elsewhere, Here, OpenOperations, Sight};
 pub use proof::{Digest, Proof, StateKey, Trust};
 pub use upgrade::{MAX_RECORD_BYTES, RecordError, SCHEMA, from_json, to_json};
 

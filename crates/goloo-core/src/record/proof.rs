@@ -1,6 +1,7 @@
 //! Proof that a VM was created, or an operation started, with a state folder. Anyone who can write to a shared store can
 //! claim both in a record; an HMAC with the folder's key can't be forged.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use hmac::{Hmac, Mac};
@@ -10,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use ssh_key::rand_core::{OsRng, RngCore};
 
 use super::{Here, Record, upgrade};
+use crate::name::VmId;
 use crate::store::Snapshot;
 use crate::text::{ValueError, deserialize};
 
@@ -71,6 +73,8 @@ pub struct Trust {
     pub key: Option<StateKey>,
     /// Whether nobody else writes to the store.
     pub store_is_private: bool,
+    /// VMs whose records were imported into it without proof, from a backup or another store.
+    pub imported: BTreeSet<VmId>,
 }
 
 impl Trust {
@@ -79,9 +83,9 @@ impl Trust {
         self.key.as_ref().is_some_and(|key| key.proves(record))
     }
 
-    /// Whether it was, or nobody else writes to the store: required for reversible operations.
+    /// Whether it was, or only this user can have written the record: required for reversible operations.
     pub fn is_trusted(&self, record: &Record) -> bool {
-        self.store_is_private || self.is_proven(record)
+        (self.store_is_private && !self.imported.contains(&record.id)) || self.is_proven(record)
     }
 }
 
@@ -123,8 +127,8 @@ pub struct Proof {
     pub mac: Digest,
 }
 
-/// What was decided when the VM was made, and what was made since: all of a record that tells goloo to do something
-/// with this computer, or that leads to a machine. Addresses, phases and verdicts only report.
+/// All of a record that tells goloo to do something with this computer, or that identifies a machine and its names.
+/// Phases, verdicts, history and local addresses only report: at another address the host key doesn't match.
 #[derive(Serialize)]
 struct Decided<'r> {
     id: &'r str,
@@ -140,6 +144,7 @@ struct Decided<'r> {
     tags: &'r std::collections::BTreeMap<String, String>,
     ssh: Option<(&'r super::LoginName, Option<&'r super::LoginName>, &'r super::PublicHostKey)>,
     resources: Vec<(&'r str, &'r str)>,
+    aws: Option<&'r super::Aws>,
     snapshot: &'r str,
 }
 
@@ -161,6 +166,7 @@ impl<'r> Decided<'r> {
             tags: &record.tags,
             ssh: record.ssh.as_ref().map(|ssh| (&ssh.user, ssh.account.as_ref(), &ssh.host_key)),
             resources: record.resources.iter().map(|one| (one.kind.as_str(), one.id.as_str())).collect(),
+            aws: record.aws.as_ref(),
             snapshot: snapshot.as_str(),
         }
     }
@@ -204,7 +210,7 @@ impl Snapshot {
 impl Here {
     /// Whether the VM was created with this state folder, as its record says.
     pub fn created(&self, record: &Record) -> bool {
-        self.key.as_ref().is_some_and(|key| key.proves(record))
+        self.trust.is_proven(record)
     }
 
     /// Whether it was, and from these files.
@@ -217,8 +223,10 @@ impl Here {
     pub fn started_operation(&self, record: &Record) -> bool {
         let Some(intent) = intent(record) else { return true };
         let proven = || {
-            let proof = record.operation.as_ref()?.proof.as_ref()?.bytes()?;
-            Some(self.key.as_ref()?.mac(&intent).verify_slice(&proof).is_ok())
+            let operation =
+                record.operation.as_ref().filter(|operation| self.operations.contains(&operation.id))?;
+            let proof = operation.proof.as_ref()?.bytes()?;
+            Some(self.trust.key.as_ref()?.mac(&intent).verify_slice(&proof).is_ok())
         };
         proven().unwrap_or(false)
     }
@@ -227,7 +235,7 @@ impl Here {
 impl Record {
     /// Notes that the VM is made with this state folder, from these files.
     pub fn prove(&mut self, here: &Here, snapshot: Digest) {
-        self.proof = here.key.as_ref().map(|key| {
+        self.proof = here.trust.key.as_ref().map(|key| {
             let mac = key.mac(&Decided::of(self, &snapshot).bytes());
             let mac = Digest(hex(&mac.finalize().into_bytes()));
             Proof { snapshot, mac }
@@ -244,6 +252,7 @@ impl Record {
     /// Notes that the operation is begun with this state folder.
     pub fn prove_operation(&mut self, here: &Here) {
         let proof = here
+            .trust
             .key
             .as_ref()
             .zip(intent(self))
@@ -253,11 +262,17 @@ impl Record {
         }
     }
 
-    /// Whether all that was decided in another record is so in this one, its operation included.
-    pub fn agrees_with(&self, other: &Self) -> bool {
+    /// Whether another record identifies the same VM with the same machine, and tells goloo to do the same with this
+    /// computer.
+    pub fn is_same_vm(&self, other: &Self) -> bool {
         let nothing = Digest(String::new());
         let decided = |record: &Self| Decided::of(record, &nothing).bytes();
-        intent(self) == intent(other) && decided(self) == decided(other)
+        decided(self) == decided(other)
+    }
+
+    /// The same, with the same operation under way.
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        intent(self) == intent(other) && self.is_same_vm(other)
     }
 }
 
@@ -277,7 +292,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::record::{Sight, from_json, to_json};
+    use crate::record::{AllOpen, Sight, from_json, to_json};
 
     const HOST_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGl0c2FuZXhhbXBsZWtleXRoYXRpc25vdHVzZWRhbnl3";
 
@@ -286,7 +301,8 @@ mod tests {
             host_id: "h".into(),
             user: "ann".into(),
             state_id: None,
-            key: Some(key.clone()),
+            trust: Trust { key: Some(key.clone()), ..Trust::default() },
+            operations: Arc::new(AllOpen),
             sight: Arc::new(|_| Sight::Machine),
         }
     }
@@ -348,6 +364,7 @@ mod tests {
             ("/tags", json!({})),
             ("/ssh", json!({"user": "ubuntu", "hostKey": HOST_KEY})),
             ("/resources/0/id", json!("precious")),
+            ("/aws", json!({"instanceID": "i-0abc", "sshCIDR": ["0.0.0.0/0"]})),
             ("/proof/snapshot", json!("0".repeat(64))),
             ("/proof/mac", json!("0".repeat(64))),
         ] {
@@ -404,7 +421,7 @@ mod tests {
         let record = proven(&here(&StateKey::generate()));
         let elsewhere = here(&StateKey::generate());
         assert!(!elsewhere.created(&record) && !elsewhere.started_operation(&record));
-        let before = Here { key: None, ..elsewhere };
+        let before = Here { trust: Trust::default(), ..elsewhere };
         assert!(!before.created(&record) && !before.started_operation(&record));
         let unproven = proven(&before);
         assert!(unproven.proof.is_none() && !before.created(&unproven));

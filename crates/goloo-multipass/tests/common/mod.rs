@@ -112,7 +112,7 @@ impl World {
 
     pub fn settings(&self) -> Settings {
         let mut settings = Settings::new(&self.path().join("state"));
-        settings.trust = Trust { key: Some(state_key()), store_is_private: true };
+        settings.trust = Trust { key: Some(state_key()), store_is_private: true, ..Default::default() };
         settings.program = self.program().into();
         if self.real.is_none() {
             // Long where only a defect is to reach them, short where a test waits for their end.
@@ -206,7 +206,7 @@ impl World {
         let mut work = SuiteWork::default();
         let made = local(self.multipass().create(&machine, &mut work).await.unwrap());
         let record = Record { local: Some(made), ..record(&machine, &work) };
-        (machine, record)
+        (machine, provider_suite::proven(record))
     }
 }
 

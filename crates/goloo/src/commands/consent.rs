@@ -45,10 +45,13 @@ impl Consent {
     ) -> Result<(), CliError> {
         let mut taken = taken(stack, provider);
         taken.extend(hosts_entry.then(|| format!("the name {} in /etc/hosts", stack.name)));
-        if taken.is_empty() || self.given {
+        if self.given {
             return Ok(());
         }
-        let mut lines = vec![format!("{} gives to the VM:", self.origin)];
+        let mut lines = vec![
+            format!("{} doesn't prove that this state folder created it, or was changed since.", self.origin),
+            "It gives to the VM:".to_owned(),
+        ];
         lines.extend(taken.iter().map(|line| format!("  {line}")));
         if dry_run {
             lines.iter().for_each(|line| app.ui.say(line));
@@ -71,13 +74,29 @@ impl Consent {
 
 /// What the VM gets of this computer and this person's account, a line each.
 pub fn taken(stack: &ResolvedStack, provider: ProviderKind) -> Vec<String> {
-    let mut taken = Vec::new();
+    let mut taken = vec![match &stack.image {
+        ImageRef::Path(path) => format!("the image {}", path.display()),
+        _ => format!("the image {}", stack.image_text),
+    }];
+    if stack.cloud_init.is_some() || stack.configure.is_some() {
+        taken.push("the commands in its cloud-init.yaml and scripts, as root in the VM".to_owned());
+    }
     if provider.is_local() {
         let mounts = stack.mounts.iter();
         taken.extend(mounts.map(|mount| format!("the folder {}, to read and write", mount.source.display())));
-        if let ImageRef::Path(path) = &stack.image {
-            taken.push(format!("the image {}", path.display()));
-        }
+        let ports = stack.ports.iter();
+        taken.extend(
+            ports.map(|port| format!("port {} of this computer, for its port {}", port.host, port.guest)),
+        );
+    } else {
+        let blocks: Vec<String> = stack.ssh_cidr.iter().map(ToString::to_string).collect();
+        taken.push(format!("an instance that costs money, with port 22 open to {}", blocks.join(", ")));
+        taken.extend(
+            stack
+                .dns
+                .iter()
+                .map(|dns| format!("the DNS name {} in {}, and its aliases", dns.hostname, dns.domain)),
+        );
     }
     for user in &stack.users {
         taken.extend(user.keys.iter().filter_map(|source| match source {
@@ -85,8 +104,7 @@ pub fn taken(stack: &ResolvedStack, provider: ProviderKind) -> Vec<String> {
             KeySource::File(path) => {
                 Some(format!("a login as {} for the keys in {}", user.username, path.display()))
             }
-            // That is in the stack, and nothing of this computer's.
-            KeySource::Inline(_) => None,
+            KeySource::Inline(_) => Some(format!("a login as {} for a key in its config", user.username)),
         }));
     }
     if provider == ProviderKind::Aws {

@@ -131,6 +131,7 @@ fn forget(app: &App, record: &Record) -> Result<ArchiveId, CliError> {
     let id = pollster::block_on(forgotten)?;
     let place = match record.elsewhere(&here) {
         Some(Elsewhere::OtherVm) => return Ok(id),
+        Some(Elsewhere::Unproven) => "on this computer".to_owned(),
         Some(Elsewhere::StateFolder { user, .. }) => {
             format!("in another state folder of {user} on this computer")
         }
@@ -148,7 +149,7 @@ pub fn remove(app: &App, record: &Record) -> Result<ArchiveId, CliError> {
     let provider = app.provider_of(record)?;
     let left = format!("\"{name}\" may be half deleted: goloo delete {name} goes on");
     let deleted: Result<ArchiveId, EngineError> =
-        app.operate(&*provider, NO_WAIT, &left, async |engine| engine.delete(name).await)?;
+        app.operate(&*provider, NO_WAIT, &left, async |engine| engine.delete(name, Some(record)).await)?;
     let id = deleted?;
     if let Some(target) = SshTarget::of(record) {
         app.keys.unpin(&target.alias);

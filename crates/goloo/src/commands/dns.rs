@@ -1,5 +1,6 @@
 //! `goloo dns`
 
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use goloo_core::dns::{DnsChange, Holder, NameNow, Previous, RecordSet};
@@ -10,6 +11,7 @@ use goloo_core::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::VmArg;
+use super::ask::Question;
 use crate::app::App;
 use crate::error::CliError;
 use crate::output::{Table, age};
@@ -44,6 +46,9 @@ pub struct SwapArgs {
     from: Option<String>,
     #[command(flatten)]
     force: ForceArg,
+    /// Don't ask where the VM's record doesn't prove that it was created with this state folder
+    #[arg(short = 'y', long)]
+    yes: bool,
     #[command(flatten)]
     json: args::Json,
 }
@@ -54,6 +59,9 @@ pub struct RollbackArgs {
     vm: VmArg,
     #[command(flatten)]
     force: ForceArg,
+    /// Don't ask where the VM's record doesn't prove that it was created with this state folder
+    #[arg(short = 'y', long)]
+    yes: bool,
     #[command(flatten)]
     json: args::Json,
 }
@@ -74,10 +82,49 @@ pub fn run(app: &App, command: &Command) -> Result<u8, CliError> {
         Command::Show(args) => show(app, &args.vm.parse()?),
         Command::Swap(args) => {
             let from = args.from.as_deref().map(VmName::parse).transpose()?;
-            swap(app, &args.vm.parse()?, from.as_ref(), args.force.force)
+            let name = args.vm.parse()?;
+            ask(app, &name, "swap", args.yes)?;
+            swap(app, &name, from.as_ref(), args.force.force)
         }
-        Command::Rollback(args) => rollback(app, &args.vm.parse()?, args.force.force),
+        Command::Rollback(args) => {
+            let name = args.vm.parse()?;
+            ask(app, &name, "rollback", args.yes)?;
+            rollback(app, &name, args.force.force)
+        }
     }
+}
+
+/// Asks before names are changed that a record of somebody else may have claimed.
+fn ask(app: &App, name: &VmName, verb: &str, yes: bool) -> Result<(), CliError> {
+    let record = app.record(name)?;
+    if yes || app.here().trust.is_trusted(&record) {
+        return Ok(());
+    }
+    let provider = app.provider_of(&record)?;
+    let report = app
+        .operate(&*provider, NO_WAIT, "nothing has changed", async |engine| engine.dns_names(name).await)??;
+    let by = &record.created_by;
+    let mut lines = vec![format!(
+        "The record of {name}, created by {} on {}, doesn't prove that these are its names:",
+        by.user, by.host
+    )];
+    lines.extend(report.names.iter().map(|name| format!("  {}", name.name)));
+    if let Some(previous) = report.previous.filter(|_| verb == "rollback") {
+        let sets = previous.records.iter().chain(&previous.foreign);
+        lines.extend(sets.map(|set| format!("  {} back to {}", set.name, set.shown())));
+    }
+    if !std::io::stdin().is_terminal() {
+        lines.iter().for_each(|line| app.ui.say(line));
+    }
+    let question = Question {
+        asks: "dns asks before it changes names that somebody else may have claimed",
+        lost: lines,
+        question: "Change them?",
+        words: None,
+        declined: "nothing was changed",
+        again: format!("goloo dns {verb} {name} --yes"),
+    };
+    question.ask(app)
 }
 
 fn show(app: &App, name: &VmName) -> Result<u8, CliError> {

@@ -33,7 +33,6 @@ pub fn run(app: &App, mut args: Args) -> Result<u8, CliError> {
     let tags = record.tags.clone().into_iter().chain(std::mem::take(&mut args.options.tags));
     args.options.tags = tags.collect();
     args.options.as_name.get_or_insert_with(|| record.name.to_string());
-    args.options.ssh_cidr = ssh_blocks(&record);
     let chosen = &mut args.options.provider;
     if chosen.provider.is_none() && !chosen.aws && !chosen.local {
         chosen.provider = Some(record.provider);
@@ -42,7 +41,9 @@ pub fn run(app: &App, mut args: Args) -> Result<u8, CliError> {
     args.options.hosts.hosts |= record.hosts_entry && !elsewhere;
     let is_ours = app.here().created_from(&record, &snapshot);
     let found = create::stack_of(snapshot, &record);
-    if !is_ours {
+    if is_ours {
+        args.options.ssh_cidr = ssh_blocks(&record);
+    } else {
         args.options.consent = Some(Consent::for_snapshot_of(&record, &args.what, args.yes));
     }
     // The stack's folder isn't looked at, so there is nothing to remember of it.

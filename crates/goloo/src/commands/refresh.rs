@@ -209,7 +209,7 @@ fn elsewhere_json((name, place): &(VmName, Elsewhere)) -> Value {
     match place {
         Elsewhere::Host { host } => json!({"name": name, "host": host}),
         Elsewhere::StateFolder { user, host } => json!({"name": name, "host": host, "user": user}),
-        Elsewhere::OtherVm => json!({"name": name}),
+        Elsewhere::OtherVm | Elsewhere::Unproven => json!({"name": name}),
     }
 }
 

@@ -102,6 +102,10 @@ fn given(app: &App, record: &Record, snapshot: &Snapshot) -> Result<Vec<String>,
     given.extend(
         users.iter().map(|user| format!("{} keys that log in as {}", user.keys.len(), user.username)),
     );
+    let forces = inputs.is_some_and(|inputs| inputs.force_dns);
+    given.extend(forces.then(|| "its DNS names, taken from whoever has them".to_owned()));
+    let blocks = inputs.map(|inputs| inputs.ssh_cidr.join(", ")).filter(|blocks| !blocks.is_empty());
+    given.extend(blocks.map(|blocks| format!("port 22 open to {blocks}")));
     given.extend(record.hosts_entry.then(|| format!("the name {} in /etc/hosts", record.name)));
     if !given.is_empty() {
         given.iter_mut().for_each(|line| line.insert_str(0, "  "));

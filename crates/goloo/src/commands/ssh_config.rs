@@ -4,6 +4,7 @@ use clap_complete::engine::ArgValueCandidates;
 use goloo_core::guest::SshTarget;
 use goloo_core::name::VmName;
 use goloo_core::record::Record;
+use goloo_core::store::{Broken, StoreError};
 
 use crate::app::App;
 use crate::error::CliError;
@@ -16,6 +17,21 @@ pub struct Args {
     name: Option<String>,
 }
 
+/// The record; a broken one is left out with a warning.
+fn readable(app: &App, name: &VmName) -> Result<Option<Record>, CliError> {
+    match pollster::block_on(app.store.load(name)) {
+        Err(StoreError::Broken(broken)) => {
+            skip(app, &broken);
+            Ok(None)
+        }
+        _ => app.record(name).map(Some),
+    }
+}
+
+fn skip(app: &App, broken: &Broken) {
+    app.ui.warning(&format!("{} is broken and skipped: {}", broken.path, broken.error));
+}
+
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     let records: Vec<Record> = match &args.name {
         Some(name) => {
@@ -25,7 +41,12 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
         }
         None => {
             let listing = app.local(app.store.list())?;
-            listing.entries.iter().map(|vm| app.record(&vm.name)).collect::<Result<_, _>>()?
+            listing.broken.iter().for_each(|broken| skip(app, broken));
+            listing
+                .entries
+                .iter()
+                .filter_map(|vm| readable(app, &vm.name).transpose())
+                .collect::<Result<_, _>>()?
         }
     };
     let here = app.here();

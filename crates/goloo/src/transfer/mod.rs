@@ -46,6 +46,11 @@ pub struct Whole {
 }
 
 impl Whole {
+    /// All records, active and archived.
+    pub fn records(&self) -> impl Iterator<Item = &Record> {
+        self.vms.iter().map(|vm| &vm.record).chain(self.archive.iter().map(|gone| &gone.archived.record))
+    }
+
     /// What isn't in `other` just as it is here.
     pub fn without(&self, other: &Self) -> Self {
         let vms: BTreeMap<_, _> = other.vms.iter().map(|vm| (&vm.record.id, vm)).collect();

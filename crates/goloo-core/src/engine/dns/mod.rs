@@ -172,7 +172,7 @@ impl<'a> Engine<'a> {
         let mut others = Vec::new();
         for summary in self.store.list().await?.entries {
             if summary.provider == self.provider.kind() && summary.name != *name {
-                others.extend(self.store.load(&summary.name).await?.map(|loaded| loaded.record));
+                others.extend(self.load_unless_broken(&summary.name).await?.map(|loaded| loaded.record));
             }
         }
         Ok(others)

@@ -47,6 +47,7 @@ async fn push(app: &App, mut whole: Whole, force: bool) -> Result<u8, CliError> 
         ));
     }
     let count = whole.count();
+    crate::imported::note(app, whole.records())?;
     force_older(&mut whole, &newer, store).await?;
     // What is the same there needs no lock.
     let vms = whole.without(&there).vms;

@@ -69,6 +69,7 @@ async fn restore(app: &App, bundle: &Bundle, args: &Args) -> Result<u8, CliError
         confirm(app, key, args)?;
         install(app, key)?;
     }
+    crate::imported::note(app, bundle.whole.records())?;
     transfer::write(&bundle.whole, &there, store, &identity::owner()).await?;
     app.ui.line(&format!(
         "{} are in {}; {} were written",
