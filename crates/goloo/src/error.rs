@@ -14,7 +14,7 @@ use goloo_core::spec::Problem;
 use goloo_core::store::{ServiceProblem, StoreError, safe_writes_hint};
 use goloo_core::time::Timestamp;
 use goloo_qemu::image::ImageError;
-use goloo_store::sqlite::Damaged;
+use goloo_store::sqlite::{Damaged, Untrusted};
 
 use crate::backend::Backend;
 use crate::exit;
@@ -262,6 +262,9 @@ fn of_service(problem: &ServiceProblem) -> (u8, &'static str) {
 fn of_backend(source: &(dyn Error + 'static)) -> (u8, &'static str, String) {
     if let Some(damaged) = source.downcast_ref::<Damaged>() {
         return (exit::FAILED, "damaged", damaged.way_out());
+    }
+    if let Some(untrusted) = source.downcast_ref::<Untrusted>() {
+        return (exit::FAILED, "untrusted", untrusted.hint().to_owned());
     }
     #[cfg(feature = "object")]
     if let Some(error) = source.downcast_ref::<goloo_store::object::TableError>() {
