@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::app::App;
 use crate::error::CliError;
 use crate::observe::{self, Seen};
-use crate::output::{Table, age};
+use crate::output::{Table, Ui, age, first};
 use crate::{args, exit};
 
 #[derive(Debug, clap::Args)]
@@ -101,9 +101,9 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
         print_json(app, args, &active, &archive, live.as_deref());
         return Ok(exit::DONE);
     }
-    for broken in active.broken.iter().chain(&archive.broken) {
-        app.ui.warning(&format!("{} is broken: {} (goloo doctor)", broken.path, broken.error));
-    }
+    warn_of_each(&app.ui, active.broken.iter().chain(&archive.broken), |broken| {
+        format!("{} is broken: {} (goloo doctor)", broken.path, broken.error)
+    });
     if args.quiet {
         active.entries.iter().for_each(|vm| app.ui.line(vm.name.as_str()));
         archive.entries.iter().for_each(|entry| app.ui.line(entry.id.as_str()));
@@ -290,4 +290,13 @@ fn active_table(vms: &[Summary], live: Option<&[Seen]>, wide: bool) -> Table {
         table.row_of(&cells, &shown);
     }
     table
+}
+
+/// Warns of each record that is broken; of many, of the first.
+pub fn warn_of_each<'b>(
+    ui: &Ui,
+    broken: impl IntoIterator<Item = &'b Broken>,
+    warning: impl Fn(&Broken) -> String,
+) {
+    first(broken.into_iter(), warning).iter().for_each(|text| ui.warning(text));
 }
