@@ -73,7 +73,7 @@ def main():
         put(port, "/team")
         base = floor(port, count, b"x" * 2000)
         address = f"s3://team/goloo?region=us-east-1&endpoint=http://127.0.0.1:{port}"
-        moved = timed(goloo, environment, "state", "move", address)
+        moved = timed(goloo, environment, "state", "move", "--yes", address)
         environment["GOLOO_STATE_BACKEND"] = address
         document = os.path.join(folder, "all.json")
         rows = [

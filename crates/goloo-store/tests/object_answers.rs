@@ -4,7 +4,7 @@
 
 mod object_common;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use goloo_core::record;
 use goloo_core::store::Store;
@@ -47,4 +47,25 @@ fn mutation_of_the_answers_of_a_bucket() {
         drop(run(store.load(&name("web"))));
         drop(run(store.list()));
     });
+}
+
+/// A service that was taken over sends the same page again and again, full or empty.
+#[test]
+fn a_list_without_end_ends_with_its_reason() {
+    let pace = Pace { answer: Duration::from_secs(60), patience: Duration::from_secs(60), ..fast().pace };
+    let contents = "<Contents><Key>team/goloo/active/web.json</Key><LastModified>2025-01-15T10:30:00.000Z</LastModified>\
+        <ETag>&quot;0123&quot;</ETag><Size>2000</Size></Contents>";
+    for contents in ["", contents] {
+        let server = AnswerServer::start();
+        let page = format!(
+            "<ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Name>b</Name><KeyCount>1</KeyCount>\
+             <IsTruncated>true</IsTruncated><NextContinuationToken>x</NextContinuationToken>{contents}</ListBucketResult>"
+        );
+        server.set(&http_answer("application/xml", &page));
+        let store = open_at(&server.endpoint, Options { pace, ..fast() });
+        let begin = Instant::now();
+        let refused = run(store.names()).unwrap_err();
+        assert!(format!("{refused:?}").contains("the list has more than 200 pages"), "{refused:?}");
+        assert!(begin.elapsed() < pace.answer, "it was repeated");
+    }
 }

@@ -14,7 +14,7 @@ use goloo_core::spec::Problem;
 use goloo_core::store::{ServiceProblem, StoreError, safe_writes_hint};
 use goloo_core::time::Timestamp;
 use goloo_qemu::image::ImageError;
-use goloo_store::sqlite::Damaged;
+use goloo_store::sqlite::{Damaged, Untrusted};
 
 use crate::backend::Backend;
 use crate::exit;
@@ -166,7 +166,11 @@ impl From<StoreError> for CliError {
             ),
             StoreError::Moved { to, .. } => {
                 let hint = match move_command(to) {
-                    Some(command) => format!("use the new one: {command}"),
+                    Some(command) if to.ends_with(UNFINISHED) => format!(
+                        "finish the move: {command}{}; or stay: goloo state move with the address that goloo state show names",
+                        sends_credentials(to)
+                    ),
+                    Some(command) => format!("use the new one: {command}{}", sends_credentials(to)),
                     None => "ask whoever moved it where the records are now".to_owned(),
                 };
                 (exit::FAILED, "moved", hint)
@@ -223,8 +227,22 @@ fn locked_hint(name: &VmName, lease_end: Option<Timestamp>) -> String {
 /// The command that uses the place of a mark. Whoever may write to the store writes marks, so it is taken apart and put
 /// together again, as one word for a shell.
 fn move_command(mark: &str) -> Option<String> {
-    let place = Backend::parse(mark.strip_suffix(UNFINISHED).unwrap_or(mark)).ok()?.to_string();
+    let place = marked_place(mark)?.to_string();
     Some(format!("goloo state move {}", shlex::try_quote(&place).ok()?))
+}
+
+fn marked_place(mark: &str) -> Option<Backend> {
+    Backend::parse(mark.strip_suffix(UNFINISHED).unwrap_or(mark)).ok()
+}
+
+/// What following a mark would do, where it names a service of its own.
+fn sends_credentials(mark: &str) -> String {
+    match marked_place(mark).as_ref().and_then(Backend::endpoint) {
+        Some(endpoint) => format!(
+            "; whoever writes to this store can have put that there, and credentials are sent to {endpoint}: ask a colleague first"
+        ),
+        None => String::new(),
+    }
 }
 
 /// What to do before an operation can go on whose record couldn't be saved: by the store's kind and what it
@@ -262,6 +280,9 @@ fn of_service(problem: &ServiceProblem) -> (u8, &'static str) {
 fn of_backend(source: &(dyn Error + 'static)) -> (u8, &'static str, String) {
     if let Some(damaged) = source.downcast_ref::<Damaged>() {
         return (exit::FAILED, "damaged", damaged.way_out());
+    }
+    if let Some(untrusted) = source.downcast_ref::<Untrusted>() {
+        return (exit::FAILED, "untrusted", untrusted.hint().to_owned());
     }
     #[cfg(feature = "object")]
     if let Some(error) = source.downcast_ref::<goloo_store::object::TableError>() {
@@ -510,7 +531,7 @@ mod tests {
         assert_eq!(moved("sqlite:/srv/new.db"), "use the new one: goloo state move sqlite:/srv/new.db");
         assert_eq!(
             moved("dir:/tmp/x;touch $HOME/y (unfinished)"),
-            "use the new one: goloo state move 'dir:/tmp/x;touch $HOME/y'"
+            "finish the move: goloo state move 'dir:/tmp/x;touch $HOME/y'; or stay: goloo state move with the address that goloo state show names"
         );
         for nonsense in ["$(id)", "--help", "", "s3://"] {
             assert!(!moved(nonsense).contains("goloo state move"), "{}", moved(nonsense));

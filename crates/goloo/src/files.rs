@@ -5,6 +5,7 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use goloo_os::lock::{self, FileLock, LockTimeouts};
 use goloo_os::{private, read};
@@ -15,6 +16,12 @@ use crate::output::Ui;
 
 /// What a folder is called while it is staged: no VM's name begins so.
 const STAGED: &str = ".goloo-";
+
+/// How many random characters `tempfile` puts behind it.
+const RANDOM: usize = 6;
+
+/// After this nobody writes a staged file any more.
+const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Makes a private folder and those above it.
 pub fn ensure_folder(folder: &Path) -> io::Result<()> {
@@ -62,7 +69,27 @@ pub fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
 fn begin(path: &Path) -> io::Result<(&Path, NamedTempFile)> {
     let folder = parent(path)?;
     ensure_folder(folder)?;
+    sweep_abandoned(folder);
     Ok((folder, tempfile::Builder::new().prefix(STAGED).tempfile_in(folder)?))
+}
+
+/// Removes the files that processes which died long ago have left beside what they were writing. Nobody writes one for a
+/// day; what can't be removed is no matter.
+fn sweep_abandoned(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let random = name.to_str().and_then(|name| name.strip_prefix(STAGED));
+        let is_ours = random.is_some_and(|random| {
+            random.len() == RANDOM && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        });
+        let is_abandoned = |metadata: fs::Metadata| {
+            let age = metadata.modified().ok().and_then(|modified| modified.elapsed().ok());
+            metadata.is_file() && age.is_some_and(|age| age > ABANDONED)
+        };
+        if is_ours && entry.metadata().is_ok_and(is_abandoned) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// A folder that isn't where it belongs yet.

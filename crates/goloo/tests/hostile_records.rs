@@ -154,3 +154,33 @@ fn an_endpoint_can_not_be_chosen_by_a_record() {
         assert!(ran.stderr().contains("evil.example"), "{ran:?}");
     }
 }
+
+/// Whoever can write to a store can write its mark: nothing is sent there unasked.
+#[test]
+fn a_mark_that_names_a_service_of_its_own_is_followed_by_nobody_unasked() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let world = world();
+    put(&world, "fine", &record("fine"));
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let place = format!("s3://bucket/goloo?region=us-east-1&endpoint={endpoint}");
+    for mark in [place.clone(), format!("{place} (unfinished)")] {
+        fs::write(world.state().join("moved.json"), json!({"schema": 1, "to": mark}).to_string()).unwrap();
+        for command in
+            [&["list"][..], &["status", "fine"], &["doctor"], &["state", "show"], &["protect", "fine"]]
+        {
+            world.run(command);
+        }
+        for command in [&["list"][..], &["protect", "fine"]] {
+            let said = world.run(command).stderr();
+            assert!(said.contains(&format!("credentials are sent to {endpoint}")), "{command:?}: {said}");
+        }
+        let asked = world.run(&["state", "move", &place]).expect(2);
+        assert!(asked.stderr().contains(&endpoint) && asked.stderr().contains("--yes"), "{asked:?}");
+    }
+    assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "somebody connected");
+    // And the place is taken back.
+    world.run(&["state", "move", "dir"]).expect(2);
+    world.run(&["state", "move", "dir", "--yes"]).expect(0);
+    world.run(&["protect", "fine"]).expect(0);
+}

@@ -127,8 +127,7 @@ fn a_backup_or_document_without_end_is_refused() {
     let huge = world.path().join("huge");
     fs::File::create(&huge).unwrap().set_len(1 << 40).unwrap();
     let huge = huge.to_str().unwrap();
-    for arguments in [["state", "restore", huge], ["state", "restore", "/dev/zero"], ["state", "push", huge]]
-    {
+    for arguments in [["state", "restore", huge], ["state", "push", huge]] {
         let ran = run(&world, &arguments).expect(1);
         assert!(ran.stderr().contains("larger than"), "{ran:?}");
     }
@@ -183,4 +182,52 @@ fn a_limit_on_the_size_of_files_is_an_error_in_words_and_breaks_nothing() {
         limited(&world, &format!("ulimit -f {blocks}"), "list").expect(0);
         world.run(&["delete", "hello", "--yes"]).expect(0);
     }
+}
+
+#[test]
+fn a_document_or_backup_is_a_regular_file_or_standard_input() {
+    let world = World::new();
+    let path = world.path().join("given");
+    for (how, said) in KINDS.into_iter().take(2) {
+        spoil(&path, how);
+        for command in ["push", "restore"] {
+            let ran = run(&world, &["state", command, path.to_str().unwrap()]).expect(1);
+            assert!(ran.stderr().contains(said) && ran.stderr().contains("- for standard input"), "{ran:?}");
+        }
+    }
+}
+
+#[test]
+fn of_many_broken_records_the_first_are_told_and_the_rest_is_counted() {
+    let world = World::new();
+    for number in 0..30 {
+        let folder = world.state().join(format!("active/vm-{number:02}"));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("state.json"), "{}").unwrap();
+    }
+    for command in [&["list"][..], &["state", "backup", "backup.tar.zst"], &["state", "move", "sqlite"]] {
+        let said = run(&world, command).stderr();
+        assert!(said.contains("vm-19") && !said.contains("vm-20"), "{command:?}: {said}");
+        assert!(said.contains("and 10 more"), "{command:?}: {said}");
+    }
+    assert_eq!(world.json(&["list", "--json"])["broken"].as_array().unwrap().len(), 30);
+}
+
+#[test]
+fn files_that_a_process_left_half_written_are_removed_after_a_day() {
+    let world = World::new();
+    world.run(&["settings", "set", "localProvider", "qemu"]).expect(0);
+    let folder = world.path().join("config");
+    let old = std::time::SystemTime::now() - Duration::from_secs(25 * 60 * 60);
+    let file = |name: &str| {
+        let file = fs::File::create(folder.join(name)).unwrap();
+        if !name.ends_with("new") {
+            file.set_modified(old).unwrap();
+        }
+    };
+    [".goloo-Ab3Xyz", ".goloo-Ab3new", ".goloo-notes.txt", "settings"].into_iter().for_each(file);
+    world.run(&["settings", "set", "localProvider", "multipass"]).expect(0);
+    let left = |name: &str| folder.join(name).exists();
+    assert!(!left(".goloo-Ab3Xyz"));
+    assert!(left(".goloo-Ab3new") && left(".goloo-notes.txt") && left("settings"));
 }

@@ -86,7 +86,7 @@ fn emulator_a_service_that_would_lose_records_is_refused_wherever_it_is_named() 
         assert!(ann.world.qemus().is_empty(), "a machine was made without a record");
         let plain = |arguments: &[&str]| Ran(ann.plain(arguments).output().unwrap());
         assert_unsafe(plain(&["settings", "set", "stateBackend", &ann.store]));
-        assert_unsafe(plain(&["state", "move", &ann.store]));
+        assert_unsafe(plain(&["state", "move", "--yes", &ann.store]));
         let shown = plain(&["state", "show", "--json"]).expect(0).stdout();
         assert_eq!(serde_json::from_str::<Value>(&shown).unwrap()["backend"], "dir", "{shown}");
         plain(&["create", "hello", "--no-wait"]).expect(0);
@@ -151,7 +151,7 @@ fn emulator_records_get_away_from_a_service_that_would_lose_them() {
     assert_unsafe(without(&["protect", "hello"]));
     let folder = tempfile::tempdir().unwrap();
     let place = format!("dir:{}", folder.path().join("records").display());
-    without(&["state", "move", &place]).expect(0);
+    without(&["state", "move", "--yes", &place]).expect(0);
     let there =
         |arguments: &[&str]| Ran(ann.plain(arguments).env("GOLOO_STATE_BACKEND", &place).output().unwrap());
     there(&["delete", "hello", "--yes"]).expect(0);
@@ -334,7 +334,7 @@ fn emulator_a_move_to_another_endpoint_with_the_same_bucket_and_prefix_moves() {
     let mut ann = Person::new(one.endpoint(), &Credentials::any());
     ann.run(&["create", "hello", "--no-wait"]).expect(0);
     let target = ann.store.replace(one.endpoint(), two.endpoint());
-    let moved = ann.run(&["state", "move", &target]).expect(0).stdout();
+    let moved = ann.run(&["state", "move", "--yes", &target]).expect(0).stdout();
     assert!(moved.contains(&format!("endpoint={}", two.endpoint())), "{moved}");
     let refused = ann.run(&["protect", "hello"]).expect(1).stderr();
     assert!(refused.contains(two.endpoint()), "{refused}");
@@ -342,7 +342,7 @@ fn emulator_a_move_to_another_endpoint_with_the_same_bucket_and_prefix_moves() {
     assert_eq!(ann.run(&["list", "-q"]).expect(0).stdout().trim(), "hello");
     // The same place by another address is no other place.
     let again = format!("{}&addressingStyle=path", ann.store);
-    let refused = ann.run(&["state", "move", &again]).expect(2).stderr();
+    let refused = ann.run(&["state", "move", "--yes", &again]).expect(2).stderr();
     assert!(refused.contains("are one place"), "{refused}");
     ann.run(&["delete", "hello", "--yes"]).expect(0);
 }
@@ -372,7 +372,7 @@ fn emulator_many_records_are_moved_at_once_and_one_is_asked_for_alone() {
     fill(&ann.world, COUNT);
     front.fault(At::From(1), Fault::Stall(ANSWER));
     let start = Instant::now();
-    Ran(ann.plain(&["state", "move", &ann.store]).output().unwrap()).expect(0);
+    Ran(ann.plain(&["state", "move", "--yes", &ann.store]).output().unwrap()).expect(0);
     let (took, requests) = (start.elapsed(), front.requests().len());
     let one_by_one = ANSWER * u32::try_from(requests).unwrap();
     assert!(took < one_by_one / 3, "{requests} requests took {took:?}");

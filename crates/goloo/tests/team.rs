@@ -342,7 +342,7 @@ fn emulator_a_move_round_all_places_keeps_every_byte() {
     let before = ann.pulled();
     let sqlite = format!("sqlite:{}", ann.0.world.path().join("all.db").display());
     for place in [&sqlite, &address(aws.endpoint(), "goloo"), "dir"] {
-        ann.run(&["state", "move", place]).expect(0);
+        ann.run(&["state", "move", "--yes", place]).expect(0);
         assert_eq!(ann.pulled(), before, "{place}");
         assert_eq!(ann.locks(), json!([]), "{place}");
         let shown: Value =
@@ -400,13 +400,13 @@ fn killed_moves(write: Write) {
         let ann = Mover::new();
         let before = ann.pulled();
         let moving = address(proxy.endpoint(), &format!("move-{n}"));
-        if !killed_at(ann.command(&["state", "move", &moving]), &proxy, n, write) {
+        if !killed_at(ann.command(&["state", "move", "--yes", &moving]), &proxy, n, write) {
             assert!(n > 8, "too few writes: {n}");
             return;
         }
         proxy.reset();
         assert_eq!(ann.pulled(), before, "{write:?} at {n}: before the second try");
-        let again = ann.run(&["state", "move", &moving]);
+        let again = ann.run(&["state", "move", "--yes", &moving]);
         assert_eq!(again.code(), 0, "{write:?} at {n}: {again:?}");
         assert_eq!(ann.pulled(), before, "{write:?} at {n}");
         assert_eq!(ann.locks(), json!([]), "{write:?} at {n}");

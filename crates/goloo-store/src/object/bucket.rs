@@ -1,6 +1,7 @@
 //! The requests that the store makes, each with a time limit, and the one way to write: compare-and-swap,
 //! with a look at what is stored after any doubt.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::envelope::Envelope;
 use super::error::{self, Seen};
-use super::http::DELETE_IF;
+use super::http::{DELETE_IF, PAGES_LEFT, PAGES_MAX};
 use super::write_check;
 
 /// Tells the time of the service, in seconds since 1970; `None` before its first answer.
@@ -258,7 +259,10 @@ impl Bucket {
     /// What lies in a folder, sorted by name.
     pub async fn entries(&self, folder: &str) -> Result<Vec<Entry>, StoreError> {
         let prefix = self.path(folder);
-        let list = || self.access.objects.list(Some(&prefix)).try_collect::<Vec<_>>().boxed();
+        let list = || {
+            let pages = self.access.objects.list(Some(&prefix)).try_collect::<Vec<_>>();
+            PAGES_LEFT.scope(Cell::new(PAGES_MAX), pages).boxed()
+        };
         let listed = self.patiently(list).await;
         let listed = listed.map_err(|seen| seen.into_error(error::LIST, &self.place))?;
         let entry = |meta: object_store::ObjectMeta| {

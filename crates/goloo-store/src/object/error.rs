@@ -8,6 +8,7 @@ use goloo_core::store::{ServiceProblem, StoreError};
 use object_store::Error as ObjectError;
 use object_store::client::{HttpError, HttpErrorKind};
 
+use super::http::EndlessList;
 use super::table_error::TableError;
 use crate::bucket_address::check_region;
 
@@ -205,6 +206,7 @@ impl Seen {
             return !error.may_pass();
         }
         let refused = match self {
+            Self::Error(error) if chain(error).any(|cause| cause.is::<EndlessList>()) => true,
             Self::Error(error @ ObjectError::Generic { .. }) => Said::of(error).is_final(),
             Self::Error(error) => matches!(error, ObjectError::NotImplemented { .. }),
             Self::Silence(_) => false,

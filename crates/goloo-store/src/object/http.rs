@@ -6,6 +6,7 @@
 //! passes on the region that S3 names in a redirect. And it goes through the proxy that the environment names
 //! (`HTTPS_PROXY`, `NO_PROXY`, as curl reads them).
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -46,9 +47,14 @@ const IDLE_LIMIT: Duration = Duration::from_secs(5);
 /// The largest answer that is read, in bytes: records and pages of a listing are far below.
 const ANSWER_MAX: usize = bucket::OBJECT_MAX as usize;
 
+/// The most pages of a listing; services put 1000 objects on each.
+pub(super) const PAGES_MAX: usize = 200;
+
 tokio::task_local! {
     /// The ETag that what is deleted must have.
     pub(super) static DELETE_IF: String;
+    /// How many requests may still be made for one listing.
+    pub(super) static PAGES_LEFT: Cell<usize>;
 }
 
 /// What the service said the time was, when it last answered.
@@ -193,6 +199,9 @@ impl HttpService for Service {
         if self.content_md5 && request.method() == Method::PUT {
             request = with_md5(request).await?;
         }
+        if matches!(PAGES_LEFT.try_with(|left| left.replace(left.get().saturating_sub(1))), Ok(0)) {
+            return Err(HttpError::new(HttpErrorKind::Unknown, EndlessList));
+        }
         to_loopback(&mut request);
         let answer = self.request(request).await.map_err(failed)?;
         self.clock.note(answer.headers());
@@ -210,6 +219,11 @@ fn broken_off(error: Box<dyn std::error::Error + Send + Sync>) -> HttpError {
         Err(error) => HttpError::new(HttpErrorKind::Interrupted, Interrupted(error)),
     }
 }
+
+/// A listing with more pages than goloo asks for, or with pages that lead in a circle.
+#[derive(Debug, thiserror::Error)]
+#[error("the list has more than {PAGES_MAX} pages")]
+pub(super) struct EndlessList;
 
 /// An answer that is larger than anything goloo stores.
 #[derive(Debug, thiserror::Error)]

@@ -6,15 +6,17 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use goloo_core::finding::Finding;
 use goloo_core::store::StoreError;
-use rusqlite::config::DbConfig;
+use goloo_os::lock::{self, LockTimeouts};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use thiserror::Error;
 
+use super::connection::Open;
+use super::file_check;
+use super::untrusted::Untrusted;
 use crate::Options;
 use crate::dir::durable::{self, failed};
 use crate::dir::fs::RealFs;
@@ -25,6 +27,9 @@ const APPLICATION_ID: i32 = 0x676f_6c6f;
 
 /// The version of the tables that this goloo writes (`PRAGMA user_version`).
 pub(super) const VERSION: u32 = 1;
+
+/// Between two attempts while another process is in the way.
+const PAUSE: Duration = Duration::from_millis(5);
 
 const SCHEMA: &str = include_str!("schema.sql");
 
@@ -81,21 +86,29 @@ pub(super) enum Durability {
 enum Opened {
     /// It isn't there, or has no tables yet.
     Nothing,
-    Connection(Connection),
+    Open(Open),
     /// For this read alone.
-    Once(Connection),
+    Once(Open),
+}
+
+/// How long other processes have been waited for since anything was done.
+#[derive(Default)]
+struct Waited {
+    spent: Duration,
+    is_told: bool,
 }
 
 /// The database file; opened when it is first needed.
 pub(super) struct Database {
     file: PathBuf,
     options: Options,
-    open: Mutex<Option<Connection>>,
+    open: Mutex<Option<Open>>,
+    waited: Mutex<Waited>,
 }
 
 impl Database {
     pub fn new(file: &Path, options: Options) -> Self {
-        Self { file: file.to_owned(), options, open: Mutex::new(None) }
+        Self { file: file.to_owned(), options, open: Mutex::default(), waited: Mutex::default() }
     }
 
     pub fn file(&self) -> &Path {
@@ -112,22 +125,19 @@ impl Database {
         work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure>,
     ) -> Result<T, StoreError> {
         let mut open = self.opened();
-        let mut once;
-        let connection = match &mut *open {
+        let once;
+        let open = match &mut *open {
             Some(known) => known,
             none => match self.open_to_read()? {
                 Opened::Nothing => return Ok(T::default()),
-                Opened::Connection(connection) => none.insert(connection),
-                Opened::Once(connection) => {
-                    once = connection;
-                    &mut once
+                Opened::Open(open) => none.insert(open),
+                Opened::Once(open) => {
+                    once = open;
+                    &once
                 }
             },
         };
-        let done = connection
-            .transaction_with_behavior(TransactionBehavior::Deferred)
-            .map_err(Failure::Sql)
-            .and_then(|transaction| work(&transaction));
+        let done = self.begin_to_read(open).and_then(|transaction| work(&transaction));
         done.map_err(|failure| self.told("read", failure))
     }
 
@@ -138,18 +148,18 @@ impl Database {
         work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure>,
     ) -> Result<T, StoreError> {
         let mut open = self.opened();
-        let connection = match &mut *open {
+        let open = match &mut *open {
             Some(known) => known,
             none => none.insert(self.open_to_write()?),
         };
-        let done = self.transact(connection, durability, |transaction| match self.version(transaction)? {
+        let done = self.transact(open, durability, |transaction| match self.version(transaction)? {
             VERSION => work(transaction),
             newer => Err(self.failed("write", Refusal::Newer(newer)).into()),
         });
         done.map_err(|failure| self.told("write", failure))
     }
 
-    fn opened(&self) -> MutexGuard<'_, Option<Connection>> {
+    fn opened(&self) -> MutexGuard<'_, Option<Open>> {
         // Work that panicked has rolled its transaction back.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -159,15 +169,16 @@ impl Database {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Opened::Nothing),
             other => other.map_err(failed("look at", &self.file))?,
         };
-        self.opened_to_read().map_err(|failure| self.told("open", failure))
+        let opened = self.patiently("open", || self.opened_to_read());
+        opened.map_err(|failure| self.told("open", failure))
     }
 
     fn opened_to_read(&self) -> Result<Opened, Failure> {
-        let connection = self.connect()?;
-        match self.version(&connection) {
+        let open = self.connect()?;
+        match self.version(open.for_at_most(self.options.timeouts.limit)) {
             // A process is just making it, or died before it had.
             Ok(0) => Ok(Opened::Nothing),
-            Ok(_) => Ok(Opened::Connection(connection)),
+            Ok(_) => Ok(Opened::Open(open)),
             Err(Failure::Sql(error)) if self.is_all_there_is(&error) => self.connect_immutable(),
             Err(failure) => Err(failure),
         }
@@ -176,20 +187,20 @@ impl Database {
     /// Whether SQLite only lacks the right to make its log beside the file, and there is none: then the file
     /// holds everything.
     fn is_all_there_is(&self, error: &rusqlite::Error) -> bool {
-        let mut log = self.file.clone().into_os_string();
-        log.push("-wal");
-        let no_log = fs::symlink_metadata(log).is_err_and(|error| error.kind() == ErrorKind::NotFound);
+        let log = fs::symlink_metadata(file_check::beside(&self.file, "-wal"));
+        let no_log = log.is_err_and(|error| error.kind() == ErrorKind::NotFound);
         no_log && matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
     }
 
     /// Without log and locks, so for one look alone: whoever may write here isn't noticed.
     fn connect_immutable(&self) -> Result<Opened, Failure> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-        let connection = Connection::open_with_flags(immutable_uri(&self.file), flags)?;
-        Ok(if self.version(&connection)? == 0 { Opened::Nothing } else { Opened::Once(connection) })
+        let open = Open::new(immutable_uri(&self.file), flags)?;
+        let version = self.version(open.for_at_most(self.options.timeouts.limit))?;
+        Ok(if version == 0 { Opened::Nothing } else { Opened::Once(open) })
     }
 
-    fn open_to_write(&self) -> Result<Connection, StoreError> {
+    fn open_to_write(&self) -> Result<Open, StoreError> {
         suitable::check(&RealFs, &self.file, self.options.allow_network)?;
         if let Some(folder) = self.file.parent() {
             durable::ensure_folder(&RealFs, folder)?;
@@ -216,26 +227,21 @@ impl Database {
         folder.is_some_and(|folder| folder.permissions().mode() & 0o2070 == 0o2070)
     }
 
-    fn made(&self) -> Result<Connection, Failure> {
-        let mut connection = self.connect()?;
-        if self.version(&connection)? == 0 {
-            self.make(&mut connection)?;
+    fn made(&self) -> Result<Open, Failure> {
+        let (open, version) = self.patiently("open", || {
+            let open = self.connect()?;
+            let version = self.version(open.for_at_most(self.options.timeouts.limit))?;
+            Ok((open, version))
+        })?;
+        if version == 0 {
+            self.make(&open)?;
         }
-        Ok(connection)
+        Ok(open)
     }
 
-    fn connect(&self) -> Result<Connection, Failure> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&self.file, flags)?;
-        connection.busy_timeout(self.options.timeouts.limit)?;
-        // Where the system has a stronger sync (macOS), it is meant.
-        connection.execute_batch(
-            "PRAGMA fullfsync = ON; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;",
-        )?;
-        // Others may write to the file: nothing of theirs runs when it is read or written here.
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false)?;
-        Ok(connection)
+    fn connect(&self) -> Result<Open, Failure> {
+        file_check::check(&self.file).map_err(|untrusted| self.failed("open", untrusted))?;
+        Ok(Open::new(&self.file, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?)
     }
 
     /// The version of the tables; 0 when there are none yet. All of it is read at one moment: a process may
@@ -257,21 +263,15 @@ impl Database {
 
     /// Makes the tables, unless someone else is faster. A process that dies here leaves a database
     /// without tables, which is an empty store.
-    fn make(&self, connection: &mut Connection) -> Result<(), Failure> {
-        let end = Instant::now() + self.options.timeouts.limit;
-        // SQLite doesn't wait by itself for this switch.
-        let mode: String = loop {
-            match connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)) {
-                Err(error) if is_busy(&error) && Instant::now() < end => {
-                    thread::sleep(Duration::from_millis(5));
-                }
-                other => break other?,
-            }
-        };
+    fn make(&self, open: &Open) -> Result<(), Failure> {
+        let connection = open.for_at_most(self.options.timeouts.limit);
+        let mode: String = self.patiently("open", || {
+            Ok(connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?)
+        })?;
         if mode != "wal" {
             return Err(self.failed("write", Refusal::NoWal).into());
         }
-        self.transact(connection, Durability::Durable, |transaction| {
+        self.transact(open, Durability::Durable, |transaction| {
             if self.version(transaction)? == 0 {
                 transaction.execute_batch(SCHEMA)?;
                 transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
@@ -283,7 +283,7 @@ impl Database {
 
     fn transact<T>(
         &self,
-        connection: &Connection,
+        open: &Open,
         durability: Durability,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
@@ -291,29 +291,66 @@ impl Database {
             Durability::Durable => "FULL",
             Durability::Volatile => "NORMAL",
         };
-        connection.pragma_update(None, "synchronous", synchronous)?;
-        let transaction = self.begin(connection)?;
+        open.for_at_most(self.options.timeouts.limit).pragma_update(None, "synchronous", synchronous)?;
+        let transaction = self.begin(open, TransactionBehavior::Immediate)?;
         let done = work(&transaction)?;
         transaction.commit()?;
         Ok(done)
     }
 
-    /// Begins to write as soon as no other process does; a wait is told of, and has a limit.
-    fn begin<'c>(&self, connection: &'c Connection) -> Result<Transaction<'c>, rusqlite::Error> {
-        let timeouts = self.options.timeouts;
-        let begin = |limit| {
-            connection.busy_timeout(limit)?;
-            Transaction::new_unchecked(connection, TransactionBehavior::Immediate)
+    /// Begins to see the file as it is now.
+    fn begin_to_read<'c>(&self, open: &'c Open) -> Result<Transaction<'c>, Failure> {
+        self.begin(open, TransactionBehavior::Deferred)
+    }
+
+    /// Begins as soon as no other process is in the way, and checks the tables.
+    fn begin<'c>(&self, open: &'c Open, behavior: TransactionBehavior) -> Result<Transaction<'c>, Failure> {
+        let limit = self.options.timeouts.limit;
+        let (transaction, untrusted) = self.patiently("lock", || {
+            let connection = open.for_at_most(limit);
+            connection.busy_timeout(Duration::ZERO)?;
+            let transaction = Transaction::new_unchecked(connection, behavior)?;
+            // The first that is read: a transaction that only reads begins here.
+            let untrusted = open.check_schema(&self.file)?;
+            Ok((transaction, untrusted))
+        })?;
+        if let Some(untrusted) = untrusted {
+            return Err(self.failed("use", untrusted).into());
+        }
+        // Where somebody has switched the log off, a commit waits for readers.
+        open.for_at_most(limit).busy_timeout(limit)?;
+        Ok(transaction)
+    }
+
+    /// Makes an attempt again as long as another process is in the way. The wait is told of once, and has one limit for all
+    /// attempts that come to nothing one after the other.
+    fn patiently<T>(
+        &self,
+        action: &'static str,
+        mut attempt: impl FnMut() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let mut waited = self.waited.lock().unwrap_or_else(PoisonError::into_inner);
+        let (timeouts, start) = (self.options.timeouts, Instant::now());
+        let left = LockTimeouts {
+            notice: timeouts.notice.saturating_sub(waited.spent),
+            limit: timeouts.limit.saturating_sub(waited.spent),
         };
-        let begun = match begin(timeouts.notice) {
-            Err(error) if is_busy(&error) => {
+        let is_told = &mut waited.is_told;
+        let tell = || {
+            if !std::mem::replace(is_told, true) {
                 self.options.on_wait.tell(&self.file);
-                begin(timeouts.limit.saturating_sub(timeouts.notice))
             }
-            begun => begun,
         };
-        connection.busy_timeout(timeouts.limit)?;
-        begun
+        let exceeded = |_| self.failed(action, Refusal::Busy(timeouts.limit)).into();
+        let done = lock::wait(left, PAUSE, tell, exceeded, || match attempt() {
+            Err(Failure::Sql(error)) if is_busy(&error) => Ok(None),
+            other => other.map(Some),
+        });
+        match &done {
+            Ok(_) => *waited = Waited::default(),
+            Err(_) => waited.spent += start.elapsed(),
+        }
+        done
     }
 
     fn told(&self, action: &'static str, failure: Failure) -> StoreError {
@@ -331,12 +368,30 @@ impl Database {
                 self.closed(action)
             }
             Some(ErrorCode::DatabaseBusy) => self.failed(action, Refusal::Busy(self.options.timeouts.limit)),
+            Some(ErrorCode::OperationInterrupted | ErrorCode::OutOfMemory | ErrorCode::TooBig) => {
+                self.failed(action, self.without_end(&error))
+            }
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 let what = format!("the file is damaged: {error}");
                 self.failed(action, Damaged { what, file: self.file.clone() })
             }
             _ => self.failed(action, error),
         }
+    }
+
+    /// Others have made it so that a limit of [`Open`] was met.
+    fn without_end(&self, error: &rusqlite::Error) -> Untrusted {
+        let what = match error.sqlite_error_code() {
+            Some(ErrorCode::OperationInterrupted) => {
+                format!("it took longer than {} s", self.options.timeouts.limit.as_secs())
+            }
+            _ => format!("it holds values that goloo never writes ({error})"),
+        };
+        let hint = format!(
+            "sqlite3 {} shows what is there; ask who may write there, and remove what isn't goloo's",
+            self.file.display()
+        );
+        Untrusted::new(what, hint)
     }
 
     /// SQLite doesn't hand on what the system said: the system is asked again.

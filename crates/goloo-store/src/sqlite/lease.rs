@@ -10,10 +10,12 @@ use goloo_core::name::VmName;
 use goloo_core::record::Owner;
 use goloo_core::store::{HeldLock, StoreError};
 use goloo_core::time::Timestamp;
+use rusqlite::types::ValueRef;
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 
 use super::database::Failure;
 use super::machine::{Machine, Process};
+use super::shelf::{bounded_text, text_of};
 
 /// How long a holder's word counts, and how often it is renewed.
 #[derive(Debug, Clone, Copy)]
@@ -59,28 +61,43 @@ struct Stored {
     unfinished: Option<String>,
 }
 
-const COLUMNS: &str = "name, owner, boot, pid_space, pid, pid_start, lease_end, unfinished";
+/// The columns that are read, each with its place in a row.
+fn columns() -> String {
+    let texts = ["name", "owner", "boot", "pid_space", "unfinished"].map(bounded_text);
+    format!("{}, pid, pid_start, lease_end", texts.join(", "))
+}
+
+/// The epoch after the one that is stored. One that no goloo has written begins again where no earlier holder can be.
+const NEXT_EPOCH: &str = "iif(typeof(epoch) = 'integer' AND epoch BETWEEN 0 AND 1 << 53, epoch + 1, (random() & ((1 << 52) - 1)) + 1)";
 
 impl Stored {
+    /// Others may have put anything there: what isn't of the column's type counts as empty.
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
-        let text = |column| row.get::<_, Option<String>>(column).map(Option::unwrap_or_default);
-        let number = |column| row.get::<_, Option<i64>>(column).map(Option::unwrap_or_default);
+        let optional = |column: usize| match row.get_ref(column) {
+            Ok(ValueRef::Null) => Ok(None),
+            other => other.map(|value| Some(text_of(value))),
+        };
+        let text = |column| optional(column).map(Option::unwrap_or_default);
+        let number = |column: usize| match row.get_ref(column) {
+            Ok(ValueRef::Integer(number)) => Ok(number),
+            other => other.map(|_| 0),
+        };
         Ok(Self {
-            name: text("name")?,
-            owner: row.get("owner")?,
+            name: text(0)?,
+            owner: optional(1)?,
             process: Process {
-                boot: text("boot")?,
-                pid_space: text("pid_space")?,
-                pid: u32::try_from(number("pid")?).unwrap_or_default(),
-                start: u64::try_from(number("pid_start")?).unwrap_or_default(),
+                boot: text(2)?,
+                pid_space: text(3)?,
+                pid: u32::try_from(number(5)?).unwrap_or_default(),
+                start: u64::try_from(number(6)?).unwrap_or_default(),
             },
-            lease_end: number("lease_end")?,
-            unfinished: row.get("unfinished")?,
+            unfinished: optional(4)?,
+            lease_end: number(7)?,
         })
     }
 
     fn find(transaction: &Transaction<'_>, name: &VmName) -> rusqlite::Result<Option<Self>> {
-        let query = format!("SELECT {COLUMNS} FROM locks WHERE name = ?1");
+        let query = format!("SELECT {} FROM locks WHERE name = ?1", columns());
         transaction.query_row(&query, [name.as_str()], Self::from_row).optional()
     }
 
@@ -120,13 +137,16 @@ impl Locks {
         }
         let over_from =
             stored.and_then(|stored| stored.owner().or(self::owner(stored.unfinished.as_deref())));
-        let epoch = transaction.query_row(
+        let statement = format!(
             "INSERT INTO locks (name, epoch, owner, boot, pid_space, pid, pid_start, lease_end)
              VALUES (?1, 1, ?2, ?3, ?4, ?5, ?6, ?7)
-             ON CONFLICT (name) DO UPDATE SET epoch = epoch + 1, owner = excluded.owner, boot = excluded.boot,
+             ON CONFLICT (name) DO UPDATE SET epoch = {NEXT_EPOCH}, owner = excluded.owner, boot = excluded.boot,
                pid_space = excluded.pid_space, pid = excluded.pid, pid_start = excluded.pid_start,
                lease_end = excluded.lease_end, unfinished = NULL
-             RETURNING epoch",
+             RETURNING epoch"
+        );
+        let epoch = transaction.query_row(
+            &statement,
             params![
                 name.as_str(),
                 to_json(owner),
@@ -159,7 +179,7 @@ impl Locks {
     /// The locks that are held, sorted by name.
     pub fn held(&self, transaction: &Transaction<'_>) -> Result<Vec<HeldLock>, Failure> {
         let here = self.machine.this_process();
-        let query = format!("SELECT {COLUMNS} FROM locks WHERE owner IS NOT NULL ORDER BY name");
+        let query = format!("SELECT {} FROM locks WHERE owner IS NOT NULL ORDER BY name", columns());
         let mut statement = transaction.prepare(&query)?;
         let rows = statement.query_map([], Stored::from_row)?.collect::<Result<Vec<_>, _>>()?;
         let living = rows.into_iter().filter(|row| !row.process.is_over(&here, &*self.machine));
@@ -187,7 +207,9 @@ impl Locks {
             return Ok(None);
         };
         transaction.execute(
-            "UPDATE locks SET epoch = epoch + 1, unfinished = owner, owner = NULL WHERE name = ?1",
+            &format!(
+                "UPDATE locks SET epoch = {NEXT_EPOCH}, unfinished = owner, owner = NULL WHERE name = ?1"
+            ),
             [name.as_str()],
         )?;
         let over = stored.process.is_over(&self.machine.this_process(), &*self.machine);
@@ -206,15 +228,15 @@ pub(super) fn release(transaction: &Transaction<'_>, name: &VmName, epoch: i64) 
 
 /// Refuses a writer who has lost the lock.
 pub(super) fn check(transaction: &Transaction<'_>, name: &VmName, epoch: i64) -> Result<(), Failure> {
-    let query = "SELECT epoch, owner FROM locks WHERE name = ?1";
-    let found: Option<(i64, Option<String>)> = transaction
-        .prepare_cached(query)?
-        .query_row([name.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+    let query = format!("SELECT epoch = ?2, {} FROM locks WHERE name = ?1", bounded_text("owner"));
+    let found: Option<(bool, String)> = transaction
+        .prepare_cached(&query)?
+        .query_row(params![name.as_str(), epoch], |row| Ok((row.get(0)?, row.get_ref(1).map(text_of)?)))
         .optional()?;
     match found {
-        Some((stored, _)) if stored == epoch => Ok(()),
+        Some((true, _)) => Ok(()),
         found => {
-            let by = found.and_then(|(_, json)| owner(json.as_deref())).map(|owner| owner.to_string());
+            let by = found.and_then(|(_, json)| owner(Some(&json))).map(|owner| owner.to_string());
             Err(StoreError::LockLost { name: name.clone(), by }.into())
         }
     }

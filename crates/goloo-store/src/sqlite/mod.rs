@@ -7,11 +7,15 @@
 //! Every method works inline, with blocking calls, and needs no runtime: a caller may drive the
 //! futures with whatever polls once.
 
+mod connection;
 mod database;
+mod file_check;
 mod lease;
 mod lock;
 mod machine;
+mod schema_check;
 mod shelf;
+mod untrusted;
 
 use std::fs;
 use std::io::ErrorKind;
@@ -31,6 +35,7 @@ use rusqlite::{OptionalExtension, Row, Transaction, params};
 pub use database::Damaged;
 pub use lease::Lease;
 pub use machine::{Machine, Process, ThisMachine};
+pub use untrusted::Untrusted;
 
 use crate::Options;
 use crate::line::{self, Line};
@@ -38,6 +43,7 @@ use crate::rules::{is_half_archived, other_name};
 use database::{Database, Durability, Failure};
 use lease::Locks;
 use lock::{SqliteLock, check_schema};
+use schema_check::TABLES;
 use shelf::{Found, Place};
 
 /// The store in a SQLite file. Clones share it.
@@ -100,12 +106,20 @@ impl Inner {
     /// Whether SQLite finds its file whole. Nothing where it can't be read at all: whoever reads records says it.
     fn integrity(&self) -> Option<Finding> {
         let shown = self.database.file().display().to_string();
+        // Of tables that others have put there nothing is run.
         let check = |transaction: &Transaction<'_>| {
-            Ok(transaction.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))?)
+            for table in TABLES {
+                let query = format!("PRAGMA quick_check({table})");
+                let said: String = transaction.query_row(&query, [], |row| row.get(0))?;
+                if said != "ok" {
+                    return Ok(said);
+                }
+            }
+            Ok(String::new())
         };
         let said = self.database.read(check).ok()?;
         // A file without tables is an empty store.
-        if said == "ok" || said.is_empty() {
+        if said.is_empty() {
             return Some(Finding::sound(format!("records are kept in {shown}, which is whole")));
         }
         Some(self.database.damaged(said))
@@ -137,7 +151,8 @@ impl Inner {
         table: &str,
         mut show: impl FnMut(String, &[u8]),
     ) -> Result<(), StoreError> {
-        let query = format!("SELECT {key}, {} FROM {table} ORDER BY {key}", shelf::bounded("record"));
+        let (shown_key, record) = (shelf::bounded_text(key), shelf::bounded("record"));
+        let query = format!("SELECT {shown_key}, {record} FROM {table} ORDER BY {key}");
         self.database.read(|transaction| {
             let mut statement = transaction.prepare(&query)?;
             let mut rows = statement.query([])?;
@@ -285,8 +300,9 @@ impl Inner {
 }
 
 fn moved_to(transaction: &Transaction<'_>) -> Result<Option<String>, Failure> {
-    let value = |row: &Row<'_>| row.get(0);
-    let mut look = transaction.prepare_cached("SELECT value FROM store WHERE key = ?1")?;
+    let value = |row: &Row<'_>| row.get_ref(0).map(shelf::text_of);
+    let query = format!("SELECT {} FROM store WHERE key = ?1", shelf::bounded_text("value"));
+    let mut look = transaction.prepare_cached(&query)?;
     let found = look.query_row([MOVED_TO], value);
     Ok(found.optional()?)
 }
@@ -303,7 +319,8 @@ impl Store for SqliteStore {
 
     async fn names(&self) -> Result<Vec<String>, StoreError> {
         self.inner.database.read(|transaction| {
-            let mut statement = transaction.prepare("SELECT name FROM vms ORDER BY name")?;
+            let query = format!("SELECT {} FROM vms ORDER BY name", shelf::bounded_text("name"));
+            let mut statement = transaction.prepare(&query)?;
             let names = statement.query_map([], |row| row.get_ref(0).map(shelf::text_of))?;
             let mut names: Vec<String> = names.collect::<Result<_, _>>()?;
             names.retain(|name| VmName::parse(name).is_ok());

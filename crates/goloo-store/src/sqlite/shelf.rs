@@ -122,6 +122,14 @@ pub(super) fn bounded(column: &str) -> String {
     format!("iif(octet_length({column}) > {KEPT_MAX}, zeroblob({KEPT_MAX} + 1), {column})")
 }
 
+/// The same for a column of short text: a name, a file, an address, an owner.
+pub(super) fn bounded_text(column: &str) -> String {
+    format!("iif(octet_length({column}) > {TEXT_MAX}, '(' || octet_length({column}) || ' bytes)', {column})")
+}
+
+/// The largest text of goloo's beside documents, in bytes; the address of a bucket may have some thousands.
+const TEXT_MAX: usize = 16 << 10;
+
 /// A column of text, whatever a person has put there by hand.
 pub(super) fn text_of(value: ValueRef<'_>) -> String {
     String::from_utf8_lossy(bytes(value)).into_owned()
@@ -252,7 +260,8 @@ pub(super) fn files(
     if !transaction.prepare(&query)?.exists([place.key()])? {
         return Ok(None);
     }
-    let query = format!("SELECT file, {} FROM {} WHERE vm = ?1", bounded("content"), place.files());
+    let (file, content) = (bounded_text("file"), bounded("content"));
+    let query = format!("SELECT {file}, {content} FROM {} WHERE vm = ?1", place.files());
     let mut statement = transaction.prepare(&query)?;
     let mut rows = statement.query([place.key()])?;
     let mut snapshot = Snapshot::default();

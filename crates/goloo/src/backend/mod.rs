@@ -50,6 +50,14 @@ impl Backend {
         }
     }
 
+    /// Where a bucket's service is, when it isn't the usual place.
+    pub fn endpoint(&self) -> Option<&str> {
+        match self {
+            Self::Object(place) => place.endpoint.as_deref(),
+            Self::Dir(_) | Self::Sqlite(_) => None,
+        }
+    }
+
     /// What kind of place it is.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -70,9 +70,9 @@ fn show_list(app: &App) -> Result<u8, CliError> {
         app.ui.result(json!({"archived": archived, "broken": broken}));
         return Ok(exit::DONE);
     }
-    for broken in &archive.broken {
-        app.ui.warning(&format!("{} is broken: {}", broken.path, broken.error));
-    }
+    list::warn_of_each(&app.ui, &archive.broken, |broken| {
+        format!("{} is broken: {}", broken.path, broken.error)
+    });
     list::print_archive(app, &archive.entries);
     Ok(exit::DONE)
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::app::App;
 use crate::error::CliError;
 use crate::observe::{self, Seen};
-use crate::output::{Table, age};
+use crate::output::{Table, Ui, age, first};
 use crate::{args, exit};
 
 #[derive(Debug, clap::Args)]
@@ -101,9 +101,9 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
         print_json(app, args, &shown);
         return Ok(exit::DONE);
     }
-    for broken in shown.active.broken.iter().chain(&shown.archive.broken) {
-        app.ui.warning(&format!("{} is broken: {} (goloo doctor)", broken.path, broken.error));
-    }
+    warn_of_each(&app.ui, shown.active.broken.iter().chain(&shown.archive.broken), |broken| {
+        format!("{} is broken: {} (goloo doctor)", broken.path, broken.error)
+    });
     note_unrecorded(app, shown.unrecorded.len());
     if args.quiet {
         shown.active.entries.iter().for_each(|vm| app.ui.line(vm.name.as_str()));
@@ -330,4 +330,13 @@ fn active_table(all: &Shown, wide: bool) -> Table {
         table.row_of(&cells, &shown);
     }
     table
+}
+
+/// Warns of each record that is broken; of many, of the first.
+pub fn warn_of_each<'b>(
+    ui: &Ui,
+    broken: impl IntoIterator<Item = &'b Broken>,
+    warning: impl Fn(&Broken) -> String,
+) {
+    first(broken.into_iter(), warning).iter().for_each(|text| ui.warning(text));
 }

@@ -15,6 +15,9 @@ use crate::error::CliError;
 use crate::observe::{self, Seen, Strays};
 use crate::{args, exit};
 
+/// How many broken records are told of.
+const BROKEN_MAX: usize = 20;
+
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Only these VMs; without names all of them, and what no record leads to
@@ -129,13 +132,17 @@ impl Reality {
     /// What differs, with the command that mends it.
     pub fn findings(&self) -> Vec<Finding> {
         let vms = self.seen.iter().filter_map(difference);
-        let broken = self.broken.iter().map(|broken| self.broken_record(broken));
+        // Others may have written thousands, and each is sought among the machines.
+        let broken = self.broken.iter().take(BROKEN_MAX).map(|broken| self.broken_record(broken));
+        let more = self.broken.len().saturating_sub(BROKEN_MAX);
+        let more = (more > 0)
+            .then(|| Finding::wrong(format!("{more} more records are broken"), "goloo list --json"));
         let unasked = self.strays.unasked.iter().map(|(kind, error)| {
             Finding::wrong(format!("{kind} can't be asked for its machines: {}", error.message), &error.hint)
         });
         let strays = self.ours().filter(|(kind, stray)| !self.is_of_broken(*kind, stray));
         let strays = strays.map(|(kind, stray)| self.without_record(kind, stray));
-        vms.chain(broken).chain(unasked).chain(strays).collect()
+        vms.chain(broken).chain(more).chain(unasked).chain(strays).collect()
     }
 
     fn ours(&self) -> impl Iterator<Item = (ProviderKind, &Stray)> {

@@ -6,6 +6,7 @@ use goloo_core::name::VmName;
 use goloo_core::record::Record;
 use goloo_core::store::{Broken, StoreError};
 
+use super::list::warn_of_each;
 use crate::app::App;
 use crate::error::CliError;
 use crate::exit;
@@ -21,15 +22,15 @@ pub struct Args {
 fn readable(app: &App, name: &VmName) -> Result<Option<Record>, CliError> {
     match pollster::block_on(app.store.load(name)) {
         Err(StoreError::Broken(broken)) => {
-            skip(app, &broken);
+            app.ui.warning(&skipped(&broken));
             Ok(None)
         }
         _ => app.record(name).map(Some),
     }
 }
 
-fn skip(app: &App, broken: &Broken) {
-    app.ui.warning(&format!("{} is broken and skipped: {}", broken.path, broken.error));
+fn skipped(broken: &Broken) -> String {
+    format!("{} is broken and skipped: {}", broken.path, broken.error)
 }
 
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
@@ -41,7 +42,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
         }
         None => {
             let listing = app.local(app.store.list())?;
-            listing.broken.iter().for_each(|broken| skip(app, broken));
+            warn_of_each(&app.ui, &listing.broken, skipped);
             listing
                 .entries
                 .iter()

@@ -23,7 +23,7 @@ use crate::error::CliError;
 
 pub use escape::{LogText, one_line};
 pub use table::Table;
-pub use text::{age, bytes, duration, problem_line};
+pub use text::{age, bytes, duration, first, problem_line};
 
 use progress::Progress;
 use stdout::Stdout;

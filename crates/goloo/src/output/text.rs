@@ -34,6 +34,20 @@ pub fn bytes(count: u64) -> String {
     format!("{amount:.1} TiB")
 }
 
+/// How many of one kind are told of at once.
+const TOLD_MAX: usize = 20;
+
+/// The first of many texts, and how many more there are.
+pub fn first<T>(many: impl IntoIterator<Item = T>, text: impl Fn(T) -> String) -> Vec<String> {
+    let mut many = many.into_iter();
+    let mut texts: Vec<String> = many.by_ref().take(TOLD_MAX).map(text).collect();
+    match many.count() {
+        0 => {}
+        more => texts.push(format!("and {more} more")),
+    }
+    texts
+}
+
 /// A problem in one line: place, what, and what to do.
 pub fn problem_line(problem: &Problem) -> String {
     let pointer = match problem.pointer.as_str() {
@@ -49,6 +63,13 @@ pub fn problem_line(problem: &Problem) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_many_the_first_are_told_and_the_rest_is_counted() {
+        let texts = |count: usize| first(0..count, |number| number.to_string());
+        assert_eq!(texts(20).len(), 20);
+        assert_eq!((texts(300_000).len(), texts(300_000)[20].as_str()), (21, "and 299980 more"));
+    }
 
     #[test]
     fn amounts_are_short() {

@@ -16,7 +16,9 @@ use goloo_core::store::{Broken, Store};
 use goloo_os::read;
 
 use crate::app::App;
+use crate::commands::list::warn_of_each;
 use crate::error::CliError;
+use crate::output::first;
 use crate::transfer::{self, Conflict, Whole};
 use crate::{args, exit};
 
@@ -40,11 +42,8 @@ pub enum Command {
     ///
     /// Everything is copied and compared byte for byte before this place is marked as moved; then it is only
     /// read. Stopped anywhere, the same command goes on. Disks of local VMs and goloo's keys stay in the
-    /// state folder.
-    Move {
-        /// The new place: dir:PATH
-        to: String,
-    },
+    /// state folder. To the place that is in use already, it takes a mark away that says they were moved.
+    Move(relocate::Args),
     /// Write all records and the archive as one JSON document
     Pull {
         /// Where to; - is standard output
@@ -68,7 +67,7 @@ pub fn run(app: &App, command: &Command) -> Result<u8, CliError> {
         Command::Show { .. } => show::run(app),
         Command::Locks { .. } => locks::run(app),
         Command::Unlock(args) => unlock::run(app, args),
-        Command::Move { to } => relocate::run(app, to),
+        Command::Move(args) => relocate::run(app, args),
         Command::Pull { file } => pull::run(app, file),
         Command::Push(args) => push::run(app, args),
         Command::Backup { file } => backup::run(app, file),
@@ -79,17 +78,17 @@ pub fn run(app: &App, command: &Command) -> Result<u8, CliError> {
 /// Reads all that a store holds, with a warning of each record that is broken.
 async fn read_sound(app: &App, store: &dyn Store) -> Result<Whole, CliError> {
     let (whole, broken) = transfer::read(store).await?;
-    for Broken { name, path, error } in &broken {
+    warn_of_each(&app.ui, &broken, |Broken { name, path, error }| {
         let recovered = whole.vms.iter().any(|vm| vm.record.name.as_str() == name);
         let instead = if recovered { "its previous copy is taken" } else { "it is left out" };
-        app.ui.warning(&format!("{path} is broken ({error}); {instead}"));
-    }
+        format!("{path} is broken ({error}); {instead}")
+    });
     Ok(whole)
 }
 
 /// What a refused write is about, a line each.
 fn refused(message: String, conflicts: &[Conflict], hint: &str) -> CliError {
-    let causes = conflicts.iter().map(ToString::to_string).collect();
+    let causes = first(conflicts.iter(), ToString::to_string);
     CliError { causes, ..CliError::new(exit::FAILED, "conflict", message, hint) }
 }
 
@@ -97,17 +96,20 @@ fn is_standard_stream(file: &Path) -> bool {
     file == Path::new("-")
 }
 
-/// Reads what a person names, which may be a pipe; `max` is in bytes.
+/// Reads the file that a person names, or standard input; `max` is in bytes. Nothing else is waited for.
 fn read_file(file: &Path, max: u64) -> Result<Vec<u8>, CliError> {
     let read = if is_standard_stream(file) {
         read::stream(std::io::stdin().lock(), max)
     } else {
-        std::fs::File::open(file).and_then(|file| read::stream(file, max))
+        read::file(file, max)
     };
     read.map_err(|error| {
         let failed = CliError::cannot("read", file, &error);
         match error.kind() {
             std::io::ErrorKind::NotFound => CliError { hint: "look for its name: ls".to_owned(), ..failed },
+            std::io::ErrorKind::InvalidInput => {
+                CliError { hint: "name a regular file, or - for standard input".to_owned(), ..failed }
+            }
             _ => failed,
         }
     })

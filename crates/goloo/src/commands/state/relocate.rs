@@ -13,25 +13,42 @@
 use std::fs::File;
 use std::path::Path;
 
+use goloo_core::engine::Interrupt;
 use goloo_core::events::{Event, Events};
 use goloo_core::record::Owner;
 use goloo_core::store::{Broken, Store, StoreError};
 
 use crate::app::App;
 use crate::backend::Backend;
+use crate::commands::ask::Question;
 use crate::error::CliError;
 use crate::files;
+use crate::output::first;
 use crate::transfer::{self, Conflict, UNFINISHED, Whole};
 use crate::{exit, identity, settings};
 
-pub fn run(app: &App, to: &str) -> Result<u8, CliError> {
-    let backend = Backend::parse(to)?;
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The new place: dir:PATH
+    to: String,
+    /// Don't ask
+    #[arg(short = 'y', long)]
+    yes: bool,
+}
+
+pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
+    let backend = Backend::parse(&args.to)?;
     let target = backend.open(&app.paths, app.settings.seal(&app.paths.home)?, app.ui.wait_notice())?;
     let current = app.settings.backend(&app.paths.home)?;
-    if backend.clone().with_paths(&app.paths) == current.with_paths(&app.paths) {
-        app.ui.line(&format!("the records are in {} already", target.location()));
-        return Ok(exit::DONE);
+    if backend.clone().with_paths(&app.paths) == current.clone().with_paths(&app.paths) {
+        return stay(app, args);
     }
+    if let Some(endpoint) = backend.endpoint().filter(|endpoint| current.endpoint() != Some(*endpoint))
+        && !args.yes
+    {
+        ask_for_endpoint(app, endpoint, &args.to)?;
+    }
+    let interrupt = app.watch_signals("the move was left where it was: the same command goes on with it")?;
     let variable = settings::place_variable();
     // What the environment names is none of the settings'.
     let _one_at_a_time = lock(if variable.is_some() { &app.paths.state } else { &app.paths.config })?;
@@ -39,9 +56,14 @@ pub fn run(app: &App, to: &str) -> Result<u8, CliError> {
         events: &app.ui,
         source: &*app.store,
         target: &*target,
+        interrupt,
         address: backend.to_string(),
         owner: identity::owner(),
     };
+    if app.is_shared() {
+        // Others wrote there, too: in a store of one's own that could no longer be told.
+        crate::imported::note(app, app.wait_for(transfer::read(&*app.store))?.0.records())?;
+    }
     let count = app.wait_for(moving.run())?;
     if variable.is_none() {
         settings::set_state_backend(&app.ui, &app.paths.config, &backend)?;
@@ -63,6 +85,50 @@ pub fn run(app: &App, to: &str) -> Result<u8, CliError> {
     Ok(exit::DONE)
 }
 
+/// Takes away the mark of a place that is in use, as a move leaves it that isn't to be finished.
+fn stay(app: &App, args: &Args) -> Result<u8, CliError> {
+    let place = app.store.location();
+    let Some(mark) = app.wait_for(app.store.moved_to())? else {
+        app.ui.line(&format!("the records are in {place} already"));
+        return Ok(exit::DONE);
+    };
+    if !args.yes {
+        let question = Question {
+            asks: "state move asks before it takes a mark away",
+            lost: vec![
+                format!("  {place} is marked as moved to {mark}"),
+                "  what was done there isn't here; who uses both places makes VMs that the other doesn't know"
+                    .to_owned(),
+            ],
+            question: "Use this place again?",
+            words: None,
+            declined: "the mark is as it was",
+            again: again(&args.to),
+        };
+        question.ask(app)?;
+    }
+    app.wait_for(app.store.set_moved(Some(&mark), None))?;
+    app.ui.line(&format!("the records in {place} are in use again"));
+    Ok(exit::DONE)
+}
+
+/// The address may be from a mark, which whoever can write to the store writes.
+fn ask_for_endpoint(app: &App, endpoint: &str, to: &str) -> Result<(), CliError> {
+    let question = Question {
+        asks: &format!("state move asks before it sends credentials to {endpoint}"),
+        lost: vec![format!("  your credentials for the bucket, and all records, are sent to {endpoint}")],
+        question: "Is this your service?",
+        words: None,
+        declined: "nothing was moved, and nothing sent",
+        again: again(to),
+    };
+    question.ask(app)
+}
+
+fn again(to: &str) -> String {
+    format!("goloo state move --yes {}", shlex::try_quote(to).unwrap_or_default())
+}
+
 /// Two moves on this computer would each take the other's copy for someone else's.
 fn lock(folder: &Path) -> Result<File, CliError> {
     let path = folder.join(".state-move.lock");
@@ -82,6 +148,7 @@ struct Move<'m> {
     events: &'m dyn Events,
     source: &'m dyn Store,
     target: &'m dyn Store,
+    interrupt: &'m Interrupt,
     /// The new store's.
     address: String,
     owner: Owner,
@@ -122,14 +189,14 @@ impl Move<'_> {
 
     /// From here on nobody can write to the old store. Also where the mark is there already: who put it may
     /// have died before all locks had ended.
-    async fn mark(&self, unfinished: &str) -> Result<(), StoreError> {
-        self.step(format!("marking {} as moved", self.source.location()));
+    async fn mark(&self, unfinished: &str) -> Result<(), CliError> {
+        self.step(format!("marking {} as moved", self.source.location()))?;
         let marked = self.source.set_moved(None, Some(unfinished)).await;
         if matches!(marked, Err(StoreError::Moved { .. })) {
             let text = format!("the copy in {} isn't used by anyone", self.target.location());
             self.events.event(Event::Warning(text));
         }
-        marked
+        Ok(marked?)
     }
 
     /// The records are as usable as before. What fails here too is gone on with by the next move.
@@ -171,8 +238,15 @@ impl Move<'_> {
         Ok(whole.count())
     }
 
-    fn step(&self, what: impl Into<String>) {
+    /// Begins the next step, unless the user wants to stop: then what is marked already is taken back.
+    fn step(&self, what: impl Into<String>) -> Result<(), CliError> {
+        if self.interrupt.is_raised() {
+            let message = format!("the move was interrupted; {} is in use as before", self.source.location());
+            let hint = format!("goloo state move {} goes on with it", self.address);
+            return Err(CliError::new(exit::MIDWAY, "interrupted", message, hint));
+        }
         self.events.event(Event::Step { what: what.into() });
+        Ok(())
     }
 
     /// What is under way would end in a store that takes no result any more.
@@ -200,10 +274,10 @@ impl Move<'_> {
     async fn copy(&self, copied: &Whole) -> Result<Whole, CliError> {
         let (whole, there) = self.compare().await?;
         let left = whole.without(copied);
-        self.step(format!("copying {}", left.count()));
+        self.step(format!("copying {}", left.count()))?;
         self.free_what_the_dead_hold().await?;
         transfer::write(&left, &there, self.target, &self.owner).await?;
-        self.step("comparing");
+        self.step("comparing")?;
         let (copy, broken) = transfer::read(self.target).await?;
         let mut different = transfer::missing(&whole, &copy);
         different.extend(transfer::foreign(&whole, &copy));
@@ -250,7 +324,7 @@ fn refuse_broken(place: &str, broken: &[Broken]) -> Result<(), CliError> {
     if broken.is_empty() {
         return Ok(());
     }
-    let causes = broken.iter().map(|broken| format!("{}: {}", broken.path, broken.error)).collect();
+    let causes = first(broken.iter(), |broken| format!("{}: {}", broken.path, broken.error));
     let message = format!("records in {place} are broken");
     Err(CliError {
         causes,
@@ -311,9 +385,19 @@ mod tests {
         (step, times): (&'static str, usize),
         act: impl Fn() + Send + Sync,
     ) -> Result<String, CliError> {
+        move_with(source, target, &Interrupt::default(), (step, times), act)
+    }
+
+    fn move_with(
+        source: &MemoryStore,
+        target: &MemoryStore,
+        interrupt: &Interrupt,
+        (step, times): (&'static str, usize),
+        act: impl Fn() + Send + Sync,
+    ) -> Result<String, CliError> {
         let events = At { step, times: AtomicUsize::new(times), act };
-        let owner = owner(1);
-        let moving = Move { events: &events, source, target, address: "memory:two".to_owned(), owner };
+        let (owner, address) = (owner(1), "memory:two".to_owned());
+        let moving = Move { events: &events, source, target, interrupt, address, owner };
         // A runtime of its own: what is done meanwhile has one too.
         std::thread::scope(|scope| scope.spawn(|| pollster::block_on(moving.run())).join().unwrap())
     }
@@ -406,6 +490,21 @@ mod tests {
         move_while(&source, &target, AFTER_THE_MARK, meanwhile).unwrap_err();
         assert_eq!(run(source.moved_to()).unwrap().as_deref(), Some("memory:two"));
         assert_eq!(run(target.moved_to()).unwrap(), None);
+    }
+
+    #[test]
+    fn a_move_that_is_asked_to_stop_leaves_the_old_place_in_use() {
+        for begun in [("copying ", 1), BEFORE_THE_MARK, ("copying ", 2)] {
+            let (source, target, interrupt) =
+                (MemoryStore::default(), MemoryStore::default(), Interrupt::default());
+            create(&source, "db");
+            let stop = || assert!(interrupt.raise());
+            let stopped = move_with(&source, &target, &interrupt, begun, stop).unwrap_err();
+            assert_eq!((stopped.code, stopped.kind), (exit::MIDWAY, "interrupted"), "{begun:?}");
+            assert_eq!(run(source.moved_to()).unwrap(), None, "{begun:?}");
+            create(&source, "web");
+            move_while(&source, &target, AFTER_THE_MARK, || {}).unwrap();
+        }
     }
 
     #[test]

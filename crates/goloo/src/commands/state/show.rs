@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::app::App;
 use crate::error::CliError;
 use crate::exit;
-use crate::output::bytes;
+use crate::output::{bytes, first};
 
 struct Shown {
     vms: usize,
@@ -43,7 +43,7 @@ pub fn run(app: &App) -> Result<u8, CliError> {
         },
     );
     line("archived", shown.archived.to_string());
-    line("broken", some(&shown.broken));
+    line("broken", some(&first(shown.broken.iter(), ToString::to_string)));
     line("locks", some(&shown.locks));
     line(
         "moved",
