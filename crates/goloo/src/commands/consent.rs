@@ -99,12 +99,12 @@ pub fn taken(stack: &ResolvedStack, provider: ProviderKind) -> Vec<String> {
         );
     }
     for user in &stack.users {
-        taken.extend(user.keys.iter().filter_map(|source| match source {
-            KeySource::GitHub(github) => Some(format!("a login as {} for {github} of GitHub", user.username)),
+        taken.extend(user.keys.iter().map(|source| match source {
+            KeySource::GitHub(github) => format!("a login as {} for {github} of GitHub", user.username),
             KeySource::File(path) => {
-                Some(format!("a login as {} for the keys in {}", user.username, path.display()))
+                format!("a login as {} for the keys in {}", user.username, path.display())
             }
-            KeySource::Inline(_) => Some(format!("a login as {} for a key in its config", user.username)),
+            KeySource::Inline(_) => format!("a login as {} for a key in its config", user.username),
         }));
     }
     if provider == ProviderKind::Aws {

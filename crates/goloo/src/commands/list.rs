@@ -338,5 +338,5 @@ pub fn warn_of_each<'b>(
     broken: impl IntoIterator<Item = &'b Broken>,
     warning: impl Fn(&Broken) -> String,
 ) {
-    first(broken.into_iter(), warning).iter().for_each(|text| ui.warning(text));
+    first(broken, warning).iter().for_each(|text| ui.warning(text));
 }

@@ -62,7 +62,7 @@ fn agreed(app: &App, record: Record, yes: bool) -> Result<Option<Agreed>, CliErr
     let (here, name) = (app.here(), record.name.clone());
     let Some(operation) = &record.operation else { return Ok(None) };
     let is_create = operation.kind == OperationKind::Create;
-    let snapshot = app.local(app.store.snapshot(&name))?;
+    let snapshot = if is_create { app.local(app.store.snapshot(&name))? } else { Snapshot::default() };
     if here.started_operation(&record) && (!is_create || here.created_from(&record, &snapshot)) {
         return Ok(None);
     }

@@ -258,7 +258,7 @@ mod tests {
             .unwrap()
             .map(|entry| entry.unwrap())
             .filter(|entry| entry.path() != path && entry.metadata().unwrap().mode() & 0o077 != 0);
-        assert_eq!(public.map(|entry| entry.path()).collect::<Vec<_>>(), [text.clone()]);
+        assert_eq!(public.map(|entry| entry.path()).collect::<Vec<_>>(), std::slice::from_ref(&text));
         // As if it had been killed: the lock goes with it, and the files stay.
         drop(draft);
         let others = File::open(&text).unwrap();
