@@ -2,10 +2,16 @@
 
 use std::fs::File;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 /// So many files must be possible to open beside those that are: the event queue and its signals take six, each
 /// program that is run up to eight, records and locks the rest.
 const FILES: usize = 24;
+
+/// So many threads must be possible at the same time: for signals, the runtime, and what blocks.
+const THREADS: usize = 4;
 
 /// What there is too little of.
 #[derive(Debug, thiserror::Error)]
@@ -20,7 +26,7 @@ pub enum Shortage {
         source: io::Error,
     },
     /// Threads.
-    #[error("no thread can be started")]
+    #[error("this process can't start {THREADS} threads")]
     Threads(#[source] io::Error),
 }
 
@@ -57,8 +63,31 @@ pub fn check() -> Result<(), Shortage> {
         }
     }
     drop(open);
-    let thread = std::thread::Builder::new().spawn(|| ()).map_err(Shortage::Threads)?;
-    // It does nothing that could panic.
-    let _ = thread.join();
-    Ok(())
+    check_threads()
+}
+
+/// All at the same time: the runtime starts some beside each other, and panics where one can't be started.
+fn check_threads() -> Result<(), Shortage> {
+    let is_over = Arc::new(AtomicBool::new(false));
+    let mut threads = Vec::with_capacity(THREADS);
+    let mut refused = None;
+    while threads.len() < THREADS && refused.is_none() {
+        let is_over = Arc::clone(&is_over);
+        let wait = move || {
+            while !is_over.load(Ordering::Acquire) {
+                thread::park();
+            }
+        };
+        match thread::Builder::new().spawn(wait) {
+            Ok(thread) => threads.push(thread),
+            Err(error) => refused = Some(error),
+        }
+    }
+    is_over.store(true, Ordering::Release);
+    for thread in threads {
+        thread.thread().unpark();
+        // It does nothing that could panic.
+        let _ = thread.join();
+    }
+    refused.map_or(Ok(()), |error| Err(Shortage::Threads(error)))
 }

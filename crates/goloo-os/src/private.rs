@@ -124,15 +124,38 @@ pub fn in_shell(path: &Path) -> String {
 /// # Errors
 /// [`Exposed`]. Errors of the system are ignored here; opening the file will report them.
 pub fn check(path: &Path) -> Result<(), Exposed> {
+    check_owned(path, false)
+}
+
+/// The same for what goloo only reads, such as settings: it may belong to root, too.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_readable(path: &Path) -> Result<(), Exposed> {
+    check_owned(path, true)
+}
+
+fn check_owned(path: &Path, may_be_roots: bool) -> Result<(), Exposed> {
     let me = geteuid().as_raw();
     match fs::metadata(path) {
+        // Opening it reports what it is.
+        Ok(metadata) if !metadata.is_file() && !metadata.is_dir() => Ok(()),
         Ok(metadata) => {
-            check_metadata(path, &metadata, me)?;
+            // A link is named by what it leads to: that is what must be repaired.
+            let is_link = fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
+            let place = if is_link { path.canonicalize().ok() } else { None };
+            let place = place.as_deref().unwrap_or(path);
+            let owner = if may_be_roots && metadata.uid() == 0 { 0 } else { me };
+            check_metadata(place, &metadata, owner)?;
             check_above(path, me)
         }
-        Err(error) if error.kind() == ErrorKind::NotFound && me == 0 => match nearest_owner(path) {
-            Some(owner) if owner != 0 => Err(Exposed::RootInHome { path: path.to_owned(), owner }),
-            _ => Ok(()),
+        // What is refused once it exists is refused before it is created.
+        Err(error) if error.kind() == ErrorKind::NotFound => match nearest_owner(path) {
+            Some(owner) if me == 0 && owner != 0 => Err(Exposed::RootInHome { path: path.to_owned(), owner }),
+            _ => match path.ancestors().skip(1).find(|above| above.exists()) {
+                Some(above) => check_folder_and_above(above, me),
+                None => Ok(()),
+            },
         },
         Err(_) => Ok(()),
     }
@@ -154,22 +177,37 @@ fn check_metadata(path: &Path, metadata: &Metadata, me: u32) -> Result<(), Expos
 /// move it (the sticky bit of /tmp). Links are resolved first: what counts is where the file is.
 fn check_above(path: &Path, me: u32) -> Result<(), Exposed> {
     let Ok(place) = path.canonicalize() else { return Ok(()) };
-    for above in place.ancestors().skip(1) {
-        let Ok(metadata) = fs::metadata(above) else { continue };
-        let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
-        if ![0, me, UNMAPPED].contains(&owner) {
-            return Err(Exposed::OwnerAbove { path: above.to_owned(), place, owner });
-        }
-        let by_group = mode & 0o020 != 0 && (has_acl(above) || !is_own_group(metadata.gid(), me));
-        if mode & 0o1000 == 0 && (mode & 0o002 != 0 || by_group) {
-            return Err(Exposed::Above { path: above.to_owned(), place, mode });
-        }
+    place.ancestors().skip(1).try_for_each(|above| check_one_above(&place, above, me))
+}
+
+/// The same for what is still to be made in a folder.
+fn check_folder_and_above(folder: &Path, me: u32) -> Result<(), Exposed> {
+    let Ok(place) = folder.canonicalize() else { return Ok(()) };
+    place.ancestors().try_for_each(|above| check_one_above(&place, above, me))
+}
+
+fn check_one_above(place: &Path, above: &Path, me: u32) -> Result<(), Exposed> {
+    let Ok(metadata) = fs::metadata(above) else { return Ok(()) };
+    let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+    if ![0, me].contains(&owner) && !(owner == UNMAPPED && is_mapped()) {
+        return Err(Exposed::OwnerAbove { path: above.to_owned(), place: place.to_owned(), owner });
+    }
+    let is_own_group = is_own_group(metadata.gid(), me) || is_own_group(metadata.gid(), 0);
+    let by_group = mode & 0o020 != 0 && (has_acl(above) || !is_own_group);
+    if mode & 0o1000 == 0 && (mode & 0o002 != 0 || by_group) {
+        return Err(Exposed::Above { path: above.to_owned(), place: place.to_owned(), mode });
     }
     Ok(())
 }
 
 /// What a container without root of its own shows for the owner of the folders that its host gave it.
 const UNMAPPED: u32 = 65534;
+
+/// Whether the process is in a user namespace, where owners may be unmapped.
+fn is_mapped() -> bool {
+    let map = crate::read::text(Path::new("/proc/self/uid_map"), 1 << 16).unwrap_or_default();
+    !map.split_whitespace().eq(["0", "0", "4294967295"])
+}
 
 /// Whether the group's bits stand for an access control list, which may let in others than the group.
 fn has_acl(path: &Path) -> bool {
@@ -190,11 +228,18 @@ fn is_own_group(gid: u32, owner: u32) -> bool {
     if is_primary_group_of_others(gid, owner) {
         return false;
     }
-    groups.lines().any(|line| {
-        let fields: Vec<&str> = line.split(':').collect();
-        matches!(fields[..], [group, _, id, members]
-            if id == gid.to_string() && group == name && members.split(',').all(|m| m.is_empty() || m == name))
-    })
+    let number = gid.to_string();
+    let entry = groups
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>())
+        .find(|fields| matches!(fields[..], [_, _, id, _] if id == number));
+    match entry.as_deref() {
+        Some([group, _, _, members]) => {
+            *group == name && members.split(',').all(|member| member.is_empty() || member == name)
+        }
+        // The user isn't in these files (LDAP, a container): the group of the same number is theirs by convention.
+        _ => gid == owner,
+    }
 }
 
 /// Whether another user's files are this group's by default: /etc/group doesn't list such members.
@@ -265,6 +310,22 @@ mod tests {
         std::os::unix::fs::symlink(&folder, &link).unwrap();
         mode(&above.path().join("its place"), 0o777);
         assert!(check(&link).is_err(), "the place is what the link leads to");
+    }
+
+    #[test]
+    fn what_would_be_refused_once_it_is_there_is_refused_before_it_is_made() {
+        let above = tempfile::tempdir().unwrap();
+        mode(above.path(), 0o777);
+        assert!(check(&above.path().join("not/made/yet")).is_err());
+        mode(above.path(), 0o755);
+        assert_eq!(check(&above.path().join("not/made/yet")), Ok(()));
+    }
+
+    #[test]
+    fn what_is_only_read_may_be_root_s() {
+        let root_owned = Path::new("/etc/passwd");
+        assert_eq!(check_readable(root_owned), Ok(()));
+        assert_eq!(check(root_owned).is_ok(), geteuid().is_root());
     }
 
     #[test]

@@ -295,6 +295,28 @@ fn what_stands_beside_the_database_is_a_regular_file_or_refused() {
 }
 
 #[test]
+fn a_journal_that_names_another_file_is_refused_before_sqlite_opens_that() {
+    let shared = shared();
+    drop(shared.store);
+    let named = shared.file.with_file_name("x-mj012345901");
+    pipe(&named);
+    let name = named.to_str().unwrap().as_bytes();
+    let magic = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
+    let mut journal = magic.to_vec();
+    for number in [0, 0, 1, 512, 4096_u32] {
+        journal.extend(number.to_be_bytes());
+    }
+    journal.resize(512, 0);
+    journal.extend(0x4000_0001_u32.to_be_bytes());
+    journal.extend(name);
+    journal.extend(u32::try_from(name.len()).unwrap().to_be_bytes());
+    journal.extend(name.iter().map(|byte| u32::from(*byte)).sum::<u32>().to_be_bytes());
+    journal.extend(magic);
+    fs::write(shared.file.with_file_name("goloo.db-journal"), journal).unwrap();
+    assert!(refused_by_all(&shared.file).0.contains("names a file that SQLite would open"));
+}
+
+#[test]
 fn a_link_is_followed_where_it_is_this_user_s_own_and_none_beside_the_database() {
     let shared = shared();
     let link = shared.file.with_file_name("link.db");

@@ -236,10 +236,11 @@ impl App {
 
     /// Which records providers may follow.
     fn trust(&self) -> Trust {
+        let imported = imported::read(&self.paths.state);
         Trust {
             key: state_id::read_key(&self.paths.state).unwrap_or_default(),
-            store_is_private: self.is_private,
-            imported: imported::read(&self.paths.state),
+            store_is_private: self.is_private && imported.is_some(),
+            imported: imported.unwrap_or_default(),
         }
     }
 
@@ -267,7 +268,7 @@ impl App {
         operation: F,
     ) -> Result<T, CliError> {
         let interrupt = self.watch_signals(what_may_be_left)?;
-        if state_id::read_key(&self.paths.state)?.is_none() {
+        if let Ok(None) = state_id::read_key(&self.paths.state) {
             // Without a key nothing is proven, and resume asks: a folder that can't be written is no reason to refuse.
             let _ = state_id::ensure_key(&self.paths.state);
         }

@@ -47,13 +47,9 @@ impl Paths {
     /// # Errors
     /// As [`Self::check_private`].
     pub fn check_config(folder: &Path) -> Result<(), CliError> {
-        private::check(folder)?;
-        let library = folder.join("stacks");
-        if let Ok(stacks) = std::fs::read_dir(&library) {
-            private::check(&library)?;
-            stacks.flatten().try_for_each(|stack| private::check(&stack.path()))?;
-        }
-        Ok(private::check(&folder.join("settings.json"))?)
+        private::check_readable(folder)?;
+        private::check_readable(&folder.join("stacks"))?;
+        Ok(private::check_readable(&folder.join("settings.json"))?)
     }
 
     /// Checks goloo's own folders and keys as ssh checks its own: they belong to this user, and nobody else can write

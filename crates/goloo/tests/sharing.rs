@@ -218,10 +218,9 @@ fn a_key_that_is_lost_makes_its_folder_ask_and_loses_nothing() {
     world.run(&["stop", "hello", "--force"]).expect(0);
     assert_eq!(fs::read_to_string(&key).unwrap().len(), 65, "a new one is made");
     fs::write(&key, "garbage").unwrap();
-    let ran = world.run(&["delete", "hello", "--yes"]).expect(1);
+    let ran = world.run(&["create", "hello", "--as", "other", "--no-wait"]).expect(1);
     assert!(ran.stderr().contains("state-key is damaged") && ran.stderr().contains("hint: rm "), "{ran:?}");
     assert!(world.run(&["doctor"]).stdout().contains("state-key is damaged"));
-    fs::remove_file(&key).unwrap();
     world.run(&["delete", "hello", "--yes"]).expect(0);
     world.assert_empty("after the delete");
 }
@@ -282,4 +281,25 @@ fn a_broken_record_is_skipped_where_others_are_meant() {
     fs::write(active.join("state.json"), "{").unwrap();
     let ran = world.run(&["ssh-config"]).expect(0);
     assert!(ran.stdout().contains("Host other") && ran.stderr().contains("is broken and skipped"), "{ran:?}");
+}
+
+#[test]
+fn a_list_of_imported_records_that_can_not_be_read_makes_none_of_them_trusted() {
+    let (theirs, ours) = (with_a_vm(), World::new());
+    let document = ours.path().join("state.json");
+    fs::write(&document, theirs.run(&["state", "pull", "-"]).expect(0).stdout()).unwrap();
+    let (list, push) = (ours.state().join("imported-vms"), ["state", "push", document.to_str().unwrap()]);
+    fs::create_dir_all(ours.state()).unwrap();
+    for damaged in ["01M8KZ0HPXCCCCCCCCCCCCCCC", "\u{1}\n"] {
+        fs::write(&list, damaged).unwrap();
+        let ran = ours.run(&push).expect(1);
+        assert!(ran.stderr().contains("imported-vms is damaged, so nothing is imported"), "{ran:?}");
+        assert_eq!(ours.names(), [""; 0]);
+    }
+    fs::remove_file(&list).unwrap();
+    ours.run(&push).expect(0);
+    // Its folder is named and not read.
+    ours.run(&["diff", "hello"]).expect(1);
+    fs::write(&list, "damaged").unwrap();
+    ours.run(&["diff", "hello"]).expect(1);
 }

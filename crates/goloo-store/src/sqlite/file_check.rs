@@ -2,6 +2,7 @@
 //! a named pipe waits for ever.
 
 use std::fs::{self, FileType};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -28,6 +29,28 @@ pub(super) fn check(file: &Path) -> Result<(), Untrusted> {
                 format!("ls -ld {shown} shows whose it is; remove it, or name another file in stateBackend"),
             ));
         }
+    }
+    refuse_super_journal(&beside(&file, "-journal"))
+}
+
+/// What ends a journal that names a super-journal. <https://www.sqlite.org/fileformat2.html#the_rollback_journal>
+const JOURNAL_MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
+
+/// A rollback journal may name another file, which SQLite opens, whatever it is. Only a transaction over several
+/// databases makes one, and goloo has none.
+fn refuse_super_journal(journal: &Path) -> Result<(), Untrusted> {
+    let end = || -> io::Result<[u8; 8]> {
+        let mut file = fs::File::open(journal)?;
+        file.seek(SeekFrom::End(-8))?;
+        let mut end = [0; 8];
+        file.read_exact(&mut end).map(|()| end)
+    };
+    if end().is_ok_and(|end| end == JOURNAL_MAGIC) {
+        let shown = journal.display();
+        return Err(Untrusted::new(
+            format!("{shown} names a file that SQLite would open, and wasn't written by goloo"),
+            format!("ls -l {shown} shows whose it is; remove it"),
+        ));
     }
     Ok(())
 }

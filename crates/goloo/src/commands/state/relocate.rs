@@ -57,13 +57,14 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
         source: &*app.store,
         target: &*target,
         interrupt,
+        note: &|left| match app.is_shared() {
+            // Others wrote there, too: in a store of one's own that could no longer be told.
+            true => crate::imported::note(app, left.records()),
+            false => Ok(()),
+        },
         address: backend.to_string(),
         owner: identity::owner(),
     };
-    if app.is_shared() {
-        // Others wrote there, too: in a store of one's own that could no longer be told.
-        crate::imported::note(app, app.wait_for(transfer::read(&*app.store))?.0.records())?;
-    }
     let count = app.wait_for(moving.run())?;
     if variable.is_none() {
         settings::set_state_backend(&app.ui, &app.paths.config, &backend)?;
@@ -149,6 +150,8 @@ struct Move<'m> {
     source: &'m dyn Store,
     target: &'m dyn Store,
     interrupt: &'m Interrupt,
+    /// Called with what is about to be written to the target.
+    note: &'m dyn Fn(&Whole) -> Result<(), CliError>,
     /// The new store's.
     address: String,
     owner: Owner,
@@ -276,6 +279,7 @@ impl Move<'_> {
         let left = whole.without(copied);
         self.step(format!("copying {}", left.count()))?;
         self.free_what_the_dead_hold().await?;
+        (self.note)(&left)?;
         transfer::write(&left, &there, self.target, &self.owner).await?;
         self.step("comparing")?;
         let (copy, broken) = transfer::read(self.target).await?;
@@ -397,9 +401,13 @@ mod tests {
     ) -> Result<String, CliError> {
         let events = At { step, times: AtomicUsize::new(times), act };
         let (owner, address) = (owner(1), "memory:two".to_owned());
-        let moving = Move { events: &events, source, target, interrupt, address, owner };
-        // A runtime of its own: what is done meanwhile has one too.
-        std::thread::scope(|scope| scope.spawn(|| pollster::block_on(moving.run())).join().unwrap())
+        let run = || {
+            let moving =
+                Move { events: &events, source, target, interrupt, note: &|_| Ok(()), address, owner };
+            // A runtime of its own: what is done meanwhile has one too.
+            pollster::block_on(moving.run())
+        };
+        std::thread::scope(|scope| scope.spawn(run).join().unwrap())
     }
 
     #[test]
