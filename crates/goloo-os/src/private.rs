@@ -189,7 +189,8 @@ fn check_folder_and_above(folder: &Path, me: u32) -> Result<(), Exposed> {
 fn check_one_above(place: &Path, above: &Path, me: u32) -> Result<(), Exposed> {
     let Ok(metadata) = fs::metadata(above) else { return Ok(()) };
     let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
-    if ![0, me].contains(&owner) && !(owner == UNMAPPED && is_mapped()) {
+    let is_safe = [0, me].contains(&owner) || (owner == UNMAPPED && is_mapped());
+    if !is_safe {
         return Err(Exposed::OwnerAbove { path: above.to_owned(), place: place.to_owned(), owner });
     }
     let is_own_group = is_own_group(metadata.gid(), me) || is_own_group(metadata.gid(), 0);
