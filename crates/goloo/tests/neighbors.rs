@@ -310,16 +310,12 @@ fn too_few_processes_are_an_error_in_words() {
         ran
     };
     let create = "create hello --no-wait --provider qemu";
-    for processes in 1..=9 {
-        let limit = format!("ulimit -u {processes}; ");
+    // Fewer than the check at the start wants: whatever else this user runs, it is told in words.
+    for processes in 1..=4 {
         for line in ["list", create] {
-            let ran = goloo(&limit, line);
-            if processes == 1 {
-                let said = ran.expect(1).stderr();
-                assert!(said.contains("temporarily unavailable") && said.contains("ulimit -u"), "{said}");
-            }
+            let said = goloo(&format!("ulimit -u {processes}; "), line).expect(1).stderr();
+            assert!(said.contains("temporarily unavailable") && said.contains("ulimit -u"), "{said}");
         }
-        goloo("", "delete hello --yes");
     }
     goloo("", create).expect(0);
     goloo("", "delete hello --yes").expect(0);
