@@ -584,8 +584,7 @@ impl AwsProvider {
 
 /// The names in this zone that a stack was made with.
 fn stack_names(stack: &Stack, zone: &str) -> BTreeSet<Name> {
-    let noted: Vec<&String> = (1..).map_while(|number| stack.outputs.get(&output::name(number))).collect();
-    let in_notes = dns::in_notes(noted.into_iter().map(String::as_str));
+    let in_notes = dns::in_notes(stack.dns_notes().map(String::as_str));
     in_notes.filter(|(of, _)| of == zone).map(|(_, names)| names.into_iter().collect()).unwrap_or_default()
 }
 

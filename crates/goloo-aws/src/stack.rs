@@ -13,6 +13,7 @@ use crate::pages::Pages;
 use crate::session::Clients;
 use crate::settings::Pace;
 use crate::tags::{self, Tags};
+use crate::template::output;
 use crate::user_data::HiddenUserData;
 
 /// The kind under which a VM's stack is noted in the record.
@@ -79,6 +80,11 @@ pub struct Stack {
 }
 
 impl Stack {
+    /// The DNS names that the stack was created with, as records note them.
+    pub fn dns_notes(&self) -> impl Iterator<Item = &String> {
+        (1..).map_while(|number| self.outputs.get(&output::name(number)))
+    }
+
     fn of(stack: &types::Stack) -> Option<Self> {
         let tag = |tag: &Tag| Some((tag.key()?.to_owned(), tag.value()?.to_owned()));
         let output = |output: &types::Output| {

@@ -144,7 +144,7 @@ async fn with_names(
     instance: &Instance,
     stack: &Stack,
 ) -> Result<Adopted, ProviderError> {
-    let names: Vec<&String> = (1..).map_while(|number| stack.outputs.get(&output::name(number))).collect();
+    let names: Vec<&String> = stack.dns_notes().collect();
     let Some(Made::Aws(aws)) = adopted.made.as_mut().filter(|_| !names.is_empty()) else {
         return Ok(adopted);
     };

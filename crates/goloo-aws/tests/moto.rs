@@ -577,7 +577,7 @@ async fn an_instance_that_goloo_did_not_make_can_be_adopted() {
         );
     }
     assert_eq!(shared.observe(&[&record]).await[0].state, LiveState::Running);
-    // With a tag it says so itself; and whoever adopted it needs none.
+    // The tags prove it to everyone; the user who adopted it doesn't need them.
     let tag = [
         ("Action", "CreateTags"),
         ("ResourceId.1", id),

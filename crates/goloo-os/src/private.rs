@@ -127,6 +127,18 @@ pub fn check(path: &Path) -> Result<(), Exposed> {
     check_owned(path, false)
 }
 
+/// The same for what lies in a folder that has passed: the folders above are the same, except behind a link.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_within(path: &Path) -> Result<(), Exposed> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_symlink() => check(path),
+        Ok(found) if found.is_file() || found.is_dir() => check_metadata(path, &found, geteuid().as_raw()),
+        _ => Ok(()),
+    }
+}
+
 /// The same for what goloo only reads, such as settings: it may belong to root, too.
 ///
 /// # Errors
@@ -320,6 +332,21 @@ mod tests {
         assert!(check(&above.path().join("not/made/yet")).is_err());
         mode(above.path(), 0o755);
         assert_eq!(check(&above.path().join("not/made/yet")), Ok(()));
+    }
+
+    #[test]
+    fn what_lies_in_a_folder_that_passed_is_checked_itself_and_behind_a_link_as_a_place_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let (inner, link) = (folder.path().join("open/inner"), folder.path().join("link"));
+        create_folders(&inner).unwrap();
+        std::os::unix::fs::symlink(&inner, &link).unwrap();
+        assert_eq!((check_within(&inner), check_within(&link)), (Ok(()), Ok(())));
+        mode(&folder.path().join("open"), 0o777);
+        assert!(check_within(&link).is_err());
+        mode(&folder.path().join("open"), 0o755);
+        mode(&inner, 0o777);
+        assert!(check_within(&inner).is_err() && check_within(&link).is_err());
+        assert_eq!(check_within(&folder.path().join("not there")), Ok(()));
     }
 
     #[test]

@@ -89,8 +89,8 @@ struct Users {
     effective: u32,
 }
 
-/// A program with the set-user-ID bit runs as its owner for whoever starts it, with their words on its command line: by
-/// its effective user alone it would be the owner's.
+/// Any user can start a set-user-ID program with a command line of their choice, and it runs with its owner's effective
+/// id. So the effective id alone proves nothing.
 fn belongs_to(users: Users, user: u32) -> bool {
     users == Users { real: user, effective: user }
 }

@@ -83,7 +83,7 @@ fn run(argv: &[OsString], messages: &mut RotatingLog) -> io::Result<u8> {
     drop(command);
     let copier = thread::Builder::new().spawn(move || copy(console_reader, &mut console));
     if let Err(error) = &copier {
-        // The pipe is closed with the thread that isn't: the machine goes on without its log.
+        // The closure that holds the pipe is dropped, which closes it: the machine runs without a console log.
         messages.write(format!("the console isn't logged: {error}\n").as_bytes());
     }
     copy(reader, messages);

@@ -154,7 +154,7 @@ fn untrusted(refused: StoreError) -> (String, String) {
     (untrusted.to_string(), untrusted.hint().to_owned())
 }
 
-/// Refuses whoever reads and whoever writes.
+/// Asserts that both reads and writes are refused, and returns the error's message and hint.
 fn refused_by_all(file: &Path) -> (String, String) {
     let store = SqliteStore::open(file, Options::default());
     let said = untrusted(run(store.list()).unwrap_err());
@@ -186,7 +186,7 @@ fn tables_that_run_sql_of_others_are_refused_by_name() {
             "{statements}: {what}"
         );
         assert!(hint.contains(&format!("\".schema {table}\"")), "{hint}");
-        // Whoever has the file open already is no better off.
+        // A store that has the file open already refuses it, too.
         assert_eq!(untrusted(run(shared.store.list()).unwrap_err()).0, what);
     }
 }

@@ -108,18 +108,23 @@ impl App {
     /// The record of an active VM, with a warning where it had to be recovered. One of the first
     /// goloo's is migrated first.
     pub fn record(&self, name: &VmName) -> Result<Record, CliError> {
-        let mut loaded = self.local(self.store.load(name))?;
-        if loaded.is_none() {
-            migrate::on_demand(self, name)?;
-            loaded = self.local(self.store.load(name))?;
+        if let Some(record) = self.recorded(name)? {
+            return Ok(record);
         }
-        let Loaded { record, recovered } =
-            loaded.ok_or_else(|| StoreError::NotFound { name: name.clone() })?;
+        migrate::on_demand(self, name)?;
+        Ok(self.recorded(name)?.ok_or_else(|| StoreError::NotFound { name: name.clone() })?)
+    }
+
+    /// The same, without migrating: `None` where there is no record.
+    pub fn recorded(&self, name: &VmName) -> Result<Option<Record>, StoreError> {
+        let Some(Loaded { record, recovered }) = pollster::block_on(self.store.load(name))? else {
+            return Ok(None);
+        };
         if let Some(broken) = recovered {
             let text = format!("{} is broken ({}); its previous copy is used", broken.path, broken.error);
             self.ui.warning(&text);
         }
-        Ok(record)
+        Ok(Some(record))
     }
 
     /// A place that was moved away from is read as it was then: that must not be taken for today's.

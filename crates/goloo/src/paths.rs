@@ -61,8 +61,8 @@ impl Paths {
         let inner =
             ["keys", "keys/id_ed25519", "state-key", "active", "archive", "locks", "vms", "operations"]
                 .map(|name| self.state.join(name));
-        let own = [&self.state, &self.cache].into_iter().chain(&inner);
-        own.into_iter().try_for_each(|path| Ok(private::check(path)?))
+        [&self.state, &self.cache].into_iter().try_for_each(|path| private::check(path))?;
+        Ok(inner.iter().try_for_each(|path| private::check_within(path))?)
     }
 }
 

@@ -153,6 +153,18 @@ fn an_operation_that_was_interrupted_shows_whose_it_was_and_who_went_on() {
     assert_eq!(deeds(&world)[1..], ["bob stop interrupted", "ann resume done"]);
 }
 
+/// A world whose goloo was killed while it waited for the new VM `hello`.
+fn killed_in_its_create() -> World {
+    let world = World::new();
+    let mut create = world.command().args(["create", "hello"]).stderr(Stdio::null()).spawn().unwrap();
+    let path = world.state().join("active/hello/state.json");
+    let is_waiting = || fs::read_to_string(&path).is_ok_and(|text| text.contains("\"provisioning\""));
+    wait_until("it waits for its machine", is_waiting);
+    create.kill().unwrap();
+    create.wait().unwrap();
+    world
+}
+
 /// An operation as somebody else writes it into a record.
 fn forged_operation(kind: &str) -> Value {
     serde_json::json!({
@@ -178,13 +190,7 @@ fn a_delete_that_was_written_into_a_record_is_not_carried_out_unasked() {
 
 #[test]
 fn an_operation_of_one_s_own_goes_on_unasked_and_one_that_was_changed_does_not() {
-    let world = World::new();
-    let mut create = world.command().args(["create", "hello"]).stderr(Stdio::null()).spawn().unwrap();
-    let path = world.state().join("active/hello/state.json");
-    let is_waiting = || fs::read_to_string(&path).is_ok_and(|text| text.contains("\"provisioning\""));
-    wait_until("it waits for its machine", is_waiting);
-    create.kill().unwrap();
-    create.wait().unwrap();
+    let world = killed_in_its_create();
     let mut inputs = Value::Null;
     change(&world, |record| {
         inputs = record["operation"]["inputs"].clone();
@@ -227,13 +233,7 @@ fn a_key_that_is_lost_makes_its_folder_ask_and_loses_nothing() {
 
 #[test]
 fn an_operation_that_is_over_can_not_be_put_back() {
-    let world = World::new();
-    let mut create = world.command().args(["create", "hello"]).stderr(Stdio::null()).spawn().unwrap();
-    let path = world.state().join("active/hello/state.json");
-    let is_waiting = || fs::read_to_string(&path).is_ok_and(|text| text.contains("\"provisioning\""));
-    wait_until("it waits for its machine", is_waiting);
-    create.kill().unwrap();
-    create.wait().unwrap();
+    let world = killed_in_its_create();
     let mut operation = Value::Null;
     change(&world, |record| operation = record["operation"].clone());
     world.ssh_finds(r#"{"status": "done", "errors": [], "recoverable_errors": {}}"#);

@@ -3,7 +3,7 @@
 //! Both VMs are locked throughout: the source must not be started or deleted while it is copied.
 
 use super::create::taken;
-use super::work::{Limits, UnderWay, leaves_work, operation_id};
+use super::work::{UnderWay, leaves_work};
 use super::{Engine, EngineError};
 use crate::name::{VmId, VmName};
 use crate::provider::{Clones, LiveState, ProviderError};
@@ -37,16 +37,7 @@ impl<'a> Engine<'a> {
         }
         self.ready(&mut record, is_ours, &*lock);
         lock.create(&mut record, &snapshot).await?;
-        UnderWay {
-            engine: self,
-            operation: operation_id(&record),
-            lock,
-            record,
-            is_ours,
-            limits: Limits::default(),
-        }
-        .copy_from(&from.record)
-        .await
+        UnderWay::new(self, lock, record, is_ours).copy_from(&from.record).await
     }
 
     /// Locks in the order of the names: of two clones that cross, one gets both.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::work::{Limits, UnderWay, leaves_work, operation_id};
+use super::work::{UnderWay, leaves_work};
 use super::{Engine, EngineError, Verdict, provision, set_addresses};
 use crate::name::OperationId;
 use crate::plan::CreatePlan;
@@ -54,14 +54,7 @@ impl Engine<'_> {
         record.prove(self.here, request.snapshot.digest());
         self.ready(&mut record, true, &*lock);
         lock.create(&mut record, &request.snapshot).await?;
-        let mut under_way = UnderWay {
-            engine: self,
-            operation: operation_id(&record),
-            lock,
-            record,
-            is_ours: true,
-            limits: Limits::default(),
-        };
+        let mut under_way = UnderWay::new(self, lock, record, true);
         under_way.make(&request.plan.machine).await
     }
 

@@ -10,11 +10,8 @@ impl Engine<'_> {
     /// record that the user agreed to delete: another one under its name is refused.
     pub async fn delete(&self, name: &VmName, agreed: Option<&Record>) -> Result<ArchiveId, EngineError> {
         let mut under_way = self.take(name).await?;
-        if let Some(mut agreed) = agreed.cloned() {
-            agreed.belongs_to(self.here);
-            if !under_way.record.is_same_vm(&agreed) {
-                return Err(super::changed_meanwhile(name));
-            }
+        if agreed.is_some_and(|agreed| !under_way.record.is_same_vm(&under_way.as_taken(agreed))) {
+            return Err(super::changed_meanwhile(name));
         }
         super::protect::refuse_protected(&under_way.record)?;
         under_way.record.begin(self.operation(OperationKind::Delete));

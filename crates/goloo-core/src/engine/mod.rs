@@ -49,7 +49,7 @@ pub use register::{register, same_machine, was_migrated_as};
 pub use resume::{Agreed, Rebuild, RebuildError, Resumed};
 pub use verdict::{ERRORS_MAX, Report, Verdict, report_command};
 
-use work::{Limits, UnderWay, operation_id};
+use work::UnderWay;
 
 /// Keeps a record that the store would not take.
 pub trait Rescue: Send + Sync {
@@ -99,8 +99,7 @@ impl<'a> Engine<'a> {
             self.reconcile(&record, former).await?;
             record.history.note_takeover(self.owner, former);
         }
-        let operation = operation_id(&record);
-        Ok(UnderWay { engine: self, lock, record, is_ours, operation, limits: Limits::default() })
+        Ok(UnderWay::new(self, lock, record, is_ours))
     }
 
     /// Another VM's record, where it can be read: a broken one must not block commands about others.

@@ -115,15 +115,12 @@ impl UnderWay<'_, '_> {
         let here = self.engine.here;
         let is_create = operation.kind == OperationKind::Create;
         let snapshot = if is_create { self.lock.snapshot().await? } else { Snapshot::default() };
-        let is_from =
-            |files: &Snapshot| record.proof.as_ref().is_some_and(|proof| proof.snapshot == files.digest());
-        let is_ours = here.started_operation(record) && (!is_create || (self.is_ours && is_from(&snapshot)));
+        let is_ours =
+            here.started_operation(record) && (!is_create || (self.is_ours && record.is_from(&snapshot)));
         let is_agreed = || {
             let same_files = |agreed: &Agreed| !is_create || agreed.snapshot == snapshot;
             agreed.is_some_and(|agreed| {
-                let mut seen = agreed.record.clone();
-                seen.belongs_to(here);
-                record.agrees_with(&seen) && same_files(agreed)
+                record.agrees_with(&self.as_taken(&agreed.record)) && same_files(agreed)
             })
         };
         if is_ours || is_agreed() {

@@ -39,7 +39,7 @@ pub(super) fn leaves_work(error: &ProviderError) -> bool {
 }
 
 /// The id of the operation under way.
-pub(super) fn operation_id(record: &Record) -> Option<OperationId> {
+fn operation_id(record: &Record) -> Option<OperationId> {
     record.operation.as_ref().map(|operation| operation.id.clone())
 }
 
@@ -62,7 +62,22 @@ impl Engine<'_> {
     }
 }
 
+impl<'e, 'a> UnderWay<'e, 'a> {
+    /// Of a record that is in the store as it is here.
+    pub fn new(engine: &'e Engine<'a>, lock: Box<dyn VmLock>, record: Record, is_ours: bool) -> Self {
+        let operation = operation_id(&record);
+        Self { engine, lock, record, is_ours, operation, limits: Limits::default() }
+    }
+}
+
 impl UnderWay<'_, '_> {
+    /// A record that was shown to the user, as [`Engine::take`] changes it: then it can be compared.
+    pub fn as_taken(&self, shown: &Record) -> Record {
+        let mut record = shown.clone();
+        record.belongs_to(self.engine.here);
+        record
+    }
+
     /// Saves an intent: before the provider is called, a failure just ends the operation.
     pub async fn save_intent(&mut self) -> Result<(), EngineError> {
         self.engine.ready(&mut self.record, self.is_ours, &*self.lock);
@@ -102,13 +117,10 @@ impl UnderWay<'_, '_> {
 
     /// Forgets the operation that is over with the save that was just made.
     fn close_operation(&mut self) {
-        match &self.record.operation {
-            Some(operation) => self.operation = Some(operation.id.clone()),
-            None => {
-                if let Some(id) = self.operation.take() {
-                    self.engine.here.operations.remove(&id);
-                }
-            }
+        if self.record.operation.is_none()
+            && let Some(id) = self.operation.take()
+        {
+            self.engine.here.operations.remove(&id);
         }
     }
 

@@ -176,7 +176,7 @@ impl<'r> Decided<'r> {
     }
 }
 
-/// What an operation is to do, with which VM. How far it is doesn't belong to it, and neither does who goes on with it.
+/// What an operation does, and to which VM. Its progress and its current owner are not part of it.
 fn intent(record: &Record) -> Option<Vec<u8>> {
     let operation = record.operation.as_ref()?;
     let inputs = operation.inputs.as_ref().map_or(Value::Null, upgrade::stored_inputs);
@@ -215,8 +215,7 @@ impl Here {
 
     /// Whether it was, and from these files.
     pub fn created_from(&self, record: &Record, snapshot: &Snapshot) -> bool {
-        let is_same = record.proof.as_ref().is_some_and(|proof| proof.snapshot == snapshot.digest());
-        is_same && self.created(record)
+        record.is_from(snapshot) && self.created(record)
     }
 
     /// Whether the record's operation, if there is one, was started with this state folder, as the record says.
@@ -233,6 +232,11 @@ impl Here {
 }
 
 impl Record {
+    /// Whether the record says that the VM was created from these files.
+    pub fn is_from(&self, snapshot: &Snapshot) -> bool {
+        self.proof.as_ref().is_some_and(|proof| proof.snapshot == snapshot.digest())
+    }
+
     /// Notes that the VM is made with this state folder, from these files.
     pub fn prove(&mut self, here: &Here, snapshot: Digest) {
         self.proof = here.trust.key.as_ref().map(|key| {

@@ -62,7 +62,7 @@ pub(super) fn beside(file: &Path, ending: &str) -> PathBuf {
     path.into()
 }
 
-/// Where the path leads. Whoever can write to its folder can put a link there, to any file of this user's.
+/// Resolves the user's own links. Anyone who can write to the folder can create a link to any of this user's files.
 fn follow_own_links(file: &Path) -> Result<PathBuf, Untrusted> {
     let mut at = file.to_owned();
     for _ in 0..LINKS_MAX {

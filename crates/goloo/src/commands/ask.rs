@@ -23,6 +23,14 @@ pub struct Question<'q> {
 }
 
 impl Question<'_> {
+    /// The same, with what is at stake also shown where there is no terminal: it decides whether `--yes` is right.
+    pub fn ask_showing(self, app: &App) -> Result<(), CliError> {
+        if !std::io::stdin().is_terminal() {
+            self.lost.iter().for_each(|line| app.ui.say(line));
+        }
+        self.ask(app)
+    }
+
     /// `Ok` is a yes.
     pub fn ask(self, app: &App) -> Result<(), CliError> {
         if !std::io::stdin().is_terminal() {

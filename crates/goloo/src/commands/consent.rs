@@ -1,8 +1,6 @@
 //! What a stack takes of this computer, and whether it may. Asked where the stack comes from a store, and so
 //! somebody else may have written it.
 
-use std::io::IsTerminal;
-
 use goloo_core::record::{ProviderKind, Record};
 use goloo_core::spec::{ImageRef, KeySource, ResolvedStack};
 
@@ -57,9 +55,6 @@ impl Consent {
             lines.iter().for_each(|line| app.ui.say(line));
             return Ok(());
         }
-        if !std::io::stdin().is_terminal() {
-            lines.iter().for_each(|line| app.ui.say(line));
-        }
         let question = Question {
             asks: "recreate asks before a stack of somebody else is given something of this computer",
             lost: lines,
@@ -68,7 +63,7 @@ impl Consent {
             declined: "nothing was made",
             again: self.again,
         };
-        question.ask(app)
+        question.ask_showing(app)
     }
 }
 

@@ -1,6 +1,5 @@
 //! `goloo dns`
 
-use std::io::IsTerminal;
 use std::time::Duration;
 
 use goloo_core::dns::{DnsChange, Holder, NameNow, Previous, RecordSet};
@@ -113,9 +112,6 @@ fn ask(app: &App, name: &VmName, verb: &str, yes: bool) -> Result<(), CliError> 
         let sets = previous.records.iter().chain(&previous.foreign);
         lines.extend(sets.map(|set| format!("  {} back to {}", set.name, set.shown())));
     }
-    if !std::io::stdin().is_terminal() {
-        lines.iter().for_each(|line| app.ui.say(line));
-    }
     let question = Question {
         asks: "dns asks before it changes names that somebody else may have claimed",
         lost: lines,
@@ -124,7 +120,7 @@ fn ask(app: &App, name: &VmName, verb: &str, yes: bool) -> Result<(), CliError> 
         declined: "nothing was changed",
         again: format!("goloo dns {verb} {name} --yes"),
     };
-    question.ask(app)
+    question.ask_showing(app)
 }
 
 fn show(app: &App, name: &VmName) -> Result<u8, CliError> {

@@ -1,6 +1,5 @@
 //! `goloo resume`
 
-use std::io::IsTerminal;
 use std::time::Instant;
 
 use goloo_core::cloud_init::{ComposeInput, HostKey};
@@ -75,18 +74,15 @@ fn agreed(app: &App, record: Record, yes: bool) -> Result<Option<Agreed>, CliErr
         seen.extend(given(app, &record, &snapshot)?);
     }
     if !yes {
-        if !std::io::stdin().is_terminal() {
-            seen.iter().for_each(|line| app.ui.say(line));
-        }
         let question = Question {
-            asks: "resume asks before it goes on with what somebody else may have begun",
+            asks: "resume asks before it continues an operation that somebody else may have started",
             lost: seen,
             question: "Go on?",
             words: None,
             declined: "nothing was done",
             again: format!("read goloo status {name}; then goloo resume {name} --yes"),
         };
-        question.ask(app)?;
+        question.ask_showing(app)?;
     }
     Ok(Some(Agreed { record, snapshot }))
 }
@@ -103,7 +99,7 @@ fn given(app: &App, record: &Record, snapshot: &Snapshot) -> Result<Vec<String>,
         users.iter().map(|user| format!("{} keys that log in as {}", user.keys.len(), user.username)),
     );
     let forces = inputs.is_some_and(|inputs| inputs.force_dns);
-    given.extend(forces.then(|| "its DNS names, taken from whoever has them".to_owned()));
+    given.extend(forces.then(|| "its DNS names, taken over from their current owners".to_owned()));
     let blocks = inputs.map(|inputs| inputs.ssh_cidr.join(", ")).filter(|blocks| !blocks.is_empty());
     given.extend(blocks.map(|blocks| format!("port 22 open to {blocks}")));
     given.extend(record.hosts_entry.then(|| format!("the name {} in /etc/hosts", record.name)));

@@ -20,12 +20,12 @@ pub struct Args {
 
 /// The record; a broken one is left out with a warning.
 fn readable(app: &App, name: &VmName) -> Result<Option<Record>, CliError> {
-    match pollster::block_on(app.store.load(name)) {
+    match app.recorded(name) {
         Err(StoreError::Broken(broken)) => {
             app.ui.warning(&skipped(&broken));
             Ok(None)
         }
-        _ => app.record(name).map(Some),
+        recorded => Ok(recorded?),
     }
 }
 

@@ -50,8 +50,8 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
 
 /// The VM's record, or the one that `goloo migrate` would create from a goloo v0 config. Writes nothing.
 fn to_show(app: &App, name: &VmName) -> Result<(Record, bool), CliError> {
-    if app.local(app.store.load(name))?.is_some() {
-        return Ok((app.record(name)?, true));
+    if let Some(record) = app.recorded(name)? {
+        return Ok((record, true));
     }
     let unrecorded = crate::migrate::to_show(app, Some(name)).into_iter().next();
     let record = unrecorded.ok_or_else(|| StoreError::NotFound { name: name.clone() })?;

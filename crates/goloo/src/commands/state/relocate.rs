@@ -48,7 +48,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     {
         ask_for_endpoint(app, endpoint, &args.to)?;
     }
-    let interrupt = app.watch_signals("the move was left where it was: the same command goes on with it")?;
+    let interrupt = app.watch_signals("the move was interrupted: run the same command to continue")?;
     let variable = settings::place_variable();
     // What the environment names is none of the settings'.
     let _one_at_a_time = lock(if variable.is_some() { &app.paths.state } else { &app.paths.config })?;
@@ -113,7 +113,7 @@ fn stay(app: &App, args: &Args) -> Result<u8, CliError> {
     Ok(exit::DONE)
 }
 
-/// The address may be from a mark, which whoever can write to the store writes.
+/// The address may come from a mark, and anyone who can write to the store can write marks.
 fn ask_for_endpoint(app: &App, endpoint: &str, to: &str) -> Result<(), CliError> {
     let question = Question {
         asks: &format!("state move asks before it sends credentials to {endpoint}"),
