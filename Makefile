@@ -10,7 +10,7 @@ build:
 
 # Without AWS, whose SDK takes most of the time to build.
 build-local:
-	$(CARGO) build --release --locked --bin goloo --no-default-features
+	$(CARGO) build --release --locked --bin goloo --no-default-features --features bundled-sqlite,encryption
 
 set-up:
 	scripts/set-up.sh run
@@ -37,10 +37,10 @@ lint:
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
 generate:
-	$(CARGO) run --quiet --locked -p xtask -- generate
+	GOLOO_GENERATE=1 $(CARGO) nextest run --workspace --locked -E 'package(xtask)'
 
 check-generated:
-	$(CARGO) run --quiet --locked -p xtask -- check
+	$(CARGO) nextest run --workspace --locked -E 'package(xtask)'
 
 bench: build
 	scripts/bench.sh $(GOLOO)

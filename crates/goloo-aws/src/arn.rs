@@ -1,25 +1,25 @@
-//! Names of CloudFormation stacks, with the region and the account that they are in.
+//! ARNs of CloudFormation stacks, including their region and account.
 
 use std::fmt;
 
-/// `arn:aws:cloudformation:REGION:ACCOUNT:stack/NAME/UNIQUE`. Without the unique part it is the name
-/// that a stack is going to have: known before there is one, and enough to find it again.
+/// `arn:aws:cloudformation:REGION:ACCOUNT:stack/NAME/UNIQUE`. Without the unique part it is a planned name, which is
+/// known before the stack exists and is enough to find it again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StackArn {
     /// `aws`, `aws-cn`, `aws-us-gov`.
     pub partition: String,
     /// The region.
     pub region: String,
-    /// The account's 12 digits.
+    /// The account id (12 digits).
     pub account: String,
     /// The stack's name.
     pub name: String,
-    /// What tells it from other stacks of its name, before and after.
+    /// What distinguishes it from earlier and later stacks of the same name.
     pub unique: Option<String>,
 }
 
 impl StackArn {
-    /// Takes the text form apart.
+    /// Parses the text form.
     pub fn parse(text: &str) -> Option<Self> {
         let mut fields = text.splitn(6, ':');
         let mut field = || fields.next().filter(|field| !field.is_empty()).map(str::to_owned);
@@ -37,8 +37,8 @@ impl StackArn {
         Some(Self { partition, region, account, name, unique: path.next().map(str::to_owned) })
     }
 
-    /// What CloudFormation is asked with: the whole ARN where it is known, so that another stack of the
-    /// same name is never meant.
+    /// The identifier for CloudFormation requests: the full ARN if known, so that it never refers to another stack with
+    /// the same name.
     pub fn to_ask(&self) -> String {
         if self.unique.is_some() { self.to_string() } else { self.name.clone() }
     }
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_arn_is_read_and_written_alike() {
+    fn a_stack_arn_survives_a_round_trip() {
         for text in [
             "arn:aws:cloudformation:eu-west-1:123456789012:stack/goloo-web/5a1f-22",
             "arn:aws-cn:cloudformation:cn-north-1:123456789012:stack/goloo-web",
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_stack_is_refused() {
+    fn text_that_is_not_a_stack_arn_is_refused() {
         for text in [
             "",
             "goloo-web",

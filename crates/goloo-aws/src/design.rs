@@ -1,26 +1,26 @@
-//! What a VM becomes in AWS, as far as that can be told without asking.
+//! What a VM becomes in AWS, as far as that can be determined without requests.
 
-use goloo_core::provider::{Machine, ProviderError, ProviderPlan};
-use goloo_core::spec::SshSource;
+use goloo_model::provider::{Machine, ProviderError, ProviderPlan};
+use goloo_model::spec::SshSource;
 use serde_json::{Map, Value, json};
 
 use crate::ami::{self, Ami};
-use crate::instance_types::{self, Arch};
+use crate::instance_types::{self, InstanceArch};
 use crate::network;
 use crate::settings::Settings;
 use crate::tags;
-use crate::template::{self, Place, VmTemplate, parameter};
+use crate::template::{self, Placement, VmTemplate, parameter};
 use crate::user_data::HiddenUserData;
 
-/// A VM in AWS, worked out.
+/// The resolved properties of a VM in AWS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Design {
     /// The region.
     pub region: String,
-    /// The instance's type.
+    /// The instance type.
     pub instance_type: String,
-    /// What its processor runs.
-    pub arch: Arch,
+    /// The architecture of its processor.
+    pub arch: InstanceArch,
     /// Its image.
     pub ami: Ami,
 }
@@ -31,17 +31,17 @@ pub fn stack_name(machine: &Machine) -> String {
 }
 
 impl Design {
-    /// Of a machine.
+    /// Resolves a machine's design.
     pub fn of(machine: &Machine, settings: &Settings) -> Result<Self, ProviderError> {
         if stack_name(machine) == network::SHARED {
             return Err(ProviderError::Unsupported {
-                what: format!("in AWS the name {} belongs to the network that VMs share", machine.name),
-                hint: "take another name with --as".to_owned(),
+                what: format!("in AWS the name {} is reserved for the network that VMs share", machine.name),
+                hint: "use another name with --as".into(),
             });
         }
         let stack = &machine.stack;
         let instance_type = instance_types::choose(stack)?;
-        let arch = Arch::of(&instance_type);
+        let arch = InstanceArch::of(&instance_type);
         Ok(Self {
             region: stack.region.clone().unwrap_or_else(|| settings.region.clone()),
             ami: ami::choose(stack, arch)?,
@@ -50,7 +50,7 @@ impl Design {
         })
     }
 
-    /// The plan. What only AWS can tell (the subnet, an AMI's root device) is left open in it.
+    /// The plan. It leaves open what only AWS knows (the subnet, an AMI's root device).
     pub fn plan(&self, machine: &Machine) -> Result<ProviderPlan, ProviderError> {
         let stack = &machine.stack;
         let root_device = match &self.ami {
@@ -63,7 +63,7 @@ impl Design {
             root_device,
             instance_type: &self.instance_type,
             ssh_cidr: &stack.ssh_cidr.iter().map(planned_block).collect::<Vec<_>>(),
-            place: Place::Subnet { public: true },
+            place: Placement::Subnet { public: true },
             names: &planned_names(machine),
         };
         let template = template.value();
@@ -97,7 +97,7 @@ impl Design {
             Ami::Given(id) => id.clone(),
         };
         steps.push(format!(
-            "make the CloudFormation stack {} with a {instance_type} ({arch}){spot} from {image} and an encrypted disk of {}",
+            "create the CloudFormation stack {} with a {instance_type} ({arch}){spot} from {image} and an encrypted disk of {}",
             stack_name(machine), stack.disk
         ));
         if let Some(profile) = &stack.iam_instance_profile {
@@ -109,11 +109,14 @@ impl Design {
         let sources: Vec<String> = stack.ssh_cidr.iter().map(ToString::to_string).collect();
         steps.push(format!("open port 22 to {}{others}", sources.join(", ")));
         if let Some(seconds) = stack.ttl {
-            steps.push(format!("let the instance end itself, disk and all, after {} minutes", seconds / 60));
+            steps.push(format!(
+                "let the instance terminate itself and delete its disk after {} minutes",
+                seconds / 60
+            ));
         }
         if let Some(dns) = &stack.dns {
             let names: Vec<String> = crate::dns::names(dns).into_iter().map(|name| name.name).collect();
-            steps.push(format!("let {} lead to it by Route 53", names.join(", ")));
+            steps.push(format!("point {} to it in Route 53", names.join(", ")));
         }
         steps
     }
@@ -124,20 +127,20 @@ impl Design {
             (Some(subnet), _) => format!("use the subnet {subnet} in {region}"),
             (None, Some(vpc)) => format!("find a public subnet of {vpc} in {region}"),
             (None, None) => format!(
-                "find a public subnet of the default VPC in {region}; where there is none, use the shared network {}",
+                "find a public subnet of the default VPC in {region}; if there is none, use the shared network {}",
                 network::SHARED
             ),
         }
     }
 }
 
-/// Names as the plan's template has them: the zone may have to be found.
+/// The names in the plan's template, where the zone may still be unknown.
 fn planned_names(machine: &Machine) -> Vec<String> {
     let Some(dns) = &machine.stack.dns else { return Vec::new() };
     crate::dns::notes(dns, dns.zone_id.as_deref().unwrap_or("(the zone of the domain)"))
 }
 
-/// A block as the plan's template has it: this computer's address is asked for when the VM is made.
+/// A CIDR block in the plan's template: this computer's address is looked up only on create.
 fn planned_block(source: &SshSource) -> String {
     match source {
         SshSource::Me => "(this computer's public address)".to_owned(),
@@ -150,18 +153,19 @@ fn warnings(machine: &Machine) -> Vec<String> {
     let mut warnings = Vec::new();
     if stack.ssh_cidr.iter().any(SshSource::is_everyone) {
         warnings.push(
-            "everyone may try to log in on port 22: \"ssh_cidr\": \"me\" opens it to this computer alone"
+            "everyone may try to log in on port 22: \"ssh_cidr\": \"me\" opens it only to this computer"
                 .to_owned(),
         );
     }
     if stack.spot {
         warnings.push(
-            "AWS may end a Spot Instance (vm.spot) at any time, disk and all, and it can't be stopped and started"
+            "AWS may terminate a Spot Instance (vm.spot) at any time and delete its disk, and it can't be stopped and started"
                 .to_owned(),
         );
     }
     if !stack.mounts.is_empty() {
-        warnings.push("vm.mounts is ignored in AWS: this machine's folders aren't there".to_owned());
+        warnings
+            .push("vm.mounts is ignored in AWS: folders of this computer aren't available there".to_owned());
     }
     warnings
 }

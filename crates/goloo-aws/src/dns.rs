@@ -1,5 +1,5 @@
-//! The VM's names in Route 53. A record that someone else made is never changed unless a person asks for it,
-//! and none that has come to lead elsewhere.
+//! The VM's names in Route 53. A record set that someone else created is changed only if the user asks for it, and one
+//! that has come to point elsewhere is never changed.
 
 use std::collections::BTreeSet;
 
@@ -8,75 +8,39 @@ use aws_sdk_route53::operation::change_resource_record_sets::ChangeResourceRecor
 use aws_sdk_route53::types::{
     Change, ChangeAction, ChangeBatch, HostedZone, ResourceRecord, ResourceRecordSet, RrType,
 };
-use goloo_core::dns::{DnsChange, RecordSet};
-use goloo_core::events::Event;
-use goloo_core::provider::{ProviderError, Work};
-use goloo_core::record::Record;
-use goloo_core::spec::{DNS_TTL, Dns};
+use goloo_model::dns::{DnsChange, RecordSet};
+use goloo_model::events::Event;
+use goloo_model::provider::{ProviderError, Work};
+use goloo_model::record::Record;
+use goloo_model::spec::{DNS_TTL, Dns};
 
 use crate::details::{Details, DnsRecord};
 use crate::error::AwsError;
 use crate::instances::{Instance, State};
 use crate::pages::Pages;
+use crate::record_type::RecordType;
 
-/// The kind under which a record in Route 53 is noted, before it is made.
+/// The resource kind under which a Route 53 record set is recorded before it is created.
 pub const RESOURCE: &str = "route53-record";
 
 const CHANGE: &str = "route53:ChangeResourceRecordSets";
 
-/// What a record is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// A name with an address.
-    A,
-    /// Another name for a name.
-    Cname,
-}
-
-impl Kind {
-    /// Route 53's word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::A => "A",
-            Self::Cname => "CNAME",
-        }
-    }
-
-    /// Of Route 53's word.
-    pub fn parse(word: &str) -> Option<Self> {
-        [Self::A, Self::Cname].into_iter().find(|kind| kind.as_str() == word)
-    }
-}
-
-/// A name that leads to the VM.
+/// A name that points to the VM.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Name {
-    /// The name, in lower case, without a dot at its end.
+    /// The name, in lower case, without a trailing dot.
     pub name: String,
-    /// Whether it has the address itself.
-    pub kind: Kind,
+    /// Whether it has the address itself or is an alias.
+    pub kind: RecordType,
 }
 
-/// The names that a stack asks for. The first is the VM's own.
+/// The names a stack requests. The first is the VM's own.
 pub fn names(dns: &Dns) -> Vec<Name> {
-    let domain = normal(&dns.domain);
-    let in_domain = |name: &str| {
-        let name = normal(name);
-        let is_full = name == domain || name.ends_with(&format!(".{domain}"));
-        if is_full { name } else { format!("{name}.{domain}") }
-    };
-    let mut names = vec![Name { name: in_domain(&dns.hostname), kind: Kind::A }];
-    let apex = dns.is_apex_domain.then(|| Name { name: domain.clone(), kind: Kind::A });
-    let aliases = dns.cname_aliases.iter().map(|alias| Name { name: in_domain(alias), kind: Kind::Cname });
-    for name in apex.into_iter().chain(aliases) {
-        if !names.iter().any(|known| known.name == name.name) {
-            names.push(name);
-        }
-    }
-    names
+    let kind = |is_alias| if is_alias { RecordType::Cname } else { RecordType::A };
+    dns.names().into_iter().map(|(name, is_alias)| Name { name, kind: kind(is_alias) }).collect()
 }
 
-/// The names that a stack asks for in this zone, as records note them.
+/// The names a stack requests in this zone, in the form used in records.
 pub fn notes(dns: &Dns, zone: &str) -> Vec<String> {
     names(dns).iter().map(|name| note(zone, name.kind.as_str(), &name.name)).collect()
 }
@@ -85,17 +49,17 @@ pub(crate) fn note(zone: &str, kind: &str, name: &str) -> String {
     format!("{zone}/{kind}/{name}")
 }
 
-/// A name as goloo compares it: Route 53 writes a dot behind it and `*` as `\052`.
+/// Normalizes a name for comparison: Route 53 appends a dot and writes `*` as `\052`.
 pub fn normal(name: &str) -> String {
     name.trim_end_matches('.').replace("\\052", "*").to_ascii_lowercase()
 }
 
-/// The records that a stack asks for, for a VM with this address.
+/// The record sets a stack requests for a VM with this address.
 pub fn wanted(dns: &Dns, address: &str) -> Vec<DnsRecord> {
     let names = names(dns);
     let own = names.first().map(|name| name.name.clone()).unwrap_or_default();
     let record = |name: Name| DnsRecord {
-        value: if name.kind == Kind::A { address.to_owned() } else { own.clone() },
+        value: if name.kind == RecordType::A { address.to_owned() } else { own.clone() },
         kind: name.kind.as_str().to_owned(),
         name: name.name,
         ttl: dns.ttl,
@@ -104,8 +68,8 @@ pub fn wanted(dns: &Dns, address: &str) -> Vec<DnsRecord> {
     names.into_iter().map(record).collect()
 }
 
-/// The hosted zone of a stack's names: the one that it names, else the public one with the longest name
-/// that the domain ends with.
+/// The hosted zone of a stack's names: the zone it specifies, otherwise the public zone with the longest name that is a
+/// suffix of the domain.
 pub async fn zone(client: &Client, dns: &Dns) -> Result<String, ProviderError> {
     if let Some(id) = &dns.zone_id {
         return given_zone(client, bare(id), &normal(&dns.domain)).await;
@@ -130,28 +94,28 @@ pub async fn zone(client: &Client, dns: &Dns) -> Result<String, ProviderError> {
     choose(&normal(&dns.domain), &zones)
 }
 
-/// The zone that the stack names, once it is known that the domain's public names can be made in it.
+/// The zone the stack specifies, after checking that the domain's public names can be created in it.
 async fn given_zone(client: &Client, id: &str, domain: &str) -> Result<String, ProviderError> {
     let request = client.get_hosted_zone().id(id);
     let answer = request.send().await.map_err(|error| AwsError::of("route53:GetHostedZone", &error));
     let answer = match answer {
-        // An id that can't be one is refused by its form.
+        // A malformed id is rejected as invalid input.
         Err(error) if is_no_zone(&error) || error.code() == Some("InvalidInput") => {
             return Err(unusable(&format!("there is no hosted zone {id} in Route 53"), domain));
         }
         answer => answer?,
     };
     let Some(zone) = answer.hosted_zone() else {
-        return Err(unusable(&format!("Route 53 says nothing of the hosted zone {id}"), domain));
+        return Err(unusable(&format!("Route 53 returned nothing about the hosted zone {id}"), domain));
     };
     let name = normal(zone.name());
     if is_private(zone) {
-        let what = format!("the hosted zone {id} ({name}) is private: its names are known in its VPCs alone");
+        let what = format!("the hosted zone {id} ({name}) is private: its names only resolve in its VPCs");
         return Err(unusable(&what, domain));
     }
     if !holds(&name, domain) {
         return Err(unusable(
-            &format!("the hosted zone {id} is {name}, which {domain} isn't part of"),
+            &format!("the hosted zone {id} is {name}, which doesn't contain {domain}"),
             domain,
         ));
     }
@@ -162,12 +126,12 @@ fn unusable(what: &str, domain: &str) -> ProviderError {
     ProviderError::Unsupported {
         what: format!("dns.zone_id can't be used: {what}"),
         hint: format!(
-            "aws route53 list-hosted-zones-by-name --dns-name {domain} shows what there is; without dns.zone_id goloo finds the zone by dns.domain"
-        ),
+            "aws route53 list-hosted-zones-by-name --dns-name {domain} lists the zones; without dns.zone_id, goloo finds the zone by dns.domain"
+        ).into(),
     }
 }
 
-/// Whether a domain's names are made in a zone of this name.
+/// Whether names of a domain belong in a zone with this name.
 fn holds(zone: &str, domain: &str) -> bool {
     domain == zone || domain.ends_with(&format!(".{zone}"))
 }
@@ -180,11 +144,11 @@ fn choose(domain: &str, zones: &[(String, String)]) -> Result<String, ProviderEr
         [(_, id)] => Ok(id.clone()),
         [] => Err(ProviderError::Unsupported {
             what: format!("no public hosted zone in Route 53 has the domain {domain}"),
-            hint: "aws route53 list-hosted-zones shows what there is; dns.zone_id names one".to_owned(),
+            hint: "aws route53 list-hosted-zones lists the zones; choose one with dns.zone_id".into(),
         }),
         _ => Err(ProviderError::Unsupported {
             what: format!("{} hosted zones in Route 53 are called {}", best.len(), best[0].0),
-            hint: format!("say which: \"zone_id\": \"{}\"", best[0].1),
+            hint: format!("choose one: \"zone_id\": \"{}\"", best[0].1).into(),
         }),
     }
 }
@@ -193,7 +157,7 @@ fn is_private(zone: &HostedZone) -> bool {
     zone.config().is_some_and(|config| config.private_zone())
 }
 
-/// A zone's id as records keep it.
+/// A zone's id in the form used in records.
 fn bare(id: &str) -> &str {
     id.rsplit('/').next().unwrap_or(id)
 }
@@ -206,13 +170,12 @@ pub struct Zone<'a> {
 }
 
 impl<'a> Zone<'a> {
-    /// Of this id.
+    /// A zone by its id.
     pub fn new(client: &'a Client, id: &'a str) -> Self {
         Self { client, id: bare(id) }
     }
 
-    /// Removes those of the names that still lead to the VM: to one of its addresses, or to a name of its
-    /// own.
+    /// Removes those of the names that still point to the VM: to one of its addresses, or to one of its own names.
     pub async fn withdraw(
         &self,
         names: &BTreeSet<Name>,
@@ -223,9 +186,9 @@ impl<'a> Zone<'a> {
         if changes.is_empty() {
             return Ok(());
         }
-        work.step("removing its names");
+        work.step("removing its DNS names");
         match self.change(changes).await {
-            // Sent again after its answer was lost, a batch meets what it did itself.
+            // If the SDK retries after a lost response, the batch conflicts with its own result.
             Err(error) if is_conflict(&error) => {
                 let left = self.plan_withdraw(names, addresses).await?;
                 if left.is_empty() { Ok(()) } else { Ok(self.change(left).await?) }
@@ -241,7 +204,7 @@ impl<'a> Zone<'a> {
     ) -> Result<Vec<Change>, AwsError> {
         let mut taken = BTreeSet::new();
         let mut changes = Vec::new();
-        // A sorts before CNAME: by then it is known which names are someone else's now.
+        // A sorts before CNAME: so it is already known which names belong to someone else.
         let mut in_order: Vec<&Name> = names.iter().collect();
         in_order.sort_by_key(|name| name.kind);
         for name in in_order {
@@ -251,9 +214,9 @@ impl<'a> Zone<'a> {
             };
             for set in there.into_iter().filter(|set| kind_of(set) == Some(name.kind)) {
                 let is_ours = only_value(&set).is_some_and(|value| match name.kind {
-                    Kind::A => addresses.contains(value),
-                    Kind::Cname => {
-                        let target = Name { name: normal(value), kind: Kind::A };
+                    RecordType::A => addresses.contains(value),
+                    RecordType::Cname => {
+                        let target = Name { name: normal(value), kind: RecordType::A };
                         names.contains(&target) && !taken.contains(&target)
                     }
                 });
@@ -267,9 +230,9 @@ impl<'a> Zone<'a> {
         Ok(changes)
     }
 
-    /// Points the VM's records at its new address, or takes those with an address away where it has none, in
-    /// one batch which does nothing when one of them changes meanwhile. What has come to point elsewhere is left
-    /// alone. Gives the records as they are then; `old` are the addresses that the VM had.
+    /// Points the VM's record sets at its new address or, if it has none, removes those with an address. This is one
+    /// batch, which has no effect if any of them changes in the meantime. Names that have come to point elsewhere are
+    /// left alone. Returns the resulting records; `old` are the VM's former addresses.
     pub async fn follow(
         &self,
         records: &[DnsRecord],
@@ -280,11 +243,11 @@ impl<'a> Zone<'a> {
         let mut follow = self.plan_follow(records, old, new).await?;
         if !follow.changes.is_empty() {
             work.step(match new {
-                Some(_) => "pointing its names at its new address",
-                None => "withdrawing its names: its address goes back to AWS",
+                Some(_) => "pointing its DNS names to its new address",
+                None => "withdrawing its DNS names: its address is released to AWS",
             });
             match self.change(std::mem::take(&mut follow.changes)).await {
-                // Sent again after its answer was lost, a batch meets what it did itself.
+                // If the SDK retries after a lost response, the batch conflicts with its own result.
                 Err(error) if is_conflict(&error) => {
                     follow = self.plan_follow(records, old, new).await?;
                     if !follow.changes.is_empty() {
@@ -308,7 +271,7 @@ impl<'a> Zone<'a> {
     ) -> Result<Follow, AwsError> {
         let mut follow = Follow::default();
         for record in records {
-            if Kind::parse(&record.kind) != Some(Kind::A) {
+            if RecordType::parse(&record.kind) != Some(RecordType::A) {
                 follow.records.push(record.clone());
                 continue;
             }
@@ -320,8 +283,8 @@ impl<'a> Zone<'a> {
         Ok(follow)
     }
 
-    /// Those of the names that point to an instance, or to nothing because it is stopped: `last_address` is what
-    /// they had then.
+    /// Those of the names that point to an instance or, because it is stopped, to nothing: `last_address` is what they
+    /// pointed to before.
     pub async fn records_of(
         &self,
         names: &[Name],
@@ -337,15 +300,16 @@ impl<'a> Zone<'a> {
             let is_ours = |set: &&ResourceRecordSet| {
                 kind_of(set) == Some(name.kind)
                     && only_value(set).is_some_and(|value| match name.kind {
-                        Kind::A => instance.address() == Some(value),
-                        Kind::Cname => records.iter().any(|known| known.name == normal(value)),
+                        RecordType::A => instance.address() == Some(value),
+                        RecordType::Cname => records.iter().any(|known| known.name == normal(value)),
                     })
             };
-            let withdrawn = name.kind == Kind::A && there.is_empty() && instance.state == State::Stopped;
+            let withdrawn =
+                name.kind == RecordType::A && there.is_empty() && instance.state == State::Stopped;
             if let Some(set) = there.iter().find(is_ours) {
                 records.extend(DnsRecord::of(&in_record(set)));
             } else if withdrawn {
-                let (name, kind) = (name.name.clone(), Kind::A.as_str().to_owned());
+                let (name, kind) = (name.name.clone(), RecordType::A.as_str().to_owned());
                 records.push(DnsRecord {
                     name,
                     kind,
@@ -358,13 +322,13 @@ impl<'a> Zone<'a> {
         Ok(records)
     }
 
-    /// What a name has, as records keep it.
+    /// A name's record sets, in the form used in records.
     pub async fn sets(&self, name: &str) -> Result<Vec<LiveSet>, ProviderError> {
         let there = self.live(name).await?;
         Ok(there.iter().map(|set| LiveSet { set: in_record(set), is_plain: is_plain(set) }).collect())
     }
 
-    /// Moves names in one batch, which does nothing when one of them isn't as it was any more.
+    /// Moves names in one batch, which has no effect if any of them has changed.
     pub async fn replace(&self, change: &DnsChange) -> Result<(), AwsError> {
         let (gone, new) = change.difference();
         let remove = gone.iter().map(|set| self::change(&ChangeAction::Delete, in_route53(set)));
@@ -373,14 +337,14 @@ impl<'a> Zone<'a> {
         if all.is_empty() { Ok(()) } else { self.change(all).await }
     }
 
-    /// What a name has that keeps others from having it.
+    /// A name's record sets that prevent others from using the name.
     async fn live(&self, name: &str) -> Result<Vec<ResourceRecordSet>, AwsError> {
         let mut there = self.all_of(name).await?;
         there.retain(blocks);
         Ok(there)
     }
 
-    /// All that a name has.
+    /// All record sets of a name.
     pub(crate) async fn all_of(&self, name: &str) -> Result<Vec<ResourceRecordSet>, AwsError> {
         let request = self.client.list_resource_record_sets().hosted_zone_id(self.id).start_record_name(name);
         let answer = request.send().await;
@@ -389,13 +353,13 @@ impl<'a> Zone<'a> {
         Ok(answer.resource_record_sets().iter().filter(is_it).cloned().collect())
     }
 
-    /// Does all of this or none of it.
+    /// Applies all changes or none.
     pub(crate) async fn change(&self, changes: Vec<Change>) -> Result<(), AwsError> {
         let batch = ChangeBatch::builder().set_changes(Some(changes)).build();
         let batch = batch.expect("a batch with its changes is complete");
         let request = self.client.change_resource_record_sets().hosted_zone_id(self.id).change_batch(batch);
         request.send().await.map(drop).map_err(|error| match error.as_service_error() {
-            // Its reasons lie in a field of their own.
+            // Its reasons are in a separate field.
             Some(ChangeResourceRecordSetsError::InvalidChangeBatch(invalid)) => AwsError::Service {
                 action: CHANGE,
                 code: "InvalidChangeBatch".to_owned(),
@@ -409,13 +373,13 @@ impl<'a> Zone<'a> {
     }
 }
 
-/// What becomes of a VM's records when its address changes.
+/// What happens to a VM's record sets when its address changes.
 #[derive(Default)]
 struct Follow {
-    /// The records once the changes are made.
+    /// The records after the changes.
     records: Vec<DnsRecord>,
     changes: Vec<Change>,
-    /// Why names stay as they are, for people.
+    /// Messages for the user on why names stay unchanged.
     left: Vec<String>,
 }
 
@@ -453,53 +417,53 @@ impl Follow {
         self.records.push(then);
     }
 
-    /// The name went with its zone.
+    /// The name disappeared together with its zone.
     fn lose(&mut self, record: &DnsRecord, zone: &str) {
-        self.left.push(format!("{} is gone: its hosted zone {zone} no longer exists", record.name));
+        self.left
+            .push(format!("{} no longer exists, because its hosted zone {zone} was deleted", record.name));
         self.records.push(DnsRecord { withdrawn: true, ..record.clone() });
     }
 
-    /// Someone else has the name now. Of a VM that stops it counts as withdrawn; one that was withdrawn is lost.
+    /// Someone else owns the name now. For a VM that is being stopped it counts as withdrawn; a withdrawn name is lost.
     fn leave(&mut self, record: &DnsRecord, there: &[ResourceRecordSet], new: Option<&str>) {
         let shown: Vec<String> = there.iter().map(shown).collect();
         let target = if shown.is_empty() { "nowhere".to_owned() } else { shown.join(", ") };
-        self.left.push(format!("{} leads elsewhere now ({target}) and is left alone", record.name));
+        self.left.push(format!("{} now points elsewhere ({target}) and is left unchanged", record.name));
         if !record.withdrawn {
             self.records.push(DnsRecord { withdrawn: new.is_none(), ..record.clone() });
         }
     }
 }
 
-/// What a name has in Route 53.
+/// A record set as it is in Route 53.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveSet {
     /// Its values.
     pub set: RecordSet,
-    /// Whether these say it all: Route 53 has aliases to its own things and sets that answer by weight, too.
+    /// Whether the values describe it completely: Route 53 also has aliases to AWS resources and weighted record sets.
     pub is_plain: bool,
 }
 
-/// The VM's names and their zone, by what its record notes: those that were about to be made, too.
-pub fn noted(record: &Record) -> Option<(String, BTreeSet<Name>)> {
-    noted_in_order(record).map(|(zone, names)| (zone, names.into_iter().collect()))
+/// The VM's names and their zone according to its record, including names that were about to be created.
+pub fn noted(record: &Record, details: &Details) -> Option<(String, BTreeSet<Name>)> {
+    noted_in_order(record, details).map(|(zone, names)| (zone, names.into_iter().collect()))
 }
 
-/// The same in the order in which they were asked for, some of them more than once.
-pub fn noted_in_order(record: &Record) -> Option<(String, Vec<Name>)> {
+/// Like [`noted`], but in the order in which the names were requested, possibly with duplicates.
+pub fn noted_in_order(record: &Record, details: &Details) -> Option<(String, Vec<Name>)> {
     let noted = record.resources.iter().filter(|resource| resource.kind == RESOURCE);
     let mut noted: Vec<(String, Name)> = noted.filter_map(|resource| read_note(&resource.id)).collect();
-    let details = record.aws.as_ref().map(Details::of).unwrap_or_default();
     if let Some(zone) = &details.zone_id {
         noted.extend(details.dns_records.iter().filter_map(|known| {
-            Some((zone.clone(), Name { name: normal(&known.name), kind: Kind::parse(&known.kind)? }))
+            Some((zone.clone(), Name { name: normal(&known.name), kind: RecordType::parse(&known.kind)? }))
         }));
     }
-    let zone = details.zone_id.or_else(|| noted.first().map(|(zone, _)| zone.clone()))?;
+    let zone = details.zone_id.clone().or_else(|| noted.first().map(|(zone, _)| zone.clone()))?;
     let names = noted.into_iter().filter(|(in_zone, _)| *in_zone == zone).map(|(_, name)| name).collect();
     Some((zone, names))
 }
 
-/// The names of notes, and the zone of the first.
+/// Parses recorded names; the zone is that of the first.
 pub fn in_notes<'n>(notes: impl Iterator<Item = &'n str>) -> Option<(String, Vec<Name>)> {
     let noted: Vec<(String, Name)> = notes.filter_map(read_note).collect();
     let zone = noted.first()?.0.clone();
@@ -510,11 +474,11 @@ pub fn in_notes<'n>(notes: impl Iterator<Item = &'n str>) -> Option<(String, Vec
 fn read_note(note: &str) -> Option<(String, Name)> {
     let mut parts = note.splitn(3, '/');
     let zone = parts.next()?.to_owned();
-    let kind = Kind::parse(parts.next()?)?;
+    let kind = RecordType::parse(parts.next()?)?;
     Some((zone, Name { kind, name: normal(parts.next()?) }))
 }
 
-/// Whether the hosted zone itself no longer exists, and all names in it with it.
+/// Whether the hosted zone itself no longer exists, and thus none of its names.
 pub(crate) fn is_no_zone(error: &AwsError) -> bool {
     error.code() == Some("NoSuchHostedZone")
 }
@@ -544,21 +508,21 @@ fn in_route53(set: &RecordSet) -> ResourceRecordSet {
         .expect("a set with name and type is complete")
 }
 
-fn kind_of(set: &ResourceRecordSet) -> Option<Kind> {
-    Kind::parse(set.r#type().as_str())
+fn kind_of(set: &ResourceRecordSet) -> Option<RecordType> {
+    RecordType::parse(set.r#type().as_str())
 }
 
-/// Whether a set keeps a name from having an address or being another's alias.
+/// Whether a record set prevents its name from having an address or being an alias.
 pub(crate) fn blocks(set: &ResourceRecordSet) -> bool {
     kind_of(set).is_some()
 }
 
-/// Whether a set doesn't lead by Route 53's own ways.
+/// Whether a record set uses none of Route 53's own routing features.
 pub(crate) fn is_plain(set: &ResourceRecordSet) -> bool {
     set.alias_target().is_none() && set.set_identifier().is_none()
 }
 
-/// The one value of a plain set; `None` where it has several.
+/// The value of a plain record set; `None` if it has several.
 fn only_value(set: &ResourceRecordSet) -> Option<&str> {
     match set.resource_records() {
         [one] if is_plain(set) => Some(one.value()),
@@ -575,7 +539,7 @@ fn in_record(set: &ResourceRecordSet) -> RecordSet {
     }
 }
 
-/// All that a set leads to.
+/// Everything a record set points to.
 fn values(set: &ResourceRecordSet) -> impl Iterator<Item = &str> {
     let alias = set.alias_target().map(|alias| alias.dns_name());
     alias.into_iter().chain(set.resource_records().iter().map(|record| record.value()))
@@ -607,7 +571,7 @@ mod tests {
     }
 
     #[test]
-    fn each_name_is_asked_for_once_and_in_one_form() {
+    fn wanted_records_are_unique_and_normalized() {
         let records = wanted(&dns("Web", "Example.com."), "192.0.2.1");
         let shown: Vec<String> = records
             .iter()
@@ -625,12 +589,12 @@ mod tests {
     }
 
     #[test]
-    fn route_53s_own_spelling_is_the_same_name() {
+    fn escaped_names_from_route_53_are_normalized() {
         assert_eq!(normal("\\052.Example.com."), "*.example.com");
     }
 
     #[test]
-    fn the_zone_with_the_longest_name_holds_the_domain() {
+    fn the_hosted_zone_with_the_longest_matching_name_is_chosen() {
         let zones = |names: &[&str]| -> Vec<(String, String)> {
             names.iter().enumerate().map(|(index, name)| ((*name).to_owned(), format!("Z{index}"))).collect()
         };

@@ -1,34 +1,33 @@
-//! What this provider needs, looked at without changing anything.
+//! Checks this provider's requirements without changing anything.
 
 use std::path::PathBuf;
 
-use goloo_core::finding::Finding;
-use goloo_core::provider::ProviderError;
+use goloo_model::check::Check;
+use goloo_model::hint::Hint;
+use goloo_model::provider::ProviderError;
 
-use crate::provider::AwsProvider;
+use crate::context::AwsProvider;
 use crate::settings::Settings;
 
-/// Asks AWS who the credentials are. Where nothing on this machine speaks of AWS it isn't asked, and
-/// that is no fault: most people make local machines alone, and a chain that ends at an instance's
-/// metadata takes seconds to find nothing.
-pub async fn doctor(settings: &Settings) -> Vec<Finding> {
+/// Checks the credentials' identity. If nothing on this machine is configured for AWS, no request is sent and that
+/// isn't a failure: most users create only local machines, and a chain that ends at the instance metadata service takes
+/// seconds to find nothing.
+pub async fn doctor(settings: &Settings) -> Vec<Check> {
     if !is_set_up() {
-        return vec![Finding {
+        return vec![Check {
             ok: true,
-            what: "no AWS credentials are set up here; only create --aws needs them".to_owned(),
-            hint: String::new(),
+            what: "no AWS credentials are set up here; only VMs in AWS need them".to_owned(),
+            hint: Hint::default(),
         }];
     }
     let region = region(settings);
     let provider = AwsProvider::new(settings.clone());
     vec![match provider.session.identity().await.map_err(ProviderError::from) {
-        Ok(identity) => {
-            Finding { ok: true, what: format!("AWS: {} in {region}", identity.arn), hint: String::new() }
-        }
+        Ok(identity) => Check::ok(format!("AWS: {} in {region}", identity.arn)),
         Err(ProviderError::Permission { what, hint } | ProviderError::Failed { what, hint, .. }) => {
-            Finding { ok: false, what, hint }
+            Check { ok: false, what, hint }
         }
-        Err(error) => Finding { ok: false, what: error.to_string(), hint: String::new() },
+        Err(error) => Check { ok: false, what: error.to_string(), hint: Hint::default() },
     }]
 }
 
@@ -37,7 +36,7 @@ fn region(settings: &Settings) -> String {
     format!("{}{why}", settings.region)
 }
 
-/// Whether the environment or the usual files speak of AWS.
+/// Whether the environment or the usual files configure AWS.
 pub fn is_set_up() -> bool {
     const VARIABLES: [&str; 5] = [
         "AWS_ACCESS_KEY_ID",

@@ -1,4 +1,4 @@
-//! What can go wrong between goloo and AWS. The SDK's errors become [`AwsError`] here and nowhere else.
+//! Errors between goloo and AWS. Only here are the SDK's errors converted to [`AwsError`].
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -8,80 +8,85 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
-use goloo_core::aws_error::{self, AwsTrouble};
-use goloo_core::provider::ProviderError;
+use goloo_model::aws_error::{self, AwsErrorKind};
+use goloo_model::provider::ProviderError;
+use goloo_sys::error_chain::chain;
+use goloo_sys::tls::{BundleError, NoRoots, TrustError};
 
-use crate::ca_bundle::CaBundleError;
-use crate::session::REGION_HEADER;
+/// The header in which [`RegionMark`] stores the region.
+pub(crate) const REGION_HEADER: &str = "x-goloo-region";
 
-/// Why a call to AWS didn't do what was wanted. `action` is the call as IAM policies name it.
+/// Why a call to AWS failed. `action` is the call's name in IAM policies.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AwsError {
-    /// The standard chain gave none.
+    /// The standard chain found no credentials.
     #[error("there are no AWS credentials: {detail}")]
     NoCredentials {
-        /// What the chain's members said.
+        /// The errors of the chain's providers.
         detail: String,
     },
-    /// The profile logs in by SSO, and nobody is logged in.
-    #[error("the AWS SSO session has expired, or there is none: {detail}")]
+    /// The profile uses SSO, but there is no valid session.
+    #[error("the AWS SSO session has expired or doesn't exist: {detail}")]
     NoSsoSession {
-        /// What the chain's member said.
+        /// The error of the SSO provider.
         detail: String,
     },
-    /// AWS doesn't take them, whatever is asked.
+    /// AWS rejects the credentials for every call.
     #[error("AWS doesn't accept the credentials ({code}): {message}")]
     Rejected {
-        /// AWS's word for it.
+        /// AWS's error code.
         code: String,
-        /// AWS's sentence.
+        /// AWS's message.
         message: String,
     },
-    /// AWS doesn't take them in a region that an account must enable before it uses it.
+    /// AWS rejects the credentials in an opt-in region, which the account may not have enabled.
     #[error(
         "AWS doesn't accept the credentials in {region}, a region that an account must enable first ({code}): {message}"
     )]
     RegionNotEnabled {
         /// The region.
         region: String,
-        /// AWS's word for it.
+        /// AWS's error code.
         code: String,
-        /// AWS's sentence.
+        /// AWS's message.
         message: String,
     },
-    /// They were good, for a time.
+    /// The credentials have expired.
     #[error("the AWS credentials have expired ({code}): {message}")]
     Expired {
-        /// AWS's word for it.
+        /// AWS's error code.
         code: String,
-        /// AWS's sentence.
+        /// AWS's message.
         message: String,
     },
-    /// This computer's clock is so wrong that AWS refuses what it signs.
-    #[error("this computer's clock is wrong{}, so AWS refuses its requests ({code}): {message}", shown(*.skew))]
+    /// This computer's clock is so far off that AWS rejects its signatures.
+    #[error("this computer's clock is wrong{}, so AWS rejects its requests ({code}): {message}", shown(*.skew))]
     ClockSkew {
-        /// AWS's word for it.
+        /// AWS's error code.
         code: String,
-        /// AWS's sentence.
+        /// AWS's message.
         message: String,
-        /// By how much, where the answer told.
+        /// The difference, if the response contained the time.
         skew: Option<Duration>,
     },
-    /// They are good and don't allow this.
+    /// The credentials are valid but don't allow this call.
     #[error("the AWS credentials don't allow {action}: {message}")]
     Denied {
         /// The call.
         action: &'static str,
-        /// AWS's sentence.
+        /// AWS's message.
         message: String,
     },
-    /// The other end of the connection can't show that it is AWS.
+    /// The server's certificate isn't trusted.
     #[error("the certificate of the server that answers for AWS isn't trusted: {detail}")]
     Untrusted {
-        /// What is wrong with it.
+        /// What is wrong with the certificate.
         detail: String,
     },
-    /// The file with the certificates to trust isn't one.
+    /// The system has no certificates, so no server can be trusted.
+    #[error(transparent)]
+    NoRoots(NoRoots),
+    /// The CA bundle can't be used.
     #[error("AWS_CA_BUNDLE names {}, which can't be used: {detail}", path.display())]
     CaBundle {
         /// The file.
@@ -89,22 +94,22 @@ pub enum AwsError {
         /// Why.
         detail: String,
     },
-    /// No answer: whether the call was carried out can't be told.
+    /// There was no response: it is unknown whether the call was carried out.
     #[error("no answer to {action}: {detail}")]
     NoAnswer {
         /// The call.
         action: &'static str,
-        /// What the connection said.
+        /// The connection's error.
         detail: String,
     },
-    /// AWS refused or failed.
+    /// AWS rejected the call or failed.
     #[error("{action} failed ({code}): {message}")]
     Service {
         /// The call.
         action: &'static str,
-        /// AWS's word for it.
+        /// AWS's error code.
         code: String,
-        /// AWS's sentence.
+        /// AWS's message.
         message: String,
     },
 }
@@ -113,17 +118,17 @@ fn shown(skew: Option<Duration>) -> String {
     skew.map(|skew| format!(" by {} min", skew.as_secs() / 60)).unwrap_or_default()
 }
 
-/// What the chain's SSO members say where nobody is logged in: their types are private.
+/// The messages of the chain's SSO providers when there is no session; their error types are private.
 const SSO_WORDS: [&str; 2] = ["SSO token", "Session token not found or invalid"];
 
-/// How rustls begins what is wrong with a certificate.
+/// The prefix of rustls's certificate errors.
 const CERTIFICATE_WORDS: &str = "invalid peer certificate";
 
-/// What an answer tells beside the error itself.
+/// What a response contains beyond the error itself.
 #[derive(Debug, Default)]
 struct Context {
     status: u16,
-    /// Where it came from.
+    /// The region that responded.
     region: Option<String>,
     /// How far this computer's clock is off.
     skew: Option<Duration>,
@@ -142,7 +147,7 @@ impl Context {
 }
 
 impl AwsError {
-    /// Of a call that the SDK couldn't make, after its own retries.
+    /// Converts the error of an SDK call that failed even after the SDK's own retries.
     pub(crate) fn of<E>(action: &'static str, error: &SdkError<E>) -> Self
     where
         E: ProvideErrorMetadata + Error + 'static,
@@ -166,28 +171,30 @@ impl AwsError {
         };
         let message = message.unwrap_or("AWS gave no reason").to_owned();
         match aws_error::trouble(&code, &message, context.skew) {
-            Some(AwsTrouble::Denied) => Self::Denied { action, message },
-            Some(AwsTrouble::Expired) => Self::Expired { code, message },
-            Some(AwsTrouble::ClockSkew) => Self::ClockSkew { code, message, skew: context.skew },
-            Some(AwsTrouble::Rejected) => {
+            Some(AwsErrorKind::Denied) => Self::Denied { action, message },
+            Some(AwsErrorKind::Expired) => Self::Expired { code, message },
+            Some(AwsErrorKind::ClockSkew) => Self::ClockSkew { code, message, skew: context.skew },
+            Some(AwsErrorKind::Rejected) => {
                 match context.region.filter(|region| aws_error::is_opt_in(region)) {
                     Some(region) => Self::RegionNotEnabled { region, code, message },
                     None => Self::Rejected { code, message },
                 }
             }
-            Some(AwsTrouble::Transient) | None => Self::Service { action, code, message },
+            Some(AwsErrorKind::Transient) | None => Self::Service { action, code, message },
         }
     }
 
     fn unanswered(action: &'static str, error: &(dyn Error + 'static)) -> Self {
-        let chain = || std::iter::successors(Some(error), |error| (*error).source());
-        if let Some(error) = chain().find_map(|error| error.downcast_ref::<CaBundleError>()) {
-            let CaBundleError { path, detail } = error.clone();
-            return Self::CaBundle { path, detail };
+        // The SDK carries the error of our own interceptor as a cause.
+        match chain(error).find_map(|error| error.downcast_ref::<TrustError>()).cloned() {
+            Some(TrustError::Bundle(BundleError { path, detail })) => return Self::CaBundle { path, detail },
+            Some(TrustError::NoRoots(error)) => return Self::NoRoots(error),
+            None => {}
         }
-        let is_about_credentials = chain().any(|error| error.downcast_ref::<CredentialsError>().is_some());
-        // The SDK's own first words ("dispatch failure") say nothing that a person could use.
-        let mut causes: Vec<String> = chain().skip(1).map(ToString::to_string).collect();
+        let is_about_credentials =
+            chain(error).any(|error| error.downcast_ref::<CredentialsError>().is_some());
+        // The SDK's outermost message ("dispatch failure") is of no use to the user.
+        let mut causes: Vec<String> = chain(error).skip(1).map(ToString::to_string).collect();
         causes.dedup();
         let detail = if causes.is_empty() { error.to_string() } else { causes.join(": ") };
         if detail.contains(CERTIFICATE_WORDS) {
@@ -201,7 +208,7 @@ impl AwsError {
         }
     }
 
-    /// AWS's word for it, where the service answered.
+    /// AWS's error code, if the service responded.
     pub(crate) fn code(&self) -> Option<&str> {
         match self {
             Self::Service { code, .. } | Self::Rejected { code, .. } => Some(code),
@@ -209,18 +216,18 @@ impl AwsError {
         }
     }
 
-    /// Whether AWS says that there is no such stack. It has no code of its own for that.
+    /// Whether AWS reports that the stack doesn't exist. It has no error code for that.
     pub(crate) fn is_no_such_stack(&self) -> bool {
         matches!(self, Self::Service { code, message, .. }
             if code == "ValidationError" && message.contains("does not exist"))
     }
 
-    /// Whether the same call may work a little later.
+    /// Whether the same call may succeed later.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::NoAnswer { .. } => true,
             Self::Service { code, message, .. } => {
-                aws_error::trouble(code, message, None) == Some(AwsTrouble::Transient)
+                aws_error::trouble(code, message, None) == Some(AwsErrorKind::Transient)
             }
             _ => false,
         }
@@ -237,32 +244,33 @@ impl AwsError {
             Self::NoSsoSession { .. } => {
                 "run `aws sso login` (with --profile where AWS_PROFILE isn't set), then run the same command again"
             }
-            Self::Rejected { .. } => "aws sts get-caller-identity shows whether they work; AWS_PROFILE takes others",
+            Self::Rejected { .. } => "aws sts get-caller-identity shows whether they work; use AWS_PROFILE for others",
             Self::RegionNotEnabled { region, .. } => {
                 return format!(
-                    "enable it: {}; or take another vm.region (or AWS_REGION)",
+                    "enable it: {}; or use another vm.region (or AWS_REGION)",
                     aws_error::enable_region(region)
                 );
             }
-            Self::Expired { .. } => "log in again (aws sso login, say), then run the same command again",
+            Self::Expired { .. } => "log in again (for example with aws sso login), then run the same command again",
             Self::ClockSkew { .. } => {
                 "set the clock (timedatectl set-ntp true keeps it right), then run the same command again"
             }
             Self::Denied { action, .. } => {
-                return format!("have {action} allowed for these credentials, or take others with AWS_PROFILE");
+                return format!("allow {action} for these credentials, or use others with AWS_PROFILE");
             }
             Self::Untrusted { detail } if detail.contains("expired") || detail.contains("not valid yet") => {
-                "check this computer's clock (date), and who answers there: AWS_ENDPOINT_URL, HTTPS_PROXY"
+                "check this computer's clock (date), and which server answers there: AWS_ENDPOINT_URL, HTTPS_PROXY"
             }
             Self::Untrusted { .. } => {
-                "where a proxy opens TLS, name a file with its CA's certificate: AWS_CA_BUNDLE=FILE"
+                "if a proxy intercepts TLS, set AWS_CA_BUNDLE to a file with its CA certificate"
             }
-            Self::CaBundle { .. } => "name a file of certificates in PEM form, or unset AWS_CA_BUNDLE",
+            Self::NoRoots(error) => error.hint(),
+            Self::CaBundle { .. } => "set AWS_CA_BUNDLE to a file of certificates in PEM format, or unset it",
             Self::NoAnswer { .. } => {
                 "check the network and vm.region, then run the same command again"
             }
             Self::Service { .. } if self.is_transient() => "run the same command again in a minute",
-            Self::Service { .. } => "fix what AWS names, then run the same command again",
+            Self::Service { .. } => "fix the problem that AWS reports, then run the same command again",
         }
         .to_owned()
     }
@@ -270,7 +278,7 @@ impl AwsError {
 
 impl From<AwsError> for ProviderError {
     fn from(error: AwsError) -> Self {
-        let (what, hint) = (error.to_string(), error.hint());
+        let (what, hint) = (error.to_string(), error.hint().into());
         match error {
             AwsError::NoCredentials { .. }
             | AwsError::NoSsoSession { .. }
@@ -281,29 +289,28 @@ impl From<AwsError> for ProviderError {
             | AwsError::Denied { .. } => Self::Permission { what, hint },
             AwsError::Untrusted { .. }
             | AwsError::CaBundle { .. }
+            | AwsError::NoRoots(_)
             | AwsError::NoAnswer { .. }
             | AwsError::Service { .. } => Self::failed(what, hint),
         }
     }
 }
 
-/// What a stack's failed event says, as an error: a permission that the credentials lack shows itself
-/// there, too.
+/// Converts the reason in a stack's failure event to an error: a missing permission shows up there, too.
 pub(crate) fn of_event(reason: String) -> ProviderError {
     let lacks_permission = ["not authorized to perform", "UnauthorizedOperation", "AccessDenied"];
     if lacks_permission.iter().any(|word| reason.contains(word)) {
-        let hint =
-            "have the action allowed for these credentials, or take others with AWS_PROFILE".to_owned();
+        let hint = "allow the action for these credentials, or use others with AWS_PROFILE".into();
         return ProviderError::Permission { what: reason, hint };
     }
-    // The AMI's publisher made it larger than goloo knew.
+    // The AMI's publisher has enlarged it since goloo's table was written.
     if reason.contains("is smaller than snapshot") {
         return ProviderError::failed(
             reason,
             "set vm.disk to the size that AWS expects, then create it again",
         );
     }
-    ProviderError::failed(reason, "fix what AWS names, then create it again")
+    ProviderError::failed(reason, "fix the problem that AWS reports, then create it again")
 }
 
 #[cfg(test)]
@@ -321,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_credentials_and_lacking_permissions_are_told_apart_from_failures() {
+    fn credential_and_permission_errors_are_distinguished_from_other_failures() {
         assert!(matches!(said("ExpiredToken", 403), AwsError::Expired { .. }));
         assert!(matches!(said("InvalidClientTokenId", 403), AwsError::Rejected { .. }));
         assert!(matches!(said("UnauthorizedOperation", 403), AwsError::Denied { .. }));
@@ -332,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_denied_call_is_named_as_policies_name_it() {
+    fn a_denied_call_is_named_by_its_iam_action() {
         assert_eq!(
             said("UnauthorizedOperation", 403).to_string(),
             "the AWS credentials don't allow ec2:RunInstances: because"
@@ -342,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_region_that_must_be_enabled_first_is_named_with_the_command() {
+    fn an_opt_in_region_is_named_with_the_command_that_enables_it() {
         for code in ["AuthFailure", "InvalidClientTokenId", "OptInRequired", "UnrecognizedClientException"] {
             let error = said_in("ap-east-1", code, 401);
             let what = format!(
@@ -355,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_s_date_tells_that_the_clock_is_wrong() {
+    fn the_date_header_of_the_response_reveals_a_wrong_clock() {
         let at = |date: &str| {
             let date = date.to_owned();
             Context::of(400, move |name| (name == "date").then(|| date.clone()))
@@ -370,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_chain_or_the_connection_says_becomes_words_of_its_own() {
+    fn credential_chain_and_connection_errors_have_specific_messages() {
         #[derive(Debug, thiserror::Error)]
         #[error("dispatch failure")]
         struct Dispatch(#[source] Box<dyn Error>);
@@ -389,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_may_pass_is_tried_again() {
+    fn only_transient_errors_are_retried() {
         let ill = AwsError::said("a:B", None, None, Context { status: 502, ..Context::default() });
         for passing in [
             said("Throttling", 400),

@@ -1,26 +1,26 @@
-//! What CloudFormation tells of a stack while it works on it.
+//! CloudFormation's events for a stack while it works on it.
 
 use std::collections::BTreeSet;
 
 use aws_sdk_cloudformation::Client;
 use aws_sdk_cloudformation::types::StackEvent;
-use goloo_core::provider::Work;
+use goloo_model::provider::Work;
 
 use crate::arn::StackArn;
+use crate::capacity::is_lack_of_the_zone;
 use crate::error::AwsError;
 use crate::pages::Pages;
-use crate::stack::Stage;
-use crate::zones::is_lack_of_the_zone;
+use crate::stage::Stage;
 
 const ACTION: &str = "cloudformation:DescribeStackEvents";
 const INSTANCE: &str = "AWS::EC2::Instance";
 
-/// What failed in a stack.
+/// A failure in a stack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// The resource and AWS's reason.
     pub what: String,
-    /// Whether it is an instance that another zone may have room for.
+    /// Whether it is an instance that another zone may have capacity for.
     pub is_of_the_zone: bool,
 }
 
@@ -32,7 +32,7 @@ impl Failure {
     }
 }
 
-/// The events of one stack so far.
+/// The events of one stack read so far.
 #[derive(Debug, Default)]
 pub struct EventLog {
     seen: BTreeSet<String>,
@@ -41,7 +41,7 @@ pub struct EventLog {
 }
 
 impl EventLog {
-    /// Reads what is new, says it, and gives the stack's last stage that an event told.
+    /// Reads and reports new events. Returns the stack's last stage among them.
     pub async fn read(
         &mut self,
         client: &Client,
@@ -58,7 +58,7 @@ impl EventLog {
         Ok(self.stage)
     }
 
-    /// The events that haven't been read, oldest first. AWS gives the newest first, in pages.
+    /// The unread events, oldest first. AWS returns the newest first, in pages.
     async fn news(&self, client: &Client, arn: &StackArn) -> Result<Vec<StackEvent>, AwsError> {
         let mut news = Vec::new();
         let (mut next, mut pages) = (None, Pages::of(ACTION));
@@ -85,9 +85,9 @@ impl EventLog {
         let subject = subject(event);
         match status {
             "CREATE_IN_PROGRESS" if event.resource_status_reason().is_none() => {
-                work.step(&format!("AWS makes {subject}"));
+                work.step(&format!("AWS creates {subject}"));
             }
-            "DELETE_IN_PROGRESS" => work.step(&format!("AWS removes {subject}")),
+            "DELETE_IN_PROGRESS" => work.step(&format!("AWS deletes {subject}")),
             status if status.ends_with("_FAILED") && !is_consequence(event) => {
                 self.first_failure.get_or_insert_with(|| Failure::of(event));
             }
@@ -95,18 +95,18 @@ impl EventLog {
         }
     }
 
-    /// What failed first: what came after is its consequence.
+    /// The first failure: later ones are its consequences.
     pub fn first_failure(self) -> Option<Failure> {
         self.first_failure
     }
 
-    /// What holds up a delete, each with AWS's reason.
+    /// What blocks a delete, each with AWS's reason.
     pub async fn delete_failures(client: &Client, arn: &StackArn) -> Result<Vec<String>, AwsError> {
         let mut log = Vec::new();
         for event in Self::default().news(client, arn).await? {
             let status = event.resource_status().map_or("", |status| status.as_str());
             match status {
-                // Only the last attempt counts.
+                // Only the last attempt is relevant.
                 "DELETE_IN_PROGRESS" if stage_of(&event, arn).is_some() => log.clear(),
                 "DELETE_FAILED" if stage_of(&event, arn).is_none() => log.push(failure(&event)),
                 _ => {}
@@ -116,14 +116,14 @@ impl EventLog {
     }
 }
 
-/// The stage that an event tells of the stack itself.
+/// The stage an event reports for the stack itself.
 fn stage_of(event: &StackEvent, arn: &StackArn) -> Option<Stage> {
     let is_stack = event.resource_type() == Some("AWS::CloudFormation::Stack")
         && event.logical_resource_id() == Some(arn.name.as_str());
     is_stack.then(|| Stage::of(event.resource_status().map_or("", |status| status.as_str())))
 }
 
-/// Where one resource fails, CloudFormation breaks off the others.
+/// When one resource fails, CloudFormation cancels the others.
 fn is_consequence(event: &StackEvent) -> bool {
     event.resource_status_reason().is_some_and(|reason| reason.contains("cancelled"))
 }
@@ -135,7 +135,7 @@ fn failure(event: &StackEvent) -> String {
     format!("{}{id}: {reason}", subject(event))
 }
 
-/// A resource as a person would call it.
+/// A resource's name for users.
 fn subject(event: &StackEvent) -> String {
     match event.resource_type().unwrap_or_default() {
         INSTANCE => "the instance".to_owned(),

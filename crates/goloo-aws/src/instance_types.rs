@@ -1,22 +1,22 @@
-//! Which instance type a VM gets.
+//! Chooses a VM's instance type.
 
 use std::fmt;
 
-use goloo_core::provider::ProviderError;
-use goloo_core::spec::{ResolvedStack, Size};
+use goloo_model::provider::ProviderError;
+use goloo_model::spec::{ResolvedStack, Size};
 
-/// What an instance's processor runs.
+/// The architecture of an instance's processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Arch {
+pub enum InstanceArch {
     /// Intel and AMD.
     X86_64,
     /// Graviton.
     Arm64,
 }
 
-impl Arch {
-    /// Of an instance type, by its name: `g` among the letters behind the generation's number stands for
-    /// Graviton, and the first ones were called `a1`.
+impl InstanceArch {
+    /// The architecture of an instance type, from its name: `g` among the letters after the generation's number stands
+    /// for Graviton, and the first Graviton types were called `a1`.
     /// <https://docs.aws.amazon.com/ec2/latest/instancetypes/instance-type-names.html>
     pub fn of(instance_type: &str) -> Self {
         let family = instance_type.split('.').next().unwrap_or_default();
@@ -26,7 +26,7 @@ impl Arch {
     }
 }
 
-impl fmt::Display for Arch {
+impl fmt::Display for InstanceArch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::X86_64 => "x86_64",
@@ -45,8 +45,8 @@ const fn burstable(name: &'static str, cpus: u32, memory_mib: u64) -> InstanceTy
     InstanceType { name, cpus, memory: Size::bytes(memory_mib << 20) }
 }
 
-/// The burstable types that run what local machines run, smallest first: vCPUs and MiB as
-/// <https://aws.amazon.com/ec2/instance-types/t3/> had them in November 2026.
+/// The burstable types with the architecture of local machines, smallest first: vCPUs and MiB according to
+/// <https://aws.amazon.com/ec2/instance-types/t3/> in November 2026.
 const BURSTABLE: &[InstanceType] = &[
     burstable("t3.nano", 2, 512),
     burstable("t3.micro", 2, 1 << 10),
@@ -57,13 +57,12 @@ const BURSTABLE: &[InstanceType] = &[
     burstable("t3.2xlarge", 8, 32 << 10),
 ];
 
-/// Whether a type is a burstable one, which takes a mode for its CPU credits: `t3.micro`, not `trn1.2xlarge`.
+/// Whether a type is burstable and thus has a CPU credit mode: `t3.micro`, not `trn1.2xlarge`.
 pub fn is_burstable(instance_type: &str) -> bool {
     instance_type.strip_prefix('t').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
-/// What `vm.instance_type` says, else the smallest burstable type with at least the CPUs and the memory
-/// of the stack.
+/// The type in `vm.instance_type`, otherwise the smallest burstable type with at least the stack's CPUs and memory.
 pub fn choose(stack: &ResolvedStack) -> Result<String, ProviderError> {
     if let Some(given) = &stack.instance_type {
         return Ok(given.clone());
@@ -72,14 +71,14 @@ pub fn choose(stack: &ResolvedStack) -> Result<String, ProviderError> {
     let smallest = BURSTABLE.iter().find(fits).map(|kind| kind.name.to_owned());
     smallest.ok_or_else(|| ProviderError::Unsupported {
         what: format!("no burstable instance type has {} CPUs and {} of memory", stack.cpus, stack.memory),
-        hint: "give one yourself: \"instance_type\": \"m7i.4xlarge\", say".to_owned(),
+        hint: "set one, for example \"instance_type\": \"m7i.4xlarge\"".into(),
     })
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use goloo_core::spec::ImageRef;
+    use goloo_model::spec::ImageRef;
 
     use super::*;
 
@@ -92,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn the_smallest_type_with_enough_of_both_is_taken() {
+    fn the_smallest_type_with_enough_cpus_and_memory_is_chosen() {
         for (cpus, memory, wanted) in [
             (1, "512", "t3.nano"),
             (2, "513", "t3.micro"),
@@ -106,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_burstable_type_has_must_be_named() {
+    fn a_size_that_no_burstable_type_offers_is_an_error() {
         assert_eq!(
             chosen(16, "65536").unwrap_err(),
             "no burstable instance type has 16 CPUs and 64G of memory"
@@ -115,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn burstable_types_are_told_by_their_name() {
+    fn burstable_types_are_recognized_by_name() {
         for kind in BURSTABLE.iter().map(|kind| kind.name).chain(["t2.micro", "t3a.nano", "t4g.small"]) {
             assert!(is_burstable(kind), "{kind}");
         }
@@ -125,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_a_type_tells_its_architecture() {
+    fn the_architecture_is_derived_from_the_type_name() {
         for arm in [
             "t4g.small",
             "a1.large",
@@ -137,7 +136,7 @@ mod tests {
             "hpc7g.4xlarge",
             "x2gd.large",
         ] {
-            assert_eq!(Arch::of(arm), Arch::Arm64, "{arm}");
+            assert_eq!(InstanceArch::of(arm), InstanceArch::Arm64, "{arm}");
         }
         for x86 in [
             "t3.micro",
@@ -150,7 +149,7 @@ mod tests {
             "p4de.24xlarge",
             "inf2.xlarge",
         ] {
-            assert_eq!(Arch::of(x86), Arch::X86_64, "{x86}");
+            assert_eq!(InstanceArch::of(x86), InstanceArch::X86_64, "{x86}");
         }
     }
 }

@@ -1,40 +1,42 @@
-//! EC2 instances: looked at, started, stopped.
+//! EC2 instances: describing, starting, stopping and terminating them.
 
 use std::collections::BTreeMap;
 
 use aws_sdk_ec2::types::{Filter, Instance as Ec2Instance, InstanceStateName};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use goloo_core::provider::{LiveState, ProviderError, Work};
+use goloo_model::hint::NextStep;
+use goloo_model::name::VmName;
+use goloo_model::provider::{LiveState, ProviderError, Work};
 
 use crate::error::AwsError;
 use crate::pages::Pages;
+use crate::retry::{PATIENCE, pause, tolerate_transient};
 use crate::session::Clients;
-use crate::settings::Pace;
-use crate::stack::{PATIENCE, bear, pause};
+use crate::settings::PollIntervals;
 use crate::tags::{self, Tags};
 
-/// So many values a filter takes.
+/// The maximum number of values in a filter.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeInstances.html>
 const FILTER_MAX: usize = 200;
 
-/// One that is to start may still say that it is off; so often in a row it won't start.
+/// A starting instance may still be reported as stopped; after this many such reports the start has failed.
 const FELL_BACK: u32 = 3;
 
-/// EC2's states.
+/// EC2's instance states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// On its way up.
+    /// Starting.
     Pending,
-    /// Up.
+    /// Running.
     Running,
-    /// On its way down.
+    /// Stopping.
     Stopping,
-    /// Off.
+    /// Stopped.
     Stopped,
-    /// Gone, or going for good.
+    /// Terminated, or being terminated.
     Terminated,
-    /// One that this version doesn't know.
+    /// A state this version doesn't know.
     Other,
 }
 
@@ -50,7 +52,7 @@ impl State {
         }
     }
 
-    /// As the engine knows it. One that is stopping is still up: it can't be started.
+    /// The engine's state. A stopping instance counts as running: it can't be started.
     pub fn live(self) -> LiveState {
         match self {
             Self::Pending | Self::Running | Self::Stopping => LiveState::Running,
@@ -61,7 +63,7 @@ impl State {
     }
 }
 
-/// An instance as EC2 describes it.
+/// An instance as described by EC2.
 #[derive(Debug, Clone)]
 pub struct Instance {
     /// Its id.
@@ -86,11 +88,11 @@ pub struct Instance {
     pub subnet: Option<String>,
     /// Its first security group.
     pub security_group: Option<String>,
-    /// Whether AWS ended it because it wanted the Spot Instance back.
+    /// Whether AWS terminated it to reclaim a Spot Instance.
     pub is_reclaimed: bool,
 }
 
-/// EC2's code for why it ended a Spot Instance by itself.
+/// EC2's code for a Spot Instance that EC2 terminated.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html>
 const RECLAIMED: &str = "Server.SpotInstanceTermination";
 
@@ -114,7 +116,7 @@ impl Instance {
         })
     }
 
-    /// Where it is reached: its public address, or the one in its VPC where it has no other.
+    /// The address at which it is reachable: its public address, or otherwise its address in the VPC.
     pub fn address(&self) -> Option<&str> {
         self.public_ip.as_deref().or(self.private_ip.as_deref())
     }
@@ -123,17 +125,17 @@ impl Instance {
     pub fn keeps(&self, address: &str) -> bool {
         let is_public = self.public_ip.as_deref() == Some(address);
         let is_private = self.private_ip.as_deref() == Some(address);
-        // What a stopped one still has goes with it.
+        // A stopped instance keeps any address it still has.
         is_private || is_public && (self.owns_public_ip || self.state == State::Stopped)
     }
 
-    /// The id of the VM that it is, by its tag.
+    /// The id of its VM, from its tag.
     pub fn vm_id(&self) -> Option<&str> {
         tags::value(&self.tags, tags::ID)
     }
 }
 
-/// An address that AWS lends an instance while it runs is owned by `amazon`, an Elastic IP address by an account.
+/// `amazon` owns an address that AWS lends to a running instance; an account owns an Elastic IP address.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_InstanceNetworkInterfaceAssociation.html>
 fn owns_public_ip(instance: &Ec2Instance) -> bool {
     let interfaces = instance.network_interfaces().iter();
@@ -144,14 +146,14 @@ fn owns_public_ip(instance: &Ec2Instance) -> bool {
     })
 }
 
-/// Which instances are asked for.
+/// Which instances to describe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Which {
     /// Those with these ids.
     Ids(Vec<String>),
-    /// Those whose tag of this key has one of these values.
+    /// Those whose tag with this key has one of these values.
     Tagged(&'static str, Vec<String>),
-    /// All that carry a tag of this key.
+    /// All that have a tag with this key.
     AnyTagged(&'static str),
 }
 
@@ -170,8 +172,8 @@ impl Which {
     }
 }
 
-/// Looks at instances, all pages. By filters, since one unknown id among the ids of a question makes
-/// EC2 refuse the whole.
+/// Lists instances from all pages. Ids are queried with filters, since EC2 rejects a request by id as a whole if one of
+/// the ids is unknown.
 pub async fn describe(clients: &Clients, which: Which) -> Result<Vec<Instance>, AwsError> {
     let mut found = Vec::new();
     for filter in which.filters() {
@@ -191,18 +193,27 @@ pub async fn describe(clients: &Clients, which: Which) -> Result<Vec<Instance>, 
     Ok(found)
 }
 
-/// One instance; `None` when it isn't there or is gone.
+/// One instance; `None` when it doesn't exist or no longer exists.
 pub async fn one(clients: &Clients, id: &str) -> Result<Option<Instance>, AwsError> {
     let found = describe(clients, Which::Ids(vec![id.to_owned()])).await?;
     Ok(found.into_iter().find(|instance| instance.state != State::Terminated))
 }
 
-/// Waits until an instance is in the state that is wanted.
+/// The instance of a VM.
+#[derive(Debug, Clone, Copy)]
+pub struct InstanceRef<'a> {
+    /// The VM.
+    pub vm: &'a VmName,
+    /// The instance's id.
+    pub id: &'a str,
+}
+
+/// Waits until an instance is in the wanted state.
 pub async fn wait_for(
     clients: &Clients,
-    id: &str,
+    InstanceRef { vm, id }: InstanceRef<'_>,
     wanted: State,
-    pace: Pace,
+    pace: PollIntervals,
     work: &mut dyn Work,
 ) -> Result<Instance, ProviderError> {
     let (mut wait, mut patience, mut fell_back) = (pace.first, PATIENCE, 0);
@@ -218,24 +229,24 @@ pub async fn wait_for(
                     return Err(fell_back_to_off(id));
                 }
             }
-            Ok(None) => return Err(gone(id)),
-            Err(error) => bear(&mut patience, error, work)?,
+            Ok(None) => return Err(gone(vm, id)),
+            Err(error) => tolerate_transient(&mut patience, error, work)?,
         }
     }
 }
 
 fn fell_back_to_off(id: &str) -> ProviderError {
     ProviderError::failed(
-        format!("the instance {id} doesn't come up: AWS stopped it again"),
-        format!("aws ec2 describe-instances --instance-ids {id} tells why"),
+        format!("the instance {id} failed to start: AWS stopped it again"),
+        format!("aws ec2 describe-instances --instance-ids {id} shows why"),
     )
 }
 
-/// An instance that isn't there any more.
-pub fn gone(id: &str) -> ProviderError {
+/// The error for an instance that no longer exists.
+fn gone(vm: &VmName, id: &str) -> ProviderError {
     ProviderError::failed(
-        format!("the instance {id} isn't there any more"),
-        "goloo delete removes what is left of it",
+        format!("the instance {id} no longer exists"),
+        NextStep::Delete(vm.clone()).text(" removes its remaining resources"),
     )
 }
 
@@ -245,13 +256,13 @@ pub async fn start(clients: &Clients, id: &str) -> Result<(), AwsError> {
     request.send().await.map(drop).map_err(|error| AwsError::of("ec2:StartInstances", &error))
 }
 
-/// Stops an instance: with `force` without asking its system.
+/// Stops an instance; `force` skips the guest's shutdown.
 pub async fn stop(clients: &Clients, id: &str, force: bool) -> Result<(), AwsError> {
     let request = clients.ec2.stop_instances().instance_ids(id).force(force);
     request.send().await.map(drop).map_err(|error| AwsError::of("ec2:StopInstances", &error))
 }
 
-/// Ends an instance that has no stack; gone already is success.
+/// Terminates an instance that has no stack; one that is already gone is success.
 pub async fn terminate(clients: &Clients, id: &str) -> Result<(), AwsError> {
     let request = clients.ec2.terminate_instances().instance_ids(id);
     match request.send().await.map_err(|error| AwsError::of("ec2:TerminateInstances", &error)) {
@@ -261,7 +272,7 @@ pub async fn terminate(clients: &Clients, id: &str) -> Result<(), AwsError> {
     }
 }
 
-/// An instance's console so far. Older types give what it was after the last start only.
+/// An instance's console output so far. Older instance types provide it only as of the last boot.
 pub async fn console(clients: &Clients, id: &str) -> Result<Vec<u8>, AwsError> {
     let text = match console_text(clients, id, true).await {
         Err(error) if error.code() == Some("UnsupportedOperation") => {
@@ -278,11 +289,11 @@ async fn console_text(clients: &Clients, id: &str, latest: bool) -> Result<Strin
     Ok(answer.output().unwrap_or_default().split_whitespace().collect())
 }
 
-/// Instances by their ids and by the ids of the VMs that they are.
+/// Indexes instances by their ids and by the ids of their VMs.
 pub fn index(instances: Vec<Instance>) -> BTreeMap<String, Instance> {
     let mut index = BTreeMap::new();
     for instance in instances {
-        // One that ended stays visible for an hour; what came after it counts.
+        // A terminated instance stays visible for an hour; its successor takes precedence.
         let keys = [Some(instance.id.clone()), instance.vm_id().map(str::to_owned)];
         for key in keys.into_iter().flatten() {
             let known_is_up = |known: &Instance| known.state != State::Terminated;

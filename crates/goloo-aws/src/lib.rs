@@ -1,35 +1,45 @@
-//! goloo's AWS provider: one CloudFormation stack for each VM, by the official SDK. What the SDK says and
-//! takes stays in this crate.
+//! goloo's AWS provider: one CloudFormation stack for each VM, through the official SDK. The SDK's types stay within
+//! this crate.
+
+#![warn(missing_docs)]
 
 pub mod ami;
+mod ami_check;
 pub mod arn;
-mod ca_bundle;
+mod capacity;
 mod checkip;
+mod context;
 pub mod design;
 pub mod details;
 pub mod dns;
 mod doctor;
 pub mod error;
 mod events;
+mod factory;
 pub mod instance_types;
 mod instances;
-mod lead;
 mod names;
 mod network;
+mod orphan;
 mod pages;
 mod provider;
 mod publish;
+pub mod record_type;
+mod resource_ref;
+mod retry;
 mod session;
 mod settings;
+mod site;
 mod stack;
-mod strays;
+mod stage;
 mod swap;
 pub mod tags;
 pub mod template;
 mod user_data;
 mod zones;
 
+pub use context::AwsProvider;
 pub use doctor::{doctor, is_set_up};
 pub use error::AwsError;
-pub use provider::AwsProvider;
-pub use settings::{Pace, Settings};
+pub use factory::{INFO, provider};
+pub use settings::{PollIntervals, Settings};

@@ -1,36 +1,39 @@
-//! Names in Route 53 that move from one VM to another.
+//! Names in Route 53 that are moved from one VM to another.
 
 use async_trait::async_trait;
-use goloo_core::dns::{DnsChange, Holder, NameNow, Previous, RecordSet};
-use goloo_core::name::OperationId;
-use goloo_core::provider::{DnsNames, NamedVm, ProviderError};
-use goloo_core::record::Record;
+use goloo_model::dns::{DnsChange, Holder, NameStatus, Previous, RecordSet};
+use goloo_model::name::OperationId;
+use goloo_model::provider::{DnsNames, NamedVm, ProviderError};
+use goloo_model::record::Record;
 
+use crate::context::AwsProvider;
 use crate::details::Details;
-use crate::dns::{Kind, LiveSet, Zone, normal};
-use crate::lead::Lead;
-use crate::provider::AwsProvider;
+use crate::dns::{LiveSet, Zone, normal};
+use crate::record_type::RecordType;
+use crate::resource_ref::ResourceRef;
 use crate::swap::{self, Party};
 
-fn party(record: &Record) -> Party<'_> {
+fn party(record: &Record) -> Result<Party<'_>, ProviderError> {
     Party::of(NamedVm { record, live: None }, true)
 }
 
 #[async_trait]
 impl DnsNames for AwsProvider {
     fn shares(&self, record: &Record, holder: &Record) -> bool {
-        party(record).shares_with(&party(holder))
+        let parties = party(record).ok().zip(party(holder).ok());
+        parties.is_some_and(|(vm, holder)| vm.shares_with(&holder))
     }
 
     fn previous(&self, record: &Record) -> Option<Previous> {
-        record.aws.as_ref().and_then(|aws| Details::of(aws).previous_dns)
+        Details::of(record).ok()?.previous_dns
     }
 
-    async fn names(&self, record: &Record, others: &[Record]) -> Result<Vec<NameNow>, ProviderError> {
-        let (vm, others) = (party(record), others.iter().map(party).collect::<Vec<_>>());
+    async fn names(&self, record: &Record, others: &[Record]) -> Result<Vec<NameStatus>, ProviderError> {
+        // What another record says unreadably, it doesn't say.
+        let (vm, others) = (party(record)?, others.iter().flat_map(party).collect::<Vec<_>>());
         let zone = vm.expect_zone()?;
-        self.check_account(&Lead::of(record)).await?;
-        let mut names: Vec<NameNow> = Vec::new();
+        self.check_account(&ResourceRef::of(record)?).await?;
+        let mut names: Vec<NameStatus> = Vec::new();
         for name in vm.names.iter().map(|name| &name.name) {
             let sets = self.sets(zone, &[name]).await?;
             let live = sets.into_iter().map(|live| {
@@ -38,7 +41,7 @@ impl DnsNames for AwsProvider {
                 (live.set, holder)
             });
             let live = live.collect();
-            names.push(NameNow { withdrawn: vm.is_withdrawn(name), name: name.clone(), live });
+            names.push(NameStatus { withdrawn: vm.is_withdrawn(name), name: name.clone(), live });
         }
         Ok(names)
     }
@@ -49,9 +52,9 @@ impl DnsNames for AwsProvider {
         giver: Option<NamedVm<'_>>,
         force: bool,
     ) -> Result<DnsChange, ProviderError> {
-        let (vm, giver) = (self.party(taker), giver.map(|giver| self.party(giver)));
+        let (vm, giver) = (self.party(taker)?, giver.map(|giver| self.party(giver)).transpose()?);
         let zone = vm.expect_zone()?;
-        self.check_account(&Lead::of(taker.record)).await?;
+        self.check_account(&ResourceRef::of(taker.record)?).await?;
         let names: Vec<&str> = vm.names.iter().map(|name| name.name.as_str()).collect();
         let live = self.sets(zone, &names).await?;
         swap::to_taker(&vm, giver.as_ref(), &live, force)
@@ -64,9 +67,9 @@ impl DnsNames for AwsProvider {
         previous: &Previous,
         force: bool,
     ) -> Result<DnsChange, ProviderError> {
-        let (vm, taker) = (self.party(giver), taker.map(|taker| self.party(taker)));
+        let (vm, taker) = (self.party(giver)?, taker.map(|taker| self.party(taker)).transpose()?);
         let zone = vm.expect_zone()?;
-        self.check_account(&Lead::of(giver.record)).await?;
+        self.check_account(&ResourceRef::of(giver.record)?).await?;
         let names: Vec<&str> =
             previous.records.iter().chain(&previous.foreign).map(|set| set.name.as_str()).collect();
         let live = self.sets(zone, &names).await?;
@@ -93,11 +96,11 @@ impl DnsNames for AwsProvider {
 }
 
 impl AwsProvider {
-    fn party<'r>(&self, vm: NamedVm<'r>) -> Party<'r> {
+    fn party<'r>(&self, vm: NamedVm<'r>) -> Result<Party<'r>, ProviderError> {
         Party::of(vm, self.settings.trust.is_trusted(vm.record))
     }
 
-    /// All that these names have.
+    /// All record sets of these names.
     async fn sets(&self, zone: &str, names: &[&str]) -> Result<Vec<LiveSet>, ProviderError> {
         let client = self.session.route53().await;
         let mut sets = Vec::new();
@@ -112,10 +115,14 @@ impl AwsProvider {
     }
 }
 
-/// Whose a set is. An alias is whose the name is that it leads to.
-fn holder(known: &[NameNow], vm: &Party<'_>, others: &[Party<'_>], live: &LiveSet) -> Holder {
-    let target =
-        live.set.values.first().filter(|_| live.set.kind == Kind::Cname.as_str()).map(|name| normal(name));
+/// The owner of a record set. An alias belongs to the owner of the name it points to.
+fn holder(known: &[NameStatus], vm: &Party<'_>, others: &[Party<'_>], live: &LiveSet) -> Holder {
+    let target = live
+        .set
+        .values
+        .first()
+        .filter(|_| live.set.kind == RecordType::Cname.as_str())
+        .map(|name| normal(name));
     let target = known.iter().find(|name| target.as_ref() == Some(&name.name));
     if let Some((_, holder)) = target.and_then(|target| target.live.first()) {
         return holder.clone();

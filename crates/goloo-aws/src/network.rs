@@ -1,48 +1,28 @@
-//! Where an instance is put: the subnet that the stack names, the public ones of the default VPC, or the
-//! network that VMs share where a region has none.
+//! Where an instance is placed: the subnet the stack specifies, a public subnet of the default VPC or, in a region
+//! without one, the network shared by VMs.
 
 use aws_sdk_ec2::types::{Filter, RouteTable, Subnet as Ec2Subnet};
-use goloo_core::provider::{ProviderError, Work};
-use goloo_core::spec::ResolvedStack;
+use goloo_model::provider::{ProviderError, Work};
+use goloo_model::spec::ResolvedStack;
 
 use crate::arn::StackArn;
 use crate::error::AwsError;
 use crate::session::{Clients, Identity};
-use crate::stack::{Order, Stack, Stacks, Stage};
+use crate::site::{Site, Subnet};
+use crate::stack::{Stack, StackOrder, Stacks};
+use crate::stage::Stage;
 use crate::tags;
-use crate::template::{self, EXPORTED_VPC, Place, SHARED_SUBNETS, output};
+use crate::template::{self, EXPORTED_VPC, Placement, SHARED_SUBNETS, output};
 use crate::zones::Offer;
 
-/// The stack of the shared network, and the kind under which a VM that uses it notes it.
+/// The name of the shared network's stack, and the resource kind under which VMs that use it record it.
 pub const SHARED: &str = "goloo-network";
 
-/// The value of the tag on all that VMs share.
+/// The tag on everything VMs share.
 const MARK: (&str, &str) = (tags::SHARED, "network");
 
-/// Where an instance is put, as the template has it and as it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Site {
-    /// The template's form.
-    pub place: Place,
-    /// The subnet.
-    pub subnet: Subnet,
-}
-
-/// A subnet for an instance.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Subnet {
-    /// Its id.
-    pub id: String,
-    /// Its VPC's id.
-    pub vpc: String,
-    /// Whether the internet leads there.
-    pub public: bool,
-    /// Its zone, where AWS tells.
-    pub zone: Option<String>,
-}
-
-/// The sites for a stack's instance in the order in which they are tried, in two calls; `None` when no subnet
-/// is named and there is no default VPC, which only an empty answer means.
+/// The possible sites of a stack's instance, in the order in which they are tried. Takes two calls. `None` if no subnet
+/// is specified and there is no default VPC; only an empty response means that.
 pub async fn find(clients: &Clients, stack: &ResolvedStack) -> Result<Option<Vec<Site>>, ProviderError> {
     let subnets = subnets(clients, stack).await?;
     let Some(vpc) = subnets.first().and_then(Ec2Subnet::vpc_id) else {
@@ -57,7 +37,7 @@ pub async fn find(clients: &Clients, stack: &ResolvedStack) -> Result<Option<Vec
         };
     };
     if let Some(wanted) = stack.vpc_id.as_deref().filter(|wanted| *wanted != vpc) {
-        return Err(no_subnet(&format!("the subnet lies in the VPC {vpc}, and vm.vpc_id is {wanted}")));
+        return Err(no_subnet(&format!("the subnet is in the VPC {vpc}, but vm.vpc_id is {wanted}")));
     }
     let tables = route_tables(clients, vpc).await?;
     let mut found: Vec<Subnet> = subnets
@@ -71,20 +51,20 @@ pub async fn find(clients: &Clients, stack: &ResolvedStack) -> Result<Option<Vec
         found.retain(|subnet| subnet.public);
     }
     if found.is_empty() {
-        let what = format!("the internet leads to no subnet of the VPC {vpc} in {}", clients.region);
+        let what = format!("the VPC {vpc} in {} has no public subnet", clients.region);
         return Err(no_subnet(&what));
     }
     first_of_each_zone(&mut found);
-    let site = |subnet: Subnet| Site { place: Place::Subnet { public: subnet.public }, subnet };
+    let site = |subnet: Subnet| Site { place: Placement::Subnet { public: subnet.public }, subnet };
     Ok(Some(found.into_iter().map(site).collect()))
 }
 
-/// What one subnet's zone has no room for, another subnet in the zone has none for, too.
+/// If one subnet's zone lacks capacity, so does every other subnet in that zone.
 fn first_of_each_zone(subnets: &mut Vec<Subnet>) {
     subnets.dedup_by(|next, first| next.zone == first.zone);
 }
 
-/// The candidates, always in the same order.
+/// The candidates in a fixed order.
 async fn subnets(clients: &Clients, stack: &ResolvedStack) -> Result<Vec<Ec2Subnet>, AwsError> {
     let request = clients.ec2.describe_subnets();
     let request = match (&stack.subnet_id, &stack.vpc_id) {
@@ -98,8 +78,8 @@ async fn subnets(clients: &Clients, stack: &ResolvedStack) -> Result<Vec<Ec2Subn
     Ok(subnets)
 }
 
-/// Local zones (`us-east-1-bos-1a`), whose names are longer, come last, and in a zone the subnets without a free
-/// address.
+/// Local zones (`us-east-1-bos-1a`), which have longer names, come last, and so do subnets without a free address
+/// within a zone.
 fn rank(subnet: &Ec2Subnet) -> (usize, String, bool, Option<String>) {
     let zone = subnet.availability_zone().unwrap_or_default().to_owned();
     let is_full = subnet.available_ip_address_count() == Some(0);
@@ -116,7 +96,7 @@ fn filter(name: &str, value: &str) -> Filter {
     Filter::builder().name(name).values(value).build()
 }
 
-/// Whether a subnet's routes, its own or those of its VPC's main table, lead to an internet gateway.
+/// Whether a subnet's route table, its own or its VPC's main table, has a route to an internet gateway.
 fn is_public(subnet: &str, tables: &[RouteTable]) -> bool {
     let own = |table: &&RouteTable| table.associations().iter().any(|one| one.subnet_id() == Some(subnet));
     let main = |table: &&RouteTable| table.associations().iter().any(|one| one.main() == Some(true));
@@ -132,12 +112,12 @@ fn is_public(subnet: &str, tables: &[RouteTable]) -> bool {
 fn no_subnet(what: &str) -> ProviderError {
     ProviderError::Unsupported {
         what: what.to_owned(),
-        hint: "name a public subnet in vm.subnet_id; aws ec2 describe-subnets lists them".to_owned(),
+        hint: "set vm.subnet_id to a public subnet; aws ec2 describe-subnets lists them".into(),
     }
 }
 
-/// Makes sure that the shared network is there, and gives its subnets. Of several creates at once one makes
-/// it, and the others wait for that. One that is there stays as it is, with as many subnets as it has.
+/// Makes sure the shared network exists and returns its subnets. With concurrent creates, one makes it and the others
+/// wait. An existing network isn't changed, however many subnets it has.
 pub async fn ensure_shared(
     stacks: &Stacks<'_>,
     identity: &Identity,
@@ -153,17 +133,17 @@ pub async fn ensure_shared(
         unique: None,
     };
     let there = stacks.find(SHARED).await?;
-    work.made(SHARED, &planned.to_string()).await?;
+    work.record_resource(SHARED, &planned.to_string()).await?;
     if let Some(stack) = there
         && stack.stage == Stage::Created
         && stack.has_tag(MARK.0, MARK.1)
     {
         return sites_of(stacks.clients, &stack).await;
     }
-    work.step("making the network that goloo's VMs share in this region");
+    work.step("creating the network that goloo's VMs share in this region");
     let tags = vec![("Name".to_owned(), SHARED.to_owned()), (MARK.0.to_owned(), MARK.1.to_owned())];
     let zones = offer.for_shared_network(stacks.clients).await?;
-    let order = Order {
+    let order = StackOrder {
         planned: &planned,
         body: template::body(&template::network(SHARED, &tags, zones.len()))?,
         parameters: SHARED_SUBNETS.iter().map(|shared| shared.zone.to_owned()).zip(zones).collect(),
@@ -179,8 +159,8 @@ pub async fn ensure_shared(
     sites_of(stacks.clients, &stack).await
 }
 
-/// Where an instance can be put in the shared network. One of an earlier version has one subnet and doesn't tell
-/// its zone: EC2 is asked.
+/// The sites in the shared network. A network of an earlier version has one subnet and doesn't export its zone, so EC2
+/// is asked.
 async fn sites_of(clients: &Clients, stack: &Stack) -> Result<Vec<Site>, ProviderError> {
     let output = |key: &str| stack.outputs.get(key).cloned();
     let mut sites = Vec::new();
@@ -191,11 +171,11 @@ async fn sites_of(clients: &Clients, stack: &Stack) -> Result<Vec<Site>, Provide
             None => zone_of(clients, &id).await?,
         };
         let subnet = Subnet { id, vpc, public: true, zone };
-        sites.push(Site { place: Place::SharedNetwork, subnet });
+        sites.push(Site { place: Placement::SharedNetwork, subnet });
     }
     if sites.is_empty() {
         return Err(ProviderError::failed(
-            format!("the stack {SHARED} in {} doesn't say which subnet it made", stack.arn.region),
+            format!("the stack {SHARED} in {} doesn't report its subnet", stack.arn.region),
             format!("aws cloudformation delete-stack --stack-name {SHARED} --region {}", stack.arn.region),
         ));
     }
@@ -214,7 +194,7 @@ pub async fn is_unused(clients: &Clients) -> Result<bool, AwsError> {
     let request = clients.cloudformation.list_imports().export_name(EXPORTED_VPC);
     match request.send().await.map_err(|error| AwsError::of("cloudformation:ListImports", &error)) {
         Ok(answer) => Ok(answer.imports().is_empty()),
-        // AWS has no code of its own for that.
+        // AWS has no error code for that.
         Err(AwsError::Service { code, message, .. })
             if code == "ValidationError" && message.contains("not imported") =>
         {
@@ -236,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn subnets_are_tried_in_the_order_of_their_zones_local_ones_last() {
+    fn subnets_are_ordered_by_zone_with_local_zones_last() {
         let subnet =
             |id: &str, zone: &str| Ec2Subnet::builder().subnet_id(id).availability_zone(zone).build();
         let mut subnets = [
@@ -251,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn each_zone_is_tried_in_one_subnet_that_has_a_free_address() {
+    fn one_subnet_per_zone_is_tried_preferably_with_a_free_address() {
         let subnet = |id: &str, zone: &str, free| {
             let subnet = Ec2Subnet::builder().subnet_id(id).availability_zone(zone);
             subnet.available_ip_address_count(free).build()
@@ -275,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subnets_own_routes_count_before_the_main_ones() {
+    fn a_subnets_own_route_table_takes_precedence_over_the_main_one() {
         let main = |gateway| table(RouteTableAssociation::builder().main(true).build(), gateway);
         let own = |gateway| table(RouteTableAssociation::builder().subnet_id("subnet-1").build(), gateway);
         assert!(is_public("subnet-1", &[main("igw-1")]));

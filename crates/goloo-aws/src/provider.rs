@@ -2,86 +2,58 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use goloo_core::access::Address;
-use goloo_core::events::{Event, Events};
-use goloo_core::name::VmName;
-use goloo_core::provider::{
-    Adopted, Capabilities, ConsolePiece, DnsNames, LiveState, Machine, Made, Observation, Provider,
-    ProviderError, ProviderPlan, StopMode, Stray, Work,
+use goloo_model::access::Address;
+use goloo_model::events::{Event, Events};
+use goloo_model::hint::{Hint, NextStep};
+use goloo_model::name::VmName;
+use goloo_model::provider::{
+    Adopted, Capabilities, ConsolePiece, DnsNames, Endpoints, LiveState, Machine, Observation, Orphan,
+    Provider, ProviderError, ProviderPlan, StopMode, Work,
 };
-use goloo_core::record::{Aws, OperationKind, ProviderKind, Record};
-use goloo_core::spec::SshSource;
+use goloo_model::provider_info::ProviderInfo;
+use goloo_model::record::{OperationKind, Record};
+use goloo_model::spec::SshSource;
 
-use crate::ami::{self, Ami};
+use crate::ami::Ami;
+use crate::ami_check;
 use crate::arn::StackArn;
 use crate::checkip;
+use crate::context::AwsProvider;
 use crate::design::{self, Design};
-use crate::details::{Details, DnsRecord};
-use crate::dns::{self, Kind, Name, Zone};
+use crate::details::{Details, DnsRecord, RecordedVm};
+use crate::dns::{self, Name, Zone};
 use crate::error::AwsError;
-use crate::instances::{self, Instance, State, Which};
-use crate::lead::Lead;
-use crate::network::{self, Site};
-use crate::session::{Clients, Session};
-use crate::settings::Settings;
-use crate::stack::{self, Making, Order, Stack, Stacks, Stage};
-use crate::strays;
+use crate::factory::INFO;
+use crate::instances::{self, Instance, InstanceRef, State, Which};
+use crate::network;
+use crate::orphan;
+use crate::record_type::RecordType;
+use crate::resource_ref::ResourceRef;
+use crate::retry;
+use crate::session::Clients;
+use crate::site::Site;
+use crate::stack::{self, Making, Stack, StackOrder};
+use crate::stage::Stage;
 use crate::tags;
-use crate::template::{self, Place, VmTemplate, output, parameter};
+use crate::template::{self, Placement, VmTemplate, output, parameter};
 use crate::user_data::HiddenUserData;
 use crate::zones;
 
-/// AWS. Its futures need a tokio runtime with I/O and time.
-#[derive(Debug)]
-pub struct AwsProvider {
-    pub(crate) settings: Arc<Settings>,
-    pub(crate) session: Session,
-}
-
 impl AwsProvider {
-    /// A provider; nothing is asked yet.
-    pub fn new(settings: Settings) -> Self {
-        let settings = Arc::new(settings);
-        Self { session: Session::new(Arc::clone(&settings)), settings }
-    }
-
-    pub(crate) fn stacks<'a>(&self, clients: &'a Clients) -> Stacks<'a> {
-        Stacks { clients, pace: self.settings.pace }
-    }
-
-    /// The region that a record leads to.
-    pub(crate) fn region<'a>(&'a self, lead: &'a Lead) -> &'a str {
-        lead.region.as_deref().unwrap_or(&self.settings.region)
-    }
-
-    /// Refuses to act, or to believe that something is gone, with another account's credentials.
-    pub(crate) async fn check_account(&self, lead: &Lead) -> Result<(), ProviderError> {
-        let Some(account) = lead.account() else { return Ok(()) };
-        let identity = self.session.identity().await?;
-        if identity.account == account {
-            return Ok(());
-        }
-        Err(ProviderError::Permission {
-            what: format!("this VM is in the AWS account {account}, and {} isn't", identity.arn),
-            hint: "take that account's credentials: AWS_PROFILE=… goloo …".to_owned(),
-        })
-    }
-
-    /// Whether tags prove that a resource is the record's VM: only someone with rights in AWS can set them. The id of an
-    /// untrusted record may be copied from another VM's, so there the name must match too.
+    /// Whether tags prove that a resource is the record's VM: only someone with permissions in AWS can set them. An
+    /// untrusted record may contain an id copied from another VM, so there the name must match too.
     fn identifies(&self, tags: &[(String, String)], record: &Record) -> bool {
         let has = |key: &str, value: &str| tags::value(tags, key) == Some(value);
         has(tags::ID, record.id.as_str())
             && (self.settings.trust.is_trusted(record) || has(tags::NAME, record.name.as_str()))
     }
 
-    /// The instance that a record leads to.
+    /// The instance that a record refers to.
     async fn instance(&self, clients: &Clients, record: &Record) -> Result<Instance, ProviderError> {
-        let which = match Lead::of(record).instance {
+        let which = match ResourceRef::of(record)?.instance {
             Some(id) => Which::Ids(vec![id]),
             None => Which::Tagged(tags::ID, vec![record.id.to_string()]),
         };
@@ -89,8 +61,8 @@ impl AwsProvider {
         let there = found.into_iter().find(|instance| instance.state != State::Terminated);
         let there = there.ok_or_else(|| {
             ProviderError::failed(
-                "the instance isn't there any more",
-                format!("goloo delete {} removes what is left of it", record.name),
+                "the instance no longer exists",
+                NextStep::Delete(record.name.clone()).text(" removes its remaining resources"),
             )
         })?;
         if !self.identifies(&there.tags, record) && !self.settings.trust.is_trusted(record) {
@@ -100,15 +72,15 @@ impl AwsProvider {
     }
 }
 
-/// An instance to which a record leads that somebody else may have written.
+/// An instance referenced by a record that someone else may have written.
 fn not_shown(instance: &str, record: &Record) -> ProviderError {
     ProviderError::failed(
         format!(
-            "nothing shows that the instance {instance} is \"{}\": it doesn't carry its id, and the record wasn't made with this state folder",
+            "nothing proves that the instance {instance} is \"{}\": it isn't tagged with its ID, and the record wasn't created with this state folder",
             record.name
         ),
         format!(
-            "if it is, say so in AWS: aws ec2 create-tags --resources {instance} --tags Key={},Value={} Key={},Value={}",
+            "if it is, tag it: aws ec2 create-tags --resources {instance} --tags Key={},Value={} Key={},Value={}",
             tags::ID,
             record.id,
             tags::NAME,
@@ -119,8 +91,8 @@ fn not_shown(instance: &str, record: &Record) -> ProviderError {
 
 #[async_trait]
 impl Provider for AwsProvider {
-    fn kind(&self) -> ProviderKind {
-        ProviderKind::Aws
+    fn info(&self) -> &'static ProviderInfo {
+        &INFO
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -135,9 +107,9 @@ impl Provider for AwsProvider {
         checkip::ask(&self.settings).await.map(Some)
     }
 
-    async fn create(&self, machine: &Machine, work: &mut dyn Work) -> Result<Made, ProviderError> {
+    async fn create(&self, machine: &Machine, work: &mut dyn Work) -> Result<Endpoints, ProviderError> {
         let design = Design::of(machine, &self.settings)?;
-        work.step("asking AWS who this is and where the instance can be");
+        work.step("checking the AWS account and the available zones");
         let planned = self.planned(machine, &design).await?;
         let clients = self.session.clients(&design.region).await;
         let zone = self.zone(machine).await?;
@@ -146,49 +118,49 @@ impl Provider for AwsProvider {
         let dns = machine.stack.dns.as_ref().zip(zone.as_deref());
         let names = dns.map(|(dns, zone)| dns::notes(dns, zone)).unwrap_or_default();
         let sites = self.sites(machine, &design, &clients, work).await?;
-        work.made(stack::RESOURCE, &planned.to_string()).await?;
+        work.record_resource(stack::RESOURCE, &planned.to_string()).await?;
         let drawing = Drawing { machine, design: &design, planned: &planned, root_device, ssh_cidr, names };
         let (stack, site) = self.make(&drawing, &clients, sites, work).await?;
-        let mut aws = section(&stack, machine, &design, &site, drawing.ssh_cidr)?;
+        let mut vm = recorded(&stack, machine, &design, &site, drawing.ssh_cidr)?;
         if let Some(zone) = zone {
-            self.publish(machine, &zone, &mut aws, work).await?;
+            self.publish(machine, &zone, &mut vm, work).await?;
         }
-        Ok(Made::Aws(aws))
+        Ok(vm.into())
     }
 
     async fn delete(&self, record: &Record, work: &mut dyn Work) -> Result<(), ProviderError> {
-        let lead = Lead::of(record);
-        if !lead.leads_somewhere() {
+        let resource_ref = ResourceRef::of(record)?;
+        if !resource_ref.is_known() {
             return Ok(());
         }
-        self.check_account(&lead).await?;
-        let clients = self.session.clients(self.region(&lead)).await;
-        let stack = self.own_stack(&clients, &lead, record).await?;
+        self.check_account(&resource_ref).await?;
+        let clients = self.session.clients(self.region(&resource_ref)).await;
+        let stack = self.own_stack(&clients, &resource_ref, record).await?;
         self.withdraw(&clients, record, stack.as_ref(), work).await?;
         if let Some(stack) = &stack {
             work.step(&format!("removing the stack {} in {}", stack.arn.name, stack.arn.region));
             let token = record.operation.as_ref().map(|operation| operation.id.as_str());
             self.stacks(&clients).remove(stack, token, work).await?;
         }
-        if let (None, Some(instance)) = (&lead.stack, &lead.instance) {
+        if let (None, Some(instance)) = (&resource_ref.stack, &resource_ref.instance) {
             self.end_instance(&clients, instance, record, work).await?;
         }
         offer_network(&clients, record, work).await;
         Ok(())
     }
 
-    async fn start(&self, record: &Record, work: &mut dyn Work) -> Result<Made, ProviderError> {
-        let lead = Lead::of(record);
-        self.check_account(&lead).await?;
-        let clients = self.session.clients(self.region(&lead)).await;
+    async fn start(&self, record: &Record, work: &mut dyn Work) -> Result<Endpoints, ProviderError> {
+        let resource_ref = ResourceRef::of(record)?;
+        self.check_account(&resource_ref).await?;
+        let clients = self.session.clients(self.region(&resource_ref)).await;
         let instance = self.instance(&clients, record).await?;
-        let instance = self.power_on(&clients, instance, work).await?;
-        let mut aws = record.aws.clone().unwrap_or_default();
+        let instance = self.power_on(&clients, &record.name, instance, work).await?;
+        let mut vm = RecordedVm::of(record)?;
         let old =
-            std::mem::replace(&mut aws.public_ip, instance.address().and_then(|ip| Address::parse(ip).ok()));
-        aws.instance_id = Some(instance.id);
-        self.follow(record, &mut aws, old, work).await.map_err(|error| names_behind(&record.name, error))?;
-        Ok(Made::Aws(aws))
+            std::mem::replace(&mut vm.public_ip, instance.address().and_then(|ip| Address::parse(ip).ok()));
+        vm.details.instance_id = Some(instance.id);
+        self.follow(record, &mut vm, old, work).await.map_err(|error| names_behind(&record.name, error))?;
+        Ok(vm.into())
     }
 
     async fn stop(&self, record: &Record, mode: StopMode, work: &mut dyn Work) -> Result<(), ProviderError> {
@@ -196,27 +168,27 @@ impl Provider for AwsProvider {
         if mode == StopMode::Suspend {
             return Err(ProviderError::Unsupported {
                 what: "goloo's instances in AWS can't be suspended".to_owned(),
-                hint: format!("goloo stop {} keeps the disk; the memory is lost", record.name),
+                hint: NextStep::stop(&record.name).text(" keeps the disk, but not the memory"),
             });
         }
-        let lead = Lead::of(record);
-        self.check_account(&lead).await?;
-        let clients = self.session.clients(self.region(&lead)).await;
+        let resource_ref = ResourceRef::of(record)?;
+        self.check_account(&resource_ref).await?;
+        let clients = self.session.clients(self.region(&resource_ref)).await;
         let instance = self.instance(&clients, record).await?;
-        let mut aws = record.aws.clone().unwrap_or_default();
+        let mut vm = RecordedVm::of(record)?;
         let stopped = if instance.state == State::Stopped {
             instance
         } else {
-            self.begin_stop(&clients, &instance, mode == StopMode::Force, work).await?;
-            // Before the address goes back to AWS; what fails here is tried again, and said, when the VM is off.
-            match self.release_address(record, &mut aws, &instance, work).await {
+            self.begin_stop(&clients, &record.name, &instance, mode == StopMode::Force, work).await?;
+            // Before the address goes back to AWS. A failure here is retried and reported once the VM is off.
+            match self.release_address(record, &mut vm, &instance, work).await {
                 Err(error) if leaves_work(&error) => return Err(error),
                 _ => {}
             }
-            self.finish_stop(&clients, &instance.id, work).await?
+            self.finish_stop(&clients, InstanceRef { vm: &record.name, id: &instance.id }, work).await?
         };
-        match self.release_address(record, &mut aws, &stopped, work).await {
-            // Its names follow as soon as it is up again.
+        match self.release_address(record, &mut vm, &stopped, work).await {
+            // Its names are updated as soon as it is running again.
             Err(error) if is_restart(record) && !leaves_work(&error) => {
                 work.events().event(Event::Warning(error.to_string()));
                 Ok(())
@@ -226,11 +198,20 @@ impl Provider for AwsProvider {
     }
 
     async fn observe(&self, records: &[&Record]) -> Vec<Observation> {
-        let leads: Vec<Lead> = records.iter().map(|record| Lead::of(record)).collect();
-        let mut seen: Vec<Observation> = records.iter().map(|_| observed(LiveState::Missing)).collect();
+        let (mut leads, mut seen) = (Vec::new(), Vec::new());
+        for record in records {
+            let (resource_ref, observation) = match ResourceRef::of(record) {
+                Ok(resource_ref) => (resource_ref, Observation::of(LiveState::Missing)),
+                Err(error) => (ResourceRef::unknown(), Observation::unknown(error.to_string())),
+            };
+            leads.push(resource_ref);
+            seen.push(observation);
+        }
         let mut regions: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-        for (index, lead) in leads.iter().enumerate().filter(|(_, lead)| lead.leads_somewhere()) {
-            regions.entry(self.region(lead)).or_default().push(index);
+        for (index, resource_ref) in
+            leads.iter().enumerate().filter(|(_, resource_ref)| resource_ref.is_known())
+        {
+            regions.entry(self.region(resource_ref)).or_default().push(index);
         }
         for (region, indices) in regions {
             let clients = self.session.clients(region).await;
@@ -242,7 +223,7 @@ impl Provider for AwsProvider {
                 }
                 Err(error) => {
                     for index in indices {
-                        seen[index] = unknown(error.to_string());
+                        seen[index] = Observation::unknown(error.to_string());
                     }
                 }
             }
@@ -251,21 +232,21 @@ impl Provider for AwsProvider {
     }
 
     async fn console(&self, record: &Record, offset: u64) -> Result<ConsolePiece, ProviderError> {
-        let lead = Lead::of(record);
-        let clients = self.session.clients(self.region(&lead)).await;
-        let id = match lead.instance {
+        let resource_ref = ResourceRef::of(record)?;
+        let clients = self.session.clients(self.region(&resource_ref)).await;
+        let id = match resource_ref.instance {
             Some(id) => id,
             None => self.instance(&clients, record).await?.id,
         };
         Ok(ConsolePiece::of(&instances::console(&clients, &id).await?, offset))
     }
 
-    async fn strays(&self, known: &[&Record]) -> Result<Vec<Stray>, ProviderError> {
-        strays::find(self, known).await
+    async fn orphans(&self, known: &[&Record]) -> Result<Vec<Orphan>, ProviderError> {
+        orphan::find(self, known).await
     }
 
     async fn adopt(&self, name: &VmName, id: Option<&str>) -> Result<Adopted, ProviderError> {
-        strays::adopt(self, name, id).await
+        orphan::adopt(self, name, id).await
     }
 
     fn dns(&self) -> Option<&dyn DnsNames> {
@@ -273,9 +254,9 @@ impl Provider for AwsProvider {
     }
 }
 
-/// Parts of a create.
+/// Helpers of create.
 impl AwsProvider {
-    /// What the VM's stack is going to be called.
+    /// The planned ARN of the VM's stack.
     async fn planned(&self, machine: &Machine, design: &Design) -> Result<StackArn, ProviderError> {
         let identity = self.session.identity().await?;
         Ok(StackArn {
@@ -287,8 +268,7 @@ impl AwsProvider {
         })
     }
 
-    /// The zone of the stack's names: looked up before anything is made, so that a domain which isn't
-    /// there costs nothing.
+    /// The zone of the stack's names, looked up before anything is created, so that a nonexistent domain costs nothing.
     async fn zone(&self, machine: &Machine) -> Result<Option<String>, ProviderError> {
         match &machine.stack.dns {
             Some(dns) => Ok(Some(dns::zone(&self.session.route53().await, dns).await?)),
@@ -296,8 +276,8 @@ impl AwsProvider {
         }
     }
 
-    /// Who may reach port 22. A create notes this computer's address before it begins; one of an older goloo
-    /// may have noted none.
+    /// The CIDR blocks that may reach port 22. Create records this computer's address before it starts; a record from
+    /// an older goloo may have none.
     async fn ssh_blocks(&self, machine: &Machine) -> Result<Vec<String>, ProviderError> {
         let mut blocks: Vec<String> = Vec::new();
         for source in &machine.stack.ssh_cidr {
@@ -312,7 +292,7 @@ impl AwsProvider {
         Ok(blocks)
     }
 
-    /// Where the instance can be, in the order in which that is tried.
+    /// The possible sites of the instance, in the order in which they are tried.
     async fn sites(
         &self,
         machine: &Machine,
@@ -332,15 +312,15 @@ impl AwsProvider {
         let sites = offer.keep(sites)?;
         if let Some(Site { subnet, .. }) = sites.iter().find(|site| !site.subnet.public) {
             work.events().event(Event::Warning(format!(
-                "the internet doesn't lead to the subnet {}: the VM is reached by its address in the VPC {}",
+                "the subnet {} isn't public: the VM is only reachable at its address in the VPC {}",
                 subnet.id, subnet.vpc
             )));
         }
         Ok(sites)
     }
 
-    /// Makes the stack at the first site whose zone has room for the instance. The stack is always called the
-    /// same, so one that failed is removed before the next site is tried.
+    /// Creates the stack at the first site whose zone has capacity for the instance. The stack always has the same
+    /// name, so a failed one is removed before the next site is tried.
     async fn make(
         &self,
         drawing: &Drawing<'_>,
@@ -354,23 +334,23 @@ impl AwsProvider {
         let mut sites = sites.into_iter().peekable();
         while let Some(site) = sites.next() {
             let zone = site.subnet.zone.clone().unwrap_or_else(|| planned.region.clone());
-            work.step(&format!("making the stack {} in {zone}", planned.name));
-            let order = Order {
+            work.step(&format!("creating the stack {} in {zone}", planned.name));
+            let order = StackOrder {
                 planned,
                 body: drawing.body(site.place)?,
                 parameters: parameters(&drawing.design.ami, &site),
                 user_data: Some(&user_data),
-                earlier: work.noted(stack::RESOURCE).and_then(StackArn::parse),
+                earlier: work.recorded_resource(stack::RESOURCE).and_then(StackArn::parse),
                 tags: tags::of(machine),
                 mark: (tags::ID, machine.id.as_str()),
                 token: machine.token.as_str(),
                 keep_failed: machine.keep_failed,
             };
             let arn = stacks.ensure(&order, work).await?;
-            work.made(stack::RESOURCE, &arn.to_string()).await?;
+            work.record_resource(stack::RESOURCE, &arn.to_string()).await?;
             match stacks.wait_created(&arn, work).await? {
                 Making::Failed { stack, failure } if failure.is_of_the_zone && sites.peek().is_some() => {
-                    work.events().event(Event::Warning(format!("{}; the next zone is tried", failure.what)));
+                    work.events().event(Event::Warning(format!("{}; trying the next zone", failure.what)));
                     tried.push(zone);
                     stacks.remove(&stack, None, work).await?;
                 }
@@ -388,22 +368,21 @@ impl AwsProvider {
         &self,
         machine: &Machine,
         zone: &str,
-        aws: &mut Aws,
+        vm: &mut RecordedVm,
         work: &mut dyn Work,
     ) -> Result<(), ProviderError> {
-        let (Some(dns), Some(address)) = (&machine.stack.dns, aws.public_ip.clone()) else { return Ok(()) };
+        let (Some(dns), Some(address)) = (&machine.stack.dns, vm.public_ip.clone()) else { return Ok(()) };
         let wanted = dns::wanted(dns, &address);
         let client = self.session.route53().await;
-        let made = Zone::new(&client, zone).publish(&wanted, machine.force_dns, work).await?;
+        let made = Zone::new(&client, zone).publish(&machine.name, &wanted, machine.force_dns, work).await?;
         let own = wanted.first().filter(|own| made.contains(own));
-        aws.fqdn = own.map(|own| own.name.clone());
-        let details = Details { zone_id: Some(zone.to_owned()), dns_records: made, ..Details::of(aws) };
-        aws.extra = details.into_extra();
+        vm.fqdn = own.map(|own| own.name.clone());
+        (vm.details.zone_id, vm.details.dns_records) = (Some(zone.to_owned()), made);
         Ok(())
     }
 }
 
-/// A VM's stack, worked out as far as it is the same at every site.
+/// The parts of a VM's stack that are the same at every site.
 struct Drawing<'a> {
     machine: &'a Machine,
     design: &'a Design,
@@ -415,7 +394,7 @@ struct Drawing<'a> {
 
 impl Drawing<'_> {
     /// The template for a site.
-    fn body(&self, place: Place) -> Result<String, ProviderError> {
+    fn body(&self, place: Placement) -> Result<String, ProviderError> {
         let template = VmTemplate {
             machine: self.machine,
             ami: &self.design.ami,
@@ -429,7 +408,7 @@ impl Drawing<'_> {
     }
 }
 
-/// What the AMI's root volume is called.
+/// The device name of the AMI's root volume.
 async fn root_device(
     clients: &Clients,
     machine: &Machine,
@@ -438,11 +417,11 @@ async fn root_device(
 ) -> Result<String, ProviderError> {
     match &design.ami {
         Ami::Newest { root_device, .. } => Ok((*root_device).to_owned()),
-        Ami::Given(id) => ami::check_given(clients, id, design, machine.stack.disk, work).await,
+        Ami::Given(id) => ami_check::check_given(clients, id, design, machine.stack.disk, work).await,
     }
 }
 
-/// No zone that was tried could make the instance.
+/// No zone that was tried had capacity for the instance.
 fn no_room(what: &str, tried: &[String]) -> ProviderError {
     ProviderError::failed(
         format!("{what} (tried: {})", tried.join(", ")),
@@ -454,84 +433,80 @@ fn parameters(ami: &Ami, site: &Site) -> Vec<(String, String)> {
     let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     let mut parameters =
         vec![pair(parameter::IMAGE, ami.parameter_value()), pair(parameter::SUBNET, &site.subnet.id)];
-    if let Place::Subnet { .. } = site.place {
+    if let Placement::Subnet { .. } = site.place {
         parameters.push(pair(parameter::VPC, &site.subnet.vpc));
     }
     parameters
 }
 
-/// The record's section, from the stack's outputs.
-fn section(
+/// What the record is to say of the VM, from the stack's outputs.
+fn recorded(
     stack: &Stack,
     machine: &Machine,
     design: &Design,
     site: &Site,
     ssh_cidr: Vec<String>,
-) -> Result<Aws, ProviderError> {
+) -> Result<RecordedVm, ProviderError> {
     let output = |key: &str| stack.outputs.get(key).filter(|value| !value.is_empty()).cloned();
     let incomplete = || {
         ProviderError::failed(
-            format!("the stack {} is there and doesn't say which instance it made", stack.arn.name),
-            "aws cloudformation describe-stacks shows what it says",
+            format!("the stack {} exists, but doesn't report its instance", stack.arn.name),
+            "aws cloudformation describe-stacks shows its outputs",
         )
     };
     let details = Details {
+        stack_name: Some(stack.arn.name.clone()),
+        stack_id: Some(stack.arn.to_string()),
+        instance_id: Some(output(output::INSTANCE).ok_or_else(incomplete)?),
         region: Some(stack.arn.region.clone()),
         instance_type: Some(design.instance_type.clone()),
         ami_id: output(output::IMAGE),
         security_group_id: output(output::SECURITY_GROUP),
         vpc_id: Some(output(output::VPC).unwrap_or_else(|| site.subnet.vpc.clone())),
         subnet_id: Some(output(output::SUBNET).unwrap_or_else(|| site.subnet.id.clone())),
-        created_vpc: site.place == Place::SharedNetwork,
+        created_vpc: site.place == Placement::SharedNetwork,
         spot: machine.stack.spot,
         ttl_seconds: machine.stack.ttl,
         ssh_cidr,
         ..Details::default()
     };
-    Ok(Aws {
-        stack_name: Some(stack.arn.name.clone()),
-        stack_id: Some(stack.arn.to_string()),
-        instance_id: Some(output(output::INSTANCE).ok_or_else(incomplete)?),
-        public_ip: output(output::ADDRESS).and_then(|ip| Address::parse(&ip).ok()),
-        fqdn: None,
-        extra: details.into_extra(),
-    })
+    Ok(RecordedVm::new(output(output::ADDRESS).and_then(|ip| Address::parse(&ip).ok()), details))
 }
 
-/// Parts of a delete.
+/// Helpers of delete.
 impl AwsProvider {
-    /// The VM's stack, when it is there and this VM's.
+    /// The VM's stack, if it exists and belongs to this VM.
     async fn own_stack(
         &self,
         clients: &Clients,
-        lead: &Lead,
+        resource_ref: &ResourceRef,
         record: &Record,
     ) -> Result<Option<Stack>, ProviderError> {
-        let Some(arn) = &lead.stack else { return Ok(None) };
+        let Some(arn) = &resource_ref.stack else { return Ok(None) };
         let stacks = self.stacks(clients);
         let mut found = stacks.find(&arn.to_ask()).await?;
         if arn.unique.is_some() && found.as_ref().is_none_or(|stack| stack.stage == Stage::Gone) {
-            // A create that died may have made a second one, in the next zone, before it could note that.
+            // An interrupted create may have made a second stack, in the next zone, before it could record that.
             let second = stacks.find(&arn.name).await?;
             found = second.filter(|stack| stack.has_tag(tags::ID, record.id.as_str())).or(found);
         }
         let Some(stack) = found else { return Ok(None) };
         match tags::value(&stack.tags, tags::ID) {
             Some(_) if self.identifies(&stack.tags, record) => Ok(Some(stack)),
-            // An older goloo's stack, which its config named.
+            // A stack of an older goloo, named in its config.
             None if arn.unique.is_some()
                 && record.origin.is_some()
                 && self.settings.trust.is_proven(record) =>
             {
                 Ok(Some(stack))
             }
-            // The planned name belongs to another VM: this one's stack was never made.
+            // The planned name belongs to another VM: this VM's stack was never created.
             _ if arn.unique.is_none() => Ok(None),
             other => Err(not_this_vms(arn, other.is_some(), record)),
         }
     }
 
-    /// Takes the VM's names away before its address goes to someone else.
+    /// Withdraws the VM's names before its address is reassigned.
     async fn withdraw(
         &self,
         clients: &Clients,
@@ -539,22 +514,22 @@ impl AwsProvider {
         stack: Option<&Stack>,
         work: &mut dyn Work,
     ) -> Result<(), ProviderError> {
-        let Some((zone, mut names)) = dns::noted(record) else { return Ok(()) };
+        let details = Details::of(record)?;
+        let Some((zone, mut names)) = dns::noted(record, &details) else { return Ok(()) };
         if !self.settings.trust.is_trusted(record) {
             let of_stack = stack.map(|stack| stack_names(stack, &zone)).unwrap_or_default();
             names.retain(|name| of_stack.contains(name));
         }
-        let details = record.aws.as_ref().map(Details::of).unwrap_or_default();
         let in_names = details.dns_records.iter().filter_map(DnsRecord::address).map(str::to_owned);
-        let in_record = record.aws.as_ref().and_then(|aws| aws.public_ip.as_ref()).map(Address::to_string);
-        // The stack knows the first address alone, which by now may be someone else's.
-        let of_create = stack.filter(|_| record.aws.is_none());
+        let in_record = record.address().map(Address::to_string);
+        // The stack knows only the first address, which may have been reassigned by now.
+        let of_create = stack.filter(|_| Endpoints::of(record) == Endpoints::default());
         let in_stack = of_create.and_then(|stack| stack.outputs.get(output::ADDRESS).cloned());
-        // A start that died may have changed the address without a trace in the record.
+        // An interrupted start may have changed the address without updating the record.
         let which = Which::Tagged(tags::ID, vec![record.id.to_string()]);
         let live = instances::describe(clients, which).await?;
         let live = live.iter().filter_map(|instance| instance.address().map(str::to_owned));
-        // What a record of others calls the VM's address may be anybody's.
+        // The address in an untrusted record may belong to anyone.
         let is_trusted = self.settings.trust.is_trusted(record);
         let on_record = in_names.chain(in_record).filter(|_| is_trusted);
         let addresses: BTreeSet<String> = on_record.chain(in_stack).chain(live).collect();
@@ -573,37 +548,37 @@ impl AwsProvider {
         if !self.identifies(&instance.tags, record) && !self.settings.trust.is_proven(record) {
             return Err(not_shown(id, record));
         }
-        work.step(&format!("ending the instance {id}"));
+        work.step(&format!("terminating the instance {id}"));
         instances::terminate(clients, id).await?;
         while instances::one(clients, id).await?.is_some() {
-            stack::pause(self.settings.pace.then, work).await?;
+            retry::pause(self.settings.pace.then, work).await?;
         }
         Ok(())
     }
 }
 
-/// The names in this zone that a stack was made with.
+/// The names in this zone that the stack was created with.
 fn stack_names(stack: &Stack, zone: &str) -> BTreeSet<Name> {
     let in_notes = dns::in_notes(stack.dns_notes().map(String::as_str));
     in_notes.filter(|(of, _)| of == zone).map(|(_, names)| names.into_iter().collect()).unwrap_or_default()
 }
 
-/// A stack that isn't the record's, or doesn't show that it is.
+/// A stack that isn't the record's, or can't be proven to be.
 fn not_this_vms(arn: &StackArn, has_other_id: bool, record: &Record) -> ProviderError {
     let (name, region) = (&arn.name, &arn.region);
     if has_other_id || record.origin.is_none() {
         return ProviderError::failed(
             format!("the stack {name} in {region} isn't this VM's"),
-            "aws cloudformation describe-stacks shows whose it is",
+            "aws cloudformation describe-stacks shows its owner",
         );
     }
     ProviderError::failed(
         format!(
-            "nothing shows that the stack {name} in {region} is \"{}\": it doesn't carry its id, and the record wasn't made with this state folder",
+            "nothing proves that the stack {name} in {region} is \"{}\": it isn't tagged with its ID, and the record wasn't created with this state folder",
             record.name
         ),
         format!(
-            "if it is, say so in AWS: aws cloudformation update-stack --region {region} --stack-name {name} --use-previous-template --capabilities CAPABILITY_IAM --tags Key={},Value={} Key={},Value={}",
+            "if it is, tag it: aws cloudformation update-stack --region {region} --stack-name {name} --use-previous-template --capabilities CAPABILITY_IAM --tags Key={},Value={} Key={},Value={}",
             tags::ID,
             record.id,
             tags::NAME,
@@ -612,44 +587,47 @@ fn not_this_vms(arn: &StackArn, has_other_id: bool, record: &Record) -> Provider
     )
 }
 
-/// Says so when the shared network has lost its last VM. It costs nothing, and the next VM in the
-/// region is quicker with it, so it stays until someone says otherwise.
+/// Reports when the shared network's last VM is deleted. The network costs nothing and speeds up the next create in the
+/// region, so it stays until the user removes it.
 async fn offer_network(clients: &Clients, record: &Record, work: &mut dyn Work) {
     let used = record.resources.iter().any(|resource| resource.kind == network::SHARED);
     if used && network::is_unused(clients).await.unwrap_or(false) {
         let (name, region) = (network::SHARED, &clients.region);
         work.events().event(Event::Note(format!(
-            "no VM uses the shared network in {region} any more; it costs nothing, and this removes it: aws cloudformation delete-stack --stack-name {name} --region {region}"
+            "the shared network in {region} is no longer used by any VM; it costs nothing, and you can remove it: aws cloudformation delete-stack --stack-name {name} --region {region}"
         )));
     }
 }
 
-/// Parts of start, stop and observe.
+/// Helpers of start, stop and observe.
 impl AwsProvider {
     async fn power_on(
         &self,
         clients: &Clients,
+        vm: &VmName,
         instance: Instance,
         work: &mut dyn Work,
     ) -> Result<Instance, ProviderError> {
         let (id, pace) = (instance.id.clone(), self.settings.pace);
+        let target = InstanceRef { vm, id: &id };
         if instance.state == State::Running {
             return Ok(instance);
         }
         work.step(&format!("starting the instance {id}"));
         if instance.state == State::Stopping {
-            instances::wait_for(clients, &id, State::Stopped, pace, work).await?;
+            instances::wait_for(clients, target, State::Stopped, pace, work).await?;
         }
         if instance.state != State::Pending {
             instances::start(clients, &id).await?;
         }
-        instances::wait_for(clients, &id, State::Running, pace, work).await
+        instances::wait_for(clients, target, State::Running, pace, work).await
     }
 
-    /// Until AWS has taken the order: from then on the instance goes down.
+    /// Returns once AWS has accepted the request: from then on the instance is shutting down.
     async fn begin_stop(
         &self,
         clients: &Clients,
+        vm: &VmName,
         instance: &Instance,
         force: bool,
         work: &mut dyn Work,
@@ -657,7 +635,7 @@ impl AwsProvider {
         let (id, pace) = (&instance.id, self.settings.pace);
         work.step(&format!("stopping the instance {id}"));
         if instance.state == State::Pending {
-            instances::wait_for(clients, id, State::Running, pace, work).await?;
+            instances::wait_for(clients, InstanceRef { vm, id }, State::Running, pace, work).await?;
         }
         if instance.state != State::Stopping || force {
             instances::stop(clients, id, force).await?;
@@ -668,13 +646,13 @@ impl AwsProvider {
     async fn finish_stop(
         &self,
         clients: &Clients,
-        id: &str,
+        target: InstanceRef<'_>,
         work: &mut dyn Work,
     ) -> Result<Instance, ProviderError> {
         let pace = self.settings.pace;
-        // EC2 cuts the power by itself, after some minutes.
+        // EC2 forces power off by itself after some minutes.
         let limit = work.power_down_limit(Duration::MAX);
-        let stopped = instances::wait_for(clients, id, State::Stopped, pace, work);
+        let stopped = instances::wait_for(clients, target, State::Stopped, pace, work);
         if let Ok(stopped) = tokio::time::timeout(limit, stopped).await {
             return stopped;
         }
@@ -682,42 +660,43 @@ impl AwsProvider {
             "the guest hasn't powered off within {} s; forcing power off",
             limit.as_secs()
         )));
-        instances::stop(clients, id, true).await?;
-        instances::wait_for(clients, id, State::Stopped, pace, work).await
+        instances::stop(clients, target.id, true).await?;
+        instances::wait_for(clients, target, State::Stopped, pace, work).await
     }
 
-    /// Takes the address of a VM that is being stopped out of its names and its record, unless it keeps it: AWS
-    /// gives it to someone else.
+    /// Removes a stopping VM's address from its names and its record, unless the VM keeps the address: AWS reassigns
+    /// it.
     async fn release_address(
         &self,
         record: &Record,
-        aws: &mut Aws,
+        vm: &mut RecordedVm,
         instance: &Instance,
         work: &mut dyn Work,
     ) -> Result<(), ProviderError> {
         let is_released = |address: &str| !instance.keeps(address);
-        let details = Details::of(aws);
+        let mut then = vm.clone();
+        let details = &vm.details;
         let is_named = details.dns_records.iter().filter_map(DnsRecord::address).any(is_released);
-        let mut then = aws.clone();
         let had = then.public_ip.take_if(|address| is_released(address));
         let live = instance.public_ip.as_deref();
-        let may_follow = is_named && self.may_follow(record, &details, live, work.events()).await?;
+        let may_follow = is_named && self.may_follow(record, details, live, work.events()).await?;
         if let (true, Some(zone)) = (may_follow, &details.zone_id) {
             let live = instance.public_ip.clone().filter(|address| is_released(address));
             let old = had.map(|ip| ip.to_string()).into_iter().chain(live).collect();
             let client = self.session.route53().await;
-            let followed = Zone::new(&client, zone).follow(&details.dns_records, &old, None, work).await?;
-            then.extra = Details { dns_records: followed, ..details }.into_extra();
+            then.details.dns_records =
+                Zone::new(&client, zone).follow(&details.dns_records, &old, None, work).await?;
         }
-        if *aws != then {
-            work.save_addresses(Made::Aws(then.clone())).await?;
-            *aws = then;
+        if *vm != then {
+            work.save_addresses(then.clone().into()).await?;
+            *vm = then;
         }
         Ok(())
     }
 
-    /// Whether the names on record may be changed. An untrusted record may claim any names of the zone, with the address
-    /// that they have: then only names that the VM's stack was made with count, at the VM's own address or withdrawn.
+    /// Whether the recorded names may be changed. An untrusted record may claim any names in the zone together with
+    /// their addresses: then only names that the VM's stack was created with count, and only if they are withdrawn or
+    /// have the VM's own address.
     async fn may_follow(
         &self,
         record: &Record,
@@ -728,13 +707,14 @@ impl AwsProvider {
         if self.settings.trust.is_trusted(record) {
             return Ok(true);
         }
-        let lead = Lead::of(record);
-        let clients = self.session.clients(self.region(&lead)).await;
-        let stack = self.own_stack(&clients, &lead, record).await?;
+        let resource_ref = ResourceRef::of(record)?;
+        let clients = self.session.clients(self.region(&resource_ref)).await;
+        let stack = self.own_stack(&clients, &resource_ref, record).await?;
         let zone = details.zone_id.as_deref().unwrap_or_default();
         let of_stack = stack.as_ref().map(|stack| stack_names(stack, zone)).unwrap_or_default();
         let is_safe = |known: &DnsRecord| {
-            let name = Kind::parse(&known.kind).map(|kind| Name { name: dns::normal(&known.name), kind });
+            let name =
+                RecordType::parse(&known.kind).map(|kind| Name { name: dns::normal(&known.name), kind });
             name.is_some_and(|name| of_stack.contains(&name))
                 && known.address().is_none_or(|address| Some(address) == live)
         };
@@ -743,48 +723,49 @@ impl AwsProvider {
         }
         let names: Vec<&str> = details.dns_records.iter().map(|known| known.name.as_str()).collect();
         events.event(Event::Warning(format!(
-            "the DNS names {} are left unchanged: the record of {} doesn't prove that they are its names; `goloo dns swap {}` asks and sets them",
+            "the DNS names {} are left unchanged: the record of {} doesn't prove that they are its names",
             names.join(", "),
-            record.name,
             record.name
         )));
+        let swap = NextStep::DnsSwap { to: Some(record.name.clone()), from: None, force: false };
+        events.event(Event::Hint(swap.text(" asks and sets them")));
         Ok(false)
     }
 
-    /// Points the VM's names at its address. A start that died may have done that already.
+    /// Points the VM's names at its address. An interrupted start may have done that already.
     async fn follow(
         &self,
         record: &Record,
-        aws: &mut Aws,
+        vm: &mut RecordedVm,
         old: Option<Address>,
         work: &mut dyn Work,
     ) -> Result<(), ProviderError> {
-        let details = Details::of(aws);
-        let (Some(zone), Some(new)) = (&details.zone_id, &aws.public_ip) else { return Ok(()) };
+        let details = &vm.details;
+        let (Some(zone), Some(new)) = (&details.zone_id, &vm.public_ip) else { return Ok(()) };
         let is_there =
-            |known: &DnsRecord| known.kind != Kind::A.as_str() || known.address() == Some(new.as_str());
+            |known: &DnsRecord| known.kind != RecordType::A.as_str() || known.address() == Some(new.as_str());
         if details.dns_records.iter().all(is_there) {
             return Ok(());
         }
-        // Whatever becomes of the names, the VM is reached there.
-        work.save_addresses(Made::Aws(aws.clone())).await?;
-        if !self.may_follow(record, &details, Some(new.as_str()), work.events()).await? {
+        // Even if updating the names fails, this is the VM's address.
+        work.save_addresses(vm.clone().into()).await?;
+        if !self.may_follow(record, details, Some(new.as_str()), work.events()).await? {
             return Ok(());
         }
         let client = self.session.route53().await;
         let old = old.map(|ip| ip.to_string()).into_iter().collect();
-        let followed = Zone::new(&client, zone).follow(&details.dns_records, &old, Some(new), work).await?;
-        aws.extra = Details { dns_records: followed, ..details }.into_extra();
+        vm.details.dns_records =
+            Zone::new(&client, zone).follow(&details.dns_records, &old, Some(new), work).await?;
         Ok(())
     }
 
-    /// One region's VMs, in one question.
+    /// Observes one region's VMs with a single query.
     async fn look_at(
         &self,
         clients: &Clients,
         indices: &[usize],
         records: &[&Record],
-        leads: &[Lead],
+        leads: &[ResourceRef],
     ) -> Result<Vec<(usize, Observation)>, AwsError> {
         let ids: Vec<String> = indices.iter().filter_map(|index| leads[*index].instance.clone()).collect();
         let without = indices.iter().filter(|index| leads[**index].instance.is_none());
@@ -794,44 +775,52 @@ impl AwsProvider {
         let there = instances::index(found);
         let mut seen = Vec::new();
         for index in indices {
-            let (record, lead) = (records[*index], &leads[*index]);
-            let key = lead.instance.as_deref().unwrap_or(record.id.as_str());
-            seen.push((*index, self.observation(there.get(key), record, lead).await));
+            let (record, resource_ref) = (records[*index], &leads[*index]);
+            let key = resource_ref.instance.as_deref().unwrap_or(record.id.as_str());
+            seen.push((*index, self.observation(there.get(key), record, resource_ref).await));
         }
         Ok(seen)
     }
 
-    async fn observation(&self, instance: Option<&Instance>, record: &Record, lead: &Lead) -> Observation {
+    async fn observation(
+        &self,
+        instance: Option<&Instance>,
+        record: &Record,
+        resource_ref: &ResourceRef,
+    ) -> Observation {
         match instance {
             Some(Instance { state: State::Terminated, is_reclaimed, .. }) => Observation {
-                reason: is_reclaimed.then(|| "AWS ended the Spot Instance".to_owned()),
-                ..observed(LiveState::Missing)
+                reason: is_reclaimed.then(|| "AWS terminated the Spot Instance".to_owned()),
+                ..Observation::of(LiveState::Missing)
             },
-            Some(instance) => Observation {
-                ip: instance.address().filter(|_| instance.state == State::Running).map(str::to_owned),
-                reason: dangling(record, instance),
-                ..observed(instance.state.live())
-            },
-            // What another account has can't be seen, and isn't missing for that.
-            None => match self.check_account(lead).await {
-                Ok(()) => observed(LiveState::Missing),
-                Err(error) => unknown(error.to_string()),
+            Some(instance) => {
+                let ip = instance.address().filter(|_| instance.state == State::Running).map(str::to_owned);
+                let seen = Observation { ip, ..Observation::of(instance.state.live()) };
+                match dangling(record, instance) {
+                    Some(reason) => Observation {
+                        reason: Some(reason),
+                        hint: NextStep::stop(&record.name).text(" withdraws it"),
+                        ..seen
+                    },
+                    None => seen,
+                }
+            }
+            // Another account's resources are invisible, which doesn't mean they are missing.
+            None => match self.check_account(resource_ref).await {
+                Ok(()) => Observation::of(LiveState::Missing),
+                Err(error) => Observation::unknown(error.to_string()),
             },
         }
     }
 }
 
-/// What a VM's names point at, where it was stopped past goloo and its address has gone back to AWS.
+/// What a VM's names still point at after it was stopped without goloo and its address went back to AWS.
 fn dangling(record: &Record, instance: &Instance) -> Option<String> {
-    let details = Details::of(record.aws.as_ref()?);
+    let details = Details::of(record).ok()?;
     let is_dangling = |known: &&DnsRecord| known.address().is_some_and(|address| !instance.keeps(address));
     let dangling: Vec<&DnsRecord> = details.dns_records.iter().filter(is_dangling).collect();
     let first = dangling.first().filter(|_| instance.state == State::Stopped)?;
-    Some(format!(
-        "by its record {}; `goloo stop {}` withdraws it",
-        still_points(&dangling, first),
-        record.name
-    ))
+    Some(format!("by its record {}", still_points(&dangling, first)))
 }
 
 fn still_points(dangling: &[&DnsRecord], first: &DnsRecord) -> String {
@@ -840,33 +829,32 @@ fn still_points(dangling: &[&DnsRecord], first: &DnsRecord) -> String {
     format!("{} still {verb} to {}, which AWS may give to someone else", names.join(", "), first.value)
 }
 
-/// The VM is off, and its names still point at the address that it had.
+/// The VM is off, but its names still point at its former address.
 fn names_left(record: &Record, error: ProviderError) -> ProviderError {
-    let details = record.aws.as_ref().map(Details::of).unwrap_or_default();
+    let details = Details::of(record).unwrap_or_default();
     let named: Vec<&DnsRecord> =
         details.dns_records.iter().filter(|known| known.address().is_some()).collect();
     let Some(first) = named.first() else { return error };
     let what = format!("the VM is stopped, but {}", still_points(&named, first));
-    with_context(error, &what, &format!("then run `goloo stop {}` again", record.name))
+    with_context(error, &what, NextStep::stop(&record.name))
 }
 
-/// The VM is up, and its names don't point at it yet.
+/// The VM is running, but its names don't point at it yet.
 fn names_behind(name: &VmName, error: ProviderError) -> ProviderError {
-    let again = format!("then run `goloo start {name}` again");
-    with_context(error, "the VM is running, but its names don't point to it", &again)
+    let again = NextStep::Start(name.clone());
+    with_context(error, "the VM is running, but its names don't point to it", again)
 }
 
-/// An error with what is so all the same, and what to run once its cause is removed.
-fn with_context(error: ProviderError, context: &str, again: &str) -> ProviderError {
+/// Adds to an error what has succeeded nevertheless, and what to run once the cause is fixed.
+fn with_context(error: ProviderError, context: &str, again: NextStep) -> ProviderError {
+    let then_again = |hint: Hint| hint.text("; then run ").step(again).text(" again");
     match error {
         ProviderError::Permission { what, hint } => {
-            ProviderError::Permission { what: format!("{context}: {what}"), hint: format!("{hint}; {again}") }
+            ProviderError::Permission { what: format!("{context}: {what}"), hint: then_again(hint) }
         }
-        ProviderError::Failed { what, hint, source } => ProviderError::Failed {
-            what: format!("{context}: {what}"),
-            hint: format!("{hint}; {again}"),
-            source,
-        },
+        ProviderError::Failed { what, hint, source } => {
+            ProviderError::Failed { what: format!("{context}: {what}"), hint: then_again(hint), source }
+        }
         other => other,
     }
 }
@@ -880,26 +868,18 @@ fn leaves_work(error: &ProviderError) -> bool {
     matches!(error, ProviderError::Interrupted | ProviderError::Record(_))
 }
 
-/// EC2 stops a Spot Instance only where its request is a persistent one, and goloo's are one-time.
+/// EC2 can stop a Spot Instance only if its request is persistent; goloo's requests are one-time.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/using-spot-instances-request.html>
 fn refuse_to_stop_spot(record: &Record) -> Result<(), ProviderError> {
-    let is_spot = record.aws.as_ref().is_some_and(|aws| Details::of(aws).spot);
-    if !is_spot {
+    if !Details::of(record)?.spot {
         return Ok(());
     }
     let name = &record.name;
     Err(ProviderError::Unsupported {
         what: format!("{name} is a Spot Instance (vm.spot), which AWS can't stop"),
-        hint: format!(
-            "goloo delete {name} ends it, disk and all; goloo exec {name} -- sudo reboot restarts it"
-        ),
+        hint: NextStep::Delete(name.clone())
+            .text(" deletes it and its disk; ")
+            .step(NextStep::Reboot(name.clone()))
+            .text(" restarts it"),
     })
-}
-
-fn observed(state: LiveState) -> Observation {
-    Observation { state, ip: None, reason: None }
-}
-
-fn unknown(reason: String) -> Observation {
-    Observation { state: LiveState::Unknown, ip: None, reason: Some(reason) }
 }

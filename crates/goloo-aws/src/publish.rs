@@ -1,47 +1,55 @@
-//! A new VM's names in Route 53: what nobody has is made; what others have stays, unless a person asks for it.
+//! A new VM's names in Route 53: unused names are created, others' names stay unless the user asks to replace them.
 
 use aws_sdk_route53::types::{Change, ChangeAction, ResourceRecordSet, RrType};
-use goloo_core::events::Event;
-use goloo_core::provider::{ProviderError, Work};
+use goloo_model::events::Event;
+use goloo_model::hint::{Hint, NextStep};
+use goloo_model::name::VmName;
+use goloo_model::provider::{ProviderError, Work};
 
 use crate::details::DnsRecord;
-use crate::dns::{self, Kind, RESOURCE, Zone, blocks, is_conflict, is_plain, leads_to, set_of};
+use crate::dns::{self, RESOURCE, Zone, blocks, is_conflict, is_plain, leads_to, set_of};
 use crate::error::AwsError;
+use crate::record_type::RecordType;
 
 impl Zone<'_> {
-    /// Makes the records in one batch and gives those that lead to the VM now. Records of others stay, with
-    /// a warning; with `force` plain ones are replaced in the same batch, exactly as they were read.
+    /// Creates the record sets in one batch and returns those that now point to the VM. Others' record sets stay, with
+    /// a warning; with `force`, plain ones are replaced in the same batch, exactly as they were read.
     pub async fn publish(
         &self,
+        vm: &VmName,
         wanted: &[DnsRecord],
         force: bool,
         work: &mut dyn Work,
     ) -> Result<Vec<DnsRecord>, ProviderError> {
         for record in wanted {
-            work.made(RESOURCE, &dns::note(self.id, &record.kind, &record.name)).await?;
+            work.record_resource(RESOURCE, &dns::note(self.id, &record.kind, &record.name)).await?;
         }
-        work.step("making its names lead to it");
+        work.step("pointing its DNS names to it");
         match self.change(wanted.iter().map(create).collect()).await {
-            Err(error) if is_conflict(&error) => self.publish_claims(wanted, force, work).await,
+            Err(error) if is_conflict(&error) => self.publish_claims(vm, wanted, force, work).await,
             done => Ok(done.map(|()| wanted.to_vec())?),
         }
     }
 
     async fn publish_claims(
         &self,
+        vm: &VmName,
         wanted: &[DnsRecord],
         force: bool,
         work: &mut dyn Work,
     ) -> Result<Vec<DnsRecord>, ProviderError> {
-        let mut claims = self.claims(wanted, force).await?;
+        let mut claims = self.claims(vm, wanted, force).await?;
         if !claims.replaced.is_empty() {
-            work.step(&format!("replacing what its names lead to: {}", claims.replaced.join(", ")));
+            work.step(&format!(
+                "replacing the existing DNS records of its names: {}",
+                claims.replaced.join(", ")
+            ));
         }
         if !claims.changes.is_empty() {
             match self.change(claims.changes).await {
-                // Sent again after its answer was lost, a batch meets what it did itself.
+                // If the SDK retries after a lost response, the batch conflicts with its own result.
                 Err(error) if is_conflict(&error) => {
-                    claims = self.claims(wanted, force).await?;
+                    claims = self.claims(vm, wanted, force).await?;
                     if !claims.changes.is_empty() {
                         return Err(error.into());
                     }
@@ -49,41 +57,54 @@ impl Zone<'_> {
                 done => done?,
             }
         }
-        for text in claims.left {
-            work.events().event(Event::Warning(text));
+        for Left { what, hint } in claims.left {
+            work.events().event(Event::Warning(what));
+            if !hint.is_empty() {
+                work.events().event(Event::Hint(hint));
+            }
         }
         Ok(claims.ours)
     }
 
-    async fn claims(&self, wanted: &[DnsRecord], force: bool) -> Result<Claims, AwsError> {
+    async fn claims(&self, vm: &VmName, wanted: &[DnsRecord], force: bool) -> Result<Claims, AwsError> {
         let mut claims = Claims::default();
         for record in wanted {
             let is_target = |known: &DnsRecord| known.name == record.value;
-            // An alias of a name that is someone else's is theirs, too.
-            if record.kind == Kind::Cname.as_str() && !claims.ours.iter().any(is_target) {
-                claims.left.push(format!("{} isn't made: {} isn't this VM's", record.name, record.value));
+            // An alias of a name owned by someone else is theirs, too.
+            if record.kind == RecordType::Cname.as_str() && !claims.ours.iter().any(is_target) {
+                let what =
+                    format!("{} isn't created: {} doesn't belong to this VM", record.name, record.value);
+                claims.left.push(Left { what, hint: Hint::default() });
             } else {
-                claims.add(record, self.all_of(&record.name).await?, force);
+                claims.add(vm, record, self.all_of(&record.name).await?, force);
             }
         }
         Ok(claims)
     }
 }
 
-/// What becomes of the names that a VM asks for.
+/// What happens to the names a VM requests.
 #[derive(Default)]
 struct Claims {
-    /// Those that lead to the VM once the changes are made.
+    /// Those that point to the VM after the changes.
     ours: Vec<DnsRecord>,
     changes: Vec<Change>,
-    /// What others have and lose by that, for people.
+    /// Messages for the user on what others lose.
     replaced: Vec<String>,
-    /// Why names stay as they are, for people.
-    left: Vec<String>,
+    /// Why names stay as they are.
+    left: Vec<Left>,
+}
+
+/// A name that stays as it is.
+struct Left {
+    /// Why, for people.
+    what: String,
+    /// What to do about it; may be empty.
+    hint: Hint,
 }
 
 impl Claims {
-    fn add(&mut self, record: &DnsRecord, there: Vec<ResourceRecordSet>, force: bool) {
+    fn add(&mut self, vm: &VmName, record: &DnsRecord, there: Vec<ResourceRecordSet>, force: bool) {
         if there.iter().any(|set| leads_to(set, record)) {
             self.ours.push(record.clone());
             return;
@@ -94,8 +115,14 @@ impl Claims {
             let shown: Vec<String> = theirs.iter().map(dns::shown).collect();
             let shown = format!("{} ({})", record.name, shown.join(", "));
             let is_replaceable = |set: &ResourceRecordSet| leads(set) && is_plain(set);
-            if let Some(why) = why_left(force, theirs.iter().all(is_replaceable)) {
-                self.left.push(format!("{shown} leads elsewhere already and is left alone; {why}"));
+            let is_left = format!("{shown} already points elsewhere and is left unchanged");
+            if !force {
+                self.left.push(Left { what: is_left, hint: how_to_take(vm) });
+                return;
+            }
+            if !theirs.iter().all(is_replaceable) {
+                let what = format!("{is_left}: only plain A, AAAA and CNAME records are replaced");
+                self.left.push(Left { what, hint: "remove it in Route 53 first".into() });
                 return;
             }
             self.changes.extend(theirs.into_iter().map(|set| dns::change(&ChangeAction::Delete, set)));
@@ -106,28 +133,22 @@ impl Claims {
     }
 }
 
-fn why_left(force: bool, is_replaceable: bool) -> Option<&'static str> {
-    match (force, is_replaceable) {
-        (true, true) => None,
-        (true, false) => {
-            Some("only plain A, AAAA and CNAME records are replaced: remove it in Route 53 first")
-        }
-        (false, _) => Some(
-            "goloo dns swap moves it from another VM; from anyone else, goloo dns swap --force and create --force",
-        ),
-    }
+/// How a VM gets a name that someone else has.
+fn how_to_take(vm: &VmName) -> Hint {
+    let swap = |force| NextStep::DnsSwap { to: Some(vm.clone()), from: None, force };
+    swap(false).text(" moves it from another VM; ").step(swap(true)).text(" also replaces records of others")
 }
 
 fn create(record: &DnsRecord) -> Change {
     dns::change(&ChangeAction::Create, set_of(record))
 }
 
-/// Whether a set says where a name leads.
+/// Whether a record set determines where a name points.
 fn leads(set: &ResourceRecordSet) -> bool {
     matches!(set.r#type(), RrType::A | RrType::Aaaa | RrType::Cname)
 }
 
-/// Whether a name can't have the record beside the set: an alias shares its name with nothing.
+/// Whether the record set prevents the name from having the record: a CNAME can't coexist with other record sets.
 fn is_in_the_way(set: &ResourceRecordSet, record: &DnsRecord) -> bool {
-    record.kind == Kind::Cname.as_str() || blocks(set)
+    record.kind == RecordType::Cname.as_str() || blocks(set)
 }

@@ -1,5 +1,6 @@
-//! The SDK's clients, made when they are first needed: a plan needs none.
+//! The SDK's clients, created when first needed: a plan needs none.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,23 +14,26 @@ use aws_sdk_sts::error::BoxError;
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{Provider as Tls, TlsContext, TrustStore, rustls_provider::CryptoMode};
 use aws_smithy_http_client::{Builder as HttpBuilder, Connector};
+use aws_smithy_runtime_api::client::orchestrator::Metadata;
+use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
+use goloo_sys::tls::{self, CertificateBundle, TrustError};
+use http_body_util::Limited;
 use tokio::sync::OnceCell;
 
-use crate::ca_bundle::{self, CaBundleError};
-use crate::error::AwsError;
+use crate::error::{AwsError, REGION_HEADER};
 use crate::settings::Settings;
 
-/// How long one try of a call may take, and the call with the SDK's own retries.
+/// The timeout of one attempt, and of a call including the SDK's own retries.
 const TRY_LIMIT: Duration = Duration::from_secs(20);
 const CALL_LIMIT: Duration = Duration::from_secs(60);
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
-/// Where [`RegionMark`] writes the region.
-pub(crate) const REGION_HEADER: &str = "x-goloo-region";
+/// The maximum response size, in bytes. A page of a list is below 2 MiB, a template below 1 MiB.
+const RESPONSE_MAX: usize = 16 << 20;
 
-/// Writes on each answer from which region it came: the SDK's errors don't say.
+/// Adds to each response the region it came from: the SDK's errors don't contain it.
 #[derive(Debug)]
 struct RegionMark(String);
 
@@ -49,13 +53,13 @@ impl Intercept for RegionMark {
     }
 }
 
-/// Makes nothing of a call where the certificates that it is to trust can't be read.
+/// Fails a call if the CA bundle can't be read, and rejects a response that is too long.
 #[derive(Debug)]
-struct BundleCheck(Option<CaBundleError>);
+struct CallGuard(Option<TrustError>);
 
-impl Intercept for BundleCheck {
+impl Intercept for CallGuard {
     fn name(&self) -> &'static str {
-        "BundleCheck"
+        "CallGuard"
     }
 
     fn read_before_execution(
@@ -65,23 +69,39 @@ impl Intercept for BundleCheck {
     ) -> Result<(), BoxError> {
         self.0.clone().map_or(Ok(()), |error| Err(error.into()))
     }
+
+    fn modify_before_deserialization(
+        &self,
+        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        tracing::debug!(
+            call = config.load::<Metadata>().map(Metadata::name),
+            status = context.response().status().as_u16(),
+            "AWS responded"
+        );
+        let body = context.response_mut().body_mut();
+        *body = SdkBody::from_body_1_x(Limited::new(std::mem::replace(body, SdkBody::taken()), RESPONSE_MAX));
+        Ok(())
+    }
 }
 
-/// Whose account it is.
+/// The account and identity of the credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The account's 12 digits.
+    /// The account id (12 digits).
     pub account: String,
     /// `aws`, `aws-cn`, `aws-us-gov`.
     pub partition: String,
-    /// Who the credentials are.
+    /// The ARN of the credentials' identity.
     pub arn: String,
 }
 
 /// Clients for one region.
 #[derive(Debug, Clone)]
 pub struct Clients {
-    /// Their region.
+    /// The region.
     pub region: String,
     /// CloudFormation.
     pub cloudformation: aws_sdk_cloudformation::Client,
@@ -91,7 +111,7 @@ pub struct Clients {
 
 /// Access to AWS with one set of credentials.
 #[derive(Debug)]
-pub struct Session {
+pub struct AwsSession {
     settings: Arc<Settings>,
     config: OnceCell<Config>,
     identity: OnceCell<Identity>,
@@ -100,18 +120,18 @@ pub struct Session {
 #[derive(Debug)]
 struct Config {
     sdk: SdkConfig,
-    /// Why no call can be made with it.
-    bundle: Option<CaBundleError>,
+    /// Why the CA bundle can't be used; then no call can be made.
+    untrusting: Option<TrustError>,
 }
 
 impl Config {
-    fn check(&self) -> BundleCheck {
-        BundleCheck(self.bundle.clone())
+    fn guard(&self) -> CallGuard {
+        CallGuard(self.untrusting.clone())
     }
 }
 
-impl Session {
-    /// Nothing is read or asked yet.
+impl AwsSession {
+    /// Creates a session without reading or requesting anything.
     pub fn new(settings: Arc<Settings>) -> Self {
         Self { settings, config: OnceCell::new(), identity: OnceCell::new() }
     }
@@ -126,12 +146,12 @@ impl Session {
         let there = Region::new(region.to_owned());
         let cloudformation = aws_sdk_cloudformation::config::Builder::from(&config.sdk)
             .region(there.clone())
-            .interceptor(config.check())
+            .interceptor(config.guard())
             .interceptor(RegionMark(region.to_owned()))
             .build();
         let ec2 = aws_sdk_ec2::config::Builder::from(&config.sdk)
             .region(there)
-            .interceptor(config.check())
+            .interceptor(config.guard())
             .interceptor(RegionMark(region.to_owned()))
             .build();
         Clients {
@@ -141,14 +161,14 @@ impl Session {
         }
     }
 
-    /// Route 53, which has no regions.
+    /// The Route 53 client; Route 53 has no regions.
     pub async fn route53(&self) -> aws_sdk_route53::Client {
         let config = self.config().await;
-        let route53 = aws_sdk_route53::config::Builder::from(&config.sdk).interceptor(config.check());
+        let route53 = aws_sdk_route53::config::Builder::from(&config.sdk).interceptor(config.guard());
         aws_sdk_route53::Client::from_conf(route53.build())
     }
 
-    /// Whose account the credentials lead to; asked once.
+    /// The credentials' identity; looked up once.
     pub async fn identity(&self) -> Result<&Identity, AwsError> {
         self.identity.get_or_try_init(|| self.ask_identity()).await
     }
@@ -157,7 +177,7 @@ impl Session {
         const ACTION: &str = "sts:GetCallerIdentity";
         let config = self.config().await;
         let sts = aws_sdk_sts::config::Builder::from(&config.sdk)
-            .interceptor(config.check())
+            .interceptor(config.guard())
             .interceptor(RegionMark(self.settings.region.clone()));
         let client = aws_sdk_sts::Client::from_conf(sts.build());
         let answer =
@@ -171,13 +191,18 @@ impl Session {
     }
 }
 
+/// As [`tls::trusted`], in the SDK's form: it reads the system's certificates itself, and from the same places.
+fn trusted(bundle: Option<&Path>) -> Result<TrustStore, TrustError> {
+    match bundle {
+        Some(path) => Ok(TrustStore::empty().with_pem_certificate(CertificateBundle::read(path)?.pem)),
+        None => Ok(tls::system_certificates().map(|_| TrustStore::default())?),
+    }
+}
+
 async fn load(settings: &Settings) -> Config {
-    let bundle = settings.ca_bundle.as_deref().map(ca_bundle::read).transpose();
-    let trusted = match &bundle {
-        Ok(None) => TrustStore::default(),
-        Ok(Some(certificates)) => TrustStore::empty().with_pem_certificate(certificates.clone()),
-        Err(_) => TrustStore::empty(),
-    };
+    let trusted = trusted(settings.ca_bundle.as_deref());
+    let untrusting = trusted.as_ref().err().cloned();
+    let trusted = trusted.unwrap_or_else(|_| TrustStore::empty());
     let tls = TlsContext::builder().with_trust_store(trusted).build();
     let tls = tls.expect("a context of certificates that were read is complete");
     let http = HttpBuilder::new().build_with_connector_fn(move |settings, components| {
@@ -202,5 +227,5 @@ async fn load(settings: &Settings) -> Config {
     if let Some(credentials) = &settings.credentials {
         loader = loader.credentials_provider(SharedCredentialsProvider::new(credentials.clone()));
     }
-    Config { sdk: loader.load().await, bundle: bundle.err() }
+    Config { sdk: loader.load().await, untrusting }
 }

@@ -1,4 +1,4 @@
-//! What the provider works with.
+//! The provider's settings.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,59 +7,59 @@ use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::ProfileFileRegionProvider;
 use aws_credential_types::Credentials;
-use goloo_core::record::Trust;
+use goloo_model::record::Trust;
 
-/// Where nothing else says which.
+/// The region used by default.
 const REGION: &str = "us-east-1";
 
-/// Amazon's own service that says where a request came from.
+/// Amazon's service that reports the address a request came from.
 pub const CHECKIP: &str = "https://checkip.amazonaws.com";
 
-/// How often AWS is asked how far it is.
+/// Polling intervals.
 #[derive(Debug, Clone, Copy)]
-pub struct Pace {
-    /// Before the first question.
+pub struct PollIntervals {
+    /// Before the first poll.
     pub first: Duration,
-    /// Between two questions.
+    /// Between two polls.
     pub then: Duration,
-    /// Before a call is tried again that failed by the network's or AWS's mood; longer each time.
+    /// Before a call that failed because of a transient network or AWS error is retried; grows with each retry.
     pub again: Duration,
 }
 
-impl Default for Pace {
+impl Default for PollIntervals {
     fn default() -> Self {
         Self { first: Duration::from_secs(5), then: Duration::from_secs(5), again: Duration::from_secs(1) }
     }
 }
 
-/// What the provider works with.
+/// The provider's settings.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The region where the stack names none.
+    /// The region for stacks that name none.
     pub region: String,
-    /// Whether the environment or the profile named that region.
+    /// Whether the environment or the profile specified the region.
     pub region_is_given: bool,
-    /// How often is asked.
-    pub pace: Pace,
-    /// Where this machine's public address is asked for.
+    /// Polling intervals.
+    pub pace: PollIntervals,
+    /// The URL of the service that reports this machine's public address.
     pub checkip: String,
-    /// The file with the certificates that are trusted, in place of the system's.
+    /// A file of certificates to trust instead of the system's.
     pub ca_bundle: Option<PathBuf>,
-    /// Another place than AWS, in place of what `AWS_ENDPOINT_URL` says.
+    /// An endpoint to use instead of AWS, overriding `AWS_ENDPOINT_URL`.
     pub endpoint: Option<String>,
-    /// Credentials in place of the standard chain's.
+    /// Credentials to use instead of the standard chain's.
     pub credentials: Option<Credentials>,
-    /// Which records are followed to a machine that doesn't carry the record's id.
+    /// Which records are trusted even if the machine doesn't carry the record's id.
     pub trust: Trust,
 }
 
 impl Settings {
-    /// For this region.
+    /// Settings for this region.
     pub fn new(region: impl Into<String>) -> Self {
         Self {
             region: region.into(),
             region_is_given: true,
-            pace: Pace::default(),
+            pace: PollIntervals::default(),
             checkip: CHECKIP.to_owned(),
             ca_bundle: None,
             endpoint: None,
@@ -68,9 +68,9 @@ impl Settings {
         }
     }
 
-    /// As the environment and the profile say: the region, `AWS_CA_BUNDLE`, `GOLOO_CHECKIP_URL`, and
-    /// `GOLOO_AWS_POLL`, the seconds between two questions. Reads files, asks nobody. An instance's metadata isn't
-    /// asked for the region: where there is none, that takes seconds.
+    /// Reads the environment and the profile: the region, `AWS_CA_BUNDLE`, `GOLOO_CHECKIP_URL`, and `GOLOO_AWS_POLL`,
+    /// the seconds between two polls. Reads files but sends no requests. The instance metadata service isn't queried
+    /// for the region: where it doesn't exist, that takes seconds.
     pub async fn from_env() -> Self {
         let chain = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
             .or_else(ProfileFileRegionProvider::new());
@@ -84,7 +84,7 @@ impl Settings {
         settings.ca_bundle = variable("AWS_CA_BUNDLE").map(PathBuf::from);
         let seconds = variable("GOLOO_AWS_POLL").and_then(|text| text.parse().ok());
         if let Some(wait) = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) {
-            settings.pace = Pace { first: wait, then: wait, ..settings.pace };
+            settings.pace = PollIntervals { first: wait, then: wait, ..settings.pace };
         }
         settings
     }

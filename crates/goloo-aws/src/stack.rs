@@ -1,77 +1,36 @@
-//! CloudFormation stacks: made at most once, watched, and taken down; only ever goloo's own.
+//! CloudFormation stacks: created at most once, watched and deleted; never touches stacks that aren't goloo's.
 
 use std::collections::BTreeMap;
 
 use aws_sdk_cloudformation::types::{self, OnFailure, Parameter, Tag};
-use goloo_core::events::Event;
-use goloo_core::provider::{ProviderError, Work};
+use goloo_model::provider::{ProviderError, Work};
 
 use crate::arn::StackArn;
 use crate::error::{AwsError, of_event};
 use crate::events::{EventLog, Failure};
 use crate::pages::Pages;
+use crate::retry::{PATIENCE, pause, tolerate_transient};
 use crate::session::Clients;
-use crate::settings::Pace;
+use crate::settings::PollIntervals;
+use crate::stage::Stage;
 use crate::tags::{self, Tags};
 use crate::template::output;
 use crate::user_data::HiddenUserData;
 
-/// The kind under which a VM's stack is noted in the record.
+/// The resource kind under which a VM's stack is recorded.
 pub const RESOURCE: &str = "cloudformation-stack";
 
-/// So often a stack's making is tried, where its name is taken by a failed one or no answer comes.
+/// How often creating a stack is attempted if its name is taken by a failed one or there is no response.
 const TRIES: u32 = 3;
 
-/// So many questions in a row may fail while something is waited for: AWS goes on without goloo.
-pub(crate) const PATIENCE: u32 = 12;
-
-/// How far a stack is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// Being made.
-    Creating,
-    /// There, whole.
-    Created,
-    /// Being taken back, because something in it failed.
-    Failing,
-    /// Something in it failed; it holds the name, and perhaps resources.
-    Failed,
-    /// Being taken down.
-    Deleting,
-    /// CloudFormation couldn't take it down.
-    DeleteFailed,
-    /// Gone.
-    Gone,
-}
-
-impl Stage {
-    /// Of CloudFormation's word for a stack's status.
-    pub fn of(status: &str) -> Self {
-        match status {
-            "CREATE_IN_PROGRESS" | "REVIEW_IN_PROGRESS" => Self::Creating,
-            "ROLLBACK_IN_PROGRESS" => Self::Failing,
-            "CREATE_FAILED" | "ROLLBACK_COMPLETE" | "ROLLBACK_FAILED" => Self::Failed,
-            "DELETE_IN_PROGRESS" => Self::Deleting,
-            "DELETE_FAILED" => Self::DeleteFailed,
-            "DELETE_COMPLETE" => Self::Gone,
-            // Someone updates it by hand: it was whole before, and is after.
-            _ => Self::Created,
-        }
-    }
-
-    fn is_under_way(self) -> bool {
-        matches!(self, Self::Creating | Self::Failing | Self::Deleting)
-    }
-}
-
-/// A stack as CloudFormation describes it.
+/// A stack as described by CloudFormation.
 #[derive(Debug, Clone)]
 pub struct Stack {
-    /// Its whole name.
+    /// Its full ARN.
     pub arn: StackArn,
-    /// How far it is.
+    /// Its stage.
     pub stage: Stage,
-    /// Why, where CloudFormation says so.
+    /// The reason, if CloudFormation reports one.
     pub reason: Option<String>,
     /// Its tags.
     pub tags: Tags,
@@ -80,7 +39,7 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// The DNS names that the stack was created with, as records note them.
+    /// The DNS names the stack was created with, in the form used in records.
     pub fn dns_notes(&self) -> impl Iterator<Item = &String> {
         (1..).map_while(|number| self.outputs.get(&output::name(number)))
     }
@@ -99,38 +58,38 @@ impl Stack {
         })
     }
 
-    /// Whether it carries this tag with this value.
+    /// Whether the stack has this tag with this value.
     pub fn has_tag(&self, key: &str, value: &str) -> bool {
         tags::value(&self.tags, key) == Some(value)
     }
 }
 
-/// A stack that is to be.
+/// A request to create a stack.
 #[derive(Debug)]
-pub struct Order<'a> {
-    /// Its name, region and account.
+pub struct StackOrder<'a> {
+    /// Its planned ARN: name, region and account.
     pub planned: &'a StackArn,
     /// The template.
     pub body: String,
     /// The template's parameters.
     pub parameters: Vec<(String, String)>,
-    /// More of them, which nobody may see.
+    /// Additional parameters that must stay hidden.
     pub user_data: Option<&'a HiddenUserData>,
-    /// The last stack of this order that is known to have been made. It may be gone.
+    /// The last stack known to have been created for this order. It may have been deleted.
     pub earlier: Option<StackArn>,
-    /// Tags of the stack.
+    /// The stack's tags.
     pub tags: Tags,
-    /// The tag that tells that a stack of this name is the one that is wanted.
+    /// The tag that identifies a stack of this name as the requested one.
     pub mark: (&'static str, &'a str),
     /// The operation's id.
     pub token: &'a str,
-    /// Whether what failed stays, to be looked at.
+    /// Whether to keep a failed stack for inspection.
     pub keep_failed: bool,
 }
 
-impl Order<'_> {
-    /// CloudFormation's token for the stack that comes after this one: the token of a stack that was removed may
-    /// not stand for the next one, also where a new process makes that.
+impl StackOrder<'_> {
+    /// CloudFormation's client token for the stack created after `earlier`: the token of a deleted stack must not be
+    /// reused, even by a new process.
     fn token_after(&self, earlier: Option<&StackArn>) -> String {
         match earlier.and_then(|arn| arn.unique.as_ref()) {
             Some(unique) => format!("{}-{unique}", self.token),
@@ -139,14 +98,14 @@ impl Order<'_> {
     }
 }
 
-/// How the making of a stack ended.
+/// The result of creating a stack.
 #[derive(Debug)]
 pub enum Making {
-    /// It is there, whole.
+    /// It exists and is complete.
     Done(Stack),
-    /// Something in it failed; what is left of it holds its name.
+    /// A resource failed; the remains still hold the stack's name.
     Failed {
-        /// What is left.
+        /// The remains.
         stack: Stack,
         /// What failed first.
         failure: Failure,
@@ -154,7 +113,7 @@ pub enum Making {
 }
 
 impl Making {
-    /// The stack, or what failed.
+    /// Returns the stack, or the failure as an error.
     pub fn into_stack(self) -> Result<Stack, ProviderError> {
         match self {
             Self::Done(stack) => Ok(stack),
@@ -168,12 +127,12 @@ impl Making {
 pub struct Stacks<'a> {
     /// The region's clients.
     pub clients: &'a Clients,
-    /// How often is asked.
-    pub pace: Pace,
+    /// The polling intervals.
+    pub pace: PollIntervals,
 }
 
 impl Stacks<'_> {
-    /// The stack of this ARN or name; one that is gone may be found by its ARN.
+    /// Finds the stack with this ARN or name. A deleted stack can be found only by its ARN.
     pub async fn find(&self, to_ask: &str) -> Result<Option<Stack>, AwsError> {
         let request = self.clients.cloudformation.describe_stacks().stack_name(to_ask);
         let answer =
@@ -185,7 +144,7 @@ impl Stacks<'_> {
         }
     }
 
-    /// All stacks that aren't gone.
+    /// All stacks that aren't deleted.
     pub async fn all(&self) -> Result<Vec<Stack>, AwsError> {
         let mut stacks = Vec::new();
         let (mut next, mut pages) = (None, Pages::of("cloudformation:DescribeStacks"));
@@ -203,9 +162,13 @@ impl Stacks<'_> {
         }
     }
 
-    /// Has the stack made, unless it is there or on its way. Called again after a crash or a lost reply
-    /// it finds the first one, by its name and its mark.
-    pub async fn ensure(&self, order: &Order<'_>, work: &mut dyn Work) -> Result<StackArn, ProviderError> {
+    /// Creates the stack unless it exists or is being created. After a crash or a lost response, another call finds the
+    /// first stack by its name and its mark.
+    pub async fn ensure(
+        &self,
+        order: &StackOrder<'_>,
+        work: &mut dyn Work,
+    ) -> Result<StackArn, ProviderError> {
         let mut token = order.token_after(order.earlier.as_ref());
         let mut last = None;
         for _ in 0..TRIES {
@@ -223,14 +186,14 @@ impl Stacks<'_> {
                     return Ok(stack.arn);
                 }
                 Some(stack) => {
-                    work.step("removing what an earlier try left in AWS");
+                    work.step("removing the resources of an earlier attempt from AWS");
                     self.remove(&stack, None, work).await?;
                     token = order.token_after(Some(&stack.arn));
                 }
-                // It went between the two calls, or the call never came through. One that is still on its
-                // way finds its own name or token taken by the next try, and the other way round.
+                // It disappeared between the two calls, or the request never arrived. If the request is still in
+                // transit, either it or the next attempt finds the name or token taken.
                 None => {
-                    // It was made, came and went before anyone could note it.
+                    // It was created and deleted before that could be recorded.
                     if is_token_taken(&refused) {
                         token.push_str("-2");
                     }
@@ -241,7 +204,7 @@ impl Stacks<'_> {
         Err(last.map_or_else(|| comes_and_goes(&order.planned.name), ProviderError::from))
     }
 
-    async fn send(&self, order: &Order<'_>, token: &str) -> Result<StackArn, AwsError> {
+    async fn send(&self, order: &StackOrder<'_>, token: &str) -> Result<StackArn, AwsError> {
         const ACTION: &str = "cloudformation:CreateStack";
         let parameter =
             |key: &str, value: &str| Parameter::builder().parameter_key(key).parameter_value(value).build();
@@ -263,12 +226,12 @@ impl Stacks<'_> {
         let answer = request.send().await.map_err(|error| AwsError::of(ACTION, &error))?;
         answer.stack_id().and_then(StackArn::parse).ok_or_else(|| AwsError::NoAnswer {
             action: ACTION,
-            detail: "the answer has no stack's ARN".to_owned(),
+            detail: "the response contains no stack ARN".to_owned(),
         })
     }
 
-    /// Waits until nothing moves in the stack any more, telling what CloudFormation does. Where something fails,
-    /// what failed first counts.
+    /// Waits until the stack is settled, reporting CloudFormation's progress. If several resources fail, the first
+    /// failure is reported.
     pub async fn wait_created(&self, arn: &StackArn, work: &mut dyn Work) -> Result<Making, ProviderError> {
         let mut log = EventLog::default();
         let stack = self.watch(arn, &mut log, work).await?;
@@ -283,14 +246,14 @@ impl Stacks<'_> {
                 Ok(Making::Failed { stack, failure })
             }
             _ => Err(ProviderError::failed(
-                format!("the stack {} was deleted while it was being made", arn.name),
-                "see who else works on it: aws cloudformation list-stacks",
+                format!("the stack {} was deleted while it was being created", arn.name),
+                "check what else changes it: aws cloudformation list-stacks",
             )),
         }
     }
 
-    /// Waits until nothing moves any more. The stack's own events tell when, so a poll is one call; the
-    /// stack itself is asked for then.
+    /// Waits until the stack is settled. Its own events tell when that is, so each poll is one call; the stack itself
+    /// is described only at the end.
     async fn watch(
         &self,
         arn: &StackArn,
@@ -306,7 +269,7 @@ impl Stacks<'_> {
                 Ok(Some(stack)) => return Ok(Some(stack)),
                 Ok(None) => patience = PATIENCE,
                 Err(error) if error.is_no_such_stack() => return Ok(None),
-                Err(error) => bear(&mut patience, error, work)?,
+                Err(error) => tolerate_transient(&mut patience, error, work)?,
             }
         }
     }
@@ -324,7 +287,7 @@ impl Stacks<'_> {
         self.find(&arn.to_string()).await
     }
 
-    /// Takes a stack down and waits until it is gone. `token` is the operation's.
+    /// Deletes a stack and waits until it no longer exists. `token` is the operation's client token.
     pub async fn remove(
         &self,
         stack: &Stack,
@@ -351,13 +314,12 @@ impl Stacks<'_> {
                 Ok(Some(now)) if now.stage == Stage::Gone => return Ok(()),
                 Ok(Some(now)) if now.stage == Stage::DeleteFailed => return Err(self.stuck(&now).await),
                 Ok(Some(_)) => patience = PATIENCE,
-                Err(error) => bear(&mut patience, error, work)?,
+                Err(error) => tolerate_transient(&mut patience, error, work)?,
             }
         }
     }
 
-    /// Why a stack can't be taken down. The events name the resources; without them the stack's own
-    /// reason has to do.
+    /// Why a stack can't be deleted. The events name the resources; without them, the stack's own reason is used.
     async fn stuck(&self, stack: &Stack) -> ProviderError {
         let failures = EventLog::delete_failures(&self.clients.cloudformation, &stack.arn).await;
         let mut what = match failures {
@@ -365,28 +327,8 @@ impl Stacks<'_> {
             _ => stack.reason.clone().unwrap_or_default(),
         };
         what = format!("CloudFormation can't delete the stack {}: {what}", stack.arn.name);
-        ProviderError::failed(what, "remove what holds it in AWS")
+        ProviderError::failed(what, "remove what prevents its deletion in AWS")
     }
-}
-
-/// Waits, unless the user wants to stop.
-pub(crate) async fn pause(wait: std::time::Duration, work: &mut dyn Work) -> Result<(), ProviderError> {
-    tokio::select! {
-        () = work.interruption() => Err(ProviderError::Interrupted),
-        () = tokio::time::sleep(wait) => Ok(()),
-    }
-}
-
-/// Lets a failed question pass while it may be the network's or AWS's mood.
-pub(crate) fn bear(patience: &mut u32, error: AwsError, work: &mut dyn Work) -> Result<(), ProviderError> {
-    if !error.is_transient() || *patience == 0 {
-        return Err(error.into());
-    }
-    if *patience == PATIENCE {
-        work.events().event(Event::Warning(format!("{error}; AWS is asked again")));
-    }
-    *patience -= 1;
-    Ok(())
 }
 
 fn is_taken(error: &AwsError) -> bool {
@@ -399,19 +341,19 @@ fn is_token_taken(error: &AwsError) -> bool {
 
 fn comes_and_goes(name: &str) -> ProviderError {
     ProviderError::failed(
-        format!("the stack {name} is there and gone by turns"),
-        "see who else works on it: aws cloudformation list-stacks",
+        format!("the stack {name} is being created and deleted concurrently"),
+        "check what else changes it: aws cloudformation list-stacks",
     )
 }
 
 fn not_ours(stack: &Stack) -> ProviderError {
     let whose = match tags::value(&stack.tags, tags::ID) {
         Some(id) => format!("it belongs to the VM with the id {id}"),
-        None => "goloo didn't make it".to_owned(),
+        None => "it wasn't created by goloo".to_owned(),
     };
     let (name, region) = (&stack.arn.name, &stack.arn.region);
     ProviderError::failed(
-        format!("there is a stack {name} in {region} already, and {whose}"),
-        "take another name with --as",
+        format!("the stack {name} already exists in {region}, and {whose}"),
+        "use another name with --as",
     )
 }

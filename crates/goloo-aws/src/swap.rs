@@ -1,132 +1,139 @@
-//! Which names move between two VMs, and what that makes of their records. Pure: what Route 53 has is given.
+//! Which names move between two VMs, and the resulting records. Pure: the state of Route 53 is an input.
 
 use std::collections::BTreeSet;
 
-use goloo_core::access::Address;
-use goloo_core::dns::{DnsChange, Previous, RecordSet, Stand, VmRef, is_among};
-use goloo_core::name::OperationId;
-use goloo_core::provider::{NamedVm, ProviderError, resource};
-use goloo_core::record::Record;
-use goloo_core::spec::DNS_TTL;
-use goloo_core::time::Timestamp;
+use goloo_model::access::Address;
+use goloo_model::dns::{ChangeState, DnsChange, Previous, RecordSet, VmRef, is_among};
+use goloo_model::hint::{Hint, NextStep};
+use goloo_model::name::OperationId;
+use goloo_model::provider::{Endpoints, NamedVm, ProviderError, resource};
+use goloo_model::record::Record;
+use goloo_model::spec::DNS_TTL;
+use goloo_model::time::Timestamp;
 
-use crate::details::{Details, DnsRecord};
-use crate::dns::{self, Kind, LiveSet, Name, normal};
+use crate::details::{Details, DnsRecord, RecordedVm};
+use crate::dns::{self, LiveSet, Name, normal};
+use crate::record_type::RecordType;
 
-/// A VM as far as names are concerned.
+/// A VM from the perspective of its names.
 #[derive(Debug)]
 pub struct Party<'r> {
     record: &'r Record,
-    details: Details,
+    recorded: RecordedVm,
     /// The hosted zone.
     zone: Option<String>,
-    /// What it asks for or has. The first with an address is its own name, which its aliases lead to.
+    /// The names it requests or owns. The first one with an address is its own name, which its aliases point to.
     pub names: Vec<Name>,
-    /// Where it is reached now.
+    /// Its current address.
     address: Option<String>,
-    /// All addresses that it is known by.
+    /// All its known addresses.
     addresses: BTreeSet<String>,
 }
 
 impl<'r> Party<'r> {
-    /// Of a VM. Where its record isn't trusted, only the address that AWS reports counts.
-    pub fn of(vm: NamedVm<'r>, is_trusted: bool) -> Self {
+    /// Builds the party of a VM. If its record isn't trusted, only the address AWS reports counts.
+    pub fn of(vm: NamedVm<'r>, is_trusted: bool) -> Result<Self, ProviderError> {
         let record = vm.record;
-        let aws = record.aws.as_ref();
-        let details = aws.map(Details::of).unwrap_or_default();
-        let (zone, noted) = dns::noted_in_order(record).unzip();
-        let fqdn = aws.and_then(|aws| aws.fqdn.as_deref());
-        let fqdn = fqdn.map(|fqdn| Name { name: normal(fqdn), kind: Kind::A });
+        let recorded = RecordedVm::of(record)?;
+        let details = &recorded.details;
+        let (zone, noted) = dns::noted_in_order(record, details).unzip();
+        let fqdn = recorded.fqdn.as_deref().map(|fqdn| Name { name: normal(fqdn), kind: RecordType::A });
         let mut names = Vec::new();
         for name in fqdn.into_iter().chain(noted.unwrap_or_default()) {
             if !names.contains(&name) {
                 names.push(name);
             }
         }
-        let recorded = details.dns_records.iter().filter_map(DnsRecord::address).filter(|_| is_trusted);
-        let in_record =
-            aws.and_then(|aws| aws.public_ip.as_ref()).filter(|_| is_trusted).map(Address::to_string);
+        let in_names = details.dns_records.iter().filter_map(DnsRecord::address).filter(|_| is_trusted);
+        let in_record = recorded.public_ip.as_ref().filter(|_| is_trusted).map(Address::to_string);
         let address = vm.live.map(str::to_owned).or_else(|| in_record.clone());
-        let addresses = recorded.map(str::to_owned).chain(in_record).chain(address.clone());
+        let addresses = in_names.map(str::to_owned).chain(in_record).chain(address.clone());
         let (zone, addresses) = (zone.or_else(|| details.zone_id.clone()), addresses.collect());
-        Self { record, zone, names, address, addresses, details }
+        Ok(Self { record, zone, names, address, addresses, recorded })
     }
 
-    /// The hosted zone of its names.
+    /// The hosted zone of its names; an error if there is none.
     pub fn expect_zone(&self) -> Result<&str, ProviderError> {
         let zone = self.zone.as_deref().filter(|_| !self.names.is_empty());
         zone.ok_or_else(|| ProviderError::Unsupported {
-            what: format!("\"{}\" asks for no DNS names", self.record.name),
-            hint: format!(
-                "write dns.domain into its config.json and make another VM from it: goloo create {} --as {}-2 --aws",
-                self.record.stack, self.record.name
+            what: format!("\"{}\" is not configured to use DNS names", self.record.name),
+            hint: Hint::from("set dns.domain in its config.json and create another VM from it: ").step(
+                NextStep::CreateInAws {
+                    stack: Some(self.record.stack.to_string()),
+                    name: Some(self.record.name.second()),
+                },
             ),
         })
     }
 
-    /// Who it is.
+    /// Identifies the VM.
     pub fn vm(&self) -> VmRef {
         VmRef { name: self.record.name.clone(), id: self.record.id.clone() }
     }
 
     fn own_name(&self) -> Option<&str> {
-        self.names.iter().find(|name| name.kind == Kind::A).map(|name| name.name.as_str())
+        self.names.iter().find(|name| name.kind == RecordType::A).map(|name| name.name.as_str())
     }
 
-    /// Whether its record says that it has the name.
+    /// Whether its record says that it owns the name.
     fn has_by_record(&self, name: &str) -> bool {
-        self.details.dns_records.iter().any(|record| normal(&record.name) == name)
-            || self
-                .record
-                .aws
-                .as_ref()
-                .and_then(|aws| aws.fqdn.as_deref())
-                .is_some_and(|fqdn| normal(fqdn) == name)
+        self.recorded.details.dns_records.iter().any(|record| normal(&record.name) == name)
+            || self.recorded.fqdn.as_deref().is_some_and(|fqdn| normal(fqdn) == name)
     }
 
-    /// Whether its record says that it has the name again as soon as it is started.
+    /// Whether its record says that it gets the name back when it is started.
     pub fn is_withdrawn(&self, name: &str) -> bool {
         self.withdrawn().any(|set| set.name == name)
     }
 
-    /// What it has again as soon as it is started.
+    /// The record sets it gets back when it is started.
     fn withdrawn(&self) -> impl Iterator<Item = RecordSet> {
-        let withdrawn = self.details.dns_records.iter().filter(|known| known.withdrawn);
+        let withdrawn = self.recorded.details.dns_records.iter().filter(|known| known.withdrawn);
         withdrawn.map(|known| RecordSet { name: normal(&known.name), ..known.set() })
     }
 
-    /// Whether another VM's record says that it has one of the names.
+    /// Whether another VM's record says that it owns one of the names.
     pub fn shares_with(&self, holder: &Self) -> bool {
         self.zone == holder.zone && self.names.iter().any(|name| holder.has_by_record(&name.name))
     }
 
-    /// Whether a set leads to it.
+    /// Whether a record set points to it.
     pub fn is_led_to_by(&self, live: &LiveSet) -> bool {
         let [value] = &live.set.values[..] else { return false };
         live.is_plain
-            && match Kind::parse(&live.set.kind) {
-                Some(Kind::A) => self.addresses.contains(value),
-                Some(Kind::Cname) => self.names.contains(&Name { name: normal(value), kind: Kind::A }),
+            && match RecordType::parse(&live.set.kind) {
+                Some(RecordType::A) => self.addresses.contains(value),
+                Some(RecordType::Cname) => {
+                    self.names.contains(&Name { name: normal(value), kind: RecordType::A })
+                }
                 None => false,
             }
     }
 
     fn recorded_ttl(&self, name: &str) -> Option<u32> {
-        self.details.dns_records.iter().find(|record| normal(&record.name) == name).map(|record| record.ttl)
+        self.recorded
+            .details
+            .dns_records
+            .iter()
+            .find(|record| normal(&record.name) == name)
+            .map(|record| record.ttl)
     }
 
     fn expect_address(&self) -> Result<&str, ProviderError> {
         let name = &self.record.name;
         self.address.as_deref().ok_or_else(|| {
             ProviderError::failed(
-                format!("\"{name}\" has no address that names could lead to"),
-                format!("goloo status {name}; goloo start {name} gives it one"),
+                format!("\"{name}\" has no address that DNS names could point to"),
+                NextStep::Status(name.clone())
+                    .text("; ")
+                    .step(NextStep::Start(name.clone()))
+                    .text(" gives it one"),
             )
         })
     }
 }
 
-/// How all names of the taker come to lead to it, where they have `live` now.
+/// Points all names of the target at it; `live` is their current state.
 pub fn to_taker(
     taker: &Party<'_>,
     giver: Option<&Party<'_>>,
@@ -143,7 +150,7 @@ pub fn to_taker(
     let set = |name: &Name| RecordSet {
         name: name.name.clone(),
         kind: name.kind.as_str().to_owned(),
-        values: vec![if name.kind == Kind::A { address } else { own }.to_owned()],
+        values: vec![if name.kind == RecordType::A { address } else { own }.to_owned()],
         ttl: ttl(&name.name),
     };
     let give = taker.names.iter().map(set).collect();
@@ -151,7 +158,7 @@ pub fn to_taker(
     change(Some(taker), giver, live, planned, force)
 }
 
-/// How names get back to who had them before: the taker's to where it is reached now, others' as they were.
+/// Returns names to their previous owners: the target's point at its current address, others' are restored.
 pub fn back(
     giver: &Party<'_>,
     taker: Option<&Party<'_>>,
@@ -164,7 +171,7 @@ pub fn back(
         let address = taker.expect_address()?;
         for set in &previous.records {
             let mut set = set.clone();
-            if set.kind == Kind::A.as_str() {
+            if set.kind == RecordType::A.as_str() {
                 set.values = vec![address.to_owned()];
             }
             give.push(set);
@@ -174,7 +181,7 @@ pub fn back(
     change(taker, Some(giver), live, planned, force)
 }
 
-/// What is to be.
+/// The planned changes.
 struct Planned<'z> {
     zone: &'z str,
     give: Vec<RecordSet>,
@@ -193,14 +200,14 @@ fn change(
         |live: &LiveSet| live.is_plain && (is_among(&live.set, &give) || is_among(&live.set, &restore));
     let is_known = |live: &LiveSet| taker.into_iter().chain(giver).any(|vm| vm.is_led_to_by(live));
     let foreign: Vec<&LiveSet> = live.iter().filter(|live| !is_wanted(live) && !is_known(live)).collect();
-    refuse_foreign(&foreign, force)?;
+    refuse_foreign(&foreign, taker.or(giver), force)?;
     let taken = |live: &&LiveSet| {
         giver.is_some_and(|giver| {
             let leads_there = giver.is_led_to_by(live) && !is_wanted(live);
             giver.has_by_record(&live.set.name) && is_known(live) || leads_there
         })
     };
-    // What a stopped giver has on record is as much its own as what it has in the zone.
+    // What a stopped source has in its record is its own as much as what it has in the zone.
     let is_asked_for = |set: &RecordSet| give.iter().chain(&restore).any(|wanted| wanted.name == set.name);
     let withdrawn = giver.into_iter().flat_map(Party::withdrawn).filter(is_asked_for);
     let taken = live.iter().filter(taken).map(|live| live.set.clone()).chain(withdrawn).collect();
@@ -217,30 +224,30 @@ fn change(
     })
 }
 
-fn refuse_foreign(foreign: &[&LiveSet], force: bool) -> Result<(), ProviderError> {
+fn refuse_foreign(foreign: &[&LiveSet], vm: Option<&Party<'_>>, force: bool) -> Result<(), ProviderError> {
     let shown = |live: &&LiveSet| format!("{} ({})", live.set.name, live.set.shown());
     let odd: Vec<String> = foreign.iter().filter(|live| !live.is_plain).map(shown).collect();
     if !odd.is_empty() {
         return Err(ProviderError::failed(
-            format!(
-                "an alias of Route 53's own, or a set that answers by weight, isn't replaced: {}",
-                odd.join(", ")
-            ),
-            "aws route53 list-resource-record-sets shows it; remove it there first",
+            format!("alias records and records with a routing policy aren't replaced: {}", odd.join(", ")),
+            "remove it in Route 53 first; aws route53 list-resource-record-sets shows it",
         ));
     }
     if force || foreign.is_empty() {
         return Ok(());
     }
     let all: Vec<String> = foreign.iter().map(shown).collect();
+    let show = vm.map_or_else(Hint::default, |vm| {
+        NextStep::DnsShow(vm.record.name.clone()).text(" shows the owners; ")
+    });
     Err(ProviderError::failed(
-        format!("what leads elsewhere is left alone: {}", all.join(", ")),
-        "goloo dns show NAME shows whose the names are; the same command with --force takes them over",
+        format!("these names point elsewhere and are left unchanged: {}", all.join(", ")),
+        show.text("use --force to take the names over"),
     ))
 }
 
-/// Notes the names in the record of one of both VMs, so that it still asks for them when it has lost them,
-/// and a delete finds them however the change ends.
+/// Adds the names to the record of either VM, so that it still requests names it has lost, and a delete finds them
+/// whatever the outcome of the change.
 pub fn note(change: &DnsChange, operation: &OperationId, record: &mut Record) {
     let is_giver = change.giver.as_ref().is_some_and(|giver| giver.id == record.id);
     for set in if is_giver { &change.taken } else { &change.give } {
@@ -251,20 +258,24 @@ pub fn note(change: &DnsChange, operation: &OperationId, record: &mut Record) {
     }
 }
 
-/// Writes into the record of one of both VMs what came of a change.
+/// Writes a change's result to the record of either VM.
 pub fn settle(change: &DnsChange, live: &[RecordSet], record: &mut Record) {
     let stand = change.stand(live);
-    if stand == Stand::Before {
+    if stand == ChangeState::Before {
         return;
     }
-    let own = Party::of(NamedVm { record, live: None }, true).own_name().map(str::to_owned);
+    if Endpoints::of(record) == Endpoints::default() {
+        return;
+    }
+    // One that can't be read is left as it is; a save would refuse it, too.
+    let Ok(party) = Party::of(NamedVm { record, live: None }, true) else { return };
+    let (own, mut vm) = (party.own_name().map(str::to_owned), party.recorded);
     let is = |vm: &Option<VmRef>| vm.as_ref().is_some_and(|vm| vm.id == record.id);
     let (is_taker, is_giver) = (is(&change.taker), is(&change.giver));
-    let Some(aws) = &mut record.aws else { return };
-    let mut details = Details::of(aws);
+    let details = &mut vm.details;
     let names = change.names();
     let was_given = |set: &&RecordSet| {
-        is_taker && is_among(set, live) && (stand == Stand::After || !is_among(set, &change.before))
+        is_taker && is_among(set, live) && (stand == ChangeState::After || !is_among(set, &change.before))
     };
     let given: Vec<DnsRecord> = change.give.iter().filter(was_given).filter_map(DnsRecord::of).collect();
     details.dns_records.retain(|known| {
@@ -273,21 +284,21 @@ pub fn settle(change: &DnsChange, live: &[RecordSet], record: &mut Record) {
             true => live.iter().all(|set| normal(&set.name) != name),
             false => is_among(&known.set(), live),
         };
-        !names.contains(&name.as_str()) || stand == Stand::Neither && is_still_its()
+        !names.contains(&name.as_str()) || stand == ChangeState::Neither && is_still_its()
     });
     details.dns_records.retain(|known| !given.iter().any(|given| given.name == normal(&known.name)));
-    if stand == Stand::After {
-        remember_previous(change, is_taker, is_giver, &mut details);
+    if stand == ChangeState::After {
+        remember_previous(change, is_taker, is_giver, details);
     }
-    if let Some(address) = given.iter().find(|given| given.kind == Kind::A.as_str()) {
-        aws.public_ip = Address::parse(&address.value).ok();
+    if let Some(address) = given.iter().find(|given| given.kind == RecordType::A.as_str()) {
+        vm.public_ip = Address::parse(&address.value).ok();
     }
     if !given.is_empty() {
         details.zone_id = Some(change.zone.clone());
     }
     details.dns_records.extend(given);
-    aws.fqdn = own.filter(|own| details.dns_records.iter().any(|known| normal(&known.name) == *own));
-    aws.extra = details.into_extra();
+    vm.fqdn = own.filter(|own| details.dns_records.iter().any(|known| normal(&known.name) == *own));
+    Endpoints::from(vm).write_to(record);
 }
 
 fn remember_previous(change: &DnsChange, is_taker: bool, is_giver: bool, details: &mut Details) {

@@ -1,21 +1,21 @@
-//! The tags by which goloo knows what it made.
+//! The tags by which goloo recognizes its resources.
 
-use goloo_core::provider::Machine;
+use goloo_model::provider::Machine;
 use serde_json::{Value, json};
 
 /// The VM's name.
 pub const NAME: &str = "goloo:name";
-/// The VM's id: what carries another one is never touched.
+/// The VM's id: a resource with another VM's id is never touched.
 pub const ID: &str = "goloo:id";
-/// The operation that made it.
+/// The operation that created it.
 pub const OPERATION: &str = "goloo:operation";
-/// On what machines share; its value says what that is.
+/// Marks resources shared by VMs; the value names the resource.
 pub const SHARED: &str = "goloo:shared";
 
-/// Keys and values.
+/// Key-value pairs.
 pub type Tags = Vec<(String, String)>;
 
-/// All tags of a VM's stack and of what is in it.
+/// All tags of a VM's stack and its resources.
 pub fn of(machine: &Machine) -> Tags {
     let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     vec![
@@ -31,7 +31,7 @@ pub fn value<'t>(tags: &'t [(String, String)], key: &str) -> Option<&'t str> {
     tags.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_str())
 }
 
-/// As templates write them.
+/// Tags in the form used in templates.
 pub fn in_template(tags: &[(String, String)]) -> Value {
     tags.iter().map(|(key, value)| json!({"Key": key, "Value": value})).collect()
 }

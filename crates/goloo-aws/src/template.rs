@@ -1,8 +1,8 @@
-//! The CloudFormation templates, as pure values.
+//! The CloudFormation templates, built without side effects.
 
 use std::collections::BTreeSet;
 
-use goloo_core::provider::{Machine, ProviderError};
+use goloo_model::provider::{Machine, ProviderError};
 use serde_json::{Map, Value, json};
 
 use crate::ami::{self, Ami};
@@ -10,35 +10,35 @@ use crate::instance_types;
 use crate::tags::{self, Tags};
 use crate::user_data::HiddenUserData;
 
-/// What CloudFormation takes in one call, in bytes.
+/// CloudFormation's limit on an inline template, in bytes.
 /// <https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html>
 const BODY_MAX: usize = 51_200;
 
-/// A template has 200 outputs at most.
+/// How many outputs may be names: a template can have at most 200 outputs.
 /// <https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html>
 const OUTPUT_NAMES_MAX: usize = 190;
 
-/// The export of the shared network's VPC. The stack of every VM in it imports that, so CloudFormation doesn't
-/// delete the network before them.
+/// The export of the shared network's VPC. Every VM's stack in the network imports it, so CloudFormation doesn't delete
+/// the network while such stacks exist.
 pub const EXPORTED_VPC: &str = "goloo-network-vpc";
-/// The export of its first subnet, which stacks of earlier versions import.
+/// The export of the network's first subnet, imported by stacks of earlier versions.
 const EXPORTED_SUBNET: &str = "goloo-network-subnet";
 
-/// A subnet of the shared network, in a zone of its own.
+/// A subnet of the shared network, in its own availability zone.
 #[derive(Debug)]
 pub struct SharedSubnet {
-    /// The output that has its id.
+    /// The output with the subnet's id.
     pub output: &'static str,
-    /// The parameter, and the output, that has its zone.
+    /// The name of the parameter and output with its zone.
     pub zone: &'static str,
-    /// The resources' names.
+    /// The logical names of its resources.
     subnet: &'static str,
     association: &'static str,
-    /// Its addresses.
+    /// Its CIDR block.
     block: &'static str,
 }
 
-/// All that a shared network can have. Networks of earlier versions have the first alone, and don't tell its zone.
+/// All subnets a shared network can have. Networks of earlier versions have only the first and don't export its zone.
 pub const SHARED_SUBNETS: [SharedSubnet; 3] = [
     SharedSubnet {
         output: output::SUBNET,
@@ -67,19 +67,19 @@ pub const SHARED_SUBNETS: [SharedSubnet; 3] = [
 pub mod output {
     /// The instance's id.
     pub const INSTANCE: &str = "InstanceId";
-    /// The address where the instance is reached.
+    /// The address at which the instance is reachable.
     pub const ADDRESS: &str = "Address";
     /// The security group's id.
     pub const SECURITY_GROUP: &str = "SecurityGroupId";
-    /// The AMI's id, looked up.
+    /// The id of the AMI in use.
     pub const IMAGE: &str = "ImageId";
     /// The subnet's id.
     pub const SUBNET: &str = "SubnetId";
     /// The VPC's id.
     pub const VPC: &str = "VpcId";
 
-    /// The DNS name of this number, from 1, as records note it: zone, type and name. So a VM whose record was
-    /// lost has its names again with its record.
+    /// The output for the DNS name with this number, starting at 1, in the form used in records: zone, type and name.
+    /// With it, the names can be restored for a VM whose record was lost.
     pub fn name(number: usize) -> String {
         format!("Name{number}")
     }
@@ -87,47 +87,47 @@ pub mod output {
 
 /// Parameters of a VM's stack.
 pub mod parameter {
-    /// An AMI's id, or the public SSM parameter that holds it.
+    /// An AMI id, or the public SSM parameter that contains it.
     pub const IMAGE: &str = "ImageId";
-    /// Where the instance is put.
+    /// The subnet of the instance.
     pub const SUBNET: &str = "SubnetId";
-    /// Where the security group is put.
+    /// The VPC of the security group.
     pub const VPC: &str = "VpcId";
 }
 
-/// Where an instance is put.
+/// Where an instance is placed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// Into a subnet that is there, with a public address or without.
+pub enum Placement {
+    /// In an existing subnet, with or without a public address.
     Subnet {
-        /// Whether the internet leads there.
+        /// Whether it is reachable from the internet.
         public: bool,
     },
-    /// Into a subnet of the shared stack `goloo-network`.
+    /// In a subnet of the shared stack `goloo-network`.
     SharedNetwork,
 }
 
-/// All that a VM's template is made from.
+/// The inputs of a VM's template.
 #[derive(Debug, Clone, Copy)]
 pub struct VmTemplate<'a> {
     /// The machine.
     pub machine: &'a Machine,
     /// Its image.
     pub ami: &'a Ami,
-    /// What the image's root volume is called.
+    /// The device name of the image's root volume.
     pub root_device: &'a str,
     /// Its instance type.
     pub instance_type: &'a str,
-    /// Who may reach port 22: CIDR blocks.
+    /// The CIDR blocks that may reach port 22.
     pub ssh_cidr: &'a [String],
-    /// Where it is put.
-    pub place: Place,
-    /// The DNS names that it is going to have, as records note them.
+    /// Where it is placed.
+    pub place: Placement,
+    /// The DNS names it will have, in the form used in records.
     pub names: &'a [String],
 }
 
 impl VmTemplate<'_> {
-    /// The template.
+    /// Builds the template.
     pub fn value(&self) -> Value {
         json!({
             "AWSTemplateFormatVersion": "2010-09-09",
@@ -158,7 +158,7 @@ impl VmTemplate<'_> {
         let mut parameters =
             json!({parameter::IMAGE: {"Type": image_type, "Default": self.ami.parameter_value()}});
         parameters[parameter::SUBNET] = json!({"Type": "AWS::EC2::Subnet::Id"});
-        if let Place::Subnet { .. } = self.place {
+        if let Placement::Subnet { .. } = self.place {
             parameters[parameter::VPC] = json!({"Type": "AWS::EC2::VPC::Id"});
         }
         for (key, declaration) in self.user_data().declarations() {
@@ -209,7 +209,7 @@ impl VmTemplate<'_> {
             "UserData": self.user_data().joined(),
             "Tags": tags::in_template(&tags::of(machine)),
         });
-        // A Spot Instance of a one-time request can't be stopped, from within either.
+        // A Spot Instance with a one-time request can't be stopped, not even from within.
         if stack.ttl.is_some() || stack.spot {
             properties["InstanceInitiatedShutdownBehavior"] = json!("terminate");
         }
@@ -221,24 +221,24 @@ impl VmTemplate<'_> {
         if let Some(profile) = &stack.iam_instance_profile {
             properties["IamInstanceProfile"] = json!(profile);
         }
-        // T3 and later are unlimited otherwise: load beyond their baseline costs without an end.
+        // T3 and later default to unlimited mode: load above the baseline would cost without limit.
         if instance_types::is_burstable(self.instance_type) {
             properties["CreditSpecification"] = json!({"CPUCredits": "standard"});
         }
         json!({"Type": "AWS::EC2::Instance", "Properties": properties})
     }
 
-    /// Version 2 alone: version 1 gives credentials to whatever makes the guest fetch an address. An answer gets
-    /// one hop further, into containers of the guest, only where it has a role's credentials to give them; the
-    /// user-data, which is there too, has the machine's private host key in it.
+    /// Requires IMDSv2: version 1 gives credentials to anything that makes the guest fetch a URL. The hop limit allows
+    /// access from containers in the guest only if there are role credentials for them; the user-data served there
+    /// contains the machine's private host key.
     fn metadata_options(&self) -> Value {
         let hops = if self.machine.stack.iam_instance_profile.is_some() { 2 } else { 1 };
         json!({"HttpEndpoint": "enabled", "HttpTokens": "required", "HttpPutResponseHopLimit": hops})
     }
 
-    /// What makes the instance a Spot Instance: a property that only launch templates have. The request is a
-    /// one-time one, since EC2 makes a new instance for a persistent one whenever its instance ends, which no
-    /// stack and no record would know.
+    /// Makes the instance a Spot Instance, which requires a property only launch templates have. The request is
+    /// one-time: for a persistent one EC2 creates a new instance whenever its instance is terminated, and no stack or
+    /// record would know it.
     fn spot_market(&self) -> Value {
         let options = json!({"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"});
         let market = json!({"MarketType": "spot", "SpotOptions": options});
@@ -261,8 +261,8 @@ impl VmTemplate<'_> {
             output::IMAGE: {"Value": {"Ref": parameter::IMAGE}},
             output::SUBNET: {"Value": {"Ref": parameter::SUBNET}},
         });
-        // What is imported is the shared network's to tell.
-        if let Place::Subnet { .. } = self.place {
+        // The shared network exports the imported values itself.
+        if let Placement::Subnet { .. } = self.place {
             outputs[output::VPC] = json!({"Value": self.vpc()});
         }
         for (number, name) in (1..=OUTPUT_NAMES_MAX).zip(self.names) {
@@ -272,13 +272,13 @@ impl VmTemplate<'_> {
     }
 
     fn is_public(&self) -> bool {
-        !matches!(self.place, Place::Subnet { public: false })
+        !matches!(self.place, Placement::Subnet { public: false })
     }
 
     fn vpc(&self) -> Value {
         match self.place {
-            Place::Subnet { .. } => json!({"Ref": parameter::VPC}),
-            Place::SharedNetwork => json!({"Fn::ImportValue": EXPORTED_VPC}),
+            Placement::Subnet { .. } => json!({"Ref": parameter::VPC}),
+            Placement::SharedNetwork => json!({"Fn::ImportValue": EXPORTED_VPC}),
         }
     }
 }
@@ -290,8 +290,8 @@ fn ingress(port: u16, cidr: &str, description: &str) -> Value {
     })
 }
 
-/// The stack that VMs share where a region has no default VPC: a VPC with so many public subnets, three at most,
-/// in the zones that its parameters name.
+/// The stack shared by VMs in a region without a default VPC: a VPC with up to three public subnets in the zones given
+/// by its parameters.
 pub fn network(name: &str, tags: &Tags, subnets: usize) -> Value {
     let tags = tags::in_template(tags);
     let resource = |kind: &str, properties: Value, tagged: bool| {
@@ -349,17 +349,17 @@ pub fn network(name: &str, tags: &Tags, subnets: usize) -> Value {
     })
 }
 
-/// The template as CloudFormation gets it; an error where it is too long.
+/// Serializes the template for CloudFormation; an error if it is too long.
 pub fn body(template: &Value) -> Result<String, ProviderError> {
     let body = template.to_string();
     match body.len().checked_sub(BODY_MAX + 1) {
         None => Ok(body),
         Some(over) => Err(ProviderError::Unsupported {
             what: format!(
-                "the CloudFormation template has {} bytes more than the {BODY_MAX} that AWS takes",
+                "the CloudFormation template is {} bytes larger than the {BODY_MAX} that AWS allows",
                 over + 1
             ),
-            hint: "declare fewer ports".to_owned(),
+            hint: "declare fewer ports".into(),
         }),
     }
 }

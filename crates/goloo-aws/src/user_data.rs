@@ -1,5 +1,5 @@
-//! The user-data on its way through CloudFormation: it holds the machine's private host key and whatever
-//! secrets the user's document has, so no template, description or event of a stack may show it.
+//! User-data in CloudFormation: it contains the machine's private host key and any secrets in the user's document, so
+//! no template, description or event of a stack may show it.
 
 use std::fmt;
 
@@ -7,20 +7,20 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-/// So many bytes a parameter's value may have.
+/// The maximum size of a parameter's value, in bytes.
 /// <https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html>
 const VALUE_MAX: usize = 4_096;
 
-/// What CloudFormation itself shows in place of a hidden value.
+/// What CloudFormation itself shows instead of a hidden value.
 const MASK: &str = "****";
 
-/// User-data in base64, cut into pieces that each fit into one parameter. The template declares the parameters
-/// `NoEcho` and joins them. Like a private key it can't be displayed, and its debug form leaves it out.
+/// User-data in base64, split into pieces that each fit into one parameter. The template declares the parameters
+/// `NoEcho` and joins them. Like a private key, it implements no `Display`, and its debug output is redacted.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HiddenUserData(Vec<String>);
 
 impl HiddenUserData {
-    /// Of a machine's user-data.
+    /// Encodes a machine's user-data.
     pub fn of(user_data: &[u8]) -> Self {
         let text = STANDARD.encode(user_data);
         let piece = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -36,18 +36,18 @@ impl HiddenUserData {
         self.keys().map(|key| (key, json!({"Type": "String", "NoEcho": true}))).collect()
     }
 
-    /// What the instance's property is in the template.
+    /// The value of the instance's property in the template.
     pub fn joined(&self) -> Value {
         let pieces: Value = self.keys().map(|key| json!({"Ref": key})).collect();
         json!({"Fn::Join": ["", pieces]})
     }
 
-    /// The parameters with their values, for the request that makes the stack and nothing else.
+    /// The parameters with their values, only for the request that creates the stack.
     pub fn parameters(&self) -> impl Iterator<Item = (String, &str)> {
         self.keys().zip(self.0.iter().map(String::as_str))
     }
 
-    /// The parameters as they may be shown.
+    /// The parameters with masked values, for display.
     pub fn masked(&self) -> Map<String, Value> {
         self.keys().map(|key| (key, MASK.into())).collect()
     }
@@ -65,8 +65,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_pieces_fit_into_parameters_and_give_the_user_data_when_joined() {
-        // EC2 takes 16,384 bytes at most.
+    fn user_data_is_split_into_parameters_and_rejoined_unchanged() {
+        // EC2 accepts at most 16,384 bytes.
         for (length, pieces) in [(1, 1), (3_072, 1), (3_073, 2), (16_384, 6)] {
             let user_data: Vec<u8> = (0..length).map(|byte: u32| byte.to_le_bytes()[0]).collect();
             let hidden = HiddenUserData::of(&user_data);
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_holds_nothing_of_it() {
+    fn displayed_forms_do_not_contain_the_user_data() {
         let hidden = HiddenUserData::of(b"#cloud-config\npassword: secret\n");
         let (_, piece) = hidden.parameters().next().unwrap();
         let shown = [hidden.declarations().into(), hidden.joined(), hidden.masked().into()];

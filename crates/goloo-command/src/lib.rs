@@ -1,67 +1,71 @@
-//! Runs other programs with limits: on the bytes that are read from them, while they are read, and on their time.
+//! Runs other programs with limits on their output, which are enforced while it is read, and on their time.
 //!
-//! A program that passes a limit is killed with its whole process group, and reaped. It is in a process group of its
-//! own, so that a Ctrl-C meant for goloo doesn't end it midway.
+//! A program that exceeds a limit is killed with its whole process group, and reaped. It has its own process
+//! group, so that a Ctrl-C meant for goloo doesn't interrupt it.
 
+#![warn(missing_docs)]
+
+mod find;
 mod lines;
 mod shortage;
 
 use std::io;
 use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
-pub use lines::Lines;
+pub use find::find_program;
+pub use lines::{Lines, OnOutputLine};
 pub use shortage::shortage_hint;
 
-/// How much is read at once, in bytes.
+/// The size of one read, in bytes.
 const PIECE: usize = 64 << 10;
 
-/// What a program may use.
+/// The limits of a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// From its start to its end.
+    /// From its start to its exit.
     pub time: Duration,
-    /// Bytes on standard output. More than that is an error.
+    /// The maximum number of bytes on standard output. Exceeding it is an error.
     pub stdout: u64,
-    /// Bytes of standard error that are kept, the last ones. More than that is no error, until it is more than
-    /// [`STDERR_MAX`] and more than `stdout`.
+    /// How many of the last bytes of standard error are kept. Exceeding this is an error only beyond both
+    /// [`STDERR_MAX`] and `stdout`.
     pub stderr: usize,
 }
 
-/// The most that any program may write on standard error, in bytes.
+/// The maximum that any program may write to standard error, in bytes.
 pub const STDERR_MAX: u64 = 1 << 20;
 
-/// How a program came to its end.
+/// The result of a program that exited.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finished {
     /// Its exit status.
     pub status: ExitStatus,
-    /// Its standard output; empty where it was handed on line by line.
+    /// Its standard output; empty if it was handled line by line.
     pub stdout: Vec<u8>,
     /// The end of its standard error.
     pub stderr: Vec<u8>,
 }
 
-/// Why a program didn't come to its end.
+/// Why a program failed to run or was killed.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// It can't be started.
     #[error("it can't be started: {0}")]
     Start(io::Error),
-    /// It took too long, and was killed.
+    /// It exceeded the time limit, and was killed.
     #[error("no answer within {} s", limit.as_secs_f64())]
     TimedOut {
-        /// The time that it had.
+        /// The time limit.
         limit: Duration,
     },
-    /// It wrote too much, and was killed.
+    /// It exceeded the output limit, and was killed.
     #[error("the answer has more than {limit} bytes")]
     TooMuch {
-        /// How many bytes it may write.
+        /// The limit in bytes.
         limit: u64,
     },
     /// Its output or its exit status can't be read.
@@ -70,7 +74,7 @@ pub enum RunError {
 }
 
 impl RunError {
-    /// What to do where the system is short of something; `None` where it is the program's fault.
+    /// What to do if a system resource is exhausted; `None` for other errors.
     pub fn shortage_hint(&self) -> Option<&'static str> {
         match self {
             Self::Start(error) | Self::Read(error) => shortage_hint(error),
@@ -79,10 +83,7 @@ impl RunError {
     }
 }
 
-/// Gets each line as it comes, without its end. What isn't UTF-8 is replaced.
-pub type OnLine<'a> = dyn FnMut(&str) + Send + 'a;
-
-/// Runs a program to its end, whatever its exit status, and returns its standard output as a whole.
+/// Runs a program until it exits, with any status, and returns its entire standard output.
 ///
 /// When the future is dropped, the program is killed.
 pub async fn run(command: &mut Command, limits: Limits) -> Result<Finished, RunError> {
@@ -92,13 +93,13 @@ pub async fn run(command: &mut Command, limits: Limits) -> Result<Finished, RunE
     Ok(finished)
 }
 
-/// The same, with each line of standard output handed on as it comes. A line has at most `line_max` bytes; what
-/// follows them is left out.
+/// Like [`run`], but passes on each line of standard output as it arrives. A line is truncated after
+/// `line_max` bytes.
 pub async fn run_lines(
     command: &mut Command,
     limits: Limits,
     line_max: usize,
-    line: &mut OnLine<'_>,
+    line: &mut OnOutputLine<'_>,
 ) -> Result<Finished, RunError> {
     let mut lines = Lines::new(line_max);
     let finished = run_with(command, limits, &mut |piece| lines.take(piece, line)).await?;
@@ -106,7 +107,7 @@ pub async fn run_lines(
     Ok(finished)
 }
 
-/// The same as [`run`], for callers that aren't asynchronous, also inside a runtime.
+/// Like [`run`], for synchronous callers, even inside a runtime.
 pub fn run_blocking(command: std::process::Command, limits: Limits) -> Result<Finished, RunError> {
     let work = move || {
         let runtime =
@@ -123,22 +124,30 @@ async fn run_with(
     limits: Limits,
     on_piece: &mut (dyn FnMut(&[u8]) + Send),
 ) -> Result<Finished, RunError> {
+    // Excludes the arguments, which may contain secrets.
+    let name = command.as_std().get_program().to_string_lossy().into_owned();
+    let begun = Instant::now();
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
     let mut program = Program(command.spawn().map_err(RunError::Start)?);
     let ended = tokio::time::timeout(limits.time, program.communicate(limits, on_piece)).await;
     let ended = ended.unwrap_or(Err(RunError::TimedOut { limit: limits.time }));
     if ended.is_err() {
         program.kill_group();
-        // Reaps it. A killed process ends, unless it hangs in the kernel: then it isn't waited for.
+        // Reaps it. A killed process ends, unless it hangs in the kernel: then there is no point in waiting.
         let _ = tokio::time::timeout(REAP_LIMIT, program.0.wait()).await;
+    }
+    let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    match &ended {
+        Ok(finished) => tracing::debug!(program = name, status = %finished.status, ms, "ran a program"),
+        Err(error) => tracing::debug!(program = name, %error, ms, "a program failed"),
     }
     ended
 }
 
-/// How long a killed process is waited for.
+/// How long to wait for a killed process.
 const REAP_LIMIT: Duration = Duration::from_secs(2);
 
-/// A running program, which ends with this value.
+/// A running program, which is killed when this value is dropped.
 struct Program(Child);
 
 impl Program {
@@ -158,7 +167,7 @@ impl Program {
     }
 
     fn kill_group(&self) {
-        // Without an id it has been reaped, and the number may be another's.
+        // Without an id it has been reaped, and the pid may have been reused.
         let pid = self.0.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         if let Some(pid) = pid {
             let _ = kill_process_group(pid, Signal::KILL);
@@ -172,7 +181,7 @@ impl Drop for Program {
     }
 }
 
-/// Reads to the end, a piece at a time.
+/// Reads to the end in chunks.
 async fn read(
     stream: Option<impl AsyncRead + Unpin>,
     limit: u64,
@@ -194,7 +203,6 @@ async fn read(
     }
 }
 
-/// The last bytes of a stream.
 struct Tail {
     bytes: Vec<u8>,
     limit: usize,
@@ -216,7 +224,6 @@ impl Tail {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::path::Path;
-    use std::time::Instant;
 
     use super::*;
 
@@ -229,20 +236,20 @@ mod tests {
     }
 
     #[test]
-    fn output_and_status_are_returned_whatever_the_status_is() {
+    fn output_and_status_are_returned_for_any_exit_status() {
         let finished = run_blocking(sh("echo out; echo err >&2; exit 3"), LIMITS).unwrap();
         assert_eq!((finished.stdout.as_slice(), finished.stderr.as_slice()), (&b"out\n"[..], &b"err\n"[..]));
         assert_eq!(finished.status.code(), Some(3));
     }
 
     #[test]
-    fn a_program_that_can_not_be_started_is_an_error() {
+    fn a_program_that_cannot_be_started_is_an_error() {
         let error = run_blocking(std::process::Command::new("/no/such/program"), LIMITS).unwrap_err();
         assert!(matches!(error, RunError::Start(source) if source.kind() == io::ErrorKind::NotFound));
     }
 
     #[test]
-    fn endless_output_ends_at_the_limit_on_both_streams() {
+    fn endless_output_is_cut_off_at_the_limit_on_both_streams() {
         for script in ["cat /dev/zero", "cat /dev/zero >&2", "cat /dev/zero & cat /dev/zero"] {
             let begun = Instant::now();
             let error = run_blocking(sh(script), LIMITS).unwrap_err();
@@ -264,9 +271,9 @@ mod tests {
         stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
     }
 
-    /// The time is kept while it floods, and what it started goes with it.
+    /// The time limit applies even while it floods its output, and its children are killed too.
     #[test]
-    fn a_program_that_takes_too_long_is_killed_with_its_children() {
+    fn a_program_that_exceeds_its_time_limit_is_killed_with_its_children() {
         let folder = tempfile::tempdir().unwrap();
         let (parent, child) = (folder.path().join("parent"), folder.path().join("child"));
         let script = format!(
@@ -288,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_come_one_by_one_and_have_a_limit() {
+    fn lines_are_passed_on_one_by_one_with_limited_length() {
         let script = "printf 'one\\r\\ntwo\\n'; head -c 100000 /dev/zero | tr '\\0' A; printf '\\nlast'";
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let mut seen = Vec::new();

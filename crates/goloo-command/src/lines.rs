@@ -1,24 +1,25 @@
-//! Lines from pieces of a stream, each with a limit on its length.
+//! Splits a stream of chunks into lines of limited length.
 
-use super::OnLine;
+/// Receives each line as it arrives, without its terminator. Invalid UTF-8 is replaced.
+pub type OnOutputLine<'a> = dyn FnMut(&str) + Send + 'a;
 
-/// Makes lines of pieces.
+/// Splits chunks into lines.
 #[derive(Debug)]
 pub struct Lines {
-    /// A line that isn't complete yet.
+    /// The incomplete last line.
     partial: Vec<u8>,
     max: usize,
     has_begun: bool,
 }
 
 impl Lines {
-    /// With at most so many bytes in a line.
+    /// With a maximum number of bytes per line.
     pub fn new(max: usize) -> Self {
         Self { partial: Vec::new(), max, has_begun: false }
     }
 
-    /// Takes the next piece and hands on the lines that it completes.
-    pub fn take(&mut self, mut piece: &[u8], line: &mut OnLine<'_>) {
+    /// Adds the next chunk and passes on the lines that it completes.
+    pub fn take(&mut self, mut piece: &[u8], line: &mut OnOutputLine<'_>) {
         while let Some(end) = piece.iter().position(|byte| *byte == b'\n') {
             self.add(&piece[..end]);
             self.has_begun = true;
@@ -34,8 +35,8 @@ impl Lines {
         self.has_begun |= !bytes.is_empty();
     }
 
-    /// Hands on the last line, which has no end.
-    pub fn end(&mut self, line: &mut OnLine<'_>) {
+    /// Passes on the last line, which has no terminator.
+    pub fn end(&mut self, line: &mut OnOutputLine<'_>) {
         if std::mem::take(&mut self.has_begun) {
             line(String::from_utf8_lossy(&self.partial).trim_end_matches('\r'));
             self.partial.clear();

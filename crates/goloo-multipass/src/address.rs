@@ -1,35 +1,36 @@
-//! Addresses of instances. `list` alone tells them, and asks every guest that runs, one after the other in the
-//! daemon's only thread: one guest that is frozen holds the daemon up for everybody, and then even a forced stop
-//! comes too late. So guests are checked first, by ways that can hold up nobody else.
+//! Addresses of instances. Only `list` shows them, and it queries every running guest in turn from the daemon's only
+//! thread: one frozen guest blocks the daemon for everyone, and then even a forced stop comes too late. So guests are
+//! first checked in ways that can't block others.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use goloo_core::provider::Observation;
-use goloo_core::record::Record;
+use goloo_model::hint::NextStep;
+use goloo_model::provider::Observation;
+use goloo_model::record::Record;
 use tokio::net::TcpStream;
 
+use crate::context::{MultipassProvider, instance_name, observation};
 use crate::errors::CallError;
 use crate::json::{self, Instance, State};
-use crate::provider::{MultipassProvider, instance_name, observation};
 
-/// A port where nobody listens: a guest's kernel refuses the connection at once, and no server in it notes one.
+/// A port without a listener: the guest's kernel refuses the connection at once, and no server in the guest logs it.
 const CLOSED_PORT: u16 = 1;
 const PROBE_LIMIT: Duration = Duration::from_secs(1);
 
-/// What there is of a running instance's address.
+/// What is known about a running instance's address.
 pub(crate) enum Address {
     Own(Ipv4Addr),
     /// Multipass doesn't know it yet.
     NotYet,
-    /// The guest doesn't answer, so it can't be asked for.
+    /// The guest doesn't respond, so its address can't be queried.
     GuestSilent,
 }
 
 impl MultipassProvider {
-    /// The address of a running instance; `known` is the one that is on record.
+    /// The address of a running instance; `known` is the recorded one.
     pub(crate) async fn address(&self, name: &str, known: Option<&str>) -> Result<Address, CallError> {
         if !self.guest_responds(name, known).await {
             return Ok(Address::GuestSilent);
@@ -37,7 +38,7 @@ impl MultipassProvider {
         Ok(self.addresses().await?.remove(name).map_or(Address::NotYet, Address::Own))
     }
 
-    /// What each of these machines does now, with its address.
+    /// Each machine's current state, with its address.
     pub(crate) async fn observe_all(&self, records: &[&Record], instances: &[Instance]) -> Vec<Observation> {
         let mut seen: Vec<Observation> =
             records.iter().map(|record| observation(record, instances)).collect();
@@ -59,8 +60,8 @@ impl MultipassProvider {
         for (at, answers) in running.into_iter().zip(answers) {
             let record = records[at];
             if !answers {
-                let hint = format!("goloo stop --force {} powers it off", record.name);
-                seen[at].reason = Some(format!("its guest doesn't answer; {hint}"));
+                seen[at].reason = Some("its guest doesn't answer".to_owned());
+                seen[at].hint = NextStep::force_stop(&record.name).text(" powers it off");
                 continue;
             }
             seen[at].ip = match &listed {
@@ -77,8 +78,8 @@ impl MultipassProvider {
         json::addresses(&bytes).map_err(|source| CallError::Unreadable { command: LIST, source })
     }
 
-    /// Whether the guest of a running instance answers, at the address that is on record or at another one: `exec`
-    /// learns that from the daemon and goes to the guest by itself.
+    /// Whether the guest of a running instance responds at the recorded address or another one: `exec` gets the address
+    /// from the daemon and connects to the guest by itself.
     async fn guest_responds(&self, name: &str, known: Option<&str>) -> bool {
         if let Some(ip) = known.and_then(|ip| ip.parse().ok())
             && kernel_responds(ip).await

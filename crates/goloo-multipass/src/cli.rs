@@ -1,4 +1,4 @@
-//! Runs the `multipass` command: with a limit, and deaf to the terminal's Ctrl-C, which is goloo's.
+//! Runs the `multipass` command: with a timeout, and shielded from the terminal's Ctrl-C, which is meant for goloo.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -6,34 +6,34 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use goloo_command::{Finished, RunError};
-use goloo_core::events::Event;
-use goloo_core::provider::{ProviderError, Work};
+use goloo_model::events::Event;
+use goloo_model::provider::{ProviderError, Work};
 use tokio::process::Command;
 
 use crate::errors::{CallError, Refusal};
 use crate::settings::Limits;
 
-/// The longest answer that is read, in bytes: `info` of some thousand instances. What `exec` runs is a guest's.
+/// The maximum size of a response, in bytes: enough for `info` of some thousand instances. `exec` returns untrusted
+/// guest output.
 const STDOUT_MAX: u64 = 4 << 20;
 /// How much of standard error is kept, in bytes.
 const STDERR_KEPT: usize = 64 << 10;
 
-/// The command.
 #[derive(Debug, Clone)]
 pub(crate) struct Cli {
     pub(crate) program: OsString,
 }
 
-/// What a call left.
+/// The result of a call.
 pub(crate) struct Said {
-    /// The exit status; `None` when it was ended by a signal.
+    /// The exit status; `None` if it was killed by a signal.
     pub(crate) status: Option<i32>,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: Vec<u8>,
 }
 
 impl Cli {
-    /// The program with arguments, in a process group of its own.
+    /// The program with arguments, in its own process group.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(&self.program);
         command.args(arguments).process_group(0);
@@ -48,8 +48,8 @@ impl Cli {
         }
     }
 
-    /// Runs it to its end, whatever its status. After `limit`, or when the future is dropped, its process
-    /// is ended; what the daemon has begun goes on.
+    /// Runs it to completion, whatever its status. The process is killed after `limit` or when the future is dropped;
+    /// whatever the daemon has begun continues.
     pub(crate) async fn run<S: AsRef<OsStr>>(
         &self,
         command: &'static str,
@@ -59,7 +59,7 @@ impl Cli {
         self.finish(command, self.command([command]).args(arguments).stdin(Stdio::null()), limit).await
     }
 
-    /// The same for a command that was put together elsewhere, its standard input too.
+    /// Like [`Self::run`], for a prepared command, including its standard input.
     pub(crate) async fn finish(
         &self,
         command: &'static str,
@@ -75,7 +75,7 @@ impl Cli {
         }
     }
 
-    /// Runs it and gives its standard output, when it succeeded.
+    /// Runs it and returns its standard output if it succeeded.
     pub(crate) async fn call<S: AsRef<OsStr>>(
         &self,
         command: &'static str,
@@ -85,7 +85,7 @@ impl Cli {
         self.run(command, arguments, limit).await?.success(command)
     }
 
-    /// The same, unless the user wants to stop first.
+    /// Like [`Self::call`], but ends when the user interrupts.
     pub(crate) async fn call_unless_stopped<S: AsRef<OsStr>>(
         &self,
         command: &'static str,
@@ -99,8 +99,9 @@ impl Cli {
         }
     }
 
-    /// The same for what must get through. A daemon that waits for a guest to power off does nothing else, also
-    /// when the client that asked for that is gone: it is waited for as long as Multipass waits, and that is said.
+    /// Like [`Self::call`], for requests that must get through. A daemon that waits for a guest to power off does
+    /// nothing else, even if the client that requested it has exited: goloo waits for it as long as Multipass does, and
+    /// reports that.
     pub(crate) async fn call_when_free<S: AsRef<OsStr>>(
         &self,
         command: &'static str,
@@ -115,8 +116,8 @@ impl Cli {
             () = tokio::time::sleep(limits.answer) => {}
         }
         let text = format!(
-            "Multipass gives no answer: it may be waiting for a guest to power off, which it does for at most 5 \
-             minutes and beside nothing else; goloo waits up to {} s for it",
+            "Multipass doesn't answer: it may be waiting for a guest to power off, which blocks it for up to 5 \
+             minutes; goloo waits up to {} s for it",
             limits.busy.as_secs()
         );
         work.events().event(Event::Warning(text));

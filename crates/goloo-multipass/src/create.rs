@@ -1,42 +1,46 @@
-//! Create: launch an instance, or find the one that an earlier try launched.
+//! Create: launches an instance, or finds the one an earlier attempt launched.
 //!
-//! What the launch's client says is never the answer: a launch that "failed" may have left a machine that
-//! is up, and one that was killed goes on in the daemon. The answer is what `info` shows, together with
-//! the evidence in the machine that it is this one.
+//! The launch client's result is never authoritative: a launch that "failed" may have left a running machine, and one
+//! that was killed continues in the daemon. What counts is `info`, together with proof inside the machine that it is
+//! this one.
 
 use std::ffi::OsString;
 use std::net::Ipv4Addr;
 use std::time::Instant;
 
-use goloo_core::provider::{Machine, Made, ProviderError, Work};
+use goloo_model::hint::{Hint, NextStep};
+use goloo_model::provider::{Endpoints, Machine, ProviderError, Work};
 
 use crate::address::Address;
+use crate::context::{LAUNCH, MultipassProvider, RESOURCE};
 use crate::errors::{CallError, Refusal};
-use crate::evidence::Evidence;
-use crate::handover::Handover;
+use crate::inspect::Observed;
 use crate::json::{Instance, State};
 use crate::launch::Launch;
-use crate::look::Seen;
+use crate::ownership::Ownership;
 use crate::plan;
-use crate::power::VmInstance;
-use crate::provider::{LAUNCH, MultipassProvider, RESOURCE};
+use crate::user_data_file::UserDataFile;
+use crate::vm_instance::VmInstance;
 
-/// One create, while it waits for its instance.
+/// A create that is waiting for its instance.
 struct Waiting<'a> {
     provider: &'a MultipassProvider,
     machine: &'a Machine,
     argv: &'a [OsString],
     launch: Option<Launch>,
-    /// When it is given up; later once a launch is under way, and set anew when that is seen to have
-    /// ended.
+    /// When to give up; extended once a launch is in progress, and set again when that launch has ended.
     end: Instant,
     launch_has_ended: bool,
-    /// When even an image that is still being fetched isn't waited for any more.
+    /// When to give up even if the image is still being downloaded.
     last: Instant,
 }
 
 impl MultipassProvider {
-    pub(crate) async fn make(&self, machine: &Machine, work: &mut dyn Work) -> Result<Made, ProviderError> {
+    pub(crate) async fn make(
+        &self,
+        machine: &Machine,
+        work: &mut dyn Work,
+    ) -> Result<Endpoints, ProviderError> {
         let argv = plan::launch(machine)?;
         plan::check_mounts(&machine.stack.mounts)?;
         let (end, last) = (Instant::now() + self.limits().settle, Instant::now() + self.limits().launch);
@@ -50,12 +54,12 @@ impl MultipassProvider {
             last,
         };
         let up = waiting.instance(work).await;
-        let (instance, ip) = up.map_err(|error| match work.noted(LAUNCH) {
+        let (instance, ip) = up.map_err(|error| match work.recorded_resource(LAUNCH) {
             Some(_) => keep(error),
             None => error,
         })?;
         self.mount_all(machine, &instance, work).await?;
-        Handover::of(&self.settings().folder, &machine.id).end();
+        UserDataFile::of(&self.settings().folder, &machine.id).end();
         Ok(self.made(ip))
     }
 
@@ -86,22 +90,24 @@ impl Waiting<'_> {
         self.machine.name.as_str()
     }
 
-    /// Waits until the machine runs and has an address; makes it, when there is none.
+    /// Waits until the machine is running and has an address; launches it if it doesn't exist.
     async fn instance(&mut self, work: &mut dyn Work) -> Result<(Instance, Ipv4Addr), ProviderError> {
         loop {
-            let under_way = self.launch_is_under_way()?;
-            let seen = match self.provider.look(self.name(), &self.machine.id).await {
-                // The daemon is busy with what we asked for; the launch will tell.
-                Err(ProviderError::Unavailable { .. }) if under_way => Seen::UnderWay,
+            let launching = self.launch_is_under_way()?;
+            let seen = match self.provider.inspect(self.name(), &self.machine.id).await {
+                // The daemon is busy with our request; the launch's result will tell.
+                Err(ProviderError::Unavailable { .. }) if launching => Observed::Preparing,
                 seen => seen?,
             };
             match seen {
-                Seen::Absent => self.begin(work).await?,
-                Seen::UnderWay if self.may_be_ours(work) && Instant::now() < self.last => {}
-                Seen::UnderWay if self.may_be_ours(work) => return Err(being_prepared(self.name())),
-                Seen::UnderWay => return Err(self.taken("an instance of this name is being prepared")),
-                Seen::There(instance) => {
-                    if let Some(ip) = self.consider(&instance, under_way, work).await? {
+                // The client exited after the query; the next iteration gets its error message.
+                Observed::Absent if launching && self.launch.is_some() => {}
+                Observed::Absent => self.begin(work).await?,
+                Observed::Preparing if self.may_be_ours(work) && Instant::now() < self.last => {}
+                Observed::Preparing if self.may_be_ours(work) => return Err(being_prepared(self.name())),
+                Observed::Preparing => return Err(self.taken("it is being prepared")),
+                Observed::There(instance) => {
+                    if let Some(ip) = self.consider(&instance, launching, work).await? {
                         return Ok((instance, ip));
                     }
                 }
@@ -110,34 +116,34 @@ impl Waiting<'_> {
         }
     }
 
-    /// Looks whether a launch of ours is still waiting, this create's or an earlier one's; called before the instance
-    /// is looked at, so that what is seen then is not older than the launch's end.
+    /// Checks whether one of our launches, from this create or an earlier one, is still waiting. Called before the
+    /// instance is inspected, so that the observation isn't older than the launch's end.
     fn launch_is_under_way(&mut self) -> Result<bool, ProviderError> {
         let Some(launch) = &mut self.launch else {
             return self.provider.launch_client_lives(&self.machine.id);
         };
         let outcome = launch.outcome().map_err(|source| self.provider.cli().cannot_run(source))?;
-        let under_way = outcome.is_none();
-        if !under_way && !self.launch_has_ended {
+        let launching = outcome.is_none();
+        if !launching && !self.launch_has_ended {
             self.launch_has_ended = true;
             self.end = Instant::now() + self.provider.limits().settle;
         }
-        Ok(under_way)
+        Ok(launching)
     }
 
-    /// There is nothing: launches it, or says why a launch left nothing.
+    /// There is no instance: launches it, or reports why a launch left none.
     async fn begin(&mut self, work: &mut dyn Work) -> Result<(), ProviderError> {
         if let Some(launch) = self.launch.take() {
             return Err(launch.into_failure().map_or_else(|| self.vanished(), Into::into));
         }
         self.refuse_primary().await?;
-        work.made(LAUNCH, self.name()).await?;
+        work.record_resource(LAUNCH, self.name()).await?;
         if work.interrupted() {
             return Err(ProviderError::Interrupted);
         }
-        work.step("launching the instance; Multipass fetches its image when it must");
-        let handover = Handover::of(&self.provider.settings().folder, &self.machine.id);
-        let user_data = handover.begin(&self.machine.user_data)?;
+        work.step("launching the instance; Multipass downloads its image if needed");
+        let user_data_file = UserDataFile::of(&self.provider.settings().folder, &self.machine.id);
+        let user_data = user_data_file.begin(&self.machine.user_data)?;
         self.launch = Some(Launch::start(self.provider.cli(), self.argv, user_data)?);
         self.last = Instant::now() + self.provider.limits().launch;
         self.end = self.last;
@@ -150,35 +156,37 @@ impl Waiting<'_> {
         let primary = match &said {
             Ok(bytes) => Some(String::from_utf8_lossy(bytes).trim().to_owned()),
             Err(error) if error.out_of_reach() => return Err(said.map(drop).expect_err("it failed").into()),
-            // Without such a setting there is no primary instance.
+            // Without this setting there is no primary instance.
             Err(_) => None,
         };
         plan::refuse_primary(&self.machine.name, primary.as_deref())
     }
 
-    /// Whether an instance that can't be looked into may be one that we asked for.
+    /// Whether an instance that can't be inspected may be one we requested.
     fn may_be_ours(&self, work: &mut dyn Work) -> bool {
-        self.launch.is_some() || work.noted(LAUNCH).is_some() || work.noted(RESOURCE).is_some()
+        self.launch.is_some()
+            || work.recorded_resource(LAUNCH).is_some()
+            || work.recorded_resource(RESOURCE).is_some()
     }
 
-    /// An instance is there. Gives its address when it is ours and up; `None` while it must be waited for.
+    /// Handles an existing instance. Returns its address if it is ours and up; `None` if the caller must keep waiting.
     async fn consider(
         &mut self,
         instance: &Instance,
-        under_way: bool,
+        launching: bool,
         work: &mut dyn Work,
     ) -> Result<Option<Ipv4Addr>, ProviderError> {
-        if !self.is_ours(instance, under_way, work).await? {
+        if !self.is_ours(instance, launching, work).await? {
             return self.wait_on(instance).map(|()| None);
         }
-        work.made(RESOURCE, self.name()).await?;
+        work.record_resource(RESOURCE, self.name()).await?;
         match &instance.state {
-            State::Running => match self.address(under_way).await? {
+            State::Running => match self.address(launching).await? {
                 Some(ip) => Ok(Some(ip)),
                 None => self.wait_on(instance).map(|()| None),
             },
-            // It is there before it is started.
-            _ if under_way => self.wait_on(instance).map(|()| None),
+            // The instance exists before it is started.
+            _ if launching => self.wait_on(instance).map(|()| None),
             State::Stopped | State::Suspended => match self.launch.take().and_then(Launch::into_failure) {
                 Some(error) => Err(error.into()),
                 None => {
@@ -187,50 +195,50 @@ impl Waiting<'_> {
                     self.provider.power_on(&vm, work).await.map(Some).map_err(keep_ours)
                 }
             },
-            State::Deleted => Err(keep_ours(in_trash(self.name(), &format!("goloo resume {}", self.name())))),
+            State::Deleted => {
+                Err(keep_ours(in_trash(self.name(), NextStep::Resume(self.machine.name.clone()))))
+            }
             State::Unknown if self.launch_gave_up()? => Err(self.not_up(instance)),
             _ => self.wait_on(instance).map(|()| None),
         }
     }
 
-    async fn address(&self, under_way: bool) -> Result<Option<Ipv4Addr>, ProviderError> {
+    async fn address(&self, launching: bool) -> Result<Option<Ipv4Addr>, ProviderError> {
         match self.provider.address(self.name(), None).await {
             Ok(Address::Own(ip)) => Ok(Some(ip)),
             Ok(Address::NotYet | Address::GuestSilent) => Ok(None),
-            // The daemon may be busy with a launch that is still under way.
-            Err(error) if under_way && error.out_of_reach() => Ok(None),
+            // The daemon may be busy with a launch in progress.
+            Err(error) if launching && error.out_of_reach() => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// `false` while it can't be told and is worth waiting for.
+    /// Returns `false` while the owner is unknown and waiting may help.
     async fn is_ours(
         &mut self,
         instance: &Instance,
-        under_way: bool,
+        launching: bool,
         work: &mut dyn Work,
     ) -> Result<bool, ProviderError> {
-        if work.noted(RESOURCE).is_some() || self.launch_proves_it()? {
+        if work.recorded_resource(RESOURCE).is_some() || self.launch_proves_it()? {
             return Ok(true);
         }
-        match self.provider.evidence(instance, &self.machine.host_key).await {
-            Evidence::Ours => Ok(true),
-            // It may not be written down in the guest yet; the launch's end will tell.
-            Evidence::Foreign if under_way => Ok(false),
-            Evidence::Foreign => {
-                Err(self.taken("an instance of this name is there, and goloo didn't make it"))
+        match self.provider.ownership(instance, &self.machine.host_key).await {
+            Ownership::Ours => Ok(true),
+            // The user-data may not be written in the guest yet; the launch's end will tell.
+            Ownership::Foreign if launching => Ok(false),
+            Ownership::Foreign => Err(self.taken("the instance wasn't created by goloo")),
+            Ownership::Untold if !self.may_be_ours(work) => {
+                Err(self.taken("the owner of the instance is unknown"))
             }
-            Evidence::Untold if !self.may_be_ours(work) => {
-                Err(self.taken("an instance of this name is there already"))
-            }
-            Evidence::Untold if under_way || instance.state == State::Running || instance.state.passes() => {
+            Ownership::Untold if launching || instance.state == State::Running || instance.state.passes() => {
                 Ok(false)
             }
-            Evidence::Untold => Err(self.untold(instance)),
+            Ownership::Untold => Err(self.untold(instance)),
         }
     }
 
-    /// Whether the launch's end shows that the instance of this name is the one that it made.
+    /// Whether the launch's result proves that it created the instance with this name.
     fn launch_proves_it(&mut self) -> Result<bool, ProviderError> {
         self.launch_ended_so(|outcome| match outcome {
             Ok(()) => true,
@@ -238,7 +246,7 @@ impl Waiting<'_> {
         })
     }
 
-    /// Whether Multipass waits for the instance no longer, so that its state stays what it is.
+    /// Whether Multipass has stopped waiting for the instance, so that its state won't change anymore.
     fn launch_gave_up(&mut self) -> Result<bool, ProviderError> {
         self.launch_ended_so(|outcome| match outcome {
             Ok(()) => false,
@@ -255,7 +263,7 @@ impl Waiting<'_> {
         Ok(outcome.is_some_and(so))
     }
 
-    /// Goes on waiting, unless it has lasted too long.
+    /// Keeps waiting, unless it has taken too long.
     fn wait_on(&mut self, instance: &Instance) -> Result<(), ProviderError> {
         if Instant::now() < self.end { Ok(()) } else { Err(self.not_up(instance)) }
     }
@@ -267,39 +275,40 @@ impl Waiting<'_> {
         let why = failure.or(reason).map_or_else(String::new, |why| format!(": {why}"));
         let name = self.name();
         ProviderError::Unfinished {
-            what: format!("the instance {name} is there and hasn't come up{why}"),
+            what: format!("the instance {name} exists but didn't start{why}"),
             hint: format!(
                 "multipass info {name} --no-runtime-information shows its state; multipass stop --force {name} powers it off"
-            ),
+            ).into(),
         }
     }
 
     fn taken(&self, what: &str) -> ProviderError {
-        let name = self.name();
+        let name = &self.machine.name;
         ProviderError::failed(
-            format!("the name \"{name}\" is taken at Multipass: {what}"),
-            format!("goloo adopt {name} --provider multipass, or another name: --as {name}-2"),
+            format!("the name \"{name}\" is already in use in Multipass: {what}"),
+            NextStep::Adopt { name: name.clone(), provider: crate::info::INFO.id, id: None }
+                .text(format!(", or another name: --as {}", name.second())),
         )
     }
 
     fn untold(&self, instance: &Instance) -> ProviderError {
         let name = self.name();
         let what = format!(
-            "an instance {name} is there ({}), and it can't be told whether it is the one that goloo launched",
+            "the instance {name} exists ({}), but it's unknown whether goloo launched it",
             state_word(&instance.state)
         );
-        ProviderError::Unfinished { what, hint: hint_to_check_ownership(instance) }
+        ProviderError::Unfinished { what, hint: hint_to_check_ownership(instance).into() }
     }
 
     fn vanished(&self) -> ProviderError {
         ProviderError::failed(
-            format!("the instance {} was launched and is gone again", self.name()),
-            "someone may have deleted it: multipass list",
+            format!("the instance {} was launched but no longer exists", self.name()),
+            "check multipass list: someone may have deleted it",
         )
     }
 }
 
-/// How an instance comes to a state in which its user-data can be read.
+/// How to get an instance into a state in which its user-data can be read.
 pub(crate) fn hint_to_check_ownership(instance: &Instance) -> String {
     let name = &instance.name;
     match instance.state {
@@ -312,7 +321,7 @@ pub(crate) fn hint_to_check_ownership(instance: &Instance) -> String {
     }
 }
 
-/// A daemon that is out of reach for a moment is no reason to undo what it was asked for.
+/// A daemon that is temporarily unreachable is no reason to undo the request.
 fn keep(error: ProviderError) -> ProviderError {
     match error {
         ProviderError::Unavailable { what, hint } => ProviderError::Unfinished { what, hint },
@@ -320,7 +329,7 @@ fn keep(error: ProviderError) -> ProviderError {
     }
 }
 
-/// Nor is a machine of ours that doesn't come up, or that the user threw away.
+/// Neither is our own machine failing to start, or the user moving it to the trash.
 fn keep_ours(error: ProviderError) -> ProviderError {
     match error {
         ProviderError::Failed { what, hint, .. } => ProviderError::Unfinished { what, hint },
@@ -335,18 +344,18 @@ pub(crate) fn state_word(state: &State) -> String {
     }
 }
 
-/// An image is fetched for longer than anybody waits.
+/// The image download takes longer than the wait.
 pub(crate) fn being_prepared(name: &str) -> ProviderError {
     ProviderError::Unfinished {
         what: format!("Multipass is still preparing {name}"),
-        hint: "wait until multipass list shows it".to_owned(),
+        hint: "wait until multipass list shows it".into(),
     }
 }
 
-/// The user threw it away; only the user gets it out again.
-pub(crate) fn in_trash(name: &str, then: &str) -> ProviderError {
+/// The user moved it to the trash; only the user may recover it.
+pub(crate) fn in_trash(name: &str, then: impl Into<Hint>) -> ProviderError {
     ProviderError::failed(
         format!("the instance {name} is in Multipass's trash"),
-        format!("multipass recover {name}, then {then}"),
+        Hint::from(format!("multipass recover {name}, then ")).hint(then.into()),
     )
 }

@@ -1,17 +1,17 @@
-//! What this provider needs of the machine, looked at without changing anything.
+//! Checks this provider's requirements on the machine without changing anything.
 
-use goloo_core::finding::Finding;
+use goloo_model::check::Check;
 
 use crate::cli::Cli;
 use crate::errors::{CallError, Refusal};
 use crate::json::{self, Version};
 use crate::settings::Settings;
 
-/// The oldest version whose answers goloo knows.
+/// The oldest supported version.
 const OLDEST: (u32, u32) = (1, 13);
 
-/// Looks whether Multipass is installed, whether its daemon answers this user, and at its version.
-pub async fn doctor(settings: &Settings) -> Finding {
+/// Checks whether Multipass is installed, whether its daemon responds to this user, and its version.
+pub async fn doctor(settings: &Settings) -> Check {
     let cli = Cli { program: settings.program.clone() };
     let version = async {
         const VERSION: &str = "version";
@@ -21,40 +21,40 @@ pub async fn doctor(settings: &Settings) -> Finding {
     let version = match version.await {
         Ok(version) => version,
         Err(error @ CallError::NotInstalled { .. }) => {
-            return Finding { ok: true, what: error.to_string(), hint: error.hint().to_owned() };
+            return Check { ok: true, what: error.to_string(), hint: error.hint() };
         }
         Err(error) => return refused(&error.to_string(), &error),
     };
-    // `version` fails for none of the reasons for which all else fails, and doesn't say why it lacks the daemon's.
+    // `version` succeeds even when everything else fails, and doesn't say why the daemon's version is missing.
     match cli.call("list", ["--no-ipv4", "--format", "json"], settings.limits.answer).await {
         Ok(_) => judge(&version),
-        Err(error) => refused(&format!("Multipass {} is installed, and {error}", version.multipass), &error),
+        Err(error) => refused(&format!("Multipass {} is installed, but {error}", version.multipass), &error),
     }
 }
 
-fn refused(what: &str, error: &CallError) -> Finding {
-    Finding { ok: false, what: what.to_owned(), hint: error.hint().to_owned() }
+fn refused(what: &str, error: &CallError) -> Check {
+    Check { ok: false, what: what.to_owned(), hint: error.hint() }
 }
 
-fn judge(version: &Version) -> Finding {
+fn judge(version: &Version) -> Check {
     let Some(daemon) = &version.multipassd else {
-        return Finding {
+        return Check {
             ok: false,
-            what: format!("Multipass {} is installed, and its daemon doesn't answer", version.multipass),
-            hint: Refusal::DaemonDown.hint().to_owned(),
+            what: format!("Multipass {} is installed, but its daemon doesn't answer", version.multipass),
+            hint: Refusal::DaemonDown.hint(),
         };
     };
     match number(daemon) {
-        Some(number) if number < OLDEST => Finding {
+        Some(number) if number < OLDEST => Check {
             ok: false,
             what: format!("Multipass {daemon} is older than {}.{}", OLDEST.0, OLDEST.1),
-            hint: "sudo snap refresh multipass".to_owned(),
+            hint: "sudo snap refresh multipass".into(),
         },
-        _ => Finding { ok: true, what: format!("Multipass {daemon}"), hint: String::new() },
+        _ => Check::ok(format!("Multipass {daemon}")),
     }
 }
 
-/// The first two parts of `1.16.1+mac`.
+/// Parses the first two parts of a version like `1.16.1+mac`.
 fn number(version: &str) -> Option<(u32, u32)> {
     let mut parts = version.split('.').map(|part| part.parse().ok());
     Some((parts.next()??, parts.next()??))
@@ -64,16 +64,16 @@ fn number(version: &str) -> Option<(u32, u32)> {
 mod tests {
     use super::*;
 
-    fn finding(daemon: Option<&str>) -> Finding {
+    fn check(daemon: Option<&str>) -> Check {
         judge(&Version { multipass: "1.16.1".to_owned(), multipassd: daemon.map(str::to_owned) })
     }
 
     #[test]
-    fn a_daemon_that_is_down_or_too_old_is_a_fault() {
-        assert!(!finding(None).ok);
-        assert!(!finding(Some("1.12.2")).ok);
-        assert!(finding(Some("1.13.0")).ok);
-        assert!(finding(Some("1.17.0+mac")).ok);
-        assert!(finding(Some("rolling")).ok, "a version that can't be read is no reason to complain");
+    fn a_stopped_or_outdated_daemon_fails_the_check() {
+        assert!(!check(None).ok);
+        assert!(!check(Some("1.12.2")).ok);
+        assert!(check(Some("1.13.0")).ok);
+        assert!(check(Some("1.17.0+mac")).ok);
+        assert!(check(Some("rolling")).ok, "a version that can't be read is no reason to complain");
     }
 }

@@ -1,180 +1,181 @@
-//! Why a call of `multipass` came to nothing. Multipass has one exit status for nearly all failures; what
-//! it means is in the words, and this is the only place where words are matched.
+//! Why a call of `multipass` failed. Multipass uses one exit status for nearly all failures; their meaning is in the
+//! message, and messages are matched only here.
 
 use std::io;
 use std::time::Duration;
 
-use goloo_core::guest::excerpt;
-use goloo_core::provider::ProviderError;
+use goloo_model::guest::excerpt;
+use goloo_model::hint::{Hint, NextStep};
+use goloo_model::provider::ProviderError;
 
-/// A call that came to nothing.
+/// A failed call.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// There is no such program.
+    /// The program doesn't exist.
     #[error("Multipass isn't installed: there is no {program}")]
     NotInstalled {
-        /// What was to be run.
+        /// The program.
         program: String,
     },
-    /// It is there and can't be run.
+    /// The program exists but can't be run.
     #[error("{program} can't be run")]
     CannotRun {
-        /// What was to be run.
+        /// The program.
         program: String,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// It gave no answer; the process that asked was ended.
+    /// There was no response; the client process was killed.
     #[error("`multipass {command}` gave no answer within {} s", .limit.as_secs_f32())]
     NoAnswer {
         /// The subcommand.
         command: &'static str,
-        /// How long was waited.
+        /// How long goloo waited.
         limit: Duration,
     },
-    /// It answers without end; the process that asked was ended.
+    /// The response was too long; the client process was killed.
     #[error("`multipass {command}` answered with more than {limit} bytes")]
     TooMuch {
         /// The subcommand.
         command: &'static str,
-        /// How much was read, in bytes.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// It said no.
+    /// Multipass refused the request.
     #[error("`multipass {command}` failed: {refusal}")]
     Refused {
         /// The subcommand.
         command: &'static str,
-        /// Why.
+        /// The reason.
         refusal: Refusal,
     },
-    /// Its JSON isn't what goloo knows.
-    #[error("goloo can't read the answer of `multipass {command}`")]
+    /// The JSON output doesn't have the expected form.
+    #[error("can't parse the output of `multipass {command}`")]
     Unreadable {
         /// The subcommand.
         command: &'static str,
-        /// Where it broke off.
+        /// The parse error.
         #[source]
         source: serde_json::Error,
     },
 }
 
-/// Why Multipass said no.
+/// Why Multipass refused a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The client can't reach the daemon, or it has never run on this machine.
+    /// The client can't reach the daemon, or the daemon has never run on this machine.
     #[error("its daemon isn't running")]
     DaemonDown,
     /// This user may not open the daemon's socket.
-    #[error("this user may not use Multipass's socket")]
+    #[error("this user has no permission to use Multipass's socket")]
     AccessDenied,
     /// The daemon doesn't know this user.
     #[error("this user isn't authenticated with Multipass")]
     NotAuthenticated,
-    /// There is no such instance.
-    #[error("there is no such instance")]
+    /// The instance doesn't exist.
+    #[error("the instance doesn't exist")]
     Missing,
     /// The instance is in the trash.
     #[error("the instance is in Multipass's trash")]
     InTrash,
-    /// An instance has the name, perhaps in the trash.
-    #[error("an instance of this name is there already")]
+    /// An instance with this name exists, perhaps in the trash.
+    #[error("an instance with this name already exists")]
     Exists,
-    /// An instance of the name is being made right now.
-    #[error("an instance of this name is being prepared")]
+    /// An instance with this name is being created.
+    #[error("an instance with this name is being prepared")]
     BeingPrepared,
-    /// The name breaks Multipass's rule.
-    #[error("Multipass doesn't take this name: {said}")]
+    /// The name is invalid for Multipass.
+    #[error("Multipass doesn't accept this name: {said}")]
     InvalidName {
-        /// Its words.
+        /// Multipass's message.
         said: String,
     },
-    /// Memory or disk is below the least.
+    /// The memory or disk size is below the minimum.
     #[error("{said}")]
     InvalidSize {
-        /// Its words.
+        /// Multipass's message.
         said: String,
     },
-    /// The disk is smaller than the image that it is to hold.
+    /// The disk is smaller than its image.
     #[error("{said}")]
     DiskTooSmall {
-        /// Its words, with both sizes.
+        /// Multipass's message, with both sizes.
         said: String,
     },
-    /// No image has this name, or there is no file at this path.
+    /// No image has this name, or no file exists at this path.
     #[error("{said}")]
     UnknownImage {
-        /// Its words.
+        /// Multipass's message.
         said: String,
     },
-    /// The servers that list and hold the images can't be reached.
+    /// The image servers can't be reached.
     #[error("Multipass can't reach its image servers")]
     ImagesUnreachable,
-    /// The user-data isn't YAML as Multipass reads it.
+    /// Multipass can't parse the user-data as YAML.
     #[error("the cloud-init document can't be read: {said}")]
     BadCloudInit {
-        /// The parser's words, with the place.
+        /// The parser's message, with the position.
         said: String,
     },
-    /// The client may not read the file with the user-data.
+    /// The client isn't allowed to read the file with the user-data.
     #[error("Multipass may not read the cloud-init document: {said}")]
     CloudInitUnreadable {
-        /// Its words.
+        /// Multipass's message.
         said: String,
     },
-    /// The instance was started, and SSH never answered; it is kept.
+    /// The instance was started, but SSH didn't respond; the instance is kept.
     #[error("SSH in the instance hasn't answered within Multipass's limit")]
     NoSsh,
-    /// The hypervisor ended while the instance was starting; it is kept, in state Unknown.
+    /// The hypervisor exited while the instance was starting; the instance is kept in state Unknown.
     #[error("the virtual machine ended while it was starting")]
     EndedWhileStarting,
-    /// The instance runs, and its cloud-init was not done within five minutes; it is kept.
+    /// The instance is running, but cloud-init didn't finish within five minutes; the instance is kept.
     #[error("cloud-init wasn't done within Multipass's limit")]
     NotInitialized,
-    /// The client's own limit (`--timeout`) is over; the daemon goes on.
-    #[error("the client's time limit is over; the daemon goes on")]
+    /// The client's own timeout (`--timeout`) expired; the daemon continues.
+    #[error("the client's time limit was reached; the daemon continues")]
     ClientTimeout,
-    /// What wants a stopped instance met another.
-    #[error("it wants a stopped instance")]
+    /// The operation requires a stopped instance.
+    #[error("the instance must be stopped")]
     NotStopped,
-    /// A suspended instance can only be started, or powered off.
+    /// A suspended instance can only be started or powered off.
     #[error("the instance is suspended")]
     Suspended,
-    /// The instance is on its way up or down.
-    #[error("the instance is on its way up or down")]
+    /// The instance is starting or stopping.
+    #[error("the instance is starting or stopping")]
     Busy,
-    /// A start met an instance that is on and that Multipass has no address of: it boots, or has failed to.
-    #[error("the instance is on, and Multipass can't reach it")]
+    /// A start found an instance that is on but has no address known to Multipass: it is booting, or failed to boot.
+    #[error("the instance is running, but Multipass can't reach it")]
     AlreadyOn,
-    /// A snapshot of this name is there.
-    #[error("a snapshot of this name is there already")]
+    /// A snapshot with this name exists.
+    #[error("a snapshot with this name already exists")]
     SnapshotExists,
-    /// There is no such snapshot.
-    #[error("there is no such snapshot")]
+    /// The snapshot doesn't exist.
+    #[error("the snapshot doesn't exist")]
     NoSuchSnapshot,
-    /// Mounts are turned off.
+    /// Mounts are disabled.
     #[error("mounts are disabled on this installation of Multipass")]
     MountsDisabled,
     /// The client couldn't log in to the instance.
     #[error("it couldn't log in to the instance: {said}")]
     SshFailed {
-        /// Its words.
+        /// Multipass's message.
         said: String,
     },
-    /// This Multipass doesn't know the command line.
-    #[error("this Multipass doesn't know the command: {said}")]
+    /// This version of Multipass doesn't support the command line.
+    #[error("this version of Multipass doesn't know the command: {said}")]
     BadCommandLine {
-        /// Its words.
+        /// Multipass's message.
         said: String,
     },
-    /// The client was ended by a signal.
+    /// The client was killed by a signal.
     #[error("it was ended by a signal")]
     Killed,
-    /// Something else.
+    /// Any other reason.
     #[error("{said}")]
     Other {
-        /// Its words.
+        /// Multipass's message.
         said: String,
     },
 }
@@ -182,9 +183,9 @@ pub enum Refusal {
 const CLIENT_TIMEOUT: i32 = 5;
 
 impl Refusal {
-    /// What a client meant that ended with this status (`None`: by a signal) and these words.
+    /// Interprets a client's exit status (`None`: killed by a signal) and output.
     pub fn of(status: Option<i32>, stdout: &str, stderr: &str) -> Self {
-        let said = words(stderr).or_else(|| words(stdout)).unwrap_or_else(|| "without a word".to_owned());
+        let said = words(stderr).or_else(|| words(stdout)).unwrap_or_else(|| "without a message".to_owned());
         match status {
             None => Self::Killed,
             Some(CLIENT_TIMEOUT) => Self::ClientTimeout,
@@ -198,7 +199,7 @@ impl Refusal {
         let rest = |mark: &str| said.split_once(mark).map_or(said, |(_, rest)| rest).to_owned();
         const CLOUD_INIT: &str = "Could not load cloud-init configuration: ";
         Some(match () {
-            // First what brings words of the user's along, which might hold any of the others.
+            // First the cases whose messages quote user input, which might contain any of the other messages.
             () if has(CLOUD_INIT) && has("bad file") => Self::CloudInitUnreadable { said: rest(CLOUD_INIT) },
             () if has(CLOUD_INIT) => Self::BadCloudInit { said: rest(CLOUD_INIT) },
             () if has("Custom image `") || has("Unable to find an image matching") => {
@@ -209,7 +210,7 @@ impl Refusal {
             () if BAD_COMMAND_LINE.iter().any(|words| said.starts_with(words)) => {
                 Self::BadCommandLine { said: owned() }
             }
-            // The client makes its own certificate from the daemon's, which the daemon's first start makes.
+            // The client derives its own certificate from the daemon's, which is created on the daemon's first start.
             () if has("cannot connect to the multipass socket") || has("multipass_root_cert.pem") => {
                 Self::DaemonDown
             }
@@ -239,21 +240,21 @@ impl Refusal {
         })
     }
 
-    /// Whether a launch that ended so had been taken up by the daemon, so that an instance of its name
-    /// is the one that it made. Arguments and images are checked before the name: a launch that failed for
-    /// any other reason may never have come as far as to see that the name was someone else's.
+    /// Whether a launch with this result was accepted by the daemon, so that an instance with its name is the one it
+    /// created. Arguments and images are checked before the name: a launch that failed for any other reason may not
+    /// have got as far as checking whether the name was taken.
     pub fn after_acceptance(&self) -> bool {
         matches!(self, Self::NoSsh | Self::NotInitialized | Self::EndedWhileStarting)
     }
 
-    /// Whether a launch or start that ended so has given the instance up: its state stays as it is.
+    /// Whether a launch or start with this result has given up on the instance, so that its state won't change.
     pub(crate) fn gave_up(&self) -> bool {
         matches!(self, Self::NoSsh | Self::EndedWhileStarting)
     }
 }
 
-/// How the message of a client begins that doesn't take its command line. The exit status, 1, isn't enough: a
-/// client that meets an error of its own ends with it too.
+/// Prefixes of a client's messages when it rejects its command line. The exit status, 1, isn't enough: a client with an
+/// internal error also exits with it.
 const BAD_COMMAND_LINE: [&str; 7] = [
     "Unknown option",
     "Error: Unknown command",
@@ -264,8 +265,8 @@ const BAD_COMMAND_LINE: [&str; 7] = [
     "Unexpected value after",
 ];
 
-/// Whether it says this of an instance: `instance "x" does not exist`, `Instance 'x' is deleted`. Files and
-/// other things can be missing too.
+/// Whether the message is about an instance: `instance "x" does not exist`, `Instance 'x' is deleted`. Files and other
+/// things can be missing too.
 fn is_said_of_instance(said: &str, what: &str) -> bool {
     said.match_indices("nstance ").any(|(at, word)| {
         let rest = &said[at + word.len()..];
@@ -277,12 +278,12 @@ fn is_said_of_instance(said: &str, what: &str) -> bool {
     })
 }
 
-/// Without the spinner's escape codes, what was logged before, the `launch failed: ` in front, and line ends.
+/// Strips the spinner's escape codes, preceding log lines, the prefix `launch failed: `, and line ends.
 fn words(text: &str) -> Option<String> {
     let text = without_codes(text);
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let (logged, plain): (Vec<&str>, Vec<&str>) = lines.partition(|line| log_text(line).is_some());
-    // A client that meets an error of its own says that in its log alone.
+    // A client with an internal error reports it only in its log.
     let said = if plain.is_empty() { logged.into_iter().filter_map(log_text).collect() } else { plain };
     let without_command = |line: &'_ str| match line.split_once(" failed: ") {
         Some((command, rest)) if !command.contains(' ') => rest.to_owned(),
@@ -298,7 +299,7 @@ fn words(text: &str) -> Option<String> {
     (!lines.is_empty()).then(|| excerpt(&lines.join("; ")))
 }
 
-/// Without escape sequences (`ESC [ … letter`) and other control characters, but with line ends.
+/// Strips escape sequences (`ESC [ … letter`) and control characters other than line ends.
 fn without_codes(text: &str) -> String {
     let mut parts = text.split('\u{1b}');
     let mut kept = parts.next().unwrap_or_default().to_owned();
@@ -310,8 +311,8 @@ fn without_codes(text: &str) -> String {
     kept
 }
 
-/// What a line of the log says: `[TIME] [error] [client] Caught an unhandled exception: …`, with or without its
-/// time; `None` for any other line.
+/// The message of a log line: `[TIME] [error] [client] Caught an unhandled exception: …`, with or without its time;
+/// `None` for any other line.
 fn log_text(line: &str) -> Option<&str> {
     const LEVELS: [&str; 5] = ["[error]", "[warning]", "[info]", "[debug]", "[trace]"];
     let mut rest = line;
@@ -324,7 +325,7 @@ fn log_text(line: &str) -> Option<&str> {
 }
 
 impl CallError {
-    /// What Multipass said, where it said something.
+    /// Multipass's refusal, if there was one.
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
             Self::Refused { refusal, .. } => Some(refusal),
@@ -332,7 +333,7 @@ impl CallError {
         }
     }
 
-    /// Whether Multipass as a whole is out of reach, whatever it was asked.
+    /// Whether Multipass as a whole is unreachable, whatever was requested.
     pub fn out_of_reach(&self) -> bool {
         match self {
             Self::NotInstalled { .. } | Self::CannotRun { .. } | Self::NoAnswer { .. } => true,
@@ -340,35 +341,36 @@ impl CallError {
         }
     }
 
-    /// Whether Multipass refuses this user, whatever it was asked.
+    /// Whether Multipass refuses this user, whatever was requested.
     pub fn permission(&self) -> bool {
         matches!(self.refusal(), Some(Refusal::AccessDenied | Refusal::NotAuthenticated))
     }
 
     /// What to do.
-    pub fn hint(&self) -> &'static str {
-        match self {
+    pub fn hint(&self) -> Hint {
+        let words = match self {
             Self::NotInstalled { .. } => INSTALL,
             Self::CannotRun { source, .. } => goloo_command::shortage_hint(source)
-                .unwrap_or("look at GOLOO_MULTIPASS and at the installation of Multipass"),
+                .unwrap_or("check GOLOO_MULTIPASS and the installation of Multipass"),
             Self::NoAnswer { .. } => HUNG,
-            Self::TooMuch { .. } => "run the same command of multipass by hand to see what it answers",
-            Self::Unreadable { .. } => "goloo knows Multipass 1.13 to 1.17: multipass version",
-            Self::Refused { refusal, .. } => refusal.hint(),
-        }
+            Self::TooMuch { .. } => "run the same multipass command manually to see its output",
+            Self::Unreadable { .. } => "check multipass version: goloo supports Multipass 1.13 to 1.17",
+            Self::Refused { refusal, .. } => return refusal.hint(),
+        };
+        words.into()
     }
 
-    /// In one sentence, with all causes and the hint.
+    /// In one sentence, with all causes.
     pub fn in_full(&self) -> String {
         let cause = std::error::Error::source(self).map_or_else(String::new, |cause| format!(": {cause}"));
-        format!("{self}{cause} ({})", self.hint())
+        format!("{self}{cause}")
     }
 }
 
 const INSTALL: &str = if cfg!(target_os = "macos") {
-    "brew install --cask multipass, or take another provider: --provider qemu"
+    "brew install --cask multipass, or use another provider: --provider qemu"
 } else {
-    "sudo snap install multipass, or take another provider: --provider qemu"
+    "sudo snap install multipass, or use another provider: --provider qemu"
 };
 
 const RESTART: &str = if cfg!(target_os = "macos") {
@@ -377,7 +379,7 @@ const RESTART: &str = if cfg!(target_os = "macos") {
     "sudo snap restart multipass"
 };
 
-/// A daemon that waits for a guest to power off, or to answer, does nothing else.
+/// A daemon that waits for a guest to power off or respond does nothing else.
 const HUNG: &str = if cfg!(target_os = "macos") {
     "wait 5 minutes, since Multipass may be waiting for a guest to power off; if it gives no answer then, sudo launchctl kickstart -k system/com.canonical.multipassd"
 } else {
@@ -392,46 +394,46 @@ const SOCKET_OWNER: &str = if cfg!(target_os = "macos") {
 
 impl Refusal {
     /// What to do.
-    pub fn hint(&self) -> &'static str {
-        match self {
+    pub fn hint(&self) -> Hint {
+        let words = match self {
             Self::DaemonDown => RESTART,
             Self::AccessDenied => SOCKET_OWNER,
             Self::NotAuthenticated => "multipass authenticate, or run it as a user who may use Multipass",
             Self::Missing | Self::Other { .. } | Self::Killed => "multipass list",
-            Self::InTrash => "multipass recover brings it back, by its name",
-            Self::Exists => "multipass list shows it; take another name with --as, or goloo adopt it",
-            Self::BeingPrepared | Self::Busy => "wait a little, then run the same command again",
+            Self::InTrash => "multipass recover NAME restores it",
+            Self::Exists => "use another name with --as, or adopt it; multipass list shows it",
+            Self::BeingPrepared | Self::Busy => "wait a moment, then run the same command again",
             Self::AlreadyOn | Self::NoSsh | Self::EndedWhileStarting => {
                 "multipass stop --force, then multipass start"
             }
-            Self::InvalidName { .. } => "take another name with --as",
+            Self::InvalidName { .. } => "use another name with --as",
             Self::InvalidSize { .. } => {
-                "write at least \"memory\": \"512M\" and \"disk\": \"1G\", which every version takes"
+                "write at least \"memory\": \"512M\" and \"disk\": \"1G\", which every version accepts"
             }
             Self::DiskTooSmall { .. } => "write a larger \"disk\"",
             Self::ImagesUnreachable => "check the network, then run the same command again",
             Self::UnknownImage { .. } => "multipass find lists the images",
             Self::BadCloudInit { .. } | Self::CloudInitUnreadable { .. } => {
-                "goloo create NAME --provider multipass --dry-run --json shows the document"
+                return NextStep::CreateDryRun(crate::info::INFO.id).text(" shows the document");
             }
-            Self::NotInitialized | Self::ClientTimeout => "multipass info shows how far it came",
-            Self::NotStopped => "goloo stop, then the same command again",
-            Self::Suspended => "goloo start, or goloo stop --force, which loses what was in its memory",
-            Self::SnapshotExists => "take another label, or remove that snapshot",
+            Self::NotInitialized | Self::ClientTimeout => "multipass info shows its state",
+            Self::NotStopped => "stop the VM, then run the same command again",
+            Self::Suspended => "start the VM, or stop it with --force, which discards its memory",
+            Self::SnapshotExists => "use another label, or remove that snapshot",
             Self::NoSuchSnapshot => "multipass list --snapshots",
             Self::MountsDisabled => "multipass set local.privileged-mounts=true",
             Self::SshFailed { .. } => "multipass info --no-runtime-information shows whether it is running",
             Self::BadCommandLine { .. } => "multipass version: snapshots came with 1.13, clones with 1.15",
-        }
+        };
+        words.into()
     }
 }
 
 impl From<CallError> for ProviderError {
     fn from(error: CallError) -> Self {
-        let hint = error.hint().to_owned();
+        let hint = error.hint();
         if error.out_of_reach() {
-            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
-            return Self::Unavailable { what: format!("{error}{}", cause.unwrap_or_default()), hint };
+            return Self::Unavailable { what: error.in_full(), hint };
         }
         match error.refusal() {
             _ if error.permission() => Self::Permission { what: error.to_string(), hint },
@@ -455,7 +457,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_what_multipass_says_without_its_trimmings() {
+    fn an_unknown_refusal_keeps_the_message_without_its_prefix() {
         let text =
             "\u{1b}[2Klaunch failed: The following errors occurred:\nx: timed out waiting for response\n";
         assert_eq!(Refusal::of(Some(2), "", text), Refusal::NoSsh);
@@ -464,19 +466,19 @@ mod tests {
         assert_eq!(odd.to_string(), "the hypervisor is tired");
         assert_eq!(
             Refusal::of(Some(2), "", ""),
-            Refusal::Other { said: "without a word".to_owned() },
+            Refusal::Other { said: "without a message".to_owned() },
             "silence has a text too"
         );
     }
 
     #[test]
-    fn the_status_decides_where_it_can() {
+    fn the_exit_status_takes_precedence_over_the_message() {
         assert_eq!(Refusal::of(Some(5), "", "instance \"x\" already exists"), Refusal::ClientTimeout);
         assert_eq!(Refusal::of(None, "", "instance \"x\" already exists"), Refusal::Killed);
     }
 
     #[test]
-    fn a_bad_command_line_is_told_by_its_words_alone() {
+    fn a_bad_command_line_is_recognized_by_its_message_only() {
         let of = |stdout: &str, stderr: &str| Refusal::of(Some(1), stdout, stderr);
         let unknown = of(
             "Error: Unknown command or alias 'clone' (try \"multipass help\" or \"multipass aliases\")\n",
@@ -489,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_logged_before_a_refusal_is_no_part_of_it() {
+    fn log_lines_before_a_refusal_are_ignored() {
         let text = "[2026-11-28T19:51:35.021] [error] [url downloader] Failed to get https://a: instance \"x\" does not exist\n\
             [2026-11-28T19:51:35.022] [error] [blueprint provider] Error fetching Blueprints\n\
             launch failed: Remote \"\" is unknown or unreachable.\n";
@@ -504,13 +506,13 @@ mod tests {
     }
 
     #[test]
-    fn a_daemon_that_never_ran_isn_t_running() {
+    fn a_missing_root_certificate_means_that_the_daemon_is_down() {
         let text = "[error] [client] Caught an unhandled exception: failed to open file '/var/lib/multipassd/multipass_root_cert.pem': No such file or directory(2)";
         assert_eq!(Refusal::of(Some(1), "", text), Refusal::DaemonDown);
     }
 
     #[test]
-    fn only_an_instance_can_be_a_missing_instance() {
+    fn a_missing_image_or_folder_is_not_a_missing_instance() {
         for text in [
             "info failed: The following errors occurred:\ninstance \"x\" does not exist",
             "mount failed: The following errors occurred:\ninstance 'x' does not exist",
@@ -530,7 +532,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_follows_the_check_of_the_name_proves_whose_an_instance_is() {
+    fn only_refusals_after_the_name_check_prove_ownership_of_an_instance() {
         let proves = |text: &str| Refusal::of(Some(2), "", text).after_acceptance();
         assert!(proves("launch failed: The following errors occurred:\nx: timed out waiting for response"));
         assert!(proves("launch failed: The following errors occurred:\nx: shutdown called while starting"));
@@ -548,7 +550,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_s_own_words_are_not_taken_for_multipass_s() {
+    fn quoted_text_of_a_document_is_not_mistaken_for_a_multipass_message() {
         let said =
             "Could not load cloud-init configuration: yaml-cpp: error at line 5, column 26: already exists";
         assert!(

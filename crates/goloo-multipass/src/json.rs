@@ -1,14 +1,14 @@
-//! Multipass's answers. Keys come in another order and in other company from version to version (1.13 to
-//! 1.17 were looked at); only those that goloo needs are read.
+//! Parses Multipass's output. The order and set of keys vary between versions (1.13 to 1.17 were examined); only those
+//! goloo needs are read.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use goloo_core::provider::{DiskSnapshot, LiveState};
-use goloo_core::time::Timestamp;
+use goloo_model::provider::{DiskSnapshot, LiveState};
+use goloo_model::time::Timestamp;
 use serde::Deserialize;
 
-/// An instance's state, in Multipass's words.
+/// An instance's state, as named by Multipass.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(from = "String")]
 pub(crate) enum State {
@@ -21,11 +21,11 @@ pub(crate) enum State {
     DelayedShutdown,
     Suspending,
     Suspended,
-    /// Its zone is turned off (1.17).
+    /// Its availability zone is disabled (1.17).
     Unavailable,
-    /// It is on, and Multipass has no address of it: it boots, or it was given up.
+    /// It is on, but Multipass has no address for it: it is booting, or Multipass gave up waiting for it.
     Unknown,
-    /// A word of a later version.
+    /// A state from a later version.
     Other(String),
 }
 
@@ -48,13 +48,13 @@ impl From<String> for State {
 }
 
 impl State {
-    /// Whether it will soon be another one by itself. `Unknown` is what most of a boot looks like, and it is also
-    /// what stays when Multipass gave an instance up: waiting for it needs a limit.
+    /// Whether the state is transient. `Unknown` covers most of a boot but also persists if Multipass gave up on an
+    /// instance, so waiting for it needs a limit.
     pub(crate) fn passes(&self) -> bool {
         matches!(self, Self::Starting | Self::Restarting | Self::Suspending | Self::Unknown)
     }
 
-    /// In goloo's words, with a reason where those don't say it all.
+    /// goloo's equivalent, with a reason if that doesn't capture everything.
     pub(crate) fn live(&self, instance: &str) -> (LiveState, Option<String>) {
         let because = |text: String| Some(text);
         match self {
@@ -65,7 +65,7 @@ impl State {
             Self::Suspended => (LiveState::Stopped, because("suspended: its memory is kept".to_owned())),
             Self::Deleted => (
                 LiveState::Stopped,
-                because(format!("in Multipass's trash: multipass recover {instance} brings it back")),
+                because(format!("in Multipass's trash: multipass recover {instance} restores it")),
             ),
             Self::Unavailable => {
                 (LiveState::Unknown, because("its zone is turned off: multipass enable-zones".to_owned()))
@@ -73,25 +73,25 @@ impl State {
             Self::Unknown => (
                 LiveState::Unknown,
                 because(format!(
-                    "it is booting, and Multipass has no address of it yet; if that lasts for more than 5 minutes it \
+                    "it is booting, and Multipass has no address for it yet; if that takes more than 5 minutes, it \
                      failed to boot: run multipass stop --force {instance}, then multipass start {instance}"
                 )),
             ),
             Self::Other(word) => {
-                (LiveState::Unknown, because(format!("Multipass says \"{word}\", which goloo doesn't know")))
+                (LiveState::Unknown, because(format!("Multipass reports the unknown state \"{word}\"")))
             }
         }
     }
 }
 
-/// An instance, as `info` tells of it without asking its guest.
+/// An instance, as `info` describes it without contacting its guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Instance {
     pub(crate) name: String,
     pub(crate) state: State,
-    /// What its disk was made from.
+    /// The hash of the image its disk was created from.
     pub(crate) image_hash: Option<String>,
-    /// Where something is mounted in it.
+    /// Mount points in the instance.
     pub(crate) mounted: Vec<String>,
 }
 
@@ -129,17 +129,17 @@ struct Snapshot {
     created: String,
 }
 
-/// `version`'s answer.
+/// The output of `version`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct Version {
     pub(crate) multipass: String,
-    /// Absent when the daemon doesn't answer.
+    /// Absent if the daemon doesn't respond.
     #[serde(default)]
     pub(crate) multipassd: Option<String>,
 }
 
-/// Reads `list --format json`: the own address of each instance that has one. It comes first; those of networks
-/// inside the instance follow. `N/A` stands for one that Multipass doesn't know.
+/// Parses `list --format json`: the instance's own address for each instance that has one. It comes first, followed by
+/// those of networks inside the instance. `N/A` stands for an address unknown to Multipass.
 pub(crate) fn addresses(bytes: &[u8]) -> serde_json::Result<BTreeMap<String, Ipv4Addr>> {
     let List { list } = serde_json::from_slice(bytes)?;
     let own = |listed: Listed| {
@@ -149,7 +149,7 @@ pub(crate) fn addresses(bytes: &[u8]) -> serde_json::Result<BTreeMap<String, Ipv
     Ok(list.into_iter().filter_map(own).collect())
 }
 
-/// Reads `info --format json`, with names or without.
+/// Parses `info --format json`, with or without names.
 pub(crate) fn instances(bytes: &[u8]) -> serde_json::Result<Vec<Instance>> {
     let Info { info } = serde_json::from_slice(bytes)?;
     let instance = |(name, details): (String, Details)| Instance {
@@ -161,7 +161,7 @@ pub(crate) fn instances(bytes: &[u8]) -> serde_json::Result<Vec<Instance>> {
     Ok(info.into_iter().map(instance).collect())
 }
 
-/// Reads `info NAME --snapshots --format json`, oldest first.
+/// Parses `info NAME --snapshots --format json`, oldest first.
 pub(crate) fn snapshots(bytes: &[u8], name: &str) -> serde_json::Result<Vec<DiskSnapshot>> {
     let Info { mut info } = serde_json::from_slice(bytes)?;
     let details = info.remove(name).map(|details| details.snapshots).unwrap_or_default();
@@ -173,13 +173,13 @@ pub(crate) fn snapshots(bytes: &[u8], name: &str) -> serde_json::Result<Vec<Disk
     Ok(all)
 }
 
-/// Reads `version --format json`.
+/// Parses `version --format json`.
 pub(crate) fn version(bytes: &[u8]) -> serde_json::Result<Version> {
     serde_json::from_slice(bytes)
 }
 
-/// A snapshot's time: RFC 3339 until 1.14, later as `date` writes it in the C locale (goloo asks for
-/// that, and for UTC): `Sat Jan  1 10:00:20 1972 UTC`.
+/// Parses a snapshot's time: RFC 3339 up to 1.14, later the format of `date` in the C locale (goloo requests that
+/// locale, and UTC): `Sat Jan  1 10:00:20 1972 UTC`.
 fn time(text: &str) -> Option<Timestamp> {
     if let Ok(time) = Timestamp::parse(text) {
         return Some(time);
@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_eras_say_the_same() {
+    fn output_of_old_and_new_versions_reads_the_same() {
         let old = r#"{"list":[{"ipv4":["10.21.124.56","172.17.0.1"],"name":"a","release":"Ubuntu 24.04 LTS","state":"Running"}]}"#;
         let new = r#"{"list":[{"name":"a","state":"Running","ipv4":["10.21.124.56","172.17.0.1"],"release":"Ubuntu 24.04 LTS","zone":{"name":"zone1","available":true}}]}"#;
         let read = addresses(old.as_bytes()).unwrap();
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_none() {
+    fn placeholders_for_an_address_are_ignored() {
         let list = r#"{"list":[{"name":"a","state":"Running","ipv4":["N/A"]},{"name":"b","state":"Unknown","ipv4":[]},
             {"name":"c","state":"Running","ipv4":["UNKNOWN","10.0.0.2"]}]}"#;
         let read = addresses(list.as_bytes()).unwrap();
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_guests_know_is_empty_and_not_needed() {
+    fn information_known_only_to_the_guest_may_be_empty() {
         let info = r#"{"errors":[],"info":{"a":{"state":"Stopped","image_hash":"","release":"","cpu_count":"","load":[],"disks":{"sda1":{}},"memory":{},"ipv4":[],"mounts":{"/m":{"source_path":"/x"}}},
             "b":{"state":"Running","image_hash":"8b7a","snapshot_count":"0"}}}"#;
         let read = instances(info.as_bytes()).unwrap();
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_of_a_later_version_is_unknown_and_says_which() {
+    fn an_unknown_state_of_a_newer_version_is_named_in_the_reason() {
         let odd = r#"{"errors":[],"info":{"a":{"state":"Levitating"}}}"#;
         let (state, reason) = instances(odd.as_bytes()).unwrap()[0].state.live("a");
         assert_eq!(state, LiveState::Unknown);
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_up_or_on_its_way_up_counts_as_running() {
+    fn instance_states_map_to_live_states() {
         let live = |word: &str| State::from(word.to_owned()).live("x").0;
         for word in ["Running", "Starting", "Restarting", "Delayed Shutdown", "Suspending"] {
             assert_eq!(live(word), LiveState::Running, "{word}");
@@ -247,14 +247,14 @@ mod tests {
     }
 
     #[test]
-    fn a_daemon_that_is_down_has_no_version() {
+    fn a_stopped_daemon_reports_no_version() {
         assert_eq!(version(br#"{"multipass":"1.16.1"}"#).unwrap().multipassd, None);
         let up = version(br#"{"multipass":"1.16.1","multipassd":"1.16.0","update":{}}"#).unwrap();
         assert_eq!(up.multipassd.as_deref(), Some("1.16.0"));
     }
 
     #[test]
-    fn snapshots_are_read_oldest_first_in_both_ways_of_writing_a_time() {
+    fn snapshots_are_sorted_oldest_first_in_both_time_formats() {
         let json = r#"{"errors":[],"info":{"a":{"snapshots":{
             "b":{"created":"1972-01-01T10:00:20.021Z","parent":"c"},
             "c":{"created":"Sat Jan  1 09:59:59 1972 UTC"},
@@ -266,9 +266,9 @@ mod tests {
         assert_eq!(read[1].created_at.unwrap().to_string(), "1972-01-01T09:59:59Z");
     }
 
-    /// Guests give their own addresses and names of releases.
+    /// Addresses and release names come from guests.
     #[test]
-    fn mutation_of_answers() {
+    fn mutated_responses_do_not_cause_a_panic() {
         let corpus = [
             &br#"{"list":[{"name":"a","state":"Running","ipv4":["10.21.124.56","172.17.0.1"],"release":"Ubuntu 24.04 LTS","zone":{"available":true,"name":"zone1"}}]}"#[..],
             br#"{"errors":[],"info":{"a":{"state":"Running","image_hash":"00","release":"Ubuntu 24.04.3 LTS","cpu_count":"2","snapshot_count":"0","load":[0.45],"disks":{"sda1":{"used":"1288490188","total":"5153960756"}},"memory":{"used":60817408},"ipv4":["10.21.124.56"],"mounts":{"/home":{"source_path":"/home/u"}}}}}"#,
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_answer_is_an_error() {
+    fn invalid_output_is_an_error() {
         assert!(addresses(b"\x1b[2K").is_err());
         assert!(instances(b"{}").is_err());
     }

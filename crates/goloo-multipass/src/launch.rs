@@ -1,5 +1,4 @@
-//! A launch under way: the client that waits for it. The daemon does the work, whatever becomes of the
-//! client.
+//! A launch in progress: the client that waits for it. The daemon does the work, whatever happens to the client.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -11,11 +10,10 @@ use tokio::process::Child;
 use crate::cli::Cli;
 use crate::errors::{CallError, Refusal};
 
-/// How much of what a client says on standard error is read, in bytes.
+/// The maximum amount of a client's standard error that is read, in bytes.
 const STDERR_MAX: u64 = 64 << 10;
 
-/// The client of one `multipass launch`. Dropping it leaves it alone: its end would break off the
-/// image's download.
+/// The client of one `multipass launch`. Dropping it doesn't kill the client: that would abort the image's download.
 pub(crate) struct Launch {
     child: Child,
     stderr: File,
@@ -23,8 +21,8 @@ pub(crate) struct Launch {
 }
 
 impl Launch {
-    /// Starts it. Its standard output is a spinner, which nobody reads; what it says on standard error
-    /// goes to a file without a name, so that it can outlive goloo.
+    /// Starts the client. Its standard output is a spinner and is discarded; its standard error goes to an unnamed
+    /// file, so that the client can outlive goloo.
     pub(crate) fn start(cli: &Cli, argv: &[OsString], user_data: File) -> Result<Self, CallError> {
         let broken = |source| cli.cannot_run(source);
         let stderr = tempfile::tempfile().map_err(broken)?;
@@ -38,7 +36,7 @@ impl Launch {
         Ok(Self { child, stderr, ended: None })
     }
 
-    /// How it ended; `None` while it is under way.
+    /// The result; `None` while the launch is in progress.
     pub(crate) fn outcome(&mut self) -> io::Result<Option<&Result<(), CallError>>> {
         if self.ended.is_none()
             && let Some(status) = self.child.try_wait()?
@@ -57,7 +55,7 @@ impl Launch {
         Ok(self.ended.as_ref())
     }
 
-    /// Why it failed, when it did.
+    /// The error, if the launch failed.
     pub(crate) fn into_failure(self) -> Option<CallError> {
         self.ended.and_then(Result::err)
     }

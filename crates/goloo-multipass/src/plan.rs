@@ -1,23 +1,23 @@
-//! What a launch is told, worked out and checked before anything is made.
+//! The arguments of a launch, built and checked before anything is created.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 
-use goloo_core::name::VmName;
-use goloo_core::provider::{Machine, ProviderError, ProviderPlan};
-use goloo_core::spec::{ImageRef, Mount, ResolvedStack, Size};
+use goloo_model::name::VmName;
+use goloo_model::provider::{Machine, ProviderError, ProviderPlan};
+use goloo_model::spec::{ImageRef, Mount, ResolvedStack, Size};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
-/// All but what a URL's path has as it is.
+/// All characters that can't appear unescaped in a URL's path.
 const UNSAFE_IN_PATH: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
-/// The least that any Multipass takes: 1.13 to 1.16. Later ones want 512M and 1G, and say so.
+/// The minimum memory in Multipass 1.13 to 1.16. Later versions require 512M and 1G, and say so.
 const MEMORY_MIN: Size = Size::bytes(128 << 20);
 const DISK_MIN: Size = Size::bytes(512 << 20);
 
-/// The arguments of `multipass launch`; cloud-init's document comes on standard input.
+/// The arguments of `multipass launch`; the cloud-init document is passed on standard input.
 pub(crate) fn launch(machine: &Machine) -> Result<Vec<OsString>, ProviderError> {
     let stack = &machine.stack;
     at_least("memory", stack.memory, MEMORY_MIN)?;
@@ -32,7 +32,7 @@ pub(crate) fn launch(machine: &Machine) -> Result<Vec<OsString>, ProviderError> 
     Ok(argv)
 }
 
-/// In Multipass's way of writing, which has no T.
+/// Formats a size in Multipass's syntax, which has no T.
 fn size(size: Size) -> String {
     let bytes = size.as_bytes();
     if bytes.is_multiple_of(1 << 20) { format!("{}M", bytes >> 20) } else { bytes.to_string() }
@@ -43,8 +43,8 @@ fn at_least(what: &str, given: Size, least: Size) -> Result<(), ProviderError> {
         return Ok(());
     }
     Err(ProviderError::Unsupported {
-        what: format!("vm.{what} is {given}, and Multipass takes no less than {least}"),
-        hint: format!("write \"{what}\": \"{least}\" or more"),
+        what: format!("vm.{what} is {given}, but Multipass requires at least {least}"),
+        hint: format!("write \"{what}\": \"{least}\" or more").into(),
     })
 }
 
@@ -53,12 +53,12 @@ fn image(stack: &ResolvedStack) -> Result<OsString, ProviderError> {
         ImageRef::Alias(name) => match name.strip_prefix("ubuntu-") {
             Some(version) => Ok(version.into()),
             None => Err(ProviderError::Unsupported {
-                what: format!("Multipass has no image {name}: its images are Ubuntu's"),
-                hint: "write \"image\": \"24.04\", give an image's URL, or take --provider qemu".to_owned(),
+                what: format!("Multipass has no image {name}: it only has Ubuntu images"),
+                hint: "write \"image\": \"24.04\", use the URL of an image, or use --provider qemu".into(),
             }),
         },
         ImageRef::Path(path) => {
-            // The daemon decodes it as a URL: a bare `#` or `%41` would name another file.
+            // The daemon decodes it as a URL: a bare `#` or `%41` would refer to another file.
             let path = percent_encode(path.as_os_str().as_bytes(), UNSAFE_IN_PATH);
             Ok(format!("file://{path}").into())
         }
@@ -66,16 +66,16 @@ fn image(stack: &ResolvedStack) -> Result<OsString, ProviderError> {
     }
 }
 
-/// What would be done, for `--dry-run`.
+/// The plan, for `--dry-run`.
 pub(crate) fn plan(machine: &Machine) -> Result<ProviderPlan, ProviderError> {
     let argv = launch(machine)?;
     let stack = &machine.stack;
     let mut steps = vec![
         format!(
-            "launch {} with {} vCPU, {} of RAM and a disk of {} from {}; Multipass fetches the image",
+            "launch {} with {} vCPU, {} of RAM and a disk of {} from {}; Multipass downloads the image",
             machine.name, stack.cpus, stack.memory, stack.disk, stack.image_text
         ),
-        "wait until Multipass gives it an address".to_owned(),
+        "wait until it has an address".to_owned(),
     ];
     let mount = |mount: &Mount| format!("mount {} as {}", mount.source.display(), mount.target);
     steps.extend(stack.mounts.iter().map(mount));
@@ -91,7 +91,7 @@ pub(crate) fn plan(machine: &Machine) -> Result<ProviderPlan, ProviderError> {
 fn warnings(stack: &ResolvedStack) -> Vec<String> {
     let mut warnings = Vec::new();
     if stack.image_sha256.is_some() {
-        warnings.push("vm.image_sha256 isn't checked: Multipass fetches the image itself".to_owned());
+        warnings.push("vm.image_sha256 isn't checked: Multipass downloads the image itself".to_owned());
     }
     if let ImageRef::Path(path) = &stack.image
         && is_out_of_the_snap_s_sight(path)
@@ -109,17 +109,17 @@ fn is_out_of_the_snap_s_sight(path: &Path) -> bool {
     cfg!(target_os = "linux") && (path.starts_with("/tmp") || path.components().any(is_hidden))
 }
 
-/// Folders that are to be mounted must be there before a machine is made for them.
+/// Folders to be mounted must exist before a machine is created for them.
 pub(crate) fn check_mounts(mounts: &[Mount]) -> Result<(), ProviderError> {
     let Some(gone) = mounts.iter().find(|mount| !mount.source.is_dir()) else { return Ok(()) };
     let source = gone.source.display();
     Err(ProviderError::failed(
-        format!("the folder {source} that the machine shares isn't there"),
+        format!("the folder {source} that the machine shares doesn't exist"),
         format!("mkdir -p {source}, or change vm.mounts"),
     ))
 }
 
-/// A launch under the primary instance's name mounts the user's home folder in it.
+/// A launch under the primary instance's name would mount the user's home folder in it.
 pub(crate) fn refuse_primary(name: &VmName, primary: Option<&str>) -> Result<(), ProviderError> {
     if primary != Some(name.as_str()) {
         return Ok(());
@@ -129,8 +129,10 @@ pub(crate) fn refuse_primary(name: &VmName, primary: Option<&str>) -> Result<(),
             "\"{name}\" is the name of Multipass's primary instance, in which it would mount your home folder"
         ),
         hint: format!(
-            "another name: --as {name}-2; or another primary name: multipass set client.primary-name=…"
-        ),
+            "use another name, for example --as {}, or another primary name: multipass set client.primary-name=…",
+            name.second()
+        )
+        .into(),
     })
 }
 
@@ -140,14 +142,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_have_no_unit_that_multipass_lacks() {
+    fn sizes_use_only_units_that_multipass_supports() {
         assert_eq!(size(Size::gib(1024)), "1048576M");
         assert_eq!(size(Size::bytes(512 << 20)), "512M");
         assert_eq!(size(Size::bytes((1 << 30) + 1)), "1073741825");
     }
 
     #[test]
-    fn hidden_folders_and_tmp_are_out_of_the_snap_s_sight() {
+    fn hidden_folders_and_tmp_are_inaccessible_to_the_snap() {
         for hidden in ["/tmp/x.img", "/home/ann/.cache/x.img"] {
             assert_eq!(is_out_of_the_snap_s_sight(Path::new(hidden)), cfg!(target_os = "linux"), "{hidden}");
         }
@@ -155,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_given_as_a_url_that_decodes_to_it() {
+    fn an_image_path_is_percent_encoded_as_a_file_url() {
         let stack = |path: &str| ResolvedStack {
             image: ImageRef::Path(path.into()),
             ..goloo_testkit::provider_suite::machine("a", ImageRef::Path(path.into()), b"").stack

@@ -3,36 +3,21 @@
 use std::net::Ipv4Addr;
 use std::time::Instant;
 
-use goloo_core::events::Event;
-use goloo_core::name::{VmId, VmName};
-use goloo_core::provider::{ProviderError, StopMode, Work};
-use goloo_core::record::Record;
+use goloo_model::events::Event;
+use goloo_model::hint::{Hint, NextStep};
+use goloo_model::provider::{ProviderError, StopMode, Work};
+use goloo_model::record::Record;
 
 use crate::address::Address;
+use crate::context::MultipassProvider;
 use crate::create::{in_trash, state_word};
 use crate::errors::{CallError, Refusal};
 use crate::json::{Instance, State};
-use crate::provider::{MultipassProvider, instance_name};
-
-/// A VM, and the instance that it is at Multipass.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct VmInstance<'a> {
-    pub(crate) instance: &'a str,
-    pub(crate) name: &'a VmName,
-    pub(crate) id: &'a VmId,
-    /// The address that is on record.
-    pub(crate) ip: Option<&'a str>,
-}
-
-impl<'a> VmInstance<'a> {
-    pub(crate) fn of(record: &'a Record) -> Self {
-        Self { instance: instance_name(record), name: &record.name, id: &record.id, ip: record.ip() }
-    }
-}
+use crate::vm_instance::VmInstance;
 
 impl MultipassProvider {
-    /// Brings an instance up and waits until it has an address. It is looked at first: `start` would
-    /// launch an instance when it is given the primary's name and there is none.
+    /// Starts an instance and waits until it has an address. Inspects it first: `start` would launch an instance if
+    /// given the primary's name and it doesn't exist.
     pub(crate) async fn power_on(
         &self,
         vm: &VmInstance<'_>,
@@ -50,7 +35,7 @@ impl MultipassProvider {
                     Address::NotYet => {}
                     Address::GuestSilent => return Err(silent(vm)),
                 },
-                State::Deleted => return Err(in_trash(vm.instance, &format!("goloo start {}", vm.name))),
+                State::Deleted => return Err(in_trash(vm.instance, NextStep::Start(vm.name.clone()))),
                 State::Stopped | State::Suspended | State::DelayedShutdown if tried.is_none() => {
                     work.step("starting the instance");
                     let limit = work.time_left(self.limits().start);
@@ -78,11 +63,9 @@ impl MultipassProvider {
         let instance = match mode {
             StopMode::Force => {
                 if !self.launch_ends(vm, Some(work)).await? {
-                    // It waits for a guest that hangs: nothing else ends that.
-                    let text = format!(
-                        "the launch of {} isn't over yet; power is forced off all the same",
-                        vm.instance
-                    );
+                    // It is waiting for a hanging guest: nothing else ends that.
+                    let text =
+                        format!("the launch of {} hasn't finished; forcing power off anyway", vm.instance);
                     work.events().event(Event::Warning(text));
                 }
                 self.info_when_free(vm.instance, work).await?.ok_or_else(|| missing(vm))?
@@ -93,14 +76,12 @@ impl MultipassProvider {
             }
         };
         match (&instance.state, mode) {
-            (State::Deleted, _) => Err(in_trash(vm.instance, &format!("goloo stop {}", vm.name))),
+            (State::Deleted, _) => Err(in_trash(vm.instance, NextStep::stop(vm.name))),
             (State::Stopped, _) | (State::Suspended, StopMode::Suspend) => Ok(()),
             (State::Suspended, StopMode::Graceful) => {
-                let text = format!(
-                    "{} is suspended: its memory is kept; goloo stop --force {} powers it off and loses it",
-                    vm.instance, vm.name
-                );
-                work.events().event(Event::Note(text));
+                work.events().event(Event::Note(format!("{} is suspended: its memory is kept", vm.instance)));
+                let hint = NextStep::force_stop(vm.name).text(" powers it off and discards its memory");
+                work.events().event(Event::Hint(hint));
                 Ok(())
             }
             (_, StopMode::Force) => self.force_off(vm, work).await,
@@ -113,7 +94,7 @@ impl MultipassProvider {
         }
     }
 
-    /// The instance once it isn't on its way up or down any more, or as it is when that lasts too long.
+    /// The instance once it is no longer starting or stopping, or its last observation if that takes too long.
     async fn steady(&self, vm: &VmInstance<'_>, work: &mut dyn Work) -> Result<Instance, ProviderError> {
         let end = Instant::now() + work.power_down_limit(self.limits().power_down);
         let mut is_said = false;
@@ -124,7 +105,7 @@ impl MultipassProvider {
             }
             if !std::mem::replace(&mut is_said, true) {
                 work.step(
-                    "waiting until the instance is up, so that its guest hears that it is to power off",
+                    "waiting until the instance is running, so that its guest can be asked to power off",
                 );
             }
             self.pause(work).await?;
@@ -136,14 +117,14 @@ impl MultipassProvider {
         let limit = work.power_down_limit(self.limits().power_down);
         let error = match self.cli().call_unless_stopped("stop", [vm.instance], limit, work).await? {
             Ok(_) => return self.wait_until_off(vm, work).await,
-            // The daemon continues to wait for the guest.
+            // The daemon keeps waiting for the guest.
             Err(CallError::NoAnswer { limit, .. }) => format!(
-                "the guest hasn't powered off within {} s; Multipass waits 5 minutes for it and does nothing else \
-                 before: then power is forced off",
+                "the guest hasn't powered off within {} s; Multipass waits 5 minutes for it and blocks until \
+                 then; forcing power off after that",
                 limit.as_secs()
             ),
             Err(error) if error.out_of_reach() || error.permission() => return Err(error.into()),
-            Err(error) => format!("the guest can't be asked to power off: {error}; power is forced off"),
+            Err(error) => format!("the guest can't be asked to power off: {error}; forcing power off"),
         };
         work.events().event(Event::Warning(error));
         self.force_off(vm, work).await
@@ -164,8 +145,12 @@ impl MultipassProvider {
                 return Ok(());
             }
             if Instant::now() >= end {
-                let what = format!("{} was told to stop and is {}", vm.instance, state_word(&instance.state));
-                return Err(ProviderError::failed(what, format!("goloo stop --force {}", vm.name)));
+                let what = format!(
+                    "{} is still {} after it was asked to stop",
+                    vm.instance,
+                    state_word(&instance.state)
+                );
+                return Err(ProviderError::failed(what, NextStep::force_stop(vm.name)));
             }
             self.pause(work).await?;
         }
@@ -174,16 +159,20 @@ impl MultipassProvider {
 
 pub(crate) fn missing(vm: &VmInstance<'_>) -> ProviderError {
     ProviderError::failed(
-        format!("Multipass has no instance {} any more", vm.instance),
-        format!("goloo delete {} archives the record", vm.name),
+        format!("the Multipass instance {} no longer exists", vm.instance),
+        NextStep::Delete(vm.name.clone()).text(" archives the record"),
     )
 }
 
 fn silent(vm: &VmInstance<'_>) -> ProviderError {
     ProviderError::failed(
-        format!("the instance {} is running, and its guest doesn't answer", vm.instance),
-        format!("goloo stop --force {0}, then goloo start {0}", vm.name),
+        format!("the instance {} is running, but its guest doesn't answer", vm.instance),
+        start_afresh(vm),
     )
+}
+
+fn start_afresh(vm: &VmInstance<'_>) -> Hint {
+    NextStep::force_stop(vm.name).text(", then ").step(NextStep::Start(vm.name.clone()))
 }
 
 fn not_up(vm: &VmInstance<'_>, state: &State, error: Option<CallError>) -> ProviderError {
@@ -191,8 +180,8 @@ fn not_up(vm: &VmInstance<'_>, state: &State, error: Option<CallError>) -> Provi
         State::Unknown => String::new(),
         state => state.live(vm.instance).1.map_or_else(String::new, |reason| format!(": {reason}")),
     };
-    let what = format!("the instance {} hasn't come up; it is {}{reason}", vm.instance, state_word(state));
-    let hint = format!("goloo stop --force {0}, then goloo start {0}", vm.name);
+    let what = format!("the instance {} didn't start; it is {}{reason}", vm.instance, state_word(state));
+    let hint = start_afresh(vm);
     match error {
         Some(error) if error.out_of_reach() || error.permission() => error.into(),
         Some(error) => ProviderError::caused(what, hint, error),

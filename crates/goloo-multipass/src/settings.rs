@@ -1,34 +1,34 @@
-//! What the provider works with.
+//! The provider's settings.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use goloo_core::provider::ProviderError;
-use goloo_core::record::Trust;
+use goloo_model::provider::ProviderError;
+use goloo_model::record::Trust;
 
-/// How long is waited for what. A hung daemon must never hang goloo.
+/// Timeouts. A hung daemon must never block goloo.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// For an answer to a question: `list`, `info`, `version`, a look into a guest.
+    /// For a query: `list`, `info`, `version`, reading a file in a guest.
     pub answer: Duration,
-    /// For the daemon to have time again: for a guest to power off it waits five minutes, and does nothing else.
+    /// For a busy daemon: it waits up to five minutes for a guest to power off and does nothing else.
     pub busy: Duration,
-    /// For a launch with all that belongs to it: the image's download, the boot, cloud-init.
+    /// For a launch including the image's download, the boot and cloud-init.
     pub launch: Duration,
-    /// For the end of a launch whose instance is there: Multipass waits five minutes for SSH and five for cloud-init.
+    /// For the end of a launch whose instance exists: Multipass waits five minutes for SSH and five for cloud-init.
     pub launched: Duration,
-    /// For an instance on its way to become what it is to be, when no launch is under way any more.
+    /// For an instance to settle when no launch is in progress anymore.
     pub settle: Duration,
     /// For a start: Multipass itself gives up after five minutes.
     pub start: Duration,
     /// For the guest to power off when asked.
     pub power_down: Duration,
-    /// For what takes a moment: cutting the power, suspending, deleting.
+    /// For quick actions: forcing power off, suspending, deleting.
     pub act: Duration,
-    /// For what copies a disk, or sets a mount up: it may install a package in the guest.
+    /// For copying a disk or setting up a mount, which may install a package in the guest.
     pub copy: Duration,
-    /// Between two looks at an instance on its way.
+    /// Between two polls of an instance in transition.
     pub poll: Duration,
 }
 
@@ -49,36 +49,36 @@ impl Default for Limits {
     }
 }
 
-/// What the provider works with.
+/// The provider's settings.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The command, by path or by its name in the search path.
     pub program: OsString,
-    /// Where user-data lies on its way to a launch: `STATE/multipass`, absolute.
+    /// The folder for user-data during a launch: `STATE/multipass`, absolute.
     pub folder: PathBuf,
-    /// Where SSH answers in an instance.
+    /// The SSH port of instances.
     pub ssh_port: u16,
-    /// By what an instance is known as one of this state folder's, whose record was lost.
+    /// What identifies an instance without a record as created by this state folder.
     pub mark: Mark,
-    /// Which records are followed to an instance that can't be looked into.
+    /// Which records are trusted even if the instance can't be inspected.
     pub trust: Trust,
-    /// Limits.
+    /// Timeouts.
     pub limits: Limits,
 }
 
-/// What the user-data of an instance holds that this state folder made.
+/// What the user-data of an instance created by this state folder contains.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mark {
-    /// This public client key, in OpenSSH's form. Other users of the daemon have others.
+    /// This public client key, in OpenSSH's format. Other users of the daemon have different keys.
     Key(String),
-    /// Whatever goloo made it.
+    /// Anything created by goloo matches.
     AnyGoloo,
-    /// The folder has no key yet, so it has made none.
+    /// The folder has no key yet, so it has created no instance.
     Nothing,
 }
 
 impl Settings {
-    /// For this state folder.
+    /// Settings for this state folder.
     pub fn new(state: &Path) -> Self {
         Self {
             program: "multipass".into(),
@@ -90,8 +90,8 @@ impl Settings {
         }
     }
 
-    /// The same, as the environment says: `GOLOO_MULTIPASS` is another `multipass`,
-    /// `GOLOO_MULTIPASS_SSH_PORT` the port where SSH answers in its instances.
+    /// Like [`Self::new`], with overrides from the environment: `GOLOO_MULTIPASS` is an alternative to `multipass`,
+    /// `GOLOO_MULTIPASS_SSH_PORT` the SSH port of its instances.
     pub fn from_env(state: &Path) -> Result<Self, ProviderError> {
         let mut settings = Self::new(state);
         let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
@@ -102,7 +102,7 @@ impl Settings {
             let port = word.to_str().and_then(|word| word.parse().ok()).filter(|port| *port > 0);
             settings.ssh_port = port.ok_or_else(|| ProviderError::Unsupported {
                 what: format!("GOLOO_MULTIPASS_SSH_PORT is \"{}\"", word.to_string_lossy()),
-                hint: "write a port, or leave it away for 22".to_owned(),
+                hint: "write a port, or unset it for 22".into(),
             })?;
         }
         Ok(settings)

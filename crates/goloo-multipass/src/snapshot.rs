@@ -1,16 +1,18 @@
-//! Snapshots of instances' disks. Multipass takes and restores them on stopped instances.
+//! Snapshots of instances' disks. Multipass requires a stopped instance to take and restore them.
 
 use std::process::Stdio;
 
 use async_trait::async_trait;
-use goloo_core::provider::{DiskSnapshot, ProviderError, Snapshots};
-use goloo_core::record::Record;
+use goloo_model::hint::NextStep;
+use goloo_model::provider::{DiskSnapshot, ProviderError, Snapshots};
+use goloo_model::record::Record;
 
+use crate::context::{MultipassProvider, instance_name};
 use crate::create::{in_trash, state_word};
 use crate::errors::{CallError, Refusal};
 use crate::json::{self, State};
-use crate::power::{VmInstance, missing};
-use crate::provider::{MultipassProvider, instance_name};
+use crate::power::missing;
+use crate::vm_instance::VmInstance;
 
 #[async_trait]
 impl Snapshots for MultipassProvider {
@@ -18,7 +20,7 @@ impl Snapshots for MultipassProvider {
         const INFO: &str = "info";
         let name = instance_name(record);
         let mut command = self.cli().command([INFO, name, "--snapshots", "--format", "json"]);
-        // Their times are written in the user's locale and zone.
+        // Times are printed in the user's locale and time zone.
         command.env("LC_ALL", "C").env("TZ", "UTC").stdin(Stdio::null());
         let said = self.cli().finish(INFO, &mut command, self.limits().answer).await?;
         let bytes = match said.success(INFO) {
@@ -55,7 +57,7 @@ impl Snapshots for MultipassProvider {
     }
 
     async fn remove(&self, record: &Record, label: &str) -> Result<(), ProviderError> {
-        // An empty label would name the instance itself.
+        // An empty label would refer to the instance itself.
         check(label)?;
         self.expect_ours(record).await?;
         if !Snapshots::list(self, record).await?.iter().any(|known| known.label == label) {
@@ -68,7 +70,7 @@ impl Snapshots for MultipassProvider {
 }
 
 impl MultipassProvider {
-    /// Refuses what isn't stopped, before Multipass does, with the command that stops it.
+    /// Refuses an instance that isn't stopped before Multipass does, with a hint to stop it.
     pub(crate) async fn stopped(
         &self,
         vm: &VmInstance<'_>,
@@ -79,16 +81,17 @@ impl MultipassProvider {
         let hint = match &instance.state {
             State::Stopped => return Ok(instance),
             State::Deleted => return Err(in_trash(vm.instance, "the same command again")),
-            State::Suspended => {
-                format!(
-                    "goloo start {name} and goloo stop {name}; goloo stop --force {name} loses what is in its memory"
-                )
-            }
-            _ => format!("goloo stop {name}"),
+            State::Suspended => NextStep::Start(name.clone())
+                .text(", then ")
+                .step(NextStep::stop(name))
+                .text("; ")
+                .step(NextStep::force_stop(name))
+                .text(" discards its memory"),
+            _ => NextStep::stop(name).into(),
         };
         Err(ProviderError::Unsupported {
             what: format!(
-                "Multipass {does} stopped instances only, and {} is {}",
+                "Multipass only {does} stopped instances, and {} is {}",
                 vm.instance,
                 state_word(&instance.state)
             ),
@@ -96,18 +99,18 @@ impl MultipassProvider {
         })
     }
 
-    /// A restore takes the daemon's table of the instance's mounts for granted, and ends the daemon where there is
-    /// none: after a launch that failed and a forced stop, say. Removing mounts that aren't there makes one.
+    /// A restore requires the daemon to have a mount table for the instance, and crashes the daemon otherwise: for
+    /// example after a failed launch and a forced stop. Removing nonexistent mounts creates one.
     async fn init_mount_table(&self, instance: &str) -> Result<(), CallError> {
         match self.cli().call("umount", [instance], self.limits().act).await {
-            // The restore will tell what is wrong.
+            // The restore will report what is wrong.
             Ok(_) | Err(CallError::Refused { .. }) => Ok(()),
             Err(error) => Err(error),
         }
     }
 }
 
-/// Labels follow the rule for instances' names; a dot would part them.
+/// Labels follow the same rule as instance names; a dot would separate them.
 fn check(label: &str) -> Result<(), ProviderError> {
     let bytes = label.as_bytes();
     let sound = bytes.first().is_some_and(u8::is_ascii_alphabetic)
@@ -117,7 +120,7 @@ fn check(label: &str) -> Result<(), ProviderError> {
         return Ok(());
     }
     Err(ProviderError::Unsupported {
-        what: format!("\"{label}\" can't be a snapshot's label at Multipass"),
-        hint: "letters, digits and \"-\", beginning with a letter, ending with a letter or digit".to_owned(),
+        what: format!("\"{label}\" is not a valid snapshot label for Multipass"),
+        hint: "use letters, digits and \"-\"; begin with a letter, and end with a letter or digit".into(),
     })
 }

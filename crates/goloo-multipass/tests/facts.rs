@@ -1,6 +1,5 @@
-//! What Multipass says and what goloo takes it for, a row each: stream, exit status, words, meaning. The
-//! rows that need neither fault nor instance run against the real Multipass too, and so show whether the stand-in
-//! is true.
+//! What Multipass prints and how goloo interprets it, one row each: stream, exit status, message, meaning. The rows
+//! that need neither faults nor instances also run against the real Multipass, which verifies the stand-in.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -17,7 +16,7 @@ fn said(output: &Output) -> (Option<i32>, String, String) {
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
-/// Runs a command line and compares all that it leaves.
+/// Runs a command line and compares its complete result.
 #[track_caller]
 fn row(world: &World, arguments: &[&str], code: i32, stderr: &str, meaning: &Refusal) {
     let (status, stdout, words) = said(&world.by_hand(arguments));
@@ -25,13 +24,13 @@ fn row(world: &World, arguments: &[&str], code: i32, stderr: &str, meaning: &Ref
     assert_eq!(&Refusal::of(status, &stdout, &words), meaning, "{arguments:?}");
 }
 
-/// The same for words that goloo has no name for.
+/// The same for messages goloo has no variant for.
 #[track_caller]
 fn other(world: &World, arguments: &[&str], code: i32, stderr: &str, meaning: &str) {
     row(world, arguments, code, stderr, &Refusal::Other { said: meaning.to_owned() });
 }
 
-/// What succeeds, with its answer.
+/// Runs a command that must succeed and returns its output.
 #[track_caller]
 fn answer(world: &World, arguments: &[&str]) -> Value {
     let (status, stdout, words) = said(&world.by_hand(arguments));
@@ -39,7 +38,7 @@ fn answer(world: &World, arguments: &[&str]) -> Value {
     serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {stdout}"))
 }
 
-/// An instance of this name, at rest.
+/// Creates a stopped instance with this name.
 fn stopped(world: &World, name: &str) {
     world.foreign(name);
     assert!(world.by_hand(&["stop", name]).status.success());
@@ -60,7 +59,7 @@ fn launch_with(world: &World, document: &str) -> Output {
 // ---- refusals that need no instance ----
 
 #[test]
-fn what_is_missing() {
+fn commands_on_missing_instances_and_settings_are_refused() {
     let world = World::new();
     let x = &world.name("nobody");
     for command in [
@@ -98,7 +97,7 @@ fn what_is_missing() {
 }
 
 #[test]
-fn what_launch_refuses() {
+fn launch_refuses_invalid_names_sizes_and_images() {
     let world = World::new();
     let launch = |name: &str, more: &[&str]| {
         let name = world.name(name);
@@ -129,7 +128,7 @@ fn what_launch_refuses() {
 }
 
 #[test]
-fn what_the_client_refuses_by_itself() {
+fn the_client_refuses_bad_files_and_arguments_itself() {
     let world = World::new();
     let words = "Could not load cloud-init configuration: bad file: /no/such\nPlease ensure that Multipass can read it.";
     let unreadable = "bad file: /no/such; Please ensure that Multipass can read it.".to_owned();
@@ -155,7 +154,7 @@ fn what_the_client_refuses_by_itself() {
 }
 
 #[test]
-fn a_document_that_is_no_yaml() {
+fn launch_refuses_a_document_that_is_not_yaml() {
     let world = World::new();
     let output = launch_with(&world, "#cloud-config\nfinal_message: a\nhostname: b: c\n");
     let (status, stdout, words) = said(&output);
@@ -172,7 +171,7 @@ fn a_document_that_is_no_yaml() {
 }
 
 #[test]
-fn the_primary_instance_has_a_name() {
+fn the_client_reports_the_name_of_the_primary_instance() {
     let (status, stdout, stderr) = said(&World::new().by_hand(&["get", "client.primary-name"]));
     assert_eq!((status, stderr.as_str()), (Some(0), ""));
     assert!(!stdout.trim().is_empty());
@@ -181,7 +180,7 @@ fn the_primary_instance_has_a_name() {
 // ---- a daemon that can't be reached ----
 
 #[test]
-fn a_daemon_that_can_t_be_reached() {
+fn an_unreachable_daemon_is_reported_by_every_command() {
     for (fault, words, meaning) in [
         ("daemon-down", "cannot connect to the multipass socket", Refusal::DaemonDown),
         ("access-denied", "multipass socket access denied", Refusal::AccessDenied),
@@ -205,7 +204,7 @@ fn a_daemon_that_can_t_be_reached() {
 }
 
 #[test]
-fn a_daemon_that_has_never_run() {
+fn a_daemon_that_never_ran_is_reported_as_a_missing_certificate() {
     let world = World::with(&["no-certificate"]);
     for command in [&["list"][..], &["version", "--format", "json"], &["get", "client.primary-name"]] {
         let (status, stdout, words) = said(&world.by_hand(command));
@@ -219,7 +218,7 @@ fn a_daemon_that_has_never_run() {
 }
 
 #[test]
-fn a_log_before_the_refusal() {
+fn log_lines_may_precede_the_refusal() {
     let world = World::with(&["logs"]);
     world.foreign("x");
     let (status, stdout, words) = said(&world.by_hand(&["launch", "24.04", "--name", "x"]));
@@ -232,10 +231,10 @@ fn a_log_before_the_refusal() {
     assert_eq!(Refusal::of(status, &stdout, &words), Refusal::ImagesUnreachable);
 }
 
-// ---- instances: states, answers, and what is refused in which state ----
+// ---- instances: states, output, and which operations each state refuses ----
 
 #[test]
-fn a_name_that_is_taken_also_in_the_trash() {
+fn a_name_in_the_trash_is_still_in_use() {
     let world = World::stand_in();
     world.foreign("x");
     let words = "launch failed: instance \"x\" already exists";
@@ -275,7 +274,7 @@ fn arguments_and_images_are_checked_before_the_name() {
 }
 
 #[test]
-fn the_least_sizes_depend_on_the_version() {
+fn the_minimum_sizes_depend_on_the_version() {
     let launch = ["launch", "24.04", "--name", "x", "--memory", "128M"];
     assert!(World::stand_in().by_hand(&launch).status.success());
     let words = "launch failed: Invalid arguments supplied\nInvalid memory size value supplied: 128M.";
@@ -289,7 +288,7 @@ fn the_least_sizes_depend_on_the_version() {
 }
 
 #[test]
-fn a_launch_that_comes_to_a_bad_end() {
+fn a_launch_that_fails_after_creation_keeps_the_instance() {
     for (fault, words, meaning, state) in [
         ("no-ssh", "\nx: timed out waiting for response", Refusal::NoSsh, "Unknown"),
         (
@@ -313,7 +312,7 @@ fn a_launch_that_comes_to_a_bad_end() {
 }
 
 #[test]
-fn an_instance_that_is_being_prepared_is_in_no_list() {
+fn an_instance_being_prepared_is_not_listed() {
     let world = World::with(&["prepares"]);
     let waits = ["launch", "24.04", "--name", "x", "--timeout", "1"];
     row(&world, &waits, 5, "Timed out waiting for instance launch.", &Refusal::ClientTimeout);
@@ -331,7 +330,7 @@ fn an_instance_that_is_being_prepared_is_in_no_list() {
     row(&world, &["info", "x"], 2, info, &Refusal::Missing);
 }
 
-/// What `info` and `list` say of an instance.
+/// What `info` and `list` report about an instance.
 fn states(world: &World, name: &str) -> (Value, Value) {
     let info = answer(world, &["info", name, "--no-runtime-information", "--format", "json"]);
     let list = answer(world, &["list", "--format", "json"]);
@@ -339,7 +338,7 @@ fn states(world: &World, name: &str) -> (Value, Value) {
 }
 
 #[test]
-fn an_instance_that_boots_is_starting_then_unknown_until_it_has_a_lease() {
+fn a_booting_instance_is_starting_then_unknown_until_it_has_a_lease() {
     let world = World::with(&["boots", "no-lease"]);
     let mut launch = Command::new(world.program());
     let launch = launch.args(["launch", "24.04", "--name", "x"]).stdout(Stdio::null()).spawn();
@@ -366,7 +365,7 @@ fn an_instance_that_boots_is_starting_then_unknown_until_it_has_a_lease() {
 }
 
 #[test]
-fn an_instance_that_runs_and_one_that_doesn_t() {
+fn running_and_stopped_instances_are_reported_by_info_and_list() {
     let world = World::stand_in();
     assert_eq!(answer(&world, &["list", "--format", "json"]), json!({"list": []}));
     world.foreign("x");
@@ -395,14 +394,14 @@ fn an_instance_that_runs_and_one_that_doesn_t() {
 }
 
 #[test]
-fn an_address_that_multipass_doesn_t_know() {
+fn an_unknown_address_is_listed_as_n_a() {
     let world = World::with(&["no-address"]);
     world.foreign("x");
     assert_eq!(states(&world, "x").1["ipv4"], json!(["N/A"]));
 }
 
 #[test]
-fn keys_come_in_the_order_of_the_version() {
+fn the_order_of_json_keys_depends_on_the_version() {
     let order = |world: &World| {
         world.foreign("x");
         let text = said(&world.by_hand(&["list", "--format", "json"])).1;
@@ -414,7 +413,7 @@ fn keys_come_in_the_order_of_the_version() {
 }
 
 #[test]
-fn what_wants_a_stopped_instance() {
+fn snapshot_and_clone_require_a_stopped_instance() {
     let world = World::stand_in();
     world.foreign("x");
     let words = "snapshot failed: Multipass can only take snapshots of stopped instances.";
@@ -427,7 +426,7 @@ fn what_wants_a_stopped_instance() {
 }
 
 #[test]
-fn snapshots_and_copies_of_a_stopped_instance() {
+fn a_stopped_instance_can_be_snapshotted_restored_and_cloned() {
     let world = World::stand_in();
     stopped(&world, "x");
     let words = "restore failed: No such snapshot: x.nope";
@@ -453,10 +452,10 @@ fn snapshots_and_copies_of_a_stopped_instance() {
     row(&world, &["clone", "x", "--name", "taken"], 2, words, &Refusal::Exists);
 }
 
-// ---- guests that don't answer, and the daemon's one thread ----
+// ---- unresponsive guests, and the daemon's single thread ----
 
 #[test]
-fn a_guest_without_sshd_fails_the_questions_that_go_into_it() {
+fn only_commands_that_enter_the_guest_fail_without_sshd() {
     let world = World::stand_in();
     world.foreign("x");
     world.faults(&["no-sshd"]);
@@ -471,12 +470,12 @@ fn a_guest_without_sshd_fails_the_questions_that_go_into_it() {
     assert!(world.by_hand(&["stop", "x"]).status.success());
 }
 
-/// Whether a command line has an answer, given plenty of time.
+/// Whether a command line completes, given plenty of time.
 fn answers(world: &World, arguments: &[&str]) -> bool {
     ends_within(world, arguments, Duration::from_secs(20))
 }
 
-/// Whether a command line has no answer yet after a moment; its client is killed then.
+/// Whether a command line hasn't completed after a moment; its client is then killed.
 fn hangs(world: &World, arguments: &[&str]) -> bool {
     !ends_within(world, arguments, Duration::from_millis(500))
 }
@@ -498,7 +497,7 @@ fn ends_within(world: &World, arguments: &[&str], limit: Duration) -> bool {
 }
 
 #[test]
-fn a_frozen_guest_holds_up_the_daemon_as_soon_as_it_is_asked() {
+fn a_frozen_guest_blocks_the_daemon_once_it_is_queried() {
     let state = ["info", "x", "--no-runtime-information"];
     for question in [&["list"][..], &["info", "x"]] {
         let world = World::stand_in();
@@ -521,7 +520,7 @@ fn a_frozen_guest_holds_up_the_daemon_as_soon_as_it_is_asked() {
 }
 
 #[test]
-fn a_stop_that_waits_for_its_guest_holds_up_the_daemon_also_without_its_client() {
+fn a_pending_stop_blocks_the_daemon_even_after_its_client_is_killed() {
     let world = World::stand_in();
     world.foreign("x");
     world.faults(&["deaf"]);
@@ -535,7 +534,7 @@ fn a_stop_that_waits_for_its_guest_holds_up_the_daemon_also_without_its_client()
 }
 
 #[test]
-fn a_start_beside_a_launch_that_was_stopped_waits_for_it_and_never_comes_up() {
+fn a_start_during_an_interrupted_launch_never_succeeds() {
     let world = World::with(&["initializes"]);
     assert!(
         hangs(&world, &["launch", "24.04", "--name", "x"]),
@@ -550,7 +549,7 @@ fn a_start_beside_a_launch_that_was_stopped_waits_for_it_and_never_comes_up() {
 }
 
 #[test]
-fn a_spinner_writes_to_standard_output_without_a_terminal() {
+fn the_spinner_writes_to_standard_output_without_a_terminal() {
     let world = World::stand_in();
     for command in [&["launch", "24.04", "--name", "x"][..], &["stop", "x"], &["start", "x"]] {
         let output = world.by_hand(command);
@@ -559,7 +558,7 @@ fn a_spinner_writes_to_standard_output_without_a_terminal() {
 }
 
 #[test]
-fn an_old_multipass_doesn_t_know_clone() {
+fn an_old_multipass_does_not_support_clone() {
     let world = World::with(&["era-1.13"]);
     let (status, stdout, stderr) = said(&world.by_hand(&["clone", "x"]));
     assert_eq!((status, stderr.as_str()), (Some(1), ""), "it says so on standard output");

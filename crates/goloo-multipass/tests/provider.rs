@@ -1,4 +1,4 @@
-//! The provider against Multipass's stand-in and its faults.
+//! The provider against the Multipass stand-in and its faults.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -6,17 +6,18 @@ mod common;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::{SuiteWork, World, local, record, text, until};
-use goloo_core::name::OperationId;
-use goloo_core::provider::{
-    Clones, Errand, LiveState, Machine, Provider, ProviderError, Snapshots, StopMode, resource,
+use common::{SuiteWork, World, endpoint, record, text, until};
+use goloo_model::hint::NextStep;
+use goloo_model::name::OperationId;
+use goloo_model::provider::{
+    Clones, GuestRequest, LiveState, Machine, Provider, ProviderError, Snapshots, StopMode, resource,
 };
-use goloo_core::record::{Record, Trust};
-use goloo_core::spec::{ImageRef, Mount, Size};
+use goloo_model::record::{Record, Trust};
+use goloo_model::spec::{ImageRef, Mount, Size};
 use goloo_multipass::{LAUNCH, Mark, MultipassProvider, RESOURCE, Settings};
 use goloo_testkit::provider_suite::{Bench, proven};
 
-/// Short enough to wait for, long enough for a loaded machine to answer within.
+/// Short enough to wait for, long enough for a loaded machine to respond within.
 const MOMENT: Duration = Duration::from_millis(300);
 
 async fn live(provider: &MultipassProvider, record: &Record) -> (LiveState, Option<String>) {
@@ -32,7 +33,7 @@ fn launches(world: &World) -> usize {
     world.file("ledger").lines().filter(|line| line.starts_with("launch")).count()
 }
 
-/// A create that is dropped, as when goloo dies, once `so`; what it had noted is in the work.
+/// A create that is dropped once `so` holds, as if goloo had died; the returned work contains what it had recorded.
 async fn die_when(world: &World, machine: &Machine, so: impl AsyncFnMut() -> bool) -> SuiteWork {
     let mut work = SuiteWork::default();
     let provider = world.multipass();
@@ -46,7 +47,7 @@ async fn die_when(world: &World, machine: &Machine, so: impl AsyncFnMut() -> boo
 // ---- creating ----
 
 #[tokio::test]
-async fn a_launch_gets_the_document_on_standard_input_and_the_settings_as_options() {
+async fn launch_gets_the_document_on_stdin_and_the_settings_as_options() {
     let world = World::stand_in();
     let (machine, record) = world.create("new").await;
     let name = machine.name.as_str();
@@ -57,29 +58,29 @@ async fn a_launch_gets_the_document_on_standard_input_and_the_settings_as_option
     );
     assert_eq!(world.instance(name)["userData"].as_str().unwrap().as_bytes(), machine.user_data);
     assert_eq!(record.resource(RESOURCE), Some(name));
-    assert_eq!(record.local.as_ref().map(|local| local.ssh_port), Some(22));
-    // A client that still lives keeps the file, for its lock.
+    assert_eq!(record.ssh_port(), Some(22));
+    // While a client is alive, its file stays because of the lock.
     for file in std::fs::read_dir(world.path().join("state/multipass")).unwrap() {
         assert_eq!(file.unwrap().metadata().unwrap().len(), 0, "the document is gone from the state folder");
     }
 }
 
 #[tokio::test]
-async fn a_machine_whose_launch_failed_while_it_is_up_is_made() {
+async fn a_create_succeeds_when_the_launch_fails_but_the_machine_is_running() {
     let world = World::with(&["never-initialized"]);
     let (_, record) = world.create("up").await;
     assert_eq!(live(&world.multipass(), &record).await.0, LiveState::Running);
 }
 
 #[tokio::test]
-async fn a_create_doesn_t_wait_for_cloud_init() {
+async fn a_create_does_not_wait_for_cloud_init() {
     let world = World::with(&["initializes"]);
     let (machine, _) = world.create("early").await;
     assert_eq!(world.instance(machine.name.as_str())["state"], "Running");
 }
 
 #[tokio::test]
-async fn a_guest_that_hasn_t_written_its_user_data_yet_is_not_taken_for_someone_else_s() {
+async fn a_guest_without_user_data_yet_is_not_treated_as_foreign() {
     let world = World::with(&["initializes", "late-user-data"]);
     let machine = world.machine("late");
     let looked_into = async {
@@ -96,7 +97,7 @@ async fn a_guest_that_hasn_t_written_its_user_data_yet_is_not_taken_for_someone_
 }
 
 #[tokio::test]
-async fn a_machine_that_never_answers_is_kept_and_said_and_can_be_gone_on_with() {
+async fn an_unresponsive_machine_is_kept_and_reported_and_its_create_can_be_resumed() {
     let world = World::with(&["no-ssh"]);
     let machine = world.machine("mute");
     let provider = world.multipass();
@@ -119,7 +120,7 @@ async fn a_machine_that_never_answers_is_kept_and_said_and_can_be_gone_on_with()
 }
 
 #[tokio::test]
-async fn a_launch_that_came_to_nothing_says_why_and_leaves_nothing() {
+async fn a_launch_that_created_nothing_reports_why_and_leaves_nothing() {
     let world = World::stand_in();
     let mut machine = world.machine("odd");
     machine.user_data = b"#cloud-config\nhostname: b: c\n".to_vec();
@@ -141,7 +142,7 @@ async fn an_image_that_multipass_lacks_is_unsupported() {
 }
 
 #[tokio::test]
-async fn ctrl_c_while_the_image_is_fetched_stops_and_the_same_create_finds_the_machine() {
+async fn a_create_interrupted_while_fetching_the_image_can_be_resumed() {
     let world = World::with(&["prepares"]);
     let machine = world.machine("later");
     let mut work = SuiteWork::default();
@@ -166,11 +167,11 @@ async fn ctrl_c_while_the_image_is_fetched_stops_and_the_same_create_finds_the_m
         made = provider.create(&machine, &mut again) => made.unwrap(),
         () = faults_pass_when_asked(&world) => unreachable!(),
     };
-    assert_eq!(local(made).ip, "127.0.0.2");
+    assert_eq!(endpoint(made).address.unwrap(), "127.0.0.2");
     assert_eq!(launches(&world), 1, "it is found, not made again");
 }
 
-/// Turns the faults off once the daemon was asked something, and then waits for ever.
+/// Waits until the daemon receives a request, turns the faults off, and then waits forever.
 async fn faults_pass_when_asked(world: &World) {
     let asked = world.calls().len();
     until("it is looked for", async || world.calls().len() > asked + 2).await;
@@ -179,7 +180,7 @@ async fn faults_pass_when_asked(world: &World) {
 }
 
 #[tokio::test]
-async fn a_goloo_that_died_while_the_image_is_fetched_can_delete_what_comes() {
+async fn a_create_killed_while_fetching_the_image_can_be_deleted() {
     for faults in [&["prepares"][..], &["prepares", "client-dies"]] {
         let world = World::with(faults);
         let machine = world.machine("died");
@@ -197,7 +198,7 @@ async fn a_goloo_that_died_while_the_image_is_fetched_can_delete_what_comes() {
 }
 
 #[tokio::test]
-async fn an_image_that_is_fetched_for_ever_is_not_waited_for_for_ever() {
+async fn waiting_for_an_image_download_times_out() {
     let world = World::with(&["prepares"]);
     let machine = world.machine("endless");
     let mut work = SuiteWork::default();
@@ -213,7 +214,7 @@ async fn an_image_that_is_fetched_for_ever_is_not_waited_for_for_ever() {
 }
 
 #[tokio::test]
-async fn a_client_that_died_is_no_failed_launch() {
+async fn a_launch_continues_when_its_client_dies() {
     let world = World::with(&["client-dies", "boots"]);
     let machine = world.machine("orphan");
     let provider = world.multipass();
@@ -232,11 +233,11 @@ async fn a_client_that_died_is_no_failed_launch() {
 }
 
 #[tokio::test]
-async fn a_preparation_that_was_broken_off_is_begun_anew() {
+async fn an_aborted_launch_preparation_is_started_again() {
     let world = World::with(&["prepares"]);
     let machine = world.machine("anew");
     let work = die_when(&world, &machine, async || launches(&world) == 1).await;
-    // A client that dies while the image is fetched takes the download with it.
+    // If the client dies while the image is being downloaded, the download is aborted.
     world.faults(&["aborts"]);
     world.by_hand(&["list"]);
     world.faults(&[]);
@@ -246,7 +247,7 @@ async fn a_preparation_that_was_broken_off_is_begun_anew() {
 }
 
 #[tokio::test]
-async fn a_machine_that_was_off_when_its_create_went_on_is_started() {
+async fn a_resumed_create_starts_a_machine_that_is_off() {
     let world = World::stand_in();
     let (machine, record) = world.create("off").await;
     world.crash(&record).await;
@@ -257,7 +258,7 @@ async fn a_machine_that_was_off_when_its_create_went_on_is_started() {
 }
 
 #[tokio::test]
-async fn a_create_that_loses_the_daemon_undoes_nothing() {
+async fn a_create_that_loses_the_daemon_does_not_roll_back() {
     let world = World::with(&["boots"]);
     let machine = world.machine("lost");
     let work = die_when(&world, &machine, async || launches(&world) == 1).await;
@@ -268,7 +269,7 @@ async fn a_create_that_loses_the_daemon_undoes_nothing() {
 }
 
 #[tokio::test]
-async fn a_machine_that_was_thrown_away_before_it_was_ready_is_left_to_the_user() {
+async fn a_machine_trashed_during_its_create_is_not_recovered_automatically() {
     let world = World::stand_in();
     let (machine, record) = world.create("x").await;
     let name = machine.name.as_str();
@@ -295,7 +296,7 @@ async fn folders_are_mounted_once() {
 }
 
 #[tokio::test]
-async fn mounts_that_are_turned_off_fail_with_the_setting_s_name() {
+async fn disabled_mounts_fail_with_the_name_of_the_setting() {
     let world = World::with(&["no-mounts"]);
     let mut machine = world.machine("mounts");
     machine.stack.mounts = vec![Mount { source: world.path().into(), target: "/srv".to_owned() }];
@@ -304,7 +305,7 @@ async fn mounts_that_are_turned_off_fail_with_the_setting_s_name() {
 }
 
 #[tokio::test]
-async fn the_document_in_the_state_folder_is_the_owner_s_alone() {
+async fn the_document_in_the_state_folder_is_readable_only_by_its_owner() {
     use std::os::unix::fs::PermissionsExt;
     let world = World::with(&["prepares"]);
     let machine = world.machine("private");
@@ -315,7 +316,7 @@ async fn the_document_in_the_state_folder_is_the_owner_s_alone() {
     assert_eq!((mode(&folder), mode(&file)), (0o700, 0o600));
 }
 
-// ---- what is refused before anything is made ----
+// ---- refusals before anything is created ----
 
 async fn refused(world: &World, machine: &Machine) -> String {
     let mut work = SuiteWork::default();
@@ -326,7 +327,7 @@ async fn refused(world: &World, machine: &Machine) -> String {
 }
 
 #[tokio::test]
-async fn what_multipass_would_refuse_is_refused_by_the_plan() {
+async fn the_plan_refuses_values_that_multipass_would_refuse() {
     let world = World::stand_in();
     let plan = |change: &dyn Fn(&mut Machine)| {
         let mut machine = world.machine("planned");
@@ -336,7 +337,7 @@ async fn what_multipass_would_refuse_is_refused_by_the_plan() {
     let small = plan(&|machine| machine.stack.memory = Size::bytes(127 << 20)).unwrap_err();
     assert_eq!(
         small,
-        "vm.memory is 127M, and Multipass takes no less than 128M\nhint: write \"memory\": \"128M\" or more"
+        "vm.memory is 127M, but Multipass requires at least 128M\nhint: write \"memory\": \"128M\" or more"
     );
     let small = plan(&|machine| machine.stack.disk = Size::bytes(511 << 20)).unwrap_err();
     assert!(small.contains("vm.disk is 511M"), "{small}");
@@ -361,7 +362,7 @@ async fn what_multipass_would_refuse_is_refused_by_the_plan() {
 async fn a_name_that_would_mount_the_home_folder_is_refused() {
     let world = World::stand_in();
     let mut machine = world.machine("x");
-    machine.name = goloo_core::name::VmName::parse("primary").unwrap();
+    machine.name = goloo_model::name::VmName::parse("primary").unwrap();
     let error = refused(&world, &machine).await;
     assert!(error.contains("primary instance") && error.contains("--as"), "{error}");
 }
@@ -375,19 +376,19 @@ async fn a_missing_folder_is_refused() {
 }
 
 #[test]
-fn no_name_of_goloo_s_is_refused_by_multipass() {
+fn multipass_accepts_every_valid_vm_name() {
     let longest = "a".repeat(63);
     for name in ["a", "a1", "web-1", "x--y", &longest] {
-        let name = goloo_core::name::VmName::parse(name).unwrap();
+        let name = goloo_model::name::VmName::parse(name).unwrap();
         let world = World::stand_in();
         world.foreign(name.as_str());
     }
 }
 
-// ---- a daemon that is down, hangs, or isn't there ----
+// ---- a daemon that is down, hanging or missing ----
 
 #[tokio::test]
-async fn a_missing_multipass_is_unavailable_with_the_way_to_get_it() {
+async fn a_missing_multipass_is_unavailable_with_an_install_hint() {
     let world = World::stand_in();
     let mut settings = world.settings();
     settings.program = "no-such-multipass".into();
@@ -404,7 +405,7 @@ async fn a_missing_multipass_is_unavailable_with_the_way_to_get_it() {
 }
 
 #[tokio::test]
-async fn a_daemon_that_is_down_or_hangs_is_unknown_and_unavailable_and_holds_up_nobody() {
+async fn a_stopped_or_hanging_daemon_is_reported_without_blocking() {
     for fault in ["daemon-down", "hangs"] {
         let world = World::stand_in();
         let (machine, record) = world.create("there").await;
@@ -418,7 +419,7 @@ async fn a_daemon_that_is_down_or_hangs_is_unknown_and_unavailable_and_holds_up_
         let many: Vec<&Record> = std::iter::repeat_n(&record, 50).collect();
         for seen in provider.observe(&many).await {
             assert_eq!(seen.state, LiveState::Unknown, "{fault}");
-            assert!(seen.reason.unwrap().contains("multipass"), "{fault}: with a hint");
+            assert!(!seen.hint.is_empty(), "{fault}");
         }
         let work = &mut SuiteWork::after(&SuiteWork::default());
         let errors = [
@@ -426,7 +427,7 @@ async fn a_daemon_that_is_down_or_hangs_is_unknown_and_unavailable_and_holds_up_
             provider.stop(&record, StopMode::Graceful, work).await.unwrap_err(),
             provider.delete(&record, work).await.unwrap_err(),
             provider.create(&machine, work).await.unwrap_err(),
-            provider.strays(&[]).await.unwrap_err(),
+            provider.orphans(&[]).await.unwrap_err(),
             provider.adopt(&machine.name, None).await.unwrap_err(),
             Snapshots::list(&provider, &record).await.unwrap_err(),
         ];
@@ -446,10 +447,10 @@ async fn a_daemon_that_is_down_or_hangs_is_unknown_and_unavailable_and_holds_up_
 }
 
 #[tokio::test]
-async fn a_process_that_gives_no_answer_is_ended() {
+async fn an_unresponsive_client_process_is_killed() {
     let world = World::with(&["hangs"]);
     let provider = world.limited(|limits| limits.answer = MOMENT);
-    provider.strays(&[]).await.unwrap_err();
+    provider.orphans(&[]).await.unwrap_err();
     let folder = world.daemon().display().to_string();
     until("the client is gone", async || {
         let all = std::fs::read_dir("/proc").unwrap().flatten();
@@ -464,7 +465,7 @@ async fn a_process_that_gives_no_answer_is_ended() {
 }
 
 #[tokio::test]
-async fn a_daemon_that_hangs_for_a_moment_spoils_no_launch() {
+async fn a_launch_survives_a_daemon_that_hangs_briefly() {
     let world = World::with(&["boots"]);
     let machine = world.machine("patient");
     let provider = world.limited(|limits| limits.answer = Duration::from_secs(1));
@@ -485,7 +486,7 @@ async fn a_daemon_that_hangs_for_a_moment_spoils_no_launch() {
 }
 
 #[tokio::test]
-async fn all_eras_are_read() {
+async fn every_supported_version_of_multipass_works() {
     for era in [&[][..], &["era-1.13"], &["era-1.17"]] {
         let world = World::with(era);
         let (_, record) = world.create("era").await;
@@ -502,10 +503,10 @@ async fn all_eras_are_read() {
     }
 }
 
-// ---- nothing that goloo did not make is ever touched: the world's end looks for violations ----
+// ---- instances not created by goloo are never touched: dropping the world checks for violations ----
 
 #[tokio::test]
-async fn a_name_that_is_taken_is_refused_in_every_state_and_the_undo_touches_nothing() {
+async fn a_name_in_use_is_refused_in_every_state_and_the_rollback_changes_nothing() {
     for (state, prepare) in [
         ("Running", &[][..]),
         ("Stopped", &["stop"][..]),
@@ -520,8 +521,8 @@ async fn a_name_that_is_taken_is_refused_in_every_state_and_the_undo_touches_not
             world.by_hand(&[word, name]);
         }
         let error = refused_foreign(&world, &machine).await;
-        assert!(error.contains("is taken at Multipass"), "{state}: {error}");
-        assert!(error.contains(&format!("goloo adopt {name} --provider multipass")), "{state}: {error}");
+        assert!(error.contains("is already in use in Multipass"), "{state}: {error}");
+        assert!(error.contains("Adopt { name: "), "{state}: {error}");
         assert!(world.instance(name).is_object(), "{state}: it is left");
     }
 }
@@ -535,7 +536,7 @@ async fn refused_foreign(world: &World, machine: &Machine) -> String {
 }
 
 #[tokio::test]
-async fn a_name_that_someone_else_s_launch_is_preparing_is_refused() {
+async fn a_name_being_prepared_by_a_foreign_launch_is_refused() {
     let world = World::with(&["prepares"]);
     let machine = world.machine("taken");
     let other = std::process::Command::new(world.program())
@@ -550,7 +551,7 @@ async fn a_name_that_someone_else_s_launch_is_preparing_is_refused() {
     other.unwrap().wait().unwrap();
 }
 
-/// Someone took the name between the durable intent and the launch.
+/// Simulates another user taking the name between the durable intent and the launch.
 fn intent(machine: &Machine) -> SuiteWork {
     let mut work = SuiteWork::default();
     work.made.push((LAUNCH.to_owned(), machine.name.to_string()));
@@ -558,20 +559,20 @@ fn intent(machine: &Machine) -> SuiteWork {
 }
 
 #[tokio::test]
-async fn a_foreign_machine_under_a_name_that_goloo_was_about_to_use_is_left_alone() {
+async fn a_foreign_machine_created_under_the_intended_name_is_left_unchanged() {
     let world = World::stand_in();
     let machine = world.machine("raced");
     world.foreign(machine.name.as_str());
     let error = world.multipass().create(&machine, &mut intent(&machine)).await.unwrap_err();
-    assert!(text(&error).contains("goloo didn't make it"), "{}", text(&error));
+    assert!(text(&error).contains("the instance wasn't created by goloo"), "{}", text(&error));
     let mut work = SuiteWork::default();
     world.multipass().delete(&record(&machine, &intent(&machine)), &mut work).await.unwrap();
-    assert!(work.said()[0].contains("left alone"), "{:?}", work.said());
+    assert!(work.said()[0].contains("left unchanged"), "{:?}", work.said());
     assert_eq!(world.running().await, 1);
 }
 
 #[tokio::test]
-async fn what_can_t_be_looked_into_is_neither_taken_nor_deleted() {
+async fn a_machine_that_cannot_be_inspected_is_neither_used_nor_deleted() {
     for fault in ["no-sshd", "no-user-data", "hangs-at exec"] {
         let world = World::stand_in();
         let machine = world.machine("raced");
@@ -585,13 +586,13 @@ async fn what_can_t_be_looked_into_is_neither_taken_nor_deleted() {
         assert!(matches!(error, ProviderError::Unfinished { .. }), "{fault}: {error:?}");
         let record = record(&machine, &intent(&machine));
         let error = provider.delete(&record, &mut SuiteWork::default()).await.unwrap_err();
-        assert!(text(&error).contains("can't be told whether goloo made it"), "{fault}: {}", text(&error));
+        assert!(text(&error).contains("it's unknown whether goloo created it"), "{fault}: {}", text(&error));
         assert_eq!(world.running().await, 1);
     }
 }
 
 #[tokio::test]
-async fn a_stopped_machine_of_unknown_origin_is_not_started_to_look_into_it() {
+async fn a_stopped_machine_of_unknown_origin_is_not_started_for_inspection() {
     let world = World::stand_in();
     let machine = world.machine("raced");
     let name = machine.name.as_str();
@@ -604,7 +605,7 @@ async fn a_stopped_machine_of_unknown_origin_is_not_started_to_look_into_it() {
 }
 
 #[tokio::test]
-async fn a_name_that_was_used_again_by_someone_else_is_not_deleted() {
+async fn a_foreign_machine_that_reuses_the_name_is_not_deleted() {
     let world = World::stand_in();
     let (machine, record) = world.create("again").await;
     let name = machine.name.as_str();
@@ -612,21 +613,21 @@ async fn a_name_that_was_used_again_by_someone_else_is_not_deleted() {
     world.foreign(name);
     let mut work = SuiteWork::default();
     world.multipass().delete(&record, &mut work).await.unwrap();
-    assert!(work.said()[0].contains("isn't the one that goloo made"), "{:?}", work.said());
+    assert!(work.said()[0].contains("isn't the one that goloo created"), "{:?}", work.said());
     assert_eq!(world.running().await, 1);
 }
 
 #[tokio::test]
-async fn starting_a_machine_that_is_gone_launches_none() {
+async fn starting_a_missing_machine_does_not_launch_one() {
     let world = World::stand_in();
     let mut machine = world.machine("x");
-    // Multipass's `start` would launch this one.
-    machine.name = goloo_core::name::VmName::parse("primary").unwrap();
+    // Multipass's `start` would launch this instance.
+    machine.name = goloo_model::name::VmName::parse("primary").unwrap();
     let mut work = SuiteWork::default();
     work.made.push((RESOURCE.to_owned(), "primary".to_owned()));
     let record = record(&machine, &work);
     let error = world.multipass().start(&record, &mut SuiteWork::default()).await.unwrap_err();
-    assert!(text(&error).contains("goloo delete primary"), "{}", text(&error));
+    assert!(text(&error).contains("Delete(VmName(\"primary\"))"), "{}", text(&error));
     assert_eq!(launches(&world), 0);
 }
 
@@ -646,7 +647,7 @@ async fn purge_is_never_called() {
 // ---- power ----
 
 #[tokio::test]
-async fn a_suspended_machine_counts_as_stopped_and_wakes_up() {
+async fn a_suspended_machine_is_reported_as_stopped_and_can_be_started() {
     let world = World::stand_in();
     let (_, record) = world.create("asleep").await;
     let provider = world.multipass();
@@ -669,7 +670,7 @@ async fn a_suspended_machine_counts_as_stopped_and_wakes_up() {
 }
 
 #[tokio::test]
-async fn a_guest_that_ignores_power_down_is_forced_off_when_multipass_has_time_for_it_and_that_is_said() {
+async fn a_guest_that_ignores_power_down_is_forced_off_with_a_notice() {
     let world = World::stand_in();
     let (_, record) = world.create("deaf").await;
     world.faults(&["deaf"]);
@@ -681,11 +682,11 @@ async fn a_guest_that_ignores_power_down_is_forced_off_when_multipass_has_time_f
     let mut work = SuiteWork::default();
     provider.stop(&record, StopMode::Graceful, &mut work).await.unwrap();
     let said = &work.said()[0];
-    assert!(said.contains("Multipass waits 5 minutes for it and does nothing else before"), "{said}");
+    assert!(said.contains("Multipass waits 5 minutes for it and blocks until then"), "{said}");
     assert_eq!(world.running().await, 0);
 }
 
-/// Someone's `stop`, which its guest doesn't hear: the daemon is busy with it.
+/// Another user's `stop`, which the guest ignores: it keeps the daemon busy.
 async fn unheard_stop(world: &World, record: &Record) -> std::process::Child {
     world.faults(&["deaf"]);
     world.shutdown_limit(Duration::from_secs(2));
@@ -700,7 +701,7 @@ async fn unheard_stop(world: &World, record: &Record) -> std::process::Child {
 }
 
 #[tokio::test]
-async fn a_forced_stop_and_a_delete_wait_behind_an_unheard_stop_and_say_why() {
+async fn a_forced_stop_and_a_delete_wait_for_a_pending_stop_with_a_notice() {
     for deletes in [false, true] {
         let world = World::stand_in();
         let (_, record) = world.create("deaf").await;
@@ -718,7 +719,7 @@ async fn a_forced_stop_and_a_delete_wait_behind_an_unheard_stop_and_say_why() {
 }
 
 #[tokio::test]
-async fn a_wait_for_a_busy_daemon_can_be_interrupted() {
+async fn waiting_for_a_busy_daemon_can_be_interrupted() {
     let world = World::stand_in();
     let (_, record) = world.create("deaf").await;
     let mut other = unheard_stop(&world, &record).await;
@@ -742,21 +743,21 @@ async fn a_power_down_can_be_interrupted() {
 }
 
 #[tokio::test]
-async fn a_start_that_fails_says_what_the_machine_is_now() {
+async fn a_failed_start_reports_the_current_state_of_the_machine() {
     let world = World::stand_in();
     let (_, record) = world.create("x").await;
     world.crash(&record).await;
     world.faults(&["no-ssh"]);
     let error = world.multipass().start(&record, &mut SuiteWork::default()).await.unwrap_err();
     assert!(
-        text(&error).contains("it is unknown") && text(&error).contains("stop --force"),
+        text(&error).contains("it is unknown") && text(&error).contains("force: true"),
         "{}",
         text(&error)
     );
 }
 
 #[tokio::test]
-async fn the_trash_is_stopped_with_the_way_out_and_is_purged_when_it_is_ours() {
+async fn a_trashed_machine_is_stopped_with_a_recover_hint_and_purged_by_delete() {
     let world = World::stand_in();
     let (machine, record) = world.create("trashed").await;
     let name = machine.name.as_str();
@@ -773,9 +774,9 @@ async fn the_trash_is_stopped_with_the_way_out_and_is_purged_when_it_is_ours() {
     assert!(world.instance(name).is_null());
 }
 
-// ---- a machine that boots: Multipass calls it Unknown until it has a lease ----
+// ---- a booting machine: Multipass reports it as Unknown until it has a lease ----
 
-/// A machine that was started by hand and has no lease yet, as long as the fault `no-lease` is on.
+/// A machine that was started manually and has no lease yet, as long as the fault `no-lease` is on.
 async fn booting(world: &World, name: &str) -> (Machine, Record, std::process::Child) {
     let (machine, record) = world.create(name).await;
     world.crash(&record).await;
@@ -797,7 +798,7 @@ async fn is_unknown(world: &World, machine: &Machine) {
     .await;
 }
 
-/// A create that died while its machine had no lease; nobody had seen yet whose it is.
+/// A create that died while its machine had no lease; its ownership hadn't been determined.
 async fn died_while_booting(world: &World, machine: &Machine) -> SuiteWork {
     world.faults(&["no-lease"]);
     let work =
@@ -807,19 +808,19 @@ async fn died_while_booting(world: &World, machine: &Machine) -> SuiteWork {
 }
 
 #[tokio::test]
-async fn a_machine_that_boots_is_unknown_and_the_reason_alarms_nobody() {
+async fn a_booting_machine_is_unknown_with_a_harmless_reason() {
     let world = World::stand_in();
     let (_, record, mut start) = booting(&world, "early").await;
     let (state, reason) = live(&world.multipass(), &record).await;
     assert_eq!(state, LiveState::Unknown);
-    assert!(reason.unwrap().starts_with("it is booting, and Multipass has no address of it yet"));
+    assert!(reason.unwrap().starts_with("it is booting, and Multipass has no address for it yet"));
     world.faults(&[]);
     start.wait().unwrap();
     assert_eq!(live(&world.multipass(), &record).await, (LiveState::Running, None));
 }
 
 #[tokio::test]
-async fn a_start_waits_for_a_machine_that_boots_already() {
+async fn a_start_waits_for_a_machine_that_is_already_booting() {
     let world = World::stand_in();
     let (_, record, mut start) = booting(&world, "early").await;
     let (provider, mut work) = (world.multipass(), SuiteWork::default());
@@ -833,7 +834,7 @@ async fn a_start_waits_for_a_machine_that_boots_already() {
 }
 
 #[tokio::test]
-async fn a_start_waits_no_longer_for_what_multipass_gave_up() {
+async fn a_start_fails_at_once_when_multipass_has_given_up() {
     for fault in ["no-ssh", "ends-while-starting"] {
         let world = World::stand_in();
         let (_, record) = world.create("mute").await;
@@ -842,12 +843,16 @@ async fn a_start_waits_no_longer_for_what_multipass_gave_up() {
         let began = Instant::now();
         let error = world.multipass().start(&record, &mut SuiteWork::default()).await.unwrap_err();
         assert!(began.elapsed() < Duration::from_secs(15), "{fault}");
-        assert!(text(&error).contains(&format!("goloo stop --force {}", record.name)), "{}", text(&error));
+        assert!(
+            text(&error).contains(&format!("{:?}", NextStep::force_stop(&record.name))),
+            "{}",
+            text(&error)
+        );
     }
 }
 
 #[tokio::test]
-async fn a_graceful_stop_waits_until_the_guest_can_hear_it() {
+async fn a_graceful_stop_waits_until_the_guest_is_reachable() {
     let world = World::stand_in();
     let (machine, record, mut start) = booting(&world, "early").await;
     let stops = || {
@@ -870,7 +875,7 @@ async fn a_graceful_stop_waits_until_the_guest_can_hear_it() {
 }
 
 #[tokio::test]
-async fn a_forced_stop_and_a_delete_wait_for_no_lease() {
+async fn a_forced_stop_and_a_delete_do_not_wait_for_a_dhcp_lease() {
     for deletes in [false, true] {
         let world = World::stand_in();
         let (machine, record, mut start) = booting(&world, "early").await;
@@ -887,7 +892,7 @@ async fn a_forced_stop_and_a_delete_wait_for_no_lease() {
 }
 
 #[tokio::test]
-async fn a_create_that_died_while_its_machine_booted_is_resumed() {
+async fn a_create_killed_while_its_machine_booted_can_be_resumed() {
     let world = World::stand_in();
     let machine = world.machine("early");
     let work = died_while_booting(&world, &machine).await;
@@ -901,7 +906,7 @@ async fn a_create_that_died_while_its_machine_booted_is_resumed() {
 }
 
 #[tokio::test]
-async fn a_create_that_died_while_its_machine_booted_can_be_deleted() {
+async fn a_create_killed_while_its_machine_booted_can_be_deleted() {
     let world = World::stand_in();
     let machine = world.machine("early");
     let record = record(&machine, &died_while_booting(&world, &machine).await);
@@ -914,7 +919,7 @@ async fn a_create_that_died_while_its_machine_booted_can_be_deleted() {
 }
 
 #[tokio::test]
-async fn a_create_that_died_before_the_guest_had_its_user_data_is_deleted_and_resumed_when_it_has() {
+async fn a_create_killed_before_user_data_exists_is_resumed_or_deleted_later() {
     for (fault, resumes) in
         [("no-user-data", true), ("no-user-data", false), ("late-user-data", true), ("late-user-data", false)]
     {
@@ -947,7 +952,7 @@ async fn a_create_that_died_before_the_guest_had_its_user_data_is_deleted_and_re
 }
 
 #[tokio::test]
-async fn a_machine_that_nobody_launches_any_more_isn_t_waited_for_as_long_as_an_image() {
+async fn a_machine_without_a_running_launch_has_the_shorter_timeout() {
     let world = World::with(&["no-ssh"]);
     let machine = world.machine("mute");
     world.by_hand(&["launch", "24.04", "--name", machine.name.as_str()]);
@@ -962,7 +967,7 @@ async fn a_machine_that_nobody_launches_any_more_isn_t_waited_for_as_long_as_an_
 }
 
 #[tokio::test]
-async fn a_machine_that_ended_while_it_started_is_kept_and_said_at_once() {
+async fn a_machine_that_shut_down_during_its_start_is_kept_and_reported_at_once() {
     let world = World::with(&["ends-while-starting"]);
     let machine = world.machine("ended");
     let mut work = SuiteWork::default();
@@ -975,15 +980,15 @@ async fn a_machine_that_ended_while_it_started_is_kept_and_said_at_once() {
     assert!(world.ledger().await.is_empty(), "it is known to be ours");
 }
 
-// ---- guests that don't answer ----
+// ---- unresponsive guests ----
 
 #[tokio::test]
-async fn states_are_asked_for_without_asking_guests() {
+async fn states_are_queried_without_entering_guests() {
     let world = World::stand_in();
     let (_, record) = world.create("x").await;
     let provider = world.multipass();
     live(&provider, &record).await;
-    provider.strays(&[]).await.unwrap();
+    provider.orphans(&[]).await.unwrap();
     provider.adopt(&record.name, None).await.unwrap();
     provider.stop(&record, StopMode::Graceful, &mut SuiteWork::default()).await.unwrap();
     provider.take(&record, "one").await.unwrap();
@@ -1000,7 +1005,7 @@ async fn states_are_asked_for_without_asking_guests() {
 }
 
 #[tokio::test]
-async fn a_machine_without_sshd_is_shown_stopped_and_deleted() {
+async fn a_machine_without_sshd_can_be_observed_stopped_and_deleted() {
     for mode in [StopMode::Graceful, StopMode::Force] {
         let world = World::stand_in();
         let (_, record) = world.create("x").await;
@@ -1014,19 +1019,20 @@ async fn a_machine_without_sshd_is_shown_stopped_and_deleted() {
     }
 }
 
-/// An address at which nothing answers, as that of a machine that is halted.
+/// An address that never responds, like that of a halted machine.
 const SILENT: &str = "255.255.255.255";
 
 /// A machine whose process is halted.
 async fn frozen(world: &World) -> Record {
     let (machine, mut record) = world.create("frozen").await;
-    record.local.as_mut().unwrap().ip = SILENT.parse().unwrap();
+    record.endpoint.address = SILENT.parse().ok();
+    record.prove_again(&goloo_testkit::samples::here());
     world.faults(&[&format!("frozen {}", machine.name)]);
     record
 }
 
 #[tokio::test]
-async fn a_frozen_machine_is_shown_stopped_and_deleted_and_holds_up_nobody() {
+async fn a_frozen_machine_can_be_observed_stopped_and_deleted_without_blocking() {
     for deletes in [false, true] {
         let world = World::stand_in();
         let (_, other) = world.create("other").await;
@@ -1047,29 +1053,30 @@ async fn a_frozen_machine_is_shown_stopped_and_deleted_and_holds_up_nobody() {
 }
 
 #[tokio::test]
-async fn a_start_of_a_frozen_machine_says_so_and_holds_up_nobody() {
+async fn starting_a_frozen_machine_is_an_error_and_does_not_block_the_daemon() {
     let world = World::stand_in();
     let record = frozen(&world).await;
     let provider = world.limited(|limits| limits.answer = MOMENT);
     let error = provider.start(&record, &mut SuiteWork::default()).await.unwrap_err();
     assert!(text(&error).contains("its guest doesn't answer"), "{}", text(&error));
-    assert!(text(&error).contains(&format!("goloo stop --force {}", record.name)), "{}", text(&error));
-    assert_eq!(provider.adopt(&record.name, None).await.unwrap().made, None);
+    assert!(text(&error).contains(&format!("{:?}", NextStep::force_stop(&record.name))), "{}", text(&error));
+    assert_eq!(provider.adopt(&record.name, None).await.unwrap().endpoints, None);
     assert_eq!(world.file("busy"), "");
 }
 
 #[tokio::test]
-async fn a_machine_that_has_another_address_by_now_is_found_there() {
+async fn a_changed_address_of_a_machine_is_observed() {
     let world = World::stand_in();
     let (_, mut record) = world.create("moved").await;
     let ip = record.ip().unwrap().to_owned();
-    record.local.as_mut().unwrap().ip = SILENT.parse().unwrap();
+    record.endpoint.address = SILENT.parse().ok();
+    record.prove_again(&goloo_testkit::samples::here());
     let seen = world.multipass().observe(&[&record]).await.remove(0);
     assert_eq!((seen.state, seen.ip, seen.reason), (LiveState::Running, Some(ip), None));
 }
 
 #[tokio::test]
-async fn what_multipass_shows_in_place_of_an_address_is_none() {
+async fn a_placeholder_for_an_address_is_not_accepted_as_an_address() {
     let world = World::stand_in();
     let (_, record) = world.create("x").await;
     world.crash(&record).await;
@@ -1086,18 +1093,19 @@ async fn what_multipass_shows_in_place_of_an_address_is_none() {
         made = provider.start(&record, &mut work) => made.unwrap(),
         () = asked => unreachable!(),
     };
-    assert_eq!(local(made).ip, "127.0.0.2");
+    assert_eq!(endpoint(made).address.unwrap(), "127.0.0.2");
 }
 
-// ---- a launch whose client still lives ----
+// ---- a launch whose client is still alive ----
 
-/// A machine that is up while its launch waits for cloud-init, as long as the fault `initializes` is on.
+/// A running machine whose launch waits for cloud-init, as long as the fault `initializes` is on.
 async fn initializing(world: &World) -> Record {
     world.faults(&["initializes"]);
     world.create("early").await.1
 }
 
-/// Polls an operation that must wait for the launch for a moment, and checks that Multipass was not asked for it.
+/// Polls an operation that must wait for the launch for a moment, and checks that it hasn't sent a request to
+/// Multipass.
 async fn waits_for_launch<T: std::fmt::Debug>(
     world: &World,
     word: &str,
@@ -1111,7 +1119,7 @@ async fn waits_for_launch<T: std::fmt::Debug>(
 }
 
 #[tokio::test]
-async fn a_stop_waits_until_the_launch_is_over() {
+async fn a_stop_waits_for_the_launch_to_finish() {
     for mode in [StopMode::Graceful, StopMode::Force] {
         let world = World::stand_in();
         let record = initializing(&world).await;
@@ -1125,7 +1133,7 @@ async fn a_stop_waits_until_the_launch_is_over() {
 }
 
 #[tokio::test]
-async fn a_start_waits_until_the_launch_is_over() {
+async fn a_start_waits_for_the_launch_to_finish() {
     let world = World::stand_in();
     let record = initializing(&world).await;
     world.by_hand(&["stop", "--force", record.name.as_str()]);
@@ -1136,7 +1144,7 @@ async fn a_start_waits_until_the_launch_is_over() {
     assert_eq!(world.running().await, 1, "beside the launch it would never have come up");
 }
 
-/// A machine with a snapshot, at rest, while its launch still waits.
+/// A stopped machine with a snapshot, while its launch is still waiting.
 async fn snapshotted_while_initializing(world: &World) -> Record {
     let record = initializing(world).await;
     let name = record.name.as_str();
@@ -1146,7 +1154,7 @@ async fn snapshotted_while_initializing(world: &World) -> Record {
 }
 
 #[tokio::test]
-async fn a_restore_waits_until_the_launch_is_over() {
+async fn a_restore_waits_for_the_launch_to_finish() {
     let world = World::stand_in();
     let record = snapshotted_while_initializing(&world).await;
     let provider = world.multipass();
@@ -1157,7 +1165,7 @@ async fn a_restore_waits_until_the_launch_is_over() {
 }
 
 #[tokio::test]
-async fn a_restore_after_a_launch_that_failed_leaves_the_daemon_alive() {
+async fn a_restore_after_a_failed_launch_does_not_crash_the_daemon() {
     let world = World::with(&["never-initialized"]);
     let (_, record) = world.create("failed").await;
     let provider = world.multipass();
@@ -1168,7 +1176,7 @@ async fn a_restore_after_a_launch_that_failed_leaves_the_daemon_alive() {
 }
 
 #[tokio::test]
-async fn a_restore_leaves_mounts_as_they_are() {
+async fn a_restore_keeps_mounts() {
     let world = World::stand_in();
     let mut machine = world.machine("mounts");
     machine.stack.mounts = vec![Mount { source: world.path().into(), target: "/srv/code".to_owned() }];
@@ -1183,33 +1191,33 @@ async fn a_restore_leaves_mounts_as_they_are() {
 }
 
 #[tokio::test]
-async fn a_launch_that_isn_t_over_in_time_is_said_and_can_be_interrupted() {
+async fn waiting_for_a_launch_times_out_and_can_be_interrupted() {
     let world = World::stand_in();
     let record = initializing(&world).await;
     let provider = world.limited(|limits| limits.launched = MOMENT);
     let error = provider.stop(&record, StopMode::Graceful, &mut SuiteWork::default()).await.unwrap_err();
-    assert!(text(&error).contains("isn't over yet"), "{}", text(&error));
-    assert!(text(&error).contains(&format!("goloo stop --force {}", record.name)), "{}", text(&error));
+    assert!(text(&error).contains("hasn't finished"), "{}", text(&error));
+    assert!(text(&error).contains(&format!("{:?}", NextStep::force_stop(&record.name))), "{}", text(&error));
     let mut work = SuiteWork::default();
     work.stopper().send_replace(true);
     let error = world.multipass().stop(&record, StopMode::Force, &mut work).await.unwrap_err();
     assert!(matches!(error, ProviderError::Interrupted), "{error:?}");
     let mut work = SuiteWork::default();
     provider.stop(&record, StopMode::Force, &mut work).await.unwrap();
-    assert!(work.said()[0].contains("forced off all the same"), "{:?}", work.said());
+    assert!(work.said()[0].contains("forcing power off anyway"), "{:?}", work.said());
     assert_eq!(world.running().await, 0, "a guest that hangs in its launch can be powered off");
     let error = provider.start(&record, &mut SuiteWork::default()).await.unwrap_err();
-    assert!(text(&error).contains("isn't over yet"), "{}", text(&error));
+    assert!(text(&error).contains("hasn't finished"), "{}", text(&error));
     delete(&world, &record).await.unwrap();
     assert!(world.ledger().await.is_empty(), "a delete waits for no launch");
 }
 
-// ---- users whom Multipass refuses ----
+// ---- users refused by Multipass ----
 
 #[tokio::test]
-async fn who_is_refused_is_told_so_by_every_operation() {
+async fn every_operation_reports_missing_permission_for_the_socket() {
     for (fault, why) in [
-        ("access-denied", "this user may not use Multipass's socket"),
+        ("access-denied", "this user has no permission to use Multipass's socket"),
         ("not-authenticated", "this user isn't authenticated with Multipass"),
     ] {
         let world = World::stand_in();
@@ -1226,7 +1234,7 @@ async fn who_is_refused_is_told_so_by_every_operation() {
             provider.stop(&record, StopMode::Force, work).await.unwrap_err(),
             provider.delete(&record, work).await.unwrap_err(),
             provider.create(&machine, work).await.unwrap_err(),
-            provider.strays(&[]).await.unwrap_err(),
+            provider.orphans(&[]).await.unwrap_err(),
             provider.adopt(&machine.name, None).await.unwrap_err(),
             Snapshots::list(&provider, &record).await.unwrap_err(),
         ];
@@ -1246,14 +1254,14 @@ async fn a_daemon_that_never_ran_is_unavailable() {
     assert!(text(&error).contains("its daemon isn't running"), "{}", text(&error));
 }
 
-// ---- launches that are refused ----
+// ---- refused launches ----
 
 #[tokio::test]
-async fn a_launch_that_failed_before_the_name_was_checked_proves_nothing() {
+async fn a_launch_that_failed_before_the_name_check_proves_no_ownership() {
     let world = World::stand_in();
     let machine = world.machine("raced");
     let name = machine.name.as_str();
-    // Someone takes the name just before goloo's launch, which then fails without having come to the name.
+    // Another user takes the name just before goloo's launch, which then fails before it checks the name.
     let racing = world.path().join("racing");
     let multipass = world.program().display().to_string();
     let script = format!(
@@ -1265,14 +1273,14 @@ async fn a_launch_that_failed_before_the_name_was_checked_proves_nothing() {
     settings.program = racing.into();
     let mut work = SuiteWork::default();
     let error = MultipassProvider::new(settings).create(&machine, &mut work).await.unwrap_err();
-    assert!(text(&error).contains("goloo didn't make it"), "{}", text(&error));
+    assert!(text(&error).contains("the instance wasn't created by goloo"), "{}", text(&error));
     assert!(work.made.iter().all(|(kind, _)| kind != RESOURCE), "{:?}", work.made);
     delete(&world, &record(&machine, &work)).await.unwrap();
     assert_eq!(world.instance(name)["by"], "someone", "it is left");
 }
 
 #[tokio::test]
-async fn what_is_logged_before_a_refusal_changes_nothing() {
+async fn log_lines_before_a_refusal_do_not_change_the_result() {
     let world = World::with(&["logs"]);
     let (_, record) = world.create("logged").await;
     let provider = world.multipass();
@@ -1282,7 +1290,7 @@ async fn what_is_logged_before_a_refusal_changes_nothing() {
 }
 
 #[tokio::test]
-async fn an_image_file_of_any_name_is_found() {
+async fn an_image_file_with_special_characters_in_its_name_is_found() {
     let world = World::stand_in();
     let mut machine = world.machine("file");
     let image = world.path().join("a#b %41?.img");
@@ -1297,7 +1305,7 @@ async fn an_image_file_of_any_name_is_found() {
 }
 
 #[tokio::test]
-async fn small_machines_are_made_where_the_version_allows_them() {
+async fn small_machines_are_created_if_the_version_allows_them() {
     for (version, is_made) in [(&[][..], true), (&["era-1.13"], true), (&["era-1.17"], false)] {
         let world = World::with(version);
         let mut machine = world.machine("small");
@@ -1328,10 +1336,10 @@ async fn snapshots_are_taken_restored_and_removed() {
     let (provider, name) = (world.multipass(), record.name.as_str());
     provider.take(&record, "clean").await.unwrap();
     let error = provider.take(&record, "clean").await.unwrap_err();
-    assert!(text(&error).contains("a snapshot of this name is there already"), "{}", text(&error));
+    assert!(text(&error).contains("a snapshot with this name already exists"), "{}", text(&error));
     provider.restore(&record, "clean").await.unwrap();
     let error = provider.restore(&record, "other").await.unwrap_err();
-    assert!(text(&error).contains("no such snapshot"), "{}", text(&error));
+    assert!(text(&error).contains("the snapshot doesn't exist"), "{}", text(&error));
     for _ in 0..2 {
         provider.remove(&record, "clean").await.unwrap();
         assert_eq!(Snapshots::list(&provider, &record).await.unwrap(), []);
@@ -1359,13 +1367,15 @@ async fn a_label_can_never_name_the_instance_itself() {
 }
 
 #[tokio::test]
-async fn snapshots_and_copies_want_a_stopped_machine_and_say_how() {
+async fn snapshots_and_copies_require_a_stopped_machine_and_name_the_command() {
     let world = World::stand_in();
     let (_, record) = world.create("x").await;
     let provider = world.multipass();
     let copy = provider_copy(&world);
     let name = &record.name;
-    for wanted in [format!("hint: goloo stop {name}"), format!("goloo stop --force {name} loses")] {
+    for wanted in
+        [format!("hint: {:?}", NextStep::stop(name)), format!("{:?} discards", NextStep::force_stop(name))]
+    {
         let errors = [
             provider.take(&record, "one").await.unwrap_err(),
             provider.restore(&record, "one").await.unwrap_err(),
@@ -1384,7 +1394,7 @@ fn provider_copy(world: &World) -> Record {
 }
 
 #[tokio::test]
-async fn a_copy_is_made_once_and_is_stopped() {
+async fn a_copy_is_created_once_and_is_stopped() {
     let world = World::stand_in();
     let source = stopped(&world, "source").await;
     let copy = provider_copy(&world);
@@ -1398,7 +1408,7 @@ async fn a_copy_is_made_once_and_is_stopped() {
 }
 
 #[tokio::test]
-async fn a_copy_whose_client_died_is_found() {
+async fn a_copy_whose_client_died_is_found_when_resumed() {
     let world = World::stand_in();
     let source = stopped(&world, "source").await;
     let copy = provider_copy(&world);
@@ -1409,8 +1419,8 @@ async fn a_copy_whose_client_died_is_found() {
     world.multipass().clone_machine(&source, &copy, &mut SuiteWork::after(&work)).await.unwrap();
 }
 
-/// A copy that was begun, with what was noted of it; its record has the source's keys: the same disk, the
-/// same user-data.
+/// A copy that was begun, with what was recorded about it; its record has the source's keys, because it has the same
+/// disk and user-data.
 async fn begun_copy(world: &World) -> Record {
     let source = stopped(world, "source").await;
     let copy = provider_copy(world);
@@ -1423,18 +1433,18 @@ async fn begun_copy(world: &World) -> Record {
 }
 
 #[tokio::test]
-async fn a_copy_whose_client_died_is_not_deleted_before_it_can_be_looked_into() {
+async fn an_unfinished_copy_is_not_deleted_before_it_can_be_inspected() {
     let world = World::stand_in();
     let copy = begun_copy(&world).await;
     let error = delete(&world, &copy).await.unwrap_err();
-    assert!(text(&error).contains("can't be told"), "{}", text(&error));
+    assert!(text(&error).contains("it's unknown whether"), "{}", text(&error));
     world.by_hand(&["start", copy.name.as_str()]);
     delete(&world, &copy).await.unwrap();
     assert!(world.instance(copy.name.as_str()).is_null());
 }
 
 #[tokio::test]
-async fn what_took_a_copy_s_name_meanwhile_is_not_touched() {
+async fn a_foreign_machine_that_got_the_name_of_a_copy_is_not_deleted() {
     let world = World::stand_in();
     let copy = begun_copy(&world).await;
     let name = copy.name.as_str();
@@ -1448,7 +1458,7 @@ async fn what_took_a_copy_s_name_meanwhile_is_not_touched() {
 }
 
 #[tokio::test]
-async fn a_copy_never_takes_a_name_that_is_taken() {
+async fn a_copy_to_a_name_in_use_is_refused() {
     let world = World::stand_in();
     let source = stopped(&world, "source").await;
     let copy = provider_copy(&world);
@@ -1456,14 +1466,14 @@ async fn a_copy_never_takes_a_name_that_is_taken() {
     let mut work = SuiteWork::default();
     for state in ["Running", "Stopped"] {
         let error = world.multipass().clone_machine(&source, &copy, &mut work).await.unwrap_err();
-        assert!(text(&error).contains("is taken at Multipass"), "{state}: {}", text(&error));
+        assert!(text(&error).contains("is already in use in Multipass"), "{state}: {}", text(&error));
         assert_eq!(work.made, []);
         world.by_hand(&["stop", copy.name.as_str()]);
     }
 }
 
 #[tokio::test]
-async fn an_old_multipass_that_can_t_copy_says_which_can() {
+async fn copying_with_an_old_multipass_names_the_required_version() {
     let world = World::with(&["era-1.13"]);
     let source = stopped(&world, "source").await;
     let copy = provider_copy(&world);
@@ -1471,10 +1481,10 @@ async fn an_old_multipass_that_can_t_copy_says_which_can() {
     assert!(text(&error).contains("clones with 1.15"), "{}", text(&error));
 }
 
-// ---- strays, adoption, the own way in ----
+// ---- unmanaged instances, adoption, the native session command ----
 
 #[tokio::test]
-async fn strays_are_told_apart_and_looking_starts_none() {
+async fn unmanaged_machines_are_classified_without_starting_any() {
     let world = World::stand_in();
     let (_, known) = world.create("known").await;
     world.foreign("someone-s");
@@ -1485,8 +1495,9 @@ async fn strays_are_told_apart_and_looking_starts_none() {
     let mut machine = world.machine("lost");
     machine.user_data = b"#cloud-config\nx: /etc/ssh/goloo_keys/ann\n".to_vec();
     world.multipass().create(&machine, &mut SuiteWork::default()).await.unwrap();
-    let strays = world.multipass().strays(&[&known]).await.unwrap();
-    let found: Vec<_> = strays.iter().map(|stray| (stray.name.as_str(), stray.state, stray.ours)).collect();
+    let orphans = world.multipass().orphans(&[&known]).await.unwrap();
+    let found: Vec<_> =
+        orphans.iter().map(|orphan| (orphan.name.as_str(), orphan.state, orphan.ours)).collect();
     assert_eq!(
         found,
         [
@@ -1498,51 +1509,53 @@ async fn strays_are_told_apart_and_looking_starts_none() {
 }
 
 #[tokio::test]
-async fn an_adopted_machine_keeps_its_name_there_and_is_deleted_by_it() {
+async fn an_adopted_machine_keeps_its_multipass_name_and_is_deleted_by_it() {
     let world = World::stand_in();
     world.foreign("Their-Box");
     let mut machine = world.machine("x");
-    machine.name = goloo_core::name::VmName::parse("their-box").unwrap();
+    machine.name = goloo_model::name::VmName::parse("their-box").unwrap();
     let provider = world.multipass();
     let error = provider.adopt(&machine.name, None).await.unwrap_err();
     assert!(text(&error).contains("multipass list") && text(&error).contains("--id"), "{}", text(&error));
     let adopted = provider.adopt(&machine.name, Some("Their-Box")).await.unwrap();
-    assert_eq!(local(adopted.made.clone().unwrap()).ip, "127.0.0.2");
+    assert_eq!(endpoint(adopted.endpoints.clone().unwrap()).address.unwrap(), "127.0.0.2");
     world.adopted("Their-Box");
     let mut work = SuiteWork::default();
     work.made.extend(adopted.resources);
     let record = proven(Record { ssh: None, ..record(&machine, &work) });
     assert_eq!(live(&provider, &record).await.0, LiveState::Running);
-    let way = provider.own_way_in(&record, Errand::Run(&["ls".to_owned(), "-l".to_owned()])).unwrap();
+    let way = provider
+        .native_session_command(&record, GuestRequest::Run(&["ls".to_owned(), "-l".to_owned()]))
+        .unwrap();
     let way: Vec<_> = way.iter().skip(1).map(|word| word.to_string_lossy()).collect();
     assert_eq!(way, ["exec", "-n", "Their-Box", "--", "ls", "-l"]);
     provider.stop(&record, StopMode::Graceful, &mut SuiteWork::default()).await.unwrap();
     let off = provider.adopt(&machine.name, Some("Their-Box")).await.unwrap();
-    assert_eq!(off.made, None, "a stopped one has no address");
+    assert_eq!(off.endpoints, None, "a stopped one has no address");
     delete(&world, &record).await.unwrap();
     assert!(world.instance("Their-Box").is_null());
 }
 
 #[tokio::test]
-async fn files_with_colons_and_dashes_are_files() {
+async fn file_names_with_colons_and_dashes_are_passed_as_files() {
     let world = World::stand_in();
     let (_, record) = world.create("x").await;
     let way = |errand| {
-        let words = world.multipass().own_way_in(&record, errand).unwrap();
+        let words = world.multipass().native_session_command(&record, errand).unwrap();
         words.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>()
     };
     let there = format!("{}:/tmp", record.name);
-    let upload = |from| way(Errand::Upload { from, to: "/tmp", recursive: true });
+    let upload = |from| way(GuestRequest::Upload { from, to: "/tmp", recursive: true });
     assert_eq!(upload("a:b"), ["transfer", "-r", "./a:b", &there]);
     assert_eq!(upload("-"), ["transfer", "-r", "./-", &there]);
     assert_eq!(upload("/a:b"), ["transfer", "-r", "/a:b", &there]);
-    let download = way(Errand::Download { from: "/tmp", to: "here", recursive: false });
+    let download = way(GuestRequest::Download { from: "/tmp", to: "here", recursive: false });
     assert_eq!(download, ["transfer", &there, "here"]);
-    assert_eq!(way(Errand::Shell), ["shell", record.name.as_str()]);
+    assert_eq!(way(GuestRequest::Shell), ["shell", record.name.as_str()]);
 }
 
 #[tokio::test]
-async fn goloo_s_part_can_be_run_again_by_multipass_s_own_exec() {
+async fn access_can_be_restored_through_multipass_exec() {
     let world = World::stand_in();
     let (_, record) = world.create("x").await;
     assert!(world.multipass().restore_access(&record).await.unwrap());
@@ -1553,40 +1566,40 @@ async fn goloo_s_part_can_be_run_again_by_multipass_s_own_exec() {
 }
 
 #[tokio::test]
-async fn there_is_no_console_and_that_is_said() {
+async fn console_is_unsupported_with_a_hint() {
     let world = World::stand_in();
     let (_, record) = world.create("x").await;
     let error = world.multipass().console(&record, 0).await.unwrap_err();
-    assert!(text(&error).contains(&format!("goloo logs {}", record.name)), "{}", text(&error));
+    assert!(text(&error).contains(&format!("{:?}", NextStep::Logs(record.name.clone()))), "{}", text(&error));
 }
 
 #[tokio::test]
-async fn doctor_finds_what_is_wrong() {
+async fn doctor_reports_each_fault_with_a_hint() {
     let world = World::stand_in();
-    let finding = goloo_multipass::doctor(&world.settings()).await;
-    assert!(finding.ok && finding.what == "Multipass 1.16.3", "{finding:?}");
+    let check = goloo_multipass::doctor(&world.settings()).await;
+    assert!(check.ok && check.what == "Multipass 1.16.3", "{check:?}");
     for (fault, why, hint) in [
         ("daemon-down", "its daemon isn't running", "sudo snap restart multipass"),
         ("no-certificate", "its daemon isn't running", "sudo snap restart multipass"),
-        ("access-denied", "this user may not use Multipass's socket", "multipass_socket"),
+        ("access-denied", "this user has no permission to use Multipass's socket", "multipass_socket"),
         ("not-authenticated", "this user isn't authenticated with Multipass", "multipass authenticate"),
     ] {
         world.faults(&[fault]);
-        let finding = goloo_multipass::doctor(&world.settings()).await;
-        assert!(!finding.ok && finding.what.contains(why), "{fault}: {finding:?}");
-        assert!(cfg!(target_os = "macos") || finding.hint.contains(hint), "{fault}: {finding:?}");
+        let check = goloo_multipass::doctor(&world.settings()).await;
+        assert!(!check.ok && check.what.contains(why), "{fault}: {check:?}");
+        assert!(cfg!(target_os = "macos") || check.hint.debug_text().contains(hint), "{fault}: {check:?}");
     }
     assert_eq!(world.calls().iter().filter(|call| call.starts_with("list")).count(), 4);
     world.faults(&["hangs"]);
     let mut settings = world.settings();
     settings.limits.answer = MOMENT;
-    let finding = goloo_multipass::doctor(&settings).await;
-    assert!(!finding.ok && finding.what.contains("no answer"), "{finding:?}");
+    let check = goloo_multipass::doctor(&settings).await;
+    assert!(!check.ok && check.what.contains("no answer"), "{check:?}");
 }
 
-/// A client whose guest, or which itself, writes without end: it is killed, and nothing of it is kept.
+/// A client, or its guest, produces endless output: the client is killed and its output discarded.
 #[tokio::test]
-async fn a_multipass_that_answers_without_end_is_ended() {
+async fn a_multipass_client_with_endless_output_is_killed() {
     let world = World::stand_in();
     for (stream, says) in [(1, "answered with more than 4194304 bytes"), (2, "answered with more than")] {
         let mut settings = world.settings();
@@ -1594,8 +1607,8 @@ async fn a_multipass_that_answers_without_end_is_ended() {
         let script = format!("#!/bin/sh\ncat /dev/zero >&{stream}\n");
         common::write_program(Path::new(&settings.program), &script);
         let begun = Instant::now();
-        let finding = goloo_multipass::doctor(&settings).await;
-        assert!(!finding.ok && finding.what.contains(says), "{finding:?}");
+        let check = goloo_multipass::doctor(&settings).await;
+        assert!(!check.ok && check.what.contains(says), "{check:?}");
         assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
     }
 }
@@ -1603,7 +1616,7 @@ async fn a_multipass_that_answers_without_end_is_ended() {
 // ---- the tests themselves ----
 
 #[tokio::test]
-async fn a_test_at_the_real_multipass_leaves_nothing_behind_that_is_still_being_prepared() {
+async fn cleanup_at_a_real_multipass_waits_for_instances_being_prepared() {
     let daemon = World::with(&["prepares"]);
     let world = World::real_at(daemon.program());
     let name = world.name("slow");
@@ -1624,18 +1637,18 @@ async fn a_test_at_the_real_multipass_leaves_nothing_behind_that_is_still_being_
     launch.unwrap().wait().unwrap();
 }
 
-/// A record that anybody who writes to the store can have written: it leads to an instance of somebody else.
+/// A record that anyone with write access to the store could have written: it refers to someone else's instance.
 fn forged(instance: &str, machine: &Machine) -> Record {
     let mut work = SuiteWork::default();
     work.made.push((RESOURCE.to_owned(), instance.to_owned()));
     let mut record = record(machine, &work);
-    // It isn't even made with another key: the digest of a true record is copied.
+    // It doesn't even need another key: the digest of a genuine record is copied.
     record.github_users = vec!["mallory".to_owned()];
     record
 }
 
 #[tokio::test]
-async fn a_record_of_somebody_else_s_in_a_shared_store_touches_no_instance_that_wasn_t_made_here() {
+async fn an_unproven_record_in_a_shared_store_affects_no_foreign_instance() {
     let world = World::stand_in();
     let trust = Trust { store_is_private: false, ..world.settings().trust };
     let provider = MultipassProvider::new(Settings {
@@ -1664,17 +1677,18 @@ async fn a_record_of_somebody_else_s_in_a_shared_store_touches_no_instance_that_
         for (number, refused) in refused.into_iter().enumerate() {
             let said = text(&refused.unwrap_err());
             assert!(
-                said.contains("wasn't made with this state folder") || said.contains("can't be told"),
+                said.contains("wasn't created with this state folder")
+                    || said.contains("it's unknown whether"),
                 "{number}: {said}"
             );
         }
-        assert!(provider.own_way_in(&record, Errand::Shell).is_none());
+        assert!(provider.native_session_command(&record, GuestRequest::Shell).is_none());
         assert_eq!(world.instance(instance), before, "{instance}");
     }
 }
 
 #[tokio::test]
-async fn a_record_of_earlier_versions_leads_to_an_instance_that_carries_the_folder_s_key() {
+async fn an_unproven_record_is_accepted_if_the_instance_has_the_folders_key() {
     let world = World::stand_in();
     let (_, mut record) = world.create("x").await;
     record.proof = None;
@@ -1690,13 +1704,13 @@ async fn a_record_of_earlier_versions_leads_to_an_instance_that_carries_the_fold
 }
 
 #[tokio::test]
-async fn a_changed_record_of_one_vm_does_not_touch_another_vm_of_the_same_folder() {
+async fn a_forged_record_of_one_vm_does_not_affect_another_vm_of_the_folder() {
     let world = World::stand_in();
     let (machine, prod) = world.create("prod").await;
     let trust = Trust { store_is_private: false, ..world.settings().trust };
     let provider = MultipassProvider::new(Settings { trust, ..world.settings() });
     let mut test = record(&world.machine("test"), &SuiteWork::default());
-    // All of prod's, but for the name.
+    // Everything is prod's except the name.
     (test.id, test.ssh, test.resources) = (prod.id.clone(), prod.ssh.clone(), prod.resources.clone());
     let (before, mut work) = (world.instance(machine.name.as_str()), SuiteWork::default());
     provider.stop(&test, StopMode::Force, &mut work).await.unwrap_err();
@@ -1714,6 +1728,6 @@ async fn a_record_that_was_imported_into_a_private_store_is_not_trusted() {
     let mark = Mark::Key("ssh-ed25519 MINE".to_owned());
     let provider = MultipassProvider::new(Settings { trust, mark, ..world.settings() });
     let error = provider.stop(&record, StopMode::Force, &mut SuiteWork::default()).await.unwrap_err();
-    assert!(text(&error).contains("wasn't made with this state folder"), "{}", text(&error));
+    assert!(text(&error).contains("wasn't created with this state folder"), "{}", text(&error));
     assert_eq!(world.instance("precious")["state"], "Running");
 }

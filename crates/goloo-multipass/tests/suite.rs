@@ -1,4 +1,4 @@
-//! The conformance suite, on the stand-in or on the real Multipass.
+//! The conformance suite, against the stand-in or the real Multipass.
 #![allow(clippy::unwrap_used)]
 
 mod common;

@@ -1,8 +1,8 @@
-//! Hardware acceleration: used only where a guest really starts.
+//! Hardware acceleration: used only if a guest really starts with it.
 //!
-//! A `/dev/kvm` that opens proves little: in some nested hosts QEMU aborts at its first write to a
-//! processor register, in others the guest crawls and never reaches userspace. So acceleration has
-//! to prove itself once; what came of it is remembered until the kernel or QEMU changes.
+//! A `/dev/kvm` that opens proves little: on some nested hosts QEMU aborts at its first write to a processor register,
+//! on others the guest crawls and never reaches userspace. So acceleration has to prove itself once; the result is
+//! cached until the kernel or QEMU changes.
 
 use std::fmt;
 use std::fs::OpenOptions;
@@ -10,26 +10,24 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use goloo_images::Arch;
+use goloo_sys::{durable, private, read};
 use serde::{Deserialize, Serialize};
-
-use crate::arch::Arch;
-use crate::files;
-use goloo_os::{private, read};
 
 /// What runs the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Accel {
-    /// Linux's own.
+    /// Linux's hypervisor.
     Kvm,
-    /// macOS's own.
+    /// macOS's hypervisor.
     Hvf,
     /// QEMU's translator: works everywhere, ten to thirty times slower.
     Tcg,
 }
 
 impl Accel {
-    /// As in `GOLOO_QEMU_ACCEL`.
+    /// Parses a value of `GOLOO_QEMU_ACCEL`.
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "kvm" => Some(Self::Kvm),
@@ -39,7 +37,7 @@ impl Accel {
         }
     }
 
-    /// As QEMU names it.
+    /// The name QEMU uses.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Kvm => "kvm",
@@ -55,22 +53,22 @@ impl fmt::Display for Accel {
     }
 }
 
-/// What a machine is started with, and what is known of it.
+/// The acceleration that a machine is started with, and what is known about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Choice {
-    /// The user's word, or no doubt is possible: a failure is an error.
+    /// Chosen by the user, or beyond doubt: a failure is an error.
     Settled(Accel),
-    /// Hardware acceleration that hasn't proved itself here yet: on a failure TCG is next.
+    /// Hardware acceleration that hasn't proved itself on this machine yet: if it fails, TCG is tried.
     Unproved(Accel),
-    /// TCG, because there is no acceleration here.
+    /// TCG, because no acceleration is available.
     Without {
-        /// Why, in a sentence's second half.
+        /// The reason, phrased as the second half of a sentence.
         reason: String,
     },
 }
 
 impl Choice {
-    /// The one to start with.
+    /// The acceleration to start with.
     pub fn accel(&self) -> Accel {
         match self {
             Self::Settled(accel) | Self::Unproved(accel) => *accel,
@@ -79,7 +77,7 @@ impl Choice {
     }
 }
 
-/// What the machine offers, as far as looking tells.
+/// The acceleration that the machine offers, as far as it can be detected.
 pub fn offered(guest: Arch) -> Result<Accel, String> {
     if guest != Arch::host() {
         return Err(format!("this machine is {}, the guest {guest}", Arch::host()));
@@ -91,7 +89,7 @@ pub fn offered(guest: Arch) -> Result<Accel, String> {
     if guest == Arch::X86_64 {
         let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         if !has_virtualization(&info) {
-            return Err("/dev/kvm is there, but the processor shows neither vmx nor svm".to_owned());
+            return Err("/dev/kvm exists, but the processor has neither vmx nor svm".to_owned());
         }
     }
     Ok(Accel::Kvm)
@@ -101,7 +99,7 @@ fn no_kvm(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "there is no /dev/kvm".to_owned(),
         io::ErrorKind::PermissionDenied => {
-            "/dev/kvm may not be opened (sudo usermod -aG kvm $USER, then log in again)".to_owned()
+            "no permission to open /dev/kvm (sudo usermod -aG kvm $USER, then log in again)".to_owned()
         }
         _ => format!("/dev/kvm can't be opened: {error}"),
     }
@@ -112,14 +110,14 @@ fn has_virtualization(cpuinfo: &str) -> bool {
     flags.split_ascii_whitespace().any(|flag| flag == "vmx" || flag == "svm")
 }
 
-/// What came of acceleration on this machine, kept in a file.
+/// The result of probing acceleration on this machine, kept in a file.
 #[derive(Debug, Clone)]
-pub struct Memory {
+pub struct ProbeCache {
     path: PathBuf,
     here: Fingerprint,
 }
 
-/// What the verdict holds for: another kernel or another QEMU asks anew.
+/// The environment a verdict is valid for: another kernel or another QEMU is probed again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Fingerprint {
     kernel: String,
@@ -130,13 +128,13 @@ struct Fingerprint {
 struct Remembered {
     #[serde(flatten)]
     holds_for: Fingerprint,
-    /// What came of acceleration; nothing while nobody has tried.
+    /// The result of probing acceleration; empty before the first attempt.
     #[serde(default)]
     verdict: Option<Verdict>,
-    /// The reason for TCG that the user was told last.
+    /// The reason for TCG that was last reported to the user.
     #[serde(default)]
     said: Option<String>,
-    /// Whether QEMU's sandbox works; nothing while nobody has tried.
+    /// Whether QEMU's sandbox works; empty before the first attempt.
     #[serde(default)]
     sandbox: Option<bool>,
 }
@@ -148,52 +146,52 @@ enum Verdict {
     Fails(String),
 }
 
-impl Memory {
-    /// The memory in this file, for the running kernel and this QEMU.
+impl ProbeCache {
+    /// The cache in this file, for the running kernel and this QEMU.
     pub fn new(path: PathBuf, qemu: &Path) -> Self {
         Self { path, here: Fingerprint { kernel: kernel(), qemu: identity(qemu) } }
     }
 
     fn load(&self) -> Remembered {
-        read::file(&self.path, read::FILE_MAX)
+        read::own(&self.path, read::FILE_MAX)
             .ok()
             .and_then(|text| serde_json::from_slice(&text).ok())
             .filter(|remembered: &Remembered| remembered.holds_for == self.here)
             .unwrap_or(Remembered { holds_for: self.here.clone(), verdict: None, said: None, sandbox: None })
     }
 
-    /// A memory that can't be written costs the next start a proof, no more.
+    /// If the file can't be written, the next start only has to repeat the probe.
     fn save(&self, remembered: &Remembered) {
         let Ok(mut text) = serde_json::to_vec_pretty(remembered) else { return };
         text.push(b'\n');
         if let Some(folder) = self.path.parent() {
             let _ = private::create_folders(folder);
         }
-        let _ = files::write_durably(&self.path, &text);
+        let _ = durable::write(&self.path, &text);
     }
 
-    /// Notes that a guest really ran.
+    /// Records that a guest ran with acceleration.
     pub fn works(&self) {
         self.save(&Remembered { verdict: Some(Verdict::Works), ..self.load() });
     }
 
-    /// Notes that none did, and why.
+    /// Records that no guest ran, and why.
     pub fn fails(&self, reason: &str) {
         self.save(&Remembered { verdict: Some(Verdict::Fails(reason.to_owned())), ..self.load() });
     }
 
-    /// Whether QEMU's sandbox works here; `None` while nobody has tried.
+    /// Whether QEMU's sandbox works here; `None` before the first attempt.
     pub fn sandbox(&self) -> Option<bool> {
         self.load().sandbox
     }
 
-    /// Notes whether it does.
+    /// Records whether the sandbox works.
     pub fn sandbox_works(&self, works: bool) {
         self.save(&Remembered { sandbox: Some(works), ..self.load() });
     }
 
-    /// Whether the user still has to be told that machines run without acceleration for this
-    /// reason; from then on he has been.
+    /// Whether the user has yet to be told that machines run without acceleration for this reason. Marks the reason as
+    /// reported.
     pub fn to_be_said(&self, reason: &str) -> bool {
         let remembered = self.load();
         if remembered.said.as_deref() == Some(reason) {
@@ -203,8 +201,8 @@ impl Memory {
         true
     }
 
-    /// What to start a guest with: the user's word, else what the machine [offers](offered) and what
-    /// came of it before.
+    /// The acceleration to start a guest with: the user's choice, otherwise what the machine [offers](offered) and how
+    /// it worked before.
     pub fn choose(&self, word: Option<Accel>, offered: Result<Accel, String>) -> Choice {
         if let Some(accel) = word {
             return Choice::Settled(accel);
@@ -226,7 +224,7 @@ fn kernel() -> String {
     format!("{} {}", name.release().to_string_lossy(), name.version().to_string_lossy())
 }
 
-/// A program's file, as it is now; cheaper than asking the program for its version.
+/// Identifies the current version of a program's file; cheaper than running the program to get its version.
 fn identity(program: &Path) -> String {
     match std::fs::metadata(program) {
         Ok(data) => format!("{} {} {}", program.display(), data.len(), data.mtime()),
@@ -240,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_processor_without_vmx_or_svm_can_not_run_guests() {
+    fn virtualization_requires_the_vmx_or_svm_cpu_flag() {
         assert!(has_virtualization("processor: 0\nflags\t\t: fpu vme svm sse\n"));
         assert!(has_virtualization("flags : vmx\n"));
         assert!(!has_virtualization("flags : fpu vme\nvmx flags : ept\nbugs : svm_bug\n"));
@@ -248,12 +246,12 @@ mod tests {
     }
 
     #[test]
-    fn what_was_learnt_holds_until_qemu_changes() {
+    fn cached_probe_results_are_valid_until_qemu_changes() {
         let folder = tempfile::tempdir().unwrap();
         let qemu = folder.path().join("qemu");
         std::fs::write(&qemu, "one").unwrap();
         let path = folder.path().join("accel.json");
-        let memory = Memory::new(path.clone(), &qemu);
+        let memory = ProbeCache::new(path.clone(), &qemu);
         assert_eq!(memory.load().verdict, None);
         assert!(memory.to_be_said("it died"));
         assert!(!memory.to_be_said("it died"), "said twice");
@@ -264,16 +262,16 @@ mod tests {
         assert_eq!(memory.load().verdict, Some(Verdict::Fails("it died".to_owned())));
         assert_eq!(memory.sandbox(), Some(false));
         std::fs::write(&qemu, "two, longer").unwrap();
-        let upgraded = Memory::new(path, &qemu);
+        let upgraded = ProbeCache::new(path, &qemu);
         assert_eq!((upgraded.load().verdict, upgraded.sandbox()), (None, None), "an upgrade probes again");
         upgraded.works();
         assert_eq!(upgraded.load().verdict, Some(Verdict::Works));
     }
 
     #[test]
-    fn acceleration_has_to_prove_itself_unless_the_user_says_so() {
+    fn acceleration_is_probed_unless_the_user_chose_it() {
         let folder = tempfile::tempdir().unwrap();
-        let memory = Memory::new(folder.path().join("accel.json"), Path::new("qemu"));
+        let memory = ProbeCache::new(folder.path().join("accel.json"), Path::new("qemu"));
         let nothing = || Err("there is no /dev/kvm".to_owned());
         assert_eq!(memory.choose(Some(Accel::Kvm), nothing()), Choice::Settled(Accel::Kvm));
         assert_eq!(memory.choose(None, nothing()).accel(), Accel::Tcg);

@@ -1,6 +1,6 @@
-//! A copy of a machine: its disk, its seed under the new name, ports of its own.
+//! Clones a machine: its disk, its seed under the new name, and ports of its own.
 //!
-//! `machine.json` is written last: until then a copy isn't one, and the next try begins anew.
+//! `machine.json` is written last: until then the copy doesn't count as a machine, and the next attempt starts over.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -9,27 +9,27 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use async_trait::async_trait;
-use goloo_core::events::Event;
-use goloo_core::provider::{Clones, ProviderError, Work};
-use goloo_core::record::Record;
-use goloo_os::{private, read};
+use goloo_model::events::Event;
+use goloo_model::provider::{Clones, ProviderError, Work};
+use goloo_model::record::Record;
+use goloo_sys::{durable, files, private, read};
 
 use crate::args::Files;
+use crate::context::QemuProvider;
 use crate::error::{image_failed, prepare_failed};
-use crate::files::{self, Lock};
-use crate::machine::{self, Forward, MachineFile};
+use crate::lock;
+use crate::machine::{self, Forward, MachineFile, RESOURCE};
 use crate::ports;
-use crate::provider::{QemuProvider, RESOURCE};
 use crate::seed::Content;
 use crate::snapshot::Disk;
 
-/// The largest seed image, in bytes; goloo's own are as large as floppy disks.
+/// The largest seed image, in bytes; goloo's own are the size of a floppy disk.
 const SEED_MAX: u64 = 16 << 20;
 
-/// How far a copy came.
+/// Whether a copy was completed.
 enum Copied {
     Whole,
-    /// The user wants to stop.
+    /// The user interrupted it.
     InPart,
 }
 
@@ -46,20 +46,20 @@ impl Clones for QemuProvider {
         if MachineFile::load(&files).map_err(io)?.is_some() {
             return Ok(());
         }
-        let (noted, from) = self.at_rest(source, "a copy")?;
-        work.made(RESOURCE, &files.folder().display().to_string()).await?;
+        let (noted, from) = self.at_rest(source, "cloning")?;
+        work.record_resource(RESOURCE, &files.folder().display().to_string()).await?;
         private::create_folders(files.folder()).map_err(io)?;
-        files::sync_folder(&self.settings.vms).map_err(io)?;
+        durable::sync_folder(&self.settings.vms).map_err(io)?;
         work.step("copying the disk");
         self.copy_disk(&from, &files, work).await?;
         self.copy_base(&from, &files)?;
-        // As with Multipass: snapshots are the first machine's, and the copy begins with none.
+        // As with Multipass, snapshots stay with the source; the copy starts without any.
         Disk::new(self.qemu_img(), &files.disk()).remove_all()?;
         copy_seed(&from, &files, copy).map_err(io)?;
         if from.variables().exists() {
             fs::copy(from.variables(), files.variables()).map_err(io)?;
         }
-        let _lock = Lock::wait(&self.settings.ports_lock(), self.settings.limits.lock, work).await?;
+        let _lock = lock::take(&self.settings.ports_lock(), self.settings.limits.lock, work).await?;
         self.describe_copy(noted, copy, &files, work).map_err(io)
     }
 }
@@ -73,10 +73,10 @@ impl QemuProvider {
         }
     }
 
-    /// The copy's overlay lies on the same base, by a link of its own or by the path in the cache.
+    /// The copy's overlay refers to the same base, by its own link or by the path in the cache.
     fn copy_base(&self, from: &Files, to: &Files) -> Result<(), ProviderError> {
         let io = |source| prepare_failed(to.folder(), source);
-        files::remove_if_there(&to.base()).map_err(io)?;
+        durable::remove_if_there(&to.base()).map_err(io)?;
         match fs::hard_link(from.base(), to.base()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.settings.cache.hold_too(from.folder(), to.folder()).map_err(image_failed)
@@ -85,8 +85,8 @@ impl QemuProvider {
         }
     }
 
-    /// Makes it a machine, with ports that belong to nobody else: both are to run at once. Called under the lock of the
-    /// ports.
+    /// Writes the copy's `machine.json`, with ports that no other machine has: both must be able to run at once. Called
+    /// with the ports lock held.
     fn describe_copy(
         &self,
         noted: MachineFile,
@@ -116,7 +116,7 @@ impl QemuProvider {
         copied.save(files)?;
         for (guest, (theirs, ours)) in moved {
             work.events().event(Event::Note(format!(
-                "127.0.0.1:{theirs} leads to the first machine; port {guest} of \"{}\" is at 127.0.0.1:{ours}",
+                "127.0.0.1:{theirs} is forwarded to the source VM; port {guest} of \"{}\" is at 127.0.0.1:{ours}",
                 copy.name
             )));
         }
@@ -124,18 +124,18 @@ impl QemuProvider {
     }
 }
 
-/// cloud-init sees the same instance, so that it does nothing again, under the copy's name, which it
-/// gives the guest at each start.
+/// Keeps the instance id, so that cloud-init doesn't repeat its first-boot work, but uses the copy's name, which
+/// cloud-init sets in the guest at each boot.
 fn copy_seed(from: &Files, to: &Files, copy: &Record) -> io::Result<()> {
     let seed = Content::read(&read::file(&from.seed(), SEED_MAX)?)?;
-    files::write_durably(&to.seed(), &seed.under(copy.name.as_str()).image()?)
+    durable::write(&to.seed(), &seed.under(copy.name.as_str()).image()?)
 }
 
-/// Copies a file durably; by reflink where the file system can, and with its holes.
+/// Copies a file durably; uses a reflink if the file system supports it, and preserves holes.
 async fn copy_file(source: &Path, target: &Path, work: &mut dyn Work) -> io::Result<Copied> {
     let mut from = File::open(source)?;
-    // A new file, not the old one emptied: a qemu-img that outlived an earlier try may have that open.
-    files::remove_if_there(target)?;
+    // A new file instead of truncating the old one: a qemu-img that outlived an earlier attempt may have that open.
+    durable::remove_if_there(target)?;
     let mut to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(target)?;
     let total = from.metadata()?.len();
     if !files::reflink(&to, &from) {

@@ -1,30 +1,30 @@
-//! Logs with a bound on their size, and the console that is read from them.
+//! Size-limited logs, and reading the console from them.
 //!
 //! ```text
-//! console.log           the newest part; written to
-//! console.<start>.log   the part before it, which began `start` bytes after the console's beginning
+//! console.log           the newest part, which is being written
+//! console.<start>.log   the previous part, which begins `start` bytes into the console's output
 //! ```
-//! What is older is removed. The name tells how much came before, so that who reads on from an offset finds the place
-//! again whatever was removed meanwhile.
+//! Older parts are removed. The name tells how many bytes came before, so a reader can resume from an offset even if
+//! parts were removed in the meantime.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use goloo_core::provider::ConsolePiece;
+use goloo_model::provider::ConsolePiece;
 
-/// The largest part of a console's log, in bytes. There are at most two.
+/// The maximum size of one part of a console log, in bytes. There are at most two parts.
 pub(crate) const CONSOLE_MAX: u64 = 2 << 20;
-/// The same of what QEMU itself says.
+/// The same for QEMU's own messages.
 pub(crate) const MESSAGES_MAX: u64 = 256 << 10;
 
 /// How much is read at once, in bytes.
 const PIECE: u64 = 256 << 10;
-/// How often a reader looks again when the log is rotated while it looks.
+/// How often a reader retries if the log is rotated during the read.
 const LOOKS_MAX: u32 = 5;
 
-/// A log of at most two parts, for one writer.
+/// A log of at most two parts, with a single writer.
 pub(crate) struct RotatingLog {
     stem: PathBuf,
     max: u64,
@@ -38,7 +38,7 @@ impl RotatingLog {
         let file = open(&current(stem))?;
         let mut size = file.metadata()?.len();
         if size > 2 * max {
-            // An earlier version of goloo kept all.
+            // An earlier version of goloo didn't limit the log.
             file.set_len(0)?;
             size = 0;
         }
@@ -79,7 +79,7 @@ fn rotated(stem: &Path, start: u64) -> PathBuf {
     stem.with_extension(format!("{start}.log"))
 }
 
-/// A part that is written no more.
+/// A part that is no longer written.
 struct Part {
     start: u64,
     path: PathBuf,
@@ -91,7 +91,7 @@ impl Part {
     }
 }
 
-/// The parts that are written no more, oldest first.
+/// The parts that are no longer written, oldest first.
 fn parts(stem: &Path) -> io::Result<Vec<Part>> {
     let name = stem.file_name().unwrap_or_default().as_encoded_bytes();
     let folder = stem.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -123,7 +123,7 @@ pub(crate) fn read(stem: &Path, offset: u64) -> io::Result<ConsolePiece> {
     }
 }
 
-/// `None` when the log was rotated meanwhile.
+/// Returns `None` if the log was rotated during the read.
 fn read_once(stem: &Path, offset: u64) -> io::Result<Option<ConsolePiece>> {
     let last = parts(stem)?.pop();
     let mut older = match &last {
@@ -136,7 +136,7 @@ fn read_once(stem: &Path, offset: u64) -> io::Result<Option<ConsolePiece>> {
     };
     let newest = match File::open(current(stem)) {
         Ok(file) => Some(file),
-        // Between the two steps of a rotation.
+        // The rotation is between its two steps.
         Err(error) if error.kind() == io::ErrorKind::NotFound && older.is_some() => None,
         Err(error) => return Err(error),
     };
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_is_written_without_end_stays_small_and_keeps_its_end() {
+    fn an_endlessly_written_log_is_bounded_and_keeps_its_end() {
         let folder = tempfile::tempdir().unwrap();
         let stem = folder.path().join("console");
         let mut log = RotatingLog::open(&stem, MAX).unwrap();
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn who_reads_on_misses_nothing_that_is_still_there() {
+    fn a_continuous_reader_misses_no_retained_output() {
         let folder = tempfile::tempdir().unwrap();
         let stem = folder.path().join("console");
         let mut log = RotatingLog::open(&stem, MAX).unwrap();
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_too_late_goes_on_with_the_oldest_that_is_there() {
+    fn a_late_reader_continues_at_the_oldest_retained_output() {
         let folder = tempfile::tempdir().unwrap();
         let stem = folder.path().join("console");
         let mut log = RotatingLog::open(&stem, MAX).unwrap();
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_of_an_earlier_version_is_not_kept_for_ever() {
+    fn an_oversized_log_of_an_older_version_is_dropped() {
         let folder = tempfile::tempdir().unwrap();
         let stem = folder.path().join("console");
         fs::write(current(&stem), vec![b'x'; 10_000]).unwrap();
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_loses_output_and_nothing_else() {
+    fn a_full_disk_loses_only_the_output_written_meanwhile() {
         let Ok(full) = OpenOptions::new().append(true).open("/dev/full") else { return };
         let folder = tempfile::tempdir().unwrap();
         let stem = folder.path().join("console");

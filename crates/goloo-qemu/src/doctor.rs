@@ -1,56 +1,57 @@
-//! What this provider needs of the machine, looked at without changing anything.
+//! Checks this provider's requirements on the machine without changing anything.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use goloo_command::Limits;
-use goloo_core::finding::Finding;
+use goloo_images::{Arch, build};
+use goloo_model::check::Check;
+use goloo_model::hint::Hint;
+use goloo_model::provider::ProviderError;
 
-use crate::accel::{Choice, Memory};
-use crate::arch::Arch;
-use crate::image::build;
-use crate::provider::QemuProvider;
+use crate::accel::{Choice, ProbeCache};
+use crate::context::QemuProvider;
 use crate::settings::Settings;
 
-/// Looks at QEMU, its tools and hardware acceleration.
-pub fn doctor(settings: &Settings) -> Vec<Finding> {
+/// Checks QEMU, its tools and hardware acceleration.
+pub fn doctor(settings: &Settings) -> Vec<Check> {
     let provider = QemuProvider::new(settings.clone());
     let program = match provider.program() {
         Ok(program) => program,
         Err(error) => {
             let hint = match error {
-                goloo_core::provider::ProviderError::Unavailable { hint, .. } => hint,
-                other => other.to_string(),
+                ProviderError::Unavailable { hint, .. } => hint,
+                other => other.to_string().into(),
             };
-            return vec![Finding::wrong("QEMU isn't installed", hint)];
+            return vec![Check::failed("QEMU isn't installed", hint)];
         }
     };
-    let memory = Memory::new(settings.memory.clone(), &program);
-    let mut findings =
+    let memory = ProbeCache::new(settings.memory.clone(), &program);
+    let mut checks =
         vec![version(&program.display().to_string()), version("qemu-img"), acceleration(&memory, settings)];
-    findings.extend(build::host_image().map(builder));
-    findings
+    checks.extend(build::host_image().map(builder));
+    checks
 }
 
-/// Machines are made without it, so what it lacks is never an error.
-fn builder(image: &str) -> Finding {
+/// Machines can be created without it, so a missing tool is never an error.
+fn builder(image: &str) -> Check {
     let (what, hint) = match build::check_tools() {
-        Ok(()) => (format!("{image} can be built here"), String::new()),
-        Err(error) => (format!("goloo image build {image} can't run: {error}"), error.hint()),
+        Ok(()) => (format!("{image} can be built here"), Hint::default()),
+        Err(error) => (format!("{image} can't be built here: {error}"), error.hint()),
     };
-    Finding { ok: true, what, hint }
+    Check { ok: true, what, hint }
 }
 
-/// What a program may say of its version.
+/// Limits for a program that prints its version.
 const VERSION_LIMITS: Limits = Limits { time: Duration::from_secs(10), stdout: 64 << 10, stderr: 4 << 10 };
 
-fn version(program: &str) -> Finding {
+fn version(program: &str) -> Check {
     let mut command = Command::new(program);
     command.arg("--version").stdin(Stdio::null());
     let output = match goloo_command::run_blocking(command, VERSION_LIMITS) {
         Ok(output) => output,
         Err(error) => {
-            return Finding::wrong(
+            return Check::failed(
                 format!("{program} can't be run: {error}"),
                 error.shortage_hint().unwrap_or("Debian, Ubuntu: sudo apt-get install qemu-utils"),
             );
@@ -58,21 +59,21 @@ fn version(program: &str) -> Finding {
     };
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let first = text.lines().next().unwrap_or_default();
-    Finding { ok: output.status.success(), what: format!("{program}: {first}"), hint: String::new() }
+    Check { ok: output.status.success(), what: format!("{program}: {first}"), hint: Hint::default() }
 }
 
-/// Machines work without it, so this is never an error.
-fn acceleration(memory: &Memory, settings: &Settings) -> Finding {
-    let sound = |what: String, hint: &str| Finding { ok: true, what, hint: hint.to_owned() };
+/// Machines work without acceleration, so this is never an error.
+fn acceleration(memory: &ProbeCache, settings: &Settings) -> Check {
+    let passed = |what: String, hint: &str| Check { ok: true, what, hint: hint.into() };
     match memory.choose(settings.accel, (settings.offered)(Arch::host())) {
-        Choice::Settled(accel) => sound(format!("machines run with {accel}"), ""),
+        Choice::Settled(accel) => passed(format!("machines use {accel}"), ""),
         Choice::Unproved(accel) => {
-            sound(format!("{accel} is there; the first machine will show whether it works"), "")
+            passed(format!("{accel} is available but untested; the first start will test it"), "")
         }
-        Choice::Without { reason } => sound(
-            format!("machines run without hardware acceleration, ten to thirty times slower: {reason}"),
+        Choice::Without { reason } => passed(
+            format!("no hardware acceleration, so machines are ten to thirty times slower: {reason}"),
             match (settings.offered)(Arch::host()) {
-                Ok(_) => "GOLOO_QEMU_ACCEL=kvm tries it all the same",
+                Ok(_) => "set GOLOO_QEMU_ACCEL=kvm to try it anyway",
                 Err(_) => "turn on virtualization in the firmware, or nested virtualization in the host",
             },
         ),

@@ -1,45 +1,46 @@
-//! What fails around a machine, with the way out.
+//! Errors about machines, with hints.
 
 use std::io;
 use std::path::Path;
 
-use goloo_core::provider::ProviderError;
-use goloo_core::record::Record;
+use goloo_images::ImageError;
+use goloo_model::hint::NextStep;
+use goloo_model::provider::ProviderError;
+use goloo_model::record::Record;
 
 use crate::args::Files;
-use crate::image::ImageError;
 
 pub(crate) fn port_taken(port: u16, error: &io::Error) -> ProviderError {
     if error.kind() == io::ErrorKind::PermissionDenied {
         return ProviderError::Permission {
-            what: format!("port {port} of this machine may not be bound (vm.ports)"),
-            hint: format!("take one above 1023 on this side: \"{}:{port}\"", u32::from(port) + 8000),
+            what: format!("no permission to bind port {port} of this machine (vm.ports)"),
+            hint: format!("use a port above 1023 on this side: \"{}:{port}\"", u32::from(port) + 8000).into(),
         };
     }
     ProviderError::failed(
         format!("port {port} on 127.0.0.1 is taken (vm.ports): {error}"),
-        "end what listens there, or take another port on this side: \"HOST:GUEST\"",
+        "stop the program that listens there, or use another port on this side: \"HOST:GUEST\"",
     )
 }
 
 pub(crate) fn missing(record: &Record, files: &Files) -> ProviderError {
     ProviderError::failed(
-        format!("the machine isn't there any more: {} has no disk", files.folder().display()),
-        format!("goloo delete {}", record.name),
+        format!("the machine no longer exists: {} has no disk", files.folder().display()),
+        NextStep::Delete(record.name.clone()),
     )
 }
 
 pub(crate) fn prepare_failed(folder: &Path, source: io::Error) -> ProviderError {
     ProviderError::caused(
-        format!("the machine's files in {} fail", folder.display()),
-        "look at the room and the permissions there, then run the same command again",
+        format!("can't access the machine's files in {}", folder.display()),
+        "check the free disk space and the permissions there, then run the same command again",
         source,
     )
 }
 
 pub(crate) fn end_failed(folder: &Path, source: io::Error) -> ProviderError {
     ProviderError::caused(
-        format!("the QEMU of {} can't be ended", folder.display()),
+        format!("can't stop the QEMU process of {}", folder.display()),
         "run the same command again as the user who started it",
         source,
     )

@@ -1,20 +1,19 @@
-//! UEFI firmware, which Arm machines start by.
+//! UEFI firmware, which Arm machines boot with.
 
 use std::path::{Path, PathBuf};
 
-use goloo_core::provider::ProviderError;
+use goloo_images::Arch;
+use goloo_model::provider::ProviderError;
 
-use crate::arch::Arch;
-
-/// Firmware and the template of its variables.
+/// Firmware and the template for its variables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Firmware {
     pub(crate) code: PathBuf,
-    /// Copied for each machine: the firmware writes to it.
+    /// Copied for each machine, because the firmware writes to it.
     pub(crate) variables: PathBuf,
 }
 
-/// Code and variables, where Debian, Fedora, Arch and Homebrew put them.
+/// Code and variables, in the locations of Debian, Fedora, Arch and Homebrew.
 const PLACES: [(&str, &str); 5] = [
     ("/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd"),
     ("/usr/share/edk2/aarch64/QEMU_EFI-pflash.raw", "/usr/share/edk2/aarch64/vars-template-pflash.raw"),
@@ -23,7 +22,7 @@ const PLACES: [(&str, &str); 5] = [
     ("/usr/local/share/qemu/edk2-aarch64-code.fd", "/usr/local/share/qemu/edk2-arm-vars.fd"),
 ];
 
-/// The firmware that a machine of this architecture needs; x86 brings its own.
+/// The firmware a machine of this architecture needs; `None` on x86, where QEMU provides its own.
 pub(crate) fn find(arch: Arch) -> Result<Option<Firmware>, ProviderError> {
     if arch == Arch::X86_64 {
         return Ok(None);
@@ -37,7 +36,7 @@ pub(crate) fn find(arch: Arch) -> Result<Option<Firmware>, ProviderError> {
         } else {
             "sudo apt-get install --no-install-recommends qemu-efi-aarch64"
         }
-        .to_owned(),
+        .into(),
     })?;
     Ok(Some(Firmware { code: code.into(), variables: variables.into() }))
 }

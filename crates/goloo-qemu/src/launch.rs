@@ -1,40 +1,42 @@
-//! Starting QEMU and understanding what it says when it doesn't start.
+//! Starts QEMU, and interprets its messages when it fails to start.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use goloo_command::Limits;
-use goloo_core::guest::excerpt;
-use goloo_core::provider::ProviderError;
+use goloo_images::qemu_img;
+use goloo_model::guest::excerpt;
+use goloo_model::hint::NextStep;
+use goloo_model::provider::ProviderError;
 use tokio::process::Command;
 
 use crate::args::{Files, QMP_SOCKET};
-use crate::process::{self, Process};
+use crate::process::{self, QemuProcess};
 use crate::{qmp, supervise};
 
 /// Why QEMU didn't start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LaunchError {
-    /// It could not bind a port.
+    /// It couldn't bind a port.
     #[error("port {port} is taken")]
     PortTaken {
         /// The port of this machine.
         port: u16,
     },
-    /// It ended, or hung.
-    #[error("QEMU doesn't start: {message}")]
+    /// It exited or hung.
+    #[error("QEMU failed to start: {message}")]
     Qemu {
-        /// The end of what it said.
+        /// The end of its output.
         message: String,
-        /// Where all of it is, when that stays.
+        /// The complete log, if it is kept.
         log: Option<PathBuf>,
     },
-    /// Something around it.
+    /// Anything else.
     #[error(transparent)]
     Provider(#[from] ProviderError),
 }
@@ -44,10 +46,10 @@ impl From<LaunchError> for ProviderError {
         match error {
             LaunchError::Provider(error) => error,
             LaunchError::Qemu { ref log, .. } => {
-                let way_out = "GOLOO_QEMU_ACCEL=tcg does without acceleration";
+                let way_out = "set GOLOO_QEMU_ACCEL=tcg to run without acceleration";
                 let hint = match log {
-                    Some(log) => format!("all that QEMU said is in {}; {way_out}", log.display()),
-                    None => format!("goloo doctor checks QEMU; {way_out}"),
+                    Some(log) => format!("see QEMU's output in {}; {way_out}", log.display()).into(),
+                    None => NextStep::Doctor.text(format!(" checks QEMU; {way_out}")),
                 };
                 Self::failed(error.to_string(), hint)
             }
@@ -56,65 +58,47 @@ impl From<LaunchError> for ProviderError {
     }
 }
 
-/// So many lines of what a program said are in its error: of a create that fails there is nothing else left.
+/// How many lines of a program's output are quoted in its error: after a failed create nothing else is left.
 const LAST_LINES: usize = 8;
 
-/// How often a QEMU that starts is asked whether it is ready.
+/// How often a starting QEMU is asked whether it is ready.
 const READY_POLL: Duration = Duration::from_millis(10);
-/// How much of QEMU's own log is read, in bytes.
+/// How much of QEMU's log is read, in bytes.
 const LOG_MAX: u64 = 64 << 10;
 
-/// A program by its path, or by its name in the search path.
-pub fn find_program(name: &OsStr) -> Option<PathBuf> {
-    let executable = |path: &Path| {
-        path.metadata().is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
-    };
-    let path = Path::new(name);
-    if path.components().count() > 1 {
-        return executable(path).then(|| path.to_owned());
-    }
-    std::env::split_paths(&std::env::var_os("PATH")?)
-        .map(|folder| folder.join(name))
-        .find(|path| executable(path))
-}
-
-/// What a start of QEMU takes.
 pub(crate) struct Start<'a> {
-    /// The program beside QEMU.
+    /// The supervisor program.
     pub(crate) supervisor: &'a Path,
-    /// QEMU.
     pub(crate) program: &'a Path,
-    /// QEMU's arguments.
     pub(crate) argv: &'a [OsString],
-    /// The machine's files.
     pub(crate) files: &'a Files,
-    /// For QEMU to have set itself up.
+    /// Limit for QEMU to finish its setup.
     pub(crate) limit: Duration,
-    /// For one answer on the control socket.
+    /// Limit for one response on the control socket.
     pub(crate) answer: Duration,
 }
 
-/// Starts QEMU in the machine's folder, with its [supervisor](crate::supervise), and returns once it answers on its
-/// control socket: then all sockets and ports are bound.
+/// Starts QEMU in the machine's folder, with its [supervisor](crate::supervise), and returns once it responds on its
+/// control socket: by then all sockets and ports are bound.
 ///
-/// Both are in a session of their own, so that a Ctrl-C meant for goloo doesn't end them, and inherit no descriptors but
-/// standard ones: see [`keep_descriptors`]. After an error either may still be there.
-pub(crate) async fn run(start: &Start<'_>) -> Result<Process, LaunchError> {
+/// Both run in a session of their own, so that a Ctrl-C meant for goloo doesn't end them, and inherit only the standard
+/// descriptors: see [`keep_descriptors`]. After an error either may still be running.
+pub(crate) async fn run(start: &Start<'_>) -> Result<QemuProcess, LaunchError> {
     let Start { program, files, limit, .. } = start;
     let broken = |source: io::Error| {
         let hint =
             goloo_command::shortage_hint(&source).unwrap_or("check GOLOO_QEMU and the installation of QEMU");
         ProviderError::caused(format!("{} can't be run", program.display()), hint, source)
     };
-    // What is in it is of this start alone.
+    // The log contains only this start.
     open_log(&files.log()).map_err(broken)?;
-    crate::files::remove_if_there(&files.folder().join(QMP_SOCKET)).map_err(broken)?;
+    goloo_sys::durable::remove_if_there(&files.folder().join(QMP_SOCKET)).map_err(broken)?;
     let mut supervisor = spawn(start).map_err(broken)?;
     let status = tokio::select! {
         status = supervisor.wait() => status.map_err(broken)?,
         () = is_ready(files, start.answer) => return its_process(files).map_err(broken)?,
         () = tokio::time::sleep(*limit) => {
-            let message = format!("it hasn't set itself up within {} s", limit.as_secs());
+            let message = format!("it wasn't ready within {} s", limit.as_secs());
             return Err(LaunchError::Qemu { message, log: Some(files.log()) });
         }
     };
@@ -141,7 +125,7 @@ fn spawn(start: &Start<'_>) -> io::Result<tokio::process::Child> {
     Ok(child)
 }
 
-/// Commands are answered only once the machine is set up as a whole.
+/// QEMU responds to commands only once the machine is completely set up.
 async fn is_ready(files: &Files, limit: Duration) {
     let socket = files.folder().join(QMP_SOCKET);
     while !socket.exists() || qmp::run_state(files.folder(), limit).await.is_err() {
@@ -149,25 +133,24 @@ async fn is_ready(files: &Files, limit: Duration) {
     }
 }
 
-fn its_process(files: &Files) -> io::Result<Result<Process, LaunchError>> {
+fn its_process(files: &Files) -> io::Result<Result<QemuProcess, LaunchError>> {
     let process = process::of_pid_file(&files.pid())?;
     Ok(process.ok_or_else(|| LaunchError::Qemu {
-        message: "it ended right after it had set itself up".to_owned(),
+        message: "it exited right after it became ready".to_owned(),
         log: Some(files.log()),
     }))
 }
 
-/// The log of a start that failed; what comes after its beginning is QEMU's trouble alone.
+/// The log of a failed start. Anything beyond the limit is cut off.
 fn read_log(path: &Path) -> String {
     let mut said = Vec::new();
-    // It is an extra: the exit status says something too.
+    // Optional: the exit status is reported too.
     let _ = File::open(path).and_then(|log| log.take(LOG_MAX).read_to_end(&mut said));
     String::from_utf8_lossy(&said).into_owned()
 }
 
-/// What goloo opens is close-on-exec; what it was given need not be. A script that holds a lock while
-/// it runs goloo, or a pipe whose end someone waits for, would otherwise stay with QEMU for as long
-/// as the machine runs.
+/// Sets close-on-exec on inherited descriptors; those goloo opens itself have it already. Otherwise QEMU would hold the
+/// lock of a script that runs goloo, or a pipe whose reader waits for its end, for as long as the machine runs.
 fn keep_descriptors() {
     close_fds::set_fds_cloexec(3, &[]);
 }
@@ -176,8 +159,7 @@ fn open_log(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
-/// The port of this machine in QEMU's `Could not set up host forwarding rule
-/// 'tcp:127.0.0.1:20022-:22'`.
+/// Extracts this machine's port from QEMU's message `Could not set up host forwarding rule 'tcp:127.0.0.1:20022-:22'`.
 fn refused_port(said: &str) -> Option<u16> {
     let rule = said.split("Could not set up host forwarding rule '").nth(1)?.split('\'').next()?;
     rule.split_once("-:")?.0.rsplit(':').next()?.parse().ok()
@@ -188,29 +170,12 @@ fn last_lines(said: &str) -> String {
     excerpt(&lines[lines.len().saturating_sub(LAST_LINES)..].join("; "))
 }
 
-/// A program that does a short piece of work, with nothing on its standard input.
-pub(crate) fn tool(program: &Path) -> std::process::Command {
-    let mut command = std::process::Command::new(program);
-    command.stdin(Stdio::null());
-    command
-}
-
-/// `qemu-img`, which reads files that others made: with a limit on its processor time (seconds) and its memory
-/// (KiB), as OpenStack has them. Where the system knows no such limit, it runs without.
-pub(crate) fn qemu_img_command(program: &Path) -> std::process::Command {
-    const LIMITED: &str =
-        "ulimit -t 600 2>/dev/null; ulimit -v 4194304 2>/dev/null; ulimit -c 0 2>/dev/null; exec \"$@\"";
-    let mut command = tool(Path::new("/bin/sh"));
-    command.args(["-c", LIMITED, "sh"]).arg(program);
-    command
-}
-
-/// What a tool may say, and how long it may take: copies of whole disks take their time.
+/// Limits on a tool's output and run time: copying whole disks takes a while.
 pub(crate) const TOOL_LIMITS: Limits =
     Limits { time: Duration::from_secs(3600), stdout: 4 << 20, stderr: 64 << 10 };
 
-/// Makes the disk that the guest writes to, on top of a base image that stays as it is. `base` counts
-/// from the disk's own folder.
+/// Creates the disk the guest writes to, on top of a base image that isn't modified. `base` is relative to the disk's
+/// own folder.
 pub(crate) fn make_overlay(
     program: &Path,
     base: &Path,
@@ -218,23 +183,22 @@ pub(crate) fn make_overlay(
     disk: &Path,
     bytes: u64,
 ) -> Result<(), ProviderError> {
-    let mut command = qemu_img_command(program);
+    let mut command = qemu_img::command(program);
     command.args(["create", "-q", "-f", "qcow2", "-F", format, "-b"]).arg(base).arg(disk);
     command.arg(bytes.to_string());
-    qemu_img(command, &format!("the disk {} can't be made", disk.display())).map(drop)
+    run_qemu_img(command, &format!("can't create the disk {}", disk.display())).map(drop)
 }
 
-/// Runs `qemu-img` to its end and returns what it printed; `failed` is the error's beginning.
-pub(crate) fn qemu_img(command: std::process::Command, failed: &str) -> Result<Vec<u8>, ProviderError> {
+/// Runs `qemu-img` and returns its output; `failed` is the beginning of the error message.
+pub(crate) fn run_qemu_img(command: std::process::Command, failed: &str) -> Result<Vec<u8>, ProviderError> {
     let failed = |message: String, shortage: Option<&str>| {
         let usual = "check the free space of the file system, then run the same command again";
         ProviderError::failed(format!("{failed}: {message}"), shortage.unwrap_or(usual))
     };
     match goloo_command::run_blocking(command, TOOL_LIMITS) {
         Ok(finished) if finished.status.success() => Ok(finished.stdout),
-        // sh's own, as the program isn't there.
-        Ok(finished) if finished.status.code() == Some(127) => {
-            let missing = crate::image::cache::qemu_img_is_missing();
+        Ok(finished) if finished.status.code() == Some(qemu_img::NOT_FOUND) => {
+            let missing = qemu_img::missing();
             Err(ProviderError::Unavailable { what: missing.to_string(), hint: missing.hint() })
         }
         Ok(finished) => {
@@ -250,19 +214,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_port_that_qemu_could_not_bind_is_read_from_its_words() {
+    fn the_port_that_qemu_failed_to_bind_is_read_from_its_error() {
         let said = "qemu-system-x86_64: -netdev user,id=net0,hostfwd=tcp:127.0.0.1:20022-:22: Could not set up \
                     host forwarding rule 'tcp:127.0.0.1:20022-:22'\n";
         assert_eq!(refused_port(said), Some(20022));
         assert_eq!(refused_port("qemu-system-x86_64: no such disk"), None);
-    }
-
-    #[test]
-    fn a_program_is_found_by_name_and_by_path() {
-        let shell = find_program(OsStr::new("sh"));
-        assert!(shell.as_ref().is_some_and(|path| path.is_absolute()));
-        assert_eq!(find_program(shell.unwrap_or_default().as_os_str()), find_program(OsStr::new("sh")));
-        assert_eq!(find_program(OsStr::new("no-such-program")), None);
-        assert_eq!(find_program(OsStr::new("/etc/passwd")), None);
     }
 }

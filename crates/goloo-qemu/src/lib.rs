@@ -1,37 +1,39 @@
-//! goloo's QEMU provider: machines as plain processes of the user, without root and without a daemon.
+//! goloo's QEMU provider: runs machines as plain processes of the user, without root and without a daemon.
+
+#![warn(missing_docs)]
 
 pub mod accel;
-pub mod arch;
 pub mod args;
+mod blocking;
 mod clone;
 mod console;
+mod context;
 mod doctor;
 mod error;
-mod files;
+mod factory;
 mod firmware;
-pub mod image;
 mod launch;
+mod lock;
 mod machine;
+mod orphan;
 mod ports;
 mod power;
 mod process;
 mod provider;
 pub mod qmp;
-mod relay;
 pub mod seed;
 mod settings;
 mod snapshot;
-mod stray;
 pub mod supervise;
 
+pub use context::QemuProvider;
 pub use doctor::doctor;
-pub use launch::find_program;
-pub use machine::sight;
-pub use provider::{QemuProvider, RESOURCE};
+pub use factory::{INFO, provider};
+pub use machine::{RESOURCE, locate};
 pub use settings::{Limits, Settings};
 
-/// Is one of the processes that goloo starts of its own program, where the command line `argv` (with the program's name
-/// first) says so.
+/// Runs as one of goloo's own helper processes if the command line `argv` (including the program's name) asks for one;
+/// otherwise returns `None`.
 pub fn answer(argv: &[std::ffi::OsString]) -> Option<std::process::ExitCode> {
-    supervise::answer(argv).or_else(|| image::intake::answer(argv))
+    supervise::answer(argv)
 }

@@ -1,24 +1,25 @@
-//! One machine's folder, `vms/<id>/`, and what is written down in it.
+//! A machine's folder, `vms/<id>/`, and the files in it.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use goloo_core::name::VmId;
-use goloo_core::record::{Record, Sight};
-use goloo_core::spec::PortForward;
-use goloo_os::read;
+use goloo_images::Arch;
+use goloo_model::name::VmId;
+use goloo_model::record::{MachineLocation, Record};
+use goloo_model::spec::PortForward;
+use goloo_sys::{durable, read};
 use serde::{Deserialize, Serialize};
 
 use crate::accel::Accel;
-use crate::arch::Arch;
 use crate::args::Files;
-use crate::files;
-use crate::process::{self, Process};
-use crate::provider::RESOURCE;
+use crate::process::{self, QemuProcess};
 
-/// `machine.json`: all that a later start needs. Only this version of goloo and later ones read it.
+/// The resource kind under which a machine's folder is recorded.
+pub const RESOURCE: &str = "qemu-directory";
+
+/// `machine.json`: everything later starts need. Only this version of goloo and later ones read it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct MachineFile {
@@ -28,22 +29,24 @@ pub(crate) struct MachineFile {
     pub(crate) arch: Arch,
     pub(crate) cpus: u32,
     pub(crate) memory_mib: u64,
+    /// Whether the image was selected by name: those images run on any CPU of their architecture.
+    #[serde(default)]
+    pub(crate) any_cpu: bool,
     pub(crate) ports: Vec<Forward>,
     pub(crate) mounts: Vec<PathBuf>,
     pub(crate) firmware: Option<PathBuf>,
-    /// The port on 127.0.0.1 that belongs to this machine, running or not.
+    /// The port on 127.0.0.1 that belongs to this machine, whether or not it is running.
     pub(crate) ssh_port: Option<u16>,
-    /// Whether QEMU has been up: from then on the disk may hold something of the user's and is never
-    /// made anew.
+    /// Whether QEMU has been up. From then on the disk may hold user data and is never recreated.
     pub(crate) made: bool,
     pub(crate) accel: Option<Accel>,
-    pub(crate) process: Option<Process>,
+    pub(crate) process: Option<QemuProcess>,
 }
 
-/// [`MachineFile`]'s format.
+/// The format version of [`MachineFile`].
 pub(crate) const SCHEMA: u32 = 1;
 
-/// A [`PortForward`] as it is written down.
+/// A [`PortForward`] as stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Forward {
     pub(crate) host: u16,
@@ -63,9 +66,9 @@ impl From<&Forward> for PortForward {
 }
 
 impl MachineFile {
-    /// `None` when there is none.
+    /// Returns `None` when the file doesn't exist.
     pub(crate) fn load(files: &Files) -> io::Result<Option<Self>> {
-        match read::file(&files.machine(), read::FILE_MAX) {
+        match read::own(&files.machine(), read::FILE_MAX) {
             Ok(text) => {
                 let machine: Self = serde_json::from_slice(&text)?;
                 if machine.schema > SCHEMA {
@@ -81,30 +84,32 @@ impl MachineFile {
     pub(crate) fn save(&self, files: &Files) -> io::Result<()> {
         let mut text = serde_json::to_vec_pretty(self)?;
         text.push(b'\n');
-        files::write_durably(&files.machine(), &text)
+        durable::write(&files.machine(), &text)
     }
 }
 
-/// The machine's folder in `vms`, which is `STATE/vms`, by its true path: a QEMU is known by the path
-/// of its pid file, and through links a folder has many.
+/// The machine's folder in `vms`, which is `STATE/vms`, by its canonical path: a QEMU is identified by the path of its
+/// pid file, and symlinks can give a folder many paths.
 pub(crate) fn folder_of(vms: &Path, id: &VmId) -> Files {
     Files::new(true_path(vms).join(id.as_str()))
 }
 
-/// What the folder of machines `vms` shows of a record's machine. Nothing is asked of the machine itself.
-pub fn sight(vms: &Path, record: &Record) -> Sight {
+/// What the folder of machines `vms` shows about a record's machine. The machine itself isn't queried.
+pub fn locate(vms: &Path, record: &Record) -> MachineLocation {
     let files = folder_of(vms, &record.id);
     let described = MachineFile::load(&files).ok().flatten().filter(|file| file.id == record.id);
     match record.resource(RESOURCE) {
-        _ if described.as_ref().is_some_and(|file| file.name != record.name.as_str()) => Sight::OtherVm,
-        _ if described.is_some() => Sight::Machine,
-        Some(folder) if Path::new(folder) == files.folder() => Sight::Place,
-        Some(_) => Sight::Elsewhere,
-        None => Sight::NoPlace,
+        _ if described.as_ref().is_some_and(|file| file.name != record.name.as_str()) => {
+            MachineLocation::OtherVm
+        }
+        _ if described.is_some() => MachineLocation::Machine,
+        Some(folder) if Path::new(folder) == files.folder() => MachineLocation::Place,
+        Some(_) => MachineLocation::Elsewhere,
+        None => MachineLocation::NoPlace,
     }
 }
 
-/// Links are followed as far as the path exists; the rest is still to be made.
+/// Resolves symlinks as far as the path exists; the rest may not exist yet.
 fn true_path(path: &Path) -> PathBuf {
     let resolved = path.ancestors().find_map(|there| {
         let rest = path.strip_prefix(there).ok()?;
@@ -113,8 +118,8 @@ fn true_path(path: &Path) -> PathBuf {
     resolved.unwrap_or_else(|| path.to_owned())
 }
 
-/// The SSH ports and forwards that belong to other machines. A machine whose note can't be read owns
-/// none that could be known: should it have the port, QEMU will say so when it binds it.
+/// The SSH ports and forwards that belong to other machines. A machine whose file can't be read is skipped: if it owns
+/// the port, QEMU fails to bind it.
 pub(crate) fn ports_of_others(vms: &Path, id: &VmId) -> io::Result<BTreeSet<u16>> {
     let mut taken = BTreeSet::new();
     for entry in fs::read_dir(vms)? {
@@ -130,9 +135,9 @@ pub(crate) fn ports_of_others(vms: &Path, id: &VmId) -> io::Result<BTreeSet<u16>
     Ok(taken)
 }
 
-/// The machine's QEMU, when it lives. The note of the last start comes first, then QEMU's own pid
-/// file, for a QEMU whose starter died before it could write the note.
-pub(crate) fn running(files: &Files, machine: &MachineFile) -> io::Result<Option<Process>> {
+/// The machine's QEMU process, if it is alive. Checks the record of the last start first, then QEMU's own pid file, in
+/// case goloo died before it could write the record.
+pub(crate) fn running(files: &Files, machine: &MachineFile) -> io::Result<Option<QemuProcess>> {
     match machine.process {
         Some(process) if process.writes(&files.pid()) => Ok(Some(process)),
         _ => process::of_pid_file(&files.pid()),

@@ -1,39 +1,42 @@
-//! A machine's QEMU: started, asked to power off, ended.
+//! Starting a machine's QEMU, asking it to power off, and ending it.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use goloo_core::events::Event;
-use goloo_core::provider::{Made, ProviderError, Work};
-use goloo_core::record::Local;
-use goloo_core::spec::PortForward;
+use goloo_model::events::Event;
+use goloo_model::hint::NextStep;
+use goloo_model::name::VmName;
+use goloo_model::provider::{Endpoints, ProviderError, Work};
+use goloo_model::record::Endpoint;
+use goloo_model::spec::PortForward;
 
-use crate::accel::{Accel, Choice, Memory};
+use crate::accel::{Accel, Choice, ProbeCache};
 use crate::args::Files;
+use crate::context::QemuProvider;
 use crate::error::{end_failed, port_taken, prepare_failed};
-use crate::files::Lock;
 use crate::launch::{self, LaunchError, Start};
+use crate::lock;
 use crate::machine::{self, MachineFile};
 use crate::ports;
-use crate::process::{self, Process, Signal};
-use crate::provider::QemuProvider;
+use crate::process::{self, QemuProcess, Signal};
 use crate::qmp::{self, RunState};
 
-/// How many SSH ports are tried when others keep taking them away.
+/// How many SSH ports are tried if other programs keep taking them.
 const PORT_TRIES: u32 = 20;
-/// How often the processes of a machine are ended before something else must be starting them.
+/// How often a machine's processes are ended before goloo concludes that something else keeps starting them.
 const ENDS_MAX: u32 = 4;
 
 impl QemuProvider {
-    /// Starts a machine that was made before, unless it is up.
+    /// Starts a machine that was created before, unless it is running.
     pub(crate) async fn power_on(
         &self,
+        vm: &VmName,
         machine: &mut MachineFile,
         files: &Files,
         work: &mut dyn Work,
-    ) -> Result<Made, ProviderError> {
+    ) -> Result<Endpoints, ProviderError> {
         let running =
             machine::running(files, machine).map_err(|source| prepare_failed(files.folder(), source))?;
         if running.is_some() {
@@ -41,8 +44,8 @@ impl QemuProvider {
                 (Ok(RunState::Up), Some(port)) => return Ok(made(port)),
                 (Err(error), Some(_)) => {
                     return Err(ProviderError::caused(
-                        "a QEMU is there for this machine and doesn't answer",
-                        format!("goloo stop --force {}", machine.name),
+                        "this machine's QEMU process doesn't respond",
+                        NextStep::force_stop(vm),
                         error,
                     ));
                 }
@@ -55,10 +58,10 @@ impl QemuProvider {
         self.launch(machine, files, work).await
     }
 
-    /// Asks the guest to power off. `false` when it didn't, which has been said.
+    /// Asks the guest to power off. Returns `false`, after reporting it, if the guest didn't.
     pub(crate) async fn power_down(
         &self,
-        process: &Process,
+        process: &QemuProcess,
         files: &Files,
         work: &mut dyn Work,
     ) -> Result<bool, ProviderError> {
@@ -78,7 +81,7 @@ impl QemuProvider {
             tokio::select! {
                 () = work.interruption() => return Err(ProviderError::Interrupted),
                 gone = process.wait_gone(wait) => if gone {
-                    // Its supervisor goes too, and then the console's log is whole.
+                    // This also ends the supervisor, which completes the console log.
                     self.end(files).await?;
                     return Ok(true);
                 }
@@ -86,15 +89,15 @@ impl QemuProvider {
             if Instant::now() >= end {
                 let seconds = limit.as_secs();
                 work.events().event(Event::Warning(format!(
-                    "the guest hasn't powered off within {seconds} s; its power is cut"
+                    "the guest hasn't powered off within {seconds} s; forcing power off"
                 )));
                 return Ok(false);
             }
         }
     }
 
-    /// Gives the machine an SSH port of its own and writes it down, all under the lock. A port that it
-    /// had is kept unless it is among `refused`.
+    /// Assigns the machine an SSH port of its own and records it, both under the lock. An existing port is kept unless
+    /// it is in `refused`.
     async fn assign_port(
         &self,
         machine: &mut MachineFile,
@@ -103,7 +106,7 @@ impl QemuProvider {
         work: &mut dyn Work,
     ) -> Result<u16, ProviderError> {
         let io = |source| prepare_failed(files.folder(), source);
-        let _lock = Lock::wait(&self.settings.ports_lock(), self.settings.limits.lock, work).await?;
+        let _lock = lock::take(&self.settings.ports_lock(), self.settings.limits.lock, work).await?;
         let mut taken = machine::ports_of_others(&self.settings.vms, &machine.id).map_err(io)?;
         taken.extend(machine.ports.iter().map(|port| port.host));
         taken.extend(refused);
@@ -116,15 +119,15 @@ impl QemuProvider {
         Ok(port)
     }
 
-    /// Starts QEMU and returns once it is up, on an SSH port that is bound.
+    /// Starts QEMU and returns once it is up with its SSH port bound.
     pub(crate) async fn launch(
         &self,
         machine: &mut MachineFile,
         files: &Files,
         work: &mut dyn Work,
-    ) -> Result<Made, ProviderError> {
+    ) -> Result<Endpoints, ProviderError> {
         let program = self.program()?;
-        let memory = Memory::new(self.settings.memory.clone(), &program);
+        let memory = ProbeCache::new(self.settings.memory.clone(), &program);
         let choice = memory.choose(self.settings.accel, (self.settings.offered)(machine.arch));
         if let Choice::Without { reason } = &choice
             && memory.to_be_said(reason)
@@ -141,7 +144,7 @@ impl QemuProvider {
                     }
                     Err(reason) => {
                         self.end(files).await?;
-                        format!("a guest under {accel} doesn't get going: {reason}")
+                        format!("a guest under {accel} fails to boot: {reason}")
                     }
                 },
                 _ => return Ok(made),
@@ -161,12 +164,12 @@ impl QemuProvider {
     async fn launch_with(
         &self,
         program: &Path,
-        memory: &Memory,
+        memory: &ProbeCache,
         accel: Accel,
         machine: &mut MachineFile,
         files: &Files,
         work: &mut dyn Work,
-    ) -> Result<Made, LaunchError> {
+    ) -> Result<Endpoints, LaunchError> {
         let supervisor = self.supervisor()?;
         let mut refused = BTreeSet::new();
         for _ in 0..PORT_TRIES {
@@ -177,7 +180,7 @@ impl QemuProvider {
             let known = memory.sandbox();
             let sandbox = self.settings.sandbox && known != Some(false);
             let argv = self.argv(machine, files, accel, sandbox, ssh_port);
-            // With acceleration a hang says something of that, if it lasts long enough.
+            // With acceleration, a hang is a symptom only if it lasts long enough.
             let usual = self.settings.limits.launch;
             let limit = if accel == Accel::Tcg { work.time_left(usual) } else { usual };
             let answer = self.settings.limits.answer;
@@ -202,7 +205,7 @@ impl QemuProvider {
                 {
                     memory.sandbox_works(false);
                     let text =
-                        format!("QEMU's sandbox doesn't work here, machines run without it: {message}");
+                        format!("QEMU's sandbox doesn't work here, so machines run without it: {message}");
                     work.events().event(Event::Warning(text));
                 }
                 Err(LaunchError::PortTaken { port }) if port == ssh_port => {
@@ -211,7 +214,7 @@ impl QemuProvider {
                 Err(LaunchError::PortTaken { port }) => {
                     return Err(port_taken(port, &io::ErrorKind::AddrInUse.into()).into());
                 }
-                // Of a create that fails the folder goes, and the log with it.
+                // After a failed create the folder is deleted, and the log with it.
                 Err(LaunchError::Qemu { message, .. }) if !machine.made => {
                     return Err(LaunchError::Qemu { message, log: None });
                 }
@@ -219,14 +222,14 @@ impl QemuProvider {
             }
         }
         Err(ProviderError::failed(
-            format!("{PORT_TRIES} ports in a row were taken away before QEMU could bind them"),
+            format!("other programs took {PORT_TRIES} ports in a row before QEMU could bind them"),
             "try again",
         )
         .into())
     }
 
-    /// Waits for the guest's first write to its disk: the proof that it got as far as userspace. The
-    /// inner error is why there was none.
+    /// Waits for the guest's first write to its disk, which proves that it reached userspace. The inner error is the
+    /// reason why there was none.
     async fn prove(&self, files: &Files, work: &mut dyn Work) -> Result<Result<(), String>, ProviderError> {
         let end = Instant::now() + self.settings.limits.proof;
         loop {
@@ -250,10 +253,10 @@ impl QemuProvider {
         }
     }
 
-    /// Ends the machine's QEMU at once, whatever state it is in.
+    /// Ends the machine's QEMU immediately, whatever state it is in.
     ///
-    /// Looks again until nothing is left: a QEMU that was just being started has a second process in
-    /// the moment when it goes into the background. Where new ones keep coming, something else starts them.
+    /// Repeats until nothing is left: a QEMU that is just starting has a second process at the moment it daemonizes. If
+    /// new ones keep appearing, something else is starting them.
     pub(crate) async fn end(&self, files: &Files) -> Result<(), ProviderError> {
         let look = || process::scan(&files.pid()).map_err(|source| end_failed(files.folder(), source));
         for _ in 0..ENDS_MAX {
@@ -261,7 +264,7 @@ impl QemuProvider {
             if found.is_empty() {
                 return Ok(());
             }
-            // Asked over its socket or by SIGTERM, QEMU still writes out what it holds for the disk.
+            // When asked over its socket or by SIGTERM, QEMU still flushes its disk caches.
             let limit = self.settings.limits.answer.min(Duration::from_secs(1));
             let _ = qmp::ask(files.folder(), "quit", limit).await;
             for process in found {
@@ -273,12 +276,15 @@ impl QemuProvider {
             return Ok(());
         }
         Err(ProviderError::failed(
-            format!("processes for this machine keep coming; there now: {}", left.join(", ")),
-            format!("`ps -fp {}` shows them: end what starts them, then try again", left.join(",")),
+            format!("QEMU processes for this machine keep starting; running now: {}", left.join(", ")),
+            format!(
+                "`ps -fp {}` shows them: stop the program that starts them, then try again",
+                left.join(",")
+            ),
         ))
     }
 
-    async fn end_one(&self, files: &Files, process: &Process) -> Result<(), ProviderError> {
+    async fn end_one(&self, files: &Files, process: &QemuProcess) -> Result<(), ProviderError> {
         let io = |source| end_failed(files.folder(), source);
         if process.wait_gone(Duration::from_millis(500)).await {
             return Ok(());
@@ -292,18 +298,18 @@ impl QemuProvider {
             return Ok(());
         }
         Err(ProviderError::failed(
-            format!("QEMU (process {}) doesn't go, not even when killed", process.pid),
-            "look at the machine's disk: a process that hangs in the kernel waits for one",
+            format!("QEMU (process {}) doesn't exit, even when killed", process.pid),
+            "check the storage of the machine's disk: a process that can't be killed is waiting for I/O",
         ))
     }
 }
 
-fn made(ssh_port: u16) -> Made {
-    Made::Local(Local::loopback(ssh_port))
+fn made(ssh_port: u16) -> Endpoints {
+    Endpoint::loopback(ssh_port).into()
 }
 
-/// Whether QEMU failed for want of the sandbox: it was built without, the kernel has none, or a system call was
-/// refused that this system's libraries need (signal 31, SIGSYS).
+/// Whether QEMU failed because of the sandbox: it was built without one, the kernel doesn't support it, or a system
+/// call was denied that this system's libraries need (signal 31, SIGSYS).
 fn is_of_sandbox(message: &str) -> bool {
     ["-sandbox", "seccomp", "ended by signal 31"].iter().any(|words| message.contains(words))
 }
@@ -316,7 +322,7 @@ pub(crate) fn check_sources<'a>(sources: impl Iterator<Item = &'a PathBuf>) -> R
     for source in sources {
         if !source.is_dir() {
             return Err(ProviderError::failed(
-                format!("the folder {} that the machine shares isn't there", source.display()),
+                format!("the folder {} that the machine shares doesn't exist", source.display()),
                 format!("mkdir -p {}, or change vm.mounts", source.display()),
             ));
         }

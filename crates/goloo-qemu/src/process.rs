@@ -1,10 +1,7 @@
-//! QEMU processes: found by the machine they serve, never by a process id alone.
-//!
-//! A process id is used again by the kernel. So an id counts only together with the process's start
-//! time, and a process that goloo didn't see starting counts only when its command line tells it to
-//! write the machine's own pid file, whose path no other machine has. Anybody can start a process with
-//! such a command line, so it counts only when it was started by and runs as this user, or the one who owns the machine's
-//! folder.
+//! QEMU processes, identified by the machine they serve and never by a process id alone: the kernel reuses ids. An id
+//! counts only together with the start time. A process goloo didn't start itself counts only if its command line names
+//! the machine's pid file, and if it was started by and runs as this user or the owner of the machine's folder, since
+//! anyone can start a process with such a command line.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -14,50 +11,50 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-/// One process in one life.
+/// One process, distinguished from others with the same id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Process {
-    /// Its id.
+pub struct QemuProcess {
+    /// The process id.
     pub pid: u32,
-    /// When it started: the kernel's ticks since boot on Linux, a digest of `ps`'s words elsewhere.
+    /// When it started: the kernel's ticks since boot on Linux, a digest of `ps`'s output elsewhere.
     pub start: u64,
 }
 
-/// On a busy machine there are always new processes; one round of them is what it takes.
+/// Limits the rescans: a busy machine always has new processes, and a single rescan suffices.
 const LOOKS_MAX: u32 = 5;
 
 /// How to end a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// QEMU writes its caches to the disk image and goes.
+    /// QEMU flushes its caches to the disk image and exits.
     Terminate,
-    /// The kernel ends it.
+    /// The kernel ends the process.
     Kill,
 }
 
-impl Process {
-    /// The process that has this id now; `None` when there is none or it is only a zombie.
+impl QemuProcess {
+    /// The process that has this id now; `None` when there is none or it is a zombie.
     pub fn with_pid(pid: u32) -> Option<Self> {
         system::start_of(pid).map(|start| Self { pid, start })
     }
 
-    /// Whether this very process still lives.
+    /// Whether this process is still alive.
     pub fn is_alive(&self) -> bool {
         system::start_of(self.pid) == Some(self.start)
     }
 
-    /// Whether it lives and is to write this pid file, by its command line.
+    /// Whether it is alive and its command line names this pid file.
     pub fn writes(&self, pid_file: &Path) -> bool {
         serves(self.pid, pid_file) && self.is_alive()
     }
 
-    /// Sends a signal to this very process; one that is gone is fine.
+    /// Sends a signal to this process; it isn't an error if the process no longer exists.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         system::signal(self, signal)
     }
 
-    /// Waits until it is gone; `false` when it isn't within `limit`.
+    /// Waits until it has exited; returns `false` if it hasn't within `limit`.
     pub async fn wait_gone(&self, limit: Duration) -> bool {
         let end = Instant::now() + limit;
         while self.is_alive() {
@@ -70,8 +67,8 @@ impl Process {
     }
 }
 
-/// Whether a process works for the machine with this pid file. Root, too, takes no other user's process for one: it
-/// looks after another user's machines only in that user's folder.
+/// Whether a process works for the machine with this pid file. Even root doesn't accept another user's process: it
+/// manages another user's machines only in that user's folder.
 fn serves(pid: u32, pid_file: &Path) -> bool {
     if !system::writes_pid_file(pid, pid_file) {
         return false;
@@ -82,36 +79,36 @@ fn serves(pid: u32, pid_file: &Path) -> bool {
         || owner.is_some_and(|owner| belongs_to(users, owner))
 }
 
-/// The real and the effective user of a process.
+/// The real and the effective user id of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Users {
     real: u32,
     effective: u32,
 }
 
-/// Any user can start a set-user-ID program with a command line of their choice, and it runs with its owner's effective
-/// id. So the effective id alone proves nothing.
+/// Any user can start a set-user-ID program with a command line of their choice, and it runs with the effective id of
+/// the program's owner. So the effective id alone proves nothing.
 fn belongs_to(users: Users, user: u32) -> bool {
     users == Users { real: user, effective: user }
 }
 
-/// The QEMU that wrote this pid file and runs with it on its command line.
-pub fn of_pid_file(pid_file: &Path) -> io::Result<Option<Process>> {
+/// The QEMU that wrote this pid file and has it on its command line.
+pub fn of_pid_file(pid_file: &Path) -> io::Result<Option<QemuProcess>> {
     let text = match std::fs::read_to_string(pid_file) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let Some(process) = text.trim().parse().ok().and_then(Process::with_pid) else { return Ok(None) };
+    let Some(process) = text.trim().parse().ok().and_then(QemuProcess::with_pid) else { return Ok(None) };
     Ok(process.writes(pid_file).then_some(process))
 }
 
-/// All processes that are to write this pid file, also those that haven't written it
-/// yet: what a QEMU looks like whose starter died.
+/// All processes whose command line names this pid file, including those that haven't written it yet, such as a QEMU
+/// whose starter died.
 ///
-/// Processes that come while it is looked are looked at too: a QEMU that goes into the background is
-/// another process from one moment to the next, and none is overlooked in between.
-pub fn scan(pid_file: &Path) -> io::Result<Vec<Process>> {
+/// Rescans while new processes appear: a QEMU that daemonizes becomes another process from one moment to the next and
+/// must not be missed in between.
+pub fn scan(pid_file: &Path) -> io::Result<Vec<QemuProcess>> {
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
     for _ in 0..LOOKS_MAX {
@@ -120,7 +117,7 @@ pub fn scan(pid_file: &Path) -> io::Result<Vec<Process>> {
             break;
         }
         let ours = new.into_iter().filter(|pid| serves(*pid, pid_file));
-        found.extend(ours.filter_map(Process::with_pid));
+        found.extend(ours.filter_map(QemuProcess::with_pid));
     }
     Ok(found)
 }
@@ -135,30 +132,14 @@ mod system {
 
     use std::time::{Duration, Instant};
 
-    use super::{Process, Signal, Users};
+    use super::{QemuProcess, Signal, Users};
     use crate::args::PID_FILE_FLAG;
 
     const EXEC_LIMIT: Duration = Duration::from_millis(50);
 
-    pub(super) fn start_of(pid: u32) -> Option<u64> {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The second field is the program's name in brackets and may hold anything, so the rest is
-        // counted from the last bracket: state is field 3, the start time field 22 (proc(5)).
-        let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-        let state = fields.next()?;
-        if matches!(state, "Z" | "X" | "x") && !has_other_threads(pid) {
-            return None;
-        }
-        fields.nth(18)?.parse().ok()
-    }
+    pub(super) use goloo_sys::process::start_of;
 
-    /// The first thread of a process can be a zombie while others still run, with all ports and locks
-    /// in their hands.
-    fn has_other_threads(pid: u32) -> bool {
-        std::fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|tasks| tasks.count() > 1)
-    }
-
-    /// The owner of its folder in /proc is root for some.
+    /// Not from the owner of its folder in /proc, which is root for some processes.
     pub(super) fn users_of(pid: u32) -> Option<Users> {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
@@ -166,15 +147,15 @@ mod system {
         Some(Users { real: ids.next()?.ok()?, effective: ids.next()?.ok()? })
     }
 
-    /// With the flag in front: an editor that has the file open is no QEMU.
+    /// Requires the flag before the path: an editor that has the file open isn't QEMU.
     pub(super) fn writes_pid_file(pid: u32, pid_file: &Path) -> bool {
         let Some(line) = command_line(pid) else { return false };
         let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
         words.windows(2).any(|pair| pair == [PID_FILE_FLAG.as_bytes(), pid_file.as_os_str().as_bytes()])
     }
 
-    /// For a moment within execve(2) a process has memory and no command line yet. That moment is
-    /// waited out: otherwise a QEMU that is just being started could be overlooked.
+    /// For a moment during execve(2), a process has memory but no command line yet. Waits until that moment has passed,
+    /// so that a QEMU that is just starting isn't missed.
     fn command_line(pid: u32) -> Option<Vec<u8>> {
         let end = Instant::now() + EXEC_LIMIT;
         loop {
@@ -198,9 +179,9 @@ mod system {
         Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
     }
 
-    /// Through a pidfd: once it is open it means one process, and the start time then tells whether
-    /// that is the right one. A new process with the same id can't slip in between.
-    pub(super) fn signal(process: &Process, signal: Signal) -> io::Result<()> {
+    /// Uses a pidfd: once open, it refers to one process, and the start time then tells whether it is the right one. No
+    /// new process with the same id can get in between.
+    pub(super) fn signal(process: &QemuProcess, signal: Signal) -> io::Result<()> {
         let Some(pid) = i32::try_from(process.pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
         let handle = match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(handle) => handle,
@@ -229,7 +210,7 @@ mod system {
 
     use rustix::process::{Pid, kill_process};
 
-    use super::{Process, Signal, Users};
+    use super::{QemuProcess, Signal, Users};
     use crate::args::PID_FILE_FLAG;
 
     fn ps(arguments: &[&str]) -> io::Result<String> {
@@ -243,7 +224,7 @@ mod system {
         if state.starts_with('Z') {
             return None;
         }
-        // FNV-1a: only equality counts.
+        // FNV-1a: only equality matters.
         let digest = start.trim().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
@@ -266,7 +247,7 @@ mod system {
         Ok(ps(&["-ax", "-o", "pid="])?.lines().filter_map(|line| line.trim().parse().ok()).collect())
     }
 
-    pub(super) fn signal(process: &Process, signal: Signal) -> io::Result<()> {
+    pub(super) fn signal(process: &QemuProcess, signal: Signal) -> io::Result<()> {
         let Some(pid) = i32::try_from(process.pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
         if !process.is_alive() {
             return Ok(());
@@ -291,20 +272,20 @@ mod tests {
     #[tokio::test]
     async fn a_pid_with_another_start_time_is_another_process() {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
-        let process = Process::with_pid(child.id()).unwrap();
+        let process = QemuProcess::with_pid(child.id()).unwrap();
         assert!(process.is_alive());
-        let earlier = Process { start: process.start - 1, ..process };
+        let earlier = QemuProcess { start: process.start - 1, ..process };
         assert!(!earlier.is_alive());
         earlier.signal(Signal::Kill).unwrap();
         assert!(process.is_alive(), "the signal went to a process that it wasn't meant for");
         process.signal(Signal::Kill).unwrap();
-        // A zombie until the parent asks: it counts as gone.
+        // A zombie until the parent reaps it: it counts as exited.
         assert!(process.wait_gone(Duration::from_secs(10)).await);
         child.wait().unwrap();
     }
 
     #[test]
-    fn a_pid_file_of_a_stranger_is_nobodys() {
+    fn a_pid_file_with_a_foreign_pid_matches_no_process() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("qemu.pid");
         std::fs::write(&file, std::process::id().to_string()).unwrap();
@@ -321,7 +302,7 @@ mod tests {
         command.spawn().unwrap()
     }
 
-    /// Until it has become `sh`, it is still a copy of this test.
+    /// Waits until the child has become `sh`; until then it is a copy of this test.
     fn until_it_is_itself(child: &std::process::Child, word: &Path) {
         let end = Instant::now() + Duration::from_secs(10);
         let line = format!("/proc/{}/cmdline", child.id());
@@ -348,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn who_only_looks_at_the_pid_file_is_nobodys() {
+    fn a_process_that_merely_mentions_the_pid_file_is_not_matched() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("qemu.pid");
         let child = waiting(&[file.as_os_str()]);

@@ -1,117 +1,45 @@
-//! The provider: machines as QEMU processes, one folder each.
+//! The provider: machines as QEMU processes with one folder each.
 
-use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use goloo_core::name::VmName;
-use goloo_core::provider::{
-    Adopted, Capabilities, Clones, ConsolePiece, LiveState, Machine, Made, Observation, Provider,
-    ProviderError, ProviderPlan, Snapshots, StopMode, Stray, Work,
+use goloo_images::{Arch, CachedImage};
+use goloo_model::hint::NextStep;
+use goloo_model::name::VmName;
+use goloo_model::provider::{
+    Adopted, Capabilities, Clones, ConsolePiece, Endpoints, LiveState, Machine, Observation, Orphan,
+    Provider, ProviderError, ProviderPlan, Snapshots, StopMode, Work,
 };
-use goloo_core::record::{ProviderKind, Record};
-use goloo_core::spec::{PortForward, ResolvedStack};
-use goloo_os::private;
+use goloo_model::provider_info::ProviderInfo;
+use goloo_model::record::{Record, is_resource_id};
+use goloo_model::spec::{ImageRef, ResolvedStack};
+use goloo_sys::{durable, private};
 use tokio::task::JoinSet;
 
 use crate::accel::Accel;
-use crate::arch::Arch;
-use crate::args::{self, Files, Start};
+use crate::args::Files;
+use crate::blocking;
 use crate::console;
+use crate::context::QemuProvider;
 use crate::error::{end_failed, image_failed, missing, prepare_failed};
-use crate::files;
+use crate::factory::INFO;
 use crate::firmware;
-use crate::image::CachedImage;
 use crate::launch;
-use crate::machine::{self, MachineFile, SCHEMA};
+use crate::machine::{self, MachineFile, RESOURCE, SCHEMA};
+use crate::orphan;
 use crate::power::{check_ports, check_sources};
 use crate::process;
 use crate::qmp::{self, RunState};
-use crate::relay;
 use crate::seed::Seed;
-use crate::settings::Settings;
-use crate::stray;
-
-/// The kind under which a machine's folder is noted in the record.
-pub const RESOURCE: &str = "qemu-directory";
-
-/// QEMU on this machine. Its futures need a tokio runtime with I/O and time.
-#[derive(Debug)]
-pub struct QemuProvider {
-    pub(crate) settings: Settings,
-}
 
 impl QemuProvider {
-    /// A provider; nothing is looked at yet.
-    pub fn new(settings: Settings) -> Self {
-        Self { settings }
-    }
-
-    pub(crate) fn qemu_img(&self) -> &Path {
-        self.settings.cache.qemu_img()
-    }
-
-    pub(crate) fn files(&self, record: &Record) -> Files {
-        machine::folder_of(&self.settings.vms, &record.id)
-    }
-
-    pub(crate) fn program(&self) -> Result<PathBuf, ProviderError> {
-        let arch = Arch::host();
-        let name = self.settings.qemu.clone().unwrap_or_else(|| format!("qemu-system-{arch}").into());
-        launch::find_program(&name).ok_or_else(|| ProviderError::Unavailable {
-            what: format!("{} isn't installed", name.to_string_lossy()),
-            hint: match arch {
-                _ if cfg!(target_os = "macos") => "brew install qemu",
-                Arch::X86_64 => "sudo apt-get install --no-install-recommends qemu-system-x86 qemu-utils",
-                Arch::Aarch64 => {
-                    "sudo apt-get install --no-install-recommends qemu-system-arm qemu-efi-aarch64 qemu-utils"
-                }
-            }
-            .to_owned(),
-        })
-    }
-
-    /// The program beside each QEMU.
-    pub(crate) fn supervisor(&self) -> Result<PathBuf, ProviderError> {
-        self.settings.supervisor.clone().ok_or_else(|| {
-            ProviderError::failed(
-                "goloo doesn't know where its own program lies",
-                "run goloo by its full path",
-            )
-        })
-    }
-
-    pub(crate) fn argv(
-        &self,
-        machine: &MachineFile,
-        files: &Files,
-        accel: Accel,
-        sandbox: bool,
-        ssh_port: u16,
-    ) -> Vec<OsString> {
-        let ports: Vec<PortForward> = machine.ports.iter().map(Into::into).collect();
-        args::argv(&Start {
-            name: &machine.name,
-            arch: machine.arch,
-            accel,
-            sandbox,
-            cpus: machine.cpus,
-            memory_mib: machine.memory_mib,
-            ssh_port,
-            ports: &ports,
-            mounts: &machine.mounts,
-            firmware: machine.firmware.as_deref(),
-            files,
-        })
-    }
-
     async fn image(&self, stack: &ResolvedStack, work: &mut dyn Work) -> Result<CachedImage, ProviderError> {
         let cache = self.settings.cache.clone();
         let (image, sha256) = (stack.image.clone(), stack.image_sha256.clone());
-        let image = relay::watched(work, move |watch| cache.ensure(&image, sha256.as_deref(), watch))
+        let image = blocking::watched(work, move |watch| cache.ensure(&image, sha256.as_deref(), watch))
             .await?
             .map_err(image_failed)?;
         if image.entry.virtual_size > stack.disk.as_bytes() {
@@ -121,14 +49,13 @@ impl QemuProvider {
                     "vm.disk is {}, the image {} holds a disk of {needed}G",
                     stack.disk, stack.image_text
                 ),
-                hint: format!("write \"disk\": \"{needed}G\" or more"),
+                hint: format!("write \"disk\": \"{needed}G\" or more").into(),
             });
         }
         Ok(image)
     }
 
-    /// Makes all that a first start needs. What an earlier try left is replaced: its disk has never
-    /// been run.
+    /// Creates everything the first start needs. Leftovers of an earlier attempt are replaced: that disk was never run.
     fn prepare(&self, machine: &Machine, files: &Files, image: &CachedImage) -> Result<(), ProviderError> {
         let io = |source| prepare_failed(files.folder(), source);
         let seed = Seed {
@@ -136,9 +63,9 @@ impl QemuProvider {
             hostname: machine.name.as_str(),
             user_data: &machine.user_data,
         };
-        files::write_durably(&files.seed(), &seed.image().map_err(io)?).map_err(io)?;
+        durable::write(&files.seed(), &seed.image().map_err(io)?).map_err(io)?;
         for leftover in [files.disk(), files.base(), files.variables()] {
-            files::remove_if_there(&leftover).map_err(io)?;
+            durable::remove_if_there(&leftover).map_err(io)?;
         }
         if let Some(firmware) = firmware::find(Arch::host())? {
             fs::copy(&firmware.variables, files.variables()).map_err(io)?;
@@ -153,9 +80,9 @@ impl QemuProvider {
         )
     }
 
-    /// A link in the machine's own folder, so that the machine lives on when the cache is emptied by
-    /// hand, and the state folder can be moved. Across file systems it is the path in the cache,
-    /// and the cache is told.
+    /// Links the base image into the machine's own folder, so that the machine survives when the cache is emptied
+    /// manually and the state folder can be moved. Across file systems, the path in the cache is used and the cache is
+    /// told about it.
     fn link_base(&self, image: &CachedImage, files: &Files) -> Result<PathBuf, ProviderError> {
         let linked = fs::hard_link(&image.path, files.base());
         if linked.is_ok() {
@@ -190,7 +117,7 @@ impl QemuProvider {
         match qmp::run_state(files.folder(), limit).await {
             Ok(RunState::Up) => observation(LiveState::Running, None),
             Ok(RunState::Down) => observation(LiveState::Stopped, None),
-            // It may have ended while it was asked.
+            // It may have exited during the query.
             Err(_) if !process.is_alive() => observation(LiveState::Stopped, None),
             Err(error) => unknown(error.to_string()),
         }
@@ -199,8 +126,8 @@ impl QemuProvider {
 
 #[async_trait]
 impl Provider for QemuProvider {
-    fn kind(&self) -> ProviderKind {
-        ProviderKind::Qemu
+    fn info(&self) -> &'static ProviderInfo {
+        &INFO
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -211,16 +138,16 @@ impl Provider for QemuProvider {
         let files = machine::folder_of(&self.settings.vms, &machine.id);
         let stack = &machine.stack;
         let noted = describe(machine, None);
-        // The port is picked when the machine is made; 0 stands for it.
+        // The port is picked when the machine is created; 0 is a placeholder.
         let accel = self.settings.accel.or_else(|| (self.settings.offered)(Arch::host()).ok());
         let argv = self.argv(&noted, &files, accel.unwrap_or(Accel::Tcg), self.settings.sandbox, 0);
         let argv: Vec<String> = std::iter::once(format!("qemu-system-{}", noted.arch))
             .chain(argv.iter().map(|word| word.to_string_lossy().into_owned()))
             .collect();
         let mut steps = vec![
-            format!("take the image {} from the cache, or get it", stack.image_text),
-            format!("make the folder {}", files.folder().display()),
-            format!("make a disk of {} on top of the image, and the cloud-init seed", stack.disk),
+            format!("use the image {} from the cache, or download it", stack.image_text),
+            format!("create the folder {}", files.folder().display()),
+            format!("create a disk of {} on top of the image, and the cloud-init seed", stack.disk),
             format!(
                 "start QEMU with {} vCPU and {} of RAM; SSH on a free port of 127.0.0.1",
                 stack.cpus, stack.memory
@@ -238,14 +165,14 @@ impl Provider for QemuProvider {
         Ok(ProviderPlan { steps, warnings: Vec::new(), detail: serde_json::json!({ "argv": argv }) })
     }
 
-    async fn create(&self, machine: &Machine, work: &mut dyn Work) -> Result<Made, ProviderError> {
+    async fn create(&self, machine: &Machine, work: &mut dyn Work) -> Result<Endpoints, ProviderError> {
         let files = machine::folder_of(&self.settings.vms, &machine.id);
         let io = |source| prepare_failed(files.folder(), source);
         let earlier = MachineFile::load(&files).map_err(io)?;
         if let Some(mut earlier) = earlier.filter(|earlier| earlier.made) {
-            return self.power_on(&mut earlier, &files, work).await;
+            return self.power_on(&machine.name, &mut earlier, &files, work).await;
         }
-        // What an earlier try started and didn't live to write down is ended: its disk is made anew.
+        // Stop a QEMU that an earlier attempt started but didn't record before it died: its disk is created again.
         self.end(&files).await?;
         self.program()?;
         check_mounts(&machine.stack)?;
@@ -255,16 +182,20 @@ impl Provider for QemuProvider {
         if work.interrupted() {
             return Err(ProviderError::Interrupted);
         }
-        let path = files.folder().to_str().ok_or_else(|| ProviderError::Unsupported {
-            what: format!("the state folder's path {} isn't UTF-8", files.folder().display()),
-            hint: "set GOLOO_STATE_DIR to another folder".to_owned(),
+        let path = files.folder().to_str().filter(|path| is_resource_id(RESOURCE, path));
+        let path = path.ok_or_else(|| ProviderError::Unsupported {
+            what: format!(
+                "the state folder's path {:?} isn't UTF-8, or has control characters",
+                files.folder()
+            ),
+            hint: "set GOLOO_STATE_DIR to another folder".into(),
         })?;
-        work.made(RESOURCE, path).await?;
+        work.record_resource(RESOURCE, path).await?;
         private::create_folders(files.folder()).map_err(io)?;
-        files::sync_folder(&self.settings.vms).map_err(io)?;
+        durable::sync_folder(&self.settings.vms).map_err(io)?;
         let mut noted = describe(machine, firmware);
         noted.save(&files).map_err(io)?;
-        work.step("making the disk");
+        work.step("creating the disk");
         self.prepare(machine, &files, &image)?;
         drop(image);
         self.launch(&mut noted, &files, work).await
@@ -278,7 +209,7 @@ impl Provider for QemuProvider {
         remove_folder(&files).map_err(|source| {
             ProviderError::caused(
                 format!("{} can't be removed", files.folder().display()),
-                "look at its permissions, then run the same command again",
+                "check its permissions, then run the same command again",
                 source,
             )
         })?;
@@ -286,18 +217,18 @@ impl Provider for QemuProvider {
         Ok(())
     }
 
-    async fn start(&self, record: &Record, work: &mut dyn Work) -> Result<Made, ProviderError> {
+    async fn start(&self, record: &Record, work: &mut dyn Work) -> Result<Endpoints, ProviderError> {
         let files = self.files(record);
         let machine = MachineFile::load(&files).map_err(|source| prepare_failed(files.folder(), source))?;
         let mut machine = machine.filter(|_| files.disk().exists()).ok_or_else(|| missing(record, &files))?;
-        self.power_on(&mut machine, &files, work).await
+        self.power_on(&record.name, &mut machine, &files, work).await
     }
 
     async fn stop(&self, record: &Record, mode: StopMode, work: &mut dyn Work) -> Result<(), ProviderError> {
         if mode == StopMode::Suspend {
             return Err(ProviderError::Unsupported {
                 what: "goloo's QEMU machines can't be suspended".to_owned(),
-                hint: format!("goloo stop {} shuts it down", record.name),
+                hint: NextStep::stop(&record.name).text(" shuts it down"),
             });
         }
         let files = self.files(record);
@@ -311,7 +242,7 @@ impl Provider for QemuProvider {
         if mode == StopMode::Graceful && self.power_down(&process, &files, work).await? {
             return Ok(());
         }
-        work.step("cutting the power");
+        work.step("forcing power off");
         self.end(&files).await
     }
 
@@ -347,12 +278,12 @@ impl Provider for QemuProvider {
         }
     }
 
-    async fn strays(&self, known: &[&Record]) -> Result<Vec<Stray>, ProviderError> {
-        stray::find(&self.settings.vms, known)
+    async fn orphans(&self, known: &[&Record]) -> Result<Vec<Orphan>, ProviderError> {
+        orphan::find(&self.settings.vms, known)
     }
 
     async fn adopt(&self, name: &VmName, id: Option<&str>) -> Result<Adopted, ProviderError> {
-        stray::adopt(&self.settings.vms, name, id)
+        orphan::adopt(&self.settings.vms, name, id)
     }
 
     fn snapshots(&self) -> Option<&dyn Snapshots> {
@@ -373,6 +304,7 @@ fn describe(machine: &Machine, firmware: Option<PathBuf>) -> MachineFile {
         arch: Arch::host(),
         cpus: stack.cpus,
         memory_mib: stack.memory.as_mib(),
+        any_cpu: matches!(stack.image, ImageRef::Alias(_)),
         ports: stack.ports.iter().map(Into::into).collect(),
         mounts: stack.mounts.iter().map(|mount| mount.source.clone()).collect(),
         firmware,
@@ -385,17 +317,17 @@ fn describe(machine: &Machine, firmware: Option<PathBuf>) -> MachineFile {
 
 fn observation(state: LiveState, reason: Option<String>) -> Observation {
     let ip = (state == LiveState::Running).then(|| "127.0.0.1".to_owned());
-    Observation { state, ip, reason }
+    Observation { ip, reason, ..Observation::of(state) }
 }
 
 fn check_mounts(stack: &ResolvedStack) -> Result<(), ProviderError> {
     check_sources(stack.mounts.iter().map(|mount| &mount.source))
 }
 
-/// The disk goes first and the folder last, so that what is left after a crash is seen as missing and
-/// removed by the next delete.
+/// Removes the disk first and the folder last, so that the remains of a crash are reported as missing and removed by
+/// the next delete.
 fn remove_folder(files: &Files) -> io::Result<()> {
-    files::remove_if_there(&files.disk())?;
+    durable::remove_if_there(&files.disk())?;
     match fs::remove_dir_all(files.folder()) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

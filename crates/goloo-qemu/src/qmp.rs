@@ -1,13 +1,13 @@
-//! QEMU's control socket (QMP): one question, one answer, and away again.
+//! QEMU's control socket (QMP), with one connection per question.
 //!
-//! QEMU talks to one client at a time and lets the next one wait. So nobody keeps a connection while
-//! waiting for something, and every call has a limit.
+//! QEMU serves one client at a time and makes others wait. So goloo never keeps a connection open while it waits for
+//! something, and every call has a timeout.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use goloo_core::guest::excerpt;
+use goloo_model::guest::excerpt;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -15,64 +15,64 @@ use tokio::time::timeout;
 
 use crate::args::QMP_SOCKET;
 
-/// The longest line that is taken for an answer, in bytes.
+/// The maximum length of a response line, in bytes.
 const LINE_MAX: u64 = 4 << 20;
 
-/// Why QEMU could not be asked.
+/// Why a request to QEMU failed.
 #[derive(Debug, thiserror::Error)]
 pub enum QmpError {
-    /// Nobody listens.
+    /// Nothing is listening.
     #[error("QEMU's control socket in {} can't be reached", folder.display())]
     Connect {
         /// The machine's folder.
         folder: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The connection broke.
-    #[error("QEMU's control socket broke off")]
+    /// The connection was lost.
+    #[error("the connection to QEMU's control socket was lost")]
     Broken(#[source] io::Error),
-    /// QEMU closed the connection without an answer.
-    #[error("QEMU went away without an answer")]
+    /// QEMU closed the connection without a response.
+    #[error("QEMU closed the connection without an answer")]
     Closed,
-    /// No answer in time.
+    /// No response in time.
     #[error("QEMU doesn't answer on its control socket within {} ms", limit.as_millis())]
     Silent {
-        /// How long it was waited for.
+        /// How long goloo waited.
         limit: Duration,
     },
-    /// What came is no QMP.
+    /// The response isn't QMP.
     #[error("what answers on QEMU's control socket isn't QEMU: \"{start}\"")]
     Garbage {
-        /// The start of what came.
+        /// The start of the response.
         start: String,
     },
-    /// QEMU refused.
+    /// QEMU refused the command.
     #[error("QEMU refuses {command}: {reason}")]
     Refused {
         /// The command.
         command: String,
-        /// QEMU's words.
+        /// QEMU's reason.
         reason: String,
     },
 }
 
-/// What QEMU says of the guest.
+/// The guest's state, as QEMU reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunState {
-    /// The virtual CPUs run, or will.
+    /// The virtual CPUs are running or will run.
     Up,
-    /// The guest has powered off, or can't go on.
+    /// The guest has powered off, or can't continue.
     Down,
 }
 
-/// A connection, past its greeting.
+/// A connection after its greeting.
 #[derive(Debug)]
 pub struct Qmp {
     stream: BufReader<UnixStream>,
 }
 
-/// Asks one thing of the QEMU of the machine in `folder`.
+/// Sends one command to the QEMU of the machine in `folder`.
 pub async fn ask(folder: &Path, command: &str, limit: Duration) -> Result<Value, QmpError> {
     let talk = async { Qmp::connect(folder).await?.execute(command).await };
     timeout(limit, talk).await.unwrap_or(Err(QmpError::Silent { limit }))
@@ -88,7 +88,7 @@ pub async fn run_state(folder: &Path, limit: Duration) -> Result<RunState, QmpEr
     })
 }
 
-/// How often the guest has written to its disks: the sign that its userspace is on the way.
+/// How often the guest has written to its disks, which shows that its userspace is starting.
 pub async fn disk_writes(folder: &Path, limit: Duration) -> Result<u64, QmpError> {
     let answer = ask(folder, "query-blockstats", limit).await?;
     let devices = answer.as_array().ok_or_else(|| garbage(&answer.to_string()))?;
@@ -144,7 +144,7 @@ fn garbage(text: &str) -> QmpError {
     QmpError::Garbage { start: text.trim_end().chars().take(60).collect() }
 }
 
-/// Reaches the socket through the folder's descriptor, so that the path stays short.
+/// Opens the socket through the folder's descriptor, so that the path stays short.
 #[cfg(target_os = "linux")]
 async fn connect_in(folder: &Path) -> io::Result<UnixStream> {
     use std::os::fd::AsRawFd;

@@ -1,4 +1,4 @@
-//! The cloud-init seed: a small FAT image that cloud-init's NoCloud source recognises by its label.
+//! The cloud-init seed: a small FAT image that cloud-init's NoCloud source recognizes by its label.
 
 use std::fmt;
 use std::io::{self, Cursor, Read, Write};
@@ -8,24 +8,24 @@ use fatfs::{FileSystem, FormatVolumeOptions, FsOptions};
 /// The volume label that NoCloud looks for.
 pub const LABEL: &str = "CIDATA";
 
-/// Room for directories, tables and rounding up to clusters.
+/// Room for directories, allocation tables and rounding up to whole clusters.
 const SLACK: usize = 1 << 20;
-/// A floppy's size: the smallest that was seen to be recognised.
+/// The size of a floppy disk: the smallest size known to be recognized.
 const SMALLEST: usize = 1_474_560;
 
-/// What goes onto the seed.
+/// The contents of the seed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Seed<'a> {
-    /// The instance: the same one makes cloud-init run once, not at each boot.
+    /// The instance id: while it stays the same, cloud-init does its first-boot work only once.
     pub instance_id: &'a str,
     /// The guest's host name.
     pub hostname: &'a str,
-    /// User-data, as it reaches cloud-init.
+    /// The user-data, as cloud-init receives it.
     pub user_data: &'a [u8],
 }
 
 impl fmt::Debug for Seed<'_> {
-    /// User-data holds secrets: only its length is shown.
+    /// User-data contains secrets: only its length is shown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { instance_id, hostname, user_data } = self;
         write!(f, "Seed({instance_id}, {hostname}, {} bytes)", user_data.len())
@@ -33,7 +33,7 @@ impl fmt::Debug for Seed<'_> {
 }
 
 impl Seed<'_> {
-    /// The image's bytes.
+    /// Builds the image.
     pub fn image(&self) -> io::Result<Vec<u8>> {
         let sectors = (self.user_data.len() + SLACK).max(SMALLEST).div_ceil(512);
         let mut image = Cursor::new(vec![0_u8; sectors * 512]);
@@ -45,27 +45,27 @@ impl Seed<'_> {
             let root = volume.root_dir();
             root.create_file("meta-data")?.write_all(self.meta_data().as_bytes())?;
             root.create_file("user-data")?.write_all(self.user_data)?;
-            // Its absence would make some versions of cloud-init look for it elsewhere.
+            // If it were absent, some versions of cloud-init would search for it elsewhere.
             root.create_file("vendor-data")?;
         }
         Ok(image.into_inner())
     }
 
-    /// Both values are of letters, digits and `-`, so they need no quoting in YAML but for one that
-    /// would read as a number or a truth value.
+    /// Both values consist of letters, digits and `-`, so YAML quoting matters only for one that would parse as a
+    /// number or a boolean.
     fn meta_data(&self) -> String {
         format!("instance-id: \"{}\"\nlocal-hostname: \"{}\"\n", self.instance_id, self.hostname)
     }
 }
 
-/// What was read from a seed.
+/// The contents read from a seed.
 pub(crate) struct Content {
     instance_id: String,
     pub(crate) user_data: Vec<u8>,
 }
 
 impl Content {
-    /// Reads an image that [`Seed::image`] made.
+    /// Reads an image that [`Seed::image`] created.
     pub(crate) fn read(image: &[u8]) -> io::Result<Self> {
         let volume = FileSystem::new(Cursor::new(image.to_vec()), FsOptions::new())?;
         let read = |name: &str| {
@@ -79,7 +79,7 @@ impl Content {
         Ok(Self { instance_id: id.to_owned(), user_data: read("user-data")? })
     }
 
-    /// The same seed for a guest with another host name.
+    /// The same seed with another host name.
     pub(crate) fn under<'a>(&'a self, hostname: &'a str) -> Seed<'a> {
         Seed { instance_id: &self.instance_id, hostname, user_data: &self.user_data }
     }
@@ -110,15 +110,15 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_that_was_read_changes_only_its_host_name() {
+    fn a_copied_seed_differs_only_in_its_host_name() {
         let first = Seed { instance_id: "01J", hostname: "devbox", user_data: b"#cloud-config\n" };
         let read = Content::read(&first.image().unwrap()).unwrap();
         assert!(read.under("copy") == Seed { hostname: "copy", ..first });
     }
 
-    /// mtools is another implementation of the same format, so it is the referee.
+    /// Differential: mtools is another implementation of the same format.
     #[test]
-    fn others_can_read_the_seed() {
+    fn mtools_can_read_the_seed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("seed.img");
         let seed = Seed { instance_id: "01J", hostname: "devbox", user_data: b"#cloud-config\n" };

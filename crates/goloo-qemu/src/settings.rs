@@ -1,30 +1,29 @@
-//! What the provider works with.
+//! The provider's settings.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use goloo_core::provider::ProviderError;
-use goloo_os::lock::LockTimeouts;
+use goloo_images::{Arch, Cache};
+use goloo_model::provider::ProviderError;
+use goloo_sys::lock::LockTimeouts;
 
 use crate::accel::{self, Accel};
-use crate::arch::Arch;
-use crate::image::Cache;
 
-/// How long is waited for what.
+/// Time limits.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// For the guest to power off when asked.
     pub power_down: Duration,
-    /// Until the guest is asked again: one that is still starting doesn't hear.
+    /// Before the guest is asked again: a guest that is still booting ignores the request.
     pub ask_again: Duration,
-    /// For QEMU to go when told to.
+    /// For QEMU to exit when told to.
     pub quit: Duration,
-    /// For an answer on the control socket.
+    /// For a response on the control socket.
     pub answer: Duration,
-    /// For QEMU to have set itself up.
+    /// For QEMU to finish its setup.
     pub launch: Duration,
-    /// For a guest to write to its disk, where acceleration has to prove itself.
+    /// For a guest to write to its disk, which proves that acceleration works.
     pub proof: Duration,
     /// For a lock that is held for milliseconds.
     pub lock: LockTimeouts,
@@ -44,32 +43,32 @@ impl Default for Limits {
     }
 }
 
-/// What the provider works with.
+/// The provider's settings.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The folder of machines: `STATE/vms`, absolute.
     pub vms: PathBuf,
     /// The image cache.
     pub cache: Cache,
-    /// Where it is remembered whether acceleration works.
+    /// The file that caches whether acceleration works.
     pub memory: PathBuf,
-    /// A QEMU other than `qemu-system-<arch>` of the search path.
+    /// A QEMU other than `qemu-system-<arch>` from the search path.
     pub qemu: Option<OsString>,
-    /// The program that is the process beside each QEMU: `goloo`, or another one that calls
+    /// The program that supervises each QEMU: `goloo`, or another one that calls
     /// [`supervise::answer`](crate::supervise::answer).
     pub supervisor: Option<PathBuf>,
-    /// Whether QEMU's sandbox is used where it works.
+    /// Whether to use QEMU's sandbox where it works.
     pub sandbox: bool,
-    /// The user's word on acceleration.
+    /// The acceleration the user chose.
     pub accel: Option<Accel>,
-    /// What acceleration the machine offers, as far as looking tells.
+    /// Detects the acceleration the machine offers, as far as that is possible.
     pub offered: fn(Arch) -> Result<Accel, String>,
-    /// Limits.
+    /// Time limits.
     pub limits: Limits,
 }
 
 impl Settings {
-    /// For this state folder and this image cache; both absolute.
+    /// Settings for this state folder and this image cache, both absolute paths.
     pub fn new(state: &Path, cache: Cache) -> Self {
         Self {
             vms: state.join("vms"),
@@ -84,14 +83,14 @@ impl Settings {
         }
     }
 
-    /// Held while a machine's ports are picked and written down: beside the folder of machines, which others may be able
-    /// to open, and to lock.
+    /// The lock held while a machine's ports are picked and recorded. It lies next to the folder of machines, because
+    /// other users may be able to open, and thus lock, that folder.
     pub(crate) fn ports_lock(&self) -> PathBuf {
         self.vms.with_extension("lock")
     }
 
-    /// The same, as the environment says: `GOLOO_QEMU`, `GOLOO_QEMU_ACCEL`, `GOLOO_QEMU_SANDBOX`,
-    /// `GOLOO_IMAGE_MIRROR`. This program is the one beside each QEMU.
+    /// Like [`Self::new`], with overrides from the environment: `GOLOO_QEMU`, `GOLOO_QEMU_ACCEL`, `GOLOO_QEMU_SANDBOX`,
+    /// `GOLOO_IMAGE_MIRROR`. This program is the supervisor of each QEMU.
     pub fn from_env(state: &Path, images: &Path) -> Result<Self, ProviderError> {
         let mut settings = Self::new(state, Cache::from_env(images));
         settings.qemu = std::env::var_os("GOLOO_QEMU").filter(|value| !value.is_empty());
@@ -103,7 +102,7 @@ impl Settings {
             Some(word) => {
                 return Err(ProviderError::Unsupported {
                     what: format!("GOLOO_QEMU_SANDBOX is \"{}\"", word.to_string_lossy()),
-                    hint: "write on or off, or unset it".to_owned(),
+                    hint: "write on or off, or unset it".into(),
                 });
             }
         };
@@ -111,7 +110,7 @@ impl Settings {
             let accel = word.to_str().and_then(Accel::parse);
             settings.accel = Some(accel.ok_or_else(|| ProviderError::Unsupported {
                 what: format!("GOLOO_QEMU_ACCEL is \"{}\"", word.to_string_lossy()),
-                hint: "write kvm, hvf or tcg, or leave it away".to_owned(),
+                hint: "write kvm, hvf or tcg, or unset it".into(),
             })?);
         }
         Ok(settings)

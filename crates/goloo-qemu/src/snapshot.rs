@@ -1,29 +1,30 @@
 //! Snapshots inside a machine's disk, by `qemu-img`.
 //!
-//! A `qemu-img` that dies midway leaves clusters of the disk that nothing uses, and nothing worse: it
-//! counts a cluster as used before it refers to it. So each change first takes those back, and finds
-//! out on the way whether the disk is sound.
+//! A `qemu-img` that dies midway leaks clusters of the disk but does no other damage: it counts a cluster as used
+//! before it refers to it. So each change first reclaims leaked clusters, which also checks that the disk is intact.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use async_trait::async_trait;
-use goloo_core::provider::{DiskSnapshot, ProviderError, Snapshots};
-use goloo_core::record::Record;
-use goloo_core::time::Timestamp;
+use goloo_images::qemu_img;
+use goloo_model::hint::NextStep;
+use goloo_model::provider::{DiskSnapshot, ProviderError, Snapshots};
+use goloo_model::record::Record;
+use goloo_model::time::Timestamp;
 use serde::Deserialize;
 
 use crate::args::{Files, double_commas};
+use crate::context::QemuProvider;
 use crate::error::{end_failed, missing};
 use crate::launch;
 use crate::machine::{self, MachineFile};
-use crate::provider::QemuProvider;
 
-/// What `qemu-img info` tells of a disk, as far as it matters here.
+/// The relevant part of `qemu-img info`'s output.
 #[derive(Deserialize)]
 struct Info {
-    /// Left out when there are none; in the order in which they were taken.
+    /// Absent when there are none; in the order in which they were taken.
     #[serde(default)]
     snapshots: Vec<Taken>,
 }
@@ -36,7 +37,7 @@ struct Taken {
     seconds: i64,
 }
 
-/// The disk of a machine that doesn't run.
+/// The disk of a stopped machine.
 pub(crate) struct Disk<'a> {
     qemu_img: &'a Path,
     path: &'a Path,
@@ -48,26 +49,26 @@ impl<'a> Disk<'a> {
     }
 
     fn run(&self, arguments: &[&str], what: &str) -> Result<Vec<u8>, ProviderError> {
-        let mut command = launch::qemu_img_command(self.qemu_img);
-        // Its format isn't guessed, here as everywhere.
+        let mut command = qemu_img::command(self.qemu_img);
+        // The format is given explicitly, never guessed.
         command.args(arguments).args(["--image-opts"]).arg(image_options(self.path));
-        launch::qemu_img(command, &format!("{what} the disk {} fails", self.path.display()))
+        launch::run_qemu_img(command, &format!("{what} the disk {} failed", self.path.display()))
     }
 
     fn taken(&self) -> Result<Vec<Taken>, ProviderError> {
-        // -U: a running machine's snapshots can be listed too.
+        // -U: also works while the machine is running.
         let json = self.run(&["info", "-U", "--output=json"], "looking at")?;
         let info: Info = serde_json::from_slice(&json).map_err(|error| {
             ProviderError::caused(
-                "qemu-img's answer isn't understood",
-                "goloo doctor shows its version",
+                "can't parse the output of qemu-img",
+                NextStep::Doctor.text(" shows its version"),
                 error,
             )
         })?;
         Ok(info.snapshots)
     }
 
-    /// Takes back what a change that was cut off left over.
+    /// Reclaims clusters leaked by an interrupted change.
     fn check(&self) -> Result<(), ProviderError> {
         self.run(&["check", "-q", "-r", "leaks"], "checking").map(drop)
     }
@@ -80,8 +81,8 @@ impl<'a> Disk<'a> {
         self.check()?;
         if self.taken()?.iter().any(|taken| taken.name == label) {
             return Err(ProviderError::failed(
-                format!("there is a snapshot \"{label}\" already"),
-                "take another label, or remove that one first",
+                format!("the snapshot \"{label}\" already exists"),
+                "use another label, or remove that one first",
             ));
         }
         self.snapshot("-c", label)
@@ -90,9 +91,9 @@ impl<'a> Disk<'a> {
     fn restore(&self, label: &str) -> Result<(), ProviderError> {
         self.check()?;
         let taken = self.taken()?.into_iter().find(|taken| taken.name == label).ok_or_else(|| {
-            ProviderError::failed(format!("there is no snapshot \"{label}\""), "take one that is listed")
+            ProviderError::failed(format!("there is no snapshot \"{label}\""), "use one that is listed")
         })?;
-        // By its id: a label that is another one's id would lead to that one.
+        // By its id: a label may equal another snapshot's id.
         self.snapshot("-a", &taken.id)
     }
 
@@ -104,13 +105,12 @@ impl<'a> Disk<'a> {
         self.snapshot("-d", label)
     }
 
-    /// Removes all snapshots.
     pub(crate) fn remove_all(&self) -> Result<(), ProviderError> {
         self.taken()?.iter().try_for_each(|taken| self.snapshot("-d", &taken.name))
     }
 }
 
-/// A disk of a machine as `--image-opts` has it; a comma in its path is doubled.
+/// A machine's disk in the syntax of `--image-opts`; commas in its path are doubled.
 fn image_options(path: &Path) -> OsString {
     let mut options = OsString::from("driver=qcow2,file.driver=file,file.filename=");
     options.push(OsString::from_vec(double_commas(path.as_os_str().as_bytes())));
@@ -118,7 +118,7 @@ fn image_options(path: &Path) -> OsString {
 }
 
 impl QemuProvider {
-    /// A machine that is whole and doesn't run; `what` is what wants it so.
+    /// Returns a complete, stopped machine; `what` is the operation that requires it.
     pub(crate) fn at_rest(&self, record: &Record, what: &str) -> Result<(MachineFile, Files), ProviderError> {
         let files = self.files(record);
         let io = |source| end_failed(files.folder(), source);
@@ -126,8 +126,8 @@ impl QemuProvider {
         let noted = noted.filter(|_| files.disk().exists()).ok_or_else(|| missing(record, &files))?;
         if machine::running(&files, &noted).map_err(io)?.is_some() {
             return Err(ProviderError::Unsupported {
-                what: format!("\"{}\" runs, and {what} wants it stopped", record.name),
-                hint: format!("goloo stop {}", record.name),
+                what: format!("\"{}\" is running, but {what} requires a stopped VM", record.name),
+                hint: NextStep::stop(&record.name).into(),
             });
         }
         Ok((noted, files))
@@ -138,7 +138,7 @@ impl QemuProvider {
         record: &Record,
         change: impl FnOnce(&Disk<'_>) -> Result<(), ProviderError>,
     ) -> Result<(), ProviderError> {
-        let (_, files) = self.at_rest(record, "a change of its snapshots")?;
+        let (_, files) = self.at_rest(record, "changing snapshots")?;
         change(&Disk::new(self.qemu_img(), &files.disk()))
     }
 }
@@ -179,7 +179,7 @@ mod tests {
 
     use super::*;
 
-    /// A disk with a snapshot `a` of sevens below eights.
+    /// A disk with a snapshot `a` filled with sevens; the current state is filled with eights.
     fn disk(folder: &Path) -> std::path::PathBuf {
         let path = folder.join("disk.qcow2");
         run("qemu-img", &["create", "-q", "-f", "qcow2"], &path, Some("64M"));
@@ -199,7 +199,7 @@ mod tests {
         Command::new("qemu-io").args(["-c", &read]).arg(path).output().unwrap().status.success()
     }
 
-    /// Kills `qemu-img snapshot` at the `n`th write of one of its threads; `false` when it had come to its end.
+    /// Kills `qemu-img snapshot` at the `n`th write of one of its threads; `false` if it completed before that.
     fn killed_at(n: usize, arguments: &[&str], path: &Path) -> bool {
         let kill = format!("inject=pwrite64,pwritev,fdatasync,fallocate:signal=KILL:when={n}");
         let mut command = Command::new("strace");
@@ -208,10 +208,10 @@ mod tests {
         status.signal().is_some() || status.code().is_some_and(|code| code > 128)
     }
 
-    /// Dies at every write of each change; what the disk holds is what it held or what it was to hold,
-    /// and the same change comes through afterwards.
+    /// Kills each change at each of its writes: the disk then holds either the old or the new state, and the same
+    /// change succeeds afterwards.
     #[test]
-    fn a_change_that_was_killed_at_any_write_harms_nothing() {
+    fn a_snapshot_change_killed_at_any_write_leaves_a_valid_disk() {
         for change in [["-c", "b"], ["-a", "1"], ["-d", "a"]] {
             let mut kills = 0;
             loop {

@@ -1,8 +1,6 @@
-//! The process beside each QEMU. It starts QEMU in a session of its own, and writes what comes from the guest's console
-//! and from QEMU itself into logs that are bounded, for as long as QEMU runs: QEMU itself would write into a file
-//! without end, whatever else is running.
-//!
-//! The machine does not depend on it: if it is killed, the console's output is lost, but the machine keeps running.
+//! The supervisor process of each QEMU. It starts QEMU in its own session and writes the guest's console and QEMU's
+//! messages to size-limited logs for as long as QEMU runs; QEMU itself would write to a file without limit. The machine
+//! doesn't depend on it: if it is killed, console output is lost, but the machine keeps running.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, PipeReader, Read, Write};
@@ -12,38 +10,30 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::thread;
 
-use crate::args::PID_FILE_FLAG;
+use crate::args::{CONSOLE, MESSAGES, PID_FILE_FLAG};
 use crate::console::{CONSOLE_MAX, MESSAGES_MAX, RotatingLog};
 
-/// The first argument of the process beside QEMU. It is no command of a person's.
+/// The first argument of the supervisor process. Not a user-facing command.
 pub const SUPERVISE: &str = "__supervise-qemu";
 
-/// Where QEMU finds the console: its standard input, the writing end of a pipe. A file of its own would have to be
-/// opened by QEMU, which waits there for ever when nobody reads.
-pub(crate) const CONSOLE_PATH: &str = "/dev/fd/0";
-
-/// Stems of the logs in the machine's folder.
-pub(crate) const CONSOLE: &str = "console";
-pub(crate) const MESSAGES: &str = "qemu";
-
-/// How much of a command line is read, in bytes.
+/// The maximum size of a command line, in bytes.
 const ARGV_MAX: u64 = 1 << 20;
-/// Exit status when QEMU could not be started, as a shell's.
+/// Exit status if QEMU couldn't be started, as in a shell.
 const CANNOT_RUN: u8 = 127;
 
-/// Is the process beside QEMU, where the command line `argv` (with the program's name first) says so.
+/// Runs as the supervisor if the command line `argv` (including the program's name) asks for it.
 pub fn answer(argv: &[OsString]) -> Option<ExitCode> {
     (argv.get(1)? == SUPERVISE).then(|| ExitCode::from(supervise()))
 }
 
-/// The command line of a process beside QEMU, to be given QEMU's own by [`hand_over`]. By its pid file a machine's
-/// processes are known, this one too: it may not have started QEMU yet.
+/// The command line of a supervisor process, which receives QEMU's own by [`hand_over`]. It includes the pid file
+/// because that identifies a machine's processes, including a supervisor that hasn't started QEMU yet.
 pub(crate) fn arguments(pid_file: &Path) -> [&OsStr; 3] {
     [OsStr::new(SUPERVISE), OsStr::new(PID_FILE_FLAG), pid_file.as_os_str()]
 }
 
-/// QEMU's command line as the process beside it reads it: words that end with a NUL byte, and an empty one at the end,
-/// so that half of it isn't taken for all.
+/// Encodes QEMU's command line for the supervisor: NUL-terminated words and an empty one at the end, so that a
+/// truncated command line isn't taken for a complete one.
 pub(crate) fn hand_over(program: &Path, argv: &[OsString]) -> Vec<u8> {
     let words = std::iter::once(program.as_os_str()).chain(argv.iter().map(OsString::as_os_str));
     let mut bytes: Vec<u8> = words.flat_map(|word| [word.as_bytes(), b"\0"]).flatten().copied().collect();
@@ -58,11 +48,11 @@ fn take_over(bytes: &[u8]) -> Option<Vec<OsString>> {
 
 /// Runs in the machine's folder.
 fn supervise() -> u8 {
-    // QEMU outlives the terminal, and so does this. It fails for the first process of a group, which is fine too.
+    // QEMU outlives the terminal, and so must this process. setsid fails for a process group leader, which is fine.
     let _ = rustix::process::setsid();
     let mut bytes = Vec::new();
     let read = io::stdin().lock().take(ARGV_MAX).read_to_end(&mut bytes);
-    // goloo died while it wrote: nothing was started.
+    // goloo died while writing: nothing was started.
     let Some(argv) = read.ok().and_then(|_| take_over(&bytes)) else { return CANNOT_RUN };
     let Ok(mut messages) = RotatingLog::open(Path::new(MESSAGES), MESSAGES_MAX) else { return CANNOT_RUN };
     run(&argv, &mut messages).unwrap_or_else(|error| {
@@ -79,16 +69,16 @@ fn run(argv: &[OsString], messages: &mut RotatingLog) -> io::Result<u8> {
     let mut command = Command::new(program);
     command.args(arguments).stdin(console_writer).stdout(writer.try_clone()?).stderr(writer);
     let mut qemu = command.spawn()?;
-    // It holds the writing ends, and the pipes end when all of them are closed.
+    // It holds the writing ends, and the pipes reach end-of-file only when all of them are closed.
     drop(command);
     let copier = thread::Builder::new().spawn(move || copy(console_reader, &mut console));
     if let Err(error) = &copier {
-        // The closure that holds the pipe is dropped, which closes it: the machine runs without a console log.
+        // Dropping the closure closes the pipe it holds: the machine runs without a console log.
         messages.write(format!("the console isn't logged: {error}\n").as_bytes());
     }
     copy(reader, messages);
     let status = qemu.wait()?;
-    // A panic has said what it was about.
+    // A panic has already printed its message.
     let _ = copier.map(thread::JoinHandle::join);
     if let Some(signal) = status.signal() {
         messages.write(format!("QEMU was ended by signal {signal}\n").as_bytes());
@@ -97,7 +87,7 @@ fn run(argv: &[OsString], messages: &mut RotatingLog) -> io::Result<u8> {
     Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(CANNOT_RUN))
 }
 
-/// Copies until the other side closes.
+/// Copies until the other end is closed.
 fn copy(mut from: PipeReader, to: &mut RotatingLog) {
     let mut piece = vec![0; 64 << 10];
     loop {
@@ -110,7 +100,7 @@ fn copy(mut from: PipeReader, to: &mut RotatingLog) {
     }
 }
 
-/// Gives the process beside QEMU its command line.
+/// Sends the supervisor its command line.
 pub(crate) fn send(mut to: impl Write, program: &Path, argv: &[OsString]) -> io::Result<()> {
     to.write_all(&hand_over(program, argv))
 }
@@ -120,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn half_a_command_line_is_none() {
+    fn a_truncated_command_line_is_rejected() {
         let argv: Vec<OsString> = ["-name", "guest=x", "a b"].map(OsString::from).to_vec();
         let whole = hand_over(Path::new("/bin/qemu"), &argv);
         let words = take_over(&whole).unwrap_or_default();

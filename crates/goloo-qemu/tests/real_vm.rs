@@ -1,5 +1,5 @@
-//! Real guests under real QEMU: minutes, not milliseconds. The image is built once by the real
-//! builder (root and the builder's tools are needed) and kept in the test cache.
+//! Real guests under real QEMU, which takes minutes. The image is built once by the real builder (root and the
+//! builder's tools are required) and kept in the test cache.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use common::{SuiteWork, kill, local, machine, processes_of, record};
-use goloo_core::events::Event;
-use goloo_core::provider::{LiveState, Machine, Provider, StopMode};
-use goloo_core::record::Record;
-use goloo_core::spec::{ImageRef, Mount};
+use common::{SuiteWork, endpoint, kill, machine, processes_of, record};
+use goloo_images::{Cache, Watch, build};
+use goloo_model::events::Event;
+use goloo_model::provider::{LiveState, Machine, Provider, StopMode};
+use goloo_model::record::Record;
+use goloo_model::spec::{ImageRef, Mount};
 use goloo_qemu::accel::Accel;
-use goloo_qemu::image::{Cache, Watch, build};
 use goloo_qemu::{QemuProvider, Settings};
 use goloo_testkit::test_cache::{self, IMAGE_LOCK};
 use rustix::fs::{FlockOperation, flock};
@@ -39,7 +39,7 @@ impl Watch for Stderr {
     }
 }
 
-/// The cache of test images, with this one in it.
+/// The cache of test images, containing this image.
 fn cache_with(image: &str) -> Cache {
     let cache = Cache::new(test_cache::folder().join("images"));
     let _lock = test_cache::lock(IMAGE_LOCK);
@@ -49,7 +49,7 @@ fn cache_with(image: &str) -> Cache {
     cache
 }
 
-/// No more than two guests at a time: on few cores they would only wait for each other.
+/// At most two guests at a time: on few cores they would only slow each other down.
 fn turn() -> File {
     for name in ["guest-1.lock", "guest-2.lock"] {
         let file = test_cache::lock_file(name);
@@ -60,7 +60,7 @@ fn turn() -> File {
     test_cache::lock("guest-1.lock")
 }
 
-/// Under translation, so that the tests do the same everywhere.
+/// Without acceleration, so that the tests behave the same everywhere.
 fn provider(state: &Path) -> QemuProvider {
     let mut settings = Settings::new(state, cache_with(IMAGE));
     settings.supervisor = Some(common::supervisor());
@@ -68,7 +68,7 @@ fn provider(state: &Path) -> QemuProvider {
     QemuProvider::new(settings)
 }
 
-/// A guest with keys made for this test.
+/// A guest with keys generated for this test.
 struct Guest {
     _folder: tempfile::TempDir,
     state: PathBuf,
@@ -121,15 +121,15 @@ impl Guest {
 
     async fn create(&mut self) {
         let begun = Instant::now();
-        let made = local(self.provider.create(&self.machine, &mut self.work).await.unwrap());
+        let made = endpoint(self.provider.create(&self.machine, &mut self.work).await.unwrap());
         eprintln!("create took {} ms", begun.elapsed().as_millis());
-        self.reach(made.ssh_port).await;
+        self.reach(made.ssh_port.unwrap()).await;
     }
 
     async fn start(&mut self) {
-        let made = local(self.provider.start(&self.record, &mut self.work).await.unwrap());
-        assert_eq!(made.ssh_port, self.port, "the SSH port stays");
-        self.reach(made.ssh_port).await;
+        let made = endpoint(self.provider.start(&self.record, &mut self.work).await.unwrap());
+        assert_eq!(made.ssh_port.unwrap(), self.port, "the SSH port stays");
+        self.reach(made.ssh_port.unwrap()).await;
     }
 
     async fn stop(&mut self, mode: StopMode) {
@@ -188,14 +188,14 @@ impl Guest {
         assert!(self.log_size() <= size, "nobody writes to it");
     }
 
-    /// The kernel's own word: 2 is a filter of system calls.
+    /// Reported by the kernel: 2 means a seccomp filter is active.
     fn is_in_its_sandbox(&self) {
         let status =
             std::fs::read_to_string(format!("/proc/{}/status", processes_of(&self.state)[0])).unwrap();
         assert!(status.lines().any(|line| line == "Seccomp:\t2"), "{status}");
     }
 
-    /// What docs/security.md says of QEMU's user network: the day this fails, `vm.host_access` can be had.
+    /// What docs/security.md says about QEMU's user network: if this fails, `vm.host_access` becomes possible.
     fn sees_the_hosts_loopback(&self) {
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -250,14 +250,14 @@ impl Guest {
 }
 
 impl Drop for Guest {
-    /// A test that failed leaves no QEMU behind.
+    /// A failed test leaves no QEMU behind.
     fn drop(&mut self) {
         kill(&processes_of(&self.state));
     }
 }
 
 #[tokio::test]
-async fn vm_keeps_its_data_over_power_down_power_cut_and_a_killed_qemu() {
+async fn vm_keeps_its_data_after_power_down_forced_power_off_and_killed_qemu() {
     let _turn = turn();
     let mut guest = Guest::new("real");
     guest.create().await;
@@ -304,7 +304,7 @@ async fn vm_keeps_its_data_over_power_down_power_cut_and_a_killed_qemu() {
 }
 
 #[tokio::test]
-async fn vm_sees_a_folder_of_this_machine() {
+async fn vm_can_access_a_mounted_host_folder() {
     let _turn = turn();
     let shared = tempfile::tempdir().unwrap();
     std::fs::write(shared.path().join("from-host"), "hello").unwrap();
@@ -319,7 +319,7 @@ async fn vm_sees_a_folder_of_this_machine() {
     guest.run("echo back | sudo tee /mnt/shared/from-guest");
     assert_eq!(std::fs::read_to_string(shared.path().join("from-guest")).unwrap(), "back\n");
 
-    // Links are the guest's to resolve, whoever made them: none of them leads to a file of this computer.
+    // Symlinks are resolved in the guest, no matter who created them, so none gives access to a host file.
     let outside = tempfile::tempdir().unwrap();
     let secret = outside.path().join("secret");
     std::fs::write(&secret, "a secret of the host").unwrap();

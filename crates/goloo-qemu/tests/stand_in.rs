@@ -1,4 +1,4 @@
-//! The provider against the QEMU stand-in: everything but a guest.
+//! The provider against the QEMU stand-in: everything except a guest.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -10,22 +10,21 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use common::{SuiteWork, kill, local, machine, processes_of, record, supervisors_of, until};
-use goloo_core::provider::{LiveState, Machine, Provider, ProviderError, StopMode};
-use goloo_core::record::Record;
-use goloo_core::spec::{ImageRef, Mount, PortForward, Size};
-use goloo_os::lock::LockTimeouts;
+use common::{SuiteWork, endpoint, kill, machine, processes_of, record, supervisors_of, until};
+use goloo_images::{Arch, Cache};
+use goloo_model::provider::{LiveState, Machine, Provider, ProviderError, StopMode};
+use goloo_model::record::Record;
+use goloo_model::spec::{ImageRef, Mount, PortForward, Size};
 use goloo_qemu::accel::Accel;
-use goloo_qemu::arch::Arch;
-use goloo_qemu::image::Cache;
 use goloo_qemu::{Limits, QemuProvider, Settings};
+use goloo_sys::lock::LockTimeouts;
 use goloo_testkit::programs::qemu_stand_in;
 use goloo_testkit::provider_suite::Bench;
 use rustix::fs::{FlockOperation, flock};
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// A state folder, a cache and an image of its own.
+/// A state folder, a cache and an image, all of its own.
 struct World {
     folder: tempfile::TempDir,
     state: PathBuf,
@@ -67,7 +66,7 @@ impl World {
         settings
     }
 
-    /// The stand-in, in a wrapper that sets its faults: a test can't set the environment for itself.
+    /// The stand-in, in a wrapper that configures its faults: a test can't set its own environment.
     fn program(&self) -> PathBuf {
         if self.faults.is_empty() {
             return qemu_stand_in();
@@ -98,9 +97,9 @@ impl World {
 
     async fn create(&self, name: &str) -> (Machine, Record, u16) {
         let machine = self.machine(name);
-        let made = local(self.qemu().create(&machine, &mut SuiteWork::default()).await.unwrap());
+        let made = endpoint(self.qemu().create(&machine, &mut SuiteWork::default()).await.unwrap());
         let record = record(&machine);
-        (machine, record, made.ssh_port)
+        (machine, record, made.ssh_port.unwrap())
     }
 
     async fn fails(&self, machine: &Machine) -> ProviderError {
@@ -166,7 +165,7 @@ impl World {
     }
 }
 
-/// Has `qemu-io` do one thing to a disk; what it says.
+/// Runs one `qemu-io` command on a disk and returns its output.
 fn qemu_io(disk: &Path, command: &str) -> String {
     let output = Command::new("qemu-io").args(["-f", "qcow2", "-c", command]).arg(disk).output().unwrap();
     assert!(output.status.success(), "{output:?}");
@@ -180,14 +179,14 @@ fn text(error: &ProviderError) -> String {
         ProviderError::Unavailable { hint, .. }
         | ProviderError::Unsupported { hint, .. }
         | ProviderError::Permission { hint, .. }
-        | ProviderError::Failed { hint, .. } => hint.as_str(),
-        _ => "",
+        | ProviderError::Failed { hint, .. } => hint.debug_text(),
+        _ => String::new(),
     };
     format!("{error}\nhint: {hint}")
 }
 
 #[tokio::test]
-async fn the_folder_is_the_owners_alone() {
+async fn the_folder_of_a_machine_is_accessible_only_to_its_owner() {
     let world = World::new();
     world.create("private").await;
     let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
@@ -198,7 +197,7 @@ async fn the_folder_is_the_owners_alone() {
 }
 
 #[tokio::test]
-async fn qemu_is_detached_and_inherits_nothing() {
+async fn qemu_is_detached_and_inherits_no_descriptors() {
     let world = World::new();
     let (_, record, _) = world.create("alone").await;
     let pid = processes_of(&world.state).remove(0);
@@ -215,7 +214,7 @@ async fn qemu_is_detached_and_inherits_nothing() {
 }
 
 #[tokio::test]
-async fn a_deep_state_folder_works() {
+async fn a_deeply_nested_state_folder_works() {
     let mut world = World::new();
     world.state = world.folder.path().join("deep, with a comma/".repeat(8)).join("state");
     let (_, record, _) = world.create("deep").await;
@@ -226,12 +225,13 @@ async fn a_deep_state_folder_works() {
 }
 
 #[tokio::test]
-async fn the_ssh_port_stays_unless_someone_took_it() {
+async fn the_ssh_port_is_kept_unless_another_process_uses_it() {
     let world = World::new();
     let (_, record, port) = world.create("port").await;
     let stop = async || world.qemu().stop(&record, StopMode::Force, &mut SuiteWork::default()).await.unwrap();
-    let start =
-        async || local(world.qemu().start(&record, &mut SuiteWork::default()).await.unwrap()).ssh_port;
+    let start = async || {
+        endpoint(world.qemu().start(&record, &mut SuiteWork::default()).await.unwrap()).ssh_port.unwrap()
+    };
     stop().await;
     let (_, _, other) = world.create("other").await;
     assert_ne!(other, port, "a stopped machine keeps its port");
@@ -246,7 +246,7 @@ async fn the_ssh_port_stays_unless_someone_took_it() {
 }
 
 #[tokio::test]
-async fn the_port_of_a_stopped_machine_is_nobody_elses() {
+async fn the_port_of_a_stopped_machine_stays_reserved() {
     let world = World::new();
     let (machine, second, port) = world.create("second").await;
     world.qemu().delete(&second, &mut SuiteWork::default()).await.unwrap();
@@ -257,12 +257,12 @@ async fn the_port_of_a_stopped_machine_is_nobody_elses() {
     noted["sshPort"] = port.into();
     std::fs::write(&note, noted.to_string()).unwrap();
     // The same machine would get the same port again.
-    let again = local(world.qemu().create(&machine, &mut SuiteWork::default()).await.unwrap());
-    assert_ne!(again.ssh_port, port);
+    let again = endpoint(world.qemu().create(&machine, &mut SuiteWork::default()).await.unwrap());
+    assert_ne!(again.ssh_port.unwrap(), port);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn creates_at_once_never_clash() {
+async fn concurrent_creates_never_conflict() {
     let world = std::sync::Arc::new(World::new());
     let tasks: Vec<_> = (0..12)
         .map(|number| {
@@ -279,7 +279,7 @@ async fn creates_at_once_never_clash() {
 }
 
 #[tokio::test]
-async fn a_taken_port_is_an_error_before_anything_is_made() {
+async fn a_port_in_use_is_an_error_before_anything_is_created() {
     let world = World::new();
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = taken.local_addr().unwrap().port();
@@ -293,7 +293,7 @@ async fn a_taken_port_is_an_error_before_anything_is_made() {
 }
 
 #[tokio::test]
-async fn a_copy_forwards_ports_of_its_own_and_says_so() {
+async fn a_copy_forwards_its_own_ports_and_reports_them() {
     let world = World::new();
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
     let mut machine = world.machine("source");
@@ -315,16 +315,16 @@ async fn a_copy_forwards_ports_of_its_own_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_copy_of_a_machine_on_the_cache_s_image_keeps_that_image() {
+async fn a_copy_keeps_the_cached_image_that_its_source_uses() {
     let world = World::new();
     let (_, source, _) = world.create("source").await;
     let qemu = world.qemu();
     qemu.stop(&source, StopMode::Force, &mut SuiteWork::default()).await.unwrap();
-    // As if the cache were on another file system.
+    // Simulates a cache on another file system.
     let folder = world.vms().remove(0);
     std::fs::remove_file(folder.join("base.img")).unwrap();
     let cache = Cache::new(world.folder.path().join("images"));
-    let image = cache.ensure(&ImageRef::Path(world.image.clone()), None, &goloo_qemu::image::Unwatched);
+    let image = cache.ensure(&ImageRef::Path(world.image.clone()), None, &goloo_images::Unwatched);
     cache.hold(&image.unwrap(), &folder).unwrap();
     let copy = record(&world.machine("copy"));
     qemu.clones().unwrap().clone_machine(&source, &copy, &mut SuiteWork::default()).await.unwrap();
@@ -333,7 +333,7 @@ async fn a_copy_of_a_machine_on_the_cache_s_image_keeps_that_image() {
 }
 
 #[tokio::test]
-async fn a_missing_folder_is_an_error_before_anything_is_made() {
+async fn a_missing_mount_source_is_an_error_before_anything_is_created() {
     let world = World::new();
     let mut machine = world.machine("mount");
     machine.stack.mounts = vec![Mount { source: "/no/such/folder".into(), target: "/mnt".to_owned() }];
@@ -342,7 +342,7 @@ async fn a_missing_folder_is_an_error_before_anything_is_made() {
 }
 
 #[tokio::test]
-async fn a_disk_smaller_than_its_image_is_an_error_before_anything_is_made() {
+async fn a_disk_smaller_than_its_image_is_an_error_before_anything_is_created() {
     let world = World::new();
     let mut machine = world.machine("small");
     machine.stack.disk = Size::bytes(512 << 20);
@@ -354,7 +354,7 @@ async fn a_disk_smaller_than_its_image_is_an_error_before_anything_is_made() {
 }
 
 #[tokio::test]
-async fn a_missing_qemu_is_an_error_before_anything_is_made() {
+async fn a_missing_qemu_is_an_error_before_anything_is_created() {
     let world = World::new();
     let mut settings = world.settings();
     settings.qemu = Some("no-such-qemu".into());
@@ -365,7 +365,7 @@ async fn a_missing_qemu_is_an_error_before_anything_is_made() {
 }
 
 #[tokio::test]
-async fn a_qemu_that_dies_says_why() {
+async fn a_qemu_that_exits_early_is_reported_with_its_reason() {
     let world = World::with("dies");
     let machine = world.machine("dies");
     let error = world.qemu().create(&machine, &mut SuiteWork::default()).await.unwrap_err();
@@ -376,26 +376,26 @@ async fn a_qemu_that_dies_says_why() {
 }
 
 #[tokio::test]
-async fn a_qemu_that_never_gets_ready_is_given_up_and_cleared_away() {
+async fn a_qemu_that_never_becomes_ready_times_out_and_is_removed() {
     let world = World::with("hangs");
     let machine = world.machine("hangs");
     let mut settings = world.settings();
     settings.limits.launch = Duration::from_millis(300);
     let provider = QemuProvider::new(settings);
     let error = provider.create(&machine, &mut SuiteWork::default()).await.unwrap_err();
-    assert!(text(&error).contains("hasn't set itself up"), "{error}");
+    assert!(text(&error).contains("wasn't ready within"), "{error}");
     provider.delete(&record(&machine), &mut SuiteWork::default()).await.unwrap();
     assert_eq!(processes_of(&world.state), [0; 0]);
     assert!(world.vms().is_empty());
 }
 
 #[tokio::test]
-async fn a_guest_that_ignores_power_down_is_cut_off_and_that_is_said() {
+async fn a_guest_that_ignores_power_down_is_forced_off_with_a_notice() {
     let world = World::with("ignores-power-down");
     let (_, record, _) = world.create("deaf").await;
     let mut work = SuiteWork::default();
     world.qemu().stop(&record, StopMode::Graceful, &mut work).await.unwrap();
-    assert_eq!(work.said(), ["the guest hasn't powered off within 0 s; its power is cut"]);
+    assert_eq!(work.said(), ["the guest hasn't powered off within 0 s; forcing power off"]);
     assert_eq!(world.qemu().observe(&[&record]).await[0].state, LiveState::Stopped);
     assert_eq!(processes_of(&world.state), [0; 0]);
 }
@@ -414,7 +414,7 @@ async fn a_power_down_can_be_interrupted() {
 }
 
 #[tokio::test]
-async fn a_silent_qemu_is_unknown_and_hangs_nobody() {
+async fn an_unresponsive_qemu_is_unknown_and_does_not_block() {
     for faults in ["silent", "garbage", "closes"] {
         let world = World::with(faults);
         let (machine, first, _) = world.create("silent").await;
@@ -427,7 +427,7 @@ async fn a_silent_qemu_is_unknown_and_hangs_nobody() {
             assert!(one.reason.is_some_and(|reason| !reason.is_empty()));
         }
         let error = world.qemu().create(&machine, &mut SuiteWork::default()).await.unwrap_err();
-        assert!(text(&error).contains("stop --force"), "{}", text(&error));
+        assert!(text(&error).contains("force: true"), "{}", text(&error));
         world.qemu().stop(&first, StopMode::Graceful, &mut SuiteWork::default()).await.unwrap();
         assert_eq!(world.qemu().observe(&[&first]).await[0].state, LiveState::Stopped);
         assert_eq!(processes_of(&world.state), [0; 0]);
@@ -435,7 +435,7 @@ async fn a_silent_qemu_is_unknown_and_hangs_nobody() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_unknown_and_never_missing() {
+async fn an_unreadable_machine_is_unknown_rather_than_missing() {
     let world = World::new();
     let (_, record, _) = world.create("unread").await;
     let folder = world.vms().remove(0);
@@ -443,14 +443,14 @@ async fn what_cannot_be_read_is_unknown_and_never_missing() {
     let seen = world.qemu().observe(&[&record]).await.remove(0);
     assert_eq!(seen.state, LiveState::Unknown);
     assert!(seen.reason.unwrap().contains("machine.json"));
-    // And it can still be deleted with all that belongs to it.
+    // It can still be deleted together with everything that belongs to it.
     world.qemu().delete(&record, &mut SuiteWork::default()).await.unwrap();
     assert_eq!(processes_of(&world.state), [0; 0]);
     assert!(world.vms().is_empty());
 }
 
 #[tokio::test]
-async fn a_folder_of_a_stranger_is_left_alone() {
+async fn a_foreign_folder_is_left_unchanged() {
     let world = World::new();
     let (_, record, _) = world.create("mine").await;
     let stranger = world.state.join("vms/stranger");
@@ -462,7 +462,7 @@ async fn a_folder_of_a_stranger_is_left_alone() {
 }
 
 #[tokio::test]
-async fn the_pid_of_a_stranger_is_never_killed() {
+async fn a_foreign_process_is_never_killed() {
     let world = World::new();
     let (_, record, _) = world.create("dead").await;
     world.crash(&record).await;
@@ -483,7 +483,7 @@ async fn the_pid_of_a_stranger_is_never_killed() {
 }
 
 #[tokio::test]
-async fn a_machine_outlives_an_emptied_cache() {
+async fn a_machine_works_after_the_image_cache_is_removed() {
     let world = World::new();
     let (_, record, _) = world.create("base").await;
     world.qemu().stop(&record, StopMode::Force, &mut SuiteWork::default()).await.unwrap();
@@ -495,7 +495,7 @@ async fn a_machine_outlives_an_emptied_cache() {
 }
 
 #[tokio::test]
-async fn a_pruned_cache_keeps_what_machines_build_on() {
+async fn prune_keeps_images_that_machines_use() {
     let world = World::new();
     let cache = Cache::new(world.folder.path().join("images"));
     let (_, record, _) = world.create("base").await;
@@ -508,7 +508,7 @@ async fn a_pruned_cache_keeps_what_machines_build_on() {
     assert_eq!(cache.list().unwrap(), []);
 }
 
-/// Creates a machine on a host that offers `offered`; returns what was said and what QEMU was told.
+/// Creates a machine on a host that offers `offered`; returns the messages and QEMU's command line.
 async fn create_under(world: &World, offered: fn(Arch) -> Result<Accel, String>) -> (Vec<String>, String) {
     let mut settings = world.settings();
     settings.accel = None;
@@ -528,7 +528,7 @@ fn kvm(_: Arch) -> Result<Accel, String> {
 }
 
 #[tokio::test]
-async fn without_acceleration_that_is_said_once() {
+async fn missing_acceleration_is_reported_once() {
     let world = World::new();
     let nothing = |_| Err("there is no /dev/kvm".to_owned());
     let (said, accel) = create_under(&world, nothing).await;
@@ -561,7 +561,7 @@ async fn acceleration_that_fails_falls_back_once_and_is_remembered() {
 }
 
 #[tokio::test]
-async fn the_users_word_on_acceleration_is_final() {
+async fn an_acceleration_chosen_by_the_user_has_no_fallback() {
     let mut world = World::with("dies-under-kvm");
     world.accel = Some(Accel::Kvm);
     let machine = world.machine("kvm");
@@ -570,22 +570,22 @@ async fn the_users_word_on_acceleration_is_final() {
 }
 
 #[test]
-fn a_doctor_finds_qemu_its_version_and_its_tools() {
+fn doctor_reports_qemu_its_version_and_its_tools() {
     let world = World::new();
-    let findings = goloo_qemu::doctor(&world.settings());
-    let said = |word: &str| findings.iter().any(|finding| finding.ok && finding.what.contains(word));
-    assert!(said("QEMU emulator version"), "{findings:?}");
-    assert!(said("qemu-img version"), "{findings:?}");
-    assert!(said("machines run with tcg"), "{findings:?}");
+    let checks = goloo_qemu::doctor(&world.settings());
+    let said = |word: &str| checks.iter().any(|check| check.ok && check.what.contains(word));
+    assert!(said("QEMU emulator version"), "{checks:?}");
+    assert!(said("qemu-img version"), "{checks:?}");
+    assert!(said("machines use tcg"), "{checks:?}");
     let mut settings = world.settings();
     settings.qemu = Some("no-such-qemu".into());
-    let findings = goloo_qemu::doctor(&settings);
-    assert!(findings.iter().any(|finding| !finding.ok && finding.hint.contains("apt-get install")));
+    let checks = goloo_qemu::doctor(&settings);
+    assert!(checks.iter().any(|check| !check.ok && check.hint.debug_text().contains("apt-get install")));
 }
 
-/// A QEMU is known by a path on its command line, and a folder has many paths.
+/// A QEMU is identified by a path on its command line, and a folder can have many paths.
 #[tokio::test]
-async fn a_machine_is_the_same_by_any_path_to_the_state_folder() {
+async fn a_machine_is_recognized_by_any_path_to_its_state_folder() {
     let world = World::new();
     let (machine, record, port) = world.create("one").await;
     let other = world.folder.path().join("other");
@@ -595,8 +595,8 @@ async fn a_machine_is_the_same_by_any_path_to_the_state_folder() {
         settings.vms = state.join("vms");
         let qemu = QemuProvider::new(settings);
         assert_eq!(qemu.observe(&[&record]).await[0].state, LiveState::Running, "{}", state.display());
-        let again = local(qemu.create(&machine, &mut SuiteWork::default()).await.unwrap());
-        assert_eq!(again.ssh_port, port);
+        let again = endpoint(qemu.create(&machine, &mut SuiteWork::default()).await.unwrap());
+        assert_eq!(again.ssh_port.unwrap(), port);
         assert_eq!(processes_of(&world.state).len(), 1);
     }
     let mut settings = world.settings();
@@ -605,9 +605,9 @@ async fn a_machine_is_the_same_by_any_path_to_the_state_folder() {
     assert_eq!(processes_of(&world.state), [0; 0], "a QEMU is left that nobody knows of");
 }
 
-/// A script may hold a lock while it runs goloo. QEMU, which outlives both, must not get it.
+/// A script may hold a lock while it runs goloo. QEMU, which outlives both, must not inherit it.
 #[tokio::test]
-async fn qemu_gets_no_descriptor_that_goloo_was_given() {
+async fn qemu_inherits_no_descriptor_passed_to_goloo() {
     let world = World::new();
     let path = world.folder.path().join("script.lock");
     let given = std::fs::File::create(&path).unwrap();
@@ -629,9 +629,9 @@ fn log_size(folder: &Path) -> u64 {
     logs.map(|entry| entry.metadata().unwrap().len()).sum()
 }
 
-/// The guest writes 20 MB and QEMU 5 MB before anybody looks.
+/// The guest writes 20 MB and QEMU 5 MB before anything is read.
 #[tokio::test]
-async fn a_guest_that_floods_its_console_fills_no_disk() {
+async fn console_logs_of_a_flooding_guest_are_bounded() {
     let world = World::with("floods");
     let (machine, record, _) = world.create("flood").await;
     let folder = world.state.join("vms").join(machine.id.as_str());
@@ -654,7 +654,7 @@ async fn a_guest_that_floods_its_console_fills_no_disk() {
 }
 
 #[tokio::test]
-async fn a_machine_lives_on_without_its_supervisor() {
+async fn a_machine_keeps_running_without_its_supervisor() {
     let world = World::new();
     let (_, record, port) = world.create("orphan").await;
     kill(&supervisors_of(&world.state));
@@ -662,14 +662,14 @@ async fn a_machine_lives_on_without_its_supervisor() {
     assert_eq!(world.qemu().observe(&[&record]).await[0].state, LiveState::Running);
     let mut work = SuiteWork::default();
     world.qemu().stop(&record, StopMode::Graceful, &mut work).await.unwrap();
-    // The next start has one again.
-    assert_eq!(local(world.qemu().start(&record, &mut work).await.unwrap()).ssh_port, port);
+    // The next start assigns one again.
+    assert_eq!(endpoint(world.qemu().start(&record, &mut work).await.unwrap()).ssh_port, Some(port));
     assert_eq!(supervisors_of(&world.state).len(), 1);
 }
 
-/// goloo that dies before QEMU was started leaves a supervisor that starts none any more.
+/// If goloo dies before QEMU is started, the supervisor doesn't start it anymore.
 #[tokio::test]
-async fn a_supervisor_that_has_not_started_qemu_yet_is_ended_too() {
+async fn a_supervisor_that_has_not_started_qemu_yet_is_terminated() {
     let world = World::new();
     let (_, record, _) = world.create("half").await;
     world.qemu().stop(&record, StopMode::Force, &mut SuiteWork::default()).await.unwrap();
@@ -687,7 +687,7 @@ async fn a_supervisor_that_has_not_started_qemu_yet_is_ended_too() {
 }
 
 #[tokio::test]
-async fn qemu_runs_in_its_sandbox() {
+async fn qemu_is_started_with_its_sandbox() {
     let world = World::new();
     let (_, _, _) = world.create("boxed").await;
     let argv = world.argv();
@@ -695,9 +695,9 @@ async fn qemu_runs_in_its_sandbox() {
     assert_eq!(sandbox, Some("on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"));
 }
 
-/// Found out once, said once, and then remembered.
+/// Detected once, reported once, and then cached.
 #[tokio::test]
-async fn a_qemu_without_a_sandbox_runs_without_it() {
+async fn a_qemu_without_sandbox_support_is_started_without_it() {
     for fault in ["no-sandbox", "sandbox-kills"] {
         let world = World::with(fault);
         for (name, warnings) in [("first", 1), ("second", 0)] {
@@ -710,15 +710,15 @@ async fn a_qemu_without_a_sandbox_runs_without_it() {
     }
 }
 
-/// A process with the machine's own command line, run by somebody else: it is neither taken for the machine's QEMU nor
-/// waited for.
+/// A process with the machine's own command line, run by another user: it is neither mistaken for the machine's QEMU
+/// nor waited for.
 #[tokio::test]
-async fn another_users_process_with_the_same_command_line_blocks_nothing() {
+async fn a_process_of_another_user_with_the_same_command_line_is_ignored() {
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: only root can run a process as another user");
         return;
     }
-    // The second is what a program with root's set-user-ID bit is that another user started.
+    // The second one simulates a program with root's set-user-ID bit, started by another user.
     for ids in [&["--reuid=65534", "--regid=65534", "--clear-groups"][..], &["--ruid=65534"]] {
         blocks_nothing(ids).await;
     }
@@ -743,7 +743,7 @@ async fn blocks_nothing(ids: &[&str]) {
     let begun = Instant::now();
     world.qemu().stop(&record, StopMode::Graceful, &mut work).await.unwrap();
     assert_eq!(world.qemu().observe(&[&record]).await[0].state, LiveState::Stopped);
-    // It may even be in the pid file.
+    // Its id may even be in the pid file.
     let folder = world.state.join("vms").join(record.id.as_str());
     std::fs::write(folder.join("qemu.pid"), foreign.id().to_string()).unwrap();
     assert_eq!(world.qemu().observe(&[&record]).await[0].state, LiveState::Stopped);
@@ -755,9 +755,9 @@ async fn blocks_nothing(ids: &[&str]) {
     foreign.wait().unwrap();
 }
 
-/// Something that starts a machine's process again and again must not keep goloo for ever.
+/// Something that keeps starting a machine's process must not block goloo forever.
 #[tokio::test]
-async fn processes_that_keep_coming_are_an_error_that_names_them() {
+async fn repeatedly_restarted_processes_are_an_error_that_names_them() {
     let world = World::new();
     let (_, record, _) = world.create("again").await;
     let folder = world.state.join("vms").join(record.id.as_str());
@@ -765,7 +765,7 @@ async fn processes_that_keep_coming_are_an_error_that_names_them() {
     let again = "while [ ! -e \"$STOP\" ]; do sh -c 'read word < \"$FIFO\"' sh -pidfile \"$PID\"; done";
     let fifo = world.folder.path().join("fifo");
     assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
-    // Two, so that one is always there.
+    // Two, so that one is always alive.
     let mut starters: Vec<_> = (0..2)
         .map(|_| {
             let mut sh = Command::new("sh");
@@ -775,7 +775,7 @@ async fn processes_that_keep_coming_are_an_error_that_names_them() {
         .collect();
     let mut work = SuiteWork::default();
     let error = text(&world.qemu().stop(&record, StopMode::Force, &mut work).await.unwrap_err());
-    assert!(error.contains("processes for this machine keep coming; there now: "), "{error}");
+    assert!(error.contains("QEMU processes for this machine keep starting; running now: "), "{error}");
     assert!(error.contains("`ps -fp "), "{error}");
     std::fs::write(&stop, "").unwrap();
     world.qemu().delete(&record, &mut work).await.unwrap();
@@ -784,10 +784,10 @@ async fn processes_that_keep_coming_are_an_error_that_names_them() {
     }
 }
 
-/// Somebody who may read the folder of machines can lock it for ever; a lock file that only its owner can open is
-/// waited for, but not without a limit.
+/// Someone who may read the folder of machines can lock it forever. A lock file that only its owner can open is waited
+/// for, but with a limit.
 #[tokio::test]
-async fn locks_are_not_waited_for_without_a_limit() {
+async fn waiting_for_locks_is_limited() {
     let world = World::new();
     let (_, record, _) = world.create("locked").await;
     let mut work = SuiteWork::default();

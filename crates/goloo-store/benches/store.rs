@@ -1,7 +1,7 @@
-//! The store's speed, each figure beside its floor from the same run: what the bare system calls take.
+//! The store's speed, each figure next to its floor from the same run: the time of the bare system calls.
 //!
 //! `cargo bench -p goloo-store --features bench`
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(clippy::unwrap_used)]
 
 use std::fs::{self, File};
 use std::hint::black_box;
@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use futures_util::TryStreamExt;
-use goloo_core::record::{Record, to_json};
-use goloo_core::store::Store;
+use goloo_model::record::{Record, to_json};
+use goloo_model::store::Store;
 use goloo_store::object::{self, Keys, Kind, ObjectSettings, ObjectStore};
 use goloo_store::{DirStore, Options, SqliteStore};
 use goloo_testkit::aws_emulators::AwsEmulator;
@@ -24,7 +24,7 @@ use pollster::block_on as run;
 use rusqlite::{Connection, params};
 use tempfile::TempDir;
 
-/// On the disk that holds the build: a folder in memory would make syncs free.
+/// A folder on the disk of the build directory: syncs in an in-memory file system would be free.
 fn folder() -> TempDir {
     TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
 }
@@ -59,7 +59,7 @@ fn save(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A folder of files that appears whole: each file synced, then the folder, a rename, and the one around it.
+/// Publishes a folder of files atomically: syncs each file and the folder, renames it, and syncs the parent.
 fn stage_sync_rename_sync(root: &Path, vm: &str, record: &[u8]) {
     let staged = root.join(".staged");
     fs::create_dir(&staged).unwrap();
@@ -100,7 +100,7 @@ fn claim(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Lays records out as the store does, without its locks and syncs.
+/// Writes records in the layout of the store, without its locks and syncs.
 fn fill(root: &Path, count: usize) {
     for n in 0..count {
         let vm = name(&format!("vm-{n:05}"));
@@ -139,7 +139,7 @@ fn list(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A bare database as SQLite's own manual would have it for the same promises.
+/// A bare database, configured as SQLite's own manual recommends for the same guarantees.
 fn bare_sqlite(file: &Path) -> Connection {
     let connection = Connection::open(file).unwrap();
     connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())).unwrap();
@@ -173,7 +173,7 @@ fn sqlite_save(criterion: &mut Criterion) {
     group.measurement_time(Duration::from_secs(6));
     group.bench_function("floor: one row replaced", |bench| {
         bench.iter(|| {
-            // SQLite writes nothing where nothing has changed.
+            // SQLite writes nothing if nothing has changed.
             bare_record.serial += 1;
             bare_put(&bare, "devbox", &String::from_utf8(to_json(&bare_record)).unwrap());
         });
@@ -247,7 +247,7 @@ fn sqlite_list(criterion: &mut Criterion) {
 
 const BUCKET: &str = "team";
 
-/// A bucket on an emulator, and a store in it. What the emulator takes is in the floor too.
+/// A bucket on an emulator, and a store in it. The floor includes the emulator's time.
 fn bucket() -> (AwsEmulator, Arc<dyn object_store::ObjectStore>, ObjectStore) {
     let s3 = AwsEmulator::ministack();
     s3.rest("s3", "PUT", &format!("/{BUCKET}"), "");

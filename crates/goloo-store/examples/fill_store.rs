@@ -1,5 +1,5 @@
-//! Fills a store with realistic records, to measure on. The files are written as the store lays them
-//! out, without its locks and syncs, so that 10,000 take seconds.
+//! Fills a store with realistic records for measurements. The files are written in the store's layout,
+//! without its locks and syncs, so that 10,000 take seconds.
 //!
 //! Usage: `fill_store ROOT N`
 
@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use goloo_core::record::{Record, to_json};
+use goloo_model::record::{Record, to_json};
 use goloo_testkit::samples::{in_aws, name, ready};
 
 fn main() -> io::Result<()> {

@@ -1,5 +1,5 @@
-//! The floor under `goloo list`: opens, reads and closes every `state.json` of a store, one after the
-//! other, and does nothing with it.
+//! The floor of `goloo list`: opens, reads and closes every `state.json` of a store sequentially,
+//! without processing it.
 //!
 //! Usage: `list_floor ROOT`
 

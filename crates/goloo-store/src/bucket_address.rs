@@ -1,7 +1,7 @@
-//! What may stand in the address of a bucket. It is checked where an address is written, and again for what the
-//! environment says: a client of S3 panics over a region with a space.
+//! Validation of bucket addresses. An address is checked when it is written to the settings, and again with the values
+//! from the environment: an S3 client panics on a region with a space.
 
-/// Why a value can't be used: what is wrong with it, and how it is written.
+/// Why a value is invalid, and the correct form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddressError {
     /// A sentence about the value.
@@ -17,19 +17,19 @@ fn refused(message: String, hint: &str) -> AddressError {
 /// Checks the URL of a service: `https://HOST[:PORT][/PATH]`, or `http://`.
 ///
 /// # Errors
-/// When it is another thing than that.
+/// If it has another form.
 pub fn check_endpoint(url: &str) -> Result<(), AddressError> {
     let wrong = |what: &str| {
         Err(refused(
             format!("\"{url}\" {what}"),
-            "write it like https://s3.example.com or http://127.0.0.1:9000",
+            "use an address like https://s3.example.com or http://127.0.0.1:9000",
         ))
     };
     let Some(rest) = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")) else {
         return wrong("doesn't begin with https:// or http://");
     };
     if !url.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return wrong("has a space or a character that URLs don't have");
+        return wrong("has a space or a character that isn't allowed in URLs");
     }
     if rest.contains(['?', '#', '@', '\\']) {
         return wrong("has more than a host, a port and a path");
@@ -43,7 +43,7 @@ pub fn check_endpoint(url: &str) -> Result<(), AddressError> {
     if port.is_some_and(|port| !is_port(port)) {
         return wrong("has a port that isn't a number up to 65535");
     }
-    // What a client of S3 parses again, and panics over.
+    // An S3 client parses it again, and panics on errors.
     if !is_host(host) || url::Url::parse(url).is_err() {
         return wrong("names no host");
     }
@@ -62,7 +62,7 @@ fn is_host(host: &str) -> bool {
     !host.is_empty() && host.split('.').all(|part| !part.is_empty() && part.bytes().all(is_part))
 }
 
-/// The endpoint with the bucket as a part of the host's name.
+/// The endpoint with the bucket as part of the host name.
 pub fn with_bucket(endpoint: &str, bucket: &str) -> String {
     match endpoint.split_once("://") {
         Some((scheme, rest)) => format!("{scheme}://{bucket}.{rest}"),
@@ -73,19 +73,19 @@ pub fn with_bucket(endpoint: &str, bucket: &str) -> String {
 /// Checks the name of a region: AWS's, or another service's own.
 ///
 /// # Errors
-/// When it has characters that no region has.
+/// If it has characters that no region has.
 pub fn check_region(region: &str) -> Result<(), AddressError> {
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     if (1..=64).contains(&region.len()) && region.bytes().all(is_part) {
         return Ok(());
     }
-    Err(refused(format!("\"{region}\" is not a region"), "write it like eu-central-1"))
+    Err(refused(format!("\"{region}\" is not a region"), "use a name like eu-central-1"))
 }
 
-/// Checks the name of a bucket in S3 or Google Cloud Storage, also of old ones and those of other services.
+/// Checks the name of a bucket in S3 or Google Cloud Storage, including old ones and those of other services.
 ///
 /// # Errors
-/// When no service has such a bucket.
+/// If no service can have such a bucket.
 pub fn check_bucket(bucket: &str) -> Result<(), AddressError> {
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
@@ -107,7 +107,7 @@ pub fn check_bucket(bucket: &str) -> Result<(), AddressError> {
 /// Checks the name of a container in Azure.
 ///
 /// # Errors
-/// When Azure has no such container.
+/// If Azure can't have such a container.
 pub fn check_container(container: &str) -> Result<(), AddressError> {
     let is_part = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let hyphens = container.starts_with('-') || container.ends_with('-') || container.contains("--");
@@ -123,7 +123,7 @@ pub fn check_container(container: &str) -> Result<(), AddressError> {
 /// Checks the name of a storage account in Azure.
 ///
 /// # Errors
-/// When Azure has no such account.
+/// If Azure can't have such an account.
 pub fn check_account(account: &str) -> Result<(), AddressError> {
     let is_part = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     if (3..=24).contains(&account.len()) && account.bytes().all(is_part) {
@@ -138,7 +138,7 @@ pub fn check_account(account: &str) -> Result<(), AddressError> {
 /// Checks the name of a table in DynamoDB.
 ///
 /// # Errors
-/// When DynamoDB has no such table.
+/// If DynamoDB can't have such a table.
 pub fn check_table(table: &str) -> Result<(), AddressError> {
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     if (3..=255).contains(&table.len()) && table.bytes().all(is_part) {
@@ -150,21 +150,23 @@ pub fn check_table(table: &str) -> Result<(), AddressError> {
     ))
 }
 
-/// Characters that the client of object stores writes as `%XX` into keys.
+/// Characters that the object store client encodes as `%XX` in keys.
 const ENCODED: &str = "\\{^}`]\">[~<#|*?";
 
-/// Checks the first part of all keys: it must be stored as it is shown, or another tool wouldn't find it.
+/// Checks the common prefix of all keys: it must be stored as shown, or other tools wouldn't find it.
 ///
 /// # Errors
-/// When it would be stored differently.
+/// If it would be stored differently.
 pub fn check_prefix(prefix: &str) -> Result<(), AddressError> {
     let prefix = prefix.trim_matches('/');
     let odd = prefix.chars().find(|char| char.is_control() || !char.is_ascii() || ENCODED.contains(*char));
     let what = match odd {
-        Some(char) => format!("has the character {char:?}, which is stored differently than it is shown"),
+        Some(char) => {
+            format!("has the character {char:?}, which is stored in a different form than displayed")
+        }
         None if prefix.is_empty() => return Ok(()),
         None if prefix.split('/').any(|part| matches!(part, "" | "." | "..")) => {
-            "has an empty part, or one of dots".to_owned()
+            "has an empty part, or a part that is \".\" or \"..\"".to_owned()
         }
         None => return Ok(()),
     };
@@ -176,8 +178,8 @@ pub fn check_prefix(prefix: &str) -> Result<(), AddressError> {
 }
 
 /// The domain of AWS's services in a region.
-/// <https://docs.aws.amazon.com/general/latest/gr/rande.html>, and the SDKs' `partitions.json` for those that
-/// few can see.
+/// <https://docs.aws.amazon.com/general/latest/gr/rande.html>, and the SDKs' `partitions.json` for partitions that
+/// are not public.
 pub fn aws_domain(region: &str) -> &'static str {
     const DOMAINS: [(&str, &str); 6] = [
         ("cn-", "amazonaws.com.cn"),
@@ -196,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_endpoint_is_a_url_of_a_host() {
+    fn an_endpoint_must_be_a_url_with_only_a_host() {
         for url in [
             "https://s3.example.com",
             "http://127.0.0.1:9000",
@@ -237,12 +239,12 @@ mod tests {
             "http://team.[::1]:9",
         ] {
             let refused = check_endpoint(url).expect_err(url);
-            assert!(refused.hint.starts_with("write it like"), "{url}");
+            assert!(refused.hint.starts_with("use an address like"), "{url}");
         }
     }
 
     #[test]
-    fn names_that_no_service_has_are_refused() {
+    fn invalid_regions_buckets_and_prefixes_are_refused() {
         for (check, good, bad) in [
             (
                 check_region as fn(&str) -> Result<(), AddressError>,
@@ -273,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn china_has_a_domain_of_its_own() {
+    fn china_and_isolated_partitions_have_their_own_aws_domain() {
         assert_eq!(aws_domain("cn-north-1"), "amazonaws.com.cn");
         assert_eq!(aws_domain("us-isob-east-1"), "sc2s.sgov.gov");
         assert_eq!(aws_domain("us-gov-west-1"), "amazonaws.com");
@@ -282,7 +284,7 @@ mod tests {
 
     #[cfg(feature = "object")]
     #[test]
-    fn a_prefix_that_passes_is_stored_as_it_is_shown() {
+    fn an_accepted_prefix_is_stored_unchanged() {
         use object_store::path::Path;
         for char in (0..0x250_u32).filter_map(char::from_u32) {
             let prefix = format!("a{char}b");

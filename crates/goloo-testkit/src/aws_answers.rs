@@ -1,9 +1,9 @@
-//! Answers of AWS in the shapes that its documentation shows, for the [fault proxy](crate::fault_proxy) to play.
+//! AWS responses in their documented formats, for the [fault proxy](crate::fault_proxy) to play.
 
-/// A reply as it goes to the client.
+/// A response to the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
-    /// HTTP's.
+    /// The HTTP status.
     pub status: u16,
     /// `Content-Type`.
     pub kind: &'static str,
@@ -16,7 +16,7 @@ impl Reply {
         Self { status, kind: "text/xml", body }
     }
 
-    /// The whole reply, after which the connection closes.
+    /// The complete response, after which the connection closes.
     pub fn bytes(&self) -> Vec<u8> {
         let Self { status, kind, body } = self;
         format!(
@@ -28,11 +28,11 @@ impl Reply {
     }
 }
 
-/// The answer's number in AWS's logs; any will do.
+/// The response's id in AWS's logs; any value will do.
 const REQUEST_ID: &str = "b9b4b068-3a41-11e5-94eb-example";
 const CLOUDFORMATION: &str = "http://cloudformation.amazonaws.com/doc/2010-05-15/";
 
-/// An error of a service, with the element that it puts its errors into.
+/// An error response of a service, in the service's own format.
 ///
 /// - CloudFormation, STS, IAM (Query protocol):
 ///   <https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/CommonErrors.html>
@@ -74,7 +74,7 @@ pub fn error(service: &str, status: u16, code: &str, message: &str) -> Reply {
     }
 }
 
-/// What a service says when it is at fault itself; for the pages see [`error`].
+/// A service's internal error; for the sources see [`error`].
 pub fn internal_error(service: &str) -> Reply {
     let code = match service {
         "ec2" | "s3" => "InternalError",
@@ -84,7 +84,7 @@ pub fn internal_error(service: &str) -> Reply {
     error(service, 500, code, "The request processing has failed because of an unknown error.")
 }
 
-/// What a service says to too many requests; for the pages see [`error`].
+/// A service's response to too many requests; for the sources see [`error`].
 pub fn throttled(service: &str) -> Reply {
     match service {
         "ec2" => error(service, 503, "RequestLimitExceeded", "Request limit exceeded."),
@@ -94,8 +94,7 @@ pub fn throttled(service: &str) -> Reply {
     }
 }
 
-/// What a service says to temporary credentials that have run out; for the pages see [`error`]. EC2 has a code
-/// of its own for it.
+/// A service's response to expired temporary credentials; for the sources see [`error`]. EC2 has its own code for it.
 pub fn expired_token(service: &str) -> Reply {
     const MESSAGE: &str = "The security token included in the request is expired";
     match service {
@@ -124,7 +123,7 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// One with an ARN made of its name, and nothing else.
+    /// A stack with an ARN derived from its name, and nothing else.
     pub fn new(name: &str, status: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -157,7 +156,7 @@ impl Stack {
     }
 }
 
-/// The ARN that [`Stack::new`] and [`StackEvent::new`] give a stack of this name.
+/// The ARN of [`Stack::new`] and [`StackEvent::new`] for a stack with this name.
 pub fn stack_id(name: &str) -> String {
     format!("arn:aws:cloudformation:us-east-1:123456789012:stack/{name}/c1b8f4e0-d35a-11ef-9c2a-example")
 }
@@ -168,7 +167,7 @@ pub fn describe_stacks(stacks: &[Stack]) -> Reply {
     cloudformation("DescribeStacks", &format!("<Stacks>{stacks}</Stacks>"))
 }
 
-/// What `DescribeStacks` says of a stack that isn't there: an error, not an empty list.
+/// The `DescribeStacks` response for a nonexistent stack: an error, not an empty list.
 /// <https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_DescribeStacks.html>
 pub fn no_such_stack(name: &str) -> Reply {
     error("cloudformation", 400, "ValidationError", &format!("Stack with id {name} does not exist"))
@@ -191,13 +190,13 @@ pub fn delete_stack() -> Reply {
 /// An event in [`describe_stack_events`].
 #[derive(Debug, Clone)]
 pub struct StackEvent {
-    /// `StackName`; `StackId` is made of it.
+    /// `StackName`; `StackId` is derived from it.
     pub stack: String,
     /// `EventId`, unique.
     pub id: String,
     /// `LogicalResourceId`: a name in the template, or the stack's.
     pub logical_id: String,
-    /// `PhysicalResourceId`, empty as long as there is none.
+    /// `PhysicalResourceId`, empty until the resource exists.
     pub physical_id: String,
     /// `ResourceType`: `AWS::EC2::Instance`, or `AWS::CloudFormation::Stack`.
     pub kind: String,
@@ -207,12 +206,12 @@ pub struct StackEvent {
     pub status: String,
     /// `ResourceStatusReason`
     pub reason: Option<String>,
-    /// `ClientRequestToken` of the call that this is a consequence of.
+    /// `ClientRequestToken` of the call that caused it.
     pub token: Option<String>,
 }
 
 impl StackEvent {
-    /// The event number `number` of a stack, that many seconds after 10:30.
+    /// Event `number` of a stack, at that many seconds after 10:30.
     pub fn new(stack: &str, number: u32, (logical_id, kind): (&str, &str), status: &str) -> Self {
         Self {
             stack: stack.to_owned(),
@@ -244,7 +243,7 @@ impl StackEvent {
     }
 }
 
-/// One page of events, the newest first, as AWS orders them; `next_token` says that there is another.
+/// One page of events, newest first, in AWS's order; `next_token` means there is another page.
 /// <https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_DescribeStackEvents.html>
 pub fn describe_stack_events(events: &[StackEvent], next_token: Option<&str>) -> Reply {
     let events: String = events.iter().map(StackEvent::xml).collect();
@@ -283,7 +282,7 @@ pub struct Image {
     pub state_reason: Option<String>,
     /// `architecture`
     pub architecture: String,
-    /// `platform`: `windows`, or nothing.
+    /// `platform`: `windows` or absent.
     pub platform: Option<String>,
     /// `rootDeviceType`: `ebs` or `instance-store`.
     pub root_device_type: String,
@@ -291,14 +290,14 @@ pub struct Image {
     pub root_device_name: String,
     /// `virtualizationType`
     pub virtualization_type: String,
-    /// The size of the snapshot of its root volume, in units of 2³⁰ bytes.
+    /// The size of the snapshot of its root volume, in GiB.
     pub root_gib: u32,
     /// `deprecationTime`, RFC 3339.
     pub deprecation_time: Option<String>,
 }
 
 impl Image {
-    /// A current one of Linux for x86_64, with 8G.
+    /// A current Linux AMI for x86_64, with 8G.
     pub fn new(id: &str) -> Self {
         Self {
             id: id.to_owned(),
@@ -342,7 +341,7 @@ pub fn describe_images(images: &[Image]) -> Reply {
     ec2("DescribeImages", &format!("<imagesSet>{images}</imagesSet>"))
 }
 
-/// An instance that EC2 ended, with the code of its `stateReason`.
+/// An instance terminated by EC2, with the code of its `stateReason`.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeInstances.html>
 pub fn describe_ended_instance(id: &str, code: &str) -> Reply {
     let state = format!("<instanceState><code>48</code>{}</instanceState>", element("name", "terminated"));
@@ -352,7 +351,7 @@ pub fn describe_ended_instance(id: &str, code: &str) -> Reply {
     ec2("DescribeInstances", &format!("<reservationSet>{reservation}</reservationSet>"))
 }
 
-/// One page of zones that have an instance type; `next_token` says that there is another.
+/// One page of zones that offer an instance type; `next_token` means there is another page.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeInstanceTypeOfferings.html>
 pub fn describe_instance_type_offerings(
     instance_type: &str,

@@ -1,4 +1,4 @@
-//! AWS without AWS: emulators on loopback, started for one test and gone with it.
+//! AWS emulators on loopback, started for one test and stopped with it.
 //!
 //! ```no_run
 //! use goloo_testkit::aws_emulators::{AwsEmulator, Credentials};
@@ -9,20 +9,20 @@
 //! assert_eq!(aws.ledger(), [""; 0], "nothing is left");
 //! ```
 //!
-//! [`AwsEmulator::moto`] makes VM stacks, instances, addresses and DNS records; [`AwsEmulator::ministack`] makes
-//! network stacks, exports and imports, and refuses in Route 53 as AWS does. Neither fails by itself: put a
-//! [fault proxy](crate::fault_proxy) before it. `docs/testing.md` lists what they can't do.
+//! [`AwsEmulator::moto`] supports VM stacks, instances, addresses and DNS records; [`AwsEmulator::ministack`] supports
+//! network stacks, exports and imports, and rejects Route 53 changes as AWS does. Neither fails by itself: put a [fault
+//! proxy](crate::fault_proxy) in front of it. `docs/testing.md` lists their limitations.
 //!
-//! `scripts/aws-emulators.sh` installs them; a test that can't have its emulator fails.
+//! `scripts/aws-emulators.sh` installs them; a test whose emulator is unavailable fails.
 #![allow(clippy::unwrap_used, reason = "a test double: a panic is its error message")]
 
 mod ledger;
+mod prefork;
+mod python;
+mod xml;
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::OnceLock;
+use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -32,16 +32,17 @@ use tempfile::TempDir;
 use ureq::Agent;
 use ureq::http::Request;
 
-/// The regions that [`AwsEmulator::ledger`] looks into. The first is where commands work unless they say
-/// otherwise.
+pub use python::python;
+
+/// The regions in [`AwsEmulator::ledger`]. Commands use the first one by default.
 pub const REGIONS: [&str; 2] = ["us-east-1", "eu-west-1"];
 
-/// The key of the test's own calls; the launcher exempts it from the check of credentials.
+/// The access key of the test's own calls; the launcher exempts it from credential checks.
 const TEST_KEY: &str = "GOLOO-TEST";
-/// The start takes 2 s on a machine with nothing else to do.
+/// The start takes 2 s on an idle machine.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
-/// What a client signs with.
+/// The credentials a client signs with.
 #[derive(Debug, Clone)]
 pub struct Credentials {
     /// `AWS_ACCESS_KEY_ID`
@@ -51,88 +52,72 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Some that do, as long as nobody called [`AwsEmulator::require_credentials`].
+    /// Any credentials; they are accepted until [`AwsEmulator::require_credentials`] is called.
     pub fn any() -> Self {
         Self { access_key_id: "AKIAIOSFODNN7EXAMPLE".into(), secret_access_key: "secret".into() }
     }
 }
 
-/// One emulator, with an account of its own in which nothing is but what every new account has.
+/// An emulator with its own account, which contains only what every new account has.
 #[derive(Debug)]
 pub struct AwsEmulator {
-    child: Child,
-    /// The emulator ends when this closes, and the kernel closes it however this process ends.
-    stdin: Option<ChildStdin>,
+    process: prefork::Emulator,
     endpoint: String,
     folder: TempDir,
     agent: Agent,
 }
 
 impl AwsEmulator {
-    /// moto, which makes instances.
+    /// Starts moto, which supports instances.
     pub fn moto() -> Self {
         Self::start("moto")
     }
 
-    /// moto that takes one request after the other: its S3 isn't free of races otherwise.
+    /// Starts moto with serialized requests: its S3 has race conditions otherwise.
     pub fn moto_single_threaded() -> Self {
         Self::start("moto-single-threaded")
     }
 
-    /// ministack, which makes networks.
+    /// Starts ministack, which supports networks.
     pub fn ministack() -> Self {
         Self::start("ministack")
     }
 
     fn start(kind: &str) -> Self {
         let folder = TempDir::new().unwrap();
-        let mut child = Command::new(python())
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/aws_emulators/launcher.py"))
-            .arg(kind)
-            .env_clear()
-            .env("HOME", folder.path())
-            .env("TMPDIR", folder.path())
-            .env("PYTHONDONTWRITEBYTECODE", "1")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(File::create(log_file(&folder)).unwrap())
-            .spawn()
-            .unwrap();
-        let mut port = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut port).unwrap();
-        let endpoint = format!("http://127.0.0.1:{}", port.trim());
+        let process = prefork::start(kind, folder.path(), &log_file(&folder));
+        let endpoint = format!("http://127.0.0.1:{}", process.port);
         let config = Agent::config_builder().timeout_global(Some(ANSWER_LIMIT)).http_status_as_error(false);
-        let stdin = child.stdin.take();
-        let emulator = Self { child, stdin, endpoint, folder, agent: config.build().into() };
-        // The port is open before the emulator is ready: the answer to a first call comes when it is.
+        let emulator = Self { process, endpoint, folder, agent: config.build().into() };
+        // The port is open before the emulator is ready: the first call is answered once it is.
         emulator.query("sts", REGIONS[0], &[("Action", "GetCallerIdentity")]);
         emulator
     }
 
-    /// What `AWS_ENDPOINT_URL` is to say: `http://127.0.0.1:PORT`.
+    /// The value for `AWS_ENDPOINT_URL`: `http://127.0.0.1:PORT`.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// The process that serves.
+    /// The id of the serving process.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.process.pid
     }
 
-    /// All that the emulator wrote so far.
+    /// The emulator's output so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(log_file(&self.folder)).unwrap_or_default()
     }
 
-    /// Makes a command talk to this emulator.
+    /// Configures a command to use this emulator.
     pub fn aim(&self, command: &mut Command, credentials: &Credentials) {
         aim(command, &self.endpoint, credentials);
     }
 
-    /// From now on moto checks signatures, and lets the credentials that this returns do what `policy`
-    /// allows. Can be called again for others.
+    /// Makes moto check signatures from now on, and allows the returned credentials to do what `policy` allows. Can be
+    /// called again for other credentials.
     ///
-    /// moto knows no resources in policies for EC2 and CloudFormation: it compares actions.
+    /// moto doesn't support resources in policies for EC2 and CloudFormation: it compares only actions.
     pub fn require_credentials(&self, policy: &Value) -> Credentials {
         static USERS: AtomicU32 = AtomicU32::new(0);
         let user = format!("user-{}", USERS.fetch_add(1, Ordering::Relaxed));
@@ -148,27 +133,15 @@ impl AwsEmulator {
         let answer = iam(&[("Action", "CreateAccessKey"), ("UserName", &user)]);
         self.send(Request::post(self.url("/moto-api/reset-auth")).header("Content-Type", "text/plain"), "0");
         let document = roxmltree::Document::parse(&answer).unwrap();
-        let text = |name| ledger::text(document.root(), name).unwrap().to_owned();
+        let text = |name| xml::text(document.root(), name).unwrap().to_owned();
         Credentials { access_key_id: text("AccessKeyId"), secret_access_key: text("SecretAccessKey") }
     }
 
-    /// All that is there beyond what every account has, in all [`REGIONS`], a sorted line each, such as
-    /// `us-east-1 instance i-0abc running`: stacks, instances, volumes, addresses, key pairs, networks and
-    /// their parts, DNS records. Looks at no tag, so that what lost its tags is in it too.
-    pub fn ledger(&self) -> Vec<String> {
-        ledger::ledger(self)
-    }
-
-    /// The [`ledger`](Self::ledger)'s lines of one zone alone, by its id.
-    pub fn records(&self, zone: &str) -> Vec<String> {
-        ledger::zone_records(self, zone)
-    }
-
-    /// Calls an action of a service with the Query protocol (`cloudformation`, `ec2`, `iam`, `sts`) past goloo
-    /// and past any check of credentials. Returns the XML.
+    /// Calls an action of a service with the Query protocol (`cloudformation`, `ec2`, `iam`, `sts`), bypassing goloo
+    /// and any credential check. Returns the XML.
     ///
     /// # Panics
-    /// When the answer isn't a success; with the emulator's words and its log.
+    /// If the call fails; the message contains the emulator's response and its log.
     pub fn query(&self, service: &str, region: &str, parameters: &[(&str, &str)]) -> String {
         let version = match service {
             "cloudformation" => "2010-05-15",
@@ -185,10 +158,10 @@ impl AwsEmulator {
         self.send(request, &body.join("&"))
     }
 
-    /// Calls a REST service (`route53`), past goloo and past any check of credentials. `body` is XML.
+    /// Calls a REST service (`route53`), bypassing goloo and any credential check. `body` is XML.
     ///
     /// # Panics
-    /// As [`query`](Self::query).
+    /// Like [`query`](Self::query).
     pub fn rest(&self, service: &str, method: &str, path: &str, body: &str) -> String {
         let request =
             self.request(method, service, REGIONS[0], path).header("Content-Type", "application/xml");
@@ -198,7 +171,7 @@ impl AwsEmulator {
     /// The value of a public parameter, such as an AMI's id.
     ///
     /// # Panics
-    /// When there is none of this name.
+    /// If no parameter has this name.
     pub fn public_parameter(&self, region: &str, name: &str) -> String {
         let request = self
             .request("POST", "ssm", region, "/")
@@ -209,10 +182,10 @@ impl AwsEmulator {
         answer["Parameter"]["Value"].as_str().unwrap().to_owned()
     }
 
-    /// Calls an action of DynamoDB, past goloo and past any check of credentials.
+    /// Calls an action of DynamoDB, bypassing goloo and any credential check.
     ///
     /// # Panics
-    /// As [`query`](Self::query).
+    /// Like [`query`](Self::query).
     pub fn dynamodb(&self, action: &str, body: &Value) -> Value {
         let request = self
             .request("POST", "dynamodb", REGIONS[0], "/")
@@ -221,7 +194,7 @@ impl AwsEmulator {
         serde_json::from_str(&self.send(request, &body.to_string())).unwrap()
     }
 
-    /// Makes a DynamoDB table whose only key is the string `key`, as Terraform's lock tables have `LockID`.
+    /// Creates a DynamoDB table whose only key is the string `key`, like `LockID` in Terraform's lock tables.
     pub fn create_table(&self, name: &str, key: &str) {
         let table = json!({
             "TableName": name,
@@ -232,7 +205,7 @@ impl AwsEmulator {
         self.dynamodb("CreateTable", &table);
     }
 
-    /// Makes a public zone and returns its id, without `/hostedzone/`. Several may have one domain.
+    /// Creates a public zone and returns its id, without `/hostedzone/`. Several zones may have the same domain.
     pub fn create_zone(&self, domain: &str) -> String {
         static ZONES: AtomicU32 = AtomicU32::new(0);
         let reference = ZONES.fetch_add(1, Ordering::Relaxed);
@@ -246,16 +219,16 @@ impl AwsEmulator {
             ),
         );
         let document = roxmltree::Document::parse(&answer).unwrap();
-        ledger::text(document.root(), "Id").unwrap().trim_start_matches("/hostedzone/").to_owned()
+        xml::text(document.root(), "Id").unwrap().trim_start_matches("/hostedzone/").to_owned()
     }
 
-    /// Gives moto's default VPC the way to the internet that AWS's has: moto makes neither gateway nor route.
-    /// [`ledger`](Self::ledger) leaves them out.
+    /// Gives moto's default VPC the internet access that AWS's has: moto creates neither gateway nor route.
+    /// [`ledger`](Self::ledger) omits them.
     pub fn open_default_vpc(&self, region: &str) {
         let ask = |parameters: &[(&str, &str)]| self.query("ec2", region, parameters);
         let first = |answer: &str, name: &str| {
             let document = roxmltree::Document::parse(answer).unwrap();
-            ledger::text(document.root(), name).unwrap().to_owned()
+            xml::text(document.root(), name).unwrap().to_owned()
         };
         let filtered = |action, name, value| {
             ask(&[("Action", action), ("Filter.1.Name", name), ("Filter.1.Value.1", value)])
@@ -276,7 +249,7 @@ impl AwsEmulator {
         format!("{}{path}", self.endpoint)
     }
 
-    /// Both emulators learn the service and the region from what the signature says of itself.
+    /// Both emulators derive the service and the region from the signature.
     fn request(&self, method: &str, service: &str, region: &str, path: &str) -> ureq::http::request::Builder {
         let signature = format!(
             "AWS4-HMAC-SHA256 Credential={TEST_KEY}/20250115/{region}/{service}/aws4_request, \
@@ -296,16 +269,15 @@ impl AwsEmulator {
 
 impl Drop for AwsEmulator {
     fn drop(&mut self) {
-        drop(self.stdin.take());
-        let _ = self.child.wait();
+        self.process.stop();
         if thread::panicking() {
             eprintln!("the emulator's log:\n{}", self.log());
         }
     }
 }
 
-/// Makes a command talk to this endpoint alone, an emulator's or a proxy's, whatever the environment and the
-/// files of the person who tests say about AWS.
+/// Configures a command to use only this endpoint, an emulator's or a proxy's, regardless of the AWS settings in the
+/// developer's environment and files.
 pub fn aim(command: &mut Command, endpoint: &str, credentials: &Credentials) {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("AWS_") {
@@ -322,10 +294,11 @@ pub fn aim(command: &mut Command, endpoint: &str, credentials: &Credentials) {
         .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
 }
 
-/// Has cfn-lint, the outside judge, look at templates: `(name, JSON)`. One call for many, it is slow to start.
+/// Checks templates with cfn-lint, an independent tool: `(name, JSON)`. One call checks many, because it is slow to
+/// start.
 ///
 /// # Errors
-/// What it found, warnings too, a line each that begins with the template's name.
+/// Its findings, including warnings, one per line, starting with the template's name.
 pub fn cfn_lint(templates: &[(&str, &str)]) -> Result<(), String> {
     let folder = TempDir::new().unwrap();
     for (name, json) in templates {
@@ -341,23 +314,11 @@ pub fn cfn_lint(templates: &[(&str, &str)]) -> Result<(), String> {
     if output.status.success() { Ok(()) } else { Err(format!("{found}{errors}")) }
 }
 
-/// The Python that has the emulators, and boto3, AWS's client for it.
-pub fn python() -> PathBuf {
-    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
-    let install = || {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/aws-emulators.sh");
-        let output = Command::new(script).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Path::new(String::from_utf8(output.stdout).unwrap().trim()).join("venv/bin/python")
-    };
-    PYTHON.get_or_init(install).clone()
-}
-
 fn log_file(folder: &TempDir) -> PathBuf {
     folder.path().join("log")
 }
 
-/// As forms and addresses have it.
+/// Percent-encodes a value for forms and URLs.
 fn encoded(value: &str) -> String {
     let byte = |byte: u8| match byte {
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),

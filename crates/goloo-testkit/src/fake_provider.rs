@@ -1,5 +1,5 @@
-//! A provider whose machines are lines in a ledger, and a guest that is always provisioned: what an
-//! engine needs to be tested without a machine.
+//! A provider whose machines are lines in a ledger, and a guest that is always provisioned: enough to test an engine
+//! without a machine.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -7,26 +7,30 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use goloo_core::guest::{Guest, GuestError, OnLine, Output, RunLimits, SshTarget};
-use goloo_core::host_names::{HostNames, HostNamesError};
-use goloo_core::name::{VmId, VmName};
-use goloo_core::provider::{
-    Adopted, Capabilities, Clones, ConsolePiece, DiskSnapshot, LiveState, Machine, Made, Observation,
-    Provider, ProviderError, ProviderPlan, Snapshots, StopMode, Stray, Work,
+use goloo_model::guest::{Guest, GuestError, OnLine, Output, RunLimits, SshTarget};
+use goloo_model::hint::NextStep;
+use goloo_model::host_names::{HostNames, HostNamesError};
+use goloo_model::name::{VmId, VmName};
+use goloo_model::provider::{
+    Adopted, Capabilities, Clones, ConsolePiece, DiskSnapshot, Endpoints, LiveState, Machine, Observation,
+    Orphan, Provider, ProviderError, ProviderPlan, Snapshots, StopMode, Work,
 };
-use goloo_core::record::{Local, ProviderKind, Record};
+use goloo_model::provider_info::ProviderInfo;
+use goloo_model::record::{Endpoint, Record};
 
-/// What a test looks at before a machine is made or removed.
+use crate::providers;
+
+/// A check that a test runs before a machine is created or removed.
 pub type Witness = Box<dyn Fn(&VmName) + Send + Sync>;
 
-/// A machine of the fake provider's.
+/// A machine of the fake provider.
 #[derive(Debug, Default)]
 struct FakeMachine {
     running: bool,
     snapshots: Vec<String>,
 }
 
-/// A provider without machines, on a computer whose hosts file is a map.
+/// A provider without real machines, on a computer whose hosts file is a map.
 #[derive(Default)]
 pub struct FakeProvider {
     ledger: Mutex<BTreeMap<VmId, FakeMachine>>,
@@ -45,47 +49,47 @@ impl FakeProvider {
         Self { witness: Some(witness), ..Self::default() }
     }
 
-    /// The witness sees no more.
+    /// Removes the witness.
     pub fn forget_witness(&mut self) {
         self.witness = None;
     }
 
-    /// How many machines there are.
+    /// The number of machines.
     pub fn machines(&self) -> usize {
         self.ledger().len()
     }
 
-    /// How a machine was stopped last.
+    /// How a machine was last stopped.
     pub fn last_stop(&self) -> Option<StopMode> {
         *self.last_stop.lock().expect("no holder panics")
     }
 
-    /// What the computer calls its VMs.
+    /// The VMs' entries in the hosts file.
     pub fn host_names(&self) -> BTreeMap<VmName, IpAddr> {
         self.host_names.lock().expect("no holder panics").clone()
     }
 
-    /// Whether the hosts file refuses changes from now on.
+    /// Sets whether the hosts file refuses changes.
     pub fn deny_hosts(&self, denied: bool) {
         self.hosts_denied.store(denied, Ordering::Relaxed);
     }
 
-    /// What its machines' consoles show from now on.
+    /// Sets the output of its machines' consoles.
     pub fn set_console(&self, text: &[u8]) {
         *self.console.lock().expect("no holder panics") = text.to_vec();
     }
 
-    /// How often its own way in was used to restore goloo's.
+    /// How often the native session was used to restore goloo's access.
     pub fn restores(&self) -> usize {
         self.restores.load(Ordering::Relaxed)
     }
 
-    /// The machine powers itself off.
+    /// Simulates the machine powering itself off.
     pub fn power_off(&self, record: &Record) {
         self.set_running(record, false);
     }
 
-    /// Every create fails from now on.
+    /// Makes every create fail from now on.
     pub fn fail_creates(&self) {
         self.creates_fail.store(true, Ordering::Relaxed);
     }
@@ -119,12 +123,12 @@ impl FakeProvider {
         }
     }
 
-    /// Does something to the snapshots of a machine that is at rest.
+    /// Changes the snapshots of a stopped machine.
     fn at_rest(&self, record: &Record, act: impl FnOnce(&mut Vec<String>)) -> Result<(), ProviderError> {
         match self.ledger().get_mut(&record.id) {
             Some(machine) if machine.running => Err(ProviderError::Unsupported {
                 what: format!("\"{}\" runs", record.name),
-                hint: format!("goloo stop {}", record.name),
+                hint: NextStep::stop(&record.name).into(),
             }),
             Some(machine) => {
                 act(&mut machine.snapshots);
@@ -134,8 +138,8 @@ impl FakeProvider {
         }
     }
 
-    fn made() -> Made {
-        Made::Local(Local::loopback(40_022))
+    fn made() -> Endpoints {
+        Endpoint::loopback(40_022).into()
     }
 }
 
@@ -151,8 +155,8 @@ impl HostNames for FakeProvider {
 
 #[async_trait]
 impl Provider for FakeProvider {
-    fn kind(&self) -> ProviderKind {
-        ProviderKind::Qemu
+    fn info(&self) -> &'static ProviderInfo {
+        &providers::QEMU
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -163,8 +167,8 @@ impl Provider for FakeProvider {
         Ok(ProviderPlan { steps: Vec::new(), warnings: Vec::new(), detail: serde_json::Value::Null })
     }
 
-    async fn create(&self, machine: &Machine, work: &mut dyn Work) -> Result<Made, ProviderError> {
-        work.made("fake-machine", machine.id.as_str()).await?;
+    async fn create(&self, machine: &Machine, work: &mut dyn Work) -> Result<Endpoints, ProviderError> {
+        work.record_resource("fake-machine", machine.id.as_str()).await?;
         if self.creates_fail.load(Ordering::Relaxed) {
             return Err(ProviderError::failed("it fails", "nothing helps"));
         }
@@ -179,7 +183,7 @@ impl Provider for FakeProvider {
         Ok(())
     }
 
-    async fn start(&self, record: &Record, _: &mut dyn Work) -> Result<Made, ProviderError> {
+    async fn start(&self, record: &Record, _: &mut dyn Work) -> Result<Endpoints, ProviderError> {
         self.set_running(record, true);
         Ok(Self::made())
     }
@@ -197,7 +201,7 @@ impl Provider for FakeProvider {
             Some(_) => LiveState::Stopped,
             None => LiveState::Missing,
         };
-        records.iter().map(|record| Observation { state: state(record), ip: None, reason: None }).collect()
+        records.iter().map(|record| Observation::of(state(record))).collect()
     }
 
     async fn console(&self, _: &Record, offset: u64) -> Result<ConsolePiece, ProviderError> {
@@ -209,16 +213,16 @@ impl Provider for FakeProvider {
         Ok(true)
     }
 
-    async fn strays(&self, known: &[&Record]) -> Result<Vec<Stray>, ProviderError> {
+    async fn orphans(&self, known: &[&Record]) -> Result<Vec<Orphan>, ProviderError> {
         let ledger = self.ledger();
-        let strays = ledger.keys().filter(|id| !known.iter().any(|record| record.id == **id));
-        let stray = |id: &VmId| Stray {
+        let orphans = ledger.keys().filter(|id| !known.iter().any(|record| record.id == **id));
+        let orphan = |id: &VmId| Orphan {
             name: id.to_string(),
             id: id.to_string(),
             state: LiveState::Running,
             ours: true,
         };
-        Ok(strays.map(stray).collect())
+        Ok(orphans.map(orphan).collect())
     }
 
     async fn adopt(&self, name: &VmName, id: Option<&str>) -> Result<Adopted, ProviderError> {
@@ -228,7 +232,7 @@ impl Provider for FakeProvider {
             ProviderError::failed(format!("there is no machine \"{name}\""), "give another --id")
         })?;
         let resources = vec![("fake-machine".to_owned(), found.to_string())];
-        Ok(Adopted { id: Some(found.clone()), resources, made: Some(Self::made()) })
+        Ok(Adopted { id: Some(found.clone()), resources, endpoints: Some(Self::made()) })
     }
 
     fn snapshots(&self) -> Option<&dyn Snapshots> {
@@ -270,26 +274,26 @@ impl Clones for FakeProvider {
         work: &mut dyn Work,
     ) -> Result<(), ProviderError> {
         self.at_rest(source, |_| {})?;
-        work.made("fake-machine", copy.id.as_str()).await?;
+        work.record_resource("fake-machine", copy.id.as_str()).await?;
         self.witness(&copy.name);
         self.ledger().entry(copy.id.clone()).or_default();
         Ok(())
     }
 }
 
-/// A guest in which cloud-init has ended with this status JSON.
+/// A guest in which cloud-init has finished with this status JSON.
 #[derive(Debug, Clone)]
 pub struct FakeGuest {
     status: &'static str,
 }
 
 impl FakeGuest {
-    /// cloud-init is done without errors.
+    /// cloud-init finished without errors.
     pub fn provisioned() -> Self {
         Self { status: r#"{"status":"done","errors":[]}"# }
     }
 
-    /// A script that cloud-init ran has failed.
+    /// A script run by cloud-init failed.
     pub fn failed() -> Self {
         Self { status: r#"{"status":"error","errors":["('scripts_user', RuntimeError())"]}"# }
     }
@@ -297,6 +301,10 @@ impl FakeGuest {
 
 #[async_trait]
 impl Guest for FakeGuest {
+    fn pin(&self, _: &Record) {}
+
+    fn unpin(&self, _: &Record) {}
+
     async fn run(
         &self,
         _: &SshTarget,

@@ -1,5 +1,5 @@
-//! A proxy on loopback between an AWS client and an emulator, which does what networks and clouds do and
-//! emulators don't: it cuts, loses, stalls, throttles, plays answers, and counts.
+//! A proxy on loopback between an AWS client and an emulator. It simulates what networks and clouds do and emulators
+//! don't: it cuts, loses, stalls and throttles requests, plays responses, and counts.
 //!
 //! ```no_run
 //! use goloo_testkit::aws_answers::{Stack, describe_stacks};
@@ -15,9 +15,9 @@
 //! assert_eq!(proxy.actions(), ["GetCallerIdentity", "CreateStack", "DescribeStacks"]);
 //! ```
 //!
-//! Requests are numbered from 1 in the order in which they were read whole, an SDK's own retries too. Each has
-//! a connection of its own, so that no client hides a fault by trying again on a fresh one. Headers reach the
-//! emulator as they came: signatures stay valid.
+//! Requests are numbered from 1 in the order in which they were completely read, including an SDK's own retries. Each
+//! has its own connection, so that no client hides a fault by retrying on a fresh one. Headers are forwarded unchanged:
+//! signatures stay valid.
 #![allow(clippy::unwrap_used, reason = "a test double: a panic is its error message")]
 
 mod request;
@@ -34,54 +34,54 @@ use crate::aws_answers::{self, Reply};
 
 pub use request::Request;
 
-/// Which request a fault strikes.
+/// Which request a fault affects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum At {
-    /// The one of this number, from 1.
+    /// The request with this number, starting at 1.
     Request(usize),
-    /// That and all after it: also the SDK's retries.
+    /// The request with this number and all later ones, including the SDK's retries.
     From(usize),
-    /// The one of this number, from 1, among those of an [action](Request::action).
+    /// The request with this number, starting at 1, among those of an [action](Request::action).
     Action(&'static str, usize),
-    /// All of an action.
+    /// All requests of an action.
     Each(&'static str),
 }
 
-/// What a test does when a request comes.
+/// A test's callback for a request.
 pub type Hook = Arc<dyn Fn(&Request) + Send + Sync>;
 
-/// What goes wrong.
+/// The kind of fault.
 #[derive(Clone)]
 pub enum Fault {
-    /// The connection closes; the emulator never hears of the request.
+    /// The connection closes; the emulator doesn't receive the request.
     CutBefore,
-    /// The emulator does what it was asked, and the connection closes without a reply.
+    /// The emulator carries out the request, but the connection closes without a response.
     ReplyLost,
-    /// The service's own internal error; the emulator never hears of the request.
+    /// The service's internal error; the emulator doesn't receive the request.
     Status500,
-    /// The service's own words for too many requests; the emulator never hears of the request.
+    /// The service's response to too many requests; the emulator doesn't receive the request.
     Throttled,
-    /// The service refuses in these words; the emulator never hears of the request.
+    /// The service refuses with this response; the emulator doesn't receive the request.
     Refused(Reply),
-    /// The service's own words for temporary credentials that have run out.
+    /// The service's response to expired temporary credentials.
     ExpiredToken,
-    /// The request waits, then goes on its way, even when the client has left by then.
+    /// The request is delayed, then forwarded, even if the client has disconnected by then.
     Stall(Duration),
-    /// Nothing comes until the client gives up; the emulator never hears of the request.
+    /// There is no response until the client gives up; the emulator doesn't receive the request.
     Hang,
-    /// The test is called, then all goes on: to kill the client before anything happened, say.
+    /// The callback runs before the request is forwarded, for example to kill the client before anything happened.
     Before(Hook),
-    /// The emulator does what it was asked, the test is called, then the reply goes out.
+    /// The callback runs after the emulator has carried out the request and before the response is sent.
     After(Hook),
 }
 
 impl Fault {
-    /// [`Fault::Before`] with this.
+    /// [`Fault::Before`] with this callback.
     pub fn before(hook: impl Fn(&Request) + Send + Sync + 'static) -> Self {
         Self::Before(Arc::new(hook))
     }
 
-    /// [`Fault::After`] with this.
+    /// [`Fault::After`] with this callback.
     pub fn after(hook: impl Fn(&Request) + Send + Sync + 'static) -> Self {
         Self::After(Arc::new(hook))
     }
@@ -111,12 +111,12 @@ struct Script {
     faults: Vec<(At, Fault)>,
     answers: Vec<(&'static str, Answer)>,
     requests: Vec<Request>,
-    /// How many of each action came; counted anew for each request it would take longer and longer.
+    /// How often each action was requested; recounting for each request would take longer and longer.
     of_actions: HashMap<String, usize>,
     struck: usize,
 }
 
-/// The proxy; it serves until the process ends. A clone is another handle on it.
+/// The proxy; it serves until the process exits. A clone is another handle on it.
 #[derive(Clone)]
 pub struct FaultProxy {
     endpoint: String,
@@ -131,7 +131,7 @@ impl fmt::Debug for FaultProxy {
 }
 
 impl FaultProxy {
-    /// Starts one on a free port before the server at `emulator` (`http://127.0.0.1:PORT`).
+    /// Starts a proxy on a free port in front of the server at `emulator` (`http://127.0.0.1:PORT`).
     pub fn start(emulator: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let proxy = Self {
@@ -143,26 +143,26 @@ impl FaultProxy {
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let server = server.clone();
-                // A client that goes away in the middle is no concern of the proxy's.
+                // The proxy ignores clients that disconnect midway.
                 thread::spawn(move || server.serve(client));
             }
         });
         proxy
     }
 
-    /// What `AWS_ENDPOINT_URL` is to say: `http://127.0.0.1:PORT`.
+    /// The value for `AWS_ENDPOINT_URL`: `http://127.0.0.1:PORT`.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// Has something go wrong from now on. Where several faults fit a request, the first one set strikes.
+    /// Adds a fault from now on. If several faults match a request, the first one added applies.
     pub fn fault(&self, at: At, fault: Fault) {
         self.script().faults.push((at, fault));
     }
 
-    /// Plays the answer to an [action](Request::action): the emulator isn't asked, unless `play` returns
-    /// nothing. Of several for the same action the last one set that answers counts. Faults strike played
-    /// answers as real ones.
+    /// Plays the response to an [action](Request::action): the emulator isn't asked, unless `play` returns `None`. If
+    /// several match an action, the last one added that returns a response applies. Faults affect played responses like
+    /// real ones.
     pub fn answer(
         &self,
         action: &'static str,
@@ -171,13 +171,13 @@ impl FaultProxy {
         self.script().answers.push((action, Arc::new(play)));
     }
 
-    /// Forgets faults, answers and requests; the count begins anew.
+    /// Removes all faults, responses and requests, and restarts the numbering.
     pub fn reset(&self) {
         *self.script() = Script::default();
     }
 
-    /// Sends the request of this number on its way after all, when its client has long left: one that
-    /// [hangs](Fault::Hang). It returns when the emulator has done what it was asked.
+    /// Forwards the request with this number after all, even long after its client has disconnected: one that
+    /// [hangs](Fault::Hang). Returns when the emulator has carried it out.
     pub fn deliver(&self, number: usize) {
         let request = self.script().requests[number - 1].clone();
         self.forward(&request).unwrap();
@@ -193,7 +193,7 @@ impl FaultProxy {
         self.script().requests.iter().map(Request::action).collect()
     }
 
-    /// How often a fault struck: a sweep over all requests ends where none did.
+    /// How often a fault was applied: a sweep over all requests ends when none was.
     pub fn struck(&self) -> usize {
         self.script().struck
     }
@@ -233,7 +233,7 @@ impl FaultProxy {
         client.write_all(&reply)
     }
 
-    /// Numbers a request and says what goes wrong with it.
+    /// Numbers a request and returns its fault.
     fn admit(&self, request: &Request) -> Option<Fault> {
         let mut script = self.script();
         script.requests.push(request.clone());
@@ -253,7 +253,7 @@ impl FaultProxy {
         fault
     }
 
-    /// The bytes of the played answer, else of the emulator's.
+    /// The bytes of the played response, otherwise of the emulator's.
     fn reply(&self, request: &Request) -> Vec<u8> {
         let action = request.action();
         let answers: Vec<Answer> = {
@@ -274,7 +274,7 @@ impl FaultProxy {
         let mut emulator = TcpStream::connect(self.emulator)?;
         emulator.write_all(&request.bytes())?;
         let mut reply = Vec::new();
-        // The request asked the emulator to close when it is done.
+        // The request asked the emulator to close the connection afterwards.
         emulator.read_to_end(&mut reply)?;
         Ok(reply)
     }

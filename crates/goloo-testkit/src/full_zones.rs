@@ -1,5 +1,5 @@
-//! CloudFormation where some zones have no room for an instance: no emulator knows zones that are full. The proxy
-//! plays the stacks that fail there, from their making to their removal; all other stacks are the emulator's.
+//! CloudFormation with zones that lack capacity for an instance, which no emulator supports. The proxy plays the stacks
+//! that fail there, from creation to deletion; the emulator handles all other stacks.
 #![allow(clippy::unwrap_used, reason = "a test double: a panic is its error message")]
 
 use std::collections::BTreeSet;
@@ -8,15 +8,15 @@ use std::sync::{Arc, Mutex};
 use crate::aws_answers::{self, Reply, Stack, StackEvent};
 use crate::fault_proxy::{FaultProxy, Request};
 
-/// What CloudFormation says when a zone has no such instance type:
+/// CloudFormation's message for a zone that doesn't offer the instance type:
 /// <https://github.com/aws-cloudformation/aws-cloudformation-resource-providers-awsutilities-commandrunner/issues/37>.
 pub const UNSUPPORTED: &str = "Your requested instance type (t3.nano) is not supported in your requested Availability Zone (us-east-1e). Please retry your request by not specifying an Availability Zone or choosing us-east-1a, us-east-1b. (Service: AmazonEC2; Status Code: 400; Error Code: Unsupported; Request ID: b9b4b068; Proxy: null)";
 
-/// The same for a zone that has the type, and no free machine:
+/// The message for a zone that offers the type but has no capacity:
 /// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/troubleshooting-launch.html#troubleshooting-launch-capacity>.
 pub const NO_CAPACITY: &str = "Resource handler returned message: \"We currently do not have sufficient t3.nano capacity in the Availability Zone you requested (us-east-1a). Our system will be working on provisioning additional capacity. You can currently get t3.nano capacity by not specifying an Availability Zone in your request or choosing us-east-1b. (Service: Ec2, Status Code: 500, Request ID: b9b4b068)\" (RequestToken: 1f2e, HandlerErrorCode: GeneralServiceException)";
 
-/// How far a stack that failed is.
+/// The stage of a failed stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Failed,
@@ -26,28 +26,28 @@ enum Stage {
 
 #[derive(Debug, Default)]
 struct Stacks {
-    /// The subnets whose zones turned out to be full.
+    /// The subnets whose zones were found to be full.
     full: BTreeSet<String>,
-    /// Those that failed, the last of which may still hold the name.
+    /// The failed stacks, the last of which may still hold the name.
     failed: Vec<(Stack, Stage)>,
 }
 
-/// The zones that are full, for stacks of one name. A clone is another handle on them.
+/// Full zones for stacks with one name. A clone is another handle on them.
 #[derive(Debug, Clone)]
 pub struct FullZones {
     name: String,
-    /// So many of the subnets that are tried first are in full zones, with AWS's reason for each.
+    /// AWS's reasons, one for each of the first subnets that are tried, whose zones are full.
     reasons: Vec<&'static str>,
     stacks: Arc<Mutex<Stacks>>,
 }
 
 impl FullZones {
-    /// The zones of the first subnets that stacks of this name ask for are full, for these reasons.
+    /// Makes the zones of the first subnets requested by stacks with this name full, for these reasons.
     pub fn new(name: &str, reasons: &[&'static str]) -> Self {
         Self { name: name.to_owned(), reasons: reasons.to_owned(), stacks: Arc::default() }
     }
 
-    /// Has a proxy play them; again after its reset.
+    /// Makes a proxy play them; must be repeated after its reset.
     pub fn play(&self, proxy: &FaultProxy) {
         let on = |action: &'static str, play: fn(&Self, &Request) -> Option<Reply>| {
             let zones = self.clone();
@@ -59,14 +59,14 @@ impl FullZones {
         on("DeleteStack", Self::delete);
     }
 
-    /// The stacks that failed and are still there.
+    /// The failed stacks that still exist.
     pub fn left(&self) -> Vec<String> {
         let stacks = self.stacks.lock().unwrap();
         let left = stacks.failed.iter().filter(|(_, stage)| *stage != Stage::Gone);
         left.map(|(stack, _)| stack.id.clone()).collect()
     }
 
-    /// How many stacks failed.
+    /// How many stacks have failed.
     pub fn failures(&self) -> usize {
         self.stacks.lock().unwrap().failed.len()
     }
@@ -111,7 +111,7 @@ impl FullZones {
         Some(aws_answers::describe_stack_events(&events, None))
     }
 
-    /// A stack that is gone is described to who asks by its id, as AWS does for 90 days.
+    /// A deleted stack is described if queried by its id, as AWS does for 90 days.
     fn describe(&self, request: &Request) -> Option<Reply> {
         let named = request.parameter("StackName")?;
         let mut stacks = self.stacks.lock().unwrap();

@@ -1,4 +1,4 @@
-//! A small HTTP server on loopback that serves images, and misbehaves where a test wants it to.
+//! A small HTTP server on loopback that serves images, and misbehaves on request.
 #![allow(clippy::unwrap_used, reason = "a test double: a panic is its error message")]
 
 use std::collections::BTreeMap;
@@ -8,23 +8,30 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// How one file misbehaves.
+/// How a file misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Breaks off after so many bytes of the file; each later answer gets so many further.
+    /// Disconnects after this many bytes of the file; each later response sends this many more.
     CutAfter(usize),
-    /// Announces so many bytes more than it sends.
+    /// Announces this many bytes more than it sends.
     TooLong(usize),
-    /// Changes the byte at this place.
+    /// Changes the byte at this offset.
     Corrupt(usize),
-    /// Takes the request and never answers.
+    /// Accepts the request but never responds.
     Hang,
-    /// Sends so many bytes and then nothing more, without closing.
+    /// Sends this many bytes and then nothing more, without closing.
     HangAfter(usize),
-    /// Answers with this status.
+    /// Responds with this status.
     Status(u16),
-    /// Sends so many bytes at a time, with a pause of 10 ms between.
+    /// Sends this many bytes at a time, with pauses of 10 ms.
     Slow(usize),
+    /// Disconnects after this many bytes; if the rest is requested, announces 2^64 - 1 bytes.
+    Endless(usize),
+    /// Disconnects after this many bytes of every other response, and before the first byte of the others. Each serves
+    /// a different version of the file.
+    Turns(usize),
+    /// Sends the file in chunks, followed by endless trailers.
+    Trailers,
 }
 
 #[derive(Debug, Clone)]
@@ -35,24 +42,24 @@ struct File {
     fault: Option<Fault>,
 }
 
-/// One request that came.
+/// A received request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// The path, with its first slash.
+    /// The path, with its leading slash.
     pub path: String,
-    /// What `Range` said.
+    /// The value of the `Range` header.
     pub range: Option<String>,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
     files: BTreeMap<String, File>,
-    /// Where paths lead that are none of a file.
+    /// The redirect targets of paths without a file.
     redirects: BTreeMap<String, String>,
     requests: Vec<Request>,
 }
 
-/// The server; it serves until the process ends.
+/// The server; it serves until the process exits.
 #[derive(Debug, Clone)]
 pub struct ImageServer {
     address: SocketAddr,
@@ -66,7 +73,7 @@ impl Default for ImageServer {
 }
 
 impl ImageServer {
-    /// Starts one on a free port.
+    /// Starts a server on a free port.
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -75,19 +82,19 @@ impl ImageServer {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let shared = Arc::clone(&shared);
-                // A client that goes away in the middle is no concern of the server's.
+                // The server ignores clients that disconnect midway.
                 thread::spawn(move || answer(&stream, &shared));
             }
         });
         server
     }
 
-    /// The address of a path, which begins with a slash.
+    /// The URL of a path, which starts with a slash.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    /// Serves this content; with ranges, and without a fault.
+    /// Serves this content, with ranges and without faults.
     pub fn put(&self, path: &str, content: &[u8]) {
         let mut shared = self.shared.lock().unwrap();
         let tag = format!("\"{}\"", shared.files.len() + shared.requests.len());
@@ -95,17 +102,17 @@ impl ImageServer {
         shared.files.insert(path.to_owned(), file);
     }
 
-    /// Redirects requests for this path to an address, whatever that is.
+    /// Redirects requests for this path to any address.
     pub fn redirect(&self, path: &str, to: &str) {
         self.shared.lock().unwrap().redirects.insert(path.to_owned(), to.to_owned());
     }
 
-    /// Makes a file misbehave from now on, or behave.
+    /// Makes a file misbehave from now on, or stops that.
     pub fn fault(&self, path: &str, fault: Option<Fault>) {
         self.shared.lock().unwrap().files.get_mut(path).unwrap().fault = fault;
     }
 
-    /// Whether parts of a file can be asked for.
+    /// Sets whether a file supports range requests.
     pub fn ranges(&self, path: &str, ranges: bool) {
         self.shared.lock().unwrap().files.get_mut(path).unwrap().ranges = ranges;
     }
@@ -133,16 +140,20 @@ fn answer(stream: &TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()> {
             _ => {}
         }
     }
-    let (file, redirect) = {
+    let (file, redirect, count) = {
         let mut shared = shared.lock().unwrap();
         shared.requests.push(Request { path: path.clone(), range: range.clone() });
-        (shared.files.get(&path).cloned(), shared.redirects.get(&path).cloned())
+        let count = shared.requests.len();
+        (shared.files.get(&path).cloned(), shared.redirects.get(&path).cloned(), count)
     };
     let mut out = stream;
     if let Some(to) = redirect {
         return out.write_all(&head(302, 0, &format!("Location: {to}\r\n")));
     }
-    let Some(file) = file else { return out.write_all(&head(404, 0, "")) };
+    let Some(mut file) = file else { return out.write_all(&head(404, 0, "")) };
+    if matches!(file.fault, Some(Fault::Turns(_))) {
+        file.tag = format!("\"turn-{count}\"");
+    }
     let total = file.content.len();
     let from = range
         .filter(|_| file.ranges && if_range.is_none_or(|tag| tag == file.tag))
@@ -157,6 +168,7 @@ fn answer(stream: &TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()> {
         Some(Fault::Status(status)) => return out.write_all(&head(status, 0, "")),
         Some(Fault::Hang) => return hang(),
         Some(Fault::TooLong(more)) => length += more,
+        Some(Fault::Endless(_)) if start > 0 => length = usize::MAX,
         Some(Fault::Corrupt(at)) if at >= start => body[at - start] ^= 1,
         _ => {}
     }
@@ -165,8 +177,16 @@ fn answer(stream: &TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()> {
     if from.is_some() {
         headers += &format!("Content-Range: bytes {start}-{}/{total}\r\n", total - 1);
     }
+    if file.fault == Some(Fault::Trailers) {
+        return with_trailers(out, &body, &headers);
+    }
     out.write_all(&head(status, length, &headers))?;
     match file.fault {
+        Some(Fault::Endless(bytes)) => out.write_all(&body[..bytes.min(body.len())]),
+        Some(Fault::Turns(bytes)) => {
+            let sent = if count.is_multiple_of(2) { bytes } else { 0 };
+            out.write_all(&body[..sent.min(body.len())])
+        }
         Some(Fault::CutAfter(bytes)) => out.write_all(&body[..bytes.min(body.len())]),
         Some(Fault::HangAfter(bytes)) => {
             out.write_all(&body[..bytes.min(body.len())])?;
@@ -184,6 +204,16 @@ fn answer(stream: &TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()> {
 fn head(status: u16, length: usize, headers: &str) -> Vec<u8> {
     format!("HTTP/1.1 {status} x\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n")
         .into_bytes()
+}
+
+fn with_trailers(mut out: &TcpStream, body: &[u8], headers: &str) -> std::io::Result<()> {
+    write!(out, "HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n{headers}\r\n{:x}\r\n", body.len())?;
+    out.write_all(body)?;
+    out.write_all(b"\r\n0\r\n")?;
+    loop {
+        out.write_all(b"X-More: and more\r\n")?;
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 fn hang() -> std::io::Result<()> {

@@ -11,6 +11,7 @@ pub mod memory_store;
 pub mod mutate;
 pub mod programs;
 pub mod provider_suite;
+pub mod providers;
 pub mod s3_services;
 pub mod samples;
 pub mod sim_fs;

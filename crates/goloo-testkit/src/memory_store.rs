@@ -1,20 +1,20 @@
-//! A store in memory that keeps the whole contract of [`goloo_core::store`], for tests of what stands
-//! on a store. Clones are handles on the same store.
+//! An in-memory store that implements the whole contract of [`goloo_model::store`], for tests of code that uses a
+//! store.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use goloo_core::name::{ArchiveId, VmName};
-use goloo_core::record::{self, Owner, Phase, Record, SCHEMA};
-use goloo_core::store::{
+use goloo_model::name::{ArchiveId, VmName};
+use goloo_model::record::{self, Owner, Phase, Record, SCHEMA};
+use goloo_model::store::{
     Archived, Broken, HeldLock, Listing, Loaded, SNAPSHOT_FILES, Snapshot, Store, StoreError, Summary,
     VmLock, check_mark,
 };
-use goloo_core::time::Timestamp;
+use goloo_model::time::Timestamp;
 
-/// A store in memory; a clone is another handle on it.
+/// An in-memory store; a clone is another handle on it.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryStore {
     shared: Arc<Mutex<Shared>>,
@@ -25,21 +25,21 @@ struct Shared {
     active: BTreeMap<String, Stored>,
     archive: BTreeMap<ArchiveId, Stored>,
     locks: BTreeMap<VmName, Holder>,
-    /// Whose lock was broken, until someone takes it.
+    /// The former owners of broken locks, until the lock is taken again.
     broken_locks: BTreeMap<VmName, Owner>,
     moved: Option<String>,
-    /// How many locks were ever taken.
+    /// How many locks have been taken in total.
     taken: u64,
 }
 
 #[derive(Debug, Clone)]
 struct Holder {
     owner: Owner,
-    /// Tells this lock from a later one of the same owner.
+    /// Distinguishes this lock from a later one of the same owner.
     number: u64,
 }
 
-/// Kept as text, so that what comes out has been through the format, and may be damaged.
+/// Stored as text, so that everything read has been through the format, and can be corrupted.
 #[derive(Debug, Clone)]
 struct Stored {
     json: Vec<u8>,
@@ -47,14 +47,14 @@ struct Stored {
 }
 
 impl MemoryStore {
-    /// Puts any text in the place of an active record's, which need not be there.
+    /// Replaces an active record's text; the record need not exist.
     pub fn plant(&self, name: &VmName, json: &[u8]) {
         let mut shared = self.shared();
         let stored = shared.active.entry(name.as_str().to_owned());
         stored.or_insert(Stored { json: Vec::new(), snapshot: Snapshot::default() }).json = json.to_vec();
     }
 
-    /// Puts any text in the place of an archived record's, which need not be there.
+    /// Replaces an archived record's text; the record need not exist.
     pub fn plant_archived(&self, id: &ArchiveId, json: &[u8]) {
         let mut shared = self.shared();
         let stored = shared.archive.entry(id.clone());
@@ -272,7 +272,7 @@ impl Store for MemoryStore {
     }
 }
 
-/// Whether a record from another store is to be put in the place of `stored`: [`VmLock::put`]'s rule.
+/// Whether a record from another store may replace `stored`: the rule of [`VmLock::put`].
 fn is_newer(
     stored: Option<&Record>,
     record: &Record,
@@ -331,7 +331,7 @@ impl Drop for MemoryLock {
 }
 
 impl MemoryLock {
-    /// The store, if this lock still lets its holder write.
+    /// The store, if this lock still permits writing.
     fn writable(&self) -> Result<MutexGuard<'_, Shared>, StoreError> {
         let shared = self.store.shared();
         shared.check_unmoved()?;

@@ -1,5 +1,5 @@
-//! Mutation tests of parsers that read what others wrote: files of a corpus are changed in many small ways, and the
-//! parser must come back each time, soon and without a panic. The same seed makes the same inputs everywhere.
+//! Mutation tests for parsers of untrusted input: files of a corpus are changed in many small ways, and the parser must
+//! always return promptly and without a panic. The same seed produces the same inputs everywhere.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -10,14 +10,14 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How many inputs a run makes where `GOLOO_MUTATIONS` doesn't say.
+/// The number of inputs in a run unless `GOLOO_MUTATIONS` is set.
 const ROUNDS: u32 = 1500;
-/// The longest that one input may take, in a build without optimization on a busy machine.
+/// The time limit for one input, in an unoptimized build on a busy machine.
 const TIME_MAX: Duration = Duration::from_secs(10);
 /// The largest input, in bytes.
 const SIZE_MAX: usize = 64 << 10;
 
-/// Texts that parsers of many formats take for something special.
+/// Strings with a special meaning in many formats.
 const WORDS: &[&str] = &[
     "",
     "0",
@@ -86,12 +86,12 @@ const WORDS: &[&str] = &[
     "}}",
 ];
 
-/// Random numbers that are the same everywhere: xorshift64*.
+/// Reproducible random numbers: xorshift64*.
 #[derive(Debug)]
 pub struct Random(u64);
 
 impl Random {
-    /// Begins with this seed, which isn't 0.
+    /// Starts with this seed, which must not be 0.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -103,7 +103,7 @@ impl Random {
         self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
     }
 
-    /// A number below this one; 0 for 0.
+    /// A number below `limit`; 0 if `limit` is 0.
     pub fn below(&mut self, limit: usize) -> usize {
         usize::try_from(self.next() % limit.max(1) as u64).unwrap_or(0)
     }
@@ -114,10 +114,10 @@ impl Random {
     }
 }
 
-/// The files of a folder of the corpus, sorted by name.
+/// The files of a corpus folder, sorted by name.
 ///
 /// # Panics
-/// When there are none.
+/// If there are none.
 pub fn corpus(folder: &Path) -> Vec<Vec<u8>> {
     let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("a readable folder").path()).collect();
@@ -126,18 +126,18 @@ pub fn corpus(folder: &Path) -> Vec<Vec<u8>> {
     paths.iter().map(|path| fs::read(path).expect("a readable file")).collect()
 }
 
-/// Feeds the corpus and its mutations to a parser. What the parser says doesn't matter, only that it comes back.
+/// Feeds the corpus and its mutations to a parser. Its result doesn't matter, only that it returns.
 ///
 /// # Panics
-/// With the input, when the parser panicked or took too long.
+/// If the parser panicked or took too long; the message contains the input.
 pub fn run(corpus: &[Vec<u8>], parse: impl Fn(&[u8])) {
     run_rounds(corpus, ROUNDS, parse);
 }
 
-/// The same with so many inputs, for parsers that are slow to reach.
+/// Like [`run`] with this number of inputs, for parsers that are expensive to call.
 ///
 /// # Panics
-/// As [`run`].
+/// Like [`run`].
 pub fn run_rounds(corpus: &[Vec<u8>], rounds: u32, parse: impl Fn(&[u8])) {
     let rounds = std::env::var("GOLOO_MUTATIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(rounds);
     corpus.iter().for_each(|input| check(input, &parse));
@@ -155,18 +155,18 @@ fn check(input: &[u8], parse: &impl Fn(&[u8])) {
     assert!(took < TIME_MAX, "the parser took {took:?} for this input: {}", shown(input));
 }
 
-/// A server on loopback that gives one answer to each request and closes the connection.
+/// A server on loopback that sends one response to each request and closes the connection.
 pub struct AnswerServer {
-    /// Its address: `http://127.0.0.1:PORT`.
+    /// Its URL: `http://127.0.0.1:PORT`.
     pub endpoint: String,
     answer: Arc<Mutex<Vec<u8>>>,
 }
 
 impl AnswerServer {
-    /// Starts it; it serves until the process ends.
+    /// Starts the server; it serves until the process exits.
     ///
     /// # Panics
-    /// When no port is free.
+    /// If no port is free.
     pub fn start() -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let endpoint = format!("http://{}", listener.local_addr().expect("it is bound"));
@@ -175,14 +175,14 @@ impl AnswerServer {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let answer = answers.lock().expect("no holder panics").clone();
-                // A client may have gone away.
+                // A client may have disconnected.
                 let _ = serve(stream, &answer);
             }
         });
         Self { endpoint, answer }
     }
 
-    /// The bytes of the answer from now on, with its status line and headers.
+    /// Sets the bytes of the response, including its status line and headers.
     ///
     /// # Panics
     /// Never: no holder of the lock panics.
@@ -216,7 +216,7 @@ fn serve(mut stream: TcpStream, answer: &[u8]) -> std::io::Result<()> {
     stream.write_all(answer)
 }
 
-/// An answer with status 200 and this body.
+/// A response with status 200 and this body.
 pub fn http_answer(content_type: &str, body: &str) -> Vec<u8> {
     format!(
         "HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\nETag: \"0123456789abcdef\"\r\n\
@@ -226,7 +226,7 @@ pub fn http_answer(content_type: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// As a literal of Rust, to make a test of.
+/// Formats an input as a Rust literal, for use in a test.
 fn shown(input: &[u8]) -> String {
     format!("b\"{}\"", input.escape_ascii())
 }
@@ -255,7 +255,7 @@ fn change(input: &mut Vec<u8>, corpus: &[Vec<u8>], random: &mut Random) {
         3 => input.truncate(at),
         4 => insert(input, at, WORDS[random.below(WORDS.len())].as_bytes()),
         5 => {
-            // One word, number or name becomes another.
+            // Replaces a word, number or name with another one.
             let word = word_at(input, at);
             input.splice(word, WORDS[random.below(WORDS.len())].bytes());
         }
@@ -280,7 +280,7 @@ fn insert(input: &mut Vec<u8>, at: usize, piece: &[u8]) {
     }
 }
 
-/// The letters and digits around a place.
+/// The range of letters and digits around an offset.
 fn word_at(input: &[u8], at: usize) -> std::ops::Range<usize> {
     let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.+/".contains(byte);
     let start = input[..at].iter().rposition(|byte| !is_word(byte)).map_or(0, |before| before + 1);
@@ -293,7 +293,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_of_change_is_made_and_always_the_same() {
+    fn mutations_are_varied_and_reproducible() {
         let corpus = vec![b"{\"a\": 12, \"b\": [true]}".to_vec(), b"other".to_vec()];
         let inputs = |count: usize| {
             let mut random = Random::new(7);
@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "the parser panicked at this input")]
-    fn a_parser_that_panics_is_found() {
+    fn a_panicking_parser_is_detected() {
         run(&[b"[1, 2, 3]".to_vec()], |input| assert!(!input.contains(&0xff), "it can't take that"));
     }
 }

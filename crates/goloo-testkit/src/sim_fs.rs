@@ -1,14 +1,14 @@
-//! A file system in memory that dies or fails at any operation, and then keeps of what wasn't synced
-//! as little or as much as a real one may.
+//! An in-memory file system that dies or fails at any operation, and then keeps as little or as much of the unsynced
+//! data as a real one may.
 //!
-//! The model, after what ALICE (OSDI '14) found file systems to do:
-//! - A file's content is durable as of its last `sync`. What was written since, or all of a file that
-//!   was never synced, may be there, be cut short, or be empty.
-//! - A change of names (make, link, rename, remove) is atomic, and durable once a folder that it
-//!   touches is synced. Changes that aren't durable may have reached the disk or not, each for itself:
-//!   a later one without an earlier one too.
-//! - After a failed `sync` the content counts as written and isn't: the next `sync` of that file
-//!   reports success for what is lost.
+//! The model follows the findings of ALICE (OSDI '14) about file systems:
+//! - A file's content is durable as of its last `sync`. Later writes, or the whole content of a file that was never
+//!   synced, may be present, truncated or empty.
+//! - A change of names (create, link, rename, remove) is atomic, and durable once an affected folder is synced. Each
+//!   change that isn't durable may or may not have reached the disk, independently of the others: even a later one
+//!   without an earlier one.
+//! - After a failed `sync` the content counts as written although it isn't: the next `sync` of that file reports
+//!   success for lost data.
 //!
 //! ```
 //! # use goloo_testkit::sim_fs::{Crash, SimFs};
@@ -23,25 +23,25 @@ use std::io::{self, ErrorKind};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use goloo_store::dir::fs::{Entry, Folder, Fs, Held, LockAttempt, NewFile};
+use goloo_store::dir::fs::{Entry, Folder, Fs, LockAttempt, LockGuard, NewFile};
 
-/// What a power loss leaves of what wasn't synced.
+/// What remains of unsynced data after a power loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Crash {
     /// Nothing.
     Lost,
-    /// All: only the process died.
+    /// Everything: only the process died.
     Kept,
-    /// Some, drawn with this seed.
+    /// Some of it, chosen with this seed.
     Mixed(u64),
 }
 
-/// An error that is given instead of doing the operation.
+/// An error returned instead of carrying out the operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
     /// Which operation fails, counted from 0.
     pub at: usize,
-    /// Whether all after it fail too.
+    /// Whether all later operations fail too.
     pub lasting: bool,
     /// The system's error number.
     pub errno: i32,
@@ -54,7 +54,7 @@ pub const EIO: i32 = 5;
 /// "Permission denied".
 pub const EACCES: i32 = 13;
 
-/// A simulated disk. Clones share it.
+/// A simulated disk, shared by its clones.
 #[derive(Debug, Clone)]
 pub struct SimFs {
     disk: Arc<Mutex<Disk>>,
@@ -67,9 +67,9 @@ const ROOT: Ino = 0;
 enum Node {
     File {
         content: Vec<u8>,
-        /// As of the last sync; `None` before the first.
+        /// As of the last sync; `None` before the first one.
         durable: Option<Vec<u8>>,
-        /// A sync has failed: the kernel takes the content for written.
+        /// A sync has failed: the kernel considers the content written.
         forgotten: bool,
     },
     Folder {
@@ -78,7 +78,7 @@ enum Node {
     },
 }
 
-/// One change of names: in which folder, which name, what it stands for now.
+/// One change of names: the folder, the name, and its new target.
 type Change = Vec<(Ino, String, Option<Ino>)>;
 
 #[derive(Debug)]
@@ -90,7 +90,7 @@ struct Disk {
     stop_after: Option<usize>,
     fault: Option<Fault>,
     locks: BTreeMap<String, Vec<u8>>,
-    /// How many share each lock that can be shared.
+    /// How many holders share each shared lock.
     shared: BTreeMap<String, usize>,
     network: Option<&'static str>,
 }
@@ -122,37 +122,37 @@ impl SimFs {
         Self { disk: Arc::new(Mutex::new(disk)) }
     }
 
-    /// The process dies before its operation number `count`, counted from 0 and from now: from there
-    /// on everything fails and nothing has an effect.
+    /// Makes the process die before operation number `count`, counted from 0 starting now: from then on everything
+    /// fails and nothing has an effect.
     pub fn stop_after(&self, count: usize) {
         let mut disk = self.disk();
         disk.operations = 0;
         disk.stop_after = Some(count);
     }
 
-    /// Operations are counted from now, and one of them fails.
+    /// Makes one operation fail, counted starting now.
     pub fn fail(&self, fault: Fault) {
         let mut disk = self.disk();
         disk.operations = 0;
         disk.fault = Some(fault);
     }
 
-    /// Nothing fails any more.
+    /// Ends all failures.
     pub fn heal(&self) {
         self.disk().fault = None;
     }
 
-    /// The disk says that it is a network file system.
+    /// Makes the disk report that it is a network file system.
     pub fn on_network(&self, name: &'static str) {
         self.disk().network = Some(name);
     }
 
-    /// How many operations there were that change something or make it durable.
+    /// The number of operations so far that change something or make it durable.
     pub fn operations(&self) -> usize {
         self.disk().operations
     }
 
-    /// The disk after the process has died and the machine has started again. This disk stays as it is.
+    /// The disk after the process has died and the machine has restarted. This disk isn't changed.
     pub fn crash(&self, crash: Crash) -> Self {
         let disk = self.disk();
         let mut dice = Dice::new(crash);
@@ -171,7 +171,7 @@ impl SimFs {
         Self::from_nodes(nodes)
     }
 
-    /// All paths of files, sorted: what a test looks at to find leftovers.
+    /// All file paths, sorted, so that tests can find leftovers.
     pub fn files(&self) -> Vec<String> {
         let disk = self.disk();
         let mut files = Vec::new();
@@ -182,9 +182,22 @@ impl SimFs {
     fn disk(&self) -> MutexGuard<'_, Disk> {
         self.disk.lock().expect("no holder panics")
     }
+
+    /// Removes an empty folder.
+    fn remove_folder(&self, path: &Path) -> io::Result<()> {
+        let mut disk = self.disk();
+        disk.operation()?;
+        let place = disk.place(path)?;
+        let ino = disk.existing(&place)?;
+        if !disk.entries(ino)?.is_empty() {
+            return Err(error(ErrorKind::DirectoryNotEmpty));
+        }
+        disk.change(vec![(place.folder, place.name, None)]);
+        Ok(())
+    }
 }
 
-/// Decides what of the unsynced is kept.
+/// Decides which unsynced data is kept.
 struct Dice {
     crash: Crash,
     state: u64,
@@ -196,7 +209,7 @@ impl Dice {
         Self { crash, state: seed }
     }
 
-    /// SplitMix64: small, and the same everywhere.
+    /// SplitMix64: small and reproducible everywhere.
     fn next(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.state;
@@ -213,7 +226,7 @@ impl Dice {
         }
     }
 
-    /// What is left of content that was never synced.
+    /// What remains of content that was never synced.
     fn content(&mut self, content: &[u8]) -> Vec<u8> {
         match self.crash {
             Crash::Lost => Vec::new(),
@@ -227,7 +240,7 @@ impl Dice {
 }
 
 impl Node {
-    /// Back to what is durable; names that may have been kept are added afterwards.
+    /// Reverts to what is durable; names that may have been kept are added afterwards.
     fn lose(&mut self, dice: &mut Dice) {
         match self {
             Self::File { content, durable, .. } => {
@@ -264,7 +277,7 @@ fn error(kind: ErrorKind) -> io::Error {
     kind.into()
 }
 
-/// A path as the place where its last name lies.
+/// The location of a path's last component.
 struct Place {
     folder: Ino,
     name: String,
@@ -280,7 +293,7 @@ impl Disk {
         if self.stopped() { Err(io::Error::other("the process is dead")) } else { Ok(()) }
     }
 
-    /// Counts an operation, and says whether it takes place.
+    /// Counts an operation and determines whether it is carried out.
     fn operation(&mut self) -> io::Result<()> {
         let number = self.operations;
         self.operations += 1;
@@ -364,7 +377,7 @@ impl Disk {
         self.change(vec![(from.folder, from.name.clone(), None), (to.folder, to.name, Some(ino))]);
     }
 
-    /// A change becomes durable whole, and with it those before it in any folder that it touches.
+    /// A change becomes durable as a whole, together with earlier changes in any folder it affects.
     fn sync_folder(&mut self, folder: Ino) {
         let mut folders = BTreeSet::from([folder]);
         let mut durable = Vec::new();
@@ -374,7 +387,7 @@ impl Disk {
                 durable.push(n);
             }
         }
-        // Found from the newest to the oldest: removed in that order, done in the other.
+        // Collected from newest to oldest: removed in that order, applied in reverse.
         let changes: Vec<_> = durable.into_iter().map(|n| self.pending.remove(n)).collect();
         for change in changes.iter().rev() {
             make_durable(&mut self.nodes, change);
@@ -411,7 +424,7 @@ impl NewFile for SimFile {
         if result.is_ok() {
             disk.file(self.ino).0.extend_from_slice(bytes);
         } else if !disk.stopped() {
-            // A disk that fills up has taken a part.
+            // A disk that fills up has stored a part.
             disk.file(self.ino).0.extend_from_slice(&bytes[..bytes.len() / 2]);
         }
         result
@@ -535,7 +548,7 @@ impl Fs for SimFs {
         disk.operation()?;
         let (from, to) = (disk.place(from)?, disk.place(to)?);
         let ino = disk.existing(&from)?;
-        // As POSIX has it: two names of one file stay as they are.
+        // As POSIX specifies: two names of the same file are left unchanged.
         if disk.at(&to)? != Some(ino) {
             disk.rename(&from, to, ino);
         }
@@ -564,16 +577,25 @@ impl Fs for SimFs {
         Ok(())
     }
 
-    fn remove_folder(&self, path: &Path) -> io::Result<()> {
-        let mut disk = self.disk();
-        disk.operation()?;
-        let place = disk.place(path)?;
-        let ino = disk.existing(&place)?;
-        if !disk.entries(ino)?.is_empty() {
-            return Err(error(ErrorKind::DirectoryNotEmpty));
+    /// In steps, as on a real disk: the process may die in between.
+    fn remove_tree(&self, path: &Path) -> io::Result<()> {
+        let is_missing = |error: &io::Error| error.kind() == ErrorKind::NotFound;
+        let entries = match self.read_folder(path) {
+            Err(error) if is_missing(&error) => return Ok(()),
+            other => other?,
+        };
+        for entry in entries {
+            let inner = path.join(&entry.name);
+            match self.remove_file(&inner) {
+                Err(error) if is_missing(&error) => {}
+                Err(_) if entry.is_folder => self.remove_tree(&inner)?,
+                other => other?,
+            }
         }
-        disk.change(vec![(place.folder, place.name, None)]);
-        Ok(())
+        match self.remove_folder(path) {
+            Err(error) if is_missing(&error) => Ok(()),
+            other => other,
+        }
     }
 
     fn sync_folder(&self, path: &Path) -> io::Result<()> {
@@ -602,7 +624,7 @@ impl Fs for SimFs {
         Ok(disk.locks.get(&path.display().to_string()).cloned())
     }
 
-    fn lock_shared(&self, path: &Path) -> io::Result<Option<Held>> {
+    fn lock_shared(&self, path: &Path) -> io::Result<Option<LockGuard>> {
         let mut disk = self.disk();
         disk.reading()?;
         disk.place(path)?;
@@ -614,7 +636,7 @@ impl Fs for SimFs {
         Ok(Some(Box::new(SimShare { fs: self.clone(), path })))
     }
 
-    fn lock_alone(&self, path: &Path) -> io::Result<Option<Held>> {
+    fn lock_alone(&self, path: &Path) -> io::Result<Option<LockGuard>> {
         if self.disk().shared.get(&path.display().to_string()).is_some_and(|shares| *shares > 0) {
             return Ok(None);
         }

@@ -1,50 +1,63 @@
-//! Writing files and folders so that, whatever dies, there is the old or the new and never a mixture. For
-//! what isn't in the store: the user's stacks and what goloo remembers of them, settings, backups.
+//! Atomic writes: a crash leaves either the old or the new file or folder, never a mixture. Used for everything outside
+//! the store: the user's stacks and their registry, settings, backups.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use goloo_os::lock::{self, FileLock, LockTimeouts};
-use goloo_os::{private, read};
+use goloo_model::events::{Event, Events};
+use goloo_sys::durable::{self, sync_folder};
+use goloo_sys::lock::{self, FileLock, LockTimeouts};
+use goloo_sys::{private, read};
 use rustix::fs::{CWD, RenameFlags};
 use tempfile::{NamedTempFile, TempDir};
 
-use crate::output::Ui;
-
-/// What a folder is called while it is staged: no VM's name begins so.
+/// The name prefix of staged folders: no VM's name begins with it.
 const STAGED: &str = ".goloo-";
 
-/// How many random characters `tempfile` puts behind it.
+/// How many random characters `tempfile` appends.
 const RANDOM: usize = 6;
 
-/// After this nobody writes a staged file any more.
+/// The age after which no process is still writing a staged file.
 const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Makes a private folder and those above it.
+/// Creates a private folder and its parents.
+///
+/// # Errors
+/// I/O errors.
 pub fn ensure_folder(folder: &Path) -> io::Result<()> {
     private::create_folders(folder)
 }
 
-/// Takes the lock of this file, and holds it until the value is dropped or the process dies. A wait is shown; it has
-/// a limit.
-pub fn lock(path: &Path, ui: &Ui) -> io::Result<FileLock> {
+/// Locks this file until the value is dropped or the process dies. Waiting is reported and has a time limit.
+///
+/// # Errors
+/// I/O errors, and [`ErrorKind::TimedOut`] when the lock is still held after the limit.
+pub fn lock(path: &Path, events: &dyn Events) -> io::Result<FileLock> {
     ensure_folder(parent(path)?)?;
-    lock::take(path, lock::Mode::Exclusive, LockTimeouts::default(), || ui.waiting_for_lock(path))
+    lock::take(path, lock::Mode::Exclusive, LockTimeouts::default(), || {
+        events.event(Event::WaitingForLock { path: path.to_owned() });
+    })
 }
 
-/// The content of one of goloo's own files; `None` where it isn't there.
+/// The content of one of goloo's own files; `None` when it doesn't exist.
+///
+/// # Errors
+/// I/O errors.
 pub fn read_own(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    match read::file(path, read::FILE_MAX) {
+    match read::own(path, read::FILE_MAX) {
         Ok(content) => Ok(Some(content)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Puts a file in place of an older one, whose permissions it takes over, or of none.
+/// Creates a file, or replaces an existing one and keeps its permissions.
+///
+/// # Errors
+/// I/O errors.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let (folder, mut file) = begin(path)?;
     if let Ok(old) = fs::metadata(path) {
@@ -56,7 +69,10 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     sync_folder(folder)
 }
 
-/// Writes a private file where there is none; [`ErrorKind::AlreadyExists`] where one is.
+/// Creates a new private file.
+///
+/// # Errors
+/// [`ErrorKind::AlreadyExists`] when the file exists; other I/O errors.
 pub fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     let (folder, mut file) = begin(path)?;
     file.write_all(content)?;
@@ -65,7 +81,7 @@ pub fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     sync_folder(folder)
 }
 
-/// The folder that a file is to lie in, and what is to become the file.
+/// The folder of a file, and the temporary file that becomes it.
 fn begin(path: &Path) -> io::Result<(&Path, NamedTempFile)> {
     let folder = parent(path)?;
     ensure_folder(folder)?;
@@ -73,8 +89,8 @@ fn begin(path: &Path) -> io::Result<(&Path, NamedTempFile)> {
     Ok((folder, tempfile::Builder::new().prefix(STAGED).tempfile_in(folder)?))
 }
 
-/// Removes the files that processes which died long ago have left beside what they were writing. Nobody writes one for a
-/// day; what can't be removed is no matter.
+/// Removes temporary files of dead processes: no process takes a day to write one. Files that can't be removed are
+/// ignored.
 fn sweep_abandoned(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -92,28 +108,31 @@ fn sweep_abandoned(folder: &Path) {
     }
 }
 
-/// A folder that isn't where it belongs yet.
+/// A staged folder, which is not at its final path yet.
 pub struct Staged(TempDir);
 
 impl Staged {
-    /// A copy of these files of `source`, beside the place where it is to go; private to the user, as all that goloo
-    /// keeps.
+    /// Copies these files of `source` into a folder next to the final path. The folder is private, like all files of
+    /// goloo.
+    ///
+    /// # Errors
+    /// I/O errors.
     pub fn copy(source: &Path, files: &[&str], place: &Path) -> io::Result<Self> {
         let staged = tempfile::Builder::new().prefix(STAGED).tempdir_in(parent(place)?)?;
         for file in files {
             let content = read::file(&source.join(file), read::FILE_MAX)?;
-            let mut copy =
-                File::options().write(true).create_new(true).mode(0o600).open(staged.path().join(file))?;
-            copy.write_all(&content)?;
-            copy.sync_all()?;
+            durable::write_new(&staged.path().join(file), &content)?;
         }
         sync_folder(staged.path())?;
         Ok(Self(staged))
     }
 
-    /// Gives the copy to the user, who may share it: the permissions are those that the umask leaves.
+    /// Sets permissions according to the umask: the copy belongs to the user, who may want to share it.
+    ///
+    /// # Errors
+    /// I/O errors.
     pub fn share(&self) -> io::Result<()> {
-        let umask = goloo_os::umask::users();
+        let umask = goloo_sys::umask::users();
         fs::set_permissions(self.path(), Permissions::from_mode(0o777 & !umask))?;
         for name in names(self.path())? {
             fs::set_permissions(self.path().join(name), Permissions::from_mode(0o666 & !umask))?;
@@ -121,24 +140,30 @@ impl Staged {
         Ok(())
     }
 
-    /// Where it is now.
+    /// Its current path.
     pub fn path(&self) -> &Path {
         self.0.path()
     }
 
-    /// Puts it there in one step; `false` when something else than an empty folder is in the way.
+    /// Moves it to its final path in one step; `false` when anything but an empty folder is there.
+    ///
+    /// # Errors
+    /// I/O errors.
     pub fn publish(self, place: &Path) -> io::Result<bool> {
         match fs::rename(self.path(), place) {
             Err(error) if is_taken(&error) => return Ok(false),
             other => other?,
         }
-        // It is no longer where it would be removed from.
+        // Already moved: nothing to clean up.
         let _ = self.0.keep();
         sync_folder(parent(place)?)?;
         Ok(true)
     }
 
-    /// Puts it there in one step in place of another folder, which is removed then.
+    /// Replaces another folder in one step, then removes the replaced one.
+    ///
+    /// # Errors
+    /// I/O errors.
     pub fn publish_over(self, place: &Path) -> io::Result<()> {
         rustix::fs::renameat_with(CWD, self.path(), CWD, place, RenameFlags::EXCHANGE)?;
         sync_folder(parent(place)?)?;
@@ -150,8 +175,11 @@ fn is_taken(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::DirectoryNotEmpty | ErrorKind::NotADirectory)
 }
 
-/// Removes what processes that died have left staged in a folder. Only under the lock that all who stage
-/// there hold.
+/// Removes staged files that dead processes left in a folder. The caller must hold the lock that every process holds
+/// while it stages files there.
+///
+/// # Errors
+/// I/O errors.
 pub fn sweep(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -162,7 +190,10 @@ pub fn sweep(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes a folder away in one step, and then removes what is in it. A link goes, and not what it leads to.
+/// Removes a folder: renames it in one step, then deletes its contents. Of a symlink, only the link is removed.
+///
+/// # Errors
+/// I/O errors.
 pub fn remove_folder(path: &Path) -> io::Result<()> {
     let aside = tempfile::Builder::new().prefix(STAGED).tempdir_in(parent(path)?)?;
     let gone = aside.path().join("gone");
@@ -178,16 +209,15 @@ fn remove(path: &Path) -> io::Result<()> {
 }
 
 /// The names in a folder, sorted.
+///
+/// # Errors
+/// I/O errors.
 pub fn names(folder: &Path) -> io::Result<Vec<String>> {
     let entries = fs::read_dir(folder)?;
     let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
     let mut names: Vec<String> = names.collect::<io::Result<_>>()?;
     names.sort_unstable();
     Ok(names)
-}
-
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
 }
 
 fn parent(path: &Path) -> io::Result<&Path> {
@@ -201,6 +231,9 @@ pub fn is_staged(name: &str) -> bool {
 }
 
 /// A private folder for one draft, kept until it is removed.
+///
+/// # Errors
+/// I/O errors.
 pub fn draft_folder(drafts: &Path) -> io::Result<PathBuf> {
     ensure_folder(drafts)?;
     Ok(tempfile::Builder::new().prefix("draft-").tempdir_in(drafts)?.keep())

@@ -1,121 +1,130 @@
-//! The public keys of a stack's users: from GitHub, written out, or from files.
+//! The public keys of a stack's users: from GitHub, from the config, or from files.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use goloo_core::authorized_key::{AuthorizedKeyError, KeyList, parse_list};
-use goloo_core::record::UserKeys;
-use goloo_core::redirect::{self, Hosts, REDIRECTS_MAX, RedirectError};
-use goloo_core::spec::{KeySource, ResolvedStack, User, is_github_user, is_safe_url};
-use goloo_os::read;
+use goloo_model::authorized_key::{AuthorizedKeyError, KeyList, parse_list};
+use goloo_model::events::{Event, Events};
+use goloo_model::record::UserKeys;
+use goloo_model::redirect::{self, Hosts, REDIRECTS_MAX, RedirectError};
+use goloo_model::spec::{KeySource, ResolvedStack, User, is_github_user, is_safe_url};
+use goloo_sys::tls::NoRoots;
+use goloo_sys::{http, read};
 use ureq::Body;
 use ureq::http::Response;
 
-use crate::app::App;
-use crate::error::CliError;
+use crate::error::Error;
+use crate::error::keys::{FILES_MAX, KEYS_MAX};
 use crate::files;
-use crate::output::Ui;
+use crate::session::Session;
 
-/// How long one answer may take.
+pub use crate::error::{AnswerError, KeysError};
+
+/// The time limit for one response.
 const LIMIT: Duration = Duration::from_secs(10);
 /// The first attempt and two more.
 const ATTEMPTS: u32 = 3;
-/// The pause before an attempt grows by this.
+/// The pause before each attempt grows by this much.
 const PAUSE: Duration = Duration::from_millis(300);
-/// More than this many bytes is no list of keys.
+/// The largest list of keys, in bytes.
 const ANSWER_MAX: u64 = 256 << 10;
-/// Nor are more lines than this.
-const KEYS_MAX: usize = 256;
-/// Of a file without any key so many lines are named.
+/// How many lines are reported for a file without any key.
 const REASONS_MAX: usize = 5;
 
-/// Finds the keys of all users of the stack.
-pub fn fetch(app: &App, stack: &ResolvedStack) -> Result<Vec<UserKeys>, CliError> {
-    let github = GitHub::from_env(app.paths.cache.join("github-keys"))?;
-    stack.users.iter().map(|user| keys_of(user, &github, &app.ui)).collect()
+/// Collects the keys of all users of the stack.
+///
+/// # Errors
+/// [`KeysError`], and when a key file can't be read.
+pub fn fetch(session: &Session, stack: &ResolvedStack) -> Result<Vec<UserKeys>, Error> {
+    let github = GitHub::from_env(session.paths.cache.join("github-keys"))?;
+    let mut files = KeyFiles { left: FILES_MAX };
+    stack.users.iter().map(|user| keys_of(user, &github, &mut files, &*session.events)).collect()
 }
 
-fn keys_of(user: &User, github: &GitHub, ui: &Ui) -> Result<UserKeys, CliError> {
+fn keys_of(
+    user: &User,
+    github: &GitHub,
+    files: &mut KeyFiles,
+    events: &dyn Events,
+) -> Result<UserKeys, Error> {
     let mut keys: Vec<String> = Vec::new();
     let mut github_username = None;
     for source in &user.keys {
         let found = match source {
             KeySource::Inline(key) => vec![key.trim().to_owned()],
-            KeySource::File(path) => from_file(path, ui)?,
+            KeySource::File(path) => files.keys(path, events)?,
             KeySource::GitHub(name) => {
                 github_username.get_or_insert_with(|| name.clone());
-                github.keys(name, ui)?
+                github.keys(name, events)?
             }
         };
         for key in found {
             if !keys.contains(&key) {
                 keys.push(key);
             }
+            if keys.len() > KEYS_MAX {
+                return Err(KeysError::TooMany { username: user.username.clone() }.into());
+            }
         }
     }
     Ok(UserKeys { username: user.username.clone(), github_username, keys })
 }
 
-fn from_file(path: &Path, ui: &Ui) -> Result<Vec<String>, CliError> {
-    let bytes = read::file(path, read::FILE_MAX)
-        .map_err(|error| CliError::cannot("read the keys in", path, &error))?;
-    let list = parse_list(&String::from_utf8_lossy(&bytes));
-    let place = path.display().to_string();
-    if list.keys.is_empty() {
-        let mut error = CliError::usage(
-            format!("{place} has no public SSH key"),
-            "the file must hold public keys, one a line, as in id_ed25519.pub",
-        );
-        error.causes = reasons(&list.skipped, &place);
-        return Err(error);
-    }
-    Ok(good_keys(list, &place, ui))
+struct KeyFiles {
+    /// How many bytes may still be read.
+    left: u64,
 }
 
-/// The keys of a list in which at least one is good, with a warning of each line that isn't.
-fn good_keys(list: KeyList, place: &str, ui: &Ui) -> Vec<String> {
+impl KeyFiles {
+    fn keys(&mut self, path: &Path, events: &dyn Events) -> Result<Vec<String>, Error> {
+        let bytes = read::file(path, read::FILE_MAX)
+            .map_err(|error| Error::cannot("read the keys in", path, error))?;
+        self.left = self.left.checked_sub(bytes.len() as u64).ok_or(KeysError::FilesTooLarge)?;
+        let mut list = parse_list(&String::from_utf8_lossy(&bytes));
+        if list.keys.is_empty() {
+            list.skipped.truncate(REASONS_MAX);
+            return Err(KeysError::NoKeyInFile { path: path.to_owned(), skipped: list.skipped }.into());
+        }
+        Ok(good_keys(list, &path.display().to_string(), events))
+    }
+}
+
+/// The valid keys of a list that has at least one, with a warning for each invalid line.
+fn good_keys(list: KeyList, place: &str, events: &dyn Events) -> Vec<String> {
     for (line, error) in &list.skipped {
-        ui.warning(&format!("{place}:{line}: this line is skipped: {error}"));
+        events.event(Event::Warning(format!("{place}:{line}: skipped this line: {error}")));
     }
     list.keys.iter().map(ToString::to_string).collect()
 }
 
-/// What is wrong with the first lines of a list.
-fn reasons(skipped: &[(usize, AuthorizedKeyError)], place: &str) -> Vec<String> {
-    let shown = skipped.iter().take(REASONS_MAX);
-    shown.map(|(line, error)| format!("{place}:{line}: {error}")).collect()
-}
-
-/// GitHub's lists of keys, with the last good answer of each kept.
+/// GitHub's lists of keys; caches the last valid response for each user.
 struct GitHub {
     base: String,
     cache: PathBuf,
     agent: ureq::Agent,
 }
 
-/// What came of asking.
 enum Answer {
     Keys(KeyList),
     NoSuchUser,
-    /// Nothing that GitHub would say: neither asked again nor passed over.
+    /// Not a response from GitHub: neither retried nor skipped.
     Refused(String),
-    /// Worth another attempt, or the last good answer.
+    /// No server can be trusted, this time and the next.
+    NoRoots(NoRoots),
+    /// May be retried, or replaced by the cached response.
     Failed(String),
 }
 
 impl GitHub {
-    fn from_env(cache: PathBuf) -> Result<Self, CliError> {
+    fn from_env(cache: PathBuf) -> Result<Self, KeysError> {
         let base = std::env::var("GOLOO_GITHUB_URL").ok().filter(|url| !url.is_empty());
         Self::new(base.unwrap_or_else(|| "https://github.com".to_owned()), cache)
     }
 
-    fn new(base: String, cache: PathBuf) -> Result<Self, CliError> {
+    fn new(base: String, cache: PathBuf) -> Result<Self, KeysError> {
         if !is_safe_url(&base) {
-            return Err(CliError::usage(
-                format!("GOLOO_GITHUB_URL is {base}: keys are only fetched by https, or from this machine"),
-                "set it to an https address",
-            ));
+            return Err(KeysError::InsecureUrl { url: base });
         }
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(LIMIT))
@@ -126,57 +135,41 @@ impl GitHub {
         Ok(Self { base: base.trim_end_matches('/').to_owned(), cache, agent: config.into() })
     }
 
-    fn keys(&self, user: &str, ui: &Ui) -> Result<Vec<String>, CliError> {
-        // Part of an address and of a path; records of others name users too.
+    fn keys(&self, user: &str, events: &dyn Events) -> Result<Vec<String>, KeysError> {
+        // Checked because it becomes part of a URL and a path, and records written by others name users too.
         if !is_github_user(user) {
-            return Err(CliError::usage(
-                format!("\"{user}\" is no GitHub user"),
-                "write a name as in github.com/NAME",
-            ));
+            return Err(KeysError::InvalidUser { user: user.to_owned() });
         }
         let mut reason = String::new();
         for attempt in 0..ATTEMPTS {
             std::thread::sleep(PAUSE * attempt);
             match self.ask(user) {
                 Answer::Keys(list) if list.keys.is_empty() => {
-                    return Err(CliError::failed(
-                        format!("the GitHub user \"{user}\" has no public keys"),
-                        "add one at GitHub, or write a key into ssh_keys",
-                    ));
+                    return Err(KeysError::NoKeys { user: user.to_owned() });
                 }
                 Answer::Keys(list) => {
-                    let keys = good_keys(list, &self.url(user), ui);
+                    let keys = good_keys(list, &self.url(user), events);
                     self.remember(user, &keys);
                     return Ok(keys);
                 }
-                Answer::NoSuchUser => {
-                    return Err(CliError::not_found(
-                        format!("GitHub knows no user \"{user}\""),
-                        "look at the spelling of github_username",
-                    ));
-                }
+                Answer::NoSuchUser => return Err(KeysError::NoSuchUser { user: user.to_owned() }),
                 Answer::Refused(why) => {
-                    let mut error = CliError::failed(
-                        format!("GitHub's list of keys of \"{user}\" is refused"),
-                        format!("look at {}, or write the keys into ssh_keys", self.url(user)),
-                    );
-                    error.causes.push(why);
-                    return Err(error);
+                    return Err(KeysError::Refused {
+                        user: user.to_owned(),
+                        url: self.url(user),
+                        source: AnswerError(why),
+                    });
                 }
+                Answer::NoRoots(error) => return Err(error.into()),
                 Answer::Failed(why) => reason = why,
             }
         }
         let Some(keys) = self.remembered(user) else {
-            let mut error = CliError::failed(
-                format!("the keys of the GitHub user \"{user}\" can't be fetched"),
-                "try again when the network is back, or write the keys into ssh_keys",
-            );
-            error.causes.push(reason);
-            return Err(error);
+            return Err(KeysError::Unfetched { user: user.to_owned(), source: AnswerError(reason) });
         };
-        ui.warning(&format!(
-            "GitHub can't be reached ({reason}); the keys of \"{user}\" are those of its last answer"
-        ));
+        events.event(Event::Warning(format!(
+            "GitHub can't be reached ({reason}); using the cached keys of \"{user}\""
+        )));
         Ok(keys)
     }
 
@@ -195,10 +188,10 @@ impl GitHub {
             return Answer::NoSuchUser;
         }
         if !status.is_success() {
-            return Answer::Failed(format!("{url} answers {status}"));
+            return Answer::Failed(format!("{url} returned {status}"));
         }
         let mut bytes = Vec::new();
-        // One more than the limit shows that there is more.
+        // Reads one byte more than the limit to detect a longer response.
         let mut body = response.into_body().into_reader().take(ANSWER_MAX + 1);
         if let Err(error) = body.read_to_end(&mut bytes) {
             return Answer::Failed(format!("{url}: {error}"));
@@ -207,20 +200,22 @@ impl GitHub {
             Ok(list) => list,
             Err(why) => return Answer::Refused(why),
         };
-        // A captive portal answers everything, with a page of its own.
-        match reasons(&list.skipped, &url).into_iter().next() {
-            Some(reason) if list.keys.is_empty() => Answer::Failed(reason),
+        // A captive portal answers every request with its own page.
+        match list.skipped.first() {
+            Some((line, error)) if list.keys.is_empty() => Answer::Failed(format!("{url}:{line}: {error}")),
             _ => Answer::Keys(list),
         }
     }
 
-    /// The answer behind redirects, all within the time of one.
+    /// Follows redirects; all of them together have the time limit of one response.
     fn get(&self, url: &str) -> Result<Response<Body>, Answer> {
         let end = Instant::now() + LIMIT;
         let mut at = url.to_owned();
         for _ in 0..=REDIRECTS_MAX {
             let left = end.saturating_duration_since(Instant::now());
-            let asked = self.agent.get(&at).config().timeout_global(Some(left)).build().call();
+            let tls = http::tls_for(&at).map_err(Answer::NoRoots)?;
+            let asked =
+                self.agent.get(&at).config().timeout_global(Some(left)).tls_config(tls).build().call();
             let response = asked.map_err(|error| Answer::Failed(format!("{at}: {error}")))?;
             if !redirect::is_redirect(response.status().as_u16()) {
                 return Ok(response);
@@ -233,7 +228,7 @@ impl GitHub {
     }
 
     fn remember(&self, user: &str, keys: &[String]) {
-        // A cache that can't be written costs nothing now.
+        // An error while writing the cache is ignored.
         let _ = files::ensure_folder(&self.cache).and_then(|()| {
             let mut file = tempfile::NamedTempFile::new_in(&self.cache)?;
             std::io::Write::write_all(&mut file, (keys.join("\n") + "\n").as_bytes())?;
@@ -241,16 +236,16 @@ impl GitHub {
         });
     }
 
-    /// The last good answer, read as strictly as a new one: it was written without lines to be skipped.
+    /// The cached response, validated as strictly as a new one: it was written without invalid lines.
     fn remembered(&self, user: &str) -> Option<Vec<String>> {
-        let bytes = read::file(&self.cache.join(user), ANSWER_MAX).ok()?;
+        let bytes = read::own(&self.cache.join(user), ANSWER_MAX).ok()?;
         let list = checked_list(&bytes).ok().filter(|list| list.skipped.is_empty())?;
         Some(list.keys.iter().map(ToString::to_string).collect::<Vec<_>>()).filter(|keys| !keys.is_empty())
     }
 }
 
-/// A list of keys as a server may send it; otherwise why it isn't one. A line of another kind of key is left to the
-/// caller: sshd skips it too.
+/// Validates a list of keys from a server. Lines with a different kind of key are left to the caller: sshd skips them
+/// too.
 fn checked_list(bytes: &[u8]) -> Result<KeyList, String> {
     if bytes.len() as u64 > ANSWER_MAX {
         return Err(format!("it is larger than {} KiB", ANSWER_MAX >> 10));
@@ -269,21 +264,23 @@ fn checked_list(bytes: &[u8]) -> Result<KeyList, String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::error::Error as _;
     use std::fs;
     use std::io::{Read as _, Write as _};
     use std::net::TcpListener;
 
+    use goloo_model::events::NoEvents;
+
     use super::*;
-    use crate::args::Color;
 
     const KEY: &str =
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFakY0xYcs0pqkq7OC8hVTCKu5UGvyZdwRPBMqtDbTmE ann@laptop";
 
-    fn ui() -> Ui {
-        Ui::new(Color::Never, 0, false)
+    fn cause(error: &KeysError) -> String {
+        error.source().map(ToString::to_string).unwrap_or_default()
     }
 
-    /// Answers one connection after the other with these texts, and then no more.
+    /// Answers one connection per text, then stops.
     fn server(answers: Vec<String>) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -302,39 +299,37 @@ mod tests {
     }
 
     #[test]
-    fn keys_come_one_a_line_and_are_remembered() {
+    fn keys_are_read_one_per_line_and_cached() {
         let cache = tempfile::tempdir().unwrap();
         let url = server(vec![http("200 OK", &format!("{KEY}\n"))]);
         let github = GitHub::new(url, cache.path().into()).unwrap();
-        assert_eq!(github.keys("ann", &ui()).unwrap(), [KEY]);
-        // The server is gone now: the last good answer is used.
-        assert_eq!(github.keys("ann", &ui()).unwrap(), [KEY]);
+        assert_eq!(github.keys("ann", &NoEvents).unwrap(), [KEY]);
+        // The server no longer answers: the cached response is used.
+        assert_eq!(github.keys("ann", &NoEvents).unwrap(), [KEY]);
     }
 
     #[test]
-    fn a_fault_is_tried_again_and_a_missing_user_is_not() {
+    fn a_server_error_is_retried_but_a_missing_user_is_not() {
         let cache = tempfile::tempdir().unwrap();
         let fault = http("500 Oops", "");
         let url = server(vec![fault.clone(), fault, http("200 OK", KEY)]);
         let github = GitHub::new(url, cache.path().into()).unwrap();
-        assert_eq!(github.keys("ann", &ui()).unwrap(), [KEY]);
+        assert_eq!(github.keys("ann", &NoEvents).unwrap(), [KEY]);
         let url = server(vec![http("404 Not Found", "")]);
         let github = GitHub::new(url, cache.path().into()).unwrap();
-        let error = github.keys("nobody", &ui()).unwrap_err();
-        assert_eq!(
-            (error.code, error.message.as_str()),
-            (crate::exit::NOT_FOUND, "GitHub knows no user \"nobody\"")
-        );
+        let error = github.keys("nobody", &NoEvents).unwrap_err();
+        assert_eq!(error.code(), "not-found");
+        assert_eq!(error.to_string(), "GitHub has no user \"nobody\"");
     }
 
     #[test]
-    fn a_page_is_no_list_of_keys() {
+    fn an_html_page_is_not_accepted_as_a_list_of_keys() {
         let cache = tempfile::tempdir().unwrap();
         let page = http("200 OK", "<html>please log in</html>");
         let github =
             GitHub::new(server(vec![page.clone(), page.clone(), page]), cache.path().into()).unwrap();
-        let error = github.keys("ann", &ui()).unwrap_err();
-        assert!(error.causes[0].ends_with("/ann.keys:1: this is no public SSH key"), "{error:?}");
+        let error = github.keys("ann", &NoEvents).unwrap_err();
+        assert!(cause(&error).ends_with("/ann.keys:1: this is not a public SSH key"), "{error:?}");
         assert!(github.remembered("ann").is_none());
     }
 
@@ -342,30 +337,31 @@ mod tests {
     fn a_user_without_keys_is_an_error() {
         let cache = tempfile::tempdir().unwrap();
         let github = GitHub::new(server(vec![http("200 OK", "")]), cache.path().into()).unwrap();
-        assert!(github.keys("ann", &ui()).unwrap_err().message.contains("has no public keys"));
+        assert!(matches!(github.keys("ann", &NoEvents).unwrap_err(), KeysError::NoKeys { .. }));
     }
 
     #[test]
-    fn a_bad_line_of_github_s_costs_that_line_alone() {
+    fn only_the_invalid_lines_of_a_github_response_are_skipped() {
         let cache = tempfile::tempdir().unwrap();
         let url = server(vec![http("200 OK", &format!("ssh-dss AAAA\n{KEY}\n"))]);
         let github = GitHub::new(url, cache.path().into()).unwrap();
-        assert_eq!(github.keys("ann", &ui()).unwrap(), [KEY]);
+        assert_eq!(github.keys("ann", &NoEvents).unwrap(), [KEY]);
     }
 
     #[test]
-    fn a_file_without_a_good_line_is_refused_with_each_line() {
+    fn a_file_without_a_valid_key_is_refused_with_each_line() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys.pub");
         let read = |text: &str| {
             fs::write(&path, text).unwrap();
-            from_file(&path, &ui())
+            KeyFiles { left: FILES_MAX }.keys(&path, &NoEvents)
         };
         assert_eq!(read(&format!("# mine\n\n{KEY}\nssh-dss AAAA\n")).unwrap(), [KEY]);
         let error = read("# mine\n-----BEGIN OPENSSH PRIVATE KEY-----\nssh-dss AAAA\n").unwrap_err();
-        assert!(error.message.ends_with("keys.pub has no public SSH key"), "{error:?}");
-        assert!(error.causes[0].contains("keys.pub:2: this is a private key"), "{error:?}");
-        assert!(error.causes[1].contains("keys.pub:3: sshd doesn't accept keys of the type"), "{error:?}");
+        assert!(error.to_string().ends_with("keys.pub has no public SSH key"), "{error:?}");
+        let Error::Keys(KeysError::NoKeyInFile { skipped, .. }) = error else { panic!("{error:?}") };
+        assert_eq!(skipped[0], (2, AuthorizedKeyError::Private));
+        assert!(matches!(skipped[1], (3, AuthorizedKeyError::Kind(_))), "{skipped:?}");
         assert!(read("").is_err());
     }
 
@@ -373,39 +369,39 @@ mod tests {
         format!("HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
     }
 
-    fn ask(answers: Vec<String>) -> Result<Vec<String>, CliError> {
+    fn ask(answers: Vec<String>) -> Result<Vec<String>, KeysError> {
         let cache = tempfile::tempdir().unwrap();
-        // A last good answer doesn't hide what is refused.
+        // A cached response doesn't hide an invalid one.
         fs::write(cache.path().join("ann"), format!("{KEY}\n")).unwrap();
-        GitHub::new(server(answers), cache.path().into()).unwrap().keys("ann", &ui())
+        GitHub::new(server(answers), cache.path().into()).unwrap().keys("ann", &NoEvents)
     }
 
     fn refused(answer: String) -> String {
         let error = ask(vec![answer]).unwrap_err();
-        assert_eq!(error.message, "GitHub's list of keys of \"ann\" is refused");
-        error.causes.concat()
+        assert_eq!(error.to_string(), "GitHub's list of keys for \"ann\" is invalid");
+        cause(&error)
     }
 
     #[test]
-    fn a_redirect_is_followed_to_the_same_host_alone() {
+    fn a_redirect_is_followed_only_to_the_same_host() {
         assert_eq!(ask(vec![redirect("/other.keys"), http("200 OK", KEY)]).unwrap(), [KEY]);
         for (to, why) in [
             ("http://192.0.2.1/ann.keys", "insecure"),
             ("ftp://127.0.0.1/ann.keys", "insecure"),
             ("https://evil.example/ann.keys", "another host"),
             ("http://127.0.0.1:1/ann.keys", "another host"),
-            ("", "without an address"),
+            ("", "without a valid address"),
         ] {
             let told = refused(redirect(to));
             assert!(told.contains(why), "{to}: {told}");
         }
         let error = ask(vec![redirect("/x"); REDIRECTS_MAX + 1]).unwrap_err();
-        assert!(error.causes[0].contains("more than 5 times"), "{error:?}");
+        assert!(cause(&error).contains("more than 5 times"), "{error:?}");
     }
 
     #[test]
-    fn an_answer_over_the_limit_is_refused_and_not_cut() {
-        // A cut would leave a good key: each line is one.
+    fn a_response_over_the_limit_is_refused_and_not_truncated() {
+        // A truncated list would still consist of valid keys: each line is one.
         let line = format!("{KEY}\n");
         let lines = |bytes: usize| line.repeat(bytes.div_ceil(line.len()));
         let limit = usize::try_from(ANSWER_MAX).unwrap();
@@ -416,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn control_characters_are_refused_with_their_line() {
+    fn control_characters_are_refused_with_the_line_number() {
         for bad in ["\u{1b}[2J", "\r", "\u{9b}31m", "\u{202e}", "\u{7f}", "\0", "\u{2028}x"] {
             let told = refused(http("200 OK", &format!("{KEY}\n\n{KEY}{bad}x\n")));
             assert_eq!(told, "line 3: it contains control characters", "{bad:?}");
@@ -424,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn a_last_good_answer_is_read_as_strictly() {
+    fn a_cached_response_is_parsed_as_strictly() {
         let cache = tempfile::tempdir().unwrap();
         let github = GitHub::new("http://127.0.0.1:9".to_owned(), cache.path().into()).unwrap();
         let remembered = |text: &str| {
@@ -438,14 +434,14 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_no_path_and_no_address() {
+    fn a_user_name_with_path_or_url_characters_is_refused() {
         let cache = tempfile::tempdir().unwrap();
         let github = GitHub::new(server(vec![]), cache.path().join("keys")).unwrap();
         fs::create_dir_all(cache.path().join("keys")).unwrap();
         fs::write(cache.path().join("x"), KEY).unwrap();
         for user in ["../x", "ann?x=", "ann#", "%2e%2e/x", "a/b", "", "ann\n", "ann\u{1b}", "@evil.example"] {
-            let error = github.keys(user, &ui()).unwrap_err();
-            assert!(error.message.ends_with("is no GitHub user"), "{user:?}: {error:?}");
+            let error = github.keys(user, &NoEvents).unwrap_err();
+            assert!(error.to_string().ends_with("is not a valid GitHub user name"), "{user:?}: {error:?}");
         }
     }
 }

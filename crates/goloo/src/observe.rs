@@ -1,108 +1,132 @@
-//! Records beside reality: one question for each provider, whatever the number of its VMs. A provider
-//! that can't be asked makes its VMs *unknown*, and stops nobody from asking the others.
+//! The records with the states of their machines. Each provider gets one request, whatever the number of its VMs. A
+//! VM's state is *unknown* when its provider can't be queried; the other providers are still queried.
 
-use goloo_core::provider::{LiveState, Observation, Stray};
-use goloo_core::record::{Elsewhere, ProviderKind, Record};
-use goloo_core::store::Listing;
+use goloo_model::provider::{Observation, Orphan, ProviderError};
+use goloo_model::provider_id::ProviderId;
+use goloo_model::record::{ForeignOwner, Record};
+use goloo_model::store::Listing;
 
-use crate::app::App;
-use crate::error::CliError;
+use crate::error::Error;
+use crate::session::Session;
 
-/// A record, and what its provider says of the machine now.
-pub struct Seen {
+/// A record and the current state of its machine.
+#[derive(Debug, Clone)]
+pub struct ObservedVm {
+    /// The record.
     pub record: Record,
+    /// The provider's answer.
     pub live: Observation,
 }
 
-impl Seen {
-    /// Why nothing is known of the machine; `None` when something is.
+impl ObservedVm {
+    /// Why the machine's state is unknown; `None` when it is known.
     pub fn unknown(&self) -> Option<&str> {
-        let reason = self.live.reason.as_deref().unwrap_or("the provider gives no reason");
-        (self.live.state == LiveState::Unknown).then_some(reason)
+        self.live.unknown_reason()
     }
 }
 
-/// All active records, whole.
-pub fn records(app: &App) -> Result<Listing<Record>, CliError> {
-    let Listing { entries, broken } = app.local(app.store.records())?;
+/// All active records.
+///
+/// # Errors
+/// Errors of the store.
+pub fn records(session: &Session) -> Result<Listing<Record>, Error> {
+    let Listing { entries, broken } = session.local(session.store.records())?;
     Ok(Listing { entries: entries.into_iter().map(|loaded| loaded.record).collect(), broken })
 }
 
-/// Asks of all these machines; the order stays.
-pub fn ask(app: &App, records: Vec<Record>) -> Vec<Seen> {
-    let live = look(app, &records.iter().collect::<Vec<_>>());
-    records.into_iter().zip(live).map(|(record, live)| Seen { record, live }).collect()
+impl Session {
+    /// The state of a machine that belongs here.
+    ///
+    /// # Errors
+    /// As [`Session::provider_of`]. A provider that can't tell is no error.
+    pub fn observe(&self, record: &Record) -> Result<Observation, Error> {
+        let provider = self.provider_of(record)?;
+        let mut observed = self.wait_for(provider.observe(&[record]))?;
+        Ok(observed.pop().unwrap_or_else(|| Observation::unknown("the provider gave no answer")))
+    }
 }
 
-/// Asks each provider once for all of its machines; the order stays. One that can't be asked
-/// knows of none whether it is there; nobody here knows of what belongs elsewhere.
-pub fn look(app: &App, records: &[&Record]) -> Vec<Observation> {
-    let here = app.here();
-    let elsewhere: Vec<Option<Elsewhere>> = records.iter().map(|record| record.elsewhere(&here)).collect();
-    let unasked = |place: &Option<Elsewhere>| match place {
+/// The records with the states of their machines, in the same order.
+pub fn ask(session: &Session, records: Vec<Record>) -> Vec<ObservedVm> {
+    let live = inspect(session, &records.iter().collect::<Vec<_>>());
+    records.into_iter().zip(live).map(|(record, live)| ObservedVm { record, live }).collect()
+}
+
+/// The states of the machines, in the order of the records; each provider is queried once. A state is unknown when the
+/// provider can't be queried, or when the machine belongs elsewhere.
+pub fn inspect(session: &Session, records: &[&Record]) -> Vec<Observation> {
+    let here = session.here();
+    let elsewhere: Vec<Option<ForeignOwner>> = records.iter().map(|record| record.elsewhere(&here)).collect();
+    let unasked = |place: &Option<ForeignOwner>| match place {
         Some(place) => at(place),
-        None => unknown("the provider gave no answer"),
+        None => Observation::unknown("the provider did not answer"),
     };
     let mut seen: Vec<Observation> = elsewhere.iter().map(unasked).collect();
-    for kind in ProviderKind::ALL {
-        let of_kind = |place: &usize| records[*place].provider == *kind && elsewhere[*place].is_none();
-        let places: Vec<usize> = (0..records.len()).filter(of_kind).collect();
+    // In the registry's order, and behind it what this program has no provider for.
+    let mut ids = session.providers.ids();
+    for record in records {
+        if !ids.contains(&record.provider) {
+            ids.push(record.provider);
+        }
+    }
+    for id in ids {
+        let of_provider = |place: &usize| records[*place].provider == id && elsewhere[*place].is_none();
+        let places: Vec<usize> = (0..records.len()).filter(of_provider).collect();
         if places.is_empty() {
             continue;
         }
         let asked: Vec<&Record> = places.iter().map(|place| records[*place]).collect();
-        for (place, observation) in places.into_iter().zip(look_at(app, *kind, &asked)) {
+        for (place, observation) in places.into_iter().zip(inspect_with(session, id, &asked)) {
             seen[place] = observation;
         }
     }
     seen
 }
 
-fn look_at(app: &App, kind: ProviderKind, records: &[&Record]) -> Vec<Observation> {
-    let provider = match app.provider(kind) {
-        Ok(provider) => provider,
-        Err(error) => return vec![unknown(&error.in_one_line()); records.len()],
-    };
-    app.wait_for(provider.observe(records))
+fn inspect_with(session: &Session, id: ProviderId, records: &[&Record]) -> Vec<Observation> {
+    let answer = session.provider(id).and_then(|provider| session.wait_for(provider.observe(records)));
+    answer.unwrap_or_else(|error| vec![Observation::unknown(error.in_one_line()); records.len()])
 }
 
-fn unknown(reason: &str) -> Observation {
-    Observation { state: LiveState::Unknown, ip: None, reason: Some(reason.to_owned()) }
+/// The state of a machine that belongs elsewhere: unknown here.
+pub fn at(place: &ForeignOwner) -> Observation {
+    Observation::unknown(format!("it belongs to {place}"))
 }
 
-/// What is known here of a machine that belongs elsewhere.
-pub fn at(place: &Elsewhere) -> Observation {
-    unknown(&format!("it belongs to {place}"))
+/// Machines of the providers that have no record.
+#[derive(Debug, Default)]
+pub struct Orphans {
+    /// The machines.
+    pub found: Vec<(ProviderId, Orphan)>,
+    /// The providers that couldn't be queried, and why.
+    pub unasked: Vec<(ProviderId, Error)>,
 }
 
-/// What providers have that no record leads to.
-#[derive(Default)]
-pub struct Strays {
-    pub found: Vec<(ProviderKind, Stray)>,
-    /// Who couldn't be asked, and why.
-    pub unasked: Vec<(ProviderKind, CliError)>,
-}
-
-/// Asks each provider that a record names, each one on this computer, and AWS where this user has ever set
-/// it up: the record that was lost may have been the only one. One that nobody uses and that isn't here is
-/// nobody's concern.
-pub fn strays(app: &App, known: &[&Record]) -> Strays {
-    let mut strays = Strays::default();
-    for kind in ProviderKind::ALL.iter().copied() {
-        let records: Vec<&Record> = known.iter().copied().filter(|record| record.provider == kind).collect();
-        if records.is_empty() && !kind.is_local() && !crate::app::aws_is_set_up() {
+/// Queries each provider that a record names, and each one that this user has ever set up: a lost record may have been
+/// the only one. A provider that no record names is skipped when it isn't available.
+pub fn orphans(session: &Session, known: &[&Record]) -> Orphans {
+    let mut orphans = Orphans::default();
+    for factory in session.providers.iter() {
+        let id = factory.info().id;
+        let records: Vec<&Record> = known.iter().copied().filter(|record| record.provider == id).collect();
+        if records.is_empty() && !factory.is_set_up() {
             continue;
         }
-        match strays_of(app, kind, &records) {
-            Ok(found) => strays.found.extend(found.into_iter().map(|stray| (kind, stray))),
-            Err(error) if records.is_empty() && matches!(error.kind, "unavailable" | "unsupported") => {}
-            Err(error) => strays.unasked.push((kind, error)),
+        match orphans_of(session, id, &records) {
+            Ok(found) => orphans.found.extend(found.into_iter().map(|orphan| (id, orphan))),
+            Err(error) if records.is_empty() && is_absent(&error) => {}
+            Err(error) => orphans.unasked.push((id, error)),
         }
     }
-    strays
+    orphans
 }
 
-fn strays_of(app: &App, kind: ProviderKind, known: &[&Record]) -> Result<Vec<Stray>, CliError> {
-    let provider = app.provider(kind)?;
-    Ok(app.wait_for(provider.strays(known))?)
+/// Whether the provider isn't installed here.
+fn is_absent(error: &Error) -> bool {
+    matches!(error, Error::Provider(ProviderError::Unavailable { .. } | ProviderError::Unsupported { .. }))
+}
+
+fn orphans_of(session: &Session, id: ProviderId, known: &[&Record]) -> Result<Vec<Orphan>, Error> {
+    let provider = session.provider(id)?;
+    Ok(session.wait_for(provider.orphans(known))??)
 }

@@ -1,15 +1,15 @@
-//! The operations that were started with a state folder and aren't over: an empty file for each in `operations/`. An
-//! operation of a record without one counts as somebody else's, so nothing here needs to survive a power failure.
+//! The unfinished operations that were started with this state folder: one empty file each in `operations/`. An
+//! operation without such a file is treated as somebody else's, so the files needn't survive a power failure.
 
 use std::fs;
 use std::path::PathBuf;
 
-use goloo_core::name::OperationId;
-use goloo_core::record::OpenOperations;
+use goloo_model::name::OperationId;
+use goloo_model::record::OpenOperations;
 
 use crate::files;
 
-/// Those of one state folder.
+/// The unfinished operations of one state folder.
 pub struct Folder {
     /// `STATE/operations`.
     pub path: PathBuf,
@@ -25,7 +25,7 @@ impl OpenOperations for Folder {
     fn add(&self, id: &OperationId) {
         let path = self.file(id);
         if !path.exists() {
-            // What can't be added is asked for at resume.
+            // If this fails, `resume` asks for confirmation.
             let _ = files::ensure_folder(&self.path).and_then(|()| fs::write(&path, ""));
         }
     }
@@ -35,7 +35,7 @@ impl OpenOperations for Folder {
     }
 
     fn remove(&self, id: &OperationId) {
-        // One that stays lets its operation be resumed once more.
+        // A leftover file only allows its operation to be resumed again.
         let _ = fs::remove_file(self.file(id));
     }
 }

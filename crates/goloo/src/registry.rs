@@ -1,5 +1,5 @@
 //! The folder that each stack was last created from, so that `create NAME` works from anywhere: a small file
-//! in the state folder. It is a memory and no more: whatever is wrong with it, `create` goes on without.
+//! in the state folder. It is only a convenience: if it can't be used, `create` continues without it.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -7,19 +7,19 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use goloo_core::record::Extra;
-use goloo_core::time::Timestamp;
+use goloo_model::events::{Event, Events};
+use goloo_model::record::Extra;
+use goloo_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::error::CliError;
+use crate::error::Error;
 use crate::files;
-use crate::output::Ui;
-use crate::stack::Found;
+use crate::stack::{Found, StackError};
 
 /// The format that this goloo writes.
 const SCHEMA: u32 = 1;
 
-/// What is remembered of one stack.
+/// The entry of one stack.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Known {
@@ -27,7 +27,7 @@ pub struct Known {
     pub folder: PathBuf,
     /// The digest of its files then.
     pub digest: String,
-    /// When that was.
+    /// The time of that create.
     pub created_at: Timestamp,
     /// Fields of a later version.
     #[serde(flatten)]
@@ -50,67 +50,77 @@ impl Default for Content {
 }
 
 /// Why the file can't be used.
-enum Unusable {
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
     /// It is damaged.
-    Broken(String),
-    /// It can't be read, or not by this goloo: nothing is wrong with the file itself.
-    Unread(CliError),
+    #[error(
+        "{} is broken ({error}), so goloo does not know where stacks were created from; the next create starts a new file, or restore it from a backup",
+        path.display()
+    )]
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: serde_json::Error,
+    },
+    /// It can't be read, or not by this version: the file itself is not damaged.
+    #[error(transparent)]
+    Unread(Error),
 }
 
-/// The registry in a state folder; the file needn't be there.
+/// The registry in a state folder; the file may not exist.
 pub struct Registry {
     path: PathBuf,
-    /// What is wrong is said once.
-    said: Cell<bool>,
+    /// An error is reported only once.
+    is_reported: Cell<bool>,
 }
 
 impl Registry {
-    /// The one in this state folder.
+    /// The registry of this state folder.
     pub fn new(state: &Path) -> Self {
-        Self { path: state.join("registry.json"), said: Cell::new(false) }
+        Self { path: state.join("registry.json"), is_reported: Cell::new(false) }
     }
 
-    /// All that is remembered, by the stack's name. Where it can't be read that is said, and nothing is
-    /// remembered.
-    pub fn all(&self, ui: &Ui) -> BTreeMap<String, Known> {
-        match self.read() {
-            Ok(content) => content.stacks,
-            Err(unusable) => {
-                self.say(ui, &unusable);
-                BTreeMap::new()
-            }
-        }
+    /// All entries, by the stack's name.
+    ///
+    /// # Errors
+    /// [`RegistryError`]. The caller should report it and continue.
+    pub fn all(&self) -> Result<BTreeMap<String, Known>, RegistryError> {
+        let content = self.read().inspect_err(|_| self.is_reported.set(true))?;
+        Ok(content.stacks)
     }
 
-    /// The names of which something is remembered, sorted; none where it can't be read.
+    /// The names of the entries, sorted; empty when the file can't be read.
     pub fn names(&self) -> Vec<String> {
         self.read().map(|content| content.stacks.into_keys().collect()).unwrap_or_default()
     }
 
-    /// Remembers from where a stack is created. What can't be remembered is a warning.
-    pub fn remember(&self, ui: &Ui, name: &str, found: &Found) {
+    /// Saves the folder that a stack is created from. A failure is only a warning.
+    pub fn remember(&self, events: &dyn Events, name: &str, found: &Found) {
         let known = Known {
             folder: found.folder().to_owned(),
             digest: found.digest(),
             created_at: Timestamp::now(),
             extra: Extra::new(),
         };
-        let remembered = self.change(ui, |stacks| {
+        let remembered = self.change(events, |stacks| {
             stacks.insert(name.to_owned(), known);
         });
         if let Err(error) = remembered {
             let folder = found.folder().display();
-            ui.warning(&format!(
-                "it isn't remembered that \"{name}\" is at {folder}: {}",
+            events.event(Event::Warning(format!(
+                "can't remember that \"{name}\" is at {folder}: {}",
                 error.in_one_line()
-            ));
+            )));
         }
     }
 
-    /// Notes where a stack lies now; what it was when it was last created stays. `false` when nothing is
-    /// remembered of it.
-    pub fn relocate(&self, ui: &Ui, name: &str, folder: &Path) -> Result<bool, CliError> {
-        self.change(ui, |stacks| match stacks.get_mut(name) {
+    /// Saves the new folder of a stack; keeps the digest of the last create. `false` when there is no entry.
+    ///
+    /// # Errors
+    /// When the file can't be read or written.
+    pub fn relocate(&self, events: &dyn Events, name: &str, folder: &Path) -> Result<bool, Error> {
+        self.change(events, |stacks| match stacks.get_mut(name) {
             Some(known) => {
                 folder.clone_into(&mut known.folder);
                 true
@@ -121,17 +131,19 @@ impl Registry {
 
     fn change<T>(
         &self,
-        ui: &Ui,
+        events: &dyn Events,
         change: impl FnOnce(&mut BTreeMap<String, Known>) -> T,
-    ) -> Result<T, CliError> {
-        let failed = |error: io::Error| CliError::cannot("write", &self.path, &error);
-        let _lock = files::lock(&self.path.with_extension("lock"), ui).map_err(failed)?;
+    ) -> Result<T, Error> {
+        let failed = |error: io::Error| Error::cannot("write", &self.path, error);
+        let _lock = files::lock(&self.path.with_extension("lock"), events).map_err(failed)?;
         let mut content = match self.read() {
             Ok(content) => content,
-            Err(Unusable::Unread(error)) => return Err(error),
-            Err(unusable @ Unusable::Broken(_)) => {
-                self.say(ui, &unusable);
-                self.keep_aside(ui).map_err(failed)?;
+            Err(RegistryError::Unread(error)) => return Err(error),
+            Err(broken @ RegistryError::Broken { .. }) => {
+                if !self.is_reported.replace(true) {
+                    events.event(Event::Warning(broken.to_string()));
+                }
+                self.keep_aside(events).map_err(failed)?;
                 Content::default()
             }
         };
@@ -142,45 +154,29 @@ impl Registry {
         Ok(result)
     }
 
-    fn read(&self) -> Result<Content, Unusable> {
+    fn read(&self) -> Result<Content, RegistryError> {
         let bytes = match files::read_own(&self.path) {
             Ok(Some(bytes)) => bytes,
             Ok(None) => return Ok(Content::default()),
-            Err(error) => return Err(Unusable::Unread(CliError::cannot("read", &self.path, &error))),
+            Err(error) => return Err(RegistryError::Unread(Error::cannot("read", &self.path, error))),
         };
         #[derive(Deserialize)]
         struct Head {
             schema: u32,
         }
         if serde_json::from_slice::<Head>(&bytes).is_ok_and(|head| head.schema > SCHEMA) {
-            let what = format!("{} was written by a newer goloo", self.path.display());
-            return Err(Unusable::Unread(CliError::failed(what, "update goloo")));
+            let newer = StackError::NewerRegistry { path: self.path.clone() };
+            return Err(RegistryError::Unread(newer.into()));
         }
-        serde_json::from_slice(&bytes).map_err(|error| Unusable::Broken(error.to_string()))
+        serde_json::from_slice(&bytes)
+            .map_err(|error| RegistryError::Broken { path: self.path.clone(), error })
     }
 
-    fn say(&self, ui: &Ui, unusable: &Unusable) {
-        if self.said.replace(true) {
-            return;
-        }
-        let path = self.path.display();
-        ui.warning(&match unusable {
-            Unusable::Broken(error) => format!(
-                "{path} is broken ({error}), so it isn't known where stacks were created from; the next create begins a new one, or restore it from a backup"
-            ),
-            Unusable::Unread(error) => format!(
-                "it isn't known where stacks were created from: {} ({})",
-                error.in_one_line(),
-                error.hint
-            ),
-        });
-    }
-
-    /// Nothing that may be of use is overwritten.
-    fn keep_aside(&self, ui: &Ui) -> io::Result<()> {
+    /// Keeps a copy of a broken file, which may still be useful.
+    fn keep_aside(&self, events: &dyn Events) -> io::Result<()> {
         let aside = self.path.with_extension(format!("json.broken-{}", Timestamp::now().compact()));
         fs::rename(&self.path, &aside)?;
-        ui.note(&format!("the broken file is kept: {}", aside.display()));
+        events.event(Event::Note(format!("kept a copy of the broken file: {}", aside.display())));
         Ok(())
     }
 }
@@ -188,41 +184,41 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
-    use crate::args::Color;
-    use goloo_core::store::Snapshot;
+    use goloo_model::events::NoEvents;
+    use goloo_model::store::Snapshot;
 
-    fn ui() -> Ui {
-        Ui::new(Color::Never, 0, false)
-    }
+    use super::*;
 
     fn stack(folder: &str) -> Found {
         Found::from_snapshot(Snapshot::default(), "web", folder.into())
     }
 
     #[test]
-    fn many_who_remember_at_once_forget_nothing() {
+    fn concurrent_writers_lose_no_entries() {
         let state = tempfile::tempdir().unwrap();
         std::thread::scope(|scope| {
             for n in 0..16 {
                 let state = state.path();
-                scope.spawn(move || Registry::new(state).remember(&ui(), &format!("web-{n}"), &stack("/a")));
+                scope.spawn(move || {
+                    Registry::new(state).remember(&NoEvents, &format!("web-{n}"), &stack("/a"))
+                });
             }
         });
-        assert_eq!(Registry::new(state.path()).all(&ui()).len(), 16);
+        assert_eq!(Registry::new(state.path()).all().unwrap().len(), 16);
         let left = files::names(state.path()).unwrap();
         assert_eq!(left, ["registry.json", "registry.lock"]);
     }
 
     #[test]
-    fn one_of_a_newer_goloo_is_left_as_it_is() {
+    fn a_registry_of_a_newer_version_is_left_unchanged() {
         let state = tempfile::tempdir().unwrap();
         let path = state.path().join("registry.json");
         let newer = r#"{"schema": 2, "stacks": []}"#;
         fs::write(&path, newer).unwrap();
         let registry = Registry::new(state.path());
-        registry.remember(&ui(), "web", &stack("/a"));
-        assert!(registry.all(&ui()).is_empty());
+        registry.remember(&NoEvents, "web", &stack("/a"));
+        let error = registry.all().unwrap_err();
+        assert!(matches!(error, RegistryError::Unread(Error::Stack(StackError::NewerRegistry { .. }))));
         assert_eq!(fs::read_to_string(&path).unwrap(), newer);
     }
 
@@ -234,7 +230,7 @@ mod tests {
             r#"{"folder": "/b", "digest": "x", "createdAt": "2025-01-15T10:30:00Z", "inner": 1}"#;
         fs::write(&path, format!(r#"{{"schema": 1, "stacks": {{"db": {stack_json}}}, "outer": 2}}"#))
             .unwrap();
-        Registry::new(state.path()).remember(&ui(), "web", &stack("/a"));
+        Registry::new(state.path()).remember(&NoEvents, "web", &stack("/a"));
         let json: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         assert_eq!((&json["stacks"]["db"]["inner"], &json["outer"]), (&1.into(), &2.into()));
         assert_eq!(json["stacks"]["web"]["folder"], "/a");

@@ -1,11 +1,12 @@
-//! Where a record goes when the store won't take it.
+//! Saves a record in an emergency file when the store can't be written.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 
-use goloo_core::engine::Rescue;
-use goloo_core::name::VmName;
-use goloo_core::time::Timestamp;
+use goloo_engine::EmergencyDump;
+use goloo_model::name::VmName;
+use goloo_model::time::Timestamp;
+use goloo_sys::durable;
 
 /// Tries the home folder, then the folder for temporary files.
 pub struct Folders {
@@ -13,7 +14,7 @@ pub struct Folders {
     pub home: PathBuf,
 }
 
-impl Rescue for Folders {
+impl EmergencyDump for Folders {
     fn keep(&self, name: &VmName, json: &[u8]) -> io::Result<PathBuf> {
         let file = format!("goloo-rescue-{name}-{}.json", Timestamp::now().compact());
         let mut last = io::Error::from(io::ErrorKind::NotFound);
@@ -27,11 +28,8 @@ impl Rescue for Folders {
     }
 }
 
-/// Never over another file: each emergency is kept.
+/// Never overwrites another file: each emergency copy is kept.
 fn write(path: PathBuf, json: &[u8]) -> io::Result<PathBuf> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-    file.write_all(json)?;
-    file.sync_all()?;
+    durable::write_new(&path, json)?;
     Ok(path)
 }

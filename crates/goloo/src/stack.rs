@@ -1,68 +1,59 @@
-//! Where stacks lie, and reading one. Nothing here writes.
+//! Finds and reads stacks. Writes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use goloo_core::cloud_init::{self, ComposeInput, HostKey, compose};
-use goloo_core::record::UserKeys;
-use goloo_core::spec::{self, Problem, Resolved, ResolvedStack, Sources};
-use goloo_core::store::{SNAPSHOT_FILES, Snapshot};
-use goloo_os::read;
+use goloo_cloudinit::{self, ComposeInput, compose};
+use goloo_model::events::{Event, Events};
+use goloo_model::host_key::HostKey;
+use goloo_model::record::{Record, UserKeys};
+use goloo_model::spec::{self, Diagnostic, Resolved, ResolvedStack, Sources};
+use goloo_model::store::{SNAPSHOT_FILES, Snapshot};
+use goloo_sys::{private, read};
 
-use crate::app::App;
-use crate::error::CliError;
+use crate::error::Error;
 use crate::files;
-use crate::output::Ui;
-use crate::preflight;
+use crate::render::ProcessRenderer;
+use crate::session::Session;
+
+pub use crate::error::{LastFolder, StackError, problem_count};
 
 /// A search for a stack.
 pub struct Lookup<'a> {
     /// The name on the command line.
     pub given: &'a str,
-    /// `-f`: the stack itself, or the folder that it is in.
+    /// The stack's folder or its parent folder, if named.
     pub folder: Option<&'a Path>,
     /// The folder that this name was last created from.
     pub last: Option<LastFolder>,
-    /// goloo's folder for settings, which has the library of stacks.
+    /// goloo's settings folder, which contains the stack library.
     pub config_dir: &'a Path,
 }
 
-/// Where a stack was when a VM was last made from it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LastFolder {
-    /// As this computer remembers it.
-    Known(PathBuf),
-    /// As a record says that somebody else may have written: it is named, and not read.
-    OfOthers(PathBuf),
-}
-
-impl LastFolder {
-    fn known(&self) -> Option<&Path> {
-        match self {
-            Self::Known(folder) => Some(folder),
-            Self::OfOthers(_) => None,
-        }
-    }
-}
-
 impl Lookup<'_> {
-    /// Finds and reads the stack. The error names every place that was tried.
-    pub fn find(&self, ui: &Ui) -> Result<Found, CliError> {
+    /// Finds and reads the stack.
+    ///
+    /// # Errors
+    /// [`StackError::NotFound`], which names every place that was tried; as [`Found::read`].
+    pub fn find(&self, events: &dyn Events) -> Result<Found, Error> {
         let places = self.places();
         if let Some(folder) = places.iter().find(|place| place.join("config.json").is_file()) {
+            if self.folder.is_none() {
+                refuse_of_others(folder)?;
+            }
             return Found::read(folder, self.given);
         }
         let last = self.last.as_ref().and_then(LastFolder::known);
         if let Some(last) = last.filter(|last| last.join("config.json").is_file()) {
-            ui.note(&format!(
+            events.event(Event::Note(format!(
                 "using the stack that \"{}\" was last created from: {}",
                 self.given,
                 last.display()
-            ));
+            )));
             return Found::read(last, self.given);
         }
-        Err(self.not_found(&places))
+        Err(self.not_found(&places).into())
     }
 
     fn places(&self) -> Vec<PathBuf> {
@@ -72,29 +63,26 @@ impl Lookup<'_> {
         folders_of_stacks(self.config_dir).map(|folder| folder.join(self.given)).collect()
     }
 
-    fn not_found(&self, places: &[PathBuf]) -> CliError {
-        let hint = if self.given.contains(['/', '.']) {
-            format!("a path goes behind -f: goloo create NAME -f {}", self.given)
-        } else if let Some(LastFolder::OfOthers(folder)) = &self.last {
-            format!(
-                "the record names {}, which this computer doesn't know; where you trust it, goloo create {} -f PATH",
-                folder.display(),
-                self.given
-            )
-        } else if self.last.is_some() {
-            format!(
-                "goloo config relocate {} DIR says where its folder is now; -f PATH names one",
-                self.given
-            )
-        } else {
-            format!("goloo init base ./stacks/{} writes one there; -f PATH names a folder", self.given)
-        };
-        let mut error = CliError::not_found(format!("there is no stack \"{}\"", self.given), hint);
+    fn not_found(&self, places: &[PathBuf]) -> StackError {
         let last = self.last.as_ref().and_then(LastFolder::known);
         let tried = places.iter().map(PathBuf::as_path).chain(last);
-        let tried = tried.map(|place| absolute(place).join("config.json"));
-        error.causes = tried.map(|place| format!("{} isn't there", place.display())).collect();
-        error
+        let tried = tried.map(|place| absolute(place).join("config.json")).collect();
+        StackError::NotFound { name: self.given.to_owned(), tried, last: self.last.clone() }
+    }
+}
+
+/// Why a stack that was found by its name may belong to another user: in a world-writable folder, anyone can create
+/// `./stacks`. The parent folder's permissions decide who may replace the stack.
+pub fn foreign(folder: &Path) -> Option<String> {
+    let files = SNAPSHOT_FILES.map(|file| folder.join(file));
+    let mut places = [folder.to_owned()].into_iter().chain(files).chain(folder.parent().map(Path::to_owned));
+    places.find_map(|place| private::foreign(&place))
+}
+
+fn refuse_of_others(folder: &Path) -> Result<(), StackError> {
+    match foreign(folder) {
+        Some(reason) => Err(StackError::Exposed { folder: absolute(folder), reason }),
+        None => Ok(()),
     }
 }
 
@@ -110,7 +98,7 @@ pub enum Place {
 }
 
 impl Place {
-    /// The word in tables and JSON.
+    /// The name in tables and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Variable => "GOLOO_STACK_FOLDER",
@@ -127,13 +115,13 @@ fn places(config_dir: &Path) -> impl Iterator<Item = (Place, PathBuf)> {
     variable.into_iter().chain(others)
 }
 
-/// The folders in which `create` looks for a stack by its name; they needn't be there.
+/// The folders in which `create` looks for a stack by its name; they may not exist.
 pub fn folders_of_stacks(config_dir: &Path) -> impl Iterator<Item = PathBuf> {
     places(config_dir).map(|(_, folder)| folder)
 }
 
-/// The stacks in all places where `create` looks by itself, by name; of two with one name the one that
-/// `create` would take.
+/// The stacks in all places where `create` looks, by name; of two with the same name, the one that
+/// `create` would use.
 pub fn all(config_dir: &Path) -> BTreeMap<String, (Place, PathBuf)> {
     let mut stacks = BTreeMap::new();
     for (place, folder) in places(config_dir) {
@@ -144,20 +132,20 @@ pub fn all(config_dir: &Path) -> BTreeMap<String, (Place, PathBuf)> {
     stacks
 }
 
-/// The names of the library's stacks, also of those that `create` finds elsewhere first.
+/// The names of the library's stacks, also of those that `create` would find elsewhere first.
 pub fn in_library(config_dir: &Path) -> BTreeSet<String> {
     let library = places(config_dir).filter(|(place, _)| *place == Place::Library);
     library.flat_map(|(_, folder)| stacks_in(&folder)).map(|(name, _)| name).collect()
 }
 
-/// The stacks in a folder, with their names; one that isn't there has none.
+/// The stacks in a folder, with their names; empty when the folder doesn't exist.
 fn stacks_in(folder: &Path) -> impl Iterator<Item = (String, PathBuf)> + use<> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let named = entries.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path()));
     named.filter(|(name, path)| path.join("config.json").is_file() && !files::is_staged(name))
 }
 
-/// The path that leads to the same place from every folder.
+/// The absolute path.
 pub fn absolute(path: &Path) -> PathBuf {
     path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.to_owned())
 }
@@ -172,11 +160,14 @@ pub struct Found {
 
 impl Found {
     /// Reads the stack in this folder.
-    pub fn read(folder: &Path, given: &str) -> Result<Self, CliError> {
+    ///
+    /// # Errors
+    /// [`StackError::Invalid`] and [`StackError::TooLarge`], and when a file can't be read.
+    pub fn read(folder: &Path, given: &str) -> Result<Self, Error> {
         let folder = absolute(folder);
-        let folders = preflight::folders_in_place_of_files(&folder);
-        if !folders.is_empty() {
-            return Err(CliError::invalid(folders, format!("fix the files in {}", folder.display())));
+        let problems = folders_in_place_of_files(&folder);
+        if !problems.is_empty() {
+            return Err(StackError::Invalid { problems, folder }.into());
         }
         let mut files = Snapshot::default();
         for file in SNAPSHOT_FILES {
@@ -188,24 +179,31 @@ impl Found {
         Ok(Self { folder, name, files })
     }
 
-    /// The files of a VM's snapshot; relative paths in them count from `folder`.
+    /// The files of a VM's snapshot; relative paths in them are resolved from `folder`.
     pub fn from_snapshot(files: Snapshot, name: &str, folder: PathBuf) -> Self {
         Self { folder, name: name.to_owned(), files }
     }
 
-    /// One of its files; `None` when it hasn't got it.
+    /// The files of the snapshot that a record's VM was created from.
+    pub fn of_record(files: Snapshot, record: &Record) -> Self {
+        let folder = record.source_config_path.as_deref().map(Path::to_owned);
+        let folder = folder.unwrap_or_else(|| PathBuf::from(record.stack.as_str()));
+        Self::from_snapshot(files, &record.stack, folder)
+    }
+
+    /// One of its files; `None` when it doesn't have it.
     pub fn file(&self, file: &str) -> Option<&[u8]> {
         self.files.files.get(file).map(Vec::as_slice)
     }
 
-    /// The same stack with another text in one of its files.
+    /// The same stack with the content of one file replaced.
     pub fn with_file(&self, file: &str, content: Vec<u8>) -> Self {
         let mut files = self.files.clone();
         files.files.insert(file.to_owned(), content);
         Self { folder: self.folder.clone(), name: self.name.clone(), files }
     }
 
-    /// The SHA-256 of the files with their names; the same wherever the stack lies.
+    /// The SHA-256 of the files with their names; independent of the stack's folder.
     pub fn digest(&self) -> String {
         self.files.digest().as_str().to_owned()
     }
@@ -220,15 +218,26 @@ impl Found {
         self.files.clone()
     }
 
-    /// The stack with all defaults filled in; notes and warnings are shown.
-    pub fn resolve(&self, app: &App, given: &str, as_name: Option<&str>) -> Result<ResolvedStack, CliError> {
-        let resolved = self.resolved(app, given, as_name)?;
-        resolved.warnings.iter().for_each(|warning| app.ui.warning(&warning.to_string()));
+    /// The stack with all defaults filled in; notes and warnings are reported.
+    ///
+    /// # Errors
+    /// [`StackError::Invalid`].
+    pub fn resolve(
+        &self,
+        session: &Session,
+        given: &str,
+        as_name: Option<&str>,
+    ) -> Result<ResolvedStack, Error> {
+        let resolved = self.resolved(session, given, as_name)?;
+        for warning in &resolved.warnings {
+            session.warn(warning.to_string());
+            session.events.event(Event::Hint(warning.hint.clone()));
+        }
         Ok(resolved.stack)
     }
 
-    /// The same; only notes are shown.
-    fn resolved(&self, app: &App, given: &str, as_name: Option<&str>) -> Result<Resolved, CliError> {
+    /// Like [`Self::resolve`], but reports only notes.
+    fn resolved(&self, session: &Session, given: &str, as_name: Option<&str>) -> Result<Resolved, Error> {
         let file = |name: &str| self.files.files.get(name).map(Vec::as_slice);
         let sources = Sources {
             given,
@@ -238,28 +247,35 @@ impl Found {
             config: file("config.json").unwrap_or_default(),
             cloud_init: file("cloud-init.yaml"),
             configure: file("configure.sh"),
-            home: &app.paths.home,
+            home: &session.paths.home,
+            sections: &session.providers.config_sections(),
         };
         let resolved = spec::resolve(&sources).map_err(|problems| self.invalid(problems))?;
-        resolved.notes.iter().for_each(|note| app.ui.note(note));
+        resolved.notes.iter().for_each(|note| session.note(note));
         Ok(resolved)
     }
 
-    /// What is wrong with the files, as an error.
-    pub fn invalid(&self, problems: Vec<Problem>) -> CliError {
-        CliError::invalid(problems, format!("fix the files in {}", self.folder.display()))
+    /// The problems in the files, as an error.
+    pub fn invalid(&self, problems: Vec<Diagnostic>) -> Error {
+        StackError::Invalid { problems, folder: self.folder.clone() }.into()
     }
 
-    /// Checks all that can be checked without fetching keys and without a provider; warnings are shown.
-    pub fn check(&self, app: &App, given: &str) -> Result<(), CliError> {
-        let (_, warnings) = self.examine(app, given)?;
-        warnings.iter().for_each(|warning| app.ui.warning(&warning.to_string()));
+    /// Checks everything that needs neither the users' keys nor a provider; warnings are reported.
+    ///
+    /// # Errors
+    /// [`StackError::Invalid`].
+    pub fn check(&self, session: &Session, given: &str) -> Result<(), Error> {
+        let (_, warnings) = self.examine(session, given)?;
+        warnings.iter().for_each(|warning| session.warn(warning.to_string()));
         Ok(())
     }
 
-    /// The same; the warnings come back with the stack.
-    pub fn examine(&self, app: &App, given: &str) -> Result<(ResolvedStack, Vec<Problem>), CliError> {
-        let Resolved { stack, mut warnings, .. } = self.resolved(app, given, None)?;
+    /// Like [`Self::check`], but returns the warnings together with the stack.
+    ///
+    /// # Errors
+    /// [`StackError::Invalid`].
+    pub fn examine(&self, session: &Session, given: &str) -> Result<(ResolvedStack, Vec<Diagnostic>), Error> {
+        let Resolved { stack, mut warnings, .. } = self.resolved(session, given, None)?;
         let users = stack.users.iter().map(|user| UserKeys {
             username: user.username.clone(),
             github_username: None,
@@ -270,54 +286,68 @@ impl Found {
             users: &users.collect::<Vec<_>>(),
             client_key: SOME_KEY,
             host_key: &HostKey::generate(),
-            provider: app.local_provider(),
+            provider: session.provider_info(session.local_provider()?)?,
+            renderer: &ProcessRenderer,
         };
         let composed = compose(&input).map_err(|problems| self.invalid(problems))?;
         warnings.extend(composed.warnings.iter().map(|text| of_document(text)));
-        warnings.extend(composed.findings);
+        warnings.extend(composed.diagnostics);
         Ok((stack, warnings))
     }
 }
 
 /// A warning about the document as a whole.
-fn of_document(text: &str) -> Problem {
-    let prefix = format!("{}: ", cloud_init::FILE);
-    Problem {
-        file: cloud_init::FILE.to_owned(),
+fn of_document(text: &str) -> Diagnostic {
+    let prefix = format!("{}: ", goloo_cloudinit::FILE);
+    Diagnostic {
+        file: goloo_cloudinit::FILE.to_owned(),
         pointer: String::new(),
         line: 1,
         column: 1,
         message: text.strip_prefix(&prefix).unwrap_or(text).to_owned(),
-        hint: "see docs/cloud-init.md".to_owned(),
+        hint: "see docs/cloud-init.md".into(),
     }
 }
 
-/// A key of nobody, for checks that mustn't ask anyone for keys.
+/// A dummy key, for checks that must not fetch keys.
 const SOME_KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA nobody";
 
-/// A file of a stack; `None` when it isn't there.
-pub fn read_file(path: &Path) -> Result<Option<Vec<u8>>, CliError> {
+/// Folders with the name of a stack file, which can't be read.
+fn folders_in_place_of_files(folder: &Path) -> Vec<Diagnostic> {
+    let files = SNAPSHOT_FILES.into_iter().filter(|file| folder.join(file).is_dir());
+    let problem = |file: &'static str| Diagnostic {
+        file: file.to_owned(),
+        pointer: String::new(),
+        line: 1,
+        column: 1,
+        message: format!("{file} is a folder"),
+        hint: format!("replace it with the file {file}, or rename the folder").into(),
+    };
+    files.map(problem).collect()
+}
+
+/// A file of a stack; `None` when it doesn't exist.
+///
+/// # Errors
+/// [`StackError::TooLarge`], and when it can't be read.
+pub fn read_file(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     match read::file(path, read::FILE_MAX) {
         Ok(content) => Ok(Some(content)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) if error.kind() == ErrorKind::FileTooLarge => Err(CliError::usage(
-            format!("{} is larger than {} KiB", path.display(), read::FILE_MAX >> 10),
-            "fetch large files from cloud-init instead of writing them into it",
-        )),
-        Err(error) => Err(CliError::cannot("read", path, &error)),
+        Err(error) if error.kind() == ErrorKind::FileTooLarge => {
+            Err(StackError::TooLarge { path: path.to_owned() }.into())
+        }
+        Err(error) => Err(Error::cannot("read", path, error)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
-    use crate::args::Color;
+    use goloo_model::events::NoEvents;
 
-    fn ui() -> Ui {
-        Ui::new(Color::Never, 0, false)
-    }
+    use super::*;
 
     fn stack(folder: &Path) {
         std::fs::create_dir_all(folder).unwrap();
@@ -329,68 +359,65 @@ mod tests {
     }
 
     #[test]
-    fn a_path_may_be_the_stack_or_the_folder_that_it_is_in() {
+    fn a_path_may_name_the_stack_or_its_parent_folder() {
         let temp = tempfile::tempdir().unwrap();
         let root = temp.path().canonicalize().unwrap();
         stack(&root.join("web"));
         for place in [root.clone(), root.join("web")] {
-            let found = lookup(Some(&place), None, Path::new("/nowhere")).find(&ui()).unwrap();
+            let found = lookup(Some(&place), None, Path::new("/nowhere")).find(&NoEvents).unwrap();
             assert_eq!(found.folder(), root.join("web"));
         }
     }
 
     #[test]
-    fn the_library_comes_before_the_last_folder() {
+    fn the_library_takes_precedence_over_the_last_folder() {
         let temp = tempfile::tempdir().unwrap();
         let root = temp.path().canonicalize().unwrap();
         let last = root.join("elsewhere");
         stack(&last);
-        let found = lookup(None, Some(last.clone()), &root).find(&ui()).unwrap();
+        let found = lookup(None, Some(last.clone()), &root).find(&NoEvents).unwrap();
         assert_eq!(found.folder(), last);
         stack(&root.join("stacks/web"));
-        let found = lookup(None, Some(last), &root).find(&ui()).unwrap();
+        let found = lookup(None, Some(last), &root).find(&NoEvents).unwrap();
         assert_eq!(found.folder(), root.join("stacks/web"));
     }
 
     #[test]
-    fn every_place_that_was_tried_is_named() {
+    fn every_searched_path_is_reported() {
         let temp = tempfile::tempdir().unwrap();
-        let error = lookup(None, Some("/gone/web".into()), temp.path()).find(&ui()).unwrap_err();
-        let causes = error.causes.join("\n");
-        for place in ["/stacks/web/config.json", "/gone/web/config.json", &temp.path().display().to_string()]
-        {
-            assert!(causes.contains(place), "{place} isn't in {causes}");
+        let error = lookup(None, Some("/gone/web".into()), temp.path()).find(&NoEvents).unwrap_err();
+        let Error::Stack(StackError::NotFound { tried, .. }) = error else { panic!("{error:?}") };
+        for place in [Path::new("/gone/web"), &temp.path().join("stacks/web")] {
+            assert!(tried.contains(&absolute(place).join("config.json")), "{place:?} isn't in {tried:?}");
         }
-        assert_eq!(error.code, crate::exit::NOT_FOUND);
+        assert!(tried.contains(&absolute(Path::new("stacks/web")).join("config.json")), "{tried:?}");
     }
 
     #[test]
-    fn a_folder_that_somebody_else_s_record_names_is_shown_and_not_read() {
+    fn a_folder_named_by_another_users_record_is_reported_but_not_read() {
         let temp = tempfile::tempdir().unwrap();
         let theirs = temp.path().join("theirs/web");
         stack(&theirs);
-        let last = Some(LastFolder::OfOthers(theirs.clone()));
-        let lookup = Lookup { last, ..lookup(None, None, temp.path()) };
-        let error = lookup.find(&ui()).unwrap_err();
-        assert!(
-            error.hint.contains(&theirs.display().to_string()) && error.hint.contains("-f PATH"),
-            "{error:?}"
-        );
-        assert!(!error.causes.join(" ").contains("theirs"), "it wasn't looked at: {error:?}");
+        let lookup =
+            Lookup { last: Some(LastFolder::OfOthers(theirs.clone())), ..lookup(None, None, temp.path()) };
+        let error = lookup.find(&NoEvents).unwrap_err();
+        let Error::Stack(StackError::NotFound { tried, last, .. }) = error else { panic!("{error:?}") };
+        assert_eq!(last, Some(LastFolder::OfOthers(theirs)));
+        assert!(!tried.iter().any(|place| place.display().to_string().contains("theirs")), "{tried:?}");
     }
 
     #[test]
-    fn a_huge_file_is_refused() {
+    fn an_oversized_file_is_refused() {
         let temp = tempfile::tempdir().unwrap();
         stack(&temp.path().join("web"));
         let file = std::fs::File::create(temp.path().join("web/cloud-init.yaml")).unwrap();
         file.set_len(read::FILE_MAX + 1).unwrap();
-        let error = lookup(Some(temp.path()), None, temp.path()).find(&ui()).unwrap_err();
-        assert!(error.message.contains("larger than 1024 KiB"), "{error:?}");
+        let error = lookup(Some(temp.path()), None, temp.path()).find(&NoEvents).unwrap_err();
+        assert!(error.to_string().contains("larger than 1024 KiB"), "{error:?}");
     }
 
     #[test]
-    fn a_digest_tells_stacks_apart_and_not_where_they_lie() {
+    fn a_digest_depends_on_the_files_and_not_on_the_folder() {
         let stack = |files: &[(&str, &str)], folder: &str| {
             let files = files.iter().map(|(name, text)| ((*name).to_owned(), text.as_bytes().to_vec()));
             Found::from_snapshot(Snapshot { files: files.collect() }, "web", folder.into()).digest()

@@ -1,103 +1,98 @@
-//! The state folder's identity and its key: two small files in it, which move with it and are in no backup. The id tells
-//! the machines of one state folder from those of others on the same computer; the key shows in records what was
-//! decided with this folder.
+//! The state folder's id and key: two small files that move with the folder and are not included in backups. The id
+//! distinguishes the machines of one state folder from those of others on the same computer; the key authenticates
+//! records that were written with this folder.
 
 use std::fs::OpenOptions;
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use goloo_core::name::StateId;
-use goloo_core::record::StateKey;
+use goloo_model::name::StateId;
+use goloo_model::record::StateKey;
 use rustix::fs::OFlags;
 
-use crate::error::CliError;
-use goloo_os::private::in_shell;
-
+use crate::error::Error;
 use crate::files;
 
-/// More than an id or a key and a line end take, in bytes.
+pub use crate::error::{StateFile, StateFileError};
+
+/// The read limit in bytes: more than an id or a key with a line end.
 const READ_MAX: u64 = 128;
 
-/// Where the id of a state folder is kept.
+/// The path of a state folder's id.
 pub fn file(state: &Path) -> PathBuf {
     state.join("state-id")
 }
 
-/// Where its key is kept.
+/// The path of its key.
 pub fn key_file(state: &Path) -> PathBuf {
     state.join("state-key")
 }
 
-/// The folder's id; `None` where it has none yet. Nothing is written.
+/// The folder's id; `None` if it has none yet. Writes nothing.
 ///
 /// # Errors
-/// When the file is there and holds no id.
-pub fn read(state: &Path) -> Result<Option<StateId>, CliError> {
-    read_as(&file(state), |text| StateId::parse(text).ok(), "the next VM gives the folder a new id")
+/// When the file exists but doesn't contain an id.
+pub fn read(state: &Path) -> Result<Option<StateId>, Error> {
+    read_as(&file(state), |text| StateId::parse(text).ok(), StateFile::Id)
 }
 
-/// The folder's key, in the same way.
+/// The folder's key; `None` if it has none yet. Writes nothing.
 ///
 /// # Errors
-/// When the file is there and holds no key.
-pub fn read_key(state: &Path) -> Result<Option<StateKey>, CliError> {
-    let without =
-        "the folder gets a new key, and goloo asks before it trusts the records of the VMs that it has";
-    read_as(&key_file(state), StateKey::parse, without)
+/// When the file exists but doesn't contain a key.
+pub fn read_key(state: &Path) -> Result<Option<StateKey>, Error> {
+    read_as(&key_file(state), StateKey::parse, StateFile::Key)
 }
 
-/// The folder's id; made when there is none.
-pub fn ensure(state: &Path) -> Result<StateId, CliError> {
+/// The folder's id; created when there is none.
+pub fn ensure(state: &Path) -> Result<StateId, Error> {
     made_once(&file(state), || read(state), || StateId::generate().to_string())
 }
 
-/// The folder's key; made when there is none.
-pub fn ensure_key(state: &Path) -> Result<StateKey, CliError> {
+/// The folder's key; created when there is none.
+pub fn ensure_key(state: &Path) -> Result<StateKey, Error> {
     made_once(&key_file(state), || read_key(state), || StateKey::generate().expose())
 }
 
-fn read_as<T>(path: &Path, parse: impl Fn(&str) -> Option<T>, without: &str) -> Result<Option<T>, CliError> {
+fn read_as<T>(path: &Path, parse: impl Fn(&str) -> Option<T>, file: StateFile) -> Result<Option<T>, Error> {
     let text = match content(path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(CliError::cannot("read", path, &error)),
+        Err(error) => return Err(Error::cannot("read", path, error)),
     };
     match parse(text.trim_end()) {
         Some(value) => Ok(Some(value)),
-        None => {
-            let what = format!("{} is damaged", path.display());
-            Err(CliError::failed(what, format!("rm {}; {without}", in_shell(path))))
-        }
+        None => Err(StateFileError::Damaged { path: path.to_owned(), file }.into()),
     }
 }
 
-/// Of two processes that make one at once, one wins and both use its value; one that dies leaves none, since the file
-/// appears whole.
+/// Creates the file atomically: if two processes create it at the same time, one wins and both use its value, and a
+/// process that dies leaves no partial file.
 fn made_once<T>(
     path: &Path,
-    read: impl Fn() -> Result<Option<T>, CliError>,
+    read: impl Fn() -> Result<Option<T>, Error>,
     new: impl FnOnce() -> String,
-) -> Result<T, CliError> {
+) -> Result<T, Error> {
     if let Some(known) = read()? {
         return Ok(known);
     }
     match files::write_new(path, format!("{}\n", new()).as_bytes()) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-            return Err(CliError::cannot("write", path, &error));
+            return Err(Error::cannot("write", path, error));
         }
         _ => {}
     }
-    read()?.ok_or_else(|| {
-        CliError::failed(format!("{} was removed just now", path.display()), "run the command again")
-    })
+    read()?.ok_or_else(|| StateFileError::Removed { path: path.to_owned() }.into())
 }
 
-/// A regular file's start: a pipe in its place would keep every command waiting.
+/// Reads the start of a regular file; a pipe in its place would block every command.
 fn content(path: &Path) -> io::Result<String> {
     let flags = i32::try_from((OFlags::NONBLOCK | OFlags::NOFOLLOW).bits()).unwrap_or_default();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    if !file.metadata()?.is_file() {
+    let metadata = file.metadata()?;
+    goloo_sys::read::expect_own(metadata.uid())?;
+    if !metadata.is_file() {
         return Err(io::Error::new(ErrorKind::InvalidInput, "it is not a regular file"));
     }
     let mut bytes = Vec::new();
@@ -113,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_many_who_make_the_id_at_once_all_get_the_same_one() {
+    fn concurrent_callers_get_the_same_id() {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("state");
         let ids: Vec<StateId> = std::thread::scope(|scope| {
@@ -126,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn reading_makes_no_id_and_no_folder() {
+    fn reading_creates_no_id_and_no_folder() {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("state");
         assert_eq!(read(&state).unwrap(), None);
@@ -134,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_is_an_error_with_the_command_that_repairs_it_and_is_never_replaced() {
+    fn a_damaged_file_is_an_error_and_is_never_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = file(folder.path());
         for damaged in
@@ -143,13 +138,12 @@ mod tests {
             std::fs::write(&path, damaged).unwrap();
             for result in [read(folder.path()).map(drop), ensure(folder.path()).map(drop)] {
                 let error = result.unwrap_err();
-                assert!(error.message.ends_with("state-id is damaged"), "{damaged:?}: {error:?}");
-                assert!(error.hint.starts_with("rm "), "{error:?}");
+                assert!(error.to_string().ends_with("state-id is damaged"), "{damaged:?}: {error:?}");
             }
             assert_eq!(std::fs::read_to_string(&path).unwrap(), damaged);
         }
         std::fs::remove_file(&path).unwrap();
         rustix::fs::mkfifoat(rustix::fs::CWD, &path, 0o600.into()).unwrap();
-        assert!(read(folder.path()).unwrap_err().message.contains("can't read"));
+        assert!(read(folder.path()).unwrap_err().to_string().contains("can't read"));
     }
 }

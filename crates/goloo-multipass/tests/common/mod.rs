@@ -1,4 +1,4 @@
-//! What the provider's tests share: a world with Multipass's stand-in, or with the real one.
+//! Helpers shared by the provider's tests: a world with the Multipass stand-in or the real one.
 #![allow(dead_code, clippy::unwrap_used, reason = "each test binary uses its part")]
 
 use std::collections::BTreeSet;
@@ -9,9 +9,9 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use goloo_core::provider::{Machine, Made, Provider, ProviderError};
-use goloo_core::record::{Local, ProviderKind, Record, Trust};
-use goloo_core::spec::ImageRef;
+use goloo_model::provider::{Endpoints, Machine, Provider, ProviderError};
+use goloo_model::record::{Endpoint, Record, Trust};
+use goloo_model::spec::ImageRef;
 use goloo_multipass::{Limits, MultipassProvider, Settings};
 use goloo_testkit::programs::multipass_stand_in;
 use goloo_testkit::provider_suite::{self, Bench};
@@ -19,9 +19,9 @@ use goloo_testkit::samples::state_key;
 
 pub use goloo_testkit::provider_suite::SuiteWork;
 
-/// With a limit that only a defect reaches.
+/// A limit that only a defect reaches.
 const SOON: Duration = Duration::from_secs(30);
-/// As long as the real Multipass may fetch an image.
+/// How long the real Multipass may take to download an image.
 const PREPARATION: Duration = Duration::from_secs(60 * 60);
 
 /// Whether the tests are to use the real Multipass.
@@ -29,43 +29,43 @@ pub fn is_real() -> bool {
     std::env::var_os("GOLOO_TEST_MULTIPASS").is_some_and(|value| value == "real")
 }
 
-/// A daemon of its own, and a state folder. With the real Multipass the daemon is the user's; then every
-/// name begins with this world's own prefix, and nothing else is looked at or touched.
+/// A daemon and a state folder. With the real Multipass, the daemon is the user's; then every name starts with this
+/// world's own prefix, and nothing else is inspected or touched.
 pub struct World {
     folder: tempfile::TempDir,
     prefix: String,
     /// The command of a daemon that others use too.
     real: Option<PathBuf>,
-    /// All names that an instance of this world may have, whether a list shows it or not.
+    /// All names an instance of this world may have, whether or not a list shows it.
     names: Mutex<BTreeSet<String>>,
 }
 
 impl World {
-    /// As the environment says.
+    /// Chosen by the environment.
     pub fn new() -> Self {
         let program = std::env::var_os("GOLOO_MULTIPASS").unwrap_or_else(|| "multipass".into());
         Self::of(is_real().then(|| program.into()))
     }
 
-    /// With this command as with the real one: its daemon isn't this world's alone.
+    /// Treats this command like the real one: its daemon isn't exclusive to this world.
     pub fn real_at(program: PathBuf) -> Self {
         Self::of(Some(program))
     }
 
     fn of(real: Option<PathBuf>) -> Self {
-        let id = goloo_core::name::VmId::generate().short();
+        let id = goloo_model::name::VmId::generate().short();
         let prefix = format!("goloo-test-{id}-");
         Self { folder: tempfile::tempdir().unwrap(), prefix, real, names: Mutex::default() }
     }
 
-    /// A name that is this world's alone. What is called so when the world ends is purged.
+    /// A name unique to this world. Instances with it are purged when the world is dropped.
     pub fn name(&self, name: &str) -> String {
         let name = format!("{}{name}", self.prefix);
         self.names.lock().unwrap().insert(name.clone());
         name
     }
 
-    /// With the stand-in, for what can't be asked of the real one: its faults.
+    /// With the stand-in, for what can't be tested with the real one: its faults.
     pub fn stand_in() -> Self {
         Self::of(None)
     }
@@ -85,7 +85,7 @@ impl World {
         self.path().join("daemon")
     }
 
-    /// Turns these faults on and all others off, at once, for a daemon that is at work too.
+    /// Turns these faults on and all others off, immediately, even while the daemon is working.
     pub fn faults(&self, faults: &[&str]) {
         std::fs::create_dir_all(self.daemon()).unwrap();
         let new = self.daemon().join("faults.new");
@@ -93,7 +93,7 @@ impl World {
         std::fs::rename(new, self.daemon().join("faults")).unwrap();
     }
 
-    /// The stand-in, in a wrapper that names its folder: a test can't set the environment for itself.
+    /// The stand-in, in a wrapper that configures its folder: a test can't set its own environment.
     pub fn program(&self) -> PathBuf {
         if let Some(program) = &self.real {
             return program.clone();
@@ -115,7 +115,7 @@ impl World {
         settings.trust = Trust { key: Some(state_key()), store_is_private: true, ..Default::default() };
         settings.program = self.program().into();
         if self.real.is_none() {
-            // Long where only a defect is to reach them, short where a test waits for their end.
+            // Long where only a defect reaches them, short where a test waits for them to expire.
             settings.limits = Limits {
                 answer: Duration::from_secs(10),
                 busy: SOON,
@@ -136,32 +136,32 @@ impl World {
         MultipassProvider::new(self.settings())
     }
 
-    /// A provider with some other limits.
+    /// A provider with changed limits.
     pub fn limited(&self, change: impl FnOnce(&mut Limits)) -> MultipassProvider {
         let mut settings = self.settings();
         change(&mut settings.limits);
         MultipassProvider::new(settings)
     }
 
-    /// The command, run by someone else than goloo.
+    /// Runs the command as a user other than goloo.
     pub fn by_hand(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(self.program());
         command.env("GOLOO_STAND_IN_BY", "someone").args(arguments).output().unwrap()
     }
 
-    /// An instance that goloo didn't make.
+    /// An instance that goloo didn't create.
     pub fn foreign(&self, name: &str) {
         let made = self.by_hand(&["launch", "24.04", "--name", name]);
         assert!(made.status.success(), "{made:?}");
     }
 
-    /// How long the daemon waits for a guest to power off.
+    /// Sets how long the daemon waits for a guest to power off.
     pub fn shutdown_limit(&self, limit: Duration) {
         std::fs::create_dir_all(self.daemon()).unwrap();
         std::fs::write(self.daemon().join("shutdown-limit"), limit.as_millis().to_string()).unwrap();
     }
 
-    /// From here on the instance may be touched: the user wants it.
+    /// From now on goloo may touch the instance, because the user asked for it.
     pub fn adopted(&self, name: &str) {
         std::fs::write(self.daemon().join("adopted"), format!("{name}\n")).unwrap();
     }
@@ -170,18 +170,18 @@ impl World {
         std::fs::read_to_string(self.daemon().join(name)).unwrap_or_default()
     }
 
-    /// What goloo asked, a line each.
+    /// goloo's calls, one per line.
     pub fn calls(&self) -> Vec<String> {
         self.file("calls").lines().map(str::to_owned).collect()
     }
 
-    /// The daemon's own account of an instance.
+    /// The daemon's own data about an instance.
     pub fn instance(&self, name: &str) -> serde_json::Value {
         let all: serde_json::Value = serde_json::from_str(&self.file("daemon.json")).unwrap_or_default();
         all[name].clone()
     }
 
-    /// The daemon no longer knows an instance's address.
+    /// Makes the daemon forget an instance's address.
     pub fn forget_address(&self, name: &str) {
         let path = self.daemon().join("daemon.json");
         let mut all: serde_json::Value = serde_json::from_str(&self.file("daemon.json")).unwrap();
@@ -200,19 +200,19 @@ impl World {
             .collect()
     }
 
-    /// Creates a machine and gives its record as the engine would have it.
+    /// Creates a machine and returns its record as the engine would have it.
     pub async fn create(&self, name: &str) -> (Machine, Record) {
         let machine = self.machine(name);
         let mut work = SuiteWork::default();
-        let made = local(self.multipass().create(&machine, &mut work).await.unwrap());
-        let record = Record { local: Some(made), ..record(&machine, &work) };
+        let endpoint = endpoint(self.multipass().create(&machine, &mut work).await.unwrap());
+        let record = Record { endpoint, ..record(&machine, &work) };
         (machine, provider_suite::proven(record))
     }
 }
 
 impl World {
-    /// Purges what has one of this world's names. An instance that is being prepared is in no list and can't be
-    /// deleted: it is waited for.
+    /// Purges everything with one of this world's names. An instance that is being prepared is in no list and can't be
+    /// deleted, so this waits for it.
     fn purge_real(&self) {
         for name in self.names.lock().unwrap().iter() {
             let end = Instant::now() + PREPARATION;
@@ -234,7 +234,7 @@ impl Drop for World {
         if self.real.is_some() {
             self.purge_real();
         } else {
-            // Clients that still wait for a launch end with the daemon's faults.
+            // Clients that still wait for a launch exit when the daemon's faults are turned off.
             self.faults(&[]);
         }
         if !std::thread::panicking() {
@@ -252,12 +252,12 @@ impl Bench for World {
     fn machine(&self, name: &str) -> Machine {
         let name = self.name(name);
         let mut machine = provider_suite::machine(&name, ImageRef::Alias("ubuntu-24.04".to_owned()), b"");
-        // The real Multipass's image needs more than the suite's least.
-        machine.stack.memory = goloo_core::spec::Size::gib(1);
-        machine.stack.disk = goloo_core::spec::Size::gib(5);
+        // The real Multipass's image needs more memory than the suite's minimum.
+        machine.stack.memory = goloo_model::spec::Size::gib(1);
+        machine.stack.disk = goloo_model::spec::Size::gib(5);
         machine.user_data = format!(
             "#cloud-config\nwrite_files:\n  - path: {}\n    content: \"# {}\"\n",
-            goloo_core::cloud_init::KEY_FOLDER,
+            goloo_cloudinit::KEY_FOLDER,
             machine.host_key
         )
         .into_bytes();
@@ -293,7 +293,7 @@ impl Bench for World {
     async fn show_whose(&self, record: &Record, error: &ProviderError) {
         let hint = format!("multipass start {}", record.name);
         assert!(
-            matches!(error, ProviderError::Failed { hint: given, .. } if given.starts_with(&hint)),
+            matches!(error, ProviderError::Failed { hint: given, .. } if given.debug_text().starts_with(&hint)),
             "{error:?}"
         );
         self.by_hand(&["start", record.name.as_str()]);
@@ -306,31 +306,29 @@ pub fn write_program(path: &Path, script: &str) {
 }
 
 pub fn record(machine: &Machine, work: &SuiteWork) -> Record {
-    provider_suite::record_with(machine, ProviderKind::Multipass, work)
+    provider_suite::record_with(machine, goloo_multipass::INFO.id, work)
 }
 
-pub fn local(made: Made) -> Local {
-    match made {
-        Made::Local(local) => local,
-        Made::Aws(_) => panic!("a local machine has no place in AWS"),
-    }
+pub fn endpoint(made: Endpoints) -> Endpoint {
+    assert!(made.details.is_empty(), "Multipass keeps nothing else");
+    made.endpoint
 }
 
-/// An error as the command shows it.
+/// An error as the command displays it.
 pub fn text(error: &ProviderError) -> String {
     let hint = match error {
         ProviderError::Unavailable { hint, .. }
         | ProviderError::Unsupported { hint, .. }
         | ProviderError::Permission { hint, .. }
         | ProviderError::Unfinished { hint, .. }
-        | ProviderError::Failed { hint, .. } => hint.as_str(),
-        _ => "",
+        | ProviderError::Failed { hint, .. } => hint.debug_text(),
+        _ => String::new(),
     };
     let cause = std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"));
     format!("{error}{cause}\nhint: {hint}")
 }
 
-/// Asks until it is so.
+/// Polls until the condition holds.
 pub async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
     let end = Instant::now() + SOON;
     while !so().await {

@@ -1,4 +1,4 @@
-//! The process beside QEMU alone, for the tests of this crate. `goloo` itself is the one that machines have.
+//! The supervisor process alone, for this crate's tests. Real machines use `goloo` itself.
 
 fn main() -> std::process::ExitCode {
     let argv: Vec<_> = std::env::args_os().collect();

@@ -1,28 +1,26 @@
-//! What the provider's tests share.
+//! Helpers shared by the provider's tests.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use goloo_core::provider::{Machine, Made};
-use goloo_core::record::{Local, ProviderKind, Record};
+use goloo_model::provider::{Endpoints, Machine};
+use goloo_model::record::{Endpoint, Record};
 use goloo_testkit::provider_suite;
 
 pub use goloo_testkit::provider_suite::{SuiteWork, machine};
 
-/// The record that the engine would have of a machine.
+/// The record the engine would have for a machine.
 pub fn record(machine: &Machine) -> Record {
-    provider_suite::record(machine, ProviderKind::Qemu)
+    provider_suite::record(machine, goloo_qemu::INFO.id)
 }
 
-pub fn local(made: Made) -> Local {
-    match made {
-        Made::Local(local) => local,
-        Made::Aws(_) => panic!("a local machine has no place in AWS"),
-    }
+pub fn endpoint(made: Endpoints) -> Endpoint {
+    assert!(made.details.is_empty(), "QEMU keeps nothing else");
+    made.endpoint
 }
 
-/// Asks until it is so; fails after `limit`.
+/// Polls until the condition holds; fails after `limit`.
 pub async fn until(what: &str, limit: Duration, mut so: impl AsyncFnMut() -> bool) {
     let end = Instant::now() + limit;
     while !so().await {
@@ -31,17 +29,17 @@ pub async fn until(what: &str, limit: Duration, mut so: impl AsyncFnMut() -> boo
     }
 }
 
-/// The program beside each QEMU.
+/// The supervisor program.
 pub fn supervisor() -> PathBuf {
     env!("CARGO_BIN_EXE_goloo-qemu-supervisor").into()
 }
 
-/// The QEMUs of machines below this state folder, zombies left out.
+/// The QEMUs of machines in this state folder, excluding zombies.
 pub fn processes_of(state: &Path) -> Vec<u32> {
     processes(state, false)
 }
 
-/// The supervisors of machines below this state folder, zombies left out.
+/// The supervisors of machines in this state folder, excluding zombies.
 pub fn supervisors_of(state: &Path) -> Vec<u32> {
     processes(state, true)
 }
@@ -62,7 +60,7 @@ fn processes(state: &Path, supervise: bool) -> Vec<u32> {
     found
 }
 
-/// Ends processes at once, whatever they do.
+/// Kills processes immediately.
 pub fn kill(processes: &[u32]) {
     for pid in processes {
         let pid = rustix::process::Pid::from_raw(i32::try_from(*pid).unwrap()).unwrap();

@@ -1,31 +1,31 @@
 //! The only code that renames or syncs: each function leaves, at every moment and after any power
-//! loss, either what was there before or what it was asked for.
+//! loss, either the previous state or the requested one.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-use goloo_core::store::StoreError;
+use goloo_model::store::StoreError;
 
 use super::fs::Fs;
 use super::layout;
 
-/// What becomes of the `state.json` that a save replaces.
+/// What happens to the `state.json` that a save replaces.
 pub(super) enum Old<'b> {
-    /// It is sound and becomes `state.json.prev`.
+    /// It is valid and becomes `state.json.prev`.
     Sound(&'b [u8]),
-    /// It can't be read: kept aside, and `state.json.prev` stays.
+    /// It is unreadable: it is kept under another name, and `state.json.prev` is unchanged.
     Broken,
 }
 
-/// Says what was being done to what, when the system said no.
+/// Adds the action and the path to a system error.
 pub(crate) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     let path = path.to_owned();
     move |source| StoreError::Io { action, path, source }
 }
 
-/// Makes a folder and those above it, durably.
+/// Creates a folder and its parents, durably.
 pub(crate) fn ensure_folder(fs: &dyn Fs, path: &Path) -> Result<(), StoreError> {
-    if fs.folder_id(path).map_err(failed("look at", path))?.is_some() {
+    if fs.folder_id(path).map_err(failed("access", path))?.is_some() {
         return Ok(());
     }
     let parent = match path.parent() {
@@ -35,19 +35,19 @@ pub(crate) fn ensure_folder(fs: &dyn Fs, path: &Path) -> Result<(), StoreError> 
     ensure_folder(fs, parent)?;
     match fs.create_folder(path) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-            return Err(failed("make the folder", path)(error));
+            return Err(failed("create the folder", path)(error));
         }
         _ => {}
     }
     match fs.sync_folder(parent) {
-        // A folder above the store that we may not read (mode 0711) can't be synced by us.
+        // A folder above the store that we can't read (mode 0711) can't be synced by us.
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
         other => other.map_err(failed("sync", parent)),
     }
 }
 
-/// Writes a new file whose content is durable; its name is so once the folder is synced. Replaces
-/// a leftover; leaves nothing when it fails.
+/// Writes a new file with durable content; its name is durable once the folder is synced. Replaces
+/// a leftover; leaves nothing on failure.
 pub(super) fn write_file(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let mut file = match fs.create_file(path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
@@ -62,14 +62,14 @@ pub(super) fn write_file(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> Result<(), S
         .map_err(failed("write", path))
         .and_then(|()| file.sync().map_err(failed("sync", path)));
     if written.is_err() {
-        // The error that counts is the one above; a leftover is replaced by the next write.
+        // The error above is the relevant one; a leftover is replaced by the next write.
         let _ = fs.remove_file(path);
     }
     written
 }
 
-/// Replaces a file by way of `temporary`. On an error the old one is there, or, when only the last
-/// sync failed, the new one.
+/// Replaces a file through `temporary`. On an error the old file is kept, or, if only the last
+/// sync failed, the new one is in place.
 pub(super) fn replace_file(
     fs: &dyn Fs,
     temporary: &Path,
@@ -84,7 +84,7 @@ pub(super) fn replace_file(
     sync_parents(fs, &[path])
 }
 
-/// Removes a file durably; gone already is fine.
+/// Removes a file durably; succeeds if it doesn't exist.
 pub(super) fn remove_file(fs: &dyn Fs, path: &Path) -> Result<(), StoreError> {
     match fs.remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed("remove", path)(error)),
@@ -93,8 +93,8 @@ pub(super) fn remove_file(fs: &dyn Fs, path: &Path) -> Result<(), StoreError> {
     sync_parents(fs, &[path])
 }
 
-/// Replaces a folder's `state.json`. On an error the old one is there, or, when only the last sync
-/// failed, the new one.
+/// Replaces a folder's `state.json`. On an error the old one is kept, or, if only the last sync
+/// failed, the new one is in place.
 pub(super) fn replace_state(
     fs: &dyn Fs,
     folder: &Path,
@@ -106,7 +106,7 @@ pub(super) fn replace_state(
     write_file(fs, &temporary, bytes)?;
     let kept = match old {
         Old::Sound(old) => keep_as_previous(fs, folder, old),
-        // Durably, or the rename might come through without it.
+        // Durably, or the rename might survive a power loss without it.
         Old::Broken => keep_aside(fs, folder).and_then(|()| sync_folder(fs, folder)),
     };
     let renamed = kept.and_then(|()| fs.rename(&temporary, &state).map_err(failed("replace", &state)));
@@ -117,7 +117,7 @@ pub(super) fn replace_state(
     sync_folder(fs, folder)
 }
 
-/// `state.json` itself stays where it is all the while, and gets its second name before it loses the
+/// `state.json` itself stays in place throughout, and gets its second name before it loses the
 /// first.
 fn keep_as_previous(fs: &dyn Fs, folder: &Path, old: &[u8]) -> Result<(), StoreError> {
     let state = folder.join(layout::STATE);
@@ -143,7 +143,7 @@ fn keep_aside(fs: &dyn Fs, folder: &Path) -> Result<(), StoreError> {
         let aside = folder.join(layout::broken(n));
         match fs.link(&state, &aside) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            // There was no `state.json` at all.
+            // There was no `state.json`.
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             Err(error) if has_no_links(&error) => {
                 return fs.rename(&state, &aside).map_err(failed("rename", &state));
@@ -154,8 +154,8 @@ fn keep_aside(fs: &dyn Fs, folder: &Path) -> Result<(), StoreError> {
     unreachable!("a folder doesn't hold 2^32 files")
 }
 
-/// Puts a finished folder where it belongs, whole; `false` when the name is in use. The files in it
-/// are durable already.
+/// Moves a complete folder to its final place; `false` if the name is in use. The files in it
+/// are already durable.
 pub(super) fn publish(fs: &dyn Fs, staged: &Path, place: &Path) -> Result<bool, StoreError> {
     sync_folder(fs, staged)?;
     match fs.rename_new(staged, place) {
@@ -164,13 +164,13 @@ pub(super) fn publish(fs: &dyn Fs, staged: &Path, place: &Path) -> Result<bool, 
     }
     let synced = sync_parents(fs, &[place]);
     if synced.is_err() {
-        // Not known to be durable, so not done.
+        // Not known to be durable, so it is undone.
         let _ = fs.rename_new(place, staged);
     }
     synced.map(|()| true)
 }
 
-/// Moves a folder in one step and makes that durable; `false` when the new name is in use.
+/// Moves a folder atomically and durably; `false` if the new name is in use.
 pub(super) fn move_folder(fs: &dyn Fs, from: &Path, to: &Path) -> Result<bool, StoreError> {
     match fs.rename_new(from, to) {
         Err(error) if is_taken(&error) => return Ok(false),
@@ -184,13 +184,13 @@ fn is_taken(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::DirectoryNotEmpty)
 }
 
-/// Makes the names in a folder durable.
+/// Makes the entries of a folder durable.
 pub(super) fn sync_folder(fs: &dyn Fs, folder: &Path) -> Result<(), StoreError> {
     fs.sync_folder(folder).map_err(failed("sync", folder))
 }
 
-/// Makes the names of these paths durable, and their folders' own names: one of those may have been
-/// made by a process that died before it could sync.
+/// Makes the names of these paths durable, and the names of their folders: one of those may have been
+/// created by a process that died before it could sync.
 pub(super) fn sync_parents(fs: &dyn Fs, paths: &[&Path]) -> Result<(), StoreError> {
     for path in paths {
         for folder in path.ancestors().skip(1).take(2) {
@@ -200,23 +200,13 @@ pub(super) fn sync_parents(fs: &dyn Fs, paths: &[&Path]) -> Result<(), StoreErro
     Ok(())
 }
 
-/// Removes a folder and what is in it; gone already is fine. Of several who do it at once, none fails.
+/// Removes a folder and its content; succeeds if it doesn't exist. A link in its place is removed, but its target is
+/// kept.
 pub(super) fn remove_tree(fs: &dyn Fs, path: &Path) -> Result<(), StoreError> {
-    let gone = |error: &io::Error| error.kind() == ErrorKind::NotFound;
-    let entries = match fs.read_folder(path) {
-        Err(error) if gone(&error) => return Ok(()),
-        other => other.map_err(failed("read", path))?,
-    };
-    for entry in entries {
-        let inner = path.join(&entry.name);
-        match fs.remove_file(&inner) {
-            Err(error) if gone(&error) => {}
-            Err(_) if entry.is_folder => remove_tree(fs, &inner)?,
-            other => other.map_err(failed("remove", &inner))?,
-        }
-    }
-    match fs.remove_folder(path) {
-        Err(error) if gone(&error) => Ok(()),
-        other => other.map_err(failed("remove", path)),
-    }
+    fs.remove_tree(path).map_err(failed("remove", path))
+}
+
+/// The caller asks for something that must not be written.
+pub(super) fn refused(path: &Path, text: String) -> StoreError {
+    failed("write", path)(io::Error::new(ErrorKind::InvalidInput, text))
 }

@@ -1,20 +1,22 @@
-//! Every file operation of the store, as one small trait: the real file system here, a simulated one
-//! that dies or fails at any step in `goloo-testkit`.
+//! All file operations of the store as one small trait: implemented here by the real file system, and in
+//! `goloo-testkit` by a simulated one that crashes or fails at any step.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use goloo_os::{lock, read};
+use goloo_sys::{lock, read};
 use rustix::buffer::spare_capacity;
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags};
 
-/// One name in a folder.
+use super::links;
+
+/// One entry of a folder.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry {
-    /// The name; bytes that aren't UTF-8 are replaced, which no name of goloo's needs.
+    /// The name; invalid UTF-8 is replaced, which goloo's own names don't contain.
     pub name: String,
     /// Whether it is a folder, or a link to one.
     pub is_folder: bool,
@@ -22,99 +24,122 @@ pub struct Entry {
 
 /// A file that is being written for the first time.
 pub trait NewFile: Send {
-    /// Writes all bytes at the end.
+    /// Appends all bytes.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
 
-    /// Makes the content durable. After a failure nothing is known of the content: the kernel may
+    /// Makes the content durable. After a failure the state of the content is unknown: the kernel may
     /// drop what it couldn't write and report success the next time.
     fn sync(&mut self) -> io::Result<()>;
 }
 
-/// A folder that is held open, so that many reads below it needn't walk the path to it.
+/// An open folder, so that many reads below it don't have to resolve the path to it.
 pub trait Folder: Sync {
-    /// Appends the content of the file at `path`, which is relative to the folder. A read that a signal
-    /// cuts short may end it early: who finds it cut looks again by [`Fs::read`].
+    /// Appends the content of the file at `path`, which is relative to the folder. A read that is interrupted by a
+    /// signal may be truncated: a caller who notices that reads again with [`Fs::read`].
     fn append(&self, path: &Path, into: &mut Vec<u8>) -> io::Result<()>;
 }
 
-/// A lock that ends with the value, or with the process.
-pub type Held = Box<dyn Send + Sync>;
+/// A lock that is released when the value is dropped or the process ends.
+pub type LockGuard = Box<dyn Send + Sync>;
 
-/// What came of an attempt to lock a file.
+/// The result of an attempt to lock a file.
 pub enum LockAttempt {
     /// Locked until the value is dropped or the process ends.
-    Held(Held),
-    /// Someone else has it; what they wrote into the file.
+    Held(LockGuard),
+    /// Someone else holds it; the content that they wrote to the file.
     Busy(Vec<u8>),
 }
 
 /// The file operations that the store needs. Only `durable.rs` renames and syncs.
 pub trait Fs: Send + Sync {
-    /// Replaces `into` by the file's content.
+    /// Replaces `into` with the file's content.
     fn read(&self, path: &Path, into: &mut Vec<u8>) -> io::Result<()>;
 
-    /// The names in a folder, in no order.
+    /// The entries of a folder, unordered.
     fn read_folder(&self, path: &Path) -> io::Result<Vec<Entry>>;
 
-    /// Opens a folder to read in.
+    /// Opens a folder for reading.
     fn open_folder<'f>(&'f self, path: &Path) -> io::Result<Box<dyn Folder + 'f>>;
 
-    /// What tells a folder from another one that was later put under the same name; `None` when
-    /// nothing has that name.
+    /// Distinguishes a folder from another one that is later created under the same name; `None` if
+    /// the name isn't in use.
     fn folder_id(&self, path: &Path) -> io::Result<Option<u64>>;
 
-    /// Makes a folder, mode 0700; its parent must be there.
+    /// Creates a folder, mode 0700; its parent must exist.
     fn create_folder(&self, path: &Path) -> io::Result<()>;
 
-    /// Makes a file, mode 0600; fails when the name is in use.
+    /// Creates a file, mode 0600; fails if the name is in use.
     fn create_file(&self, path: &Path) -> io::Result<Box<dyn NewFile>>;
 
-    /// Gives a file a second name; fails when that name is in use.
+    /// Creates a hard link to a file; fails if the new name is in use.
     fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
 
-    /// Renames a file, replacing what has the new name.
+    /// Renames a file, replacing an existing one.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
-    /// Renames a folder; fails with [`ErrorKind::AlreadyExists`] when the name is in use.
+    /// Renames a folder; fails with [`ErrorKind::AlreadyExists`] if the name is in use.
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Removes a file.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
 
-    /// Removes an empty folder.
-    fn remove_folder(&self, path: &Path) -> io::Result<()>;
+    /// Removes a folder with its content, or anything else with this name; succeeds if it doesn't exist. Links aren't
+    /// followed, and concurrent calls don't fail.
+    fn remove_tree(&self, path: &Path) -> io::Result<()>;
 
-    /// Makes a folder's names durable.
+    /// Makes a folder's entries durable.
     fn sync_folder(&self, path: &Path) -> io::Result<()>;
 
-    /// Takes an exclusive lock that ends with its holder, without waiting, and writes `holder` into
+    /// Takes an exclusive lock that ends with its holder, without waiting, and writes `holder` to
     /// the file. Two attempts in one process exclude each other too.
     fn lock(&self, path: &Path, holder: &[u8]) -> io::Result<LockAttempt>;
 
-    /// What the holder of such a lock wrote into the file; `None` when nobody has it. No attempt to take
-    /// the lock fails because of it.
+    /// What the holder of such a lock wrote to the file; `None` if it isn't held. Doesn't make an attempt to take
+    /// the lock fail.
     fn lock_holder(&self, path: &Path) -> io::Result<Option<Vec<u8>>>;
 
-    /// Takes a lock that many can have at once, without waiting; `None` while someone has it alone. The file is none
-    /// that [`Fs::lock`] takes.
-    fn lock_shared(&self, path: &Path) -> io::Result<Option<Held>>;
+    /// Takes a shared lock, without waiting; `None` while someone holds it exclusively. The file must not be one
+    /// that [`Fs::lock`] is used on.
+    fn lock_shared(&self, path: &Path) -> io::Result<Option<LockGuard>>;
 
-    /// Takes such a lock alone, without waiting; `None` while anyone has it.
-    fn lock_alone(&self, path: &Path) -> io::Result<Option<Held>>;
+    /// Takes such a lock exclusively, without waiting; `None` while anyone holds it.
+    fn lock_alone(&self, path: &Path) -> io::Result<Option<LockGuard>>;
 
-    /// The name of the network file system that `path` is on; `None` on a local one, or where that
-    /// can't be told.
+    /// The name of the network file system that `path` is on; `None` on a local one, or if
+    /// this is unknown.
     fn network_filesystem(&self, path: &Path) -> io::Result<Option<&'static str>>;
 }
 
-/// The largest file of a store, in bytes: a document as large as any may be, and what encryption adds.
+/// The maximum size of a file in a store, in bytes: the largest document plus the overhead of encryption.
 const FILE_MAX: u64 = 2 * read::FILE_MAX;
-/// The most that is read of what a lock's holder wrote into the lock's file, in bytes.
+/// How much is read of the holder's data in a lock file, in bytes.
 const HOLDER_MAX: u64 = 4096;
 
-/// The operating system's files.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct RealFs;
+/// The operating system's file system.
+#[derive(Debug, Clone, Default)]
+pub struct RealFs {
+    root: Option<PathBuf>,
+}
+
+impl RealFs {
+    /// The file system of a store: from `root` on, links of other users aren't followed.
+    pub fn below(root: &Path) -> Self {
+        Self { root: Some(root.to_owned()) }
+    }
+
+    /// A path that is about to be followed completely.
+    fn followed<'p>(&self, path: &'p Path) -> io::Result<&'p Path> {
+        if let Some(root) = &self.root {
+            links::check(root, path)?;
+        }
+        Ok(path)
+    }
+
+    /// A path whose last component is about to be created, renamed or removed: a link there isn't followed.
+    fn named<'p>(&self, path: &'p Path) -> io::Result<&'p Path> {
+        path.parent().map_or(Ok(path), |folder| self.followed(folder).map(|_| path))
+    }
+}
 
 impl Folder for OwnedFd {
     fn append(&self, path: &Path, into: &mut Vec<u8>) -> io::Result<()> {
@@ -122,18 +147,19 @@ impl Folder for OwnedFd {
     }
 }
 
-/// Reads without asking for the size or the kind first, which a list of thousands would pay for: records are small,
-/// and `into` has room. A named pipe reads as empty and a device as too large; [`Fs::read`] says what they are.
+/// Reads without determining size and type first, which would slow down a list of thousands: records are small,
+/// and `into` has room. A named pipe reads as empty and a device as too large; [`Fs::read`] reports their type, and
+/// decides whether a link is followed.
 fn append_at(folder: impl AsFd, path: &Path, into: &mut Vec<u8>) -> io::Result<()> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = rustix::fs::openat(folder, path, flags, Mode::empty())?;
+    let file = open_without_links(folder, path)?;
+    read::expect_own(rustix::fs::fstat(&file)?.st_uid)?;
     let start = into.len();
     loop {
         into.reserve(4096);
         let room = into.capacity() - into.len();
         let got = rustix::io::read(&file, spare_capacity(into))?;
-        // A file's last read is one that doesn't fill its room: asking once more, a thousand times, is a tenth of the
-        // time that a list takes.
+        // A read that doesn't fill the buffer is the last one: another read per file would be a tenth of the
+        // time for a list of thousands.
         if got < room {
             return Ok(());
         }
@@ -141,6 +167,26 @@ fn append_at(folder: impl AsFd, path: &Path, into: &mut Vec<u8>) -> io::Result<(
             return Err(read::Refused::TooLarge { max: FILE_MAX }.into());
         }
     }
+}
+
+const READ: OFlags = OFlags::RDONLY
+    .union(OFlags::CLOEXEC)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::NOFOLLOW);
+
+/// Opens a file below a folder, unless any component of the path is a link.
+#[cfg(target_os = "linux")]
+fn open_without_links(folder: impl AsFd, path: &Path) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::openat2(folder, path, READ, Mode::empty(), rustix::fs::ResolveFlags::NO_SYMLINKS)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_without_links(folder: impl AsFd, path: &Path) -> rustix::io::Result<OwnedFd> {
+    let mut names = path.iter();
+    let first = names.next().ok_or(rustix::io::Errno::NOENT)?;
+    let first = rustix::fs::openat(folder, first, READ, Mode::empty())?;
+    names.try_fold(first, |opened, name| rustix::fs::openat(opened, name, READ, Mode::empty()))
 }
 
 impl NewFile for File {
@@ -155,18 +201,18 @@ impl NewFile for File {
 
 impl Fs for RealFs {
     fn read(&self, path: &Path, into: &mut Vec<u8>) -> io::Result<()> {
-        *into = read::file(path, FILE_MAX)?;
+        *into = read::own(self.followed(path)?, FILE_MAX)?;
         Ok(())
     }
 
     fn open_folder<'f>(&'f self, path: &Path) -> io::Result<Box<dyn Folder + 'f>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Box::new(rustix::fs::open(path, flags, Mode::empty())?))
+        Ok(Box::new(rustix::fs::open(self.followed(path)?, flags, Mode::empty())?))
     }
 
     fn read_folder(&self, path: &Path) -> io::Result<Vec<Entry>> {
         let mut entries = Vec::new();
-        for entry in fs::read_dir(path)? {
+        for entry in fs::read_dir(self.followed(path)?)? {
             let entry = entry?;
             let file_type = entry.file_type()?;
             let is_folder = file_type.is_dir()
@@ -179,7 +225,7 @@ impl Fs for RealFs {
     }
 
     fn folder_id(&self, path: &Path) -> io::Result<Option<u64>> {
-        match fs::metadata(path) {
+        match fs::metadata(self.followed(path)?) {
             Ok(metadata) => Ok(Some(metadata.ino())),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -187,28 +233,29 @@ impl Fs for RealFs {
     }
 
     fn create_folder(&self, path: &Path) -> io::Result<()> {
-        DirBuilder::new().mode(0o700).create(path)
+        DirBuilder::new().mode(0o700).create(self.named(path)?)
     }
 
     fn create_file(&self, path: &Path) -> io::Result<Box<dyn NewFile>> {
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.named(path)?)?;
         Ok(Box::new(file))
     }
 
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::hard_link(from, to)
+        fs::hard_link(self.named(from)?, self.named(to)?)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::rename(from, to)
+        fs::rename(self.named(from)?, self.named(to)?)
     }
 
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
         use rustix::io::Errno;
+        let (from, to) = (self.named(from)?, self.named(to)?);
         match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-            // The file system or the kernel has no such rename. Whoever renames into `active` or out
-            // of it holds the name's lock, so looking first is enough; and should something be there
-            // all the same, rename(2) replaces nothing but an empty folder.
+            // The file system or the kernel doesn't support this rename. A process that renames into `active` or out
+            // of it holds the name's lock, so checking first is sufficient; and should the target exist
+            // after all, rename(2) replaces nothing but an empty folder.
             Err(Errno::INVAL | Errno::NOSYS) => match self.folder_id(to)? {
                 Some(_) => Err(ErrorKind::AlreadyExists.into()),
                 None => fs::rename(from, to),
@@ -218,27 +265,35 @@ impl Fs for RealFs {
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        fs::remove_file(path)
+        fs::remove_file(self.named(path)?)
     }
 
-    fn remove_folder(&self, path: &Path) -> io::Result<()> {
-        fs::remove_dir(path)
+    fn remove_tree(&self, path: &Path) -> io::Result<()> {
+        let remove = |path| match fs::symlink_metadata(path)?.is_dir() {
+            // It opens each folder relative to its parent and follows no link, even if one is created meanwhile.
+            true => fs::remove_dir_all(path),
+            false => fs::remove_file(path),
+        };
+        match remove(self.named(path)?) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
     }
 
     fn sync_folder(&self, path: &Path) -> io::Result<()> {
-        File::open(path)?.sync_all()
+        File::open(self.followed(path)?)?.sync_all()
     }
 
     fn lock(&self, path: &Path, holder: &[u8]) -> io::Result<LockAttempt> {
         // flock belongs to the open file, not to the process: a second open in this process is
-        // refused, and closing another descriptor of the file doesn't end it. std opens with
+        // refused, and closing another descriptor of the file doesn't release it. std opens with
         // close-on-exec, so that a machine that outlives goloo doesn't inherit the lock.
-        let mut file = lock::open(path)?;
+        let mut file = lock::open(self.named(path)?)?;
         while !flock(&file, FlockOperation::NonBlockingLockExclusive)? {
             if !flock(&file, FlockOperation::NonBlockingLockShared)? {
                 return Ok(LockAttempt::Busy(holder_in(&file)?));
             }
-            // Nobody has it: someone was looking who has it, for an instant, as we did just now.
+            // It isn't held: another process was checking its holder for an instant, as we just did.
             flock(&file, FlockOperation::Unlock)?;
             std::thread::yield_now();
         }
@@ -248,6 +303,11 @@ impl Fs for RealFs {
     }
 
     fn lock_holder(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        let path = self.named(path)?;
+        // A lock is only ever taken on a regular file.
+        if fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
+            return Ok(None);
+        }
         let file = match read::open(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             other => other?,
@@ -258,13 +318,13 @@ impl Fs for RealFs {
         holder_in(&file).map(Some)
     }
 
-    fn lock_shared(&self, path: &Path) -> io::Result<Option<Held>> {
-        let file = lock::open(path)?;
+    fn lock_shared(&self, path: &Path) -> io::Result<Option<LockGuard>> {
+        let file = lock::open(self.named(path)?)?;
         Ok(if flock(&file, FlockOperation::NonBlockingLockShared)? { Some(Box::new(file)) } else { None })
     }
 
-    fn lock_alone(&self, path: &Path) -> io::Result<Option<Held>> {
-        let file = lock::open(path)?;
+    fn lock_alone(&self, path: &Path) -> io::Result<Option<LockGuard>> {
+        let file = lock::open(self.named(path)?)?;
         Ok(if flock(&file, FlockOperation::NonBlockingLockExclusive)? { Some(Box::new(file)) } else { None })
     }
 
@@ -281,14 +341,14 @@ impl Fs for RealFs {
     }
 }
 
-/// What the holder of a lock wrote into its file; nothing where that is too long to be a holder.
+/// What the holder of a lock wrote to its file; empty if that is too long to be a holder.
 fn holder_in(file: &File) -> io::Result<Vec<u8>> {
     let mut holder = Vec::new();
     file.take(HOLDER_MAX).read_to_end(&mut holder)?;
     Ok(holder)
 }
 
-/// Whether the lock was changed as asked; `false` when someone else's stands against it.
+/// Whether the lock was changed as requested; `false` if someone else's lock conflicts.
 fn flock(file: &File, operation: FlockOperation) -> io::Result<bool> {
     match rustix::io::retry_on_intr(|| rustix::fs::flock(file, operation)) {
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
@@ -296,8 +356,8 @@ fn flock(file: &File, operation: FlockOperation) -> io::Result<bool> {
     }
 }
 
-/// From the kernel's `include/uapi/linux/magic.h` and the file systems' own headers. FUSE isn't among
-/// them: one number stands for sshfs and for local encrypted folders alike.
+/// From the kernel's `include/uapi/linux/magic.h` and the file systems' own headers. FUSE isn't
+/// included: a single number stands for both sshfs and local encrypted folders.
 #[cfg(target_os = "linux")]
 fn network_name(magic: u32) -> Option<&'static str> {
     Some(match magic {
@@ -319,7 +379,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn network_file_systems_are_known_by_their_magic() {
+    fn network_file_systems_are_recognized_by_their_magic_number() {
         assert_eq!(network_name(0x6969), Some("NFS"));
         assert_eq!(network_name(0xFE53_4D42), Some("SMB"));
         for local in [0xEF53, 0x9123_683E, 0x5846_5342, 0x0102_1994, 0x6573_5546] {

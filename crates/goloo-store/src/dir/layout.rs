@@ -1,26 +1,26 @@
-//! What lies where in the store's folder.
+//! The layout of the store's folder.
 //!
 //! ```text
 //! active/NAME/        state.json, state.json.prev, the snapshot's files
-//!                     state.json.tmp       a save under way; a leftover when nobody holds the lock
+//!                     state.json.tmp       a save in progress; a leftover when nobody holds the lock
 //!                     state.json.broken-N  an unreadable record, kept aside when it was replaced
-//! active/.new-NAME/   a claim under way; a leftover when nobody holds the lock
+//! active/.new-NAME/   a claim in progress; a leftover when nobody holds the lock
 //! archive/ID/         as in active
-//! archive/.new-ID/    a record from another store on its way in; a leftover when nobody holds the archive
+//! archive/.new-ID/    a record being copied from another store; a leftover when nobody holds the archive
 //! archive/.trash-ID/  being removed
 //! locks/NAME.lock     never renamed, never unlinked
-//! locks/.archive      held alone by whoever puts into the archive or removes from it
-//! locks/.store        shared by all who may write; held alone by whoever marks the store as moved
-//! moved.json          the mark of a store that was moved; moved.json.tmp is one under way
+//! locks/.archive      held exclusively to add to the archive or remove from it
+//! locks/.store        shared by all writers; held exclusively to mark the store as moved
+//! moved.json          the marker of a moved store; moved.json.tmp is one in progress
 //! ```
 //!
 //! In `active` and `archive`, plain files and names that begin with a dot (`.DS_Store`) aren't goloo's
-//! and are passed over. A folder is never passed over: one that holds no sound record, or whose name
-//! can't be a VM's, is shown as broken, since it may be all that leads to a machine.
+//! and are skipped. A folder is never skipped: one without a valid record, or whose name
+//! isn't a valid VM name, is reported as broken, since it may be the only reference to a machine.
 
 use std::path::{Path, PathBuf};
 
-use goloo_core::name::{ArchiveId, VmName};
+use goloo_model::name::{ArchiveId, VmName};
 
 pub(super) const STATE: &str = "state.json";
 pub(super) const PREVIOUS: &str = "state.json.prev";
@@ -77,7 +77,7 @@ impl Layout {
         self.locks().join(format!("{name}{LOCK_SUFFIX}"))
     }
 
-    /// No name of a VM begins with a dot.
+    /// Begins with a dot, unlike the name of any VM.
     pub fn archive_lock(&self) -> PathBuf {
         self.locks().join(".archive")
     }
@@ -98,18 +98,18 @@ impl Layout {
 const MARK: &str = "moved.json";
 const STAGED_MARK: &str = "moved.json.tmp";
 
-/// Whether a file is the mark of a store that was moved, or is to become it.
+/// Whether a file is the marker of a moved store, or its temporary file.
 pub(super) fn is_mark(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name == MARK || name == STAGED_MARK)
 }
 
-/// Ends the names of the files in `locks` that stand for a VM's name.
+/// The suffix of the files in `locks` that represent a VM's name.
 pub(super) const LOCK_SUFFIX: &str = ".lock";
 
-/// Begins the names of records that aren't wholly there yet.
+/// The prefix of the names of incomplete records.
 pub(super) const STAGED_PREFIX: &str = ".new-";
 
-/// Begins the names of archived records that are being removed.
+/// The prefix of the names of archived records that are being removed.
 pub(super) const TRASH_PREFIX: &str = ".trash-";
 
 /// The name under which the `n`th unreadable record is kept aside.
@@ -117,7 +117,7 @@ pub(super) fn broken(n: u32) -> String {
     format!("{STATE}.broken-{n}")
 }
 
-/// Whether a name in `active` or `archive` can't be goloo's own.
+/// Whether a name in `active` or `archive` isn't goloo's own.
 pub(super) fn is_foreign(name: &str) -> bool {
     name.starts_with('.')
 }

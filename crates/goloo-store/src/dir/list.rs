@@ -1,57 +1,58 @@
-//! Lists thousands of records as fast as their files can be read: each is parsed straight into what
-//! a list shows, and large stores are shared over threads.
+//! Lists thousands of records as fast as their files can be read: each is parsed directly into what
+//! a list shows, and large stores are processed by several threads.
 
 use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use goloo_core::name::VmName;
-use goloo_core::store::{Broken, Listing, StoreError, Summary};
+use goloo_model::name::VmName;
+use goloo_model::store::{Broken, Listing, StoreError, Summary};
 
 use super::durable::failed;
 use super::fs::{Entry, Folder, Fs};
 use super::layout::{self, Layout, STATE};
 use super::read::{self, Found};
-use crate::line::{self, Line};
-use crate::rules::in_one_line;
+use crate::summary_decode::{self, DecodedSummary};
+use goloo_sys::error_chain::in_one_line;
 
-/// With fewer of them for each, a thread costs more than it saves.
+/// With fewer records, a thread costs more than it saves.
 const RECORDS_PER_HELPER: usize = 512;
-/// More than this wait for each other in the file system.
+/// More threads than this block each other in the file system.
 const HELPERS_MAX: usize = 3;
-/// How many records a thread takes in one go.
+/// The number of records that a thread takes at a time.
 const BATCH: usize = 32;
-/// Bytes that a record is thought to have at most; a longer one makes the buffer grow.
+/// The expected maximum size of a record; a longer one makes the buffer grow.
 const ROOM: usize = 4096;
 
-/// What is shown of one folder.
+/// The result for one folder.
+#[expect(clippy::large_enum_variant, reason = "boxing would cost a list of thousands more")]
 enum Shown {
     Entry(Summary),
     Broken(Broken),
-    /// A VM that is gone; the archive shows it.
+    /// A deleted VM; the archive shows it.
     HalfArchived,
     Nothing,
 }
 
-/// What lies in `active`.
+/// The contents of `active`.
 #[derive(Default)]
 pub(super) struct Active {
     /// The active VMs.
     pub listing: Listing<Summary>,
-    /// The names of VMs that are gone and still lie there.
+    /// The names of deleted VMs that are still in it.
     pub half_archived: Vec<String>,
 }
 
-/// How many threads help. It doesn't ask how many cores there are: the answer comes from several files of the
-/// kernel's, and a thread that finds nothing left to do costs less.
+/// The number of additional threads. The number of cores isn't queried: that requires reading several kernel
+/// files, and a thread that finds nothing left to do costs less.
 fn helpers(records: usize) -> usize {
     (records / RECORDS_PER_HELPER).min(HELPERS_MAX)
 }
 
-/// All active VMs, sorted by name; `entries` are what lies in `active`, sorted.
+/// All active VMs, sorted by name; `entries` are the entries of `active`, sorted.
 ///
-/// Each thread reads and parses one batch after the other, while the bytes of a record are near.
+/// Each thread reads and parses one batch after the other, while a record's bytes are in the cache.
 pub(super) fn list(fs: &dyn Fs, layout: &Layout, entries: &[Entry]) -> Result<Active, StoreError> {
     if entries.is_empty() {
         return Ok(Active::default());
@@ -78,14 +79,14 @@ pub(super) fn list(fs: &dyn Fs, layout: &Layout, entries: &[Entry]) -> Result<Ac
     Ok(all)
 }
 
-/// What was read of one batch.
+/// The results of one batch.
 struct Part {
-    /// The place of its first entry among all.
+    /// The index of its first entry.
     first: usize,
     active: Active,
 }
 
-/// Folders whose names begin in a way that no VM's does aren't the store's.
+/// Whether an entry can be a record: folders with a prefix that no VM name has aren't the store's.
 fn is_record(entry: &Entry) -> bool {
     entry.is_folder && !layout::is_foreign(&entry.name)
 }
@@ -95,12 +96,12 @@ struct Reader<'f> {
     active: PathBuf,
     folder: &'f dyn Folder,
     entries: &'f [Entry],
-    /// The first of the entries that nobody has taken.
+    /// The index of the first entry that no thread has taken.
     next: AtomicUsize,
 }
 
 impl Reader<'_> {
-    /// Reads batches that nobody has taken, until there are none.
+    /// Reads batches until none is left.
     fn parts(&self) -> Vec<Part> {
         let mut parts = Vec::with_capacity(self.entries.len() / BATCH + 1);
         let (mut path, mut bytes) = (PathBuf::with_capacity(128), Vec::with_capacity(ROOM));
@@ -133,14 +134,14 @@ impl Reader<'_> {
     }
 
     fn show_one(&self, name: &str, bytes: &[u8]) -> Shown {
-        match line::read(name, bytes) {
-            Some(Line::Active(summary)) => Shown::Entry(summary),
-            Some(Line::HalfArchived) => Shown::HalfArchived,
+        match summary_decode::read(name, bytes) {
+            Some(DecodedSummary::Active(summary)) => Shown::Entry(summary),
+            Some(DecodedSummary::HalfArchived) => Shown::HalfArchived,
             None => self.show_unsound(name),
         }
     }
 
-    /// The slow way, for the few that need it: from the copy before the last save, or shown as broken.
+    /// The slow path for the few records that are recovered from the copy before the last save, or reported as broken.
     fn show_unsound(&self, name: &str) -> Shown {
         let folder = self.active.join(name);
         let broken = |error: String| {

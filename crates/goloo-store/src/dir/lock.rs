@@ -1,34 +1,50 @@
-//! The right to write one VM's record, and all writing.
+//! The right to write one VM's record, and all writes.
 
-use std::io::{self, ErrorKind};
-use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use goloo_core::name::{ArchiveId, VmName};
-use goloo_core::record::{self, Owner, Phase, Record, SCHEMA};
-use goloo_core::store::{Loaded, Snapshot, StoreError, VmLock};
-use goloo_core::time::Timestamp;
+use goloo_model::name::{ArchiveId, VmName};
+use goloo_model::record::{Owner, Phase, Record};
+use goloo_model::store::{HeldLock, Loaded, Snapshot, StoreError, VmLock};
+use goloo_model::time::Timestamp;
 
-use super::Inner;
-use super::durable::{self, Old, failed};
-use super::fs::Held;
+use super::durable::{self, Old, failed, refused};
+use super::fs::{LockAttempt, LockGuard};
+use super::inner::Inner;
 use super::put::Place;
 use super::read::{self, Found};
-use crate::rules::{Unacknowledged, newer, other_name};
+use crate::rules::{Unacknowledged, check_schema, document, newer, other_name, readable_document};
 
-/// The lock of one name; it ends with the value.
+/// The lock of one name; released when the value is dropped.
 pub(super) struct DirLock {
     store: Arc<Inner>,
     name: VmName,
     unacknowledged: Option<Unacknowledged>,
-    _held: Held,
-    _entered: Held,
+    _held: LockGuard,
+    _entered: LockGuard,
 }
 
 impl DirLock {
-    /// Finishes what a dead owner left half done.
-    pub fn take(store: Arc<Inner>, name: &VmName, entered: Held, held: Held) -> Result<Self, StoreError> {
+    /// Takes the lock of a name, with these words about its holder.
+    pub fn acquire(store: &Arc<Inner>, name: &VmName, holder: &[u8]) -> Result<Self, StoreError> {
+        let entered = store.enter()?;
+        let path = store.layout.lock(name);
+        match store.fs.lock(&path, holder).map_err(failed("lock", &path))? {
+            LockAttempt::Held(held) => Self::take(store.clone(), name, entered, held),
+            LockAttempt::Busy(holder) => {
+                let owner = serde_json::from_slice(&holder).ok();
+                Err(HeldLock { name: name.clone(), owner, lease_end: None }.refusal())
+            }
+        }
+    }
+
+    /// Completes the unfinished work of a dead owner.
+    fn take(
+        store: Arc<Inner>,
+        name: &VmName,
+        entered: LockGuard,
+        held: LockGuard,
+    ) -> Result<Self, StoreError> {
         let lock = Self { store, name: name.clone(), unacknowledged: None, _held: held, _entered: entered };
         durable::remove_tree(lock.store.fs(), &lock.store.layout.staged(name))?;
         lock.store.sweep_staged();
@@ -53,10 +69,7 @@ impl DirLock {
             let text = other_name(record.name.as_str(), self.name.as_str());
             return Err(refused(&self.store.layout.vm(self.name.as_str()), text));
         }
-        if record.schema > SCHEMA {
-            return Err(newer(&self.name, record.schema));
-        }
-        Ok(())
+        check_schema(record)
     }
 
     fn create(&self, record: &mut Record, snapshot: &Snapshot) -> Result<(), StoreError> {
@@ -67,7 +80,7 @@ impl DirLock {
         let place = self.place();
         let taken = || StoreError::NameTaken { name: self.name.clone() };
         let fs = self.store.fs();
-        if fs.folder_id(&place.folder).map_err(failed("look at", &place.folder))?.is_some() {
+        if fs.folder_id(&place.folder).map_err(failed("access", &place.folder))?.is_some() {
             return Err(taken());
         }
         durable::ensure_folder(fs, &self.store.layout.active())?;
@@ -100,9 +113,7 @@ impl DirLock {
             Found::Sound(stored, bytes) => (stored, Some(bytes)),
             Found::Recovered(stored, _) => (stored, None),
         };
-        if stored.schema > SCHEMA {
-            return Err(newer(&self.name, stored.schema));
-        }
+        check_schema(&stored)?;
         self.check_serial(&stored, record)?;
         let (serial, bytes) = match bytes {
             Some(bytes) => (stored.serial, bytes),
@@ -126,19 +137,20 @@ impl DirLock {
         Err(StoreError::Stale { name, expected: record.serial, found: stored.serial })
     }
 
-    /// Puts the record that was recovered from `state.json.prev` in the unreadable one's place, so that
-    /// the save that follows finds a sound one to keep. The unreadable one carried the next serial,
-    /// and may have been acknowledged: this one goes past it.
+    /// Replaces the unreadable record with the one that was recovered from `state.json.prev`, so that
+    /// the next save finds a valid one to keep. The unreadable one had the next serial,
+    /// and may have been acknowledged, so that serial is skipped.
     fn repair(&mut self, recovered: Record, replaced: u64) -> Result<(u64, Vec<u8>), StoreError> {
         let repaired = Record { serial: recovered.serial + 2, ..recovered };
         self.replace(replaced, &repaired, Old::Broken)?;
-        Ok((repaired.serial, record::to_json(&repaired)))
+        Ok((repaired.serial, document(&repaired)))
     }
 
     fn replace(&mut self, replaced: u64, next: &Record, old: Old<'_>) -> Result<(), StoreError> {
-        self.unacknowledged = Some(Unacknowledged { replaced, last: next.serial });
         let folder = self.store.layout.vm(self.name.as_str());
-        durable::replace_state(self.store.fs(), &folder, &record::to_json(next), old)
+        let document = readable_document(next).map_err(|text| refused(&folder, text))?;
+        self.unacknowledged = Some(Unacknowledged { replaced, last: next.serial });
+        durable::replace_state(self.store.fs(), &folder, &document, old)
     }
 
     fn archive(&mut self, record: &mut Record, at: Timestamp) -> Result<ArchiveId, StoreError> {
@@ -147,7 +159,7 @@ impl DirLock {
             return Err(refused(&self.store.layout.vm(self.name.as_str()), text));
         }
         match self.save(record) {
-            // An earlier attempt may have come as far as the move.
+            // An earlier attempt may have completed the move.
             Err(error @ StoreError::NotFound { .. }) => self.moved_before(record, at)?.ok_or(error),
             saved => saved.and_then(|()| self.move_to_archive(record, at)),
         }
@@ -173,13 +185,13 @@ impl DirLock {
                 return Ok(id);
             }
         }
-        Err(refused(&from, "the archive has no time left for it".to_owned()))
+        Err(refused(&from, "the archive has no free timestamp for it".to_owned()))
     }
 }
 
-/// The caller asks for something that must not be written.
-pub(super) fn refused(path: &Path, text: String) -> StoreError {
-    failed("write", path)(io::Error::new(ErrorKind::InvalidInput, text))
+/// What a lock says of its owner.
+pub(super) fn to_json(owner: &Owner) -> Vec<u8> {
+    serde_json::to_vec(owner).expect("an owner has only string keys")
 }
 
 #[async_trait]

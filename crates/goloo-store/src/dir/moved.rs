@@ -1,33 +1,33 @@
-//! The mark of a store that was moved.
+//! The marker of a moved store.
 //!
-//! Whoever may write shares a lock on the whole store for as long as he may; whoever marks it has that
-//! lock alone. So a store in which anyone may write isn't marked, and in a marked one nobody may.
+//! Every writer holds a shared lock on the whole store while writing; the marker is set under an
+//! exclusive one. So no marker is set while anyone may write, and nobody may write once it is set.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::Duration;
 
-use goloo_core::store::{StoreError, check_mark};
-use goloo_os::lock;
+use goloo_model::store::{StoreError, check_mark};
+use goloo_sys::lock;
 use serde::{Deserialize, Serialize};
 
-use super::Inner;
 use super::durable::{self, failed};
-use super::fs::Held;
+use super::fs::LockGuard;
+use super::inner::Inner;
 
-/// Between two attempts; what is done under these locks takes milliseconds.
+/// The pause between two attempts; these locks are held for milliseconds.
 const PAUSE: Duration = Duration::from_millis(1);
 
 #[derive(Serialize, Deserialize)]
 struct Mark {
     schema: u32,
-    /// The new store's address.
+    /// The new store's location.
     to: String,
 }
 
 impl Inner {
-    /// The right to write, and that the store isn't marked as moved while the value lives.
-    pub(super) fn enter(&self) -> Result<Held, StoreError> {
+    /// The right to write; while the value lives, the store isn't marked as moved.
+    pub(super) fn enter(&self) -> Result<LockGuard, StoreError> {
         self.check_suitable()?;
         durable::ensure_folder(self.fs(), &self.layout.locks())?;
         let path = self.layout.store_lock();
@@ -38,8 +38,8 @@ impl Inner {
         }
     }
 
-    /// The right to put into the archive or remove from it; ends with the value.
-    pub(super) fn enter_archive(&self) -> Result<(Held, Held), StoreError> {
+    /// The right to add to the archive or remove from it, until the value is dropped.
+    pub(super) fn enter_archive(&self) -> Result<(LockGuard, LockGuard), StoreError> {
         let entered = self.enter()?;
         let path = self.layout.archive_lock();
         let alone = self.wait(&path, || self.fs.lock_alone(&path), || Ok(()))?;
@@ -65,7 +65,7 @@ impl Inner {
         let place = self.layout.root().display().to_string();
         check_mark(&place, self.moved_to()?.as_deref(), replaces, to)?;
         let mark = self.layout.mark();
-        // Also where it is there already: whoever wrote it may have died before it was durable.
+        // Even if it already exists: its writer may have died before it was durable.
         match to {
             Some(to) => {
                 let bytes = serde_json::to_vec(&Mark { schema: 1, to: to.to_owned() });
@@ -83,16 +83,16 @@ impl Inner {
         }
     }
 
-    /// Takes a lock as soon as others let it be taken, unless `give_up` says why not to wait.
+    /// Takes a lock as soon as others allow it, unless `give_up` returns a reason not to wait.
     ///
     /// # Errors
-    /// [`ErrorKind::TimedOut`] within [`StoreError::Io`] after [`LockTimeouts::limit`](goloo_os::lock::LockTimeouts).
+    /// [`ErrorKind::TimedOut`] within [`StoreError::Io`] after [`LockTimeouts::limit`](goloo_sys::lock::LockTimeouts).
     fn wait(
         &self,
         path: &Path,
-        attempt: impl Fn() -> io::Result<Option<Held>>,
+        attempt: impl Fn() -> io::Result<Option<LockGuard>>,
         give_up: impl Fn() -> Result<(), StoreError>,
-    ) -> Result<Held, StoreError> {
+    ) -> Result<LockGuard, StoreError> {
         let tell = || self.options.on_wait.tell(path);
         lock::wait(self.options.timeouts, PAUSE, tell, failed("lock", path), || {
             if let Some(held) = attempt().map_err(failed("lock", path))? {

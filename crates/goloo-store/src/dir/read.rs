@@ -1,12 +1,12 @@
-//! Reads one record, whole and without a lock: writers replace files and folders in one step, so a
-//! reader sees what was before or after.
+//! Reads one record consistently without a lock: writers replace files and folders atomically, so a
+//! reader sees the state before or after.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-use goloo_core::record::upgrade::RecordError;
-use goloo_core::record::{self, Record};
-use goloo_core::store::{Broken, SNAPSHOT_FILES, Snapshot, StoreError};
+use goloo_model::record::RecordError;
+use goloo_model::record::{self, Record};
+use goloo_model::store::{Broken, SNAPSHOT_FILES, Snapshot, StoreError};
 
 use super::durable::failed;
 use super::fs::Fs;
@@ -15,36 +15,36 @@ use super::sealed::unopened;
 use crate::rules::other_name;
 pub(super) use crate::rules::{archive_ids, is_half_archived};
 
-/// What lies in a VM's folder.
+/// The content of a VM's folder.
 pub(super) enum Found {
-    /// No such folder.
+    /// The folder doesn't exist.
     Absent,
-    /// A sound `state.json`, and its bytes.
+    /// A valid `state.json`, and its content.
     Sound(Box<Record>, Vec<u8>),
-    /// `state.json` can't be used; this is the one before.
+    /// `state.json` is unusable; this is the previous one.
     Recovered(Box<Record>, Broken),
-    /// Neither can be used.
+    /// Neither is usable.
     Broken(Broken),
-    /// Of a newer format, with its number, and of a shape that can't be read here. The one before is
-    /// no substitute: a newer goloo reads this one.
+    /// A newer format, with its number, that can't be read here. The previous record is
+    /// not used: a newer goloo can read this one.
     Newer(Broken, u32),
 }
 
-/// Why a file is no sound record.
+/// Why a file isn't a valid record.
 enum Unsound {
     Missing,
     Bad(String),
-    /// Sealed for others: whoever can open it reads it, so the one before is no substitute.
+    /// Encrypted for others. They can read it, so the previous record is not used.
     Sealed(String),
     Newer(u32, String),
 }
 
-/// Reads the record in `folder`; `name` is what it must be called.
+/// Reads the record in `folder`, which must have the name `name`.
 pub(super) fn find(fs: &dyn Fs, folder: &Path, name: &str) -> Result<Found, StoreError> {
     if let Ok((record, bytes)) = read_record(fs, &folder.join(STATE), name)? {
         return Ok(Found::Sound(record, bytes));
     }
-    // The folder may have been moved, or another put in its place, between two reads.
+    // The folder may have been moved or replaced between two reads.
     unmoved(fs, folder, || match read_record(fs, &folder.join(STATE), name)? {
         Ok((record, bytes)) => Ok(Found::Sound(record, bytes)),
         Err(unsound) => recover(fs, folder, name, unsound),
@@ -71,13 +71,13 @@ fn folder_name(folder: &Path) -> String {
     folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// Runs `read` until the folder was the same one before and after it; `None` when there is none.
+/// Retries `read` until the folder was the same before and after it; `None` if it doesn't exist.
 fn unmoved<T>(
     fs: &dyn Fs,
     folder: &Path,
     mut read: impl FnMut() -> Result<T, StoreError>,
 ) -> Result<Option<T>, StoreError> {
-    let id = || fs.folder_id(folder).map_err(failed("look at", folder));
+    let id = || fs.folder_id(folder).map_err(failed("access", folder));
     let mut before = id()?;
     loop {
         if before.is_none() {
@@ -110,8 +110,8 @@ fn read_record(fs: &dyn Fs, path: &Path, name: &str) -> Result<Read, StoreError>
     })
 }
 
-/// Whether a failed read says something of the file; else (no permission, too many open files) it
-/// says something of this process.
+/// Whether a failed read is due to the file rather than to this process (no permission, too many
+/// open files).
 fn unsound(error: &io::Error) -> Option<Unsound> {
     const EIO: i32 = 5;
     match error.kind() {
@@ -122,7 +122,7 @@ fn unsound(error: &io::Error) -> Option<Unsound> {
     }
 }
 
-/// Reads the snapshot in `folder`; `None` when there is no such folder.
+/// Reads the snapshot in `folder`; `None` if the folder doesn't exist.
 pub(super) fn snapshot(fs: &dyn Fs, folder: &Path) -> Result<Option<Snapshot>, StoreError> {
     unmoved(fs, folder, || {
         let mut snapshot = Snapshot::default();

@@ -1,15 +1,15 @@
-//! Files whose content is sealed on its way to the disk, and opened on its way back.
+//! Files whose content is encrypted when written and decrypted when read.
 
 use std::borrow::Cow;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::fs::{Entry, Folder, Fs, Held, LockAttempt, NewFile};
+use super::fs::{Entry, Folder, Fs, LockAttempt, LockGuard, NewFile};
 use super::layout;
 use crate::seal::{Seal, SealError};
 
-/// A file system with a seal on each file.
+/// A file system that encrypts each file.
 pub(super) struct SealedFs {
     fs: Arc<dyn Fs>,
     seal: Seal,
@@ -21,7 +21,7 @@ impl SealedFs {
     }
 }
 
-/// Why a file that was read couldn't be opened, when that is what an error says.
+/// Why a file couldn't be decrypted, if that is the cause of an error.
 pub(super) fn unopened(error: &io::Error) -> Option<&SealError> {
     error.get_ref()?.downcast_ref()
 }
@@ -30,7 +30,7 @@ fn refused(error: SealError) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, error)
 }
 
-/// Opens what lies in `bytes` from `start` on, in place.
+/// Decrypts the part of `bytes` from `start` on, in place.
 fn open_tail(seal: &Seal, bytes: &mut Vec<u8>, start: usize) -> io::Result<()> {
     if let Cow::Owned(document) = seal.open(&bytes[start..]).map_err(refused)? {
         bytes.truncate(start);
@@ -45,7 +45,7 @@ struct SealedFile {
 }
 
 impl NewFile for SealedFile {
-    /// A document is written in one go: each call makes a sealed document of its own.
+    /// A document is written in one call: each call creates a separate encrypted document.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         if !self.seal.seals() {
             return self.file.write(bytes);
@@ -83,7 +83,7 @@ impl Fs for SealedFs {
 
     fn create_file(&self, path: &Path) -> io::Result<Box<dyn NewFile>> {
         let file = self.fs.create_file(path)?;
-        // Whoever comes to a store that was moved must be able to read where it is now.
+        // Everyone who opens a moved store must be able to read its new location.
         if layout::is_mark(path) {
             return Ok(file);
         }
@@ -118,8 +118,8 @@ impl Fs for SealedFs {
         self.fs.remove_file(path)
     }
 
-    fn remove_folder(&self, path: &Path) -> io::Result<()> {
-        self.fs.remove_folder(path)
+    fn remove_tree(&self, path: &Path) -> io::Result<()> {
+        self.fs.remove_tree(path)
     }
 
     fn sync_folder(&self, path: &Path) -> io::Result<()> {
@@ -134,11 +134,11 @@ impl Fs for SealedFs {
         self.fs.lock_holder(path)
     }
 
-    fn lock_shared(&self, path: &Path) -> io::Result<Option<Held>> {
+    fn lock_shared(&self, path: &Path) -> io::Result<Option<LockGuard>> {
         self.fs.lock_shared(path)
     }
 
-    fn lock_alone(&self, path: &Path) -> io::Result<Option<Held>> {
+    fn lock_alone(&self, path: &Path) -> io::Result<Option<LockGuard>> {
         self.fs.lock_alone(path)
     }
 

@@ -1,28 +1,27 @@
-//! The archive: an object for each deleted VM, made once and never changed.
+//! The archive: one object per deleted VM, created once and never changed.
 //!
-//! A record gets there in steps: it says that its VM is gone and where it goes; it is copied, where nothing
-//! is yet; it is taken out of its old place. Whoever takes the lock next finishes what was begun, and until
-//! then the archive shows it as if it was there.
+//! A record is archived in steps: it is marked as deleted, with its archive id; it is copied, if the copy doesn't
+//! exist yet; it is removed from its old place. The next process that takes the lock completes the steps, and until
+//! then the archive shows it as if it were there.
 
-use goloo_core::name::{ArchiveId, VmName};
-use goloo_core::record::{Record, SCHEMA};
-use goloo_core::store::{Archived, Broken, Listing, Snapshot, StoreError};
+use goloo_model::name::{ArchiveId, VmName};
+use goloo_model::record::{Record, SCHEMA};
+use goloo_model::store::{Archived, Broken, Listing, Snapshot, StoreError};
 
-use super::bucket::{Bucket, Entry, Found, WriteError};
+use super::bucket::{Bucket, Found, Listed, WriteError};
 use super::envelope::{Envelope, Kept, Unsound};
 use super::error::backend;
-use super::held::Place;
-use super::{ACTIVE, ARCHIVE};
-use crate::rules::{archive_ids, is_half_archived, newer};
+use super::place::{ACTIVE, ARCHIVE, Place};
+use crate::rules::{BrokenRecords, archive_ids, is_half_archived, newer};
 
-/// How often a change is tried while others change the same object.
+/// How often a change is attempted while others change the same object.
 const ATTEMPTS: usize = 16;
 
 fn broken(bucket: &Bucket, id: &ArchiveId, error: String) -> Broken {
     bucket.broken(ARCHIVE, id.as_str(), error)
 }
 
-/// What an object of the archive holds; nothing when it is what is left of a removed one.
+/// The content of an object in the archive; `None` if it is the remainder of a removed one.
 fn kept(bucket: &Bucket, id: &ArchiveId, found: Found) -> Result<Option<Kept>, Broken> {
     Ok(found.envelope.map_err(|error| broken(bucket, id, error))?.vm)
 }
@@ -34,7 +33,7 @@ fn archived(place: &Place, id: &ArchiveId, found: Found) -> Result<Option<Archiv
     Ok(Some(Archived { id: id.clone(), deleted_at: id.deleted_at(), record }))
 }
 
-/// Makes the copy under this id, unless it is there; `false` when another VM's record has the id.
+/// Creates the copy under this id, unless it exists; `false` if another VM's record has the id.
 pub(super) async fn copy(
     place: &Place,
     id: &ArchiveId,
@@ -59,20 +58,20 @@ pub(super) async fn copy(
             Ok(Some(there)) if there.record.id == record.id && there.record.serial >= record.serial => {
                 return Ok(true);
             }
-            // An earlier attempt of this archive, before its record was saved again.
+            // An earlier attempt to archive it, before its record was saved again.
             Ok(Some(there)) if there.record.id == record.id => replaces = Some(version),
             _ => return Ok(false),
         }
     }
-    Err(backend("write", &bucket.place, format!("\"{id}\" is written all the time")))
+    Err(backend("write", &bucket.place, format!("\"{id}\" is being written continuously")))
 }
 
-/// A VM that is gone and still lies among the active ones.
+/// A deleted VM that is still among the active ones.
 struct Half {
-    /// Under the id that it gets.
+    /// With the id that it will get.
     archived: Archived,
     vm: Kept,
-    /// Whether the archive has its copy, and shows it itself.
+    /// Whether the archive contains its copy already, and shows that.
     copied: bool,
 }
 
@@ -99,7 +98,7 @@ async fn half(place: &Place, name: &str) -> Result<Option<Half>, StoreError> {
     Ok(None)
 }
 
-/// The one that is shown under this id, unless the archive itself shows it.
+/// The one with this id, unless the archive itself contains it.
 async fn half_as(place: &Place, id: &ArchiveId) -> Result<Option<Half>, StoreError> {
     Ok(half(place, id.name()).await?.filter(|half| !half.copied && half.archived.id == *id))
 }
@@ -107,26 +106,31 @@ async fn half_as(place: &Place, id: &ArchiveId) -> Result<Option<Half>, StoreErr
 /// The archive, newest first.
 pub(super) async fn list(place: &Place) -> Result<Listing<Archived>, StoreError> {
     let bucket = &place.bucket;
-    // Before the archive itself: what is moved between the two looks is seen at least once.
-    let mut halves = Vec::new();
-    for (name, found) in bucket.read_all(ACTIVE, bucket.entries(ACTIVE).await?).await? {
+    // Before the archive itself: a record that is moved between the two reads is seen at least once.
+    let mut gone = Vec::new();
+    let show = |name: String, found: Found| {
         let vm = found.envelope.ok().and_then(|envelope| envelope.vm);
-        if vm.is_some_and(|vm| vm.record(&name, &place.seal).is_ok_and(|record| is_half_archived(&record))) {
-            halves.extend(uncopied(place, &name).await?);
-        }
+        let record = vm.and_then(|vm| vm.record(&name, &place.seal).ok());
+        gone.extend(record.is_some_and(|record| is_half_archived(&record)).then_some(name));
+    };
+    bucket.read_each(ACTIVE, bucket.entries(ACTIVE).await?, show).await?;
+    let mut halves = Vec::new();
+    for name in gone {
+        halves.extend(uncopied(place, &name).await?);
     }
-    listing(place, halves, bucket.entries(ARCHIVE).await?).await
+    listing(place, halves, bucket.listed(ARCHIVE).await?).await
 }
 
-/// The part of it that had this name: nothing else is read.
+/// The entries that had this name: nothing else is read.
 pub(super) async fn list_of(place: &Place, name: &VmName) -> Result<Listing<Archived>, StoreError> {
     let halves = uncopied(place, name.as_str()).await?;
     let mut entries = place.bucket.entries(ARCHIVE).await?;
     entries.retain(|entry| ArchiveId::parse(&entry.name).is_ok_and(|id| id.name() == name.as_str()));
-    listing(place, halves.into_iter().collect(), entries).await
+    let listed = Listed { entries, broken: BrokenRecords::default() };
+    listing(place, halves.into_iter().collect(), listed).await
 }
 
-/// A VM that is gone, still lies among the active ones, and isn't shown by the archive itself.
+/// A deleted VM that is still among the active ones and isn't in the archive yet.
 async fn uncopied(place: &Place, name: &str) -> Result<Option<Archived>, StoreError> {
     Ok(half(place, name).await?.filter(|half| !half.copied).map(|half| half.archived))
 }
@@ -134,30 +138,31 @@ async fn uncopied(place: &Place, name: &str) -> Result<Option<Archived>, StoreEr
 async fn listing(
     place: &Place,
     halves: Vec<Archived>,
-    entries: Vec<Entry>,
+    listed: Listed,
 ) -> Result<Listing<Archived>, StoreError> {
     let bucket = &place.bucket;
-    let mut listing = Listing::default();
-    for (name, found) in bucket.read_all(ARCHIVE, entries).await? {
+    let (mut entries, mut broken) = (Vec::new(), listed.broken);
+    let show = |name: String, found| {
         let shown = match ArchiveId::parse(&name) {
             Ok(id) => archived(place, &id, found),
             Err(error) => Err(bucket.broken(ARCHIVE, &name, error.to_string())),
         };
         match shown {
-            Ok(entry) => listing.entries.extend(entry),
-            Err(broken) => listing.broken.push(broken),
+            Ok(entry) => entries.extend(entry),
+            Err(one) => broken.push(one),
         }
-    }
+    };
+    bucket.read_each(ARCHIVE, listed.entries, show).await?;
     for half in halves {
-        if listing.entries.iter().all(|moved| moved.record.id != half.record.id) {
-            listing.entries.push(half);
+        if entries.iter().all(|moved| moved.record.id != half.record.id) {
+            entries.push(half);
         }
     }
-    listing.entries.sort_by(|a, b| (b.deleted_at, &b.id).cmp(&(a.deleted_at, &a.id)));
-    Ok(listing)
+    entries.sort_by(|a, b| (b.deleted_at, &b.id).cmp(&(a.deleted_at, &a.id)));
+    Ok(Listing { entries, broken: broken.in_place(&bucket.folder_address(ARCHIVE)) })
 }
 
-/// One archived record. The archive is looked at again after the active VMs: a move may end in between.
+/// One archived record. The archive is read again after the active VMs: a move may complete in between.
 pub(super) async fn load(place: &Place, id: &ArchiveId) -> Result<Option<Archived>, StoreError> {
     let look = async || match place.bucket.read(ARCHIVE, id.as_str()).await? {
         Some(found) => archived(place, id, found).map_err(StoreError::Broken),
@@ -190,16 +195,16 @@ pub(super) async fn snapshot(place: &Place, id: &ArchiveId) -> Result<Snapshot, 
     files.map_err(|error| StoreError::Broken(broken(&place.bucket, id, error)))
 }
 
-/// The name whose lock is to be taken first, so that what is half way here gets here; also where it is copied
-/// already, or it would be copied once more after its removal.
+/// The name whose lock must be taken first to complete an unfinished move of this record; even if it is already
+/// copied, or it would be copied again after its removal.
 pub(super) async fn half_way(place: &Place, id: &ArchiveId) -> Result<Option<VmName>, StoreError> {
     let half = half(place, id.name()).await?.filter(|half| half.archived.id == *id);
     Ok(half.map(|half| half.archived.record.name))
 }
 
-/// Removes a record for good: an empty object takes its place, and of several who remove it one has put it
-/// there. Then that goes too, where the service lets it; but for that of a record that has just been written,
-/// whose copy might arrive once more and must not find an empty place.
+/// Removes a record permanently: it is replaced by an empty object, which only one of several concurrent callers
+/// succeeds in. Then that is removed too, if the service supports it; except for a record that has just been written,
+/// since its copy might arrive once more and must not find an empty place.
 pub(super) async fn delete(place: &Place, id: &ArchiveId) -> Result<(), StoreError> {
     let bucket = &place.bucket;
     let gone = || StoreError::NotArchived { id: id.clone() };
@@ -226,10 +231,10 @@ pub(super) async fn delete(place: &Place, id: &ArchiveId) -> Result<(), StoreErr
             Err(WriteError::InDoubt(error)) => return Err(error),
         }
     }
-    Err(backend("delete", &bucket.place, format!("\"{id}\" is written all the time")))
+    Err(backend("delete", &bucket.place, format!("\"{id}\" is being written continuously")))
 }
 
-/// Puts a record from another store here.
+/// Copies a record from another store into the archive.
 pub(super) async fn put(
     place: &Place,
     archived_there: &Archived,
@@ -259,5 +264,5 @@ pub(super) async fn put(
             Err(WriteError::InDoubt(error)) => return Err(error),
         }
     }
-    Err(backend("write", &bucket.place, format!("\"{id}\" is written all the time")))
+    Err(backend("write", &bucket.place, format!("\"{id}\" is being written continuously")))
 }

@@ -1,121 +1,68 @@
-//! The requests that the store makes, each with a time limit, and the one way to write: compare-and-swap,
-//! with a look at what is stored after any doubt.
+//! The store's requests, each with a timeout, and the only way to write: compare-and-swap,
+//! with a read of the stored object if the result is unknown.
 
-use std::cell::Cell;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
-use goloo_core::store::{Broken, StoreError};
-use goloo_core::time::Timestamp;
+use goloo_model::store::{Broken, StoreError};
+use goloo_model::time::Timestamp;
 use object_store::path::Path;
-use object_store::{GetOptions, ObjectStore as Objects, ObjectStoreExt, PutMode, PutOptions, UpdateVersion};
+use object_store::{ObjectStoreExt, PutMode, PutOptions, UpdateVersion};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::access::{Access, ConditionalWrites, Got, OBJECT_MAX};
 use super::envelope::Envelope;
 use super::error::{self, Seen};
-use super::http::{DELETE_IF, PAGES_LEFT, PAGES_MAX};
-use super::write_check;
+use super::http::{DELETE_IF, LISTING, ListRequests};
+use super::{odd_key, probe};
+use crate::rules::BrokenRecords;
 
-/// Tells the time of the service, in seconds since 1970; `None` before its first answer.
-pub trait Clock: Send + Sync {
-    /// What its clock shows now.
-    fn now(&self) -> Option<i64>;
-}
-
-/// A service, and what it can do.
-#[derive(Clone)]
-pub struct Access {
-    /// The bucket.
-    pub objects: Arc<dyn Objects>,
-    /// The service's clock.
-    pub clock: Arc<dyn Clock>,
-    /// Whether a deletion can be made to depend on the ETag. Where it can't, empty objects stay.
-    pub conditional_delete: bool,
-    /// Which service it is: its endpoint, and that of its lock table.
-    pub service: String,
-    /// How much is known of its conditional writes.
-    pub writes: ConditionalWrites,
-    /// The lock table that takes the place of conditions, where there is one.
-    pub table: Option<Arc<dyn TableCheck>>,
-}
-
-/// A lock table that can be checked.
-#[async_trait]
-pub trait TableCheck: Send + Sync {
-    /// Checks that it keeps those apart who want one row. `place` names the store in errors.
-    async fn check(&self, key: &str, place: &str) -> Result<(), StoreError>;
-}
-
-/// Whether a service is known to honour the conditions of writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConditionalWrites {
-    /// The caller knows that it does.
-    Known,
-    /// It is checked before the first write. `lock_table` says whether one would help where it doesn't.
-    Unknown {
-        /// A lock table can take the place of conditions.
-        lock_table: bool,
-    },
-}
-
-/// An object as the service gives it: bytes, version, and when it was last written.
-type Got = (Vec<u8>, UpdateVersion, i64);
-
-impl Access {
-    async fn get(&self, path: &Path) -> object_store::Result<Got> {
-        let got = self.objects.get_opts(path, GetOptions::default()).await?;
-        let meta = got.meta.clone();
-        let version = UpdateVersion { e_tag: meta.e_tag, version: meta.version };
-        Ok((Vec::from(got.bytes().await?), version, meta.last_modified.timestamp()))
-    }
-}
-
-/// How long answers are waited for.
+/// Timeouts.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// For one request.
+    /// Of one request.
     pub request: Duration,
-    /// For a write with all its repetitions.
+    /// Of a write with all its retries.
     pub write: Duration,
-    /// After which no request that got no answer is carried out any more.
+    /// After which an unanswered request can no longer be carried out.
     pub late: Duration,
 }
 
-/// The largest object, in bytes: four documents, with what base64 and encryption add to them.
-pub(super) const OBJECT_MAX: u64 = 8 << 20;
-/// How many objects are read at once.
+/// The number of objects that are read concurrently.
 const READS_AT_ONCE: usize = 32;
-/// The wait before a request is made again; doubled each time.
+/// The wait before the first retry of a request; doubled each time.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
-/// Longer than a service takes for the bytes of one record.
+/// Longer than a service takes to write one record.
 const HALF_WRITTEN: Duration = Duration::from_millis(300);
+/// How often unparsable objects are read again, in total for all that are read together: a service that always returns
+/// invalid data must not delay a list in proportion to the number of its objects.
+const REREADS_MAX: u32 = 64;
 
-/// The store's part of a bucket.
+/// The part of a bucket that belongs to the store.
 pub(super) struct Bucket {
     access: Access,
     prefix: String,
-    /// The whole address, as a person writes it: `s3://bucket/prefix?region=…`.
+    /// The full address, as users write it: `s3://bucket/prefix?region=…`.
     pub place: String,
     limits: Limits,
     lag: OnceCell<i64>,
 }
 
-/// An object as it was read.
+/// An object as read.
 #[derive(Debug, Clone)]
 pub(super) struct Found {
-    /// What it holds, or why that can't be read.
+    /// Its content, or why that is unreadable.
     pub envelope: Result<Envelope, String>,
     pub version: UpdateVersion,
     /// When it was last written, by the service's clock, in seconds since 1970.
     pub modified: i64,
 }
 
-/// One line of a listing.
+/// One entry of a listing.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     /// The key without its folder and `.json`.
@@ -123,12 +70,20 @@ pub(super) struct Entry {
     pub bytes: u64,
 }
 
-/// Why a write didn't happen, or may not have.
+/// The contents of a folder.
+pub(super) struct Listed {
+    /// Sorted by name.
+    pub entries: Vec<Entry>,
+    /// Objects with keys that goloo can't use.
+    pub broken: BrokenRecords,
+}
+
+/// Why a write failed, or may have failed.
 #[derive(Debug)]
 pub(super) enum WriteError {
-    /// Something else is stored; nothing was written.
+    /// The stored object is a different one; nothing was written.
     Refused,
-    /// It isn't known whether the write came through, or still will.
+    /// It is unknown whether the write succeeded, or still will.
     InDoubt(StoreError),
 }
 
@@ -137,10 +92,15 @@ impl Bucket {
         Self { access, prefix: prefix.trim_matches('/').to_owned(), place, limits, lag: OnceCell::new() }
     }
 
-    /// The key of an object, as a person would look it up.
-    pub fn address(&self, folder: &str, name: &str) -> String {
+    /// The address of a folder for users.
+    pub fn folder_address(&self, folder: &str) -> String {
         let place = self.place.split('?').next().unwrap_or_default();
-        format!("{place}/{folder}/{name}.json")
+        format!("{place}/{folder}")
+    }
+
+    /// The address of an object for users.
+    pub fn address(&self, folder: &str, name: &str) -> String {
+        format!("{}/{name}.json", self.folder_address(folder))
     }
 
     pub fn broken(&self, folder: &str, name: &str, error: String) -> Broken {
@@ -151,12 +111,12 @@ impl Bucket {
         self.access.conditional_delete
     }
 
-    /// The service that answers, as the write check names it.
+    /// The service's identity in the results of the write check.
     pub fn service(&self) -> &str {
         &self.access.service
     }
 
-    /// Checks the lock table, where there is one.
+    /// Checks the lock table, if there is one.
     pub async fn check_table(&self, key: &str) -> Result<(), StoreError> {
         match &self.access.table {
             Some(table) => table.check(key, &self.place).await,
@@ -173,7 +133,7 @@ impl Bucket {
         StoreError::UnsafeWrites { place: self.place.clone(), seen, lock_table }
     }
 
-    /// The service's clock. An answer of the service's must have come before.
+    /// The service's time. Requires an earlier response.
     pub fn now(&self) -> Result<Timestamp, StoreError> {
         let now = self.access.clock.now().and_then(Timestamp::from_unix);
         now.ok_or_else(|| {
@@ -181,7 +141,7 @@ impl Bucket {
         })
     }
 
-    /// Whether an object that was written then is written by nobody any more who saw nothing there.
+    /// Whether writers that saw no object before this write can no longer write one.
     pub fn is_settled(&self, modified: i64) -> Result<bool, StoreError> {
         let late = modified.saturating_add_unsigned(self.limits.late.as_secs());
         Ok(self.now()?.unix() > late)
@@ -192,7 +152,7 @@ impl Bucket {
             return Path::from(key);
         }
         let full = format!("{}/{key}", self.prefix);
-        // As it is shown; what was checked before it came here is never written differently.
+        // Stored as shown; keys that were validated before are never encoded differently.
         Path::parse(&full).unwrap_or_else(|_| Path::from(full))
     }
 
@@ -201,18 +161,22 @@ impl Bucket {
     }
 
     async fn limited<T>(&self, work: impl Future<Output = object_store::Result<T>>) -> Result<T, Seen> {
-        match timeout(self.limits.request, work).await {
+        let begun = Instant::now();
+        let answer = match timeout(self.limits.request, work).await {
             Ok(answer) => answer.map_err(Seen::Error),
             Err(_) => Err(Seen::Silence(self.limits.request)),
-        }
+        };
+        let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::debug!(place = self.place, ok = answer.is_ok(), ms, "made a request to the bucket");
+        answer
     }
 
-    /// How long a request is repeated that ended so.
+    /// How long to retry a request with this result.
     fn patience(&self, seen: &Seen) -> Duration {
         if seen.is_nobody() { self.limits.request } else { self.limits.write }
     }
 
-    /// Reads, again and again until the limit where a failure may pass.
+    /// Reads an object, with retries of transient failures up to the limit.
     pub async fn bytes(&self, key: &str) -> Result<Option<Got>, StoreError> {
         let path = self.path(key);
         match self.patiently(|| self.access.get(&path).boxed()).await {
@@ -222,7 +186,7 @@ impl Bucket {
         }
     }
 
-    /// Makes a request that changes nothing, or nothing when made twice, until it is answered.
+    /// Retries an idempotent request until it is answered.
     async fn patiently<'r, T>(
         &self,
         mut request: impl FnMut() -> BoxFuture<'r, object_store::Result<T>>,
@@ -232,6 +196,7 @@ impl Bucket {
         loop {
             match self.limited(request()).await {
                 Err(seen) if seen.may_pass() && begin.elapsed() + wait < self.patience(&seen) => {
+                    tracing::debug!(place = self.place, "repeating a request to the bucket");
                     sleep(wait).await;
                     wait = (wait * 2).min(LONGEST_WAIT);
                 }
@@ -240,67 +205,98 @@ impl Bucket {
         }
     }
 
-    /// Reads an object. Some services show a write that is only half done, so one that can't be parsed is read again
+    /// Reads an object. Some services show incomplete writes, so one that can't be parsed is read again
     /// until it can be, or stays the same.
     pub async fn read(&self, folder: &str, name: &str) -> Result<Option<Found>, StoreError> {
+        self.read_patiently(folder, name, &AtomicU32::new(REREADS_MAX)).await
+    }
+
+    async fn read_patiently(
+        &self,
+        folder: &str,
+        name: &str,
+        rereads: &AtomicU32,
+    ) -> Result<Option<Found>, StoreError> {
         let (key, end) = (Self::key(folder, name), Instant::now() + self.limits.request);
         let mut last = None;
         loop {
             let Some((bytes, version, modified)) = self.bytes(&key).await? else { return Ok(None) };
             let envelope = Envelope::parse(&bytes);
-            if envelope.is_ok() || last.as_ref() == Some(&bytes) || Instant::now() > end {
+            let left = rereads.load(Ordering::Relaxed);
+            if envelope.is_ok() || last.as_ref() == Some(&bytes) || Instant::now() > end || left == 0 {
                 return Ok(Some(Found { envelope, version, modified }));
             }
+            rereads.store(left - 1, Ordering::Relaxed);
             last = Some(bytes);
             sleep(HALF_WRITTEN).await;
         }
     }
 
-    /// What lies in a folder, sorted by name.
+    /// The objects in a folder that may belong to the store, sorted by name.
     pub async fn entries(&self, folder: &str) -> Result<Vec<Entry>, StoreError> {
+        Ok(self.listed(folder).await?.entries)
+    }
+
+    /// All entries of a folder.
+    pub async fn listed(&self, folder: &str) -> Result<Listed, StoreError> {
         let prefix = self.path(folder);
         let list = || {
             let pages = self.access.objects.list(Some(&prefix)).try_collect::<Vec<_>>();
-            PAGES_LEFT.scope(Cell::new(PAGES_MAX), pages).boxed()
+            let all = async move { Ok((pages.await?, LISTING.with(ListRequests::odd_keys))) };
+            LISTING.scope(ListRequests::default(), all).boxed()
         };
         let listed = self.patiently(list).await;
-        let listed = listed.map_err(|seen| seen.into_error(error::LIST, &self.place))?;
+        let (objects, odd_keys) = listed.map_err(|seen| seen.into_error(error::LIST, &self.place))?;
         let entry = |meta: object_store::ObjectMeta| {
             let name = meta.location.filename()?.strip_suffix(".json")?.to_owned();
-            // What lies deeper isn't the store's.
+            // Deeper objects don't belong to the store.
             let ours = meta.location.prefix_match(&prefix)?.count() == 1;
             ours.then_some(Entry { name, bytes: meta.size })
         };
-        let mut entries: Vec<_> = listed.into_iter().filter_map(entry).collect();
+        let mut entries: Vec<_> = objects.into_iter().filter_map(entry).collect();
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        Ok(entries)
+        let mut broken = BrokenRecords::default();
+        odd_keys.iter().for_each(|key| broken.push(odd_key::broken(&self.place, key)));
+        Ok(Listed { entries, broken })
     }
 
-    /// Reads many, in their order; what is gone meanwhile is left out.
-    pub async fn read_all(
+    /// Reads many objects and passes each on in order, as soon as it is read; those deleted meanwhile are omitted.
+    pub async fn read_each(
         &self,
         folder: &str,
         entries: Vec<Entry>,
-    ) -> Result<Vec<(String, Found)>, StoreError> {
-        let reads = entries.into_iter().map(|entry| self.read_entry(folder, entry).boxed());
-        let found: Vec<_> = stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await?;
-        Ok(found.into_iter().flatten().collect())
+        mut show: impl FnMut(String, Found),
+    ) -> Result<(), StoreError> {
+        let rereads = AtomicU32::new(REREADS_MAX);
+        let reads = entries.into_iter().map(|entry| self.read_entry(folder, entry, &rereads).boxed());
+        let mut reads = stream::iter(reads).buffered(READS_AT_ONCE);
+        while let Some(read) = reads.try_next().await? {
+            if let Some((name, found)) = read {
+                show(name, found);
+            }
+        }
+        Ok(())
     }
 
-    async fn read_entry(&self, folder: &str, entry: Entry) -> Result<Option<(String, Found)>, StoreError> {
+    async fn read_entry(
+        &self,
+        folder: &str,
+        entry: Entry,
+        rereads: &AtomicU32,
+    ) -> Result<Option<(String, Found)>, StoreError> {
         if entry.bytes > OBJECT_MAX {
             let envelope = Err(format!("it is larger than {} MiB", OBJECT_MAX >> 20));
             let version = UpdateVersion { e_tag: None, version: None };
             return Ok(Some((entry.name, Found { envelope, version, modified: 0 })));
         }
-        let found = self.read(folder, &entry.name).await?;
+        let found = self.read_patiently(folder, &entry.name, rereads).await?;
         Ok(found.map(|found| (entry.name, found)))
     }
 
-    /// Puts `envelope` in the place of what has the version `replaces`, or where nothing is. Its `write` must
+    /// Writes `envelope` in place of the version `replaces`, or creates the object. Its `write` must
     /// be new.
     ///
-    /// The same bytes are sent again after a doubt: of two that arrive only one finds what it is to replace.
+    /// If the result is unknown the same bytes are sent again: at most one of the two finds the expected version.
     pub async fn write(
         &self,
         folder: &str,
@@ -311,7 +307,7 @@ impl Bucket {
         self.swap(&Self::key(folder, name), envelope.to_bytes(), replaces).await
     }
 
-    /// The same for any bytes that nobody has written before: they hold an id that is new.
+    /// Like [`Self::write`], for any bytes that were never written before: they contain a new id.
     pub async fn swap(
         &self,
         key: &str,
@@ -326,7 +322,7 @@ impl Bucket {
                 Err(seen) => seen,
             };
             let failed = |seen: Seen| WriteError::InDoubt(self.write_failed(seen));
-            // Nothing can be missing that a new object is to replace.
+            // A create can't fail because of a missing object.
             if seen.is_final() || replaces.is_none() && seen.is_absence() {
                 return Err(failed(seen));
             }
@@ -341,7 +337,7 @@ impl Bucket {
         }
     }
 
-    /// Makes one request for a write, whose end may stay unknown.
+    /// Makes one write request, whose result may remain unknown.
     pub async fn put(
         &self,
         key: &str,
@@ -355,15 +351,15 @@ impl Bucket {
         Ok(UpdateVersion { e_tag: put.e_tag, version: put.version })
     }
 
-    /// Every write is conditional: a service that has no such writes says 501 to all of them.
+    /// Every write is conditional: a service without conditional writes answers 501 to all of them.
     pub fn write_failed(&self, seen: Seen) -> StoreError {
         match seen.unimplemented() {
-            Some(said) => self.unsafe_writes(format!("it has no conditional writes ({said})")),
+            Some(said) => self.unsafe_writes(format!("it doesn't support conditional writes ({said})")),
             None => seen.into_error(error::WRITE, &self.place),
         }
     }
 
-    /// Looks for a write after a doubt; `None` when what it is to replace is still there.
+    /// Checks whether a write with unknown result succeeded; `None` if the version to replace is still stored.
     async fn came_through(
         &self,
         key: &str,
@@ -379,30 +375,30 @@ impl Bucket {
         }
     }
 
-    /// Removes an object, if it still has this version and the service can see to that. It is only called
-    /// for objects that may as well stay, so a failure is none.
+    /// Removes an object if it still has this version and the service supports conditional deletion. It is only called
+    /// for objects that may as well remain, so failures are ignored.
     pub async fn remove_empty(&self, folder: &str, name: &str, version: &UpdateVersion) {
         let Some(etag) = version.e_tag.clone().filter(|_| self.can_delete_conditionally()) else { return };
         let path = self.path(&Self::key(folder, name));
         let _ = self.limited(DELETE_IF.scope(etag, self.access.objects.delete(&path))).await;
     }
 
-    /// Removes objects that nobody needs; a failure is none.
+    /// Removes unneeded objects; failures are ignored.
     pub async fn remove_all(&self, keys: Vec<String>) {
         let paths: Vec<_> = keys.iter().map(|key| self.path(key)).collect();
         join_all(paths.iter().map(|path| self.limited(self.access.objects.delete(path)))).await;
     }
 
-    /// How many seconds earlier than its answers the service dates what it stores; 0 where it doesn't. Rounded
-    /// up, by the time that the requests take.
+    /// How many seconds the service's object dates are behind its responses; 0 if they aren't. Rounded
+    /// up, by the duration of the requests.
     pub async fn last_modified_lag(&self) -> Result<i64, StoreError> {
         let measured = self.lag.get_or_try_init(|| self.measure_lag()).await;
         measured.copied()
     }
 
     async fn measure_lag(&self) -> Result<i64, StoreError> {
-        let key = format!("{}.json", write_check::new_folder());
-        match self.swap(&key, write_check::content(0), None).await {
+        let key = format!("{}.json", probe::new_folder());
+        match self.swap(&key, probe::content(0), None).await {
             Ok(_) => {}
             Err(WriteError::InDoubt(error)) => return Err(error),
             Err(WriteError::Refused) => {

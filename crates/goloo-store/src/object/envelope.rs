@@ -1,79 +1,75 @@
-//! What one object holds: a VM's record, the files it was made from, and who may write them.
+//! The content of one object: a VM's record, the files it was created from, and its lease.
 //!
-//! All of it is one JSON document, so that one conditional write changes record and lease together or not
-//! at all. Documents that are text are kept as text: a person can read them with any S3 client.
+//! All of it is one JSON document, so that one conditional write changes record and lease
+//! atomically. Text documents are stored as text: a person can read them with any S3 client.
 
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use goloo_core::name::{ArchiveId, VmName};
-use goloo_core::record::upgrade::RecordError;
-use goloo_core::record::{self, Owner, Record};
-use goloo_core::store::{HeldLock, Snapshot};
-use goloo_core::time::Timestamp;
+use goloo_model::name::{ArchiveId, VmName};
+use goloo_model::record::RecordError;
+use goloo_model::record::{self, Owner, Record};
+use goloo_model::store::{HeldLock, Snapshot};
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
-use crate::rules::{check_file, other_name};
+use crate::lease::{EPOCH_MAX, Lease, Succession};
+use crate::rules::{check_file, document, other_name};
 use crate::seal::{Seal, SealError};
 
 /// The format of objects that this goloo writes, and the newest that it reads.
 const FORMAT: u32 = 1;
-/// More often no lock is taken; whoever takes it next counts on.
-const EPOCH_MAX: u64 = 1 << 53;
-
-/// An object.
+/// The content of an object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Envelope {
     pub format: u32,
-    /// New with each write: whoever lost the reply finds out by it whether the write came through. It also
-    /// keeps two writes from having the same bytes, and so the same ETag.
+    /// Unique for each write: after a lost reply, a writer can tell whether the write succeeded. It also
+    /// prevents two writes with the same bytes, and so the same ETag.
     pub write: String,
-    /// Raised by whoever takes or breaks the lock.
+    /// Incremented when the lock is taken or broken.
     pub epoch: u64,
-    /// Who may write.
+    /// The current lease.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lease: Option<Lease>,
-    /// An owner whose lock ended against their will, until someone has written after them.
+    pub lease: Option<Holder>,
+    /// An owner who lost their lock, until someone else has written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsettled: Option<Owner>,
-    /// Where the record goes: whoever comes next after a crash finishes the move to this very place.
+    /// The record's archive id: the next process after a crash completes the move.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archiving: Option<ArchiveId>,
-    /// The VM; without one the object is a lock, or what is left of a VM.
+    /// The VM; without one the object is a lock, or the remainder of a VM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vm: Option<Kept>,
 }
 
-/// The right to write, for so long after the object's last write by the store's clock. Every write renews it.
+/// Who may write, for so long after the object's last write by the store's clock: every write is a heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Lease {
+pub(super) struct Holder {
     pub owner: Owner,
     pub seconds: u64,
 }
 
-impl Lease {
-    /// The last second of it, after a last sign of life at `modified`. A second more, since services tell
-    /// neither time with more than whole seconds.
-    pub fn end(&self, modified: i64) -> Timestamp {
-        lease_end(modified, self.seconds)
+impl Holder {
+    /// The lease after a last heartbeat at `modified`.
+    pub fn lease(&self, modified: i64) -> Lease {
+        lease(modified, self.seconds)
     }
 
-    /// The lock of this name that it is, after a last sign of life at `modified`.
-    pub fn held(&self, name: VmName, modified: i64) -> HeldLock {
-        HeldLock { name, owner: Some(self.owner.clone()), lease_end: Some(self.end(modified)) }
+    /// The lock of this name that it is, after a last heartbeat at `modified`.
+    pub fn lock(&self, name: VmName, modified: i64) -> HeldLock {
+        let lease_end = Some(self.lease(modified).shown());
+        HeldLock { name, owner: Some(self.owner.clone()), lease_end }
     }
 }
 
-/// The last second of a lease of so many seconds.
-pub(super) fn lease_end(modified: i64, seconds: u64) -> Timestamp {
-    let last = modified.saturating_add_unsigned(seconds).saturating_add(1);
-    Timestamp::from_unix(last).unwrap_or_else(Timestamp::now)
+/// A lease of so many seconds. It lasts one more, since services tell neither time with more than whole seconds.
+pub(super) fn lease(heartbeat: i64, seconds: u64) -> Lease {
+    Lease::since(heartbeat, seconds.saturating_add(1))
 }
 
-/// A VM's documents as they are kept.
+/// A VM's documents as stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Kept {
     record: Document,
@@ -81,7 +77,7 @@ pub(super) struct Kept {
     snapshot: BTreeMap<String, Document>,
 }
 
-/// Bytes; as text when they are text.
+/// Bytes, stored as text if they are valid text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Document {
@@ -110,12 +106,12 @@ impl Document {
     }
 }
 
-/// Why a kept record is no sound one.
+/// Why a stored record isn't valid.
 #[derive(Debug)]
 pub(super) enum Unsound {
-    /// What is wrong with it.
+    /// The error.
     Bad(String),
-    /// Of a newer format that can't be read here: its number, and what is to be said of it.
+    /// A newer format that can't be read here: its number, and the error.
     Newer(u32, String),
 }
 
@@ -132,16 +128,16 @@ impl Kept {
         let file =
             |(file, bytes): (&String, &Vec<u8>)| Ok((file.clone(), Document::new(seal.seal(bytes.clone())?)));
         let snapshot = snapshot.files.iter().map(file).collect::<Result<_, _>>()?;
-        Ok(Self { record: Document::new(seal.seal(record::to_json(record))?), snapshot })
+        Ok(Self { record: Document::new(seal.seal(document(record))?), snapshot })
     }
 
-    /// The same files beside another record.
+    /// The same files with another record.
     pub fn with_record(&self, record: &Record, seal: &Seal) -> Result<Self, SealError> {
-        let record = Document::new(seal.seal(record::to_json(record))?);
+        let record = Document::new(seal.seal(document(record))?);
         Ok(Self { record, snapshot: self.snapshot.clone() })
     }
 
-    /// The record, which must be called `name`.
+    /// The record, which must have the name `name`.
     pub fn record(&self, name: &str, seal: &Seal) -> Result<Record, Unsound> {
         let json = self.record.open(seal).map_err(Unsound::Bad)?;
         match record::from_json(&json) {
@@ -162,7 +158,7 @@ impl Kept {
 }
 
 impl Envelope {
-    /// An object with nothing in it.
+    /// An object without content.
     pub fn empty() -> Self {
         Self {
             format: FORMAT,
@@ -175,31 +171,34 @@ impl Envelope {
         }
     }
 
-    /// An archived VM's; without one, what is left of it.
+    /// The object of an archived VM; without one, the remainder of a removed one.
     pub fn in_archive(vm: Option<Kept>) -> Self {
         Self { write: Ulid::new().to_string(), vm, ..Self::empty() }
     }
 
-    /// Whether nothing is lost with the object.
+    /// Whether the object can be removed without losing anything.
     pub fn is_empty(&self) -> bool {
         self.vm.is_none() && self.lease.is_none()
     }
 
-    /// The same in other hands. Whoever held it before is remembered, if they never gave it back.
-    pub fn claimed_with(self, lease: Lease) -> Self {
-        let unsettled = self.lease.map(|lost| lost.owner).or(self.unsettled);
-        let write = Ulid::new().to_string();
-        Self { write, epoch: self.epoch + 1, unsettled, lease: Some(lease), ..self }
+    /// The same in other hands.
+    pub fn claimed_by(self, holder: Holder) -> Self {
+        self.handed_to(Some(holder))
     }
 
-    /// The same in nobody's hands, against the holder's will.
+    /// The same without a lease, against the holder's will.
     pub fn broken_open(self) -> Self {
-        let unsettled = self.lease.map(|lost| lost.owner).or(self.unsettled);
-        let write = Ulid::new().to_string();
-        Self { write, epoch: self.epoch + 1, unsettled, lease: None, ..self }
+        self.handed_to(None)
     }
 
-    /// The same with this VM. Whoever wrote it has seen to what a former owner left.
+    fn handed_to(self, holder: Option<Holder>) -> Self {
+        let lost = self.lease.map(|lost| lost.owner);
+        let Succession { epoch, unsettled } = Succession::after(Some(self.epoch), lost, self.unsettled);
+        let write = Ulid::new().to_string();
+        Self { write, epoch, unsettled, lease: holder, ..self }
+    }
+
+    /// The same with this VM. Its writer has dealt with the unfinished work of a former owner.
     pub fn with_vm(&self, vm: Kept) -> Self {
         Self { vm: Some(vm), unsettled: None, ..self.clone() }
     }
@@ -208,13 +207,13 @@ impl Envelope {
         let envelope: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         match envelope.format {
             FORMAT if envelope.epoch > EPOCH_MAX => {
-                Err(format!("the lock's epoch {} is none that goloo writes", envelope.epoch))
+                Err(format!("the lock's epoch {} is not one that goloo writes", envelope.epoch))
             }
             FORMAT => Ok(envelope),
             0 => Err("the object has format 0, which no goloo writes".to_owned()),
-            newer => Err(format!(
-                "the object has format {newer}; this goloo knows {FORMAT} (it needs a newer one)"
-            )),
+            newer => {
+                Err(format!("the object has format {newer}, and this goloo supports {FORMAT}; update goloo"))
+            }
         }
     }
 
@@ -232,18 +231,26 @@ mod tests {
 
     use super::*;
 
-    /// Others write to the bucket too.
+    /// Others write to the bucket too, so any stored value must be handled.
     #[test]
-    fn mutation_of_objects() {
+    fn the_next_epoch_is_always_different_and_readable() {
+        for epoch in [0, EPOCH_MAX - 1, EPOCH_MAX] {
+            let envelope = Envelope { epoch, ..Envelope::in_archive(None) }.broken_open();
+            assert!(envelope.epoch != epoch && Envelope::parse(&envelope.to_bytes()).is_ok(), "{epoch}");
+        }
+    }
+
+    #[test]
+    fn mutated_objects_do_not_cause_a_panic() {
         let name = samples::name("web");
         let kept = Kept::new(&samples::in_aws(&name), &samples::snapshot(), &Seal::default()).unwrap();
-        let lease = Lease { owner: samples::owner(1), seconds: 90 };
+        let lease = Holder { owner: samples::owner(1), seconds: 90 };
         let archiving = ArchiveId::parse("web-20250115T103000Z-3f9c").ok();
         let owned = Envelope { lease: Some(lease), archiving, ..Envelope::empty() };
         let corpus = [Envelope { vm: Some(kept), ..Envelope::empty() }.to_bytes(), owned.to_bytes()];
         mutate::run(&corpus, |input| {
             let Ok(envelope) = Envelope::parse(input) else { return };
-            drop(envelope.lease.map(|lease| lease.held(name.clone(), i64::MAX)));
+            drop(envelope.lease.map(|lease| lease.lock(name.clone(), i64::MAX)));
             let Some(vm) = envelope.vm else { return };
             drop(vm.record("web", &Seal::default()));
             if let Ok(snapshot) = vm.snapshot(&Seal::default()) {
@@ -253,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_is_read_as_it_was_written() {
+    fn an_object_survives_a_round_trip() {
         let files = BTreeMap::from([
             ("config.json".to_owned(), b"{}\r\n\xff\x00".to_vec()),
             ("configure.sh".to_owned(), b"#!/bin/sh\n".to_vec()),
@@ -269,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_of_a_newer_format_is_not_read() {
+    fn an_object_of_a_newer_format_is_refused() {
         let envelope = Envelope { format: FORMAT + 1, ..Envelope::empty() };
         assert!(Envelope::parse(&envelope.to_bytes()).unwrap_err().contains("format 2"));
         assert!(Envelope::parse(b"{").is_err());

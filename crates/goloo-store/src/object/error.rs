@@ -1,18 +1,20 @@
-//! What a service said, in the store's words.
+//! Translates a service's errors into the store's.
 
 use std::error::Error;
 use std::time::Duration;
 
-use goloo_core::aws_error::{self, AwsTrouble};
-use goloo_core::store::{ServiceProblem, StoreError};
+use goloo_model::aws_error::{self, AwsErrorKind};
+use goloo_model::store::{ServiceProblem, StoreError};
+use goloo_sys::error_chain::chain;
 use object_store::Error as ObjectError;
 use object_store::client::{HttpError, HttpErrorKind};
 
-use super::http::EndlessList;
+use super::http_error::{EndlessList, OtherRegion};
+#[cfg(feature = "lock-table")]
 use super::table_error::TableError;
 use crate::bucket_address::check_region;
 
-/// A request: the word for it, and the permission that it takes on S3.
+/// A kind of request: its description, and the permission that it requires on S3.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Action {
     verb: &'static str,
@@ -23,12 +25,12 @@ pub(super) const READ: Action = Action { verb: "read", permission: "s3:GetObject
 pub(super) const LIST: Action = Action { verb: "list", permission: "s3:ListBucket" };
 pub(super) const WRITE: Action = Action { verb: "write", permission: "s3:PutObject" };
 
-/// How a request ended that didn't succeed.
+/// The result of a request that failed.
 #[derive(Debug)]
 pub(super) enum Seen {
-    /// The library's word.
+    /// The library's error.
     Error(ObjectError),
-    /// No answer within the limit.
+    /// No response within the timeout.
     Silence(Duration),
 }
 
@@ -36,29 +38,18 @@ pub(super) enum Seen {
 #[error("no answer within {} s", .0.as_secs_f32())]
 pub(super) struct NoAnswer(pub Duration);
 
-/// An error's causes, itself first. What an `io::Error` carries counts as its cause.
-fn chain<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error: &&'e (dyn Error + 'static)| {
-        let error: &'e (dyn Error + 'static) = *error;
-        match error.downcast_ref::<std::io::Error>() {
-            Some(io) => io.get_ref().map(|carried| carried as &(dyn Error + 'static)),
-            None => error.source(),
-        }
-    })
-}
-
-/// An error's last cause, which is what the service or the system said; those around it repeat it.
+/// An error's last cause, which is the message of the service or the system; the others repeat it.
 fn last_words(error: &ObjectError) -> String {
     chain(error).last().map_or_else(String::new, ToString::to_string)
 }
 
-/// What a service said, without the XML around it.
+/// A service's error message, without XML.
 #[derive(Debug, Default, thiserror::Error)]
 #[error("{text}")]
 pub(super) struct Said {
-    /// The HTTP status, where it was none of success.
+    /// The HTTP status, unless it is a success.
     status: Option<u16>,
-    /// As in `SlowDown`.
+    /// Such as `SlowDown`.
     code: String,
     text: String,
 }
@@ -66,7 +57,7 @@ pub(super) struct Said {
 impl Said {
     fn of(error: &ObjectError) -> Self {
         let text = last_words(error);
-        // The library keeps the status in its text alone.
+        // The library provides the status only as part of its message.
         let status = text.split_once("status code: ").and_then(|(_, rest)| rest.get(..3)?.parse().ok());
         let status = if text.contains("redirect without LOCATION") { Some(301) } else { status };
         let code = element(&text, "Code").unwrap_or_default().to_owned();
@@ -77,55 +68,55 @@ impl Said {
         Self { status, code, text }
     }
 
-    /// The same request gets the same answer. A conflict and a failed condition are answers that a write looks
-    /// into; the others below are of a service that has no time.
+    /// Whether a retry would get the same answer. A conflict and a failed condition are examined by the write
+    /// itself; the other statuses below mean that the service is busy.
     fn is_final(&self) -> bool {
         const PASSING: [u16; 5] = [408, 409, 412, 425, 429];
         match self.status {
             Some(501 | 300..400) => true,
             Some(status) => {
-                let passes = PASSING.contains(&status) || self.trouble() == Some(AwsTrouble::Transient);
+                let passes = PASSING.contains(&status) || self.trouble() == Some(AwsErrorKind::Transient);
                 (400..500).contains(&status) && !passes
             }
             None => false,
         }
     }
 
-    fn trouble(&self) -> Option<AwsTrouble> {
+    fn trouble(&self) -> Option<AwsErrorKind> {
         aws_error::trouble(&self.code, &self.text, None)
     }
 
-    /// We aren't known to the service, or may not do this.
+    /// The service doesn't know the credentials, or they lack a permission.
     fn is_denial(&self) -> bool {
-        let denied = [AwsTrouble::Denied, AwsTrouble::Expired, AwsTrouble::Rejected];
+        let denied = [AwsErrorKind::Denied, AwsErrorKind::Expired, AwsErrorKind::Rejected];
         matches!(self.status, Some(401 | 403))
             || self.trouble().is_some_and(|trouble| denied.contains(&trouble))
     }
 }
 
-/// The text of an XML element in a service's answer.
+/// The text of an XML element in a service's response.
 fn element<'t>(text: &'t str, name: &str) -> Option<&'t str> {
     let (_, rest) = text.split_once(&format!("<{name}>"))?;
     Some(rest.split_once('<')?.0)
 }
 
-/// So much of what a service says is shown.
+/// The maximum length of a service's message that is shown.
 const SAID_MAX: usize = 500;
 
-/// The begin of a service's words, on one line.
+/// The start of a service's message, on one line.
 fn shortened(text: &str) -> String {
     let begin: String = text.chars().take(SAID_MAX).collect();
     begin.split_ascii_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// What S3, Azure and Google Cloud Storage say where there is no bucket; of an object that isn't there they say
-/// something else.
+/// The errors of S3, Azure and Google Cloud Storage for a missing bucket; a missing object has other
+/// errors.
 const NO_BUCKET: [&str; 3] = ["NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist"];
 
-/// What keeps a service from serving any request, where that is known.
+/// Why a service rejects every request, if known.
 fn problem(error: &ObjectError) -> Option<ServiceProblem> {
     let said = Said::of(error);
-    if said.trouble() == Some(AwsTrouble::ClockSkew) {
+    if said.trouble() == Some(AwsErrorKind::ClockSkew) {
         return Some(ServiceProblem::ClockSkew);
     }
     if let Some(region) = chain(error).find_map(|cause| cause.downcast_ref::<OtherRegion>()) {
@@ -152,17 +143,12 @@ fn is_unknown_authority(cause: &(dyn Error + 'static)) -> bool {
     cause.downcast_ref() == Some(&rustls::Error::InvalidCertificate(issuer))
 }
 
-/// The region of a bucket, as S3 names it where it redirects.
-#[derive(Debug, thiserror::Error)]
-#[error("the bucket is in {0}")]
-pub(super) struct OtherRegion(pub String);
-
 impl Seen {
     pub fn is_absence(&self) -> bool {
         matches!(self, Self::Error(ObjectError::NotFound { .. })) && !self.lacks_bucket()
     }
 
-    /// There is no bucket at all.
+    /// Whether the bucket doesn't exist.
     pub fn lacks_bucket(&self) -> bool {
         let Self::Error(error @ (ObjectError::NotFound { .. } | ObjectError::Generic { .. })) = self else {
             return false;
@@ -178,30 +164,31 @@ impl Seen {
         }
     }
 
-    /// The service compared, and found something else than what was to be replaced.
+    /// Whether the service compared, and the stored version is a different one.
     pub fn is_unmet_condition(&self) -> bool {
         matches!(self, Self::Error(ObjectError::Precondition { .. } | ObjectError::AlreadyExists { .. }))
     }
 
-    /// The service says that it has no such request; in its words.
+    /// The service's message if it doesn't support the request.
     pub fn unimplemented(&self) -> Option<Said> {
         let Self::Error(error) = self else { return None };
         let said = Said::of(error);
         (said.status == Some(501) || matches!(error, ObjectError::NotImplemented { .. })).then_some(said)
     }
 
-    /// The service refused us, or we have nothing to show it: asking again doesn't help.
+    /// Whether the service refused the credentials, or there are none: a retry doesn't help.
     pub fn is_denial(&self) -> bool {
         match self {
             Self::Error(ObjectError::PermissionDenied { .. } | ObjectError::Unauthenticated { .. }) => true,
-            // The library has no error of its own for a listing that is refused.
+            // The library has no specific error for a refused listing.
             Self::Error(error @ ObjectError::Generic { .. }) => Said::of(error).is_denial(),
             _ => false,
         }
     }
 
-    /// Nothing that we can do changes the answer.
+    /// Whether no retry can change the answer.
     pub fn is_final(&self) -> bool {
+        #[cfg(feature = "lock-table")]
         if let Some(error) = self.of_table() {
             return !error.may_pass();
         }
@@ -214,7 +201,8 @@ impl Seen {
         refused || self.is_denial() || self.lacks_bucket() || self.problem().is_some()
     }
 
-    /// What the lock table said, when this is about it.
+    /// What the lock table said, when this is about it. It comes through the library, which carries it as a cause.
+    #[cfg(feature = "lock-table")]
     fn of_table(&self) -> Option<&TableError> {
         match self {
             Self::Error(ObjectError::Generic { source, .. }) => source.downcast_ref(),
@@ -222,8 +210,20 @@ impl Seen {
         }
     }
 
-    /// Nobody is there to be asked. That may pass too, but not for as long as a slow answer.
+    #[cfg(feature = "lock-table")]
+    fn into_table_error(self) -> Result<TableError, Self> {
+        match self {
+            Self::Error(ObjectError::Generic { source, store }) => match source.downcast() {
+                Ok(error) => Ok(*error),
+                Err(source) => Err(Self::Error(ObjectError::Generic { source, store })),
+            },
+            other => Err(other),
+        }
+    }
+
+    /// Whether no connection could be made. That may be transient, but is retried for less time than a slow response.
     pub fn is_nobody(&self) -> bool {
+        #[cfg(feature = "lock-table")]
         if let Some(TableError::Unreachable { nobody, .. }) = self.of_table() {
             return *nobody;
         }
@@ -241,13 +241,13 @@ impl Seen {
     }
 
     pub fn into_error(self, action: Action, place: &str) -> StoreError {
-        let seen = match self {
-            Self::Error(ObjectError::Generic { source, store }) => match source.downcast::<TableError>() {
-                Ok(error) => return error.into_store_error(place),
-                Err(source) => Self::Error(ObjectError::Generic { source, store }),
-            },
-            other => other,
+        #[cfg(feature = "lock-table")]
+        let seen = match self.into_table_error() {
+            Ok(error) => return error.into_store_error(place),
+            Err(seen) => seen,
         };
+        #[cfg(not(feature = "lock-table"))]
+        let seen = self;
         let place = place.to_owned();
         if let Some(problem) = seen.problem() {
             return StoreError::Service { place, problem, source: seen.into_source() };
@@ -272,7 +272,7 @@ impl Seen {
         }
     }
 
-    /// The line broke, as opposed to an answer that says no.
+    /// Whether the connection failed, as opposed to a negative response.
     fn is_broken_line(&self) -> bool {
         match self {
             Self::Error(error) => http_error(error).is_some(),
@@ -281,9 +281,9 @@ impl Seen {
     }
 }
 
-/// Whether a write was refused for sure: it won't come through later. A service that is too busy (503) says so
-/// before it begins; other failures of its own may come at any moment.
-#[cfg(feature = "s3")]
+/// Whether a write was definitely refused: it won't be carried out later. A busy service (503) refuses
+/// before it starts; its other errors may occur at any point.
+#[cfg(feature = "lock-table")]
 pub(super) fn is_refusal(error: &ObjectError) -> bool {
     match error {
         ObjectError::NotFound { .. }
@@ -299,12 +299,12 @@ pub(super) fn is_refusal(error: &ObjectError) -> bool {
     }
 }
 
-/// What the line did, when that is what an error is about.
+/// The HTTP error, if that is the cause.
 fn http_error(error: &ObjectError) -> Option<&HttpError> {
     chain(error).find_map(|cause| cause.downcast_ref())
 }
 
-/// Something of the service's, or of what is stored, that isn't as it must be.
+/// An error of the service, or invalid stored data.
 pub(super) fn backend(
     action: &'static str,
     place: &str,

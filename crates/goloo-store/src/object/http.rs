@@ -1,13 +1,12 @@
-//! The connection to the service: the HTTP client and TLS stack that the AWS SDK brings along, in place of
+//! The connection to the service: the HTTP client and TLS stack that the AWS SDK includes, instead of
 //! a second one.
 //!
-//! It also does what `object_store` can't: it notes the service's clock, it makes a deletion depend on the ETag
-//! (`If-Match` needs no place in the signature), it adds the checksum that buckets with Object Lock demand, and it
-//! passes on the region that S3 names in a redirect. And it goes through the proxy that the environment names
-//! (`HTTPS_PROXY`, `NO_PROXY`, as curl reads them).
+//! It also does what `object_store` can't: it tracks the service's clock, makes deletions conditional on the ETag
+//! (`If-Match` needn't be signed), adds the checksum that buckets with Object Lock require, and
+//! passes on the region that S3 names in a redirect. It uses the proxy from the environment
+//! (`HTTPS_PROXY`, `NO_PROXY`, interpreted as by curl).
 
-use std::cell::Cell;
-use std::path::{Path, PathBuf};
+use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -18,7 +17,7 @@ use http::header::{DATE, HOST, HeaderName, HeaderValue, IF_MATCH};
 use http::uri::Scheme;
 use http::{HeaderMap, Method, StatusCode, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::legacy::connect::{Connect, HttpConnector as Tcp};
 use hyper_util::client::legacy::{Client, Error as ClientError, ResponseFuture};
@@ -31,33 +30,59 @@ use object_store::client::{
 };
 
 use md5::{Digest, Md5};
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 
-use super::bucket::{self, Clock};
-use super::error::OtherRegion;
+use super::access::{Clock, OBJECT_MAX};
+use super::http_error::{EndlessList, OtherRegion, PAGES_MAX};
+use super::list_page;
 use crate::bucket_address::check_region;
+use crate::rules::BrokenRecords;
 
-/// A connection that takes longer to open isn't waited for.
+/// The timeout for opening a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// Shorter than services keep a silent connection, so that few requests meet one that is being closed.
+/// Shorter than services keep idle connections, so that few requests use one that is being closed.
 const IDLE_LIMIT: Duration = Duration::from_secs(5);
 
-/// The largest answer that is read, in bytes: records and pages of a listing are far below.
-const ANSWER_MAX: usize = bucket::OBJECT_MAX as usize;
-
-/// The most pages of a listing; services put 1000 objects on each.
-pub(super) const PAGES_MAX: usize = 200;
+/// The maximum size of a response, in bytes: records and pages of a listing are far smaller.
+const ANSWER_MAX: usize = OBJECT_MAX as usize;
 
 tokio::task_local! {
-    /// The ETag that what is deleted must have.
+    /// The ETag that an object must have to be deleted.
     pub(super) static DELETE_IF: String;
-    /// How many requests may still be made for one listing.
-    pub(super) static PAGES_LEFT: Cell<usize>;
+    /// Marks requests as belonging to one listing.
+    pub(super) static LISTING: ListRequests;
 }
 
-/// What the service said the time was, when it last answered.
+/// The requests of one listing.
+#[derive(Default)]
+pub(super) struct ListRequests {
+    pages: Cell<usize>,
+    odd_keys: RefCell<Vec<String>>,
+}
+
+impl ListRequests {
+    /// The first keys of objects that can't be listed; they are removed from the pages.
+    pub fn odd_keys(&self) -> Vec<String> {
+        self.odd_keys.take()
+    }
+
+    /// Counts a request, or fails if the limit is exceeded.
+    fn count(&self) -> Result<(), EndlessList> {
+        self.pages.set(self.pages.get() + 1);
+        if self.pages.get() > PAGES_MAX { Err(EndlessList) } else { Ok(()) }
+    }
+
+    /// A page as passed on to the client.
+    fn page(&self, page: &str) -> String {
+        let mut odd_keys = self.odd_keys.borrow_mut();
+        list_page::without_odd_keys(page, |key| {
+            if odd_keys.len() < BrokenRecords::KEPT_MAX {
+                odd_keys.push(key);
+            }
+        })
+    }
+}
+
+/// The service's time in its last response.
 #[derive(Debug, Default)]
 pub(super) struct ServiceClock(Mutex<Option<(i64, Instant)>>);
 
@@ -77,65 +102,26 @@ impl Clock for ServiceClock {
     }
 }
 
-/// Makes clients.
+/// Creates clients.
 #[derive(Debug)]
 pub(super) struct Connector {
-    /// Where they note the service's time.
+    /// Whom they trust.
+    pub tls: Arc<rustls::ClientConfig>,
+    /// Where they store the service's time.
     pub clock: Arc<ServiceClock>,
-    /// Whether what is put has a `Content-MD5`: S3 demands that, or a checksum that fewer services know, of a bucket
+    /// Whether uploads have a `Content-MD5`: S3 requires that, or a checksum that fewer services support, for a bucket
     /// with Object Lock.
     pub content_md5: bool,
 }
 
 impl HttpConnector for Connector {
     fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
-        let tls = tls().map_err(|source| object_store::Error::Generic { store: "TLS", source })?;
+        let tls = self.tls.clone();
         let direct = client(HttpsConnector::from((tcp(), tls.clone())));
         let (tunnelled, proxies) = (OnceLock::new(), Matcher::from_env());
         let (clock, content_md5) = (self.clock.clone(), self.content_md5);
         Ok(HttpClient::new(Service { tls, direct, tunnelled, proxies, clock, content_md5 }))
     }
-}
-
-/// Made once: the system's certificates take longest to read.
-fn tls() -> Result<Arc<rustls::ClientConfig>, Box<dyn std::error::Error + Send + Sync>> {
-    static MADE: OnceLock<Arc<rustls::ClientConfig>> = OnceLock::new();
-    if let Some(made) = MADE.get() {
-        return Ok(made.clone());
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config =
-        rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let config = match ca_bundle() {
-        Some(file) => config.with_root_certificates(roots(&file)?),
-        None => config.with_native_roots()?,
-    };
-    Ok(MADE.get_or_init(|| Arc::new(config.with_no_client_auth())).clone())
-}
-
-/// The file of trusted certificates that AWS's own tools read; without it, `SSL_CERT_FILE` or the system's count.
-pub(super) fn ca_bundle() -> Option<PathBuf> {
-    std::env::var_os("AWS_CA_BUNDLE").filter(|file| !file.is_empty()).map(PathBuf::from)
-}
-
-/// Why `AWS_CA_BUNDLE` can't be used.
-#[derive(Debug, thiserror::Error)]
-#[error("AWS_CA_BUNDLE names {}, which holds no certificates: {why}", file.display())]
-pub(super) struct UnusableBundle {
-    file: PathBuf,
-    why: String,
-}
-
-/// The certificates in a file.
-pub(super) fn roots(file: &Path) -> Result<RootCertStore, UnusableBundle> {
-    let unusable = |why: String| UnusableBundle { file: file.to_owned(), why };
-    let certificates = CertificateDer::pem_file_iter(file).map_err(|error| unusable(error.to_string()))?;
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates {
-        let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
-        roots.add(certificate).map_err(|error| unusable(error.to_string()))?;
-    }
-    if roots.is_empty() { Err(unusable("it is empty".to_owned())) } else { Ok(roots) }
 }
 
 fn tcp() -> Tcp {
@@ -154,14 +140,14 @@ fn client<C: Connect + Clone>(connector: C) -> Client<C, HttpRequestBody> {
 }
 
 type Direct = HttpsConnector<Tcp>;
-/// TLS to the service, in a connection through a proxy to which TLS may lead too.
+/// TLS to the service, through a proxy whose connection may also use TLS.
 type Tunnelled = HttpsConnector<Tunnel<Direct>>;
 
 #[derive(Debug)]
 struct Service {
     tls: Arc<rustls::ClientConfig>,
     direct: Client<Direct, HttpRequestBody>,
-    /// Made when the first request goes that way: all go through one proxy.
+    /// Created for the first proxied request: there is only one proxy.
     tunnelled: OnceLock<Client<Tunnelled, HttpRequestBody>>,
     proxies: Matcher,
     clock: Arc<ServiceClock>,
@@ -170,7 +156,7 @@ struct Service {
 
 impl Service {
     fn request(&self, request: HttpRequest) -> ResponseFuture {
-        // Without TLS is only a service on this machine.
+        // Only services on this host are used without TLS.
         let proxied = request.uri().scheme() == Some(&Scheme::HTTPS);
         match self.proxies.intercept(request.uri()).filter(|_| proxied) {
             Some(proxy) => self.tunnelled.get_or_init(|| self.through(&proxy)).request(request),
@@ -199,8 +185,9 @@ impl HttpService for Service {
         if self.content_md5 && request.method() == Method::PUT {
             request = with_md5(request).await?;
         }
-        if matches!(PAGES_LEFT.try_with(|left| left.replace(left.get().saturating_sub(1))), Ok(0)) {
-            return Err(HttpError::new(HttpErrorKind::Unknown, EndlessList));
+        let listing = LISTING.try_with(ListRequests::count);
+        if let Ok(Err(endless)) = listing {
+            return Err(HttpError::new(HttpErrorKind::Unknown, endless));
         }
         to_loopback(&mut request);
         let answer = self.request(request).await.map_err(failed)?;
@@ -208,11 +195,21 @@ impl HttpService for Service {
         if let Some(region) = other_region(&answer) {
             return Err(HttpError::new(HttpErrorKind::Unknown, OtherRegion(region)));
         }
-        Ok(answer.map(|body| HttpResponseBody::new(Limited::new(body, ANSWER_MAX).map_err(broken_off))))
+        let answer =
+            answer.map(|body| HttpResponseBody::new(Limited::new(body, ANSWER_MAX).map_err(broken_off)));
+        if listing.is_ok() && answer.status() == StatusCode::OK { listed(answer).await } else { Ok(answer) }
     }
 }
 
-/// What a service sends beyond the limit isn't read.
+/// Converts a page of a listing so that the object store client can parse it.
+async fn listed(answer: HttpResponse) -> Result<HttpResponse, HttpError> {
+    let (head, body) = answer.into_parts();
+    let page = body.bytes().await?;
+    let cut = std::str::from_utf8(&page).ok().map(|page| LISTING.with(|listing| listing.page(page)));
+    Ok(HttpResponse::from_parts(head, cut.map_or_else(|| page.into(), HttpResponseBody::from)))
+}
+
+/// The error when a response was cut off or exceeds the limit.
 fn broken_off(error: Box<dyn std::error::Error + Send + Sync>) -> HttpError {
     match error.downcast::<LengthLimitError>() {
         Ok(_) => HttpError::new(HttpErrorKind::Decode, TooLarge),
@@ -220,22 +217,17 @@ fn broken_off(error: Box<dyn std::error::Error + Send + Sync>) -> HttpError {
     }
 }
 
-/// A listing with more pages than goloo asks for, or with pages that lead in a circle.
-#[derive(Debug, thiserror::Error)]
-#[error("the list has more than {PAGES_MAX} pages")]
-pub(super) struct EndlessList;
-
-/// An answer that is larger than anything goloo stores.
+/// A response that is larger than anything goloo stores.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer is larger than {} MiB", ANSWER_MAX >> 20)]
 struct TooLarge;
 
-/// A connection that broke within an answer.
+/// A connection that broke during a response.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 struct Interrupted(Box<dyn std::error::Error + Send + Sync>);
 
-/// The header isn't signed: S3 signs `x-amz-…` and the host alone.
+/// The header needn't be signed: S3 only requires signing `x-amz-…` and the host.
 async fn with_md5(request: HttpRequest) -> Result<HttpRequest, HttpError> {
     let (mut head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
@@ -246,8 +238,8 @@ async fn with_md5(request: HttpRequest) -> Result<HttpRequest, HttpError> {
     Ok(HttpRequest::from_parts(head, HttpRequestBody::from(body)))
 }
 
-/// Sends what is meant for a name below `localhost` to this computer, as RFC 6761 says; resolvers differ. A bucket
-/// is part of the host's name where a service is addressed so.
+/// Sends requests for names below `localhost` to this host, as required by RFC 6761; resolvers differ. With
+/// virtual-host addressing the bucket is part of the host name.
 fn to_loopback(request: &mut HttpRequest) {
     let uri = request.uri();
     let Some(authority) = uri.authority().filter(|_| uri.scheme() == Some(&Scheme::HTTP)) else { return };
@@ -264,7 +256,7 @@ fn to_loopback(request: &mut HttpRequest) {
     }
 }
 
-/// The bucket's region, where S3 redirects to it.
+/// The bucket's region, if S3 redirects to it.
 fn other_region<B>(answer: &http::Response<B>) -> Option<String> {
     let region = answer.headers().get("x-amz-bucket-region")?.to_str().ok()?;
     let is_elsewhere = answer.status() == StatusCode::MOVED_PERMANENTLY && check_region(region).is_ok();

@@ -1,30 +1,30 @@
-//! The mark of a store that was moved, in an object of its own that is changed as records are: by
-//! compare-and-swap, with an id that is looked for after a doubt.
+//! The marker of a moved store, in a separate object that is changed like records: by
+//! compare-and-swap, with an id that is checked if the result is unknown.
 //!
-//! A mark that was taken back leaves an object that marks nothing: a request for that mark which is still on
-//! its way somewhere must not find an empty place.
+//! A marker that was withdrawn leaves an object without effect: a delayed request to set that marker
+//! must not find an empty place.
 
-use goloo_core::name::VmName;
-use goloo_core::store::{StoreError, check_mark};
+use goloo_model::name::VmName;
+use goloo_model::store::{StoreError, check_mark};
 use object_store::UpdateVersion;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
-use super::ACTIVE;
+use super::break_lock;
 use super::bucket::{Bucket, WriteError};
 use super::error::backend;
-use super::held::break_lock;
+use super::place::ACTIVE;
 
 const KEY: &str = "moved.json";
 
-/// How often the mark is tried to be changed while others change it too.
+/// How often changing the marker is attempted while others change it too.
 const ATTEMPTS: usize = 16;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Mark {
-    /// The new store's address; `None` when the mark was taken back.
+    /// The new store's location; `None` if the marker was withdrawn.
     to: Option<String>,
-    /// New with each write.
+    /// Unique for each write.
     #[serde(default)]
     write: String,
 }
@@ -36,7 +36,7 @@ async fn find(bucket: &Bucket) -> Result<Option<(Mark, UpdateVersion)>, StoreErr
     Ok(Some((mark, version)))
 }
 
-/// Where the store was moved to, when it was.
+/// Where the store was moved to, if it was.
 pub(super) async fn read(bucket: &Bucket) -> Result<Option<String>, StoreError> {
     Ok(find(bucket).await?.and_then(|(mark, _)| mark.to))
 }
@@ -48,11 +48,11 @@ pub(super) async fn refuse_moved(bucket: &Bucket) -> Result<(), StoreError> {
     }
 }
 
-/// Changes the mark, and takes the locks from whoever took them before it was there.
+/// Changes the marker, and breaks the locks that were taken before it was set.
 pub(super) async fn set(bucket: &Bucket, replaces: Option<&str>, to: Option<&str>) -> Result<(), StoreError> {
     swap(bucket, replaces, to).await?;
     match to {
-        // Also where the mark was there already: whoever put it may have died before they came to this.
+        // Even if the marker was already set: its writer may have died before this step.
         Some(_) => break_all_locks(bucket).await,
         None => Ok(()),
     }
@@ -73,14 +73,14 @@ async fn swap(bucket: &Bucket, replaces: Option<&str>, to: Option<&str>) -> Resu
             Err(WriteError::InDoubt(error)) => return Err(error),
         }
     }
-    Err(backend("mark", &bucket.place, "its mark is written all the time"))
+    Err(backend("mark", &bucket.place, "its mark is being written continuously"))
 }
 
 async fn break_all_locks(bucket: &Bucket) -> Result<(), StoreError> {
     for entry in bucket.entries(ACTIVE).await? {
         let Ok(name) = VmName::parse(&entry.name) else { continue };
-        match break_lock(bucket, &name).await {
-            // Nobody can have the lock of an object that can't be read.
+        match break_lock::break_one(bucket, &name).await {
+            // An object that can't be read can't be locked either.
             Err(StoreError::Broken(_)) => {}
             other => drop(other?),
         }

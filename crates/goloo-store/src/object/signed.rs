@@ -1,10 +1,10 @@
-//! Requests of our own to AWS's services, for what `object_store` has no words for: signed with the same
-//! credentials as its own, and sent by the same client.
+//! Requests of our own to AWS's services, which `object_store` doesn't support: signed with the same
+//! credentials, and sent by the same client.
 
 use std::time::Duration;
 
 use http::Method;
-use http::header::{CONTENT_TYPE, HeaderName};
+use http::header::HeaderName;
 use object_store::Error as ObjectError;
 use object_store::aws::{AwsAuthorizer, AwsCredentialProvider};
 use object_store::client::{HttpClient, HttpError};
@@ -12,30 +12,30 @@ use tokio::time::timeout;
 
 use super::error::Seen;
 
-/// One of AWS's services, or what speaks like it.
+/// An AWS service, or a compatible one.
 #[derive(Debug)]
 pub(super) struct SignedService {
     pub client: HttpClient,
     pub credentials: AwsCredentialProvider,
-    /// As signatures name it: `dynamodb`, `s3`.
+    /// Its name in signatures: `dynamodb`, `s3`.
     pub name: &'static str,
     pub region: String,
-    /// `https://…`, without a slash at its end.
+    /// `https://…`, without a trailing slash.
     pub endpoint: String,
-    /// How long an answer is waited for.
+    /// The response timeout.
     pub limit: Duration,
 }
 
-/// What is asked.
+/// A request.
 pub(super) struct Question<'q> {
     pub method: Method,
-    /// From its first slash on, with the query.
+    /// The path from its first slash on, with the query.
     pub path: &'q str,
     pub headers: &'q [(HeaderName, &'q str)],
     pub body: String,
 }
 
-/// An answer of whatever status.
+/// A response with any status.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub status: u16,
@@ -43,7 +43,7 @@ pub(super) struct Answer {
 }
 
 impl SignedService {
-    /// Asks once.
+    /// Sends a request once.
     pub async fn ask(&self, question: Question<'_>) -> Result<Answer, Seen> {
         let answer = timeout(self.limit, self.ask_without_limit(question)).await;
         answer.map_err(|_| Seen::Silence(self.limit))?.map_err(Seen::Error)
@@ -64,9 +64,6 @@ impl SignedService {
         Ok(Answer { status, body: body.into() })
     }
 }
-
-/// The content type of services that speak JSON.
-pub(super) const JSON: (HeaderName, &str) = (CONTENT_TYPE, "application/x-amz-json-1.0");
 
 fn failed(error: http::Error) -> ObjectError {
     ObjectError::Generic { store: "AWS", source: Box::new(error) }

@@ -1,8 +1,8 @@
-//! Rows of a DynamoDB table as locks: a row for each object, keyed by `LockID` as in Terraform's lock tables.
+//! Rows of a DynamoDB table as locks: one row per object, keyed by `LockID` as in Terraform's lock tables.
 //!
-//! A row says who has it (`Holder`, a random id, new each time) and when that ends (`Ends`, in seconds since
-//! 1970 by the table's service's clock, which every answer tells). So nobody has it for ever, and no clock of
-//! ours has a part in it.
+//! A row contains its holder (`Holder`, a random id, new each time) and its expiry (`Ends`, in seconds since
+//! 1970 by the clock of the table's service, which every response contains). So every row expires, independent of
+//! our clock.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -10,29 +10,31 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
-use goloo_core::aws_error::{self, AwsTrouble};
-use goloo_core::finding::Finding;
-use goloo_core::store::{ServiceProblem, StoreError};
+use goloo_model::aws_error::{self, AwsErrorKind};
+use goloo_model::check::Check;
+use goloo_model::lock_table_error::{LockTableError, TableName};
+use goloo_model::store::{ServiceProblem, StoreError};
 use http::Method;
-use http::header::HeaderName;
+use http::header::{CONTENT_TYPE, HeaderName};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use ulid::Ulid;
 
-use super::bucket::{Clock, TableCheck};
+use super::access::{Clock, TableCheck};
 use super::error::Seen;
 use super::http::ServiceClock;
-use super::signed::{Answer, JSON, Question, SignedService};
-use super::table_error::{TableError, TableName};
-use crate::rules::in_one_line;
+use super::signed::{Answer, Question, SignedService};
+use super::table_error::TableError;
+use crate::lease::Lease;
+use goloo_sys::error_chain::in_one_line;
 
+/// The content type of services with a JSON protocol.
+const JSON: (HeaderName, &str) = (CONTENT_TYPE, "application/x-amz-json-1.0");
 const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
 
-/// The table.
 #[derive(Debug)]
 pub(super) struct Table {
     pub service: SignedService,
-    /// The service's clock.
     pub clock: Arc<ServiceClock>,
     pub name: String,
 }
@@ -48,20 +50,20 @@ impl TableCheck for Table {
     }
 }
 
-/// How many take a row at once in a check, and for how long it is theirs if they die.
+/// How many callers take a row concurrently in a check, and when it expires if they die.
 const RACERS: usize = 8;
 const RACE_SECONDS: u32 = 30;
 
-/// Why a request wasn't done.
+/// Why a request was refused.
 enum Refusal {
-    /// The row isn't as it must be; this is what it holds.
+    /// The row doesn't meet the condition; this is its content.
     Condition(Value),
     Error(TableError),
 }
 
 impl Table {
-    /// Takes the row under the id `holder`, for so many seconds: when nobody has it, when whoever had it is past
-    /// the end, or when one of `ours` has it. Says until when it surely is ours.
+    /// Takes the row under the id `holder`, for this many seconds: if it is free, if it has expired,
+    /// or if one of `ours` holds it. Returns until when we certainly hold it.
     pub async fn take(
         &self,
         key: &str,
@@ -70,17 +72,17 @@ impl Table {
         seconds: u32,
     ) -> Result<Instant, TableError> {
         let now = self.now(key).await?;
-        let ends = now + i64::from(seconds);
+        let lease = Lease::since(now, seconds.into());
         let sent = Instant::now();
-        match self.call("PutItem", self.put(key, holder, ours, (now, ends))).await {
+        match self.call("PutItem", self.put(key, holder, ours, now, lease)).await {
             Ok(_) => {
-                // The clock of the answer is at least as late as the row, but for the part of a second that
-                // it doesn't tell.
-                let left = ends - self.now(key).await? - 1;
+                // The response's time is at least as late as the row, except for the fraction of a second that
+                // it lacks.
+                let left = lease.seconds_left(self.now(key).await?) - 1;
                 Ok(sent + Duration::from_secs(u64::try_from(left).unwrap_or(0)))
             }
             Err(Refusal::Condition(row)) => {
-                // Not every service tells with its refusal what the row holds.
+                // Not every service includes the row's content in its refusal.
                 let row = if row.is_null() { self.row(key).await? } else { row };
                 Err(self.taken(key, &row, now))
             }
@@ -88,7 +90,7 @@ impl Table {
         }
     }
 
-    /// What the row holds now; null where there is none.
+    /// The current content of the row; null if there is none.
     async fn row(&self, key: &str) -> Result<Value, TableError> {
         let look = json!({"TableName": self.name, "Key": {"LockID": {"S": key}}, "ConsistentRead": true});
         match self.call("GetItem", look).await {
@@ -99,15 +101,15 @@ impl Table {
         }
     }
 
-    /// Whether rows could be had. None is taken.
-    pub async fn examine(&self) -> Finding {
-        match self.try_out("goloo doctor").await {
-            Ok(()) => Finding::sound(format!("{} can hold its locks", self.table())),
-            Err(error) => Finding::wrong(in_one_line(&error), error.way_out()),
+    /// Whether rows are available. None is taken.
+    pub async fn examine(&self) -> Check {
+        match self.try_out("doctor").await {
+            Ok(()) => Check::ok(format!("{} can hold its locks", self.table())),
+            Err(error) => Check::failed(in_one_line(&error), error.hint()),
         }
     }
 
-    /// Sends every request that locks take, the writes with an id that nobody has: they must be refused.
+    /// Sends every request that locks need, the writes with an id that nobody has: they must be refused.
     async fn try_out(&self, key: &str) -> Result<(), TableError> {
         let nobody = Ulid::new().to_string();
         self.now(key).await?;
@@ -124,7 +126,7 @@ impl Table {
         Ok(())
     }
 
-    /// Lets several take one row at once, of which one may get it.
+    /// Several callers try to take one row concurrently; only one may get it.
     async fn race(&self, key: &str) -> Result<(), TableError> {
         let ids: Vec<String> = (0..RACERS).map(|_| Ulid::new().to_string()).collect();
         let takes = join_all(ids.iter().map(|id| self.take(key, id, &[], RACE_SECONDS))).await;
@@ -137,7 +139,8 @@ impl Table {
         }
     }
 
-    fn put(&self, key: &str, holder: &str, ours: &[&str], (now, ends): (i64, i64)) -> Value {
+    fn put(&self, key: &str, holder: &str, ours: &[&str], now: i64, lease: Lease) -> Value {
+        // As [`Lease::has_ended`].
         let mut condition = "attribute_not_exists(LockID) OR Ends < :now".to_owned();
         let mut values = json!({":now": {"N": now.to_string()}});
         for (index, id) in ours.iter().enumerate() {
@@ -146,20 +149,20 @@ impl Table {
         }
         json!({
             "TableName": self.name,
-            "Item": {"LockID": {"S": key}, "Holder": {"S": holder}, "Ends": {"N": ends.to_string()}},
+            "Item": {"LockID": {"S": key}, "Holder": {"S": holder}, "Ends": {"N": lease.last().to_string()}},
             "ConditionExpression": condition,
             "ExpressionAttributeValues": values,
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         })
     }
 
-    /// Gives the row back, if this id has it; `false` when it isn't known whether that was done.
+    /// Releases the row, if this id holds it; `false` if it is unknown whether that succeeded.
     pub async fn give_back(&self, key: &str, holder: &str) -> bool {
         let deletion = self.if_held("Key", key, holder);
         matches!(self.call("DeleteItem", deletion).await, Ok(_) | Err(Refusal::Condition(_)))
     }
 
-    /// What is done to the row only when this id has it; `place` is what the action calls the row.
+    /// A request on the row under the condition that this id holds it; `place` is the request's name for the key.
     fn if_held(&self, place: &str, key: &str, holder: &str) -> Value {
         json!({
             "TableName": self.name,
@@ -169,7 +172,7 @@ impl Table {
         })
     }
 
-    /// The service's time, in seconds since 1970; it is asked when it hasn't told yet.
+    /// The service's time, in seconds since 1970; makes a request if there was no response yet.
     async fn now(&self, key: &str) -> Result<i64, TableError> {
         if self.clock.now().is_none() {
             self.row(key).await?;
@@ -180,13 +183,15 @@ impl Table {
     fn taken(&self, key: &str, row: &Value, now: i64) -> TableError {
         let (table, key) = (self.table(), key.to_owned());
         if row.is_null() {
-            // It was given back since the refusal.
-            return TableError::Busy { table, key, seconds: 0 };
+            // It was released since the refusal.
+            return LockTableError::Busy { table, key, seconds: 0 }.into();
         }
-        match row["Ends"]["N"].as_str().and_then(|ends| ends.parse::<i64>().ok()) {
-            Some(ends) => TableError::Busy { table, key, seconds: ends.saturating_sub(now) },
-            None => TableError::Foreign { table, key },
-        }
+        let ends = row["Ends"]["N"].as_str().and_then(|ends| ends.parse().ok());
+        let error = match ends.map(Lease::until) {
+            Some(lease) => LockTableError::Busy { table, key, seconds: lease.seconds_left(now) },
+            None => LockTableError::Foreign { table, key },
+        };
+        error.into()
     }
 
     async fn call(&self, action: &str, body: Value) -> Result<Value, Refusal> {
@@ -224,18 +229,22 @@ impl Table {
         let table = self.table();
         let said = format!("{code}: {message}");
         match code {
-            "" if status < 500 => TableError::Odd { endpoint: self.service.endpoint.clone(), status },
+            "" if status < 500 => {
+                LockTableError::Odd { endpoint: self.service.endpoint.clone(), status }.into()
+            }
             "" => self.failed(format!("status {status}")),
-            "ResourceNotFoundException" => TableError::Missing(table),
-            "ValidationException" if message.to_lowercase().contains("key") => TableError::Key(table),
+            "ResourceNotFoundException" => LockTableError::Missing(table).into(),
+            "ValidationException" if message.to_lowercase().contains("key") => {
+                LockTableError::Key(table).into()
+            }
             _ => match aws_error::trouble(code, message, None) {
-                Some(AwsTrouble::ClockSkew) => {
+                Some(AwsErrorKind::ClockSkew) => {
                     TableError::Service { table, problem: ServiceProblem::ClockSkew, source: said.into() }
                 }
-                Some(AwsTrouble::Denied | AwsTrouble::Expired | AwsTrouble::Rejected) => {
+                Some(AwsErrorKind::Denied | AwsErrorKind::Expired | AwsErrorKind::Rejected) => {
                     self.denied(action, said.into())
                 }
-                Some(AwsTrouble::Transient) | None => self.failed(said),
+                Some(AwsErrorKind::Transient) | None => self.failed(said),
             },
         }
     }
@@ -260,7 +269,7 @@ impl Table {
     }
 
     pub fn failed(&self, said: String) -> TableError {
-        TableError::Failed { table: self.table(), said }
+        LockTableError::Failed { table: self.table(), said }.into()
     }
 
     fn table(&self) -> TableName {

@@ -1,65 +1,63 @@
-//! Checks that a service honours conditional writes: one that ignores them, or compares and writes without
-//! atomicity, loses records silently.
+//! Checks that a service honours conditional writes: one that ignores them, or whose compare-and-write isn't
+//! atomic, loses records silently.
 //!
-//! The check runs before the store is first written to. Its result is kept in the store for each service that
-//! people reach it through, so that it costs one request later.
+//! The check runs before the first write to the store. Its result is kept in the store for each service through which
+//! users access it, so that later it costs only one request.
 
 use futures_util::future::join_all;
-use goloo_core::finding::Finding;
-use goloo_core::store::{StoreError, safe_writes_hint};
-use goloo_core::time::Timestamp;
+use goloo_model::check::Check;
+use goloo_model::hint::{Hint, NextStep};
+use goloo_model::store::{StoreError, safe_writes_hint};
+use goloo_model::time::Timestamp;
 use object_store::UpdateVersion;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
 use super::bucket::{Bucket, WriteError};
-use super::error;
-use crate::rules::in_one_line;
+use super::{error, probe};
+use goloo_sys::error_chain::in_one_line;
 
-/// The object that keeps the results.
+/// The object with the results.
 const RESULTS: &str = "write-check.json";
-/// The folder of the objects that the check writes and removes.
-const FOLDER: &str = "write-check";
 const FORMAT: u32 = 1;
-/// More services than people use for one bucket; the oldest result goes first.
+/// More services than are used for one bucket; the oldest result is dropped first.
 const RESULTS_MAX: usize = 16;
-/// How often the results are written while others write them too.
+/// How often writing the results is attempted while others write them too.
 const ATTEMPTS: usize = 4;
 
-/// How often a service must refuse a write whose condition is met; once may be a conflict with nobody.
+/// How often a service must refuse a write whose condition is met; a single refusal may be a spurious conflict.
 const REFUSALS: usize = 3;
 
-/// How many write at once in a race, and how often that is decided.
+/// The number of concurrent writers in a race, and the number of decided races.
 const WRITERS: usize = 8;
 const RACES: usize = 2;
-/// How often a race is started that time-outs leave undecided.
+/// The maximum number of races, including those left undecided by timeouts.
 const RACES_MAX: usize = 6;
-/// A body of this many bytes takes a service some time between its comparison and its write.
+/// A body large enough that a service takes some time between comparing and writing.
 const RACE_BYTES: usize = 32 * 1024;
 
-/// Seconds between an object's date and that of the answer which are only the request's own time.
+/// The maximum lag in seconds of an object's date behind the response that the request's duration explains.
 const LAG_MAX: i64 = 5;
-/// With a larger difference no lock of somebody who died would end.
+/// With a larger difference the lock of a dead process would never expire.
 const LAG_LIMIT: i64 = 3_600;
 
-/// All results.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Results {
     format: u32,
-    /// New with each write.
+    /// Unique for each write.
     write: String,
     passed: Vec<Passed>,
 }
 
-/// A service that has passed.
+/// A service that passed the check.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Passed {
-    /// Its endpoint, and its lock table's.
+    /// Its endpoint, and that of its lock table.
     service: String,
     checked_at: Timestamp,
-    /// The person, as in `ann on laptop`.
+    /// The user, such as `ann on laptop`.
     checked_by: String,
 }
 
@@ -75,9 +73,9 @@ pub(super) async fn require(bucket: &Bucket, checked_by: &str) -> Result<(), Sto
     run(bucket, checked_by).await
 }
 
-/// Checks the service, and keeps the result.
+/// Checks the service, and stores the result.
 pub(super) async fn run(bucket: &Bucket, checked_by: &str) -> Result<(), StoreError> {
-    let probe = Probe { bucket, folder: new_folder() };
+    let probe = Probe { bucket, folder: probe::new_folder() };
     let result = probe.run().await;
     probe.clean_up().await;
     match &result {
@@ -88,42 +86,48 @@ pub(super) async fn run(bucket: &Bucket, checked_by: &str) -> Result<(), StoreEr
     result
 }
 
-/// What `goloo doctor` says of a service that passed, which dates what it stores so many seconds earlier than
-/// its answers.
-pub(super) fn passed(lag: i64) -> Finding {
+/// The result in `goloo doctor` for a service that passed, whose object dates are this many seconds behind
+/// its responses.
+pub(super) fn passed(lag: i64) -> Check {
     let what = "its service honours conditional writes".to_owned();
     if lag <= LAG_MAX {
-        return Finding::sound(what);
+        return Check::ok(what);
     }
-    let what = format!("{what}, and dates objects {lag} s before its answers");
-    Finding { hint: "set the clocks of the service's hosts".to_owned(), ..Finding::sound(what) }
+    let what = format!("{what}, but dates objects {lag} s before its answers");
+    Check { hint: "set the clocks of the service's hosts".into(), ..Check::ok(what) }
 }
 
-/// What `goloo doctor` says of one that failed.
-pub(super) fn failed(seen: &str, lock_table: bool) -> Finding {
-    Finding::wrong(format!("its service doesn't keep writers apart: {seen}"), safe_writes_hint(lock_table))
+/// The result in `goloo doctor` for one that failed.
+pub(super) fn failed(seen: &str, lock_table: bool) -> Check {
+    Check::failed(
+        format!("its service doesn't protect against concurrent writes: {seen}"),
+        safe_writes_hint(lock_table),
+    )
 }
 
-/// What it says where that couldn't be found out. Who may only read needs no write.
-pub(super) fn unchecked(error: &StoreError) -> Finding {
+/// The result if it couldn't be determined. A user with read access only needs no writes.
+pub(super) fn unchecked(error: &StoreError) -> Check {
     let what = format!("its service's conditional writes can't be checked: {}", in_one_line(error));
     match error {
-        StoreError::Denied { .. } => Finding {
-            hint: "let the credentials do s3:PutObject, unless they are to read alone".to_owned(),
-            ..Finding::sound(what)
+        StoreError::Denied { .. } => Check {
+            hint: "allow s3:PutObject for the credentials, unless they are meant to be read-only".into(),
+            ..Check::ok(what)
         },
-        _ => Finding::wrong(what, "check the service and its address, then run goloo doctor again"),
+        _ => Check::failed(
+            what,
+            Hint::from("check the service and its address, then run ").step(NextStep::Doctor).text(" again"),
+        ),
     }
 }
 
-/// Makes the next writer check again: the service was seen to break the rules. Best effort, since the caller
+/// Makes the next writer check again, because the service was seen to break the rules. Best effort, since the caller
 /// reports that anyway.
 pub(super) async fn forget(bucket: &Bucket) {
     let _ = save(bucket, None).await;
 }
 
-/// The results, and the version of the object that holds them. What can't be read counts as no result, and is
-/// replaced by the next one.
+/// The results, and the version of the object that holds them. An unreadable object is treated as empty, and is
+/// replaced by the next result.
 async fn read(bucket: &Bucket) -> Result<(Results, Option<UpdateVersion>), StoreError> {
     let Some((bytes, version, _)) = bucket.bytes(RESULTS).await? else {
         return Ok((Results::default(), None));
@@ -132,7 +136,7 @@ async fn read(bucket: &Bucket) -> Result<(Results, Option<UpdateVersion>), Store
     Ok((results.unwrap_or_default(), Some(version)))
 }
 
-/// Replaces the result for this service by a new one, or by none.
+/// Replaces the result for this service by a new one, or removes it.
 async fn save(bucket: &Bucket, checked_by: Option<&str>) -> Result<(), StoreError> {
     let service = bucket.service();
     for _ in 0..ATTEMPTS {
@@ -156,11 +160,11 @@ async fn save(bucket: &Bucket, checked_by: Option<&str>) -> Result<(), StoreErro
             Err(WriteError::InDoubt(error)) => return Err(error),
         }
     }
-    // Others keep it busy with results of their own: the next writer checks again.
+    // Others keep writing results of their own: the next writer checks again.
     Ok(())
 }
 
-/// One run of the check, in a folder of its own.
+/// One run of the check, in its own folder.
 struct Probe<'b> {
     bucket: &'b Bucket,
     folder: String,
@@ -168,7 +172,7 @@ struct Probe<'b> {
 
 impl Probe<'_> {
     async fn run(&self) -> Result<(), StoreError> {
-        // First: under its rows this process would keep its own writers apart, whatever the table does.
+        // First: while it holds rows this process would serialize its own writers, regardless of the table.
         self.bucket.check_table(&self.key("row")).await?;
         self.in_turn().await?;
         let lag = self.bucket.last_modified_lag().await?;
@@ -178,7 +182,7 @@ impl Probe<'_> {
         let (mut decided, mut started) = (0, 0);
         while decided < RACES {
             if started == RACES_MAX {
-                let text = "writers at the same time got no clear answers";
+                let text = "concurrent writers got no clear answers";
                 return Err(error::backend("check conditional writes", &self.bucket.place, text));
             }
             started += 1;
@@ -199,7 +203,7 @@ impl Probe<'_> {
         self.bucket.unsafe_writes(seen.into())
     }
 
-    /// One write after the other: each condition must hold a write up, and none that is met.
+    /// Sequential writes: each unmet condition must prevent a write, and a met one must not.
     async fn in_turn(&self) -> Result<(), StoreError> {
         let (key, other) = (self.key("one"), self.key("other"));
         let refused = "it refused to create an object (If-None-Match: *)";
@@ -207,15 +211,15 @@ impl Probe<'_> {
         if first.e_tag.is_none() {
             return Err(self.failed("its answers to writes have no ETag"));
         }
-        if self.write(&key, content(0), None).await?.is_some() {
+        if self.write(&key, probe::content(0), None).await?.is_some() {
             return Err(self.failed("it created an object twice (it ignores If-None-Match)"));
         }
         let refused = "it refused to replace an object by its ETag (If-Match)";
         self.write_met(&key, Some(&first), refused).await?;
-        if self.write(&key, content(0), Some(&first)).await?.is_some() {
+        if self.write(&key, probe::content(0), Some(&first)).await?.is_some() {
             return Err(self.failed("it replaced an object that had changed (it ignores If-Match)"));
         }
-        if self.write(&other, content(0), Some(&first)).await?.is_some() {
+        if self.write(&other, probe::content(0), Some(&first)).await?.is_some() {
             return Err(self.failed("it replaced an object that did not exist (it ignores If-Match)"));
         }
         Ok(())
@@ -228,19 +232,19 @@ impl Probe<'_> {
         replaces: Option<&UpdateVersion>,
         refused: &str,
     ) -> Result<UpdateVersion, StoreError> {
-        let bytes = content(0);
+        let bytes = probe::content(0);
         for _ in 0..REFUSALS {
             match self.bucket.put(key, bytes.clone(), replaces).await {
                 Ok(version) => return Ok(version),
                 Err(seen) if seen.is_unmet_condition() => {}
-                // It isn't known whether these bytes arrived.
+                // It is unknown whether these bytes arrived.
                 Err(_) => return self.write(key, bytes, replaces).await?.ok_or_else(|| self.failed(refused)),
             }
         }
         Err(self.failed(refused))
     }
 
-    /// The new version; `None` when the condition was not met.
+    /// The new version; `None` if the condition was not met.
     async fn write(
         &self,
         key: &str,
@@ -254,13 +258,13 @@ impl Probe<'_> {
         }
     }
 
-    /// Several writers at once, of which one may succeed; `None` when the answers don't tell.
+    /// Several concurrent writers, of which only one may succeed; `None` if the responses are inconclusive.
     async fn race(
         &self,
         key: &str,
         replaces: Option<&UpdateVersion>,
     ) -> Result<Option<UpdateVersion>, StoreError> {
-        let contents: Vec<_> = (0..WRITERS).map(|_| content(RACE_BYTES)).collect();
+        let contents: Vec<_> = (0..WRITERS).map(|_| probe::content(RACE_BYTES)).collect();
         let puts = contents.iter().map(|bytes| self.bucket.put(key, bytes.clone(), replaces));
         let mut won = Vec::new();
         for (answer, bytes) in join_all(puts).await.into_iter().zip(&contents) {
@@ -274,31 +278,18 @@ impl Probe<'_> {
             [] => Ok(None),
             [(version, bytes)] => match self.bucket.bytes(key).await? {
                 Some((stored, ..)) if stored == **bytes => Ok(Some(version.clone())),
-                _ => Err(self.failed("a write that it had accepted was gone afterwards")),
+                _ => Err(self.failed("a write that it had accepted was lost afterwards")),
             },
-            several => Err(self.failed(format!(
-                "it accepted {} of {WRITERS} writes that exclude each other",
-                several.len()
-            ))),
+            several => {
+                Err(self.failed(format!("it accepted {} of {WRITERS} conflicting writes", several.len())))
+            }
         }
     }
 
-    /// What can't be removed stays: it is small, and no record.
+    /// Anything that can't be removed remains: it is small, and not a record.
     async fn clean_up(&self) {
         let names = (1..=RACES_MAX).map(|number| format!("race-{number}"));
         let keys = names.chain(["one".to_owned(), "other".to_owned()]).map(|name| self.key(&name));
         self.bucket.remove_all(keys.collect()).await;
     }
-}
-
-/// A place below the store that nothing else uses.
-pub(super) fn new_folder() -> String {
-    format!("{FOLDER}/{}", Ulid::new())
-}
-
-/// Bytes that nobody has written before.
-pub(super) fn content(padding: usize) -> Vec<u8> {
-    let mut bytes = format!("{{\"write\": \"{}\"}}\n", Ulid::new()).into_bytes();
-    bytes.resize(bytes.len() + padding, b' ');
-    bytes
 }

@@ -1,40 +1,39 @@
-//! A connection to a file that others may write to: what it runs is goloo's own, and ends in time and memory.
+//! A connection to a file that others may write to: it runs only goloo's own SQL, with limits on time and memory.
 
 use std::cell::Cell;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use goloo_model::database_error::UntrustedDatabase;
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags};
 
-use super::database::Failure;
 use super::schema_check;
-use super::untrusted::Untrusted;
 use crate::rules::KEPT_MAX;
 
-/// The largest value in bytes: a document and, in one expression, what takes its place, with room for the rest.
+/// The maximum size of a value in bytes: a document and, in one expression, its replacement, with room for the rest.
 const VALUE_MAX: i32 = 4 << 20;
 
 const _: () = assert!(KEPT_MAX * 3 < VALUE_MAX as u64);
 
-/// What SQLite may allocate in bytes, for all connections: a key of an index is read as a whole, whatever its length.
+/// The maximum that SQLite may allocate in bytes, for all connections: an index key is read whole, whatever its size.
 const MEMORY_MAX: u64 = 64 << 20;
 
-/// Between two looks at the clock; about 20 µs.
+/// The number of steps between two checks of the deadline; about 20 µs.
 const STEPS: i32 = 1000;
 
 /// An open database.
 pub(super) struct Open {
     connection: Connection,
     deadline: Arc<Mutex<Instant>>,
-    /// The version of the schema that was found to be goloo's.
+    /// The version of the schema that passed the check.
     checked: Cell<Option<i64>>,
 }
 
 impl Open {
-    /// Opens the file. Nothing of it is read yet.
+    /// Opens the file without reading it.
     pub fn new(file: impl AsRef<Path>, flags: OpenFlags) -> rusqlite::Result<Self> {
         let mut connection = Connection::open_with_flags(file, flags)?;
         connection.busy_timeout(Duration::ZERO)?;
@@ -42,7 +41,7 @@ impl Open {
         let deadline = Arc::new(Mutex::new(Instant::now()));
         let ends = deadline.clone();
         let is_over = move || Instant::now() > *ends.lock().unwrap_or_else(PoisonError::into_inner);
-        // Where the system has a stronger sync (macOS), it is meant. Constraints and foreign keys are SQL of others too.
+        // Uses a stronger sync if the system has one (macOS). Constraints and foreign keys may be foreign SQL too.
         connection.execute_batch(&format!(
             "PRAGMA fullfsync = ON; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;
              PRAGMA foreign_keys = OFF; PRAGMA ignore_check_constraints = ON; PRAGMA hard_heap_limit = {MEMORY_MAX};"
@@ -53,19 +52,19 @@ impl Open {
         Ok(Self { connection, deadline, checked: Cell::new(None) })
     }
 
-    /// The connection, for so long.
+    /// The connection, with a time limit from now on.
     pub fn for_at_most(&self, limit: Duration) -> &Connection {
         *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + limit;
         &self.connection
     }
 
-    /// Checks the tables at the beginning of a transaction, when they aren't those that were checked already.
-    pub fn check_schema(&self, file: &Path) -> Result<Option<Untrusted>, Failure> {
+    /// Checks the tables at the beginning of a transaction, unless this version was already checked.
+    pub fn check_schema(&self) -> rusqlite::Result<Option<UntrustedDatabase>> {
         let version = self.connection.pragma_query_value(None, "schema_version", |row| row.get(0))?;
         if self.checked.get() == Some(version) {
             return Ok(None);
         }
-        let found = schema_check::check(&self.connection, file)?;
+        let found = schema_check::check(&self.connection)?;
         if found.is_none() {
             self.checked.set(Some(version));
         }
@@ -79,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_statement_outlives_its_deadline_and_none_fills_the_memory() {
+    fn statements_are_limited_in_time_and_memory() {
         let folder = tempfile::tempdir().unwrap();
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
         let open = Open::new(folder.path().join("a.db"), flags).unwrap();

@@ -1,4 +1,4 @@
-//! The file: how it is opened, made and locked for a moment, and what its errors mean.
+//! The database file: opening, creating and locking it, and translating its errors.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::ErrorKind;
@@ -8,97 +8,76 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use goloo_core::finding::Finding;
-use goloo_core::store::StoreError;
-use goloo_os::lock::{self, LockTimeouts};
+use goloo_model::check::Check;
+use goloo_model::database_error::{DatabaseDamage, UntrustedDatabase};
+use goloo_model::store::StoreError;
+use goloo_sys::lock::{self, LockTimeouts};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use rustix::fs::{Access, access};
 use thiserror::Error;
 
 use super::connection::Open;
+use super::failure::{Failure, untrusted};
 use super::file_check;
-use super::untrusted::Untrusted;
-use crate::Options;
 use crate::dir::durable::{self, failed};
 use crate::dir::fs::RealFs;
-use crate::suitable;
+use crate::fs_check;
+use crate::options::Options;
 
-/// "golo": what `file` and SQLite's own tools show of the database.
+/// "golo": shown by `file` and SQLite's own tools.
 const APPLICATION_ID: i32 = 0x676f_6c6f;
 
 /// The version of the tables that this goloo writes (`PRAGMA user_version`).
 pub(super) const VERSION: u32 = 1;
 
-/// Between two attempts while another process is in the way.
+/// The pause between two attempts while another process blocks.
 const PAUSE: Duration = Duration::from_millis(5);
 
 const SCHEMA: &str = include_str!("schema.sql");
-
-/// A failure of work on the database, before it is said what was being done.
-#[derive(Debug, Error)]
-pub(super) enum Failure {
-    #[error(transparent)]
-    Sql(#[from] rusqlite::Error),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// The database can't be read as one: its file is damaged, or it is something else.
-#[derive(Debug, Error)]
-#[error("{what}")]
-pub struct Damaged {
-    what: String,
-    file: PathBuf,
-}
-
-impl Damaged {
-    /// What a person can do about it.
-    pub fn way_out(&self) -> String {
-        let file = self.file.display();
-        format!(
-            "save what can be read: sqlite3 {file} .recover | sqlite3 {file}.mended, look at it, then put it in the file's place; or goloo state restore a backup"
-        )
-    }
-}
 
 /// Why goloo itself refuses to touch a database.
 #[derive(Debug, Error)]
 enum Refusal {
     #[error("it is a database of another program")]
     Foreign,
-    #[error("it has format {0}, of a newer goloo, and is only read; update goloo")]
+    #[error("it has format {0} of a newer goloo and is read-only; update goloo")]
     Newer(u32),
+    #[error(
+        "the system's SQLite is {0}, but goloo needs 3.43 or newer; install a build of goloo with the feature bundled-sqlite"
+    )]
+    OldSqlite(&'static str),
     #[error("the file system can't do what SQLite's write-ahead log needs")]
     NoWal,
     #[error("another process has been writing for {} s", .0.as_secs())]
     Busy(Duration),
 }
 
-/// Whether a write must outlive a power loss when it returns.
+/// Whether a write must survive a power loss once it returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Durability {
     /// It must.
     Durable,
-    /// It needn't: a lock's owner doesn't outlive a power loss either.
+    /// It needn't: a lock's owner doesn't survive a power loss either.
     Volatile,
 }
 
-/// A database that was opened to be read.
+/// A database that was opened for reading.
 enum Opened {
-    /// It isn't there, or has no tables yet.
+    /// It doesn't exist, or has no tables yet.
     Nothing,
     Open(Open),
-    /// For this read alone.
+    /// For this read only.
     Once(Open),
 }
 
-/// How long other processes have been waited for since anything was done.
+/// How long other processes have been waited for since the last progress.
 #[derive(Default)]
 struct Waited {
     spent: Duration,
     is_told: bool,
 }
 
-/// The database file; opened when it is first needed.
+/// The database file; opened on first use.
 pub(super) struct Database {
     file: PathBuf,
     options: Options,
@@ -119,7 +98,7 @@ impl Database {
         &self.options
     }
 
-    /// Reads at one moment. A database that isn't there holds nothing, and isn't made.
+    /// Reads a consistent snapshot. A missing database is treated as empty, and isn't created.
     pub fn read<T: Default>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure>,
@@ -141,7 +120,7 @@ impl Database {
         done.map_err(|failure| self.told("read", failure))
     }
 
-    /// Does all of the work or nothing of it, with no other writer beside.
+    /// Runs work in an exclusive write transaction.
     pub fn write<T>(
         &self,
         durability: Durability,
@@ -160,14 +139,14 @@ impl Database {
     }
 
     fn opened(&self) -> MutexGuard<'_, Option<Open>> {
-        // Work that panicked has rolled its transaction back.
+        // If work panicked, its transaction was rolled back.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn open_to_read(&self) -> Result<Opened, StoreError> {
         match fs::metadata(&self.file) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Opened::Nothing),
-            other => other.map_err(failed("look at", &self.file))?,
+            other => other.map_err(failed("access", &self.file))?,
         };
         let opened = self.patiently("open", || self.opened_to_read());
         opened.map_err(|failure| self.told("open", failure))
@@ -176,7 +155,7 @@ impl Database {
     fn opened_to_read(&self) -> Result<Opened, Failure> {
         let open = self.connect()?;
         match self.version(open.for_at_most(self.options.timeouts.limit)) {
-            // A process is just making it, or died before it had.
+            // A process is just creating it, or died before completing that.
             Ok(0) => Ok(Opened::Nothing),
             Ok(_) => Ok(Opened::Open(open)),
             Err(Failure::Sql(error)) if self.is_all_there_is(&error) => self.connect_immutable(),
@@ -184,15 +163,15 @@ impl Database {
         }
     }
 
-    /// Whether SQLite only lacks the right to make its log beside the file, and there is none: then the file
-    /// holds everything.
+    /// Whether SQLite only lacks permission to create its log next to the file, and there is none: then the file
+    /// is complete.
     fn is_all_there_is(&self, error: &rusqlite::Error) -> bool {
         let log = fs::symlink_metadata(file_check::beside(&self.file, "-wal"));
         let no_log = log.is_err_and(|error| error.kind() == ErrorKind::NotFound);
         no_log && matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
     }
 
-    /// Without log and locks, so for one look alone: whoever may write here isn't noticed.
+    /// Without log and locks, so only for a single read: concurrent writers go unnoticed.
     fn connect_immutable(&self) -> Result<Opened, Failure> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
         let open = Open::new(immutable_uri(&self.file), flags)?;
@@ -201,30 +180,33 @@ impl Database {
     }
 
     fn open_to_write(&self) -> Result<Open, StoreError> {
-        suitable::check(&RealFs, &self.file, self.options.allow_network)?;
+        fs_check::check(&RealFs::default(), &self.file, self.options.allow_network)?;
         if let Some(folder) = self.file.parent() {
-            durable::ensure_folder(&RealFs, folder)?;
+            durable::ensure_folder(&RealFs::default(), folder)?;
         }
-        // SQLite gives its other files the mode of this one.
-        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.file);
-        match made {
-            Ok(file) if self.is_for_a_group() => {
-                let shared = file.set_permissions(Permissions::from_mode(0o660));
-                shared.map_err(failed("share", &self.file))?;
-            }
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                return Err(failed("create", &self.file)(error));
-            }
-            _ => {}
-        }
+        self.create_file()?;
         self.made().map_err(|failure| self.told("open", failure))
     }
 
-    /// Whether the folder was made for a group to share: its members write there, and what they make is the group's
-    /// (`chmod 2770`).
+    /// Creates the file if it doesn't exist. It is closed again before SQLite opens it: closing any descriptor of a
+    /// file releases all locks that this process has on it (fcntl(2)), and SQLite's own show that its log is in use.
+    fn create_file(&self) -> Result<(), StoreError> {
+        // SQLite creates its other files with the mode of this one.
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.file) {
+            Ok(file) if self.is_for_a_group() => {
+                let shared = file.set_permissions(Permissions::from_mode(0o660));
+                shared.map_err(failed("share", &self.file))
+            }
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                Err(failed("create", &self.file)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the folder is shared by a group.
     pub fn is_for_a_group(&self) -> bool {
-        let folder = self.file.parent().and_then(|folder| fs::metadata(folder).ok());
-        folder.is_some_and(|folder| folder.permissions().mode() & 0o2070 == 0o2070)
+        self.file.parent().is_some_and(file_check::is_for_a_group)
     }
 
     fn made(&self) -> Result<Open, Failure> {
@@ -240,12 +222,13 @@ impl Database {
     }
 
     fn connect(&self) -> Result<Open, Failure> {
-        file_check::check(&self.file).map_err(|untrusted| self.failed("open", untrusted))?;
+        check_library(rusqlite::version_number()).map_err(|refusal| self.failed("open", refusal))?;
+        file_check::check(&self.file).map_err(|found| untrusted("open", &self.file, found))?;
         Ok(Open::new(&self.file, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?)
     }
 
-    /// The version of the tables; 0 when there are none yet. All of it is read at one moment: a process may
-    /// just be making them.
+    /// The version of the tables; 0 if there are none yet. Read in one transaction: a process may
+    /// just be creating them.
     fn version(&self, connection: &Connection) -> Result<u32, Failure> {
         let _moment = connection.is_autocommit().then(|| connection.unchecked_transaction()).transpose()?;
         let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
@@ -261,7 +244,7 @@ impl Database {
         }
     }
 
-    /// Makes the tables, unless someone else is faster. A process that dies here leaves a database
+    /// Creates the tables, unless another process is faster. A process that dies here leaves a database
     /// without tables, which is an empty store.
     fn make(&self, open: &Open) -> Result<(), Failure> {
         let connection = open.for_at_most(self.options.timeouts.limit);
@@ -298,32 +281,32 @@ impl Database {
         Ok(done)
     }
 
-    /// Begins to see the file as it is now.
+    /// Begins a read transaction on the current state.
     fn begin_to_read<'c>(&self, open: &'c Open) -> Result<Transaction<'c>, Failure> {
         self.begin(open, TransactionBehavior::Deferred)
     }
 
-    /// Begins as soon as no other process is in the way, and checks the tables.
+    /// Begins as soon as no other process blocks, and checks the tables.
     fn begin<'c>(&self, open: &'c Open, behavior: TransactionBehavior) -> Result<Transaction<'c>, Failure> {
         let limit = self.options.timeouts.limit;
-        let (transaction, untrusted) = self.patiently("lock", || {
+        let (transaction, found) = self.patiently("lock", || {
             let connection = open.for_at_most(limit);
             connection.busy_timeout(Duration::ZERO)?;
             let transaction = Transaction::new_unchecked(connection, behavior)?;
-            // The first that is read: a transaction that only reads begins here.
-            let untrusted = open.check_schema(&self.file)?;
-            Ok((transaction, untrusted))
+            // This is the first read: a read-only transaction begins here.
+            let found = open.check_schema()?;
+            Ok((transaction, found))
         })?;
-        if let Some(untrusted) = untrusted {
-            return Err(self.failed("use", untrusted).into());
+        if let Some(found) = found {
+            return Err(untrusted("use", &self.file, found).into());
         }
-        // Where somebody has switched the log off, a commit waits for readers.
+        // If someone has disabled the write-ahead log, a commit waits for readers.
         open.for_at_most(limit).busy_timeout(limit)?;
         Ok(transaction)
     }
 
-    /// Makes an attempt again as long as another process is in the way. The wait is told of once, and has one limit for all
-    /// attempts that come to nothing one after the other.
+    /// Retries while another process blocks. The wait is reported once, and has one limit for all
+    /// consecutive attempts without progress.
     fn patiently<T>(
         &self,
         action: &'static str,
@@ -360,7 +343,7 @@ impl Database {
         }
     }
 
-    /// SQLite's words in ours.
+    /// Translates SQLite's errors.
     fn translated(&self, action: &'static str, error: rusqlite::Error) -> StoreError {
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => failed(action, &self.file)(ErrorKind::StorageFull.into()),
@@ -368,37 +351,28 @@ impl Database {
                 self.closed(action)
             }
             Some(ErrorCode::DatabaseBusy) => self.failed(action, Refusal::Busy(self.options.timeouts.limit)),
-            Some(ErrorCode::OperationInterrupted | ErrorCode::OutOfMemory | ErrorCode::TooBig) => {
-                self.failed(action, self.without_end(&error))
+            // Others have made it so that a limit of [`Open`] was met.
+            Some(ErrorCode::OperationInterrupted) => {
+                let seconds = self.options.timeouts.limit.as_secs();
+                untrusted(action, &self.file, UntrustedDatabase::Endless { seconds })
+            }
+            Some(ErrorCode::OutOfMemory | ErrorCode::TooBig) => {
+                let detail = error.to_string();
+                untrusted(action, &self.file, UntrustedDatabase::OversizedValue { detail })
             }
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-                let what = format!("the file is damaged: {error}");
-                self.failed(action, Damaged { what, file: self.file.clone() })
+                StoreError::Damaged { action, source: self.damage(error.to_string()) }
             }
             _ => self.failed(action, error),
         }
     }
 
-    /// Others have made it so that a limit of [`Open`] was met.
-    fn without_end(&self, error: &rusqlite::Error) -> Untrusted {
-        let what = match error.sqlite_error_code() {
-            Some(ErrorCode::OperationInterrupted) => {
-                format!("it took longer than {} s", self.options.timeouts.limit.as_secs())
-            }
-            _ => format!("it holds values that goloo never writes ({error})"),
-        };
-        let hint = format!(
-            "sqlite3 {} shows what is there; ask who may write there, and remove what isn't goloo's",
-            self.file.display()
-        );
-        Untrusted::new(what, hint)
-    }
-
-    /// SQLite doesn't hand on what the system said: the system is asked again.
+    /// SQLite doesn't pass on the system's error, so access is checked again, without opening the file
+    /// ([`create_file`](Self::create_file)).
     fn closed(&self, action: &'static str) -> StoreError {
-        match OpenOptions::new().read(true).write(true).open(&self.file) {
-            Err(error) => failed(action, &self.file)(error),
-            // The file could be written; its log and its index beside it can't.
+        match access(&self.file, Access::READ_OK | Access::WRITE_OK) {
+            Err(error) => failed(action, &self.file)(error.into()),
+            // The file is writable, but its log and its index next to it can't be created.
             Ok(_) => {
                 let folder = self.file.parent().unwrap_or(&self.file);
                 failed("write in", folder)(ErrorKind::PermissionDenied.into())
@@ -406,13 +380,17 @@ impl Database {
         }
     }
 
-    /// What SQLite's own check has found.
-    pub fn damaged(&self, said: String) -> Finding {
-        let damaged = Damaged { what: said, file: self.file.clone() };
-        Finding::wrong(format!("{} is damaged: {damaged}", self.file.display()), damaged.way_out())
+    /// The result of a failed integrity check.
+    pub fn damaged(&self, said: String) -> Check {
+        let what = format!("{} is damaged: {said}", self.file.display());
+        Check::failed(what, self.damage(said).hint())
     }
 
-    /// The store's error for anything else.
+    fn damage(&self, detail: String) -> DatabaseDamage {
+        DatabaseDamage { file: self.file.clone(), detail }
+    }
+
+    /// The store's error for any other cause.
     pub fn failed(
         &self,
         action: &'static str,
@@ -423,7 +401,15 @@ impl Database {
     }
 }
 
-/// The file as one that nobody changes, in SQLite's form of an URI.
+/// Older ones lack `octet_length`, by which a value's size is known without reading it.
+const SQLITE_MIN: i32 = 3_043_000;
+
+/// The library may be the system's.
+fn check_library(version: i32) -> Result<(), Refusal> {
+    if version < SQLITE_MIN { Err(Refusal::OldSqlite(rusqlite::version())) } else { Ok(()) }
+}
+
+/// The file as an immutable database, in SQLite's URI form.
 fn immutable_uri(file: &Path) -> String {
     let mut uri = "file:".to_owned();
     for &byte in file.as_os_str().as_bytes() {
@@ -438,4 +424,15 @@ fn immutable_uri(file: &Path) -> String {
 
 fn is_busy(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_library_that_lacks_what_goloo_needs_is_refused() {
+        assert!(check_library(3_040_001).is_err() && check_library(SQLITE_MIN).is_ok());
+        assert!(check_library(rusqlite::version_number()).is_ok());
+    }
 }

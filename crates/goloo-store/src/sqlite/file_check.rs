@@ -1,44 +1,55 @@
-//! What stands at the paths of the database's files, checked before SQLite opens them: it follows every link, and opening
-//! a named pipe waits for ever.
+//! Checks the files at the database's paths before SQLite opens them: it follows every link, and opening
+//! a named pipe blocks forever.
 
 use std::fs::{self, FileType};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::process::geteuid;
+use goloo_model::database_error::UntrustedDatabase;
+use goloo_sys::{owner, private};
 
-use super::untrusted::Untrusted;
-
-/// As many as Linux follows.
+/// The number of links that Linux follows.
 const LINKS_MAX: usize = 40;
 
-/// The database itself, and what SQLite keeps beside it.
+/// The suffixes of the database itself, and of SQLite's other files.
 const ENDINGS: [&str; 4] = ["", "-journal", "-wal", "-shm"];
 
-/// Refuses links of other users, and what is no regular file. What can't be seen is left for SQLite to report.
-pub(super) fn check(file: &Path) -> Result<(), Untrusted> {
+/// Refuses links of other users, and anything but regular files. Inaccessible files are left for SQLite to report.
+pub(super) fn check(file: &Path) -> Result<(), UntrustedDatabase> {
     let file = follow_own_links(file)?;
+    check_owner(&file)?;
     for ending in ENDINGS {
         let path = beside(&file, ending);
         let Ok(found) = fs::symlink_metadata(&path) else { continue };
         if let Some(kind) = special_kind(found.file_type()) {
-            let shown = path.display();
-            return Err(Untrusted::new(
-                format!("{shown} is {kind}, not a regular file"),
-                format!("ls -ld {shown} shows whose it is; remove it, or name another file in stateBackend"),
-            ));
+            return Err(UntrustedDatabase::SpecialFile { path, kind });
         }
     }
     refuse_super_journal(&beside(&file, "-journal"))
 }
 
-/// What ends a journal that names a super-journal. <https://www.sqlite.org/fileformat2.html#the_rollback_journal>
+/// The database must belong to this user and be writable only by them; in a folder shared by a group, by that group.
+fn check_owner(file: &Path) -> Result<(), UntrustedDatabase> {
+    if is_for_a_group(file.parent().unwrap_or(Path::new("/"))) {
+        return Ok(());
+    }
+    private::check(file)
+        .map_err(|exposed| UntrustedDatabase::Exposed { what: exposed.to_string(), fix: exposed.hint() })
+}
+
+/// Whether a folder is shared by a group: its members can write to it, and what they create belongs to the group
+/// (`chmod 2770`).
+pub(super) fn is_for_a_group(folder: &Path) -> bool {
+    fs::metadata(folder).is_ok_and(|folder| folder.permissions().mode() & 0o2070 == 0o2070)
+}
+
+/// The end of a journal that names a super-journal. <https://www.sqlite.org/fileformat2.html#the_rollback_journal>
 const JOURNAL_MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
 
 /// A rollback journal may name another file, which SQLite opens, whatever it is. Only a transaction over several
-/// databases makes one, and goloo has none.
-fn refuse_super_journal(journal: &Path) -> Result<(), Untrusted> {
+/// databases creates one, which goloo never does.
+fn refuse_super_journal(journal: &Path) -> Result<(), UntrustedDatabase> {
     let end = || -> io::Result<[u8; 8]> {
         let mut file = fs::File::open(journal)?;
         file.seek(SeekFrom::End(-8))?;
@@ -46,16 +57,12 @@ fn refuse_super_journal(journal: &Path) -> Result<(), Untrusted> {
         file.read_exact(&mut end).map(|()| end)
     };
     if end().is_ok_and(|end| end == JOURNAL_MAGIC) {
-        let shown = journal.display();
-        return Err(Untrusted::new(
-            format!("{shown} names a file that SQLite would open, and wasn't written by goloo"),
-            format!("ls -l {shown} shows whose it is; remove it"),
-        ));
+        return Err(UntrustedDatabase::SuperJournal { path: journal.to_owned() });
     }
     Ok(())
 }
 
-/// The file's path with an ending.
+/// The file's path with a suffix.
 pub(super) fn beside(file: &Path, ending: &str) -> PathBuf {
     let mut path = file.as_os_str().to_owned();
     path.push(ending);
@@ -63,21 +70,15 @@ pub(super) fn beside(file: &Path, ending: &str) -> PathBuf {
 }
 
 /// Resolves the user's own links. Anyone who can write to the folder can create a link to any of this user's files.
-fn follow_own_links(file: &Path) -> Result<PathBuf, Untrusted> {
+fn follow_own_links(file: &Path) -> Result<PathBuf, UntrustedDatabase> {
     let mut at = file.to_owned();
     for _ in 0..LINKS_MAX {
         let Ok(found) = fs::symlink_metadata(&at) else { break };
         if !found.is_symlink() {
             break;
         }
-        if ![0, geteuid().as_raw()].contains(&found.uid()) {
-            let shown = at.display();
-            return Err(Untrusted::new(
-                format!("{shown} is a link of another user (uid {}), and isn't followed", found.uid()),
-                format!(
-                    "ls -l {shown} shows where it leads; name that file in stateBackend, or remove the link"
-                ),
-            ));
+        if !owner::is_trusted_owner(found.uid()) {
+            return Err(UntrustedDatabase::ForeignLink { path: at, uid: found.uid() });
         }
         let Ok(target) = fs::read_link(&at) else { break };
         at = at.parent().unwrap_or(Path::new("")).join(target);

@@ -1,24 +1,30 @@
-//! The right to write one VM's record, and all writing of records.
+//! The right to write one VM's record, and all writes of records.
 
-use std::io::{self, ErrorKind};
+use std::future::ready;
+use std::io;
+use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use goloo_core::name::{ArchiveId, VmName};
-use goloo_core::record::{Owner, Phase, Record, SCHEMA};
-use goloo_core::store::{Loaded, Snapshot, StoreError, VmLock};
-use goloo_core::time::Timestamp;
+use goloo_model::name::{ArchiveId, VmName};
+use goloo_model::record::{Owner, Phase, Record};
+use goloo_model::store::{Loaded, Snapshot, StoreError, VmLock};
+use goloo_model::time::Timestamp;
 use rusqlite::Transaction;
 
-use super::database::{Durability, Failure};
-use super::shelf::{self, Found, Place};
-use super::{Inner, lease};
+use super::database::Durability;
+use super::failure::Failure;
+use super::inner::Inner;
+use super::lock_rows;
+use super::rows::{self, Found, Place};
 use crate::dir::durable::failed;
-use crate::rules::{archive_ids, is_half_archived, newer, odd_file, other_name};
+use crate::lease::{Heartbeat, keep_alive};
+use crate::rules::{archive_ids, check_schema, is_half_archived, newer, other_name};
 
-/// The lock of one name; it ends with the value.
+/// The lock of one name; released when the value is dropped.
 pub(super) struct SqliteLock {
     store: Arc<Inner>,
     name: VmName,
@@ -27,7 +33,7 @@ pub(super) struct SqliteLock {
     renewal: Option<Renewal>,
 }
 
-/// The thread that gives signs of life.
+/// The thread that sends heartbeats.
 struct Renewal {
     stop: Sender<()>,
     thread: JoinHandle<()>,
@@ -36,26 +42,32 @@ struct Renewal {
 impl Renewal {
     fn start(store: Arc<Inner>, name: VmName, epoch: i64) -> io::Result<Self> {
         let (stop, stopped) = mpsc::channel();
-        let every = store.locks.lease.renewal;
         let thread = thread::Builder::new().name("lease".to_owned()).spawn(move || {
-            while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
-                let renewed = store
-                    .database
-                    .write(Durability::Volatile, |transaction| store.locks.renew(transaction, &name, epoch));
-                // One that fails is tried again; a lock that is lost stays lost.
-                if matches!(renewed, Ok(false)) {
-                    return;
-                }
-            }
+            let pause = || ready(wait(&stopped, store.locks.timing.renewal));
+            let renew = || ready(renew(&store, &name, epoch));
+            pollster::block_on(keep_alive(pause, renew));
         })?;
         Ok(Self { stop, thread })
     }
 
     fn end(self) {
         drop(self.stop);
-        // A thread that panicked gives no more signs of life, which is all that is asked of it here.
+        // A thread that panicked sends no more heartbeats, which is all that is asked of it here.
         let _ = self.thread.join();
     }
+}
+
+fn wait(stopped: &Receiver<()>, renewal: Duration) -> ControlFlow<()> {
+    match stopped.recv_timeout(renewal) {
+        Err(RecvTimeoutError::Timeout) => ControlFlow::Continue(()),
+        Ok(()) | Err(RecvTimeoutError::Disconnected) => ControlFlow::Break(()),
+    }
+}
+
+fn renew(store: &Inner, name: &VmName, epoch: i64) -> Heartbeat {
+    let renewed =
+        store.database.write(Durability::Volatile, |transaction| store.locks.renew(transaction, name, epoch));
+    renewed.unwrap_or(Heartbeat::Alive)
 }
 
 impl Drop for SqliteLock {
@@ -63,16 +75,15 @@ impl Drop for SqliteLock {
         if let Some(renewal) = self.renewal.take() {
             renewal.end();
         }
-        // Where this fails the lock ends with the process, or with its lease.
-        let _ = self
-            .store
-            .database
-            .write(Durability::Volatile, |transaction| lease::release(transaction, &self.name, self.epoch));
+        // If this fails, the lock ends with the process, or its lease expires.
+        let _ = self.store.database.write(Durability::Volatile, |transaction| {
+            lock_rows::release(transaction, &self.name, self.epoch)
+        });
     }
 }
 
 impl SqliteLock {
-    /// Takes the lock, and finishes what a dead owner left half done.
+    /// Takes the lock, and completes the unfinished work of a dead owner.
     pub fn take(store: Arc<Inner>, name: &VmName, owner: &Owner) -> Result<Self, StoreError> {
         let taken = store.database.write(Durability::Volatile, |transaction| {
             store.check_not_moved(transaction)?;
@@ -91,7 +102,7 @@ impl SqliteLock {
         Ok(lock)
     }
 
-    /// A VM that was saved as destroyed goes to the archive.
+    /// Archives a VM that was saved as destroyed.
     fn finish_archive(&self) -> Result<(), StoreError> {
         let is_half = |found| matches!(found, Found::Sound(record) if is_half_archived(&record));
         if !self.store.database.read(|transaction| Ok(is_half(self.find(transaction)?)))? {
@@ -110,14 +121,14 @@ impl SqliteLock {
     }
 
     fn find(&self, transaction: &Transaction<'_>) -> Result<Found, Failure> {
-        shelf::find(&self.store.database, transaction, self.place())
+        rows::find(&self.store.database, transaction, self.place())
     }
 
-    /// Writes, when the lock is still ours and the store wasn't moved.
+    /// Writes if the lock is still ours and the store wasn't moved.
     fn write<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, Failure>) -> Result<T, StoreError> {
         self.store.database.write(Durability::Durable, |transaction| {
             self.store.check_not_moved(transaction)?;
-            lease::check(transaction, &self.name, self.epoch)?;
+            lock_rows::check(transaction, &self.name, self.epoch)?;
             work(transaction)
         })
     }
@@ -158,8 +169,8 @@ impl SqliteLock {
         record: &Record,
         snapshot: &Snapshot,
     ) -> Result<(), Failure> {
-        shelf::put(&self.store.database, transaction, self.place(), record)?;
-        shelf::put_files(&self.store.database, transaction, self.place(), snapshot)
+        rows::put(&self.store.database, transaction, self.place(), record)?;
+        rows::put_files(&self.store.database, transaction, self.place(), snapshot)
     }
 
     fn save(&self, record: &mut Record) -> Result<(), StoreError> {
@@ -170,7 +181,7 @@ impl SqliteLock {
         Ok(())
     }
 
-    /// The record as the next save makes it.
+    /// The record as the next save will write it.
     fn next(&self, record: &Record) -> Result<Record, StoreError> {
         self.check_writable(record)?;
         let serial = record.serial.checked_add(1).ok_or_else(|| self.stale(record, 0))?;
@@ -189,7 +200,7 @@ impl SqliteLock {
         if (stored.serial, &stored.id) != (record.serial, &record.id) {
             return Err(self.stale(record, stored.serial).into());
         }
-        shelf::put(&self.store.database, transaction, self.place(), next)
+        rows::put(&self.store.database, transaction, self.place(), next)
     }
 
     fn put(&self, record: &Record, snapshot: &Snapshot) -> Result<(), StoreError> {
@@ -232,27 +243,9 @@ impl SqliteLock {
         at: Timestamp,
     ) -> Result<ArchiveId, Failure> {
         let ids = archive_ids(record, at);
-        let id = shelf::archive(&self.store.database, transaction, record, ids)?;
-        let full = || self.store.refused("the archive has no time left for it".to_owned());
+        let id = rows::archive(&self.store.database, transaction, record, ids)?;
+        let full = || self.store.refused("the archive has no free timestamp for it".to_owned());
         Ok(id.ok_or_else(full)?)
-    }
-}
-
-pub(super) fn check_schema(record: &Record) -> Result<(), StoreError> {
-    if record.schema > SCHEMA {
-        return Err(newer(&record.name, record.schema));
-    }
-    Ok(())
-}
-
-impl Inner {
-    /// The caller asks for something that must not be written.
-    pub(super) fn refused(&self, text: String) -> StoreError {
-        failed("write", self.database.file())(io::Error::new(ErrorKind::InvalidInput, text))
-    }
-
-    pub(super) fn check_files(&self, snapshot: &Snapshot) -> Result<(), StoreError> {
-        odd_file(snapshot).map_or(Ok(()), |odd| Err(self.refused(odd)))
     }
 }
 

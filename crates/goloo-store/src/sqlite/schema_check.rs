@@ -1,37 +1,27 @@
-//! Whether goloo's tables are tables: others may write to the file, and SQLite evaluates what its schema says. A generated
-//! column, a virtual table, an index on an expression or a default is SQL of theirs that would run here.
+//! Checks that goloo's tables are plain tables: others may write to the file, and SQLite evaluates its schema. A
+//! generated column, a virtual table, an index on an expression or a default would run foreign SQL here.
 
-use std::path::Path;
-
+use goloo_model::database_error::UntrustedDatabase;
 use rusqlite::Connection;
-
-use super::database::Failure;
-use super::untrusted::Untrusted;
 
 /// The tables of `schema.sql`.
 pub(super) const TABLES: [&str; 6] = ["vms", "vm_files", "archive", "archive_files", "locks", "store"];
 
-/// The column of an index that is an expression, in `PRAGMA index_xinfo`.
+/// The column number of an expression in `PRAGMA index_xinfo`.
 const EXPRESSION: i64 = -2;
 
-/// Refuses a database in which one of goloo's tables is more than rows.
-pub(super) fn check(connection: &Connection, file: &Path) -> Result<Option<Untrusted>, Failure> {
+/// Refuses a database in which one of goloo's tables is not a plain table.
+pub(super) fn check(connection: &Connection) -> rusqlite::Result<Option<UntrustedDatabase>> {
     for table in TABLES {
         if let Some(fault) = fault(connection, table)? {
-            let file = file.display();
-            return Ok(Some(Untrusted::new(
-                format!("the table {table} isn't as goloo makes it: {fault}"),
-                format!(
-                    "sqlite3 {file} \".schema {table}\" shows it; ask who may write there, and use another file: goloo state restore a backup into it"
-                ),
-            )));
+            return Ok(Some(UntrustedDatabase::Schema { table, fault }));
         }
     }
     Ok(None)
 }
 
 fn fault(connection: &Connection, table: &str) -> rusqlite::Result<Option<String>> {
-    // First: SQLite starts a virtual table when it is asked for its columns.
+    // First: querying the columns of a virtual table starts it.
     if !is_ordinary(connection, table)? {
         return Ok(Some("it is a view or a virtual table".to_owned()));
     }
@@ -41,9 +31,9 @@ fn fault(connection: &Connection, table: &str) -> rusqlite::Result<Option<String
     index_fault(connection, table)
 }
 
-/// A table that isn't there is ordinary.
+/// Whether a table is ordinary, or doesn't exist.
 fn is_ordinary(connection: &Connection, table: &str) -> rusqlite::Result<bool> {
-    // SQLite looks names up without regard to case.
+    // SQLite's names are case-insensitive.
     let query = "SELECT count(*) = 0 FROM sqlite_schema WHERE lower(name) = ?1
                  AND (type <> 'table' OR rootpage = 0 OR substr(sql, 1, 13) <> 'CREATE TABLE ')";
     connection.query_row(query, [table], |row| row.get(0))

@@ -1,19 +1,31 @@
-"""Runs one AWS emulator for `aws_emulators.rs`, which starts this and holds its stdin.
+"""Runs AWS emulators for tests.
 
     launcher.py moto|moto-single-threaded|ministack
 
-It listens on a free port of loopback, writes the port to stdout, and ends when stdin ends: so it can't
-outlive the test, however that dies.
+runs one emulator on a free port of loopback, writes the port to stdout, and exits when stdin ends.
+
+    launcher.py prefork SOCKET
+
+serves `aws_emulators.rs`. Importing moto takes over 2 s, a fork of a process that has imported it takes none, so
+all tests share one such process. A test connects to the Unix socket and sends a line, `KIND HOME LOG`; the answer is
+the emulator's port and process id. The emulator exits when the test closes the connection, which the kernel does
+however the test ends; this process exits when it has not been asked for IDLE seconds.
 """
 
 import hashlib
 import json
 import io
 import logging
+import gc
 import os
+import signal
 import socket
 import sys
 import threading
+import traceback
+
+# How long `prefork` waits for the next test, in seconds.
+IDLE = 60
 
 # Exempt from the check of credentials; see `AwsEmulator::require_credentials`.
 TEST_KEY = "GOLOO-TEST"
@@ -188,14 +200,10 @@ def keeping_bodies(app):
     return keep
 
 
-def serve_moto(listener, threaded):
-    os.environ["MOTO_PORT"] = str(listener.getsockname()[1])
-    from moto.moto_server.werkzeug_app import (
-        DomainDispatcherApplication,
-        MotoRequestHandler,
-        create_backend_app,
-    )
-    from werkzeug.serving import make_server
+def prepare_moto():
+    """Imports moto and changes what differs from AWS."""
+    from moto.cloudformation import models as _all_services
+    from moto.moto_server.werkzeug_app import create_backend_app
 
     # A line for each request hides what a failing test has to show.
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
@@ -203,6 +211,23 @@ def serve_moto(listener, threaded):
     mend_authorization_in_moto()
     mend_deletions_in_moto()
     mend_masks_in_moto()
+    # Fills moto's caches of each service's routes.
+    for service in ("cloudformation", "dynamodb", "ec2", "iam", "route53", "s3", "ssm", "sts"):
+        create_backend_app(service)
+
+
+def serve_moto(listener, threaded):
+    os.environ["MOTO_PORT"] = str(listener.getsockname()[1])
+    from moto.moto_api._internal import mock_random
+    from moto.moto_server.werkzeug_app import (
+        DomainDispatcherApplication,
+        MotoRequestHandler,
+        create_backend_app,
+    )
+    from werkzeug.serving import make_server
+
+    # A fork would draw the same ids as every other.
+    mock_random.seed()
     make_server(
         *listener.getsockname(),
         keeping_bodies(DomainDispatcherApplication(create_backend_app)),
@@ -230,22 +255,22 @@ def serve_ministack(listener):
     asyncio.run(serve(app, config))
 
 
-def end_with_stdin():
-    while os.read(0, 4096):
+def exit_at_end_of(file):
+    while os.read(file, 4096):
         pass
     os._exit(0)
 
 
-def main():
-    threading.Thread(target=end_with_stdin, daemon=True).start()
+def bind():
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     # From here on the port takes connections, which wait until the emulator serves them.
     listener.listen(128)
-    print(listener.getsockname()[1], flush=True)
-    # All that follows goes to the log.
-    os.dup2(2, 1)
-    match sys.argv[1]:
+    return listener
+
+
+def serve(kind, listener):
+    match kind:
         case "moto":
             serve_moto(listener, threaded=True)
         case "moto-single-threaded":
@@ -254,6 +279,62 @@ def main():
             serve_ministack(listener)
         case other:
             sys.exit(f"no emulator is called {other}")
+
+
+def serve_for(test, kind, home, log):
+    """Runs in the fork: serves one test until it closes its connection."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), 1)
+    os.dup2(1, 2)
+    os.environ |= {"HOME": home, "TMPDIR": home}
+    os.chdir(home)
+    listener = bind()
+    test.sendall(f"{listener.getsockname()[1]} {os.getpid()}\n".encode())
+    threading.Thread(target=exit_at_end_of, args=(test.fileno(),), daemon=True).start()
+    serve(kind, listener)
+
+
+def prefork(path):
+    prepare_moto()
+    # The kernel reaps the forks.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    gc.freeze()
+    door = socket.socket(socket.AF_UNIX)
+    # A path of a Unix socket is short: this one is relative to its folder.
+    os.chdir(os.path.dirname(path))
+    door.bind(os.path.basename(path))
+    door.listen(128)
+    door.settimeout(IDLE)
+    while True:
+        try:
+            test, _ = door.accept()
+        except TimeoutError:
+            os.unlink(os.path.basename(path))
+            return
+        test.settimeout(None)
+        words = test.makefile().readline().split()
+        if len(words) == 3 and os.fork() == 0:
+            door.close()
+            try:
+                serve_for(test, *words)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(1)
+        test.close()
+
+
+def main():
+    if sys.argv[1] == "prefork":
+        return prefork(sys.argv[2])
+    threading.Thread(target=exit_at_end_of, args=(0,), daemon=True).start()
+    listener = bind()
+    print(listener.getsockname()[1], flush=True)
+    # All that follows goes to the log.
+    os.dup2(2, 1)
+    if sys.argv[1] != "ministack":
+        prepare_moto()
+    serve(sys.argv[1], listener)
 
 
 main()

@@ -1,11 +1,12 @@
-//! What there is in an emulator's account, asked of it without goloo.
+//! The contents of an emulator's account, queried without goloo.
 
 use roxmltree::{Document, Node};
 
+use super::xml::{elements, text};
 use super::{AwsEmulator, REGIONS};
 
-/// A kind of thing in EC2: what it is called in the ledger, the action that lists it, and the elements that
-/// hold the list and a thing's id. Network interfaces aren't in it: moto keeps those of instances that are gone.
+/// A kind of EC2 resource: its name in the ledger, the action that lists it, and the elements of the list and of the
+/// resource's id. Network interfaces are omitted: moto keeps those of terminated instances.
 const EC2_KINDS: [(&str, &str, &str, &str); 10] = [
     ("instance", "DescribeInstances", "instancesSet", "instanceId"),
     ("volume", "DescribeVolumes", "volumeSet", "volumeId"),
@@ -19,7 +20,21 @@ const EC2_KINDS: [(&str, &str, &str, &str); 10] = [
     ("route-table", "DescribeRouteTables", "routeTableSet", "routeTableId"),
 ];
 
-pub(super) fn ledger(aws: &AwsEmulator) -> Vec<String> {
+impl AwsEmulator {
+    /// Everything beyond what every account has, in all [`REGIONS`], one sorted line each, such as `us-east-1 instance
+    /// i-0abc running`: stacks, instances, volumes, addresses, key pairs, networks and their parts, DNS records.
+    /// Ignores tags, so that resources that lost their tags are included.
+    pub fn ledger(&self) -> Vec<String> {
+        ledger(self)
+    }
+
+    /// The lines of the [`ledger`](Self::ledger) for a single zone, given its id.
+    pub fn records(&self, zone: &str) -> Vec<String> {
+        zone_records(self, zone)
+    }
+}
+
+fn ledger(aws: &AwsEmulator) -> Vec<String> {
     let mut lines = records(aws);
     for region in REGIONS {
         let things = stacks(aws, region).into_iter().chain(ec2(aws, region));
@@ -69,13 +84,13 @@ fn ec2(aws: &AwsEmulator, region: &str) -> Vec<String> {
     lines
 }
 
-/// Whether a thing is there without anybody having made it, or is a mere memory of an instance.
+/// Whether a resource comes with every account, or is merely a terminated instance that is still listed.
 fn comes_with_an_account(thing: Node<'_, '_>, kind: &str, default_vpc: Option<&str>) -> bool {
     match kind {
         "vpc" => text(thing, "isDefault") == Some("true"),
         "subnet" => text(thing, "defaultForAz") == Some("true"),
         "internet-gateway" => default_vpc.is_some() && text(thing, "vpcId") == default_vpc,
-        // Every VPC has these two, and they go with it.
+        // Every VPC has these two, and they are deleted with it.
         "security-group" => text(thing, "groupName") == Some("default"),
         "route-table" => text(thing, "main") == Some("true"),
         "instance" => label(thing) == "terminated",
@@ -83,7 +98,7 @@ fn comes_with_an_account(thing: Node<'_, '_>, kind: &str, default_vpc: Option<&s
     }
 }
 
-/// A word more on a thing: an instance's state, a group's name.
+/// Additional information about a resource: an instance's state, a group's name.
 fn label<'a>(thing: Node<'a, '_>) -> &'a str {
     element(thing, "instanceState")
         .and_then(|state| text(state, "name"))
@@ -99,7 +114,7 @@ fn records(aws: &AwsEmulator) -> Vec<String> {
         .collect()
 }
 
-pub(super) fn zone_records(aws: &AwsEmulator, zone: &str) -> Vec<String> {
+fn zone_records(aws: &AwsEmulator, zone: &str) -> Vec<String> {
     let zone = zone.trim_start_matches("/hostedzone/");
     let answer = aws.rest("route53", "GET", &format!("/2013-04-01/hostedzone/{zone}/rrset?maxitems=300"), "");
     let document = Document::parse(&answer).unwrap();
@@ -119,21 +134,11 @@ pub(super) fn zone_records(aws: &AwsEmulator, zone: &str) -> Vec<String> {
         .collect()
 }
 
-/// The text of the first element of this name within `node`.
-pub(super) fn text<'a>(node: Node<'a, '_>, name: &str) -> Option<&'a str> {
-    elements(node, name).next()
-}
-
-fn elements<'a>(node: Node<'a, '_>, name: &str) -> impl Iterator<Item = &'a str> {
-    let named = node.descendants().filter(move |node| node.tag_name().name() == name);
-    named.filter_map(|node| node.text()).map(str::trim).filter(|text| !text.is_empty())
-}
-
 fn element<'a, 'i>(node: Node<'a, 'i>, name: &str) -> Option<Node<'a, 'i>> {
     node.descendants().find(|node| node.tag_name().name() == name)
 }
 
-/// The elements in all lists of this name.
+/// The elements in all lists with this name.
 fn items<'a, 'i: 'a>(root: Node<'a, 'i>, list: &str) -> impl Iterator<Item = Node<'a, 'i>> {
     root.descendants()
         .filter(move |node| node.tag_name().name() == list)

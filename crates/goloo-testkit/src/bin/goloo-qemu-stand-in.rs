@@ -1,14 +1,15 @@
-//! Stands in for `qemu-system-…` where no guest is needed: it takes goloo's command line, binds the ports (each greets as SSH does), writes the console log and
-//! answers on the control socket. It is strict: a flag that it doesn't know is an error.
+//! Stands in for `qemu-system-…` in tests that need no guest: it accepts goloo's command line, binds the ports (each
+//! greets like SSH), writes the console log and responds on the control socket. It is strict: an unknown flag is an
+//! error.
 //!
-//! `GOLOO_STAND_IN` holds faults, separated by commas:
-//! - `dies-under-kvm`: ends at once when it is to use KVM, as in hosts whose KVM is broken
-//! - `stuck-under-kvm`: under KVM, the guest never writes to its disk
-//! - `ignores-power-down`: the guest doesn't hear `system_powerdown`
-//! - `silent`: answers the first control connection alone; `garbage`: answers all others with something else
-//! - `closes`: closes each control connection but the first at once
-//! - `dies`: ends at once; `hangs`: never gets ready
-//! - `no-sandbox`: was built without it; `sandbox-kills`: a system call that it needs is refused
+//! `GOLOO_STAND_IN` contains faults, separated by commas:
+//! - `dies-under-kvm`: exits at once when told to use KVM, as on hosts with a broken KVM
+//! - `stuck-under-kvm`: with KVM, the guest never writes to its disk
+//! - `ignores-power-down`: the guest ignores `system_powerdown`
+//! - `silent`: responds only to the first control connection; `garbage`: sends invalid data on all others
+//! - `closes`: closes each control connection except the first immediately
+//! - `dies`: exits at once; `hangs`: never becomes ready
+//! - `no-sandbox`: was built without it; `sandbox-kills`: a required system call is denied
 //! - `floods`: the guest writes 20 MB to its console, and QEMU 5 MB of messages
 #![allow(clippy::unwrap_used, reason = "a test program: a panic is its error message")]
 
@@ -21,10 +22,10 @@ use std::process::{ExitCode, exit};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// No test lasts so long; one that is killed leaves nothing for ever.
+/// Longer than any test; ensures that a forgotten stand-in doesn't stay forever.
 const LIFETIME: Duration = Duration::from_secs(900);
-/// How long the stand-in stays when its machine's folder is gone. Longer than any test waits for a
-/// QEMU to be gone, so that a provider that forgets to end one is found out.
+/// How long the stand-in stays after its machine's folder was deleted. Longer than any test waits for a QEMU to exit,
+/// so that a provider that forgets to end one is detected.
 const ORPHANED: Duration = Duration::from_secs(45);
 
 fn main() -> ExitCode {
@@ -102,7 +103,7 @@ impl Line {
     }
 }
 
-/// At commas; two of them are one in the text.
+/// Splits at commas; a doubled comma is a literal one.
 fn split(value: &str) -> Vec<String> {
     value.replace(",,", "\0").split(',').map(|part| part.replace('\0', ",")).collect()
 }
@@ -132,7 +133,7 @@ fn stay(line: &Line) -> Result<(), String> {
     if fault("hangs") {
         thread::sleep(LIFETIME);
     }
-    // As QEMU: two of them can't have the same disk.
+    // Like QEMU: two of them can't share a disk.
     let mut disks = Vec::new();
     for drive in &line.drives {
         let file =
@@ -155,7 +156,7 @@ fn stay(line: &Line) -> Result<(), String> {
             flood(&mut io::stderr(), 5_000_000);
             writeln!(log, "the console's end").map_err(|e| e.to_string())?;
         }
-        // It stays open as QEMU keeps it.
+        // Stays open, as in QEMU.
         std::mem::forget(log);
     }
     let control = line.control.as_ref().ok_or("no control socket")?;
@@ -186,7 +187,7 @@ fn greet(listener: &TcpListener) {
     }
 }
 
-/// Writes many lines, and fails where nobody reads them any more.
+/// Writes many lines, and fails if there is no reader anymore.
 fn flood(to: &mut impl Write, bytes: usize) {
     let lines = "a guest that talks too much\n".repeat(1000);
     for _ in 0..bytes / lines.len() {

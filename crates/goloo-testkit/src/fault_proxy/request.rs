@@ -1,27 +1,27 @@
-//! A request to AWS: read whole, and called by the name that AWS's documentation gives it.
+//! A complete request to AWS, identified by its name in AWS's documentation.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 
-/// A head longer than this is an error.
+/// The maximum size of a request's head.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 const HEADERS_MAX: usize = 100;
 
-/// One request.
+/// A request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// `GET`, `POST`, …
     pub method: String,
-    /// The path with its first slash, and its query.
+    /// The path with its leading slash, and its query.
     pub path: String,
-    /// As they came.
+    /// The headers, unchanged.
     pub headers: Vec<(String, String)>,
-    /// As it came.
+    /// The body, unchanged.
     pub body: Vec<u8>,
 }
 
 impl Request {
-    /// Reads one; nothing when the client closes without a word.
+    /// Reads a request; `None` if the client closes without sending anything.
     pub(super) fn read(client: &mut TcpStream) -> io::Result<Option<Self>> {
         let mut bytes = Vec::new();
         loop {
@@ -41,7 +41,7 @@ impl Request {
 
     fn read_body(&mut self, client: &mut TcpStream) -> io::Result<()> {
         if self.header("transfer-encoding").is_some() {
-            // No AWS client sends what is read here in chunks; one that does must not pass unnoticed.
+            // No AWS client sends these requests in chunks; one that does must not go unnoticed.
             client.write_all(
                 b"HTTP/1.1 411 Length Required\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
             )?;
@@ -53,7 +53,7 @@ impl Request {
         client.read_exact(&mut self.body[already..])
     }
 
-    /// The text of a header; the case of its name doesn't matter.
+    /// The value of a header; its name is case-insensitive.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
@@ -79,8 +79,8 @@ impl Request {
             .unwrap_or_default()
     }
 
-    /// What the request asks for, as AWS's documentation calls it: `CreateStack`, `DescribeInstances`,
-    /// `ChangeResourceRecordSets`, `GetParameter`. A request of another REST service is its method and path.
+    /// What the request asks for, as named in AWS's documentation: `CreateStack`, `DescribeInstances`,
+    /// `ChangeResourceRecordSets`, `GetParameter`. For other REST services it is the method and path.
     pub fn action(&self) -> String {
         if let Some(action) = self.parameter("Action") {
             return action;
@@ -92,14 +92,14 @@ impl Request {
         route53_action(&self.method, path).map_or_else(|| format!("{} {path}", self.method), str::to_owned)
     }
 
-    /// A parameter of the Query protocol, decoded: `StackName`, `ClientRequestToken`, `Filter.1.Name`.
+    /// A decoded parameter of the Query protocol: `StackName`, `ClientRequestToken`, `Filter.1.Name`.
     pub fn parameter(&self, name: &str) -> Option<String> {
         let body = std::str::from_utf8(&self.body).ok()?;
         let mut pairs = body.split('&').filter_map(|pair| pair.split_once('='));
         pairs.find(|(known, _)| decoded(known) == name).map(|(_, value)| decoded(value))
     }
 
-    /// The bytes that ask a server the same, and to close the connection afterwards.
+    /// The bytes of the same request, with the connection closed afterwards.
     pub(super) fn bytes(&self) -> Vec<u8> {
         let kept = self.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("connection"));
         let headers: String = kept.map(|(name, value)| format!("{name}: {value}\r\n")).collect();
@@ -108,7 +108,7 @@ impl Request {
     }
 }
 
-/// The request's head, and how many bytes it has; nothing while there is more to come.
+/// The request's head and its size in bytes; `None` while it is incomplete.
 fn parsed(bytes: &[u8]) -> io::Result<Option<(Request, usize)>> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut head = httparse::Request::new(&mut headers);
@@ -149,7 +149,7 @@ fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Er
     io::Error::new(ErrorKind::InvalidData, error)
 }
 
-/// As forms have it: `+` is a space, `%41` is `A`.
+/// Decodes form encoding: `+` is a space, `%41` is `A`.
 fn decoded(text: &str) -> String {
     let mut bytes = text.bytes();
     let mut plain = Vec::new();

@@ -1,4 +1,4 @@
-//! A boot as far as cloud-init and sshd are concerned: the stages, and what systemd does between them.
+//! A boot as seen by cloud-init and sshd: the stages, and what systemd does between them.
 
 use std::fs::File;
 use std::io;
@@ -7,44 +7,44 @@ use std::time::{Duration, Instant};
 
 use super::root::{Call, Finished, GuestRoot, HOME};
 
-/// What the machine is given: the files of a NoCloud seed.
+/// The files of a NoCloud seed.
 #[derive(Debug, Clone, Copy)]
 pub struct Seed<'a> {
     /// user-data, byte for byte.
     pub user_data: &'a [u8],
     /// meta-data.
     pub meta_data: &'a str,
-    /// vendor-data, where there is any.
+    /// vendor-data, if any.
     pub vendor_data: Option<&'a [u8]>,
 }
 
-/// One stage of cloud-init.
+/// The result of one stage of cloud-init.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stage {
     /// `local`, `network`, `config`, `final`.
     pub name: &'static str,
-    /// Its exit status; `None` where it didn't end by itself within the limit.
+    /// Its exit status; `None` if it didn't exit within the limit.
     pub status: Option<i32>,
-    /// What it wrote to standard output and standard error.
+    /// Its standard output and standard error.
     pub output: String,
 }
 
-/// What a boot did.
+/// The result of a boot.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Boot {
-    /// The stages that ran.
+    /// The stages that were run.
     pub stages: Vec<Stage>,
-    /// Whether sshd was started; `None` where the boot never came so far.
+    /// Whether sshd was started; `None` if the boot didn't get that far.
     pub sshd_started: Option<bool>,
-    /// The services of goloo's that were run after the stages, and whether each succeeded.
+    /// goloo's services that were run after the stages, and whether each succeeded.
     pub services: Vec<(String, bool)>,
-    /// The call that would have powered the machine off or restarted it.
+    /// The call that would have powered off or restarted the machine.
     pub ended_by: Option<Call>,
-    /// What cloud-init's one process for all stages wrote (25.1).
+    /// The output of cloud-init's single process for all stages (25.1).
     pub main_output: String,
 }
 
-/// A stage: its name, its unit, its arguments before 24.3, in which all stages became one process.
+/// A stage: its name, its unit, and its arguments before 24.3, where all stages became a single process.
 const STAGES: [(&str, [&str; 2], &[&str]); 4] = [
     ("local", ["cloud-init-local.service", "cloud-init-local.service"], &["init", "--local"]),
     ("network", ["cloud-init.service", "cloud-init-network.service"], &["init"]),
@@ -55,13 +55,13 @@ const MAIN_UNIT: &str = "cloud-init-main.service";
 const SHARE: &str = "/run/cloud-init/share";
 const SEED: &str = "/var/lib/cloud/seed/nocloud";
 
-/// How long a stage may take. A document may make it hang for ever, and a boot with it.
+/// The limit for a stage. A document may make it, and thus the boot, hang forever.
 const STAGE_LIMIT: Duration = Duration::from_secs(90);
-/// How long the one process for all stages may take to listen, and to end.
+/// How long the single process for all stages may take to start listening, and to exit.
 const MAIN_LIMIT: Duration = Duration::from_secs(20);
 
-/// Made by systemd, its generators and its tmpfiles before cloud-init runs. The root's own device can't be
-/// grown: the image's setting is changed, so that cloud-init says nothing of it.
+/// What systemd, its generators and its tmpfiles create before cloud-init runs. The device of the root can't be grown:
+/// the image's setting is changed so that cloud-init doesn't complain.
 const PREPARE: &str = "umount -l /run /tmp 2>/dev/null; \
     mount -t tmpfs -o mode=755,nosuid,nodev tmpfs /run && mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs /tmp && \
     mkdir -p /run/systemd/system /run/cloud-init /run/lock && : > /run/cloud-init/enabled && \
@@ -80,9 +80,9 @@ impl GuestRoot {
         self.boot_again()
     }
 
-    /// Boots as after a reboot: what was running is ended, `/run` and `/tmp` are empty.
+    /// Simulates a reboot: running processes are killed, `/run` and `/tmp` are empty.
     pub fn second_boot(&self) -> io::Result<Boot> {
-        // All but the first process and the shell itself.
+        // Everything except the first process and the shell itself.
         self.exec(&["sh", "-c", "kill -KILL -1"])?;
         self.boot_again()
     }
@@ -107,7 +107,7 @@ impl GuestRoot {
                 let hangs = stage.status.is_none();
                 boot.stages.push(stage);
                 if hangs {
-                    // What is ordered behind this stage never starts.
+                    // Units ordered after this stage never start.
                     break;
                 }
             }
@@ -131,7 +131,7 @@ impl GuestRoot {
         Ok(Stage::of(name, self.exec_within(&words, STAGE_LIMIT)?))
     }
 
-    /// `cloud-init --all-stages`, once it listens.
+    /// Starts `cloud-init --all-stages` and waits until it is listening.
     fn start_main(&self) -> io::Result<(Child, File)> {
         let log = tempfile::tempfile()?;
         let mut command = self.command(&["cloud-init", "--all-stages"]);
@@ -146,15 +146,15 @@ impl GuestRoot {
         Ok((child, log))
     }
 
-    /// What the unit of a stage does in newer versions: tells the one process to begin, and waits.
+    /// Does what a stage's unit does in newer versions: tells the single process to start the stage, and waits.
     fn shim(&self, name: &'static str) -> io::Result<Stage> {
         let script =
             format!("echo start | nc -Uu -W1 {SHARE}/{name}.sock -s {SHARE}/{name}-return.sock | sh");
         Ok(Stage::of(name, self.exec_within(&["sh", "-c", &script], STAGE_LIMIT)?))
     }
 
-    /// The services of goloo's that something asked systemd to start, or that start at each boot. They are
-    /// ordered behind cloud-init's last stage.
+    /// Starts goloo's services that something asked systemd to start, or that start at each boot. They are ordered
+    /// after cloud-init's last stage.
     fn start_services(&self, boot: &mut Boot) -> io::Result<()> {
         let list = "cd /etc/systemd/system && for unit in goloo-*.service; do \
                     [ -f \"$unit\" ] || continue; \
@@ -168,7 +168,7 @@ impl GuestRoot {
         Ok(())
     }
 
-    /// `power_state` leaves a process behind that waits for cloud-init's end before it acts.
+    /// `power_state` leaves a process behind that waits for cloud-init to exit before it acts.
     fn wait_for_watchers(&self) -> io::Result<()> {
         let script = "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' | grep -qx /usr/bin/cloud-init";
         let end = Instant::now() + MAIN_LIMIT;
@@ -182,7 +182,7 @@ impl GuestRoot {
         Ok(self.exec(&["harness-start", unit])?.status == Some(0))
     }
 
-    /// Sets what the script in place of `systemctl` says of these units.
+    /// Sets the state of these units as reported by the `systemctl` script.
     fn set_state(&self, units: &[&str], state: &str) -> io::Result<()> {
         let script = "state=$1; shift; mkdir -p \"$0\"; for unit; do \
                       printf '{\"ActiveState\": \"%s\", \"MainPID\": 0}' \"$state\" > \"$0/$unit\"; done";

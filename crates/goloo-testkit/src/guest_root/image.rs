@@ -1,4 +1,4 @@
-//! The tree of an image's root file system, extracted once for each image.
+//! The tree of an image's root file system, extracted once per image.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -10,7 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 
 const SECTOR: u64 = 512;
 
-/// An image's tree. It is not removed while this value lives.
+/// An image's tree. It isn't removed while this value lives.
 #[derive(Debug)]
 pub struct GuestImage {
     tree: PathBuf,
@@ -18,8 +18,8 @@ pub struct GuestImage {
 }
 
 impl GuestImage {
-    /// The tree of `disk` (qcow2, root file system in the first partition), whose digest is `sha256`,
-    /// below `cache`. Trees of earlier images of this name are removed.
+    /// Extracts the tree of `disk` (qcow2, root file system in the first partition), whose digest is `sha256`, into
+    /// `cache`. Trees of earlier images with this name are removed.
     pub fn extract(cache: &Path, name: &str, disk: &Path, sha256: &str) -> io::Result<Self> {
         let folder = cache.join("roots").join(name);
         fs::create_dir_all(&folder)?;
@@ -60,7 +60,7 @@ fn extract(disk: &Path, work: &Path, tree: &Path) -> io::Result<()> {
     fs::remove_dir_all(work)
 }
 
-/// Where the first partition of a GPT begins.
+/// The offset of the first partition of a GPT disk.
 fn root_offset(raw: &Path) -> io::Result<u64> {
     let mut file = File::open(raw)?;
     let mut number = |at: u64| -> io::Result<u64> {
@@ -73,7 +73,7 @@ fn root_offset(raw: &Path) -> io::Result<u64> {
     Ok(number(table * SECTOR + 32)? * SECTOR)
 }
 
-/// debugfs sets the mode before the owner, which takes the set-user-id bits away; `sudo` needs them.
+/// debugfs sets the mode before the owner, which clears the set-user-ID bits; `sudo` needs them.
 fn restore_set_id(device: &str, work: &Path, tree: &Path) -> io::Result<()> {
     let mut folders = Vec::new();
     list_folders(tree, &mut folders)?;
@@ -87,7 +87,7 @@ fn restore_set_id(device: &str, work: &Path, tree: &Path) -> io::Result<()> {
     let listed = run(Command::new("debugfs").arg("-f").arg(&commands).arg(device))?;
     let mut folder = None;
     for line in listed.lines() {
-        // The command comes back before its output.
+        // The command is echoed before its output.
         if let Some(command) = line.strip_prefix("debugfs: ls -p ") {
             folder = Some(tree.join(command.trim().trim_matches('"').trim_start_matches('/')));
             continue;
@@ -114,7 +114,7 @@ fn list_folders(folder: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
     Ok(())
 }
 
-/// Runs a tool to its end; some lie where only root's search path leads.
+/// Runs a tool to completion; some are only in root's search path.
 fn run(command: &mut Command) -> io::Result<String> {
     let mut path = std::env::var_os("PATH").unwrap_or_default();
     path.push(":/usr/sbin:/sbin");

@@ -1,10 +1,10 @@
-//! Runs user-data through an image's own cloud-init and sshd without booting: seconds in place of a
-//! minute. Root is needed, and Linux with overlayfs.
+//! Runs user-data through an image's own cloud-init and sshd without booting: seconds instead of a minute. Requires
+//! root, and Linux with overlayfs.
 //!
-//! Each run has namespaces of its own (mount, pid, net, uts, ipc), the image's tree below an overlay in
-//! memory, and the loopback interface alone. The stages run as the units of that cloud-init run them, and
-//! sshd starts between them as `ssh.service` and its drop-ins say. What systemd itself would do is done by
-//! a script in place of `systemctl` (`systemctl.py`), which also logs who called it.
+//! Each run has its own namespaces (mount, pid, net, uts, ipc), the image's tree under an in-memory overlay, and only
+//! the loopback interface. The stages run as in cloud-init's units, and sshd starts between them according to
+//! `ssh.service` and its drop-ins. A script in place of `systemctl` (`systemctl.py`) does systemd's part and logs its
+//! callers.
 
 mod boot;
 mod image;

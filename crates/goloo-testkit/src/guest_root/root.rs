@@ -1,4 +1,4 @@
-//! One run's namespaces: begun, entered, ended.
+//! The namespaces of one run.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -12,19 +12,19 @@ use super::GuestImage;
 
 const INIT: &str = include_str!("init.sh");
 pub(super) const SYSTEMCTL: &str = include_str!("systemctl.py");
-/// Where the script in place of `systemctl` keeps its log and what systemd would know.
+/// Where the script in place of `systemctl` keeps its log and its unit states.
 pub(super) const HOME: &str = "/run/goloo-harness";
 
-/// How often a process is looked at.
+/// How often a process is polled.
 const POLL: Duration = Duration::from_millis(2);
-/// How long the namespaces may take to begin, and to end.
+/// How long the namespaces may take to be created and to end.
 const NAMESPACES: Duration = Duration::from_secs(20);
 
-/// A document may write without end; its files, and what it says, stay within bounds.
+/// A document may write without limit; this bounds the size of its files and output.
 const FILE_LIMIT: &str = "--fsize=268435456";
 const SAID_LIMIT: u64 = 1 << 20;
 
-/// What services get from systemd.
+/// The environment systemd gives to services.
 const ENVIRONMENT: [&str; 3] =
     ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin", "LANG=C.UTF-8", "HOME=/root"];
 
@@ -32,16 +32,16 @@ const ENVIRONMENT: [&str; 3] =
 #[derive(Debug)]
 pub struct GuestRoot {
     init: Child,
-    /// The first process of the namespaces, as this machine counts.
+    /// The first process of the namespaces, in this machine's pid namespace.
     pid: u32,
     folder: tempfile::TempDir,
     deadline: Instant,
 }
 
-/// What a command left.
+/// The result of a command.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Finished {
-    /// Its exit status; `None` where a signal or the limit ended it.
+    /// Its exit status; `None` if it was killed by a signal or by the limit.
     pub status: Option<i32>,
     /// Its standard output.
     pub stdout: String,
@@ -49,16 +49,16 @@ pub struct Finished {
     pub stderr: String,
 }
 
-/// With what to log in.
+/// Login credentials.
 #[derive(Debug, Clone, Copy)]
 pub struct Login<'a> {
     /// The client's private key.
     pub identity: &'a Path,
-    /// The only host key that is accepted, in OpenSSH's form.
+    /// The only accepted host key, in OpenSSH's format.
     pub host_key: &'a str,
 }
 
-/// A call of `systemctl` or of what stands beside it.
+/// A call of `systemctl` or a related command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
     /// `systemctl`, `systemd-run`, `shutdown`, …; `deadlock` for a start that would never have returned.
@@ -68,7 +68,7 @@ pub struct Call {
 }
 
 impl GuestRoot {
-    /// Begins a run of at most `limit`: a root like the image's, in which nothing runs yet.
+    /// Starts a run of at most `limit`: a root like the image's, without any running processes.
     pub fn start(image: &GuestImage, limit: Duration) -> io::Result<Self> {
         let folder = tempfile::tempdir()?;
         let script = folder.path().join("init.sh");
@@ -102,7 +102,7 @@ impl GuestRoot {
         self.folder.path()
     }
 
-    /// Where the guest's root is inside the namespaces.
+    /// The guest's root inside the namespaces.
     fn root(&self) -> PathBuf {
         self.folder.path().join("root")
     }
@@ -120,7 +120,7 @@ impl GuestRoot {
         self.finish(&mut command, NAMESPACES)?.expect_success("installing systemctl")
     }
 
-    /// Enters all namespaces; the command that follows sees this machine's files, and the run's mounts.
+    /// Enters all namespaces; the command that follows sees this machine's files and the run's mounts.
     fn enter(&self) -> Command {
         let mut command = Command::new("nsenter");
         command.args([
@@ -137,7 +137,7 @@ impl GuestRoot {
         command
     }
 
-    /// A command of the guest, as its root, with the environment that services get.
+    /// A guest command, run as its root with the environment of services.
     pub fn command<S: AsRef<OsStr>>(&self, words: &[S]) -> Command {
         let mut command = self.enter();
         command.arg("chroot").arg(self.root()).args(["/usr/bin/env", "-i"]);
@@ -145,7 +145,7 @@ impl GuestRoot {
         command
     }
 
-    /// Runs a command of the guest as its root.
+    /// Runs a guest command as its root.
     pub fn exec<S: AsRef<OsStr>>(&self, words: &[S]) -> io::Result<Finished> {
         self.exec_within(words, self.left())
     }
@@ -154,7 +154,7 @@ impl GuestRoot {
         self.finish(&mut self.command(words), limit)
     }
 
-    /// Writes a file of the guest; its folder is made.
+    /// Writes a guest file, creating its folder.
     pub fn write(&self, path: &str, content: &[u8]) -> io::Result<()> {
         let source = self.folder.path().join("written");
         std::fs::write(&source, content)?;
@@ -163,19 +163,19 @@ impl GuestRoot {
         self.finish_as_set(&mut command, NAMESPACES)?.expect_success(path)
     }
 
-    /// A file of the guest; `None` where there is none.
+    /// Reads a guest file; `None` if it doesn't exist.
     pub fn file(&self, path: &str) -> Option<String> {
         let found = self.exec(&["cat", path]).ok()?;
         (found.status == Some(0)).then_some(found.stdout)
     }
 
-    /// The line of a user in the guest's /etc/passwd.
+    /// A user's line in the guest's /etc/passwd.
     pub fn passwd(&self, user: &str) -> Option<String> {
         let found = self.exec(&["getent", "passwd", user]).ok()?;
         (found.status == Some(0)).then(|| found.stdout.trim_end().to_owned())
     }
 
-    /// Who called `systemctl` and its kin in this boot, and with what.
+    /// The calls of `systemctl` and related commands in this boot.
     pub fn calls(&self) -> Vec<Call> {
         let text = self.file(&format!("{HOME}/calls")).unwrap_or_default();
         let call = |line: &str| -> Option<Call> {
@@ -189,8 +189,8 @@ impl GuestRoot {
         text.lines().filter_map(call).collect()
     }
 
-    /// The `ssh` command of this machine, into the guest: what follows it is the remote command. Only the
-    /// network is the guest's.
+    /// This machine's `ssh` command into the guest, to be followed by the remote command. Only the network is the
+    /// guest's.
     pub fn ssh(&self, user: &str, login: Login<'_>) -> io::Result<Command> {
         let known_hosts = self.folder.path().join("known_hosts");
         std::fs::write(&known_hosts, format!("guest {}\n", login.host_key))?;
@@ -226,7 +226,7 @@ impl GuestRoot {
         self.finish(self.ssh(user, login)?.arg(command), self.left())
     }
 
-    /// The zombies of the run: the first process must leave none.
+    /// The number of zombies in the run: the first process must leave none.
     pub fn zombies(&self) -> io::Result<usize> {
         let listed = self.exec(&["sh", "-c", "cat /proc/[0-9]*/stat 2>/dev/null; true"])?;
         let is_zombie = |line: &str| line.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'));
@@ -241,7 +241,7 @@ impl GuestRoot {
         self.finish_as_set(command.stdin(Stdio::null()), limit)
     }
 
-    /// Runs a command with the standard input that it has.
+    /// Runs a command with its configured standard input.
     fn finish_as_set(&self, command: &mut Command, limit: Duration) -> io::Result<Finished> {
         let (mut stdout, mut stderr) = (tempfile::tempfile()?, tempfile::tempfile()?);
         let mut child = command.stdout(stdout.try_clone()?).stderr(stderr.try_clone()?).spawn()?;
@@ -251,7 +251,7 @@ impl GuestRoot {
                 break status.code();
             }
             if Instant::now() >= end {
-                // What it started inside ends with the run.
+                // Processes it started inside end with the run.
                 child.kill()?;
                 child.wait()?;
                 break None;
@@ -263,7 +263,7 @@ impl GuestRoot {
 }
 
 impl Call {
-    /// Whether it powers a machine off or restarts it.
+    /// Whether it powers off or restarts the machine.
     pub fn ends_the_machine(&self) -> bool {
         const ENDS: [&str; 4] = ["poweroff", "halt", "reboot", "shutdown"];
         let verb = self.arguments.iter().find(|word| !word.starts_with('-')).map(String::as_str);
@@ -274,7 +274,7 @@ impl Call {
 
 impl Drop for GuestRoot {
     fn drop(&mut self) {
-        // The first process ends with its standard input, and the kernel ends all others with it.
+        // The first process exits when its standard input closes, and the kernel then kills all others.
         drop(self.init.stdin.take());
         let end = Instant::now() + NAMESPACES;
         while matches!(self.init.try_wait(), Ok(None)) {
@@ -297,7 +297,7 @@ impl Finished {
     }
 }
 
-/// The text of a file, or its beginning where that is long.
+/// The text of a file, or its beginning if it is long.
 pub(super) fn read_from_start(file: &mut File) -> io::Result<String> {
     file.rewind()?;
     let mut bytes = Vec::new();
@@ -305,7 +305,7 @@ pub(super) fn read_from_start(file: &mut File) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The only child of `unshare`.
+/// The only child of the `unshare` process.
 fn child_of(parent: u32) -> io::Result<u32> {
     for entry in std::fs::read_dir("/proc")? {
         let entry = entry?;

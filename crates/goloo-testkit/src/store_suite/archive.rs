@@ -130,7 +130,7 @@ pub async fn a_destroyed_record_is_not_active_and_goes_to_the_archive_with_the_n
     let devbox = name("devbox");
     let mut record = created(&*store, &devbox).await;
     record.phase = Phase::Destroyed;
-    // As a process leaves it that dies between the two steps of its archive.
+    // The state left by a process that dies between the two steps of an archive.
     lock(&*store, &devbox).await.save(&mut record).await.unwrap();
     assert_eq!(read(&*other, &devbox).await, None);
     assert_eq!(other.list().await.unwrap(), Default::default());

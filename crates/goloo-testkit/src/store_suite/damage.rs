@@ -59,3 +59,30 @@ pub async fn a_broken_archived_record_breaks_no_other_and_can_be_removed(subject
     store.archive_delete(&id, &owner(1)).await.unwrap();
     assert!(other.archive_list().await.unwrap().broken.is_empty());
 }
+
+/// Unknown fields are kept, and others may have written them: with indentation, a small record may become large.
+pub async fn no_save_makes_a_record_that_is_too_large_to_be_read(store: &dyn Store) {
+    let devbox = name("devbox");
+    let mut record = created(store, &devbox).await;
+    let values = vec![serde_json::Value::from(1); 9000];
+    let nested =
+        (0..45).fold(serde_json::Value::from(values), |inner, _| serde_json::Value::from(vec![inner]));
+    record.extra.insert("later".to_owned(), nested);
+    record.extra.insert("long".to_owned(), "x".repeat(500_000).into());
+    let mut held = lock(store, &devbox).await;
+    held.save(&mut record).await.unwrap();
+    assert_eq!(read(store, &devbox).await.unwrap(), record);
+    let (sound, serial) = (record.extra.clone(), record.serial);
+    record.extra.insert("large".to_owned(), "x".repeat(1 << 20).into());
+    let refused = held.save(&mut record).await.unwrap_err();
+    let said = format!("{refused:?}");
+    assert!(said.contains("the limit is 1048576"), "{said}");
+    record.extra = sound;
+    assert_eq!(record.serial, serial);
+    held.save(&mut record).await.unwrap();
+    assert_eq!(read(store, &devbox).await.unwrap(), record);
+    let mut large = ready(&name("web"));
+    large.extra.insert("large".to_owned(), "x".repeat(1 << 20).into());
+    lock(store, &large.name.clone()).await.create(&mut large, &snapshot()).await.unwrap_err();
+    assert_eq!(store.names().await.unwrap(), ["devbox"]);
+}

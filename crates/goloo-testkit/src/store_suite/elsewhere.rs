@@ -1,8 +1,8 @@
-//! Records from elsewhere.
+//! Records from other stores.
 
 use super::*;
 
-/// A record as another store holds it after some saves.
+/// A record as another store contains it after some saves.
 fn from_elsewhere(name: &VmName, serial: u64) -> Record {
     let mut record = Record { serial, ..ready(name) };
     record.extra.insert("later".to_owned(), serde_json::json!({"a": [1, null, "\u{e4}"]}));
@@ -121,7 +121,7 @@ pub async fn of_many_serials_that_are_put_the_highest_stays(subject: &dyn Subjec
     assert_eq!((found.serial, found.stack.as_str()), (6, "stack-5"));
 }
 
-/// An archived record as another store holds it.
+/// An archived record as another store contains it.
 pub(super) fn archived_elsewhere(name: &VmName, serial: u64) -> Archived {
     let record = Record { phase: Phase::Destroyed, ..from_elsewhere(name, serial) };
     let deleted_at = time("2025-02-01T00:00:00Z");

@@ -1,4 +1,4 @@
-//! Nothing there.
+//! Reading from an empty store.
 
 use super::*;
 

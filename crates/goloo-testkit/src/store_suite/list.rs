@@ -18,7 +18,7 @@ pub async fn a_list_shows_what_the_records_hold(subject: &dyn Subject) {
     let mut odd = in_aws(&name("d"));
     odd.source_config_path = None;
     odd.stack = "a \"b\" \u{e4}\u{1F600}".into();
-    odd.aws = Some(Default::default());
+    (odd.endpoint, odd.details) = Default::default();
     let mut records = [creating(&name("a")), ready(&name("b")), in_aws(&name("c")), odd];
     for record in &mut records {
         create(&*store, record).await;

@@ -1,19 +1,18 @@
-//! What every store must hold: one case a rule of [`goloo_core::store`], each with two handles or more
-//! on the same store.
+//! The conformance suite of stores: one case per rule of [`goloo_model::store`], each with at least two handles on the
+//! same store.
 //!
-//! A back end joins with a [`Subject`] and one line in an integration test:
+//! A back end needs a [`Subject`] and one line in an integration test:
 //! ```ignore
 //! goloo_testkit::store_suite!(MySubject::new);
 //! ```
-//! or, where a store takes long to start, with one test of all cases, each with a place of its own:
+//! or, if a store is slow to start, one test for all cases, each with its own place:
 //! ```ignore
 //! goloo_testkit::store_suite!(emulator_mine_keeps_every_rule, |case| server().place(case));
 //! ```
 
-// A failing expectation here is a failing test.
+// A failed expectation here is a failed test.
 #![allow(clippy::unwrap_used)]
-// Each case's name is its rule.
-#![allow(missing_docs)]
+// The name of each case is its rule.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -23,28 +22,28 @@ use std::thread;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use goloo_core::name::{ArchiveId, VmName};
-use goloo_core::record::{Phase, Record, SCHEMA, to_json};
-use goloo_core::store::{Archived, Snapshot, Store, StoreError, Summary, VmLock};
-use goloo_core::time::Timestamp;
+use goloo_model::name::{ArchiveId, VmName};
+use goloo_model::record::{Phase, Record, SCHEMA, to_json};
+use goloo_model::store::{Archived, Snapshot, Store, StoreError, Summary, VmLock};
+use goloo_model::time::Timestamp;
 
 use crate::samples::{creating, in_aws, name, owner, ready, snapshot, time};
 
-/// A store under test, with a back door for damage.
+/// A store under test, with a back door for corrupting data.
 #[async_trait]
 pub trait Subject: Send + Sync {
     /// A new handle on the store, as another process would open it.
     fn handle(&self) -> Box<dyn Store>;
 
-    /// Puts any text in the place of an active record's; the record need not be there.
+    /// Replaces an active record's text; the record need not exist.
     async fn plant(&self, name: &VmName, json: &[u8]);
 
-    /// Puts any text in the place of an archived record's; the record need not be there.
+    /// Replaces an archived record's text; the record need not exist.
     async fn plant_archived(&self, id: &ArchiveId, json: &[u8]);
 }
 
-/// Makes a `#[test]` of every case, run on what the given function makes; or, with a name, one `#[test]` of
-/// all, where the function is given the name of the case.
+/// Generates a `#[test]` for each case, run on the given function's result; or, with a name, one `#[test]` for all
+/// cases, whose names are passed to the function.
 #[macro_export]
 macro_rules! store_suite {
     ($make:expr) => {
@@ -161,7 +160,7 @@ macro_rules! store_suite {
     };
 }
 
-/// The list of cases, as tests; [`store_suite!`] is what to use.
+/// Expands the list of cases to tests; use [`store_suite!`] instead.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! store_suite_cases {
@@ -188,13 +187,13 @@ macro_rules! store_suite_cases {
     };
 }
 
-/// So many cases at once keep an emulator busy without a queue in which answers come too late.
+/// Keeps an emulator busy without a queue that delays responses too much.
 const CASES_AT_ONCE: usize = 4;
 
-/// Runs all cases to their ends, several at once, each on a thread of its name.
+/// Runs all cases to completion, several at a time, each on a thread with its name.
 ///
 /// # Panics
-/// When a case did; says which.
+/// If a case panicked; the message names it.
 pub fn all(cases: &[(&'static str, &(dyn Fn() + Sync))]) {
     let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let work = || {
@@ -215,7 +214,7 @@ pub fn all(cases: &[(&'static str, &(dyn Fn() + Sync))]) {
     assert_eq!(*failed.lock().unwrap(), [""; 0], "these cases failed");
 }
 
-/// Drives a future on a runtime of its own.
+/// Drives a future on its own runtime.
 pub fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
@@ -226,7 +225,7 @@ async fn lock(store: &dyn Store, name: &VmName) -> Lock {
     store.lock(name, &owner(1)).await.unwrap()
 }
 
-/// Waits for its turn, as the engine's callers don't.
+/// Waits until the lock is free, unlike the engine's callers.
 async fn lock_when_free(store: &dyn Store, name: &VmName) -> Lock {
     loop {
         match store.lock(name, &owner(1)).await {

@@ -113,7 +113,7 @@ pub async fn of_many_marks_at_once_one_stays(subject: &dyn Subject) {
 
 pub async fn of_many_who_replace_one_mark_one_does(subject: &dyn Subject) {
     subject.handle().set_moved(None, Some(ELSEWHERE)).await.unwrap();
-    // Half of them want to take it back.
+    // Half of them try to revert the move.
     let place = |n: usize| (n.is_multiple_of(2)).then(|| format!("dir:/place-{n}"));
     let outcomes =
         race(subject, 6, async |n, store| (n, store.set_moved(Some(ELSEWHERE), place(n).as_deref()).await));
@@ -135,7 +135,7 @@ pub async fn a_lock_that_is_held_while_the_store_is_marked_can_t_write_afterward
     let before = record.clone();
     let mut held = lock(&*store, &devbox).await;
     match other.set_moved(None, Some(ELSEWHERE)).await {
-        // It isn't marked as long as someone may write.
+        // It isn't marked while someone may write.
         Err(StoreError::Locked { name, .. }) => {
             assert_eq!(name, devbox);
             assert_eq!(other.moved_to().await.unwrap(), None);

@@ -1,4 +1,4 @@
-//! Other people's locks.
+//! Locks of other users.
 
 use super::*;
 
@@ -29,7 +29,7 @@ pub async fn looking_at_locks_refuses_nobody_one(subject: &dyn Subject) {
         if n == 0 {
             let mut refused = 0;
             for _ in 0..200 {
-                // Nobody else takes it, so it is free each time.
+                // Nobody else takes it, so it is always free.
                 refused += u32::from(store.lock(&name("devbox"), &owner(1)).await.is_err());
             }
             done.store(true, Ordering::Release);
@@ -52,7 +52,7 @@ pub async fn a_lease_s_end_is_told_alike_to_its_holder_and_to_others(subject: &d
     let Err(StoreError::Locked { lease_end: refused, .. }) = other.lock(&devbox, &owner(2)).await else {
         panic!("it was not refused");
     };
-    // A service's clock tells whole seconds, and this one's may be behind.
+    // A service's clock has a resolution of one second, and this computer's may be behind.
     let near = |end: Timestamp| {
         own.is_some_and(|own| {
             own.since(end) <= Duration::from_secs(5) && end.since(own) <= Duration::from_secs(5)
@@ -72,8 +72,8 @@ pub async fn nobody_s_lock_can_t_be_broken(subject: &dyn Subject) {
     assert_eq!(lock(&*store, &devbox).await.taken_over(), None);
 }
 
-/// Where locks end with their process, breaking one is refused and its holder works on; elsewhere the
-/// holder's next write is refused, and who comes next knows from whom.
+/// If locks end with their process, breaking one is refused and its holder continues; otherwise the holder's next write
+/// is refused, and the next owner learns whose lock it was.
 pub async fn a_broken_lock_writes_no_more(subject: &dyn Subject) {
     let (store, other) = (subject.handle(), subject.handle());
     let devbox = name("devbox");

@@ -75,7 +75,7 @@ pub async fn readers_beside_a_writer_see_whole_records(subject: &dyn Subject) {
             let mut record = first.clone();
             let mut held = lock(&*store, &name("devbox")).await;
             for round in 0..60_usize {
-                // Two fields that belong together, and lengths that change.
+                // Two fields that must match, and varying lengths.
                 let length = round * 97 % 4096;
                 record.created_by.extra.insert("filler".into(), "x".repeat(length).into());
                 record.tags.insert("length".to_owned(), length.to_string());

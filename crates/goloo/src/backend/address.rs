@@ -1,18 +1,23 @@
-//! Addresses of back ends: read from the command line and from marks of moved stores, and written there.
+//! Backend addresses: parses and formats them, for the command line and for the marks of moved stores.
 
 use std::fmt;
 use std::path::Path;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use super::form::AddressingStyle;
-use super::{Backend, ObjectPlace, Service, StateBackend};
-use crate::error::CliError;
+use super::bucket::ObjectPlace;
+use super::form::StateBackend;
+use super::service::{AddressingStyle, Service};
+use super::store_backend::Backend;
+use crate::error::AddressError;
 
 impl Backend {
-    /// Reads an address: `dir`, `dir:PATH`, `sqlite`, `sqlite:PATH`, `s3://BUCKET/PREFIX?region=…`, `gs://…`,
-    /// `az://…`. A relative path counts from the folder that the process is in.
-    pub fn parse(address: &str) -> Result<Self, CliError> {
+    /// Parses an address: `dir`, `dir:PATH`, `sqlite`, `sqlite:PATH`, `s3://BUCKET/PREFIX?region=…`, `gs://…`,
+    /// `az://…`. A relative path is resolved against the current directory.
+    ///
+    /// # Errors
+    /// When it is none of these.
+    pub fn parse(address: &str) -> Result<Self, AddressError> {
         let path = |path: &str| std::path::absolute(path).unwrap_or_else(|_| path.into());
         match address.split_once(':') {
             None if address == "dir" => Ok(Self::Dir(None)),
@@ -23,41 +28,25 @@ impl Backend {
                 Some(service) => {
                     let rest = rest.strip_prefix("//").ok_or_else(Vec::new);
                     let place = rest.and_then(|rest| ObjectPlace::parse(service, rest));
-                    place.map(Self::Object).map_err(|problems| odd_bucket(address, service, problems))
+                    place.map(Self::Object).map_err(|problems| AddressError::Bucket {
+                        address: address.to_owned(),
+                        service,
+                        problems,
+                    })
                 }
-                None => Err(odd_address(address)),
+                None => Err(AddressError::Unknown { address: address.to_owned() }),
             },
-            None => Err(odd_address(address)),
+            None => Err(AddressError::Unknown { address: address.to_owned() }),
         }
     }
 }
 
-fn odd_address(address: &str) -> CliError {
-    CliError::usage(
-        format!("\"{address}\" is no place for records"),
-        "write it like dir:PATH, sqlite:PATH, s3://BUCKET/PREFIX?region=REGION, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX?account=ACCOUNT",
-    )
-}
-
-fn odd_bucket(address: &str, service: Service, problems: Vec<String>) -> CliError {
-    let example = match service {
-        Service::S3 => {
-            "s3://BUCKET/PREFIX?region=REGION&endpoint=URL&addressingStyle=virtual&lockTable=TABLE"
-        }
-        Service::Gcs => "gs://BUCKET/PREFIX?endpoint=URL",
-        Service::Azure => "az://CONTAINER/PREFIX?account=ACCOUNT&endpoint=URL",
-    };
-    let what = format!("\"{address}\" doesn't name a bucket, or asks for something that it can't have");
-    let hint = format!("write it like {example}, where all after PREFIX may be left out");
-    CliError { causes: problems, ..CliError::usage(what, hint) }
-}
-
-/// What stands in an address as it is.
+/// The characters that are not percent-encoded in an address.
 const PLAIN: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/').remove(b':');
 
 impl ObjectPlace {
-    /// Reads what follows `//`. The error says of each value what is wrong with it.
+    /// Parses what follows `//`. The error has a message for each invalid value.
     fn parse(service: Service, rest: &str) -> Result<Self, Vec<String>> {
         let read = Self::form(service, rest).ok_or_else(Vec::new)?;
         let problems = read.problems();
@@ -67,7 +56,7 @@ impl ObjectPlace {
         }
     }
 
-    /// The same address as the settings write it; `None` where it isn't one.
+    /// The address in the form of the settings; `None` if it isn't a valid one.
     fn form(service: Service, rest: &str) -> Option<StateBackend> {
         let decoded = |text: &str| Some(percent_decode_str(text).decode_utf8().ok()?.into_owned());
         let (place, query) = rest.split_once('?').unwrap_or((rest, ""));

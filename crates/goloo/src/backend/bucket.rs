@@ -1,24 +1,24 @@
-//! A part of a bucket, and how it is opened.
+//! A prefix in a bucket, and how to open it.
 
-use goloo_core::finding::Finding;
+use goloo_model::check::Check;
 use goloo_store::Seal;
 
-use super::form::AddressingStyle;
-use crate::error::CliError;
+use super::service::{AddressingStyle, Service};
+use crate::error::Error;
 
-/// A part of a bucket, as the settings name it. Credentials aren't in it: they come from the service's
-/// own chain.
+/// A prefix in a bucket, as configured in the settings. Contains no credentials: they come from the service's own
+/// credential chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectPlace {
-    /// Who keeps the bucket.
+    /// The service.
     pub service: Service,
     /// The bucket; Azure calls it a container.
     pub bucket: String,
-    /// The first part of all keys, without slashes at its ends; may be empty.
+    /// The prefix of all keys, without slashes at its ends; may be empty.
     pub prefix: String,
     /// The region (S3).
     pub region: Option<String>,
-    /// Where the service is, when it isn't the usual place.
+    /// The service's URL, when it isn't the default.
     pub endpoint: Option<String>,
     /// How requests name the bucket (S3).
     pub addressing_style: Option<AddressingStyle>,
@@ -28,53 +28,19 @@ pub struct ObjectPlace {
     pub account: Option<String>,
 }
 
-/// What kinds of buckets there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Service {
-    /// S3 and what speaks like it.
-    S3,
-    /// Google Cloud Storage.
-    Gcs,
-    /// Azure Blob Storage.
-    Azure,
-}
-
-impl Service {
-    /// The word for it in the settings.
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::S3 => "s3",
-            Self::Gcs => "gcs",
-            Self::Azure => "azure",
-        }
-    }
-
-    pub(super) fn scheme(self) -> &'static str {
-        match self {
-            Self::S3 => "s3",
-            Self::Gcs => "gs",
-            Self::Azure => "az",
-        }
-    }
-
-    pub(super) fn from_scheme(scheme: &str) -> Option<Self> {
-        [Self::S3, Self::Gcs, Self::Azure].into_iter().find(|service| service.scheme() == scheme)
-    }
-}
-
 impl ObjectPlace {
     #[cfg(feature = "object")]
-    pub(super) async fn examine(&self, seal: Seal) -> Result<Vec<Finding>, CliError> {
+    pub(super) async fn examine(&self, seal: Seal) -> Result<Vec<Check>, Error> {
         Ok(self.open(seal)?.examine().await)
     }
 
     #[cfg(not(feature = "object"))]
-    pub(super) async fn examine(&self, seal: Seal) -> Result<Vec<Finding>, CliError> {
+    pub(super) async fn examine(&self, seal: Seal) -> Result<Vec<Check>, Error> {
         self.open(seal).map(|_| Vec::new())
     }
 
     #[cfg(feature = "object")]
-    pub(super) fn open(&self, seal: Seal) -> Result<goloo_store::object::ObjectStore, CliError> {
+    pub(super) fn open(&self, seal: Seal) -> Result<goloo_store::object::ObjectStore, Error> {
         use crate::identity;
         use goloo_store::object::{Kind, LockTable, ObjectSettings, ObjectStore, Options};
 
@@ -99,12 +65,12 @@ impl ObjectPlace {
     }
 
     #[cfg(not(feature = "object"))]
-    pub(super) fn open(&self, _: Seal) -> Result<goloo_store::DirStore, CliError> {
-        Err(CliError::new(
-            crate::exit::USAGE,
-            "unsupported",
-            format!("this goloo was built without a way to {}", self),
-            "goloo settings set stateBackend dir, or another goloo",
-        ))
+    pub(super) fn open(&self, _: Seal) -> Result<goloo_store::DirStore, Error> {
+        let feature = match self.service {
+            Service::S3 => "s3",
+            Service::Gcs => "gcs",
+            Service::Azure => "azure",
+        };
+        Err(goloo_model::store::StoreError::NotInBuild { what: self.to_string(), feature }.into())
     }
 }

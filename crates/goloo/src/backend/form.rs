@@ -1,4 +1,4 @@
-//! `stateBackend`: a back end as the settings write it.
+//! `stateBackend`: a backend as written in the settings.
 
 use std::path::{Path, PathBuf};
 
@@ -6,17 +6,19 @@ use goloo_store::bucket_address;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Backend, ObjectPlace, Service};
+use super::bucket::ObjectPlace;
+use super::service::{AddressingStyle, Service};
+use super::store_backend::Backend;
 use crate::paths::in_home;
 
 /// `stateBackend` in the settings.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct StateBackend {
-    /// What keeps the records: dir, sqlite, s3, gcs or azure
+    /// Where the records are stored: dir, sqlite, s3, gcs or azure
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub(super) kind: Option<Kind>,
-    /// dir and sqlite: the folder or the file; ~/ allowed
+    /// dir and sqlite: the path of the folder or the file; may begin with ~/
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) path: Option<String>,
     /// s3 and gcs: the bucket
@@ -28,31 +30,21 @@ pub struct StateBackend {
     /// azure: the storage account
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) account: Option<String>,
-    /// s3, gcs and azure: the first part of all keys
+    /// s3, gcs and azure: the prefix of all keys
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) prefix: Option<String>,
     /// s3: the region
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) region: Option<String>,
-    /// s3, gcs and azure: the service's URL, when it isn't the usual one
+    /// s3, gcs and azure: the service's URL, when it isn't the default
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) endpoint: Option<String>,
-    /// s3: whether the bucket is addressed by its path or as a virtual host; path without it
+    /// s3: whether the bucket is in the URL's path or in its host name; path by default
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) addressing_style: Option<AddressingStyle>,
-    /// s3: a DynamoDB table for locks, where the store has no conditional writes
+    /// s3: a DynamoDB table for locks, when the service has no conditional writes
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) lock_table: Option<String>,
-}
-
-/// How a request names the bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum AddressingStyle {
-    /// `https://s3.example.com/BUCKET`
-    Path,
-    /// `https://BUCKET.s3.example.com`
-    Virtual,
 }
 
 impl AddressingStyle {
@@ -108,7 +100,7 @@ impl Kind {
         }
     }
 
-    /// The keys that mean something for it.
+    /// The keys that apply to it.
     fn keys(self) -> &'static [&'static str] {
         match self {
             Self::Dir | Self::Sqlite => &["path"],
@@ -118,7 +110,7 @@ impl Kind {
         }
     }
 
-    /// The keys that it can't do without.
+    /// The required keys.
     fn needed(self) -> &'static [&'static str] {
         match self {
             Self::Dir | Self::Sqlite => &[],
@@ -129,7 +121,7 @@ impl Kind {
 }
 
 impl StateBackend {
-    /// What is wrong with it beyond its shape: the key, what, and what to do.
+    /// Problems beyond the JSON schema: the key, the message, and the hint.
     pub fn problems(&self) -> Vec<(&'static str, String, String)> {
         let Some(kind) = self.kind else {
             let hint = "write \"type\": \"dir\", \"sqlite\", \"s3\", \"gcs\" or \"azure\"".to_owned();
@@ -138,7 +130,7 @@ impl StateBackend {
         let fields = self.fields();
         let odd = fields.iter().filter(|(key, value)| value.is_some() && !kind.keys().contains(key));
         let odd = odd.map(|(key, _)| {
-            let what = format!("\"{key}\" means nothing for {}", kind.word());
+            let what = format!("\"{key}\" is not a key of {}", kind.word());
             (*key, what, format!("its keys are {}", kind.keys().join(", ")))
         });
         let missing = fields
@@ -150,7 +142,7 @@ impl StateBackend {
         odd.chain(missing).chain(self.unusable_values()).collect()
     }
 
-    /// Values that no service has.
+    /// Values that no service accepts.
     fn unusable_values(&self) -> impl Iterator<Item = (&'static str, String, String)> {
         let checked = self.fields().into_iter().filter_map(|(key, value)| {
             let check = match key {
@@ -163,14 +155,14 @@ impl StateBackend {
                 "lockTable" => bucket_address::check_table,
                 _ => return None,
             };
-            // An empty one is missing, and said to be.
+            // An empty value is reported as missing.
             let error = check(value.filter(|value| !value.is_empty())?).err()?;
             Some((key, error.message, error.hint))
         });
         checked.chain(self.unusable_host()).collect::<Vec<_>>().into_iter()
     }
 
-    /// An endpoint that can't have the bucket in its host's name: an IP address.
+    /// An endpoint that can't have the bucket in its host name because it is an IP address.
     fn unusable_host(&self) -> Option<(&'static str, String, String)> {
         let (endpoint, bucket) = (self.endpoint.as_deref()?, self.bucket.as_deref()?);
         if self.addressing_style != Some(AddressingStyle::Virtual)
@@ -180,7 +172,7 @@ impl StateBackend {
         }
         let url = bucket_address::with_bucket(endpoint, bucket);
         let error = bucket_address::check_endpoint(&url).err()?;
-        let hint = "name the service by a host's name, or use the style path".to_owned();
+        let hint = "use a host name in the endpoint, or the addressing style path".to_owned();
         Some(("addressingStyle", error.message, hint))
     }
 
@@ -198,7 +190,8 @@ impl StateBackend {
         ]
     }
 
-    /// The back end that it names; `home` stands for `~`. It has no [`problems`](Self::problems).
+    /// The backend that it describes; `home` replaces `~`. The caller has checked that it has no
+    /// [`problems`](Self::problems).
     pub fn backend(&self, home: &Path) -> Backend {
         let path = self.path.as_deref().map(|path| in_home(path, home));
         let kind = self.kind.unwrap_or(Kind::Dir);

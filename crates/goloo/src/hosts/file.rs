@@ -1,32 +1,35 @@
-//! A hosts file is changed whole or not at all: a temporary file beside it takes its place.
+//! Changes a hosts file atomically: writes a temporary file next to it and renames it over the original.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use goloo_core::host_names::HostNamesError;
-use goloo_os::lock::{self, LockTimeouts};
-use goloo_os::read;
+use goloo_model::host_names::HostNamesError;
+use goloo_sys::lock::{self, LockTimeouts};
+use goloo_sys::{durable, read};
 
 use super::text::{Change, Edited, Taken};
+
+/// The system's hosts file.
+pub(super) const HOSTS: &str = "/etc/hosts";
 
 /// The largest hosts file, in bytes. Blocklists of advertisers reach some MiB.
 const FILE_MAX: u64 = 64 << 20;
 
-/// What came of an edit.
+/// The result of an edit.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Done {
     /// The file is as it should be.
     Sound,
-    /// That too, and the end of goloo's block, which was missing, is back.
+    /// The same, and the missing end of goloo's block was restored.
     Mended,
 }
 
-/// Makes a change in the hosts file; `Denied` when another user might be allowed to. `on_wait` is called when another
-/// goloo keeps it waiting.
+/// Applies a change to the hosts file; `Denied` when another user might be allowed to. `on_wait` is called when it has
+/// to wait for another goloo process.
 pub fn edit(path: &Path, change: &Change, on_wait: impl FnOnce(&Path)) -> Result<Done, HostNamesError> {
-    // A link stays a link: the file that it leads to is changed.
+    // A symlink is kept: its target is changed.
     let place = match path.canonicalize() {
         Err(error) if error.kind() == ErrorKind::NotFound && matches!(change, Change::Remove(_)) => {
             return Ok(Done::Sound);
@@ -34,7 +37,7 @@ pub fn edit(path: &Path, change: &Change, on_wait: impl FnOnce(&Path)) -> Result
         other => other.map_err(failed("find", path))?,
     };
     let folder = place.parent().unwrap_or(&place);
-    // Where nothing is to change no right to write is needed.
+    // If nothing changes, no write permission is needed.
     let (old, edited) = edited(&place, change)?;
     if edited.text == old {
         if temporary(&place, folder).exists()
@@ -50,7 +53,7 @@ pub fn edit(path: &Path, change: &Change, on_wait: impl FnOnce(&Path)) -> Result
         draft.discard();
     } else {
         draft.publish(&edited.text)?;
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("sync", folder))?;
+        durable::sync_folder(folder).map_err(failed("sync", folder))?;
     }
     Ok(Done::of(&edited))
 }
@@ -61,7 +64,7 @@ impl Done {
     }
 }
 
-/// The file's text, and what it is to become.
+/// The file's text, and the new text.
 fn edited(place: &Path, change: &Change) -> Result<(Vec<u8>, Edited), HostNamesError> {
     let old = read::file(place, FILE_MAX).map_err(failed("read", place))?;
     let edited = change
@@ -70,13 +73,13 @@ fn edited(place: &Path, change: &Change) -> Result<(Vec<u8>, Edited), HostNamesE
     Ok((old, edited))
 }
 
-/// The right to replace the hosts file. Its lock keeps all other goloos from the hosts file, whoever runs them: one lost
-/// update would be a lost line.
+/// The right to replace the hosts file. Its lock excludes all other goloo processes, of any user: a lost update would
+/// be a lost line.
 ///
-/// Only its owner can open the file with the lock, and so lock it. What is to become the hosts file is another file: it
-/// must be open to all before it takes its place, and whoever can open it could hold its lock after goloo was killed. The
-/// hosts file itself is another one after each change, so that its lock would protect the old one; and its folder can be
-/// locked by whoever can read it.
+/// The lock is on a separate file that only its owner can open. It can't be on the file that becomes the hosts file:
+/// that must be world-readable before the rename, and anyone who can open it could keep it locked after a crash. Nor
+/// can it be on the hosts file, which is replaced by each change, or on its folder, which anyone who can read it can
+/// lock.
 struct Draft<'p> {
     _lock: File,
     path: PathBuf,
@@ -96,39 +99,39 @@ fn draft<'p>(
 
 impl Draft<'_> {
     fn discard(self) {
-        // A leftover is taken over by the next edit. The lock's file goes last, while it is still locked.
+        // A leftover is reused by the next edit. The lock file is removed last, while it is still locked.
         let _ = fs::remove_file(self.text());
         let _ = fs::remove_file(&self.path);
     }
 
-    /// Where the new text is written.
+    /// The path of the new text.
     fn text(&self) -> PathBuf {
         let mut name = self.path.clone().into_os_string();
         name.push(".new");
         name.into()
     }
 
-    /// Puts it in place of the hosts file, durably, with that one's owner and mode.
+    /// Replaces the hosts file durably, keeping its owner and mode.
     fn publish(self, text: &[u8]) -> Result<(), HostNamesError> {
         let path = self.text();
         let replaced = self
             .write(text, &path)
             .and_then(|()| fs::rename(&path, self.place).map_err(failed("replace", self.place)));
-        // The error that counts is the one above.
+        // The error above is the one to report.
         self.discard();
         replaced
     }
 
     fn write(&self, text: &[u8], path: &Path) -> Result<(), HostNamesError> {
-        let old = self.place.metadata().map_err(failed("look at", self.place))?;
-        // One that a killed goloo left is nobody's: this one has the lock.
+        let old = self.place.metadata().map_err(failed("read the metadata of", self.place))?;
+        // A leftover of a killed goloo process can be removed: this process holds the lock.
         let _ = fs::remove_file(path);
         let new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
         let mut file = new.map_err(failed("write", path))?;
         file.write_all(text).map_err(failed("write", path))?;
-        let new = file.metadata().map_err(failed("look at", path))?;
+        let new = file.metadata().map_err(failed("read the metadata of", path))?;
         if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
-            fchown(&file, Some(old.uid()), Some(old.gid())).map_err(failed("give away", path))?;
+            fchown(&file, Some(old.uid()), Some(old.gid())).map_err(failed("change the owner of", path))?;
         }
         let mode = fs::Permissions::from_mode(old.mode() & 0o7777);
         file.set_permissions(mode).map_err(failed("set the mode of", path))?;
@@ -136,7 +139,7 @@ impl Draft<'_> {
     }
 }
 
-/// Always the same name, so that at most one is ever left.
+/// Always the same name, so that at most one is left behind.
 fn temporary(place: &Path, folder: &Path) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
     name.push(place.file_name().unwrap_or_default());
@@ -155,7 +158,7 @@ fn failed(action: &'static str, place: &Path) -> impl FnOnce(io::Error) -> HostN
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use goloo_core::name::VmName;
+    use goloo_model::name::VmName;
 
     use super::*;
 
@@ -190,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn mode_and_owner_stay_and_nothing_is_left_beside_it() {
+    fn an_edit_keeps_mode_and_owner_and_leaves_no_temporary_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = hosts(folder.path());
         fs::set_permissions(&path, fs::Permissions::from_mode(0o664)).unwrap();
@@ -207,11 +210,11 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_right_is_not_touched() {
+    fn a_file_without_changes_is_not_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = hosts(folder.path());
         edit(&path, &set("web", 2)).unwrap();
-        // Held open, so that no other file gets its number.
+        // Held open so that its inode number isn't reused.
         let before = File::open(&path).unwrap();
         let is_the_same = || path.metadata().unwrap().ino() == before.metadata().unwrap().ino();
         edit(&path, &set("web", 2)).unwrap();
@@ -222,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_stays_a_link() {
+    fn a_symlink_is_followed_and_kept() {
         let folder = tempfile::tempdir().unwrap();
         let other = tempfile::tempdir().unwrap();
         let path = hosts(folder.path());
@@ -235,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leftover_of_one_that_was_killed_is_replaced() {
+    fn a_leftover_temporary_file_is_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = hosts(folder.path());
         let leftover = temporary(&path, folder.path());
@@ -246,9 +249,9 @@ mod tests {
         assert_eq!(names(folder.path()), ["hosts"]);
     }
 
-    /// Killed before the rename, it leaves a file that all can open, and so lock for as long as they like.
+    /// A goloo process killed before the rename leaves a file that everyone can open, and so lock indefinitely.
     #[test]
-    fn a_leftover_that_others_have_locked_is_not_waited_for() {
+    fn a_leftover_locked_by_another_process_does_not_block() {
         let folder = tempfile::tempdir().unwrap();
         let path = hosts(folder.path());
         let draft = draft(&path, folder.path(), |_| ()).unwrap();
@@ -259,7 +262,7 @@ mod tests {
             .map(|entry| entry.unwrap())
             .filter(|entry| entry.path() != path && entry.metadata().unwrap().mode() & 0o077 != 0);
         assert_eq!(public.map(|entry| entry.path()).collect::<Vec<_>>(), std::slice::from_ref(&text));
-        // As if it had been killed: the lock goes with it, and the files stay.
+        // As if it had been killed: the lock is released and the files stay.
         drop(draft);
         let others = File::open(&text).unwrap();
         others.lock().unwrap();
@@ -269,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_somebody_else_gave_away_is_refused() {
+    fn a_name_of_an_unmanaged_entry_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = hosts(folder.path());
         let error = edit(&path, &set("localhost", 2)).unwrap_err();
@@ -278,14 +281,14 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_has_no_names_and_gets_none() {
+    fn a_missing_file_is_not_created() {
         let nowhere = Path::new("/nowhere/hosts");
         assert_eq!(edit(nowhere, &remove("web")).unwrap(), Done::Sound);
         assert!(matches!(edit(nowhere, &set("web", 2)), Err(HostNamesError::Io { action: "find", .. })));
     }
 
     #[test]
-    fn a_mended_block_is_reported_once() {
+    fn a_repaired_block_is_reported_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("hosts");
         fs::write(&path, "# BEGIN goloo\n10.0.0.2 web\n127.0.0.1\tlocalhost\n").unwrap();
@@ -296,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_threads_none_loses_a_line() {
+    fn concurrent_threads_lose_no_lines() {
         let folder = tempfile::tempdir().unwrap();
         let path = hosts(folder.path());
         let all = |change: fn(u8) -> Change| {

@@ -1,29 +1,29 @@
-//! The same edit as root: goloo runs itself by sudo, with a first argument that no person types.
+//! The same edit as root: goloo runs itself with sudo, with an internal first argument.
 //!
-//! So there is one way to change the file, whoever does it, and the lock is held for the edit alone and
-//! not while somebody looks for a password.
+//! This way the same code changes the file for every user, and the lock is held only during the edit, not while a user
+//! enters a password.
 
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::{Command, ExitCode, Output, Stdio};
 
-use goloo_core::host_names::HostNamesError;
-use goloo_core::name::VmName;
+use goloo_model::events::{Event, Events};
+use goloo_model::host_names::HostNamesError;
+use goloo_model::name::VmName;
+use goloo_model::printable::is_printable;
 
-use super::HOSTS;
-use super::file::{self, Done};
+use super::file::{self, Done, HOSTS};
 use super::text::Change;
-use crate::output::{self, Ui};
 
 const WORD: &str = "__edit-hosts";
-/// What goloo's part ends with when it was run and failed; sudo's own refusals are 1.
+/// The exit code of goloo's edit when it failed; sudo itself exits with 1.
 const FAILED: u8 = 70;
-/// What it ends with when it has mended the file.
+/// Its exit code when it restored the block's end.
 const MENDED: u8 = 71;
 
-/// Makes the change as root. Without a password first; one is asked for only on a terminal.
-pub fn edit(path: &Path, change: &Change, ui: &Ui) -> Result<Done, HostNamesError> {
+/// Applies the change as root. Tries without a password first, and asks for one only on a terminal.
+pub fn edit(path: &Path, change: &Change, events: &dyn Events) -> Result<Done, HostNamesError> {
     let denied = |reason: String| HostNamesError::Denied { place: path.to_owned(), reason };
     let quiet = command(path, change, &["-n"]).stdin(Stdio::null()).output();
     let quiet = quiet.map_err(|error| denied(format!("sudo can't be run: {error}")))?;
@@ -33,17 +33,15 @@ pub fn edit(path: &Path, change: &Change, ui: &Ui) -> Result<Done, HostNamesErro
     if !is_in_foreground() {
         return Err(denied(last_line(&quiet.stderr)));
     }
-    ui.finish();
-    ui.note(&format!("sudo is needed to change {}", path.display()));
+    events.event(Event::Note(format!("sudo is needed to change {}", path.display())));
     let asked = command(path, change, &[]).stdout(Stdio::null()).stderr(Stdio::inherit()).output();
     let asked = asked.map_err(|error| denied(format!("sudo can't be run: {error}")))?;
-    outcome(&asked).unwrap_or_else(|| Err("sudo refuses it".to_owned())).map_err(denied)
+    outcome(&asked).unwrap_or_else(|| Err("sudo refused to run the command".to_owned())).map_err(denied)
 }
 
 fn command(path: &Path, change: &Change, options: &[&str]) -> Command {
     let mut command = Command::new("sudo");
-    // The path of a program that was replaced while it ran can't be told; then the search path's is as
-    // good.
+    // If the executable was replaced while it ran, its path is unknown; fall back to the one in PATH.
     let goloo = std::env::current_exe().unwrap_or_else(|_| "goloo".into());
     command.args(options).arg("--").arg(goloo).arg(WORD).arg(path);
     match change {
@@ -53,7 +51,7 @@ fn command(path: &Path, change: &Change, options: &[&str]) -> Command {
     command
 }
 
-/// What came of the edit; `None` when sudo didn't let it begin.
+/// The result of the edit; `None` when sudo didn't start it.
 fn outcome(output: &Output) -> Option<Result<Done, String>> {
     match output.status.code().and_then(|code| u8::try_from(code).ok()) {
         Some(0) => Some(Ok(Done::Sound)),
@@ -63,7 +61,7 @@ fn outcome(output: &Output) -> Option<Result<Done, String>> {
     }
 }
 
-/// Whether somebody can be asked: a job in the background would stop for ever.
+/// Whether sudo can ask for a password: a background job would be stopped forever.
 fn is_in_foreground() -> bool {
     rustix::termios::tcgetpgrp(io::stdin()).is_ok_and(|group| group == rustix::process::getpgrp())
 }
@@ -71,37 +69,53 @@ fn is_in_foreground() -> bool {
 fn last_line(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let line = text.lines().rfind(|line| !line.trim().is_empty());
-    line.map_or_else(|| "sudo refuses it".to_owned(), |line| line.trim().to_owned())
+    line.map_or_else(|| "sudo refused to run the command".to_owned(), |line| line.trim().to_owned())
 }
 
-/// Does the edit where this process was started for it, as root.
+/// Applies the edit as root if this process was started for it.
 pub fn answer(argv: &[OsString]) -> Option<ExitCode> {
     let [_, word, path, rest @ ..] = argv else { return None };
     if word != WORD {
         return None;
     }
     let path = Path::new(path);
-    let done = change(rest).ok_or_else(|| "goloo's own words are wrong".to_owned()).and_then(|change| {
-        if is_for_another_user() && path != Path::new(HOSTS) {
-            return Err(format!("with the rights of another user only {HOSTS} is changed"));
-        }
-        file::edit(path, &change, |_| ()).map_err(|error| {
-            let cause =
-                std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
-            format!("{error}{cause}")
-        })
-    });
+    let done = change(rest).ok_or_else(|| "invalid arguments for the internal command".to_owned()).and_then(
+        |change| {
+            if is_for_another_user() && path != Path::new(HOSTS) {
+                return Err(format!("only {HOSTS} is changed with the rights of another user"));
+            }
+            file::edit(path, &change, |_| ()).map_err(|error| {
+                let cause =
+                    std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
+                format!("{error}{cause}")
+            })
+        },
+    );
     Some(match done {
         Ok(Done::Sound) => ExitCode::SUCCESS,
         Ok(Done::Mended) => ExitCode::from(MENDED),
         Err(error) => {
-            output::plain_error(&error);
+            let _ = writeln!(io::stderr().lock(), "{}", one_line(&error));
             ExitCode::from(FAILED)
         }
     })
 }
 
-/// Whether this process has more rights than the person who started it. Whoever may run goloo by sudo must not be able
+/// Puts a text on one line, without characters that a terminal would interpret.
+fn one_line(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            _ if is_printable(c) => shown.push(c),
+            '\n' | '\r' | '\t' => shown.extend(c.escape_default()),
+            '\0'..='\u{7f}' => shown.push_str(&format!("\\x{:02x}", u32::from(c))),
+            _ => shown.extend(c.escape_unicode()),
+        }
+    }
+    shown
+}
+
+/// Whether this process has more rights than the user who started it. A user with sudo rights for goloo must not be able
 /// to change any other file with it.
 fn is_for_another_user() -> bool {
     let by_id = rustix::process::getuid() != rustix::process::geteuid();

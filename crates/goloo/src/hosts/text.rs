@@ -1,4 +1,4 @@
-//! goloo's block in a hosts file, as a text: nothing here reads or writes.
+//! Edits goloo's block in the text of a hosts file; does no I/O.
 //!
 //! ```text
 //! # BEGIN goloo
@@ -6,13 +6,12 @@
 //! # END goloo
 //! ```
 //!
-//! Only the two markers and lines of that form between them are goloo's. All else is somebody else's and
-//! stays byte for byte, wherever it stands.
+//! Only the two markers and the lines of that form between them belong to goloo. Everything else is kept byte for byte.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use goloo_core::name::VmName;
+use goloo_model::name::VmName;
 
 const BEGIN: &str = "# BEGIN goloo";
 const END: &str = "# END goloo";
@@ -20,9 +19,9 @@ const END: &str = "# END goloo";
 /// A change of one VM's line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// The name stands for this address.
+    /// Set the name's address.
     Set(VmName, IpAddr),
-    /// The name stands for nothing.
+    /// Remove the name.
     Remove(VmName),
 }
 
@@ -31,11 +30,11 @@ pub enum Change {
 pub struct Edited {
     /// All of it.
     pub text: Vec<u8>,
-    /// Whether a block's end marker was missing and has been put where goloo's lines end.
+    /// Whether a missing end marker was inserted where goloo's lines end.
     pub mended: bool,
 }
 
-/// The name stands in a line that isn't goloo's.
+/// The name is used in a line that isn't goloo's.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Taken;
 
@@ -47,7 +46,7 @@ impl Change {
         }
     }
 
-    /// Makes the change in a hosts file's text.
+    /// Applies the change to a hosts file's text.
     pub fn apply(&self, text: &[u8]) -> Result<Edited, Taken> {
         let (mut lines, mended) = parse(text);
         match self {
@@ -96,7 +95,7 @@ impl<'t> Line<'t> {
         matches!(&self.kind, Kind::Entry(_, own) if own == name)
     }
 
-    /// Whether somebody else gives the name to something here. Names in hosts files have no case.
+    /// Whether the line isn't goloo's and uses the name. Names in hosts files are case-insensitive.
     fn is_foreign(&self, name: &VmName) -> bool {
         let text = String::from_utf8_lossy(&self.bytes);
         let names = text.split('#').next().unwrap_or_default().split_whitespace().skip(1);
@@ -114,7 +113,7 @@ impl<'t> Line<'t> {
     }
 }
 
-/// The lines, and whether an end marker was missing and is among them now.
+/// The lines, and whether a missing end marker was inserted.
 fn parse(text: &[u8]) -> (Vec<Line<'_>>, bool) {
     let all: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').collect();
     let (mut lines, mut mended) = (Vec::with_capacity(all.len()), false);
@@ -141,8 +140,8 @@ fn parse(text: &[u8]) -> (Vec<Line<'_>>, bool) {
     (lines, mended)
 }
 
-/// How many lines a block has behind its beginning, and whether an end follows. Without one it ends
-/// where the lines end that goloo wrote: what stands there is somebody else's.
+/// How many lines follow the start of a block, and whether it has an end marker. Without one, the block ends after the
+/// last line that goloo wrote: the rest isn't goloo's.
 fn extent(after: &[&[u8]]) -> (usize, bool) {
     let marker = after.iter().position(|line| is_marker(line, BEGIN) || is_marker(line, END));
     match marker {
@@ -155,7 +154,7 @@ fn is_marker(line: &[u8], marker: &str) -> bool {
     line.trim_ascii() == marker.as_bytes()
 }
 
-/// An address and one VM's name. Blanks are free: people align their hosts files.
+/// An address and one VM's name, separated by any whitespace: people align their hosts files.
 fn entry(line: &[u8]) -> Option<Kind> {
     let mut words = std::str::from_utf8(line).ok()?.split_whitespace();
     let (ip, name) = (words.next()?.parse().ok()?, VmName::parse(words.next()?).ok()?);
@@ -189,8 +188,8 @@ fn set(lines: &mut Vec<Line<'_>>, name: &VmName, ip: IpAddr) {
     }
 }
 
-/// Puts a block behind all else. Where the last line has no end, neither has the block's: that is how
-/// [`remove`] knows that the line break before it is goloo's.
+/// Appends a block. If the file's last line has no line end, neither has the block's: this tells [`remove`] that the
+/// line break before the block is goloo's.
 fn append(lines: &mut Vec<Line<'_>>, name: &VmName, ip: IpAddr) {
     let is_ended = lines.last().is_none_or(Line::is_ended);
     if let Some(last) = lines.last_mut() {
@@ -205,7 +204,7 @@ fn append(lines: &mut Vec<Line<'_>>, name: &VmName, ip: IpAddr) {
     lines.push(Line { bytes: end.into(), kind: Kind::End });
 }
 
-/// Removes the name's lines, and a block in which nothing is left.
+/// Removes the name's lines, and the block if it is then empty.
 fn remove(lines: &mut Vec<Line<'_>>, name: &VmName) {
     lines.retain(|line| !line.is_entry_of(name));
     let is_empty = |pair: &[Line<'_>]| pair[0].kind == Kind::Begin && pair[1].kind == Kind::End;
@@ -248,7 +247,7 @@ mod tests {
     const TWO: &str = "# BEGIN goloo\n10.0.0.2 web\n10.0.0.3 web-blue\n# END goloo\n";
 
     #[test]
-    fn a_name_comes_changes_and_goes() {
+    fn a_name_is_added_changed_and_removed() {
         for before in ["", HOSTS, "\n\n", "127.0.0.1 localhost\r\n# Windows\r\n", "# caf\u{e9}\n"] {
             let one = set(before, "web", "10.0.0.2");
             assert_eq!(one, format!("{before}{WEB}"));
@@ -262,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_a_last_line_s_end_gets_it_back_as_it_was() {
+    fn a_file_without_a_final_newline_is_restored_exactly() {
         for before in ["127.0.0.1 localhost", "a\r\nb", "a\r", " "] {
             let one = set(before, "web", "10.0.0.2");
             assert_eq!(one, format!("{before}\n{}", WEB.trim_end()));
@@ -272,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_compared_as_a_whole() {
+    fn names_are_compared_as_whole_words() {
         let without = |vm| remove(TWO, vm);
         assert_eq!(without("web"), TWO.replace("10.0.0.2 web\n", ""));
         assert_eq!(without("web-blue"), WEB);
@@ -284,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_around_and_within_the_block_stays_byte_for_byte() {
+    fn other_bytes_around_and_within_the_block_are_preserved() {
         let text = "a\r\n# BEGIN goloo\r\n# mine\n10.0.0.2\tweb\r\nfe80::1 x y\n# END goloo\r\nz";
         assert_eq!(set(text, "web", "10.0.0.2"), text);
         assert_eq!(set(text, "web", "10.0.0.7"), text.replace("10.0.0.2\tweb\r\n", "10.0.0.7 web\n"));
@@ -295,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_somebody_else_is_left_alone() {
+    fn an_unmanaged_entry_is_left_unchanged() {
         for line in ["10.0.0.1 web", "10.0.0.1\tx WEB # y", "# BEGIN goloo\n10.0.0.2 web x\n# END goloo"] {
             for text in [line.to_owned(), format!("{HOSTS}{line}\n{TWO}"), format!("{TWO}{line}\r\n")] {
                 assert!(is_taken(&text, "web"), "{text}");
@@ -307,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_end_never_eats_the_rest_and_is_put_back() {
+    fn a_missing_end_marker_is_restored_without_losing_other_lines() {
         let rest = "127.0.0.1\tlocalhost\n10.0.0.9 mine also\n10.0.0.8 late\n";
         let torn = format!("{HOSTS}# BEGIN goloo\n10.0.0.2 web\n10.0.0.3 web-blue\n{rest}");
         let mended = format!("{HOSTS}{TWO}{rest}");
@@ -319,13 +318,13 @@ mod tests {
         assert!(!Change::Set(name("db"), [10, 0, 0, 4].into()).apply(mended.as_bytes()).unwrap().mended);
         assert_eq!(set("# BEGIN goloo", "web", "10.0.0.2"), WEB);
         assert_eq!(set("# BEGIN goloo\n10.0.0.1 web", "web", "10.0.0.2"), WEB);
-        // The end of another block isn't this one's.
+        // The end marker of another block doesn't end this one.
         let double = format!("# BEGIN goloo\n10.0.0.5 db\nmine\n{WEB}");
         assert_eq!(set(&double, "web", "10.0.0.2"), double.replace("mine", "# END goloo\nmine"));
     }
 
     #[test]
-    fn two_lines_of_one_name_become_one() {
+    fn duplicate_lines_of_a_name_are_merged() {
         let double = format!("{WEB}x\n# BEGIN goloo\n10.0.0.3 web\n10.0.0.4 db\n# END goloo\n");
         let one = format!("{}x\n# BEGIN goloo\n10.0.0.4 db\n# END goloo\n", WEB.replace('2', "9"));
         assert_eq!(set(&double, "web", "10.0.0.9"), one);
@@ -356,7 +355,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_new_name_that_comes_and_goes_leaves_no_trace(before in foreign(), block in block(), has_block: bool, after in foreign()) {
+        fn adding_and_removing_a_name_restores_the_file(before in foreign(), block in block(), has_block: bool, after in foreign()) {
             let before = if has_block && !before.is_empty() { format!("{before}\n") } else { before };
             let text = if has_block { format!("{before}{block}{after}") } else { before };
             let one = set(&text, "new", "10.1.1.1");
@@ -364,20 +363,20 @@ mod tests {
         }
 
         #[test]
-        fn all_outside_the_block_stays(before in foreign(), block in block(), after in foreign(), number in 0_u8..4) {
+        fn text_outside_the_block_is_unchanged(before in foreign(), block in block(), after in foreign(), number in 0_u8..4) {
             let before = if before.is_empty() { before } else { format!("{before}\n") };
             let vm = format!("vm-{number}");
             let text = format!("{before}{block}{after}");
             for edited in [set(&text, &vm, "10.1.1.1"), remove(&text, &vm)] {
                 let inside = edited.strip_prefix(&before).and_then(|text| text.strip_suffix(&after));
-                let inside = inside.expect("what stood around the block stands there");
+                let inside = inside.expect("the text around the block is unchanged");
                 let is_ours = |line: &str| line == BEGIN || line == END || entry(line.as_bytes()).is_some();
                 prop_assert!(inside.lines().all(is_ours), "{}", inside);
             }
         }
 
         #[test]
-        fn no_text_is_too_odd(text in prop::collection::vec(any::<u8>(), 0..80), torn in "(# BEGIN goloo|# END goloo|10.0.0.1 web|\n|\r|x| ){0,20}") {
+        fn edits_of_arbitrary_text_are_idempotent(text in prop::collection::vec(any::<u8>(), 0..80), torn in "(# BEGIN goloo|# END goloo|10.0.0.1 web|\n|\r|x| ){0,20}") {
             for text in [text, torn.into_bytes()] {
                 let Ok(one) = Change::Set(name("web"), [10, 0, 0, 2].into()).apply(&text) else { continue };
                 let again = Change::Set(name("web"), [10, 0, 0, 2].into()).apply(&one.text).unwrap();

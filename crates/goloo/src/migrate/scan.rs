@@ -1,21 +1,21 @@
-//! Finds the first goloo's state in folders of stacks. Nothing here writes.
+//! Finds the state of goloo v0 in folders of stacks. Writes nothing.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use goloo_core::spec::Problem;
-use goloo_core::spec::old_state::{self, OldConfig, OldVm, may_hold_state};
-use goloo_core::store::{SNAPSHOT_FILES, Snapshot};
+use goloo_model::spec::Diagnostic;
+use goloo_model::spec::old_state::{self, V0Config, V0Vm, may_hold_state};
+use goloo_model::store::{SNAPSHOT_FILES, Snapshot};
 
-use crate::error::CliError;
-use crate::stack::{absolute, folders_of_stacks, read_file};
+use crate::error::{Error, ImportFailure, MigrateError};
+use crate::stack::{absolute, folders_of_stacks, foreign, read_file};
 
 const CONFIG: &str = "config.json";
 
-/// A VM that an old config speaks of.
+/// A VM of a v0 config.
 pub struct Candidate {
     /// What the config says.
-    pub vm: OldVm,
+    pub vm: V0Vm,
     /// The stack's name.
     pub stack: String,
     /// The stack's folder.
@@ -36,7 +36,7 @@ impl Candidate {
     }
 }
 
-/// A place that leads to no new VM.
+/// A config, or a part of it, without a VM to import.
 pub struct Skipped {
     /// The config's path.
     pub from: String,
@@ -44,63 +44,68 @@ pub struct Skipped {
     pub reason: String,
 }
 
-/// All that was found.
+/// The result of a scan.
 #[derive(Default)]
 pub struct Scan {
     /// The VMs.
     pub candidates: Vec<Candidate>,
-    /// VMs whose name goloo doesn't allow any more, each with the problem.
-    pub unfit: Vec<(Candidate, Problem)>,
-    /// State that leads to no VM.
+    /// VMs whose name goloo no longer allows, each with the problem.
+    pub unfit: Vec<(Candidate, Diagnostic)>,
+    /// State without a VM to import.
     pub skipped: Vec<Skipped>,
-    /// State that can't be taken.
-    pub problems: Vec<Problem>,
+    /// State that can't be used.
+    pub failures: Vec<ImportFailure>,
     seen: BTreeSet<PathBuf>,
 }
 
+/// Whether the user named the stack's folder or its parent folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Named {
+    Yes,
+    No,
+}
+
+/// The entries of a folder of stacks, sorted; empty when it doesn't exist.
+fn stacks_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut stacks: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    stacks.sort_unstable();
+    stacks
+}
+
 impl Scan {
-    /// Looks into all places where stacks lie, and into the current folder when it is a stack.
+    /// Searches all places for stacks, and the current folder if it is a stack. Stacks of other users are skipped,
+    /// since the user didn't name them.
     pub fn usual_places(config_dir: &Path) -> Self {
         let mut scan = Self::default();
-        for folder in folders_of_stacks(config_dir) {
-            scan.folder_of_stacks(&folder);
-        }
-        scan.stack(Path::new("."));
+        let stacks = folders_of_stacks(config_dir).flat_map(|folder| stacks_in(&folder));
+        stacks.chain([PathBuf::from(".")]).for_each(|stack| scan.stack(&stack, Named::No));
         scan
     }
 
-    /// Looks into one stack, or into a folder of stacks.
-    pub fn of(path: &Path) -> Result<Self, CliError> {
+    /// Searches one stack, or a folder of stacks.
+    ///
+    /// # Errors
+    /// [`MigrateError::NotAFolder`].
+    pub fn of(path: &Path) -> Result<Self, MigrateError> {
         let mut scan = Self::default();
         if !path.is_dir() {
-            let message = format!("{} is no folder", path.display());
-            return Err(CliError::not_found(
-                message,
-                "give a stack's folder, or the folder that stacks are in",
-            ));
+            return Err(MigrateError::NotAFolder { path: path.to_owned() });
         }
         if has_config(path) {
-            scan.stack(path)
+            scan.stack(path, Named::Yes)
         } else {
-            scan.folder_of_stacks(path)
+            stacks_in(path).iter().for_each(|stack| scan.stack(stack, Named::Yes));
         }
         Ok(scan)
     }
 
-    /// Nothing was found that anybody needs to know of.
+    /// Whether nothing was found: neither a VM nor a problem.
     pub fn is_empty(&self) -> bool {
-        self.candidates.is_empty() && self.unfit.is_empty() && self.problems.is_empty()
+        self.candidates.is_empty() && self.unfit.is_empty() && self.failures.is_empty()
     }
 
-    fn folder_of_stacks(&mut self, folder: &Path) {
-        // A place that isn't there has no stacks.
-        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        let mut stacks: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-        stacks.sort_unstable();
-        stacks.iter().for_each(|stack| self.stack(stack));
-    }
-
-    fn stack(&mut self, folder: &Path) {
+    fn stack(&mut self, folder: &Path, named: Named) {
         let mut configs = Vec::new();
         for name in config_names() {
             let path = folder.join(&name);
@@ -114,7 +119,11 @@ impl Scan {
         }
         if configs.iter().any(|config| may_hold_state(&config.content)) {
             let folder = absolute(folder);
-            // One folder may be reached in two ways.
+            if let Some(reason) = foreign(&folder).filter(|_| named == Named::No) {
+                let from = folder.display().to_string();
+                return self.skipped.push(Skipped { from, reason });
+            }
+            // Two paths may refer to the same folder.
             if self.seen.insert(folder.clone()) {
                 self.read(&folder, &configs);
             }
@@ -126,19 +135,19 @@ impl Scan {
         let paths: Vec<String> = configs.iter().map(path).collect();
         let (mut own, mut beside) = (None, Vec::new());
         for (config, path) in configs.iter().zip(&paths) {
-            let old = OldConfig { path, bytes: &config.content };
+            let old = V0Config { path, bytes: &config.content };
             if config.name == CONFIG { own = Some(old) } else { beside.push(old) }
         }
         let stack = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let state = old_state::read(&stack, own, &beside);
-        self.problems.extend(state.problems);
+        self.failures.extend(state.diagnostics.into_iter().map(ImportFailure::Invalid));
         for (place, why) in state.passed_over {
             let reason = format!("line {}: {why}", place.line);
             self.skipped.push(Skipped { from: place.file, reason });
         }
-        let sound = state.vms.into_iter().map(|vm| (vm, None));
+        let valid = state.vms.into_iter().map(|vm| (vm, None));
         let unfit = state.unfit.into_iter().map(|(vm, problem)| (vm, Some(problem)));
-        for (vm, unfit) in sound.chain(unfit) {
+        for (vm, unfit) in valid.chain(unfit) {
             let config = configs.iter().zip(&paths).find(|(_, path)| **path == vm.place.file);
             let Some((config, _)) = config else { continue };
             match snapshot(folder, config) {
@@ -150,19 +159,22 @@ impl Scan {
                         Some(problem) => self.unfit.push((candidate, problem)),
                     }
                 }
-                Err(error) => self.problems.push(vm.place.problem(error.in_one_line(), error.hint)),
+                Err(error) => {
+                    let failure = ImportFailure::Unreadable { place: vm.place, error: Box::new(error) };
+                    self.failures.push(failure);
+                }
             }
         }
     }
 }
 
-/// A config of a stack; its name is a path from the stack's folder.
+/// A config of a stack; its name is relative to the stack's folder.
 struct Config {
     name: String,
     content: Vec<u8>,
 }
 
-/// The configs that may hold state: the stack's own, and those in the folders beside it.
+/// The configs that may have state: the stack's own, and those in the folders next to it.
 fn config_names() -> impl Iterator<Item = String> {
     let beside = old_state::FOLDERS.map(|folder| format!("{folder}/{CONFIG}"));
     std::iter::once(CONFIG.to_owned()).chain(beside)
@@ -172,13 +184,13 @@ fn has_config(folder: &Path) -> bool {
     config_names().any(|name| folder.join(name).is_file())
 }
 
-/// A config's content; `None` when there is no such file, or no file to read to its end.
-fn read_config(path: &Path) -> Result<Option<Vec<u8>>, CliError> {
+/// A config's content; `None` when it doesn't exist or isn't a regular file.
+fn read_config(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     if path.is_file() { read_file(path) } else { Ok(None) }
 }
 
-/// The files that the VM was made from. Those beside its config count before the stack's.
-fn snapshot(stack: &Path, config: &Config) -> Result<Snapshot, CliError> {
+/// The files that the VM was created from. Those next to its config take precedence over the stack's.
+fn snapshot(stack: &Path, config: &Config) -> Result<Snapshot, Error> {
     let mut snapshot = Snapshot::default();
     let beside = stack.join(&config.name);
     for file in SNAPSHOT_FILES {
@@ -188,7 +200,7 @@ fn snapshot(stack: &Path, config: &Config) -> Result<Snapshot, CliError> {
         };
         snapshot.files.extend(content.map(|content| (file.to_owned(), content)));
     }
-    // As it was when its state was read.
+    // The content that the state was read from.
     snapshot.files.insert(CONFIG.to_owned(), config.content.clone());
     Ok(snapshot)
 }

@@ -4,21 +4,21 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use goloo_model::events::Events;
 use jsonc_parser::ParseOptions;
 use jsonc_parser::cst::{CstInputValue, CstObject, CstRootNode};
 use serde_json::Value;
 
-use super::{Settings, contents, file, set_state_backend, state_backend_value};
+use super::values::{Settings, contents, file, state_backend_value};
 use crate::backend::Backend;
-use crate::error::CliError;
+use crate::error::{AddressError, Error, SettingsError};
 use crate::files;
-use crate::output::Ui;
 
-/// The lock of whoever changes the file, in its folder.
+/// The lock file for changes, in the same folder.
 const LOCK: &str = ".settings.lock";
 
-/// The keys that can be set, for hints.
-const KEYS: [&str; 7] = [
+/// The keys that can be set.
+pub const KEYS: [&str; 7] = [
     "stateDir",
     "stateBackend",
     "stateBackend.path",
@@ -28,17 +28,31 @@ const KEYS: [&str; 7] = [
     "hosts",
 ];
 
-/// Sets a key, with dots between the levels, to what a person wrote for it. The file is replaced only
-/// when the whole of it is sound afterwards.
-pub fn set(ui: &Ui, folder: &Path, key: &str, value: &str) -> Result<(), CliError> {
+/// Sets a key, with dots between the levels, to the value of the command line. The file is replaced only
+/// when the result is valid.
+///
+/// # Errors
+/// When the file can't be read, used or written, [`SettingsError::Refused`], and [`AddressError`].
+pub fn set(events: &dyn Events, folder: &Path, key: &str, value: &str) -> Result<(), Error> {
     match meant(key, value)? {
-        Meant::Backend(backend) => set_state_backend(ui, folder, &backend),
-        Meant::Json(json) => write(ui, folder, key, &json),
+        Meant::Backend(backend) => set_state_backend(events, folder, &backend),
+        Meant::Json(json) => write(events, folder, key, &json),
     }
 }
 
+/// Sets the backend in `settings.json`. Durable when it returns.
+///
+/// # Errors
+/// As [`set`].
+pub fn set_state_backend(events: &dyn Events, folder: &Path, backend: &Backend) -> Result<(), Error> {
+    write(events, folder, "stateBackend", &state_backend_value(backend))
+}
+
 /// The settings as [`set`] would leave them; nothing is written.
-pub fn preview(folder: &Path, key: &str, value: &str) -> Result<Settings, CliError> {
+///
+/// # Errors
+/// As [`set`].
+pub fn preview(folder: &Path, key: &str, value: &str) -> Result<Settings, Error> {
     let (key, value) = match meant(key, value)? {
         Meant::Backend(backend) => ("stateBackend", state_backend_value(&backend)),
         Meant::Json(json) => (key, json),
@@ -47,17 +61,18 @@ pub fn preview(folder: &Path, key: &str, value: &str) -> Result<Settings, CliErr
 }
 
 /// The settings with the key set, and their text.
-fn with_key(folder: &Path, key: &str, value: &Value) -> Result<(Settings, String), CliError> {
+fn with_key(folder: &Path, key: &str, value: &Value) -> Result<(Settings, String), Error> {
     let text = match contents(folder)? {
         Some(bytes) => {
-            // Whoever wrote it mends it: an edit would only bury the fault.
+            // An edit of an invalid file would only hide its problems.
             Settings::parse(folder, &bytes)?;
             String::from_utf8_lossy(&bytes).into_owned()
         }
         None => "{}\n".to_owned(),
     };
     let text = edited(&text, key, value);
-    let settings = Settings::parse(folder, text.as_bytes()).map_err(|error| refused(key, error))?;
+    let settings = Settings::from_json(text.as_bytes())
+        .map_err(|problems| SettingsError::Refused { key: key.to_owned(), problems })?;
     Ok((settings, text))
 }
 
@@ -66,9 +81,9 @@ enum Meant {
     Json(Value),
 }
 
-/// What a person means on a command line: JSON where it is some, an address for the back end, a list with
-/// commas for recipients, else a text.
-fn meant(key: &str, value: &str) -> Result<Meant, CliError> {
+/// Interprets a value from the command line: JSON if it parses as such, an address for the backend, a comma-separated
+/// list for recipients, else a string.
+fn meant(key: &str, value: &str) -> Result<Meant, AddressError> {
     match serde_json::from_str(value) {
         Ok(json @ (Value::Object(_) | Value::Array(_) | Value::Bool(_) | Value::Null | Value::String(_))) => {
             Ok(Meant::Json(json))
@@ -79,25 +94,18 @@ fn meant(key: &str, value: &str) -> Result<Meant, CliError> {
     }
 }
 
-pub(super) fn write(ui: &Ui, folder: &Path, key: &str, value: &Value) -> Result<(), CliError> {
+fn write(events: &dyn Events, folder: &Path, key: &str, value: &Value) -> Result<(), Error> {
     let path = file(folder);
-    let failed = |error: io::Error| CliError::cannot("write", &path, &error);
-    // Of two that change it at once, the later one sees what the first has written.
-    let _lock = files::lock(&folder.join(LOCK), ui).map_err(failed)?;
+    let failed = |error: io::Error| Error::cannot("write", &path, error);
+    // Of two concurrent edits, the second one sees the first one's result.
+    let _lock = files::lock(&folder.join(LOCK), events).map_err(failed)?;
     let (_, text) = with_key(folder, key, value)?;
-    // Through a link, should it be one.
+    // A symlink is followed: its target is replaced.
     let place = fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
     files::replace(&place, text.as_bytes()).map_err(failed)
 }
 
-/// The problems are those of the new text, which nobody sees: only what they say is of use.
-fn refused(key: &str, error: CliError) -> CliError {
-    let said = error.problems.iter().map(|problem| format!("{} ({})", problem.message, problem.hint));
-    let hint = format!("goloo settings schema shows what may be written; keys are {}", KEYS.join(", "));
-    CliError { causes: said.collect(), ..CliError::usage(format!("{key} can't be set to that"), hint) }
-}
-
-/// The text with the key set; null takes it away.
+/// The text with the key set; null removes it.
 fn edited(text: &str, key: &str, value: &Value) -> String {
     let root = CstRootNode::parse(text, &ParseOptions::default()).expect("it was read before");
     let mut object = root.object_value_or_set();
@@ -136,11 +144,8 @@ fn input(value: &Value) -> CstInputValue {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use goloo_model::events::NoEvents;
     use std::os::unix::fs::PermissionsExt;
-
-    fn ui() -> Ui {
-        Ui::new(crate::args::Color::Never, 0, false)
-    }
 
     const TEXT: &str = "{\n    \"hosts\" : true,\n\n    \"localProvider\": \"qemu\"\n}\n";
 
@@ -155,43 +160,43 @@ mod tests {
     }
 
     #[test]
-    fn one_key_changes_and_all_else_keeps_its_form() {
+    fn setting_a_key_keeps_the_formatting_of_all_others() {
         let folder = folder(TEXT);
-        set(&ui(), folder.path(), "localProvider", "multipass").unwrap();
+        set(&NoEvents, folder.path(), "localProvider", "multipass").unwrap();
         assert_eq!(text(&folder), TEXT.replace("qemu", "multipass"));
-        set(&ui(), folder.path(), "localProvider", "qemu").unwrap();
-        set(&ui(), folder.path(), "stateDir", "~/vms").unwrap();
+        set(&NoEvents, folder.path(), "localProvider", "qemu").unwrap();
+        set(&NoEvents, folder.path(), "stateDir", "~/vms").unwrap();
         assert_eq!(text(&folder), TEXT.replace("\"qemu\"", "\"qemu\",\n    \"stateDir\": \"~/vms\""));
-        set(&ui(), folder.path(), "stateDir", "null").unwrap();
+        set(&NoEvents, folder.path(), "stateDir", "null").unwrap();
         assert_eq!(text(&folder), TEXT);
     }
 
     #[test]
-    fn a_missing_file_is_made() {
+    fn a_missing_file_is_created() {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("config/goloo");
-        set(&ui(), &config, "hosts", "true").unwrap();
+        set(&NoEvents, &config, "hosts", "true").unwrap();
         assert!(Settings::read(&config).unwrap().hosts);
     }
 
     #[test]
-    fn a_back_end_is_set_by_its_address_or_as_json_and_read_back() {
+    fn a_backend_can_be_set_as_an_address_or_as_json() {
         let folder = folder(TEXT);
         let backend = || Settings::read(folder.path()).unwrap().backend(Path::new("/home/ann")).unwrap();
-        set(&ui(), folder.path(), "stateBackend", "sqlite:/srv/goloo.db").unwrap();
+        set(&NoEvents, folder.path(), "stateBackend", "sqlite:/srv/goloo.db").unwrap();
         assert_eq!(backend(), Backend::Sqlite(Some("/srv/goloo.db".into())));
-        set(&ui(), folder.path(), "stateBackend.path", "~/b.db").unwrap();
+        set(&NoEvents, folder.path(), "stateBackend.path", "~/b.db").unwrap();
         assert_eq!(backend(), Backend::Sqlite(Some("/home/ann/b.db".into())));
-        set(&ui(), folder.path(), "stateBackend", r#"{"type": "gcs", "bucket": "team"}"#).unwrap();
+        set(&NoEvents, folder.path(), "stateBackend", r#"{"type": "gcs", "bucket": "team"}"#).unwrap();
         assert_eq!(backend(), Backend::parse("gs://team").unwrap());
         let s3 = Backend::parse("s3://team/p?region=eu-central-1").unwrap();
-        set_state_backend(&ui(), folder.path(), &s3).unwrap();
+        set_state_backend(&NoEvents, folder.path(), &s3).unwrap();
         assert_eq!(backend(), s3);
         assert!(text(&folder).starts_with("{\n    \"hosts\" : true,\n\n"), "{}", text(&folder));
     }
 
     #[test]
-    fn what_would_make_the_file_unsound_is_refused_and_nothing_changes() {
+    fn a_change_that_makes_the_file_invalid_is_refused() {
         let folder = folder(TEXT);
         for (key, value) in [
             ("hosts", "yes"),
@@ -203,27 +208,29 @@ mod tests {
             ("", "x"),
             ("hosts.x", "1"),
         ] {
-            let error = set(&ui(), folder.path(), key, value).unwrap_err();
-            assert_eq!(error.code, crate::exit::USAGE, "{key} {value}");
+            let error = set(&NoEvents, folder.path(), key, value).unwrap_err();
+            let is_refused =
+                matches!(error, Error::Settings(SettingsError::Refused { .. }) | Error::Address(_));
+            assert!(is_refused, "{key} {value}: {error:?}");
             assert_eq!(text(&folder), TEXT, "{key} {value}");
         }
     }
 
     #[test]
-    fn a_file_that_is_unsound_already_is_left_alone() {
+    fn an_already_invalid_file_is_left_unchanged() {
         let folder = folder("{\"hosts\": 1}");
-        assert_eq!(set(&ui(), folder.path(), "localProvider", "qemu").unwrap_err().problems.len(), 1);
+        assert_eq!(set(&NoEvents, folder.path(), "localProvider", "qemu").unwrap_err().problems().len(), 1);
         assert_eq!(text(&folder), "{\"hosts\": 1}");
     }
 
     #[test]
-    fn a_link_stays_a_link_and_the_mode_stays() {
+    fn a_symlink_and_the_file_mode_are_kept() {
         let folder = folder(TEXT);
         let (path, real) = (file(folder.path()), folder.path().join("dotfiles.json"));
         fs::rename(&path, &real).unwrap();
         std::os::unix::fs::symlink(&real, &path).unwrap();
         fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
-        set(&ui(), folder.path(), "hosts", "false").unwrap();
+        set(&NoEvents, folder.path(), "hosts", "false").unwrap();
         assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
         assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o640);
         let mut names = files::names(folder.path()).unwrap();
@@ -232,14 +239,14 @@ mod tests {
     }
 
     #[test]
-    fn of_many_that_set_at_once_none_is_lost() {
+    fn concurrent_changes_are_not_lost() {
         let folder = folder("{}");
         std::thread::scope(|scope| {
             for (key, value) in
                 [("hosts", "true"), ("localProvider", "qemu"), ("stateDir", "/a"), ("stateBackend", "sqlite")]
             {
                 let path = folder.path();
-                scope.spawn(move || set(&ui(), path, key, value).unwrap());
+                scope.spawn(move || set(&NoEvents, path, key, value).unwrap());
             }
         });
         let json: Value = serde_json::from_str(&text(&folder)).unwrap();

@@ -1,13 +1,13 @@
-//! Each setting as it counts, and where it comes from.
+//! The effective value of each setting, and where it comes from.
 
 use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::{BACKEND_VARIABLE, Settings, backend_variable};
-use crate::app;
-use crate::error::CliError;
+use super::values::{BACKEND_VARIABLE, Settings, backend_variable};
+use crate::error::Error;
 use crate::paths::Paths;
+use crate::providers::Providers;
 
 /// Where a value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub enum From {
     Environment(&'static str),
     /// settings.json.
     File,
-    /// Neither.
+    /// The default.
     Default,
 }
 
@@ -30,19 +30,22 @@ impl fmt::Display for From {
     }
 }
 
-/// A setting as it counts.
+/// The effective value of a setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shown {
     /// Its key, with dots between the levels.
     pub key: &'static str,
     /// Its value.
     pub value: Value,
-    /// Where that comes from.
+    /// Where the value comes from.
     pub from: From,
 }
 
 /// All settings, in the order of the file's schema.
-pub fn shown(settings: &Settings, paths: &Paths) -> Result<Vec<Shown>, CliError> {
+///
+/// # Errors
+/// [`SettingsError::Variable`](crate::error::SettingsError::Variable), and as [`Settings::local_provider_of`].
+pub fn shown(settings: &Settings, paths: &Paths, providers: &Providers) -> Result<Vec<Shown>, Error> {
     let one = |key, value, from| Shown { key, value, from };
     let from_file = |is_set: bool| if is_set { From::File } else { From::Default };
     let state = variable("GOLOO_STATE_DIR").unwrap_or_else(|| from_file(settings.state_dir.is_some()));
@@ -53,7 +56,7 @@ pub fn shown(settings: &Settings, paths: &Paths) -> Result<Vec<Shown>, CliError>
     let encryption = settings.encryption.clone().unwrap_or_default();
     let recipients = from_file(!encryption.recipients.is_empty());
     let identity = from_file(encryption.identity_file.is_some());
-    let provider = app::local_provider(settings, paths);
+    let provider = settings.local_provider_of(providers, paths)?;
     Ok(vec![
         one("stateDir", json!(paths.state.to_string_lossy()), state),
         one("stateBackend", json!(settings.backend(&paths.home)?.to_string()), backend),
@@ -69,7 +72,7 @@ fn variable(name: &'static str) -> Option<From> {
 }
 
 impl Shown {
-    /// The value for people.
+    /// The value as displayed to the user.
     pub fn text(&self) -> String {
         match &self.value {
             Value::String(text) => text.clone(),

@@ -6,22 +6,24 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use goloo_command::{Limits, RunError};
-use goloo_core::guest::{Guest, GuestError, OnLine, Output, RunLimits, SshTarget, excerpt};
+use goloo_model::guest::{self, Guest, GuestError, OnLine, Output, RunLimits, SshTarget, excerpt};
+use goloo_model::record::Record;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::time::{Instant, timeout};
 
-use super::KeyFolder;
+use super::key_folder::{KeyFolder, by_sh};
+use super::own_log::OwnLog;
 
-/// The machine's inside, reached with the files in `keys`.
+/// Access to the guest, with the files in `keys`.
 #[derive(Debug, Clone)]
 pub struct SshGuest {
     /// goloo's keys.
     pub keys: KeyFolder,
 }
 
-/// A guest that listens sends its banner within this time, even under emulation.
+/// A listening guest sends its banner within this time, even under emulation.
 const BANNER_LIMIT: Duration = Duration::from_secs(10);
 /// How many bytes a line may have. cloud-init's status may be one line.
 const LINE_BYTES: usize = 1 << 20;
@@ -30,6 +32,17 @@ const SSH_FAILED: i32 = 255;
 
 #[async_trait]
 impl Guest for SshGuest {
+    fn pin(&self, record: &Record) {
+        if let Some(ssh) = &record.ssh {
+            let alias = guest::alias(&record.id);
+            let _ = self.keys.pin_key(&alias, &record.name, &ssh.host_key);
+        }
+    }
+
+    fn unpin(&self, record: &Record) {
+        self.keys.unpin(&guest::alias(&record.id));
+    }
+
     async fn run(
         &self,
         target: &SshTarget,
@@ -52,11 +65,13 @@ impl SshGuest {
         limits: RunLimits,
         line: &mut OnLine<'_>,
     ) -> Result<Output, GuestError> {
-        let options = self.keys.options(target).map_err(|error| no_client(error.message))?;
+        let options = self.keys.options(target).map_err(|error| no_client(error.to_string()))?;
+        let log = OwnLog::new().map_err(|error| no_client(format!("no temporary file: {error}")))?;
         let mut ssh = Command::new("ssh");
-        ssh.args(options)
+        ssh.args(log.arguments())
+            .args(options)
             .args(["-o", "BatchMode=yes", "-o", "ServerAliveInterval=15"])
-            .args(["-T", "--", &target.host, &super::by_sh(command)])
+            .args(["-T", "--", &target.host, &by_sh(command)])
             .stdin(Stdio::null());
         let mut stdout = String::new();
         let mut on_line = |text: &str| {
@@ -69,9 +84,10 @@ impl SshGuest {
         let limits = Limits { time: limits.time, stdout: limits.output, stderr: Output::KEPT };
         let finished = goloo_command::run_lines(&mut ssh, limits, LINE_BYTES, &mut on_line).await;
         let finished = finished.map_err(|error| failure(target, error))?;
-        let stderr = String::from_utf8_lossy(&finished.stderr).into_owned();
+        let (own, stderr) = (log.end(), String::from_utf8_lossy(&finished.stderr).into_owned());
         match finished.status.code() {
-            Some(SSH_FAILED) | None => Err(refusal(target, &stderr)),
+            // A connection that the machine drops while it powers off may end without a message.
+            Some(SSH_FAILED) | None => Err(refusal(target, &own)),
             Some(status) => Ok(Output { status, stdout, stderr }),
         }
     }
@@ -81,11 +97,11 @@ fn no_client(reason: String) -> GuestError {
     GuestError::NoClient { reason }
 }
 
-/// Why `ssh` didn't come to its end.
+/// Why `ssh` couldn't be run.
 fn failure(target: &SshTarget, error: RunError) -> GuestError {
     match error {
         RunError::Start(error) if error.kind() == ErrorKind::NotFound => {
-            no_client("it isn't installed (Debian: apt-get install openssh-client)".into())
+            no_client("it is not installed (Debian: apt-get install openssh-client)".into())
         }
         RunError::Start(error) => match goloo_command::shortage_hint(&error) {
             Some(hint) => no_client(format!("{error}; {hint}")),
@@ -98,7 +114,7 @@ fn failure(target: &SshTarget, error: RunError) -> GuestError {
     }
 }
 
-/// Waits for the server's first words. A TCP connection proves nothing: QEMU's user-mode network
+/// Waits for the server's banner. A TCP connection proves nothing: QEMU's user-mode network
 /// accepts it before the guest listens.
 async fn banner(target: &SshTarget) -> Result<(), GuestError> {
     let greeting = async {
@@ -109,20 +125,20 @@ async fn banner(target: &SshTarget) -> Result<(), GuestError> {
     };
     match timeout(BANNER_LIMIT, greeting).await {
         Ok(Ok(start)) if start == *b"SSH-" => Ok(()),
-        Ok(Ok(_)) => Err(unreachable(target, "something else than SSH answers")),
+        Ok(Ok(_)) => Err(unreachable(target, "another protocol than SSH answers")),
         Ok(Err(error)) => Err(unreachable(target, &error.to_string())),
-        Err(_) => Err(unreachable(target, "the machine accepts the connection and says nothing")),
+        Err(_) => Err(unreachable(target, "the machine accepts the connection but sends nothing")),
     }
 }
 
-/// What kind of failure ssh's words are: it has one exit status for all of them.
-fn refusal(target: &SshTarget, stderr: &str) -> GuestError {
+/// Determines the kind of failure from ssh's messages: ssh has one exit status for all of them.
+fn refusal(target: &SshTarget, said: &str) -> GuestError {
     let (host, port) = (target.host.to_string(), target.port);
-    let reason = excerpt(stderr.trim().lines().last().unwrap_or("ssh ended without a word"));
-    if stderr.contains("Host key verification failed") || stderr.contains("HOST IDENTIFICATION HAS CHANGED") {
+    let reason = excerpt(said.lines().last().unwrap_or("ssh ended without a message"));
+    if said.contains("Host key verification failed") || said.contains("HOST IDENTIFICATION HAS CHANGED") {
         return GuestError::WrongHostKey { host, port };
     }
-    if stderr.contains("Permission denied") || stderr.contains("Too many authentication failures") {
+    if said.contains("Permission denied") || said.contains("Too many authentication failures") {
         return GuestError::Denied { user: target.user.to_string(), host, port, reason };
     }
     GuestError::Unreachable { host, port, reason }

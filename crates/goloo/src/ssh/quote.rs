@@ -1,24 +1,25 @@
-//! Paths as ssh_config(5) takes them, in a file and behind `-o`.
+//! Quotes paths for ssh_config(5), in a file and after `-o`.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use crate::error::CliError;
+use crate::error::SshError;
 
-/// The value that ssh reads as this very path: in quotes, `%` doubled, and a backslash in front of what would end
-/// the quotes. A backslash that escapes nothing stays one, also in ssh before 8.7, which knows no escapes.
+/// The value that ssh reads as exactly this path: in quotes, `%` doubled, and a backslash before what would end
+/// the quotes. A backslash that escapes nothing is kept, also in ssh before 8.7, which has no escapes.
 ///
 /// # Errors
-/// `${` begins a variable and can't be escaped; a line ends with its line break.
-pub fn quoted(path: &Path) -> Result<OsString, CliError> {
+/// If the path contains `${`, which starts a variable and can't be escaped, or a line break, which ends the line.
+pub fn quoted(path: &Path) -> Result<OsString, SshError> {
     let bytes = path.as_os_str().as_bytes();
-    let impossible = bytes.windows(2).any(|pair| pair == b"${").then_some("\"${\" in it").or_else(|| {
-        bytes.iter().any(|byte| matches!(byte, b'\n' | b'\r' | 0)).then_some("a line break in it")
-    });
+    let impossible = bytes
+        .windows(2)
+        .any(|pair| pair == b"${")
+        .then_some("\"${\"")
+        .or_else(|| bytes.iter().any(|byte| matches!(byte, b'\n' | b'\r' | 0)).then_some("a line break"));
     if let Some(what) = impossible {
-        let message = format!("ssh can't use the path {}: there is {what}", path.display());
-        return Err(CliError::failed(message, "set GOLOO_STATE_DIR to another folder"));
+        return Err(SshError::UnusablePath { path: path.to_owned(), what });
     }
     let mut text = vec![b'"'];
     for (at, byte) in bytes.iter().enumerate() {
@@ -35,21 +36,15 @@ pub fn quoted(path: &Path) -> Result<OsString, CliError> {
     Ok(OsString::from_vec(text))
 }
 
-/// The same, for a text.
-pub fn quoted_text(path: &Path) -> Result<String, CliError> {
-    quoted(path)?.into_string().map_err(|value| not_text(&value))
-}
-
-fn not_text(value: &OsStr) -> CliError {
-    CliError::failed(
-        format!("the path {} is not UTF-8", value.to_string_lossy()),
-        "set GOLOO_STATE_DIR to another folder",
-    )
+/// Like [`quoted`], as a `String`.
+pub fn quoted_text(path: &Path) -> Result<String, SshError> {
+    quoted(path)?.into_string().map_err(|path| SshError::NotUtf8 { path })
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::ffi::OsStr;
     use std::process::Command;
 
     use super::*;
@@ -69,14 +64,14 @@ mod tests {
         "/\u{e4}\u{1f600}/[x]*?/{a}/id",
     ];
 
-    /// What ssh itself makes of these settings.
+    /// ssh's own interpretation of these settings.
     fn effective(arguments: &[OsString]) -> Vec<String> {
         let output = Command::new("ssh").arg("-G").args(arguments).arg("host").output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
     }
 
-    /// `-G` shows the file of host keys with its tokens expanded, and the identity before that: there `%%` still
+    /// `-G` shows the known-hosts path with its tokens expanded but the identity before expansion, where `%%` still
     /// stands for a percent sign.
     fn assert_reads(lines: &[String], path: &str) {
         for line in
@@ -87,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn ssh_reads_odd_paths_as_they_are_behind_o_and_in_a_file() {
+    fn ssh_reads_quoted_paths_exactly_in_options_and_files() {
         for path in ODD {
             let value = quoted(Path::new(path)).unwrap();
             let option = |name: &str| {
@@ -111,10 +106,10 @@ mod tests {
     }
 
     #[test]
-    fn what_ssh_can_t_be_told_is_refused() {
+    fn paths_that_ssh_cannot_represent_are_refused() {
         for path in ["/a/${HOME}/id", "/a\nb/id"] {
             let error = quoted(Path::new(path)).unwrap_err();
-            assert!(error.message.starts_with("ssh can't use the path"), "{error:?}");
+            assert!(error.to_string().starts_with("ssh can't use the path"), "{error:?}");
         }
         let latin = Path::new(OsStr::from_bytes(b"/\xe4/id"));
         assert_eq!(quoted(latin).unwrap().as_bytes(), b"\"/\xe4/id\"");

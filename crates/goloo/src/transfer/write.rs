@@ -1,27 +1,32 @@
-//! Writes all that one store holds into another. Each step can be done again: who was stopped
-//! anywhere begins anew and comes to the same end.
+//! Writes the contents of one store into another. Each step can be repeated: an interrupted transfer starts again and
+//! has the same result.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use goloo_core::record::{Owner, Record};
-use goloo_core::store::{Snapshot, Store, StoreError};
+use goloo_model::record::{Owner, Record};
+use goloo_model::store::{Snapshot, Store, StoreError};
 
-use super::{Gone, Whole, all};
+use super::contents::{ArchivedVm, StoreContents, all};
 
-/// Writes `whole` where `there` is, which has no conflicts with it.
-pub async fn write(whole: &Whole, there: &Whole, store: &dyn Store, owner: &Owner) -> Result<(), StoreError> {
+/// Writes `contents` to a store that contains `there`, with which it has no conflicts.
+pub async fn write(
+    contents: &StoreContents,
+    there: &StoreContents,
+    store: &dyn Store,
+    owner: &Owner,
+) -> Result<(), StoreError> {
     let active: BTreeSet<_> = there.vms.iter().map(|vm| &vm.record.id).collect();
-    let archive = whole.archive.iter().map(|gone| {
+    let archive = contents.archive.iter().map(|gone| {
         let is_active = active.contains(&gone.archived.record.id);
         put_archived(gone, is_active, store, owner)
     });
     all(archive).await?;
-    remove_doubles(whole, store, owner).await?;
-    all(whole.vms.iter().map(|vm| put(&vm.record, &vm.snapshot, store, owner))).await.map(drop)
+    remove_doubles(contents, store, owner).await?;
+    all(contents.vms.iter().map(|vm| put(&vm.record, &vm.snapshot, store, owner))).await.map(drop)
 }
 
 async fn put_archived(
-    gone: &Gone,
+    gone: &ArchivedVm,
     is_active: bool,
     store: &dyn Store,
     owner: &Owner,
@@ -44,20 +49,24 @@ async fn put(
     put
 }
 
-/// Lets a VM that is still active there go the way it went here: the next lock of its name moves a
-/// destroyed one to the archive.
-async fn retire(gone: &Gone, store: &dyn Store, owner: &Owner) -> Result<(), StoreError> {
+/// Archives a VM that is still active there, as it was archived here: the next lock of its name moves a destroyed VM to
+/// the archive.
+async fn retire(gone: &ArchivedVm, store: &dyn Store, owner: &Owner) -> Result<(), StoreError> {
     let record = &gone.archived.record;
     put(record, &gone.snapshot, store, owner).await?;
     store.lock(&record.name, owner).await?.release().await;
     Ok(())
 }
 
-/// What came to the archive by a lock has the time of its last save in its id, which may be another one
-/// than here.
-async fn remove_doubles(whole: &Whole, store: &dyn Store, owner: &Owner) -> Result<(), StoreError> {
+/// Removes duplicate archive entries: when a lock archives a VM, the archive id contains the time of its last save,
+/// which may differ from the one here.
+async fn remove_doubles(
+    contents: &StoreContents,
+    store: &dyn Store,
+    owner: &Owner,
+) -> Result<(), StoreError> {
     let mut ids: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
-    for gone in &whole.archive {
+    for gone in &contents.archive {
         ids.entry(&gone.archived.record.id).or_default().insert(&gone.archived.id);
     }
     for archived in store.archive_list().await?.entries {
@@ -71,7 +80,7 @@ async fn remove_doubles(whole: &Whole, store: &dyn Store, owner: &Owner) -> Resu
     Ok(())
 }
 
-/// Writes an older record over a newer one of the same VM, as its next save.
+/// Overwrites a newer record of the same VM with an older one, as its next save.
 pub async fn overwrite(record: &Record, store: &dyn Store, owner: &Owner) -> Result<(), StoreError> {
     let mut lock = store.lock(&record.name, owner).await?;
     let stored = lock.load().await?.ok_or_else(|| StoreError::NotFound { name: record.name.clone() })?;

@@ -1,12 +1,12 @@
-//! The JSON of all eras: until 1.16 keys in the order of the alphabet; in 1.17 in the order of the source, with an
+//! The JSON output of all versions: up to 1.16 with keys in alphabetical order; in 1.17 in source order, with an
 //! instance's zone.
 
-use goloo_core::time::Timestamp;
+use goloo_model::time::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::daemon::{Daemon, World};
 
-/// Prints as the era does.
+/// Prints in the format of the emulated version.
 pub fn print(daemon: &Daemon, value: Value) {
     let value = if is_1_17(daemon) { value } else { sorted(value) };
     println!("{}", serde_json::to_string_pretty(&value).unwrap());
@@ -28,7 +28,7 @@ pub fn version(daemon: &Daemon) -> &'static str {
     }
 }
 
-/// The least memory and disk, in bytes.
+/// The minimum memory and disk size, in bytes.
 pub fn least_sizes(daemon: &Daemon) -> [u64; 2] {
     if is_1_17(daemon) { [512 << 20, 1 << 30] } else { [128 << 20, 512 << 20] }
 }
@@ -85,7 +85,7 @@ pub fn snapshot_list(world: &World<'_>) -> Value {
     json!({"errors": [], "info": all})
 }
 
-/// What `info` says of these; what only the guest knows where it was asked.
+/// The output of `info` for these instances, with data only the guest has if it was queried.
 pub fn info(
     daemon: &Daemon,
     world: &World<'_>,
@@ -158,7 +158,7 @@ fn snapshot_details(daemon: &Daemon, instance: &Value) -> Value {
     Value::Object(instance["snapshots"].as_array().unwrap().iter().map(one).collect())
 }
 
-/// `%c %Z`, which is the user's own unless the C locale and UTC are asked for.
+/// `%c %Z`, which follows the user's locale and zone unless the C locale and UTC are requested.
 fn as_date_writes_it(time: Timestamp) -> String {
     let asked = |name: &str, value: &str| std::env::var(name).is_ok_and(|set| set == value);
     if !(asked("LC_ALL", "C") && asked("TZ", "UTC")) {

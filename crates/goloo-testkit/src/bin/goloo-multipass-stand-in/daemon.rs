@@ -1,5 +1,5 @@
-//! What multipassd would hold: a file, read and written whole under a lock. The daemon goes on whatever
-//! becomes of its clients, so what it is doing follows from the file, the clock and the faults alone.
+//! The state of multipassd: a file, read and written as a whole under a lock. The daemon must continue regardless of
+//! its clients, so its progress follows only from the file, the clock and the faults.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -10,27 +10,27 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-/// The names that `launch` knows beside files and URLs.
+/// The image names `launch` accepts besides files and URLs.
 pub const IMAGES: [&str; 7] = ["22.04", "jammy", "24.04", "noble", "26.04", "resolute", "lts"];
 
-/// No test lasts so long; a client that is forgotten leaves nothing for ever.
+/// Longer than any test; ensures that a forgotten client doesn't stay forever.
 pub const LIFETIME: Duration = Duration::from_secs(300);
 
 /// How long an instance is Starting, and then Unknown until its guest has a lease, in ms.
 const STARTING: u64 = 5;
 const WITHOUT_LEASE: u64 = 20;
 
-/// How long a `stop` waits for the guest, in ms, where the file `shutdown-limit` doesn't say otherwise.
+/// How long a `stop` waits for the guest, in ms, unless overridden by the file `shutdown-limit`.
 const SHUTDOWN_LIMIT: u64 = 300_000;
 
 /// The daemon's folder.
 pub struct Daemon {
     folder: PathBuf,
-    /// For whom this client speaks: `goloo`, or someone else.
+    /// On whose behalf this client acts: `goloo`, or someone else.
     by: String,
 }
 
-/// All instances, held as long as the lock.
+/// All instances; holds the lock.
 pub struct World<'d> {
     daemon: &'d Daemon,
     pub instances: BTreeMap<String, Value>,
@@ -56,12 +56,12 @@ impl Daemon {
         fs::read_to_string(self.folder.join(file)).unwrap_or_default()
     }
 
-    /// Whether the fault is on now; tests turn faults on and off while the daemon is at work.
+    /// Whether the fault is active now; tests change faults while the daemon is working.
     pub fn fault(&self, fault: &str) -> bool {
         self.faults().lines().any(|line| line.trim() == fault)
     }
 
-    /// Whether the process of this instance is halted: neither its kernel nor anything in it answers.
+    /// Whether the process of this instance is halted: neither its kernel nor anything in it responds.
     pub fn is_frozen(&self, name: &str) -> bool {
         self.fault(&format!("frozen {name}"))
     }
@@ -71,7 +71,7 @@ impl Daemon {
         file.write_all(format!("{line}\n").as_bytes()).unwrap();
     }
 
-    /// Takes the lock and brings every instance as far as the clock and the faults let it.
+    /// Takes the lock and advances every instance as far as the clock and the faults allow.
     pub fn world(&self) -> World<'_> {
         let path = self.folder.join("lock");
         let lock = OpenOptions::new().write(true).create(true).truncate(false).open(path).unwrap();
@@ -85,16 +85,16 @@ impl Daemon {
         world
     }
 
-    // ---- the one thread that serves all requests ----
+    // ---- the single thread that serves all requests ----
 
-    /// The thread waits for this guest to power off, whatever becomes of the client that asked for it.
+    /// Makes the thread wait for this guest to power off, whatever happens to the client that requested it.
     pub fn wait_for_power_off(&self, name: &str) -> u64 {
         let limit = self.read("shutdown-limit").trim().parse().unwrap_or(SHUTDOWN_LIMIT);
         self.write("busy", &format!("{} {name}", now_ms() + limit));
         limit
     }
 
-    /// The thread waits for a guest that never answers.
+    /// Makes the thread wait for a guest that never responds.
     pub fn wait_for_guest(&self, name: &str) {
         self.write("busy", &format!("{} {name}", u64::MAX));
     }
@@ -105,7 +105,7 @@ impl Daemon {
         fs::rename(new, self.folder.join(file)).unwrap();
     }
 
-    /// Returns when the thread has nothing else to do. It is held up as long as its guest is deaf or frozen.
+    /// Returns when the thread is idle. It is blocked as long as its guest ignores requests or is frozen.
     pub fn wait_until_free(&self) {
         let end = Instant::now() + LIFETIME;
         while self.is_busy() && Instant::now() < end {
@@ -120,7 +120,7 @@ impl Daemon {
         is_held && now_ms() < until.parse().unwrap()
     }
 
-    /// A defect of the daemon's ended it; no test starts it again.
+    /// Simulates a crash of the daemon due to a defect; no test restarts it.
     pub fn die(&self, why: &str) {
         self.append("violations", &format!("the daemon died: {why}"));
         self.write("died", why);
@@ -158,7 +158,7 @@ impl World<'_> {
         fs::rename(new, path).unwrap();
     }
 
-    /// The state of an instance that is more than a name; in the trash it is `Deleted`.
+    /// The state of an instance that has been created; in the trash it is `Deleted`.
     pub fn state(&self, name: &str) -> Option<String> {
         let instance = self.instances.get(name).filter(|one| one["state"] != "preparing")?;
         let state = if instance["deleted"] == true { &json!("Deleted") } else { &instance["state"] };
@@ -169,12 +169,12 @@ impl World<'_> {
         self.instances.get(name).is_some_and(|one| one["state"] == "preparing")
     }
 
-    /// Whether the daemon still waits for what a launch began.
+    /// Whether the daemon is still waiting for what a launch began.
     pub fn is_launching(&self, name: &str) -> bool {
         self.instances.get(name).is_some_and(|one| one["launching"] == true)
     }
 
-    /// Why the daemon gave up waiting for an instance; `None` when it didn't.
+    /// Why the daemon stopped waiting for an instance; `None` if it didn't.
     pub fn failure(&self, name: &str) -> Option<&str> {
         self.instances.get(name)?["failure"].as_str()
     }
@@ -196,7 +196,7 @@ impl World<'_> {
         self.settle();
     }
 
-    /// A copy of a stopped instance, stopped too.
+    /// Creates a stopped copy of a stopped instance.
     pub fn copy(&mut self, source: &str, name: &str) {
         let settings = self.instances[source].clone();
         self.launch(name, settings);
@@ -207,7 +207,8 @@ impl World<'_> {
         self.save();
     }
 
-    /// Powers an instance on. While a launch of it still waits, it waits for that one to end, and never comes up.
+    /// Powers an instance on. If its launch is still waiting, the start waits for the launch to end and never
+    /// completes.
     pub fn start(&mut self, name: &str) {
         let instance = self.instances.get_mut(name).unwrap();
         instance["stuck"] = instance["launching"].clone();
@@ -225,14 +226,14 @@ impl World<'_> {
         self.save();
     }
 
-    /// From here on the daemon has a table of the instance's mounts, which `restore` takes for granted.
+    /// From now on the daemon has a mount table for the instance, which `restore` requires.
     pub fn know_mounts(&mut self, name: &str) {
         self.instances.get_mut(name).unwrap()["mountsKnown"] = json!(true);
         self.save();
     }
 
-    /// Notes that goloo changes an instance. One that goloo neither made nor adopted must never be: a
-    /// violation, which every test looks for at its end.
+    /// Records that goloo changes an instance. If goloo neither created nor adopted it, this is a violation, which
+    /// every test checks for at its end.
     pub fn touch(&self, what: &str, name: &str) {
         let Some(instance) = self.instances.get(name) else { return };
         self.daemon.append("ledger", &format!("{what} {name} by {}", self.daemon.by));
@@ -279,7 +280,7 @@ fn boot(daemon: &Daemon, instance: &mut Value) {
     }
 }
 
-/// A launch waits until cloud-init is done; one whose instance was powered off meanwhile, until its time is over.
+/// A launch waits until cloud-init is done or, if its instance was powered off in the meantime, until its timeout.
 fn initialize(daemon: &Daemon, instance: &mut Value) {
     if instance["launching"] != true || daemon.fault("initializes") {
         return;
@@ -296,7 +297,7 @@ fn initialize(daemon: &Daemon, instance: &mut Value) {
     instance["launching"] = json!(false);
 }
 
-/// Seconds since 1970.
+/// Seconds since the Unix epoch.
 pub fn now() -> i64 {
     i64::try_from(now_ms() / 1000).unwrap()
 }

@@ -1,4 +1,4 @@
-//! What becomes of instances' disks: `delete`, `recover`, `purge`, `snapshot`, `restore`, `clone`.
+//! Commands on instances' disks: `delete`, `recover`, `purge`, `snapshot`, `restore`, `clone`.
 
 use std::process::exit;
 
@@ -52,7 +52,7 @@ impl Call<'_> {
         world.save();
     }
 
-    /// Everybody's trash.
+    /// Empties the trash of all users.
     pub(crate) fn purge(&self) {
         self.daemon.append("violations", "purge of everybody's trash");
         let mut world = self.daemon.world();
@@ -77,7 +77,7 @@ impl Call<'_> {
             fail("snapshot", &format!("Snapshot already exists: {name}.{label}"), "");
         }
         let parent = snapshots.last().map_or(json!(""), |last| last["label"].clone());
-        // Later ones are later to the second, which a test needs not wait for.
+        // Later snapshots are a second apart, without tests having to wait.
         let created = now() + i64::try_from(snapshots.len()).unwrap();
         snapshots.push(json!({"label": label, "parent": parent, "created": created}));
         world.save();

@@ -1,5 +1,5 @@
-//! What is done in guests: `exec`, `shell`, `transfer`, `mount`. The client reaches a guest by itself: one that hangs
-//! holds up the client alone.
+//! Commands in guests: `exec`, `shell`, `transfer`, `mount`. The client connects to the guest itself: a hanging guest
+//! blocks only the client.
 
 use std::process::exit;
 use std::thread::sleep;
@@ -13,7 +13,7 @@ impl Call<'_> {
     pub(crate) fn exec(&self) {
         let name = self.line.word(0);
         if !self.line.has("-n") && self.daemon.world().state(name).is_none() {
-            // Where the folder is mapped, the instance's mounts are asked for first.
+            // If the folder is mapped, the instance's mounts are queried first.
             eprintln!("exec failed: The following errors occurred:\ninstance \"{name}\" does not exist");
         }
         let state = self.operative(name).1;
@@ -62,7 +62,7 @@ impl Call<'_> {
         println!("a shell in {name}");
     }
 
-    /// Files of an instance lie in a folder of its name.
+    /// The files of an instance are in a folder with its name.
     pub(crate) fn transfer(&self) {
         let path = |word: &str| match word.split_once(':') {
             Some((name, path)) if !word.starts_with(['/', '.']) => {
@@ -108,7 +108,7 @@ impl Call<'_> {
         world.touch("mount", name);
     }
 
-    /// Removes all mounts of an instance; none is no error.
+    /// Removes all mounts of an instance; succeeds if there are none.
     pub(crate) fn umount(&self) {
         let name = self.line.word(0);
         let mut world = self.daemon.world();

@@ -1,4 +1,4 @@
-//! `launch`: what it checks, in the daemon's order, and what it waits for.
+//! `launch`: its checks, in the daemon's order, and its waits.
 
 use std::io::Read;
 use std::process::exit;
@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::daemon::{IMAGES, World};
 use crate::{COMMAND_LINE, Call, TIME, TIMEOUT, answers, errors, exception, fail, spin};
 
-/// What an image of a release is large, unpacked.
+/// The unpacked size of a release's image.
 const IMAGE_SIZE: u64 = 2 << 30;
 
 impl Call<'_> {
@@ -40,7 +40,7 @@ impl Call<'_> {
         println!("Launched: {name}");
     }
 
-    /// What the client makes of sizes.
+    /// The client's interpretation of sizes.
     fn check_sizes(&self) {
         for given in ["--memory", "--disk"].iter().filter_map(|option| self.line.option(option)) {
             if bytes(given).is_none() {
@@ -51,7 +51,7 @@ impl Call<'_> {
         }
     }
 
-    /// What comes on standard input, if it is YAML as far as this program can tell.
+    /// Reads standard input, if it is YAML as far as this program can tell.
     fn user_data(&self) -> String {
         const FAILURE: &str = "Could not load cloud-init configuration";
         let text = match self.line.option("--cloud-init") {
@@ -82,7 +82,7 @@ impl Call<'_> {
         text
     }
 
-    /// Before anything else, the name too.
+    /// Runs before all other checks, including that of the name.
     fn check_image(&self, image: &str) {
         if image.starts_with("file://") || image.starts_with("http") {
             return;
@@ -126,7 +126,7 @@ impl Call<'_> {
         }
     }
 
-    /// With the image at hand; what was begun is undone.
+    /// Runs once the image is available; on failure, what was begun is undone.
     fn check_disk(&self, image: &str) {
         if let Some(url) = image.strip_prefix("file://") {
             let path = path_of_url(url);
@@ -170,7 +170,7 @@ impl Call<'_> {
     }
 }
 
-/// Why an instance didn't come up.
+/// The message for an instance that didn't start.
 pub(crate) fn never_up(name: &str, failure: &str) -> String {
     match failure {
         "ends-while-starting" => format!("{name}: shutdown called while starting"),
@@ -178,7 +178,7 @@ pub(crate) fn never_up(name: &str, failure: &str) -> String {
     }
 }
 
-/// A URL's path: without what follows `#` or `?`, and decoded.
+/// A URL's path: without the part after `#` or `?`, and decoded.
 fn path_of_url(url: &str) -> String {
     let path = url.split(['#', '?']).next().unwrap().as_bytes();
     let digit = |at: usize| path.get(at).and_then(|byte| char::from(*byte).to_digit(16));
@@ -206,7 +206,7 @@ pub(crate) fn is_name(name: &str) -> bool {
         && bytes.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-')
 }
 
-/// A number with K, M or G, or of bytes.
+/// Parses a number of bytes, or a number with K, M or G.
 fn bytes(text: &str) -> Option<u64> {
     let text = text.to_ascii_uppercase();
     let text = text.trim_end_matches('B').trim_end_matches('I');

@@ -1,10 +1,11 @@
-//! A command line, taken apart as Multipass's client does it.
+//! A command line, parsed as by Multipass's client.
 
 use std::process::exit;
 
-use crate::COMMAND_LINE;
+/// The exit status for an invalid command line.
+pub const COMMAND_LINE: i32 = 1;
 
-/// Options and words of one command.
+/// The options and positional arguments of a command.
 #[derive(Default)]
 pub struct Line {
     options: Vec<(String, String)>,
@@ -12,7 +13,8 @@ pub struct Line {
 }
 
 impl Line {
-    /// Options with a value, per command; every other one has none. Behind `--` come words alone.
+    /// Which options take a value depends on the command; all others take none. After `--` there are only positional
+    /// arguments.
     pub fn parse(command: &str, rest: &[String]) -> Self {
         let valued: &[&str] = match command {
             "launch" => &["--name", "--cpus", "--memory", "--disk", "--cloud-init", "--timeout"],

@@ -1,6 +1,6 @@
-//! Stands in for `multipass` and its daemon, as docs/testing.md describes: the same command lines, answers,
-//! streams, exit statuses and words, with the instances in the folder `GOLOO_STAND_IN_MULTIPASS`. It is
-//! strict: what goloo has no use for is an error.
+//! Stands in for `multipass` and its daemon, as described in docs/testing.md: the same command lines, output, streams,
+//! exit statuses and messages, with the instances in the folder `GOLOO_STAND_IN_MULTIPASS`. It is strict: anything
+//! goloo doesn't use is an error.
 #![allow(clippy::unwrap_used, reason = "a test program: a panic is its error message")]
 
 mod answers;
@@ -17,14 +17,13 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use daemon::{Daemon, LIFETIME, World};
-use line::Line;
+use line::{COMMAND_LINE, Line};
 use serde_json::json;
 
-const COMMAND_LINE: i32 = 1;
 const FAILED: i32 = 2;
 const TIMEOUT: i32 = 5;
 
-/// When the log's lines were written.
+/// The time of the log lines.
 const TIME: &str = "[2026-11-28T19:51:35.021]";
 
 fn main() {
@@ -55,7 +54,7 @@ fn main() {
     call.run();
 }
 
-/// `<command> failed: <message>`, and details on lines of their own.
+/// Prints `<command> failed: <message>`, and details on separate lines.
 fn fail(command: &str, message: &str, details: &str) -> ! {
     eprintln!("{command} failed: {message}");
     if !details.is_empty() {
@@ -68,7 +67,7 @@ fn errors(command: &str, error: &str) -> ! {
     fail(command, &format!("The following errors occurred:\n{error}"), "")
 }
 
-/// An error of the client's own.
+/// An internal error of the client.
 fn exception(error: &str) -> ! {
     eprintln!("{TIME} [error] [client] Caught an unhandled exception: {error}");
     exit(COMMAND_LINE)
@@ -86,7 +85,7 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// Why a client doesn't come through to the daemon.
+    /// Why a client can't reach the daemon.
     fn unreachable(&self) -> Option<&'static str> {
         let is_down = self.fault("daemon-down") || self.daemon.is_dead();
         match () {
@@ -100,10 +99,10 @@ impl Call<'_> {
         }
     }
 
-    /// Ends as a client does that doesn't come through; else returns once the daemon has time for it.
+    /// Exits like a client that can't reach the daemon; otherwise returns once the daemon is free.
     fn reach(&self) {
         match self.unreachable() {
-            // A client without its daemon's answer shows its own version.
+            // Without the daemon's response, the client shows its own version.
             Some(_) if self.command == "version" => {}
             Some(why) => fail(self.command, why, ""),
             None => self.daemon.wait_until_free(),
@@ -144,7 +143,7 @@ impl Call<'_> {
         self.daemon.fault(fault)
     }
 
-    /// The world with this instance in it, not in the trash; else it ends as Multipass does.
+    /// The world containing this instance outside the trash; otherwise exits with Multipass's error.
     fn operative(&self, name: &str) -> (World<'_>, String) {
         let world = self.daemon.world();
         match world.state(name) {
@@ -156,7 +155,7 @@ impl Call<'_> {
         }
     }
 
-    /// The same where one alone is named, with shorter words.
+    /// The same for commands with a single instance, with shorter messages.
     fn single(&self, name: &str) -> (World<'_>, String) {
         let world = self.daemon.world();
         match world.state(name) {
@@ -168,7 +167,7 @@ impl Call<'_> {
         }
     }
 
-    /// Moments to look at the world again, until a test's time is over.
+    /// Moments at which to check the world again, until the lifetime of a test is over.
     fn moments(&self) -> impl Iterator<Item = ()> {
         let end = Instant::now() + LIFETIME;
         std::iter::from_fn(move || {
@@ -186,7 +185,7 @@ impl Call<'_> {
         answers::print(self.daemon, version);
     }
 
-    /// The addresses are asked of the guests, in the daemon's one thread.
+    /// Queries the guests for their addresses in the daemon's only thread.
     fn list(&self) {
         let world = self.daemon.world();
         let value = match self.line.has("--snapshots") {
@@ -224,8 +223,7 @@ impl Call<'_> {
         answers::print(self.daemon, answers::info(self.daemon, &world, &names, snapshots, asks_guests));
     }
 
-    /// Runs commands in all running guests of these. One that is frozen holds the daemon's thread up, and all who ask
-    /// it later.
+    /// Runs commands in all these running guests. A frozen one blocks the daemon's thread, and every later request.
     fn ask_guests<'w>(&self, world: World<'w>, asked: impl Fn(&str) -> bool) -> World<'w> {
         let is_stuck = |name: &&String| {
             asked(name) && world.state(name).as_deref() == Some("Running") && self.daemon.is_frozen(name)

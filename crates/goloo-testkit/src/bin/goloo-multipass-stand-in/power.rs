@@ -46,7 +46,7 @@ impl Call<'_> {
                 }
                 (Some("Starting" | "Unknown"), None) => {}
                 (None, _) if world.is_preparing(name) => {}
-                // Someone has powered it off, or purged it.
+                // Another client has powered it off or purged it.
                 _ => errors("start", &never_up(name, "ends-while-starting")),
             }
         }

@@ -1,0 +1,104 @@
+//! The command line. Doc comments are the help text; each command's own arguments are defined next to its
+//! implementation, in `commands/`.
+//!
+//! A command's arguments are built only when that command is used (`defer`): building all of them took
+//! a third of the time of `goloo --version`. Their types have no doc comments: clap would show those as
+//! the help of the command.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{CommandFactory, Parser};
+use goloo_model::printable::is_printable_text;
+
+use crate::commands::Command;
+use crate::options::{Color, LogLevel};
+use crate::output;
+
+/// Create the same virtual machine on your own computer or in AWS, and never lose track of it.
+///
+/// A stack is a folder with a config.json and, optionally, a cloud-init.yaml and a configure.sh. goloo
+/// creates VMs from stacks and keeps a record of each one until it is deleted. Commands work from any folder.
+#[derive(Debug, Parser)]
+#[command(name = "goloo", version, max_term_width = 100, disable_help_subcommand = true, after_help = AFTER_HELP)]
+pub struct Cli {
+    /// Show the machine's own log while waiting for it, and all columns of a list
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// When to use colour
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: Color,
+    /// Log what goloo does inside: error, warn, info, debug or trace; GOLOO_LOG does the same
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub log: Option<LogLevel>,
+    /// Append the log to this file instead of writing it to standard error; GOLOO_LOG_FILE does the same
+    #[arg(long, global = true, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Begin with:
+  goloo init          write a starter stack into a folder
+  goloo create hello  make a VM from the stack ./stacks/hello
+  goloo list          every VM, wherever its config lies
+  goloo doctor        diagnose this machine";
+
+/// Parses the command line.
+pub fn parse(argv: &[OsString]) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(argv).map_err(|error| with_words_escaped(argv, error))
+}
+
+/// The same error with the arguments escaped, since clap repeats them in its message.
+fn with_words_escaped(argv: &[OsString], error: clap::Error) -> clap::Error {
+    let words: Vec<_> = argv.iter().map(|word| word.to_string_lossy()).collect();
+    if words.iter().all(|word| is_printable_text(word)) {
+        return error;
+    }
+    let again = Cli::try_parse_from(words.iter().map(|word| output::one_line(word).into_owned()));
+    match again {
+        Err(again) if again.kind() == error.kind() => again,
+        // The escaped arguments give no error, or another one: use the first sentence of clap's message, on one line.
+        _ => {
+            let text = error.render().to_string();
+            let text = text.trim_start_matches("error: ").trim();
+            Cli::command().error(error.kind(), output::one_line(text))
+        }
+    }
+}
+
+/// Whether errors are printed as JSON: determined before parsing, since parsing can fail too.
+pub fn asks_for_json(argv: &[OsString]) -> bool {
+    argv.iter().take_while(|word| *word != "--").any(|word| word == "--json")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn building_the_arguments_keeps_each_command_description() {
+        fn compare(before: &clap::Command, after: &clap::Command) {
+            assert_eq!(
+                before.get_about().map(ToString::to_string),
+                after.get_about().map(ToString::to_string),
+                "{}",
+                after.get_name()
+            );
+            for child in before.get_subcommands() {
+                compare(child, after.find_subcommand(child.get_name()).expect("the same commands"));
+            }
+        }
+        let before = super::Cli::command();
+        let mut after = before.clone();
+        after.build();
+        compare(&before, &after);
+    }
+}

@@ -1,0 +1,28 @@
+//! `goloo config validate`
+
+use std::path::PathBuf;
+
+use goloo::actions::ValidStack;
+
+use crate::app::App;
+use crate::error::CliError;
+use crate::{exit, json};
+
+/// Checks a stack.
+pub fn run(app: &App, name: Option<String>, folder: Option<PathBuf>) -> Result<u8, CliError> {
+    match app.session.validate(name, folder).map_err(CliError::from) {
+        Ok(ValidStack { warnings, .. }) if app.ui.json() => {
+            app.ui.result(&json::StackProblems::new(&[], &warnings));
+        }
+        Ok(ValidStack { folder, warnings }) => {
+            warnings.iter().for_each(|warning| app.ui.warning(&warning.to_string()));
+            app.ui.line(&format!("{} is valid", folder.display()));
+        }
+        Err(error) if app.ui.json() && !error.problems.is_empty() => {
+            app.ui.result(&json::StackProblems::new(&error.problems, &[]));
+            return Ok(exit::USAGE);
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(exit::DONE)
+}

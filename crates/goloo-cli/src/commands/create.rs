@@ -1,0 +1,230 @@
+//! `goloo create`
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap_complete::engine::ArgValueCandidates;
+use goloo::actions::{CreateOptions, PlannedCreate};
+use goloo_engine::plan::CreatePlan;
+use goloo_model::provider_id::ProviderId;
+use goloo_model::provider_info::{LocalChoice, ProviderInfo};
+use goloo_model::spec::with_github_users;
+
+use super::consent::Consent;
+use super::{created, remembered, ssh_sources};
+use crate::app::App;
+use crate::error::CliError;
+use crate::options::{Json, duration};
+use crate::output::diagnostic_line;
+use crate::{complete, exit, json, providers};
+use goloo::registry::Registry;
+use goloo::stack::Found;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The stack: the name of a folder in ./stacks or another place for stacks
+    #[arg(add = ArgValueCandidates::new(complete::stacks))]
+    pub name: String,
+    #[command(flatten)]
+    pub options: Options,
+    /// The stack's folder, or its parent folder
+    #[arg(short = 'f', long = "folder", value_name = "PATH")]
+    pub folder: Option<PathBuf>,
+}
+
+// Options shared by `create` and `recreate`.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    #[command(flatten)]
+    pub provider: ProviderArgs,
+    #[command(flatten)]
+    pub hosts: HostsArgs,
+    /// GitHub users, comma-separated: the login user gets the first one's keys, the others become
+    /// separate users
+    #[arg(short = 'u', long = "users", value_name = "GITHUB,…", value_delimiter = ',', value_parser = github_user)]
+    pub users: Vec<String>,
+    /// The VM's name; by default the stack's
+    #[arg(long = "as", value_name = "VM")]
+    pub as_name: Option<String>,
+    /// Tag the VM; `list --tag` filters by tags
+    #[arg(long = "tag", value_name = "K=V", value_parser = goloo_model::tags::parse)]
+    pub tags: Vec<(String, String)>,
+    /// Keep the machine when the create fails, for inspection; `goloo delete` removes it
+    #[arg(long)]
+    pub keep_failed: bool,
+    /// In AWS: take over DNS names that have another owner
+    #[arg(long)]
+    pub force: bool,
+    /// Return as soon as the machine is running; `goloo wait` waits for its provisioning later
+    #[arg(long)]
+    pub no_wait: bool,
+    /// How long to wait for SSH and cloud-init together
+    #[arg(long, value_name = "D", default_value = "15m", value_parser = duration)]
+    pub timeout: Duration,
+    /// Print what would be created, and create nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    // For a snapshot that somebody else may have written: asks for confirmation of what it can access.
+    #[arg(skip)]
+    pub consent: Option<Consent>,
+    // The addresses that could reach port 22 of the recreated VM if its stack says "me".
+    #[arg(skip)]
+    pub ssh_cidr: Vec<String>,
+    #[command(flatten)]
+    pub json: Json,
+}
+
+// The provider.
+#[derive(Debug, clap::Args)]
+#[group(multiple = false)]
+pub struct ProviderArgs {
+    /// Create an EC2 instance
+    #[arg(long)]
+    pub aws: bool,
+    /// Create a VM on this computer
+    #[arg(long)]
+    pub local: bool,
+    /// Create it with this provider
+    #[arg(long, value_name = "P", value_parser = providers::parse)]
+    pub provider: Option<ProviderId>,
+}
+
+// Whether this computer resolves the VM's name.
+#[derive(Debug, clap::Args)]
+pub struct HostsArgs {
+    /// Add the VM to this computer's /etc/hosts
+    #[arg(long, conflicts_with = "no_hosts")]
+    pub hosts: bool,
+    /// Don't change /etc/hosts, even if settings.json says so
+    #[arg(long)]
+    pub no_hosts: bool,
+}
+
+impl HostsArgs {
+    fn wanted(&self, app: &App, provider: &ProviderInfo) -> Result<bool, CliError> {
+        let (id, is_here) = (provider.id, provider.is_host_bound());
+        if self.hosts && !is_here {
+            return Err(CliError::usage(
+                format!("--hosts is only for VMs on this computer, and {id} creates this one elsewhere"),
+                "omit --hosts; set dns.domain in config.json to give the VM a DNS name",
+            ));
+        }
+        Ok(is_here && !self.no_hosts && (self.hosts || app.session.settings.hosts))
+    }
+}
+
+fn github_user(text: &str) -> Result<String, String> {
+    let name = text.trim();
+    let sound = goloo_model::spec::is_github_user(name);
+    sound.then(|| name.to_owned()).ok_or_else(|| {
+        "this is not a GitHub user name: write names as in github.com/NAME, separated by commas".to_owned()
+    })
+}
+
+impl ProviderArgs {
+    fn choose(&self, app: &App) -> Result<&'static ProviderInfo, CliError> {
+        match (self.provider, self.aws) {
+            (Some(id), _) => Ok(app.session.provider_info(id)?),
+            (None, true) => Ok(app.session.provider_info(providers::AWS)?),
+            (None, false) => local_provider(app),
+        }
+    }
+}
+
+/// The provider of `--local`; notes the default when the settings name none.
+fn local_provider(app: &App) -> Result<&'static ProviderInfo, CliError> {
+    let info = app.session.provider_info(app.session.local_provider()?)?;
+    let is_default = app.session.settings.local_provider().is_none();
+    if is_default && info.local_choice == LocalChoice::IfInstalled {
+        app.ui.note(&format!("using {}, since it is installed; set --provider, or localProvider in settings.json, to use another provider", info.id));
+    }
+    Ok(info)
+}
+
+pub fn run(app: &App, args: Args) -> Result<u8, CliError> {
+    let registry = Registry::new(&app.session.paths.state);
+    let known = remembered::stacks(app, &registry);
+    let found = app.session.find_stack(&args.name, args.folder.as_deref(), &known)?;
+    let remember = || registry.remember(&*app.session.events, &args.name, &found);
+    from_stack(app, &found, &args.name, args.options, &remember)
+}
+
+/// Creates a VM from a stack's files. Calls `remember` before anything is created, except in a dry run.
+pub fn from_stack(
+    app: &App,
+    found: &Found,
+    given: &str,
+    options: Options,
+    remember: &dyn Fn(),
+) -> Result<u8, CliError> {
+    let resolved = found.resolve(&app.session, given, options.as_name.as_deref())?;
+    let stack = with_github_users(resolved, &options.users);
+    let provider = options.provider.choose(app)?;
+    if let Some(consent) = options.consent {
+        consent.ask(app, &stack, provider, options.hosts.hosts, options.dry_run)?;
+    }
+    let hosts_entry = options.hosts.wanted(app, provider)?;
+    refuse_force_here(options.force, provider)?;
+    let create = CreateOptions {
+        provider: provider.id,
+        github_users: options.users,
+        tags: options.tags.into_iter().collect(),
+        keep_failed: options.keep_failed,
+        force_dns: options.force,
+        wait: !options.no_wait,
+        hosts_entry,
+    };
+    let mut planned = app.session.plan_create(found, stack, create)?;
+    planned.plan.diagnostics.iter().for_each(|diagnostic| app.ui.warning(&diagnostic_line(diagnostic)));
+    for warning in planned.plan.warnings.iter().chain(&planned.plan.provider.warnings) {
+        app.ui.warning(warning);
+    }
+    if options.dry_run {
+        print_plan(app, &planned.plan);
+        return Ok(exit::DONE);
+    }
+    ssh_sources::resolve(app, &mut planned, &options.ssh_cidr)?;
+    remember();
+    carry_out(app, planned, options.timeout)
+}
+
+/// Returns an error, since a `--force` without effect would be misleading.
+fn refuse_force_here(force: bool, provider: &ProviderInfo) -> Result<(), CliError> {
+    if force && provider.is_host_bound() {
+        return Err(CliError::usage(
+            format!(
+                "--force only takes over DNS names in AWS, and {} creates this VM on this computer",
+                provider.id
+            ),
+            "omit --force, or create the VM in AWS with --aws",
+        ));
+    }
+    Ok(())
+}
+
+fn print_plan(app: &App, plan: &CreatePlan) {
+    if app.ui.json() {
+        app.ui.result(&json::CreatePlanned::from(plan));
+        return;
+    }
+    let machine = &plan.machine;
+    app.ui.line(&format!(
+        "{} would be created by {} from {}:",
+        machine.name,
+        plan.kind,
+        machine.stack.folder.display()
+    ));
+    for step in &plan.provider.steps {
+        app.ui.line(&format!("  - {step}"));
+    }
+}
+
+fn carry_out(app: &App, planned: PlannedCreate, limit: Duration) -> Result<u8, CliError> {
+    let began = Instant::now();
+    let name = planned.plan.machine.name.clone();
+    let left = format!(
+        "\"{name}\" may be incomplete: run `goloo resume {name}` to continue, or `goloo delete {name}`"
+    );
+    let created = app.act(limit, &left, |run| app.session.create(planned, run))?;
+    Ok(created::report(app, &created, began.elapsed()))
+}

@@ -1,0 +1,111 @@
+//! Reports about VMs that were created, also by a resume.
+
+use std::time::Duration;
+
+use goloo_engine::{Created, Verdict};
+use goloo_model::name::VmName;
+use goloo_model::record::{ProvisioningResult, Record};
+
+use crate::app::App;
+use crate::error::{CliError, without_ssh};
+use crate::output::{Style, duration};
+use crate::{exit, json};
+
+/// Prints a copy of a VM.
+pub fn report_copy(app: &App, copy: &Record) {
+    if app.ui.json() {
+        app.ui.result(&json::ChangedVm { vm: copy });
+    } else {
+        let from = copy.origin.as_ref().map_or("?", |origin| origin.from.as_str());
+        app.ui.line(&format!(
+            "created {0}, a stopped copy of {from}; run `goloo start {0}` to start it",
+            copy.name
+        ));
+    }
+}
+
+/// Prints the new VM; the exit code says whether its provisioning succeeded.
+pub fn report(app: &App, created: &Created, took: Duration) -> u8 {
+    let record = &created.record;
+    if app.ui.json() {
+        app.ui.result(&json::ChangedVm { vm: record });
+    }
+    if let Some(verdict) = created.verdict.as_ref().filter(|verdict| !verdict.result.is_good()) {
+        explain(app, record, verdict);
+        return exit::DEGRADED;
+    }
+    if !app.ui.json() {
+        if let Some(verdict) = &created.verdict {
+            warn_of(app, verdict);
+        }
+        let result = created.verdict.as_ref().map(|verdict| verdict.result);
+        print_made(app, record, result, took);
+    }
+    exit::DONE
+}
+
+/// Prints the machine's own warnings.
+pub fn warn_of(app: &App, verdict: &Verdict) {
+    for warning in &verdict.errors {
+        app.ui.warning(warning);
+    }
+}
+
+fn print_made(app: &App, record: &Record, result: Option<ProvisioningResult>, took: Duration) {
+    let name = &record.name;
+    match result {
+        None => {
+            app.ui.line(&format!("{name} is running; run `goloo wait {name}` to wait for its provisioning"))
+        }
+        Some(_) => {
+            app.ui.marked_line(Style::Green, "✓", &format!("{name} is ready ({})", duration(took)));
+        }
+    }
+    if let (Some(ip), Some(port)) = (record.ip(), record.ssh_port()) {
+        app.ui.line(&format!("  address  {ip}:{port}"));
+    }
+    app.ui.line(&format!("  log in   goloo ssh {name}"));
+}
+
+/// Explains why a running machine isn't ready.
+pub fn explain(app: &App, record: &Record, verdict: &Verdict) {
+    let name = &record.name;
+    if !verdict.log.is_empty() {
+        let which = if verdict.result == ProvisioningResult::Ended { "console" } else { "provisioning log" };
+        app.ui.say(&format!("the end of the {which}:"));
+        app.ui.say_excerpt(&verdict.log.join("\n"));
+    }
+    let (what, hint) = what_became(name, verdict.result, &without_ssh(name, app.session.has_console(record)));
+    let mut error = CliError::new(exit::DEGRADED, "degraded", what, hint);
+    error.causes.clone_from(&verdict.errors);
+    if !app.ui.json() {
+        app.ui.error(&error);
+    }
+}
+
+/// The state of a machine that isn't ready, with commands that work in that state.
+fn what_became(name: &VmName, result: ProvisioningResult, without_ssh: &str) -> (String, String) {
+    let inside = format!(
+        "run `goloo logs {name}` for the whole log, `goloo ssh {name}` to inspect the VM, or `goloo delete {name}`"
+    );
+    match result {
+        ProvisioningResult::Dropped => {
+            (format!("{name} is running, but cloud-init ignored all or part of its configuration"), inside)
+        }
+        ProvisioningResult::Ended => (
+            format!("{name} powered off before its provisioning finished"),
+            format!(
+                "run `{without_ssh}` to see its last output, `goloo start {name}`, or `goloo delete {name}`"
+            ),
+        ),
+        ProvisioningResult::Unknown => (
+            format!("{name} is running, but goloo does not know whether it is provisioned"),
+            format!(
+                "run `{without_ssh}` to see its boot progress, `goloo wait {name}` to continue waiting, or `goloo delete {name}`"
+            ),
+        ),
+        ProvisioningResult::Failed | ProvisioningResult::Done | ProvisioningResult::DoneWithWarnings => {
+            (format!("{name} is running, but its provisioning failed"), inside)
+        }
+    }
+}

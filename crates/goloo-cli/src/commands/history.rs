@@ -1,0 +1,54 @@
+//! `goloo history`
+
+use goloo::actions::Incarnation;
+use goloo_model::record::HistoryEntry;
+
+use crate::app::App;
+use crate::error::CliError;
+use crate::options::{Json, VmArg};
+use crate::output::{Table, duration};
+use crate::{exit, json};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    vm: VmArg,
+    #[command(flatten)]
+    json: Json,
+}
+
+pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
+    let name = args.vm.parse()?;
+    let incarnations = app.session.history(&name)?;
+    if app.ui.json() {
+        app.ui.result(&json::History::from(&*incarnations));
+    } else {
+        app.ui.table(&table(&incarnations));
+    }
+    Ok(exit::DONE)
+}
+
+fn table(incarnations: &[Incarnation]) -> Table {
+    let mut table = Table::new(&["TIME", "USER", "ACTION", "OUTCOME", "DURATION", "RECORD"]);
+    for vm in incarnations {
+        for entry in vm.record.history.entries() {
+            table.row([
+                entry.at.to_string(),
+                format!("{} on {}", entry.user, entry.host),
+                entry.what.to_string(),
+                outcome(entry),
+                entry.ended_at.map_or_else(String::new, |end| duration(end.since(entry.at))),
+                vm.place().to_owned(),
+            ]);
+        }
+    }
+    table
+}
+
+fn outcome(entry: &HistoryEntry) -> String {
+    let word = entry.outcome.as_ref().map_or_else(|| "unfinished".to_owned(), ToString::to_string);
+    match &entry.reason {
+        Some(reason) => format!("{word}: {reason}"),
+        None => word,
+    }
+}

@@ -1,0 +1,125 @@
+//! `goloo image`
+
+use clap::Subcommand;
+use goloo_engine::Interrupt;
+use goloo_images::{ImageEntry, UnknownUses, Watch};
+use goloo_model::events::{Event, Events};
+use goloo_sys::private::in_shell;
+
+use crate::app::App;
+use crate::error::CliError;
+use crate::options::Json;
+use crate::output::{Table, Ui, bytes};
+use crate::{exit, json};
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+#[command(defer = true)]
+pub enum Command {
+    /// List the cached images
+    List {
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Download an image in advance
+    Pull {
+        /// The image, as in vm.image: 24.04, debian-12, an https URL, or a path
+        image: String,
+    },
+    /// Build a Debian image from packages; needs root on a Debian machine
+    Build {
+        /// debian-12 or debian-13; by default this machine's release
+        image: Option<String>,
+    },
+    /// Remove images that no VM uses
+    Prune,
+}
+
+pub fn run(app: &App, command: &Command) -> Result<u8, CliError> {
+    match command {
+        Command::List { .. } => list(app)?,
+        Command::Pull { image } => {
+            let image = watched(app, |watch| app.session.pull_image(image, watch))?;
+            said(app, &image.entry);
+        }
+        Command::Build { image } => {
+            let entry = watched(app, |watch| app.session.build_image(image.as_deref(), watch))?;
+            said(app, &entry);
+        }
+        Command::Prune => {
+            let freed = app.session.prune_images()?;
+            freed.out_of_sight.iter().for_each(|machine| app.ui.note(&kept(machine)));
+            app.ui.line(&format!("removed {} files, freed {}", freed.files, bytes(freed.bytes)));
+        }
+    }
+    Ok(exit::DONE)
+}
+
+/// Why an image is kept that no known machine uses.
+fn kept(machine: &UnknownUses) -> String {
+    format!(
+        "kept the image of the VM {}, since its state folder does not exist: prune again with GOLOO_STATE_DIR set to its \
+         new path, or run `rm {}` if the VM no longer exists",
+        machine.machine.display(),
+        in_shell(&machine.note)
+    )
+}
+
+fn list(app: &App) -> Result<(), CliError> {
+    let images = app.session.images()?;
+    if app.ui.json() {
+        app.ui.result(&json::ImageList::from(&*images));
+        return Ok(());
+    }
+    if images.is_empty() {
+        app.ui.say("the cache is empty; run `goloo image pull 24.04` to download an image");
+        return Ok(());
+    }
+    let mut table = Table::new(&["IMAGE", "ORIGIN", "SIZE", "DISK", "IN USE", "SHA-256"]);
+    for image in &images {
+        let entry = &image.entry;
+        table.row([
+            entry.name.clone(),
+            entry.origin.as_str().to_owned(),
+            bytes(entry.bytes),
+            bytes(entry.virtual_size),
+            if image.in_use { "yes" } else { "no" }.to_owned(),
+            entry.sha256.chars().take(12).collect(),
+        ]);
+    }
+    app.ui.table(&table);
+    Ok(())
+}
+
+fn said(app: &App, entry: &ImageEntry) {
+    app.ui.line(&format!(
+        "{} is in the cache ({}, {})",
+        entry.name,
+        entry.origin.as_str(),
+        bytes(entry.bytes)
+    ));
+}
+
+/// Runs long work with a progress line and Ctrl-C handling. An interrupted download continues next time.
+fn watched<T>(app: &App, work: impl FnOnce(&dyn Watch) -> Result<T, goloo::Error>) -> Result<T, CliError> {
+    let interrupt = app.watch_signals("the image is incomplete; run the same command to continue")?;
+    let watcher = Watcher { ui: app.ui.clone(), interrupt: interrupt.clone() };
+    let result = work(&watcher);
+    app.ui.finish();
+    Ok(result?)
+}
+
+struct Watcher {
+    ui: Ui,
+    interrupt: Interrupt,
+}
+
+impl Watch for Watcher {
+    fn event(&self, event: Event) {
+        self.ui.event(event);
+    }
+
+    fn stopped(&self) -> bool {
+        self.interrupt.is_raised()
+    }
+}

@@ -1,0 +1,183 @@
+//! `goloo list`
+
+use std::borrow::Cow;
+
+use goloo::actions::{ListPlace, ListQuery, ListScope, VmList};
+use goloo::former::{self, FormerPlace};
+use goloo_model::query::{Filter, Order};
+use goloo_model::store::Summary;
+use goloo_model::time::Timestamp;
+
+use super::listing::{by, print_archive, several, tags, warn_of_each, warn_of_failures};
+use crate::app::App;
+use crate::error::CliError;
+use crate::options::Json;
+use crate::output::{Table, age};
+use crate::{exit, json, providers};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Show archived VMs too
+    #[arg(long)]
+    all: bool,
+    /// Show only archived VMs
+    #[arg(long, conflicts_with_all = ["all", "refresh"])]
+    archive: bool,
+    /// Only VMs in AWS
+    #[arg(long, conflicts_with = "local")]
+    aws: bool,
+    /// Only local VMs, on any computer
+    #[arg(long)]
+    local: bool,
+    /// Only VMs with this tag
+    #[arg(long = "tag", value_name = "K[=V]", value_parser = Filter::parse_tag)]
+    tags: Vec<Filter>,
+    /// Only VMs for which all of these hold: provider=aws, phase!=ready, age>7d, age<12h, creator=ann,
+    /// creator=ann@host
+    #[arg(long = "filter", value_name = "FILTER,…", value_delimiter = ',', value_parser = providers::filter)]
+    filters: Vec<Filter>,
+    /// Sort by name, age (newest first), provider, phase, creator or stack; a leading - (as in -age) reverses the
+    /// order
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true, value_parser = Order::parse)]
+    sort: Option<Order>,
+    /// Query each provider for the current state of its VMs
+    #[arg(long)]
+    refresh: bool,
+    /// Print only names
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    json: Json,
+}
+
+impl Args {
+    fn query(&self) -> ListQuery {
+        ListQuery {
+            scope: match (self.all, self.archive) {
+                (_, true) => ListScope::Archived,
+                (true, false) => ListScope::All,
+                (false, false) => ListScope::Active,
+            },
+            filters: self.tags.iter().chain(&self.filters).cloned().collect(),
+            place: match (self.aws, self.local) {
+                (true, _) => Some(ListPlace::Provider(providers::AWS)),
+                (false, true) => Some(ListPlace::Hosts),
+                (false, false) => None,
+            },
+            order: self.sort,
+            live: self.refresh,
+        }
+    }
+}
+
+pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
+    app.warn_of_move()?;
+    note_former_places(app);
+    let query = args.query();
+    let list = app.session.list(&query)?;
+    warn_of_failures(app, &list.failures);
+    for (kind, reason) in &list.unknown {
+        app.ui.warning(&format!("{kind}: {reason}"));
+    }
+    if app.ui.json() {
+        app.ui.result(&json::VmList::new(&list, query.scope != ListScope::Active));
+        return Ok(exit::DONE);
+    }
+    warn_of_each(&app.ui, &list.broken, |broken| {
+        format!("{} is broken: {} (goloo doctor)", broken.path, broken.error)
+    });
+    note_unimported(app, list.unimported.len());
+    if args.quiet {
+        list.active().for_each(|vm| app.ui.line(vm.summary.name.as_str()));
+        list.archived.iter().for_each(|entry| app.ui.line(entry.id.as_str()));
+        return Ok(exit::DONE);
+    }
+    print_tables(app, &query, &list);
+    // The process ends now: freeing thousands of records first would only take time.
+    std::mem::forget(list);
+    Ok(exit::DONE)
+}
+
+/// Prints a note about VMs in a store that was used before.
+fn note_former_places(app: &App) {
+    for FormerPlace { address, vms } in former::places(&app.session) {
+        let shown = shlex::try_quote(&address).unwrap_or_default();
+        let vms = if vms == 1 { "1 VM is".to_owned() } else { format!("{vms} VMs are") };
+        app.ui.note(&format!(
+            "{vms} still in {address}, which was used before; run `GOLOO_STATE_BACKEND={shown} goloo list` to see them"
+        ));
+    }
+}
+
+fn note_unimported(app: &App, count: usize) {
+    match count {
+        0 => {}
+        1 => app.ui.note("1 VM of a goloo v0 config is not imported; run `goloo migrate`"),
+        _ => app.ui.note(&format!("{count} VMs of goloo v0 configs are not imported; run `goloo migrate`")),
+    }
+}
+
+fn print_tables(app: &App, query: &ListQuery, list: &VmList) {
+    if query.scope != ListScope::Archived {
+        if list.active().next().is_none() {
+            app.ui.say(if query.is_restricted() {
+                "no VMs match"
+            } else {
+                "no VMs; run `goloo create NAME` to create one"
+            });
+        } else {
+            app.ui.table(&active_table(list, app.ui.verbose() > 0));
+        }
+    }
+    if query.scope != ListScope::Active {
+        if query.scope == ListScope::All && !list.archived.is_empty() {
+            app.ui.line("");
+        }
+        match list.archived.is_empty() && query.is_restricted() {
+            true => app.ui.say("no archived VMs match"),
+            false => print_archive(app, &list.archived),
+        }
+    }
+}
+
+/// A VM's age, and the time left until its TTL expires.
+fn age_and_end(vm: &Summary, now: Timestamp) -> String {
+    let age_now = age(now.since(vm.created_at));
+    match vm.ends_at {
+        None => age_now,
+        Some(end) if end <= now => format!("{age_now}, expired"),
+        Some(end) => format!("{age_now}, expires in {}", age(end.since(now))),
+    }
+}
+
+const HEADINGS: [&str; 9] = ["NAME", "PROVIDER", "PHASE", "LIVE", "ADDRESS", "AGE", "BY", "TAGS", "STACK"];
+
+fn active_table(list: &VmList, wide: bool) -> Table {
+    let now = Timestamp::now();
+    let with_creator = wide || several(list.active().map(|vm| vm.summary));
+    let shown = [true, true, true, list.live.is_some(), true, true, with_creator, wide, true];
+    let mut table = Table::of(&HEADINGS, &shown);
+    for listed in list.active() {
+        let vm = listed.summary;
+        let address = match (&vm.ip, vm.ssh_port) {
+            (Some(ip), Some(port)) if port != 22 => {
+                Cow::Owned([ip.as_str(), ":", itoa::Buffer::new().format(port)].concat())
+            }
+            (ip, _) => Cow::Borrowed(ip.as_deref().unwrap_or_default()),
+        };
+        let cells: [Cow<'_, str>; 9] = [
+            vm.name.as_str().into(),
+            vm.provider.as_str().into(),
+            if listed.unimported.is_none() { vm.phase.as_str().into() } else { "not imported".into() },
+            listed.live.map_or("", |live| live.state.as_str()).into(),
+            address,
+            age_and_end(vm, now).into(),
+            // Not formatted when not shown: a list can have 10,000 VMs.
+            if with_creator { by(vm).into() } else { "".into() },
+            if wide { tags(vm.tags.iter().map(|(k, v)| (k, v))).into() } else { "".into() },
+            vm.stack.as_str().into(),
+        ];
+        table.row_of(&cells, &shown);
+    }
+    table
+}

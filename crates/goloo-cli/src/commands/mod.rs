@@ -1,0 +1,234 @@
+//! One file per command: its arguments and its implementation.
+
+mod adopt;
+mod archive;
+mod ask;
+mod checks;
+mod clone;
+mod completion;
+mod config;
+mod consent;
+mod cp;
+mod create;
+mod created;
+mod delete;
+mod diff;
+mod dns;
+mod doctor;
+mod history;
+mod image;
+mod init;
+mod list;
+mod listing;
+mod logs;
+mod man;
+mod migrate;
+mod power;
+mod program;
+mod protect;
+mod recreate;
+mod refresh;
+mod remembered;
+mod restore;
+mod resume;
+mod settings;
+mod snapshot;
+mod ssh;
+mod ssh_config;
+mod ssh_sources;
+mod state;
+mod status;
+mod wait;
+
+use clap::Subcommand;
+
+use crate::app::App;
+use crate::error::CliError;
+use crate::options::WaitArgs;
+
+/// All commands.
+#[derive(Debug, Subcommand)]
+#[command(defer = true)]
+pub enum Command {
+    /// Create a VM from a stack
+    Create(create::Args),
+    /// Continue an operation that was interrupted
+    Resume(resume::Args),
+    /// Delete VMs and archive their records
+    #[command(visible_aliases = ["destroy", "rm"])]
+    Delete(delete::Args),
+    /// Protect a VM against `delete`
+    Protect(protect::Args),
+    /// Remove a VM's protection against `delete`
+    Unprotect(protect::Args),
+    /// List VMs
+    #[command(visible_alias = "ls")]
+    List(list::Args),
+    /// Show details of a VM
+    #[command(visible_alias = "info")]
+    Status(status::Args),
+    /// Show the history of a VM, and of deleted VMs with the same name
+    History(history::Args),
+    /// Log in to a VM, or run a command line in its shell
+    #[command(visible_alias = "shell")]
+    Ssh(ssh::SshArgs),
+    /// Run a program in a VM, with its arguments passed unchanged
+    Exec(ssh::ExecArgs),
+    /// Copy files to or from a VM
+    Cp(cp::Args),
+    /// Print host blocks for ~/.ssh/config
+    SshConfig(ssh_config::Args),
+    /// Show a VM's provisioning log or console
+    Logs(logs::Args),
+    /// Start a VM and wait until SSH answers
+    Start(power::StartArgs),
+    /// Stop a VM
+    Stop(power::StopArgs),
+    /// Restart a VM
+    Restart(power::RestartArgs),
+    /// Wait until SSH answers and the provisioning has finished
+    Wait(WaitArgs),
+    /// Take a snapshot of a stopped VM's disk, or list or delete snapshots
+    Snapshot(snapshot::Args),
+    /// Restore a stopped VM's disk from a snapshot; later changes are lost
+    Restore(restore::Args),
+    /// Copy a stopped VM
+    Clone(clone::Args),
+    /// Compare the files that a VM was created from with its stack now
+    Diff(diff::Args),
+    /// Create a new VM from the recorded files of an active or archived VM
+    Recreate(recreate::Args),
+    /// Import a machine that has no record
+    Adopt(adopt::Args),
+    /// Compare all records with the machines; archive VMs whose TTL (vm.ttl) has expired
+    Refresh(refresh::Args),
+    /// Show and move the DNS names of VMs
+    #[command(subcommand)]
+    Dns(dns::Command),
+    /// Manage the records of deleted VMs
+    #[command(subcommand)]
+    Archive(archive::Command),
+    /// Manage the store of the records: show, move, back up, restore
+    #[command(subcommand)]
+    State(state::Command),
+    /// Manage stacks: list, check, edit, and keep them in the library
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Show and change settings
+    #[command(subcommand)]
+    Settings(settings::Command),
+    /// Manage the local image cache
+    #[command(subcommand)]
+    Image(image::Command),
+    /// Import VMs of goloo v0 from its configs
+    Migrate(migrate::Args),
+    /// Create a stack from a template
+    Init(init::Args),
+    /// Diagnose this machine
+    Doctor(doctor::Args),
+    /// Print the completion script for a shell
+    Completion(completion::Args),
+    /// Print the manual page
+    Man,
+}
+
+/// Runs the command; `Ok` is the exit code.
+/// `command_line` describes all of them, for the manual page.
+pub fn run(app: &App, command: Command, command_line: fn() -> clap::Command) -> Result<u8, CliError> {
+    match command {
+        Command::Create(args) => create::run(app, args),
+        Command::Resume(args) => resume::run(app, &args),
+        Command::Delete(args) => delete::run(app, &args),
+        Command::Protect(args) => protect::run(app, &args, true),
+        Command::Unprotect(args) => protect::run(app, &args, false),
+        Command::List(args) => list::run(app, &args),
+        Command::Status(args) => status::run(app, &args),
+        Command::History(args) => history::run(app, &args),
+        Command::Ssh(args) => ssh::run(app, &args),
+        Command::Exec(args) => ssh::exec(app, &args),
+        Command::Cp(args) => cp::run(app, &args),
+        Command::SshConfig(args) => ssh_config::run(app, &args),
+        Command::Logs(args) => logs::run(app, &args),
+        Command::Start(args) => power::start(app, &args),
+        Command::Stop(args) => power::stop(app, &args),
+        Command::Restart(args) => power::restart(app, &args),
+        Command::Wait(args) => wait::run(app, &args),
+        Command::Snapshot(args) => snapshot::run(app, &args),
+        Command::Restore(args) => restore::run(app, &args),
+        Command::Clone(args) => clone::run(app, &args),
+        Command::Diff(args) => diff::run(app, &args),
+        Command::Recreate(args) => recreate::run(app, args),
+        Command::Adopt(args) => adopt::run(app, &args),
+        Command::Refresh(args) => refresh::run(app, &args),
+        Command::Dns(command) => dns::run(app, &command),
+        Command::Archive(command) => archive::run(app, &command),
+        Command::State(command) => state::run(app, &command),
+        Command::Config(command) => config::run(app, &command),
+        Command::Settings(command) => settings::run(&app.ui, &command),
+        Command::Image(command) => image::run(app, &command),
+        Command::Migrate(args) => migrate::run(app, &args),
+        Command::Init(args) => init::run(app, &args),
+        Command::Doctor(args) => doctor::run(app, &args),
+        Command::Completion(args) => completion::run(&app.ui, &args),
+        Command::Man => man::run(&app.ui, command_line()),
+    }
+}
+
+impl Command {
+    /// Whether it may run as root in another user's folders: it needs root, and that user owns the files it creates.
+    pub fn is_for_root(&self) -> bool {
+        matches!(self, Self::Image(image::Command::Build { .. }))
+    }
+
+    /// Whether its only effect is its output: if so, it fails when the output can't be written. Other commands only
+    /// lose their report.
+    pub fn only_reads(&self) -> bool {
+        match self {
+            Self::List(_)
+            | Self::Status(_)
+            | Self::History(_)
+            | Self::Ssh(_)
+            | Self::Exec(_)
+            | Self::SshConfig(_)
+            | Self::Logs(_)
+            | Self::Diff(_)
+            | Self::Doctor(_)
+            | Self::Completion(_)
+            | Self::Man => true,
+            Self::Dns(command) => matches!(command, dns::Command::Show(_)),
+            Self::Archive(command) => {
+                matches!(command, archive::Command::List { .. } | archive::Command::Show { .. })
+            }
+            Self::State(command) => matches!(
+                command,
+                state::Command::Show { .. } | state::Command::Locks { .. } | state::Command::Pull { .. }
+            ),
+            Self::Config(command) => matches!(
+                command,
+                config::Command::List { .. } | config::Command::Validate { .. } | config::Command::Schema
+            ),
+            Self::Settings(command) => !matches!(command, settings::Command::Set { .. }),
+            Self::Image(command) => matches!(command, image::Command::List { .. }),
+            Self::Create(_)
+            | Self::Resume(_)
+            | Self::Delete(_)
+            | Self::Protect(_)
+            | Self::Unprotect(_)
+            | Self::Cp(_)
+            | Self::Start(_)
+            | Self::Stop(_)
+            | Self::Restart(_)
+            | Self::Wait(_)
+            | Self::Snapshot(_)
+            | Self::Restore(_)
+            | Self::Clone(_)
+            | Self::Recreate(_)
+            | Self::Adopt(_)
+            | Self::Refresh(_)
+            | Self::Migrate(_)
+            | Self::Init(_) => false,
+        }
+    }
+}
+
+pub use settings::run as settings;

@@ -1,0 +1,64 @@
+//! `goloo settings`
+
+use clap::Subcommand;
+use goloo::settings;
+use goloo::settings_file::{SettingChanged, SettingsFile};
+
+use crate::error::CliError;
+use crate::options::Json;
+use crate::output::{Table, Ui};
+use crate::{exit, json, providers};
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+#[command(defer = true)]
+pub enum Command {
+    /// Show each setting's effective value and source: the environment, the file, or the default
+    Show {
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Set one key in settings.json; null removes it
+    Set {
+        /// The key, with dots between the levels: hosts, stateBackend, encryption.recipients
+        key: String,
+        /// The value: a word, JSON, or for stateBackend an address like sqlite:PATH
+        value: String,
+    },
+    /// Print the path of settings.json, even if it doesn't exist
+    Path,
+    /// Print the JSON Schema of settings.json
+    Schema,
+}
+
+/// Works without an `App`: it must be possible to fix a setting that prevents the store from being opened.
+pub fn run(ui: &Ui, command: &Command) -> Result<u8, CliError> {
+    let file = SettingsFile::of_user()?;
+    match command {
+        Command::Show { .. } => show(ui, &file.effective(providers::all())?),
+        Command::Set { key, value } => {
+            let SettingChanged { path, unchecked } = file.set(&ui.events(), key, value)?;
+            if let Some(error) = unchecked {
+                let why = CliError::from(error).in_one_line();
+                ui.warning(&format!("the bucket is checked when it is first used: {why}"));
+            }
+            ui.say(&format!("set {key} in {}", path.display()));
+        }
+        Command::Path => ui.line(&file.path().display().to_string()),
+        Command::Schema => {
+            let schema = serde_json::to_string_pretty(&settings::json_schema());
+            ui.json_document(&schema.expect("a schema has only string keys"));
+        }
+    }
+    Ok(exit::DONE)
+}
+
+fn show(ui: &Ui, shown: &[settings::Shown]) {
+    if ui.json() {
+        ui.result(&json::SettingList::from(shown));
+        return;
+    }
+    let mut table = Table::new(&["KEY", "VALUE", "SOURCE"]);
+    shown.iter().for_each(|one| table.row([one.key.to_owned(), one.text(), one.from.to_string()]));
+    ui.table(&table);
+}

@@ -1,0 +1,121 @@
+//! `goloo status`
+
+use goloo::actions::{StatusReport, VmStatus};
+use goloo::drift::Drift;
+use goloo_model::provider::Observation;
+use goloo_model::record::Record;
+use goloo_model::store::{HeldLock, StoreError};
+use goloo_model::time::Timestamp;
+
+use super::listing::{tags, warn_of_failures};
+use crate::app::App;
+use crate::error::CliError;
+use crate::options::{Json, VmArg};
+use crate::output::age;
+use crate::output::hint;
+use crate::{exit, json};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    vm: VmArg,
+    #[command(flatten)]
+    json: Json,
+}
+
+pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
+    let name = args.vm.parse()?;
+    app.warn_of_move()?;
+    let StatusReport { vm, failures, skipped } = app.session.status(&name)?;
+    warn_of_failures(app, &failures);
+    skipped.iter().for_each(|skip| app.ui.note(&format!("{}: {}", skip.from, skip.reason)));
+    let status = vm.ok_or_else(|| StoreError::NotFound { name: name.clone() })?;
+    if !status.is_imported {
+        let from = status.record.origin.as_ref().map_or("", |origin| origin.from.as_str());
+        app.ui.note(&format!("{name} is defined in {from} and not imported; run `goloo migrate`"));
+    }
+    if app.ui.json() {
+        app.ui.result(&json::VmDetails::from(&status));
+    } else {
+        print(app, &status)?;
+    }
+    Ok(exit::DONE)
+}
+
+fn print(app: &App, status: &VmStatus) -> Result<(), CliError> {
+    let VmStatus { record, live, drift, .. } = status;
+    let line = |label: &str, value: String| app.ui.line(&format!("{label:<13} {value}"));
+    line("name", record.name.to_string());
+    line("state", state_text(live));
+    line("phase", phase_text(app, record)?);
+    line("provider", record.provider.to_string());
+    if let (Some(ip), Some(port)) = (record.ip(), record.ssh_port()) {
+        line("address", format!("{ip}:{port}"));
+    }
+    if let Some(ssh) = &record.ssh {
+        line(
+            "user",
+            match &ssh.login_problem {
+                Some(problem) => format!("{} ({problem}; goloo ssh opens goloo's account)", ssh.user),
+                None => ssh.user.to_string(),
+            },
+        );
+    }
+    if let Some(provisioning) = &record.provisioning {
+        line("provisioning", provisioning.result.to_string());
+        provisioning.errors.iter().for_each(|error| line("", error.clone()));
+    }
+    if record.protected {
+        line("protected", format!("yes (goloo unprotect {})", record.name));
+    }
+    let age = age(Timestamp::now().since(record.created_at));
+    let by = &record.created_by;
+    line("created", format!("{} ({age} ago) by {} on {}", record.created_at, by.user, by.host));
+    if !record.tags.is_empty() {
+        line("tags", tags(record.tags.iter()));
+    }
+    if let Some(end) = record.ends_at {
+        line("expires", format!("{end} (vm.ttl)"));
+    }
+    if let Some(path) = &record.source_config_path {
+        line("stack", format!("{} ({})", path.display(), drift_text(drift, record.name.as_str())));
+    }
+    line("id", record.id.to_string());
+    Ok(())
+}
+
+fn state_text(live: &Observation) -> String {
+    match hint::reason(live) {
+        Some(reason) => format!("{}: {reason}", live.state),
+        None => live.state.to_string(),
+    }
+}
+
+/// The phase, with the operation in progress and whether a process is still working on it, according to its lock.
+fn phase_text(app: &App, record: &Record) -> Result<String, CliError> {
+    let Some(operation) = &record.operation else { return Ok(record.phase.to_string()) };
+    let lock = match app.session.lock_of(&record.name)? {
+        None => format!("interrupted, run `goloo resume {}`", record.name),
+        Some(HeldLock { owner, lease_end, .. }) => {
+            let holder = owner.as_ref().map_or_else(|| "another process".to_owned(), ToString::to_string);
+            let until = lease_end.map_or_else(String::new, |end| format!(" until {end}, unless renewed"));
+            format!("locked by {holder}{until}")
+        }
+    };
+    Ok(format!("{} ({} started by {}; {lock})", record.phase, operation.kind, operation.owner))
+}
+
+/// The text in parentheses after the stack's path.
+fn drift_text(drift: &Drift, name: &str) -> String {
+    match drift {
+        Drift::None => "unchanged".to_owned(),
+        Drift::Changed(changes) => {
+            let files: Vec<_> = changes.iter().map(|change| change.file).collect();
+            format!("{} changed: goloo diff {name}", files.join(", "))
+        }
+        Drift::Gone => "missing or unreadable".to_owned(),
+        Drift::Unknown => {
+            format!("not compared, since this computer does not know it: goloo diff {name} -f PATH")
+        }
+    }
+}

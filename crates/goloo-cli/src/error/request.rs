@@ -1,0 +1,38 @@
+//! Hints for requests that can't be met.
+
+use goloo::error::RequestError;
+
+use crate::exit;
+use crate::output::hint;
+
+/// The exit code and the hint.
+pub(super) fn explain(error: &RequestError) -> (u8, String) {
+    match error {
+        RequestError::NoVm { .. } => (exit::NOT_FOUND, "goloo list --all".to_owned()),
+        RequestError::NoRecordedFiles { .. } => {
+            (exit::FAILED, "run `goloo create NAME` to create a VM from a stack".to_owned())
+        }
+        RequestError::StackMissing { name } => (
+            exit::NOT_FOUND,
+            format!("run `goloo recreate {name} --as NEW` to create a VM from the snapshot"),
+        ),
+        RequestError::UntrustedStack { name, .. } => (
+            exit::FAILED,
+            format!("if you trust that folder or have the stack elsewhere, run `goloo diff {name} -f PATH`"),
+        ),
+        RequestError::UnregisteredStack { name, folder } => (
+            exit::NOT_FOUND,
+            format!("run `goloo create {name} -f {}`, which also saves the folder", folder.display()),
+        ),
+        RequestError::ForeignFile { .. } => {
+            (exit::FAILED, "move it elsewhere first, or export into another folder".to_owned())
+        }
+        RequestError::FileExists { name, can_replace, .. } => {
+            let replace = if *can_replace { ", or --force to replace it" } else { "" };
+            (exit::FAILED, format!("goloo config export {name} OTHER-FOLDER{replace}"))
+        }
+        RequestError::NoWorkingDirectory(_) => (exit::FAILED, "cd to an existing folder".to_owned()),
+        RequestError::InvalidImage(problem) => (exit::USAGE, hint::text(&problem.hint)),
+        _ => (exit::FAILED, "goloo doctor".to_owned()),
+    }
+}

@@ -1,0 +1,388 @@
+//! VMs, active and deleted.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use goloo::actions::{self, ArchivedFiles, Incarnation, ListedVm, VmStatus};
+use goloo_engine::plan::CreatePlan;
+use goloo_model::name::{ArchiveId, VmId, VmName};
+use goloo_model::provider_id::ProviderId;
+use goloo_model::record::{HistoryAction, HistoryEntry, Origin, Outcome, Phase, Record, Word};
+use goloo_model::store::{Archived, Broken, Listing, Summary};
+use goloo_model::time::Timestamp;
+use schemars::JsonSchema;
+use serde::{Serialize, Serializer};
+
+use crate::output::{diagnostic_line, hint};
+use serde_json::Value;
+
+/// See [`Record::to_output`].
+fn as_output<S: Serializer>(record: &&Record, serializer: S) -> Result<S::Ok, S::Error> {
+    record.to_output().serialize(serializer)
+}
+
+/// A VM that was created or changed.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ChangedVm<'a> {
+    /// The record, without private keys
+    #[serde(serialize_with = "as_output")]
+    pub vm: &'a Record,
+}
+
+/// What a create would do.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct CreatePlanned<'a> {
+    plan: Plan<'a>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct Plan<'a> {
+    name: &'a VmName,
+    provider: ProviderId,
+    stack: &'a str,
+    /// What would be done, in order
+    steps: &'a [String],
+    warnings: Vec<Cow<'a, str>>,
+    user_data: Cow<'a, str>,
+    /// The provider's own details, by the provider's name
+    #[serde(flatten)]
+    detail: BTreeMap<&'a str, &'a Value>,
+}
+
+impl<'a> From<&'a CreatePlan> for CreatePlanned<'a> {
+    fn from(plan: &'a CreatePlan) -> Self {
+        let CreatePlan { machine, kind, provider, warnings, diagnostics, .. } = plan;
+        let diagnostics = diagnostics.iter().map(|diagnostic| diagnostic_line(diagnostic).into());
+        let warnings = warnings.iter().chain(&provider.warnings).map(|text| text.as_str().into());
+        Self {
+            plan: Plan {
+                name: &machine.name,
+                provider: *kind,
+                stack: &machine.stack.stack,
+                steps: &provider.steps,
+                warnings: diagnostics.chain(warnings).collect(),
+                user_data: String::from_utf8_lossy(&machine.user_data),
+                detail: BTreeMap::from([(kind.as_str(), &provider.detail)]),
+            },
+        }
+    }
+}
+
+/// An operation was continued that created no VM and moved no DNS names.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Resumed<'a> {
+    /// What was done, as a sentence
+    pub resumed: &'a str,
+}
+
+/// VMs were deleted.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Deleted<'a> {
+    deleted: Vec<DeletedVm<'a>>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DeletedVm<'a> {
+    name: &'a VmName,
+    /// The id of the archived record
+    archive_id: &'a ArchiveId,
+}
+
+impl<'a> From<&'a (VmName, ArchiveId)> for DeletedVm<'a> {
+    fn from((name, archive_id): &'a (VmName, ArchiveId)) -> Self {
+        Self { name, archive_id }
+    }
+}
+
+impl<'a> From<&'a [(VmName, ArchiveId)]> for Deleted<'a> {
+    fn from(deleted: &'a [(VmName, ArchiveId)]) -> Self {
+        Self { deleted: deleted.iter().map(DeletedVm::from).collect() }
+    }
+}
+
+/// Details of a VM.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct VmDetails<'a> {
+    /// The record, without private keys
+    #[serde(serialize_with = "as_output")]
+    vm: &'a Record,
+    live: Live<'a>,
+    /// How its stack differs from the files that it was created from: "none", "changed", "gone" or "unknown"
+    drift: &'a str,
+    /// Whether it has a record; false for a VM of goloo v0 that is only defined in a config
+    imported: bool,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct Live<'a> {
+    /// "running", "stopped", "missing" or "unknown"
+    state: &'a str,
+    ip: Option<&'a str>,
+    /// Why the state is unknown, or what to know of it
+    reason: Option<String>,
+}
+
+impl<'a> From<&'a VmStatus> for VmDetails<'a> {
+    fn from(status: &'a VmStatus) -> Self {
+        let live = &status.live;
+        Self {
+            vm: &status.record,
+            live: Live { state: live.state.as_str(), ip: live.ip.as_deref(), reason: hint::reason(live) },
+            drift: status.drift.as_str(),
+            imported: status.is_imported,
+        }
+    }
+}
+
+/// A list of VMs.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct VmList<'a> {
+    vms: Vec<VmInList<'a>>,
+    /// Records that can't be read
+    broken: Vec<BrokenRecord<'a>>,
+    /// Deleted VMs, when they are listed
+    #[serde(skip_serializing_if = "Option::is_none")]
+    archived: Option<Vec<ArchivedVm<'a>>>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct VmInList<'a> {
+    #[serde(flatten)]
+    vm: VmSummary<'a>,
+    #[serde(flatten)]
+    unimported: Option<Unimported<'a>>,
+    #[serde(flatten)]
+    live: Option<LiveInList<'a>>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct Unimported<'a> {
+    /// Present when it is false: a VM of goloo v0 that is only defined in a config
+    imported: bool,
+    origin: Option<&'a Origin>,
+}
+
+// With `--refresh`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct LiveInList<'a> {
+    /// "running", "stopped", "missing" or "unknown"
+    live: &'a str,
+    /// Why it is unknown
+    live_reason: Option<&'a str>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct VmSummary<'a> {
+    name: &'a VmName,
+    id: &'a VmId,
+    provider: ProviderId,
+    phase: Phase,
+    stack: &'a str,
+    created_at: Timestamp,
+    created_by: Creator<'a>,
+    /// When its TTL expires
+    ends_at: Option<Timestamp>,
+    ip: Option<&'a str>,
+    ssh_port: Option<u16>,
+    fqdn: Option<&'a str>,
+    source_config_path: Option<Cow<'a, str>>,
+    tags: BTreeMap<&'a str, &'a str>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct Creator<'a> {
+    user: &'a str,
+    host: &'a str,
+}
+
+impl<'a> From<&'a Summary> for VmSummary<'a> {
+    fn from(vm: &'a Summary) -> Self {
+        Self {
+            name: &vm.name,
+            id: &vm.id,
+            provider: vm.provider,
+            phase: vm.phase,
+            stack: &vm.stack,
+            created_at: vm.created_at,
+            created_by: Creator { user: &vm.created_by.user, host: &vm.created_by.host },
+            ends_at: vm.ends_at,
+            ip: vm.ip.as_deref(),
+            ssh_port: vm.ssh_port,
+            fqdn: vm.fqdn.as_deref(),
+            source_config_path: vm.source_config_path.as_deref().map(|path| path.to_string_lossy()),
+            tags: vm.tags.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),
+        }
+    }
+}
+
+impl<'a> From<ListedVm<'a>> for VmInList<'a> {
+    fn from(vm: ListedVm<'a>) -> Self {
+        let unimported = vm.unimported.map(|vm| Unimported { imported: false, origin: vm.origin.as_ref() });
+        let live =
+            vm.live.map(|live| LiveInList { live: live.state.as_str(), live_reason: live.unknown_reason() });
+        Self { vm: vm.summary.into(), unimported, live }
+    }
+}
+
+impl<'a> VmList<'a> {
+    /// `with_archive`: also deleted VMs, even if there are none.
+    pub fn new(list: &'a actions::VmList, with_archive: bool) -> Self {
+        Self {
+            vms: list.active().map(VmInList::from).collect(),
+            broken: list.broken.iter().map(BrokenRecord::from).collect(),
+            archived: with_archive.then(|| list.archived.iter().map(ArchivedVm::from).collect()),
+        }
+    }
+}
+
+/// A record that can't be read.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct BrokenRecord<'a> {
+    /// The name under which it is stored
+    name: &'a str,
+    path: &'a str,
+    error: &'a str,
+}
+
+impl<'a> From<&'a Broken> for BrokenRecord<'a> {
+    fn from(Broken { name, path, error }: &'a Broken) -> Self {
+        Self { name, path, error }
+    }
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct ArchivedVm<'a> {
+    #[serde(flatten)]
+    vm: VmSummary<'a>,
+    #[serde(flatten)]
+    archive: InArchive<'a>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct InArchive<'a> {
+    archive_id: &'a ArchiveId,
+    deleted_at: Timestamp,
+}
+
+impl<'a> From<&'a Archived> for ArchivedVm<'a> {
+    fn from(archived: &'a Archived) -> Self {
+        let archive = InArchive { archive_id: &archived.id, deleted_at: archived.deleted_at };
+        Self { vm: VmSummary::from(&archived.record), archive }
+    }
+}
+
+impl<'a> From<&'a Record> for VmSummary<'a> {
+    fn from(record: &'a Record) -> Self {
+        let by = &record.created_by;
+        Self {
+            name: &record.name,
+            id: &record.id,
+            provider: record.provider,
+            phase: record.phase,
+            stack: record.stack.as_str(),
+            created_at: record.created_at,
+            created_by: Creator { user: by.user.as_str(), host: by.host.as_str() },
+            ends_at: record.ends_at,
+            ip: record.ip(),
+            ssh_port: record.ssh_port(),
+            fqdn: record.fqdn(),
+            source_config_path: record.source_config_path.as_deref().map(|path| path.to_string_lossy()),
+            tags: record.tags.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),
+        }
+    }
+}
+
+/// The archive of deleted VMs, newest first.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ArchiveList<'a> {
+    archived: Vec<ArchivedVm<'a>>,
+    broken: Vec<BrokenFile<'a>>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct BrokenFile<'a> {
+    path: &'a str,
+    error: &'a str,
+}
+
+impl<'a> From<&'a Listing<Archived>> for ArchiveList<'a> {
+    fn from(archive: &'a Listing<Archived>) -> Self {
+        let broken = archive.broken.iter().map(|Broken { path, error, .. }| BrokenFile { path, error });
+        Self { archived: archive.entries.iter().map(ArchivedVm::from).collect(), broken: broken.collect() }
+    }
+}
+
+/// A deleted VM, and the files that it was created from.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ArchivedRecord<'a> {
+    archive_id: &'a ArchiveId,
+    deleted_at: Timestamp,
+    /// The record, without private keys
+    #[serde(serialize_with = "as_output")]
+    vm: &'a Record,
+    /// The files as text, by name
+    files: BTreeMap<&'a str, Cow<'a, str>>,
+}
+
+impl<'a> From<&'a ArchivedFiles> for ArchivedRecord<'a> {
+    fn from(ArchivedFiles { archived, snapshot }: &'a ArchivedFiles) -> Self {
+        let files = snapshot.files.iter();
+        Self {
+            archive_id: &archived.id,
+            deleted_at: archived.deleted_at,
+            vm: &archived.record,
+            files: files.map(|(file, text)| (file.as_str(), String::from_utf8_lossy(text))).collect(),
+        }
+    }
+}
+
+/// The history of all VMs that had a name, oldest first.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct History<'a> {
+    history: Vec<Action<'a>>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct Action<'a> {
+    at: Timestamp,
+    /// null while it is unfinished
+    ended_at: Option<Timestamp>,
+    user: &'a str,
+    host: &'a str,
+    what: &'a Word<HistoryAction>,
+    /// null while it is unfinished
+    outcome: Option<&'a Word<Outcome>>,
+    reason: Option<&'a str>,
+    /// The id of the VM
+    id: &'a VmId,
+    /// The id of the archived record, or "active"
+    record: &'a str,
+}
+
+impl<'a> From<&'a [Incarnation]> for History<'a> {
+    fn from(incarnations: &'a [Incarnation]) -> Self {
+        let actions = |vm: &'a Incarnation| vm.record.history.entries().iter().map(|entry| action(vm, entry));
+        Self { history: incarnations.iter().flat_map(actions).collect() }
+    }
+}
+
+fn action<'a>(vm: &'a Incarnation, entry: &'a HistoryEntry) -> Action<'a> {
+    Action {
+        at: entry.at,
+        ended_at: entry.ended_at,
+        user: entry.user.as_str(),
+        host: entry.host.as_str(),
+        what: &entry.what,
+        outcome: entry.outcome.as_ref(),
+        reason: entry.reason.as_deref(),
+        id: &vm.record.id,
+        record: vm.place(),
+    }
+}

@@ -1,0 +1,123 @@
+//! The command line program: arguments in, exit code out. A library so that `xtask` can generate the man pages, the
+//! completions and the reference from the same definitions.
+
+mod app;
+pub mod args;
+mod commands;
+mod complete;
+mod error;
+pub mod exit;
+mod json;
+mod legacy;
+mod log;
+mod options;
+mod output;
+mod providers;
+mod signals;
+
+pub use json::{OutputSchema, schemas as output_schemas};
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use app::App;
+use clap::CommandFactory;
+use clap_complete::CompleteEnv;
+use error::CliError;
+use goloo::Providers;
+use output::Ui;
+
+/// Runs the command line `argv` (with the program's name first), with goloo's own providers.
+pub fn main(argv: Vec<OsString>) -> ExitCode {
+    run(argv, goloo::providers())
+}
+
+/// The same with these providers: for a program that adds one of its own.
+pub fn run(argv: Vec<OsString>, providers: Providers) -> ExitCode {
+    providers::set(providers);
+    goloo_sys::umask::make_private();
+    signals::survive_file_limit();
+    signals::see_children_end();
+    output::escape_panics();
+    if let Some(code) = goloo::answer(&argv) {
+        return code;
+    }
+    complete_in_shell();
+    let (argv, legacy_note) = legacy::rewrite(argv);
+    let json = args::asks_for_json(&argv);
+    let cli = match args::parse(&argv) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error, json),
+    };
+    let ui = Ui::new(cli.color, cli.verbose, json);
+    if let Err(error) = log::start(&ui, cli.log, cli.log_file) {
+        ui.error(&error);
+        return ExitCode::from(error.code);
+    }
+    if let Some(note) = legacy_note {
+        ui.note(&note);
+    }
+    if let Err(shortage) = goloo_sys::headroom::check() {
+        ui.error(&CliError::failed(shortage.to_string(), shortage.hint()).because(shortage.cause()));
+        return ExitCode::from(exit::FAILED);
+    }
+    let only_reads = cli.command.only_reads();
+    let result = match cli.command {
+        commands::Command::Settings(command) => commands::settings(&ui, &command),
+        command if command.is_for_root() => {
+            App::for_root(ui.clone()).and_then(|app| commands::run(&app, command, args::Cli::command))
+        }
+        command => App::new(ui.clone()).and_then(|app| commands::run(&app, command, args::Cli::command)),
+    };
+    ui.finish();
+    let code = result.unwrap_or_else(|error| {
+        ui.error(&error);
+        error.code
+    });
+    ExitCode::from(written(&ui, code, only_reads))
+}
+
+/// Prints the completions and exits if the shell asks for them (`COMPLETE` is set).
+fn complete_in_shell() {
+    if std::env::var_os("COMPLETE").is_none() {
+        return;
+    }
+    let here = std::env::current_dir().ok();
+    match CompleteEnv::with_factory(args::Cli::command).try_complete(std::env::args_os(), here.as_deref()) {
+        Ok(true) => std::process::exit(i32::from(exit::DONE)),
+        Ok(false) => {}
+        Err(error) => {
+            output::plain_error(&error.to_string());
+            std::process::exit(i32::from(exit::USAGE));
+        }
+    }
+}
+
+/// Prints clap's own output: usage errors, and `--help` and `--version`, which are no errors.
+fn usage(error: &clap::Error, json: bool) -> ExitCode {
+    let ui = Ui::new(options::Color::Never, 0, json);
+    let text = error.render().to_string();
+    if !error.use_stderr() {
+        ui.document(&text);
+        return ExitCode::from(written(&ui, exit::DONE, true));
+    }
+    if json {
+        let message = text.trim().trim_start_matches("error: ").to_owned();
+        ui.error(&CliError::usage(message, "goloo --help"));
+    } else {
+        ui.usage(&text);
+    }
+    ExitCode::from(written(&ui, exit::USAGE, true))
+}
+
+/// The exit code of the process after a command with exit code `code`: a result that can't be written is an error.
+fn written(ui: &Ui, code: u8, only_reads: bool) -> u8 {
+    let Some(cause) = ui.unwritten() else { return code };
+    let hint = if only_reads {
+        "check the file, disk or terminal that standard output goes to, then run the command again"
+    } else {
+        "run `goloo list` or `goloo status NAME`: only the output was lost"
+    };
+    ui.error_text(&CliError::new(exit::FAILED, "io", "can't write to standard output", hint).because(&cause));
+    if code == exit::DONE { exit::FAILED } else { code }
+}

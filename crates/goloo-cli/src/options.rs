@@ -1,0 +1,79 @@
+//! Arguments and values that several commands have. The types have no doc comments where clap would show those as the
+//! help of a command.
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+use clap_complete::engine::ArgValueCandidates;
+use goloo_model::name::VmName;
+
+use crate::complete;
+use crate::error::CliError;
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// What failed.
+    Error,
+    /// And what was got over.
+    Warn,
+    /// The same as `warn` today.
+    Info,
+    /// Calls to providers, writes to the store, leases, retries.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+// `--json`, for commands that print a result.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct Json {
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+// The VM that a command works on.
+#[derive(Debug, Clone, clap::Args)]
+pub struct VmArg {
+    /// The VM
+    #[arg(value_name = "NAME", add = ArgValueCandidates::new(complete::vm_names))]
+    pub name: String,
+}
+
+impl VmArg {
+    /// The parsed name.
+    pub fn parse(&self) -> Result<VmName, CliError> {
+        Ok(VmName::parse(&self.name)?)
+    }
+}
+
+// A VM, and how long to wait for its SSH and cloud-init.
+#[derive(Debug, clap::Args)]
+pub struct WaitArgs {
+    #[command(flatten)]
+    pub vm: VmArg,
+    /// How long to wait for SSH and cloud-init together
+    #[arg(long, value_name = "D", default_value = "15m", value_parser = duration)]
+    pub timeout: Duration,
+    #[command(flatten)]
+    pub json: Json,
+}
+
+/// A duration on the command line: `90s`, `15m`, `8h`, `90d`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let seconds = goloo_model::spec::duration_seconds(text)
+        .ok_or("write a duration like 90s, 15m, 8h or 90d (at most 36500d)")?;
+    Ok(Duration::from_secs(seconds))
+}

@@ -1,0 +1,315 @@
+//! Output for users and scripts. stdout has only the result; everything else goes to stderr.
+//!
+//! All output goes through [`Ui`], which escapes what a terminal would interpret: callers needn't know where a text
+//! comes from. Only this module adds colours, and only to goloo's own marks.
+
+mod escape;
+pub mod hint;
+mod progress;
+mod stdout;
+mod table;
+pub mod text;
+
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use goloo_model::events::{Event, EventContext, Events};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::error::CliError;
+use crate::json::{ErrorBody, ErrorReport, Printed, problems};
+use crate::options::Color;
+
+pub use escape::{LogText, one_line};
+pub use table::Table;
+pub use text::{age, bytes, diagnostic_line, duration, first, problem_line};
+
+use progress::Progress;
+use stdout::Stdout;
+
+/// The output streams. Clones share them.
+#[derive(Clone)]
+pub struct Ui(Arc<Inner>);
+
+struct Inner {
+    json: bool,
+    color: bool,
+    verbose: u8,
+    progress: Progress,
+    stdout: Stdout,
+}
+
+/// The styles in use; each is an SGR code.
+#[derive(Clone, Copy)]
+pub enum Style {
+    /// Errors.
+    Red,
+    /// Warnings.
+    Yellow,
+    /// Successes.
+    Green,
+    /// Headings.
+    Bold,
+    /// Less important text.
+    Dim,
+}
+
+impl Ui {
+    /// Reads the terminal and the environment once.
+    pub fn new(color: Color, verbose: u8, json: bool) -> Self {
+        let terminal = io::stderr().is_terminal();
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let color = match color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => terminal && !dumb && !no_color,
+        };
+        let progress = Progress::new(terminal && !dumb && verbose == 0);
+        Self(Arc::new(Inner { json, color, verbose, progress, stdout: Stdout::default() }))
+    }
+
+    /// Whether results are JSON.
+    pub fn json(&self) -> bool {
+        self.0.json
+    }
+
+    /// How many `-v` were given.
+    pub fn verbose(&self) -> u8 {
+        self.0.verbose
+    }
+
+    /// Writes a line of the result. Further lines of the text are indented behind a bar.
+    pub fn line(&self, text: &str) {
+        self.stdout(&[&escape::message(text), "\n"].concat());
+    }
+
+    /// Writes a line of the result with one of goloo's marks before it.
+    pub fn marked_line(&self, style: Style, mark: &str, text: &str) {
+        self.stdout(&format!("{} {}\n", self.paint(style, mark), escape::message(text)));
+    }
+
+    /// Writes a table at once: a system call per line would take most of the time of `list`.
+    pub fn table(&self, table: &Table) {
+        self.stdout(&table.lines());
+    }
+
+    /// Writes text in goloo's own format, without a prefix on its lines: a schema, a help page. Untrusted parts must be
+    /// validated before, or be on lines that start with goloo's own words.
+    pub fn document(&self, text: &str) {
+        self.stdout(&[&escape::lines(text.trim_end_matches('\n')), "\n"].concat());
+    }
+
+    /// Writes such a document in JSON.
+    pub fn json_document(&self, json: &str) {
+        self.stdout(&[&escape::json(json.trim_end_matches('\n')), "\n"].concat());
+    }
+
+    /// Writes untrusted text as the result, with a bar before each line.
+    pub fn excerpt(&self, text: &str) {
+        self.stdout(&excerpt(text));
+    }
+
+    /// Writes a piece of an untrusted log, which is the result.
+    pub fn log(&self, text: &mut LogText, bytes: &[u8]) {
+        self.stdout(&text.push(bytes));
+    }
+
+    /// Writes the rest of the log.
+    pub fn end_log(&self, text: &mut LogText) {
+        self.stdout(&text.finish());
+    }
+
+    /// Writes bytes unescaped: only where the user explicitly requested raw output.
+    pub fn raw(&self, bytes: &[u8]) {
+        self.0.progress.suspend(|| self.0.stdout.write(bytes));
+    }
+
+    /// Whether standard output is still open.
+    pub fn is_read(&self) -> bool {
+        self.0.stdout.is_open()
+    }
+
+    /// Writes the result as JSON: `schema` first, then the fields of `body`.
+    pub fn result(&self, body: &(impl Serialize + JsonSchema)) {
+        let text = serde_json::to_string_pretty(&Printed::new(body));
+        self.json_document(&text.expect("the documents have only string keys"));
+    }
+
+    /// The error of a failed write; returned once.
+    pub fn unwritten(&self) -> Option<io::Error> {
+        self.0.stdout.take_error()
+    }
+
+    /// Prints a note.
+    pub fn note(&self, text: &str) {
+        self.marked(Style::Dim, "note:", text);
+    }
+
+    /// Prints a warning.
+    pub fn warning(&self, text: &str) {
+        self.marked(Style::Yellow, "warning:", text);
+    }
+
+    /// Prints a line for the user on stderr.
+    pub fn say(&self, text: &str) {
+        self.stderr(&escape::message(text));
+    }
+
+    /// Prints untrusted text on stderr, with a bar before each line.
+    pub fn say_excerpt(&self, text: &str) {
+        self.stderr(excerpt(text).trim_end_matches('\n'));
+    }
+
+    /// Prints an error with its causes and its hint, or as JSON.
+    pub fn error(&self, error: &CliError) {
+        if self.json() {
+            self.result(&ErrorReport {
+                error: ErrorBody {
+                    code: error.kind,
+                    message: &error.message,
+                    causes: &error.causes,
+                    hint: &error.hint,
+                    problems: problems(&error.problems),
+                    unsaved: error.unsaved.as_deref(),
+                },
+            });
+            return;
+        }
+        self.error_text(error);
+    }
+
+    /// Prints an error on stderr, also with `--json`.
+    pub fn error_text(&self, error: &CliError) {
+        self.marked(Style::Red, "error:", &error.message);
+        for cause in &error.causes {
+            self.say(&format!("  caused by: {cause}"));
+        }
+        for problem in &error.problems {
+            self.say(&format!("  {}", problem_line(problem)));
+        }
+        self.marked(Style::Bold, "hint:", &error.hint);
+        if let Some(json) = &error.unsaved {
+            self.stderr(&escape::json(json));
+        }
+    }
+
+    /// Prints a line of the log, which is escaped.
+    pub fn log_line(&self, escaped: &str) {
+        self.stderr(escaped);
+    }
+
+    /// Prints clap's output, which has several lines, for a command line without control characters.
+    pub fn usage(&self, text: &str) {
+        self.stderr(&escape::lines(text.trim_end_matches('\n')));
+    }
+
+    /// Asks on the terminal; `false` unless the answer is a clear yes.
+    pub fn confirm(&self, question: &str) -> bool {
+        matches!(self.ask(&format!("{question} [y/N]")).to_ascii_lowercase().as_str(), "y" | "yes")
+    }
+
+    /// Asks on the terminal for text; empty without an answer.
+    pub fn ask(&self, question: &str) -> String {
+        self.finish();
+        // A closed terminal counts as no answer.
+        let _ = write!(io::stderr().lock(), "{} ", escape::one_line(question));
+        let mut answer = String::new();
+        match io::stdin().read_line(&mut answer) {
+            Ok(_) => answer.trim().to_owned(),
+            Err(_) => String::new(),
+        }
+    }
+
+    /// Prints a note that goloo is waiting for another process.
+    pub fn waiting_for_lock(&self, lock: &Path) {
+        self.note(&format!("waiting for another goloo process, which holds {}", lock.display()));
+    }
+
+    /// The receiver of the library's events.
+    pub fn events(&self) -> Arc<dyn Events> {
+        Arc::new(self.clone())
+    }
+
+    /// Removes the progress line.
+    pub fn finish(&self) {
+        self.0.progress.clear();
+    }
+
+    /// goloo's own text in a colour, where colours are on.
+    fn paint(&self, style: Style, text: &str) -> String {
+        if !self.0.color {
+            return text.to_owned();
+        }
+        let code = match style {
+            Style::Red => "31;1",
+            Style::Yellow => "33;1",
+            Style::Green => "32;1",
+            Style::Bold => "1",
+            Style::Dim => "2",
+        };
+        format!("\x1b[{code}m{text}\x1b[0m")
+    }
+
+    /// Prints a line on stderr with one of goloo's marks before it.
+    fn marked(&self, style: Style, mark: &str, text: &str) {
+        self.stderr(&format!("{} {}", self.paint(style, mark), escape::message(text)));
+    }
+
+    fn stdout(&self, escaped: &str) {
+        self.0.progress.suspend(|| self.0.stdout.write(escaped.as_bytes()));
+    }
+
+    /// Errors are ignored: stderr is not the result.
+    fn stderr(&self, escaped: &str) {
+        self.0.progress.suspend(|| {
+            let _ = io::stderr().lock().write_all(&[escaped.as_bytes(), b"\n"].concat());
+        });
+    }
+}
+
+/// Prints a line on stderr without a [`Ui`].
+pub fn plain_error(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{}", escape::one_line(text));
+}
+
+/// Makes panics print escaped messages: they may contain untrusted text.
+pub fn escape_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let trace = std::backtrace::Backtrace::capture();
+        let traced = trace.status() == std::backtrace::BacktraceStatus::Captured;
+        let text = format!("{panic}{}", if traced { format!("\n{trace}") } else { String::new() });
+        let _ = writeln!(io::stderr().lock(), "goloo {}", escape::message(&text));
+    }));
+}
+
+fn excerpt(text: &str) -> String {
+    text.lines().map(|line| format!("{}{}\n", escape::CONTINUED, escape::message(line))).collect()
+}
+
+impl Events for Ui {
+    fn receive(&self, context: &EventContext, event: Event) {
+        let labelled = |text: &str| self.0.progress.labelled(context, text).into_owned();
+        match event {
+            Event::Step { what } => {
+                let what = labelled(&what);
+                if !self.0.progress.step(context, &escape::one_line(&what)) {
+                    self.marked(Style::Dim, "·", &what);
+                }
+            }
+            Event::Progress { done, total } => self.0.progress.advance(context, done, total),
+            Event::Log { line } => {
+                if self.0.verbose > 0 {
+                    self.marked(Style::Dim, "│", &labelled(&line));
+                }
+            }
+            Event::WaitingForLock { path } => self.waiting_for_lock(&path),
+            Event::Note(text) => self.note(&labelled(&text)),
+            Event::Warning(text) => self.warning(&labelled(&text)),
+            Event::Hint(hint) => self.marked(Style::Bold, "hint:", &labelled(&hint::text(&hint))),
+            Event::Ended => self.0.progress.end(context),
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Real machines through the real command: QEMU boots them, cloud-init provisions them, and ssh logs in.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+
+use crate::common::{Ran, World, wait_until};
+use serde_json::Value;
+
+const CONFIG: &str = r#"{"vm": {"cpus": 1, "memory": "512M", "disk": "3G", "image": "debian-12", "users": [{"username": "ann", "ssh_key_files": ["ann.pub"]}], "mounts": [{"source": "shared", "target": "/srv/shared"}]}}"#;
+const PLAIN: &str = r#"{"vm": {"cpus": 1, "memory": "512M", "disk": "3G", "image": "debian-12"}}"#;
+
+const CLOUD_INIT: &str = "#cloud-config\n\
+    write_files:\n\
+    \x20 - path: /etc/made-by\n\
+    \x20   permissions: '0644'\n\
+    \x20   content: |\n\
+    \x20     the user's file: 'quoted' \"twice\"\n\
+    runcmd:\n\
+    \x20 - echo first >> /var/tmp/order\n\
+    \x20 - cat /srv/shared/from-here > /var/tmp/shared\n";
+
+#[test]
+fn vm_is_created_used_deleted_and_archived() {
+    let world = World::real();
+    let folder = world.stack("box", CONFIG, CLOUD_INIT);
+    fs::write(folder.join("configure.sh"), "#!/bin/sh\nset -e\necho last >> /var/tmp/order\n").unwrap();
+    fs::create_dir(folder.join("shared")).unwrap();
+    fs::write(folder.join("shared/from-here"), "shared").unwrap();
+    let key = world.path().join("ann");
+    keygen(&key);
+    fs::copy(key.with_extension("pub"), folder.join("ann.pub")).unwrap();
+
+    let made = world.run(&["create", "box"]).expect(0);
+    assert!(made.stdout().contains("box is ready"), "{made:?}");
+    let status = world.json(&["status", "box", "--json"]);
+    assert_eq!((&status["vm"]["phase"], &status["live"]["state"]), (&"ready".into(), &"running".into()));
+
+    // The user's document and configure.sh took effect, in this order.
+    let inside = |command: &str| world.run(&["ssh", "box", "--", command]).expect(0).stdout();
+    assert_eq!(inside("whoami; cat /etc/made-by"), "ann\nthe user's file: 'quoted' \"twice\"\n");
+    assert_eq!(inside("cat /var/tmp/order; hostname"), "first\nlast\nbox\n");
+    assert_eq!(inside("cat /var/tmp/shared"), "shared", "the folder is there when the user's commands run");
+    assert_eq!(inside("sudo -n id -u"), "0\n");
+    // The root file system has grown to vm.disk, which is larger than the image.
+    let kib: u64 = inside("df --output=size / | tail -n 1").trim().parse().unwrap();
+    assert!(kib > 2_500_000, "the root has {kib} KiB");
+
+    // Exit status, arguments and files pass through.
+    world.run(&["exec", "box", "--", "sh", "-c", "exit 7"]).expect(7);
+    assert_eq!(
+        world.run(&["exec", "box", "--", "printf", "%s|", "a b", "c'd"]).expect(0).stdout(),
+        "a b|c'd|"
+    );
+    let file = world.path().join("work/here");
+    fs::write(&file, "carried").unwrap();
+    world.run(&["cp", "here", "box:/var/tmp/there"]).expect(0);
+    world.run(&["cp", "box:/var/tmp/there", "back"]).expect(0);
+    assert_eq!(fs::read_to_string(world.path().join("work/back")).unwrap(), "carried");
+    assert!(world.run(&["logs", "box"]).expect(0).stdout().contains("Cloud-init"));
+    assert!(world.run(&["logs", "box", "--console"]).expect(0).stdout().contains("login"));
+
+    ann_logs_in_with_her_own_key(&world, &key);
+    another_host_key_is_refused(&world);
+
+    world.run(&["stop", "box"]).expect(0);
+    assert_eq!(world.json(&["status", "box", "--json"])["live"]["state"], "stopped");
+    assert!(world.qemus().is_empty());
+    world.run(&["start", "box"]).expect(0);
+    assert_eq!(inside("cat /var/tmp/there /srv/shared/from-here"), "carriedshared");
+
+    world.run(&["delete", "box", "--yes"]).expect(0);
+    world.assert_empty("after the delete");
+    assert_eq!(world.json(&["archive", "list", "--json"])["archived"][0]["name"], "box");
+}
+
+fn keygen(path: &std::path::Path) {
+    let status = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(path).status();
+    assert!(status.unwrap().success());
+}
+
+fn ann_logs_in_with_her_own_key(world: &World, key: &std::path::Path) {
+    let config = world.path().join("ssh_config");
+    fs::write(&config, world.run(&["ssh-config", "box"]).expect(0).stdout()).unwrap();
+    let identity = format!("IdentityFile={}", key.display());
+    let ssh = |agent: &str| {
+        let mut command = Command::new("ssh");
+        command.arg("-F").arg(&config).args(["-o", &identity, "-o", agent, "box", "true"]);
+        Ran(command.output().unwrap())
+    };
+    ssh("BatchMode=yes").expect(0);
+}
+
+fn another_host_key_is_refused(world: &World) {
+    let path = world.state().join("active/box/state.json");
+    let sound = fs::read_to_string(&path).unwrap();
+    let record: Value = serde_json::from_str(&sound).unwrap();
+    let other = world.path().join("other");
+    keygen(&other);
+    let public = fs::read_to_string(other.with_extension("pub")).unwrap();
+    let public: Vec<_> = public.split(' ').take(2).collect();
+    let pinned = record["ssh"]["hostKey"].as_str().unwrap();
+    fs::write(&path, sound.replace(pinned, &public.join(" "))).unwrap();
+    let refused = world.run(&["ssh", "box", "--", "true"]).expect(255);
+    assert!(refused.stderr().contains("Host key verification failed"), "{refused:?}");
+    fs::write(&path, sound).unwrap();
+    world.run(&["ssh", "box", "--", "true"]).expect(0);
+}
+
+#[test]
+fn vm_with_a_failing_runcmd_is_kept_with_exit_8_and_its_log() {
+    let world = World::real();
+    world.stack("broken", PLAIN, "#cloud-config\nruncmd:\n  - echo going wrong\n  - nosuchcommand\n");
+    let ran = world.run(&["create", "broken", "-v"]).expect(8);
+    // With -v the log is shown as it grows, and its end again after the failed parts.
+    for words in ["│ going wrong", "nosuchcommand: not found", "runcmd", "goloo logs broken"] {
+        assert!(ran.stderr().contains(words), "{words} isn't in {ran:?}");
+    }
+    let vm = world.json(&["status", "broken", "--json"])["vm"].clone();
+    assert_eq!((&vm["phase"], &vm["provisioning"]["result"]), (&"degraded".into(), &"failed".into()));
+    assert_eq!(world.run(&["ssh", "broken", "--", "whoami"]).expect(0).stdout(), "debian\n");
+    // A restart doesn't reset the result.
+    world.run(&["restart", "broken", "--force"]).expect(0);
+    assert_eq!(world.json(&["status", "broken", "--json"])["vm"]["phase"], "degraded");
+    world.run(&["delete", "broken", "--yes"]).expect(0);
+    world.assert_empty("after the delete");
+}
+
+#[test]
+fn vm_create_that_was_interrupted_and_killed_is_finished_by_resume() {
+    let world = World::real();
+    world.stack("slow", PLAIN, "");
+    let create = spawn(&world, &["create", "slow"]);
+    wait_for_step(&world, "provisioning");
+    signal(&create, "INT");
+    let stopped = Ran(create.wait_with_output().unwrap()).expect(6);
+    assert!(stopped.stderr().contains("goloo resume slow"), "{stopped:?}");
+    let first = world.qemus();
+    assert_eq!(first.len(), 1);
+
+    let resume = spawn(&world, &["resume", "slow"]);
+    wait_until("resume is at work", || {
+        world.json(&["status", "slow", "--json"])["vm"]["operation"]["owner"]["pid"] == resume.id()
+    });
+    signal(&resume, "KILL");
+    resume.wait_with_output().unwrap();
+
+    world.run(&["resume", "slow"]).expect(0);
+    assert_eq!(world.qemus(), first, "resume found the machine and made no other");
+    assert_eq!(world.json(&["status", "slow", "--json"])["vm"]["phase"], "ready");
+    world.run(&["delete", "slow", "--yes"]).expect(0);
+    world.assert_empty("after the delete");
+}
+
+#[test]
+fn vm_is_restored_from_a_snapshot_and_its_clone_is_independent() {
+    let world = World::real();
+    world.stack("box", PLAIN, "#cloud-config\nruncmd:\n  - echo run >> /var/tmp/runs\n");
+    world.run(&["create", "box"]).expect(0);
+    let inside = |vm: &str, command: &str| world.run(&["ssh", vm, "--", command]).expect(0).stdout();
+    inside("box", "echo old > /var/tmp/it");
+    world.run(&["stop", "box"]).expect(0);
+    world.run(&["snapshot", "box", "old"]).expect(0);
+    world.run(&["clone", "box", "twin"]).expect(0);
+
+    world.run(&["start", "box"]).expect(0);
+    inside("box", "echo new > /var/tmp/it");
+    world.run(&["stop", "box"]).expect(0);
+    world.run(&["restore", "box", "old", "--yes"]).expect(0);
+
+    let starts = ["box", "twin"].map(|vm| spawn(&world, &["start", vm]));
+    for start in starts {
+        Ran(start.wait_with_output().unwrap()).expect(0);
+    }
+    for vm in ["box", "twin"] {
+        assert_eq!(
+            inside(vm, "cat /var/tmp/it /var/tmp/runs"),
+            "old\nrun\n",
+            "{vm} is as it was, nothing ran again"
+        );
+        assert_eq!(inside(vm, "hostname"), format!("{vm}\n"));
+    }
+    world.run(&["delete", "box", "--yes"]).expect(0);
+    inside("twin", "echo its own > /var/tmp/it");
+    world.run(&["delete", "twin", "--yes"]).expect(0);
+    world.assert_empty("after the deletes");
+}
+
+fn spawn(world: &World, arguments: &[&str]) -> Child {
+    world.command().args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status();
+    assert!(status.unwrap().success());
+}
+
+fn wait_for_step(world: &World, step: &str) {
+    wait_until(step, || {
+        world.names() == ["slow"]
+            && world.json(&["status", "slow", "--json"])["vm"]["operation"]["step"] == step
+    });
+}

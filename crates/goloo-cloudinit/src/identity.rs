@@ -1,0 +1,204 @@
+//! What goloo needs in every machine, regardless of the user's document: its account and key, the host key, sshd
+//! settings, the ttl, `configure.sh`. A single shell script that runs before cloud-init's modules at every boot.
+
+use std::fmt::Write as _;
+
+use super::script::{base64, squeezed};
+use goloo_model::access::LoginName;
+use goloo_model::authorized_key::AuthorizedKey;
+use goloo_model::host_key::HostKey;
+use goloo_model::record::UserKeys;
+use goloo_model::spec::Mount;
+
+/// The account that goloo's own commands use in the machine.
+pub const ACCOUNT: &str = "goloo";
+
+/// The same, typed for a record.
+pub fn account() -> LoginName {
+    LoginName::parse(ACCOUNT).expect("it is a login name")
+}
+
+/// Where sshd finds the keys that goloo adds, next to the users' own files. The path is in the user-data of
+/// every machine created by any version of goloo, which identifies such a machine.
+pub const KEY_FOLDER: &str = "/etc/ssh/goloo_keys";
+
+pub(super) const MOUNTS: &str = "/opt/goloo/mounts.sh";
+
+const SETUP: &str = include_str!("guest/setup.sh");
+const ACCESS: &str = include_str!("guest/access.sh");
+const BEFORE_SSHD: &str = include_str!("guest/before-sshd.sh");
+const SSHD_ACCOUNT: &str = include_str!("guest/sshd-account.conf");
+const RUN_CONFIGURE: &str = include_str!("guest/run-configure.sh");
+const END: &str = include_str!("guest/end.sh");
+const AS: &str = include_str!("guest/as.sh");
+const ACCESS_UNIT: &str = include_str!("guest/goloo-access.service");
+const CONFIGURE_UNIT: &str = include_str!("guest/goloo-configure.service");
+const END_UNIT: &str = include_str!("guest/goloo-end.service");
+
+/// The inputs of the script.
+pub(super) struct Identity<'a> {
+    /// goloo's own public key.
+    pub client_key: &'a str,
+    pub host_key: &'a HostKey,
+    /// The login user.
+    pub login_user: &'a str,
+    /// Users with the keys that goloo adds for them, including the login user.
+    pub keys: &'a [UserKeys],
+    /// The stack's users, who must exist in the end even if the document's users fail.
+    pub users: &'a [UserKeys],
+    /// Folders to mount via 9p.
+    pub mounts: &'a [Mount],
+    /// The number of seconds after its first boot when the machine terminates itself.
+    pub ttl: Option<u64>,
+    /// `configure.sh`.
+    pub configure: Option<&'a [u8]>,
+}
+
+impl Identity<'_> {
+    /// The script as a part of a MIME message: cloud-init runs it as soon as it has read the user-data.
+    pub fn boothook(&self) -> String {
+        format!("#cloud-boothook\n{}", self.script())
+    }
+
+    /// The script. It is idempotent.
+    pub fn script(&self) -> String {
+        let mut script = Script(format!("#!/bin/sh\n{}", squeezed(SETUP)));
+        script.file("0755", "/opt/goloo/access", &squeezed(ACCESS));
+        script.line("sh /opt/goloo/access");
+        self.keys(&mut script);
+        script.file("0600", "/etc/ssh/goloo_host_ed25519_key", self.host_key.private_openssh.expose());
+        script.file("0644", "/etc/ssh/goloo_host_ed25519_key.pub", &self.host_key.public_openssh);
+        script.file("0644", "/etc/ssh/goloo_sshd_account", SSHD_ACCOUNT);
+        script.file("0644", "/etc/ssh/sshd_config.d/00-goloo.conf", DROP_IN);
+        script.file("0755", "/opt/goloo/before-sshd", &squeezed(BEFORE_SSHD));
+        script.file("0644", "/opt/goloo/users", &self.users());
+        script.file("0755", "/opt/goloo/as", &squeezed(AS));
+        if !self.mounts.is_empty() {
+            script.file("0755", MOUNTS, &mount_script(self.mounts));
+            // Kernels before 5.17 don't load the transport automatically.
+            script.file("0644", "/etc/modules-load.d/goloo.conf", "9p\n9pnet_virtio\n");
+        }
+        script.line("start_sshd_with_it");
+        self.units(&mut script);
+        script.0
+    }
+
+    fn keys(&self, script: &mut Script) {
+        script.file("0644", &format!("{KEY_FOLDER}/{ACCOUNT}"), self.client_key);
+        for user in self.keys.iter().filter(|user| user.username != ACCOUNT && !user.keys.is_empty()) {
+            let keys: Vec<_> = user.keys.iter().map(|key| in_ascii(key)).collect();
+            script.file("0644", &format!("{KEY_FOLDER}/{}", user.username), &keys.join("\n"));
+        }
+    }
+
+    /// One line each: the name, and whether it is the login user.
+    fn users(&self) -> String {
+        let names = self.users.iter().map(|user| user.username.as_str()).filter(|name| *name != ACCOUNT);
+        names.map(|name| format!("{name}{}\n", if name == self.login_user { " login" } else { "" })).collect()
+    }
+
+    fn units(&self, script: &mut Script) {
+        script.unit("goloo-access.service", ACCESS_UNIT);
+        if let Some(seconds) = self.ttl {
+            script.file("0755", "/opt/goloo/end", &squeezed(END));
+            script.line(&format!("set_end {seconds}"));
+            script.unit("goloo-end.service", END_UNIT);
+        }
+        if let Some(configure) = self.configure {
+            script.encoded("0755", "/opt/goloo/configure.sh", configure);
+            script.file("0755", "/opt/goloo/run-configure", &squeezed(RUN_CONFIGURE));
+            script.line("configure_later");
+            script.unit("goloo-configure.service", CONFIGURE_UNIT);
+        }
+        script.line("reload_units");
+        script.line(&behind_cloud_init("goloo-access.service", "/opt/goloo/access last"));
+        if self.ttl.is_some() {
+            script.line("run_unit goloo-end.service /bin/sh /opt/goloo/end");
+        }
+        if self.configure.is_some() {
+            script.line("run_unit goloo-configure.service /bin/sh -c 'until [ -e /run/cloud-init/result.json ]; do sleep 2; done; exec /bin/sh /opt/goloo/run-configure unit'");
+        }
+        script.line("exit 0");
+    }
+}
+
+/// Starts a unit that is ordered after cloud-init; without systemd its command waits for cloud-init itself.
+fn behind_cloud_init(unit: &str, command: &str) -> String {
+    let wait = "until [ -e /run/cloud-init/result.json ]; do sleep 2; done";
+    format!("run_unit {unit} /bin/sh -c '{wait}; exec /bin/sh {command}'")
+}
+
+/// For an sshd that isn't started by its systemd unit.
+const DROP_IN: &str = "HostKey /etc/ssh/goloo_host_ed25519_key\nInclude /etc/ssh/goloo_sshd_account\n";
+
+/// A shell script under construction.
+struct Script(String);
+
+impl Script {
+    fn line(&mut self, line: &str) {
+        self.0.push_str(line);
+        self.0.push('\n');
+    }
+
+    fn file(&mut self, mode: &str, path: &str, content: &str) {
+        self.here(&format!("put {mode} {path}"), content);
+    }
+
+    fn unit(&mut self, name: &str, content: &str) {
+        self.here(&format!("unit {name}"), content);
+    }
+
+    fn encoded(&mut self, mode: &str, path: &str, content: &[u8]) {
+        self.here(&format!("base64 -d <<'GOLOO' | put {mode} {path}"), &wrapped(&base64(content)));
+    }
+
+    /// A command with the text on standard input; nothing in it is special to the shell.
+    fn here(&mut self, command: &str, text: &str) {
+        let command =
+            if command.contains("<<") { command.to_owned() } else { format!("{command} <<'GOLOO'") };
+        let _ = write!(self.0, "{command}\n{}\nGOLOO\n", text.trim_end_matches('\n'));
+    }
+}
+
+/// Wraps lines at the length that e-mail allows.
+pub(super) fn wrapped(base64: &str) -> String {
+    let lines = base64.as_bytes().chunks(76).map(|line| std::str::from_utf8(line).expect("base64 is ASCII"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// A key without its comment if that has characters that some shells and mail parsers don't preserve.
+fn in_ascii(key: &str) -> String {
+    match AuthorizedKey::parse(key) {
+        Ok(parsed) if !key.is_ascii() => AuthorizedKey { comment: None, ..parsed }.to_string(),
+        _ => key.to_owned(),
+    }
+}
+
+/// Mounts the shares `goloo0`, `goloo1`, … now, and through fstab at each boot. If the kernel lacks support,
+/// cloud-init's log contains an error message.
+fn mount_script(mounts: &[Mount]) -> String {
+    let share = |(index, mount): (usize, &Mount)| {
+        // The targets' characters have been checked: none needs more than quotes, here or in fstab.
+        format!("share goloo{index} '{}'\n", mount.target)
+    };
+    let shares: String = mounts.iter().enumerate().map(share).collect();
+    format!(
+        r#"#!/bin/sh
+# Folders of the host (vm.mounts).
+fail() {{
+    echo "goloo: $*" >&2
+    exit 1
+}}
+share() {{
+    mkdir -p "$2" || fail "can't make the folder $2"
+    grep -q "^$1 " /etc/fstab ||
+        printf '%s %s 9p trans=virtio,version=9p2000.L,msize=131072,nofail 0 0\n' "$1" "$2" >>/etc/fstab
+    mountpoint -q "$2" || mount "$2" || fail "can't mount a folder of the host at $2"
+}}
+grep -qw 9p /proc/filesystems || modprobe 9p ||
+    fail "the kernel $(uname -r) has no 9p file system, which vm.mounts needs: take an image with a full kernel"
+modprobe -q 9pnet_virtio
+{shares}systemctl daemon-reload
+"#
+    )
+}

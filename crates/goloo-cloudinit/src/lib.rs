@@ -1,0 +1,31 @@
+//! User-data for cloud-init: the user's document, and goloo's parts next to it.
+//!
+//! The document is processed by [`template`] and [`placeholders`], checked by [`document`], and sent byte
+//! for byte next to goloo's two parts: [`identity`], which is independent of it, and [`provision`], which is merged
+//! after it. Multipass doesn't support parts: for it [`merge`] writes both into the document's text.
+
+#![warn(missing_docs)]
+
+mod check;
+mod compose;
+mod construct;
+mod diagnostic;
+mod document;
+mod identity;
+mod limits;
+mod merge;
+mod placeholders;
+mod provision;
+mod scalar;
+mod schema;
+mod script;
+mod strict;
+mod targets;
+mod template;
+mod tree;
+
+pub use compose::{ComposeInput, Composed, compose, compose_any_shape};
+pub use diagnostic::FILE;
+pub use identity::{ACCOUNT, KEY_FOLDER, account};
+pub use script::squeezed;
+pub use template::{InProcessRenderer, Template, TemplateRenderer};

@@ -1,0 +1,10 @@
+//! Tests of user-data, in one program that is linked once.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod bounds;
+mod cloud_init_differential;
+mod common;
+mod document_problems;
+mod merge;
+mod schema_differential;
+mod yaml_differential;

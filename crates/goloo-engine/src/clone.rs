@@ -1,0 +1,173 @@
+//! Clone: claim the new name, copy the machine, save the result.
+//!
+//! Both VMs are locked throughout: the source must not be started or deleted while it is copied.
+
+use super::create::taken;
+use super::work::{LockedOperation, leaves_work};
+use crate::engine::Engine;
+use crate::error::EngineError;
+use goloo_model::hint::NextStep;
+use goloo_model::name::{VmId, VmName};
+use goloo_model::provider::{Clones, LiveState, ProviderError};
+use goloo_model::record::{
+    Creator, NewRecord, Operation, OperationKind, Origin, OriginKind, Outcome, Phase, Record,
+};
+use goloo_model::store::{StoreError, VmLock};
+
+impl<'a> Engine<'a> {
+    /// Creates `copy` as a copy of the stopped VM `source`. The copy is stopped too.
+    pub async fn clone_vm(
+        &self,
+        source: &VmName,
+        copy: &VmName,
+        created_by: &Creator,
+    ) -> Result<Record, EngineError> {
+        self.clones(source)?;
+        let (mut from, mut lock) = self.take_both(source, copy).await?;
+        crate::engine::refuse_unfinished(&from.record)?;
+        if let Some(other) = crate::engine::record_under(&mut *lock).await? {
+            return Err(taken(&other));
+        }
+        self.expect_at_rest(&from.record).await?;
+        let snapshot = from.lock.snapshot().await?;
+        let mut record = self.copy_of(&from.record, copy, created_by);
+        // A copy of a foreign VM, or of changed files, isn't trusted either.
+        let is_ours = self.here.created_from(&from.record, &snapshot);
+        if is_ours {
+            record.prove(self.here, snapshot.digest());
+        }
+        self.ready(&mut record, is_ours, &*lock);
+        lock.create(&mut record, &snapshot).await?;
+        LockedOperation::new(self, lock, record, is_ours).copy_from(&from.record).await
+    }
+
+    /// Takes both locks in the order of the names, so that two opposite clones can't deadlock.
+    async fn take_both(
+        &self,
+        source: &VmName,
+        copy: &VmName,
+    ) -> Result<(LockedOperation<'_, 'a>, Box<dyn VmLock>), EngineError> {
+        if source == copy {
+            return Err(taken(&self.take(source).await?.record));
+        }
+        if source < copy {
+            let from = self.take(source).await?;
+            return Ok((from, self.store.lock(copy, self.owner).await?));
+        }
+        let lock = self.store.lock(copy, self.owner).await?;
+        Ok((self.take(source).await?, lock))
+    }
+
+    fn clones(&self, source: &VmName) -> Result<&'a dyn Clones, EngineError> {
+        let provider = self.provider.id();
+        self.provider.clones().ok_or_else(|| EngineError::Provider {
+            name: source.clone(),
+            kind: OperationKind::Clone,
+            source: ProviderError::Unsupported {
+                what: format!("{provider} doesn't support cloning"),
+                hint: NextStep::Recreate { vm: source.clone(), name: source.second() }
+                    .text(" creates another VM from the same files"),
+            },
+        })
+    }
+
+    /// Checks that the source is stopped before the name is claimed, so that nothing has to be rolled back.
+    async fn expect_at_rest(&self, source: &Record) -> Result<(), EngineError> {
+        let name = &source.name;
+        match self.provider.observe(&[source]).await.first().map(|observed| observed.state) {
+            Some(LiveState::Running) => Err(EngineError::Provider {
+                name: name.clone(),
+                kind: OperationKind::Clone,
+                source: ProviderError::Unsupported {
+                    what: format!("\"{name}\" is running and must be stopped before it can be cloned"),
+                    hint: NextStep::stop(name).into(),
+                },
+            }),
+            Some(LiveState::Missing) => Err(EngineError::Refused {
+                what: format!("the machine of \"{name}\" no longer exists"),
+                hint: NextStep::Delete(name.clone()).text(" archives its record"),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn copy_of(&self, source: &Record, copy: &VmName, created_by: &Creator) -> Record {
+        let origin = Origin {
+            how: OriginKind::Cloned,
+            from: source.name.as_str().into(),
+            checked: true,
+            extra: serde_json::Map::new(),
+        };
+        let operation = Operation { source: Some(source.id.clone()), ..self.operation(OperationKind::Clone) };
+        let mut record = Record::new(NewRecord {
+            id: VmId::generate(),
+            name: copy.clone(),
+            stack: source.stack.clone(),
+            provider: source.provider,
+            host_bound: source.host_bound,
+            phase: Phase::Creating,
+            created_by: created_by.clone(),
+        });
+        record.source_config_path.clone_from(&source.source_config_path);
+        record.origin = Some(origin);
+        record.tags.clone_from(&source.tags);
+        record.github_users.clone_from(&source.github_users);
+        record.ssh.clone_from(&source.ssh);
+        record.provisioning.clone_from(&source.provisioning);
+        record.resolved.clone_from(&source.resolved);
+        record.extra.clone_from(&source.extra);
+        record.begin(operation);
+        record
+    }
+}
+
+impl LockedOperation<'_, '_> {
+    /// From the durable intent to the durable result.
+    async fn copy_from(&mut self, source: &Record) -> Result<Record, EngineError> {
+        self.stop_if_interrupted(OperationKind::Clone)?;
+        let clones = self.engine.clones(&source.name)?;
+        let (copy, mut work) = self.lend();
+        match clones.clone_machine(source, &copy, &mut work).await {
+            Ok(()) => {}
+            Err(error) if leaves_work(&error) => return Err(self.midway(OperationKind::Clone, error)),
+            Err(error) => return Err(self.undo(OperationKind::Clone, error).await),
+        }
+        self.record.phase = source.phase;
+        self.record.end(Outcome::Done, None);
+        self.save_result().await?;
+        Ok(self.record.clone())
+    }
+
+    /// Continues an interrupted clone.
+    pub(super) async fn copy_again(&mut self) -> Result<Record, EngineError> {
+        let engine = self.engine;
+        let from = engine.take_source(&self.record).await?;
+        engine.expect_at_rest(&from.record).await?;
+        self.copy_from(&from.record).await
+    }
+}
+
+impl<'a> Engine<'a> {
+    /// Locks the source of a clone; refuses a VM that has got its name since.
+    async fn take_source(&self, copy: &Record) -> Result<LockedOperation<'_, 'a>, EngineError> {
+        let from = copy.origin.as_ref().map_or("", |origin| origin.from.as_str());
+        let gone = || EngineError::Refused {
+            what: format!(
+                "the VM \"{from}\", from which \"{}\" was being cloned, no longer exists",
+                copy.name
+            ),
+            hint: NextStep::Delete(copy.name.clone()).into(),
+        };
+        let name = VmName::parse(from).map_err(|_| gone())?;
+        let source = match self.take(&name).await {
+            Err(EngineError::Store(StoreError::NotFound { .. })) => return Err(gone()),
+            taken => taken?,
+        };
+        let wanted = copy.operation.as_ref().and_then(|operation| operation.source.as_ref());
+        if wanted != Some(&source.record.id) {
+            return Err(gone());
+        }
+        crate::engine::refuse_unfinished(&source.record)?;
+        Ok(source)
+    }
+}

@@ -1,0 +1,39 @@
+//! Delete: saves the intent, removes the machine, and archives the record as the last step.
+
+use super::work::LockedOperation;
+use crate::engine::Engine;
+use crate::error::EngineError;
+use goloo_model::name::{ArchiveId, VmName};
+use goloo_model::record::{OperationKind, Outcome, Phase, Record};
+
+impl Engine<'_> {
+    /// Deletes a VM in any state, unless it is protected; on failure the record is kept. `agreed` is the
+    /// record that the user confirmed: a different one under its name is refused.
+    pub async fn delete(&self, name: &VmName, agreed: Option<&Record>) -> Result<ArchiveId, EngineError> {
+        let mut locked = self.take(name).await?;
+        self.expect_agreed(&locked.record, agreed)?;
+        super::protect::refuse_protected(&locked.record)?;
+        locked.record.begin(self.operation(OperationKind::Delete));
+        locked.record.phase = Phase::Deleting;
+        locked.save_intent().await?;
+        locked.remove().await
+    }
+}
+
+impl LockedOperation<'_, '_> {
+    /// From the durable intent to the archive; also what `resume` continues.
+    pub(super) async fn remove(&mut self) -> Result<ArchiveId, EngineError> {
+        self.stop_if_interrupted(OperationKind::Delete)?;
+        let provider = self.engine.provider;
+        let (record, mut work) = self.lend();
+        if let Err(error) = provider.delete(&record, &mut work).await {
+            return Err(self.failed(OperationKind::Delete, error));
+        }
+        self.forget_host()?;
+        self.record.phase = Phase::Destroyed;
+        self.record.end(Outcome::Done, None);
+        let archived = self.archive_result().await?;
+        self.engine.guest.unpin(&self.record);
+        Ok(archived)
+    }
+}

@@ -1,0 +1,40 @@
+//! Operations on VMs, always in this order: **durable intent, provider call, durable result**.
+//!
+//! Every operation takes the VM's lock, records what it is about to do, calls the provider, and
+//! saves the result. So after a crash at any point, the store contains a record that refers
+//! to everything that was created. Neither commands nor providers save records.
+
+#![warn(missing_docs)]
+
+mod adopt;
+mod clone;
+mod create;
+mod delete;
+mod dns;
+mod engine;
+mod error;
+mod forget;
+mod hosts;
+mod interrupt;
+pub mod plan;
+mod power;
+mod protect;
+mod provision;
+mod register;
+mod resume;
+mod snapshot;
+mod takeover;
+mod verdict;
+mod work;
+
+pub use adopt::{AdoptRequest, adopt_lock};
+pub use create::{CreateRequest, Created, taken};
+pub use dns::DnsReport;
+pub use engine::{EmergencyDump, Engine, refuse_elsewhere};
+pub use error::EngineError;
+pub use forget::forget;
+pub use interrupt::Interrupt;
+pub use protect::protect;
+pub use register::{register, same_machine, was_migrated_as};
+pub use resume::{Agreed, Rebuild, RebuildError, Resumed};
+pub use verdict::{AS_ROOT, ERRORS_MAX, GuestReport, Verdict, report_command};

@@ -1,0 +1,166 @@
+//! Resume: continues an interrupted operation, based on the record.
+
+use crate::create::Created;
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::work::LockedOperation;
+use goloo_model::dns::DnsChange;
+use goloo_model::hint::{Hint, NextStep};
+use goloo_model::name::{ArchiveId, VmName};
+use goloo_model::provider::{Machine, StopMode};
+use goloo_model::record::{CreateInputs, Operation, OperationKind, Record};
+use goloo_model::store::Snapshot;
+
+/// What was finished.
+#[derive(Debug)]
+pub enum Resumed {
+    /// Nothing; no operation had been interrupted.
+    Nothing,
+    /// A create.
+    Created(Box<Created>),
+    /// A delete.
+    Deleted(ArchiveId),
+    /// A clone.
+    Cloned(Box<Record>),
+    /// A start, stop, suspend or restart.
+    Power(OperationKind),
+    /// A move of DNS names.
+    Names(Box<DnsChange>),
+}
+
+/// What the user has confirmed, although there is no proof that it was started with this state folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agreed {
+    /// The record with its operation.
+    pub record: Record,
+    /// The files that the VM is created from.
+    pub snapshot: Snapshot,
+}
+
+/// Why the machine of an interrupted create can't be rebuilt.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what}")]
+pub struct RebuildError {
+    /// What is wrong.
+    pub what: String,
+    /// How to fix it; may be empty.
+    pub hint: Hint,
+}
+
+/// Rebuilds the machine of an interrupted create from its record, its inputs and its snapshot.
+pub type Rebuild<'f> = dyn Fn(&Record, &CreateInputs, &Snapshot) -> Result<Machine, RebuildError> + 'f;
+
+impl Engine<'_> {
+    /// Finishes the interrupted operation in the record, if it was started with this state folder or
+    /// confirmed by the user.
+    pub async fn resume(
+        &self,
+        name: &VmName,
+        agreed: Option<&Agreed>,
+        rebuild: &Rebuild<'_>,
+    ) -> Result<Resumed, EngineError> {
+        let deadline = self.deadline();
+        let mut locked = self.take(name).await?;
+        let snapshot = locked.expect_begun_here(agreed).await?;
+        locked.limits.deadline = Some(deadline);
+        let Some(operation) = locked.record.begin_again(self.owner).cloned() else {
+            return Ok(Resumed::Nothing);
+        };
+        let (kind, inputs) = (operation.kind, operation.inputs.clone());
+        locked.save_intent().await?;
+        match kind {
+            OperationKind::Create => {
+                let machine = self.machine_again(&locked.record, inputs, &snapshot, rebuild)?;
+                Ok(Resumed::Created(Box::new(locked.make(&machine).await?)))
+            }
+            OperationKind::Delete => Ok(Resumed::Deleted(locked.remove().await?)),
+            OperationKind::Clone => Ok(Resumed::Cloned(Box::new(locked.copy_again().await?))),
+            OperationKind::Stop | OperationKind::Suspend => {
+                locked.power_off(mode_of(&operation)).await?;
+                locked.finish_power().await?;
+                Ok(Resumed::Power(kind))
+            }
+            OperationKind::Start => {
+                locked.power_on(deadline).await?;
+                Ok(Resumed::Power(kind))
+            }
+            OperationKind::DnsSwap | OperationKind::DnsRollback => {
+                // Two locks will be taken, in their order.
+                drop(locked);
+                Ok(Resumed::Names(Box::new(self.move_names_again(name, &operation).await?)))
+            }
+            OperationKind::Restart => {
+                locked.power_off(mode_of(&operation)).await?;
+                locked.power_on(deadline).await?;
+                Ok(Resumed::Power(kind))
+            }
+        }
+    }
+
+    fn machine_again(
+        &self,
+        record: &Record,
+        inputs: Option<CreateInputs>,
+        snapshot: &Snapshot,
+        rebuild: &Rebuild<'_>,
+    ) -> Result<Machine, EngineError> {
+        let name = &record.name;
+        let refused =
+            |what: String| EngineError::Refused { what, hint: NextStep::Delete(name.clone()).into() };
+        let inputs = inputs
+            .ok_or_else(|| refused(format!("the record of \"{name}\" lacks the inputs of its create")))?;
+        rebuild(record, &inputs, snapshot).map_err(|RebuildError { what, hint }| EngineError::Refused {
+            what: format!("the create of \"{name}\" can't continue: {what}"),
+            hint: match hint.is_empty() {
+                true => NextStep::Delete(name.clone()).into(),
+                false => hint.text("; or run ").step(NextStep::Delete(name.clone())),
+            },
+        })
+    }
+}
+
+impl LockedOperation<'_, '_> {
+    /// Refuses an operation that another writer of a shared store may have forged. Returns the files of a create.
+    async fn expect_begun_here(&mut self, agreed: Option<&Agreed>) -> Result<Snapshot, EngineError> {
+        let record = &self.record;
+        let Some(operation) = &record.operation else { return Ok(Snapshot::default()) };
+        if operation.kind == OperationKind::Delete {
+            super::protect::refuse_protected(record)?;
+        }
+        let here = self.engine.here;
+        let is_create = operation.kind == OperationKind::Create;
+        let snapshot = if is_create { self.lock.snapshot().await? } else { Snapshot::default() };
+        let is_ours =
+            here.started_operation(record) && (!is_create || (self.is_ours && record.is_from(&snapshot)));
+        let is_agreed = || {
+            let same_files = |agreed: &Agreed| !is_create || agreed.snapshot == snapshot;
+            agreed.is_some_and(|agreed| {
+                record.agrees_with(&self.engine.as_taken(&agreed.record)) && same_files(agreed)
+            })
+        };
+        if is_ours || is_agreed() {
+            return Ok(snapshot);
+        }
+        let name = &record.name;
+        Err(EngineError::Refused {
+            what: format!(
+                "the {} of \"{name}\" wasn't started with this state folder, or its record has been changed since then",
+                operation.kind
+            ),
+            hint: Hint::from("check it with ")
+                .step(NextStep::Status(name.clone()))
+                .text(", then run ")
+                .step(NextStep::Resume(name.clone()))
+                .text(", which asks for confirmation"),
+        })
+    }
+}
+
+/// The stop mode of the interrupted operation.
+fn mode_of(operation: &Operation) -> StopMode {
+    match operation.kind {
+        OperationKind::Suspend => StopMode::Suspend,
+        _ if operation.force => StopMode::Force,
+        _ => StopMode::Graceful,
+    }
+}

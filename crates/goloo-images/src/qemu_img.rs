@@ -1,0 +1,24 @@
+//! `qemu-img`, which reads files that others made, with limits on what it may use.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::error::ImageError;
+
+/// The exit status of a command from [`command`] when the program doesn't exist: sh's own.
+pub const NOT_FOUND: i32 = 127;
+
+/// The start of a command of `qemu-img`, with a limit on its processor time (seconds) and its memory (KiB), as OpenStack
+/// has them. Where the system knows no such limit, it runs without.
+pub fn command(program: &Path) -> Command {
+    const LIMITED: &str =
+        "ulimit -t 600 2>/dev/null; ulimit -v 4194304 2>/dev/null; ulimit -c 0 2>/dev/null; exec \"$@\"";
+    let mut command = Command::new("/bin/sh");
+    command.stdin(Stdio::null()).args(["-c", LIMITED, "sh"]).arg(program);
+    command
+}
+
+/// The error when it isn't installed.
+pub fn missing() -> ImageError {
+    ImageError::Tools { programs: vec!["qemu-img".to_owned()], packages: vec!["qemu-utils".to_owned()] }
+}

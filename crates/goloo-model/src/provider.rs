@@ -1,0 +1,626 @@
+//! What makes machines: the contract that every provider keeps.
+//!
+//! The rules, each a case in the conformance suite (`goloo-testkit`):
+//! - [`Provider::create`] called again with the same operation token makes no second machine: it
+//!   finds or finishes the first. It may be called again after a crash at any point.
+//! - [`Provider::delete`] of something that no longer exists, or was never created, is success.
+//! - [`Provider::observe`] answers for all machines in one go and says *unknown* where it can't know;
+//!   it never says *missing* because of a failure to ask.
+//! - Nothing that goloo did not make is ever touched.
+//! - Before anything is created, [`Work::record_resource`] is awaited with its reference.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::access::PublicHostKey;
+use crate::check::Check;
+use crate::dns::{DnsChange, NameStatus, Previous, RecordSet};
+use crate::events::{Event, Events};
+use crate::hint::Hint;
+use crate::name::{OperationId, VmId, VmName};
+use crate::provider_id::ProviderId;
+use crate::provider_info::ProviderInfo;
+use crate::record::{DetailsError, Endpoint, Extra, MachineLocation, Record, Resource, Trust};
+use crate::spec::ResolvedStack;
+use crate::store::StoreError;
+use crate::time::Timestamp;
+
+/// All that a provider needs to create one machine.
+#[derive(Clone)]
+pub struct Machine {
+    /// The VM's identity.
+    pub id: VmId,
+    /// The VM's name.
+    pub name: VmName,
+    /// The create's token.
+    pub token: OperationId,
+    /// The stack that it is created from.
+    pub stack: ResolvedStack,
+    /// The user-data for cloud-init: the user's document combined with goloo's part.
+    pub user_data: Vec<u8>,
+    /// The machine's public host key, which is unique to it.
+    pub host_key: PublicHostKey,
+    /// Whether the resources of a failed create are kept for inspection.
+    pub keep_failed: bool,
+    /// Whether its DNS names are taken over from any current owner.
+    pub force_dns: bool,
+}
+
+/// Omits the user-data, which contains the private host key.
+impl fmt::Debug for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, name, token, stack, user_data, host_key, keep_failed, force_dns } = self;
+        f.debug_struct("Machine")
+            .field("id", id)
+            .field("name", name)
+            .field("token", token)
+            .field("stack", stack)
+            .field("user_data", &format_args!("{} bytes", user_data.len()))
+            .field("host_key", host_key)
+            .field("keep_failed", keep_failed)
+            .field("force_dns", force_dns)
+            .finish()
+    }
+}
+
+/// What [`Provider::create`] would do; computed without side effects.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProviderPlan {
+    /// What would be done, in order, one sentence each.
+    pub steps: Vec<String>,
+    /// Warnings for the user.
+    pub warnings: Vec<String>,
+    /// The provider's own section of `--dry-run --json`: `{"argv": […]}` for qemu.
+    pub detail: serde_json::Value,
+}
+
+/// Where a machine is reached, and what its provider keeps of it, as they go into the record.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Endpoints {
+    /// Its address, SSH port and DNS name.
+    pub endpoint: Endpoint,
+    /// The provider's section of the record.
+    pub details: Extra,
+}
+
+impl Endpoints {
+    /// Of a record.
+    pub fn of(record: &Record) -> Self {
+        Self { endpoint: record.endpoint.clone(), details: record.details.clone() }
+    }
+
+    /// Puts them into a record.
+    pub fn write_to(self, record: &mut Record) {
+        let kept = std::mem::take(&mut record.endpoint.extra);
+        record.endpoint = self.endpoint;
+        if record.endpoint.extra.is_empty() {
+            record.endpoint.extra = kept;
+        }
+        // A provider without details keeps what a later version has written there.
+        if !self.details.is_empty() {
+            record.details = self.details;
+        }
+    }
+}
+
+impl From<Endpoint> for Endpoints {
+    /// Of a provider that keeps nothing else.
+    fn from(endpoint: Endpoint) -> Self {
+        Self { endpoint, details: Extra::new() }
+    }
+}
+
+/// The state of a machine, as its provider reports it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LiveState {
+    /// Starting or running.
+    Running,
+    /// Off; its disk exists.
+    Stopped,
+    /// Doesn't exist.
+    Missing,
+    /// Can't be determined.
+    Unknown,
+}
+
+impl LiveState {
+    /// The value in tables and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+            Self::Missing => "missing",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for LiveState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// The observed state of one machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observation {
+    /// Its state.
+    pub state: LiveState,
+    /// Its address, if it is running and has one.
+    pub ip: Option<String>,
+    /// Why the state is unknown; or details that the state leaves out.
+    pub reason: Option<String>,
+    /// What to do about that; may be empty.
+    pub hint: Hint,
+}
+
+impl Observation {
+    /// A machine in this state, of which nothing else is known.
+    pub fn of(state: LiveState) -> Self {
+        Self { state, ip: None, reason: None, hint: Hint::default() }
+    }
+
+    /// A machine whose state can't be told, and why.
+    pub fn unknown(reason: impl Into<String>) -> Self {
+        Self { reason: Some(reason.into()), ..Self::of(LiveState::Unknown) }
+    }
+
+    /// Why the machine's state is unknown; `None` when it is known.
+    pub fn unknown_reason(&self) -> Option<&str> {
+        let reason = self.reason.as_deref().unwrap_or("the provider gave no reason");
+        (self.state == LiveState::Unknown).then_some(reason)
+    }
+}
+
+/// How a machine is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopMode {
+    /// Ask the guest, wait up to a limit, then force power off.
+    Graceful,
+    /// Force power off at once.
+    Force,
+    /// Save the memory to disk and stop; the next start continues from there. A provider that can't
+    /// do this returns [`ProviderError::Unsupported`] and leaves the machine as it is.
+    Suspend,
+}
+
+/// A section of a console log; at most 1 MiB.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsolePiece {
+    /// What the guest wrote.
+    pub bytes: Vec<u8>,
+    /// The offset of the next section.
+    pub next: u64,
+}
+
+impl ConsolePiece {
+    /// The section at `offset` of a log that is available as a whole.
+    pub fn of(whole: &[u8], offset: u64) -> Self {
+        let rest = usize::try_from(offset).ok().and_then(|start| whole.get(start..)).unwrap_or_default();
+        let bytes = rest[..rest.len().min(1 << 20)].to_vec();
+        Self { next: offset + bytes.len() as u64, bytes }
+    }
+}
+
+/// The optional features of a provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Provides a console log.
+    pub console: bool,
+    /// Supports suspending ([`StopMode::Suspend`]).
+    pub suspend: bool,
+}
+
+/// A machine at the provider that none of the given records refers to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Orphan {
+    /// Its name at the provider.
+    pub name: String,
+    /// Its id there, as accepted by `adopt --id`.
+    pub id: String,
+    /// Its current state.
+    pub state: LiveState,
+    /// Whether it carries goloo's tags, so that its record was lost. Otherwise someone else created it.
+    pub ours: bool,
+}
+
+/// A machine that a record is to be created for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adopted {
+    /// The VM's id, if goloo created the machine and its record was lost.
+    pub id: Option<VmId>,
+    /// Its reference: kind and id, as [`Work::record_resource`] would have noted them.
+    pub resources: Vec<(String, String)>,
+    /// Its endpoint and details, when it has any.
+    pub endpoints: Option<Endpoints>,
+}
+
+/// What the user wants to do in a machine that goloo has no key for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GuestRequest<'a> {
+    /// A shell.
+    Shell,
+    /// Run a program with its arguments.
+    Run(&'a [String]),
+    /// Copy files from this host to the machine; folders too if `recursive`.
+    Upload {
+        /// Path on this host.
+        from: &'a str,
+        /// Path in the machine.
+        to: &'a str,
+        /// Includes the contents of folders.
+        recursive: bool,
+    },
+    /// Copy files from the machine to this host.
+    Download {
+        /// Path in the machine.
+        from: &'a str,
+        /// Path on this host.
+        to: &'a str,
+        /// Includes the contents of folders.
+        recursive: bool,
+    },
+}
+
+/// A snapshot of a machine's disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskSnapshot {
+    /// Its label, unique for the machine.
+    pub label: String,
+    /// When it was taken, if the provider reports it.
+    pub created_at: Option<Timestamp>,
+}
+
+/// Snapshots of disks. Taking and restoring require a stopped machine: for a running one they return
+/// [`ProviderError::Unsupported`] with the command that stops it, and nothing is changed.
+#[async_trait]
+pub trait Snapshots: Send + Sync {
+    /// All of a machine's snapshots, oldest first.
+    async fn list(&self, record: &Record) -> Result<Vec<DiskSnapshot>, ProviderError>;
+
+    /// Takes a snapshot. An existing label is refused.
+    async fn take(&self, record: &Record, label: &str) -> Result<(), ProviderError>;
+
+    /// Restores the disk from a snapshot, discarding later changes. The snapshot is kept.
+    async fn restore(&self, record: &Record, label: &str) -> Result<(), ProviderError>;
+
+    /// Removes a snapshot; succeeds if it no longer exists.
+    async fn remove(&self, record: &Record, label: &str) -> Result<(), ProviderError>;
+}
+
+/// Copies of whole machines.
+#[async_trait]
+pub trait Clones: Send + Sync {
+    /// Creates a stopped copy of a stopped machine. `copy` is the new machine's record, which has no
+    /// addresses yet. If called again after a crash, it finds or finishes the first copy.
+    async fn clone_machine(
+        &self,
+        source: &Record,
+        copy: &Record,
+        work: &mut dyn Work,
+    ) -> Result<(), ProviderError>;
+}
+
+/// A VM whose names are to be moved, and its current address.
+#[derive(Debug, Clone, Copy)]
+pub struct NamedVm<'r> {
+    /// Its record.
+    pub record: &'r Record,
+    /// Its address as reported by the provider; `None` if it isn't running.
+    pub live: Option<&'r str>,
+}
+
+/// DNS names that can be moved from one machine to another. Methods that only read records have no side effects;
+/// only [`DnsNames::carry_out`] changes anything.
+#[async_trait]
+pub trait DnsNames: Send + Sync {
+    /// Whether `holder`, according to its record, has a name that `record` asks for.
+    fn shares(&self, record: &Record, holder: &Record) -> bool;
+
+    /// The previous owners of the VM's names.
+    fn previous(&self, record: &Record) -> Option<Previous>;
+
+    /// The names that a VM has or asks for, and their current owners; `others` are the VMs that they may
+    /// point to.
+    async fn names(&self, record: &Record, others: &[Record]) -> Result<Vec<NameStatus>, ProviderError>;
+
+    /// Plans how to point all names that `taker` asks for to it. Record sets that belong to neither VM are refused,
+    /// with their target, unless `force`.
+    async fn swap(
+        &self,
+        taker: NamedVm<'_>,
+        giver: Option<NamedVm<'_>>,
+        force: bool,
+    ) -> Result<DnsChange, ProviderError>;
+
+    /// Plans how to return the names that `giver` got to their previous owners: the taker, at its current address, and
+    /// others, as they were. `previous` is the result of [`DnsNames::previous`].
+    async fn rollback(
+        &self,
+        giver: NamedVm<'_>,
+        taker: Option<NamedVm<'_>>,
+        previous: &Previous,
+        force: bool,
+    ) -> Result<DnsChange, ProviderError>;
+
+    /// Applies the change atomically; does nothing if the names have changed in the meantime. After an
+    /// error [`DnsNames::live`] tells whether it was applied.
+    async fn carry_out(&self, change: &DnsChange) -> Result<(), ProviderError>;
+
+    /// All current record sets of the names of a change.
+    async fn live(&self, change: &DnsChange) -> Result<Vec<RecordSet>, ProviderError>;
+
+    /// Adds the names that are about to be moved to the record of one of the two VMs, so that a delete finds them
+    /// regardless of the outcome.
+    fn note(&self, change: &DnsChange, operation: &OperationId, record: &mut Record);
+
+    /// Writes the result of a change to the record of one of the two VMs: `live` is all record sets of its names.
+    fn settle(&self, change: &DnsChange, live: &[RecordSet], record: &mut Record);
+}
+
+/// Why a provider could not do it. Every variant with a `hint` says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ProviderError {
+    /// The provider isn't installed or isn't running.
+    #[error("{what}")]
+    Unavailable {
+        /// What is missing.
+        what: String,
+        /// How to install or start it.
+        hint: Hint,
+    },
+    /// The stack requires something that this provider doesn't support.
+    #[error("{what}")]
+    Unsupported {
+        /// What was requested.
+        what: String,
+        /// What to use instead.
+        hint: Hint,
+    },
+    /// Credentials are missing or lack a permission.
+    #[error("{what}")]
+    Permission {
+        /// What was refused.
+        what: String,
+        /// How to get the permission.
+        hint: Hint,
+    },
+    /// The call failed.
+    #[error("{what}")]
+    Failed {
+        /// The action that failed, and the first cause.
+        what: String,
+        /// What to do.
+        hint: Hint,
+        /// The underlying error.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    /// The machine exists, or is still being created, but isn't as requested. Nothing is rolled back: the
+    /// same operation can continue with it later.
+    #[error("{what}")]
+    Unfinished {
+        /// What wasn't reached in time.
+        what: String,
+        /// What to do before continuing.
+        hint: Hint,
+    },
+    /// Interrupted by the user between two calls; everything created has been reported.
+    #[error("interrupted")]
+    Interrupted,
+    /// A created resource couldn't be recorded, so nothing more was created.
+    #[error("the record can't be saved")]
+    Record(#[from] StoreError),
+}
+
+impl ProviderError {
+    /// A failed call without an underlying error.
+    pub fn failed(what: impl Into<String>, hint: impl Into<Hint>) -> Self {
+        Self::Failed { what: what.into(), hint: hint.into(), source: None }
+    }
+
+    /// A failed call with its underlying error.
+    pub fn caused(
+        what: impl Into<String>,
+        hint: impl Into<Hint>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Failed { what: what.into(), hint: hint.into(), source: Some(source.into()) }
+    }
+}
+
+/// What the engine provides to a provider for the duration of one operation.
+#[async_trait]
+pub trait Work: Send {
+    /// Saves durably that the resource exists or is about to. Only after `Ok` may the provider
+    /// create it. A resource of the same kind and id is recorded once.
+    async fn record_resource(&mut self, kind: &str, id: &str) -> Result<(), ProviderError>;
+
+    /// Records durably the machine's current addresses, if they change during an operation.
+    async fn save_addresses(&mut self, endpoints: Endpoints) -> Result<(), ProviderError>;
+
+    /// The id that was recorded under this kind, by this operation or by an earlier one on the same VM.
+    fn recorded_resource(&self, kind: &str) -> Option<&str>;
+
+    /// The sink for progress events.
+    fn events(&self) -> &dyn Events;
+
+    /// Whether the user asked to stop: checked between two calls, never within one. The provider
+    /// then returns [`ProviderError::Interrupted`].
+    fn interrupted(&self) -> bool;
+
+    /// Waits until the user asks to stop; for `select!` together with a wait or a download.
+    async fn interruption(&self);
+
+    /// How long the guest may take to power off before power off is forced: the user's setting, else `usual`.
+    fn power_down_limit(&self, usual: Duration) -> Duration {
+        usual
+    }
+
+    /// How long a wait that is `usual`ly this long may last: no longer than the operation's own limit.
+    fn time_left(&self, usual: Duration) -> Duration {
+        usual
+    }
+
+    /// Reports a step.
+    fn step(&self, what: &str) {
+        self.events().event(Event::Step { what: what.to_owned() });
+    }
+}
+
+/// A provider. See the [module](self) for the rules.
+#[async_trait]
+pub trait Provider: Send + Sync {
+    /// What it is.
+    fn info(&self) -> &'static ProviderInfo;
+
+    /// The kind of this provider.
+    fn id(&self) -> ProviderId {
+        self.info().id
+    }
+
+    /// The features that it supports.
+    fn capabilities(&self) -> Capabilities;
+
+    /// What `create` would do; changes nothing and sends no requests.
+    fn plan(&self, machine: &Machine) -> Result<ProviderPlan, ProviderError>;
+
+    /// This host's public address, if the provider opens ports to addresses; `None` otherwise.
+    async fn public_address(&self) -> Result<Option<IpAddr>, ProviderError> {
+        Ok(None)
+    }
+
+    /// Creates the machine and starts it; returns when it has an address (not when it is booted).
+    async fn create(&self, machine: &Machine, work: &mut dyn Work) -> Result<Endpoints, ProviderError>;
+
+    /// Removes everything that was created for this VM, and nothing else.
+    async fn delete(&self, record: &Record, work: &mut dyn Work) -> Result<(), ProviderError>;
+
+    /// Starts a stopped machine; a running one is left as it is. Returns its current addresses.
+    async fn start(&self, record: &Record, work: &mut dyn Work) -> Result<Endpoints, ProviderError>;
+
+    /// Stops a machine and returns when it is off; a stopped one is left as it is.
+    async fn stop(&self, record: &Record, mode: StopMode, work: &mut dyn Work) -> Result<(), ProviderError>;
+
+    /// Observes all of these machines at once; one observation each, in their order.
+    async fn observe(&self, records: &[&Record]) -> Vec<Observation>;
+
+    /// Reads a section of the console log. `offset` is in bytes from the beginning of the console. The section is empty
+    /// if there is no more output yet. Logs are bounded: a range that has been removed is skipped.
+    async fn console(&self, record: &Record, offset: u64) -> Result<ConsolePiece, ProviderError>;
+
+    /// All machines at the provider that none of `known` refers to, as far as this user may see them.
+    async fn orphans(&self, known: &[&Record]) -> Result<Vec<Orphan>, ProviderError>;
+
+    /// Looks up a machine that goloo didn't create, so that a record can be made for it. Changes nothing
+    /// at the provider. `id` is the provider's own id; without it the VM's name is used.
+    async fn adopt(&self, name: &VmName, id: Option<&str>) -> Result<Adopted, ProviderError>;
+
+    /// The provider's own command to access a machine that has no SSH key of goloo's: a program and its
+    /// arguments, which this process is replaced by. `None` if there is only SSH.
+    fn native_session_command(&self, _: &Record, _: GuestRequest<'_>) -> Option<Vec<OsString>> {
+        None
+    }
+
+    /// Runs goloo's part of the user-data in a machine that lacks goloo's account, by a method that requires
+    /// no key of goloo's. `false` if the provider has none.
+    async fn restore_access(&self, _: &Record) -> Result<bool, ProviderError> {
+        Ok(false)
+    }
+
+    /// Snapshots of disks, if the provider supports them.
+    fn snapshots(&self) -> Option<&dyn Snapshots> {
+        None
+    }
+
+    /// DNS names of machines, if the provider manages them.
+    fn dns(&self) -> Option<&dyn DnsNames> {
+        None
+    }
+
+    /// Copies of machines, if the provider supports them.
+    fn clones(&self) -> Option<&dyn Clones> {
+        None
+    }
+}
+
+/// What a provider is opened with.
+#[derive(Debug, Clone)]
+pub struct ProviderContext {
+    /// The state folder; a provider keeps its own files in a folder of it.
+    pub state: PathBuf,
+    /// The cache folder: what can be fetched again.
+    pub cache: PathBuf,
+    /// Which records are trusted.
+    pub trust: Trust,
+    /// goloo's public client key, when there is one.
+    pub client_key: Option<String>,
+}
+
+/// A provider as a program registers it.
+#[async_trait]
+pub trait ProviderFactory: Send + Sync {
+    /// What it is.
+    fn info(&self) -> &'static ProviderInfo;
+
+    /// Checks the provider's section of a record that others may have written. A record that fails is shown as broken.
+    ///
+    /// # Errors
+    /// [`DetailsError`] names the first field that breaks its rule.
+    fn check_details(&self, details: &Extra) -> Result<(), DetailsError>;
+
+    /// The JSON Schema of the provider's own section of `config.json`, under its id; `None` where it has none.
+    fn config_schema(&self) -> Option<serde_json::Value> {
+        None
+    }
+
+    /// Whether its program is installed here: asked before [`LocalChoice::IfInstalled`](crate::provider_info::LocalChoice)
+    /// chooses it. It may not work for all that.
+    fn is_installed(&self, _: &ProviderContext) -> bool {
+        true
+    }
+
+    /// Whether this user has ever set it up: otherwise nobody looks there for machines without a record.
+    fn is_set_up(&self) -> bool {
+        true
+    }
+
+    /// What the state folder shows of a record's machine; `None` where the provider keeps nothing there.
+    fn locate(&self, _: &ProviderContext, _: &Record) -> Option<MachineLocation> {
+        None
+    }
+
+    /// Who could reach port 22 of a record's machine, as CIDR blocks; none where the provider doesn't decide that.
+    fn ssh_blocks(&self, _: &Record) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Diagnoses what it needs on this computer.
+    ///
+    /// # Errors
+    /// When its settings can't be used.
+    async fn doctor(&self, _: &ProviderContext) -> Result<Vec<Check>, ProviderError> {
+        Ok(Vec::new())
+    }
+
+    /// Opens the provider, with its settings from the environment.
+    ///
+    /// # Errors
+    /// When they can't be used.
+    async fn open(&self, context: &ProviderContext) -> Result<Box<dyn Provider>, ProviderError>;
+}
+
+/// A resource as reported by a provider, for the record.
+pub fn resource(kind: &str, id: &str, operation: &OperationId) -> Resource {
+    Resource {
+        kind: kind.to_owned(),
+        id: id.to_owned(),
+        operation: operation.clone(),
+        extra: serde_json::Map::new(),
+    }
+}

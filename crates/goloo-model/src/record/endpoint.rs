@@ -1,0 +1,47 @@
+//! Where a machine is reached, in one form for all providers.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Extra, checks};
+use crate::access::Address;
+
+/// The port on which machines themselves listen for SSH.
+pub const SSH_PORT: u16 = 22;
+
+/// Where a machine is reached. Every part may be absent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Endpoint {
+    /// Its address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Address>,
+    /// The port where SSH answers; `None` where there is no SSH.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "checks::port")]
+    pub ssh_port: Option<u16>,
+    /// Its DNS name.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "checks::dns_name")]
+    pub fqdn: Option<String>,
+    /// Fields of a later version.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+impl Endpoint {
+    /// A machine with an address and an SSH server.
+    pub fn new(address: Address, ssh_port: u16) -> Self {
+        Self { address: Some(address), ssh_port: Some(ssh_port), ..Self::default() }
+    }
+
+    /// A machine behind a forwarded port of this host.
+    pub fn loopback(ssh_port: u16) -> Self {
+        Self::new(IpAddr::from(Ipv4Addr::LOCALHOST).into(), ssh_port)
+    }
+
+    /// Whether nothing is known.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}

@@ -1,0 +1,149 @@
+//! `config.json` as it is written. The doc comments are the descriptions in the JSON Schema.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
+
+/// A goloo stack: what a machine is, wherever it is made.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(title = "config.json of goloo")]
+pub struct StackFile {
+    /// Where this schema lies, for editors
+    #[serde(rename = "$schema")]
+    pub schema: Option<String>,
+    /// The machine
+    pub vm: VmFile,
+    /// Its DNS names; AWS alone acts on them
+    pub dns: DnsFile,
+    /// Variables for templates
+    pub cloud_init: CloudInitFile,
+}
+
+/// The machine.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct VmFile {
+    /// The VM's name and hostname; by default the folder's name
+    #[schemars(regex(pattern = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"))]
+    pub name: Option<String>,
+    /// Virtual CPUs; by default 2
+    #[schemars(range(min = 1, max = 256))]
+    pub cpus: Option<u64>,
+    /// RAM, as 512M, 2G or 1.5GiB; by default 2G
+    pub memory: Option<String>,
+    /// Size of the root disk; by default 20G
+    pub disk: Option<String>,
+    /// An image: an alias as 24.04 or debian-12, a path, or an https URL; by default 24.04
+    pub image: Option<String>,
+    /// The SHA-256 digest that the image must have, as 64 hex digits
+    pub image_sha256: Option<String>,
+    /// AWS: an AMI alias as ubuntu-24.04, or ami-…; by default what image says
+    pub os: Option<String>,
+    /// AWS: the instance type; by default the smallest burstable one with these CPUs and this memory
+    pub instance_type: Option<String>,
+    /// AWS: the region
+    pub region: Option<String>,
+    /// AWS: the VPC
+    pub vpc_id: Option<String>,
+    /// AWS: the subnet
+    pub subnet_id: Option<String>,
+    /// AWS: the instance profile whose role the machine's programs act in, by its name or ARN
+    pub iam_instance_profile: Option<String>,
+    /// AWS: whether the machine is a Spot Instance, which AWS may end at any time; by default not
+    pub spot: Option<bool>,
+    /// Users beside the image's own; goloo logs in as the first
+    pub users: Vec<UserFile>,
+    /// Folders of this computer in the machine
+    pub mounts: Vec<MountFile>,
+    /// Ports that are reachable: 80, or "8080:80" for port 8080 of this computer
+    pub ports: Vec<PortFile>,
+    /// AWS: who may reach port 22, as a CIDR block, several in a list, or "me"; by default "me", this computer
+    pub ssh_cidr: Option<SshCidrFile>,
+    /// After this time the machine ends itself, as 8h
+    pub ttl: Option<String>,
+}
+
+/// A user of the machine.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct UserFile {
+    /// Login name
+    #[schemars(regex(pattern = r"^[a-z_][a-z0-9_-]{0,31}$"))]
+    pub username: Option<String>,
+    /// A GitHub user whose public keys are taken
+    pub github_username: Option<String>,
+    /// Public keys
+    pub ssh_keys: Vec<String>,
+    /// Files with public keys, one a line
+    pub ssh_key_files: Vec<String>,
+}
+
+/// A folder of this computer in the machine.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct MountFile {
+    /// The folder here; relative paths count from the stack's folder
+    pub source: Option<String>,
+    /// The folder in the machine, absolute
+    pub target: Option<String>,
+}
+
+/// A port that is reachable.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum PortFile {
+    /// The same port on both sides
+    Same(u64),
+    /// This computer's port, a colon, the machine's port
+    Pair(String),
+}
+
+/// Who may reach port 22.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum SshCidrFile {
+    /// One CIDR block, or "me" for this computer's public address
+    One(String),
+    /// Several of them
+    Several(Vec<String>),
+}
+
+/// DNS names.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DnsFile {
+    /// First label; by default the VM's name
+    pub hostname: Option<String>,
+    /// The domain
+    pub domain: Option<String>,
+    /// Time to live in seconds; by default 300
+    #[schemars(range(max = 2_147_483_647))]
+    pub ttl: Option<u64>,
+    /// The hosted zone, when it must be this one
+    pub zone_id: Option<String>,
+    /// Whether the domain itself points to the machine too
+    pub is_apex_domain: Option<bool>,
+    /// Further names in the domain
+    pub cname_aliases: Vec<String>,
+}
+
+/// Variables for templates.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CloudInitFile {
+    /// The variable packages
+    pub packages: Vec<String>,
+    /// The variable working_dir
+    pub working_dir: Option<String>,
+    /// The variable vars
+    pub vars: BTreeMap<String, Value>,
+}
+
+/// The JSON Schema of `config.json`.
+pub fn json_schema() -> Value {
+    let schema = schemars::SchemaGenerator::default().into_root_schema_for::<StackFile>();
+    schema.to_value()
+}

@@ -1,0 +1,15 @@
+//! Tests of the engine and the test tools, in one program so that it is linked only once.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod aws_emulators;
+mod common;
+mod documents;
+mod engine_crash;
+mod engine_disks;
+mod engine_wait;
+mod fault_proxy;
+mod guest_root;
+mod memory_store;
+mod parsers;
+mod register;
+mod way_in;

@@ -1,0 +1,61 @@
+//! One method of [`Session`] for each thing that goloo does, with a typed result.
+
+mod adopt;
+mod archive;
+mod connect;
+mod create;
+mod delete;
+mod disks;
+mod dns;
+mod doctor;
+mod images;
+mod list;
+mod power;
+mod recreate;
+mod refresh;
+mod resume;
+mod stacks;
+mod status;
+mod store;
+
+use goloo_engine::Verdict;
+use goloo_model::name::VmName;
+use goloo_model::record::Record;
+
+use crate::error::Error;
+use crate::operation::RunOptions;
+use crate::session::Session;
+
+pub use archive::{ArchivedFiles, Incarnation};
+pub use connect::{Console, CopyPath, Route, SshConfig, SshConfigEntry};
+pub use create::{CreateOptions, PlannedCreate, SshSources};
+pub use delete::Forgotten;
+pub use doctor::Diagnosis;
+pub use list::{ListPlace, ListQuery, ListScope, ListedVm, UnimportedVm, VmList};
+pub use recreate::Recreation;
+pub use refresh::{Difference, RefreshReport};
+pub use stacks::{ImportedStack, ListedStack, StackState, ValidStack};
+pub use status::{StackDiff, StatusReport, VmStatus};
+pub use store::{Backup, Export, KeyRestore, LockStatus, Moved, PlannedMove, PlannedRestore, StoreStatus};
+
+impl Session {
+    /// Waits until a running VM is provisioned, and reads cloud-init's result.
+    ///
+    /// # Errors
+    /// Errors of the store, the provider and the operation.
+    pub fn wait(&self, name: &VmName, run: &RunOptions<'_>) -> Result<(Record, Verdict), Error> {
+        self.operate_on(name, None, run, async |engine| engine.wait(name).await)
+    }
+
+    /// Sets or lifts a VM's protection against deletion.
+    ///
+    /// # Errors
+    /// Errors of the store.
+    pub fn set_protected(&self, name: &VmName, protected: bool) -> Result<Record, Error> {
+        // Imports a VM of goloo v0 first.
+        self.record(name)?;
+        let owner = crate::identity::owner();
+        let protect = goloo_engine::protect(&*self.store, &owner, name, protected);
+        Ok(pollster::block_on(protect)?)
+    }
+}

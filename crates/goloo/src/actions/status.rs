@@ -1,0 +1,122 @@
+//! What is known of one VM.
+
+use std::path::PathBuf;
+
+use goloo_model::name::VmName;
+use goloo_model::provider::Observation;
+use goloo_model::record::Record;
+use goloo_model::store::HeldLock;
+
+use crate::drift::Drift;
+use crate::error::{Error, RequestError};
+use crate::migrate::{self, ImportFailure, Skipped, Unimported};
+use crate::observe;
+use crate::session::Session;
+
+/// A VM, its machine's state, and whether its stack was changed.
+pub struct VmStatus {
+    /// The record; of a VM of goloo v0 that isn't imported, the one that an import would create.
+    pub record: Record,
+    /// Whether that record is stored.
+    pub is_imported: bool,
+    /// The machine's state.
+    pub live: Observation,
+    /// How its stack differs from the files that it was created from.
+    pub drift: Drift,
+}
+
+/// The answer to [`Session::status`].
+#[derive(Default)]
+pub struct StatusReport {
+    /// The VM; `None` when there is none of this name.
+    pub vm: Option<VmStatus>,
+    /// Why VMs of goloo v0 can't be imported, when the VM has no record: one of them may be it.
+    pub failures: Vec<ImportFailure>,
+    /// Why the VM of goloo v0 with this name needs no record.
+    pub skipped: Vec<Skipped>,
+}
+
+/// The stack of a VM compared with the files that the VM was created from.
+#[derive(Debug)]
+pub struct StackDiff {
+    /// The stack's folder.
+    pub folder: PathBuf,
+    /// [`Drift::None`] or [`Drift::Changed`].
+    pub drift: Drift,
+}
+
+impl Session {
+    /// What is known of a VM. Nothing is written: one of goloo v0 is shown as it would be imported.
+    ///
+    /// # Errors
+    /// Errors of the store, and of the provider's settings.
+    pub fn status(&self, name: &VmName) -> Result<StatusReport, Error> {
+        if let Some(record) = self.recorded(name)? {
+            return Ok(StatusReport { vm: Some(self.status_of(record, true)?), ..StatusReport::default() });
+        }
+        let Unimported { records, failures, skipped } = migrate::to_show(self, Some(name));
+        let record = records.into_iter().next();
+        let vm = record.map(|record| self.status_of(record, false)).transpose()?;
+        Ok(StatusReport { vm, failures, skipped })
+    }
+
+    fn status_of(&self, record: Record, is_imported: bool) -> Result<VmStatus, Error> {
+        let live = match record.elsewhere(&self.here()) {
+            Some(place) => observe::at(&place),
+            None => self.live_of(&record)?,
+        };
+        let drift = match (&record.source_config_path, self.trusted_source(&record)) {
+            _ if !is_imported => Drift::None,
+            (Some(_), None) => Drift::Unknown,
+            (_, folder) => Drift::between(&self.local(self.store.snapshot(&record.name))?, folder),
+        };
+        Ok(VmStatus { record, is_imported, live, drift })
+    }
+
+    /// The state of a machine that belongs here; unknown where this program has no provider for it.
+    fn live_of(&self, record: &Record) -> Result<Observation, Error> {
+        match self.observe(record) {
+            Err(error @ Error::NoProvider { .. }) => Ok(Observation::unknown(error.to_string())),
+            observed => observed,
+        }
+    }
+
+    /// The lock of the process that works on a VM.
+    ///
+    /// # Errors
+    /// As the store's.
+    pub fn lock_of(&self, name: &VmName) -> Result<Option<HeldLock>, Error> {
+        Ok(self.local(self.store.locks())?.into_iter().find(|held| held.name == *name))
+    }
+
+    /// Compares a VM's stack with the files that the VM was created from. The stack is in `folder`, else in the folder
+    /// that the record names, if that may be read.
+    ///
+    /// # Errors
+    /// Errors of the store; [`RequestError`] if the stack or the saved files are unavailable.
+    pub fn diff(&self, name: &VmName, folder: Option<PathBuf>) -> Result<StackDiff, Error> {
+        let record = self.record(name)?;
+        let snapshot = self.local(self.store.snapshot(name))?;
+        if snapshot.files.is_empty() {
+            return Err(RequestError::NoRecordedFiles { name: name.clone() }.into());
+        }
+        let folder = match folder {
+            Some(folder) => Some(folder),
+            None => self.known_folder(&record)?,
+        };
+        match (Drift::between(&snapshot, folder.as_deref()), folder) {
+            (Drift::Gone, _) | (_, None) => Err(RequestError::StackMissing { name: name.clone() }.into()),
+            (drift, Some(folder)) => Ok(StackDiff { folder, drift }),
+        }
+    }
+
+    /// The recorded folder. A path that somebody else may have written is named in the error and not read.
+    fn known_folder(&self, record: &Record) -> Result<Option<PathBuf>, RequestError> {
+        match (record.source_config_path.as_deref(), self.trusted_source(record)) {
+            (Some(folder), None) => {
+                Err(RequestError::UntrustedStack { name: record.name.clone(), folder: folder.to_owned() })
+            }
+            (_, known) => Ok(known.map(ToOwned::to_owned)),
+        }
+    }
+}

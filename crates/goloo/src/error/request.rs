@@ -1,0 +1,82 @@
+//! Requests that can't be met: nothing was changed.
+
+use std::io;
+use std::path::PathBuf;
+
+use goloo_model::name::VmName;
+use goloo_model::spec::Diagnostic;
+
+/// Why a request can't be met.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// No active or archived VM has the name.
+    #[error("no active or archived VM is called \"{name}\"")]
+    NoVm {
+        /// The name.
+        name: VmName,
+    },
+    /// goloo has no files that the VM was created from.
+    #[error("\"{name}\" was not created by goloo, so there are no files that it was created from")]
+    NoRecordedFiles {
+        /// The VM.
+        name: VmName,
+    },
+    /// The stack that a VM was created from can't be read.
+    #[error("the stack of \"{name}\" no longer exists or can't be read")]
+    StackMissing {
+        /// The VM.
+        name: VmName,
+    },
+    /// Somebody else may have written the path of the stack into the record, so it isn't read.
+    #[error("the record of \"{name}\" names the stack {}, which this computer does not know", folder.display())]
+    UntrustedStack {
+        /// The VM.
+        name: VmName,
+        /// The folder that the record names.
+        folder: PathBuf,
+    },
+    /// The registry has no stack of this name.
+    #[error("no VM was created from a stack \"{name}\"")]
+    UnregisteredStack {
+        /// The stack.
+        name: String,
+        /// The folder that it was to have.
+        folder: PathBuf,
+    },
+    /// A file in the target folder would become part of the exported stack.
+    #[error("{} isn't a file of the stack \"{name}\" and would become part of it", path.display())]
+    ForeignFile {
+        /// The file.
+        path: PathBuf,
+        /// The stack.
+        name: VmName,
+    },
+    /// A file of the stack exists in the target folder.
+    #[error("{} already exists", path.display())]
+    FileExists {
+        /// The file.
+        path: PathBuf,
+        /// Whether the request may be repeated with permission to replace it.
+        can_replace: bool,
+        /// The stack.
+        name: VmName,
+    },
+    /// The working directory was removed.
+    #[error("the current folder no longer exists")]
+    NoWorkingDirectory(#[source] io::Error),
+    /// The text names no image.
+    #[error("{}", .0.message)]
+    InvalidImage(Box<Diagnostic>),
+}
+
+impl RequestError {
+    /// The stable error code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NoVm { .. } | Self::StackMissing { .. } | Self::UnregisteredStack { .. } => "not-found",
+            Self::InvalidImage(_) => "usage",
+            _ => "failed",
+        }
+    }
+}
