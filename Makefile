@@ -1,14 +1,16 @@
-# Two commands do all: `make demo` and `make test`. Everything else is a part of them.
+# The main targets are `demo` and `test`; most of the others are parts of them.
 CARGO ?= cargo
 GOLOO := target/release/goloo
 export GOLOO_TEST_CACHE ?= $(CURDIR)/target/test-cache
+# set-up unpacks QEMU here if the installed packages conflict with it.
+export PATH := $(CURDIR)/target/qemu/usr/bin:$(PATH)
 
 .PHONY: demo test test-quick test-slow lint generate check-generated bench build build-local set-up set-up-test
 
 build:
 	$(CARGO) build --release --locked --bin goloo
 
-# Without AWS, whose SDK takes most of the time to build.
+# Without AWS: building its SDK takes most of the time.
 build-local:
 	$(CARGO) build --release --locked --bin goloo --no-default-features --features bundled-sqlite,encryption
 
@@ -25,7 +27,7 @@ test: set-up-test
 	scripts/test.sh quick
 	scripts/test.sh slow
 
-# After a change: all tests that start no machine, in under a minute once built.
+# For each change: the tests that start neither a machine nor an emulator; about a minute once built.
 test-quick:
 	scripts/test.sh quick
 

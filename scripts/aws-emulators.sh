@@ -1,7 +1,7 @@
 #!/bin/sh
-# Sets up what plays AWS in tests: two emulators and the judge of templates, and other servers that speak S3 and
-# DynamoDB, in a Python and a Node.js environment below target/emulators. Does nothing when these versions are there
-# already. Prints the folder.
+# Installs the servers that stand in for AWS in tests: two AWS emulators, the template linter cfn-lint, and other servers
+# with the protocols of S3 and DynamoDB, in a Python and a Node.js environment in target/emulators. Does nothing if these
+# versions are already installed. Prints the folder.
 set -eu
 here=$(cd "$(dirname "$0")/.." && pwd)
 root=${CARGO_TARGET_DIR:-$here/target}/emulators
@@ -24,7 +24,7 @@ if [ "$(cat "$root/ready" 2>/dev/null)" != "$packages $servers" ]; then
     # shellcheck disable=SC2086 # one word per package
     npm install --prefix "$root/node" --no-audit --no-fund --loglevel=error $servers >&2
     (cd "$root/node" && node -e "require('s3rver'); require('dynalite')") >&2
-    # Whole, or not there.
+    # Written atomically, so that an interrupted installation is repeated.
     printf '%s\n' "$packages $servers" >"$root/ready.new"
     mv "$root/ready.new" "$root/ready"
 fi

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""goloo create until SSH answers, beside the same QEMU command line started by hand; and eight creates
-at once beside one. The image debian-12 is taken from the test cache, or built first.
+"""Compares `goloo create` until SSH answers with the same QEMU command line started manually, and eight creates at once
+with a single one. The image debian-12 is taken from the test cache, or built first.
 
     bench-boot.py PATH-TO-GOLOO
 """
@@ -29,7 +29,7 @@ def run(*arguments):
 
 
 def banner(port, limit=600):
-    """Waits for a server's first words; a connection alone proves nothing."""
+    """Waits for the server's banner; a connection alone proves nothing."""
     end = time.monotonic() + limit
     while time.monotonic() < end:
         try:
@@ -69,7 +69,7 @@ try:
     argv = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
     run("stop", "bench", "--force")
 
-    # The same again by hand, on a disk as new.
+    # The same again without goloo, on a new disk.
     disk = folder / "disk.qcow2"
     base = json.loads(subprocess.check_output(["qemu-img", "info", "--output=json", disk]))
     disk.unlink()
@@ -84,10 +84,10 @@ try:
     hand_cpu = cpu(by_hand.pid)
     run("delete", "--yes", "bench")
     by_hand.wait()
-    print(f"create until SSH: {ours:.1f} s, by hand {hand:.1f} s   {ours / hand:.2f}x  (to reach 1.05x); "
+    print(f"create until SSH: {ours:.1f} s, by hand {hand:.1f} s   {ours / hand:.2f}x  (target 1.05x); "
           f"QEMU's processor time {ours_cpu:.1f} s and {hand_cpu:.1f} s")
 
-    # Until QEMU runs, one and eight at once: goloo's own part, without the guests' boots.
+    # Until QEMU is running, one VM and eight at once: goloo's own part, without the guests' boots.
     begin = time.monotonic()
     create = [goloo, "create", "bench", "--provider", "qemu", "--no-wait", "--as"]
     creates = [subprocess.Popen([*create, f"bench-{number}"], cwd=work, env=env, stdout=subprocess.DEVNULL,

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Commands on a store in a bucket, beside the same number of bare requests. `make bench`
+"""Compares commands on a store in a bucket with the same number of bare requests. `make bench`
 
     bench-bucket.py PATH-TO-GOLOO STATE-FOLDER
 
-The bucket is ministack's, on loopback: its time is most of both figures.
+The bucket is in ministack, on loopback, which accounts for most of both times.
 """
 
 import concurrent.futures
@@ -41,7 +41,7 @@ def put(port, path, body=b""):
 
 
 def floor(port, count, body):
-    """Seconds for so many bare writes, as many at once as goloo makes."""
+    """The time in seconds for `count` bare writes, with the same concurrency as goloo's."""
     begin = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(WRITERS) as pool:
         list(pool.map(lambda number: put(port, f"/team/floor/{number}", body), range(count)))

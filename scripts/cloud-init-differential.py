@@ -1,8 +1,8 @@
-"""Has cloud-init's own code take user-data (standard input) apart and merge it.
+"""Splits and merges user-data (standard input) with cloud-init's own code.
 
 Prints JSON: "config" (the merged cloud-config), "parts" (content types with their content in base64, as
-cloud-init hands them to its handlers), "scripts" and "boothooks" (what it would run: nothing runs here),
-"errors" (of its schema).
+cloud-init passes them to its handlers), "scripts" and "boothooks" (what it would run: nothing is run here),
+"errors" (from its schema).
 """
 
 import base64
@@ -19,7 +19,7 @@ from cloudinit.handlers.shell_script import ShellScriptPartHandler
 
 
 class DataSource:
-    """What the handlers ask of a data source."""
+    """What the handlers need from a data source."""
 
     ud_proc = None
 
@@ -31,7 +31,7 @@ class DataSource:
 
 
 class BootHooks(handlers.Handler):
-    """Keeps boothooks in place of running them: they are written for machines that nobody needs."""
+    """Saves boothooks instead of running them: they are meant for disposable machines."""
 
     prefixes = ["#cloud-boothook"]
 
@@ -45,7 +45,7 @@ class BootHooks(handlers.Handler):
 
 
 class Cloud:
-    """What part handlers ask of cloud-init."""
+    """What part handlers need from cloud-init."""
 
     def __init__(self, datasource):
         self.datasource = datasource

@@ -1,7 +1,6 @@
 #!/bin/sh
-# Sets up the real cloud-init for differential tests: unpacked below target/cloud-init, never installed and
-# never enabled on this machine. Does nothing when it is there already. Prints the
-# folder.
+# Sets up the real cloud-init for differential tests: unpacked in target/cloud-init, never installed or enabled on this
+# machine. Does nothing if it is already there. Prints the folder.
 set -eu
 here=$(cd "$(dirname "$0")/.." && pwd)
 root=${CARGO_TARGET_DIR:-$here/target}/cloud-init

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The main job, for real: a VM comes, is used, and goes. Leaves nothing but the cached image.
+# Creates a real VM, uses it and deletes it. Leaves only the cached image.
 #   demo.sh PATH-TO-GOLOO
 set -euo pipefail
 goloo=$(realpath "$1")
@@ -23,9 +23,9 @@ clean_up() {
 trap clean_up EXIT
 
 stack=examples/hello
-# The published image where it can be had; else one built here from packages.
+# The published image if it is available, else one built here from packages.
 if ! "$goloo" image pull 24.04; then
-  echo "The published Ubuntu image can't be reached: building a Debian one from packages instead."
+  echo "The published Ubuntu image is unavailable: building a Debian image from packages instead."
   "$goloo" image build
   stack=$state/hello
   cp -r examples/hello "$stack"

@@ -1,7 +1,7 @@
-"""Judges by PyYAML, with which cloud-init reads, whether documents were merged as they should be.
+"""Checks with PyYAML, which cloud-init uses, whether documents were merged correctly.
 
 Standard input: JSON, a list of {"before", "after", "additions"}: YAML texts, and the JSON object that was
-merged in. Prints a JSON list: null for each that is right, else what is wrong with it.
+merged in. Prints a JSON list: null for each correct document, else what is wrong with it.
 """
 
 import json
@@ -11,7 +11,7 @@ import yaml
 
 
 def typed(value):
-    """A value with its types, for 1, 1.0 and True are equal in Python. The order of keys means nothing."""
+    """A value with its types, because 1, 1.0 and True are equal in Python. The order of keys is ignored."""
     if isinstance(value, dict):
         return ["dict", sorted(([typed(key), typed(value)] for key, value in value.items()), key=repr)]
     if isinstance(value, (list, tuple)):
@@ -22,7 +22,7 @@ def typed(value):
 
 
 def expected(before, additions):
-    """The user's values with the additions: behind the items of lists, but goloo's bootcmd in front."""
+    """The user's values with the additions: after the items of lists, except for goloo's bootcmd, which comes first."""
     merged = dict(before or {})
     for key, addition in additions.items():
         if isinstance(addition, list):

@@ -1,8 +1,8 @@
-"""Has cloud-init's own schema judge cloud-config documents.
+"""Checks cloud-config documents with cloud-init's own schema.
 
 Standard input: JSON, a list of texts. Prints a JSON list: null for each that can't be loaded, else the errors,
-each as [top-level key, message]; deprecations are none. The schema is that of the cloud-init that is unpacked
-here (22.4), with what later versions (25.1) take beyond it.
+each as [top-level key, message]; deprecations don't count. The schema is that of the unpacked cloud-init (22.4),
+extended by what later versions (25.1) also accept.
 """
 
 import json
@@ -16,7 +16,7 @@ TEXTS = {"type": "array", "items": TEXT}
 
 
 def widened(schema):
-    """The schema with what only later versions take."""
+    """The schema, extended by what only later versions accept."""
     defs = schema["$defs"]
     user = defs["users_groups.user"]["properties"]
     user["doas"] = {**TEXTS, "minItems": 1}
@@ -58,7 +58,7 @@ def main():
             config = yaml.safe_load(text) or {}
         except Exception:
             return None
-        # One key at a time: where the schema itself fails at a value (a number as key), the others count.
+        # One key at a time: if the schema itself fails on a value (a number as key), the other keys are still checked.
         found = []
         for key, value in config.items():
             try:

@@ -1,7 +1,7 @@
-"""Says which texts PyYAML, with which cloud-init reads, can load as a cloud-config document.
+"""Reports which texts PyYAML, which cloud-init uses, can load as a cloud-config document.
 
 Standard input: JSON, a list of texts. Prints a JSON list: null for each that is one, else why it isn't. cloud-init
-also keeps what it loads as JSON, which can't hold a value that contains itself.
+also saves what it loads as JSON, which can't represent a value that contains itself.
 """
 
 import json
@@ -11,14 +11,14 @@ import yaml
 
 
 def plain(value):
-    """What JSON has no word for, as a text."""
+    """A value that JSON can't represent, as a string."""
     return str(value)
 
 
 def fault(text):
     try:
         value = yaml.safe_load(text)
-    # Bad values of known types raise whatever Python's own functions raise.
+    # Invalid values of known types raise the exceptions of Python's own functions.
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     if value is not None and not isinstance(value, dict):

@@ -99,7 +99,7 @@ const JSON_REFERENCE: &str = "\
 For scripts and programs that read goloo's output. Generated from the code by `make generate`.
 
 Commands with `--json` print one JSON document on standard output. Everything else goes to standard error. Each document
-has `\"schema\": 1`. Fields are only ever added, so ignore fields that you don't know. Private keys are in no document.
+has `\"schema\": 1`. Fields are only ever added, so ignore fields that you don't know. No document contains private keys.
 
 A command that can't give its result prints `{\"schema\": 1, \"error\": {…}}`. Every command exits with one of the
 [exit codes](exit-codes.md): `config validate`, `doctor`, `refresh`, and a `create` whose provisioning failed, print their

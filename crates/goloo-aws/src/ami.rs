@@ -62,7 +62,7 @@ pub(crate) fn check_disk(disk: Size, root: Size, ami: &str) -> Result<(), Provid
         return Ok(());
     }
     Err(ProviderError::Unsupported {
-        what: format!("vm.disk is {disk}, and the root volume of {ami} has {root}"),
+        what: format!("vm.disk is {disk}, but the root volume of {ami} has {root}"),
         hint: format!("set vm.disk to {root} or more").into(),
     })
 }
@@ -152,7 +152,7 @@ mod tests {
         };
         // EC2 rounds it up to 8.
         assert_eq!(chosen(Size::bytes((7 << 30) + 1)), Ok(()));
-        let refused = "vm.disk is 7G, and the root volume of the public AMI of debian-12 has 8G";
+        let refused = "vm.disk is 7G, but the root volume of the public AMI of debian-12 has 8G";
         assert_eq!(chosen(Size::gib(7)), Err(refused.to_owned()));
     }
 

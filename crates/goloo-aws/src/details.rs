@@ -28,8 +28,8 @@ goloo_model::field_rules! {
     zone_id(optional) -> Option<String>: "the id of a hosted zone", aws_ids::is_zone;
     blocks(list) -> Vec<String>: "a CIDR block", is_block;
     record_name(checked) -> String: "a DNS name", is_dns_name;
-    record_type(checked) -> String: "a type of DNS records", is_record_type;
-    record_value(checked) -> String: "a value of a DNS record", is_record_value;
+    record_type(checked) -> String: "a DNS record type", is_record_type;
+    record_value(checked) -> String: "a DNS record value", is_record_value;
 }
 
 /// A TTL in a record has 32 bits.

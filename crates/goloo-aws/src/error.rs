@@ -78,7 +78,7 @@ pub enum AwsError {
         message: String,
     },
     /// The server's certificate isn't trusted.
-    #[error("the certificate of the server that answers for AWS isn't trusted: {detail}")]
+    #[error("the certificate of the AWS endpoint isn't trusted: {detail}")]
     Untrusted {
         /// What is wrong with the certificate.
         detail: String,
@@ -95,7 +95,7 @@ pub enum AwsError {
         detail: String,
     },
     /// There was no response: it is unknown whether the call was carried out.
-    #[error("no answer to {action}: {detail}")]
+    #[error("no response to {action}: {detail}")]
     NoAnswer {
         /// The call.
         action: &'static str,
@@ -242,9 +242,9 @@ impl AwsError {
                  credential_process), a web identity, a container's role, an instance's role"
             }
             Self::NoSsoSession { .. } => {
-                "run `aws sso login` (with --profile where AWS_PROFILE isn't set), then run the same command again"
+                "run `aws sso login` (with --profile if AWS_PROFILE isn't set), then run the same command again"
             }
-            Self::Rejected { .. } => "aws sts get-caller-identity shows whether they work; use AWS_PROFILE for others",
+            Self::Rejected { .. } => "aws sts get-caller-identity shows whether they work; set AWS_PROFILE to use others",
             Self::RegionNotEnabled { region, .. } => {
                 return format!(
                     "enable it: {}; or use another vm.region (or AWS_REGION)",
@@ -259,7 +259,7 @@ impl AwsError {
                 return format!("allow {action} for these credentials, or use others with AWS_PROFILE");
             }
             Self::Untrusted { detail } if detail.contains("expired") || detail.contains("not valid yet") => {
-                "check this computer's clock (date), and which server answers there: AWS_ENDPOINT_URL, HTTPS_PROXY"
+                "check this computer's clock (date), and the endpoint and proxy in use: AWS_ENDPOINT_URL, HTTPS_PROXY"
             }
             Self::Untrusted { .. } => {
                 "if a proxy intercepts TLS, set AWS_CA_BUNDLE to a file with its CA certificate"

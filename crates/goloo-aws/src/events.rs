@@ -85,9 +85,9 @@ impl EventLog {
         let subject = subject(event);
         match status {
             "CREATE_IN_PROGRESS" if event.resource_status_reason().is_none() => {
-                work.step(&format!("AWS creates {subject}"));
+                work.step(&format!("AWS is creating {subject}"));
             }
-            "DELETE_IN_PROGRESS" => work.step(&format!("AWS deletes {subject}")),
+            "DELETE_IN_PROGRESS" => work.step(&format!("AWS is deleting {subject}")),
             status if status.ends_with("_FAILED") && !is_consequence(event) => {
                 self.first_failure.get_or_insert_with(|| Failure::of(event));
             }

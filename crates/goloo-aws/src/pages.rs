@@ -36,7 +36,7 @@ impl Pages {
             return Err(AwsError::Service {
                 action: self.action,
                 code: "InvalidNextToken".to_owned(),
-                message: "the server that answers for AWS returns an endless list of pages".to_owned(),
+                message: "the AWS endpoint returns an endless list of pages".to_owned(),
             });
         }
         Ok(Some(token.to_owned()))

@@ -451,7 +451,10 @@ fn recorded(
     let incomplete = || {
         ProviderError::failed(
             format!("the stack {} exists, but doesn't report its instance", stack.arn.name),
-            "aws cloudformation describe-stacks shows its outputs",
+            format!(
+                "aws cloudformation describe-stacks --region {} --stack-name {} shows its outputs",
+                stack.arn.region, stack.arn.name
+            ),
         )
     };
     let details = Details {
@@ -569,7 +572,9 @@ fn not_this_vms(arn: &StackArn, has_other_id: bool, record: &Record) -> Provider
     if has_other_id || record.origin.is_none() {
         return ProviderError::failed(
             format!("the stack {name} in {region} isn't this VM's"),
-            "aws cloudformation describe-stacks shows its owner",
+            format!(
+                "aws cloudformation describe-stacks --region {region} --stack-name {name} shows its owner"
+            ),
         );
     }
     ProviderError::failed(
@@ -723,12 +728,12 @@ impl AwsProvider {
         }
         let names: Vec<&str> = details.dns_records.iter().map(|known| known.name.as_str()).collect();
         events.event(Event::Warning(format!(
-            "the DNS names {} are left unchanged: the record of {} doesn't prove that they are its names",
+            "the DNS names {} are left unchanged: the record of {} doesn't prove that they belong to it",
             names.join(", "),
             record.name
         )));
         let swap = NextStep::DnsSwap { to: Some(record.name.clone()), from: None, force: false };
-        events.event(Event::Hint(swap.text(" asks and sets them")));
+        events.event(Event::Hint(swap.text(" asks for confirmation and moves them")));
         Ok(false)
     }
 

@@ -247,7 +247,7 @@ impl Stacks<'_> {
             }
             _ => Err(ProviderError::failed(
                 format!("the stack {} was deleted while it was being created", arn.name),
-                "check what else changes it: aws cloudformation list-stacks",
+                format!("check what else changes it: aws cloudformation list-stacks --region {}", arn.region),
             )),
         }
     }

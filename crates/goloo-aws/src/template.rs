@@ -131,7 +131,7 @@ impl VmTemplate<'_> {
     pub fn value(&self) -> Value {
         json!({
             "AWSTemplateFormatVersion": "2010-09-09",
-            "Description": format!("The VM {}, made by goloo", self.machine.name),
+            "Description": format!("The VM {}, created by goloo", self.machine.name),
             "Parameters": self.parameters(),
             "Resources": self.resources(),
             "Outputs": self.outputs(),

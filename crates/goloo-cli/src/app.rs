@@ -33,6 +33,11 @@ impl App {
         Ok(Self { watch: EndWatch::new(ui.clone()), session, ui })
     }
 
+    /// The same error; where a VM doesn't exist, with the name that may be meant.
+    pub fn suggest(&self, error: CliError) -> CliError {
+        error.suggesting(|| self.session.local(self.session.store.names()).unwrap_or_default())
+    }
+
     /// Runs a future that waits for processes and the network. Exits the process if there is no event queue: nothing
     /// else could wait either.
     pub fn wait_for<T>(&self, future: impl Future<Output = T>) -> T {

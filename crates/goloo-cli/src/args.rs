@@ -8,10 +8,11 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, FromArgMatches, Parser};
 use goloo_model::printable::is_printable_text;
 
 use crate::commands::Command;
+use crate::help;
 use crate::options::{Color, LogLevel};
 use crate::output;
 
@@ -22,33 +23,56 @@ use crate::output;
 #[derive(Debug, Parser)]
 #[command(name = "goloo", version, max_term_width = 100, disable_help_subcommand = true, after_help = AFTER_HELP)]
 pub struct Cli {
-    /// Show the machine's own log while waiting for it, and all columns of a list
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    /// Show the provisioning log while waiting for a machine, and all columns in lists
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = GLOBAL)]
     pub verbose: u8,
-    /// When to use colour
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    /// When to use color: auto, always or never
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_possible_values = true,
+        help_heading = GLOBAL
+    )]
     pub color: Color,
-    /// Log what goloo does inside: error, warn, info, debug or trace; GOLOO_LOG does the same
-    #[arg(long, global = true, value_name = "LEVEL")]
+    /// Log internal operations: error, warn, info, debug or trace; GOLOO_LOG does the same
+    #[arg(long, global = true, value_name = "LEVEL", hide_possible_values = true, help_heading = GLOBAL)]
     pub log: Option<LogLevel>,
     /// Append the log to this file instead of writing it to standard error; GOLOO_LOG_FILE does the same
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
     pub log_file: Option<PathBuf>,
     /// What to do
     #[command(subcommand)]
-    pub command: Command,
+    pub command: Option<Command>,
 }
 
+/// The heading of the options that all commands have.
+const GLOBAL: &str = "Global options";
+
 const AFTER_HELP: &str = "\
-Begin with:
-  goloo init          write a starter stack into a folder
-  goloo create hello  make a VM from the stack ./stacks/hello
-  goloo list          every VM, wherever its config lies
-  goloo doctor        diagnose this machine";
+Get started:
+  goloo init web     write a stack to ./stacks/web
+  goloo create web   create a VM from it
+  goloo ssh web      log in to the VM
+  goloo help create  explain a command and its options";
 
 /// Parses the command line.
 pub fn parse(argv: &[OsString]) -> Result<Cli, clap::Error> {
-    Cli::try_parse_from(argv).map_err(|error| with_words_escaped(argv, error))
+    try_parse(argv).map_err(|error| with_words_escaped(argv, error))
+}
+
+/// The help of a command, which clap returns in place of a result; or its error, where there is no such command.
+pub fn help(words: &[String]) -> clap::Error {
+    let words = ["goloo"].into_iter().chain(words.iter().map(String::as_str)).chain(["--help"]);
+    let argv: Vec<OsString> = words.map(OsString::from).collect();
+    parse(&argv).expect_err("with --help there is no result")
+}
+
+fn try_parse<W: Into<OsString> + Clone>(argv: impl IntoIterator<Item = W>) -> Result<Cli, clap::Error> {
+    let mut command = help::grouped(Cli::command());
+    let mut matches = command.try_get_matches_from_mut(argv)?;
+    Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
 }
 
 /// The same error with the arguments escaped, since clap repeats them in its message.
@@ -57,7 +81,7 @@ fn with_words_escaped(argv: &[OsString], error: clap::Error) -> clap::Error {
     if words.iter().all(|word| is_printable_text(word)) {
         return error;
     }
-    let again = Cli::try_parse_from(words.iter().map(|word| output::one_line(word).into_owned()));
+    let again = try_parse(words.iter().map(|word| output::one_line(word).into_owned()));
     match again {
         Err(again) if again.kind() == error.kind() => again,
         // The escaped arguments give no error, or another one: use the first sentence of clap's message, on one line.

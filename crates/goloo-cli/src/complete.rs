@@ -6,20 +6,47 @@ use std::collections::BTreeSet;
 
 use clap_complete::engine::CompletionCandidate;
 
-use goloo_store::{Seal, WaitNotice};
+use goloo_store::Options;
 
+use goloo::backend::Backend;
 use goloo::paths::{self, Paths};
 use goloo::registry::Registry;
 use goloo::{settings::Settings, stack};
 
 /// The names of all active VMs.
 pub fn vm_names() -> Vec<CompletionCandidate> {
-    offered(|settings, paths| {
-        // Names aren't encrypted.
-        let store =
-            settings.backend(&paths.home).ok()?.open(&paths, Seal::none(), WaitNotice::default()).ok()?;
-        pollster::block_on(store.names()).ok()
+    offered(|settings, paths| names_in(&settings.backend(&paths.home).ok()?, &paths))
+}
+
+/// The names of all active VMs, where they are stored on this computer.
+pub fn local_vm_names() -> Vec<String> {
+    found(|settings, paths| {
+        let backend = settings.backend(&paths.home).ok()?;
+        if backend.files(&paths).is_empty() { None } else { names_in(&backend, &paths) }
     })
+}
+
+/// Names aren't encrypted: no key is needed.
+fn names_in(backend: &Backend, paths: &Paths) -> Option<Vec<String>> {
+    let store = backend.open(paths, Options::default()).ok()?;
+    pollster::block_on(store.names()).ok()
+}
+
+/// The ids in the archive, newest first, where they are stored on this computer: a bucket would have to be read whole.
+pub fn archive_ids() -> Vec<CompletionCandidate> {
+    offered(|settings, paths| {
+        let backend =
+            settings.backend(&paths.home).ok().filter(|backend| !backend.files(&paths).is_empty())?;
+        let seal = settings.seal(&paths.home).ok()?;
+        let store = backend.open(&paths, Options { seal, ..Options::default() }).ok()?;
+        let archive = pollster::block_on(store.archive_list()).ok()?;
+        Some(archive.entries.into_iter().map(|archived| archived.id.to_string()).collect::<Vec<_>>())
+    })
+}
+
+/// The keys of settings.json.
+pub fn settings_keys() -> Vec<CompletionCandidate> {
+    goloo::settings::KEYS.into_iter().map(CompletionCandidate::new).collect()
 }
 
 /// The stacks that `create` finds by name, including those in the registry.
@@ -44,6 +71,13 @@ pub fn remembered_stacks() -> Vec<CompletionCandidate> {
 fn offered<T: IntoIterator<Item = String>>(
     look: impl FnOnce(Settings, Paths) -> Option<T>,
 ) -> Vec<CompletionCandidate> {
+    // The shell inserts the word unquoted: names that need quotes aren't offered.
+    let plain = |name: &String| shlex::try_quote(name).is_ok_and(|quoted| quoted == *name);
+    found(look).into_iter().filter(plain).map(CompletionCandidate::new).collect()
+}
+
+/// What is found with the user's settings; nothing where they can't be used.
+fn found<T: IntoIterator<Item = String>>(look: impl FnOnce(Settings, Paths) -> Option<T>) -> Vec<String> {
     let names = || {
         let home = paths::home().ok()?;
         let config = Paths::config_dir(&home);
@@ -54,8 +88,5 @@ fn offered<T: IntoIterator<Item = String>>(
         paths.check_private().ok()?;
         look(settings, paths)
     };
-    let names = names().into_iter().flatten();
-    // The shell inserts the word unquoted: names that need quotes aren't offered.
-    let plain = |name: &String| shlex::try_quote(name).is_ok_and(|quoted| quoted == *name);
-    names.filter(plain).map(CompletionCandidate::new).collect()
+    names().into_iter().flatten().collect()
 }

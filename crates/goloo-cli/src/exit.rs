@@ -20,3 +20,29 @@ pub const NOT_SAVED: u8 = 7;
 pub const DEGRADED: u8 = 8;
 /// Interrupted before anything was started, or by a second Ctrl-C.
 pub const INTERRUPTED: u8 = 130;
+
+/// From what matters most to what matters least.
+const BY_WEIGHT: [u8; 9] =
+    [NOT_SAVED, MIDWAY, INTERRUPTED, FAILED, PERMISSION, LOCKED, NOT_FOUND, USAGE, DEGRADED];
+
+/// The exit code for several results: that of the worst one.
+pub fn worst(codes: impl IntoIterator<Item = u8>) -> u8 {
+    let codes: Vec<u8> = codes.into_iter().collect();
+    let known = BY_WEIGHT.into_iter().find(|code| codes.contains(code));
+    // Programs in a VM end with codes of their own.
+    known.or_else(|| codes.iter().copied().max()).unwrap_or(DONE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_exit_code_counts() {
+        assert_eq!(worst([]), DONE);
+        assert_eq!(worst([DONE, DEGRADED, DONE]), DEGRADED);
+        assert_eq!(worst([DEGRADED, FAILED, NOT_FOUND]), FAILED);
+        assert_eq!(worst([NOT_SAVED, INTERRUPTED, MIDWAY]), NOT_SAVED);
+        assert_eq!(worst([DONE, 42, 17]), 42);
+    }
+}

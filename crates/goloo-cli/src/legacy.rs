@@ -15,7 +15,7 @@ pub fn rewrite(argv: Vec<OsString>) -> (Vec<OsString>, Option<String>) {
     let shown: Vec<_> = new.iter().map(|word| word.to_string_lossy()).collect();
     let shown = shlex::try_join(shown.iter().map(AsRef::as_ref)).unwrap_or_else(|_| shown.join(" "));
     new.insert(0, argv[0].clone());
-    (new, Some(format!("this is now called: goloo {shown}")))
+    (new, Some(format!("the current form of this command is: goloo {shown}")))
 }
 
 fn todays_words(words: &[OsString]) -> Option<Vec<OsString>> {
@@ -153,7 +153,10 @@ mod tests {
     #[test]
     fn the_note_shows_a_valid_shell_command() {
         let (_, note) = rewrite(["goloo", "-c", "-n", "web", "-u", "ann, bob"].map(OsString::from).to_vec());
-        assert_eq!(note.unwrap(), "this is now called: goloo create web --aws -u 'ann, bob'");
+        assert_eq!(
+            note.unwrap(),
+            "the current form of this command is: goloo create web --aws -u 'ann, bob'"
+        );
     }
 
     #[test]

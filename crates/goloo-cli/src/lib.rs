@@ -5,8 +5,10 @@ mod app;
 pub mod args;
 mod commands;
 mod complete;
+mod each;
 mod error;
 pub mod exit;
+mod help;
 mod json;
 mod legacy;
 mod log;
@@ -61,13 +63,19 @@ pub fn run(argv: Vec<OsString>, providers: Providers) -> ExitCode {
         ui.error(&CliError::failed(shortage.to_string(), shortage.hint()).because(shortage.cause()));
         return ExitCode::from(exit::FAILED);
     }
-    let only_reads = cli.command.only_reads();
-    let result = match cli.command {
+    let Some(command) = cli.command else {
+        return ExitCode::from(written(&ui, commands::start_screen(&ui), true));
+    };
+    let only_reads = command.only_reads();
+    let result = match command {
+        commands::Command::Help(asked) => return usage(&args::help(&asked.words), json),
         commands::Command::Settings(command) => commands::settings(&ui, &command),
         command if command.is_for_root() => {
             App::for_root(ui.clone()).and_then(|app| commands::run(&app, command, args::Cli::command))
         }
-        command => App::new(ui.clone()).and_then(|app| commands::run(&app, command, args::Cli::command)),
+        command => App::new(ui.clone()).and_then(|app| {
+            commands::run(&app, command, args::Cli::command).map_err(|error| app.suggest(error))
+        }),
     };
     ui.finish();
     let code = result.unwrap_or_else(|error| {

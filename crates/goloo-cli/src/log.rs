@@ -44,7 +44,7 @@ fn level_from_env() -> Result<Option<LogLevel>, CliError> {
     let text = text.to_string_lossy();
     LogLevel::from_str(&text, true).map(Some).map_err(|_| {
         CliError::usage(
-            format!("{LEVEL} is \"{text}\", which is no level of the log"),
+            format!("{LEVEL} is \"{text}\", which is not a log level"),
             "set it to error, warn, info, debug or trace, or unset it",
         )
     })

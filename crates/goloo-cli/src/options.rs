@@ -13,19 +13,19 @@ use crate::error::CliError;
 /// How much is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogLevel {
-    /// What failed.
+    /// Failures.
     Error,
-    /// And what was got over.
+    /// Also problems that goloo recovered from.
     Warn,
-    /// The same as `warn` today.
+    /// Currently the same as `warn`.
     Info,
-    /// Calls to providers, writes to the store, leases, retries.
+    /// Also calls to providers, writes to the store, leases and retries.
     Debug,
     /// Everything.
     Trace,
 }
 
-/// When to use colour.
+/// When to use color.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Color {
     /// On a terminal, unless NO_COLOR is set.
@@ -59,11 +59,30 @@ impl VmArg {
     }
 }
 
+// The VM that a command works on; it may be left out.
+#[derive(Debug, Clone, clap::Args)]
+pub struct OptionalVm {
+    /// The VM; by default the only one, or the one that was created from the stack in this folder
+    #[arg(value_name = "NAME", add = ArgValueCandidates::new(complete::vm_names))]
+    pub name: Option<String>,
+}
+
+// The VMs that a command works on; they may be left out.
+#[derive(Debug, Clone, clap::Args)]
+pub struct VmsArg {
+    /// The VMs; by default the only one, or the one that was created from the stack in this folder
+    #[arg(value_name = "NAME", add = ArgValueCandidates::new(complete::vm_names))]
+    pub names: Vec<String>,
+    /// All VMs on this computer
+    #[arg(long, conflicts_with = "names")]
+    pub all: bool,
+}
+
 // A VM, and how long to wait for its SSH and cloud-init.
 #[derive(Debug, clap::Args)]
 pub struct WaitArgs {
     #[command(flatten)]
-    pub vm: VmArg,
+    pub vm: OptionalVm,
     /// How long to wait for SSH and cloud-init together
     #[arg(long, value_name = "D", default_value = "15m", value_parser = duration)]
     pub timeout: Duration,

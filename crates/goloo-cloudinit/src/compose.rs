@@ -272,7 +272,7 @@ fn look_at(text: &str) -> Result<(Kind, Facts), Diagnostic> {
         Kind::Mime | Kind::Other(_) => Facts::default(),
     };
     if facts.sets_host_key {
-        let message = "ssh_keys sets an Ed25519 host key, and goloo sets one that it can check";
+        let message = "ssh_keys sets an Ed25519 host key, but goloo sets its own, which it can verify";
         let line = text.lines().position(|line| line.starts_with("ssh_keys")).map_or(1, |index| index + 1);
         return Err(diagnostic(
             line,

@@ -36,7 +36,7 @@ pub(super) fn findings(text: &str, document: &Document) -> Findings {
     if let Some(root) = &document.root {
         walk.value(root, "");
         if !matches!(Tag::of(root), Tag::Map | Tag::Null | Tag::Unknown(_)) {
-            walk.refuse(root.start, "", "the document's tag is not one for a mapping", "remove the tag");
+            walk.refuse(root.start, "", "the document's tag is not a mapping tag", "remove the tag");
         }
     }
     walk.found

@@ -61,7 +61,7 @@ impl Kind {
             return Ok(Self::Mime);
         }
         let first = rest.lines().next().unwrap_or_default().trim_end();
-        let message = format!("cloud-init doesn't know the first line \"{}\"", shortened(first));
+        let message = format!("cloud-init doesn't recognize the first line \"{}\"", shortened(first));
         Err(diagnostic_at(text, start, message, hint_for(first, start)))
     }
 

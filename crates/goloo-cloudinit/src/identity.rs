@@ -190,13 +190,13 @@ fail() {{
     exit 1
 }}
 share() {{
-    mkdir -p "$2" || fail "can't make the folder $2"
+    mkdir -p "$2" || fail "can't create the folder $2"
     grep -q "^$1 " /etc/fstab ||
         printf '%s %s 9p trans=virtio,version=9p2000.L,msize=131072,nofail 0 0\n' "$1" "$2" >>/etc/fstab
     mountpoint -q "$2" || mount "$2" || fail "can't mount a folder of the host at $2"
 }}
 grep -qw 9p /proc/filesystems || modprobe 9p ||
-    fail "the kernel $(uname -r) has no 9p file system, which vm.mounts needs: take an image with a full kernel"
+    fail "the kernel $(uname -r) has no 9p file system, which vm.mounts needs: use an image with a full kernel"
 modprobe -q 9pnet_virtio
 {shares}systemctl daemon-reload
 "#

@@ -293,7 +293,7 @@ impl<'u> KnownKeys<'u> {
     /// All placeholders that have keys.
     fn all(&self) -> String {
         if self.users.is_empty() {
-            return "add a user with keys to vm.users in config.json, or give -u GITHUB-USER".to_owned();
+            return "add a user with keys to vm.users in config.json, or use -u GITHUB-USER".to_owned();
         }
         let named = self
             .users

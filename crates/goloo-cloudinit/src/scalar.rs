@@ -267,7 +267,7 @@ fn float(text: &str) -> Result<f64, String> {
 /// Whether Python can decode a text: it ignores all characters outside of the alphabet.
 fn base64(text: &str) -> Result<(), String> {
     if !text.is_ascii() {
-        return Err("base64 has no such characters".to_owned());
+        return Err("it contains characters that are not base64".to_owned());
     }
     let (mut digits, mut pads) = (0, 0);
     for byte in text.bytes() {
@@ -282,7 +282,7 @@ fn base64(text: &str) -> Result<(), String> {
             _ => {}
         }
     }
-    if digits % 4 == 0 { Ok(()) } else { Err("this base64 text is cut off".to_owned()) }
+    if digits % 4 == 0 { Ok(()) } else { Err("this base64 text is truncated".to_owned()) }
 }
 
 /// The fields of a timestamp.

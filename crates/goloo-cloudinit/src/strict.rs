@@ -99,7 +99,7 @@ impl Readable {
             match token.data {
                 TokenData::FlowSequenceStart | TokenData::FlowMappingStart if brackets >= DEPTH_MAX => {
                     // Scanning deeper brackets takes quadratic time.
-                    let message = "brackets are nested more than 200 deep";
+                    let message = "brackets are nested more than 200 levels deep";
                     return Some(Obstacle::Other(start, message, "reduce the nesting"));
                 }
                 TokenData::FlowSequenceStart | TokenData::FlowMappingStart => brackets += 1,

@@ -315,7 +315,7 @@ fn failed(error: &minijinja::Error) -> Diagnostic {
 
 fn too_costly_in_line(line: usize) -> Diagnostic {
     let message = "the template uses too much time or memory to render";
-    let hint = "remove loops in loops, texts and lists that grow in a loop, and lists that are nested deeply";
+    let hint = "remove nested loops, strings and lists that grow in a loop, and deeply nested lists";
     diagnostic(line, 1, message, hint)
 }
 

@@ -325,12 +325,12 @@ impl<'t> Builder<'t> {
         let is_root = self.open.is_empty();
         if is_root && !matches!(node.content, Content::Map(_)) && !node.is_null() {
             let message = "a #cloud-config document is a mapping of keys to values";
-            let hint = "begin with a key, as runcmd: or packages:";
+            let hint = "begin with a key, such as runcmd: or packages:";
             return Err(diagnostic_at(self.text, node.start, message, hint));
         }
         if self.open.len() >= DEPTH_MAX {
             let message =
-                format!("values are nested more than {DEPTH_MAX} deep, which cloud-init can't load");
+                format!("values are nested more than {DEPTH_MAX} levels deep, which cloud-init can't load");
             return Err(diagnostic_at(self.text, node.start, message, "reduce the nesting"));
         }
         Ok(())

@@ -63,7 +63,7 @@ pub enum RunError {
         limit: Duration,
     },
     /// It exceeded the output limit, and was killed.
-    #[error("the answer has more than {limit} bytes")]
+    #[error("its output is larger than {limit} bytes")]
     TooMuch {
         /// The limit in bytes.
         limit: u64,

@@ -42,7 +42,7 @@ impl Engine<'_> {
             let Some(known) = self.load_unless_broken(&vm.name).await? else { continue };
             if same_machine(&known.record, record) {
                 return Err(EngineError::Refused {
-                    what: format!("that machine has a record already: it is the VM \"{}\"", vm.name),
+                    what: format!("that machine already has a record: the VM \"{}\"", vm.name),
                     hint: NextStep::Status(vm.name.clone()).into(),
                 });
             }

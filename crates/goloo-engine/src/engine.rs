@@ -126,7 +126,7 @@ pub(crate) fn refuse_full(record: &Record) -> Result<(), EngineError> {
     let why = if record.serial >= SERIAL_MAX {
         format!("has been saved {} times", record.serial)
     } else if to_json(record).len() > MAX_RECORD_BYTES - SAVE_ROOM {
-        format!("has nearly {} KiB", MAX_RECORD_BYTES >> 10)
+        format!("is nearly {} KiB in size", MAX_RECORD_BYTES >> 10)
     } else {
         return Ok(());
     };

@@ -45,7 +45,7 @@ $s cat /var/log/cloud-init.log 2>/dev/null | awk '
 echo
 echo @goloo:configure@
 if [ -e /opt/goloo/run-configure ] && [ ! -s /var/lib/goloo/configure/status ]; then
-    echo "it did not run to its end"
+    echo "it did not finish"
 fi
 head -c 100 /var/lib/goloo/configure/status 2>/dev/null
 head -c 1000 /var/lib/goloo/configure/problem 2>/dev/null

@@ -67,7 +67,7 @@ impl Verdict {
     }
 
     pub(super) fn ended(log: Vec<String>) -> Self {
-        let reason = "the machine powered off before its provisioning was done".to_owned();
+        let reason = "the machine powered off before its provisioning finished".to_owned();
         Self { log, ..Self::of(ProvisioningResult::Ended, vec![reason]) }
     }
 
@@ -200,7 +200,7 @@ impl GuestReport {
             return Verdict::unknown("the image has no cloud-init".to_owned());
         }
         if self.size > REPORT_MAX {
-            return Verdict::unknown(format!("the machine's report has more than {REPORT_MAX} bytes"));
+            return Verdict::unknown(format!("the machine's report is larger than {REPORT_MAX} bytes"));
         }
         // Other programs may print something before it.
         let json = self.status.find('{').map_or("", |start| &self.status[start..]);
@@ -248,7 +248,7 @@ impl GuestReport {
             failures.extend(stages.iter().filter_map(|line| failed_stage(line)));
         }
         if self.incomplete {
-            failures.insert(0, "cloud-init ended before it was done".to_owned());
+            failures.insert(0, "cloud-init exited before it finished".to_owned());
             failures.extend(self.messages(|message| message.contains("failed stage")));
         }
         // The script's own message is more specific than cloud-init's.
@@ -258,7 +258,7 @@ impl GuestReport {
                 let why = self.configure.get(1).map_or_else(String::new, |why| format!(": {why}"));
                 failures.insert(0, format!("configure.sh failed with exit status {code}{why}"));
             }
-            Some(_) => failures.insert(0, "configure.sh did not run to its end".to_owned()),
+            Some(_) => failures.insert(0, "configure.sh did not finish".to_owned()),
         }
         failures
     }
@@ -453,7 +453,7 @@ mod tests {
         let log = "@goloo:log@\n".to_owned() + &"x - y[WARNING]: A\n".repeat(100_000);
         let endless = verdict(DONE, &log);
         assert_eq!(endless.result, ProvisioningResult::Unknown);
-        assert!(endless.errors[0].contains("more than 1048576 bytes"), "{endless:?}");
+        assert!(endless.errors[0].contains("larger than 1048576 bytes"), "{endless:?}");
         let status = verdict(&"A".repeat(2_000_000), "");
         assert_eq!(status.result, ProvisioningResult::Unknown);
     }

@@ -59,7 +59,7 @@ impl<'a> Engine<'a> {
         let is_ours = self.here.created(&record);
         record.belongs_to(self.here);
         if let Some(former) = lock.taken_over() {
-            tracing::warn!(vm = %name, %former, "took over a lease that had ended");
+            tracing::warn!(vm = %name, %former, "took over an expired lease");
             self.reconcile(&record, former).await?;
             record.history.note_takeover(self.owner, former);
         }

@@ -161,7 +161,10 @@ impl Cache {
         let tell =
             || watch.event(Event::Note(format!("another goloo process is using {key}; waiting for it")));
         let busy = |_| ImageError::Busy {
-            what: format!("another goloo process has been using {key}"),
+            what: format!(
+                "another goloo process has been using {key} for more than {} s",
+                timeouts.limit.as_secs()
+            ),
             limit: timeouts.limit,
         };
         lock::wait(timeouts, LOCK_POLL, tell, busy, || {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use goloo_model::hint::{Hint, NextStep};
 use goloo_model::redirect::RedirectError;
+use goloo_model::spec::nearest;
 use goloo_sys::tls::NoRoots;
 
 use crate::alias;
@@ -50,7 +51,7 @@ pub enum ImageError {
     #[error(transparent)]
     NoRoots(#[from] NoRoots),
     /// The server responded, but doesn't have the file.
-    #[error("{url} answers with status {status}")]
+    #[error("{url} returned status {status}")]
     Status {
         /// The address.
         url: String,
@@ -72,7 +73,7 @@ pub enum ImageError {
         source: RedirectError,
     },
     /// The publisher's list has no entry for the image.
-    #[error("the list {url} has no digest of {file}")]
+    #[error("the checksum list {url} has no digest for {file}")]
     NotListed {
         /// The list's address.
         url: String,
@@ -122,12 +123,28 @@ pub enum ImageError {
         source: io::Error,
     },
     /// Another goloo process holds a resource that is needed.
-    #[error("{what} for more than {} s", limit.as_secs())]
+    #[error("{what}")]
     Busy {
         /// What is in use.
         what: String,
         /// How long it was waited for.
         limit: Duration,
+    },
+    /// No image of this name is in the cache.
+    #[error("there is no image \"{name}\" in the cache")]
+    NotCached {
+        /// The name.
+        name: String,
+        /// The names of those that are there.
+        known: Vec<String>,
+    },
+    /// A machine's disk depends on the image.
+    #[error("the image \"{name}\" is in use{}", machine.as_ref().map_or_else(String::new, |folder| format!(" by the machine in {}", folder.display())))]
+    InUse {
+        /// The image.
+        name: String,
+        /// The machine's folder, if it is known.
+        machine: Option<PathBuf>,
     },
     /// Required programs aren't installed.
     #[error("these programs are missing: {}", programs.join(", "))]
@@ -148,7 +165,7 @@ pub enum ImageError {
         hint: Hint,
     },
     /// The image was built, but the user whose cache it is for can't import it.
-    #[error("the image can't be put into {} as user {uid}: {message}", folder.display())]
+    #[error("the image can't be written to {} as user {uid}: {message}", folder.display())]
     Handover {
         /// The cache.
         folder: PathBuf,
@@ -227,7 +244,13 @@ impl ImageError {
                 "check the free disk space and the permissions of {}, or set GOLOO_CACHE_DIR to another folder",
                 path.parent().unwrap_or(path).display()
             ),
-            Self::Busy { .. } => "wait for the other goloo to finish, then try again".to_owned(),
+            Self::Busy { .. } => "wait until the other goloo process has finished, then try again".to_owned(),
+            Self::NotCached { name, known } => match nearest(name, known.iter().map(String::as_str)) {
+                Some(near) => format!("the nearest name is \"{near}\""),
+                None if known.is_empty() => "the cache is empty".to_owned(),
+                None => format!("name one of {}", known.join(", ")),
+            },
+            Self::InUse { .. } => "delete the VM first".to_owned(),
             Self::Tools { packages, .. } => {
                 format!("sudo apt-get install --no-install-recommends {}", packages.join(" "))
             }

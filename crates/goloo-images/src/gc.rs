@@ -1,5 +1,6 @@
 //! Which images machines need, and which can be removed.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use goloo_model::name::StateId;
-use goloo_sys::lock::{self, Mode};
+use goloo_sys::lock::{self, FileLock, Mode};
 use goloo_sys::{durable, files, read};
 use serde::{Deserialize, Serialize};
 
@@ -54,11 +55,7 @@ impl Cache {
     pub fn list(&self) -> Result<Vec<ListedImage>, ImageError> {
         let roots = self.roots()?;
         let mut all: Vec<ListedImage> = Vec::new();
-        for name in names_in(&self.folder().join("names"))? {
-            let Some(entry) = name.to_str().and_then(|n| n.strip_suffix(".json")).and_then(|k| self.entry(k))
-            else {
-                continue;
-            };
+        for (_, entry) in self.entries()? {
             let in_use =
                 self.is_linked(&entry.sha256)? || roots.iter().any(|(_, root)| root.image == entry.sha256);
             all.push(ListedImage { entry, in_use });
@@ -67,18 +64,73 @@ impl Cache {
         Ok(all)
     }
 
-    /// Removes every image that no machine's disk depends on, and the leftovers of interrupted work. `vms` is the
-    /// caller's own folder of machines; the cache also serves other state folders, including moved ones.
-    pub fn prune(&self, vms: &Path) -> Result<Freed, ImageError> {
+    /// Removes one image by its name in the list. `vms` is as for [`Self::prune`].
+    ///
+    /// # Errors
+    /// [`ImageError::NotCached`] and [`ImageError::InUse`]; nothing is removed then.
+    pub fn remove(&self, name: &str, vms: &Path) -> Result<Freed, ImageError> {
+        let _alone = self.alone()?;
+        let (named, others): (Vec<_>, Vec<_>) =
+            self.entries()?.into_iter().partition(|(_, entry)| entry.name == name);
+        if named.is_empty() {
+            let known = others.into_iter().map(|(_, entry)| entry.name).collect();
+            return Err(ImageError::NotCached { name: name.to_owned(), known });
+        }
+        let roots = self.roots()?;
+        // One image can have several names.
+        let unshared = |digest: &str| others.iter().all(|(_, other)| other.sha256 != digest);
+        for (_, entry) in named.iter().filter(|(_, entry)| unshared(&entry.sha256)) {
+            self.refuse_in_use(entry, &roots, vms)?;
+        }
+        let mut freed = Freed::default();
+        for (key, entry) in &named {
+            let note = self.folder().join("names").join(format!("{key}.json"));
+            fs::remove_file(&note).map_err(fails_at(&note))?;
+            let stored = self.stored(&entry.sha256);
+            if unshared(&entry.sha256) && stored.exists() {
+                freed.take(&stored).map_err(fails_at(&stored))?;
+            }
+        }
+        Ok(freed)
+    }
+
+    fn refuse_in_use(
+        &self,
+        entry: &ImageEntry,
+        roots: &[(PathBuf, Root)],
+        vms: &Path,
+    ) -> Result<(), ImageError> {
+        let mut users = roots.iter().map(|(_, root)| root).filter(|root| root.image == entry.sha256);
+        let user = users.find(|root| root.state(vms) != RootState::Gone);
+        if user.is_none() && !self.is_linked(&entry.sha256)? {
+            return Ok(());
+        }
+        Err(ImageError::InUse { name: entry.name.clone(), machine: user.map(|root| root.machine.clone()) })
+    }
+
+    /// The images with the keys of their notes.
+    fn entries(&self) -> Result<Vec<(String, ImageEntry)>, ImageError> {
+        let names = names_in(&self.folder().join("names"))?;
+        let key = |name: OsString| Some(name.to_str()?.strip_suffix(".json")?.to_owned());
+        let entry = |key: String| Some((self.entry(&key)?, key));
+        Ok(names.into_iter().filter_map(key).filter_map(entry).map(|(entry, key)| (key, entry)).collect())
+    }
+
+    /// Excludes all other users of the cache.
+    fn alone(&self) -> Result<FileLock, ImageError> {
         self.make_folders()?;
         let lock = self.folder().join("locks/in-use.lock");
         let taken = lock::try_take(&lock, Mode::Exclusive).map_err(fails_at(&lock))?;
-        let Some(_alone) = taken else {
-            return Err(ImageError::Busy {
-                what: "another goloo is using the image cache".to_owned(),
-                limit: Duration::ZERO,
-            });
-        };
+        taken.ok_or_else(|| ImageError::Busy {
+            what: "another goloo process is using the image cache".to_owned(),
+            limit: Duration::ZERO,
+        })
+    }
+
+    /// Removes every image that no machine's disk depends on, and the leftovers of interrupted work. `vms` is the
+    /// caller's own folder of machines; the cache also serves other state folders, including moved ones.
+    pub fn prune(&self, vms: &Path) -> Result<Freed, ImageError> {
+        let _alone = self.alone()?;
         let roots = self.roots()?;
         let mut freed = Freed::default();
         for name in names_in(&self.folder().join("store"))? {

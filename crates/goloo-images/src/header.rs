@@ -14,7 +14,7 @@ use crate::entry::Format;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ImageRefusal {
     /// A compressed file or archive.
-    #[error("it is packed with {packer}")]
+    #[error("it is compressed or archived with {packer}")]
     Packed {
         /// The packer.
         packer: &'static str,
@@ -45,13 +45,13 @@ pub enum ImageRefusal {
         length: u64,
     },
     /// The header contradicts itself or exceeds the format's limits.
-    #[error("its header is broken: {what}")]
+    #[error("its header is invalid: {what}")]
     Broken {
         /// Which field.
         what: &'static str,
     },
     /// A later version of the format, or a feature goloo doesn't know.
-    #[error("it needs a qcow2 feature that goloo doesn't know ({features:#x})")]
+    #[error("it needs a qcow2 feature that goloo doesn't support ({features:#x})")]
     UnknownFeature {
         /// The unknown bits of the incompatible-features field.
         features: u64,
@@ -65,7 +65,7 @@ impl ImageRefusal {
     /// What to do.
     pub fn hint(&self) -> String {
         match self {
-            Self::Packed { packer } => format!("unpack it first: {packer} -d"),
+            Self::Packed { packer } => format!("extract the disk image with {packer}, and use that"),
             Self::Format { format } => {
                 format!("run `qemu-img convert -f {format} -O qcow2 IN OUT`, and give OUT")
             }
@@ -243,7 +243,7 @@ fn gpt(image: &Image<'_>) -> Result<(), HeaderError> {
             continue;
         }
         let backup = le64(&header, 32);
-        image.expect("the second copy of its partition table", backup.saturating_mul(sector), sector)?;
+        image.expect("its backup partition table", backup.saturating_mul(sector), sector)?;
     }
     Ok(())
 }
@@ -317,11 +317,11 @@ fn qcow2(image: &Image<'_>) -> Result<Header, HeaderError> {
     }
     let cluster = 1_u64 << cluster_bits;
     if refcount_order > 6 {
-        return Err(broken("its reference counts"));
+        return Err(broken("its refcount order"));
     }
     let least = if version == 2 { QCOW2_V2_HEADER as u32 } else { 104 };
     if header_length < least || u64::from(header_length) > cluster || !header_length.is_multiple_of(8) {
-        return Err(broken("its length"));
+        return Err(broken("its header length"));
     }
     extensions(image, u64::from(header_length), cluster)?;
     let virtual_size = be64(24);
@@ -334,7 +334,7 @@ fn qcow2(image: &Image<'_>) -> Result<Header, HeaderError> {
         return Err(broken("its snapshots"));
     }
     // An entry has at least 40 bytes.
-    image.expect("its table of snapshots", if snapshots > 0 { at } else { 0 }, u64::from(snapshots) * 40)?;
+    image.expect("its snapshot table", if snapshots > 0 { at } else { 0 }, u64::from(snapshots) * 40)?;
     l1.clusters(image)?;
     Ok(Header { format: Format::Qcow2, virtual_size })
 }
@@ -359,14 +359,14 @@ fn extensions(image: &Image<'_>, start: u64, cluster: u64) -> Result<(), HeaderE
 
 /// Checks the table that refers to the reference-count clusters.
 fn refcounts(image: &Image<'_>, offset: u64, size: u64, cluster: u64) -> Result<(), HeaderError> {
-    const WHAT: &str = "its table of reference counts";
+    const WHAT: &str = "its refcount table";
     if size == 0 || size > REFCOUNT_TABLE_MAX || offset == 0 || !offset.is_multiple_of(cluster) {
         return Err(ImageRefusal::Broken { what: WHAT }.into());
     }
     for entry in image.table(WHAT, offset, size)? {
         let block = entry & !0x1ff;
         if block != 0 {
-            image.expect("a table of reference counts", block, cluster)?;
+            image.expect("a refcount block", block, cluster)?;
         }
     }
     Ok(())
@@ -384,7 +384,7 @@ struct L1 {
 
 impl L1 {
     fn check(&self, virtual_size: u64) -> Result<(), ImageRefusal> {
-        let broken = ImageRefusal::Broken { what: "its first table" };
+        let broken = ImageRefusal::Broken { what: "its L1 table" };
         if virtual_size > VIRTUAL_SIZE_MAX {
             return Err(ImageRefusal::Broken { what: "the disk's size" });
         }
@@ -404,18 +404,18 @@ impl L1 {
         if self.entries == 0 {
             return Ok(());
         }
-        let entries = image.table("its first table", self.offset, self.entries * 8)?;
+        let entries = image.table("its L1 table", self.offset, self.entries * 8)?;
         let tables: BTreeSet<u64> =
             entries.iter().map(|entry| entry & OFFSET_MASK).filter(|at| *at != 0).collect();
         if tables.len() as u64 * self.cluster > TABLES_MAX {
-            return Err(ImageRefusal::Broken { what: "the number of its second tables" }.into());
+            return Err(ImageRefusal::Broken { what: "the number of its L2 tables" }.into());
         }
         for table in tables {
             if !table.is_multiple_of(self.cluster) {
-                return Err(ImageRefusal::Broken { what: "a second table" }.into());
+                return Err(ImageRefusal::Broken { what: "an L2 table" }.into());
             }
             let step = usize::try_from(self.l2_entry / 8).map_err(io::Error::other)?;
-            let entries = image.table("a second table", table, self.cluster)?;
+            let entries = image.table("an L2 table", table, self.cluster)?;
             entries.iter().step_by(step).try_for_each(|entry| self.cluster_is_there(image, *entry))?;
         }
         Ok(())
@@ -423,7 +423,7 @@ impl L1 {
 
     /// The last cluster of a file may be partial: bytes past its end read as zeros.
     fn cluster_is_there(&self, image: &Image<'_>, entry: u64) -> Result<(), ImageRefusal> {
-        const WHAT: &str = "a piece of the disk";
+        const WHAT: &str = "a data cluster";
         if entry & (1 << 62) != 0 {
             // Compressed: the offset in bytes, then the number of further sectors of 512 bytes.
             let shift = 62 - (self.cluster.trailing_zeros() - 8);

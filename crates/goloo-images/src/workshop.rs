@@ -36,7 +36,10 @@ impl Workshop {
         let failed = fails_at(&above);
         DirBuilder::new().mode(0o700).create(&above).map_err(&failed)?;
         let lock = lock::try_take(&above.join(LOCK), Mode::Exclusive).map_err(&failed)?;
-        let busy = || ImageError::Busy { what: above.display().to_string(), limit: Duration::ZERO };
+        let busy = || ImageError::Busy {
+            what: format!("another goloo process has locked {}", above.display()),
+            limit: Duration::ZERO,
+        };
         let lock = lock.ok_or_else(busy)?;
         let workshop = Self { above: above.clone(), _lock: lock };
         fs::create_dir(workshop.folder()).map_err(&failed)?;

@@ -312,7 +312,7 @@ fn a_file_that_is_not_a_disk_image_is_refused() {
         refused("page.img", b"<html>not found</html>")
             .contains("neither a qcow2 header nor a partition table")
     );
-    assert!(refused("packed.img", b"\xfd7zXZ\0and so on").contains("packed with xz"));
+    assert!(refused("packed.img", b"\xfd7zXZ\0and so on").contains("archived with xz"));
 }
 
 #[test]

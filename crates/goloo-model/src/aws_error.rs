@@ -131,7 +131,7 @@ pub fn is_opt_in(region: &str) -> bool {
 /// The command that enables a region, and how to check that it is enabled.
 pub fn enable_region(region: &str) -> String {
     format!(
-        "aws account enable-region --region-name {region}; it takes some minutes, and aws account get-region-opt-status --region-name {region} shows when it is done"
+        "aws account enable-region --region-name {region}; it takes a few minutes, and aws account get-region-opt-status --region-name {region} shows when it is done"
     )
 }
 

@@ -47,7 +47,7 @@ pub enum UntrustedDatabase {
         kind: &'static str,
     },
     /// The database is a link that another user has made.
-    #[error("{} is a link of another user (uid {uid}), and isn't followed", path.display())]
+    #[error("{} is a symbolic link of another user (uid {uid}) and isn't followed", path.display())]
     ForeignLink {
         /// The link.
         path: PathBuf,

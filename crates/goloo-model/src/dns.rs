@@ -67,7 +67,7 @@ pub struct DnsChange {
     /// The hosted zone.
     #[serde(deserialize_with = "checks::zone")]
     pub zone: String,
-    /// The VM that gets the names; `None` if they only go back to a foreign owner.
+    /// The VM that gets the names; absent if they only go back to a foreign owner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taker: Option<VmRef>,
     /// The VM that had them.
@@ -75,13 +75,13 @@ pub struct DnsChange {
     pub giver: Option<VmRef>,
     /// All record sets of the names when the change was planned.
     pub before: Vec<RecordSet>,
-    /// Those of `before` that belonged to the giver, and those that were withdrawn because it is stopped.
+    /// Those of `before` that belonged to `giver`, and those that were withdrawn because it is stopped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub taken: Vec<RecordSet>,
     /// Those of `before` that belonged to neither VM.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub foreign: Vec<RecordSet>,
-    /// The record sets that the taker gets.
+    /// The record sets that `taker` gets.
     pub give: Vec<RecordSet>,
     /// The record sets that go back to an owner that isn't a goloo VM.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -39,7 +39,10 @@ pub enum Event {
     /// What to do about the note or the warning just before.
     Hint(Hint),
     /// The work on the VM is over, and so is its last step.
-    Ended,
+    Ended {
+        /// Whether it succeeded.
+        ok: bool,
+    },
 }
 
 /// What an event is about.
@@ -124,13 +127,13 @@ mod tests {
         let step = |what: &str| Event::Step { what: what.to_owned() };
         web_events.event(step("starting"));
         db_events.event(step("stopping"));
-        web_events.event(Event::Ended);
+        web_events.event(Event::Ended { ok: true });
         received.event(Event::Note("of no VM".to_owned()));
         db_events.receive(&web, Event::Note("of another VM".to_owned()));
         let expected = [
             (web.clone(), step("starting")),
             (db, step("stopping")),
-            (web.clone(), Event::Ended),
+            (web.clone(), Event::Ended { ok: true }),
             (EventContext::default(), Event::Note("of no VM".to_owned())),
             (web, Event::Note("of another VM".to_owned())),
         ];

@@ -114,6 +114,8 @@ pub enum NextStep {
     },
     /// Allow deleting a protected VM.
     Unprotect(VmName),
+    /// Show the tags of a VM.
+    Tags(VmName),
     /// Wait until a VM is ready.
     Wait(VmName),
 }

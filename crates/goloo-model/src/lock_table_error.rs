@@ -40,10 +40,10 @@ pub enum LockTableError {
     #[error("there is no DynamoDB table \"{}\" in {}", .0.name, .0.region)]
     Missing(TableName),
     /// The table has a different key.
-    #[error("the key of {0} isn't LockID alone, a string")]
+    #[error("the primary key of {0} isn't the single string attribute LockID")]
     Key(TableName),
     /// Another process holds the row.
-    #[error("another process is writing {key}: its row in {table} ends in {seconds} s")]
+    #[error("another process is writing {key}: its row in {table} expires in {seconds} s")]
     Busy {
         /// The table.
         table: TableName,
@@ -115,7 +115,9 @@ impl LockTableError {
                 "if it isn't needed, delete it: aws dynamodb delete-item --region {region} --table-name {name} \
                  --key '{{\"LockID\": {{\"S\": \"{key}\"}}}}'"
             ),
-            Self::Odd { .. } => "set AWS_ENDPOINT_URL_DYNAMODB to the table's service".to_owned(),
+            Self::Odd { .. } => {
+                "set AWS_ENDPOINT_URL_DYNAMODB to the endpoint of the table's service".to_owned()
+            }
             Self::Failed { .. } => "run the command again in a moment".to_owned(),
         };
         words.into()

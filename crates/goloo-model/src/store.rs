@@ -163,7 +163,7 @@ pub enum StoreError {
         name: VmName,
     },
     /// The archive has no record with that id.
-    #[error("the archive has no \"{id}\"")]
+    #[error("the archive has no record \"{id}\"")]
     NotArchived {
         /// The id.
         id: ArchiveId,
@@ -193,7 +193,7 @@ pub enum StoreError {
     Broken(Broken),
     /// The record was written by a newer goloo and is read-only here.
     #[error(
-        "the record of \"{name}\" has format {found}; this goloo writes format {known} and can only read newer formats"
+        "the record of \"{name}\" has format {found}; this version of goloo writes format {known} and can read the record but not change it"
     )]
     Newer {
         /// The name.
@@ -234,7 +234,7 @@ pub enum StoreError {
         by: Option<String>,
     },
     /// Locks of this store are released when their process ends; they can't be broken.
-    #[error("the lock of \"{name}\" ends with its process: {holder}")]
+    #[error("the lock of \"{name}\" is held until its process exits: {holder}")]
     Unbreakable {
         /// The name.
         name: VmName,
@@ -408,10 +408,10 @@ impl ServiceProblem {
 /// What to do about a service without conditional writes.
 pub fn safe_writes_hint(lock_table: bool) -> Hint {
     let change = if lock_table {
-        "add a lock table to the address (&lockTable=TABLE; docs/state.md shows how to make one), or use another \
+        "add a lock table to the address (&lockTable=TABLE; docs/state.md shows how to create one), or use another \
          service: "
     } else {
-        "use a service that honours conditional writes: "
+        "use a service that honors conditional writes: "
     };
     Hint::from(change).step(NextStep::StateMove).text(" moves the records too")
 }

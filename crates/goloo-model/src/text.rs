@@ -200,7 +200,7 @@ impl<const MAX: usize> Label<MAX> {
         if is_label(&text, MAX) {
             return Ok(Self(text));
         }
-        Err(ValueError::new("a text of one line without control characters", &text))
+        Err(ValueError::new("a single line of text without control characters", &text))
     }
 
     /// The text.

@@ -186,7 +186,7 @@ fn invalid_dns_settings_are_reported() {
 fn the_message_for_an_invalid_name_depends_on_its_origin() {
     let mut sources = sources("{}");
     sources.stack = "Web Site";
-    insta::assert_snapshot!(lines(&resolve(&sources).unwrap_err()), @r#"config.json:1:1: : the folder's name, which is the VM's where vm.name is absent: "Web Site" is not a valid name: names are lower-case letters, digits and "-", begin with a letter and end with a letter or digit (use a name like "web-1")"#);
+    insta::assert_snapshot!(lines(&resolve(&sources).unwrap_err()), @r#"config.json:1:1: : the folder's name, which is the VM's name if vm.name is absent: "Web Site" is not a valid name: names are lower-case letters, digits and "-", begin with a letter and end with a letter or digit (use a name like "web-1")"#);
     sources.as_name = Some("Blue");
     insta::assert_snapshot!(lines(&resolve(&sources).unwrap_err()), @r#"config.json:1:1: : --as: "Blue" has upper-case letters; names are lower case: "blue" (write "blue")"#);
 }

@@ -48,7 +48,8 @@ fn judge(version: &Version) -> Check {
         Some(number) if number < OLDEST => Check {
             ok: false,
             what: format!("Multipass {daemon} is older than {}.{}", OLDEST.0, OLDEST.1),
-            hint: "sudo snap refresh multipass".into(),
+            hint: if cfg!(target_os = "linux") { "sudo snap refresh multipass" } else { "update Multipass" }
+                .into(),
         },
         _ => Check::ok(format!("Multipass {daemon}")),
     }

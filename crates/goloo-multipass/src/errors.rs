@@ -119,7 +119,7 @@ pub enum Refusal {
         said: String,
     },
     /// The client isn't allowed to read the file with the user-data.
-    #[error("Multipass may not read the cloud-init document: {said}")]
+    #[error("Multipass isn't allowed to read the cloud-init document: {said}")]
     CloudInitUnreadable {
         /// Multipass's message.
         said: String,
@@ -128,10 +128,10 @@ pub enum Refusal {
     #[error("SSH in the instance hasn't answered within Multipass's limit")]
     NoSsh,
     /// The hypervisor exited while the instance was starting; the instance is kept in state Unknown.
-    #[error("the virtual machine ended while it was starting")]
+    #[error("the virtual machine powered off while it was starting")]
     EndedWhileStarting,
     /// The instance is running, but cloud-init didn't finish within five minutes; the instance is kept.
-    #[error("cloud-init wasn't done within Multipass's limit")]
+    #[error("cloud-init didn't finish within Multipass's limit")]
     NotInitialized,
     /// The client's own timeout (`--timeout`) expired; the daemon continues.
     #[error("the client's time limit was reached; the daemon continues")]
@@ -170,7 +170,7 @@ pub enum Refusal {
         said: String,
     },
     /// The client was killed by a signal.
-    #[error("it was ended by a signal")]
+    #[error("it was killed by a signal")]
     Killed,
     /// Any other reason.
     #[error("{said}")]
@@ -185,7 +185,8 @@ const CLIENT_TIMEOUT: i32 = 5;
 impl Refusal {
     /// Interprets a client's exit status (`None`: killed by a signal) and output.
     pub fn of(status: Option<i32>, stdout: &str, stderr: &str) -> Self {
-        let said = words(stderr).or_else(|| words(stdout)).unwrap_or_else(|| "without a message".to_owned());
+        let said =
+            words(stderr).or_else(|| words(stdout)).unwrap_or_else(|| "it printed no message".to_owned());
         match status {
             None => Self::Killed,
             Some(CLIENT_TIMEOUT) => Self::ClientTimeout,
@@ -381,15 +382,15 @@ const RESTART: &str = if cfg!(target_os = "macos") {
 
 /// A daemon that waits for a guest to power off or respond does nothing else.
 const HUNG: &str = if cfg!(target_os = "macos") {
-    "wait 5 minutes, since Multipass may be waiting for a guest to power off; if it gives no answer then, sudo launchctl kickstart -k system/com.canonical.multipassd"
+    "wait 5 minutes, since Multipass may be waiting for a guest to power off; if it still doesn't answer, run sudo launchctl kickstart -k system/com.canonical.multipassd"
 } else {
-    "wait 5 minutes, since Multipass may be waiting for a guest to power off; if it gives no answer then, sudo snap restart multipass"
+    "wait 5 minutes, since Multipass may be waiting for a guest to power off; if it still doesn't answer, run sudo snap restart multipass"
 };
 
 const SOCKET_OWNER: &str = if cfg!(target_os = "macos") {
-    "run it as an administrator, or as a user who has run multipass authenticate"
+    "run goloo as an administrator, or as a user who has run multipass authenticate"
 } else {
-    "run it as a user of the group that ls -l /var/snap/multipass/common/multipass_socket shows, or use multipass authenticate"
+    "run goloo as a user in the group that ls -l /var/snap/multipass/common/multipass_socket shows, or run multipass authenticate"
 };
 
 impl Refusal {
@@ -398,19 +399,21 @@ impl Refusal {
         let words = match self {
             Self::DaemonDown => RESTART,
             Self::AccessDenied => SOCKET_OWNER,
-            Self::NotAuthenticated => "multipass authenticate, or run it as a user who may use Multipass",
+            Self::NotAuthenticated => {
+                "run multipass authenticate, or run goloo as a user who may use Multipass"
+            }
             Self::Missing | Self::Other { .. } | Self::Killed => "multipass list",
             Self::InTrash => "multipass recover NAME restores it",
             Self::Exists => "use another name with --as, or adopt it; multipass list shows it",
             Self::BeingPrepared | Self::Busy => "wait a moment, then run the same command again",
             Self::AlreadyOn | Self::NoSsh | Self::EndedWhileStarting => {
-                "multipass stop --force, then multipass start"
+                "multipass stop --force NAME, then multipass start NAME"
             }
             Self::InvalidName { .. } => "use another name with --as",
             Self::InvalidSize { .. } => {
                 "write at least \"memory\": \"512M\" and \"disk\": \"1G\", which every version accepts"
             }
-            Self::DiskTooSmall { .. } => "write a larger \"disk\"",
+            Self::DiskTooSmall { .. } => "set a larger \"disk\"",
             Self::ImagesUnreachable => "check the network, then run the same command again",
             Self::UnknownImage { .. } => "multipass find lists the images",
             Self::BadCloudInit { .. } | Self::CloudInitUnreadable { .. } => {
@@ -423,7 +426,7 @@ impl Refusal {
             Self::NoSuchSnapshot => "multipass list --snapshots",
             Self::MountsDisabled => "multipass set local.privileged-mounts=true",
             Self::SshFailed { .. } => "multipass info --no-runtime-information shows whether it is running",
-            Self::BadCommandLine { .. } => "multipass version: snapshots came with 1.13, clones with 1.15",
+            Self::BadCommandLine { .. } => "check multipass version: snapshots need 1.13, clones need 1.15",
         };
         words.into()
     }
@@ -466,7 +469,7 @@ mod tests {
         assert_eq!(odd.to_string(), "the hypervisor is tired");
         assert_eq!(
             Refusal::of(Some(2), "", ""),
-            Refusal::Other { said: "without a message".to_owned() },
+            Refusal::Other { said: "it printed no message".to_owned() },
             "silence has a text too"
         );
     }

@@ -97,7 +97,7 @@ fn warnings(stack: &ResolvedStack) -> Vec<String> {
         && is_out_of_the_snap_s_sight(path)
     {
         warnings.push(format!(
-            "Multipass's snap can't read {}: it sees neither /tmp nor hidden folders",
+            "the Multipass snap can't read {}: it can't access /tmp and hidden folders",
             path.display()
         ));
     }

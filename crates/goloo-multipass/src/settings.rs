@@ -101,7 +101,7 @@ impl Settings {
         if let Some(word) = set("GOLOO_MULTIPASS_SSH_PORT") {
             let port = word.to_str().and_then(|word| word.parse().ok()).filter(|port| *port > 0);
             settings.ssh_port = port.ok_or_else(|| ProviderError::Unsupported {
-                what: format!("GOLOO_MULTIPASS_SSH_PORT is \"{}\"", word.to_string_lossy()),
+                what: format!("GOLOO_MULTIPASS_SSH_PORT is invalid: \"{}\"", word.to_string_lossy()),
                 hint: "write a port, or unset it for 22".into(),
             })?;
         }

@@ -975,7 +975,7 @@ async fn a_machine_that_shut_down_during_its_start_is_kept_and_reported_at_once(
     let error = world.multipass().create(&machine, &mut work).await.unwrap_err();
     assert!(began.elapsed() < Duration::from_secs(15));
     assert!(matches!(error, ProviderError::Unfinished { .. }), "{error:?}");
-    assert!(text(&error).contains("ended while it was starting"), "{}", text(&error));
+    assert!(text(&error).contains("powered off while it was starting"), "{}", text(&error));
     delete(&world, &record(&machine, &work)).await.unwrap();
     assert!(world.ledger().await.is_empty(), "it is known to be ours");
 }
@@ -1478,7 +1478,7 @@ async fn copying_with_an_old_multipass_names_the_required_version() {
     let source = stopped(&world, "source").await;
     let copy = provider_copy(&world);
     let error = world.multipass().clone_machine(&source, &copy, &mut SuiteWork::default()).await.unwrap_err();
-    assert!(text(&error).contains("clones with 1.15"), "{}", text(&error));
+    assert!(text(&error).contains("clones need 1.15"), "{}", text(&error));
 }
 
 // ---- unmanaged instances, adoption, the native session command ----

@@ -52,7 +52,7 @@ impl QemuProvider {
     pub(crate) fn supervisor(&self) -> Result<PathBuf, ProviderError> {
         self.settings.supervisor.clone().ok_or_else(|| {
             ProviderError::failed(
-                "the path of goloo's own program can't be determined",
+                "the path of the goloo executable can't be determined",
                 "run goloo by its full path",
             )
         })

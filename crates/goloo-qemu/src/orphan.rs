@@ -64,14 +64,17 @@ pub(crate) fn adopt(vms: &Path, name: &VmName, id: Option<&str>) -> Result<Adopt
             (0, None) => format!("there is no machine \"{name}\" in {}", vms.display()),
             (count, _) => format!("{count} machines in {} are called \"{name}\"", vms.display()),
         };
-        return Err(ProviderError::failed(what, NextStep::Doctor.text(" lists them; --id ID picks one")));
+        return Err(ProviderError::failed(
+            what,
+            NextStep::Doctor.text(" lists them; choose one with --id ID"),
+        ));
     };
     let id = VmId::parse(&orphan.id).map_err(|error| unreadable(vms, io::Error::other(error)))?;
     let files = machine::folder_of(vms, &id);
     let machine = MachineFile::load(&files).map_err(|error| unreadable(files.folder(), error))?;
     let machine = machine.filter(|machine| machine.made).ok_or_else(|| {
         ProviderError::failed(
-            format!("the machine in {} was never finished", files.folder().display()),
+            format!("the machine in {} was never completely created", files.folder().display()),
             format!("rm -r {}, if you are sure that no goloo process is using it", files.folder().display()),
         )
     })?;
@@ -160,8 +163,8 @@ mod tests {
         expected.sort_by(|a, b| a.0.cmp(&b.0));
         assert_eq!(found, expected);
         for (name, id, says) in [
-            ("half", None, "was never finished"),
-            ("empty", Some(empty.as_str()), "was never finished"),
+            ("half", None, "was never completely created"),
+            ("empty", Some(empty.as_str()), "was never completely created"),
             ("broken", Some(broken.as_str()), "can't be read"),
             ("nobody", None, "there is no machine \"nobody\""),
         ] {

@@ -240,7 +240,7 @@ impl QemuProvider {
                 return Ok(Ok(()));
             }
             if process::of_pid_file(&files.pid()).is_ok_and(|process| process.is_none()) {
-                return Ok(Err("QEMU ended".to_owned()));
+                return Ok(Err("QEMU exited".to_owned()));
             }
             if Instant::now() >= end {
                 let seconds = self.settings.limits.proof.as_secs();

@@ -46,7 +46,7 @@ impl QemuProvider {
             let needed = image.entry.virtual_size.div_ceil(1 << 30);
             return Err(ProviderError::Unsupported {
                 what: format!(
-                    "vm.disk is {}, the image {} holds a disk of {needed}G",
+                    "vm.disk is {}, but the image {} has a disk of {needed}G",
                     stack.disk, stack.image_text
                 ),
                 hint: format!("write \"disk\": \"{needed}G\" or more").into(),
@@ -203,7 +203,7 @@ impl Provider for QemuProvider {
 
     async fn delete(&self, record: &Record, work: &mut dyn Work) -> Result<(), ProviderError> {
         let files = self.files(record);
-        work.step("ending QEMU");
+        work.step("stopping QEMU");
         self.end(&files).await?;
         work.step("removing the disk");
         remove_folder(&files).map_err(|source| {
@@ -252,7 +252,7 @@ impl Provider for QemuProvider {
             let (files, limit) = (self.files(record), self.settings.limits.answer);
             tasks.spawn(async move { (index, Self::observe_one(files, limit).await) });
         }
-        let none = observation(LiveState::Unknown, Some("the question was cut off".to_owned()));
+        let none = observation(LiveState::Unknown, Some("the query was interrupted".to_owned()));
         let mut all = vec![none; records.len()];
         while let Some(answer) = tasks.join_next().await {
             if let Ok((index, observation)) = answer {

@@ -42,7 +42,7 @@ pub enum QmpError {
         limit: Duration,
     },
     /// The response isn't QMP.
-    #[error("what answers on QEMU's control socket isn't QEMU: \"{start}\"")]
+    #[error("the program that answers on QEMU's control socket isn't QEMU: \"{start}\"")]
     Garbage {
         /// The start of the response.
         start: String,
@@ -119,7 +119,7 @@ impl Qmp {
                 return Ok(value.take());
             }
             if let Some(error) = answer.get("error") {
-                let reason = excerpt(error["desc"].as_str().unwrap_or("without a reason"));
+                let reason = excerpt(error["desc"].as_str().unwrap_or("no reason given"));
                 return Err(QmpError::Refused { command: command.to_owned(), reason });
             }
             if answer.get("event").is_none() {

@@ -101,7 +101,7 @@ impl Settings {
             Some(word) if word == "off" => false,
             Some(word) => {
                 return Err(ProviderError::Unsupported {
-                    what: format!("GOLOO_QEMU_SANDBOX is \"{}\"", word.to_string_lossy()),
+                    what: format!("GOLOO_QEMU_SANDBOX is invalid: \"{}\"", word.to_string_lossy()),
                     hint: "write on or off, or unset it".into(),
                 });
             }
@@ -109,7 +109,7 @@ impl Settings {
         if let Some(word) = std::env::var_os("GOLOO_QEMU_ACCEL").filter(|value| !value.is_empty()) {
             let accel = word.to_str().and_then(Accel::parse);
             settings.accel = Some(accel.ok_or_else(|| ProviderError::Unsupported {
-                what: format!("GOLOO_QEMU_ACCEL is \"{}\"", word.to_string_lossy()),
+                what: format!("GOLOO_QEMU_ACCEL is invalid: \"{}\"", word.to_string_lossy()),
                 hint: "write kvm, hvf or tcg, or unset it".into(),
             })?);
         }

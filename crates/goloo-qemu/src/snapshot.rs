@@ -57,7 +57,7 @@ impl<'a> Disk<'a> {
 
     fn taken(&self) -> Result<Vec<Taken>, ProviderError> {
         // -U: also works while the machine is running.
-        let json = self.run(&["info", "-U", "--output=json"], "looking at")?;
+        let json = self.run(&["info", "-U", "--output=json"], "inspecting")?;
         let info: Info = serde_json::from_slice(&json).map_err(|error| {
             ProviderError::caused(
                 "can't parse the output of qemu-img",
@@ -82,7 +82,7 @@ impl<'a> Disk<'a> {
         if self.taken()?.iter().any(|taken| taken.name == label) {
             return Err(ProviderError::failed(
                 format!("the snapshot \"{label}\" already exists"),
-                "use another label, or remove that one first",
+                "use another label, or delete that snapshot first",
             ));
         }
         self.snapshot("-c", label)
@@ -90,8 +90,15 @@ impl<'a> Disk<'a> {
 
     fn restore(&self, label: &str) -> Result<(), ProviderError> {
         self.check()?;
-        let taken = self.taken()?.into_iter().find(|taken| taken.name == label).ok_or_else(|| {
-            ProviderError::failed(format!("there is no snapshot \"{label}\""), "use one that is listed")
+        let all = self.taken()?;
+        let taken = all.iter().find(|taken| taken.name == label).ok_or_else(|| {
+            let labels: Vec<_> = all.iter().map(|taken| taken.name.as_str()).collect();
+            let hint = if labels.is_empty() {
+                "take one first".to_owned()
+            } else {
+                format!("use one of its snapshots: {}", labels.join(", "))
+            };
+            ProviderError::failed(format!("there is no snapshot \"{label}\""), hint)
         })?;
         // By its id: a label may equal another snapshot's id.
         self.snapshot("-a", &taken.id)

@@ -349,7 +349,7 @@ async fn a_disk_smaller_than_its_image_is_an_error_before_anything_is_created() 
     let error = text(&world.fails(&machine).await);
     assert_eq!(
         error,
-        "vm.disk is 512M, the image the test image holds a disk of 1G\nhint: write \"disk\": \"1G\" or more"
+        "vm.disk is 512M, but the image the test image has a disk of 1G\nhint: write \"disk\": \"1G\" or more"
     );
 }
 

@@ -45,7 +45,7 @@ pub fn check_endpoint(url: &str) -> Result<(), AddressError> {
     }
     // An S3 client parses it again, and panics on errors.
     if !is_host(host) || url::Url::parse(url).is_err() {
-        return wrong("names no host");
+        return wrong("has no host");
     }
     let path = &rest[authority.len()..];
     if !path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-._~%+=,:;&$!'()".contains(&byte)) {
@@ -99,8 +99,8 @@ pub fn check_bucket(bucket: &str) -> Result<(), AddressError> {
         return Ok(());
     }
     Err(refused(
-        format!("\"{bucket}\" is not a bucket's name"),
-        "a name has 3 to 63 lower-case letters, digits, hyphens and dots, as in team-state",
+        format!("\"{bucket}\" is not a valid bucket name"),
+        "use 3 to 63 lower-case letters, digits, hyphens and dots, as in team-state",
     ))
 }
 
@@ -115,8 +115,8 @@ pub fn check_container(container: &str) -> Result<(), AddressError> {
         return Ok(());
     }
     Err(refused(
-        format!("\"{container}\" is not a container's name"),
-        "a name has 3 to 63 lower-case letters, digits and hyphens, as in team-state",
+        format!("\"{container}\" is not a valid container name"),
+        "use 3 to 63 lower-case letters, digits and hyphens, as in team-state",
     ))
 }
 
@@ -130,8 +130,8 @@ pub fn check_account(account: &str) -> Result<(), AddressError> {
         return Ok(());
     }
     Err(refused(
-        format!("\"{account}\" is not a storage account's name"),
-        "a name has 3 to 24 lower-case letters and digits",
+        format!("\"{account}\" is not a valid storage account name"),
+        "use 3 to 24 lower-case letters and digits",
     ))
 }
 
@@ -145,8 +145,8 @@ pub fn check_table(table: &str) -> Result<(), AddressError> {
         return Ok(());
     }
     Err(refused(
-        format!("\"{table}\" is not a table's name"),
-        "a name has 3 to 255 letters, digits, hyphens, underscores and dots",
+        format!("\"{table}\" is not a valid table name"),
+        "use 3 to 255 letters, digits, hyphens, underscores and dots",
     ))
 }
 
@@ -172,8 +172,8 @@ pub fn check_prefix(prefix: &str) -> Result<(), AddressError> {
     };
     Err(refused(
         format!("the prefix \"{}\" {what}", prefix.escape_debug()),
-        "use letters, digits, spaces and - _ . between slashes, as in team/goloo; an earlier version stored such a \
-         prefix with % and two digits for the character, and is continued by writing it that way",
+        "use letters, digits, spaces and - _ . between slashes, as in team/goloo; earlier versions \
+         stored such a character as % and two digits; to keep using that prefix, write it that way",
     ))
 }
 

@@ -16,6 +16,6 @@ mod summary_decode;
 
 pub use dir::DirStore;
 pub use goloo_sys::lock::LockTimeouts;
-pub use options::{Options, WaitNotice};
+pub use options::{Options, RecordCheck, WaitNotice};
 pub use seal::Seal;
 pub use sqlite::SqliteStore;

@@ -17,7 +17,7 @@ const THREADS: usize = 4;
 #[derive(Debug, thiserror::Error)]
 pub enum Shortage {
     /// Open files.
-    #[error("this process may open only {free} more files, and goloo needs {FILES}")]
+    #[error("this process may open only {free} more files, but goloo needs {FILES}")]
     Files {
         /// How many can still be opened.
         free: usize,
@@ -41,7 +41,7 @@ impl Shortage {
     /// What to do.
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Files { .. } => "raise the limit: ulimit -n 256",
+            Self::Files { .. } => "raise the limit on open files: ulimit -n",
             Self::Threads(_) => {
                 "stop programs that you don't need, or raise the limit on processes: ulimit -u"
             }

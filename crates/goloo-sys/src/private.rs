@@ -93,7 +93,7 @@ impl Exposed {
             }
             Self::OwnerAbove { owner, .. } => format!("run goloo without sudo, as {}", user(*owner)),
             Self::Owner { owner, .. } | Self::RootInHome { owner, .. } => {
-                format!("run goloo without sudo, as {}; for VMs of root's own, use sudo -H", user(*owner))
+                format!("run goloo without sudo, as {}; for root's own VMs, use sudo -H", user(*owner))
             }
         }
     }

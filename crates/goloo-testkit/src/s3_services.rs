@@ -27,9 +27,30 @@ pub const BUCKET: &str = "team";
 /// Runs the given command and kills it when stdin is closed, so that it can't outlive the test, however the test dies.
 const SUPERVISOR: &str = r#""$@" & child=$!; exec >&- 2>&-; cat >/dev/null; kill "$child"; wait "$child""#;
 
+/// s3rver acknowledges a PUT before the object's file is written: on a busy computer, the next PUT begins meanwhile, and
+/// the file gets parts of both. A file is replaced at once here, and acknowledged after that, as on any other service.
 const S3RVER: &str = r"
 const S3rver = require('s3rver');
+const Store = require('s3rver/lib/stores/filesystem');
+const crypto = require('crypto');
 const fs = require('fs');
+const path = require('path');
+
+let puts = 0;
+Store.prototype.putObject = async function ({ bucket, key, content, metadata }) {
+  const chunks = Buffer.isBuffer(content) ? [content] : [];
+  if (!chunks.length) for await (const chunk of content) chunks.push(chunk);
+  const bytes = Buffer.concat(chunks);
+  const file = this.getResourcePath(bucket, key, 'object');
+  await fs.promises.mkdir(path.dirname(file), { recursive: true });
+  const written = `${file}.${(puts += 1)}`;
+  await fs.promises.writeFile(written, bytes);
+  await fs.promises.rename(written, file);
+  const md5 = crypto.createHash('md5').update(bytes).digest('hex');
+  await this.putMetadata(bucket, key, metadata, md5);
+  return { size: bytes.length, md5 };
+};
+
 const [directory, tls] = process.argv.slice(1);
 const configureBuckets = [{ name: 'team' }];
 const options = { address: '127.0.0.1', port: 0, silent: true, directory, configureBuckets };

@@ -10,6 +10,7 @@ use goloo_model::store::{
     Archived, Broken, HeldLock, Listing, Loaded, Snapshot, Store, StoreError, Summary, VmLock,
 };
 use goloo_model::time::Timestamp;
+use goloo_sys::error_chain::in_one_line;
 
 use crate::providers::Providers;
 
@@ -84,12 +85,28 @@ impl Store for CheckedStore {
     }
 
     async fn list(&self) -> Result<Listing<Summary>, StoreError> {
-        let check = |summary: &mut Summary| {
+        let Listing { entries, broken } = self.0.store.list().await?;
+        let mut checked = Listing { entries: Vec::with_capacity(entries.len()), broken };
+        let before = checked.broken.len();
+        for mut summary in entries {
             self.0.providers.correct_place(summary.provider, &mut summary.host_bound);
-            let refused = |error| self.0.broken(summary.name.as_str(), error);
-            self.0.providers.check_summary(summary).map_err(refused)
-        };
-        Ok(self.0.listing(self.0.store.list().await?, check))
+            match self.0.providers.check_summary(&summary) {
+                Ok(()) => checked.entries.push(summary),
+                // The store may have a copy that can be used.
+                Err(_) => match self.load(&summary.name).await {
+                    Ok(Some(Loaded { record, .. })) => checked.entries.push(Summary::from(&record)),
+                    Ok(None) => {}
+                    Err(StoreError::Broken(broken)) => checked.broken.push(broken),
+                    Err(error) => {
+                        checked.broken.push(self.0.broken(summary.name.as_str(), in_one_line(&error)))
+                    }
+                },
+            }
+        }
+        if checked.broken.len() > before {
+            checked.broken.sort_by(|a, b| a.name.cmp(&b.name));
+        }
+        Ok(checked)
     }
 
     async fn load(&self, name: &VmName) -> Result<Option<Loaded>, StoreError> {

@@ -11,7 +11,7 @@ use crate::backend::Backend;
 use crate::error::Error;
 use crate::files;
 use crate::paths::Paths;
-use crate::session::{Session, wait_notice};
+use crate::session::Session;
 use crate::settings::Settings;
 
 /// A store that was used before and still has VMs.
@@ -73,7 +73,7 @@ pub fn places(session: &Session) -> Vec<FormerPlace> {
 /// How many VMs are left there; 0 if they were moved.
 fn vms_in(session: &Session, place: &Backend) -> Option<usize> {
     let seal = session.settings.seal(&session.paths.home).ok()?;
-    let store = place.open(&session.paths, seal, wait_notice(&session.events)).ok()?;
+    let store = place.open(&session.paths, session.store_options(seal)).ok()?;
     let names = session.wait_for(async {
         match store.moved_to().await {
             Ok(None) => store.names().await.ok(),

@@ -42,7 +42,7 @@ impl Session {
     pub fn observe(&self, record: &Record) -> Result<Observation, Error> {
         let provider = self.provider_of(record)?;
         let mut observed = self.wait_for(provider.observe(&[record]))?;
-        Ok(observed.pop().unwrap_or_else(|| Observation::unknown("the provider gave no answer")))
+        Ok(observed.pop().unwrap_or_else(|| Observation::unknown("the provider did not answer")))
     }
 }
 

@@ -87,13 +87,13 @@ impl Session {
     ///
     /// # Errors
     /// When the folders aren't private or there is no runtime; the result of `operation` is returned unchanged.
-    pub(crate) fn operate<T, F: AsyncFnOnce(Engine<'_>) -> T>(
+    pub(crate) fn operate<T, E, F: AsyncFnOnce(Engine<'_>) -> Result<T, E>>(
         &self,
         context: EventContext,
         provider: &dyn Provider,
         run: &RunOptions<'_>,
         operation: F,
-    ) -> Result<T, Error> {
+    ) -> Result<Result<T, E>, Error> {
         if let Ok(None) = state_id::read_key(&self.paths.state) {
             // Not an error: without a key records are unproven, and `resume` asks for confirmation.
             let _ = state_id::ensure_key(&self.paths.state);
@@ -118,7 +118,7 @@ impl Session {
             follow_log: run.follow_log,
         };
         let result = self.wait_for(operation(engine));
-        events.event(Event::Ended);
+        events.event(Event::Ended { ok: matches!(result, Ok(Ok(_))) });
         result
     }
 }

@@ -117,7 +117,7 @@ fn line_ends(stack: &ResolvedStack) -> Vec<Diagnostic> {
             pointer: String::new(),
             line,
             column: 1,
-            message: "the script has Windows line ends (CRLF), which make shells fail".to_owned(),
+            message: "the script has Windows line endings (CRLF), which make shells fail".to_owned(),
             hint: format!("sed -i 's/\\r$//' {file}").into(),
         })
     });

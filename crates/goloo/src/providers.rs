@@ -104,7 +104,7 @@ impl Providers {
             |ip: &str| ip.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
         match address.filter(|ip| is_here && !is_loopback(ip)) {
             Some(ip) => Err(format!(
-                "endpoint.address: {ip:?} is not an address of this computer's loopback, where machines of {id} are"
+                "endpoint.address: {ip:?} is not a loopback address, but machines of {id} are only reachable there"
             )),
             None => Ok(()),
         }

@@ -54,7 +54,7 @@ impl Default for Content {
 pub enum RegistryError {
     /// It is damaged.
     #[error(
-        "{} is broken ({error}), so goloo does not know where stacks were created from; the next create starts a new file, or restore it from a backup",
+        "{} is broken ({error}), so goloo can't tell which folders stacks were created from; restore it from a backup, or the next create starts a new file",
         path.display()
     )]
     Broken {
@@ -109,7 +109,7 @@ impl Registry {
         if let Err(error) = remembered {
             let folder = found.folder().display();
             events.event(Event::Warning(format!(
-                "can't remember that \"{name}\" is at {folder}: {}",
+                "can't record the folder of the stack \"{name}\", {folder}: {}",
                 error.in_one_line()
             )));
         }

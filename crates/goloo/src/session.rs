@@ -1,10 +1,9 @@
 //! The session: folders, settings, store, providers, and the engine.
 
-use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use goloo_engine::refuse_elsewhere;
 use goloo_model::events::{Event, Events};
@@ -15,7 +14,7 @@ use goloo_model::provider_id::ProviderId;
 use goloo_model::provider_info::ProviderInfo;
 use goloo_model::record::{Creator, LocalContext, MachineLocation, Record, Trust};
 use goloo_model::store::{Loaded, Store, StoreError};
-use goloo_store::WaitNotice;
+use goloo_store::{Options, RecordCheck, Seal, WaitNotice};
 use tokio::runtime::Runtime;
 
 use crate::backend::Backend;
@@ -44,7 +43,7 @@ pub struct Session {
     pub events: Arc<dyn Events>,
     /// Whether the records are in the state folder, which only this user can write.
     is_private: bool,
-    runtime: OnceCell<Runtime>,
+    runtime: OnceLock<Runtime>,
 }
 
 /// Whether the folders have to belong to this user alone.
@@ -59,6 +58,13 @@ enum Privacy {
 pub fn wait_notice(events: &Arc<dyn Events>) -> WaitNotice {
     let events = Arc::clone(events);
     WaitNotice::new(move |lock| events.event(Event::WaitingForLock { path: lock.to_owned() }))
+}
+
+/// How a store is opened here: what waits is reported as an event, and providers check the records.
+fn store_options(seal: Seal, events: &Arc<dyn Events>, providers: &Providers) -> Options {
+    let providers = providers.clone();
+    let record_check = RecordCheck::new(move |record| providers.check(record));
+    Options { seal, on_wait: wait_notice(events), record_check, ..Options::default() }
 }
 
 impl Session {
@@ -96,10 +102,15 @@ impl Session {
             Privacy::Checked => Backend::open,
             Privacy::Unchecked => Backend::open_unchecked,
         };
-        let store = open(&backend, &paths, settings.seal(&home)?, wait_notice(&events))?;
+        let options = store_options(settings.seal(&home)?, &events, &providers);
+        let store = open(&backend, &paths, options)?;
         let store = Box::new(CheckedStore::new(store, providers.clone()));
         let keys = KeyFolder::new(&paths.state);
-        Ok(Self { paths, settings, providers, store, keys, events, is_private, runtime: OnceCell::new() })
+        Ok(Self { paths, settings, providers, store, keys, events, is_private, runtime: OnceLock::new() })
+    }
+
+    pub(crate) fn store_options(&self, seal: Seal) -> Options {
+        store_options(seal, &self.events, &self.providers)
     }
 
     /// Reports a note.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use goloo_model::events::Events;
 use goloo_model::store::StoreError;
-use goloo_store::Seal;
+use goloo_store::Options;
 
 use crate::error::Error;
 use crate::former;
@@ -82,7 +82,7 @@ impl SettingsFile {
             return Ok(None);
         }
         let paths = Paths::resolve(self.home.clone(), settings.state_dir(&self.home));
-        let store = backend.open(&paths, Seal::none(), wait_notice(events))?;
+        let store = backend.open(&paths, Options { on_wait: wait_notice(events), ..Options::default() })?;
         match pollster::block_on(store.require_safe_writes()) {
             Err(error @ StoreError::UnsafeWrites { .. }) => Err(error.into()),
             checked => Ok(checked.err().map(Error::from)),

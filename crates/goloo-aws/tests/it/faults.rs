@@ -509,7 +509,7 @@ async fn an_unusable_ami_is_refused_before_anything_is_created() {
     let image = || Image::new("ami-0abc0abc");
     let text = |text: &str| Some(text.to_owned());
     for (image, wanted) in [
-        (Image { root_gib: 30, ..image() }, "vm.disk is 8G, and the root volume of ami-0abc0abc has 30G"),
+        (Image { root_gib: 30, ..image() }, "vm.disk is 8G, but the root volume of ami-0abc0abc has 30G"),
         (Image { state: "disabled".to_owned(), ..image() }, "the AMI ami-0abc0abc is disabled"),
         (
             Image { state: "failed".to_owned(), state_reason: text("the snapshot failed"), ..image() },

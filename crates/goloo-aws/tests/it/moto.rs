@@ -312,7 +312,7 @@ async fn an_ami_larger_than_the_disk_is_refused_before_anything_is_created() {
     machine.stack.disk = Size::gib(14);
     let error = moto.provider().create(&machine, &mut SuiteWork::default()).await.unwrap_err();
     // All of moto's AMIs have 15G.
-    let text = format!("vm.disk is 14G, and the root volume of {} has 15G", machine.stack.os);
+    let text = format!("vm.disk is 14G, but the root volume of {} has 15G", machine.stack.os);
     assert_eq!(error.to_string(), text);
     assert_eq!(moto.made(), [""; 0]);
 }

@@ -256,7 +256,7 @@ fn check_policy_reports_permissions_required_by_schemas_but_not_allowed() {
     case.write("templates/templates__plan.snap", "---\nsource: x\n---\nuse the subnet");
     let all = ["ec2:CreateSubnet", "ec2:DescribeSubnets", "ec2:DescribeNetworkAcls", "ec2:DeleteSubnet"];
     let whole = case.write("whole.json", &policy(&all));
-    assert_eq!(case.check("schemas", &whole), (0, "1 resource types: nothing lacks\n".to_owned()));
+    assert_eq!(case.check("schemas", &whole), (0, "1 resource types: nothing is missing\n".to_owned()));
     let wildcards = case.write("page.md", &format!("# Page\n```json\n{}\n```\n", policy(&["ec2:*"])));
     assert_eq!(case.check("schemas", &wildcards).0, 0);
     let partial = case.write("partial.json", &policy(&["ec2:CreateSubnet", "ec2:DescribeS*"]));

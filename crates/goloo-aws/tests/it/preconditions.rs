@@ -363,11 +363,11 @@ async fn an_unknown_ca_has_a_specific_error_and_a_ca_bundle_resolves_it() {
         AwsProvider::new(settings).create(&machine, &mut SuiteWork::default()).await.unwrap_err()
     };
     let ProviderError::Failed { what, hint, .. } = refused(None).await else { panic!("another kind") };
-    assert!(what.starts_with("the certificate of the server that answers for AWS isn't trusted: "), "{what}");
+    assert!(what.starts_with("the certificate of the AWS endpoint isn't trusted: "), "{what}");
     assert!(hint.debug_text().contains("AWS_CA_BUNDLE"), "{hint:?}");
     assert_eq!(server.requests.load(Ordering::SeqCst), 0);
     let bundle = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/ca.pem");
     let error = refused(Some(bundle)).await.to_string();
-    assert!(error.starts_with("no answer to sts:GetCallerIdentity"), "{error}");
+    assert!(error.starts_with("no response to sts:GetCallerIdentity"), "{error}");
     assert!(server.requests.load(Ordering::SeqCst) > 0);
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Subcommand;
+use clap_complete::engine::ArgValueCandidates;
 use goloo::actions::ArchivedFiles;
 use goloo_model::name::ArchiveId;
 use goloo_model::store::Archived;
@@ -12,20 +13,25 @@ use super::listing::{print_archive, warn_of_each};
 use crate::app::App;
 use crate::error::CliError;
 use crate::options::{Json, duration};
-use crate::{exit, json};
+use crate::{complete, exit, json};
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 #[command(defer = true)]
 pub enum Command {
     /// Show the records of deleted VMs, newest first
+    #[command(visible_alias = "ls")]
     List {
+        /// Print only ids
+        #[arg(short, long)]
+        quiet: bool,
         #[command(flatten)]
         json: Json,
     },
     /// Show one record and the files that its VM was created from
     Show {
         /// The id in the archive
+        #[arg(value_name = "ARCHIVE-ID", add = ArgValueCandidates::new(complete::archive_ids))]
         id: String,
         #[command(flatten)]
         json: Json,
@@ -42,6 +48,7 @@ pub enum Command {
     /// Delete one record permanently
     Delete {
         /// The id in the archive
+        #[arg(value_name = "ARCHIVE-ID", add = ArgValueCandidates::new(complete::archive_ids))]
         id: String,
         /// Don't ask for confirmation
         #[arg(short = 'y', long)]
@@ -51,7 +58,7 @@ pub enum Command {
 
 pub fn run(app: &App, command: &Command) -> Result<u8, CliError> {
     match command {
-        Command::List { .. } => show_list(app),
+        Command::List { quiet, .. } => show_list(app, *quiet),
         Command::Show { id, .. } => show(app, &ArchiveId::parse(id)?),
         Command::Clean { older_than, yes } => clean(app, *older_than, *yes),
         Command::Delete { id, yes } => {
@@ -61,14 +68,17 @@ pub fn run(app: &App, command: &Command) -> Result<u8, CliError> {
     }
 }
 
-fn show_list(app: &App) -> Result<u8, CliError> {
+fn show_list(app: &App, quiet: bool) -> Result<u8, CliError> {
     let archive = app.session.archive()?;
     if app.ui.json() {
         app.ui.result(&json::ArchiveList::from(&archive));
         return Ok(exit::DONE);
     }
     warn_of_each(&app.ui, &archive.broken, |broken| format!("{} is broken: {}", broken.path, broken.error));
-    print_archive(app, &archive.entries);
+    match quiet {
+        true => archive.entries.iter().for_each(|entry| app.ui.line(entry.id.as_str())),
+        false => print_archive(app, &archive.entries),
+    }
     Ok(exit::DONE)
 }
 
@@ -100,7 +110,7 @@ fn clean(app: &App, older_than: Duration, yes: bool) -> Result<u8, CliError> {
         app.ui.say("no record in the archive is that old");
         return Ok(exit::DONE);
     }
-    remove(app, &archive, yes, "goloo archive clean --yes, with the same --older-than")
+    remove(app, &archive, yes, "run `goloo archive clean --yes` with the same --older-than")
 }
 
 fn remove(app: &App, archive: &[Archived], yes: bool, again: &str) -> Result<u8, CliError> {

@@ -36,7 +36,7 @@ impl Consent {
 
     /// Asks for confirmation. A dry run only prints what the VM gets.
     pub fn ask(
-        self,
+        &self,
         app: &App,
         stack: &ResolvedStack,
         provider: &ProviderInfo,
@@ -66,7 +66,7 @@ impl Consent {
             question: "Create it?",
             words: None,
             declined: "nothing was created",
-            again: self.again,
+            again: self.again.clone(),
         };
         question.ask_showing(app)
     }

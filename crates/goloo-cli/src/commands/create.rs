@@ -1,6 +1,6 @@
 //! `goloo create`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap_complete::engine::ArgValueCandidates;
@@ -22,9 +22,10 @@ use goloo::stack::Found;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The stack: the name of a folder in ./stacks or another place for stacks
-    #[arg(add = ArgValueCandidates::new(complete::stacks))]
-    pub name: String,
+    /// The stack: the name of a folder in GOLOO_STACK_FOLDER, ./stacks or the library, or a path with a slash, such as
+    /// ./web. Several stacks are created at once. By default the stack in -f, or in this folder
+    #[arg(value_name = "STACK", add = ArgValueCandidates::new(complete::stacks))]
+    pub names: Vec<String>,
     #[command(flatten)]
     pub options: Options,
     /// The stack's folder, or its parent folder
@@ -142,33 +143,82 @@ fn local_provider(app: &App) -> Result<&'static ProviderInfo, CliError> {
 }
 
 pub fn run(app: &App, args: Args) -> Result<u8, CliError> {
+    let requests = requests(&args)?;
+    if requests.len() > 1 && args.options.as_name.is_some() {
+        return Err(CliError::usage(
+            "--as names one VM, and several stacks are given",
+            "omit --as, or create the VMs one after the other",
+        ));
+    }
     let registry = Registry::new(&app.session.paths.state);
     let known = remembered::stacks(app, &registry);
-    let found = app.session.find_stack(&args.name, args.folder.as_deref(), &known)?;
-    let remember = || registry.remember(&*app.session.events, &args.name, &found);
-    from_stack(app, &found, &args.name, args.options, &remember)
+    let found = requests
+        .iter()
+        .map(|(name, folder)| Ok((name.as_str(), app.session.find_stack(name, folder.as_deref(), &known)?)));
+    let found: Vec<(&str, Found)> = found.collect::<Result<_, CliError>>()?;
+    let (options, mut planned) = (&args.options, Vec::new());
+    for (name, found) in &found {
+        planned.extend(plan(app, found, name, options)?.map(|planned| (planned, *name, found)));
+    }
+    let remember = |name: &str, found: &Found| registry.remember(&*app.session.events, name, found);
+    planned.iter().for_each(|(_, name, found)| remember(name, found));
+    carry_out(app, planned.into_iter().map(|(planned, ..)| planned).collect(), options.timeout)
 }
 
-/// Creates a VM from a stack's files. Calls `remember` before anything is created, except in a dry run.
-pub fn from_stack(
-    app: &App,
-    found: &Found,
-    given: &str,
-    options: Options,
-    remember: &dyn Fn(),
-) -> Result<u8, CliError> {
+/// The name and the folder of each stack on the command line.
+fn requests(args: &Args) -> Result<Vec<(String, Option<PathBuf>)>, CliError> {
+    let of_path = |path: &Path| {
+        let absolute = goloo::stack::absolute(path);
+        let name = absolute.file_name().map(|name| name.to_string_lossy().into_owned());
+        (name.unwrap_or_default(), Some(path.to_owned()))
+    };
+    if let (true, Some(folder)) = (args.names.is_empty(), &args.folder) {
+        return Ok(vec![of_path(folder)]);
+    }
+    if args.names.is_empty() {
+        let here = Path::new(".");
+        if !here.join("config.json").is_file() {
+            return Err(CliError::usage(
+                "a stack must be named, since there is no config.json in this folder",
+                "run `goloo config list` to list your stacks, or `goloo init web` to write one",
+            ));
+        }
+        return Ok(vec![of_path(here)]);
+    }
+    if args.names.len() > 1 && args.folder.is_some() {
+        return Err(CliError::usage(
+            "-f names the folder of one stack, and several are given",
+            "write the stacks as paths: goloo create ./web ./db",
+        ));
+    }
+    let is_path = |name: &str| name.contains('/') || name == "." || name == "..";
+    let request = |name: &String| match &args.folder {
+        None if is_path(name) => of_path(Path::new(name)),
+        folder => (name.clone(), folder.clone()),
+    };
+    Ok(args.names.iter().map(request).collect())
+}
+
+/// Creates a VM from a stack's files that are not read from its folder.
+pub fn from_stack(app: &App, found: &Found, given: &str, options: &Options) -> Result<u8, CliError> {
+    let planned = plan(app, found, given, options)?;
+    carry_out(app, planned.into_iter().collect(), options.timeout)
+}
+
+/// Plans a VM from a stack's files; `None` where the plan is only printed.
+fn plan(app: &App, found: &Found, given: &str, options: &Options) -> Result<Option<PlannedCreate>, CliError> {
     let resolved = found.resolve(&app.session, given, options.as_name.as_deref())?;
     let stack = with_github_users(resolved, &options.users);
     let provider = options.provider.choose(app)?;
-    if let Some(consent) = options.consent {
+    if let Some(consent) = &options.consent {
         consent.ask(app, &stack, provider, options.hosts.hosts, options.dry_run)?;
     }
     let hosts_entry = options.hosts.wanted(app, provider)?;
     refuse_force_here(options.force, provider)?;
     let create = CreateOptions {
         provider: provider.id,
-        github_users: options.users,
-        tags: options.tags.into_iter().collect(),
+        github_users: options.users.clone(),
+        tags: options.tags.iter().cloned().collect(),
         keep_failed: options.keep_failed,
         force_dns: options.force,
         wait: !options.no_wait,
@@ -181,11 +231,10 @@ pub fn from_stack(
     }
     if options.dry_run {
         print_plan(app, &planned.plan);
-        return Ok(exit::DONE);
+        return Ok(None);
     }
     ssh_sources::resolve(app, &mut planned, &options.ssh_cidr)?;
-    remember();
-    carry_out(app, planned, options.timeout)
+    Ok(Some(planned))
 }
 
 /// Returns an error, since a `--force` without effect would be misleading.
@@ -219,12 +268,31 @@ fn print_plan(app: &App, plan: &CreatePlan) {
     }
 }
 
-fn carry_out(app: &App, planned: PlannedCreate, limit: Duration) -> Result<u8, CliError> {
+fn carry_out(app: &App, mut planned: Vec<PlannedCreate>, limit: Duration) -> Result<u8, CliError> {
     let began = Instant::now();
-    let name = planned.plan.machine.name.clone();
-    let left = format!(
-        "\"{name}\" may be incomplete: run `goloo resume {name}` to continue, or `goloo delete {name}`"
-    );
-    let created = app.act(limit, &left, |run| app.session.create(planned, run))?;
-    Ok(created::report(app, &created, began.elapsed()))
+    let name = |planned: &PlannedCreate| planned.plan.machine.name.clone();
+    match planned.len() {
+        0 => return Ok(exit::DONE),
+        1 => {
+            let planned = planned.remove(0);
+            let name = name(&planned);
+            let left = format!(
+                "\"{name}\" may be incomplete: run `goloo resume {name}` to continue, or `goloo delete {name}`"
+            );
+            let created = app.act(limit, &left, |run| app.session.create(planned, run))?;
+            return Ok(created::report(app, &created, began.elapsed()));
+        }
+        _ => {}
+    }
+    let results = app.act_each(
+        planned.into_iter().map(|planned| (name(&planned), planned)).collect(),
+        limit,
+        "VMs may be incomplete: run `goloo list`, and `goloo resume NAME` for each to continue",
+        |_, planned, run| app.session.create(planned, run),
+        |_, created| created::report_in_text(app, created, began.elapsed()),
+    )?;
+    if app.ui.json() {
+        app.ui.result(&results.to_json(|created| &created.record));
+    }
+    Ok(results.code(created::exit_code))
 }

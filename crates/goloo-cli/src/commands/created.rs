@@ -26,13 +26,27 @@ pub fn report_copy(app: &App, copy: &Record) {
 
 /// Prints the new VM; the exit code says whether its provisioning succeeded.
 pub fn report(app: &App, created: &Created, took: Duration) -> u8 {
-    let record = &created.record;
     if app.ui.json() {
-        app.ui.result(&json::ChangedVm { vm: record });
+        app.ui.result(&json::ChangedVm { vm: &created.record });
     }
+    report_in_text(app, created, took);
+    exit_code(created)
+}
+
+/// Whether the provisioning of a new VM succeeded, where it was awaited.
+pub fn exit_code(created: &Created) -> u8 {
+    match &created.verdict {
+        Some(verdict) if !verdict.result.is_good() => exit::DEGRADED,
+        _ => exit::DONE,
+    }
+}
+
+/// Prints the new VM, or why it isn't ready; with `--json` only what explains the latter.
+pub fn report_in_text(app: &App, created: &Created, took: Duration) {
+    let record = &created.record;
     if let Some(verdict) = created.verdict.as_ref().filter(|verdict| !verdict.result.is_good()) {
         explain(app, record, verdict);
-        return exit::DEGRADED;
+        return;
     }
     if !app.ui.json() {
         if let Some(verdict) = &created.verdict {
@@ -41,7 +55,6 @@ pub fn report(app: &App, created: &Created, took: Duration) -> u8 {
         let result = created.verdict.as_ref().map(|verdict| verdict.result);
         print_made(app, record, result, took);
     }
-    exit::DONE
 }
 
 /// Prints the machine's own warnings.

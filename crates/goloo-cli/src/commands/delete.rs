@@ -1,6 +1,5 @@
 //! `goloo delete`
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use goloo::actions::Forgotten;
@@ -8,23 +7,31 @@ use goloo_model::name::{ArchiveId, VmName};
 use goloo_model::record::{ForeignOwner, Record};
 
 use super::ask::Question;
+use super::which;
 use crate::app::App;
 use crate::error::CliError;
-use crate::options::{Json, VmArg};
+use crate::options::Json;
 use crate::{exit, json};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The VMs
-    #[arg(value_name = "NAME", required = true, add = clap_complete::engine::ArgValueCandidates::new(crate::complete::vm_names))]
+    #[arg(
+        value_name = "NAME",
+        required_unless_present = "all",
+        add = clap_complete::engine::ArgValueCandidates::new(crate::complete::vm_names)
+    )]
     names: Vec<String>,
+    /// Delete all VMs on this computer
+    #[arg(long, conflicts_with_all = ["names", "forget"])]
+    all: bool,
     /// Don't ask for confirmation
     #[arg(short = 'y', long)]
     yes: bool,
     /// Archive the records of VMs whose host or state folder is lost; their machines are not deleted
     #[arg(long)]
     forget: bool,
-    /// Continue with the other VMs when one can't be deleted
+    /// Delete the other VMs when one belongs elsewhere
     #[arg(long)]
     keep_going: bool,
     #[command(flatten)]
@@ -35,10 +42,7 @@ pub struct Args {
 const NO_WAIT: Duration = Duration::ZERO;
 
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
-    let names = args.names.iter().map(|name| VmArg { name: name.clone() }.parse());
-    let mut names: Vec<VmName> = names.collect::<Result<_, _>>()?;
-    let mut seen = BTreeSet::new();
-    names.retain(|name| seen.insert(name.clone()));
+    let names = if args.all { which::all_here(app)? } else { which::distinct(&args.names)? };
     let records: Vec<Record> = names.iter().map(|name| app.session.record(name)).collect::<Result<_, _>>()?;
     if !args.forget && !args.keep_going {
         app.session.expect_here(&records)?;
@@ -46,37 +50,63 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     if !args.yes {
         ask(app, &records, args.forget)?;
     }
-    let (archived, first_error) = remove_each(app, args, &records)?;
-    if app.ui.json() {
-        app.ui.result(&json::Deleted::from(&*archived));
-    }
-    Ok(first_error.unwrap_or(exit::DONE))
+    if args.forget { forget_each(app, args, &records) } else { delete_each(app, &records) }
 }
 
-/// The archived records, and the exit code of the first error.
-type Removed = (Vec<(VmName, ArchiveId)>, Option<u8>);
+fn delete_each(app: &App, records: &[Record]) -> Result<u8, CliError> {
+    let is_json = app.ui.json();
+    let report = |name: &VmName, id: &ArchiveId| {
+        if !is_json {
+            app.ui.line(&format!("deleted {name}; the archived record is {id}"));
+        }
+    };
+    if let [record] = records {
+        let id = remove(app, record)?;
+        report(&record.name, &id);
+        if is_json {
+            app.ui.result(&json::Deleted::new([(&record.name, &id)].into_iter(), Vec::new()));
+        }
+        return Ok(exit::DONE);
+    }
+    let results = app.act_each(
+        records.iter().map(|record| (record.name.clone(), record)).collect(),
+        NO_WAIT,
+        "VMs may be partly deleted: run `goloo list`, and `goloo delete NAME` for each to continue",
+        |_, record, run| app.session.delete(record, run),
+        report,
+    )?;
+    if is_json {
+        app.ui.result(&json::Deleted::new(results.done(), results.failures()));
+    }
+    Ok(results.code(|_| exit::DONE))
+}
 
-fn remove_each(app: &App, args: &Args, records: &[Record]) -> Result<Removed, CliError> {
-    let mut archived = Vec::new();
-    let mut first_error = None;
+/// Archives records; stops at the first error unless told to continue.
+fn forget_each(app: &App, args: &Args, records: &[Record]) -> Result<u8, CliError> {
+    let (mut archived, mut errors) = (Vec::new(), Vec::new());
     for record in records {
-        let removed = if args.forget { forget(app, record) } else { remove(app, record) };
-        match removed {
+        match forget(app, record) {
             Ok(id) => {
                 if !app.ui.json() {
-                    let done = if args.forget { "forgot" } else { "deleted" };
-                    app.ui.line(&format!("{done} {}; the archived record is {id}", record.name));
+                    app.ui.line(&format!("forgot {}; the archived record is {id}", record.name));
                 }
-                archived.push((record.name.clone(), id));
+                archived.push((&record.name, id));
             }
             Err(error) if args.keep_going => {
-                app.ui.error(&error);
-                first_error.get_or_insert(error.code);
+                if !app.ui.json() {
+                    app.ui.error(&error);
+                }
+                errors.push((&record.name, error));
             }
             Err(error) => return Err(error),
         }
     }
-    Ok((archived, first_error))
+    if app.ui.json() {
+        let failures = errors.iter().map(|(name, error)| json::VmFailure::new(name, error));
+        let archived = archived.iter().map(|(name, id)| (*name, id));
+        app.ui.result(&json::Deleted::new(archived, failures.collect()));
+    }
+    Ok(exit::worst(errors.iter().map(|(_, error)| error.code)))
 }
 
 /// Others may use a machine that isn't local: the user has to type its name.

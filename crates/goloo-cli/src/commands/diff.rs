@@ -7,14 +7,14 @@ use similar::TextDiff;
 
 use crate::app::App;
 use crate::error::CliError;
-use crate::options::{Json, VmArg};
+use crate::options::{Json, OptionalVm};
 use crate::output::one_line;
 use crate::{exit, json};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    vm: VmArg,
+    vm: OptionalVm,
     /// The stack's folder, instead of the recorded one
     #[arg(short = 'f', long = "folder", value_name = "PATH")]
     folder: Option<PathBuf>,
@@ -23,7 +23,7 @@ pub struct Args {
 }
 
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
-    let name = args.vm.parse()?;
+    let name = args.vm.of(app)?;
     let diff = app.session.diff(&name, args.folder.clone())?;
     let text: String = diff.drift.changes().iter().map(|change| unified(change, &diff.folder)).collect();
     if app.ui.json() {

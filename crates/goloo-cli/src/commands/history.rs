@@ -5,20 +5,20 @@ use goloo_model::record::HistoryEntry;
 
 use crate::app::App;
 use crate::error::CliError;
-use crate::options::{Json, VmArg};
+use crate::options::{Json, OptionalVm};
 use crate::output::{Table, duration};
 use crate::{exit, json};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    vm: VmArg,
+    vm: OptionalVm,
     #[command(flatten)]
     json: Json,
 }
 
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
-    let name = args.vm.parse()?;
+    let name = args.vm.of(app)?;
     let incarnations = app.session.history(&name)?;
     if app.ui.json() {
         app.ui.result(&json::History::from(&*incarnations));

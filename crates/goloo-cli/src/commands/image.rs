@@ -31,7 +31,13 @@ pub enum Command {
         /// debian-12 or debian-13; by default this machine's release
         image: Option<String>,
     },
-    /// Remove images that no VM uses
+    /// Remove an image that no VM uses
+    #[command(visible_alias = "remove")]
+    Rm {
+        /// The image, as `goloo image list` shows it
+        image: String,
+    },
+    /// Remove all images that no VM uses
     Prune,
 }
 
@@ -45,6 +51,10 @@ pub fn run(app: &App, command: &Command) -> Result<u8, CliError> {
         Command::Build { image } => {
             let entry = watched(app, |watch| app.session.build_image(image.as_deref(), watch))?;
             said(app, &entry);
+        }
+        Command::Rm { image } => {
+            let freed = app.session.remove_image(image)?;
+            app.ui.line(&format!("removed {image}, freed {}", bytes(freed.bytes)));
         }
         Command::Prune => {
             let freed = app.session.prune_images()?;

@@ -11,13 +11,13 @@ use super::program::{self, LogLimits};
 use crate::app::App;
 use crate::error::CliError;
 use crate::exit;
-use crate::options::VmArg;
+use crate::options::OptionalVm;
 use crate::output::LogText;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    vm: VmArg,
+    vm: OptionalVm,
     /// Keep printing new output
     #[arg(short, long)]
     follow: bool,
@@ -38,7 +38,7 @@ const LIMITS: LogLimits = LogLimits { time: Duration::from_secs(600), size: 256 
 const PAUSE: Duration = Duration::from_millis(500);
 
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
-    let name = args.vm.parse()?;
+    let name = args.vm.of(app)?;
     if args.console {
         let machine = app.session.console(&name)?;
         return app.wait_for(console(app, &machine, args));

@@ -15,6 +15,7 @@ mod delete;
 mod diff;
 mod dns;
 mod doctor;
+mod help;
 mod history;
 mod image;
 mod init;
@@ -36,9 +37,12 @@ mod snapshot;
 mod ssh;
 mod ssh_config;
 mod ssh_sources;
+mod start_screen;
 mod state;
 mod status;
+mod tag;
 mod wait;
+mod which;
 
 use clap::Subcommand;
 
@@ -57,6 +61,8 @@ pub enum Command {
     /// Delete VMs and archive their records
     #[command(visible_aliases = ["destroy", "rm"])]
     Delete(delete::Args),
+    /// Show a VM's tags, or add and remove some
+    Tag(tag::Args),
     /// Protect a VM against `delete`
     Protect(protect::Args),
     /// Remove a VM's protection against `delete`
@@ -88,19 +94,19 @@ pub enum Command {
     Restart(power::RestartArgs),
     /// Wait until SSH answers and the provisioning has finished
     Wait(WaitArgs),
-    /// Take a snapshot of a stopped VM's disk, or list or delete snapshots
+    /// Take, list or delete snapshots of a stopped VM's disk
     Snapshot(snapshot::Args),
-    /// Restore a stopped VM's disk from a snapshot; later changes are lost
+    /// Restore a stopped VM's disk from a snapshot, losing later changes
     Restore(restore::Args),
     /// Copy a stopped VM
     Clone(clone::Args),
     /// Compare the files that a VM was created from with its stack now
     Diff(diff::Args),
-    /// Create a new VM from the recorded files of an active or archived VM
+    /// Create a VM from the recorded files of an active or archived VM
     Recreate(recreate::Args),
     /// Import a machine that has no record
     Adopt(adopt::Args),
-    /// Compare all records with the machines; archive VMs whose TTL (vm.ttl) has expired
+    /// Compare records with machines; archive VMs whose TTL has expired
     Refresh(refresh::Args),
     /// Show and move the DNS names of VMs
     #[command(subcommand)]
@@ -130,6 +136,8 @@ pub enum Command {
     Completion(completion::Args),
     /// Print the manual page
     Man,
+    /// Explain a command and its options
+    Help(help::Args),
 }
 
 /// Runs the command; `Ok` is the exit code.
@@ -139,6 +147,7 @@ pub fn run(app: &App, command: Command, command_line: fn() -> clap::Command) -> 
         Command::Create(args) => create::run(app, args),
         Command::Resume(args) => resume::run(app, &args),
         Command::Delete(args) => delete::run(app, &args),
+        Command::Tag(args) => tag::run(app, &args),
         Command::Protect(args) => protect::run(app, &args, true),
         Command::Unprotect(args) => protect::run(app, &args, false),
         Command::List(args) => list::run(app, &args),
@@ -171,6 +180,7 @@ pub fn run(app: &App, command: Command, command_line: fn() -> clap::Command) -> 
         Command::Doctor(args) => doctor::run(app, &args),
         Command::Completion(args) => completion::run(&app.ui, &args),
         Command::Man => man::run(&app.ui, command_line()),
+        Command::Help(_) => unreachable!("help needs no App"),
     }
 }
 
@@ -194,7 +204,8 @@ impl Command {
             | Self::Diff(_)
             | Self::Doctor(_)
             | Self::Completion(_)
-            | Self::Man => true,
+            | Self::Man
+            | Self::Help(_) => true,
             Self::Dns(command) => matches!(command, dns::Command::Show(_)),
             Self::Archive(command) => {
                 matches!(command, archive::Command::List { .. } | archive::Command::Show { .. })
@@ -212,6 +223,7 @@ impl Command {
             Self::Create(_)
             | Self::Resume(_)
             | Self::Delete(_)
+            | Self::Tag(_)
             | Self::Protect(_)
             | Self::Unprotect(_)
             | Self::Cp(_)
@@ -232,3 +244,4 @@ impl Command {
 }
 
 pub use settings::run as settings;
+pub use start_screen::run as start_screen;

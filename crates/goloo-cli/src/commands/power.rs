@@ -1,4 +1,4 @@
-//! `goloo start`, `goloo stop` and `goloo restart`
+//! `goloo start`, `goloo stop` and `goloo restart`, of one or several VMs
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use goloo_model::record::Record;
 
 use crate::app::App;
 use crate::error::CliError;
-use crate::options::{Json, VmArg, duration};
+use crate::options::{Json, VmsArg, duration};
 use crate::{exit, json};
 
 #[derive(Debug, clap::Args)]
 pub struct StartArgs {
     #[command(flatten)]
-    vm: VmArg,
-    /// The time limit in total, until SSH answers
+    vms: VmsArg,
+    /// How long to wait, in total, until SSH answers
     #[arg(long, value_name = "D", default_value = "10m", value_parser = duration)]
     timeout: Duration,
     #[command(flatten)]
@@ -26,7 +26,7 @@ pub struct StartArgs {
 #[derive(Debug, clap::Args)]
 pub struct StopArgs {
     #[command(flatten)]
-    vm: VmArg,
+    vms: VmsArg,
     /// Force power off immediately instead of shutting down the guest
     #[arg(long, conflicts_with = "suspend")]
     force: bool,
@@ -53,24 +53,21 @@ pub struct RestartArgs {
 const PROVIDERS_OWN: Duration = Duration::ZERO;
 
 pub fn start(app: &App, args: &StartArgs) -> Result<u8, CliError> {
-    let name = args.vm.parse()?;
-    act(app, &name, args.timeout, "is running", |run| app.session.start(&name, run))
+    act(app, &args.vms, args.timeout, "is running", |name, run| app.session.start(name, run))
 }
 
 pub fn stop(app: &App, args: &StopArgs) -> Result<u8, CliError> {
-    let name = args.vm.parse()?;
     let (mode, done) = match args.suspend {
         true => (StopMode::Suspend, "is suspended"),
         false => (mode(args.force), "is stopped"),
     };
     let limit = args.timeout.unwrap_or(PROVIDERS_OWN);
-    act(app, &name, limit, done, |run| app.session.stop(&name, mode, run))
+    act(app, &args.vms, limit, done, |name, run| app.session.stop(name, mode, run))
 }
 
 pub fn restart(app: &App, args: &RestartArgs) -> Result<u8, CliError> {
-    let name = args.start.vm.parse()?;
-    let mode = mode(args.force);
-    act(app, &name, args.start.timeout, "is running", |run| app.session.restart(&name, mode, run))
+    let (mode, start) = (mode(args.force), &args.start);
+    act(app, &start.vms, start.timeout, "is running", |name, run| app.session.restart(name, mode, run))
 }
 
 fn mode(force: bool) -> StopMode {
@@ -79,17 +76,35 @@ fn mode(force: bool) -> StopMode {
 
 fn act(
     app: &App,
-    name: &VmName,
+    vms: &VmsArg,
     limit: Duration,
     done: &str,
-    action: impl FnOnce(&RunOptions<'_>) -> Result<Record, goloo::Error>,
+    action: impl Fn(&VmName, &RunOptions<'_>) -> Result<Record, goloo::Error> + Sync,
 ) -> Result<u8, CliError> {
-    let left = format!("\"{name}\" may be starting or stopping: check with `goloo status {name}`");
-    let record = app.act(limit, &left, action)?;
-    if app.ui.json() {
-        app.ui.result(&json::ChangedVm { vm: &record });
+    let names = vms.of(app)?;
+    let is_json = app.ui.json();
+    if let [name] = &*names {
+        let left = format!("\"{name}\" may be starting or stopping: check with `goloo status {name}`");
+        let record = app.act(limit, &left, |run| action(name, run))?;
+        match is_json {
+            true => app.ui.result(&json::ChangedVm { vm: &record }),
+            false => app.ui.line(&format!("{name} {done}")),
+        }
         return Ok(exit::DONE);
     }
-    app.ui.line(&format!("{name} {done}"));
-    Ok(exit::DONE)
+    let results = app.act_each(
+        names.into_iter().map(|name| (name, ())).collect(),
+        limit,
+        "VMs may be starting or stopping: check with `goloo list --refresh`",
+        |name, (), run| action(name, run),
+        |name, _| {
+            if !is_json {
+                app.ui.line(&format!("{name} {done}"));
+            }
+        },
+    )?;
+    if is_json {
+        app.ui.result(&results.to_json(|record| record));
+    }
+    Ok(results.code(|_| exit::DONE))
 }

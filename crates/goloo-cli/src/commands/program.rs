@@ -1,12 +1,13 @@
 //! Runs other programs for the user: in place of goloo, in the foreground, or with their output escaped.
 
 use std::ffi::OsString;
-use std::io::Read;
+use std::io::{BufRead, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use goloo_model::name::VmName;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::app::App;
@@ -82,6 +83,34 @@ pub fn show_log(app: &App, words: &[OsString], limits: Option<LogLimits>) -> Res
         app.ui.say_excerpt(&said);
     }
     Ok(if app.ui.is_read() { exit_code(status) } else { exit::DONE })
+}
+
+/// Runs a program without input, and prints its output line by line with the VM's name before each line. Returns the
+/// program's exit code.
+pub fn show_labelled(app: &App, name: &VmName, words: &[OsString]) -> Result<u8, CliError> {
+    let (program, arguments) = words.split_first().expect("a program has a name");
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|error| cannot_run(program, &error))?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    std::thread::scope(|scope| {
+        scope.spawn(|| for_each_line(stderr, |line| app.ui.say(&format!("{name}: {line}"))));
+        for_each_line(stdout, |line| app.ui.line(&format!("{name}: {line}")));
+    });
+    let status = child.wait().map_err(|error| cannot_run(program, &error))?;
+    Ok(exit_code(status))
+}
+
+/// The longest line that is kept together, in bytes: a guest decides where its lines end.
+const LINE_MAX: u64 = 64 << 10;
+
+fn for_each_line(output: Option<impl Read>, mut show: impl FnMut(&str)) {
+    let Some(output) = output else { return };
+    let (mut output, mut line) = (std::io::BufReader::new(output), Vec::new());
+    while (&mut output).take(LINE_MAX).read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+        show(String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']));
+        line.clear();
+    }
 }
 
 /// Kills a process after the limit. The result says whether that was necessary; read it when the process has ended.

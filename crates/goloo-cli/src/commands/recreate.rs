@@ -10,7 +10,7 @@ pub struct Args {
     /// A VM's name (of an active one, else the newest archived one), or an id in the archive
     #[arg(value_name = "ARCHIVE-ID|NAME")]
     what: String,
-    /// Don't ask for confirmation before a VM whose stack somebody else may have written gets access to this computer
+    /// Don't ask for confirmation when somebody else may have written the VM's stack
     #[arg(short = 'y', long)]
     yes: bool,
     #[command(flatten)]
@@ -42,6 +42,5 @@ pub fn run(app: &App, mut args: Args) -> Result<u8, CliError> {
     } else {
         args.options.consent = Some(Consent::for_snapshot_of(record, &args.what, args.yes));
     }
-    // The stack's folder isn't read, so there is nothing to remember.
-    create::from_stack(app, &recreation.stack, &record.stack, args.options, &|| {})
+    create::from_stack(app, &recreation.stack, &record.stack, &args.options)
 }

@@ -13,7 +13,7 @@ use crate::{complete, exit, json};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Only these VMs; by default all of them, and unmanaged machines
+    /// Only these VMs; by default all VMs, and unmanaged machines
     #[arg(value_name = "NAME", add = ArgValueCandidates::new(complete::vm_names))]
     names: Vec<String>,
     /// Show machines that goloo did not create too

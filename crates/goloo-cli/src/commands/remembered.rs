@@ -14,7 +14,7 @@ pub fn stacks(app: &App, registry: &Registry) -> BTreeMap<String, Known> {
             RegistryError::Unread(error) => {
                 let error = CliError::from(error);
                 format!(
-                    "goloo does not know where stacks were created from: {} ({})",
+                    "can't tell which folders stacks were created from: {} ({})",
                     error.in_one_line(),
                     error.hint
                 )

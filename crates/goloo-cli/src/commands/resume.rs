@@ -25,7 +25,7 @@ pub struct Args {
 
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     let began = Instant::now();
-    let name = args.wait.vm.parse()?;
+    let name = args.wait.vm.of(app)?;
     let vm = app.session.managed(&name)?;
     let agreed = agreed(app, &vm.record, args.yes)?;
     let left =

@@ -1,13 +1,15 @@
 //! `goloo settings`
 
 use clap::Subcommand;
+use clap_complete::engine::ArgValueCandidates;
 use goloo::settings;
 use goloo::settings_file::{SettingChanged, SettingsFile};
+use goloo_model::spec::nearest;
 
 use crate::error::CliError;
 use crate::options::Json;
 use crate::output::{Table, Ui};
-use crate::{exit, json, providers};
+use crate::{complete, exit, json, providers};
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
@@ -18,9 +20,16 @@ pub enum Command {
         #[command(flatten)]
         json: Json,
     },
+    /// Print the effective value of one key; nothing if it has none
+    Get {
+        /// The key, as `goloo settings show` lists it
+        #[arg(add = ArgValueCandidates::new(complete::settings_keys))]
+        key: String,
+    },
     /// Set one key in settings.json; null removes it
     Set {
         /// The key, with dots between the levels: hosts, stateBackend, encryption.recipients
+        #[arg(add = ArgValueCandidates::new(complete::settings_keys))]
         key: String,
         /// The value: a word, JSON, or for stateBackend an address like sqlite:PATH
         value: String,
@@ -36,6 +45,7 @@ pub fn run(ui: &Ui, command: &Command) -> Result<u8, CliError> {
     let file = SettingsFile::of_user()?;
     match command {
         Command::Show { .. } => show(ui, &file.effective(providers::all())?),
+        Command::Get { key } => get(ui, &file.effective(providers::all())?, key)?,
         Command::Set { key, value } => {
             let SettingChanged { path, unchecked } = file.set(&ui.events(), key, value)?;
             if let Some(error) = unchecked {
@@ -51,6 +61,22 @@ pub fn run(ui: &Ui, command: &Command) -> Result<u8, CliError> {
         }
     }
     Ok(exit::DONE)
+}
+
+fn get(ui: &Ui, effective: &[settings::Shown], key: &str) -> Result<(), CliError> {
+    let keys = || effective.iter().map(|one| one.key);
+    let Some(found) = effective.iter().find(|one| one.key == key) else {
+        let hint = match nearest(key, keys()) {
+            Some(near) => format!("goloo settings get {near}"),
+            None => format!("name one of {}", keys().collect::<Vec<_>>().join(", ")),
+        };
+        return Err(CliError::usage(format!("there is no setting \"{key}\""), hint));
+    };
+    let text = found.text();
+    if !text.is_empty() {
+        ui.line(&text);
+    }
+    Ok(())
 }
 
 fn show(ui: &Ui, shown: &[settings::Shown]) {

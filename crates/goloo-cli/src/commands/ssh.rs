@@ -3,132 +3,245 @@
 use std::ffi::OsString;
 use std::process::{Command, ExitStatus};
 
+use clap_complete::engine::ArgValueCandidates;
 use goloo::actions::Route;
 use goloo_model::guest::SshTarget;
+use goloo_model::name::VmName;
 use goloo_model::provider::GuestRequest;
 use goloo_model::record::{Record, SshAccess};
 
-use super::program;
+use super::{program, which};
 use crate::app::App;
 use crate::error::CliError;
-use crate::options::VmArg;
+use crate::options::OptionalVm;
+use crate::{complete, exit};
 use goloo::ssh::{OwnLog, by_sh};
 
 #[derive(Debug, clap::Args)]
 pub struct SshArgs {
-    #[command(flatten)]
-    vm: VmArg,
+    /// The VM; by default the only one, or the one that was created from the stack in this folder
+    #[arg(value_name = "NAME", add = ArgValueCandidates::new(complete::vm_names))]
+    name: Option<String>,
     /// A command line for the login user's shell; by default an interactive shell
-    #[arg(last = true, value_name = "CMD")]
+    #[arg(value_name = "CMD", trailing_var_arg = true)]
     command: Vec<OsString>,
+    #[command(flatten)]
+    passed: Passed,
+}
+
+// Options for ssh.
+#[derive(Debug, clap::Args)]
+struct Passed {
+    /// Forward your SSH agent into the VM
+    #[arg(short = 'A')]
+    agent: bool,
+    /// Forward a port of this computer to the VM: [ADDRESS:]PORT:HOST:HOSTPORT
+    #[arg(short = 'L', value_name = "FORWARD")]
+    local: Vec<String>,
+    /// Forward a port of the VM to this computer: [ADDRESS:]PORT:HOST:HOSTPORT
+    #[arg(short = 'R', value_name = "FORWARD")]
+    remote: Vec<String>,
+    /// Allocate a terminal for the command
+    #[arg(short = 't')]
+    terminal: bool,
+}
+
+impl Passed {
+    /// As arguments of ssh.
+    fn arguments(&self) -> Vec<OsString> {
+        let flag = |is_set: bool, name: &str| is_set.then(|| name.into());
+        let forward = |name: &'static str| move |value: &String| [name.into(), value.into()];
+        let flags = flag(self.agent, "-A").into_iter().chain(flag(self.terminal, "-t"));
+        let (local, remote) =
+            (self.local.iter().flat_map(forward("-L")), self.remote.iter().flat_map(forward("-R")));
+        flags.chain(local).chain(remote).collect()
+    }
 }
 
 #[derive(Debug, clap::Args)]
 pub struct ExecArgs {
-    #[command(flatten)]
-    vm: VmArg,
-    /// The program and its arguments
-    #[arg(last = true, required = true, value_name = "CMD")]
-    command: Vec<String>,
+    /// The VM, followed by the program and its arguments. With `--` before the program, all words before it are VMs
+    #[arg(
+        value_name = "NAME",
+        trailing_var_arg = true,
+        required = true,
+        add = ArgValueCandidates::new(complete::vm_names)
+    )]
+    words: Vec<String>,
+    /// Run it in all VMs on this computer; name only the program and its arguments
+    #[arg(long)]
+    all: bool,
 }
 
 pub fn run(app: &App, args: &SshArgs) -> Result<u8, CliError> {
-    let name = args.vm.parse()?;
+    let name = OptionalVm { name: args.name.clone() }.of(app)?;
     let line: Vec<_> = args.command.iter().map(|word| word.to_string_lossy()).collect();
     let in_shell = ["sh".to_owned(), "-c".to_owned(), line.join(" ")];
     let request = if line.is_empty() { GuestRequest::Shell } else { GuestRequest::Run(&in_shell) };
     let (record, target) = match app.session.route(&name, request)? {
         Route::Ssh(record, target) => (record, target),
-        Route::Native(words) => return Err(program::become_program(&words)),
+        Route::Native(words) => {
+            refuse_to_pass(&args.passed, &name)?;
+            return Err(program::become_program(&words));
+        }
     };
+    let session = Login { app, passed: args.passed.arguments(), command: &args.command };
     let ssh = record.ssh.as_ref().expect("it is reachable over SSH");
     if ssh.account.is_none() {
-        return Err(program::become_program(&as_login_user(app, &target, &args.command)?));
+        return Err(program::become_program(&session.as_login_user(&target)?));
     }
     if let Some(problem) = &ssh.login_problem {
-        return open_account(app, &record, &target, problem, &args.command);
+        return session.open_account(&record, &target, problem);
     }
     let login = SshTarget::login(&record).expect("it has an address");
-    match try_login(app, &as_login_user(app, &login, &args.command)?)? {
-        Login::Ended(status) => Ok(program::exit_code(status)),
-        Login::Denied(reason) => open_account(app, &record, &target, &reason, &args.command),
+    match session.attempt(&login)? {
+        Attempt::Ended(status) => Ok(program::exit_code(status)),
+        Attempt::Denied(reason) => session.open_account(&record, &target, &reason),
     }
 }
 
-fn as_login_user(app: &App, login: &SshTarget, command: &[OsString]) -> Result<Vec<OsString>, CliError> {
-    let mut words = app.session.ssh_command(login)?;
-    words.extend(command.iter().cloned());
-    Ok(words)
+/// The provider's own session has no such options.
+fn refuse_to_pass(passed: &Passed, name: &VmName) -> Result<(), CliError> {
+    let arguments = passed.arguments();
+    let Some(first) = arguments.first() else { return Ok(()) };
+    Err(CliError::usage(
+        format!("{} is an option of ssh, and goloo has no SSH access to \"{name}\"", first.to_string_lossy()),
+        format!("goloo ssh {name}"),
+    ))
 }
 
-/// Connects with goloo's own account when the login user can't log in.
-fn open_account(
-    app: &App,
-    record: &Record,
-    account: &SshTarget,
-    problem: &str,
-    command: &[OsString],
-) -> Result<u8, CliError> {
-    let SshAccess { user, .. } = record.ssh.as_ref().expect("it has an account");
-    app.ui.note(&format!(
-        "{user} can't log in to {} ({problem}): this is goloo's own account \"{}\"",
-        record.name, account.user
-    ));
-    let mut words = app.session.ssh_command(account)?;
-    if command.is_empty() {
-        // Options go directly after the program's name.
-        words.insert(1, "-t".into());
-        words.push(by_sh("command -v bash >/dev/null && exec bash -l; exec sh -l").into());
-    }
-    words.extend(command.iter().cloned());
-    Err(program::become_program(&words))
+/// A session with a VM.
+struct Login<'a> {
+    app: &'a App,
+    /// Options for ssh.
+    passed: Vec<OsString>,
+    command: &'a [OsString],
 }
 
-enum Login {
+enum Attempt {
     /// The session is over.
     Ended(ExitStatus),
     /// The login was refused: the server's message.
     Denied(String),
 }
 
-/// Runs `ssh` and distinguishes a refused login from a session. ssh's own messages are kept apart from the session's.
-fn try_login(app: &App, words: &[OsString]) -> Result<Login, CliError> {
-    let (program, arguments) = words.split_first().expect("a program has a name");
-    let own = |error: std::io::Error| {
-        CliError::failed("can't make a temporary file", "check TMPDIR").because(&error)
-    };
-    let log = OwnLog::new().map_err(own)?;
-    let mut command = Command::new(program);
-    command.args(log.arguments());
-    // No prompt for the password of a user who may not exist: goloo's account is the alternative.
-    command.args(["-o", "PreferredAuthentications=publickey"]).args(arguments);
-    let status =
-        program::run_in_foreground(&mut command).map_err(|error| program::cannot_run(program, &error))?;
-    let said = log.end();
-    if status.code() == Some(255) && said.contains("Permission denied") {
-        let reason = said.lines().last().unwrap_or_default().to_owned();
-        return Ok(Login::Denied(reason));
+impl Login<'_> {
+    /// The words that run ssh, with the options that the user gave directly after its name.
+    fn words(&self, target: &SshTarget, options: &[&str]) -> Result<Vec<OsString>, CliError> {
+        let mut words = self.app.session.ssh_command(target)?;
+        let options = options.iter().map(OsString::from).chain(self.passed.iter().cloned());
+        words.splice(1..1, options);
+        Ok(words)
     }
-    if !said.is_empty() {
-        app.ui.say_excerpt(&said);
+
+    fn as_login_user(&self, login: &SshTarget) -> Result<Vec<OsString>, CliError> {
+        let mut words = self.words(login, &[])?;
+        words.extend(self.command.iter().cloned());
+        Ok(words)
     }
-    Ok(Login::Ended(status))
+
+    /// Connects with goloo's own account when the login user can't log in.
+    fn open_account(&self, record: &Record, account: &SshTarget, problem: &str) -> Result<u8, CliError> {
+        let SshAccess { user, .. } = record.ssh.as_ref().expect("it has an account");
+        self.app.ui.note(&format!(
+            "{user} can't log in to {} ({problem}): this is goloo's own account \"{}\"",
+            record.name, account.user
+        ));
+        let is_shell = self.command.is_empty();
+        let mut words = self.words(account, if is_shell { &["-t"] } else { &[] })?;
+        if is_shell {
+            words.push(by_sh("command -v bash >/dev/null && exec bash -l; exec sh -l").into());
+        }
+        words.extend(self.command.iter().cloned());
+        Err(program::become_program(&words))
+    }
+
+    /// Runs `ssh` and distinguishes a refused login from a session. ssh's own messages are kept apart from the
+    /// session's.
+    fn attempt(&self, login: &SshTarget) -> Result<Attempt, CliError> {
+        let words = self.as_login_user(login)?;
+        let (program, arguments) = words.split_first().expect("a program has a name");
+        let own = |error: std::io::Error| {
+            CliError::failed("can't make a temporary file", "check TMPDIR").because(&error)
+        };
+        let log = OwnLog::new().map_err(own)?;
+        let mut command = Command::new(program);
+        command.args(log.arguments());
+        // No prompt for the password of a user who may not exist: goloo's account is the alternative.
+        command.args(["-o", "PreferredAuthentications=publickey"]).args(arguments);
+        let status =
+            program::run_in_foreground(&mut command).map_err(|error| program::cannot_run(program, &error))?;
+        let said = log.end();
+        if status.code() == Some(255) && said.contains("Permission denied") {
+            let reason = said.lines().last().unwrap_or_default().to_owned();
+            return Ok(Attempt::Denied(reason));
+        }
+        if !said.is_empty() {
+            self.app.ui.say_excerpt(&said);
+        }
+        Ok(Attempt::Ended(status))
+    }
+}
+
+impl ExecArgs {
+    /// The VMs, and the program with its arguments.
+    fn split(&self, app: &App) -> Result<(Vec<VmName>, &[String]), CliError> {
+        let dashes = self.words.iter().position(|word| word == "--");
+        let (names, program) = match dashes {
+            Some(at) => (&self.words[..at], &self.words[at + 1..]),
+            None if self.all => (&[][..], &*self.words),
+            None => self.words.split_at(1),
+        };
+        let names = match (self.all, names) {
+            (true, []) => which::all_here(app)?,
+            (true, _) => {
+                return Err(CliError::usage("--all is for all VMs, and some are named", "omit the names"));
+            }
+            (false, names) => which::distinct(names)?,
+        };
+        if program.is_empty() {
+            let shown = names.first().map_or("NAME", VmName::as_str);
+            return Err(CliError::usage(
+                "there is no program to run",
+                format!("goloo exec {shown} CMD, or `goloo ssh {shown}` for a shell"),
+            ));
+        }
+        Ok((names, program))
+    }
 }
 
 pub fn exec(app: &App, args: &ExecArgs) -> Result<u8, CliError> {
-    let name = args.vm.parse()?;
-    let words = args.command.iter().map(String::as_str);
-    let command = shlex::try_join(words).map_err(|_| {
+    let (names, program) = args.split(app)?;
+    if let [name] = &*names {
+        return Err(program::become_program(&exec_words(app, name, program)?));
+    }
+    let run = |name: &VmName| program::show_labelled(app, name, &exec_words(app, name, program)?);
+    let results: Vec<Result<u8, CliError>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = names.iter().map(|name| scope.spawn(move || run(name))).collect();
+        let joined = threads.into_iter().map(|thread| thread.join());
+        joined.map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    });
+    for error in results.iter().filter_map(|result| result.as_ref().err()) {
+        app.ui.error(error);
+    }
+    Ok(exit::worst(
+        results.iter().map(|result| result.as_ref().map_or_else(|error| error.code, |code| *code)),
+    ))
+}
+
+/// The words that run a program in a VM.
+fn exec_words(app: &App, name: &VmName, program: &[String]) -> Result<Vec<OsString>, CliError> {
+    let command = shlex::try_join(program.iter().map(String::as_str)).map_err(|_| {
         CliError::usage("an argument contains a NUL byte, which no shell can pass on", "remove the NUL byte")
     })?;
-    match app.session.route(&name, GuestRequest::Run(&args.command))? {
+    match app.session.route(name, GuestRequest::Run(program))? {
         Route::Ssh(record, target) => {
             let script = match record.ssh.as_ref().filter(|ssh| ssh.account.is_some()) {
                 Some(ssh) => format!("exec /opt/goloo/as {} {command}", ssh.user),
                 None => format!("exec {command}"),
             };
-            Err(program::become_program(&app.session.ssh_script(&target, &script)?))
+            Ok(app.session.ssh_script(&target, &script)?)
         }
-        Route::Native(words) => Err(program::become_program(&words)),
+        Route::Native(words) => Ok(words),
     }
 }

@@ -10,7 +10,7 @@ use goloo_model::time::Timestamp;
 use super::listing::{tags, warn_of_failures};
 use crate::app::App;
 use crate::error::CliError;
-use crate::options::{Json, VmArg};
+use crate::options::{Json, OptionalVm};
 use crate::output::age;
 use crate::output::hint;
 use crate::{exit, json};
@@ -18,13 +18,13 @@ use crate::{exit, json};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    vm: VmArg,
+    vm: OptionalVm,
     #[command(flatten)]
     json: Json,
 }
 
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
-    let name = args.vm.parse()?;
+    let name = args.vm.of(app)?;
     app.warn_of_move()?;
     let StatusReport { vm, failures, skipped } = app.session.status(&name)?;
     warn_of_failures(app, &failures);
@@ -115,7 +115,7 @@ fn drift_text(drift: &Drift, name: &str) -> String {
         }
         Drift::Gone => "missing or unreadable".to_owned(),
         Drift::Unknown => {
-            format!("not compared, since this computer does not know it: goloo diff {name} -f PATH")
+            format!("not compared, since someone else may have set this path: goloo diff {name} -f PATH")
         }
     }
 }

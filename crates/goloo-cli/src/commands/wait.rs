@@ -7,7 +7,7 @@ use crate::options::WaitArgs;
 use crate::{exit, json};
 
 pub fn run(app: &App, args: &WaitArgs) -> Result<u8, CliError> {
-    let name = args.vm.parse()?;
+    let name = args.vm.of(app)?;
     // Fails immediately, with a hint, when the machine is off.
     app.session.expect_reachable(&name)?;
     let left = format!("nothing has changed; run `goloo wait {name}` to continue waiting");

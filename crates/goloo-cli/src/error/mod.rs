@@ -28,7 +28,7 @@ use goloo_model::host_names::HostNamesError;
 use goloo_model::name::{ArchiveIdError, LabelError, NameError, VmName};
 use goloo_model::provider::ProviderError;
 use goloo_model::record::{ForeignOwner, OperationKind};
-use goloo_model::spec::{DIAGNOSTICS_MAX, Diagnostic};
+use goloo_model::spec::{DIAGNOSTICS_MAX, Diagnostic, nearest};
 use goloo_model::store::{ServiceProblem, StoreError, safe_writes_hint};
 use goloo_model::time::Timestamp;
 use goloo_sys::error_chain::causes;
@@ -58,9 +58,21 @@ pub struct CliError {
     pub problems: Vec<Diagnostic>,
     /// A record in JSON that could not be saved anywhere: the printed text is the only copy.
     pub unsaved: Option<String>,
+    /// The VM that was named and doesn't exist.
+    pub missing_vm: Option<VmName>,
 }
 
 impl CliError {
+    /// The same error; where the VM that was named doesn't exist, with the name that may be meant.
+    pub fn suggesting(mut self, names: impl FnOnce() -> Vec<String>) -> Self {
+        let Some(missing) = &self.missing_vm else { return self };
+        let names = names();
+        if let Some(near) = nearest(missing.as_str(), names.iter().map(String::as_str)) {
+            self.hint = format!("did you mean \"{near}\"? `goloo list` lists all VMs");
+        }
+        self
+    }
+
     /// An error with this exit code and error code.
     pub fn new(code: u8, kind: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self {
@@ -71,6 +83,7 @@ impl CliError {
             hint: hint.into(),
             problems: Vec::new(),
             unsaved: None,
+            missing_vm: None,
         }
     }
 
@@ -147,7 +160,7 @@ impl From<goloo::Error> for CliError {
             }
             E::NoProvider { ref known, .. } => {
                 let hint = format!(
-                    "install a build that includes it, as with `cargo install goloo-cli`; this one has {}",
+                    "install a build that includes it, as with `cargo install --path crates/goloo-cli`; this one has {}",
                     listed(known)
                 );
                 Self::new(exit::USAGE, error.code(), error.to_string(), hint)
@@ -157,7 +170,7 @@ impl From<goloo::Error> for CliError {
                 Self::new(exit::USAGE, error.code(), error.to_string(), hint)
             }
             E::NoEncryption => {
-                let hint = "install a build with the feature encryption, as with `cargo install goloo-cli`; \
+                let hint = "install a build with the feature encryption, as with `cargo install --path crates/goloo-cli`; \
                             without it, encrypted records can't be read";
                 Self::new(exit::USAGE, error.code(), error.to_string(), hint)
             }
@@ -283,7 +296,7 @@ impl From<StoreError> for CliError {
             }
             StoreError::NotInBuild { feature, .. } => (
                 exit::USAGE,
-                format!("install a build with the feature {feature}: cargo install goloo-cli --features {feature}"),
+                format!("install a build with the feature {feature}: cargo install --path crates/goloo-cli --features {feature}"),
             ),
             StoreError::Damaged { source, .. } => (exit::FAILED, hint::text(&source.hint())),
             StoreError::Untrusted { file, source, .. } => (exit::FAILED, database::hint(file, source)),
@@ -295,8 +308,12 @@ impl From<StoreError> for CliError {
                 (io_exit(source), io_hint(source, path))
             }
         };
+        let missing_vm = match &error {
+            StoreError::NotFound { name } => Some(name.clone()),
+            _ => None,
+        };
         let causes = causes(&error);
-        Self { causes, ..Self::new(code, codes::of_store(&error), error.to_string(), hint) }
+        Self { causes, missing_vm, ..Self::new(code, codes::of_store(&error), error.to_string(), hint) }
     }
 }
 
@@ -304,7 +321,7 @@ fn locked_hint(name: &VmName, lease_end: Option<Timestamp>) -> String {
     let wait = format!("wait until it has finished; `goloo status {name}` shows its progress");
     match lease_end {
         Some(end) => format!(
-            "{wait}; if its holder no longer runs, the lock ends at {end}, or run `goloo state unlock {name}`"
+            "{wait}; if its holder is no longer running, the lock expires at {end}, or run `goloo state unlock {name}`"
         ),
         None => wait,
     }
@@ -626,7 +643,11 @@ mod tests {
             CliError::from(StoreError::NotInBuild { what: "lock tables".into(), feature: "lock-table" });
         assert_eq!((told.code, told.kind), (exit::USAGE, "unsupported"));
         assert_eq!(told.message, "this build of goloo does not include lock tables");
-        assert!(told.hint.ends_with("cargo install goloo-cli --features lock-table"), "{}", told.hint);
+        assert!(
+            told.hint.ends_with("cargo install --path crates/goloo-cli --features lock-table"),
+            "{}",
+            told.hint
+        );
         let told = CliError::from(goloo::Error::NoEncryption);
         assert_eq!((told.code, told.kind), (exit::USAGE, "unsupported"));
         assert!(told.hint.contains("the feature encryption"), "{}", told.hint);
@@ -654,7 +675,7 @@ mod tests {
             CliError::from(StoreError::Locked { name: name("web"), holder: None, lease_end }).hint
         };
         let hint = locked(Some(goloo_testkit::samples::time("2025-01-15T10:31:30Z")));
-        assert!(hint.contains("ends at 2025-01-15T10:31:30Z"), "{hint}");
+        assert!(hint.contains("expires at 2025-01-15T10:31:30Z"), "{hint}");
         assert!(hint.contains("goloo state unlock web"), "{hint}");
         // A lock without a lease can't be broken.
         assert!(!locked(None).contains("unlock"));

@@ -27,7 +27,7 @@ fn how_to_find(name: &str, last: Option<&LastFolder>) -> String {
     }
     match last {
         Some(LastFolder::OfOthers(folder)) => format!(
-            "the record names {}, which this computer does not know; if you trust it, run `goloo create {name} -f PATH`",
+            "check the folder in the record, {}, which someone else may have set; if you trust it, run `goloo create {name} -f PATH`",
             folder.display()
         ),
         Some(LastFolder::Known(_)) => {

@@ -47,7 +47,7 @@ pub struct SnapshotList<'a> {
 #[serde(rename_all = "camelCase")]
 struct ListedSnapshot<'a> {
     label: &'a str,
-    /// null where the provider doesn't tell
+    /// null if the provider doesn't report it
     created_at: Option<Timestamp>,
 }
 

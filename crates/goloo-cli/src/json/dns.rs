@@ -44,13 +44,13 @@ enum Whose {
     This,
     /// Another VM's
     Vm,
-    /// Not owned by a VM of goloo
+    /// Not owned by a goloo VM
     Foreign,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
 struct PreviousOwner<'a> {
-    /// The VM; null where goloo doesn't know the owner
+    /// The VM; null if the owner is unknown
     vm: Option<&'a str>,
     at: Timestamp,
     records: &'a [RecordSet],
@@ -101,7 +101,7 @@ pub struct DnsChanged<'a> {
     to: Option<&'a str>,
     /// The VM that had them
     from: Option<&'a str>,
-    /// The records now
+    /// The current records
     records: Vec<RecordSet>,
 }
 

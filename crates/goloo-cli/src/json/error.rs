@@ -4,6 +4,7 @@ use goloo_model::spec;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::error::CliError;
 use crate::output::hint;
 
 /// A command that failed. The exit code says which kind of failure it is.
@@ -25,6 +26,19 @@ pub struct ErrorBody<'a> {
     pub problems: Vec<Diagnostic<'a>>,
     /// A record as JSON text that could not be saved anywhere
     pub unsaved: Option<&'a str>,
+}
+
+impl<'a> From<&'a CliError> for ErrorBody<'a> {
+    fn from(error: &'a CliError) -> Self {
+        Self {
+            code: error.kind,
+            message: &error.message,
+            causes: &error.causes,
+            hint: &error.hint,
+            problems: problems(&error.problems),
+            unsaved: error.unsaved.as_deref(),
+        }
+    }
 }
 
 /// A problem in a file of the user.

@@ -27,7 +27,7 @@ struct Image<'a> {
     arch: String,
     origin: &'a str,
     sha256: &'a str,
-    /// The size of its file
+    /// The size of its file in bytes
     bytes: u64,
     /// The size of its disk in bytes
     virtual_size: u64,
@@ -62,7 +62,7 @@ pub struct SettingList<'a> {
 struct Setting<'a> {
     key: &'a str,
     value: &'a Value,
-    /// A variable, "file" or "default"
+    /// An environment variable, "file" or "default"
     from: String,
 }
 

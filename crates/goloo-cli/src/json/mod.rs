@@ -17,13 +17,14 @@ use serde::Serialize;
 
 pub use disks::{DeletedSnapshot, Restored, SnapshotList, TakenSnapshot};
 pub use dns::{DnsChanged, DnsNames};
-pub use error::{ErrorBody, ErrorReport, problems};
+pub use error::ErrorReport;
 pub use machine::{Diagnosis, ImageList, MigrationReport, SettingList};
 pub use refresh::Refreshed;
 pub use stacks::{StackChanges, StackList, StackProblems};
 pub use store::{LockList, StoreShown};
 pub use vm::{
-    ArchiveList, ArchivedRecord, ChangedVm, CreatePlanned, Deleted, History, Resumed, VmDetails, VmList,
+    ArchiveList, ArchivedRecord, ChangedVm, ChangedVms, CreatePlanned, Deleted, History, Resumed, VmDetails,
+    VmFailure, VmList,
 };
 
 // A document as it is printed. Doc comments of these types are the descriptions in the schemas.
@@ -81,7 +82,20 @@ pub fn schemas() -> Vec<OutputSchema> {
                 "adopt",
                 "protect",
                 "unprotect",
+                "tag",
                 "resume (of a create or clone)",
+            ],
+        ),
+        of::<ChangedVms>(
+            "vms",
+            &[
+                "create A B",
+                "start A B",
+                "stop A B",
+                "restart A B",
+                "start --all",
+                "stop --all",
+                "restart --all",
             ],
         ),
         of::<CreatePlanned>("create-plan", &["create --dry-run", "recreate --dry-run"]),

@@ -17,11 +17,11 @@ use crate::output::hint;
 /// The differences between the records and the machines.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Refreshed<'a> {
-    /// VMs that their providers don't have
+    /// VMs that no longer exist at their providers
     missing: Vec<Vm<'a>>,
     /// VMs whose state is unknown
     unknown: Vec<VmWithReason<'a>>,
-    /// VMs with another address than their records
+    /// VMs whose addresses differ from their records
     changed: Vec<MovedVm<'a>>,
     /// Stopped VMs whose DNS names point to addresses that are no longer theirs
     dangling: Vec<VmWithReason<'a>>,
@@ -109,7 +109,7 @@ impl<'a> Refreshed<'a> {
                 .map(|(provider, reason)| UnaskedProvider { provider, reason })
                 .collect(),
             elsewhere: report.elsewhere.iter().map(VmElsewhere::from).collect(),
-            ended: ended.iter().map(DeletedVm::from).collect(),
+            ended: ended.iter().map(|(name, id)| DeletedVm::new(name, id)).collect(),
         }
     }
 }

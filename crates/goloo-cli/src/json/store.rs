@@ -15,7 +15,7 @@ pub struct StoreShown<'a> {
     /// The kind of store
     backend: &'a str,
     address: &'a str,
-    /// The location for people
+    /// The location, for display
     place: &'a str,
     vms: usize,
     /// How many of the VMs have an unfinished operation
@@ -27,7 +27,7 @@ pub struct StoreShown<'a> {
     locks: &'a [VmName],
     /// The store that the records were moved to
     moved_to: Option<&'a str>,
-    /// The size of its files; null where it has none on this computer
+    /// The size of its files in bytes; null if it has none on this computer
     bytes: Option<u64>,
 }
 
@@ -59,7 +59,7 @@ pub struct LockList<'a> {
 struct Lock<'a> {
     name: &'a VmName,
     owner: Option<&'a Owner>,
-    /// When the lock ends unless it is renewed; null where it ends with its process
+    /// When the lock expires unless it is renewed; null if it is held until its process exits
     lease_end: Option<Timestamp>,
 }
 

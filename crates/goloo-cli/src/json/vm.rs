@@ -13,8 +13,11 @@ use goloo_model::time::Timestamp;
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
-use crate::output::{diagnostic_line, hint};
 use serde_json::Value;
+
+use super::error::ErrorBody;
+use crate::error::CliError;
+use crate::output::{diagnostic_line, hint};
 
 /// See [`Record::to_output`].
 fn as_output<S: Serializer>(record: &&Record, serializer: S) -> Result<S::Ok, S::Error> {
@@ -27,6 +30,28 @@ pub struct ChangedVm<'a> {
     /// The record, without private keys
     #[serde(serialize_with = "as_output")]
     pub vm: &'a Record,
+}
+
+/// Several VMs that were created or changed.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ChangedVms<'a> {
+    pub vms: Vec<ChangedVm<'a>>,
+    /// VMs for which it failed
+    pub errors: Vec<VmFailure<'a>>,
+}
+
+/// A VM for which a command failed.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct VmFailure<'a> {
+    name: &'a VmName,
+    #[serde(flatten)]
+    error: ErrorBody<'a>,
+}
+
+impl<'a> VmFailure<'a> {
+    pub fn new(name: &'a VmName, error: &'a CliError) -> Self {
+        Self { name, error: error.into() }
+    }
 }
 
 /// What a create would do.
@@ -69,7 +94,7 @@ impl<'a> From<&'a CreatePlan> for CreatePlanned<'a> {
     }
 }
 
-/// An operation was continued that created no VM and moved no DNS names.
+/// A resumed operation that neither created a VM nor moved DNS names.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Resumed<'a> {
     /// What was done, as a sentence
@@ -80,6 +105,8 @@ pub struct Resumed<'a> {
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Deleted<'a> {
     deleted: Vec<DeletedVm<'a>>,
+    /// VMs that were not deleted
+    errors: Vec<VmFailure<'a>>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -90,15 +117,19 @@ pub struct DeletedVm<'a> {
     archive_id: &'a ArchiveId,
 }
 
-impl<'a> From<&'a (VmName, ArchiveId)> for DeletedVm<'a> {
-    fn from((name, archive_id): &'a (VmName, ArchiveId)) -> Self {
+impl<'a> DeletedVm<'a> {
+    pub fn new(name: &'a VmName, archive_id: &'a ArchiveId) -> Self {
         Self { name, archive_id }
     }
 }
 
-impl<'a> From<&'a [(VmName, ArchiveId)]> for Deleted<'a> {
-    fn from(deleted: &'a [(VmName, ArchiveId)]) -> Self {
-        Self { deleted: deleted.iter().map(DeletedVm::from).collect() }
+impl<'a> Deleted<'a> {
+    pub fn new(
+        deleted: impl Iterator<Item = (&'a VmName, &'a ArchiveId)>,
+        errors: Vec<VmFailure<'a>>,
+    ) -> Self {
+        let deleted = deleted.map(|(name, id)| DeletedVm::new(name, id));
+        Self { deleted: deleted.collect(), errors }
     }
 }
 
@@ -120,7 +151,7 @@ struct Live<'a> {
     /// "running", "stopped", "missing" or "unknown"
     state: &'a str,
     ip: Option<&'a str>,
-    /// Why the state is unknown, or what to know of it
+    /// Why the state is unknown, or a remark on it
     reason: Option<String>,
 }
 

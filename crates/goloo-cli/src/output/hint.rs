@@ -65,6 +65,7 @@ fn command(step: &NextStep) -> String {
         NextStep::Stop { vm, force: false } => format!("goloo stop {vm}"),
         NextStep::Stop { vm, force: true } => format!("goloo stop --force {vm}"),
         NextStep::Unprotect(vm) => format!("goloo unprotect {vm}"),
+        NextStep::Tags(vm) => format!("goloo tag {vm}"),
         NextStep::Wait(vm) => format!("goloo wait {vm}"),
     }
 }
@@ -122,6 +123,7 @@ mod tests {
             NextStep::stop(&web()),
             NextStep::force_stop(&web()),
             NextStep::Unprotect(web()),
+            NextStep::Tags(web()),
             NextStep::Wait(web()),
         ];
         for step in &all {
@@ -153,6 +155,7 @@ mod tests {
                 | NextStep::Status(_)
                 | NextStep::Stop { .. }
                 | NextStep::Unprotect(_)
+                | NextStep::Tags(_)
                 | NextStep::Wait(_) => {}
             }
         }

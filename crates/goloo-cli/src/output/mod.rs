@@ -1,7 +1,7 @@
 //! Output for users and scripts. stdout has only the result; everything else goes to stderr.
 //!
 //! All output goes through [`Ui`], which escapes what a terminal would interpret: callers needn't know where a text
-//! comes from. Only this module adds colours, and only to goloo's own marks.
+//! comes from. Only this module adds colors, and only to goloo's own marks.
 
 mod escape;
 pub mod hint;
@@ -19,7 +19,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::error::CliError;
-use crate::json::{ErrorBody, ErrorReport, Printed, problems};
+use crate::json::{ErrorReport, Printed};
 use crate::options::Color;
 
 pub use escape::{LogText, one_line};
@@ -67,7 +67,8 @@ impl Ui {
             Color::Never => false,
             Color::Auto => terminal && !dumb && !no_color,
         };
-        let progress = Progress::new(terminal && !dumb && verbose == 0);
+        let check = if color { "\x1b[32;1m✓\x1b[0m" } else { "✓" };
+        let progress = Progress::new(terminal && !dumb && verbose == 0, check);
         Self(Arc::new(Inner { json, color, verbose, progress, stdout: Stdout::default() }))
     }
 
@@ -166,16 +167,7 @@ impl Ui {
     /// Prints an error with its causes and its hint, or as JSON.
     pub fn error(&self, error: &CliError) {
         if self.json() {
-            self.result(&ErrorReport {
-                error: ErrorBody {
-                    code: error.kind,
-                    message: &error.message,
-                    causes: &error.causes,
-                    hint: &error.hint,
-                    problems: problems(&error.problems),
-                    unsaved: error.unsaved.as_deref(),
-                },
-            });
+            self.result(&ErrorReport { error: error.into() });
             return;
         }
         self.error_text(error);
@@ -238,7 +230,7 @@ impl Ui {
         self.0.progress.clear();
     }
 
-    /// goloo's own text in a colour, where colours are on.
+    /// goloo's own text in a color, where colors are on.
     fn paint(&self, style: Style, text: &str) -> String {
         if !self.0.color {
             return text.to_owned();
@@ -309,7 +301,7 @@ impl Events for Ui {
             Event::Note(text) => self.note(&labelled(&text)),
             Event::Warning(text) => self.warning(&labelled(&text)),
             Event::Hint(hint) => self.marked(Style::Bold, "hint:", &labelled(&hint::text(&hint))),
-            Event::Ended => self.0.progress.end(context),
+            Event::Ended { ok } => self.0.progress.end(context, ok),
         }
     }
 }

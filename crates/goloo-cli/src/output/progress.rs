@@ -1,16 +1,21 @@
 //! The progress lines at the bottom of the terminal, one for each VM in progress.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use goloo_model::events::EventContext;
 use goloo_model::name::VmName;
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+
+use super::text::duration;
 
 /// The lines; draws nothing when stderr isn't a terminal, and still knows which VMs are in progress.
 pub struct Progress {
     enabled: bool,
+    /// The mark of a finished step.
+    check: &'static str,
     lines: MultiProgress,
     running: Mutex<Vec<Running>>,
 }
@@ -25,9 +30,9 @@ struct Running {
 
 impl Progress {
     /// `enabled` on a terminal.
-    pub fn new(enabled: bool) -> Self {
+    pub fn new(enabled: bool, check: &'static str) -> Self {
         let lines = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
-        Self { enabled, lines, running: Mutex::default() }
+        Self { enabled, check, lines, running: Mutex::default() }
     }
 
     /// The text, after the VM's name while several VMs are in progress.
@@ -41,7 +46,8 @@ impl Progress {
         }
     }
 
-    /// Shows a step, in one line of text; `false` when there is no terminal to show it on.
+    /// Shows a step, in one line of text; `false` when there is no terminal to show it on. The step before it is
+    /// finished: it becomes a line of its own, with the time that it took.
     pub fn step(&self, context: &EventContext, what: &str) -> bool {
         if !self.enabled {
             return false;
@@ -49,12 +55,12 @@ impl Progress {
         let mut running = self.lock();
         let place = place_of(&mut running, context);
         let line = ProgressBar::new_spinner();
-        line.set_style(style("{spinner} {msg} {elapsed:.dim}"));
+        line.set_style(style("{spinner} {msg} {took:.dim}"));
         line.set_message(what.to_owned());
         let line = match running[place].line.take() {
             Some(former) => {
                 let line = self.lines.insert_before(&former, line);
-                self.remove(&former);
+                self.finish(&former);
                 line
             }
             None => self.lines.add(line),
@@ -79,10 +85,10 @@ impl Progress {
         line.set_position(done);
     }
 
-    /// Removes the line of work that is over.
-    pub fn end(&self, context: &EventContext) {
+    /// Ends the line of work that is over; `ok` says whether its last step was finished.
+    pub fn end(&self, context: &EventContext, ok: bool) {
         for ended in self.lock().extract_if(.., |work| work.vm == context.vm) {
-            ended.line.iter().for_each(|line| self.remove(line));
+            ended.line.iter().for_each(|line| if ok { self.finish(line) } else { self.remove(line) });
         }
     }
 
@@ -103,6 +109,14 @@ impl Progress {
         }
     }
 
+    /// Writes a finished step above the lines, in place of its own.
+    fn finish(&self, line: &ProgressBar) {
+        let text = finished(self.check, &line.message(), line.elapsed());
+        self.remove(line);
+        // A terminal that can't be written to shows no progress either.
+        let _ = self.lines.println(text);
+    }
+
     fn remove(&self, line: &ProgressBar) {
         line.finish_and_clear();
         self.lines.remove(line);
@@ -121,8 +135,19 @@ fn place_of(running: &mut Vec<Running>, context: &EventContext) -> usize {
     })
 }
 
+/// Steps that take less than a second have no time: it would say nothing.
+fn finished(check: &str, what: &str, took: Duration) -> String {
+    match took.as_secs() {
+        0 => format!("{check} {what}"),
+        _ => format!("{check} {what} ({})", duration(took)),
+    }
+}
+
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).expect("the templates are constants that parse")
+    let style = ProgressStyle::with_template(template).expect("the templates are constants that parse");
+    style.with_key("took", |state: &ProgressState, text: &mut dyn fmt::Write| {
+        let _ = text.write_str(&duration(state.elapsed()));
+    })
 }
 
 #[cfg(test)]
@@ -133,7 +158,7 @@ mod tests {
 
     #[test]
     fn the_vm_is_named_while_several_are_in_progress() {
-        let progress = Progress::new(false);
+        let progress = Progress::new(false, "✓");
         let (web, db) = (EventContext::of(&name("web"), None), EventContext::of(&name("db"), None));
         let label = |context: &EventContext, text: &str| progress.labelled(context, text).into_owned();
         assert_eq!(label(&web, "starting"), "starting");
@@ -142,7 +167,7 @@ mod tests {
         assert_eq!(label(&db, "starting"), "db: starting");
         assert_eq!(label(&web, "waiting"), "web: waiting");
         assert_eq!(label(&EventContext::default(), "downloading"), "downloading");
-        progress.end(&db);
+        progress.end(&db, true);
         assert_eq!(label(&web, "waiting"), "waiting");
         label(&db, "stopping");
         progress.clear();
@@ -150,8 +175,15 @@ mod tests {
     }
 
     #[test]
+    fn a_finished_step_has_a_mark_and_its_time() {
+        let line = |millis| finished("✓", "starting QEMU", Duration::from_millis(millis));
+        assert_eq!(line(900), "✓ starting QEMU");
+        assert_eq!(line(65_000), "✓ starting QEMU (1 min 5 s)");
+    }
+
+    #[test]
     fn each_vm_in_progress_has_a_line_of_its_own() {
-        let progress = Progress::new(true);
+        let progress = Progress::new(true, "✓");
         progress.lines.set_draw_target(ProgressDrawTarget::hidden());
         let (web, db) = (EventContext::of(&name("web"), None), EventContext::of(&name("db"), None));
         let shown = || {
@@ -163,7 +195,7 @@ mod tests {
         }
         assert_eq!(shown(), ["starting", "stopping"]);
         progress.advance(&db, 10, Some(100));
-        progress.end(&web);
+        progress.end(&web, false);
         assert_eq!(shown(), ["stopping"]);
         assert_eq!(progress.lock()[0].line.as_ref().map(ProgressBar::position), Some(10));
     }

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Runs last, as root, once all packages are there. When it fails, so does "goloo create".
+# Runs last, as root, after all packages are installed. If it fails, "goloo create" fails.
 set -euo pipefail
 
 cat > /etc/nginx/sites-available/site <<'NGINX'

@@ -202,7 +202,7 @@ fn a_record_that_would_exceed_the_read_limits_is_not_written() {
         (json!(vec![json!([]); 20_000]), "more than 10000 values"),
         (
             serde_json::from_str(&format!("{}1{}", "[".repeat(60), "]".repeat(60))).unwrap(),
-            "more than 50 deep",
+            "more than 50 levels deep",
         ),
     ] {
         with(later);
@@ -259,7 +259,7 @@ fn a_record_with_a_changed_id_cannot_be_used_to_reach_the_vm() {
     for _ in 0..2 {
         let ran = in_store(&world, &changed, &["ssh-config", "web"]).expect(255);
         assert!(
-            ran.stderr().contains("belongs to another VM than the one that goloo logged in to before"),
+            ran.stderr().contains("belongs to a different VM than the one that goloo logged in to before"),
             "{ran:?}"
         );
     }
@@ -307,7 +307,7 @@ fn the_host_key_of_a_new_vm_is_pinned_before_its_record_can_change() {
     };
     with(&|record| record["ssh"]["hostKey"] = KEY.into());
     let ran = world.run(&["exec", "hello", "--", "true"]).expect(255);
-    assert!(ran.stderr().contains("names another host key"), "{ran:?}");
+    assert!(ran.stderr().contains("names a different host key"), "{ran:?}");
     // A local machine has no AWS address.
     with(&|record| {
         record.as_object_mut().unwrap().remove("endpoint");

@@ -40,6 +40,9 @@ fn output_of_commands_matches_the_schemas() {
     check("snapshot-delete", &["snapshot", "hello", "--delete", "before"]);
     check("vm", &["clone", "hello", "twin"]);
     check("vm", &["protect", "twin"]);
+    check("vm", &["tag", "twin", "team=db"]);
+    check("vms", &["stop", "hello", "twin", "--force"]);
+    assert_valid("vms", &world.json(&["stop", "hello", "nothing", "--force", "--json"]));
     check("history", &["history", "hello"]);
     check("resume", &["resume", "hello"]);
     check("diff", &["diff", "hello"]);

@@ -49,7 +49,7 @@ fn the_error_for_a_leased_vm_shows_the_lease_end_and_the_unlock_command() {
     let holder = format!("(pid {}) until ", create.id());
     assert!(status.stdout().contains(&holder), "{status:?}");
     let refused = by_bob(&world, &["protect", "hello"]).expect(5);
-    assert!(refused.stderr().contains("the lock ends at 2"), "{refused:?}");
+    assert!(refused.stderr().contains("the lock expires at 2"), "{refused:?}");
     assert!(refused.stderr().contains("goloo state unlock hello"), "{refused:?}");
 
     create.kill().unwrap();
@@ -69,7 +69,7 @@ fn a_create_that_loses_its_lock_saves_nothing_and_history_shows_the_takeover() {
     by_bob(&world, &["protect", "hello"]).expect(0);
     assert_eq!(deeds(&world), ["ann create", "bob takeover", "bob protect"]);
     let history = world.run(&["history", "hello"]).expect(0);
-    let former = format!("the lock was of ann on {}", host());
+    let former = format!("the lock was held by ann on {}", host());
     assert!(history.stdout().contains(&former), "{history:?}");
     let before = world.run(&["state", "pull", "-"]).expect(0).stdout();
 

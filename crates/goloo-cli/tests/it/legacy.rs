@@ -8,7 +8,9 @@ const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1
 /// The note that shows the current form of an old command line.
 fn now_called(ran: &Ran) -> Option<String> {
     let said = ran.stderr();
-    said.lines().find_map(|line| line.strip_prefix("note: this is now called: ")).map(str::to_owned)
+    said.lines()
+        .find_map(|line| line.strip_prefix("note: the current form of this command is: "))
+        .map(str::to_owned)
 }
 
 #[test]

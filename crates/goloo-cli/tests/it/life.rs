@@ -299,7 +299,7 @@ fn a_create_that_made_nothing_reports_no_cleanup() {
     let world = World::new();
     fs::remove_file(world.path().join("work/stacks/hello/disk.img")).unwrap();
     let failed = world.run(&["create", "hello", "--no-wait"]).expect(1);
-    assert!(!failed.stderr().contains("remov") && !failed.stderr().contains("ending QEMU"), "{failed:?}");
+    assert!(!failed.stderr().contains("remov") && !failed.stderr().contains("stopping QEMU"), "{failed:?}");
     world.assert_empty("after the failed create");
 }
 

@@ -49,7 +49,7 @@ fn emulator_doctor_shows_the_store_and_recommends_versioning() {
     world.settings(&settings(aws.endpoint()));
     let doctor = || examined(&world, &aws, BUCKET);
     let found = doctor();
-    let place = format!("records are kept in s3://team/goloo?region=us-east-1&endpoint={}", aws.endpoint());
+    let place = format!("records are stored in s3://team/goloo?region=us-east-1&endpoint={}", aws.endpoint());
     assert!(found[0]["what"].as_str().unwrap().starts_with(&place), "{found:?}");
     let command = "aws s3api put-bucket-versioning --region us-east-1 --bucket team \
                    --versioning-configuration Status=Enabled";

@@ -6,6 +6,7 @@ mod common;
 mod disks;
 mod dns;
 mod embed;
+mod everyday;
 mod executable;
 mod foreign_places;
 mod hostile_guests;

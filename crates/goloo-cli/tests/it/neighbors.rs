@@ -275,7 +275,7 @@ fn the_root_helper_changes_no_file_but_etc_hosts() {
         let mut command = world.command();
         command.env(variable, "1000").args(["__edit-hosts", &path, "set", "web", "10.0.0.1"]);
         let ran = common::Ran(command.output().unwrap()).expect(70);
-        assert!(ran.stderr().contains("only /etc/hosts is changed"), "{ran:?}");
+        assert!(ran.stderr().contains("only /etc/hosts may be changed"), "{ran:?}");
     }
     assert_eq!(fs::read_to_string(world.hosts_file()).unwrap(), "127.0.0.1 localhost\n");
     if !is_root() {

@@ -137,6 +137,17 @@ fn a_section_of_a_record_that_breaks_its_provider_s_rules_breaks_that_record() {
             assert!(ran.code() != 0 && ran.stderr().contains(said), "{pointer} {command:?}: {ran:?}");
         }
     }
+    // The copy before the last save is used instead, where there is a valid one.
+    let mut record = own.clone();
+    record["endpoint"]["address"] = json!("192.0.2.1");
+    fs::write(&path, record.to_string()).unwrap();
+    fs::write(path.with_file_name("state.json.prev"), own.to_string()).unwrap();
+    let ran = with_null(&world, &["status", "x"]).expect(0);
+    assert!(ran.stderr().contains("endpoint.address: ") && !ran.stdout().contains("192.0.2.1"), "{ran:?}");
+    let ran = with_null(&world, &["list", "--json"]).expect(0);
+    let listed: Value = serde_json::from_str(&ran.stdout()).unwrap();
+    assert_eq!(listed["vms"][0]["name"], "x", "{ran:?}");
+    assert_eq!(listed["vms"][0]["ip"], own["endpoint"]["address"], "{ran:?}");
     // A record can't free a machine from its host: the provider decides.
     let mut record = own.clone();
     record["hostBound"] = json!(false);

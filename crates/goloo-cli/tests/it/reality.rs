@@ -86,7 +86,7 @@ fn the_command_in_the_doctor_hint_recreates_a_lost_record() {
     assert_eq!(world.names(), ["hello"]);
     for command in ["diff", "recreate"] {
         let unknown = world.run(&[command, "hello"]).expect(1);
-        assert!(unknown.stderr().contains("there are no files that it was created from"), "{unknown:?}");
+        assert!(unknown.stderr().contains("its record has no stack files"), "{unknown:?}");
     }
     world.run(&["restart", "hello", "--force"]).expect(0);
     world.run(&["delete", "hello", "--yes"]).expect(0);
@@ -126,7 +126,7 @@ fn an_unavailable_provider_is_reported_and_affects_no_other() {
     let list = run(&["list", "--refresh", "--json"]).expect(0);
     let json: serde_json::Value = serde_json::from_str(&list.stdout()).unwrap();
     assert_eq!(json["vms"][0]["live"], "unknown");
-    assert!(list.stderr().contains("GOLOO_QEMU_ACCEL is \"nonsense\""), "{list:?}");
+    assert!(list.stderr().contains("GOLOO_QEMU_ACCEL is invalid: \"nonsense\""), "{list:?}");
     let refresh = run(&["refresh", "--json"]).expect(1);
     let json: serde_json::Value = serde_json::from_str(&refresh.stdout()).unwrap();
     assert_eq!(json["unknown"][0]["name"], "hello");

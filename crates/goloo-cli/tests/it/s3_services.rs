@@ -301,7 +301,7 @@ fn invalid_s3_addresses_and_variables_are_refused() {
     for (address, said) in [
         ("s3://team/goloo?endpoint=127.0.0.1%3A9103", "doesn't begin with https:// or http://"),
         ("s3://team/goloo?region=eu%20west", "is not a region"),
-        ("s3://Team_/goloo", "is not a bucket's name"),
+        ("s3://Team_/goloo", "is not a valid bucket name"),
         ("s3://team/a~b", "stored in a different form than displayed"),
     ] {
         for run in

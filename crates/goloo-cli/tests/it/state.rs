@@ -192,9 +192,11 @@ fn a_move_is_refused_if_the_target_has_other_or_newer_records() {
     newer.serial = 9;
     run(lock(&there, "api").put(&newer, &snapshot())).unwrap();
     let refused = world.run(&["state", "move", &place]).expect(1);
-    for said in
-        ["other is there but not here", "db is another VM there", "api is newer there: its serial is 9"]
-    {
+    for said in [
+        "other is in the target store but not in the source",
+        "db is another VM in the target store",
+        "api is newer in the target store: its serial is 9",
+    ] {
         assert!(refused.stderr().contains(said), "{said}: {refused:?}");
     }
     world.run(&["protect", "db"]).expect(0);
@@ -396,9 +398,9 @@ fn restore_refuses_to_overwrite_newer_records_and_names_each() {
     let before = pulled(&world);
     let refused = world.run(&["state", "restore", &file]).expect(1);
     for said in [
-        "api is newer there: its serial is 2, this record's is 1",
-        "db is newer there: its serial is 3, this record's is 2",
-        &format!("web was deleted there; its archived record is {id}"),
+        "api is newer in the target store: its serial is 2, this record's is 1",
+        "db is newer in the target store: its serial is 3, this record's is 2",
+        &format!("web was deleted in the target store; its archived record is {id}"),
     ] {
         assert!(refused.stderr().contains(said), "{said}: {refused:?}");
     }
@@ -501,7 +503,7 @@ fn a_push_of_older_or_foreign_records_is_refused() {
     world.run(&["protect", "db"]).expect(0);
     let before = pulled(&world);
     let refused = world.run(&["state", "push", &file]).expect(1);
-    assert!(refused.stderr().contains("db is newer there"), "{refused:?}");
+    assert!(refused.stderr().contains("db is newer in the target store"), "{refused:?}");
     assert!(refused.stderr().contains("--force"), "{refused:?}");
     assert_eq!(pulled(&world), before);
     world.run(&["state", "push", "--force", &file]).expect(0);
@@ -512,7 +514,7 @@ fn a_push_of_older_or_foreign_records_is_refused() {
     create(&store(&other.state()), ready(&name("db")));
     for arguments in [vec!["state", "push", &file], vec!["state", "push", "--force", &file]] {
         let refused = other.run(&arguments).expect(1);
-        assert!(refused.stderr().contains("db is another VM there"), "{refused:?}");
+        assert!(refused.stderr().contains("db is another VM in the target store"), "{refused:?}");
     }
     assert_eq!(other.names(), ["db"]);
 }

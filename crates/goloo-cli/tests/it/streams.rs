@@ -38,7 +38,10 @@ fn nobody() -> std::io::PipeWriter {
 fn shows(command: &str) -> Option<Vec<&'static str>> {
     Some(match command {
         "list" | "doctor" | "man" | "ssh-config" | "archive list" | "state show" | "config list"
-        | "config schema" | "settings show" | "settings path" | "settings schema" | "image list" => vec![],
+        | "config schema" | "settings show" | "settings path" | "settings schema" | "image list" | "help" => {
+            vec![]
+        }
+        "settings get" => vec!["localProvider"],
         "state locks" => vec!["--json"],
         "status" | "history" => vec!["hello"],
         "logs" => vec!["hello", "--console"],
@@ -53,8 +56,8 @@ fn shows(command: &str) -> Option<Vec<&'static str>> {
         | "stop" | "restart" | "wait" | "snapshot" | "restore" | "clone" | "recreate" | "adopt"
         | "refresh" | "archive clean" | "archive delete" | "state unlock" | "state move" | "state push"
         | "state backup" | "state restore" | "config import" | "config export" | "config edit"
-        | "config rm" | "config relocate" | "settings set" | "image pull" | "image build" | "image prune"
-        | "migrate" | "init" => {
+        | "config rm" | "config relocate" | "settings set" | "image pull" | "image build" | "image rm"
+        | "image prune" | "migrate" | "init" | "tag" => {
             return None;
         }
         other => panic!("say here whether goloo {other} only shows something"),

@@ -68,7 +68,7 @@ let_it_become_root() {
         echo 'permit nopass goloo' >/etc/doas.d/goloo.conf
         chmod 0400 /etc/doas.d/goloo.conf
     else
-        echo "goloo: this image has neither sudo nor doas: goloo can't become root in it" >&2
+        echo "goloo: this image has neither sudo nor doas, so goloo can't become root" >&2
     fi
 }
 

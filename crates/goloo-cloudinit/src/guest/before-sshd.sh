@@ -60,7 +60,7 @@ names_addresses=
 ! names ListenAddress || names_addresses=yes
 
 {
-    echo "# Made by goloo at each start of sshd: changes belong into $theirs."
+    echo "# Written by goloo at each start of sshd; make changes in $theirs."
     echo "HostKey $host_key"
     {
         values hostkey

@@ -3,11 +3,11 @@
 # commands; the unit goloo-configure after cloud-init, in case that one didn't.
 folder=/var/lib/goloo/configure
 mkdir -p "${folder%/*}"
-# One at a time, and once: whoever makes the folder runs it.
+# Only one process runs it, and only once: the one that creates the folder.
 if ! mkdir "$folder" 2>/dev/null; then
     [ -s "$folder/status" ] && exit "$(cat "$folder/status")"
     [ "$(cat "$folder/boot" 2>/dev/null)" = "$(cat /proc/sys/kernel/random/boot_id)" ] && exit 0
-    echo "the machine went down while it ran" >"$folder/problem"
+    echo "the machine went down while it was running" >"$folder/problem"
     echo 1 >"$folder/status"
     exit 1
 fi

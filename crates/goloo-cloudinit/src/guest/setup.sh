@@ -37,7 +37,7 @@ start_sshd_with_it() {
         file=$(unit_file $unit) || continue
         [ -L "$file" ] && continue
         {
-            echo "# Made by goloo: /opt/goloo/before-sshd says why."
+            echo "# Written by goloo; see /opt/goloo/before-sshd."
             echo "[Service]"
             echo "ExecStartPre="
             sed -n '/^ExecStartPre=/{/sshd.* -t/!p}' "$file"

@@ -114,7 +114,7 @@ impl<'d> Walk<'d> {
             let entries = self.view.entries(self.view.resolved(user));
             let sudo = entries.iter().find(|entry| entry.name == Some("sudo"))?.value;
             (self.view.value(sudo) == Value::Bool(true)).then(|| {
-                let message = "cloud-init fails at \"sudo: true\"".to_owned();
+                let message = "cloud-init fails on \"sudo: true\"".to_owned();
                 self.at(
                     sudo,
                     &child_pointer(&pointer, "sudo"),

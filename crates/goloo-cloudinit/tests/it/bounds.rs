@@ -8,7 +8,7 @@ use goloo_model::spec::{Diagnostic, resolve};
 /// The size of one input in bytes; a stack's file may be this large.
 const SIZE: usize = 1 << 20;
 /// For a build without optimization, on a busy machine.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 /// The maximum length of one problem's message, in characters.
 const SAID_MAX: usize = 2000;
 

@@ -47,8 +47,8 @@ crate::field_rules! {
     pub(super) dns_name(optional) -> Option<String>: "a DNS name", is_domain;
     pub(crate) zone(checked) -> String: "the id of a hosted zone", is_zone;
     pub(crate) record_name(checked) -> String: "a DNS name", is_domain;
-    pub(crate) record_type(checked) -> String: "a type of DNS records", is_record_type;
-    pub(crate) record_values(list) -> Vec<String>: "a value of a DNS record", is_record_value;
+    pub(crate) record_type(checked) -> String: "a DNS record type", is_record_type;
+    pub(crate) record_values(list) -> Vec<String>: "a DNS record value", is_record_value;
 }
 
 /// A TTL of DNS records, in seconds.

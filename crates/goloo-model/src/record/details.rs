@@ -38,8 +38,8 @@ pub(super) fn beyond(details: &Extra) -> Option<String> {
     let mut left = BYTES_MAX;
     match details.iter().all(|(key, value)| spend(key, value, DEPTH_MAX, &mut left)) {
         true => None,
-        false if left == 0 => Some(format!("it has more than {} KiB", BYTES_MAX >> 10)),
-        false => Some(format!("it is nested more than {DEPTH_MAX} deep")),
+        false if left == 0 => Some(format!("it is larger than {} KiB", BYTES_MAX >> 10)),
+        false => Some(format!("it is nested more than {DEPTH_MAX} levels deep")),
     }
 }
 

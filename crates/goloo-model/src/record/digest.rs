@@ -48,7 +48,7 @@ pub struct Proof {
     pub snapshot: Digest,
     /// The HMAC-SHA-256 of the record's authenticated fields with the folder's key.
     pub mac: Digest,
-    /// Which fields of the record that covers. Records of schema 1 don't say: theirs is the first.
+    /// Which fields of the record `mac` covers; absent for form 1, as in records of schema 1.
     #[serde(default = "first_form", skip_serializing_if = "is_first_form")]
     pub form: u8,
 }

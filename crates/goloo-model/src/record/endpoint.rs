@@ -11,14 +11,14 @@ use crate::access::Address;
 /// The port on which machines themselves listen for SSH.
 pub const SSH_PORT: u16 = 22;
 
-/// Where a machine is reached. Every part may be absent.
+/// Where a machine can be reached. Any part may be absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Endpoint {
     /// Its address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<Address>,
-    /// The port where SSH answers; `None` where there is no SSH.
+    /// The port where SSH answers; absent if there is no SSH.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "checks::port")]
     pub ssh_port: Option<u16>,
     /// Its DNS name.

@@ -6,7 +6,7 @@ use super::format::MAX_RECORD_BYTES;
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// Longer than the maximum.
-    #[error("it has {bytes} bytes; a record has at most {MAX_RECORD_BYTES}")]
+    #[error("its size is {bytes} bytes; the limit is {MAX_RECORD_BYTES}")]
     TooLong {
         /// Its length.
         bytes: usize,

@@ -37,7 +37,7 @@ word_enum! {
         DnsSwap = "dns-swap",
         /// An operation of this name.
         DnsRollback = "dns-rollback",
-        /// Continued the operation before it.
+        /// Continued the preceding operation.
         Resume = "resume",
         /// Read the first result of the provisioning.
         Wait = "wait",
@@ -49,6 +49,8 @@ word_enum! {
         Protect = "protect",
         /// Removed that protection.
         Unprotect = "unprotect",
+        /// Changed its tags.
+        Tag = "tag",
         /// Archived the record without deleting the machine.
         Forget = "forget",
         /// Took over a lock that was abandoned or broken.
@@ -79,7 +81,7 @@ word_enum! {
         Done = "done",
         /// It failed.
         Failed = "failed",
-        /// Something else was begun before it ended.
+        /// Another operation began before it ended.
         Interrupted = "interrupted",
     }
 }
@@ -119,8 +121,7 @@ pub struct HistoryEntry {
     pub host: Label,
     /// What was done.
     pub what: Word<HistoryAction>,
-    /// Its result; `None` while it is in progress, or if it was interrupted and nothing has been done about it
-    /// since.
+    /// Its result; absent while it is in progress, or if it was interrupted and hasn't been continued.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Word<Outcome>>,
     /// Why it failed, or details of how it ended.
@@ -166,7 +167,7 @@ impl History {
     /// Adds the takeover of a lock, to be written by the next save.
     pub fn note_takeover(&mut self, by: &Owner, former: &Owner) {
         let mut entry = HistoryEntry::begun(HistoryAction::Takeover, by);
-        entry.end(Outcome::Done, Some(format!("the lock was of {former}")));
+        entry.end(Outcome::Done, Some(format!("the lock was held by {former}")));
         self.push(entry);
     }
 

@@ -71,25 +71,25 @@ pub struct Record {
     pub serial: u64,
     /// The VM's name.
     pub name: VmName,
-    /// Name of the stack that it was made from.
+    /// The name of the stack that it was created from.
     pub stack: Label,
-    /// Who made the machine.
+    /// The provider of the machine.
     pub provider: ProviderId,
-    /// Whether the machine belongs to one host, as its provider said when it was made; [`LocalContext::is_host_bound`] decides.
+    /// Whether the machine belongs to one host, as its provider reported when it was created.
     #[serde(default = "host_bound")]
     pub host_bound: bool,
-    /// Where it is in its life.
+    /// The phase of its life cycle.
     pub phase: Phase,
     /// When the record was created.
     pub created_at: Timestamp,
     /// When it was last saved.
     pub updated_at: Timestamp,
-    /// By whom it was made.
+    /// Who created it.
     pub created_by: Creator,
     /// The stack's folder at creation; informational, and the last place where `create` looks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_config_path: Option<SourcePath>,
-    /// The record's origin if `create` didn't make it.
+    /// The record's origin if `create` didn't create it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
     /// Whether this host's /etc/hosts should contain the VM's name.
@@ -101,7 +101,7 @@ pub struct Record {
     /// When the VM terminates itself (`vm.ttl`), accurate to the few minutes that its first boot takes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends_at: Option<Timestamp>,
-    /// The user's own labels.
+    /// Tags set by the user.
     #[serde(default, deserialize_with = "crate::tags::deserialize")]
     pub tags: BTreeMap<String, String>,
     /// GitHub users given with `-u`; they are part of the VM's definition.
@@ -118,19 +118,19 @@ pub struct Record {
     /// What the provider created, or was about to create, in order.
     #[serde(default)]
     pub resources: Vec<Resource>,
-    /// Where the machine is reached.
+    /// Where the machine can be reached.
     #[serde(default, skip_serializing_if = "Endpoint::is_empty")]
     pub endpoint: Endpoint,
     /// What the provider keeps in the section under its id; only the provider gives these fields types and checks them.
     #[serde(skip)]
     pub details: Extra,
-    /// The resolved stack that the VM was made from; records of earlier versions have none.
+    /// The resolved stack that the VM was created from; absent in records of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved: Option<Box<RecordedStack>>,
     /// The history of actions on the VM.
     #[serde(default, skip_serializing_if = "History::is_empty")]
     pub history: History,
-    /// Lets the creator verify that the VM is theirs; `None` in records of earlier versions and in some others.
+    /// Lets the creator verify that the VM is theirs; absent in records of earlier versions and in some others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<Proof>,
     /// Fields of a later version.
@@ -149,15 +149,15 @@ pub struct NewRecord {
     pub id: VmId,
     /// The VM's name.
     pub name: VmName,
-    /// Name of the stack that it was made from.
+    /// The name of the stack that it was created from.
     pub stack: Label,
-    /// Who made the machine.
+    /// The provider of the machine.
     pub provider: ProviderId,
     /// Whether the machine belongs to one host.
     pub host_bound: bool,
-    /// Where it is in its life.
+    /// The phase of its life cycle.
     pub phase: Phase,
-    /// By whom it was made.
+    /// Who created it.
     pub created_by: Creator,
 }
 
@@ -266,22 +266,22 @@ impl ProvisioningResult {
 }
 
 word_enum! {
-    /// How a record was made, if not by `create`.
+    /// How a record was created, if not by `create`.
     OriginKind {
         /// Read from a goloo v0 config.
         Migrated = "migrated",
-        /// Made for an existing machine that goloo didn't create.
+        /// Created for an existing machine that goloo didn't create.
         Adopted = "adopted",
         /// A copy of another VM.
         Cloned = "cloned",
     }
 }
 
-/// The origin of a record that `create` didn't make.
+/// The origin of a record that `create` didn't create.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Origin {
-    /// How it was made.
+    /// How the record was created.
     pub how: OriginKind,
     /// The source: the old config's path, the machine's id at its provider, or the other VM's name.
     pub from: Label<4096>,
@@ -322,7 +322,7 @@ pub struct SshAccess {
     /// instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<LoginName>,
-    /// Why the login user couldn't log in when the machine was provisioned; `None` if it could, or if this was never
+    /// Why the login user couldn't log in when the machine was provisioned; absent if it could, or if this was never
     /// checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login_problem: Option<String>,

@@ -21,7 +21,7 @@ const BYTES_MAX: usize = 32 << 10;
 /// One line of text: a path, a URL or a key.
 type Line = Label<8192>;
 
-/// A stack as a VM was made from it.
+/// A stack as it was when a VM was created from it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the fields are those of ResolvedStack")]

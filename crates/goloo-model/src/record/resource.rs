@@ -15,7 +15,7 @@ use crate::text::ValueError;
 pub struct Resource {
     /// What it is: `qemu-directory`, `cloudformation-stack`, …
     pub kind: String,
-    /// Its id at the provider, in the form that its kind has.
+    /// Its id at the provider; the format depends on the kind.
     pub id: String,
     /// The operation that created it.
     pub operation: OperationId,

@@ -6,17 +6,17 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// A goloo stack: what a machine is, wherever it is made.
+/// A goloo stack: the definition of a VM, for every provider.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[schemars(title = "config.json of goloo")]
+#[schemars(title = "goloo's config.json")]
 pub struct StackFile {
-    /// Where this schema lies, for editors
+    /// The URL of this schema, for editors
     #[serde(rename = "$schema")]
     pub schema: Option<String>,
     /// The machine
     pub vm: VmFile,
-    /// Its DNS names; AWS alone acts on them
+    /// Its DNS names; used only in AWS
     pub dns: DnsFile,
     /// Variables for templates
     pub cloud_init: CloudInitFile,
@@ -32,15 +32,15 @@ pub struct VmFile {
     /// Virtual CPUs; by default 2
     #[schemars(range(min = 1, max = 256))]
     pub cpus: Option<u64>,
-    /// RAM, as 512M, 2G or 1.5GiB; by default 2G
+    /// RAM, such as 512M, 2G or 1.5GiB; by default 2G
     pub memory: Option<String>,
     /// Size of the root disk; by default 20G
     pub disk: Option<String>,
-    /// An image: an alias as 24.04 or debian-12, a path, or an https URL; by default 24.04
+    /// The image: an alias such as 24.04 or debian-12, a path, or an https URL; by default 24.04
     pub image: Option<String>,
     /// The SHA-256 digest that the image must have, as 64 hex digits
     pub image_sha256: Option<String>,
-    /// AWS: an AMI alias as ubuntu-24.04, or ami-…; by default what image says
+    /// AWS: an AMI alias such as ubuntu-24.04, or ami-…; by default the AMI that corresponds to image
     pub os: Option<String>,
     /// AWS: the instance type; by default the smallest burstable one with these CPUs and this memory
     pub instance_type: Option<String>,
@@ -50,19 +50,19 @@ pub struct VmFile {
     pub vpc_id: Option<String>,
     /// AWS: the subnet
     pub subnet_id: Option<String>,
-    /// AWS: the instance profile whose role the machine's programs act in, by its name or ARN
+    /// AWS: the name or ARN of the instance profile whose role the machine's programs use
     pub iam_instance_profile: Option<String>,
-    /// AWS: whether the machine is a Spot Instance, which AWS may end at any time; by default not
+    /// AWS: whether the machine is a Spot Instance, which AWS may terminate at any time; by default false
     pub spot: Option<bool>,
-    /// Users beside the image's own; goloo logs in as the first
+    /// Users besides the image's own; the first one is the login user
     pub users: Vec<UserFile>,
-    /// Folders of this computer in the machine
+    /// Folders of this computer to mount in the machine
     pub mounts: Vec<MountFile>,
-    /// Ports that are reachable: 80, or "8080:80" for port 8080 of this computer
+    /// Reachable ports: 80, or "8080:80" for port 8080 of this computer
     pub ports: Vec<PortFile>,
-    /// AWS: who may reach port 22, as a CIDR block, several in a list, or "me"; by default "me", this computer
+    /// AWS: who may connect to port 22: a CIDR block, a list of them, or "me"; by default "me", this computer
     pub ssh_cidr: Option<SshCidrFile>,
-    /// After this time the machine ends itself, as 8h
+    /// How long until the machine terminates itself, such as 8h
     pub ttl: Option<String>,
 }
 
@@ -73,41 +73,41 @@ pub struct UserFile {
     /// Login name
     #[schemars(regex(pattern = r"^[a-z_][a-z0-9_-]{0,31}$"))]
     pub username: Option<String>,
-    /// A GitHub user whose public keys are taken
+    /// A GitHub user whose public keys are used
     pub github_username: Option<String>,
     /// Public keys
     pub ssh_keys: Vec<String>,
-    /// Files with public keys, one a line
+    /// Files with public keys, one per line
     pub ssh_key_files: Vec<String>,
 }
 
-/// A folder of this computer in the machine.
+/// A folder of this computer to mount in the machine.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MountFile {
-    /// The folder here; relative paths count from the stack's folder
+    /// The folder on this computer; relative paths are resolved from the stack's folder
     pub source: Option<String>,
-    /// The folder in the machine, absolute
+    /// The absolute path in the machine
     pub target: Option<String>,
 }
 
-/// A port that is reachable.
+/// A reachable port.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum PortFile {
     /// The same port on both sides
     Same(u64),
-    /// This computer's port, a colon, the machine's port
+    /// This computer's port and the machine's port, as HOST:GUEST
     Pair(String),
 }
 
-/// Who may reach port 22.
+/// Who may connect to port 22.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum SshCidrFile {
     /// One CIDR block, or "me" for this computer's public address
     One(String),
-    /// Several of them
+    /// A list of them
     Several(Vec<String>),
 }
 
@@ -122,11 +122,11 @@ pub struct DnsFile {
     /// Time to live in seconds; by default 300
     #[schemars(range(max = 2_147_483_647))]
     pub ttl: Option<u64>,
-    /// The hosted zone, when it must be this one
+    /// The ID of the hosted zone; by default found by the domain
     pub zone_id: Option<String>,
     /// Whether the domain itself points to the machine too
     pub is_apex_domain: Option<bool>,
-    /// Further names in the domain
+    /// Additional names in the domain
     pub cname_aliases: Vec<String>,
 }
 

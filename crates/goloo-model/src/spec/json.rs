@@ -53,7 +53,7 @@ impl Json {
                 text,
                 error.range().start,
                 &message,
-                "JSON has no comments, no trailing commas, and only double quotes",
+                "fix the JSON: comments, trailing commas and single quotes are not allowed",
             )
         })?;
         let root = parsed

@@ -26,7 +26,7 @@ pub fn beyond(text: &str) -> Option<Beyond> {
                 depth += 1;
                 values += 1;
                 if depth > DEPTH_MAX {
-                    let message = format!("values are nested more than {DEPTH_MAX} deep");
+                    let message = format!("values are nested more than {DEPTH_MAX} levels deep");
                     return Some((at, message, "reduce the nesting"));
                 }
             }
@@ -93,7 +93,10 @@ mod tests {
     fn depth_values_and_keys_are_limited_regardless_of_string_contents() {
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         assert_eq!(said(&nested(DEPTH_MAX)), None);
-        assert_eq!(said(&nested(DEPTH_MAX + 1)).as_deref(), Some("50: values are nested more than 50 deep"));
+        assert_eq!(
+            said(&nested(DEPTH_MAX + 1)).as_deref(),
+            Some("50: values are nested more than 50 levels deep")
+        );
         assert_eq!(said(&format!("{{\"a\": \"{}\\\"{}\"}}", "[".repeat(99), ",".repeat(99_999))), None);
         assert!(said(&format!("[{}1]", "1,".repeat(VALUES_MAX))).is_some());
         assert_eq!(said(&format!("[{}1]", "1,".repeat(VALUES_MAX - 1))), None);

@@ -443,7 +443,7 @@ impl<'c> Reader<'c> {
                 Some(near) => format!("did you mean \"{near}\"?"),
                 None => "remove it if you know that it identifies no resource".to_owned(),
             };
-            self.diagnostic(key, "isn't known", hint);
+            self.diagnostic(key, "is unknown", hint);
         }
     }
 
@@ -496,7 +496,7 @@ impl<'c> Reader<'c> {
                 let rest = text.strip_prefix(prefix).unwrap_or_default();
                 if rest.is_empty() || !rest.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
                     let what =
-                        format!("is \"{text}\", which is not such an ID: they begin with \"{prefix}\"");
+                        format!("is \"{text}\", which is not such an ID: these IDs begin with \"{prefix}\"");
                     self.diagnostic(key.old, what, "look it up in the AWS console and write it here");
                     return None;
                 }

@@ -184,7 +184,7 @@ impl Resolver<'_> {
             (Some(text), _) => ("", text, "--as: "),
             (None, Some(text)) => ("/vm/name", text.as_str(), ""),
             (None, None) => {
-                ("", self.sources.stack, "the folder's name, which is the VM's where vm.name is absent: ")
+                ("", self.sources.stack, "the folder's name, which is the VM's name if vm.name is absent: ")
             }
         };
         VmName::parse(text).unwrap_or_else(|error| {
@@ -202,7 +202,7 @@ impl Resolver<'_> {
         if !(1..=CPUS_MAX).contains(&cpus) {
             self.diagnostic(
                 "/vm/cpus",
-                format!("vm.cpus is {cpus}"),
+                format!("vm.cpus is {cpus}, which is out of range"),
                 format!("write a number from 1 to {CPUS_MAX}"),
             );
         }
@@ -217,7 +217,7 @@ impl Resolver<'_> {
             let hint = if has_no_unit {
                 format!("add a unit: \"{text}M\" or \"{text}G\"")
             } else {
-                "sizes look like 512M, 2G or 1.5GiB".to_owned()
+                "write a size like 512M, 2G or 1.5GiB".to_owned()
             };
             self.diagnostic(pointer, format!("{key}: \"{text}\" isn't a size"), hint);
             return default;
@@ -264,7 +264,7 @@ impl Resolver<'_> {
                 Some(near) => format!("did you mean \"{near}\"?"),
                 None => format!("write ami-…, or one of {}", known.collect::<Vec<_>>().join(", ")),
             };
-            self.diagnostic("/vm/os", format!("vm.os: \"{text}\" isn't known"), hint);
+            self.diagnostic("/vm/os", format!("vm.os: \"{text}\" is unknown"), hint);
         }
         text.to_owned()
     }
@@ -274,7 +274,11 @@ impl Resolver<'_> {
         let text = text?;
         if text.is_empty() || text.contains(char::is_whitespace) {
             let key = pointer[1..].replace('/', ".");
-            self.diagnostic(pointer, format!("{key} is \"{text}\""), format!("it looks like {example}"));
+            self.diagnostic(
+                pointer,
+                format!("{key}: \"{text}\" is invalid"),
+                format!("write something like {example}"),
+            );
         }
         Some(text.clone())
     }
@@ -314,7 +318,8 @@ impl Resolver<'_> {
                 let hint = if values::is_username(&lower) {
                     format!("write \"{lower}\"")
                 } else {
-                    "lower-case letters, digits, _ and -, at most 32, beginning with a letter or _".to_owned()
+                    "use lower-case letters, digits, _ and -, at most 32, beginning with a letter or _"
+                        .to_owned()
                 };
                 self.diagnostic(&place, message, hint);
             } else if !seen.insert(name.clone()) {
@@ -392,7 +397,7 @@ impl Resolver<'_> {
             let (Some(source), Some(target)) = (&mount.source, &mount.target) else {
                 self.diagnostic(
                     &pointer,
-                    "a mount has a source and a target",
+                    "a mount needs a source and a target",
                     "add what is missing: {\"source\": \".\", \"target\": \"/srv/site\"}",
                 );
                 continue;
@@ -401,7 +406,7 @@ impl Resolver<'_> {
                 self.diagnostic(
                     &child(&pointer, "source"),
                     "the source is empty",
-                    "\".\" is the stack's folder",
+                    "write \".\" for the stack's folder",
                 );
             }
             let place = child(&pointer, "target");
@@ -499,7 +504,11 @@ impl Resolver<'_> {
                 "write something like \"8h\" or \"2d\"",
             ),
             Some(seconds) if !(TTL_MIN_SECONDS..=TTL_MAX_SECONDS).contains(&seconds) => {
-                self.diagnostic("/vm/ttl", format!("vm.ttl is {text}"), "write a duration from 5m to 365d");
+                self.diagnostic(
+                    "/vm/ttl",
+                    format!("vm.ttl is {text}, which is out of range"),
+                    "write a duration from 5m to 365d",
+                );
             }
             Some(_) => {}
         }
@@ -537,7 +546,7 @@ impl Resolver<'_> {
             u32::try_from(ttl).ok().filter(|ttl| *ttl <= i32::MAX.unsigned_abs())
         });
         if ttl.is_none() {
-            self.diagnostic("/dns/ttl", "dns.ttl is too large", "it is in seconds; 300 is usual");
+            self.diagnostic("/dns/ttl", "dns.ttl is too large", "write it in seconds; 300 is usual");
         }
         Some(Dns {
             hostname,
@@ -554,7 +563,7 @@ impl Resolver<'_> {
             self.diagnostic(
                 pointer,
                 format!("\"{text}\" is not a DNS name"),
-                format!("it looks like {example}"),
+                format!("write something like {example}"),
             );
         }
     }

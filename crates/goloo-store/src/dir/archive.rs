@@ -11,7 +11,7 @@ use super::durable::{self, failed, refused};
 use super::inner::Inner;
 use super::lock::{DirLock, to_json};
 use super::put::{Place, stale};
-use super::read::{self, Found};
+use super::read::Found;
 use crate::rules::{check_schema, newer, other_name};
 
 /// Removes a record for good.
@@ -28,7 +28,7 @@ pub(super) fn delete(store: &Arc<Inner>, id: &ArchiveId, by: &Owner) -> Result<(
     }
     let _entered = store.enter_archive()?;
     store.remove_leftovers()?;
-    match read::find(store.fs(), &store.layout.archived(id), id.name())? {
+    match store.reader().find(&store.layout.archived(id), id.name())? {
         Found::Absent => return Err(gone()),
         Found::Sound(record, _) | Found::Recovered(record, _) => check_schema(&record)?,
         Found::Newer(_, schema) => {

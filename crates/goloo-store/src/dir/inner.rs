@@ -11,7 +11,7 @@ use super::durable::{self, failed};
 use super::fs::{Entry, Fs, LockAttempt};
 use super::layout::{self, Layout};
 use super::list;
-use super::read::{self, Found};
+use super::read::{self, Found, RecordReader};
 use crate::fs_check;
 use crate::options::Options;
 use goloo_sys::error_chain::in_one_line;
@@ -25,6 +25,10 @@ pub(super) struct Inner {
 impl Inner {
     pub fn fs(&self) -> &dyn Fs {
         &*self.fs
+    }
+
+    pub fn reader(&self) -> RecordReader<'_> {
+        RecordReader { fs: self.fs(), check: &self.options.record_check }
     }
 
     /// The names in `active` or `archive`, sorted; empty if the folder doesn't exist.
@@ -43,7 +47,7 @@ impl Inner {
 
     /// The active record under a name, except one with an incomplete move to the archive.
     pub fn load(&self, name: &VmName) -> Result<Option<Loaded>, StoreError> {
-        match read::find(self.fs(), &self.layout.vm(name.as_str()), name.as_str())? {
+        match self.reader().find(&self.layout.vm(name.as_str()), name.as_str())? {
             Found::Absent => Ok(None),
             Found::Sound(record, _) if read::is_half_archived(&record) => Ok(None),
             Found::Sound(record, _) => Ok(Some(Loaded { record: *record, recovered: None })),
@@ -60,7 +64,7 @@ impl Inner {
     /// A deleted VM that is still in `active` because a process died: with the id that it will get from
     /// the next process that takes its lock.
     pub fn half_archived(&self, name: &str) -> Result<Option<Archived>, StoreError> {
-        let found = read::find(self.fs(), &self.layout.vm(name), name)?;
+        let found = self.reader().find(&self.layout.vm(name), name)?;
         let Found::Sound(record, _) = found else { return Ok(None) };
         if !read::is_half_archived(&record) {
             return Ok(None);
@@ -81,7 +85,7 @@ impl Inner {
 
     /// The record in the archive folder itself.
     pub fn archived(&self, id: &ArchiveId) -> Result<Option<Archived>, StoreError> {
-        match read::find(self.fs(), &self.layout.archived(id), id.name())? {
+        match self.reader().find(&self.layout.archived(id), id.name())? {
             Found::Absent => Ok(None),
             Found::Sound(record, _) | Found::Recovered(record, _) => {
                 Ok(Some(Archived { id: id.clone(), deleted_at: id.deleted_at(), record: *record }))
@@ -122,7 +126,7 @@ impl Inner {
 
     /// All entries of `active`.
     pub fn active(&self) -> Result<list::Active, StoreError> {
-        list::list(self.fs(), &self.layout, &self.entries(&self.layout.active())?)
+        list::list(self.reader(), &self.layout, &self.entries(&self.layout.active())?)
     }
 
     /// Removes leftovers of dead processes' claims on other names. Not essential, so failures are left

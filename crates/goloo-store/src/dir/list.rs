@@ -10,9 +10,9 @@ use goloo_model::name::VmName;
 use goloo_model::store::{Broken, Listing, StoreError, Summary};
 
 use super::durable::failed;
-use super::fs::{Entry, Folder, Fs};
+use super::fs::{Entry, Folder};
 use super::layout::{self, Layout, STATE};
-use super::read::{self, Found};
+use super::read::{self, Found, RecordReader};
 use crate::summary_decode::{self, DecodedSummary};
 use goloo_sys::error_chain::in_one_line;
 
@@ -53,13 +53,17 @@ fn helpers(records: usize) -> usize {
 /// All active VMs, sorted by name; `entries` are the entries of `active`, sorted.
 ///
 /// Each thread reads and parses one batch after the other, while a record's bytes are in the cache.
-pub(super) fn list(fs: &dyn Fs, layout: &Layout, entries: &[Entry]) -> Result<Active, StoreError> {
+pub(super) fn list(
+    records: RecordReader<'_>,
+    layout: &Layout,
+    entries: &[Entry],
+) -> Result<Active, StoreError> {
     if entries.is_empty() {
         return Ok(Active::default());
     }
     let active = layout.active();
-    let folder = fs.open_folder(&active).map_err(failed("open", &active))?;
-    let reader = Reader { fs, active, folder: &*folder, entries, next: AtomicUsize::new(0) };
+    let folder = records.fs.open_folder(&active).map_err(failed("open", &active))?;
+    let reader = Reader { records, active, folder: &*folder, entries, next: AtomicUsize::new(0) };
     let mut parts = thread::scope(|scope| {
         let helpers: Vec<_> = (0..helpers(entries.len())).map(|_| scope.spawn(|| reader.parts())).collect();
         let mut parts = reader.parts();
@@ -92,7 +96,7 @@ fn is_record(entry: &Entry) -> bool {
 }
 
 struct Reader<'f> {
-    fs: &'f dyn Fs,
+    records: RecordReader<'f>,
     active: PathBuf,
     folder: &'f dyn Folder,
     entries: &'f [Entry],
@@ -151,7 +155,7 @@ impl Reader<'_> {
         if let Err(error) = VmName::parse(name) {
             return broken(error.to_string());
         }
-        match read::find(self.fs, &folder, name) {
+        match self.records.find(&folder, name) {
             Ok(Found::Absent) => Shown::Nothing,
             Ok(Found::Sound(record, _)) if read::is_half_archived(&record) => Shown::HalfArchived,
             Ok(Found::Sound(record, _) | Found::Recovered(record, _)) => {

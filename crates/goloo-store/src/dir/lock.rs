@@ -57,7 +57,7 @@ impl DirLock {
     }
 
     fn find(&self) -> Result<Found, StoreError> {
-        read::find(self.store.fs(), &self.store.layout.vm(self.name.as_str()), self.name.as_str())
+        self.store.reader().find(&self.store.layout.vm(self.name.as_str()), self.name.as_str())
     }
 
     fn not_found(&self) -> StoreError {

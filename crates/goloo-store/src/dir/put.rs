@@ -61,7 +61,7 @@ impl Inner {
         other: impl Fn(&Record) -> StoreError,
     ) -> Result<(), StoreError> {
         check_schema(record)?;
-        let (stored, old) = match read::find(self.fs(), &place.folder, record.name.as_str())? {
+        let (stored, old) = match self.reader().find(&place.folder, record.name.as_str())? {
             Found::Absent if self.publish(place, record, snapshot)? => return Ok(()),
             Found::Absent => {
                 return Err(refused(&place.folder, "something was created there in the meantime".to_owned()));

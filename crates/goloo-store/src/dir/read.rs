@@ -12,6 +12,7 @@ use super::durable::failed;
 use super::fs::Fs;
 use super::layout::{PREVIOUS, STATE};
 use super::sealed::unopened;
+use crate::options::RecordCheck;
 use crate::rules::other_name;
 pub(super) use crate::rules::{archive_ids, is_half_archived};
 
@@ -39,32 +40,65 @@ enum Unsound {
     Newer(u32, String),
 }
 
-/// Reads the record in `folder`, which must have the name `name`.
-pub(super) fn find(fs: &dyn Fs, folder: &Path, name: &str) -> Result<Found, StoreError> {
-    if let Ok((record, bytes)) = read_record(fs, &folder.join(STATE), name)? {
-        return Ok(Found::Sound(record, bytes));
-    }
-    // The folder may have been moved or replaced between two reads.
-    unmoved(fs, folder, || match read_record(fs, &folder.join(STATE), name)? {
-        Ok((record, bytes)) => Ok(Found::Sound(record, bytes)),
-        Err(unsound) => recover(fs, folder, name, unsound),
-    })
-    .map(|found| found.unwrap_or(Found::Absent))
+/// What records are read with.
+#[derive(Clone, Copy)]
+pub(super) struct RecordReader<'a> {
+    pub fs: &'a dyn Fs,
+    pub check: &'a RecordCheck,
 }
 
-fn recover(fs: &dyn Fs, folder: &Path, name: &str, unsound: Unsound) -> Result<Found, StoreError> {
-    let broken =
-        |error| Broken { name: folder_name(folder), path: folder.join(STATE).display().to_string(), error };
-    let broken = match unsound {
-        Unsound::Missing => broken("the file is missing".to_owned()),
-        Unsound::Bad(text) => broken(text),
-        Unsound::Sealed(text) => return Ok(Found::Broken(broken(text))),
-        Unsound::Newer(schema, text) => return Ok(Found::Newer(broken(text), schema)),
-    };
-    Ok(match read_record(fs, &folder.join(PREVIOUS), name)? {
-        Ok((record, _)) => Found::Recovered(record, broken),
-        Err(_) => Found::Broken(broken),
-    })
+impl RecordReader<'_> {
+    /// Reads the record in `folder`, which must have the name `name`.
+    pub fn find(self, folder: &Path, name: &str) -> Result<Found, StoreError> {
+        if let Ok((record, bytes)) = self.read(&folder.join(STATE), name)? {
+            return Ok(Found::Sound(record, bytes));
+        }
+        // The folder may have been moved or replaced between two reads.
+        unmoved(self.fs, folder, || match self.read(&folder.join(STATE), name)? {
+            Ok((record, bytes)) => Ok(Found::Sound(record, bytes)),
+            Err(unsound) => self.recover(folder, name, unsound),
+        })
+        .map(|found| found.unwrap_or(Found::Absent))
+    }
+
+    fn recover(self, folder: &Path, name: &str, unsound: Unsound) -> Result<Found, StoreError> {
+        let broken = |error| Broken {
+            name: folder_name(folder),
+            path: folder.join(STATE).display().to_string(),
+            error,
+        };
+        let broken = match unsound {
+            Unsound::Missing => broken("the file is missing".to_owned()),
+            Unsound::Bad(text) => broken(text),
+            Unsound::Sealed(text) => return Ok(Found::Broken(broken(text))),
+            Unsound::Newer(schema, text) => return Ok(Found::Newer(broken(text), schema)),
+        };
+        Ok(match self.read(&folder.join(PREVIOUS), name)? {
+            Ok((record, _)) => Found::Recovered(record, broken),
+            Err(_) => Found::Broken(broken),
+        })
+    }
+
+    fn read(self, path: &Path, name: &str) -> Result<Read, StoreError> {
+        let mut bytes = Vec::new();
+        if let Err(error) = self.fs.read(path, &mut bytes) {
+            return match unsound(&error) {
+                Some(unsound) => Ok(Err(unsound)),
+                None => Err(failed("read", path)(error)),
+            };
+        }
+        Ok(match record::from_json(&bytes) {
+            Ok(record) if record.name.as_str() != name => {
+                Err(Unsound::Bad(other_name(record.name.as_str(), name)))
+            }
+            Ok(record) => match self.check.check(&record) {
+                Ok(()) => Ok((Box::new(record), bytes)),
+                Err(error) => Err(Unsound::Bad(error)),
+            },
+            Err(error @ RecordError::Newer { schema, .. }) => Err(Unsound::Newer(schema, error.to_string())),
+            Err(error) => Err(Unsound::Bad(error.to_string())),
+        })
+    }
 }
 
 fn folder_name(folder: &Path) -> String {
@@ -93,22 +127,6 @@ fn unmoved<T>(
 }
 
 type Read = Result<(Box<Record>, Vec<u8>), Unsound>;
-
-fn read_record(fs: &dyn Fs, path: &Path, name: &str) -> Result<Read, StoreError> {
-    let mut bytes = Vec::new();
-    if let Err(error) = fs.read(path, &mut bytes) {
-        return match unsound(&error) {
-            Some(unsound) => Ok(Err(unsound)),
-            None => Err(failed("read", path)(error)),
-        };
-    }
-    Ok(match record::from_json(&bytes) {
-        Ok(record) if record.name.as_str() == name => Ok((Box::new(record), bytes)),
-        Ok(record) => Err(Unsound::Bad(other_name(record.name.as_str(), name))),
-        Err(error @ RecordError::Newer { schema, .. }) => Err(Unsound::Newer(schema, error.to_string())),
-        Err(error) => Err(Unsound::Bad(error.to_string())),
-    })
-}
 
 /// Whether a failed read is due to the file rather than to this process (no permission, too many
 /// open files).

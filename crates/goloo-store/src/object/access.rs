@@ -40,7 +40,7 @@ pub trait TableCheck: Send + Sync {
     async fn check(&self, key: &str, place: &str) -> Result<(), StoreError>;
 }
 
-/// Whether a service is known to honour conditional writes.
+/// Whether a service is known to honor conditional writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConditionalWrites {
     /// The caller guarantees it.

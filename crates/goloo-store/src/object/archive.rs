@@ -63,7 +63,7 @@ pub(super) async fn copy(
             _ => return Ok(false),
         }
     }
-    Err(backend("write", &bucket.place, format!("\"{id}\" is being written continuously")))
+    Err(backend("write", &bucket.place, format!("\"{id}\" is being changed continuously")))
 }
 
 /// A deleted VM that is still among the active ones.
@@ -231,7 +231,7 @@ pub(super) async fn delete(place: &Place, id: &ArchiveId) -> Result<(), StoreErr
             Err(WriteError::InDoubt(error)) => return Err(error),
         }
     }
-    Err(backend("delete", &bucket.place, format!("\"{id}\" is being written continuously")))
+    Err(backend("delete", &bucket.place, format!("\"{id}\" is being changed continuously")))
 }
 
 /// Copies a record from another store into the archive.
@@ -264,5 +264,5 @@ pub(super) async fn put(
             Err(WriteError::InDoubt(error)) => return Err(error),
         }
     }
-    Err(backend("write", &bucket.place, format!("\"{id}\" is being written continuously")))
+    Err(backend("write", &bucket.place, format!("\"{id}\" is being changed continuously")))
 }

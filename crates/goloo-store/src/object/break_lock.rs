@@ -31,5 +31,5 @@ pub(super) async fn break_one(bucket: &Bucket, name: &VmName) -> Result<Option<H
             Err(WriteError::InDoubt(error)) => return Err(error),
         }
     }
-    Err(backend("break the lock", &bucket.place, format!("\"{name}\" is being written continuously")))
+    Err(backend("break the lock", &bucket.place, format!("\"{name}\" is being changed continuously")))
 }

@@ -137,7 +137,7 @@ impl Bucket {
     pub fn now(&self) -> Result<Timestamp, StoreError> {
         let now = self.access.clock.now().and_then(Timestamp::from_unix);
         now.ok_or_else(|| {
-            error::backend("read the clock", &self.place, "the service's answers carry no Date header")
+            error::backend("read the clock", &self.place, "the service's responses have no Date header")
         })
     }
 

@@ -210,7 +210,7 @@ impl Envelope {
                 Err(format!("the lock's epoch {} is not one that goloo writes", envelope.epoch))
             }
             FORMAT => Ok(envelope),
-            0 => Err("the object has format 0, which no goloo writes".to_owned()),
+            0 => Err("the object has format 0, which no version of goloo writes".to_owned()),
             newer => {
                 Err(format!("the object has format {newer}, and this goloo supports {FORMAT}; update goloo"))
             }

@@ -219,7 +219,7 @@ fn broken_off(error: Box<dyn std::error::Error + Send + Sync>) -> HttpError {
 
 /// A response that is larger than anything goloo stores.
 #[derive(Debug, thiserror::Error)]
-#[error("the answer is larger than {} MiB", ANSWER_MAX >> 20)]
+#[error("the response is larger than {} MiB", ANSWER_MAX >> 20)]
 struct TooLarge;
 
 /// A connection that broke during a response.

@@ -19,7 +19,7 @@ pub(super) struct Inner {
     pub worker: Worker,
     pub opening: Opening,
     pub place: OnceCell<Place>,
-    /// Set once the service is known to honour conditional writes.
+    /// Set once the service is known to honor conditional writes.
     pub writable: OnceCell<()>,
     pub location: String,
     pub prefix: String,

@@ -82,7 +82,7 @@ impl LeaseState {
         Err(StoreError::Locked { name, holder: None, lease_end: None })
     }
 
-    /// Reads the claim back once: a service that has stopped honouring conditional writes since it was checked lets
+    /// Reads the claim back once: a service that has stopped honoring conditional writes since it was checked lets
     /// two processes claim a lock, and one of them finds the other's claim instead of its own.
     async fn confirm(&mut self) -> Result<(), StoreError> {
         let found = match self.place.bucket.read(ACTIVE, self.name.as_str()).await {

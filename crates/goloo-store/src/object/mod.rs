@@ -110,7 +110,7 @@ impl ObjectStore {
 
     /// Checks of the location, apart from its records.
     pub async fn examine(&self) -> Vec<Check> {
-        let mut checks = vec![Check::ok(format!("records are kept in {}", self.inner.location))];
+        let mut checks = vec![Check::ok(format!("records are stored in {}", self.inner.location))];
         checks.extend(self.check_writes().await);
         if let Opening::Settings(settings) = &self.inner.opening {
             let (settings, answer) = (settings.clone(), self.inner.options.pace.answer);

@@ -73,7 +73,7 @@ async fn swap(bucket: &Bucket, replaces: Option<&str>, to: Option<&str>) -> Resu
             Err(WriteError::InDoubt(error)) => return Err(error),
         }
     }
-    Err(backend("mark", &bucket.place, "its mark is being written continuously"))
+    Err(backend("mark", &bucket.place, "its mark is being changed continuously"))
 }
 
 async fn break_all_locks(bucket: &Bucket) -> Result<(), StoreError> {

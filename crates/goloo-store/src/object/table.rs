@@ -177,7 +177,7 @@ impl Table {
         if self.clock.now().is_none() {
             self.row(key).await?;
         }
-        self.clock.now().ok_or_else(|| self.failed("its answers carry no Date header".to_owned()))
+        self.clock.now().ok_or_else(|| self.failed("its responses have no Date header".to_owned()))
     }
 
     fn taken(&self, key: &str, row: &Value, now: i64) -> TableError {

@@ -1,4 +1,4 @@
-//! Checks that a service honours conditional writes: one that ignores them, or whose compare-and-write isn't
+//! Checks that a service honors conditional writes: one that ignores them, or whose compare-and-write isn't
 //! atomic, loses records silently.
 //!
 //! The check runs before the first write to the store. Its result is kept in the store for each service through which
@@ -61,7 +61,7 @@ struct Passed {
     checked_by: String,
 }
 
-/// Refuses a service that does not honour conditional writes, unless it is known to.
+/// Refuses a service that does not honor conditional writes, unless it is known to.
 pub(super) async fn require(bucket: &Bucket, checked_by: &str) -> Result<(), StoreError> {
     if !bucket.needs_write_check() {
         return Ok(());
@@ -89,11 +89,11 @@ pub(super) async fn run(bucket: &Bucket, checked_by: &str) -> Result<(), StoreEr
 /// The result in `goloo doctor` for a service that passed, whose object dates are this many seconds behind
 /// its responses.
 pub(super) fn passed(lag: i64) -> Check {
-    let what = "its service honours conditional writes".to_owned();
+    let what = "its service honors conditional writes".to_owned();
     if lag <= LAG_MAX {
         return Check::ok(what);
     }
-    let what = format!("{what}, but dates objects {lag} s before its answers");
+    let what = format!("{what}, but dates objects {lag} s before its responses");
     Check { hint: "set the clocks of the service's hosts".into(), ..Check::ok(what) }
 }
 
@@ -177,12 +177,12 @@ impl Probe<'_> {
         self.in_turn().await?;
         let lag = self.bucket.last_modified_lag().await?;
         if lag > LAG_LIMIT {
-            return Err(self.failed(format!("it dates what it stores {lag} s before its answers")));
+            return Err(self.failed(format!("it dates objects {lag} s before its responses")));
         }
         let (mut decided, mut started) = (0, 0);
         while decided < RACES {
             if started == RACES_MAX {
-                let text = "concurrent writers got no clear answers";
+                let text = "concurrent writers got ambiguous responses";
                 return Err(error::backend("check conditional writes", &self.bucket.place, text));
             }
             started += 1;
@@ -209,7 +209,7 @@ impl Probe<'_> {
         let refused = "it refused to create an object (If-None-Match: *)";
         let first = self.write_met(&key, None, refused).await?;
         if first.e_tag.is_none() {
-            return Err(self.failed("its answers to writes have no ETag"));
+            return Err(self.failed("its responses to writes have no ETag"));
         }
         if self.write(&key, probe::content(0), None).await?.is_some() {
             return Err(self.failed("it created an object twice (it ignores If-None-Match)"));

@@ -38,9 +38,9 @@ const SCHEMA: &str = include_str!("schema.sql");
 /// Why goloo itself refuses to touch a database.
 #[derive(Debug, Error)]
 enum Refusal {
-    #[error("it is a database of another program")]
+    #[error("it is another program's database")]
     Foreign,
-    #[error("it has format {0} of a newer goloo and is read-only; update goloo")]
+    #[error("it was written by a newer goloo (format {0}) and is read-only; update goloo")]
     Newer(u32),
     #[error(
         "the system's SQLite is {0}, but goloo needs 3.43 or newer; install a build of goloo with the feature bundled-sqlite"

@@ -90,7 +90,7 @@ fn special_kind(kind: FileType) -> Option<&'static str> {
     match kind {
         kind if kind.is_file() => None,
         kind if kind.is_dir() => Some("a folder"),
-        kind if kind.is_symlink() => Some("a link"),
+        kind if kind.is_symlink() => Some("a symbolic link"),
         kind if kind.is_fifo() => Some("a named pipe"),
         kind if kind.is_socket() => Some("a socket"),
         _ => Some("a device"),

@@ -51,7 +51,7 @@ impl Inner {
         let said = self.database.read(check).ok()?;
         // A file without tables is an empty store.
         if said.is_empty() {
-            return Some(Check::ok(format!("records are kept in {shown}, which is intact")));
+            return Some(Check::ok(format!("records are stored in {shown}, which is intact")));
         }
         Some(self.database.damaged(said))
     }

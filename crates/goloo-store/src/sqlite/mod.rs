@@ -74,7 +74,7 @@ impl SqliteStore {
         let mode = match fs::metadata(file) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 return vec![Check::ok(format!(
-                    "records will be kept in {shown}, which is created on first use"
+                    "records will be stored in {shown}, which is created on first use"
                 ))];
             }
             Err(error) => {
@@ -87,7 +87,7 @@ impl SqliteStore {
         let strangers = if self.inner.database.is_for_a_group() { 0o007 } else { 0o077 };
         if mode & strangers != 0 {
             checks.push(Check::failed(
-                format!("{shown} can be read by others, and cloud-init files hold secrets"),
+                format!("{shown} can be read by other users, and cloud-init files contain secrets"),
                 format!("chmod 600 {shown}*"),
             ));
         }

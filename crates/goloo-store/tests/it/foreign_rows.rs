@@ -409,7 +409,7 @@ fn only_own_symlinks_to_the_database_are_followed() {
     fs::write(&elsewhere, "").unwrap();
     let log = shared.file.with_file_name("goloo.db-journal");
     std::os::unix::fs::symlink(&elsewhere, &log).unwrap();
-    assert!(refused_by_all(&link).to_string().contains("goloo.db-journal is a link"));
+    assert!(refused_by_all(&link).to_string().contains("goloo.db-journal is a symbolic link"));
     fs::remove_file(&log).unwrap();
     // Only root can create a link of another user.
     if !rustix::process::geteuid().is_root() {
@@ -418,7 +418,7 @@ fn only_own_symlinks_to_the_database_are_followed() {
     let (uid, gid) = (rustix::fs::Uid::from_raw(12345), rustix::fs::Gid::from_raw(12345));
     let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
     rustix::fs::chownat(rustix::fs::CWD, &link, Some(uid), Some(gid), flags).unwrap();
-    assert!(refused_by_all(&link).to_string().contains("is a link of another user (uid 12345)"));
+    assert!(refused_by_all(&link).to_string().contains("is a symbolic link of another user (uid 12345)"));
     // An empty file would have been turned into a database.
     fs::remove_file(&link).unwrap();
     std::os::unix::fs::symlink(&elsewhere, &link).unwrap();

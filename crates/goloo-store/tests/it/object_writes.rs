@@ -1,4 +1,4 @@
-//! Services that don't honour conditional writes, and how a store handles them: nothing is written.
+//! Services that don't honor conditional writes, and how a store handles them: nothing is written.
 
 use std::fmt;
 use std::sync::Arc;

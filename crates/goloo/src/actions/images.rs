@@ -40,6 +40,15 @@ impl Session {
         Ok(build::build(&self.qemu_settings()?.cache, name, watch)?)
     }
 
+    /// Removes one image by its name in the list.
+    ///
+    /// # Errors
+    /// When there is no such image, or a VM uses it.
+    pub fn remove_image(&self, name: &str) -> Result<Freed, Error> {
+        let settings = self.qemu_settings()?;
+        Ok(settings.cache.remove(name, &settings.vms)?)
+    }
+
     /// Removes images that no VM uses.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ mod resume;
 mod stacks;
 mod status;
 mod store;
+mod which;
 
 use goloo_engine::Verdict;
 use goloo_model::name::VmName;
@@ -37,6 +38,7 @@ pub use refresh::{Difference, RefreshReport};
 pub use stacks::{ImportedStack, ListedStack, StackState, ValidStack};
 pub use status::{StackDiff, StatusReport, VmStatus};
 pub use store::{Backup, Export, KeyRestore, LockStatus, Moved, PlannedMove, PlannedRestore, StoreStatus};
+pub use which::DefaultVm;
 
 impl Session {
     /// Waits until a running VM is provisioned, and reads cloud-init's result.
@@ -45,6 +47,22 @@ impl Session {
     /// Errors of the store, the provider and the operation.
     pub fn wait(&self, name: &VmName, run: &RunOptions<'_>) -> Result<(Record, Verdict), Error> {
         self.operate_on(name, None, run, async |engine| engine.wait(name).await)
+    }
+
+    /// Adds and removes tags of a VM.
+    ///
+    /// # Errors
+    /// For a key to remove that isn't there and for too many tags; errors of the store.
+    pub fn change_tags(
+        &self,
+        name: &VmName,
+        add: &[(String, String)],
+        remove: &[String],
+    ) -> Result<Record, Error> {
+        // Imports a VM of goloo v0 first.
+        self.record(name)?;
+        let owner = crate::identity::owner();
+        Ok(pollster::block_on(goloo_engine::change_tags(&*self.store, &owner, name, add, remove))?)
     }
 
     /// Sets or lifts a VM's protection against deletion.

@@ -12,7 +12,7 @@ use goloo_model::time::Timestamp;
 
 use crate::backend::Backend;
 use crate::error::Error;
-use crate::session::{Session, wait_notice};
+use crate::session::Session;
 use crate::transfer::bundle::{BackupBundle, ClientKey};
 use crate::transfer::{self, Conflict, Move, StoreContents, TransferError, UNFINISHED, document};
 use crate::{files, identity, imported, settings};
@@ -310,7 +310,7 @@ impl Session {
     pub fn plan_move(&self, address: &str) -> Result<PlannedMove, Error> {
         let (home, paths) = (&self.paths.home, &self.paths);
         let backend = Backend::parse(address)?;
-        let target = backend.open(paths, self.settings.seal(home)?, wait_notice(&self.events))?;
+        let target = backend.open(paths, self.store_options(self.settings.seal(home)?))?;
         let current = self.settings.backend(home)?;
         let endpoint = backend.endpoint().filter(|endpoint| current.endpoint() != Some(*endpoint));
         let new_endpoint = endpoint.map(ToString::to_string);

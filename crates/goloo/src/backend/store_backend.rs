@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use goloo_model::check::Check;
 use goloo_model::store::Store;
-use goloo_store::{DirStore, Options, Seal, SqliteStore, WaitNotice};
+use goloo_store::{DirStore, Options, Seal, SqliteStore};
 use goloo_sys::private::{self, Exposed};
 
 use super::bucket::ObjectPlace;
@@ -92,33 +92,27 @@ impl Backend {
         }
     }
 
-    /// Opens it. Nothing is accessed until something is read or written. `on_wait` is called when it has to wait for
-    /// another process.
+    /// Opens it. Nothing is accessed until something is read or written.
     ///
     /// # Errors
     /// When others can change the folder or a bucket's settings are incomplete, and [`StoreError::NotInBuild`](goloo_model::store::StoreError::NotInBuild).
-    pub fn open(&self, paths: &Paths, seal: Seal, on_wait: WaitNotice) -> Result<Box<dyn Store>, Error> {
+    pub fn open(&self, paths: &Paths, options: Options) -> Result<Box<dyn Store>, Error> {
         self.check(paths)?;
-        self.open_unchecked(paths, seal, on_wait)
+        self.open_unchecked(paths, options)
     }
 
     /// Like [`Self::open`], but without the privacy check, for a command that reads and writes no record.
     ///
     /// # Errors
     /// When a bucket's settings are incomplete, and [`StoreError::NotInBuild`](goloo_model::store::StoreError::NotInBuild).
-    pub fn open_unchecked(
-        &self,
-        paths: &Paths,
-        seal: Seal,
-        on_wait: WaitNotice,
-    ) -> Result<Box<dyn Store>, Error> {
+    pub fn open_unchecked(&self, paths: &Paths, options: Options) -> Result<Box<dyn Store>, Error> {
         match self {
             Self::Dir(path) => {
                 let folder = path.as_ref().unwrap_or(&paths.state);
-                Ok(Box::new(DirStore::open(folder, options(seal, on_wait))))
+                Ok(Box::new(DirStore::open(folder, on_this_host(options))))
             }
-            Self::Sqlite(path) => Ok(Box::new(sqlite(path.as_deref(), paths, seal, on_wait))),
-            Self::Object(place) => Ok(Box::new(place.open(seal)?)),
+            Self::Sqlite(path) => Ok(Box::new(sqlite(path.as_deref(), paths, options))),
+            Self::Object(place) => Ok(Box::new(place.open(options.seal)?)),
         }
     }
 
@@ -132,20 +126,23 @@ impl Backend {
             Self::Dir(Some(folder)) => {
                 Ok(vec![Check::ok(format!("records are stored in {}", folder.display()))])
             }
-            Self::Sqlite(path) => Ok(sqlite(path.as_deref(), paths, seal, WaitNotice::default()).examine()),
+            Self::Sqlite(path) => {
+                Ok(sqlite(path.as_deref(), paths, Options { seal, ..Options::default() }).examine())
+            }
             Self::Object(place) => place.examine(seal).await,
         }
     }
 }
 
-fn sqlite(file: Option<&Path>, paths: &Paths, seal: Seal, on_wait: WaitNotice) -> SqliteStore {
+fn sqlite(file: Option<&Path>, paths: &Paths, options: Options) -> SqliteStore {
     let file = file.map_or_else(|| paths.state.join(DATABASE), Path::to_owned);
-    SqliteStore::open(&file, options(seal, on_wait))
+    SqliteStore::open(&file, on_this_host(options))
 }
 
-fn options(seal: Seal, on_wait: WaitNotice) -> Options {
+/// What the environment of this computer decides.
+fn on_this_host(options: Options) -> Options {
     let allow_network = std::env::var_os("GOLOO_ALLOW_NETWORK_FS").is_some_and(|value| value == "1");
-    Options { allow_network, seal, on_wait, ..Options::default() }
+    Options { allow_network, ..options }
 }
 
 #[cfg(test)]

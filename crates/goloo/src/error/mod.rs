@@ -138,7 +138,7 @@ pub enum Error {
     #[error("this build of goloo has no provider for VMs on this computer")]
     NoLocalProvider,
     /// The program was built without encryption, which the settings ask for.
-    #[error("this build of goloo does not include encryption, which settings.json asks for")]
+    #[error("this build of goloo does not include encryption, which settings.json requires")]
     NoEncryption,
 }
 
@@ -256,7 +256,7 @@ pub enum ImportFailure {
     },
     /// Another VM has its name.
     #[error(
-        "{} claims the name \"{}\", which another {provider} VM has{}",
+        "{} claims the name \"{}\", which belongs to another {provider} VM{}",
         vm.place.file,
         vm.name,
         imported_from(recorded_from.as_deref())
@@ -282,7 +282,7 @@ pub enum ImportFailure {
 }
 
 fn imported_from(config: Option<&str>) -> String {
-    config.map_or_else(String::new, |config| format!(", from {config}"))
+    config.map_or_else(String::new, |config| format!(", imported from {config}"))
 }
 
 impl ImportFailure {

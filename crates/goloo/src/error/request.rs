@@ -17,7 +17,7 @@ pub enum RequestError {
         name: VmName,
     },
     /// goloo has no files that the VM was created from.
-    #[error("\"{name}\" was not created by goloo, so there are no files that it was created from")]
+    #[error("\"{name}\" was not created by goloo, so its record has no stack files")]
     NoRecordedFiles {
         /// The VM.
         name: VmName,
@@ -29,7 +29,10 @@ pub enum RequestError {
         name: VmName,
     },
     /// Somebody else may have written the path of the stack into the record, so it isn't read.
-    #[error("the record of \"{name}\" names the stack {}, which this computer does not know", folder.display())]
+    #[error(
+        "the stack folder {} in the record of \"{name}\" may have been set by someone else, so it is not read",
+        folder.display()
+    )]
     UntrustedStack {
         /// The VM.
         name: VmName,

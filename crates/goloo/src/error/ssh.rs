@@ -12,7 +12,7 @@ use goloo_model::name::VmName;
 pub enum SshError {
     /// A record names a different host key than before.
     #[error(
-        "Host key verification failed: the record of the machine at {host} names another host key than it did before"
+        "Host key verification failed: the record of the machine at {host} names a different host key than before"
     )]
     HostKeyChanged {
         /// The VM.
@@ -24,7 +24,7 @@ pub enum SshError {
     },
     /// The record belongs to a different VM than the one previously reached under its name.
     #[error(
-        "the record of \"{name}\" belongs to another VM than the one that goloo logged in to before, which was not deleted"
+        "the record of \"{name}\" belongs to a different VM than the one that goloo logged in to before, and that one was not deleted"
     )]
     OtherVm {
         /// The VM's name.

@@ -17,7 +17,7 @@ pub enum TransferError {
         conflicts: Vec<Conflict>,
     },
     /// Records of a backup conflict with the store.
-    #[error("nothing was written: some records here are newer or different")]
+    #[error("nothing was written: some records in the store are newer or different")]
     BackupConflicts {
         /// The conflicts.
         conflicts: Vec<Conflict>,
@@ -90,7 +90,7 @@ pub enum TransferError {
         reason: String,
     },
     /// A file is no document with records.
-    #[error("{} is not a document of goloo: {reason}", file.display())]
+    #[error("{} is not a goloo document: {reason}", file.display())]
     NotADocument {
         /// The file.
         file: PathBuf,

@@ -82,7 +82,7 @@ pub fn answer(argv: &[OsString]) -> Option<ExitCode> {
     let done = change(rest).ok_or_else(|| "invalid arguments for the internal command".to_owned()).and_then(
         |change| {
             if is_for_another_user() && path != Path::new(HOSTS) {
-                return Err(format!("only {HOSTS} is changed with the rights of another user"));
+                return Err(format!("only {HOSTS} may be changed with another user's rights"));
             }
             file::edit(path, &change, |_| ()).map_err(|error| {
                 let cause =

@@ -39,7 +39,7 @@ impl Migrated {
 
     /// Why its provider couldn't tell whether the machine exists.
     pub fn unchecked(&self) -> Option<&str> {
-        let reason = self.live.reason.as_deref().unwrap_or("its provider can't tell");
+        let reason = self.live.reason.as_deref().unwrap_or("the provider gave no reason");
         (self.live.state == LiveState::Unknown).then_some(reason)
     }
 }

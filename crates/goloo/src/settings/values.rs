@@ -22,7 +22,7 @@ pub(super) const BACKEND_VARIABLE: &str = "GOLOO_STATE_BACKEND";
 /// The settings; every key may be absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(title = "settings.json of goloo")]
+#[schemars(title = "goloo's settings.json")]
 pub struct Settings {
     /// The URL of this schema, for editors
     #[serde(rename = "$schema", skip_serializing_if = "Option::is_none")]

@@ -125,7 +125,7 @@ async fn banner(target: &SshTarget) -> Result<(), GuestError> {
     };
     match timeout(BANNER_LIMIT, greeting).await {
         Ok(Ok(start)) if start == *b"SSH-" => Ok(()),
-        Ok(Ok(_)) => Err(unreachable(target, "another protocol than SSH answers")),
+        Ok(Ok(_)) => Err(unreachable(target, "the service on that port doesn't speak SSH")),
         Ok(Err(error)) => Err(unreachable(target, &error.to_string())),
         Err(_) => Err(unreachable(target, "the machine accepts the connection but sends nothing")),
     }
@@ -134,7 +134,7 @@ async fn banner(target: &SshTarget) -> Result<(), GuestError> {
 /// Determines the kind of failure from ssh's messages: ssh has one exit status for all of them.
 fn refusal(target: &SshTarget, said: &str) -> GuestError {
     let (host, port) = (target.host.to_string(), target.port);
-    let reason = excerpt(said.lines().last().unwrap_or("ssh ended without a message"));
+    let reason = excerpt(said.lines().last().unwrap_or("ssh exited without a message"));
     if said.contains("Host key verification failed") || said.contains("HOST IDENTIFICATION HAS CHANGED") {
         return GuestError::WrongHostKey { host, port };
     }

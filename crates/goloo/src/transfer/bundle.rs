@@ -131,7 +131,7 @@ impl BackupBundle {
         let tar = tar.into_inner().expect("memory takes the end");
         let mut backup = compress_to_vec(tar.as_slice(), CompressionLevel::Fastest);
         if tar.len() as u64 > unpacked_limit(backup.len()) || backup.len() as u64 > FILE_MAX {
-            return Err(format!("{} MiB are too much for one backup", tar.len() >> 20));
+            return Err(format!("{} MiB is too much for one backup", tar.len() >> 20));
         }
         let hash = Sha256::digest(&backup);
         backup.extend(TRAILER);

@@ -34,7 +34,10 @@ impl std::fmt::Display for Conflict {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Newer { name, there, here } => {
-                write!(f, "{name} is newer there: its serial is {there}, this record's is {here}")
+                write!(
+                    f,
+                    "{name} is newer in the target store: its serial is {there}, this record's is {here}"
+                )
             }
             Self::Other(text) => f.write_str(text),
         }
@@ -52,7 +55,7 @@ pub fn conflicts(contents: &StoreContents, there: &StoreContents) -> Vec<Conflic
     for vm in &contents.vms {
         if let Some(gone) = deleted.get(&vm.record.id) {
             found.push(Conflict::Other(format!(
-                "{} was deleted there; its archived record is {}",
+                "{} was deleted in the target store; its archived record is {}",
                 vm.record.name, gone.archived.id
             )));
         } else if let Some(other) =
@@ -67,7 +70,7 @@ pub fn conflicts(contents: &StoreContents, there: &StoreContents) -> Vec<Conflic
             by_id.get(&record.id).map(|vm| vm.record.serial).filter(|serial| *serial >= record.serial);
         if let Some(there) = newer {
             found.push(Conflict::Other(format!(
-                "{} is active there with serial {there}, but archived here with serial {}",
+                "{} is active in the target store with serial {there}, but archived in the source with serial {}",
                 record.name, record.serial
             )));
         } else if let Some(other) = archive.get(&gone.archived.id) {
@@ -89,7 +92,7 @@ pub fn displaced(
     let records = contents.records().filter(|record| proven.contains(&record.id) && !is_proven(record));
     let text = |record: &Record| {
         format!(
-            "{} was created with this state folder, but this record of it was not written here",
+            "{} was created with this state folder, but the new record of it does not prove that",
             record.name
         )
     };
@@ -127,17 +130,21 @@ fn unsound(contents: &StoreContents) -> Vec<Conflict> {
 fn of_active(vm: &Vm, other: &Vm) -> Option<Conflict> {
     let (name, here, there) = (vm.record.name.to_string(), &vm.record, &other.record);
     if here.id != there.id {
-        let text =
-            format!("{name} is another VM there (its id is {}, this record's is {})", there.id, here.id);
+        let text = format!(
+            "{name} is another VM in the target store (its id is {}, this record's is {})",
+            there.id, here.id
+        );
         return Some(Conflict::Other(text));
     }
     if there.serial > here.serial {
         return Some(Conflict::Newer { name, there: there.serial, here: here.serial });
     }
     if there.serial == here.serial && there != here {
-        return Some(Conflict::Other(format!("{name} has the same serial there but different content")));
+        return Some(Conflict::Other(format!(
+            "{name} has the same serial in the target store, but different content"
+        )));
     }
-    let text = || format!("the files that {name} was created from are different there");
+    let text = || format!("the files that {name} was created from are different in the target store");
     (vm.snapshot != other.snapshot).then(|| Conflict::Other(text()))
 }
 
@@ -145,7 +152,7 @@ fn of_archived(gone: &ArchivedVm, other: &ArchivedVm) -> Option<Conflict> {
     let (here, there) = (&gone.archived.record, &other.archived.record);
     let id = &gone.archived.id;
     if here.id != there.id || gone.snapshot != other.snapshot {
-        return Some(Conflict::Other(format!("{id} is another archived record there")));
+        return Some(Conflict::Other(format!("{id} is another archived record in the target store")));
     }
     (there.serial > here.serial).then(|| Conflict::Newer {
         name: id.to_string(),

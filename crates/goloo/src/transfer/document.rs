@@ -281,7 +281,7 @@ mod tests {
         let valid = String::from_utf8(record::to_json(&ready(&name("web")))).unwrap();
         let numbers = |count: usize| format!("[{}0]", "0,".repeat(count));
         for (text, said) in [
-            (record(&numbers(1 << 20)), "/vms/0: it has 2097155 bytes; a record has at most 1048576"),
+            (record(&numbers(1 << 20)), "/vms/0: its size is 2097155 bytes; the limit is 1048576"),
             (record(&numbers(17 << 20)), "a VM has 35651612 bytes, but at most 33554432 are allowed"),
             (document("0, 0, 0"), "0 is not a VM"),
             (file(r#"{"name": "config.json"}"#), "/vms/0: config.json: it must have either text or base64"),

@@ -203,8 +203,9 @@ impl Move<'_> {
         let (there, broken) = read(self.target).await?;
         refuse_broken(self.target.location(), broken)?;
         let foreign = foreign(&whole, &there);
-        let foreign =
-            foreign.into_iter().map(|name| Conflict::Other(format!("{name} is there but not here")));
+        let foreign = foreign
+            .into_iter()
+            .map(|name| Conflict::Other(format!("{name} is in the target store but not in the source")));
         let conflicts: Vec<_> = conflicts(&whole, &there).into_iter().chain(foreign).collect();
         if conflicts.is_empty() {
             return Ok((whole, there));
@@ -325,7 +326,10 @@ mod tests {
         let Error::Transfer(TransferError::TargetConflicts { conflicts, .. }) = refused else {
             panic!("{refused}")
         };
-        assert_eq!(conflicts, [Conflict::Other("db is there but not here".to_owned())]);
+        assert_eq!(
+            conflicts,
+            [Conflict::Other("db is in the target store but not in the source".to_owned())]
+        );
         assert_eq!(run(source.moved_to()).unwrap(), None);
         create(&source, "db");
     }

@@ -77,7 +77,7 @@ impl Draft {
         let status = Command::new("sh").arg("-c").arg(line).arg(&editor).arg(&self.path).status();
         let ended = match status {
             Ok(status) if status.success() => return Ok(()),
-            Ok(status) => format!("the editor `{editor}` ended with {status}"),
+            Ok(status) => format!("the editor `{editor}` exited with {status}"),
             Err(error) => format!("can't run sh for the editor `{editor}`: {error}"),
         };
         Err(self.kept(CliError::failed(ended, "set VISUAL or EDITOR to your editor")))

@@ -32,7 +32,7 @@ pub enum Command {
         #[command(flatten)]
         json: Json,
     },
-    /// Break the lock of a process that no longer runs
+    /// Break the lock of a process that is no longer running
     Unlock(unlock::Args),
     /// Move all records and the archive to another store, and use that store from now on
     ///
@@ -46,7 +46,7 @@ pub enum Command {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
-    /// Import the records of such a document
+    /// Import the records from a document written by `state pull`
     Push(push::Args),
     /// Write a backup file with the records, the archive and goloo's SSH key
     Backup {
@@ -54,7 +54,7 @@ pub enum Command {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
-    /// Restore the records of a backup; newer records are kept
+    /// Restore the records from a backup; newer records are never replaced
     Restore(restore::Args),
 }
 

@@ -119,7 +119,7 @@ impl Objects for Shifted {
     }
 }
 
-/// A bucket whose service is known to honour conditional writes, with this host's clock.
+/// A bucket whose service is known to honor conditional writes, with this host's clock.
 pub fn known(objects: Arc<dyn Objects>) -> Access {
     let clock = Arc::new(SystemClock { ahead: 0 });
     let (service, writes) = ("memory".to_owned(), ConditionalWrites::Known);
@@ -287,7 +287,7 @@ pub fn open_with_deletes_in(endpoint: &str, prefix: &str, options: Options) -> O
     open_known(&ObjectSettings { prefix: prefix.to_owned(), ..settings(endpoint) }, true, options)
 }
 
-/// A store whose service is known to honour conditional writes, so that tests don't wait for the write check.
+/// A store whose service is known to honor conditional writes, so that tests don't wait for the write check.
 pub fn open_known(settings: &ObjectSettings, conditional_delete: bool, options: Options) -> ObjectStore {
     // On a separate thread: the suite opens stores from within its runtime.
     let open = || run(goloo_store::object::access(settings, options.pace.answer)).unwrap();
