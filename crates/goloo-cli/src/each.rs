@@ -85,7 +85,7 @@ impl App {
         };
         thread::scope(|scope| {
             for _ in 1..workers {
-                scope.spawn(&work);
+                scope.spawn(work);
             }
             work();
         });

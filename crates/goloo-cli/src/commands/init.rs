@@ -175,7 +175,10 @@ fn check(app: &App, files: &[(&str, String)], name: &VmName, dir: &Path) -> Resu
             let problem = &problems[0];
             Err(CliError::usage(problem.message.clone(), hint::text(&problem.hint)))
         }
-        resolved => Ok(drop(resolved?)),
+        resolved => {
+            resolved?;
+            Ok(())
+        }
     }
 }
 
