@@ -128,8 +128,8 @@ pub enum Command {
     Doctor(doctor::Args),
     /// Print the completion script for a shell
     Completion(completion::Args),
-    /// Print the manual page
-    Man,
+    /// Print the manual page, or write the pages of all commands to files
+    Man(man::Args),
 }
 
 /// Runs the command; `Ok` is the exit code.
@@ -170,7 +170,7 @@ pub fn run(app: &App, command: Command, command_line: fn() -> clap::Command) -> 
         Command::Init(args) => init::run(app, &args),
         Command::Doctor(args) => doctor::run(app, &args),
         Command::Completion(args) => completion::run(&app.ui, &args),
-        Command::Man => man::run(&app.ui, command_line()),
+        Command::Man(args) => man::run(&app.ui, &args, command_line()),
     }
 }
 
@@ -193,8 +193,8 @@ impl Command {
             | Self::Logs(_)
             | Self::Diff(_)
             | Self::Doctor(_)
-            | Self::Completion(_)
-            | Self::Man => true,
+            | Self::Completion(_) => true,
+            Self::Man(args) => !args.writes_files(),
             Self::Dns(command) => matches!(command, dns::Command::Show(_)),
             Self::Archive(command) => {
                 matches!(command, archive::Command::List { .. } | archive::Command::Show { .. })

@@ -114,7 +114,8 @@ fn arguments<'a>(command: &str, scene: &'a Scene) -> Vec<Vec<&'a str>> {
         "image build" => vec![vec![file]],
         "migrate" => vec![vec![], vec!["-f", file], vec!["-f", scene.old.as_str()]],
         "init" => vec![vec!["base", file]],
-        "doctor" | "man" => vec![vec![]],
+        "doctor" => vec![vec![]],
+        "man" => vec![vec![], vec!["--dir", file]],
         "completion" => vec![vec!["bash"], vec!["zsh"], vec!["fish"]],
         other => panic!("say here what is given to goloo {other}"),
     }
