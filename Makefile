@@ -1,9 +1,9 @@
-# Two commands do all: `make demo` and `make test`. Everything else is a part of them.
+# Three commands do all: `make demo`, `make test` and `make dist`. Everything else is a part of them.
 CARGO ?= cargo
 GOLOO := target/release/goloo
 export GOLOO_TEST_CACHE ?= $(CURDIR)/target/test-cache
 
-.PHONY: demo test test-quick test-slow lint generate check-generated bench build build-local set-up set-up-test
+.PHONY: demo test test-quick test-slow lint generate check-generated bench dist build build-local set-up set-up-test
 
 build:
 	$(CARGO) build --release --locked --bin goloo
@@ -44,3 +44,7 @@ check-generated:
 
 bench: build
 	scripts/bench.sh $(GOLOO)
+
+# The packages of a release, in target/dist.
+dist:
+	$(CARGO) run --locked -p xtask -- dist
