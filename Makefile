@@ -1,11 +1,11 @@
-# The main targets are `demo` and `test`; most of the others are parts of them.
+# The main targets are `demo`, `test` and `dist`; most of the others are parts of them.
 CARGO ?= cargo
 GOLOO := target/release/goloo
 export GOLOO_TEST_CACHE ?= $(CURDIR)/target/test-cache
 # set-up unpacks QEMU here if the installed packages conflict with it.
 export PATH := $(CURDIR)/target/qemu/usr/bin:$(PATH)
 
-.PHONY: demo test test-quick test-slow lint generate check-generated bench build build-local set-up set-up-test
+.PHONY: demo test test-quick test-slow lint generate check-generated bench dist build build-local set-up set-up-test
 
 build:
 	$(CARGO) build --release --locked --bin goloo
@@ -46,3 +46,7 @@ check-generated:
 
 bench: build
 	scripts/bench.sh $(GOLOO)
+
+# The packages of a release, in target/dist.
+dist:
+	$(CARGO) run --locked -p xtask -- dist

@@ -134,8 +134,8 @@ pub enum Command {
     Doctor(doctor::Args),
     /// Print the completion script for a shell
     Completion(completion::Args),
-    /// Print the manual page
-    Man,
+    /// Print the manual page, or write the pages of all commands to files
+    Man(man::Args),
     /// Explain a command and its options
     Help(help::Args),
 }
@@ -179,7 +179,7 @@ pub fn run(app: &App, command: Command, command_line: fn() -> clap::Command) -> 
         Command::Init(args) => init::run(app, &args),
         Command::Doctor(args) => doctor::run(app, &args),
         Command::Completion(args) => completion::run(&app.ui, &args),
-        Command::Man => man::run(&app.ui, command_line()),
+        Command::Man(args) => man::run(&app.ui, &args, command_line()),
         Command::Help(_) => unreachable!("help needs no App"),
     }
 }
@@ -204,8 +204,8 @@ impl Command {
             | Self::Diff(_)
             | Self::Doctor(_)
             | Self::Completion(_)
-            | Self::Man
             | Self::Help(_) => true,
+            Self::Man(args) => !args.writes_files(),
             Self::Dns(command) => matches!(command, dns::Command::Show(_)),
             Self::Archive(command) => {
                 matches!(command, archive::Command::List { .. } | archive::Command::Show { .. })

@@ -45,7 +45,10 @@ mod tests {
     fn the_first_names_are_shown_and_the_others_counted() {
         let names = |count: usize| (0..count).map(|n| format!("vm{n}")).collect::<Vec<_>>();
         assert_eq!(existing(&names(0)), None);
-        assert_eq!(existing(&names(2)).expect("there are VMs"), "VMs: vm0, vm1; run `goloo list` for their state");
+        assert_eq!(
+            existing(&names(2)).expect("there are VMs"),
+            "VMs: vm0, vm1; run `goloo list` for their state"
+        );
         let many = existing(&names(10)).expect("there are VMs");
         assert!(many.starts_with("VMs: vm0, vm1, ") && many.contains("vm7 and 2 more"), "{many}");
     }

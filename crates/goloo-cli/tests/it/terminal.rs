@@ -117,7 +117,8 @@ fn arguments<'a>(command: &str, scene: &'a Scene) -> Vec<Vec<&'a str>> {
         "init" => vec![vec!["base", file], vec![file], vec!["x", "--image", file]],
         "help" => vec![vec![], vec![file]],
         "tag" => vec![vec![vm], vec![vm, "--remove", "x"]],
-        "doctor" | "man" => vec![vec![]],
+        "doctor" => vec![vec![]],
+        "man" => vec![vec![], vec!["--dir", file]],
         "completion" => vec![vec!["bash"], vec!["zsh"], vec!["fish"]],
         other => panic!("say here what is given to goloo {other}"),
     }
