@@ -32,3 +32,4 @@ pub mod store;
 pub mod tags;
 pub mod text;
 pub mod time;
+pub mod usage;

@@ -29,6 +29,7 @@ use crate::record::{DetailsError, Endpoint, Extra, MachineLocation, Record, Reso
 use crate::spec::ResolvedStack;
 use crate::store::StoreError;
 use crate::time::Timestamp;
+use crate::usage::{GuestUsage, MachineUsage};
 
 /// All that a provider needs to create one machine.
 #[derive(Clone)]
@@ -363,6 +364,22 @@ pub trait DnsNames: Send + Sync {
     fn settle(&self, change: &DnsChange, live: &[RecordSet], record: &mut Record);
 }
 
+/// The resource usage of machines, as far as a provider knows it.
+#[async_trait]
+pub trait ResourceUsage: Send + Sync {
+    /// What each of these machines uses of this computer, in their order. Contacts no guest, and is cheap enough to be
+    /// repeated every second.
+    async fn machines(&self, records: &[&Record]) -> Vec<MachineUsage> {
+        vec![MachineUsage::default(); records.len()]
+    }
+
+    /// What the guest of a running machine reports, by a method that requires no key of goloo's; `None` if the provider
+    /// has none.
+    async fn guest(&self, _: &Record) -> Result<Option<GuestUsage>, ProviderError> {
+        Ok(None)
+    }
+}
+
 /// Why a provider could not do it. Every variant with a `hint` says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum ProviderError {
@@ -545,6 +562,11 @@ pub trait Provider: Send + Sync {
 
     /// Copies of machines, if the provider supports them.
     fn clones(&self) -> Option<&dyn Clones> {
+        None
+    }
+
+    /// The resource usage of machines, if the provider knows it.
+    fn usage(&self) -> Option<&dyn ResourceUsage> {
         None
     }
 }

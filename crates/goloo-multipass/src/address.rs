@@ -80,7 +80,7 @@ impl MultipassProvider {
 
     /// Whether the guest of a running instance responds at the recorded address or another one: `exec` gets the address
     /// from the daemon and connects to the guest by itself.
-    async fn guest_responds(&self, name: &str, known: Option<&str>) -> bool {
+    pub(crate) async fn guest_responds(&self, name: &str, known: Option<&str>) -> bool {
         if let Some(ip) = known.and_then(|ip| ip.parse().ok())
             && kernel_responds(ip).await
         {

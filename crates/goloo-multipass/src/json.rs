@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 
 use goloo_model::provider::{DiskSnapshot, LiveState};
 use goloo_model::time::Timestamp;
+use goloo_model::usage::{GuestUsage, Share};
 use serde::Deserialize;
 
 /// An instance's state, as named by Multipass.
@@ -123,6 +124,52 @@ struct Details {
     snapshots: BTreeMap<String, Snapshot>,
 }
 
+/// Read apart from [`Info`]: figures in an unexpected form must not hide an instance's state.
+#[derive(Deserialize)]
+struct GuestInfo {
+    info: BTreeMap<String, GuestDetails>,
+}
+
+#[derive(Deserialize)]
+struct GuestDetails {
+    #[serde(default)]
+    memory: Amounts,
+    #[serde(default)]
+    disks: BTreeMap<String, Amounts>,
+    #[serde(default)]
+    load: Vec<f64>,
+}
+
+/// Two amounts in bytes; absent where the guest wasn't asked.
+#[derive(Default, Deserialize)]
+struct Amounts {
+    used: Option<Amount>,
+    total: Option<Amount>,
+}
+
+/// Disks are measured in strings, memory in numbers.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Amount {
+    Number(u64),
+    Text(String),
+}
+
+impl Amount {
+    fn bytes(&self) -> Option<u64> {
+        match self {
+            Self::Number(bytes) => Some(*bytes),
+            Self::Text(text) => text.parse().ok(),
+        }
+    }
+}
+
+impl Amounts {
+    fn share(&self) -> Option<Share> {
+        Some(Share { used: self.used.as_ref()?.bytes()?, total: self.total.as_ref()?.bytes()? })
+    }
+}
+
 #[derive(Deserialize)]
 struct Snapshot {
     #[serde(default)]
@@ -171,6 +218,16 @@ pub(crate) fn snapshots(bytes: &[u8], name: &str) -> serde_json::Result<Vec<Disk
         .collect();
     all.sort_by(|a, b| (a.created_at, &a.label).cmp(&(b.created_at, &b.label)));
     Ok(all)
+}
+
+/// Parses what the guest reports in `info NAME --format json`. An instance has one disk.
+pub(crate) fn guest_usage(bytes: &[u8], name: &str) -> serde_json::Result<Option<GuestUsage>> {
+    let GuestInfo { mut info } = serde_json::from_slice(bytes)?;
+    Ok(info.remove(name).map(|details| GuestUsage {
+        memory: details.memory.share(),
+        disk: details.disks.values().find_map(Amounts::share),
+        load: details.load.try_into().ok(),
+    }))
 }
 
 /// Parses `version --format json`.
@@ -254,6 +311,21 @@ mod tests {
     }
 
     #[test]
+    fn a_guest_s_figures_are_read_from_numbers_and_texts_and_may_be_missing() {
+        let info = r#"{"errors":[],"info":{"a":{"state":"Running","load":[0.45,0.51,0.15],
+            "disks":{"sda1":{"used":"1288490188","total":"5153960756"}},"memory":{"used":60817408,"total":1503238554}},
+            "b":{"state":"Stopped","load":[],"disks":{"sda1":{}},"memory":{}}}}"#;
+        let read = |name: &str| guest_usage(info.as_bytes(), name).unwrap();
+        let expected = GuestUsage {
+            memory: Some(Share { used: 60_817_408, total: 1_503_238_554 }),
+            disk: Some(Share { used: 1_288_490_188, total: 5_153_960_756 }),
+            load: Some([0.45, 0.51, 0.15]),
+        };
+        assert_eq!(read("a"), Some(expected));
+        assert_eq!((read("b"), read("c")), (Some(GuestUsage::default()), None));
+    }
+
+    #[test]
     fn snapshots_are_sorted_oldest_first_in_both_time_formats() {
         let json = r#"{"errors":[],"info":{"a":{"snapshots":{
             "b":{"created":"1972-01-01T10:00:20.021Z","parent":"c"},
@@ -277,6 +349,7 @@ mod tests {
         ];
         goloo_testkit::mutate::run(&corpus.map(<[u8]>::to_vec), |input| {
             drop((addresses(input), instances(input), snapshots(input, "a"), version(input)));
+            drop(guest_usage(input, "a"));
         });
     }
 

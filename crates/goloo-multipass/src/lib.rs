@@ -34,6 +34,7 @@ mod power;
 mod provider;
 mod settings;
 mod snapshot;
+mod usage;
 mod user_data_file;
 mod vm_instance;
 

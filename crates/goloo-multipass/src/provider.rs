@@ -7,7 +7,7 @@ use goloo_model::hint::NextStep;
 use goloo_model::name::VmName;
 use goloo_model::provider::{
     Adopted, Capabilities, Clones, ConsolePiece, Endpoints, GuestRequest, Machine, Observation, Orphan,
-    Provider, ProviderError, ProviderPlan, Snapshots, StopMode, Work,
+    Provider, ProviderError, ProviderPlan, ResourceUsage, Snapshots, StopMode, Work,
 };
 use goloo_model::provider_info::ProviderInfo;
 use goloo_model::record::Record;
@@ -122,6 +122,10 @@ impl Provider for MultipassProvider {
     }
 
     fn clones(&self) -> Option<&dyn Clones> {
+        Some(self)
+    }
+
+    fn usage(&self) -> Option<&dyn ResourceUsage> {
         Some(self)
     }
 }

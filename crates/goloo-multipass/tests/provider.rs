@@ -14,6 +14,7 @@ use goloo_model::provider::{
 };
 use goloo_model::record::{Record, Trust};
 use goloo_model::spec::{ImageRef, Mount, Size};
+use goloo_model::usage::Share;
 use goloo_multipass::{LAUNCH, Mark, MultipassProvider, RESOURCE, Settings};
 use goloo_testkit::provider_suite::{Bench, proven};
 
@@ -1029,6 +1030,25 @@ async fn frozen(world: &World) -> Record {
     record.prove_again(&goloo_testkit::samples::here());
     world.faults(&[&format!("frozen {}", machine.name)]);
     record
+}
+
+#[tokio::test]
+async fn a_guest_is_asked_for_its_figures_only_while_it_runs_and_answers() {
+    let world = World::stand_in();
+    let (_, record) = world.create("asked").await;
+    let provider = world.multipass();
+    let guest = async |record: &Record| provider.usage().unwrap().guest(record).await;
+    let usage = guest(&record).await.unwrap().unwrap();
+    assert_eq!(usage.memory, Some(Share { used: 60_817_408, total: 1_503_238_554 }));
+    provider.stop(&record, StopMode::Force, &mut SuiteWork::default()).await.unwrap();
+    assert!(guest(&record).await.is_err());
+    assert_eq!(live(&provider, &record).await.0, LiveState::Stopped, "it was started by the question");
+    let frozen = frozen(&world).await;
+    let begun = Instant::now();
+    assert!(guest(&frozen).await.is_err());
+    assert!(begun.elapsed() < world.settings().limits.busy, "it waited for the frozen guest");
+    let asks_guest = |call: &String| *call == format!("info {} --format json", frozen.name);
+    assert!(!world.calls().iter().any(asks_guest), "the daemon was asked to contact a frozen guest");
 }
 
 #[tokio::test]

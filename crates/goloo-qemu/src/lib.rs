@@ -25,6 +25,7 @@ pub mod seed;
 mod settings;
 mod snapshot;
 pub mod supervise;
+mod usage;
 
 pub use context::QemuProvider;
 pub use doctor::doctor;

@@ -21,6 +21,15 @@ pub struct QemuProcess {
     pub start: u64,
 }
 
+/// What a process uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProcessUsage {
+    /// The CPU time of all its threads since it started.
+    pub cpu_time: Duration,
+    /// Its resident memory, in bytes.
+    pub memory: u64,
+}
+
 /// Limits the rescans: a busy machine always has new processes, and a single rescan suffices.
 const LOOKS_MAX: u32 = 5;
 
@@ -47,6 +56,13 @@ impl QemuProcess {
     /// Whether it is alive and its command line names this pid file.
     pub fn writes(&self, pid_file: &Path) -> bool {
         serves(self.pid, pid_file) && self.is_alive()
+    }
+
+    /// What it uses; `None` if it has exited, or where the system has no /proc.
+    pub fn usage(&self) -> Option<ProcessUsage> {
+        let usage = system::usage_of(self.pid)?;
+        // Checked after reading: the figures may be those of a later process with this id.
+        self.is_alive().then_some(usage)
     }
 
     /// Sends a signal to this process; it isn't an error if the process no longer exists.
@@ -132,8 +148,11 @@ mod system {
 
     use std::time::{Duration, Instant};
 
-    use super::{QemuProcess, Signal, Users};
+    use super::{ProcessUsage, QemuProcess, Signal, Users};
     use crate::args::PID_FILE_FLAG;
+
+    /// The kernel's unit of CPU times in /proc: `USER_HZ`, 100 per second on all architectures that goloo supports.
+    const TICK_MS: u64 = 10;
 
     const EXEC_LIMIT: Duration = Duration::from_millis(50);
 
@@ -145,6 +164,18 @@ mod system {
         let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
         let mut ids = line.split_ascii_whitespace().map(str::parse);
         Some(Users { real: ids.next()?.ok()?, effective: ids.next()?.ok()? })
+    }
+
+    pub(super) fn usage_of(pid: u32) -> Option<ProcessUsage> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // Fields 14 and 15, counted from the program's name (field 2), which may contain anything: proc(5).
+        let mut ticks = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11).map(str::parse);
+        let (user, system): (u64, u64) = (ticks.next()?.ok()?, ticks.next()?.ok()?);
+        // Unlike statm, in a unit that doesn't depend on the size of pages.
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let kib: u64 = resident.trim().strip_suffix(" kB")?.parse().ok()?;
+        Some(ProcessUsage { cpu_time: Duration::from_millis((user + system) * TICK_MS), memory: kib << 10 })
     }
 
     /// Requires the flag before the path: an editor that has the file open isn't QEMU.
@@ -210,8 +241,12 @@ mod system {
 
     use rustix::process::{Pid, kill_process};
 
-    use super::{QemuProcess, Signal, Users};
+    use super::{ProcessUsage, QemuProcess, Signal, Users};
     use crate::args::PID_FILE_FLAG;
+
+    pub(super) fn usage_of(_: u32) -> Option<ProcessUsage> {
+        None
+    }
 
     fn ps(arguments: &[&str]) -> io::Result<String> {
         let output = Command::new("ps").args(arguments).output()?;
@@ -282,6 +317,21 @@ mod tests {
         // A zombie until the parent reaps it: it counts as exited.
         assert!(process.wait_gone(Duration::from_secs(10)).await);
         child.wait().unwrap();
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn usage_is_that_of_the_process_itself_and_never_of_a_later_one_with_its_id() {
+        let begun = Instant::now();
+        let this = QemuProcess::with_pid(std::process::id()).unwrap();
+        let first = this.usage().unwrap();
+        assert!(first.memory > 100 << 10, "{first:?}");
+        let mut count = 0_u64;
+        while this.usage().unwrap().cpu_time < first.cpu_time + Duration::from_millis(50) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "no CPU time is counted");
+            count = std::hint::black_box(count + 1);
+        }
+        assert_eq!(QemuProcess { start: this.start - 1, ..this }.usage(), None);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use goloo_model::hint::NextStep;
 use goloo_model::name::VmName;
 use goloo_model::provider::{
     Adopted, Capabilities, Clones, ConsolePiece, Endpoints, LiveState, Machine, Observation, Orphan,
-    Provider, ProviderError, ProviderPlan, Snapshots, StopMode, Work,
+    Provider, ProviderError, ProviderPlan, ResourceUsage, Snapshots, StopMode, Work,
 };
 use goloo_model::provider_info::ProviderInfo;
 use goloo_model::record::{Record, is_resource_id};
@@ -291,6 +291,10 @@ impl Provider for QemuProvider {
     }
 
     fn clones(&self) -> Option<&dyn Clones> {
+        Some(self)
+    }
+
+    fn usage(&self) -> Option<&dyn ResourceUsage> {
         Some(self)
     }
 }

@@ -186,6 +186,36 @@ fn text(error: &ProviderError) -> String {
 }
 
 #[tokio::test]
+async fn usage_is_that_of_the_running_qemu_and_of_the_disk() {
+    let world = World::new();
+    let (_, record, _) = world.create("used").await;
+    let qemu = world.qemu();
+    let usage = async || qemu.usage().unwrap().machines(&[&record]).await.remove(0);
+    let running = usage().await;
+    let cpu = running.cpu.unwrap();
+    assert_eq!(cpu.process.0, processes_of(&world.state)[0]);
+    assert!(running.memory.unwrap() > 100 << 10, "{running:?}");
+    qemu_io_unlocked(&world.disk(&record));
+    let later = usage().await;
+    assert!(later.disk.unwrap() >= running.disk.unwrap() + (1 << 20), "{running:?} {later:?}");
+    assert!(later.cpu.unwrap().cpus_since(&cpu).is_some());
+    qemu.stop(&record, StopMode::Force, &mut SuiteWork::default()).await.unwrap();
+    let pid_file = world.state.join("vms").join(record.id.as_str()).join("qemu.pid");
+    std::fs::write(pid_file, std::process::id().to_string()).unwrap();
+    let stopped = usage().await;
+    assert_eq!((stopped.cpu, stopped.memory), (None, None), "another process has the id of the QEMU");
+    assert_eq!(stopped.disk, later.disk);
+}
+
+/// Allocates 1 MiB more of the disk that the stand-in has locked.
+fn qemu_io_unlocked(disk: &Path) {
+    use std::os::unix::fs::FileExt;
+    let disk = std::fs::File::options().write(true).open(disk).unwrap();
+    disk.write_all_at(&[1; 1 << 20], 8 << 20).unwrap();
+    disk.sync_all().unwrap();
+}
+
+#[tokio::test]
 async fn the_folder_of_a_machine_is_accessible_only_to_its_owner() {
     let world = World::new();
     world.create("private").await;

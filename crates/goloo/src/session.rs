@@ -113,6 +113,23 @@ impl Session {
         store_options(seal, &self.events, &self.providers)
     }
 
+    /// With these parts, in this folder.
+    #[cfg(test)]
+    pub(crate) fn for_test(folder: &Path, providers: Providers, store: Box<dyn Store>) -> Self {
+        let at = |name: &str| folder.join(name);
+        let paths = Paths { state: at("state"), config: at("config"), cache: at("cache"), home: at("home") };
+        Self {
+            keys: KeyFolder::new(&paths.state),
+            paths,
+            settings: Settings::default(),
+            providers,
+            store,
+            events: Arc::new(goloo_model::events::NoEvents),
+            is_private: true,
+            runtime: OnceLock::new(),
+        }
+    }
+
     /// Reports a note.
     pub fn note(&self, text: impl Into<String>) {
         self.events.event(Event::Note(text.into()));
@@ -276,8 +293,12 @@ impl Session {
     /// # Errors
     /// When its settings are wrong, or this goloo was built without it.
     pub fn provider(&self, id: ProviderId) -> Result<Box<dyn Provider>, Error> {
-        let factory = self.factory(id)?;
-        Ok(self.wait_for(factory.open(&self.context()))??)
+        self.wait_for(self.open_provider(id))?
+    }
+
+    /// The same for code that runs on this session's runtime.
+    pub(crate) async fn open_provider(&self, id: ProviderId) -> Result<Box<dyn Provider>, Error> {
+        Ok(self.factory(id)?.open(&self.context()).await?)
     }
 
     /// What the provider is.

@@ -41,6 +41,7 @@ mod start_screen;
 mod state;
 mod status;
 mod tag;
+mod top;
 mod wait;
 mod which;
 
@@ -73,6 +74,8 @@ pub enum Command {
     /// Show details of a VM
     #[command(visible_alias = "info")]
     Status(status::Args),
+    /// Watch all VMs on a live screen, and start, stop or delete them
+    Top,
     /// Show the history of a VM, and of deleted VMs with the same name
     History(history::Args),
     /// Log in to a VM, or run a command line in its shell
@@ -152,6 +155,7 @@ pub fn run(app: &App, command: Command, command_line: fn() -> clap::Command) -> 
         Command::Unprotect(args) => protect::run(app, &args, false),
         Command::List(args) => list::run(app, &args),
         Command::Status(args) => status::run(app, &args),
+        Command::Top => top::run(app),
         Command::History(args) => history::run(app, &args),
         Command::Ssh(args) => ssh::run(app, &args),
         Command::Exec(args) => ssh::exec(app, &args),
@@ -230,6 +234,7 @@ impl Command {
             | Self::Start(_)
             | Self::Stop(_)
             | Self::Restart(_)
+            | Self::Top
             | Self::Wait(_)
             | Self::Snapshot(_)
             | Self::Restore(_)

@@ -1,7 +1,8 @@
 //! Output for users and scripts. stdout has only the result; everything else goes to stderr.
 //!
 //! All output goes through [`Ui`], which escapes what a terminal would interpret: callers needn't know where a text
-//! comes from. Only this module adds colors, and only to goloo's own marks.
+//! comes from. Only this module adds colors, and only to goloo's own marks. The screen of `goloo top` is drawn without it,
+//! and escapes with [`one_line`].
 
 mod escape;
 pub mod hint;
@@ -75,6 +76,11 @@ impl Ui {
     /// Whether results are JSON.
     pub fn json(&self) -> bool {
         self.0.json
+    }
+
+    /// Whether colours are used.
+    pub fn color(&self) -> bool {
+        self.0.color
     }
 
     /// How many `-v` were given.

@@ -42,6 +42,7 @@ mod state_folders;
 mod streams;
 mod team;
 mod terminal;
+mod top;
 mod vm;
 mod vm_documents;
 mod way_in;

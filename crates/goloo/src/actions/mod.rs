@@ -8,6 +8,7 @@ mod delete;
 mod disks;
 mod dns;
 mod doctor;
+mod guest_usage;
 mod images;
 mod list;
 mod power;
@@ -17,6 +18,7 @@ mod resume;
 mod stacks;
 mod status;
 mod store;
+mod watch;
 mod which;
 
 use goloo_engine::Verdict;
@@ -32,12 +34,16 @@ pub use connect::{Console, CopyPath, Route, SshConfig, SshConfigEntry};
 pub use create::{CreateOptions, PlannedCreate, SshSources};
 pub use delete::Forgotten;
 pub use doctor::Diagnosis;
+pub use guest_usage::GuestFigures;
 pub use list::{ListPlace, ListQuery, ListScope, ListedVm, UnimportedVm, VmList};
 pub use recreate::Recreation;
 pub use refresh::{Difference, RefreshReport};
 pub use stacks::{ImportedStack, ListedStack, StackState, ValidStack};
 pub use status::{StackDiff, StatusReport, VmStatus};
 pub use store::{Backup, Export, KeyRestore, LockStatus, Moved, PlannedMove, PlannedRestore, StoreStatus};
+pub use watch::{
+    OperationState, RefreshRequest, WatchOptions, WatchUpdate, WatchedMachine, WatchedOperation, WatchedVm,
+};
 pub use which::DefaultVm;
 
 impl Session {
