@@ -8,6 +8,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use goloo_model::printable::is_printable_text;
 
@@ -69,8 +70,18 @@ pub fn help(words: &[String]) -> clap::Error {
     parse(&argv).expect_err("with --help there is no result")
 }
 
-fn try_parse<W: Into<OsString> + Clone>(argv: impl IntoIterator<Item = W>) -> Result<Cli, clap::Error> {
-    let mut command = help::grouped(Cli::command());
+fn try_parse<W: Into<OsString>>(argv: impl IntoIterator<Item = W>) -> Result<Cli, clap::Error> {
+    let argv: Vec<OsString> = argv.into_iter().map(Into::into).collect();
+    match parse_with(Cli::command(), &argv) {
+        // Only the overview shows the groups; composing them at every start would take time.
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => {
+            parse_with(help::grouped(Cli::command()), &argv)
+        }
+        parsed => parsed,
+    }
+}
+
+fn parse_with(mut command: clap::Command, argv: &[OsString]) -> Result<Cli, clap::Error> {
     let mut matches = command.try_get_matches_from_mut(argv)?;
     Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
 }

@@ -20,10 +20,12 @@ pub fn vm_names() -> Vec<CompletionCandidate> {
 
 /// The names of all active VMs, where they are stored on this computer.
 pub fn local_vm_names() -> Vec<String> {
-    found(|settings, paths| {
-        let backend = settings.backend(&paths.home).ok()?;
-        if backend.files(&paths).is_empty() { None } else { names_in(&backend, &paths) }
-    })
+    found(|settings, paths| names_in(&local_backend(&settings, &paths)?, &paths))
+}
+
+/// The backend, unless it is a service: that takes time, and may cost something.
+fn local_backend(settings: &Settings, paths: &Paths) -> Option<Backend> {
+    settings.backend(&paths.home).ok().filter(|backend| !backend.files(paths).is_empty())
 }
 
 /// Names aren't encrypted: no key is needed.
@@ -35,8 +37,7 @@ fn names_in(backend: &Backend, paths: &Paths) -> Option<Vec<String>> {
 /// The ids in the archive, newest first, where they are stored on this computer: a bucket would have to be read whole.
 pub fn archive_ids() -> Vec<CompletionCandidate> {
     offered(|settings, paths| {
-        let backend =
-            settings.backend(&paths.home).ok().filter(|backend| !backend.files(&paths).is_empty())?;
+        let backend = local_backend(&settings, &paths)?;
         let seal = settings.seal(&paths.home).ok()?;
         let store = backend.open(&paths, Options { seal, ..Options::default() }).ok()?;
         let archive = pollster::block_on(store.archive_list()).ok()?;

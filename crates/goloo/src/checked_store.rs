@@ -55,19 +55,25 @@ impl Checks {
 
     /// Moves what a check refuses to the broken ones, which stay sorted by name.
     fn listing<T>(&self, listing: Listing<T>, check: impl Fn(&mut T) -> Result<(), Broken>) -> Listing<T> {
-        let Listing { entries, mut broken } = listing;
-        let before = broken.len();
-        let mut keep = |mut entry: T| check(&mut entry).map_err(|one| broken.push(one)).ok().map(|()| entry);
+        let Listing { entries, broken } = listing;
+        let mut refused = Vec::new();
+        let mut keep = |mut entry: T| check(&mut entry).map_err(|one| refused.push(one)).ok().map(|()| entry);
         let entries = entries.into_iter().filter_map(&mut keep).collect();
-        if broken.len() > before {
-            broken.sort_by(|a, b| a.name.cmp(&b.name));
-        }
-        Listing { entries, broken }
+        Listing { entries, broken: with_refused(broken, refused) }
     }
 
     fn archive(&self, listing: Listing<Archived>) -> Listing<Archived> {
         self.listing(listing, |archived| self.read(archived.id.as_str(), &mut archived.record))
     }
+}
+
+/// What the store can't read and what a provider refuses, sorted by name as the store's own.
+fn with_refused(mut broken: Vec<Broken>, refused: Vec<Broken>) -> Vec<Broken> {
+    if !refused.is_empty() {
+        broken.extend(refused);
+        broken.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+    broken
 }
 
 #[async_trait]
@@ -86,27 +92,22 @@ impl Store for CheckedStore {
 
     async fn list(&self) -> Result<Listing<Summary>, StoreError> {
         let Listing { entries, broken } = self.0.store.list().await?;
-        let mut checked = Listing { entries: Vec::with_capacity(entries.len()), broken };
-        let before = checked.broken.len();
+        let (mut accepted, mut refused) = (Vec::with_capacity(entries.len()), Vec::new());
         for mut summary in entries {
             self.0.providers.correct_place(summary.provider, &mut summary.host_bound);
-            match self.0.providers.check_summary(&summary) {
-                Ok(()) => checked.entries.push(summary),
-                // The store may have a copy that can be used.
-                Err(_) => match self.load(&summary.name).await {
-                    Ok(Some(Loaded { record, .. })) => checked.entries.push(Summary::from(&record)),
-                    Ok(None) => {}
-                    Err(StoreError::Broken(broken)) => checked.broken.push(broken),
-                    Err(error) => {
-                        checked.broken.push(self.0.broken(summary.name.as_str(), in_one_line(&error)))
-                    }
-                },
+            if self.0.providers.check_summary(&summary).is_ok() {
+                accepted.push(summary);
+                continue;
+            }
+            // The store may have a copy that can be used.
+            match self.load(&summary.name).await {
+                Ok(Some(Loaded { record, .. })) => accepted.push(Summary::from(&record)),
+                Ok(None) => {}
+                Err(StoreError::Broken(broken)) => refused.push(broken),
+                Err(error) => refused.push(self.0.broken(summary.name.as_str(), in_one_line(&error))),
             }
         }
-        if checked.broken.len() > before {
-            checked.broken.sort_by(|a, b| a.name.cmp(&b.name));
-        }
-        Ok(checked)
+        Ok(Listing { entries: accepted, broken: with_refused(broken, refused) })
     }
 
     async fn load(&self, name: &VmName) -> Result<Option<Loaded>, StoreError> {

@@ -39,7 +39,7 @@ pub struct Args {
 }
 
 /// Deleting doesn't wait for the machine.
-const NO_WAIT: Duration = Duration::ZERO;
+pub const NO_WAIT: Duration = Duration::ZERO;
 
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     let names = if args.all { which::all_here(app)? } else { which::distinct(&args.names)? };
@@ -57,7 +57,7 @@ fn delete_each(app: &App, records: &[Record]) -> Result<u8, CliError> {
     let is_json = app.ui.json();
     let report = |name: &VmName, id: &ArchiveId| {
         if !is_json {
-            app.ui.line(&format!("deleted {name}; the archived record is {id}"));
+            app.ui.line(&done(name, id));
         }
     };
     if let [record] = records {
@@ -79,6 +79,11 @@ fn delete_each(app: &App, records: &[Record]) -> Result<u8, CliError> {
         app.ui.result(&json::Deleted::new(results.done(), results.failures()));
     }
     Ok(results.code(|_| exit::DONE))
+}
+
+/// Reports a VM that was deleted.
+pub fn done(name: &VmName, id: &ArchiveId) -> String {
+    format!("deleted {name}; the archived record is {id}")
 }
 
 /// Archives records; stops at the first error unless told to continue.

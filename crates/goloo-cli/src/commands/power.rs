@@ -50,7 +50,7 @@ pub struct RestartArgs {
 }
 
 /// The provider's default.
-const PROVIDERS_OWN: Duration = Duration::ZERO;
+pub const PROVIDERS_OWN: Duration = Duration::ZERO;
 
 pub fn start(app: &App, args: &StartArgs) -> Result<u8, CliError> {
     act(app, &args.vms, args.timeout, "is running", |name, run| app.session.start(name, run))

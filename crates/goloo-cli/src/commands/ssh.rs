@@ -19,9 +19,8 @@ use goloo::ssh::{OwnLog, by_sh};
 
 #[derive(Debug, clap::Args)]
 pub struct SshArgs {
-    /// The VM; by default the only one, or the one that was created from the stack in this folder
-    #[arg(value_name = "NAME", add = ArgValueCandidates::new(complete::vm_names))]
-    name: Option<String>,
+    #[command(flatten)]
+    vm: OptionalVm,
     /// A command line for the login user's shell; by default an interactive shell
     #[arg(value_name = "CMD", trailing_var_arg = true)]
     command: Vec<OsString>,
@@ -74,7 +73,7 @@ pub struct ExecArgs {
 }
 
 pub fn run(app: &App, args: &SshArgs) -> Result<u8, CliError> {
-    let name = OptionalVm { name: args.name.clone() }.of(app)?;
+    let name = args.vm.of(app)?;
     let line: Vec<_> = args.command.iter().map(|word| word.to_string_lossy()).collect();
     let in_shell = ["sh".to_owned(), "-c".to_owned(), line.join(" ")];
     let request = if line.is_empty() { GuestRequest::Shell } else { GuestRequest::Run(&in_shell) };

@@ -68,8 +68,7 @@ impl Ui {
             Color::Never => false,
             Color::Auto => terminal && !dumb && !no_color,
         };
-        let check = if color { "\x1b[32;1m✓\x1b[0m" } else { "✓" };
-        let progress = Progress::new(terminal && !dumb && verbose == 0, check);
+        let progress = Progress::new(terminal && !dumb && verbose == 0, painted(color, Style::Green, "✓"));
         Self(Arc::new(Inner { json, color, verbose, progress, stdout: Stdout::default() }))
     }
 
@@ -238,17 +237,7 @@ impl Ui {
 
     /// goloo's own text in a color, where colors are on.
     fn paint(&self, style: Style, text: &str) -> String {
-        if !self.0.color {
-            return text.to_owned();
-        }
-        let code = match style {
-            Style::Red => "31;1",
-            Style::Yellow => "33;1",
-            Style::Green => "32;1",
-            Style::Bold => "1",
-            Style::Dim => "2",
-        };
-        format!("\x1b[{code}m{text}\x1b[0m")
+        painted(self.0.color, style, text)
     }
 
     /// Prints a line on stderr with one of goloo's marks before it.
@@ -281,6 +270,21 @@ pub fn escape_panics() {
         let text = format!("{panic}{}", if traced { format!("\n{trace}") } else { String::new() });
         let _ = writeln!(io::stderr().lock(), "goloo {}", escape::message(&text));
     }));
+}
+
+/// The text in this style, where colors are on.
+fn painted(color: bool, style: Style, text: &str) -> String {
+    if !color {
+        return text.to_owned();
+    }
+    let code = match style {
+        Style::Red => "31;1",
+        Style::Yellow => "33;1",
+        Style::Green => "32;1",
+        Style::Bold => "1",
+        Style::Dim => "2",
+    };
+    format!("\x1b[{code}m{text}\x1b[0m")
 }
 
 fn excerpt(text: &str) -> String {

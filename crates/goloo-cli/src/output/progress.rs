@@ -15,7 +15,7 @@ use super::text::duration;
 pub struct Progress {
     enabled: bool,
     /// The mark of a finished step.
-    check: &'static str,
+    check: String,
     lines: MultiProgress,
     running: Mutex<Vec<Running>>,
 }
@@ -30,7 +30,7 @@ struct Running {
 
 impl Progress {
     /// `enabled` on a terminal.
-    pub fn new(enabled: bool, check: &'static str) -> Self {
+    pub fn new(enabled: bool, check: String) -> Self {
         let lines = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
         Self { enabled, check, lines, running: Mutex::default() }
     }
@@ -111,7 +111,7 @@ impl Progress {
 
     /// Writes a finished step above the lines, in place of its own.
     fn finish(&self, line: &ProgressBar) {
-        let text = finished(self.check, &line.message(), line.elapsed());
+        let text = finished(&self.check, &line.message(), line.elapsed());
         self.remove(line);
         // A terminal that can't be written to shows no progress either.
         let _ = self.lines.println(text);
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn the_vm_is_named_while_several_are_in_progress() {
-        let progress = Progress::new(false, "✓");
+        let progress = Progress::new(false, "✓".to_owned());
         let (web, db) = (EventContext::of(&name("web"), None), EventContext::of(&name("db"), None));
         let label = |context: &EventContext, text: &str| progress.labelled(context, text).into_owned();
         assert_eq!(label(&web, "starting"), "starting");
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn each_vm_in_progress_has_a_line_of_its_own() {
-        let progress = Progress::new(true, "✓");
+        let progress = Progress::new(true, "✓".to_owned());
         progress.lines.set_draw_target(ProgressDrawTarget::hidden());
         let (web, db) = (EventContext::of(&name("web"), None), EventContext::of(&name("db"), None));
         let shown = || {

@@ -15,16 +15,14 @@ use goloo_model::events::{Event, EventContext, Events};
 use goloo_model::name::{VmId, VmName};
 use goloo_model::provider::StopMode;
 
+use super::super::delete;
+use super::super::power::PROVIDERS_OWN;
 use super::model::{Message, Operation};
 use crate::error::CliError;
 use crate::providers;
 
-/// The same limits as those of the commands.
+/// The same as the default of `goloo start`.
 const START_LIMIT: Duration = Duration::from_secs(600);
-/// The provider's own limit.
-const STOP_LIMIT: Duration = Duration::ZERO;
-/// Deleting doesn't wait for the machine.
-const DELETE_LIMIT: Duration = Duration::ZERO;
 /// How long a guest may take to answer.
 const GUEST_LIMIT: Duration = Duration::from_secs(10);
 
@@ -132,12 +130,12 @@ fn carry_out(session: &Session, operation: &Operation, interrupt: &Interrupt) ->
             format!("{name} is running")
         }
         Operation::Stop(name) => {
-            session.stop(name, StopMode::Graceful, &RunOptions::new(STOP_LIMIT, interrupt))?;
+            session.stop(name, StopMode::Graceful, &RunOptions::new(PROVIDERS_OWN, interrupt))?;
             format!("{name} is stopped")
         }
         Operation::Delete(record) => {
-            let id = session.delete(record, &RunOptions::new(DELETE_LIMIT, interrupt))?;
-            format!("deleted {}; the archived record is {id}", record.name)
+            let id = session.delete(record, &RunOptions::new(delete::NO_WAIT, interrupt))?;
+            delete::done(&record.name, &id)
         }
     })
 }
