@@ -31,9 +31,20 @@ done
 [ -z "$t" ] || { sleep 1; kill $t 2>/dev/null; }
 # What was provisioned is written to disk before it counts.
 sync
+# The status may lag behind the result for a moment. If it stays "running", a stage exited without an end.
+tries=0
+while :; do
+    status=$($s cloud-init status --format=json 2>/dev/null | head -c 524288)
+    case $status in
+    *'"status": "running"'*) ;;
+    *) break ;;
+    esac
+    [ -e /run/cloud-init/result.json ] && [ $tries -lt 5 ] || break
+    sleep 1
+    tries=$((tries + 1))
+done
 echo @goloo:status@
-$s cloud-init status --format=json 2>/dev/null | head -c 524288
-echo
+printf '%s\n' "$status"
 [ -e /run/cloud-init/result.json ] || echo @goloo:incomplete@
 echo @goloo:log@
 # Of a stage that failed only this boot's log counts: a reboot breaks stages off.

@@ -209,7 +209,7 @@ impl GuestReport {
             return Verdict::unknown(format!("`cloud-init status` printed: {}", said.trim()));
         };
         let is_over = matches!(status.status.as_str(), "done" | "error" | "disabled") || self.incomplete;
-        if !is_over && status.errors.is_empty() {
+        if !is_over && !self.has_unfinished_stage(&status) && status.errors.is_empty() {
             return Verdict::unknown(format!("cloud-init is \"{}\": {}", status.status, status.detail));
         }
         let dropped = self.messages(is_dropped);
@@ -236,6 +236,12 @@ impl GuestReport {
         messages.filter(|message| known.insert(*message)).map(str::to_owned).collect()
     }
 
+    /// Whether a stage exited without recording its end: the guest waits for cloud-init's result before it reports,
+    /// so a complete report that still says "running" means that.
+    fn has_unfinished_stage(&self, status: &Status) -> bool {
+        status.status == "running" && !self.incomplete && self.section == Some(Section::End)
+    }
+
     fn failures(&self, status: &Status) -> Vec<String> {
         let mut failures = status.errors.clone();
         failures.extend(self.messages(|message| message.contains("Boothooks script")));
@@ -247,8 +253,13 @@ impl GuestReport {
             let stages = self.messages(|message| message.starts_with(STAGE));
             failures.extend(stages.iter().filter_map(|line| failed_stage(line)));
         }
-        if self.incomplete {
-            failures.insert(0, "cloud-init exited before it finished".to_owned());
+        let exited = if self.incomplete {
+            Some("cloud-init exited before it finished")
+        } else {
+            self.has_unfinished_stage(status).then_some("a stage of cloud-init exited before it finished")
+        };
+        if let Some(exited) = exited {
+            failures.insert(0, exited.to_owned());
             failures.extend(self.messages(|message| message.contains("failed stage")));
         }
         // The script's own message is more specific than cloud-init's.
@@ -410,6 +421,17 @@ mod tests {
         assert_eq!(verdict(DONE, log).errors, ["cloud-init's stage modules-final failed"]);
         let known = r#"{"status":"error","errors":["('scripts_user', RuntimeError())"]}"#;
         assert_eq!(verdict(known, log).errors, ["('scripts_user', RuntimeError())"]);
+    }
+
+    #[test]
+    fn a_stage_without_an_end_fails_the_provisioning() {
+        let running = r#"{"status":"running","errors":[],"detail":"DataSourceNoCloud"}"#;
+        let log = "@goloo:log@\nx - util.py[WARNING]: failed stage init\n@goloo:configure@\n0\n";
+        let failed = verdict(running, &format!("{log}@goloo:end@\n"));
+        assert_eq!(failed.result, ProvisioningResult::Failed);
+        assert_eq!(failed.errors, ["a stage of cloud-init exited before it finished", "failed stage init"]);
+        // Without its end, the report says nothing about cloud-init.
+        assert_eq!(verdict(running, log).result, ProvisioningResult::Unknown);
     }
 
     #[test]
