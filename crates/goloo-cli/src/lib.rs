@@ -13,6 +13,7 @@ mod json;
 mod legacy;
 mod log;
 mod options;
+mod other_tools;
 mod output;
 mod providers;
 mod signals;
@@ -49,7 +50,7 @@ pub fn run(argv: Vec<OsString>, providers: Providers) -> ExitCode {
     let json = args::asks_for_json(&argv);
     let cli = match args::parse(&argv) {
         Ok(cli) => cli,
-        Err(error) => return usage(&error, json),
+        Err(error) => return invalid(&argv, &error, json),
     };
     let ui = Ui::new(cli.color, cli.verbose, json);
     if let Err(error) = log::start(&ui, cli.log, cli.log_file) {
@@ -99,6 +100,14 @@ fn complete_in_shell() {
             std::process::exit(i32::from(exit::USAGE));
         }
     }
+}
+
+/// Prints why a command line is invalid, or the help that it asks for.
+fn invalid(argv: &[OsString], error: &clap::Error, json: bool) -> ExitCode {
+    let Some(explained) = other_tools::explain(error, argv) else { return usage(error, json) };
+    let ui = Ui::new(options::Color::Never, 0, json);
+    ui.error(&explained);
+    ExitCode::from(written(&ui, explained.code, true))
 }
 
 /// Prints clap's own output: usage errors, and `--help` and `--version`, which are no errors.

@@ -68,6 +68,17 @@ impl VmName {
         Err(NameError::Malformed { name: text.to_owned() })
     }
 
+    /// A valid name that resembles a text, to propose in its place: `my-box` for `My_Box`.
+    pub fn similar(text: &str) -> Option<Self> {
+        let lower =
+            text.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' });
+        let joined: String = lower.collect();
+        let words = joined.split('-').filter(|word| !word.is_empty());
+        let name = words.collect::<Vec<_>>().join("-");
+        let name = name.trim_start_matches(|c: char| !c.is_ascii_lowercase());
+        Self::parse(name.get(..NAME_MAX.min(name.len()))?.trim_end_matches('-')).ok()
+    }
+
     /// A name to propose for another VM like this one: `web-2` for `web`.
     pub fn second(&self) -> Self {
         const SUFFIX: &str = "-2";
@@ -322,6 +333,24 @@ mod tests {
         }
         assert_eq!(VmName::parse(""), Err(NameError::Empty));
         assert!(matches!(VmName::parse(&"a".repeat(64)), Err(NameError::TooLong { length: 64, .. })));
+    }
+
+    #[test]
+    fn a_similar_name_is_valid_whatever_the_text() {
+        let long = "A_".repeat(80);
+        for (text, similar) in [
+            ("My_Box", Some("my-box")),
+            ("web.example.com", Some("web-example-com")),
+            ("42 towels", Some("towels")),
+            ("-a-", Some("a")),
+            ("Grün", Some("gr-n")),
+            ("", None),
+            ("4711", None),
+            ("___", None),
+        ] {
+            assert_eq!(VmName::similar(text).as_ref().map(VmName::as_str), similar, "{text}");
+        }
+        assert!(VmName::similar(&long).is_some_and(|name| name.as_str().len() <= NAME_MAX));
     }
 
     #[test]

@@ -64,13 +64,26 @@ fn words(path: &Path) -> impl Iterator<Item = OsString> + '_ {
     })
 }
 
+/// The login name of a user according to /etc/passwd; `None` for a user that isn't in it, as from a directory service.
+pub fn login_name(uid: u32) -> Option<String> {
+    let users = users();
+    let line = users.lines().find(|line| uid_in(line) == Some(uid))?;
+    line.split(':').next().filter(|name| !name.is_empty()).map(str::to_owned)
+}
+
+fn users() -> String {
+    crate::read::text(Path::new("/etc/passwd"), 16 << 20).unwrap_or_default()
+}
+
+fn uid_in(line: &str) -> Option<u32> {
+    line.split(':').nth(2)?.parse().ok()
+}
+
 /// A folder's group is only a fallback, and never root's: the user would gain rights that they lack.
 fn account(uid: u32, folder_gid: u32) -> io::Result<Account> {
-    let users = crate::read::text(Path::new("/etc/passwd"), 16 << 20).unwrap_or_default();
-    let primary = users.lines().find_map(|line| {
-        let mut fields = line.split(':').skip(2);
-        (fields.next()?.parse() == Ok(uid)).then(|| fields.next()?.parse().ok())?
-    });
+    let users = users();
+    let line = users.lines().find(|line| uid_in(line) == Some(uid));
+    let primary = line.and_then(|line| line.split(':').nth(3)?.parse().ok());
     match primary.or((folder_gid != 0).then_some(folder_gid)) {
         Some(gid) => Ok(Account { uid, gid }),
         None => Err(io::Error::other(format!("the group of user {uid} is unknown"))),
@@ -86,6 +99,12 @@ mod tests {
 
     /// A user id that no system uses.
     const USER: u32 = 54_321;
+
+    #[test]
+    fn a_login_name_is_that_of_the_system() {
+        assert_eq!(login_name(0).as_deref(), Some("root"));
+        assert_eq!(login_name(USER), None);
+    }
 
     #[test]
     fn the_first_non_root_owner_on_a_path_is_found_through_root_owned_links() {

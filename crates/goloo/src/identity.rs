@@ -5,7 +5,7 @@ use std::fs;
 
 use goloo_model::name::StateId;
 use goloo_model::record::{Creator, Owner};
-use goloo_sys::process;
+use goloo_sys::{account, process};
 
 /// The process as the owner of locks and operations.
 pub fn owner() -> Owner {
@@ -36,10 +36,11 @@ pub fn person() -> String {
     format!("{} on {}", user(), host())
 }
 
-/// The user's login name, as the environment gives it.
+/// The user's login name: from the environment, as with `sudo -E`, else from the system.
 pub fn user() -> String {
     let named = ["USER", "LOGNAME"].iter().find_map(|name| env::var(name).ok().filter(|v| !v.is_empty()));
-    named.unwrap_or_else(|| format!("uid{}", rustix::process::getuid().as_raw()))
+    let uid = rustix::process::getuid().as_raw();
+    named.or_else(|| account::login_name(uid)).unwrap_or_else(|| format!("uid{uid}"))
 }
 
 fn host() -> String {

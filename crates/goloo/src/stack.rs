@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use goloo_cloudinit::{self, ComposeInput, compose};
 use goloo_model::events::{Event, Events};
 use goloo_model::host_key::HostKey;
+use goloo_model::name::VmName;
 use goloo_model::record::{Record, UserKeys};
 use goloo_model::spec::{self, Diagnostic, Resolved, ResolvedStack, Sources};
 use goloo_model::store::{SNAPSHOT_FILES, Snapshot};
@@ -226,7 +227,7 @@ impl Found {
         &self,
         session: &Session,
         given: &str,
-        as_name: Option<&str>,
+        as_name: Option<&VmName>,
     ) -> Result<ResolvedStack, Error> {
         let resolved = self.resolved(session, given, as_name)?;
         for warning in &resolved.warnings {
@@ -237,7 +238,7 @@ impl Found {
     }
 
     /// Like [`Self::resolve`], but reports only notes.
-    fn resolved(&self, session: &Session, given: &str, as_name: Option<&str>) -> Result<Resolved, Error> {
+    fn resolved(&self, session: &Session, given: &str, as_name: Option<&VmName>) -> Result<Resolved, Error> {
         let file = |name: &str| self.files.files.get(name).map(Vec::as_slice);
         let sources = Sources {
             given,

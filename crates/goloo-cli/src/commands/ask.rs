@@ -4,7 +4,6 @@ use std::io::IsTerminal;
 
 use crate::app::App;
 use crate::error::CliError;
-use crate::exit;
 
 /// A confirmation prompt. `--yes` skips it; without a terminal `--yes` is required.
 pub struct Question<'q> {
@@ -46,6 +45,6 @@ impl Question<'_> {
         if agreed {
             return Ok(());
         }
-        Err(CliError::new(exit::INTERRUPTED, "declined", self.declined, self.again))
+        Err(CliError::declined(self.declined, self.again))
     }
 }

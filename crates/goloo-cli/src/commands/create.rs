@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use clap_complete::engine::ArgValueCandidates;
 use goloo::actions::{CreateOptions, PlannedCreate};
 use goloo_engine::plan::CreatePlan;
+use goloo_model::name::VmName;
 use goloo_model::provider_id::ProviderId;
 use goloo_model::provider_info::{LocalChoice, ProviderInfo};
 use goloo_model::spec::with_github_users;
@@ -168,9 +169,10 @@ pub fn run(app: &App, args: Args) -> Result<u8, CliError> {
 /// The name and the folder of each stack on the command line.
 fn requests(args: &Args) -> Result<Vec<(String, Option<PathBuf>)>, CliError> {
     let of_path = |path: &Path| {
-        let absolute = goloo::stack::absolute(path);
+        let folder = folder_of(path);
+        let absolute = goloo::stack::absolute(&folder);
         let name = absolute.file_name().map(|name| name.to_string_lossy().into_owned());
-        (name.unwrap_or_default(), Some(path.to_owned()))
+        (name.unwrap_or_default(), Some(folder))
     };
     if let (true, Some(folder)) = (args.names.is_empty(), &args.folder) {
         return Ok(vec![of_path(folder)]);
@@ -194,9 +196,19 @@ fn requests(args: &Args) -> Result<Vec<(String, Option<PathBuf>)>, CliError> {
     let is_path = |name: &str| name.contains('/') || name == "." || name == "..";
     let request = |name: &String| match &args.folder {
         None if is_path(name) => of_path(Path::new(name)),
-        folder => (name.clone(), folder.clone()),
+        folder => (name.clone(), folder.as_deref().map(folder_of)),
     };
     Ok(args.names.iter().map(request).collect())
+}
+
+/// The stack's folder, also where its config.json is named.
+fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(folder) if path.file_name() == Some("config.json".as_ref()) && path.is_file() => {
+            if folder.as_os_str().is_empty() { ".".into() } else { folder.to_owned() }
+        }
+        _ => path.to_owned(),
+    }
 }
 
 /// Creates a VM from a stack's files that are not read from its folder.
@@ -207,7 +219,8 @@ pub fn from_stack(app: &App, found: &Found, given: &str, options: &Options) -> R
 
 /// Plans a VM from a stack's files; `None` where the plan is only printed.
 fn plan(app: &App, found: &Found, given: &str, options: &Options) -> Result<Option<PlannedCreate>, CliError> {
-    let resolved = found.resolve(&app.session, given, options.as_name.as_deref())?;
+    let as_name = options.as_name.as_deref().map(VmName::parse).transpose()?;
+    let resolved = found.resolve(&app.session, given, as_name.as_ref())?;
     let stack = with_github_users(resolved, &options.users);
     let provider = options.provider.choose(app)?;
     if let Some(consent) = &options.consent {

@@ -41,6 +41,9 @@ use crate::output::hint;
 use goloo::backend::Backend;
 use goloo::transfer::UNFINISHED;
 
+/// The error code after a question was answered with no.
+const DECLINED: &str = "declined";
+
 /// An error as reported to the user.
 #[derive(Debug)]
 pub struct CliError {
@@ -71,6 +74,16 @@ impl CliError {
             self.hint = format!("did you mean \"{near}\"? `goloo list` lists all VMs");
         }
         self
+    }
+
+    /// The user answered no: `message` says what was therefore not done, `again` is the command that doesn't ask.
+    pub fn declined(message: impl Into<String>, again: impl Into<String>) -> Self {
+        Self::new(exit::INTERRUPTED, DECLINED, message, again)
+    }
+
+    /// Whether it is the user's own answer, which needs neither the word "error" nor a hint.
+    pub fn is_declined(&self) -> bool {
+        self.kind == DECLINED
     }
 
     /// An error with this exit code and error code.
@@ -216,9 +229,24 @@ impl From<NameError> for CliError {
     fn from(error: NameError) -> Self {
         let hint = match &error {
             NameError::UpperCase { lower, .. } => format!("use {lower}"),
-            _ => "run `goloo list` to see the names in use".to_owned(),
+            NameError::Malformed { name } | NameError::TooLong { name, .. } => for_malformed(name),
+            NameError::Empty => "run `goloo list` to see the names in use".to_owned(),
         };
         Self::usage(error.to_string(), hint)
+    }
+}
+
+/// The hint for a text that isn't a name.
+fn for_malformed(text: &str) -> String {
+    let is_path = text.contains('/') || text == "." || text == "..";
+    let last = Path::new(text).file_name().map(|name| name.to_string_lossy().into_owned());
+    let similar = VmName::similar(if is_path { last.as_deref().unwrap_or_default() } else { text });
+    match similar {
+        Some(name) if is_path => format!(
+            "write the name of a VM, such as {name}, in place of a path; `goloo list` shows the names in use"
+        ),
+        Some(name) => format!("use a name like {name}; `goloo list` shows the names in use"),
+        None => "run `goloo list` to see the names in use".to_owned(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Hints for stacks that can't be used.
 
 use goloo::stack::{LastFolder, StackError};
+use goloo_model::name::VmName;
 use goloo_sys::private::in_shell;
 
 use crate::exit;
@@ -22,8 +23,11 @@ pub(super) fn explain(error: &StackError) -> (u8, String) {
 }
 
 fn how_to_find(name: &str, last: Option<&LastFolder>) -> String {
-    if name.contains(['/', '.']) {
-        return format!("use -f for a path: goloo create NAME -f {name}");
+    if VmName::parse(name).is_err() {
+        return format!(
+            "check the path; `goloo init {}` writes a new stack",
+            VmName::similar(name).as_ref().map_or("web", VmName::as_str)
+        );
     }
     match last {
         Some(LastFolder::OfOthers(folder)) => format!(
@@ -33,7 +37,9 @@ fn how_to_find(name: &str, last: Option<&LastFolder>) -> String {
         Some(LastFolder::Known(_)) => {
             format!("run `goloo config relocate {name} DIR` to set its new folder, or use -f PATH")
         }
-        None => format!("run `goloo init base ./stacks/{name}` to create it, or use -f PATH"),
+        None => format!(
+            "run `goloo init {name}` to write it to ./stacks/{name}, or name its folder: `goloo create ./PATH`"
+        ),
     }
 }
 
@@ -65,8 +71,8 @@ mod tests {
     }
 
     #[test]
-    fn the_hint_for_a_path_suggests_option_f() {
-        let (_, hint) = explain(&not_found("./web", Some(LastFolder::Known("/a/web".into()))));
-        assert_eq!(hint, "use -f for a path: goloo create NAME -f ./web");
+    fn the_hint_for_an_invalid_name_proposes_a_valid_one() {
+        let (_, hint) = explain(&not_found("My_Web", Some(LastFolder::Known("/a/web".into()))));
+        assert_eq!(hint, "check the path; `goloo init my-web` writes a new stack");
     }
 }

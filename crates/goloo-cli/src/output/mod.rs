@@ -180,6 +180,9 @@ impl Ui {
 
     /// Prints an error on stderr, also with `--json`.
     pub fn error_text(&self, error: &CliError) {
+        if error.is_declined() {
+            return self.say(&error.message);
+        }
         self.marked(Style::Red, "error:", &error.message);
         for cause in &error.causes {
             self.say(&format!("  caused by: {cause}"));

@@ -324,3 +324,64 @@ fn an_image_is_removed_unless_a_vm_uses_it() {
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&left.stdout), "");
 }
+
+/// The error and the hint of a command that is refused with this exit code.
+fn refusal(world: &World, arguments: &[&str], code: i32) -> String {
+    world.run(arguments).expect(code).stderr()
+}
+
+#[test]
+fn options_and_commands_of_other_tools_lead_to_those_of_goloo() {
+    let world = world();
+    let said = refusal(&world, &["create", "hello", "--cpus", "4"], 2);
+    assert!(said.contains("vm.cpus in its config.json") && said.contains("goloo init NAME --cpus"), "{said}");
+    let said = refusal(&world, &["create", "hello", "-n", "web"], 2);
+    assert!(said.contains("--as NAME"), "{said}");
+    assert!(refusal(&world, &["launch"], 2).contains("`goloo create NAME`"));
+    let json: Value =
+        serde_json::from_str(&world.run(&["create", "hello", "--disk=4G", "--json"]).expect(2).stdout())
+            .unwrap();
+    assert_eq!(json["error"]["code"], "usage", "{json}");
+}
+
+#[test]
+fn an_invalid_name_or_a_path_in_its_place_gets_a_hint_with_a_valid_name() {
+    let world = world();
+    let said = refusal(&world, &["create", "hello", "--as", "My_Box"], 2);
+    assert!(said.contains("use a name like my-box") && !said.contains("config.json"), "{said}");
+    for path in ["./hello", "stacks/hello/", "/srv/hello"] {
+        let said = refusal(&world, &["ssh", path], 2);
+        assert!(said.contains("such as hello, in place of a path"), "{said}");
+    }
+    let said = refusal(&world, &["create", "nosuch"], 3);
+    assert!(said.contains("goloo init nosuch"), "{said}");
+    refusal(&world, &["init", "nosuch"], 0);
+    world.run(&["create", "nosuch", "--dry-run"]).expect(0);
+}
+
+#[test]
+fn the_path_of_a_config_json_names_its_stack() {
+    let world = world();
+    for arguments in [["stacks/hello/config.json"].as_slice(), &["-f", "stacks/hello/config.json"]] {
+        let plan = world.run(&[&["create", "--dry-run"], arguments].concat()).expect(0);
+        assert!(plan.stdout().contains("hello would be created"), "{plan:?}");
+    }
+    let plan = run_in(&world, "stacks/hello", &["create", "-f", "config.json", "--dry-run"]).expect(0);
+    assert!(plan.stdout().contains("hello would be created"), "{plan:?}");
+}
+
+#[test]
+fn without_user_in_the_environment_the_record_has_the_name_of_the_account() {
+    let world = world();
+    let output = world
+        .command()
+        .args(["create", "hello", "--no-wait"])
+        .env_remove("USER")
+        .env_remove("LOGNAME")
+        .output();
+    Ran(output.unwrap()).expect(0);
+    let name = std::process::Command::new("id").arg("-un").output().unwrap().stdout;
+    let status: Value =
+        serde_json::from_str(&world.run(&["status", "hello", "--json"]).expect(0).stdout()).unwrap();
+    assert_eq!(status["vm"]["createdBy"]["user"], String::from_utf8(name).unwrap().trim());
+}

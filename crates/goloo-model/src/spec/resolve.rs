@@ -27,7 +27,7 @@ pub struct Sources<'a> {
     /// The name on the command line.
     pub given: &'a str,
     /// `--as`.
-    pub as_name: Option<&'a str>,
+    pub as_name: Option<&'a VmName>,
     /// The folder's name.
     pub stack: &'a str,
     /// The folder, absolute.
@@ -180,17 +180,22 @@ impl Resolver<'_> {
 
     /// `--as`, else the name in the config, else the folder's name.
     fn name(&mut self, vm: &VmFile) -> VmName {
-        let (pointer, text, whose) = match (self.sources.as_name, &vm.name) {
-            (Some(text), _) => ("", text, "--as: "),
-            (None, Some(text)) => ("/vm/name", text.as_str(), ""),
-            (None, None) => {
+        if let Some(name) = self.sources.as_name {
+            return name.clone();
+        }
+        let (pointer, text, whose) = match &vm.name {
+            Some(text) => ("/vm/name", text.as_str(), ""),
+            None => {
                 ("", self.sources.stack, "the folder's name, which is the VM's name if vm.name is absent: ")
             }
         };
         VmName::parse(text).unwrap_or_else(|error| {
             let hint = match &error {
                 NameError::UpperCase { lower, .. } => format!("write \"{lower}\""),
-                _ => "use a name like \"web-1\"".to_owned(),
+                _ => {
+                    let similar = VmName::similar(text);
+                    format!("use a name like \"{}\"", similar.as_ref().map_or("web-1", VmName::as_str))
+                }
             };
             self.diagnostic(pointer, format!("{whose}{error}"), hint);
             VmName::parse("x").expect("one letter is a name")

@@ -62,7 +62,7 @@ impl Session {
     /// When its files don't validate.
     pub fn stack_of_snapshot(&self, record: &Record, snapshot: &Snapshot) -> Result<ResolvedStack, Error> {
         let found = Found::of_record(snapshot.clone(), record);
-        let stack = found.resolve(self, &record.stack, Some(record.name.as_str()))?;
+        let stack = found.resolve(self, &record.stack, Some(&record.name))?;
         Ok(goloo_model::spec::with_github_users(stack, &record.github_users))
     }
 
