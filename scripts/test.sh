@@ -11,8 +11,11 @@ esac
 multipass=${GOLOO_TEST_MULTIPASS:-}
 aws=${GOLOO_TEST_AWS:-}
 unset GOLOO_TEST_MULTIPASS GOLOO_TEST_AWS
-# The first installation takes longer than the time limit of a test.
-scripts/aws-emulators.sh >/dev/null
+# The first installation of the emulators takes longer than the time limit of a test, and mostly waits for downloads.
+scripts/aws-emulators.sh >/dev/null &
+emulators=$!
+cargo nextest run --workspace --locked --profile "$profile" --no-run
+wait "$emulators"
 # Always the whole workspace: for a single crate, some dependencies have fewer features, and the AWS SDK would be built
 # again. The programs that tests start are built with the tests of their crates.
 cargo nextest run --workspace --locked --profile "$profile"

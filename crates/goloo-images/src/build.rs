@@ -124,8 +124,10 @@ struct Releases<'a> {
 ///
 /// Root works in a folder of its own and never in a cache that belongs to another user: see [`intake`].
 pub fn build(cache: &Cache, name: &str, watch: &dyn Watch) -> Result<ImageEntry, ImageError> {
-    let target = alias::codename(name).ok_or_else(|| ImageError::UnknownAlias { name: name.to_owned() })?;
+    let unknown = || ImageError::UnknownAlias { name: name.to_owned() };
+    alias::names().find(|known| *known == name).ok_or_else(unknown)?;
     let host = check_host(name)?;
+    let target = alias::codename(name).ok_or_else(unknown)?;
     check_tools()?;
     let failed = fails_at(cache.folder());
     let owner = account::on_the_way_to(cache.folder()).map_err(&failed)?;

@@ -93,16 +93,27 @@ pub(crate) fn each_piece<E>(
     }
 }
 
-/// The digest of `file` in a list in the format of `sha256sum` and `sha512sum`.
+/// The digest of `file` in a list in the format of `sha256sum` and `sha512sum`, or in that of BSD
+/// (`SHA256 (FILE) = …`). Other lines, such as those of a signature, are ignored.
 pub fn find_in_list(list: &str, file: &str, algorithm: Algorithm) -> Option<FileDigest> {
-    list.lines()
-        .filter_map(|line| {
-            let (digest, name) = line.trim_end().split_once(' ')?;
-            // The space is followed by another one, or by `*` for a binary file.
-            let name = name.strip_prefix([' ', '*']).unwrap_or(name);
-            (name == file).then(|| FileDigest::parse(digest)).flatten()
-        })
-        .find(|digest| digest.algorithm() == algorithm)
+    let entries = list.lines().filter_map(|line| gnu_entry(line).or_else(|| bsd_entry(line)));
+    let digests =
+        entries.filter(|(name, _)| *name == file).filter_map(|(_, digest)| FileDigest::parse(digest));
+    digests.into_iter().find(|digest| digest.algorithm() == algorithm)
+}
+
+/// The file's name and the digest in a line such as `e3b0… *a.img`.
+fn gnu_entry(line: &str) -> Option<(&str, &str)> {
+    let (digest, name) = line.trim_end().split_once(' ')?;
+    FileDigest::parse(digest)?;
+    // The space is followed by another one, or by `*` for a binary file; openSUSE's lists have only one.
+    Some((name.strip_prefix([' ', '*']).unwrap_or(name), digest))
+}
+
+/// The file's name and the digest in a line such as `SHA256 (a.img) = e3b0…`.
+fn bsd_entry(line: &str) -> Option<(&str, &str)> {
+    let (_, rest) = line.trim_end().split_once(" (")?;
+    rest.split_once(") = ")
 }
 
 #[cfg(test)]
@@ -125,12 +136,23 @@ mod tests {
     }
 
     #[test]
-    fn both_checksum_list_formats_are_read() {
+    fn all_formats_of_checksum_lists_are_read() {
         let other = "1".repeat(64);
         let list = format!("{other}  a.img.manifest\n{EMPTY_256} *a.img\n{other}  b.img\nrubbish\n\n");
         assert_eq!(find_in_list(&list, "a.img", Algorithm::Sha256).unwrap().as_str(), EMPTY_256);
         assert_eq!(find_in_list(&list, "b.img", Algorithm::Sha256).unwrap().as_str(), other);
         assert_eq!(find_in_list(&list, "img", Algorithm::Sha256), None);
         assert_eq!(find_in_list(&list, "a.img", Algorithm::Sha512), None);
+        // As Fedora and Rocky publish them, in a signed message.
+        let signed = format!(
+            "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n# a.img: 4 bytes\nSHA256 (a.img) = {EMPTY_256}\n\
+             SHA512 (a.img) = {other}{other}\nSHA256 (b.img) = {other}\n-----BEGIN PGP SIGNATURE-----\n"
+        );
+        assert_eq!(find_in_list(&signed, "a.img", Algorithm::Sha256).unwrap().as_str(), EMPTY_256);
+        assert_eq!(
+            find_in_list(&signed, "a.img", Algorithm::Sha512).unwrap().as_str(),
+            format!("{other}{other}")
+        );
+        assert_eq!(find_in_list(&signed, "a.img) = ", Algorithm::Sha256), None);
     }
 }

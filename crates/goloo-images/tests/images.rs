@@ -121,6 +121,28 @@ impl Watch for Noting {
 }
 
 #[test]
+fn an_image_is_checked_against_a_signed_list_on_the_publishers_own_host() {
+    let world = World::new();
+    let place = alias::published("fedora-44", Arch::host(), Some("")).unwrap();
+    let fedora = ImageRef::Alias("fedora-44".to_owned());
+    let list = |digest: &str| {
+        let text = format!(
+            "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\nSHA256 ({}) = {digest}\n",
+            place.file
+        );
+        world.server.put(&place.list_url, text.as_bytes());
+    };
+    world.server.put(&place.url, &world.image);
+    list(&"0".repeat(64));
+    let error = world.cache.ensure(&fedora, None, &Unwatched).unwrap_err();
+    assert!(matches!(error, ImageError::Digest { .. }), "{error:?}");
+    world.assert_nothing_is_used();
+    list(&sha256(&world.image));
+    let image = world.cache.ensure(&fedora, None, &Unwatched).unwrap();
+    assert_eq!(std::fs::read(image.path).unwrap(), world.image);
+}
+
+#[test]
 fn a_published_image_is_downloaded_once() {
     let world = World::new();
     let image = world.alias().unwrap();

@@ -15,7 +15,7 @@ use goloo_model::provider::{
 };
 use goloo_model::provider_info::ProviderInfo;
 use goloo_model::record::{Record, is_resource_id};
-use goloo_model::spec::{ImageRef, ResolvedStack};
+use goloo_model::spec::{ImageRef, ResolvedStack, images};
 use goloo_sys::{durable, private};
 use tokio::task::JoinSet;
 
@@ -325,6 +325,12 @@ fn observation(state: LiveState, reason: Option<String>) -> Observation {
 }
 
 fn check_mounts(stack: &ResolvedStack) -> Result<(), ProviderError> {
+    if let (false, Some(image)) = (stack.mounts.is_empty(), images::lacks_9p(&stack.image)) {
+        return Err(ProviderError::Unsupported {
+            what: format!("vm.mounts can't be used with {image}: its kernel lacks the 9p file system"),
+            hint: "remove vm.mounts, or use another image, such as ubuntu-24.04 or fedora-44".into(),
+        });
+    }
     check_sources(stack.mounts.iter().map(|mount| &mount.source))
 }
 

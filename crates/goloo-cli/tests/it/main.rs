@@ -31,6 +31,7 @@ mod public_surface;
 mod queries;
 mod races;
 mod read_only;
+mod readme;
 mod reality;
 mod s3_services;
 mod secrets;

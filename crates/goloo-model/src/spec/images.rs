@@ -12,37 +12,71 @@ pub struct Image {
     pub aliases: &'static [&'static str],
     /// The user that the image itself creates.
     pub user: &'static str,
-    /// The user that the AWS image of the same system creates.
-    pub aws_user: &'static str,
+    /// The user that the public AMI of the same system creates; `None` if AWS publishes no parameter for such an AMI.
+    pub aws_user: Option<&'static str>,
     /// Whether it is published for AWS only: `vm.os` accepts it, `vm.image` doesn't.
     pub aws_only: bool,
+    /// Whether its kernel has the 9p file system, which QEMU shares folders with.
+    pub has_9p: bool,
 }
 
+/// An image of Ubuntu or Debian with a public AMI.
 const fn anywhere(
     name: &'static str,
     aliases: &'static [&'static str],
     user: &'static str,
     aws_user: &'static str,
 ) -> Image {
-    Image { name, aliases, user, aws_user, aws_only: false }
+    Image { name, aliases, user, aws_user: Some(aws_user), aws_only: false, has_9p: true }
 }
 
-/// Ubuntu's LTS releases, Debian's stable and oldstable, and Amazon's current one, as of November
-/// 2026. Amazon Linux 2 is end-of-life, and its sshd reads no drop-in files, which goloo's key requires.
+/// An image for VMs on this computer only.
+const fn local(name: &'static str, aliases: &'static [&'static str], user: &'static str) -> Image {
+    Image { name, aliases, user, aws_user: None, aws_only: false, has_9p: true }
+}
+
+/// An image whose kernel is that of RHEL, without 9p.
+const fn like_rhel(name: &'static str, aliases: &'static [&'static str], user: &'static str) -> Image {
+    Image { has_9p: false, ..local(name, aliases, user) }
+}
+
+/// The systems with published images, as of November 2026. Amazon Linux 2 is end-of-life, and its sshd reads no drop-in
+/// files, which goloo's key requires; Alpine has no systemd, which goloo's part of the user-data requires.
 pub const IMAGES: &[Image] = &[
     anywhere("ubuntu-22.04", &["22.04", "jammy"], "ubuntu", "ubuntu"),
     anywhere("ubuntu-24.04", &["24.04", "noble"], "ubuntu", "ubuntu"),
     anywhere("ubuntu-26.04", &["26.04", "resolute"], "ubuntu", "ubuntu"),
+    anywhere("ubuntu-26.10", &["26.10", "stonking"], "ubuntu", "ubuntu"),
     anywhere("debian-12", &["bookworm"], "debian", "admin"),
     anywhere("debian-13", &["trixie"], "debian", "admin"),
+    local("debian-14", &["forky", "debian-testing"], "debian"),
+    local("fedora-43", &[], "fedora"),
+    local("fedora-44", &["fedora"], "fedora"),
+    like_rhel("almalinux-9", &[], "almalinux"),
+    like_rhel("almalinux-10", &["almalinux"], "almalinux"),
+    like_rhel("rocky-9", &[], "rocky"),
+    like_rhel("rocky-10", &["rocky"], "rocky"),
+    local("opensuse-leap-16.0", &["opensuse-leap"], "opensuse"),
+    local("archlinux", &["arch"], "arch"),
     Image {
         name: "amazon-linux-2023",
         aliases: &["al2023"],
         user: "ec2-user",
-        aws_user: "ec2-user",
+        aws_user: Some("ec2-user"),
         aws_only: true,
+        has_9p: true,
     },
 ];
+
+impl Image {
+    /// The system without its version: `ubuntu`, `opensuse-leap`.
+    pub fn system(&self) -> &'static str {
+        match self.name.rsplit_once('-') {
+            Some((system, version)) if version.starts_with(|c: char| c.is_ascii_digit()) => system,
+            _ => self.name,
+        }
+    }
+}
 
 /// The image with this name or alias.
 pub fn find(name: &str) -> Option<&'static Image> {
@@ -64,7 +98,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// an AMI that is given by its id.
 pub fn user_of(stack: &ResolvedStack, key: ImageKey) -> Option<&'static str> {
     match key {
-        ImageKey::Os => find(&stack.os).map(|image| image.aws_user),
+        ImageKey::Os => find(&stack.os).and_then(|image| image.aws_user),
         ImageKey::Image => default_user(&stack.image),
     }
 }
@@ -78,7 +112,15 @@ pub fn default_user(image: &ImageRef) -> Option<&'static str> {
         ImageRef::Url(url) => url.rsplit('/').next()?,
     };
     let text = text.to_lowercase();
+    let systems = IMAGES.iter().map(|image| (image.system(), image.user));
+    // Short aliases would be found in other words: "arch" is a part of every name with "aarch64".
     let codenames = IMAGES.iter().flat_map(|image| image.aliases.iter().map(|alias| (*alias, image.user)));
-    let words = [("ubuntu", "ubuntu"), ("debian", "debian")].into_iter().chain(codenames);
+    let words = systems.chain(codenames.filter(|(alias, _)| *alias != "arch"));
     words.into_iter().find(|(word, _)| text.contains(word)).map(|(_, user)| user)
+}
+
+/// Why folders can't be shared with a VM from this image through 9p; `None` if they can, or if that is unknown.
+pub fn lacks_9p(image: &ImageRef) -> Option<&'static str> {
+    let ImageRef::Alias(name) = image else { return None };
+    find(name).filter(|image| !image.has_9p).map(|image| image.name)
 }

@@ -264,7 +264,8 @@ impl Resolver<'_> {
             .strip_prefix("ami-")
             .is_some_and(|id| id.len() >= 8 && id.bytes().all(|b| b.is_ascii_hexdigit()));
         if !is_ami {
-            let known = images::IMAGES.iter().map(|image| image.name);
+            let in_aws = images::IMAGES.iter().filter(|image| image.aws_user.is_some());
+            let known = in_aws.map(|image| image.name);
             let hint = match nearest(text, known.clone()) {
                 Some(near) => format!("did you mean \"{near}\"?"),
                 None => format!("write ami-…, or one of {}", known.collect::<Vec<_>>().join(", ")),
@@ -615,7 +616,12 @@ pub fn parse_image(text: &str, folder: &Path, home: &Path) -> Result<ImageRef, D
         Some(near) => format!("did you mean \"{near}\"?"),
         None => format!(
             "write a path, an https address, or one of {}",
-            images::names().collect::<Vec<_>>().join(", ")
+            images::IMAGES
+                .iter()
+                .filter(|image| !image.aws_only)
+                .map(|image| image.name)
+                .collect::<Vec<_>>()
+                .join(", ")
         ),
     };
     Err(diagnostic(format!("unknown image \"{text}\""), hint))
