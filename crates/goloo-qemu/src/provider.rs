@@ -137,6 +137,7 @@ impl Provider for QemuProvider {
     fn plan(&self, machine: &Machine) -> Result<ProviderPlan, ProviderError> {
         let files = machine::folder_of(&self.settings.vms, &machine.id);
         let stack = &machine.stack;
+        check_9p(stack)?;
         let noted = describe(machine, None);
         // The port is picked when the machine is created; 0 is a placeholder.
         let accel = self.settings.accel.or_else(|| (self.settings.offered)(Arch::host()).ok());
@@ -325,13 +326,18 @@ fn observation(state: LiveState, reason: Option<String>) -> Observation {
 }
 
 fn check_mounts(stack: &ResolvedStack) -> Result<(), ProviderError> {
-    if let (false, Some(image)) = (stack.mounts.is_empty(), images::lacks_9p(&stack.image)) {
-        return Err(ProviderError::Unsupported {
+    check_sources(stack.mounts.iter().map(|mount| &mount.source))
+}
+
+/// Refuses mounts that the image's kernel can't mount.
+fn check_9p(stack: &ResolvedStack) -> Result<(), ProviderError> {
+    match images::lacks_9p(&stack.image) {
+        Some(image) if !stack.mounts.is_empty() => Err(ProviderError::Unsupported {
             what: format!("vm.mounts can't be used with {image}: its kernel lacks the 9p file system"),
             hint: "remove vm.mounts, or use another image, such as ubuntu-24.04 or fedora-44".into(),
-        });
+        }),
+        _ => Ok(()),
     }
-    check_sources(stack.mounts.iter().map(|mount| &mount.source))
 }
 
 /// Removes the disk first and the folder last, so that the remains of a crash are reported as missing and removed by

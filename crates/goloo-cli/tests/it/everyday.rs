@@ -385,3 +385,19 @@ fn without_user_in_the_environment_the_record_has_the_name_of_the_account() {
         serde_json::from_str(&world.run(&["status", "hello", "--json"]).expect(0).stdout()).unwrap();
     assert_eq!(status["vm"]["createdBy"]["user"], String::from_utf8(name).unwrap().trim());
 }
+
+#[test]
+fn mounts_are_refused_with_an_image_whose_kernel_cannot_mount_them() {
+    let world = world();
+    for (image, code) in [("almalinux-10", 2), ("fedora-44", 0)] {
+        let config =
+            format!(r#"{{"vm": {{"image": "{image}", "mounts": [{{"source": ".", "target": "/src"}}]}}}}"#);
+        world.stack("alma", &config, "");
+        let ran = world.run(&["create", "alma", "--dry-run"]).expect(code);
+        assert_eq!(
+            ran.stderr().contains("almalinux-10: its kernel lacks the 9p file system"),
+            code == 2,
+            "{ran:?}"
+        );
+    }
+}

@@ -506,6 +506,7 @@ fn deleting_a_vm_in_aws_on_a_terminal_requires_its_name() {
     let declined = asked("y").expect(130);
     assert!(declined.stdout().contains("Type web-aws:"), "{declined:?}");
     assert!(declined.stdout().contains("nothing was deleted"), "{declined:?}");
+    assert!(!declined.stdout().contains("error:"), "{declined:?}");
     // With its name as the answer, the provider is called.
     assert!(!asked("web-aws").stdout().contains("nothing was deleted"));
 }

@@ -77,7 +77,8 @@ fn the_first_commands_of_the_start_screen_and_of_help_work_as_they_stand() {
         let text = world.run(&source).expect(0).stdout();
         let lines = text.lines().filter_map(|line| line.trim().strip_prefix("goloo "));
         let first = lines.map(|line| line.split("  ").next().unwrap_or(line).trim().to_owned());
-        let first: Vec<String> = first.filter(|line| line.contains("web") || line.starts_with("help")).collect();
+        let first: Vec<String> =
+            first.filter(|line| line.contains("web") || line.starts_with("help")).collect();
         assert!(first.len() >= 3, "{text}");
         for line in &first {
             type_in(&world, &server, &format!("goloo {line}")).expect(0);
