@@ -10,7 +10,7 @@ PATH=$PWD/target/qemu/usr/bin:$PATH
 run_commands=(qemu-system-x86_64 qemu-img ssh)
 # What `goloo image build` needs, for machines without access to a published image.
 build_commands=(mmdebstrap mke2fs mkfs.vfat mformat sfdisk grub-mkimage)
-test_commands=(python3 hyperfine strace node npm tmux lintian shellcheck ruby man curl wget dpkg-shlibdeps)
+test_commands=(python3 hyperfine strace node npm tmux zsh fish lintian shellcheck ruby man curl wget dpkg-shlibdeps)
 
 packages_for() {
   case $1 in

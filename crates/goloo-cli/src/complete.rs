@@ -3,8 +3,19 @@
 //! A completion can't report an error; it offers nothing in that case.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::sync::Arc;
+use std::time::Duration;
 
-use clap_complete::engine::CompletionCandidate;
+use clap::CommandFactory;
+use clap_complete::engine::{CompletionCandidate, PathCompleter, ValueCompleter};
+use goloo::Session;
+use goloo::operation::RunOptions;
+use goloo_engine::Interrupt;
+use goloo_model::events::NoEvents;
+use goloo_model::name::VmName;
+use goloo_model::provider::DiskSnapshot;
+use goloo_model::query::Order;
 
 use goloo_store::Options;
 
@@ -12,6 +23,11 @@ use goloo::backend::Backend;
 use goloo::paths::{self, Paths};
 use goloo::registry::Registry;
 use goloo::{settings::Settings, stack};
+
+use crate::completion_request::Words;
+
+/// How long the question for a VM's snapshots may take.
+const LABELS_LIMIT: Duration = Duration::from_secs(1);
 
 /// The names of all active VMs.
 pub fn vm_names() -> Vec<CompletionCandidate> {
@@ -48,6 +64,64 @@ pub fn archive_ids() -> Vec<CompletionCandidate> {
 /// The keys of settings.json.
 pub fn settings_keys() -> Vec<CompletionCandidate> {
     goloo::settings::KEYS.into_iter().map(CompletionCandidate::new).collect()
+}
+
+/// The providers of this build.
+pub fn providers() -> Vec<CompletionCandidate> {
+    crate::providers::all().ids().into_iter().map(|id| CompletionCandidate::new(id.as_str())).collect()
+}
+
+/// What `list` sorts by.
+pub fn sort_keys() -> Vec<CompletionCandidate> {
+    Order::names().map(CompletionCandidate::new).collect()
+}
+
+/// The names of published images.
+pub fn images() -> Vec<CompletionCandidate> {
+    goloo_images::alias::names().map(CompletionCandidate::new).collect()
+}
+
+/// The images that can be built from packages.
+pub fn buildable_images() -> Vec<CompletionCandidate> {
+    goloo_images::alias::names()
+        .filter(|name| name.starts_with("debian-"))
+        .map(CompletionCandidate::new)
+        .collect()
+}
+
+/// The commands.
+pub fn commands() -> Vec<CompletionCandidate> {
+    let command = crate::args::Cli::command();
+    command.get_subcommands().map(|child| CompletionCandidate::new(child.get_name())).collect()
+}
+
+/// One side of a copy: a path on this computer, or a VM, which is followed by a colon.
+pub fn copy_paths(current: &OsStr) -> Vec<CompletionCandidate> {
+    let mut found = PathCompleter::any().complete(current);
+    let vms = vm_names().into_iter().map(|vm| format!("{}:", vm.get_value().to_string_lossy()));
+    let start = current.to_string_lossy();
+    found.extend(vms.filter(|vm| vm.starts_with(&*start)).map(CompletionCandidate::new));
+    found
+}
+
+/// The labels of the snapshots of the VM that the command line names before.
+pub fn snapshot_labels() -> Vec<CompletionCandidate> {
+    let argv: Vec<_> = std::env::args_os().collect();
+    let words = Words::of(&argv).map_or_else(Vec::new, |words| words.all);
+    // After the program and the command.
+    let Some(vm) = words.iter().skip(2).find_map(|word| VmName::parse(word.to_str()?).ok()) else {
+        return Vec::new();
+    };
+    let (send, receive) = std::sync::mpsc::channel();
+    // It waits while another process works on the VM: the thread ends with this process.
+    std::thread::spawn(move || send.send(labels_of(&vm)));
+    let labels = receive.recv_timeout(LABELS_LIMIT).ok().flatten();
+    labels.into_iter().flatten().map(|snapshot| CompletionCandidate::new(snapshot.label)).collect()
+}
+
+fn labels_of(vm: &VmName) -> Option<Vec<DiskSnapshot>> {
+    let session = Session::open(Arc::new(NoEvents), crate::providers::all().clone()).ok()?;
+    session.snapshots(vm, &RunOptions::new(LABELS_LIMIT, &Interrupt::default())).ok()
 }
 
 /// The stacks that `create` finds by name, including those in the registry.

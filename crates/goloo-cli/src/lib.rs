@@ -5,6 +5,7 @@ mod app;
 pub mod args;
 mod commands;
 mod complete;
+mod completion_request;
 mod each;
 mod error;
 pub mod exit;
@@ -25,7 +26,6 @@ use std::process::ExitCode;
 
 use app::App;
 use clap::CommandFactory;
-use clap_complete::CompleteEnv;
 use error::CliError;
 use goloo::Providers;
 use output::Ui;
@@ -45,7 +45,9 @@ pub fn run(argv: Vec<OsString>, providers: Providers) -> ExitCode {
     if let Some(code) = goloo::answer(&argv) {
         return code;
     }
-    complete_in_shell();
+    if let Some(code) = complete_in_shell(&argv) {
+        return code;
+    }
     let (argv, legacy_note) = legacy::rewrite(argv);
     let json = args::asks_for_json(&argv);
     let cli = match args::parse(&argv) {
@@ -86,18 +88,16 @@ pub fn run(argv: Vec<OsString>, providers: Providers) -> ExitCode {
     ExitCode::from(written(&ui, code, only_reads))
 }
 
-/// Prints the completions and exits if the shell asks for them (`COMPLETE` is set).
-fn complete_in_shell() {
-    if std::env::var_os("COMPLETE").is_none() {
-        return;
-    }
-    let here = std::env::current_dir().ok();
-    match CompleteEnv::with_factory(args::Cli::command).try_complete(std::env::args_os(), here.as_deref()) {
-        Ok(true) => std::process::exit(i32::from(exit::DONE)),
-        Ok(false) => {}
+/// Prints the completions if the shell asks for them.
+fn complete_in_shell(argv: &[OsString]) -> Option<ExitCode> {
+    match completion_request::answer(argv) {
+        Ok(candidates) => {
+            output::completions(&candidates?);
+            Some(ExitCode::SUCCESS)
+        }
         Err(error) => {
             output::plain_error(&error.to_string());
-            std::process::exit(i32::from(exit::USAGE));
+            Some(ExitCode::from(exit::USAGE))
         }
     }
 }

@@ -266,6 +266,11 @@ impl Order {
         Ok(Self { key: one_of("order", word, SORT_KEYS.into_iter())?, reverse })
     }
 
+    /// The words that [`Self::parse`] accepts, without a `-`.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        SORT_KEYS.into_iter().map(|(word, _)| word)
+    }
+
     /// Compares two VMs.
     pub fn compare(self, a: &(impl Listed + ?Sized), b: &(impl Listed + ?Sized)) -> Ordering {
         let order = match self.key {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use clap_complete::engine::ArgValueCandidates;
 use goloo_model::access::LoginName;
 use goloo_model::name::VmName;
 use goloo_model::provider_id::ProviderId;
@@ -9,14 +10,14 @@ use goloo_model::provider_id::ProviderId;
 use crate::app::App;
 use crate::error::CliError;
 use crate::options::Json;
-use crate::{exit, json, providers};
+use crate::{complete, exit, json, providers};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The VM's name
     name: String,
     /// The provider that has the machine
-    #[arg(long, value_name = "P", value_parser = providers::parse)]
+    #[arg(long, value_name = "P", value_parser = providers::parse, add = ArgValueCandidates::new(complete::providers))]
     provider: ProviderId,
     /// The machine's id at its provider, as `goloo refresh` shows it; by default the machine called NAME
     #[arg(long, value_name = "ID")]

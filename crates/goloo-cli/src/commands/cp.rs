@@ -1,11 +1,13 @@
 //! `goloo cp`
 
+use clap_complete::engine::ArgValueCompleter;
 use goloo::actions::{CopyPath, Route};
 use goloo_model::name::VmName;
 use goloo_model::provider::GuestRequest;
 
 use super::program;
 use crate::app::App;
+use crate::complete;
 use crate::error::CliError;
 
 #[derive(Debug, clap::Args)]
@@ -14,8 +16,10 @@ pub struct Args {
     #[arg(short, long)]
     recursive: bool,
     /// The source: a local path, or NAME:PATH in a VM
+    #[arg(add = ArgValueCompleter::new(complete::copy_paths))]
     from: String,
     /// The destination: a local path, or NAME:PATH in a VM
+    #[arg(add = ArgValueCompleter::new(complete::copy_paths))]
     to: String,
 }
 

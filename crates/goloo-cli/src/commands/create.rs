@@ -87,7 +87,7 @@ pub struct ProviderArgs {
     #[arg(long)]
     pub local: bool,
     /// Create it with this provider
-    #[arg(long, value_name = "P", value_parser = providers::parse)]
+    #[arg(long, value_name = "P", value_parser = providers::parse, add = ArgValueCandidates::new(complete::providers))]
     pub provider: Option<ProviderId>,
 }
 

@@ -1,6 +1,7 @@
 //! `goloo image`
 
 use clap::Subcommand;
+use clap_complete::engine::ArgValueCandidates;
 use goloo_engine::Interrupt;
 use goloo_images::{ImageEntry, UnknownUses, Watch};
 use goloo_model::events::{Event, Events};
@@ -10,7 +11,7 @@ use crate::app::App;
 use crate::error::CliError;
 use crate::options::Json;
 use crate::output::{Table, Ui, bytes};
-use crate::{exit, json};
+use crate::{complete, exit, json};
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
@@ -24,11 +25,13 @@ pub enum Command {
     /// Download an image in advance
     Pull {
         /// The image, as in vm.image: 24.04, debian-12, an https URL, or a path
+        #[arg(add = ArgValueCandidates::new(complete::images))]
         image: String,
     },
     /// Build a Debian image from packages; needs root on a Debian machine
     Build {
         /// debian-12 or debian-13; by default this machine's release
+        #[arg(add = ArgValueCandidates::new(complete::buildable_images))]
         image: Option<String>,
     },
     /// Remove an image that no VM uses

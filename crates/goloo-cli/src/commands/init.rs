@@ -1,5 +1,6 @@
 //! `goloo init`
 
+use clap_complete::engine::ArgValueCandidates;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -12,8 +13,8 @@ use serde_json::Value;
 
 use crate::app::App;
 use crate::error::CliError;
-use crate::exit;
 use crate::output::hint;
+use crate::{complete, exit};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -35,7 +36,7 @@ pub struct Args {
 #[derive(Debug, clap::Args)]
 struct Machine {
     /// The image, such as 24.04 or debian-13
-    #[arg(long)]
+    #[arg(long, add = ArgValueCandidates::new(complete::images))]
     image: Option<String>,
     /// The number of CPUs
     #[arg(long, value_name = "N")]

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use clap_complete::engine::ArgValueCandidates;
 use goloo::actions::{ListPlace, ListQuery, ListScope, VmList};
 use goloo::former::{self, FormerPlace};
 use goloo_model::query::{Filter, Order};
@@ -13,7 +14,7 @@ use crate::app::App;
 use crate::error::CliError;
 use crate::options::Json;
 use crate::output::{Table, age};
-use crate::{exit, json, providers};
+use crate::{complete, exit, json, providers};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -38,7 +39,7 @@ pub struct Args {
     filters: Vec<Filter>,
     /// Sort by name, age (newest first), provider, phase, creator or stack; a leading - (as in -age) reverses the
     /// order
-    #[arg(long, value_name = "KEY", allow_hyphen_values = true, value_parser = Order::parse)]
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true, value_parser = Order::parse, add = ArgValueCandidates::new(complete::sort_keys))]
     sort: Option<Order>,
     /// Query each provider for the current state of its VMs
     #[arg(long)]

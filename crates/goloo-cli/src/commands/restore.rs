@@ -1,5 +1,6 @@
 //! `goloo restore`
 
+use clap_complete::engine::ArgValueCandidates;
 use goloo_model::name::SnapshotLabel;
 
 use super::ask::Question;
@@ -7,13 +8,14 @@ use super::snapshot::NO_WAIT;
 use crate::app::App;
 use crate::error::CliError;
 use crate::options::{Json, VmArg};
-use crate::{exit, json};
+use crate::{complete, exit, json};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     vm: VmArg,
     /// The snapshot; `goloo snapshot NAME --list` shows them
+    #[arg(add = ArgValueCandidates::new(complete::snapshot_labels))]
     label: String,
     /// Don't ask for confirmation
     #[arg(short = 'y', long)]

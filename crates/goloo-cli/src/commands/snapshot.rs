@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use clap_complete::engine::ArgValueCandidates;
 use goloo_model::name::{SnapshotLabel, VmName};
 use goloo_model::provider::DiskSnapshot;
 use goloo_model::time::Timestamp;
@@ -10,7 +11,7 @@ use crate::app::App;
 use crate::error::CliError;
 use crate::options::{Json, VmArg};
 use crate::output::{Table, age};
-use crate::{exit, json};
+use crate::{complete, exit, json};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -22,7 +23,7 @@ pub struct Args {
     #[arg(short, long, conflicts_with_all = ["label", "delete"])]
     list: bool,
     /// Delete this snapshot permanently
-    #[arg(long, value_name = "LABEL", conflicts_with = "label")]
+    #[arg(long, value_name = "LABEL", conflicts_with = "label", add = ArgValueCandidates::new(complete::snapshot_labels))]
     delete: Option<String>,
     #[command(flatten)]
     json: Json,

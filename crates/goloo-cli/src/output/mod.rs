@@ -260,6 +260,12 @@ impl Ui {
     }
 }
 
+/// Prints what a shell asked for, as it expects it.
+pub fn completions(candidates: &[u8]) {
+    // A shell that went away needs no answer.
+    let _ = io::stdout().lock().write_all(candidates);
+}
+
 /// Prints a line on stderr without a [`Ui`].
 pub fn plain_error(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", escape::one_line(text));

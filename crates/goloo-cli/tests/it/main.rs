@@ -3,6 +3,7 @@
 
 mod aws;
 mod common;
+mod completion;
 mod disks;
 mod dns;
 mod embed;

@@ -2,55 +2,14 @@
 //! tells what is on the screen and in which state the terminal is.
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::process::Command;
 
-use crate::common::{World, goloo, wait_until};
+use crate::common::terminal::Terminal;
+use crate::common::{World, goloo};
 
 const DONE: &str = r#"{"status":"done","errors":[]}"#;
 
-/// A shell in a terminal of 80×24.
-struct Terminal<'w> {
-    world: &'w World,
-    /// tmux's own socket: nothing is shared with a tmux of the person who runs the tests.
-    socket: PathBuf,
-}
-
-impl<'w> Terminal<'w> {
-    fn open(world: &'w World) -> Self {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let socket = world.path().join(format!("tmux-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
-        let terminal = Self { world, socket };
-        terminal.tmux(&["new-session", "-d", "-x", "80", "-y", "24", "sh"]);
-        terminal
-    }
-
-    fn tmux(&self, arguments: &[&str]) -> String {
-        let mut command = Command::new("tmux");
-        self.world.settle(&mut command);
-        command.env("LC_ALL", "C.UTF-8").env("PS1", "$ ").env("SHELL", "/bin/sh").stdin(Stdio::null());
-        command.args(["-u", "-f", "/dev/null", "-S"]).arg(&self.socket).args(arguments);
-        let ran = command.output().unwrap_or_else(|error| panic!("tmux (make set-up-test): {error}"));
-        assert!(ran.status.success(), "{arguments:?}: {ran:?}");
-        String::from_utf8(ran.stdout).unwrap()
-    }
-
-    /// Types text.
-    fn keys(&self, text: &str) {
-        self.tmux(&["send-keys", "-l", text]);
-    }
-
-    /// Presses a key that has a name.
-    fn key(&self, name: &str) {
-        self.tmux(&["send-keys", name]);
-    }
-
-    fn run(&self, line: &str) {
-        self.keys(line);
-        self.key("Enter");
-    }
-
+impl Terminal<'_> {
     /// Runs top, with its process id in the file `pid` and its exit code on the screen.
     fn top(&self) {
         self.run(&format!("sh -c 'echo $$ >pid; exec {} top'; echo exit=$?", goloo().display()));
@@ -59,34 +18,6 @@ impl<'w> Terminal<'w> {
 
     fn pid(&self) -> String {
         fs::read_to_string(self.world.path().join("work/pid")).unwrap().trim().to_owned()
-    }
-
-    fn screen(&self) -> String {
-        self.tmux(&["capture-pane", "-p"])
-    }
-
-    #[track_caller]
-    fn shows(&self, what: &str, text: &str) {
-        self.until(what, |screen| screen.contains(text));
-    }
-
-    #[track_caller]
-    fn until(&self, what: &str, mut condition: impl FnMut(&str) -> bool) {
-        let mut screen = String::new();
-        let shown = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            wait_until(what, || {
-                screen = self.screen();
-                condition(&screen)
-            });
-        }));
-        assert!(shown.is_ok(), "never: {what}; the screen:\n{screen}");
-    }
-
-    /// Whether the alternate screen is shown, and whether the cursor is.
-    fn modes(&self) -> String {
-        self.tmux(&["display-message", "-p", "alternate=#{alternate_on} cursor=#{cursor_flag}"])
-            .trim()
-            .to_owned()
     }
 
     /// Asserts that top has ended with this exit code and left the terminal as it was.
@@ -101,13 +32,6 @@ impl<'w> Terminal<'w> {
         for setting in ["icanon", "isig", "echo", "icrnl", "opost"] {
             assert!(settings.contains(&setting), "{setting} is off:\n{screen}");
         }
-    }
-}
-
-impl Drop for Terminal<'_> {
-    fn drop(&mut self) {
-        // Ends what runs in it, by SIGHUP.
-        self.tmux(&["kill-server"]);
     }
 }
 
