@@ -1,6 +1,8 @@
-//! The packages of a release, made from the binary of this build, and the script that installs them.
+//! The packages of a release, made from the binary of this build, the script that installs them, and the set-up of a
+//! machine for development.
 #![allow(clippy::unwrap_used, reason = "a test's panic is its message")]
 
 mod install_script;
 mod packages;
 mod programs;
+mod set_up;
