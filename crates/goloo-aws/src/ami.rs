@@ -17,6 +17,15 @@ pub enum Ami {
         /// The device name of its root volume.
         root_device: &'static str,
     },
+    /// The newest image that a publisher without such a parameter has made public.
+    Published {
+        /// The system's name in core's table.
+        os: &'static str,
+        /// The publisher's AWS account.
+        owner: &'static str,
+        /// The images' names, with `*` in place of the build.
+        name: String,
+    },
     /// The AMI the stack specifies.
     Given(String),
 }
@@ -26,6 +35,8 @@ impl Ami {
     pub fn parameter_value(&self) -> &str {
         match self {
             Self::Newest { parameter, .. } => parameter,
+            // Only in a plan: a create looks up the image's id first.
+            Self::Published { name, .. } => name,
             Self::Given(id) => id,
         }
     }
@@ -42,6 +53,9 @@ pub fn choose(stack: &ResolvedStack, arch: InstanceArch) -> Result<Ami, Provider
     }
     let image = images::find(&stack.os).filter(|image| image.aws_user.is_some());
     let os = image.map(|image| image.name).ok_or_else(|| no_system(stack))?;
+    if let Some((owner, name)) = published(os, arch) {
+        return Ok(Ami::Published { os, owner, name });
+    }
     let (parameter, root_device) = public(os, arch).ok_or_else(|| no_system(stack))?;
     check_disk(stack.disk, PUBLIC_ROOT, &format!("the public AMI of {os}"))?;
     Ok(Ami::Newest { os, parameter, root_device })
@@ -92,6 +106,23 @@ fn public(os: &str, arch: InstanceArch) -> Option<(String, &'static str)> {
         .then(|| (format!("/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-{arch}"), XVDA))
 }
 
+/// The account and the names of a system's AMIs where there is no public parameter. Sources:
+/// <https://fedoraproject.org/cloud/download>, <https://wiki.almalinux.org/cloud/AWS.html>,
+/// <https://rockylinux.org/download>.
+fn published(os: &str, arch: InstanceArch) -> Option<(&'static str, String)> {
+    let (system, version) = os.rsplit_once('-')?;
+    let kernel_word = match arch {
+        InstanceArch::X86_64 => "x86_64",
+        InstanceArch::Arm64 => "aarch64",
+    };
+    match system {
+        "fedora" => Some(("125523088429", format!("Fedora-Cloud-Base-AmazonEC2.{kernel_word}-{version}-*"))),
+        "almalinux" => Some(("764336703387", format!("AlmaLinux OS {version}.* {kernel_word}"))),
+        "rocky" => Some(("792107900819", format!("Rocky-{version}-EC2-Base-{version}.*.{kernel_word}"))),
+        _ => None,
+    }
+}
+
 fn no_system(stack: &ResolvedStack) -> ProviderError {
     let what = match &stack.image {
         ImageRef::Alias(_) => format!("there is no public AMI of {}", stack.os),
@@ -116,6 +147,10 @@ mod tests {
     fn every_image_with_a_user_in_aws_has_a_public_ami_for_both_architectures() {
         for image in images::IMAGES.iter().filter(|image| image.aws_user.is_some()) {
             for arch in [InstanceArch::X86_64, InstanceArch::Arm64] {
+                if let Some((owner, name)) = published(image.name, arch) {
+                    assert!(owner.len() == 12 && name.contains('*'), "{}", image.name);
+                    continue;
+                }
                 let (path, root) = public(image.name, arch).unwrap();
                 assert!(path.starts_with("/aws/service/") && root.starts_with("/dev/"), "{}", image.name);
             }

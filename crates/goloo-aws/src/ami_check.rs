@@ -1,6 +1,6 @@
 //! Whether a VM can be made from a given AMI.
 
-use aws_sdk_ec2::types::{DeviceType, Image, ImageState, VirtualizationType};
+use aws_sdk_ec2::types::{DeviceType, Filter, Image, ImageState, VirtualizationType};
 use goloo_model::events::Event;
 use goloo_model::provider::{ProviderError, Work};
 use goloo_model::spec::Size;
@@ -31,6 +31,28 @@ pub async fn check_given(
         )));
     }
     Ok(root_device)
+}
+
+/// The id of the newest image of this account with such a name, and the device name of its root volume.
+pub async fn find_published(
+    clients: &Clients,
+    (owner, name): (&str, &str),
+    design: &Design,
+    disk: Size,
+) -> Result<(String, String), ProviderError> {
+    let filter = |key: &str, value: &str| Filter::builder().name(key).values(value).build();
+    let request = clients.ec2.describe_images().owners(owner).filters(filter("name", name));
+    let request = request.filters(filter("state", "available"));
+    let answer = request.send().await.map_err(|error| AwsError::of("ec2:DescribeImages", &error))?;
+    let theirs = answer.images().iter().filter(|image| image.owner_id() == Some(owner));
+    let newest = theirs.max_by_key(|image| image.creation_date().unwrap_or_default());
+    let (id, image) = newest.and_then(|image| Some((image.image_id()?, image))).ok_or_else(|| {
+        ProviderError::Unsupported {
+            what: format!("the account {owner} has no public AMI called \"{name}\" in {}", clients.region),
+            hint: "set vm.region to a region in which it is published, or vm.os to the id of an AMI".into(),
+        }
+    })?;
+    Ok((id.to_owned(), usable(image, id, design, disk)?))
 }
 
 /// Looks up by id, not with a filter: filters omit deprecated AMIs, which still work when named explicitly.

@@ -55,7 +55,7 @@ impl Design {
         let stack = &machine.stack;
         let root_device = match &self.ami {
             Ami::Newest { root_device, .. } => root_device,
-            Ami::Given(_) => "(as the AMI says)",
+            Ami::Published { .. } | Ami::Given(_) => "(as the AMI says)",
         };
         let template = VmTemplate {
             machine,
@@ -93,7 +93,7 @@ impl Design {
         let Self { instance_type, arch, .. } = self;
         let spot = if stack.spot { ", a Spot Instance," } else { "" };
         let image = match &self.ami {
-            Ami::Newest { os, .. } => format!("the newest public AMI of {os}"),
+            Ami::Newest { os, .. } | Ami::Published { os, .. } => format!("the newest public AMI of {os}"),
             Ami::Given(id) => id.clone(),
         };
         steps.push(format!(

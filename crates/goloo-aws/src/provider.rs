@@ -108,12 +108,12 @@ impl Provider for AwsProvider {
     }
 
     async fn create(&self, machine: &Machine, work: &mut dyn Work) -> Result<Endpoints, ProviderError> {
-        let design = Design::of(machine, &self.settings)?;
+        let mut design = Design::of(machine, &self.settings)?;
         work.step("checking the AWS account and the available zones");
         let planned = self.planned(machine, &design).await?;
         let clients = self.session.clients(&design.region).await;
         let zone = self.zone(machine).await?;
-        let root_device = root_device(&clients, machine, &design, work).await?;
+        let root_device = root_device(&clients, machine, &mut design, work).await?;
         let ssh_cidr = self.ssh_blocks(machine).await?;
         let dns = machine.stack.dns.as_ref().zip(zone.as_deref());
         let names = dns.map(|(dns, zone)| dns::notes(dns, zone)).unwrap_or_default();
@@ -408,15 +408,22 @@ impl Drawing<'_> {
     }
 }
 
-/// The device name of the AMI's root volume.
+/// The device name of the AMI's root volume. A published AMI is replaced by its id.
 async fn root_device(
     clients: &Clients,
     machine: &Machine,
-    design: &Design,
+    design: &mut Design,
     work: &mut dyn Work,
 ) -> Result<String, ProviderError> {
     match &design.ami {
         Ami::Newest { root_device, .. } => Ok((*root_device).to_owned()),
+        Ami::Published { owner, name, .. } => {
+            let image = (*owner, name.as_str());
+            let (id, root_device) =
+                ami_check::find_published(clients, image, design, machine.stack.disk).await?;
+            design.ami = Ami::Given(id);
+            Ok(root_device)
+        }
         Ami::Given(id) => ami_check::check_given(clients, id, design, machine.stack.disk, work).await,
     }
 }

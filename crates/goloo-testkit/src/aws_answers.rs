@@ -294,6 +294,10 @@ pub struct Image {
     pub root_gib: u32,
     /// `deprecationTime`, RFC 3339.
     pub deprecation_time: Option<String>,
+    /// `imageOwnerId`: an account.
+    pub owner: String,
+    /// `creationDate`, RFC 3339.
+    pub creation_date: String,
 }
 
 impl Image {
@@ -310,6 +314,8 @@ impl Image {
             virtualization_type: "hvm".to_owned(),
             root_gib: 8,
             deprecation_time: None,
+            owner: "123456789012".to_owned(),
+            creation_date: "2026-01-15T10:30:00.000Z".to_owned(),
         }
     }
 
@@ -330,6 +336,8 @@ impl Image {
             element("virtualizationType", &self.virtualization_type),
             format!("<blockDeviceMapping><item>{mapping}</item></blockDeviceMapping>"),
             optional("deprecationTime", self.deprecation_time.as_deref()),
+            element("imageOwnerId", &self.owner),
+            element("creationDate", &self.creation_date),
         ];
         format!("<item>{}</item>", fields.concat())
     }

@@ -10,8 +10,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use goloo_aws::AwsProvider;
 use goloo_aws::details::Details;
+use goloo_model::name::VmName;
 use goloo_model::provider::{Endpoints, Machine, Provider, ProviderError, StopMode, resource};
 use goloo_model::record::Record;
+use goloo_model::spec::ImageRef;
 use goloo_testkit::aws_answers::{self, Image, Stack, StackEvent};
 use goloo_testkit::fault_proxy::{At, Fault, FaultProxy, Request};
 use goloo_testkit::full_zones::{FullZones, NO_CAPACITY, UNSUPPORTED, members};
@@ -534,6 +536,40 @@ async fn an_unusable_ami_is_refused_before_anything_is_created() {
         assert!(matches!(error, ProviderError::Unsupported { .. }), "{error:?}");
         assert_eq!((error.to_string().as_str(), left), (wanted, vec![]));
     }
+}
+
+#[tokio::test]
+async fn the_newest_published_ami_of_the_systems_own_account_is_used() {
+    let world = World::new();
+    let id = world.moto.aws.public_parameter(REGION, "/aws/service/debian/release/12/latest/amd64");
+    let mut machine = world.machine();
+    (machine.stack.os, machine.stack.image) = ("rocky-10".to_owned(), ImageRef::Alias("rocky-10".to_owned()));
+    let image = |id: &str, owner: &str, day: &str| Image {
+        owner: owner.to_owned(),
+        creation_date: format!("2026-05-{day}T10:30:00.000Z"),
+        ..Image::new(id)
+    };
+    let images = [
+        image("ami-0abc0abc", "792107900819", "01"),
+        image(&id, "792107900819", "20"),
+        // Somebody else can use the same name.
+        image("ami-0bad0bad", "666666666666", "30"),
+    ];
+    world.faults.answer("DescribeImages", move |request| {
+        let asked = [request.parameter("Owner.1"), request.parameter("Filter.1.Value.1")];
+        let wanted = ["792107900819", "Rocky-10-EC2-Base-10.*.x86_64"].map(|text| Some(text.to_owned()));
+        (asked == wanted).then(|| aws_answers::describe_images(&images))
+    });
+    let made = world.provider().create(&machine, &mut SuiteWork::default()).await.unwrap();
+    assert_eq!(made.details["amiID"], id.as_str(), "{made:?}");
+    let requests = world.faults.requests();
+    let create = requests.iter().find(|request| request.action() == "CreateStack").unwrap();
+    assert!(create.parameter("TemplateBody").unwrap().contains("AWS::EC2::Image::Id"));
+
+    world.faults.answer("DescribeImages", |_| Some(aws_answers::describe_images(&[])));
+    machine.name = VmName::parse("other").unwrap();
+    let error = world.provider().create(&machine, &mut SuiteWork::default()).await.unwrap_err();
+    assert!(error.to_string().contains("792107900819 has no public AMI"), "{error:?}");
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ pub struct Image {
     pub aliases: &'static [&'static str],
     /// The user that the image itself creates.
     pub user: &'static str,
-    /// The user that the public AMI of the same system creates; `None` if AWS publishes no parameter for such an AMI.
+    /// The user that the public AMI of the same system creates; `None` if goloo knows of no such AMI.
     pub aws_user: Option<&'static str>,
     /// Whether it is published for AWS only: `vm.os` accepts it, `vm.image` doesn't.
     pub aws_only: bool,
@@ -20,7 +20,7 @@ pub struct Image {
     pub has_9p: bool,
 }
 
-/// An image of Ubuntu or Debian with a public AMI.
+/// An image whose publisher also has public AMIs.
 const fn anywhere(
     name: &'static str,
     aliases: &'static [&'static str],
@@ -36,8 +36,13 @@ const fn local(name: &'static str, aliases: &'static [&'static str], user: &'sta
 }
 
 /// An image whose kernel is that of RHEL, without 9p.
-const fn like_rhel(name: &'static str, aliases: &'static [&'static str], user: &'static str) -> Image {
-    Image { has_9p: false, ..local(name, aliases, user) }
+const fn like_rhel(
+    name: &'static str,
+    aliases: &'static [&'static str],
+    user: &'static str,
+    aws_user: &'static str,
+) -> Image {
+    Image { has_9p: false, ..anywhere(name, aliases, user, aws_user) }
 }
 
 /// The systems with published images, as of November 2026. Amazon Linux 2 is end-of-life, and its sshd reads no drop-in
@@ -50,12 +55,12 @@ pub const IMAGES: &[Image] = &[
     anywhere("debian-12", &["bookworm"], "debian", "admin"),
     anywhere("debian-13", &["trixie"], "debian", "admin"),
     local("debian-14", &["forky", "debian-testing"], "debian"),
-    local("fedora-43", &[], "fedora"),
-    local("fedora-44", &["fedora"], "fedora"),
-    like_rhel("almalinux-9", &[], "almalinux"),
-    like_rhel("almalinux-10", &["almalinux"], "almalinux"),
-    like_rhel("rocky-9", &[], "rocky"),
-    like_rhel("rocky-10", &["rocky"], "rocky"),
+    anywhere("fedora-43", &[], "fedora", "fedora"),
+    anywhere("fedora-44", &["fedora"], "fedora", "fedora"),
+    like_rhel("almalinux-9", &[], "almalinux", "ec2-user"),
+    like_rhel("almalinux-10", &["almalinux"], "almalinux", "ec2-user"),
+    like_rhel("rocky-9", &[], "rocky", "rocky"),
+    like_rhel("rocky-10", &["rocky"], "rocky", "rocky"),
     local("opensuse-leap-16.0", &["opensuse-leap"], "opensuse"),
     local("archlinux", &["arch"], "arch"),
     Image {
