@@ -36,6 +36,7 @@ pub mod ssh;
 pub mod stack;
 pub mod state_id;
 pub mod transfer;
+pub mod vm_state;
 
 pub use error::Error;
 pub use providers::{Providers, providers};
