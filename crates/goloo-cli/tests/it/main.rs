@@ -3,6 +3,7 @@
 
 mod aws;
 mod common;
+mod diagnosis;
 mod disks;
 mod dns;
 mod embed;
