@@ -32,11 +32,11 @@ mod rescue;
 mod session;
 pub mod settings;
 pub mod settings_file;
+pub mod shown_state;
 pub mod ssh;
 pub mod stack;
 pub mod state_id;
 pub mod transfer;
-pub mod vm_state;
 
 pub use error::Error;
 pub use providers::{Providers, providers};

@@ -35,7 +35,7 @@ fn table(incarnations: &[Incarnation]) -> Table {
         Column::kept("ACTION"),
         Column::text("OUTCOME", 4).styled(state_color),
         Column::whole("DURATION", 2).figure(),
-        Column::text("RECORD", 1),
+        Column::whole("RECORD", 1),
     ]);
     for vm in incarnations {
         for entry in vm.record.history.entries() {

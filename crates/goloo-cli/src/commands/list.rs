@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use goloo::actions::{AskedProviders, ListPlace, ListQuery, ListScope, ListedVm, VmList};
 use goloo::former::{self, FormerPlace};
-use goloo::vm_state::VmState;
+use goloo::shown_state::VmState;
 use goloo_model::query::{Filter, Order};
 use goloo_model::store::Summary;
 use goloo_model::time::Timestamp;

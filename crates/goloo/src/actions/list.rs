@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::migrate::{self, ImportFailure, Unimported};
 use crate::observe::{self, ObservedVm};
 use crate::session::Session;
-use crate::vm_state::VmState;
+use crate::shown_state::VmState;
 
 /// Which VMs are listed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! What state a VM is in, in one word: from its record, and from its provider's answer if there is one. Pure.
+//! The state of a VM as it is shown, in one word: from its record, and from its provider's answer if there is one. Pure.
 
 use goloo_model::provider::LiveState;
 use goloo_model::record::{Phase, ProvisioningResult};
