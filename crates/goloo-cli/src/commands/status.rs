@@ -3,7 +3,7 @@
 use goloo::actions::{StatusReport, VmStatus};
 use goloo::drift::Drift;
 use goloo_model::provider::Observation;
-use goloo_model::provider_info::{ImageKey, MachinePlace};
+use goloo_model::provider_info::{ImageKey, MachinePlace, ProviderInfo};
 use goloo_model::record::Record;
 use goloo_model::store::{HeldLock, StoreError};
 use goloo_model::time::Timestamp;
@@ -110,8 +110,11 @@ fn machine_lines(record: &Record, usage: &MachineUsage) -> Vec<(&'static str, St
             false => port.guest.to_string(),
         });
         lines.extend(labelled("ports", ports));
-        let mounts = stack.mounts.iter().map(|mount| format!("{} → {}", mount.source, mount.target));
-        lines.extend(labelled("mounts", mounts));
+        // Machines elsewhere have no mounts, whatever their stack says.
+        if info.is_none_or(ProviderInfo::is_host_bound) {
+            let mounts = stack.mounts.iter().map(|mount| format!("{} → {}", mount.source, mount.target));
+            lines.extend(labelled("mounts", mounts));
+        }
     }
     lines
 }

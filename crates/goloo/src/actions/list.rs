@@ -2,7 +2,7 @@
 
 mod local;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use goloo_model::provider::{LiveState, Observation};
 use goloo_model::provider_id::ProviderId;
@@ -198,10 +198,10 @@ impl Session {
         let (known, listing) = match whole {
             Some(Listing { entries, broken }) => {
                 let summaries = entries.iter().map(Summary::from).collect();
-                let known = entries.into_iter().map(|record| (record.id.clone(), record)).collect();
+                let known = entries.into_iter().map(|record| (record.name.clone(), record)).collect();
                 (known, Listing { entries: summaries, broken })
             }
-            None => (HashMap::new(), self.local(self.store.list())?),
+            None => (BTreeMap::new(), self.local(self.store.list())?),
         };
         (list.recorded, list.broken) = (listing.entries, listing.broken);
         query.select(&mut list.recorded, |vm| vm);

@@ -1,9 +1,9 @@
 //! Asks the providers of this computer about the VMs of a list, within a limit that nobody notices.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use goloo_model::name::VmId;
+use goloo_model::name::VmName;
 use goloo_model::provider::Observation;
 use goloo_model::provider_info::ProviderInfo;
 use goloo_model::record::{Phase, Record};
@@ -20,7 +20,7 @@ const LIMIT: Duration = Duration::from_millis(100);
 pub(super) fn ask(
     session: &Session,
     vms: &[Summary],
-    mut known: HashMap<VmId, Record>,
+    mut known: BTreeMap<VmName, Record>,
 ) -> Vec<Option<Observation>> {
     let end = Instant::now() + LIMIT;
     let host_id = identity::host_id();
@@ -29,7 +29,7 @@ pub(super) fn ask(
         if Instant::now() >= end {
             break;
         }
-        if let Some(record) = known.remove(&vm.id).or_else(|| record_of(session, vm)) {
+        if let Some(record) = known.remove(&vm.name).or_else(|| record_of(session, vm)) {
             places.push(place);
             records.push(record);
         }
