@@ -35,6 +35,8 @@ for count in 1000 10000; do
   export GOLOO_STATE_DIR=$state
   read -r value base <<<"$(median 50 "$goloo list" "$floor $state")"
   row "list, $count VMs" "$value" "$base" 1.3
+  read -r value base <<<"$(median 50 "$goloo list" "$goloo list --no-refresh")"
+  row "list and its --no-refresh, $count" "$value" "$base" 1.3
 done
 memory=$( { /usr/bin/env python3 - "$goloo" <<'PY'
 import resource, subprocess, sys

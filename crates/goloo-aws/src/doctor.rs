@@ -14,20 +14,19 @@ use crate::settings::Settings;
 /// seconds to find nothing.
 pub async fn doctor(settings: &Settings) -> Vec<Check> {
     if !is_set_up() {
-        return vec![Check {
-            ok: true,
-            what: "no AWS credentials are set up here; only VMs in AWS need them".to_owned(),
-            hint: Hint::default(),
-        }];
+        return vec![Check::absent(
+            "no AWS credentials are set up here; only VMs in AWS need them",
+            Hint::default(),
+        )];
     }
     let region = region(settings);
     let provider = AwsProvider::new(settings.clone());
     vec![match provider.session.identity().await.map_err(ProviderError::from) {
         Ok(identity) => Check::ok(format!("AWS: {} in {region}", identity.arn)),
         Err(ProviderError::Permission { what, hint } | ProviderError::Failed { what, hint, .. }) => {
-            Check { ok: false, what, hint }
+            Check::failed(what, hint)
         }
-        Err(error) => Check { ok: false, what: error.to_string(), hint: Hint::default() },
+        Err(error) => Check::failed(error.to_string(), Hint::default()),
     }]
 }
 

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use goloo_model::hint::NextStep;
 use goloo_model::name::VmName;
 use goloo_model::provider::{LiveState, ProviderError, Work};
+use goloo_model::time::Timestamp;
 
 use crate::error::AwsError;
 use crate::pages::Pages;
@@ -90,6 +91,8 @@ pub struct Instance {
     pub security_group: Option<String>,
     /// Whether AWS terminated it to reclaim a Spot Instance.
     pub is_reclaimed: bool,
+    /// When it was last started.
+    pub launched_at: Option<Timestamp>,
 }
 
 /// EC2's code for a Spot Instance that EC2 terminated.
@@ -113,6 +116,7 @@ impl Instance {
             subnet: text(instance.subnet_id()),
             security_group: text(instance.security_groups().first().and_then(|group| group.group_id())),
             is_reclaimed: instance.state_reason().and_then(|reason| reason.code()) == Some(RECLAIMED),
+            launched_at: instance.launch_time().and_then(|time| Timestamp::from_unix(time.secs())),
         })
     }
 

@@ -807,7 +807,8 @@ impl AwsProvider {
             },
             Some(instance) => {
                 let ip = instance.address().filter(|_| instance.state == State::Running).map(str::to_owned);
-                let seen = Observation { ip, ..Observation::of(instance.state.live()) };
+                let started_at = instance.launched_at.filter(|_| instance.state == State::Running);
+                let seen = Observation { ip, started_at, ..Observation::of(instance.state.live()) };
                 match dangling(record, instance) {
                     Some(reason) => Observation {
                         reason: Some(reason),

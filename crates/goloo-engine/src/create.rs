@@ -156,17 +156,24 @@ impl LockedOperation<'_, '_> {
         self.save_result().await
     }
 
-    /// Rolls back a failed create or clone: what was created is removed and the record archived. If
-    /// that fails too, the record is kept and refers to what is left.
+    /// Rolls back a failed create or clone: what was created is removed and the record archived, or only the name
+    /// released where nothing was created. If that fails too, the record is kept and refers to what is left.
     pub(super) async fn undo(&mut self, kind: OperationKind, error: ProviderError) -> EngineError {
         // An earlier attempt may already have added the hosts entry.
         if self.remove_what_was_made().await.is_err() || self.forget_host().is_err() {
             return self.midway(kind, error);
         }
+        let made_nothing = self.record.resources.is_empty();
         self.record.phase = Phase::Destroyed;
         self.record.fail(&error);
         let archived = self.archive_result().await;
         self.engine.guest.unpin(&self.record);
+        if let Ok(id) = &archived
+            && made_nothing
+        {
+            // There is nothing to look up later. An entry that stays says so by itself.
+            let _ = self.engine.store.archive_delete(id, self.engine.owner).await;
+        }
         match archived {
             Ok(_) => EngineError::CreateFailed { name: self.record.name.clone(), source: error },
             Err(not_saved) => not_saved,

@@ -158,12 +158,14 @@ pub struct Observation {
     pub reason: Option<String>,
     /// What to do about that; may be empty.
     pub hint: Hint,
+    /// Since when it has been running, if the provider knows it.
+    pub started_at: Option<Timestamp>,
 }
 
 impl Observation {
     /// A machine in this state, of which nothing else is known.
     pub fn of(state: LiveState) -> Self {
-        Self { state, ip: None, reason: None, hint: Hint::default() }
+        Self { state, ip: None, reason: None, hint: Hint::default(), started_at: None }
     }
 
     /// A machine whose state can't be told, and why.
@@ -526,6 +528,13 @@ pub trait Provider: Send + Sync {
 
     /// Observes all of these machines at once; one observation each, in their order.
     async fn observe(&self, records: &[&Record]) -> Vec<Observation>;
+
+    /// Like [`Self::observe`], for a list that can't wait: a machine that doesn't answer within `limit` is *unknown*, and
+    /// doesn't delay the answers about others. The caller has a limit of its own, so a provider that asks about all
+    /// machines at once needs nothing here.
+    async fn observe_soon(&self, records: &[&Record], _limit: Duration) -> Vec<Observation> {
+        self.observe(records).await
+    }
 
     /// Reads a section of the console log. `offset` is in bytes from the beginning of the console. The section is empty
     /// if there is no more output yet. Logs are bounded: a range that has been removed is skipped.

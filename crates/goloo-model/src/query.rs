@@ -310,10 +310,11 @@ mod tests {
             provider: QEMU,
             host_bound: true,
             phase: Phase::Ready,
+            provisioning: None,
             operation: false,
             stack: "web".into(),
             created_at: time("2025-01-14T10:30:00Z"),
-            created_by: CreatedBy { user: "ann".into(), host: "laptop".into() },
+            created_by: CreatedBy { user: "ann".into(), host: "laptop".into(), host_id: "h1".into() },
             ends_at: None,
             ip: None,
             ssh_port: None,
@@ -406,7 +407,7 @@ mod tests {
         let other = Summary {
             provider: AWS,
             phase: Phase::Creating,
-            created_by: CreatedBy { user: "bob".into(), host: "desk".into() },
+            created_by: CreatedBy { user: "bob".into(), host: "desk".into(), host_id: "h2".into() },
             stack: "a".into(),
             ..vm("c")
         };

@@ -18,7 +18,7 @@ use crate::hint::{Hint, NextStep};
 use crate::lock_table_error::LockTableError;
 use crate::name::{ArchiveId, VmId, VmName};
 use crate::provider_id::ProviderId;
-use crate::record::{Owner, Phase, Record};
+use crate::record::{Owner, Phase, ProvisioningResult, Record};
 use crate::time::Timestamp;
 
 /// The files of a stack that a snapshot may contain, in display order.
@@ -45,6 +45,8 @@ pub struct Summary {
     pub host_bound: bool,
     /// The phase of its life cycle.
     pub phase: Phase,
+    /// The result of its provisioning, if there is one.
+    pub provisioning: Option<ProvisioningResult>,
     /// Whether an operation is in progress or was interrupted.
     pub operation: bool,
     /// Name of the stack that the VM was created from.
@@ -74,6 +76,8 @@ pub struct CreatedBy {
     pub user: Box<str>,
     /// The host's name.
     pub host: Box<str>,
+    /// The host's identity, which survives a rename.
+    pub host_id: Box<str>,
 }
 
 impl From<&Record> for Summary {
@@ -84,12 +88,14 @@ impl From<&Record> for Summary {
             provider: record.provider,
             host_bound: record.host_bound,
             phase: record.phase,
+            provisioning: record.provisioning.as_ref().map(|provisioning| provisioning.result),
             operation: record.operation.is_some(),
             stack: record.stack.to_string(),
             created_at: record.created_at,
             created_by: CreatedBy {
                 user: record.created_by.user.as_str().into(),
                 host: record.created_by.host.as_str().into(),
+                host_id: record.created_by.host_id.as_str().into(),
             },
             ends_at: record.ends_at,
             ip: record.ip().map(str::to_owned),

@@ -21,7 +21,7 @@ pub async fn doctor(settings: &Settings) -> Check {
     let version = match version.await {
         Ok(version) => version,
         Err(error @ CallError::NotInstalled { .. }) => {
-            return Check { ok: true, what: error.to_string(), hint: error.hint() };
+            return Check::absent(error.to_string(), error.hint());
         }
         Err(error) => return refused(&error.to_string(), &error),
     };
@@ -33,24 +33,21 @@ pub async fn doctor(settings: &Settings) -> Check {
 }
 
 fn refused(what: &str, error: &CallError) -> Check {
-    Check { ok: false, what: what.to_owned(), hint: error.hint() }
+    Check::failed(what, error.hint())
 }
 
 fn judge(version: &Version) -> Check {
     let Some(daemon) = &version.multipassd else {
-        return Check {
-            ok: false,
-            what: format!("Multipass {} is installed, but its daemon doesn't answer", version.multipass),
-            hint: Refusal::DaemonDown.hint(),
-        };
+        return Check::failed(
+            format!("Multipass {} is installed, but its daemon doesn't answer", version.multipass),
+            Refusal::DaemonDown.hint(),
+        );
     };
     match number(daemon) {
-        Some(number) if number < OLDEST => Check {
-            ok: false,
-            what: format!("Multipass {daemon} is older than {}.{}", OLDEST.0, OLDEST.1),
-            hint: if cfg!(target_os = "linux") { "sudo snap refresh multipass" } else { "update Multipass" }
-                .into(),
-        },
+        Some(number) if number < OLDEST => Check::failed(
+            format!("Multipass {daemon} is older than {}.{}", OLDEST.0, OLDEST.1),
+            if cfg!(target_os = "linux") { "sudo snap refresh multipass" } else { "update Multipass" },
+        ),
         _ => Check::ok(format!("Multipass {daemon}")),
     }
 }
@@ -71,10 +68,10 @@ mod tests {
 
     #[test]
     fn a_stopped_or_outdated_daemon_fails_the_check() {
-        assert!(!check(None).ok);
-        assert!(!check(Some("1.12.2")).ok);
-        assert!(check(Some("1.13.0")).ok);
-        assert!(check(Some("1.17.0+mac")).ok);
-        assert!(check(Some("rolling")).ok, "a version that can't be read is no reason to complain");
+        assert!(!check(None).is_ok());
+        assert!(!check(Some("1.12.2")).is_ok());
+        assert!(check(Some("1.13.0")).is_ok());
+        assert!(check(Some("1.17.0+mac")).is_ok());
+        assert!(check(Some("rolling")).is_ok(), "a version that can't be read is no reason to complain");
     }
 }

@@ -1,6 +1,7 @@
 //! The provider: each trait method in a few lines, or delegated to the module of the same name.
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use goloo_model::hint::NextStep;
@@ -12,7 +13,8 @@ use goloo_model::provider::{
 use goloo_model::provider_info::ProviderInfo;
 use goloo_model::record::Record;
 
-use crate::context::{MultipassProvider, instance_name};
+use crate::context::{MultipassProvider, instance_name, observation};
+use crate::errors::CallError;
 use crate::info::INFO;
 use crate::vm_instance::VmInstance;
 use crate::{orphan, plan};
@@ -55,10 +57,15 @@ impl Provider for MultipassProvider {
         }
         match self.instances().await {
             Ok(instances) => self.observe_all(records, &instances).await,
-            Err(error) => {
-                let seen = Observation { hint: error.hint(), ..Observation::unknown(error.in_full()) };
-                vec![seen; records.len()]
-            }
+            Err(error) => vec![unanswered(&error); records.len()],
+        }
+    }
+
+    /// Contacts no guest: one that doesn't answer would take longer than a list can wait.
+    async fn observe_soon(&self, records: &[&Record], _: Duration) -> Vec<Observation> {
+        match self.instances().await {
+            Ok(instances) => records.iter().map(|record| observation(record, &instances)).collect(),
+            Err(error) => vec![unanswered(&error); records.len()],
         }
     }
 
@@ -128,6 +135,10 @@ impl Provider for MultipassProvider {
     fn usage(&self) -> Option<&dyn ResourceUsage> {
         Some(self)
     }
+}
+
+fn unanswered(error: &CallError) -> Observation {
+    Observation { hint: error.hint(), ..Observation::unknown(error.in_full()) }
 }
 
 /// goloo's part is the document's first boot command, which cloud-init keeps unchanged. It is read with cloud-init's

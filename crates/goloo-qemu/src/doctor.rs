@@ -23,7 +23,7 @@ pub fn doctor(settings: &Settings) -> Vec<Check> {
                 ProviderError::Unavailable { hint, .. } => hint,
                 other => other.to_string().into(),
             };
-            return vec![Check::failed("QEMU isn't installed", hint)];
+            return vec![Check::absent("QEMU isn't installed", hint)];
         }
     };
     let memory = ProbeCache::new(settings.memory.clone(), &program);
@@ -35,11 +35,10 @@ pub fn doctor(settings: &Settings) -> Vec<Check> {
 
 /// Machines can be created without it, so a missing tool is never an error.
 fn builder(image: &str) -> Check {
-    let (what, hint) = match build::check_tools() {
-        Ok(()) => (format!("{image} can be built here"), Hint::default()),
-        Err(error) => (format!("{image} can't be built here: {error}"), error.hint()),
-    };
-    Check { ok: true, what, hint }
+    match build::check_tools() {
+        Ok(()) => Check::ok(format!("{image} can be built here")),
+        Err(error) => Check::absent(format!("{image} can't be built here: {error}"), error.hint()),
+    }
 }
 
 /// Limits for a program that prints its version.
@@ -59,18 +58,18 @@ fn version(program: &str) -> Check {
     };
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let first = text.lines().next().unwrap_or_default();
-    Check { ok: output.status.success(), what: format!("{program}: {first}"), hint: Hint::default() }
+    let what = format!("{program}: {first}");
+    if output.status.success() { Check::ok(what) } else { Check::failed(what, Hint::default()) }
 }
 
 /// Machines work without acceleration, so this is never an error.
 fn acceleration(memory: &ProbeCache, settings: &Settings) -> Check {
-    let passed = |what: String, hint: &str| Check { ok: true, what, hint: hint.into() };
     match memory.choose(settings.accel, (settings.offered)(Arch::host())) {
-        Choice::Settled(accel) => passed(format!("machines use {accel}"), ""),
+        Choice::Settled(accel) => Check::ok(format!("machines use {accel}")),
         Choice::Unproved(accel) => {
-            passed(format!("{accel} is available but untested; the first start will test it"), "")
+            Check::ok(format!("{accel} is available but untested; the first start will test it"))
         }
-        Choice::Without { reason } => passed(
+        Choice::Without { reason } => Check::notice(
             format!("no hardware acceleration, so machines are ten to thirty times slower: {reason}"),
             match (settings.offered)(Arch::host()) {
                 Ok(_) => "set GOLOO_QEMU_ACCEL=kvm to try it anyway",

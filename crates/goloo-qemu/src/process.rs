@@ -9,6 +9,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use goloo_model::time::Timestamp;
+use goloo_sys::process::uptime;
 use serde::{Deserialize, Serialize};
 
 /// One process, distinguished from others with the same id.
@@ -56,6 +58,12 @@ impl QemuProcess {
     /// Whether it is alive and its command line names this pid file.
     pub fn writes(&self, pid_file: &Path) -> bool {
         serves(self.pid, pid_file) && self.is_alive()
+    }
+
+    /// When it started, to the second; `None` where the system doesn't count in ticks since boot.
+    pub fn started_at(&self) -> Option<Timestamp> {
+        let age = u64::try_from(uptime()).ok()?.checked_sub(system::seconds_after_boot(self.start)?)?;
+        Timestamp::from_unix(Timestamp::now().unix().checked_sub_unsigned(age)?)
     }
 
     /// What it uses; `None` if it has exited, or where the system has no /proc.
@@ -151,12 +159,16 @@ mod system {
     use super::{ProcessUsage, QemuProcess, Signal, Users};
     use crate::args::PID_FILE_FLAG;
 
-    /// The kernel's unit of CPU times in /proc: `USER_HZ`, 100 per second on all architectures that goloo supports.
+    /// The kernel's unit of times in /proc: `USER_HZ`, 100 per second on all architectures that goloo supports.
     const TICK_MS: u64 = 10;
 
     const EXEC_LIMIT: Duration = Duration::from_millis(50);
 
     pub(super) use goloo_sys::process::start_of;
+
+    pub(super) fn seconds_after_boot(start: u64) -> Option<u64> {
+        Some(start / (1000 / TICK_MS))
+    }
 
     /// Not from the owner of its folder in /proc, which is root for some processes.
     pub(super) fn users_of(pid: u32) -> Option<Users> {
@@ -248,6 +260,10 @@ mod system {
         None
     }
 
+    pub(super) fn seconds_after_boot(_: u64) -> Option<u64> {
+        None
+    }
+
     fn ps(arguments: &[&str]) -> io::Result<String> {
         let output = Command::new("ps").args(arguments).output()?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
@@ -332,6 +348,17 @@ mod tests {
             count = std::hint::black_box(count + 1);
         }
         assert_eq!(QemuProcess { start: this.start - 1, ..this }.usage(), None);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_start_of_a_process_is_a_time_of_day() {
+        let before = Timestamp::now();
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let started = QemuProcess::with_pid(child.id()).unwrap().started_at().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!((before.unix() - 1..=Timestamp::now().unix() + 1).contains(&started.unix()), "{started}");
     }
 
     #[test]

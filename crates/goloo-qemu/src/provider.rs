@@ -115,7 +115,9 @@ impl QemuProvider {
             Err(error) => return unknown(format!("{}: {error}", files.pid().display())),
         };
         match qmp::run_state(files.folder(), limit).await {
-            Ok(RunState::Up) => observation(LiveState::Running, None),
+            Ok(RunState::Up) => {
+                Observation { started_at: process.started_at(), ..observation(LiveState::Running, None) }
+            }
             Ok(RunState::Down) => observation(LiveState::Stopped, None),
             // It may have exited during the query.
             Err(_) if !process.is_alive() => observation(LiveState::Stopped, None),
@@ -248,9 +250,13 @@ impl Provider for QemuProvider {
     }
 
     async fn observe(&self, records: &[&Record]) -> Vec<Observation> {
+        self.observe_soon(records, self.settings.limits.answer).await
+    }
+
+    async fn observe_soon(&self, records: &[&Record], limit: Duration) -> Vec<Observation> {
         let mut tasks = JoinSet::new();
         for (index, record) in records.iter().enumerate() {
-            let (files, limit) = (self.files(record), self.settings.limits.answer);
+            let files = self.files(record);
             tasks.spawn(async move { (index, Self::observe_one(files, limit).await) });
         }
         let none = observation(LiveState::Unknown, Some("the query was interrupted".to_owned()));

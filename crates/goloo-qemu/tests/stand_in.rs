@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use common::{SuiteWork, endpoint, kill, machine, processes_of, record, supervisors_of, until};
 use goloo_images::{Arch, Cache};
+use goloo_model::check::{Check, CheckLevel};
 use goloo_model::provider::{LiveState, Machine, Provider, ProviderError, StopMode};
 use goloo_model::record::Record;
 use goloo_model::spec::{ImageRef, Mount, PortForward, Size};
@@ -603,14 +604,17 @@ async fn an_acceleration_chosen_by_the_user_has_no_fallback() {
 fn doctor_reports_qemu_its_version_and_its_tools() {
     let world = World::new();
     let checks = goloo_qemu::doctor(&world.settings());
-    let said = |word: &str| checks.iter().any(|check| check.ok && check.what.contains(word));
+    let said = |word: &str| checks.iter().any(|check| check.is_ok() && check.what.contains(word));
     assert!(said("QEMU emulator version"), "{checks:?}");
     assert!(said("qemu-img version"), "{checks:?}");
     assert!(said("machines use tcg"), "{checks:?}");
     let mut settings = world.settings();
     settings.qemu = Some("no-such-qemu".into());
     let checks = goloo_qemu::doctor(&settings);
-    assert!(checks.iter().any(|check| !check.ok && check.hint.debug_text().contains("apt-get install")));
+    let is_absent = |check: &Check| check.level == CheckLevel::Absent;
+    assert!(
+        checks.iter().any(|check| is_absent(check) && check.hint.debug_text().contains("apt-get install"))
+    );
 }
 
 /// A QEMU is identified by a path on its command line, and a folder can have many paths.

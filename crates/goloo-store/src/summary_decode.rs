@@ -12,8 +12,8 @@ use goloo_model::access::{Address, LoginName, PublicHostKey};
 use goloo_model::name::{VmId, VmName};
 use goloo_model::provider_id::ProviderId;
 use goloo_model::record::{
-    Endpoint, MAX_RECORD_BYTES, Phase, SCHEMA, Schema1Place, endpoint_of_schema_1, is_dns_name,
-    is_host_bound_in_schema_1,
+    Endpoint, MAX_RECORD_BYTES, Phase, ProvisioningResult, SCHEMA, Schema1Place, endpoint_of_schema_1,
+    is_dns_name, is_host_bound_in_schema_1,
 };
 use goloo_model::store::{CreatedBy, Summary};
 use goloo_model::tags;
@@ -68,6 +68,8 @@ struct Text<'a> {
     #[serde(default)]
     ends_at: Option<Timestamp>,
     #[serde(default)]
+    provisioning: Option<ProvisioningLine>,
+    #[serde(default)]
     operation: Option<IgnoredAny>,
     #[serde(default)]
     source_config_path: Option<SourcePath>,
@@ -98,11 +100,19 @@ struct EndpointLine {
 }
 
 #[derive(Deserialize)]
+struct ProvisioningLine {
+    result: ProvisioningResult,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct CreatorLine<'a> {
     #[serde(borrow)]
     user: Cow<'a, str>,
     #[serde(borrow)]
     host: Cow<'a, str>,
+    #[serde(borrow)]
+    host_id: Cow<'a, str>,
 }
 
 /// The SSH access; it is only validated.
@@ -168,6 +178,7 @@ fn is_valid(line: &Text<'_>) -> bool {
     line.ssh.as_ref().is_none_or(has_way)
         && is_label(&by.user, LABEL_MAX)
         && is_label(&by.host, LABEL_MAX)
+        && is_label(&by.host_id, LABEL_MAX)
         && fqdns.into_iter().all(is_dns_name)
         && tags::check_count(line.tags.len()).is_ok()
         && line.tags.iter().all(|(key, value)| tags::check(key, value).is_ok())
@@ -199,10 +210,15 @@ fn summary(line: Text<'_>) -> Option<DecodedSummary> {
         provider,
         host_bound: if schema == 1 { is_host_bound_in_schema_1(provider) } else { line.host_bound },
         phase: line.phase,
+        provisioning: line.provisioning.map(|provisioning| provisioning.result),
         operation: line.operation.is_some(),
         stack: line.stack.into(),
         created_at: Timestamp::parse(&line.created_at).ok()?,
-        created_by: CreatedBy { user: line.created_by.user.into(), host: line.created_by.host.into() },
+        created_by: CreatedBy {
+            user: line.created_by.user.into(),
+            host: line.created_by.host.into(),
+            host_id: line.created_by.host_id.into(),
+        },
         ends_at: line.ends_at,
         ip: endpoint.address.map(String::from),
         ssh_port: endpoint.ssh_port,

@@ -32,6 +32,7 @@ mod rescue;
 mod session;
 pub mod settings;
 pub mod settings_file;
+pub mod shown_state;
 pub mod ssh;
 pub mod stack;
 pub mod state_id;

@@ -1,7 +1,11 @@
 //! The records with the states of their machines. Each provider gets one request, whatever the number of its VMs. A
 //! VM's state is *unknown* when its provider can't be queried; the other providers are still queried.
 
-use goloo_model::provider::{Observation, Orphan, ProviderError};
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use futures_util::future::join_all;
+use goloo_model::provider::{LiveState, Observation, Orphan, ProviderError};
 use goloo_model::provider_id::ProviderId;
 use goloo_model::record::{ForeignOwner, Record};
 use goloo_model::store::Listing;
@@ -81,6 +85,51 @@ pub fn inspect(session: &Session, records: &[&Record]) -> Vec<Observation> {
         }
     }
     seen
+}
+
+/// The states of machines on this computer, in the order of the records, as far as their providers tell them before
+/// `end`. Providers are asked at the same time, and nothing waits longer.
+pub fn ask_soon(session: &Session, records: &[Record], end: Instant) -> Vec<Option<Observation>> {
+    let here = session.here();
+    let mut places: BTreeMap<ProviderId, Vec<usize>> = BTreeMap::new();
+    for (place, record) in records.iter().enumerate() {
+        if record.elsewhere(&here).is_none() {
+            places.entry(record.provider).or_default().push(place);
+        }
+    }
+    let asked = places.iter().map(|(id, places)| {
+        let records: Vec<&Record> = places.iter().map(|place| &records[*place]).collect();
+        async move { ask_provider_soon(session, *id, &records, end).await }
+    });
+    let answers = match places.is_empty() {
+        true => Vec::new(),
+        // Without a runtime nobody can be asked, and the list is still useful.
+        false => session.wait_for(async { join_all(asked).await }).unwrap_or_default(),
+    };
+    let mut seen = vec![None; records.len()];
+    for (places, answers) in places.values().zip(answers) {
+        for (place, observation) in places.iter().zip(answers) {
+            seen[*place] = Some(observation).filter(|seen| seen.state != LiveState::Unknown);
+        }
+    }
+    seen
+}
+
+/// Empty if there is no answer in time.
+async fn ask_provider_soon(
+    session: &Session,
+    id: ProviderId,
+    records: &[&Record],
+    end: Instant,
+) -> Vec<Observation> {
+    let answer = async {
+        let provider = session.open_provider(id).await.ok()?;
+        // One machine's silence must be noticed before the time is over for all.
+        let limit = end.saturating_duration_since(Instant::now()).mul_f32(0.75);
+        Some(provider.observe_soon(records, limit).await)
+    };
+    let answer = tokio::time::timeout_at(end.into(), answer).await;
+    answer.ok().flatten().unwrap_or_default()
 }
 
 fn inspect_with(session: &Session, id: ProviderId, records: &[&Record]) -> Vec<Observation> {

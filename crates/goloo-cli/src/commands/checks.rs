@@ -2,7 +2,7 @@
 
 use goloo::actions::{Difference, RefreshReport};
 use goloo::observe::ObservedVm;
-use goloo_model::check::Check;
+use goloo_model::check::{Check, CheckLevel};
 use goloo_model::hint::NextStep;
 use goloo_model::name::VmName;
 use goloo_model::provider::Orphan;
@@ -18,7 +18,12 @@ const BROKEN_MAX: usize = 20;
 
 /// Prints a finding and its hint.
 pub fn print(app: &App, finding: &Check) {
-    let (style, mark) = if finding.ok { (Style::Green, "✓") } else { (Style::Red, "✗") };
+    let (style, mark) = match finding.level {
+        CheckLevel::Good => (Style::Green, "✓"),
+        CheckLevel::Absent => (Style::Dim, "–"),
+        CheckLevel::Notice => (Style::Yellow, "!"),
+        CheckLevel::Wrong => (Style::Red, "✗"),
+    };
     app.ui.marked_line(style, mark, &finding.what);
     if !finding.hint.is_empty() {
         app.ui.line(&format!("  hint: {}", hint::text(&finding.hint)));
@@ -72,7 +77,7 @@ fn of_vm(vm: &ObservedVm) -> Option<Check> {
         Difference::Missing { is_unfinished } => {
             let hint = match is_unfinished {
                 true => {
-                    format!("if nobody is working on it, run `goloo resume {name}` or `goloo delete {name}`")
+                    format!("run `goloo resume {name}` to continue, or `goloo delete {name}`")
                 }
                 false => format!("run `goloo delete {name}` to archive its record"),
             };
@@ -81,7 +86,7 @@ fn of_vm(vm: &ObservedVm) -> Option<Check> {
         Difference::Unknown { reason } => {
             let what = format!("the state of {name} ({kind}) is unknown: {reason}");
             let hint = match vm.live.hint.is_empty() {
-                true => "run `goloo doctor` to find the cause".into(),
+                true => format!("run `goloo refresh {name}` to ask again").into(),
                 false => vm.live.hint.clone(),
             };
             Check::failed(what, hint)

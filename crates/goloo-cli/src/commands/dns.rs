@@ -14,7 +14,7 @@ use crate::app::App;
 use crate::error::CliError;
 use crate::options::{Json, VmArg};
 use crate::output::hint;
-use crate::output::{Table, age};
+use crate::output::{Column, Table, age};
 use crate::{exit, json};
 
 /// The subcommands.
@@ -174,7 +174,13 @@ pub fn report(app: &App, change: &DnsChange) -> u8 {
 }
 
 fn print(app: &App, name: &VmName, report: &DnsReport) {
-    let mut table = Table::new(&["NAME", "TYPE", "TTL", "TARGET", "OWNER"]);
+    let mut table = Table::new(&[
+        Column::name("NAME"),
+        Column::whole("TYPE", 2),
+        Column::whole("TTL", 1).figure(),
+        Column::text("TARGET", 4),
+        Column::text("OWNER", 3),
+    ]);
     for name in &report.names {
         if name.live.is_empty() {
             let owner = if name.withdrawn { "this VM, while it is running" } else { "unassigned" };

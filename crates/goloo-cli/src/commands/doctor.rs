@@ -2,6 +2,7 @@
 
 use goloo::actions::{Diagnosis, RefreshReport};
 use goloo_model::check::Check;
+use goloo_model::hint::Hint;
 
 use super::checks;
 use crate::app::App;
@@ -22,16 +23,20 @@ pub fn run(app: &App, _: &Args) -> Result<u8, CliError> {
     } else {
         checks.iter().for_each(|check| checks::print(app, check));
     }
-    Ok(if checks.iter().all(|check| check.ok) { exit::DONE } else { exit::FAILED })
+    Ok(if checks.iter().all(|check| check.is_ok()) { exit::DONE } else { exit::FAILED })
 }
 
 fn findings_of(diagnosis: Diagnosis) -> Vec<Check> {
     match diagnosis {
         Diagnosis::Check(check) => vec![check],
         Diagnosis::Failed(error) => vec![failed(error.into())],
-        Diagnosis::Unfinished { name, phase } => vec![Check::failed(
-            format!("{name} is {phase} and has an unfinished operation"),
-            format!("if nobody is working on it, run `goloo resume {name}` or `goloo delete {name}`"),
+        Diagnosis::InProgress { name, kind, owner } => {
+            let by = owner.map_or_else(String::new, |owner| format!(" by {owner}"));
+            vec![Check::notice(format!("{name}: {kind} in progress{by}"), Hint::default())]
+        }
+        Diagnosis::Interrupted { name, kind } => vec![Check::failed(
+            format!("{name}: {kind} was interrupted"),
+            format!("run `goloo resume {name}` to continue, or `goloo delete {name}`"),
         )],
         Diagnosis::Machines(report) => of_machines(*report),
         Diagnosis::Recovered { name, broken } => vec![Check::failed(

@@ -6,7 +6,7 @@ use goloo_model::record::HistoryEntry;
 use crate::app::App;
 use crate::error::CliError;
 use crate::options::{Json, OptionalVm};
-use crate::output::{Table, duration};
+use crate::output::{Column, Table, duration, state_color};
 use crate::{exit, json};
 
 #[derive(Debug, clap::Args)]
@@ -29,7 +29,14 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
 }
 
 fn table(incarnations: &[Incarnation]) -> Table {
-    let mut table = Table::new(&["TIME", "USER", "ACTION", "OUTCOME", "DURATION", "RECORD"]);
+    let mut table = Table::new(&[
+        Column::kept("TIME"),
+        Column::text("USER", 3),
+        Column::kept("ACTION"),
+        Column::text("OUTCOME", 4).styled(state_color),
+        Column::whole("DURATION", 2).figure(),
+        Column::whole("RECORD", 1),
+    ]);
     for vm in incarnations {
         for entry in vm.record.history.entries() {
             table.row([

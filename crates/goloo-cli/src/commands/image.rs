@@ -10,7 +10,7 @@ use goloo_sys::private::in_shell;
 use crate::app::App;
 use crate::error::CliError;
 use crate::options::Json;
-use crate::output::{Table, Ui, bytes};
+use crate::output::{Column, Table, Ui, bytes};
 use crate::{complete, exit, json};
 
 /// The subcommands.
@@ -88,7 +88,14 @@ fn list(app: &App) -> Result<(), CliError> {
         app.ui.say("the cache is empty; run `goloo image pull 24.04` to download an image");
         return Ok(());
     }
-    let mut table = Table::new(&["IMAGE", "ORIGIN", "SIZE", "DISK", "IN USE", "SHA-256"]);
+    let mut table = Table::new(&[
+        Column::name("IMAGE"),
+        Column::whole("ORIGIN", 2),
+        Column::whole("SIZE", 4).figure(),
+        Column::whole("DISK", 3).figure(),
+        Column::whole("IN USE", 5),
+        Column::whole("SHA-256", 1),
+    ]);
     for image in &images {
         let entry = &image.entry;
         table.row([

@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 
 use clap_complete::engine::ArgValueCandidates;
-use goloo::actions::{ListPlace, ListQuery, ListScope, VmList};
+use goloo::actions::{AskedProviders, ListPlace, ListQuery, ListScope, ListedVm, VmList};
 use goloo::former::{self, FormerPlace};
+use goloo::shown_state::VmState;
 use goloo_model::query::{Filter, Order};
 use goloo_model::store::Summary;
 use goloo_model::time::Timestamp;
@@ -13,7 +14,7 @@ use super::listing::{by, print_archive, several, tags, warn_of_each, warn_of_fai
 use crate::app::App;
 use crate::error::CliError;
 use crate::options::Json;
-use crate::output::{Table, age};
+use crate::output::{Column, Table, age, state_color};
 use crate::{complete, exit, json, providers};
 
 #[derive(Debug, clap::Args)]
@@ -41,9 +42,13 @@ pub struct Args {
     /// order
     #[arg(long, value_name = "KEY", allow_hyphen_values = true, value_parser = Order::parse, add = ArgValueCandidates::new(complete::sort_keys))]
     sort: Option<Order>,
-    /// Query each provider for the current state of its VMs
+    /// Ask every provider for the current state of its VMs, however long it takes; by default only those of this
+    /// computer are asked, for a moment
     #[arg(long)]
     refresh: bool,
+    /// Ask no provider: show the recorded states, in parentheses
+    #[arg(long, conflicts_with = "refresh")]
+    no_refresh: bool,
     /// Print only names
     #[arg(short, long)]
     quiet: bool,
@@ -66,7 +71,11 @@ impl Args {
                 (false, false) => None,
             },
             order: self.sort,
-            live: self.refresh,
+            asked: match (self.refresh, self.no_refresh || self.quiet) {
+                (true, _) => AskedProviders::All,
+                (false, true) => AskedProviders::None,
+                (false, false) => AskedProviders::Local,
+            },
         }
     }
 }
@@ -141,23 +150,49 @@ fn print_tables(app: &App, query: &ListQuery, list: &VmList) {
     }
 }
 
-/// A VM's age, and the time left until its TTL expires.
-fn age_and_end(vm: &Summary, now: Timestamp) -> String {
-    let age_now = age(now.since(vm.created_at));
-    match vm.ends_at {
-        None => age_now,
-        Some(end) if end <= now => format!("{age_now}, expired"),
-        Some(end) => format!("{age_now}, expires in {}", age(end.since(now))),
+const COLUMNS: [Column; 9] = [
+    Column::name("NAME"),
+    Column::whole("PROVIDER", 5),
+    Column::kept("STATE").styled(state_color),
+    Column::whole("ADDRESS", 7),
+    Column::whole("AGE", 6).figure(),
+    Column::whole("TTL", 4).figure(),
+    Column::text("BY", 3),
+    Column::text("TAGS", 1),
+    Column::text("STACK", 2),
+];
+
+/// The state; in parentheses if it is only what the record says.
+fn state_text(vm: &ListedVm<'_>) -> Cow<'static, str> {
+    let state = vm.state();
+    let word = match (vm.unimported, vm.live) {
+        (Some(_), None) => return "not imported".into(),
+        (Some(_), Some(_)) => return [state.as_str(), ", not imported"].concat().into(),
+        _ => state.as_str(),
+    };
+    match state {
+        // Only the record knows that.
+        VmState::Creating | VmState::Deleting => word.into(),
+        _ if vm.live.is_none() => ["(", word, ")"].concat().into(),
+        _ => word.into(),
     }
 }
 
-const HEADINGS: [&str; 9] = ["NAME", "PROVIDER", "PHASE", "LIVE", "ADDRESS", "AGE", "BY", "TAGS", "STACK"];
+/// The time left until a VM's TTL expires.
+fn time_left(vm: &Summary, now: Timestamp) -> Cow<'static, str> {
+    match vm.ends_at {
+        None => "".into(),
+        Some(end) if end <= now => "expired".into(),
+        Some(end) => age(end.since(now)).into(),
+    }
+}
 
 fn active_table(list: &VmList, wide: bool) -> Table {
     let now = Timestamp::now();
     let with_creator = wide || several(list.active().map(|vm| vm.summary));
-    let shown = [true, true, true, list.live.is_some(), true, true, with_creator, wide, true];
-    let mut table = Table::of(&HEADINGS, &shown);
+    let with_end = list.active().any(|vm| vm.summary.ends_at.is_some());
+    let shown = [true, true, true, true, true, with_end, with_creator, wide, true];
+    let mut table = Table::of(&COLUMNS, &shown);
     for listed in list.active() {
         let vm = listed.summary;
         let address = match (&vm.ip, vm.ssh_port) {
@@ -169,10 +204,10 @@ fn active_table(list: &VmList, wide: bool) -> Table {
         let cells: [Cow<'_, str>; 9] = [
             vm.name.as_str().into(),
             vm.provider.as_str().into(),
-            if listed.unimported.is_none() { vm.phase.as_str().into() } else { "not imported".into() },
-            listed.live.map_or("", |live| live.state.as_str()).into(),
+            state_text(&listed),
             address,
-            age_and_end(vm, now).into(),
+            age(now.since(vm.created_at)).into(),
+            time_left(vm, now),
             // Not formatted when not shown: a list can have 10,000 VMs.
             if with_creator { by(vm).into() } else { "".into() },
             if wide { tags(vm.tags.iter().map(|(k, v)| (k, v))).into() } else { "".into() },

@@ -6,7 +6,16 @@ use goloo_model::store::{Archived, Broken};
 use goloo_model::time::Timestamp;
 
 use crate::app::App;
-use crate::output::{Table, Ui, age, first};
+use crate::output::{Column, Table, Ui, age, first};
+
+const ARCHIVE_COLUMNS: [Column; 6] = [
+    Column::name("ARCHIVE ID"),
+    Column::whole("PROVIDER", 4),
+    Column::text("STACK", 3),
+    Column::text("BY", 2),
+    Column::text("TAGS", 1),
+    Column::whole("DELETED", 5).figure(),
+];
 
 /// The table of the archive.
 pub fn print_archive(app: &App, archive: &[Archived]) {
@@ -17,7 +26,7 @@ pub fn print_archive(app: &App, archive: &[Archived]) {
     let now = Timestamp::now();
     let wide = app.ui.verbose() > 0;
     let shown = [true, true, true, wide || several(archive.iter().map(|entry| &entry.record)), wide, true];
-    let mut table = Table::of(&["ARCHIVE ID", "PROVIDER", "STACK", "BY", "TAGS", "DELETED"], &shown);
+    let mut table = Table::of(&ARCHIVE_COLUMNS, &shown);
     for entry in archive {
         let record = &entry.record;
         table.row_of(

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::app::App;
 use crate::error::CliError;
 use crate::options::Json;
-use crate::output::Table;
+use crate::output::{Column, Table, state_color};
 use crate::{exit, json};
 use goloo::migrate::{ImportFailure, MigrateError, Migrated, Report, Skipped, Trigger};
 use goloo_model::spec::Diagnostic;
@@ -63,7 +63,12 @@ fn print(app: &App, outcome: &Outcome, dry_run: bool) {
     if !outcome.migrated.is_empty() {
         let title = if dry_run { "these VMs would be imported:" } else { "imported VMs:" };
         app.ui.say(title);
-        let mut table = Table::new(&["NAME", "PROVIDER", "LIVE", "FROM"]);
+        let mut table = Table::new(&[
+            Column::name("NAME"),
+            Column::whole("PROVIDER", 2),
+            Column::kept("LIVE").styled(state_color),
+            Column::text("FROM", 1),
+        ]);
         for migrated in &outcome.migrated {
             let (record, live) = (&migrated.record, migrated.live.state);
             let from = migrated.from().to_owned();

@@ -8,7 +8,7 @@ use goloo_model::spec::nearest;
 
 use crate::error::CliError;
 use crate::options::Json;
-use crate::output::{Table, Ui};
+use crate::output::{Column, Table, Ui};
 use crate::{complete, exit, json, providers};
 
 /// The subcommands.
@@ -84,7 +84,7 @@ fn show(ui: &Ui, shown: &[settings::Shown]) {
         ui.result(&json::SettingList::from(shown));
         return;
     }
-    let mut table = Table::new(&["KEY", "VALUE", "SOURCE"]);
+    let mut table = Table::new(&[Column::name("KEY"), Column::text("VALUE", 2), Column::text("SOURCE", 1)]);
     shown.iter().for_each(|one| table.row([one.key.to_owned(), one.text(), one.from.to_string()]));
     ui.table(&table);
 }

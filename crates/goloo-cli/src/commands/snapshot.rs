@@ -10,7 +10,7 @@ use goloo_model::time::Timestamp;
 use crate::app::App;
 use crate::error::CliError;
 use crate::options::{Json, VmArg};
-use crate::output::{Table, age};
+use crate::output::{Column, Table, age};
 use crate::{complete, exit, json};
 
 #[derive(Debug, clap::Args)]
@@ -82,7 +82,7 @@ fn list(app: &App, name: &VmName) -> Result<u8, CliError> {
 
 fn table(all: &[DiskSnapshot]) -> Table {
     let now = Timestamp::now();
-    let mut table = Table::new(&["LABEL", "CREATED"]);
+    let mut table = Table::new(&[Column::name("LABEL"), Column::whole("CREATED", 1).figure()]);
     for snapshot in all {
         let taken = snapshot.created_at.map(|at| format!("{} ago", age(now.since(at))));
         table.row([snapshot.label.clone(), taken.unwrap_or_default()]);

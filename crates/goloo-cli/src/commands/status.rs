@@ -3,17 +3,18 @@
 use goloo::actions::{StatusReport, VmStatus};
 use goloo::drift::Drift;
 use goloo_model::provider::Observation;
+use goloo_model::provider_info::{ImageKey, MachinePlace, ProviderInfo};
 use goloo_model::record::Record;
 use goloo_model::store::{HeldLock, StoreError};
 use goloo_model::time::Timestamp;
+use goloo_model::usage::MachineUsage;
 
 use super::listing::{tags, warn_of_failures};
 use crate::app::App;
 use crate::error::CliError;
 use crate::options::{Json, OptionalVm};
-use crate::output::age;
-use crate::output::hint;
-use crate::{exit, json};
+use crate::output::{age, bytes, duration, hint};
+use crate::{exit, json, providers};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -43,15 +44,22 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
 }
 
 fn print(app: &App, status: &VmStatus) -> Result<(), CliError> {
-    let VmStatus { record, live, drift, .. } = status;
+    let VmStatus { record, live, usage, drift, .. } = status;
     let line = |label: &str, value: String| app.ui.line(&format!("{label:<13} {value}"));
     line("name", record.name.to_string());
     line("state", state_text(live));
+    if let Some(started_at) = live.started_at {
+        line("uptime", duration(Timestamp::now().since(started_at)));
+    }
     line("phase", phase_text(app, record)?);
     line("provider", record.provider.to_string());
     if let (Some(ip), Some(port)) = (record.ip(), record.ssh_port()) {
         line("address", format!("{ip}:{port}"));
     }
+    if let Some(name) = record.fqdn() {
+        line("DNS name", name.to_owned());
+    }
+    machine_lines(record, usage).into_iter().for_each(|(label, value)| line(label, value));
     if let Some(ssh) = &record.ssh {
         line(
             "user",
@@ -82,6 +90,48 @@ fn print(app: &App, status: &VmStatus) -> Result<(), CliError> {
     }
     line("id", record.id.to_string());
     Ok(())
+}
+
+/// What the machine was given, and what it uses of it.
+fn machine_lines(record: &Record, usage: &MachineUsage) -> Vec<(&'static str, String)> {
+    let info = providers::all().info(record.provider);
+    let mut lines = Vec::new();
+    if let Some(stack) = record.resolved.as_deref() {
+        let image_key = info.map_or(ImageKey::Image, |info| info.image_key);
+        let image = if image_key == ImageKey::Os { &stack.os } else { &stack.image };
+        lines.extend(stack.instance_type.as_ref().map(|kind| ("type", kind.to_string())));
+        lines.push(("cpus", stack.cpus.to_string()));
+        lines.push(("memory", share(stack.memory, usage.memory)));
+        lines.push(("disk", share(stack.disk, usage.disk)));
+        lines.push(("image", image.to_string()));
+        let is_forwarded = info.is_some_and(|info| info.place == MachinePlace::Loopback);
+        let ports = stack.ports.iter().map(|port| match is_forwarded {
+            true => format!("127.0.0.1:{} → {}", port.host, port.guest),
+            false => port.guest.to_string(),
+        });
+        lines.extend(labelled("ports", ports));
+        // Machines elsewhere have no mounts, whatever their stack says.
+        if info.is_none_or(ProviderInfo::is_host_bound) {
+            let mounts = stack.mounts.iter().map(|mount| format!("{} → {}", mount.source, mount.target));
+            lines.extend(labelled("mounts", mounts));
+        }
+    }
+    lines
+}
+
+fn share(total: u64, used: Option<u64>) -> String {
+    match used {
+        Some(used) => format!("{} ({} used)", bytes(total), bytes(used)),
+        None => bytes(total),
+    }
+}
+
+/// The label on the first line only.
+fn labelled(
+    label: &'static str,
+    values: impl Iterator<Item = String>,
+) -> impl Iterator<Item = (&'static str, String)> {
+    values.enumerate().map(move |(number, value)| (if number == 0 { label } else { "" }, value))
 }
 
 fn state_text(live: &Observation) -> String {

@@ -82,7 +82,10 @@ pub struct Diagnosis<'a> {
 
 #[derive(Debug, Serialize, JsonSchema)]
 struct CheckResult<'a> {
+    /// False if something has to be fixed
     ok: bool,
+    /// "good", "absent" (it isn't there, and isn't needed), "notice" (worth knowing) or "wrong"
+    level: &'static str,
     /// What was found
     what: &'a str,
     /// What to do; may be empty when ok
@@ -91,8 +94,12 @@ struct CheckResult<'a> {
 
 impl<'a> From<&'a [Check]> for Diagnosis<'a> {
     fn from(findings: &'a [Check]) -> Self {
-        let check =
-            |Check { ok, what, hint }: &'a Check| CheckResult { ok: *ok, what, hint: hint::text(hint) };
+        let check = |check: &'a Check| CheckResult {
+            ok: check.is_ok(),
+            level: check.level.as_str(),
+            what: &check.what,
+            hint: hint::text(&check.hint),
+        };
         Self { findings: findings.iter().map(check).collect() }
     }
 }

@@ -140,6 +140,7 @@ pub struct VmDetails<'a> {
     #[serde(serialize_with = "as_output")]
     vm: &'a Record,
     live: Live<'a>,
+    usage: Usage,
     /// How its stack differs from the files that it was created from: "none", "changed", "gone" or "unknown"
     drift: &'a str,
     /// Whether it has a record; false for a VM of goloo v0 that is only defined in a config
@@ -147,12 +148,23 @@ pub struct VmDetails<'a> {
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 struct Live<'a> {
     /// "running", "stopped", "missing" or "unknown"
     state: &'a str,
     ip: Option<&'a str>,
     /// Why the state is unknown, or a remark on it
     reason: Option<String>,
+    /// Since when it has been running, if its provider tells that
+    started_at: Option<Timestamp>,
+}
+
+/// What the machine uses of this computer, in bytes; null if it isn't known
+#[derive(Debug, Serialize, JsonSchema)]
+struct Usage {
+    memory: Option<u64>,
+    /// Space allocated for its disk, without its base image
+    disk: Option<u64>,
 }
 
 impl<'a> From<&'a VmStatus> for VmDetails<'a> {
@@ -160,7 +172,13 @@ impl<'a> From<&'a VmStatus> for VmDetails<'a> {
         let live = &status.live;
         Self {
             vm: &status.record,
-            live: Live { state: live.state.as_str(), ip: live.ip.as_deref(), reason: hint::reason(live) },
+            live: Live {
+                state: live.state.as_str(),
+                ip: live.ip.as_deref(),
+                reason: hint::reason(live),
+                started_at: live.started_at,
+            },
+            usage: Usage { memory: status.usage.memory, disk: status.usage.disk },
             drift: status.drift.as_str(),
             imported: status.is_imported,
         }
@@ -186,6 +204,17 @@ struct VmInList<'a> {
     unimported: Option<Unimported<'a>>,
     #[serde(flatten)]
     live: Option<LiveInList<'a>>,
+    #[serde(flatten)]
+    state: StateInList,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct StateInList {
+    /// "running", "stopped", "missing", "unknown", "creating", "deleting", "failed" or "unverified"; "ready" if its
+    /// provider wasn't asked
+    state: &'static str,
+    /// Whether its provider has told the state of its machine; otherwise "state" is what the record says
+    checked: bool,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -195,7 +224,7 @@ struct Unimported<'a> {
     origin: Option<&'a Origin>,
 }
 
-// With `--refresh`.
+// Where the provider has answered.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct LiveInList<'a> {
@@ -255,7 +284,8 @@ impl<'a> From<ListedVm<'a>> for VmInList<'a> {
         let unimported = vm.unimported.map(|vm| Unimported { imported: false, origin: vm.origin.as_ref() });
         let live =
             vm.live.map(|live| LiveInList { live: live.state.as_str(), live_reason: live.unknown_reason() });
-        Self { vm: vm.summary.into(), unimported, live }
+        let state = StateInList { state: vm.state().as_str(), checked: vm.is_checked() };
+        Self { vm: vm.summary.into(), unimported, live, state }
     }
 }
 

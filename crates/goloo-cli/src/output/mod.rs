@@ -4,10 +4,13 @@
 //! comes from. Only this module adds colors, and only to goloo's own marks. The screen of `goloo top` is drawn without it,
 //! and escapes with [`one_line`].
 
+mod column;
 mod escape;
 pub mod hint;
 mod progress;
+mod state_color;
 mod stdout;
+mod style;
 mod table;
 pub mod text;
 
@@ -23,12 +26,17 @@ use crate::error::CliError;
 use crate::json::{ErrorReport, Printed};
 use crate::options::Color;
 
+pub use column::Column;
 pub use escape::{LogText, one_line};
+pub use state_color::state_color;
+pub use style::Style;
 pub use table::Table;
 pub use text::{age, bytes, diagnostic_line, duration, first, problem_line};
 
 use progress::Progress;
 use stdout::Stdout;
+use style::painted;
+use table::Surface;
 
 /// The output streams. Clones share them.
 #[derive(Clone)]
@@ -36,40 +44,30 @@ pub struct Ui(Arc<Inner>);
 
 struct Inner {
     json: bool,
+    /// On stderr.
     color: bool,
+    /// On stdout.
+    result_color: bool,
     verbose: u8,
     progress: Progress,
     stdout: Stdout,
-}
-
-/// The styles in use; each is an SGR code.
-#[derive(Clone, Copy)]
-pub enum Style {
-    /// Errors.
-    Red,
-    /// Warnings.
-    Yellow,
-    /// Successes.
-    Green,
-    /// Headings.
-    Bold,
-    /// Less important text.
-    Dim,
 }
 
 impl Ui {
     /// Reads the terminal and the environment once.
     pub fn new(color: Color, verbose: u8, json: bool) -> Self {
         let terminal = io::stderr().is_terminal();
+        let result_terminal = io::stdout().is_terminal();
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let color = match color {
+        let color_on = |is_terminal: bool| match color {
             Color::Always => true,
             Color::Never => false,
-            Color::Auto => terminal && !dumb && !no_color,
+            Color::Auto => is_terminal && !dumb && !no_color,
         };
+        let (color, result_color) = (color_on(terminal), color_on(result_terminal));
         let progress = Progress::new(terminal && !dumb && verbose == 0, painted(color, Style::Green, "✓"));
-        Self(Arc::new(Inner { json, color, verbose, progress, stdout: Stdout::default() }))
+        Self(Arc::new(Inner { json, color, result_color, verbose, progress, stdout: Stdout::default() }))
     }
 
     /// Whether results are JSON.
@@ -94,12 +92,14 @@ impl Ui {
 
     /// Writes a line of the result with one of goloo's marks before it.
     pub fn marked_line(&self, style: Style, mark: &str, text: &str) {
-        self.stdout(&format!("{} {}\n", self.paint(style, mark), escape::message(text)));
+        let mark = painted(self.0.result_color, style, mark);
+        self.stdout(&format!("{mark} {}\n", escape::message(text)));
     }
 
-    /// Writes a table at once: a system call per line would take most of the time of `list`.
+    /// Writes a table at once: a system call per line would take most of the time of `list`. On a terminal it is made
+    /// to fit.
     pub fn table(&self, table: &Table) {
-        self.stdout(&table.lines());
+        self.stdout(&table.lines(Surface { width: stdout::width(), color: self.0.result_color }));
     }
 
     /// Writes text in goloo's own format, without a prefix on its lines: a schema, a help page. Untrusted parts must be
@@ -279,21 +279,6 @@ pub fn escape_panics() {
         let text = format!("{panic}{}", if traced { format!("\n{trace}") } else { String::new() });
         let _ = writeln!(io::stderr().lock(), "goloo {}", escape::message(&text));
     }));
-}
-
-/// The text in this style, where colors are on.
-fn painted(color: bool, style: Style, text: &str) -> String {
-    if !color {
-        return text.to_owned();
-    }
-    let code = match style {
-        Style::Red => "31;1",
-        Style::Yellow => "33;1",
-        Style::Green => "32;1",
-        Style::Bold => "1",
-        Style::Dim => "2",
-    };
-    format!("\x1b[{code}m{text}\x1b[0m")
 }
 
 fn excerpt(text: &str) -> String {

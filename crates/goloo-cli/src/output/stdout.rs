@@ -58,6 +58,12 @@ impl Stdout {
     }
 }
 
+/// The width of the terminal that standard output is, in columns; `None` if it is something else, or has no width.
+pub fn width() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
 fn write_all(mut bytes: &[u8]) -> io::Result<()> {
     let stdout = io::stdout();
     while !bytes.is_empty() {

@@ -15,12 +15,14 @@ pub fn age(time: Duration) -> String {
     [itoa::Buffer::new().format(seconds / length), " ", unit].concat()
 }
 
-/// How long something took: `1 min 5 s`.
+/// How long something took or has lasted, in its two largest units: `1 min 5 s`.
 pub fn duration(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
         0..60 => format!("{seconds} s"),
-        _ => format!("{} min {} s", seconds / 60, seconds % 60),
+        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds / 3_600 % 24),
     }
 }
 
@@ -87,6 +89,9 @@ mod tests {
         assert_eq!(age(Duration::from_secs(59)), "59 s");
         assert_eq!(age(Duration::from_secs(7_300)), "2 h");
         assert_eq!(duration(Duration::from_secs(65)), "1 min 5 s");
+        assert_eq!(duration(Duration::from_secs(3_599)), "59 min 59 s");
+        assert_eq!(duration(Duration::from_secs(7_380)), "2 h 3 min");
+        assert_eq!(duration(Duration::from_secs(90_000)), "1 d 1 h");
         assert_eq!(bytes(512), "512 B");
         assert_eq!(bytes(144_912_384), "138.2 MiB");
     }

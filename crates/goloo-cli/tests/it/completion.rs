@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::common::terminal::Terminal;
+use crate::common::tmux::Terminal;
 use crate::common::{World, goloo};
 
 /// Shells: the command that starts one, and what a user puts into its settings.
@@ -52,7 +52,8 @@ fn world() -> World {
 fn each_shell_completes_names_values_and_files() {
     let world = world();
     for (shell, start, settings) in SHELLS {
-        let terminal = Terminal::running(&world, start);
+        let terminal = Terminal::open(&world);
+        terminal.run(&format!("exec {start}"));
         terminal.run(&format!("{settings}; echo rea''dy"));
         terminal.shows(&format!("{shell} is ready"), "ready");
         for (typed, completed) in TYPED {

@@ -81,7 +81,7 @@ fn emulator_doctor_tests_the_lock_table_and_leaves_no_row() {
     );
     aws.dynamodb("DeleteTable", &json!({"TableName": TABLE}));
     aws.create_table(TABLE, "LockID");
-    let sound = json!({"ok": true, "what": "the DynamoDB table \"locks\" in us-east-1 can hold its locks", "hint": ""});
+    let sound = json!({"ok": true, "level": "good", "what": "the DynamoDB table \"locks\" in us-east-1 can hold its locks", "hint": ""});
     assert_eq!(doctor(), sound);
     let rows = aws.dynamodb("Scan", &json!({"TableName": TABLE, "ConsistentRead": true}));
     assert_eq!(rows["Count"], 0, "{rows}");

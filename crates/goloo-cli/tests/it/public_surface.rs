@@ -53,7 +53,8 @@ fn json_output_of_the_commands() {
     };
     show(&["create", "hello", "--dry-run", "--json"]);
     show(&["create", "hello", "--no-wait", "--tag", "team=web", "--json"]);
-    show(&["list", "--json"]);
+    show(&["list", "--no-refresh", "--json"]);
+    show(&["list", "--refresh", "--json"]);
     show(&["status", "hello", "--json"]);
     show(&["stop", "hello", "--force", "--json"]);
     show(&["snapshot", "hello", "before", "--json"]);

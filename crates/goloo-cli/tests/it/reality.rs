@@ -175,7 +175,8 @@ fn refresh_archives_only_missing_vms_that_have_expired() {
     world.run(&["create", "brief"]).expect(0);
     let listed = world.run(&["list"]).expect(0);
     assert!(
-        listed.stdout().contains(", expires in 4 min") || listed.stdout().contains(", expires in 5 min"),
+        listed.stdout().contains("  TTL  ")
+            && [" 4 min  brief", " 5 min  brief"].iter().any(|left| listed.stdout().contains(left)),
         "{listed:?}"
     );
     // Both machines disappear, and later the TTL of one expires.

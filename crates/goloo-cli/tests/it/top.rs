@@ -4,34 +4,40 @@
 use std::fs;
 use std::process::Command;
 
-use crate::common::terminal::Terminal;
+use crate::common::tmux::Terminal;
 use crate::common::{World, goloo};
 
 const DONE: &str = r#"{"status":"done","errors":[]}"#;
 
-impl Terminal<'_> {
-    /// Runs top, with its process id in the file `pid` and its exit code on the screen.
-    fn top(&self) {
-        self.run(&format!("sh -c 'echo $$ >pid; exec {} top'; echo exit=$?", goloo().display()));
-        self.shows("the list", "NAME");
-    }
+/// Runs top, with its process id in the file `pid` and its exit code on the screen.
+fn top(terminal: &Terminal<'_>) {
+    terminal.run(&format!("sh -c 'echo $$ >pid; exec {} top'; echo exit=$?", goloo().display()));
+    terminal.shows("the list", "NAME");
+}
 
-    fn pid(&self) -> String {
-        fs::read_to_string(self.world.path().join("work/pid")).unwrap().trim().to_owned()
-    }
+fn pid(terminal: &Terminal<'_>) -> String {
+    fs::read_to_string(terminal.world.path().join("work/pid")).unwrap().trim().to_owned()
+}
 
-    /// Asserts that top has ended with this exit code and left the terminal as it was.
-    #[track_caller]
-    fn assert_restored(&self, exit: i32) {
-        self.shows("the exit code", &format!("exit={exit}"));
-        assert_eq!(self.modes(), "alternate=0 cursor=1");
-        self.run("stty -a; echo end=$?");
-        self.shows("the terminal's settings", "end=0");
-        let screen = self.screen();
-        let settings: Vec<&str> = screen.split([' ', '\n']).collect();
-        for setting in ["icanon", "isig", "echo", "icrnl", "opost"] {
-            assert!(settings.contains(&setting), "{setting} is off:\n{screen}");
-        }
+/// Whether the alternate screen is shown, and whether the cursor is.
+fn modes(terminal: &Terminal<'_>) -> String {
+    terminal
+        .tmux(&["display-message", "-p", "alternate=#{alternate_on} cursor=#{cursor_flag}"])
+        .trim()
+        .to_owned()
+}
+
+/// Asserts that top has ended with this exit code and left the terminal as it was.
+#[track_caller]
+fn assert_restored(terminal: &Terminal<'_>, exit: i32) {
+    terminal.shows("the exit code", &format!("exit={exit}"));
+    assert_eq!(modes(terminal), "alternate=0 cursor=1");
+    terminal.run("stty -a; echo end=$?");
+    terminal.shows("the terminal's settings", "end=0");
+    let screen = terminal.screen();
+    let settings: Vec<&str> = screen.split([' ', '\n']).collect();
+    for setting in ["icanon", "isig", "echo", "icrnl", "opost"] {
+        assert!(settings.contains(&setting), "{setting} is off:\n{screen}");
     }
 }
 
@@ -53,8 +59,8 @@ fn row(screen: &str, vm: &str) -> String {
 fn a_vm_appears_stops_starts_and_is_deleted_by_keys() {
     let world = world();
     let terminal = Terminal::open(&world);
-    terminal.top();
-    assert_eq!(terminal.modes(), "alternate=1 cursor=0");
+    top(&terminal);
+    assert_eq!(modes(&terminal), "alternate=1 cursor=0");
     terminal.until("both run, with what they use", |screen| {
         let is_measured = |vm| {
             let row = row(screen, vm);
@@ -93,7 +99,7 @@ fn a_vm_appears_stops_starts_and_is_deleted_by_keys() {
     world.run(&["create", "hello", "--no-wait", "--as", "late"]).expect(0);
     terminal.until("a VM made elsewhere", |screen| row(screen, "late").contains("running"));
     terminal.keys("q");
-    terminal.assert_restored(0);
+    assert_restored(&terminal, 0);
 }
 
 #[test]
@@ -101,16 +107,16 @@ fn signals_and_ctrl_c_end_it_and_restore_the_terminal() {
     let world = world();
     let terminal = Terminal::open(&world);
     for signal in ["TERM", "HUP", "INT"] {
-        terminal.top();
+        top(&terminal);
         terminal.shows("the list", "goloo top  2 VMs");
-        let sent = Command::new("kill").args([&format!("-{signal}"), &terminal.pid()]).status();
+        let sent = Command::new("kill").args([&format!("-{signal}"), &pid(&terminal)]).status();
         assert!(sent.unwrap().success());
-        terminal.assert_restored(130);
+        assert_restored(&terminal, 130);
         terminal.run("clear");
     }
-    terminal.top();
+    top(&terminal);
     terminal.key("C-c");
-    terminal.assert_restored(0);
+    assert_restored(&terminal, 0);
 }
 
 #[test]
@@ -120,15 +126,15 @@ fn the_screen_is_restored_after_ssh_and_logs() {
         "case $last in *goloo*|*@load*) ;; *) echo inside the guest; read line; echo got $line >>got ;; esac";
     world.program("ssh", &format!("#!/bin/sh\nfor last; do :; done\n{answer}\n"));
     let terminal = Terminal::open(&world);
-    terminal.top();
+    top(&terminal);
     terminal.until("both run", |screen| row(screen, "web").contains("running"));
     for _ in 0..2 {
         terminal.key("Enter");
         terminal.shows("the guest", "inside the guest");
-        assert_eq!(terminal.modes(), "alternate=0 cursor=1");
+        assert_eq!(modes(&terminal), "alternate=0 cursor=1");
         terminal.run("q");
         terminal.until("the list again", |screen| row(screen, "web").contains("running"));
-        assert_eq!(terminal.modes(), "alternate=1 cursor=0");
+        assert_eq!(modes(&terminal), "alternate=1 cursor=0");
     }
     assert_eq!(fs::read_to_string(world.path().join("work/got")).unwrap(), "got q\ngot q\n");
     world.program("ssh", "#!/bin/sh\necho a line of the log\nexit 3\n");
@@ -139,7 +145,7 @@ fn the_screen_is_restored_after_ssh_and_logs() {
     terminal.key("Enter");
     terminal.until("the list again", |screen| row(screen, "web").contains("running"));
     terminal.keys("q");
-    terminal.assert_restored(0);
+    assert_restored(&terminal, 0);
 }
 
 #[test]
@@ -149,7 +155,7 @@ fn quitting_interrupts_an_operation_after_a_question_and_says_what_is_left() {
     create.env("GOLOO_STAND_IN", "ignores-power-down").args(["create", "hello", "--no-wait"]);
     assert!(create.output().unwrap().status.success());
     let terminal = Terminal::open(&world);
-    terminal.top();
+    top(&terminal);
     terminal.until("it runs", |screen| row(screen, "hello").contains("running"));
     terminal.keys("x");
     terminal.until("it is being stopped", |screen| row(screen, "hello").contains("stop: "));
@@ -157,7 +163,7 @@ fn quitting_interrupts_an_operation_after_a_question_and_says_what_is_left() {
     terminal.shows("the question", "These operations will be interrupted");
     terminal.keys("y");
     terminal.shows("what is left", "goloo resume hello");
-    terminal.assert_restored(6);
+    assert_restored(&terminal, 6);
     assert_eq!(world.qemus().len(), 1);
 }
 
@@ -171,11 +177,11 @@ fn without_a_terminal_it_names_the_list() {
     let terminal = Terminal::open(&world);
     terminal.run(&format!("TERM=dumb {} top; echo exit=$?", goloo().display()));
     terminal.shows("the hint", "hint: goloo list --refresh");
-    terminal.assert_restored(2);
+    assert_restored(&terminal, 2);
     terminal.run("clear");
     terminal.run(&format!("{} top </dev/null; echo exit=$?", goloo().display()));
     terminal.shows("the reason", "standard input is not a terminal");
-    terminal.assert_restored(2);
+    assert_restored(&terminal, 2);
 }
 
 /// The colours of the screen are in its escape sequences.

@@ -19,12 +19,11 @@ pub(super) async fn examine(bucket: &str, path: &str, s3: &SignedService) -> Opt
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetBucketVersioning.html>
 fn check(bucket: &str, region: &str, answer: &Answer) -> Option<Check> {
     let said = String::from_utf8_lossy(&answer.body);
-    let recommended = |what: String, hint: String| Check { hint: hint.into(), ..Check::ok(what) };
     match answer.status {
         200 if said.contains("<Status>Enabled</Status>") => {
             Some(Check::ok(format!("the bucket {bucket} keeps old versions")))
         }
-        200 => Some(recommended(
+        200 => Some(Check::notice(
             format!(
                 "the bucket {bucket} doesn't keep old versions: data deleted by mistake can't be restored"
             ),
@@ -33,7 +32,7 @@ fn check(bucket: &str, region: &str, answer: &Answer) -> Option<Check> {
                  --versioning-configuration Status=Enabled"
             ),
         )),
-        401 | 403 => Some(recommended(
+        401 | 403 => Some(Check::notice(
             format!("can't check whether the bucket {bucket} keeps old versions"),
             "allow s3:GetBucketVersioning for the credentials, or ask the owner of the bucket".to_owned(),
         )),
@@ -54,7 +53,7 @@ mod tests {
         for off in ["<VersioningConfiguration/>", "<a><Status>Suspended</Status></a>"] {
             let check = found(200, off).expect("a finding");
             assert!(
-                check.ok
+                check.is_ok()
                     && check
                         .hint
                         .debug_text()
@@ -66,13 +65,13 @@ mod tests {
     #[test]
     fn a_bucket_with_versioning_needs_no_hint() {
         let check = found(200, "<a><Status>Enabled</Status></a>").expect("a finding");
-        assert!(check.ok && check.hint.is_empty());
+        assert!(check.is_ok() && check.hint.is_empty());
     }
 
     #[test]
     fn a_denied_versioning_check_passes_and_names_the_permission() {
         let check = found(403, "<Error/>").expect("a finding");
-        assert!(check.ok && check.hint.debug_text().contains("s3:GetBucketVersioning"));
+        assert!(check.is_ok() && check.hint.debug_text().contains("s3:GetBucketVersioning"));
         assert_eq!((found(404, ""), found(501, "")), (None, None));
     }
 }

@@ -94,7 +94,7 @@ pub(super) fn passed(lag: i64) -> Check {
         return Check::ok(what);
     }
     let what = format!("{what}, but dates objects {lag} s before its responses");
-    Check { hint: "set the clocks of the service's hosts".into(), ..Check::ok(what) }
+    Check::notice(what, "set the clocks of the service's hosts")
 }
 
 /// The result in `goloo doctor` for one that failed.
@@ -109,10 +109,10 @@ pub(super) fn failed(seen: &str, lock_table: bool) -> Check {
 pub(super) fn unchecked(error: &StoreError) -> Check {
     let what = format!("its service's conditional writes can't be checked: {}", in_one_line(error));
     match error {
-        StoreError::Denied { .. } => Check {
-            hint: "allow s3:PutObject for the credentials, unless they are meant to be read-only".into(),
-            ..Check::ok(what)
-        },
+        StoreError::Denied { .. } => Check::notice(
+            what,
+            "allow s3:PutObject for the credentials, unless they are meant to be read-only",
+        ),
         _ => Check::failed(
             what,
             Hint::from("check the service and its address, then run ").step(NextStep::Doctor).text(" again"),

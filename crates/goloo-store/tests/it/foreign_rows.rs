@@ -289,7 +289,7 @@ fn added_tables_columns_and_indexes_without_expressions_are_accepted() {
     run(store.set_moved(None, Some("dir:/new"))).unwrap();
     assert_eq!(run(store.moved_to()).unwrap().as_deref(), Some("dir:/new"));
     assert_eq!(run(store.list()).unwrap().entries.len(), 1);
-    assert!(store.examine().iter().all(|finding| finding.ok), "{:?}", store.examine());
+    assert!(store.examine().iter().all(|finding| finding.is_ok()), "{:?}", store.examine());
 }
 
 #[test]

@@ -223,7 +223,7 @@ fn a_service_without_working_conditional_writes_is_refused_before_any_write() {
         assert_eq!(objects.keys(), [""; 0], "{flaw:?} left something");
         let findings = run(open(&objects).examine());
         assert!(
-            findings.iter().any(|found| !found.ok && found.hint.debug_text().contains("lockTable")),
+            findings.iter().any(|found| !found.is_ok() && found.hint.debug_text().contains("lockTable")),
             "{findings:?}"
         );
     }

@@ -263,13 +263,13 @@ fn a_damaged_database_is_an_error_with_a_recovery_command() {
 fn examine_reports_the_path_of_the_file_and_unsafe_permissions() {
     let file = empty();
     let [found] = file.store.examine().try_into().unwrap();
-    assert!(found.ok && found.what.contains("created on first use"), "{found:?}");
+    assert!(found.is_ok() && found.what.contains("created on first use"), "{found:?}");
     file.create();
     let [found] = file.store.examine().try_into().unwrap();
-    assert!(found.ok && found.what.contains(&file.path().display().to_string()), "{found:?}");
+    assert!(found.is_ok() && found.what.contains(&file.path().display().to_string()), "{found:?}");
     fs::set_permissions(file.path(), fs::Permissions::from_mode(0o644)).unwrap();
     let [_, found] = file.store.examine().try_into().unwrap();
-    assert!(!found.ok && found.hint.debug_text().starts_with("chmod 600 "), "{found:?}");
+    assert!(!found.is_ok() && found.hint.debug_text().starts_with("chmod 600 "), "{found:?}");
 }
 
 #[test]
@@ -289,7 +289,7 @@ fn examine_detects_a_damaged_page() {
     bytes[start + 8..start + 12].fill(0xff);
     fs::write(file.path(), bytes).unwrap();
     let found = SqliteStore::open(&file.path(), Options::default()).examine();
-    assert!(!found[0].ok && found[0].what.contains("damaged"), "{found:?}");
+    assert!(!found[0].is_ok() && found[0].what.contains("damaged"), "{found:?}");
     assert!(found[0].hint.debug_text().contains(".recover"), "{found:?}");
 }
 

@@ -3,16 +3,18 @@
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use goloo_model::check::Check;
+use goloo_model::check::{Check, CheckLevel};
 use goloo_model::name::VmName;
-use goloo_model::record::Phase;
-use goloo_model::store::Broken;
+use goloo_model::provider_id::ProviderId;
+use goloo_model::record::{OperationKind, Owner};
+use goloo_model::store::{Broken, Summary};
 use rustix::fs::Access;
 
 use super::refresh::RefreshReport;
+use super::watch::{self, OperationState, WatchedOperation};
 use crate::error::Error;
 use crate::session::Session;
-use crate::{observe, state_id};
+use crate::{identity, observe, state_id};
 
 /// The result of one check.
 pub enum Diagnosis {
@@ -20,12 +22,21 @@ pub enum Diagnosis {
     Check(Check),
     /// A check that can't run; the other results are still useful.
     Failed(Error),
-    /// An operation on a VM is in progress or was interrupted.
-    Unfinished {
+    /// An operation on a VM is in progress.
+    InProgress {
         /// The VM.
         name: VmName,
-        /// Its phase.
-        phase: Phase,
+        /// What is done to it.
+        kind: OperationKind,
+        /// The process that does it, if known.
+        owner: Option<Owner>,
+    },
+    /// An operation on a VM was interrupted.
+    Interrupted {
+        /// The VM.
+        name: VmName,
+        /// What was done to it.
+        kind: OperationKind,
     },
     /// The records and the machines.
     Machines(Box<RefreshReport>),
@@ -70,9 +81,23 @@ impl Session {
         let context = self.context();
         let mut checks = Vec::new();
         for factory in self.providers.iter().filter(|one| one.info().is_host_bound() == host_bound) {
-            checks.extend(self.wait_for(factory.doctor(&context))??);
+            let found = self.wait_for(factory.doctor(&context))??;
+            let is_absent = found.iter().all(|check| check.level == CheckLevel::Absent);
+            match is_absent && self.needs_provider(factory.info().id) {
+                true => checks.extend(found.into_iter().map(Check::needed)),
+                false => checks.extend(found),
+            }
         }
         Ok(checks)
+    }
+
+    /// Whether local VMs are created with this provider, or some that were created here have their machines there.
+    fn needs_provider(&self, id: ProviderId) -> bool {
+        let host_id = identity::host_id();
+        let is_here = |vm: &Summary| vm.provider == id && vm.host_bound && *vm.created_by.host_id == *host_id;
+        let has_vms =
+            || self.local(self.store.list()).is_ok_and(|listing| listing.entries.iter().any(is_here));
+        self.local_provider().is_ok_and(|local| local == id) || has_vms()
     }
 
     fn check_state_folder(&self) -> Check {
@@ -111,10 +136,15 @@ impl Session {
         let listing = observe::records(self)?;
         let count = Check::ok(format!("VM records: {}", listing.entries.len()));
         let mut results = vec![Diagnosis::Check(count)];
-        let unfinished = listing.entries.iter().filter(|vm| vm.operation.is_some());
-        results.extend(unfinished.map(|vm| Diagnosis::Unfinished { name: vm.name.clone(), phase: vm.phase }));
+        let operations = self.local(watch::operations(self, &listing.entries))?;
         let names: Vec<VmName> = listing.entries.iter().map(|vm| vm.name.clone()).collect();
-        results.push(Diagnosis::Machines(Box::new(self.compare(listing))));
+        let mut report = self.compare(listing);
+        // What a machine lacks while it is created or deleted is nothing to fix.
+        report.observed.retain(|vm| {
+            !operations.iter().any(|(name, one)| *name == vm.record.name && one.is_in_progress())
+        });
+        results.extend(operations.into_iter().map(|(name, operation)| operation_result(name, operation)));
+        results.push(Diagnosis::Machines(Box::new(report)));
         for name in names {
             let loaded = self.local(self.store.load(&name))?;
             if let Some(broken) = loaded.and_then(|loaded| loaded.recovered) {
@@ -122,6 +152,14 @@ impl Session {
             }
         }
         Ok(results)
+    }
+}
+
+fn operation_result(name: VmName, operation: WatchedOperation) -> Diagnosis {
+    let WatchedOperation { kind, state } = operation;
+    match state {
+        OperationState::InProgress(owner) => Diagnosis::InProgress { name, kind, owner },
+        OperationState::Interrupted => Diagnosis::Interrupted { name, kind },
     }
 }
 

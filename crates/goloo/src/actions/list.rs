@@ -1,8 +1,10 @@
 //! Lists VMs. Nothing is written, also where VMs of goloo v0 have no record.
 
-use std::collections::BTreeSet;
+mod local;
 
-use goloo_model::provider::Observation;
+use std::collections::{BTreeMap, BTreeSet};
+
+use goloo_model::provider::{LiveState, Observation};
 use goloo_model::provider_id::ProviderId;
 use goloo_model::query::{Filter, Listed, Order};
 use goloo_model::record::{Origin, Record};
@@ -13,6 +15,7 @@ use crate::error::Error;
 use crate::migrate::{self, ImportFailure, Unimported};
 use crate::observe::{self, ObservedVm};
 use crate::session::Session;
+use crate::shown_state::VmState;
 
 /// Which VMs are listed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -55,8 +58,20 @@ pub struct ListQuery {
     pub place: Option<ListPlace>,
     /// The order; by default the store's, by name.
     pub order: Option<Order>,
-    /// Whether each provider is asked for the current states of its VMs.
-    pub live: bool,
+    /// Which providers are asked for the current states of their VMs.
+    pub asked: AskedProviders,
+}
+
+/// Which providers a list asks for the states of their VMs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum AskedProviders {
+    /// None: states are as recorded.
+    #[default]
+    None,
+    /// Those of this computer, about its VMs, and only for a moment: an answer that takes longer is left out.
+    Local,
+    /// All, for as long as they take.
+    All,
 }
 
 impl ListQuery {
@@ -86,8 +101,9 @@ pub struct VmList {
     pub recorded: Vec<Summary>,
     /// VMs in configs of goloo v0 that have no record.
     pub unimported: Vec<UnimportedVm>,
-    /// The states of the recorded VMs and then of the others, in the same order, where they were asked for.
-    pub live: Option<Vec<Observation>>,
+    /// The states of the recorded VMs and then of the others, in the same order, as far as providers were asked and
+    /// have answered.
+    pub live: Vec<Option<Observation>>,
     /// Deleted VMs.
     pub archived: Vec<Archived>,
     /// Records that can't be read: active ones, then archived ones.
@@ -113,8 +129,21 @@ pub struct ListedVm<'l> {
     pub summary: &'l Summary,
     /// Where it comes from, when it has no record.
     pub unimported: Option<&'l UnimportedVm>,
-    /// Its state, where it was asked for.
+    /// Its provider's answer; `None` if it wasn't asked, or hasn't answered in time.
     pub live: Option<&'l Observation>,
+}
+
+impl ListedVm<'_> {
+    /// Its state.
+    pub fn state(&self) -> VmState {
+        let Summary { phase, provisioning, .. } = self.summary;
+        VmState::of(*phase, *provisioning, self.live.map(|live| live.state))
+    }
+
+    /// Whether its provider has told the state of its machine.
+    pub fn is_checked(&self) -> bool {
+        self.live.is_some_and(|live| live.state != LiveState::Unknown)
+    }
 }
 
 impl VmList {
@@ -122,7 +151,7 @@ impl VmList {
     pub fn active(&self) -> impl Iterator<Item = ListedVm<'_>> {
         let recorded = self.recorded.iter().map(|summary| (summary, None));
         let unimported = self.unimported.iter().map(|vm| (&vm.summary, Some(vm)));
-        let live = |place: usize| self.live.as_ref().and_then(|live| live.get(place));
+        let live = |place: usize| self.live.get(place).and_then(Option::as_ref);
         recorded.chain(unimported).enumerate().map(move |(place, (summary, unimported))| ListedVm {
             summary,
             unimported,
@@ -142,13 +171,15 @@ impl Session {
             let Unimported { mut records, failures, .. } = migrate::to_show(self, None);
             list.failures = failures;
             query.select(&mut records, |record| record);
-            if query.live {
-                self.list_live(query, records, &mut list)?;
-            } else {
-                let Listing { mut entries, broken } = self.local(self.store.list())?;
-                query.select(&mut entries, |vm| vm);
-                (list.recorded, list.broken) = (entries, broken);
-                list.unimported = records.into_iter().map(unimported).collect();
+            match query.asked {
+                AskedProviders::All => self.list_live(query, records, &mut list)?,
+                AskedProviders::Local => self.list_local(query, records, &mut list)?,
+                AskedProviders::None => {
+                    let Listing { mut entries, broken } = self.local(self.store.list())?;
+                    query.select(&mut entries, |vm| vm);
+                    (list.recorded, list.broken) = (entries, broken);
+                    list.unimported = records.into_iter().map(unimported).collect();
+                }
             }
         }
         if query.scope != ListScope::Active {
@@ -160,6 +191,25 @@ impl Session {
         Ok(list)
     }
 
+    /// The active VMs with the states of those on this computer.
+    fn list_local(&self, query: &ListQuery, unrecorded: Vec<Record>, list: &mut VmList) -> Result<(), Error> {
+        // A shared store reads whole records anyway, and each further request to it takes time.
+        let whole = if self.is_shared() { Some(observe::records(self)?) } else { None };
+        let (known, listing) = match whole {
+            Some(Listing { entries, broken }) => {
+                let summaries = entries.iter().map(Summary::from).collect();
+                let known = entries.into_iter().map(|record| (record.name.clone(), record)).collect();
+                (known, Listing { entries: summaries, broken })
+            }
+            None => (BTreeMap::new(), self.local(self.store.list())?),
+        };
+        (list.recorded, list.broken) = (listing.entries, listing.broken);
+        query.select(&mut list.recorded, |vm| vm);
+        list.unimported = unrecorded.into_iter().map(unimported).collect();
+        list.live = local::ask(self, &list.recorded, known);
+        Ok(())
+    }
+
     /// The active VMs with the states of their machines.
     fn list_live(&self, query: &ListQuery, unrecorded: Vec<Record>, list: &mut VmList) -> Result<(), Error> {
         let Listing { entries: mut records, broken } = observe::records(self)?;
@@ -169,7 +219,7 @@ impl Session {
         let mut seen = observe::ask(self, records);
         let unknown = seen.iter().filter_map(|vm| Some((vm.record.provider, vm.unknown()?.to_owned())));
         list.unknown = unknown.collect();
-        list.live = Some(seen.iter().map(|vm| vm.live.clone()).collect());
+        list.live = seen.iter().map(|vm| Some(vm.live.clone())).collect();
         list.unimported = seen.split_off(recorded).into_iter().map(|vm| unimported(vm.record)).collect();
         list.recorded = seen.iter().map(|ObservedVm { record, .. }| Summary::from(record)).collect();
         list.broken = broken;

@@ -35,7 +35,7 @@ pub use create::{CreateOptions, PlannedCreate, SshSources};
 pub use delete::Forgotten;
 pub use doctor::Diagnosis;
 pub use guest_usage::GuestFigures;
-pub use list::{ListPlace, ListQuery, ListScope, ListedVm, UnimportedVm, VmList};
+pub use list::{AskedProviders, ListPlace, ListQuery, ListScope, ListedVm, UnimportedVm, VmList};
 pub use recreate::Recreation;
 pub use refresh::{Difference, RefreshReport};
 pub use stacks::{ImportedStack, ListedStack, StackState, ValidStack};

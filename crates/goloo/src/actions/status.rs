@@ -1,17 +1,22 @@
 //! What is known of one VM.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use goloo_model::name::VmName;
 use goloo_model::provider::Observation;
 use goloo_model::record::Record;
 use goloo_model::store::HeldLock;
+use goloo_model::usage::MachineUsage;
 
 use crate::drift::Drift;
 use crate::error::{Error, RequestError};
 use crate::migrate::{self, ImportFailure, Skipped, Unimported};
 use crate::observe;
 use crate::session::Session;
+
+/// How long a provider may take to answer.
+const LIMIT: Duration = Duration::from_secs(5);
 
 /// A VM, its machine's state, and whether its stack was changed.
 pub struct VmStatus {
@@ -21,6 +26,8 @@ pub struct VmStatus {
     pub is_imported: bool,
     /// The machine's state.
     pub live: Observation,
+    /// What the machine uses of this computer, if it is on it.
+    pub usage: MachineUsage,
     /// How its stack differs from the files that it was created from.
     pub drift: Drift,
 }
@@ -61,8 +68,8 @@ impl Session {
     }
 
     fn status_of(&self, record: Record, is_imported: bool) -> Result<VmStatus, Error> {
-        let live = match record.elsewhere(&self.here()) {
-            Some(place) => observe::at(&place),
+        let (live, usage) = match record.elsewhere(&self.here()) {
+            Some(place) => (observe::at(&place), MachineUsage::default()),
             None => self.live_of(&record)?,
         };
         let drift = match (&record.source_config_path, self.trusted_source(&record)) {
@@ -70,15 +77,34 @@ impl Session {
             (Some(_), None) => Drift::Unknown,
             (_, folder) => Drift::between(&self.local(self.store.snapshot(&record.name))?, folder),
         };
-        Ok(VmStatus { record, is_imported, live, drift })
+        Ok(VmStatus { record, is_imported, live, usage, drift })
     }
 
-    /// The state of a machine that belongs here; unknown where this program has no provider for it.
-    fn live_of(&self, record: &Record) -> Result<Observation, Error> {
-        match self.observe(record) {
-            Err(error @ Error::NoProvider { .. }) => Ok(Observation::unknown(error.to_string())),
-            observed => observed,
+    /// The state of a machine that belongs here, and what it uses; unknown where this program has no provider for it, or
+    /// the provider doesn't answer in time.
+    fn live_of(&self, record: &Record) -> Result<(Observation, MachineUsage), Error> {
+        let asked = self.wait_for(async { tokio::time::timeout(LIMIT, self.ask_about(record)).await })?;
+        let unknown = |reason: String| (Observation::unknown(reason), MachineUsage::default());
+        match asked {
+            Err(_) => {
+                let id = record.provider;
+                let title = self.providers.info(id).map_or(id.as_str(), |info| info.title);
+                Ok(unknown(format!("{title} doesn't answer within {} s", LIMIT.as_secs())))
+            }
+            Ok(Err(error @ Error::NoProvider { .. })) => Ok(unknown(error.to_string())),
+            Ok(answer) => answer,
         }
+    }
+
+    async fn ask_about(&self, record: &Record) -> Result<(Observation, MachineUsage), Error> {
+        let provider = self.open_provider(record.provider).await?;
+        let live = provider.observe(&[record]).await.pop();
+        let usage = match provider.usage() {
+            Some(usage) => usage.machines(&[record]).await.pop(),
+            None => None,
+        };
+        let live = live.unwrap_or_else(|| Observation::unknown("the provider did not answer"));
+        Ok((live, usage.unwrap_or_default()))
     }
 
     /// The lock of the process that works on a VM.

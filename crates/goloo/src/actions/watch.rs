@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use goloo_model::name::{OperationId, VmId};
+use goloo_model::name::{OperationId, VmId, VmName};
 use goloo_model::provider::{Observation, Provider};
 use goloo_model::provider_id::ProviderId;
 use goloo_model::record::{ForeignOwner, LocalContext, OperationKind, Owner, Record};
@@ -107,6 +107,13 @@ pub struct WatchedOperation {
     pub kind: OperationKind,
     /// Whether a process is working on it.
     pub state: OperationState,
+}
+
+impl WatchedOperation {
+    /// Whether a process is working on it.
+    pub fn is_in_progress(&self) -> bool {
+        matches!(self.state, OperationState::InProgress(_))
+    }
 }
 
 /// Whether a process is working on an operation.
@@ -323,28 +330,37 @@ async fn sleep_until(due: Due) {
 async fn list(session: &Session) -> Result<(Vec<WatchedVm>, usize), StoreError> {
     let Listing { entries, broken } = session.store.records().await?;
     let here = session.here();
-    let has_operation = entries.iter().any(|loaded| loaded.record.operation.is_some());
+    let records: Vec<Record> = entries.into_iter().map(|loaded| loaded.record).collect();
+    let mut operations: BTreeMap<VmName, WatchedOperation> =
+        operations(session, &records).await?.into_iter().collect();
+    let vms = records.into_iter().map(|record| {
+        let operation = operations.remove(&record.name);
+        watched(record, operation, &here)
+    });
+    Ok((vms.collect(), broken.len()))
+}
+
+/// The recorded operations, and whether processes are working on them.
+pub(super) async fn operations(
+    session: &Session,
+    records: &[Record],
+) -> Result<Vec<(VmName, WatchedOperation)>, StoreError> {
+    let mut operations = Vec::new();
     // Asked only if there are any: in a bucket that is one more request.
-    let locks = if has_operation { session.store.locks().await? } else { Vec::new() };
-    let mut vms = Vec::with_capacity(entries.len());
-    for loaded in entries {
-        let record = loaded.record;
-        let lock = locks.iter().find(|lock| lock.name == record.name);
-        let operation = match (&record.operation, lock) {
-            (None, _) => None,
-            (Some(operation), Some(lock)) => Some(WatchedOperation {
-                kind: operation.kind,
-                state: OperationState::InProgress(lock.owner.clone()),
-            }),
-            (Some(operation), None) => {
-                let is_still_there = is_still_recorded(session, &record, &operation.id).await?;
-                is_still_there
-                    .then_some(WatchedOperation { kind: operation.kind, state: OperationState::Interrupted })
-            }
-        };
-        vms.push(watched(record, operation, &here));
+    if records.iter().all(|record| record.operation.is_none()) {
+        return Ok(operations);
     }
-    Ok((vms, broken.len()))
+    let locks = session.store.locks().await?;
+    for record in records {
+        let Some(operation) = &record.operation else { continue };
+        let state = match locks.iter().find(|lock| lock.name == record.name) {
+            Some(lock) => OperationState::InProgress(lock.owner.clone()),
+            None if is_still_recorded(session, record, &operation.id).await? => OperationState::Interrupted,
+            None => continue,
+        };
+        operations.push((record.name.clone(), WatchedOperation { kind: operation.kind, state }));
+    }
+    Ok(operations)
 }
 
 /// An operation that ended between the two readings, of the records and of the locks, wasn't interrupted.

@@ -6,7 +6,7 @@ use goloo::registry::Registry;
 use crate::app::App;
 use crate::commands::remembered;
 use crate::error::CliError;
-use crate::output::Table;
+use crate::output::{Column, Table, state_color};
 use crate::{exit, json};
 
 /// Shows the stacks in all places, and those that only the registry has.
@@ -21,7 +21,12 @@ pub fn run(app: &App) -> Result<u8, CliError> {
         app.ui.say("no stacks in ./stacks or the library; run `goloo init` to create one");
         return Ok(exit::DONE);
     }
-    let mut table = Table::new(&["STACK", "LOCATION", "STATE", "FOLDER"]);
+    let mut table = Table::new(&[
+        Column::name("STACK"),
+        Column::whole("LOCATION", 1),
+        Column::text("STATE", 3).styled(state_color),
+        Column::text("FOLDER", 2),
+    ]);
     for row in &rows {
         table.row([
             row.name.clone(),

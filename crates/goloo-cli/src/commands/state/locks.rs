@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::error::CliError;
-use crate::output::Table;
+use crate::output::{Column, Table};
 use crate::{exit, json};
 
 pub fn run(app: &App) -> Result<u8, CliError> {
@@ -15,7 +15,13 @@ pub fn run(app: &App) -> Result<u8, CliError> {
         app.ui.say("no VM is locked");
         return Ok(exit::DONE);
     }
-    let mut table = Table::new(&["NAME", "USER", "HOST", "PID", "UNTIL"]);
+    let mut table = Table::new(&[
+        Column::name("NAME"),
+        Column::text("USER", 3),
+        Column::text("HOST", 2),
+        Column::whole("PID", 1).figure(),
+        Column::text("UNTIL", 4),
+    ]);
     for held in &locks {
         let owner = |value: fn(&goloo_model::record::Owner) -> String| held.owner.as_ref().map(value);
         table.row([

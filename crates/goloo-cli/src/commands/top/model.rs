@@ -292,7 +292,7 @@ impl Model {
             self.guests.silent.remove(&machine.vm);
             self.guests.figures.remove(&machine.vm);
         }
-        self.machines.insert(machine.vm.clone(), MachineState::Known(machine));
+        self.machines.insert(machine.vm.clone(), MachineState::Known(Box::new(machine)));
     }
 
     fn event(&mut self, vm: Option<VmName>, event: Event) {

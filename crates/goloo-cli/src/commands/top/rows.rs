@@ -13,7 +13,7 @@ pub enum MachineState {
     /// Its provider hasn't been asked, or hasn't answered yet.
     Pending,
     /// Its provider's answer.
-    Known(WatchedMachine),
+    Known(Box<WatchedMachine>),
     /// Its provider didn't answer within this time.
     Unanswered(Duration),
 }
@@ -39,7 +39,7 @@ impl<'m> Row<'m> {
     /// The provider's answer.
     pub fn known(&self) -> Option<&'m WatchedMachine> {
         match self.machine {
-            MachineState::Known(machine) => Some(machine),
+            MachineState::Known(machine) => Some(machine.as_ref()),
             MachineState::Pending | MachineState::Unanswered(_) => None,
         }
     }

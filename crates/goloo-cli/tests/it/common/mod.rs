@@ -3,7 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 pub mod kill;
-pub mod terminal;
+pub mod tmux;
 
 use std::fs;
 use std::io::Write;

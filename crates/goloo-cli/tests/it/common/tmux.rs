@@ -1,4 +1,4 @@
-//! A terminal: tmux, which tells what is on the screen and in which state the terminal is.
+//! A terminal with the real command in it: tmux tells what is on the screen and in which state the terminal is.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{World, wait_until};
 
-/// A program in a terminal of 80×24.
+/// A shell in a terminal.
 pub struct Terminal<'w> {
     pub world: &'w World,
     /// tmux's own socket: nothing is shared with a tmux of the person who runs the tests.
@@ -14,17 +14,17 @@ pub struct Terminal<'w> {
 }
 
 impl<'w> Terminal<'w> {
-    /// With the plain shell.
+    /// Of 80×24.
     pub fn open(world: &'w World) -> Self {
-        Self::running(world, "sh")
+        Self::of_size(world, 80, 24)
     }
 
-    /// With this program.
-    pub fn running(world: &'w World, program: &str) -> Self {
+    pub fn of_size(world: &'w World, width: u32, height: u32) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let socket = world.path().join(format!("tmux-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
         let terminal = Self { world, socket };
-        terminal.tmux(&["new-session", "-d", "-x", "80", "-y", "24", program]);
+        let (width, height) = (width.to_string(), height.to_string());
+        terminal.tmux(&["new-session", "-d", "-x", &width, "-y", &height, "sh"]);
         terminal
     }
 
@@ -72,13 +72,6 @@ impl<'w> Terminal<'w> {
             });
         }));
         assert!(shown.is_ok(), "never: {what}; the screen:\n{screen}");
-    }
-
-    /// Whether the alternate screen is shown, and whether the cursor is.
-    pub fn modes(&self) -> String {
-        self.tmux(&["display-message", "-p", "alternate=#{alternate_on} cursor=#{cursor_flag}"])
-            .trim()
-            .to_owned()
     }
 }
 
