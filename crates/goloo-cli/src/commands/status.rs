@@ -11,8 +11,7 @@ use super::listing::{tags, warn_of_failures};
 use crate::app::App;
 use crate::error::CliError;
 use crate::options::{Json, OptionalVm};
-use crate::output::age;
-use crate::output::hint;
+use crate::output::{age, forwards, hint};
 use crate::{exit, json};
 
 #[derive(Debug, clap::Args)]
@@ -51,6 +50,9 @@ fn print(app: &App, status: &VmStatus) -> Result<(), CliError> {
     line("provider", record.provider.to_string());
     if let (Some(ip), Some(port)) = (record.ip(), record.ssh_port()) {
         line("address", format!("{ip}:{port}"));
+    }
+    for (index, forward) in forwards::lines(&record.endpoint.ports).into_iter().enumerate() {
+        line(if index == 0 { "ports" } else { "" }, forward);
     }
     if let Some(ssh) = &record.ssh {
         line(

@@ -5,6 +5,7 @@
 //! and escapes with [`one_line`].
 
 mod escape;
+pub mod forwards;
 pub mod hint;
 mod progress;
 mod stdout;
