@@ -9,6 +9,7 @@ use goloo_model::record::SSH_PORT;
 
 use crate::accel::Accel;
 use crate::ports::{Forward, Listener};
+use crate::shared_folder::SharedFolder;
 
 /// The name of the QMP socket. QEMU gets it relative to the machine's folder, which is its working directory: a
 /// socket's path is limited to 107 bytes, and state folders can be deeply nested.
@@ -107,7 +108,7 @@ pub struct Start<'a> {
     /// Additional forwards.
     pub ports: &'a [Forward],
     /// Shared folders; the first one gets the tag `goloo0`.
-    pub mounts: &'a [PathBuf],
+    pub mounts: &'a [SharedFolder],
     /// Whether QEMU drops the system calls it doesn't need.
     pub sandbox: bool,
     /// The UEFI code, on aarch64.
@@ -150,9 +151,10 @@ pub fn argv(start: &Start<'_>) -> Vec<OsString> {
     line.words(&["-netdev", &network(start.ssh, start.ports)]);
     // An empty romfile disables network boot, which would only cost time.
     line.words(&["-device", "virtio-net-pci,netdev=net0,romfile=", "-device", "virtio-rng-pci"]);
-    for (index, source) in start.mounts.iter().enumerate() {
-        let tag = format!(",mount_tag=goloo{index},security_model=none,multidevs=remap");
-        line.option("-virtfs", &[b"local,path=", bytes(source), tag.as_bytes()]);
+    for (index, share) in start.mounts.iter().enumerate() {
+        let readonly = if share.readonly { ",readonly=on" } else { "" };
+        let tag = format!(",mount_tag=goloo{index},security_model=none,multidevs=remap{readonly}");
+        line.option("-virtfs", &[b"local,path=", bytes(&share.source), tag.as_bytes()]);
     }
     line.words(&["-chardev", &format!("file,id=console,append=on,path={CONSOLE_PATH}")]);
     line.words(&["-serial", "chardev:console"]);
@@ -307,7 +309,10 @@ mod tests {
             Forward { address: Ipv4Addr::UNSPECIFIED, necessity: Necessity::Skipped, ..web },
             Forward { host: 53, guest: 53, protocol: Protocol::Udp, ..web },
         ];
-        let mounts = ["/home/ann/code".into(), "/srv/a,b".into()];
+        let mounts = [
+            SharedFolder { source: "/home/ann/code".into(), readonly: false },
+            SharedFolder { source: "/srv/a,b".into(), readonly: true },
+        ];
         let start = Start { ports: &ports, mounts: &mounts, ..plain(&files) };
         insta::assert_snapshot!(lines(&start));
     }

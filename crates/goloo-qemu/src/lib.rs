@@ -26,6 +26,7 @@ mod provider;
 pub mod qmp;
 pub mod seed;
 mod settings;
+mod shared_folder;
 mod snapshot;
 pub mod supervise;
 mod usage;

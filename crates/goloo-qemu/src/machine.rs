@@ -15,6 +15,7 @@ use crate::accel::Accel;
 use crate::args::Files;
 use crate::ports::{Forward, Listener};
 use crate::process::{self, QemuProcess};
+use crate::shared_folder::SharedFolder;
 
 /// The resource kind under which a machine's folder is recorded.
 pub const RESOURCE: &str = "qemu-directory";
@@ -33,7 +34,7 @@ pub(crate) struct MachineFile {
     #[serde(default)]
     pub(crate) any_cpu: bool,
     pub(crate) ports: Vec<Forward>,
-    pub(crate) mounts: Vec<PathBuf>,
+    pub(crate) mounts: Vec<SharedFolder>,
     pub(crate) firmware: Option<PathBuf>,
     /// The loopback address of its own. Machines of earlier versions have 127.0.0.1.
     #[serde(default)]

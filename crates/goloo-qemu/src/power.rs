@@ -68,7 +68,7 @@ impl QemuProvider {
                 _ => self.end(files).await?,
             }
         }
-        check_sources(machine.mounts.iter())?;
+        check_sources(machine.mounts.iter().map(|share| &share.source))?;
         self.check_ports(machine)?;
         self.launch(machine, files, Taken::Fails, work).await
     }

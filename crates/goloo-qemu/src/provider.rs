@@ -18,7 +18,7 @@ use goloo_model::provider::{
 };
 use goloo_model::provider_info::ProviderInfo;
 use goloo_model::record::{Record, is_resource_id};
-use goloo_model::spec::{ImageRef, PortForward, ResolvedStack};
+use goloo_model::spec::{ImageRef, Mount, PortForward, ResolvedStack};
 use goloo_sys::{durable, private};
 use tokio::task::JoinSet;
 
@@ -188,12 +188,7 @@ impl Provider for QemuProvider {
             ),
         ];
         steps.extend(stack.ports.iter().map(forward_step));
-        steps.extend(
-            stack
-                .mounts
-                .iter()
-                .map(|mount| format!("share {} as {} (9p)", mount.source.display(), mount.target)),
-        );
+        steps.extend(stack.mounts.iter().map(share_step));
         Ok(ProviderPlan { steps, warnings: Vec::new(), detail: serde_json::json!({ "argv": argv }) })
     }
 
@@ -331,6 +326,11 @@ impl Provider for QemuProvider {
     }
 }
 
+fn share_step(mount: &Mount) -> String {
+    let readonly = if mount.readonly { ", read-only" } else { "" };
+    format!("share {} as {} (9p{readonly})", mount.source.display(), mount.target)
+}
+
 fn forward_step(port: &PortForward) -> String {
     let (host, guest, udp) = (port.host(), port.guest(), port.protocol().suffix());
     match port.bind() {
@@ -355,7 +355,7 @@ fn describe(machine: &Machine, firmware: Option<PathBuf>, network: &Network) -> 
         memory_mib: stack.memory.as_mib(),
         any_cpu: matches!(stack.image, ImageRef::Alias(_)),
         ports: network.forwards.clone(),
-        mounts: stack.mounts.iter().map(|mount| mount.source.clone()).collect(),
+        mounts: stack.mounts.iter().map(Into::into).collect(),
         firmware,
         address: network.address,
         ssh_port: None,

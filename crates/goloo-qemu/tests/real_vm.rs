@@ -315,7 +315,7 @@ async fn vm_can_access_a_mounted_host_folder() {
     std::fs::write(shared.path().join("from-host"), "hello").unwrap();
     let mut guest = Guest::new("shared");
     guest.machine.stack.mounts =
-        vec![Mount { source: shared.path().to_owned(), target: "/mnt/shared".to_owned() }];
+        vec![Mount { source: shared.path().to_owned(), target: "/mnt/shared".to_owned(), readonly: false }];
     guest.create().await;
     guest.run(
         "sudo mkdir -p /mnt/shared && sudo mount -t 9p -o trans=virtio,version=9p2000.L goloo0 /mnt/shared",

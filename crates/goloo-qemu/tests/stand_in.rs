@@ -590,7 +590,8 @@ async fn a_copy_keeps_the_cached_image_that_its_source_uses() {
 async fn a_missing_mount_source_is_an_error_before_anything_is_created() {
     let world = World::new();
     let mut machine = world.machine("mount");
-    machine.stack.mounts = vec![Mount { source: "/no/such/folder".into(), target: "/mnt".to_owned() }];
+    machine.stack.mounts =
+        vec![Mount { source: "/no/such/folder".into(), target: "/mnt".to_owned(), readonly: false }];
     let error = world.fails(&machine).await;
     assert!(text(&error).contains("/no/such/folder"), "{error}");
 }

@@ -14,8 +14,13 @@ pub enum Grant {
     Image(String),
     /// The stack's commands run as root in the VM.
     Commands,
-    /// Read and write access to a folder.
-    Folder(PathBuf),
+    /// Access to a folder.
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Whether the VM can only read it.
+        readonly: bool,
+    },
     /// Ports of this computer are forwarded to the VM.
     ForwardedPort(PortForward),
     /// An instance that costs money.
@@ -79,7 +84,10 @@ pub fn of_stack(stack: &ResolvedStack, provider: &ProviderInfo) -> Vec<Grant> {
         grants.push(Grant::Commands);
     }
     if provider.is_host_bound() {
-        grants.extend(stack.mounts.iter().map(|mount| Grant::Folder(mount.source.clone())));
+        let folders = stack.mounts.iter();
+        grants.extend(
+            folders.map(|mount| Grant::Folder { path: mount.source.clone(), readonly: mount.readonly }),
+        );
         grants.extend(stack.ports.iter().copied().map(Grant::ForwardedPort));
     } else {
         grants.extend(in_aws(stack));

@@ -19,7 +19,8 @@ fn each_template_variant_matches_its_reviewed_snapshot() {
 fn a_plan_shows_steps_warnings_and_the_template() {
     let mut machine = fixed_machine();
     machine.stack.ports = forwards(&["8080:80", "443", "53/udp", "8000-8010:9000-9010"]);
-    machine.stack.mounts = vec![Mount { source: "/home/ann/site".into(), target: "/srv".to_owned() }];
+    machine.stack.mounts =
+        vec![Mount { source: "/home/ann/site".into(), target: "/srv".to_owned(), readonly: false }];
     machine.stack.ttl = Some(8 * 3600);
     machine.stack.spot = true;
     machine.stack.iam_instance_profile = Some("web".to_owned());

@@ -77,7 +77,10 @@ pub fn text(grant: &Grant) -> String {
     match grant {
         Grant::Image(image) => format!("the image {image}"),
         Grant::Commands => "the commands in its cloud-init.yaml and scripts, as root in the VM".to_owned(),
-        Grant::Folder(folder) => format!("read and write access to the folder {}", folder.display()),
+        Grant::Folder { path, readonly } => {
+            let access = if *readonly { "read" } else { "read and write" };
+            format!("{access} access to the folder {}", path.display())
+        }
         Grant::ForwardedPort(port) => {
             let open = match port.bind() {
                 Some(address) if port.is_open_to_network() => format!(" (open to the network at {address})"),

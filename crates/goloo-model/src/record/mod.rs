@@ -37,11 +37,11 @@ use crate::secret::PrivateKey;
 use crate::text::{Label, SourcePath};
 use crate::time::Timestamp;
 
+pub use crate::spec::SSH_PORT;
 pub use crate::spec::is_domain as is_dns_name;
 pub use checks::{SERIAL_MAX, is_block, is_resource_id};
 pub use details::{DetailsError, read_details};
 pub use digest::{Digest, Proof};
-pub use crate::spec::SSH_PORT;
 pub use endpoint::{Endpoint, ForwardedPort};
 pub use error::RecordError;
 pub use extra::Extra;

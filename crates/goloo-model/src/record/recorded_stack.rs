@@ -92,6 +92,8 @@ pub enum RecordedKey {
 pub struct RecordedMount {
     pub source: Line,
     pub target: Line,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub readonly: bool,
 }
 
 /// An entry of `vm.ports`.
@@ -140,6 +142,7 @@ impl RecordedStack {
         let mount = |mount: &crate::spec::Mount| RecordedMount {
             source: mount.source.to_string_lossy().as_ref().into(),
             target: mount.target.as_str().into(),
+            readonly: mount.readonly,
         };
         let user = |user: &crate::spec::User| RecordedUser {
             username: user.username.as_str().into(),

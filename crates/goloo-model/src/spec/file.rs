@@ -90,6 +90,8 @@ pub struct MountFile {
     pub source: Option<String>,
     /// The absolute path in the machine
     pub target: Option<String>,
+    /// Whether the machine can only read it; by default false
+    pub readonly: Option<bool>,
 }
 
 /// A reachable port.

@@ -427,7 +427,8 @@ impl Resolver<'_> {
                 );
             }
             let target = target.trim_end_matches('/').to_owned();
-            all.push(Mount { source: self.path(source), target });
+            let readonly = mount.readonly.unwrap_or(false);
+            all.push(Mount { source: self.path(source), target, readonly });
         }
         all
     }

@@ -89,6 +89,8 @@ pub struct Mount {
     pub source: PathBuf,
     /// Folder in the guest, absolute.
     pub target: String,
+    /// Whether the guest can only read it.
+    pub readonly: bool,
 }
 
 /// Who may reach port 22 in AWS.
