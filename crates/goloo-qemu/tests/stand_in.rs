@@ -382,6 +382,8 @@ async fn machines_have_addresses_of_their_own_and_may_have_the_same_ports() {
     // A running machine says the same again, and a stopped one keeps its address.
     assert_eq!(endpoint(world.qemu().start(&records[1], &mut SuiteWork::default()).await.unwrap()), second);
     world.qemu().stop(&records[0], StopMode::Force, &mut SuiteWork::default()).await.unwrap();
+    let (third, _) = world.create_machine(&world.with_ports("three", &[format!("{port}:80")])).await;
+    assert_eq!(forwarded(&third), [format!("own:{port}-80")], "127.0.0.1 stays reserved for the first");
     assert_eq!(endpoint(world.qemu().start(&records[0], &mut SuiteWork::default()).await.unwrap()), first);
 }
 
