@@ -1,7 +1,7 @@
 //! What a VM becomes in AWS, as far as that can be determined without requests.
 
 use goloo_model::provider::{Machine, ProviderError, ProviderPlan};
-use goloo_model::spec::SshSource;
+use goloo_model::spec::{PortForward, SshSource};
 use serde_json::{Map, Value, json};
 
 use crate::ami::{self, Ami};
@@ -103,7 +103,8 @@ impl Design {
         if let Some(profile) = &stack.iam_instance_profile {
             steps.push(format!("give it the instance profile {profile}"));
         }
-        let ports: Vec<String> = stack.ports.iter().map(|port| port.guest.to_string()).collect();
+        let port = |port: &PortForward| format!("{}{}", port.guest(), port.protocol().suffix());
+        let ports: Vec<String> = stack.ports.iter().map(port).collect();
         let others =
             if ports.is_empty() { String::new() } else { format!(", and {} to everyone", ports.join(", ")) };
         let sources: Vec<String> = stack.ssh_cidr.iter().map(ToString::to_string).collect();

@@ -194,7 +194,7 @@ pub struct RecordedVm {
 impl RecordedVm {
     /// Of a record.
     pub fn of(record: &Record) -> Result<Self, ProviderError> {
-        let Endpoint { address, ssh_port: _, fqdn, extra } = record.endpoint.clone();
+        let Endpoint { address, ssh_port: _, fqdn, ports: _, extra } = record.endpoint.clone();
         Ok(Self { public_ip: address, fqdn, details: Details::of(record)?, extra })
     }
 
@@ -208,7 +208,13 @@ impl From<RecordedVm> for Endpoints {
     fn from(vm: RecordedVm) -> Self {
         let RecordedVm { public_ip, fqdn, details, extra } = vm;
         Self {
-            endpoint: Endpoint { address: public_ip, ssh_port: Some(SSH_PORT), fqdn, extra },
+            endpoint: Endpoint {
+                address: public_ip,
+                ssh_port: Some(SSH_PORT),
+                fqdn,
+                ports: Vec::new(),
+                extra,
+            },
             details: details.into_section(),
         }
     }

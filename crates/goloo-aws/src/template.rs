@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use goloo_model::provider::{Machine, ProviderError};
+use goloo_model::spec::{PortRange, Protocol};
 use serde_json::{Map, Value, json};
 
 use crate::ami::{self, Ami};
@@ -169,9 +170,12 @@ impl VmTemplate<'_> {
 
     fn security_group(&self) -> Value {
         let machine = self.machine;
-        let ports: BTreeSet<u16> = machine.stack.ports.iter().map(|port| port.guest).collect();
-        let ssh = self.ssh_cidr.iter().map(|block| ingress(22, block, "SSH"));
-        let declared = ports.into_iter().map(|port| ingress(port, "0.0.0.0/0", "vm.ports"));
+        // EC2 refuses two rules that are the same.
+        let ports: BTreeSet<_> =
+            machine.stack.ports.iter().map(|port| (port.guest(), port.protocol())).collect();
+        let ssh = self.ssh_cidr.iter().map(|block| ingress(PortRange::SSH, Protocol::Tcp, block, "SSH"));
+        let declared =
+            ports.into_iter().map(|(ports, protocol)| ingress(ports, protocol, "0.0.0.0/0", "vm.ports"));
         json!({
             "Type": "AWS::EC2::SecurityGroup",
             "Properties": {
@@ -283,10 +287,11 @@ impl VmTemplate<'_> {
     }
 }
 
-fn ingress(port: u16, cidr: &str, description: &str) -> Value {
+fn ingress(ports: PortRange, protocol: Protocol, cidr: &str, description: &str) -> Value {
     let family = if cidr.contains(':') { "CidrIpv6" } else { "CidrIp" };
     json!({
-        "IpProtocol": "tcp", "FromPort": port, "ToPort": port, family: cidr, "Description": description,
+        "IpProtocol": protocol.as_str(), "FromPort": ports.first(), "ToPort": ports.last(), family: cidr,
+        "Description": description,
     })
 }
 

@@ -179,7 +179,8 @@ fn in_ascii(key: &str) -> String {
 fn mount_script(mounts: &[Mount]) -> String {
     let share = |(index, mount): (usize, &Mount)| {
         // The targets' characters have been checked: none needs more than quotes, here or in fstab.
-        format!("share goloo{index} '{}'\n", mount.target)
+        let access = if mount.readonly { "ro" } else { "rw" };
+        format!("share goloo{index} '{}' {access}\n", mount.target)
     };
     let shares: String = mounts.iter().enumerate().map(share).collect();
     format!(
@@ -192,7 +193,7 @@ fail() {{
 share() {{
     mkdir -p "$2" || fail "can't create the folder $2"
     grep -q "^$1 " /etc/fstab ||
-        printf '%s %s 9p trans=virtio,version=9p2000.L,msize=131072,nofail 0 0\n' "$1" "$2" >>/etc/fstab
+        printf '%s %s 9p %s,trans=virtio,version=9p2000.L,msize=131072,nofail 0 0\n' "$1" "$2" "$3" >>/etc/fstab
     mountpoint -q "$2" || mount "$2" || fail "can't mount a folder of the host at $2"
 }}
 grep -qw 9p /proc/filesystems || modprobe 9p ||

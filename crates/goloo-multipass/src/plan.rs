@@ -70,6 +70,7 @@ fn image(stack: &ResolvedStack) -> Result<OsString, ProviderError> {
 pub(crate) fn plan(machine: &Machine) -> Result<ProviderPlan, ProviderError> {
     let argv = launch(machine)?;
     let stack = &machine.stack;
+    refuse_readonly(&stack.mounts)?;
     let mut steps = vec![
         format!(
             "launch {} with {} vCPU, {} of RAM and a disk of {} from {}; Multipass downloads the image",
@@ -109,8 +110,18 @@ fn is_out_of_the_snap_s_sight(path: &Path) -> bool {
     cfg!(target_os = "linux") && (path.starts_with("/tmp") || path.components().any(is_hidden))
 }
 
+/// Multipass gives its machines write access to every folder.
+fn refuse_readonly(mounts: &[Mount]) -> Result<(), ProviderError> {
+    let Some(mount) = mounts.iter().find(|mount| mount.readonly) else { return Ok(()) };
+    Err(ProviderError::Unsupported {
+        what: format!("Multipass can't share {} read-only (vm.mounts)", mount.source.display()),
+        hint: "use another provider, or remove \"readonly\" if the machine may write there".into(),
+    })
+}
+
 /// Folders to be mounted must exist before a machine is created for them.
 pub(crate) fn check_mounts(mounts: &[Mount]) -> Result<(), ProviderError> {
+    refuse_readonly(mounts)?;
     let Some(gone) = mounts.iter().find(|mount| !mount.source.is_dir()) else { return Ok(()) };
     let source = gone.source.display();
     Err(ProviderError::failed(

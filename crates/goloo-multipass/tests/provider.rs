@@ -287,7 +287,8 @@ async fn a_machine_trashed_during_its_create_is_not_recovered_automatically() {
 async fn folders_are_mounted_once() {
     let world = World::stand_in();
     let mut machine = world.machine("mounts");
-    machine.stack.mounts = vec![Mount { source: world.path().into(), target: "/srv/code".to_owned() }];
+    machine.stack.mounts =
+        vec![Mount { source: world.path().into(), target: "/srv/code".to_owned(), readonly: false }];
     for _ in 0..2 {
         world.multipass().create(&machine, &mut SuiteWork::default()).await.unwrap();
     }
@@ -300,7 +301,8 @@ async fn folders_are_mounted_once() {
 async fn disabled_mounts_fail_with_the_name_of_the_setting() {
     let world = World::with(&["no-mounts"]);
     let mut machine = world.machine("mounts");
-    machine.stack.mounts = vec![Mount { source: world.path().into(), target: "/srv".to_owned() }];
+    machine.stack.mounts =
+        vec![Mount { source: world.path().into(), target: "/srv".to_owned(), readonly: false }];
     let error = world.multipass().create(&machine, &mut SuiteWork::default()).await.unwrap_err();
     assert!(text(&error).contains("multipass set local.privileged-mounts=true"), "{}", text(&error));
 }
@@ -372,8 +374,20 @@ async fn a_name_that_would_mount_the_home_folder_is_refused() {
 async fn a_missing_folder_is_refused() {
     let world = World::stand_in();
     let mut machine = world.machine("mounts");
-    machine.stack.mounts = vec![Mount { source: "/no/such".into(), target: "/srv".to_owned() }];
+    machine.stack.mounts =
+        vec![Mount { source: "/no/such".into(), target: "/srv".to_owned(), readonly: false }];
     assert!(refused(&world, &machine).await.contains("mkdir -p /no/such"));
+}
+
+#[tokio::test]
+async fn a_read_only_folder_is_refused_since_the_machine_could_write_there() {
+    let world = World::stand_in();
+    let mut machine = world.machine("mounts");
+    machine.stack.mounts =
+        vec![Mount { source: world.path().into(), target: "/srv".to_owned(), readonly: true }];
+    assert!(refused(&world, &machine).await.contains("read-only (vm.mounts)"));
+    let error = world.provider().plan(&machine).unwrap_err();
+    assert!(error.to_string().contains("read-only (vm.mounts)"), "{error}");
 }
 
 #[test]
@@ -1199,7 +1213,8 @@ async fn a_restore_after_a_failed_launch_does_not_crash_the_daemon() {
 async fn a_restore_keeps_mounts() {
     let world = World::stand_in();
     let mut machine = world.machine("mounts");
-    machine.stack.mounts = vec![Mount { source: world.path().into(), target: "/srv/code".to_owned() }];
+    machine.stack.mounts =
+        vec![Mount { source: world.path().into(), target: "/srv/code".to_owned(), readonly: false }];
     let mut work = SuiteWork::default();
     world.multipass().create(&machine, &mut work).await.unwrap();
     let (record, provider) = (record(&machine, &work), world.multipass());

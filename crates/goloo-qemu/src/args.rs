@@ -5,9 +5,11 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use goloo_images::Arch;
-use goloo_model::spec::PortForward;
+use goloo_model::record::SSH_PORT;
 
 use crate::accel::Accel;
+use crate::ports::{Forward, Listener};
+use crate::shared_folder::SharedFolder;
 
 /// The name of the QMP socket. QEMU gets it relative to the machine's folder, which is its working directory: a
 /// socket's path is limited to 107 bytes, and state folders can be deeply nested.
@@ -101,12 +103,12 @@ pub struct Start<'a> {
     pub memory_mib: u64,
     /// Whether the guest runs on any CPU of its architecture.
     pub any_cpu: bool,
-    /// Port on 127.0.0.1 that is forwarded to the guest's port 22.
-    pub ssh_port: u16,
+    /// Forwarded to the guest's port 22.
+    pub ssh: Listener,
     /// Additional forwards.
-    pub ports: &'a [PortForward],
+    pub ports: &'a [Forward],
     /// Shared folders; the first one gets the tag `goloo0`.
-    pub mounts: &'a [PathBuf],
+    pub mounts: &'a [SharedFolder],
     /// Whether QEMU drops the system calls it doesn't need.
     pub sandbox: bool,
     /// The UEFI code, on aarch64.
@@ -146,12 +148,13 @@ pub fn argv(start: &Start<'_>) -> Vec<OsString> {
     line.words(&["-device", "virtio-blk-pci,drive=disk,bootindex=1"]);
     line.option("-drive", &[b"if=none,id=seed,format=raw,readonly=on,file=", bytes(&seed)]);
     line.words(&["-device", "virtio-blk-pci,drive=seed"]);
-    line.words(&["-netdev", &network(start.ssh_port, start.ports)]);
+    line.words(&["-netdev", &network(start.ssh, start.ports)]);
     // An empty romfile disables network boot, which would only cost time.
     line.words(&["-device", "virtio-net-pci,netdev=net0,romfile=", "-device", "virtio-rng-pci"]);
-    for (index, source) in start.mounts.iter().enumerate() {
-        let tag = format!(",mount_tag=goloo{index},security_model=none,multidevs=remap");
-        line.option("-virtfs", &[b"local,path=", bytes(source), tag.as_bytes()]);
+    for (index, share) in start.mounts.iter().enumerate() {
+        let readonly = if share.readonly { ",readonly=on" } else { "" };
+        let tag = format!(",mount_tag=goloo{index},security_model=none,multidevs=remap{readonly}");
+        line.option("-virtfs", &[b"local,path=", bytes(&share.source), tag.as_bytes()]);
     }
     line.words(&["-chardev", &format!("file,id=console,append=on,path={CONSOLE_PATH}")]);
     line.words(&["-serial", "chardev:console"]);
@@ -178,11 +181,12 @@ fn acceleration(accel: Accel) -> &'static str {
     }
 }
 
-fn network(ssh_port: u16, ports: &[PortForward]) -> String {
+fn network(ssh: Listener, ports: &[Forward]) -> String {
     let mut text = "user,id=net0".to_owned();
-    let ssh = PortForward { host: ssh_port, guest: 22 };
-    for port in std::iter::once(&ssh).chain(ports) {
-        text.push_str(&format!(",hostfwd=tcp:127.0.0.1:{}-:{}", port.host, port.guest));
+    let active = ports.iter().filter(|forward| forward.is_active());
+    let rules = active.map(|forward| forward.listener().rule(forward.guest));
+    for rule in std::iter::once(ssh.rule(SSH_PORT)).chain(rules) {
+        text.push_str(&format!(",hostfwd={rule}"));
     }
     text
 }
@@ -229,7 +233,12 @@ pub(crate) fn double_commas(text: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::net::Ipv4Addr;
+
+    use goloo_model::spec::Protocol;
+
     use super::*;
+    use crate::ports::Necessity;
 
     fn lines(start: &Start<'_>) -> String {
         let mut text = String::new();
@@ -253,7 +262,7 @@ mod tests {
             cpus: 2,
             memory_mib: 2048,
             any_cpu: false,
-            ssh_port: 20022,
+            ssh: Listener::tcp([127, 66, 1, 2].into(), 20022),
             ports: &[],
             mounts: &[],
             sandbox: true,
@@ -293,8 +302,17 @@ mod tests {
     #[test]
     fn arguments_forward_ports_and_share_folders() {
         let files = Files::new("/state/vms/ID".into());
-        let ports = [PortForward { host: 8080, guest: 80 }, PortForward { host: 443, guest: 443 }];
-        let mounts = ["/home/ann/code".into(), "/srv/a,b".into()];
+        let web = Forward::new(Listener::tcp([127, 66, 1, 2].into(), 8080), 80);
+        let ports = [
+            web,
+            Forward { address: Ipv4Addr::LOCALHOST, necessity: Necessity::Optional, ..web },
+            Forward { address: Ipv4Addr::UNSPECIFIED, necessity: Necessity::Skipped, ..web },
+            Forward { host: 53, guest: 53, protocol: Protocol::Udp, ..web },
+        ];
+        let mounts = [
+            SharedFolder { source: "/home/ann/code".into(), readonly: false },
+            SharedFolder { source: "/srv/a,b".into(), readonly: true },
+        ];
         let start = Start { ports: &ports, mounts: &mounts, ..plain(&files) };
         insta::assert_snapshot!(lines(&start));
     }

@@ -2,7 +2,6 @@
 //!
 //! `machine.json` is written last: until then the copy doesn't count as a machine, and the next attempt starts over.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
@@ -14,12 +13,14 @@ use goloo_model::provider::{Clones, ProviderError, Work};
 use goloo_model::record::Record;
 use goloo_sys::{durable, files, private, read};
 
+use crate::address;
 use crate::args::Files;
 use crate::context::QemuProvider;
 use crate::error::{image_failed, prepare_failed};
 use crate::lock;
-use crate::machine::{self, Forward, MachineFile, RESOURCE};
-use crate::ports;
+use crate::machine::{self, MachineFile, RESOURCE};
+use crate::network;
+use crate::ports::{Forward, Necessity};
 use crate::seed::Content;
 use crate::snapshot::Disk;
 
@@ -60,7 +61,7 @@ impl Clones for QemuProvider {
             fs::copy(from.variables(), files.variables()).map_err(io)?;
         }
         let _lock = lock::take(&self.settings.ports_lock(), self.settings.limits.lock, work).await?;
-        self.describe_copy(noted, copy, &files, work).map_err(io)
+        self.describe_copy(noted, copy, &files, work)
     }
 }
 
@@ -85,41 +86,42 @@ impl QemuProvider {
         }
     }
 
-    /// Writes the copy's `machine.json`, with ports that no other machine has: both must be able to run at once. Called
-    /// with the ports lock held.
+    /// Writes the copy's `machine.json`, with an address and ports that no other machine has: both must be able to run at
+    /// once. Called with the ports lock held.
     fn describe_copy(
         &self,
         noted: MachineFile,
         copy: &Record,
         files: &Files,
         work: &dyn Work,
-    ) -> io::Result<()> {
-        let mut taken = machine::ports_of_others(&self.settings.vms, &copy.id)?;
-        let mut moved = BTreeMap::new();
-        let mut forwards = Vec::new();
-        for port in &noted.ports {
-            let seed = format!("{}{}", copy.id, port.guest);
-            let host = ports::pick(&seed, &taken).ok_or_else(|| io::Error::other("no port is free"))?;
-            taken.insert(host);
-            moved.insert(port.guest, (port.host, host));
-            forwards.push(Forward { host, guest: port.guest });
-        }
-        let copied = MachineFile {
+    ) -> Result<(), ProviderError> {
+        let io = |source| prepare_failed(files.folder(), source);
+        let others = machine::others(&self.settings.vms, &copy.id).map_err(io)?;
+        let addresses = others.iter().filter_map(|other| other.address).collect();
+        let mut copied = MachineFile {
             id: copy.id.clone(),
             name: copy.name.to_string(),
-            ports: forwards,
+            ports: Vec::new(),
+            address: noted.address.map(|_| address::choose(&copy.id, &addresses)),
             ssh_port: None,
             process: None,
             made: true,
-            ..noted
+            ..noted.clone()
         };
-        copied.save(files)?;
-        for (guest, (theirs, ours)) in moved {
-            work.events().event(Event::Note(format!(
-                "127.0.0.1:{theirs} is forwarded to the source VM; port {guest} of \"{}\" is at 127.0.0.1:{ours}",
-                copy.name
-            )));
+        let mut notes = Vec::new();
+        for forward in noted.ports.iter().filter(|forward| forward.necessity == Necessity::Required) {
+            if Some(forward.address) == noted.address {
+                copied.ports.push(Forward { address: copied.address(), ..*forward });
+                continue;
+            }
+            let (listener, guest) = (forward.listener(), forward.guest);
+            let taken = machine::ports(&others).chain(copied.listeners().map(|own| own.port)).collect();
+            let moved = network::pick_instead(copy.id.as_str(), listener, guest, &taken)?;
+            copied.ports.push(moved);
+            notes.push(network::moved_note(copy.name.as_str(), listener, moved.listener(), guest, &others));
         }
+        copied.save(files).map_err(io)?;
+        notes.into_iter().for_each(|note| work.events().event(Event::Note(note)));
         Ok(())
     }
 }

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use goloo_images::Arch;
 use goloo_model::provider::ProviderError;
 use goloo_model::record::Record;
-use goloo_model::spec::PortForward;
 
 use crate::accel::Accel;
 use crate::args::{self, Files, Start};
 use crate::machine::{self, MachineFile};
+use crate::ports::Listener;
 use crate::settings::Settings;
 
 /// QEMU on this machine. Its futures need a tokio runtime with I/O and time enabled.
@@ -66,7 +66,6 @@ impl QemuProvider {
         sandbox: bool,
         ssh_port: u16,
     ) -> Vec<OsString> {
-        let ports: Vec<PortForward> = machine.ports.iter().map(Into::into).collect();
         args::argv(&Start {
             name: &machine.name,
             arch: machine.arch,
@@ -75,8 +74,8 @@ impl QemuProvider {
             cpus: machine.cpus,
             memory_mib: machine.memory_mib,
             any_cpu: machine.any_cpu,
-            ssh_port,
-            ports: &ports,
+            ssh: Listener::tcp(machine.address(), ssh_port),
+            ports: &machine.ports,
             mounts: &machine.mounts,
             firmware: machine.firmware.as_deref(),
             files,

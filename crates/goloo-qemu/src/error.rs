@@ -5,22 +5,53 @@ use std::path::Path;
 
 use goloo_images::ImageError;
 use goloo_model::hint::NextStep;
+use goloo_model::name::VmName;
 use goloo_model::provider::ProviderError;
 use goloo_model::record::Record;
 
 use crate::args::Files;
+use crate::holder::Holder;
+use crate::machine::{self, MachineFile};
+use crate::ports::{self, Listener};
 
-pub(crate) fn port_taken(port: u16, error: &io::Error) -> ProviderError {
-    if error.kind() == io::ErrorKind::PermissionDenied {
-        return ProviderError::Permission {
+/// A port of `vm.ports` that can't be bound.
+pub(crate) fn port_taken(
+    listener: &Listener,
+    guest: u16,
+    error: &io::Error,
+    others: &[MachineFile],
+) -> ProviderError {
+    let Listener { protocol, address, port } = *listener;
+    let entry = |port: u32| format!("\"{port}:{guest}{}\"", protocol.suffix());
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => ProviderError::Permission {
             what: format!("no permission to bind port {port} of this machine (vm.ports)"),
-            hint: format!("use a port above 1023 on this side: \"{}:{port}\"", u32::from(port) + 8000).into(),
-        };
+            hint: format!("use a port above 1023 on this side: {}", entry(u32::from(port) + 8000)).into(),
+        },
+        io::ErrorKind::AddrNotAvailable => ProviderError::failed(
+            format!("this computer doesn't have the address {address} (vm.ports)"),
+            format!("omit the address: {}", entry(port.into())),
+        ),
+        _ => {
+            let holder = Holder::of(listener, others);
+            let free =
+                ports::pick(&address.to_string(), protocol, address, &machine::ports(others).collect());
+            let other =
+                free.map_or_else(String::new, |free| format!(", such as {}", entry(free.port.into())));
+            let way_out = format!("use another port on this side{other}");
+            let what =
+                format!("port {port}{} on {address} is taken (vm.ports) by {holder}", protocol.suffix());
+            match &holder {
+                Holder::Vm(name) if let Ok(name) = VmName::parse(name) => ProviderError::failed(
+                    what,
+                    NextStep::stop(&name).text(format!(" frees it; or {way_out}")),
+                ),
+                _ => {
+                    ProviderError::failed(what, format!("stop the program that listens there, or {way_out}"))
+                }
+            }
+        }
     }
-    ProviderError::failed(
-        format!("port {port} on 127.0.0.1 is taken (vm.ports): {error}"),
-        "stop the program that listens there, or use another port on this side: \"HOST:GUEST\"",
-    )
 }
 
 pub(crate) fn missing(record: &Record, files: &Files) -> ProviderError {

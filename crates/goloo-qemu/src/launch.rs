@@ -16,17 +16,18 @@ use goloo_model::provider::ProviderError;
 use tokio::process::Command;
 
 use crate::args::{Files, QMP_SOCKET};
+use crate::ports::Listener;
 use crate::process::{self, QemuProcess};
 use crate::{qmp, supervise};
 
 /// Why QEMU didn't start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LaunchError {
-    /// It couldn't bind a port.
-    #[error("port {port} is taken")]
+    /// It couldn't bind a port of this host.
+    #[error("{listener} is taken")]
     PortTaken {
-        /// The port of this machine.
-        port: u16,
+        /// What it couldn't bind.
+        listener: Listener,
     },
     /// It exited or hung.
     #[error("QEMU failed to start: {message}")]
@@ -103,8 +104,8 @@ pub(crate) async fn run(start: &Start<'_>) -> Result<QemuProcess, LaunchError> {
         }
     };
     let said = read_log(&files.log());
-    if let Some(port) = refused_port(&said) {
-        return Err(LaunchError::PortTaken { port });
+    if let Some(listener) = refused_listener(&said) {
+        return Err(LaunchError::PortTaken { listener });
     }
     let last = last_lines(&said);
     let message = if last.is_empty() { status.to_string() } else { format!("{last} ({status})") };
@@ -159,10 +160,9 @@ fn open_log(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
-/// Extracts this machine's port from QEMU's message `Could not set up host forwarding rule 'tcp:127.0.0.1:20022-:22'`.
-fn refused_port(said: &str) -> Option<u16> {
-    let rule = said.split("Could not set up host forwarding rule '").nth(1)?.split('\'').next()?;
-    rule.split_once("-:")?.0.rsplit(':').next()?.parse().ok()
+/// Extracts the port of this host from QEMU's message `Could not set up host forwarding rule 'tcp:127.0.0.1:20022-:22'`.
+fn refused_listener(said: &str) -> Option<Listener> {
+    Listener::of_rule(said.split("Could not set up host forwarding rule '").nth(1)?.split('\'').next()?)
 }
 
 fn last_lines(said: &str) -> String {
@@ -217,7 +217,8 @@ mod tests {
     fn the_port_that_qemu_failed_to_bind_is_read_from_its_error() {
         let said = "qemu-system-x86_64: -netdev user,id=net0,hostfwd=tcp:127.0.0.1:20022-:22: Could not set up \
                     host forwarding rule 'tcp:127.0.0.1:20022-:22'\n";
-        assert_eq!(refused_port(said), Some(20022));
-        assert_eq!(refused_port("qemu-system-x86_64: no such disk"), None);
+        let ssh = Listener::tcp(std::net::Ipv4Addr::LOCALHOST, 20022);
+        assert_eq!(refused_listener(said), Some(ssh));
+        assert_eq!(refused_listener("qemu-system-x86_64: no such disk"), None);
     }
 }

@@ -3,6 +3,7 @@
 #![warn(missing_docs)]
 
 pub mod accel;
+mod address;
 pub mod args;
 mod blocking;
 mod clone;
@@ -12,9 +13,11 @@ mod doctor;
 mod error;
 mod factory;
 mod firmware;
+mod holder;
 mod launch;
 mod lock;
 mod machine;
+mod network;
 mod orphan;
 mod ports;
 mod power;
@@ -23,6 +26,7 @@ mod provider;
 pub mod qmp;
 pub mod seed;
 mod settings;
+mod shared_folder;
 mod snapshot;
 pub mod supervise;
 mod usage;

@@ -1,20 +1,21 @@
 //! A machine's folder, `vms/<id>/`, and the files in it.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use goloo_images::Arch;
 use goloo_model::name::VmId;
-use goloo_model::record::{MachineLocation, Record};
-use goloo_model::spec::PortForward;
+use goloo_model::record::{Endpoint, MachineLocation, Record};
 use goloo_sys::{durable, read};
 use serde::{Deserialize, Serialize};
 
 use crate::accel::Accel;
 use crate::args::Files;
+use crate::ports::{Forward, Listener};
 use crate::process::{self, QemuProcess};
+use crate::shared_folder::SharedFolder;
 
 /// The resource kind under which a machine's folder is recorded.
 pub const RESOURCE: &str = "qemu-directory";
@@ -33,9 +34,12 @@ pub(crate) struct MachineFile {
     #[serde(default)]
     pub(crate) any_cpu: bool,
     pub(crate) ports: Vec<Forward>,
-    pub(crate) mounts: Vec<PathBuf>,
+    pub(crate) mounts: Vec<SharedFolder>,
     pub(crate) firmware: Option<PathBuf>,
-    /// The port on 127.0.0.1 that belongs to this machine, whether or not it is running.
+    /// The loopback address of its own. Machines of earlier versions have 127.0.0.1.
+    #[serde(default)]
+    pub(crate) address: Option<Ipv4Addr>,
+    /// The port of its address that belongs to this machine, whether or not it is running.
     pub(crate) ssh_port: Option<u16>,
     /// Whether QEMU has been up. From then on the disk may hold user data and is never recreated.
     pub(crate) made: bool,
@@ -46,26 +50,27 @@ pub(crate) struct MachineFile {
 /// The format version of [`MachineFile`].
 pub(crate) const SCHEMA: u32 = 1;
 
-/// A [`PortForward`] as stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Forward {
-    pub(crate) host: u16,
-    pub(crate) guest: u16,
-}
-
-impl From<&PortForward> for Forward {
-    fn from(port: &PortForward) -> Self {
-        Self { host: port.host, guest: port.guest }
-    }
-}
-
-impl From<&Forward> for PortForward {
-    fn from(port: &Forward) -> Self {
-        Self { host: port.host, guest: port.guest }
-    }
-}
-
 impl MachineFile {
+    /// The address of this host at which it is reached.
+    pub(crate) fn address(&self) -> Ipv4Addr {
+        self.address.unwrap_or(Ipv4Addr::LOCALHOST)
+    }
+
+    /// What belongs to it, whether or not it is running.
+    pub(crate) fn listeners(&self) -> impl Iterator<Item = Listener> {
+        let ssh = self.ssh_port.map(|port| Listener::tcp(self.address(), port));
+        ssh.into_iter().chain(self.ports.iter().map(Forward::listener))
+    }
+
+    /// Where it is reached with this SSH port.
+    pub(crate) fn endpoint(&self, ssh_port: u16) -> Endpoint {
+        let active = self.ports.iter().filter(|forward| forward.is_active());
+        Endpoint {
+            ports: active.map(Into::into).collect(),
+            ..Endpoint::new(IpAddr::from(self.address()).into(), ssh_port)
+        }
+    }
+
     /// Returns `None` when the file doesn't exist.
     pub(crate) fn load(files: &Files) -> io::Result<Option<Self>> {
         match read::own(&files.machine(), read::FILE_MAX) {
@@ -118,21 +123,25 @@ fn true_path(path: &Path) -> PathBuf {
     resolved.unwrap_or_else(|| path.to_owned())
 }
 
-/// The SSH ports and forwards that belong to other machines. A machine whose file can't be read is skipped: if it owns
-/// the port, QEMU fails to bind it.
-pub(crate) fn ports_of_others(vms: &Path, id: &VmId) -> io::Result<BTreeSet<u16>> {
-    let mut taken = BTreeSet::new();
-    for entry in fs::read_dir(vms)? {
+/// All machines except this one. A machine whose file can't be read is skipped: if it owns a port, QEMU fails to bind it.
+pub(crate) fn others(vms: &Path, id: &VmId) -> io::Result<Vec<MachineFile>> {
+    let entries = match fs::read_dir(vms) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut others = Vec::new();
+    for entry in entries {
         let entry = entry?;
-        if entry.file_name() == id.as_str() {
-            continue;
-        }
-        if let Ok(Some(machine)) = MachineFile::load(&Files::new(entry.path())) {
-            taken.extend(machine.ssh_port);
-            taken.extend(machine.ports.iter().map(|port| port.host));
+        if entry.file_name() != id.as_str() {
+            others.extend(MachineFile::load(&Files::new(entry.path())).ok().flatten());
         }
     }
-    Ok(taken)
+    Ok(others)
+}
+
+/// The ports that belong to machines, at any address.
+pub(crate) fn ports(machines: &[MachineFile]) -> impl Iterator<Item = u16> {
+    machines.iter().flat_map(MachineFile::listeners).map(|listener| listener.port)
 }
 
 /// The machine's QEMU process, if it is alive. Checks the record of the last start first, then QEMU's own pid file, in

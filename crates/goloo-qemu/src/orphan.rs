@@ -8,7 +8,7 @@ use std::path::Path;
 use goloo_model::hint::NextStep;
 use goloo_model::name::{VmId, VmName};
 use goloo_model::provider::{Adopted, LiveState, Orphan, ProviderError};
-use goloo_model::record::{Endpoint, Record};
+use goloo_model::record::Record;
 
 use crate::machine::{self, MachineFile, RESOURCE};
 
@@ -80,7 +80,7 @@ pub(crate) fn adopt(vms: &Path, name: &VmName, id: Option<&str>) -> Result<Adopt
     })?;
     Ok(Adopted {
         resources: vec![(RESOURCE.to_owned(), files.folder().display().to_string())],
-        endpoints: machine.ssh_port.map(|port| Endpoint::loopback(port).into()),
+        endpoints: machine.ssh_port.map(|port| machine.endpoint(port).into()),
         id: Some(id),
     })
 }
@@ -112,6 +112,7 @@ mod tests {
             ports: Vec::new(),
             mounts: Vec::new(),
             firmware: None,
+            address: None,
             ssh_port: Some(20_022),
             made,
             accel: None,

@@ -9,8 +9,7 @@ use goloo_model::events::Event;
 use goloo_model::hint::NextStep;
 use goloo_model::name::VmName;
 use goloo_model::provider::{Endpoints, ProviderError, Work};
-use goloo_model::record::Endpoint;
-use goloo_model::spec::PortForward;
+use goloo_model::spec::Protocol;
 
 use crate::accel::{Accel, Choice, ProbeCache};
 use crate::args::Files;
@@ -19,7 +18,8 @@ use crate::error::{end_failed, port_taken, prepare_failed};
 use crate::launch::{self, LaunchError, Start};
 use crate::lock;
 use crate::machine::{self, MachineFile};
-use crate::ports;
+use crate::network;
+use crate::ports::{self, Listener, Necessity};
 use crate::process::{self, QemuProcess, Signal};
 use crate::qmp::{self, RunState};
 
@@ -27,6 +27,22 @@ use crate::qmp::{self, RunState};
 const PORT_TRIES: u32 = 20;
 /// How often a machine's processes are ended before goloo concludes that something else keeps starting them.
 const ENDS_MAX: u32 = 4;
+
+/// What happens when another program has a port that the machine can't do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    Fails,
+    /// Another port is picked, and said.
+    Moves,
+}
+
+/// How QEMU is started.
+struct Attempt<'a> {
+    program: &'a Path,
+    memory: &'a ProbeCache,
+    accel: Accel,
+    when_taken: Taken,
+}
 
 impl QemuProvider {
     /// Starts a machine that was created before, unless it is running.
@@ -41,7 +57,7 @@ impl QemuProvider {
             machine::running(files, machine).map_err(|source| prepare_failed(files.folder(), source))?;
         if running.is_some() {
             match (qmp::run_state(files.folder(), self.settings.limits.answer).await, machine.ssh_port) {
-                (Ok(RunState::Up), Some(port)) => return Ok(made(port)),
+                (Ok(RunState::Up), Some(port)) => return Ok(machine.endpoint(port).into()),
                 (Err(error), Some(_)) => {
                     return Err(ProviderError::caused(
                         "this machine's QEMU process doesn't respond",
@@ -52,10 +68,9 @@ impl QemuProvider {
                 _ => self.end(files).await?,
             }
         }
-        check_sources(machine.mounts.iter())?;
-        let ports: Vec<PortForward> = machine.ports.iter().map(Into::into).collect();
-        check_ports(&ports)?;
-        self.launch(machine, files, work).await
+        check_sources(machine.mounts.iter().map(|share| &share.source))?;
+        self.check_ports(machine)?;
+        self.launch(machine, files, Taken::Fails, work).await
     }
 
     /// Asks the guest to power off. Returns `false`, after reporting it, if the guest didn't.
@@ -96,27 +111,79 @@ impl QemuProvider {
         }
     }
 
-    /// Assigns the machine an SSH port of its own and records it, both under the lock. An existing port is kept unless
-    /// it is in `refused`.
-    async fn assign_port(
+    /// Assigns the machine an SSH port of its own, decides about its optional forwards and records both, all under the
+    /// lock. An existing SSH port is kept unless it is in `refused`.
+    async fn assign_ports(
         &self,
         machine: &mut MachineFile,
         files: &Files,
-        refused: &BTreeSet<u16>,
+        refused: &BTreeSet<Listener>,
         work: &mut dyn Work,
     ) -> Result<u16, ProviderError> {
         let io = |source| prepare_failed(files.folder(), source);
         let _lock = lock::take(&self.settings.ports_lock(), self.settings.limits.lock, work).await?;
-        let mut taken = machine::ports_of_others(&self.settings.vms, &machine.id).map_err(io)?;
+        let mut taken: BTreeSet<u16> = machine::ports(&self.others(machine)?).collect();
         taken.extend(machine.ports.iter().map(|port| port.host));
-        taken.extend(refused);
-        let kept = machine.ssh_port.filter(|port| !taken.contains(port) && ports::check(*port).is_ok());
-        let port = kept.or_else(|| ports::pick(machine.id.as_str(), &taken)).ok_or_else(|| {
-            ProviderError::failed("no port on 127.0.0.1 is free for SSH", "stop or delete some VMs")
+        taken.extend(refused.iter().map(|listener| listener.port));
+        let address = machine.address();
+        let is_free = |port: &u16| !taken.contains(port) && Listener::tcp(address, *port).check().is_ok();
+        let pick = || ports::pick(machine.id.as_str(), Protocol::Tcp, address, &taken);
+        let kept = machine.ssh_port.filter(is_free);
+        let port = kept.or_else(|| pick().map(|listener| listener.port)).ok_or_else(|| {
+            ProviderError::failed(format!("no port on {address} is free for SSH"), "stop or delete some VMs")
         })?;
         machine.ssh_port = Some(port);
+        for forward in machine.ports.iter_mut().filter(|forward| forward.necessity != Necessity::Required) {
+            let listener = forward.listener();
+            let is_free = !refused.contains(&listener) && listener.check().is_ok();
+            forward.necessity = if is_free { Necessity::Optional } else { Necessity::Skipped };
+        }
         machine.save(files).map_err(io)?;
         Ok(port)
+    }
+
+    /// Another program was faster than QEMU.
+    async fn give_way(
+        &self,
+        machine: &mut MachineFile,
+        files: &Files,
+        listener: Listener,
+        when_taken: Taken,
+        work: &mut dyn Work,
+    ) -> Result<(), ProviderError> {
+        let lost = machine.ports.iter().position(|forward| forward.listener() == listener);
+        let Some(index) = lost.filter(|index| machine.ports[*index].necessity == Necessity::Required) else {
+            return Ok(());
+        };
+        let _lock = lock::take(&self.settings.ports_lock(), self.settings.limits.lock, work).await?;
+        let (others, guest) = (self.others(machine)?, machine.ports[index].guest);
+        if when_taken == Taken::Fails {
+            return Err(port_taken(&listener, guest, &io::ErrorKind::AddrInUse.into(), &others));
+        }
+        let taken = machine::ports(&others).chain(machine.listeners().map(|own| own.port)).collect();
+        let moved = network::pick_instead(machine.id.as_str(), listener, guest, &taken)?;
+        machine.ports[index] = moved;
+        machine.save(files).map_err(|source| prepare_failed(files.folder(), source))?;
+        let note = network::moved_note(&machine.name, listener, moved.listener(), guest, &others);
+        work.events().event(Event::Note(note));
+        Ok(())
+    }
+
+    /// All machines except this one.
+    fn others(&self, machine: &MachineFile) -> Result<Vec<MachineFile>, ProviderError> {
+        machine::others(&self.settings.vms, &machine.id)
+            .map_err(|source| prepare_failed(&self.settings.vms, source))
+    }
+
+    fn check_ports(&self, machine: &MachineFile) -> Result<(), ProviderError> {
+        let required = machine.ports.iter().filter(|forward| forward.necessity == Necessity::Required);
+        for forward in required {
+            if let Err(error) = forward.listener().check() {
+                let others = self.others(machine)?;
+                return Err(port_taken(&forward.listener(), forward.guest, &error, &others));
+            }
+        }
+        Ok(())
     }
 
     /// Starts QEMU and returns once it is up with its SSH port bound.
@@ -124,6 +191,7 @@ impl QemuProvider {
         &self,
         machine: &mut MachineFile,
         files: &Files,
+        when_taken: Taken,
         work: &mut dyn Work,
     ) -> Result<Endpoints, ProviderError> {
         let program = self.program()?;
@@ -135,7 +203,8 @@ impl QemuProvider {
             work.events().event(Event::Note(slow(reason)));
         }
         work.step("starting QEMU");
-        let failure = match self.launch_with(&program, &memory, choice.accel(), machine, files, work).await {
+        let start = Attempt { program: &program, memory: &memory, accel: choice.accel(), when_taken };
+        let failure = match self.launch_with(&start, machine, files, work).await {
             Ok(made) => match choice {
                 Choice::Unproved(accel) => match self.prove(files, work).await? {
                     Ok(()) => {
@@ -158,25 +227,25 @@ impl QemuProvider {
         memory.to_be_said(&failure);
         work.events().event(Event::Note(slow(&failure)));
         work.step("starting QEMU without acceleration");
-        self.launch_with(&program, &memory, Accel::Tcg, machine, files, work).await.map_err(Into::into)
+        let start = Attempt { accel: Accel::Tcg, ..start };
+        self.launch_with(&start, machine, files, work).await.map_err(Into::into)
     }
 
     async fn launch_with(
         &self,
-        program: &Path,
-        memory: &ProbeCache,
-        accel: Accel,
+        attempt: &Attempt<'_>,
         machine: &mut MachineFile,
         files: &Files,
         work: &mut dyn Work,
     ) -> Result<Endpoints, LaunchError> {
+        let Attempt { program, memory, accel, when_taken } = *attempt;
         let supervisor = self.supervisor()?;
         let mut refused = BTreeSet::new();
         for _ in 0..PORT_TRIES {
             if work.interrupted() {
                 return Err(ProviderError::Interrupted.into());
             }
-            let ssh_port = self.assign_port(machine, files, &refused, work).await?;
+            let ssh_port = self.assign_ports(machine, files, &refused, work).await?;
             let known = memory.sandbox();
             let sandbox = self.settings.sandbox && known != Some(false);
             let argv = self.argv(machine, files, accel, sandbox, ssh_port);
@@ -198,7 +267,9 @@ impl QemuProvider {
                     machine.accel = Some(accel);
                     machine.process = Some(process);
                     machine.save(files).map_err(|source| prepare_failed(files.folder(), source))?;
-                    return Ok(made(ssh_port));
+                    let skipped = network::skipped_note(machine, &self.others(machine)?);
+                    skipped.into_iter().for_each(|note| work.events().event(Event::Note(note)));
+                    return Ok(machine.endpoint(ssh_port).into());
                 }
                 Err(LaunchError::Qemu { message, .. })
                     if sandbox && known.is_none() && is_of_sandbox(&message) =>
@@ -208,11 +279,9 @@ impl QemuProvider {
                         format!("QEMU's sandbox doesn't work here, so machines run without it: {message}");
                     work.events().event(Event::Warning(text));
                 }
-                Err(LaunchError::PortTaken { port }) if port == ssh_port => {
-                    refused.insert(port);
-                }
-                Err(LaunchError::PortTaken { port }) => {
-                    return Err(port_taken(port, &io::ErrorKind::AddrInUse.into()).into());
+                Err(LaunchError::PortTaken { listener }) => {
+                    refused.insert(listener);
+                    self.give_way(machine, files, listener, when_taken, work).await?;
                 }
                 // After a failed create the folder is deleted, and the log with it.
                 Err(LaunchError::Qemu { message, .. }) if !machine.made => {
@@ -304,10 +373,6 @@ impl QemuProvider {
     }
 }
 
-fn made(ssh_port: u16) -> Endpoints {
-    Endpoint::loopback(ssh_port).into()
-}
-
 /// Whether QEMU failed because of the sandbox: it was built without one, the kernel doesn't support it, or a system
 /// call was denied that this system's libraries need (signal 31, SIGSYS).
 fn is_of_sandbox(message: &str) -> bool {
@@ -326,13 +391,6 @@ pub(crate) fn check_sources<'a>(sources: impl Iterator<Item = &'a PathBuf>) -> R
                 format!("mkdir -p {}, or change vm.mounts", source.display()),
             ));
         }
-    }
-    Ok(())
-}
-
-pub(crate) fn check_ports(ports: &[PortForward]) -> Result<(), ProviderError> {
-    for port in ports {
-        ports::check(port.host).map_err(|error| port_taken(port.host, &error))?;
     }
     Ok(())
 }

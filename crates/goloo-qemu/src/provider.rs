@@ -1,12 +1,15 @@
 //! The provider: machines as QEMU processes with one folder each.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use goloo_images::{Arch, CachedImage};
+use goloo_model::events::Event;
 use goloo_model::hint::NextStep;
 use goloo_model::name::VmName;
 use goloo_model::provider::{
@@ -15,11 +18,12 @@ use goloo_model::provider::{
 };
 use goloo_model::provider_info::ProviderInfo;
 use goloo_model::record::{Record, is_resource_id};
-use goloo_model::spec::{ImageRef, ResolvedStack, images};
+use goloo_model::spec::{ImageRef, Mount, PortForward, ResolvedStack, images};
 use goloo_sys::{durable, private};
 use tokio::task::JoinSet;
 
 use crate::accel::Accel;
+use crate::address;
 use crate::args::Files;
 use crate::blocking;
 use crate::console;
@@ -28,9 +32,11 @@ use crate::error::{end_failed, image_failed, missing, prepare_failed};
 use crate::factory::INFO;
 use crate::firmware;
 use crate::launch;
+use crate::lock;
 use crate::machine::{self, MachineFile, RESOURCE, SCHEMA};
+use crate::network::{self, Network};
 use crate::orphan;
-use crate::power::{check_ports, check_sources};
+use crate::power::{Taken, check_sources};
 use crate::process;
 use crate::qmp::{self, RunState};
 use crate::seed::Seed;
@@ -92,6 +98,29 @@ impl QemuProvider {
         Ok(image.path.clone())
     }
 
+    /// Also a check: what is in the way of the machine is an error before anything is created.
+    fn choose_network(&self, machine: &Machine) -> Result<Network, ProviderError> {
+        let vms = &self.settings.vms;
+        let others = machine::others(vms, &machine.id).map_err(|source| prepare_failed(vms, source))?;
+        network::choose(machine, &others, self.settings.has_address)
+    }
+
+    /// Saves what later starts need, with an address and ports that no other machine has.
+    async fn describe_durably(
+        &self,
+        machine: &Machine,
+        firmware: Option<PathBuf>,
+        files: &Files,
+        work: &mut dyn Work,
+    ) -> Result<MachineFile, ProviderError> {
+        let _lock = lock::take(&self.settings.ports_lock(), self.settings.limits.lock, work).await?;
+        let network = self.choose_network(machine)?;
+        let noted = describe(machine, firmware, &network);
+        noted.save(files).map_err(|source| prepare_failed(files.folder(), source))?;
+        network.notes.into_iter().for_each(|note| work.events().event(Event::Note(note)));
+        Ok(noted)
+    }
+
     async fn observe_one(files: Files, limit: Duration) -> Observation {
         let unknown = |reason: String| observation(LiveState::Unknown, Some(reason));
         match fs::metadata(files.disk()) {
@@ -116,7 +145,12 @@ impl QemuProvider {
         };
         match qmp::run_state(files.folder(), limit).await {
             Ok(RunState::Up) => {
-                Observation { started_at: process.started_at(), ..observation(LiveState::Running, None) }
+                let address = noted.map_or(Ipv4Addr::LOCALHOST, |machine| machine.address());
+                Observation {
+                    ip: Some(address.to_string()),
+                    started_at: process.started_at(),
+                    ..Observation::of(LiveState::Running)
+                }
             }
             Ok(RunState::Down) => observation(LiveState::Stopped, None),
             // It may have exited during the query.
@@ -140,7 +174,9 @@ impl Provider for QemuProvider {
         let files = machine::folder_of(&self.settings.vms, &machine.id);
         let stack = &machine.stack;
         check_9p(stack)?;
-        let noted = describe(machine, None);
+        let own = address::choose(&machine.id, &BTreeSet::new());
+        let network = Network { address: Some(own), forwards: network::planned(machine), notes: Vec::new() };
+        let noted = describe(machine, None, &network);
         // The port is picked when the machine is created; 0 is a placeholder.
         let accel = self.settings.accel.or_else(|| (self.settings.offered)(Arch::host()).ok());
         let argv = self.argv(&noted, &files, accel.unwrap_or(Accel::Tcg), self.settings.sandbox, 0);
@@ -152,19 +188,12 @@ impl Provider for QemuProvider {
             format!("create the folder {}", files.folder().display()),
             format!("create a disk of {} on top of the image, and the cloud-init seed", stack.disk),
             format!(
-                "start QEMU with {} vCPU and {} of RAM; SSH on a free port of 127.0.0.1",
+                "start QEMU with {} vCPU and {} of RAM; SSH on a free port of a loopback address of its own",
                 stack.cpus, stack.memory
             ),
         ];
-        steps.extend(
-            stack.ports.iter().map(|port| format!("forward 127.0.0.1:{} to port {}", port.host, port.guest)),
-        );
-        steps.extend(
-            stack
-                .mounts
-                .iter()
-                .map(|mount| format!("share {} as {} (9p)", mount.source.display(), mount.target)),
-        );
+        steps.extend(stack.ports.iter().map(forward_step));
+        steps.extend(stack.mounts.iter().map(share_step));
         Ok(ProviderPlan { steps, warnings: Vec::new(), detail: serde_json::json!({ "argv": argv }) })
     }
 
@@ -179,7 +208,7 @@ impl Provider for QemuProvider {
         self.end(&files).await?;
         self.program()?;
         check_mounts(&machine.stack)?;
-        check_ports(&machine.stack.ports)?;
+        self.choose_network(machine)?;
         let firmware = firmware::find(Arch::host())?.map(|firmware| firmware.code);
         let image = self.image(&machine.stack, work).await?;
         if work.interrupted() {
@@ -196,12 +225,12 @@ impl Provider for QemuProvider {
         work.record_resource(RESOURCE, path).await?;
         private::create_folders(files.folder()).map_err(io)?;
         durable::sync_folder(&self.settings.vms).map_err(io)?;
-        let mut noted = describe(machine, firmware);
-        noted.save(&files).map_err(io)?;
+        let mut noted = self.describe_durably(machine, firmware, &files, work).await?;
         work.step("creating the disk");
         self.prepare(machine, &files, &image)?;
         drop(image);
-        self.launch(&mut noted, &files, work).await
+        let when_taken = if machine.stack.is_copy { Taken::Moves } else { Taken::Fails };
+        self.launch(&mut noted, &files, when_taken, work).await
     }
 
     async fn delete(&self, record: &Record, work: &mut dyn Work) -> Result<(), ProviderError> {
@@ -306,7 +335,25 @@ impl Provider for QemuProvider {
     }
 }
 
-fn describe(machine: &Machine, firmware: Option<PathBuf>) -> MachineFile {
+fn share_step(mount: &Mount) -> String {
+    let readonly = if mount.readonly { ", read-only" } else { "" };
+    format!("share {} as {} (9p{readonly})", mount.source.display(), mount.target)
+}
+
+fn forward_step(port: &PortForward) -> String {
+    let (host, guest, udp) = (port.host(), port.guest(), port.protocol().suffix());
+    match port.bind() {
+        None => {
+            format!("forward {host}{udp} of that address, and of 127.0.0.1 if it is free, to port {guest}")
+        }
+        Some(address) => {
+            let open = if port.is_open_to_network() { ", which is open to the network," } else { "" };
+            format!("forward {address}:{host}{udp}{open} to port {guest}")
+        }
+    }
+}
+
+fn describe(machine: &Machine, firmware: Option<PathBuf>, network: &Network) -> MachineFile {
     let stack = &machine.stack;
     MachineFile {
         schema: SCHEMA,
@@ -316,9 +363,10 @@ fn describe(machine: &Machine, firmware: Option<PathBuf>) -> MachineFile {
         cpus: stack.cpus,
         memory_mib: stack.memory.as_mib(),
         any_cpu: matches!(stack.image, ImageRef::Alias(_)),
-        ports: stack.ports.iter().map(Into::into).collect(),
-        mounts: stack.mounts.iter().map(|mount| mount.source.clone()).collect(),
+        ports: network.forwards.clone(),
+        mounts: stack.mounts.iter().map(Into::into).collect(),
         firmware,
+        address: network.address,
         ssh_port: None,
         made: false,
         accel: None,
@@ -327,8 +375,7 @@ fn describe(machine: &Machine, firmware: Option<PathBuf>) -> MachineFile {
 }
 
 fn observation(state: LiveState, reason: Option<String>) -> Observation {
-    let ip = (state == LiveState::Running).then(|| "127.0.0.1".to_owned());
-    Observation { ip, reason, ..Observation::of(state) }
+    Observation { reason, ..Observation::of(state) }
 }
 
 fn check_mounts(stack: &ResolvedStack) -> Result<(), ProviderError> {

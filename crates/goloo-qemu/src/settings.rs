@@ -1,6 +1,7 @@
 //! The provider's settings.
 
 use std::ffi::OsString;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use goloo_model::provider::ProviderError;
 use goloo_sys::lock::LockTimeouts;
 
 use crate::accel::{self, Accel};
+use crate::address;
 
 /// Time limits.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +65,8 @@ pub struct Settings {
     pub accel: Option<Accel>,
     /// Detects the acceleration the machine offers, as far as that is possible.
     pub offered: fn(Arch) -> Result<Accel, String>,
+    /// Whether this system has a loopback address.
+    pub has_address: fn(Ipv4Addr) -> bool,
     /// Time limits.
     pub limits: Limits,
 }
@@ -79,6 +83,7 @@ impl Settings {
             sandbox: true,
             accel: None,
             offered: accel::offered,
+            has_address: address::is_available,
             limits: Limits::default(),
         }
     }

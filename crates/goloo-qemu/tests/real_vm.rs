@@ -15,7 +15,7 @@ use common::{SuiteWork, endpoint, kill, machine, processes_of, record};
 use goloo_images::{Cache, Watch, build};
 use goloo_model::events::Event;
 use goloo_model::provider::{LiveState, Machine, Provider, StopMode};
-use goloo_model::record::Record;
+use goloo_model::record::{Endpoint, Record};
 use goloo_model::spec::{ImageRef, Mount};
 use goloo_qemu::accel::Accel;
 use goloo_qemu::{QemuProvider, Settings};
@@ -79,6 +79,8 @@ struct Guest {
     machine: Machine,
     record: Record,
     work: SuiteWork,
+    /// Where SSH answers.
+    address: String,
     port: u16,
 }
 
@@ -113,6 +115,7 @@ impl Guest {
             record: record(&machine),
             machine,
             work: SuiteWork::default(),
+            address: String::new(),
             port: 0,
             state,
             _folder: folder,
@@ -123,21 +126,23 @@ impl Guest {
         let begun = Instant::now();
         let made = endpoint(self.provider.create(&self.machine, &mut self.work).await.unwrap());
         eprintln!("create took {} ms", begun.elapsed().as_millis());
-        self.reach(made.ssh_port.unwrap()).await;
+        self.reach(&made).await;
     }
 
     async fn start(&mut self) {
         let made = endpoint(self.provider.start(&self.record, &mut self.work).await.unwrap());
-        assert_eq!(made.ssh_port.unwrap(), self.port, "the SSH port stays");
-        self.reach(made.ssh_port.unwrap()).await;
+        let place = (made.address.as_ref().unwrap().to_string(), made.ssh_port.unwrap());
+        assert_eq!(place, (self.address.clone(), self.port), "the address and the SSH port stay");
+        self.reach(&made).await;
     }
 
     async fn stop(&mut self, mode: StopMode) {
         self.provider.stop(&self.record, mode, &mut self.work).await.unwrap();
     }
 
-    async fn reach(&mut self, port: u16) {
-        self.port = port;
+    async fn reach(&mut self, made: &Endpoint) {
+        self.address = made.address.as_ref().unwrap().to_string();
+        self.port = made.ssh_port.unwrap();
         self.write_known_hosts();
         let begun = Instant::now();
         while !self.greets() {
@@ -148,7 +153,7 @@ impl Guest {
     }
 
     fn write_known_hosts(&self) {
-        let line = format!("[127.0.0.1]:{} {}\n", self.port, self.host_key);
+        let line = format!("[{}]:{} {}\n", self.address, self.port, self.host_key);
         std::fs::write(&self.known_hosts, line).unwrap();
     }
 
@@ -206,7 +211,7 @@ impl Guest {
 
     fn greets(&self) -> bool {
         let mut start = [0; 4];
-        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) else { return false };
+        let Ok(mut stream) = TcpStream::connect((self.address.as_str(), self.port)) else { return false };
         stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
         stream.read_exact(&mut start).is_ok() && &start == b"SSH-"
     }
@@ -226,7 +231,7 @@ impl Guest {
             .arg(format!("UserKnownHostsFile={}", self.known_hosts.display()))
             .arg("-i")
             .arg(&self.key)
-            .args(["-p", &self.port.to_string(), "debian@127.0.0.1", command])
+            .args(["-p", &self.port.to_string(), &format!("debian@{}", self.address), command])
             .output()
             .unwrap()
     }
@@ -271,7 +276,7 @@ async fn vm_keeps_its_data_after_power_down_forced_power_off_and_killed_qemu() {
 
     std::fs::write(&guest.known_hosts, {
         let (_, other) = make_key(&guest.key.with_file_name("other"));
-        format!("[127.0.0.1]:{} {other}\n", guest.port)
+        format!("[{}]:{} {other}\n", guest.address, guest.port)
     })
     .unwrap();
     assert!(!guest.ssh("true").status.success(), "another host key is refused");
@@ -310,7 +315,7 @@ async fn vm_can_access_a_mounted_host_folder() {
     std::fs::write(shared.path().join("from-host"), "hello").unwrap();
     let mut guest = Guest::new("shared");
     guest.machine.stack.mounts =
-        vec![Mount { source: shared.path().to_owned(), target: "/mnt/shared".to_owned() }];
+        vec![Mount { source: shared.path().to_owned(), target: "/mnt/shared".to_owned(), readonly: false }];
     guest.create().await;
     guest.run(
         "sudo mkdir -p /mnt/shared && sudo mount -t 9p -o trans=virtio,version=9p2000.L goloo0 /mnt/shared",

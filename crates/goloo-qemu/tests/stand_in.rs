@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,13 +14,14 @@ use common::{SuiteWork, endpoint, kill, machine, processes_of, record, superviso
 use goloo_images::{Arch, Cache};
 use goloo_model::check::{Check, CheckLevel};
 use goloo_model::provider::{LiveState, Machine, Provider, ProviderError, StopMode};
-use goloo_model::record::Record;
-use goloo_model::spec::{ImageRef, Mount, PortForward, Size};
+use goloo_model::record::{Endpoint, Record};
+use goloo_model::spec::{ImageRef, Mount, Size};
 use goloo_qemu::accel::Accel;
 use goloo_qemu::{Limits, QemuProvider, Settings};
 use goloo_sys::lock::LockTimeouts;
 use goloo_testkit::programs::qemu_stand_in;
 use goloo_testkit::provider_suite::Bench;
+use goloo_testkit::samples::forwards;
 use rustix::fs::{FlockOperation, flock};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -268,7 +269,7 @@ async fn the_ssh_port_is_kept_unless_another_process_uses_it() {
     assert_ne!(other, port, "a stopped machine keeps its port");
     assert_eq!(start().await, port);
     stop().await;
-    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+    let taken = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
     let second = start().await;
     assert_ne!(second, port);
     stop().await;
@@ -309,40 +310,265 @@ async fn concurrent_creates_never_conflict() {
     assert_eq!(processes_of(&world.state).len(), 12);
 }
 
+/// A port that nothing listens on, at any address.
+fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// Waits for the stand-in's greeting: others may be listening there.
+fn greets(address: IpAddr, port: u16) -> bool {
+    let mut greeting = [0; 4];
+    let Ok(mut stream) = std::net::TcpStream::connect((address, port)) else { return false };
+    std::io::Read::read_exact(&mut stream, &mut greeting).is_ok() && &greeting == b"SSH-"
+}
+
+/// The ports of an endpoint: `127.0.0.1:8080-80`, with the machine's own address as `own`.
+fn forwarded(endpoint: &Endpoint) -> Vec<String> {
+    let own = endpoint.address.as_ref().unwrap();
+    let place = |at: IpAddr| if at.to_string() == own.as_str() { "own".to_owned() } else { at.to_string() };
+    endpoint
+        .ports
+        .iter()
+        .map(|port| {
+            format!("{}:{}-{}{}", place(port.address), port.port, port.guest_port, port.protocol.suffix())
+        })
+        .collect()
+}
+
+impl World {
+    fn with_ports(&self, name: &str, ports: &[String]) -> Machine {
+        let mut machine = self.machine(name);
+        machine.stack.ports = forwards(&ports.iter().map(String::as_str).collect::<Vec<_>>());
+        machine
+    }
+
+    async fn create_machine(&self, machine: &Machine) -> (Endpoint, Vec<String>) {
+        let mut work = SuiteWork::default();
+        let made = self.qemu().create(machine, &mut work).await.unwrap();
+        (endpoint(made), work.said())
+    }
+}
+
+fn address_of(endpoint: &Endpoint) -> IpAddr {
+    endpoint.address.as_ref().unwrap().as_str().parse().unwrap()
+}
+
+#[tokio::test]
+async fn machines_have_addresses_of_their_own_and_may_have_the_same_ports() {
+    let world = World::new();
+    let port = free_port();
+    let (one, two) =
+        (world.with_ports("one", &[format!("{port}:80")]), world.with_ports("two", &[format!("{port}:80")]));
+    let (first, said) = world.create_machine(&one).await;
+    assert_eq!(said, [""; 0]);
+    assert_eq!(forwarded(&first), [format!("own:{port}-80"), format!("127.0.0.1:{port}-80")]);
+    let (second, said) = world.create_machine(&two).await;
+    assert_eq!(forwarded(&second), [format!("own:{port}-80")]);
+    let (a, b) = (address_of(&first), address_of(&second));
+    assert_eq!(
+        said,
+        [format!("127.0.0.1:{port} belongs to the VM \"one\"; port 80 of \"two\" is at {b}:{port}")]
+    );
+    assert!(a != b && a.is_loopback() && b.is_loopback());
+    for (address, port) in [(a, port), (b, port), (a, first.ssh_port.unwrap()), (b, second.ssh_port.unwrap())]
+    {
+        assert!(greets(address, port), "{address}:{port}");
+    }
+    let records = [record(&one), record(&two)];
+    let seen = world.qemu().observe(&[&records[0], &records[1]]).await;
+    assert_eq!(
+        seen.iter().map(|seen| seen.ip.clone().unwrap()).collect::<Vec<_>>(),
+        [a, b].map(|ip| ip.to_string())
+    );
+    // A running machine says the same again, and a stopped one keeps its address.
+    assert_eq!(endpoint(world.qemu().start(&records[1], &mut SuiteWork::default()).await.unwrap()), second);
+    world.qemu().stop(&records[0], StopMode::Force, &mut SuiteWork::default()).await.unwrap();
+    let (third, _) = world.create_machine(&world.with_ports("three", &[format!("{port}:80")])).await;
+    assert_eq!(forwarded(&third), [format!("own:{port}-80")], "127.0.0.1 stays reserved for the first");
+    assert_eq!(endpoint(world.qemu().start(&records[0], &mut SuiteWork::default()).await.unwrap()), first);
+}
+
+#[tokio::test]
+async fn ranges_udp_and_addresses_are_forwarded() {
+    let world = World::new();
+    let port = free_port();
+    let machine = world.with_ports(
+        "one",
+        &[format!("127.9.8.7:{port}-{}:80-82", port + 2), format!("127.9.8.6:{port}:53/udp")],
+    );
+    let (made, _) = world.create_machine(&machine).await;
+    assert_eq!(
+        forwarded(&made),
+        [
+            format!("127.9.8.7:{port}-80"),
+            format!("127.9.8.7:{}-81", port + 1),
+            format!("127.9.8.7:{}-82", port + 2),
+            format!("127.9.8.6:{port}-53/udp"),
+        ]
+    );
+    assert!(greets([127, 9, 8, 7].into(), port + 2));
+    assert!(std::net::UdpSocket::bind(("127.9.8.6", port)).is_err(), "nothing listens for UDP");
+}
+
 #[tokio::test]
 async fn a_port_in_use_is_an_error_before_anything_is_created() {
     let world = World::new();
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = taken.local_addr().unwrap().port();
-    let mut machine = world.machine("taken");
-    machine.stack.ports = vec![PortForward { host: port, guest: 80 }];
+    let machine = world.with_ports("taken", &[format!("127.0.0.1:{port}:80")]);
     let error = world.fails(&machine).await;
-    assert!(text(&error).contains(&format!("port {port} on 127.0.0.1 is taken (vm.ports)")), "{error}");
+    let this = format!("port {port} on 127.0.0.1 is taken (vm.ports) by ");
+    let process = format!(" (process {})", std::process::id());
+    assert!(text(&error).contains(&this) && text(&error).contains(&process), "{}", text(&error));
+    let suggested = text(&error).split("such as \"").nth(1).unwrap().split(':').next().unwrap().to_owned();
+    TcpListener::bind((Ipv4Addr::LOCALHOST, suggested.parse::<u16>().unwrap())).unwrap();
     drop(taken);
     world.qemu().create(&machine, &mut SuiteWork::default()).await.unwrap();
-    std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    assert!(greets(Ipv4Addr::LOCALHOST.into(), port));
+    let other = world.with_ports("other", &[format!("127.0.0.1:{port}:80")]);
+    let error = world.qemu().create(&other, &mut SuiteWork::default()).await.unwrap_err();
+    assert!(text(&error).contains("by the VM \"taken\""), "{}", text(&error));
 }
 
 #[tokio::test]
-async fn a_copy_forwards_its_own_ports_and_reports_them() {
+async fn an_address_that_this_computer_lacks_is_an_error_before_anything_is_created() {
     let world = World::new();
-    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-    let mut machine = world.machine("source");
-    machine.stack.ports = vec![PortForward { host: free, guest: 80 }];
+    let error = world.fails(&world.with_ports("one", &["192.0.2.1:8080:80".to_owned()])).await;
+    assert!(text(&error).contains("doesn't have the address 192.0.2.1 (vm.ports)"), "{}", text(&error));
+}
+
+#[tokio::test]
+async fn a_copy_of_a_stack_gets_a_free_port_for_one_that_is_taken() {
+    let world = World::new();
+    let port = free_port();
+    let ports = [format!("127.0.0.1:{port}:80")];
+    let first = world.with_ports("first", &ports);
+    world.create_machine(&first).await;
+    // Even that of a stopped machine, which must be able to start again.
+    for is_running in [true, false] {
+        if !is_running {
+            let record = record(&first);
+            world.qemu().stop(&record, StopMode::Force, &mut SuiteWork::default()).await.unwrap();
+        }
+        let mut copy = world.with_ports("copy", &ports);
+        copy.stack.is_copy = true;
+        let (made, said) = world.create_machine(&copy).await;
+        let moved = made.ports[0].port;
+        assert_ne!(moved, port);
+        assert!(greets(Ipv4Addr::LOCALHOST.into(), moved));
+        let note = format!(
+            "127.0.0.1:{port} belongs to the VM \"first\"; port 80 of \"copy\" is at 127.0.0.1:{moved}"
+        );
+        assert_eq!(said, [note]);
+    }
+    world.qemu().start(&record(&first), &mut SuiteWork::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_port_that_another_program_binds_before_qemu_is_replaced_only_for_a_copy() {
+    let world = World::with("loses-race");
+    let port = free_port();
+    let ports = [format!("127.0.0.1:{port}:80")];
+    let error = world.qemu().create(&world.with_ports("plain", &ports), &mut SuiteWork::default()).await;
+    assert!(text(&error.unwrap_err()).contains(&format!("port {port} on 127.0.0.1 is taken")));
+    let mut copy = world.with_ports("copy", &[format!("127.0.0.2:{port}:80")]);
+    copy.stack.is_copy = true;
+    let (made, said) = world.create_machine(&copy).await;
+    let moved = made.ports[0].port;
+    assert!(moved != port && greets([127, 0, 0, 2].into(), moved));
+    assert!(said[0].ends_with(&format!("port 80 of \"copy\" is at 127.0.0.2:{moved}")), "{said:?}");
+    // The last forward is the one at 127.0.0.1, which the machine can do without.
+    let port = free_port();
+    let (made, said) = world.create_machine(&world.with_ports("own", &[format!("{port}:80")])).await;
+    assert_eq!(forwarded(&made), [format!("own:{port}-80")]);
+    assert_eq!(said.len(), 1, "{said:?}");
+}
+
+#[tokio::test]
+async fn a_forward_at_127_0_0_1_is_left_out_of_a_start_where_it_is_taken() {
+    let world = World::new();
+    let port = free_port();
+    let machine = world.with_ports("one", &[format!("{port}:80")]);
+    let (made, _) = world.create_machine(&machine).await;
+    let record = record(&machine);
+    let stop = async || world.qemu().stop(&record, StopMode::Force, &mut SuiteWork::default()).await.unwrap();
+    stop().await;
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+    let mut work = SuiteWork::default();
+    let started = endpoint(world.qemu().start(&record, &mut work).await.unwrap());
+    assert_eq!(forwarded(&started), [format!("own:{port}-80")]);
+    let said = work.said().concat();
+    assert!(said.contains(&format!("127.0.0.1:{port} belongs to ")) && said.contains("(process "), "{said}");
+    stop().await;
+    drop(taken);
+    assert_eq!(endpoint(world.qemu().start(&record, &mut SuiteWork::default()).await.unwrap()), made);
+}
+
+#[tokio::test]
+async fn a_system_without_other_loopback_addresses_uses_127_0_0_1_and_says_so() {
+    let world = World::new();
+    let without = || {
+        let mut settings = world.settings();
+        settings.has_address = |_| false;
+        QemuProvider::new(settings)
+    };
+    let port = free_port();
+    let first = world.with_ports("first", &[format!("{port}:80")]);
+    let mut work = SuiteWork::default();
+    let made = endpoint(without().create(&first, &mut work).await.unwrap());
+    assert_eq!(address_of(&made), Ipv4Addr::LOCALHOST);
+    assert_eq!(forwarded(&made), [format!("own:{port}-80")]);
+    assert!(work.said()[0].contains("no loopback addresses besides 127.0.0.1"), "{:?}", work.said());
+    let mut copy = world.with_ports("copy", &[format!("{port}:80")]);
+    let error = without().create(&copy, &mut SuiteWork::default()).await.unwrap_err();
+    assert!(text(&error).contains("by the VM \"first\""), "{}", text(&error));
+    copy.stack.is_copy = true;
+    let copied = endpoint(without().create(&copy, &mut SuiteWork::default()).await.unwrap());
+    assert!(copied.ports[0].port != port && greets(Ipv4Addr::LOCALHOST.into(), copied.ports[0].port));
+}
+
+#[tokio::test]
+async fn a_machine_of_an_earlier_version_keeps_127_0_0_1() {
+    let world = World::new();
+    let port = free_port();
+    let machine = world.with_ports("old", &[format!("{port}:80")]);
+    world.create_machine(&machine).await;
+    let record = record(&machine);
+    world.qemu().stop(&record, StopMode::Force, &mut SuiteWork::default()).await.unwrap();
+    let file = world.vms().remove(0).join("machine.json");
+    let mut noted: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    noted.as_object_mut().unwrap().remove("address");
+    noted["ports"] = serde_json::json!([{"host": port, "guest": 80}]);
+    std::fs::write(&file, noted.to_string()).unwrap();
+    let made = endpoint(world.qemu().start(&record, &mut SuiteWork::default()).await.unwrap());
+    assert_eq!(address_of(&made), Ipv4Addr::LOCALHOST);
+    assert_eq!(forwarded(&made), [format!("own:{port}-80")]);
+    let ip = world.qemu().observe(&[&record]).await.remove(0).ip;
+    assert_eq!(ip.as_deref(), Some("127.0.0.1"));
+}
+
+#[tokio::test]
+async fn a_clone_has_the_ports_of_its_source_at_an_address_of_its_own() {
+    let world = World::new();
+    let (port, fixed) = (free_port(), free_port());
+    let machine = world.with_ports("source", &[format!("{port}:80"), format!("127.0.0.1:{fixed}:81")]);
     let (qemu, source) = (world.qemu(), record(&machine));
-    qemu.create(&machine, &mut SuiteWork::default()).await.unwrap();
+    let (of_source, _) = world.create_machine(&machine).await;
     qemu.stop(&source, StopMode::Force, &mut SuiteWork::default()).await.unwrap();
     let (copy, mut work) = (record(&world.machine("copy")), SuiteWork::default());
     qemu.clones().unwrap().clone_machine(&source, &copy, &mut work).await.unwrap();
-    let [said] = &work.said()[..] else { panic!("{:?}", work.said()) };
-    assert!(said.contains(&format!("127.0.0.1:{free} ")), "{said}");
-    let port: u16 = said.rsplit(':').next().unwrap().parse().unwrap();
-    for record in [&source, &copy] {
-        qemu.start(record, &mut SuiteWork::default()).await.unwrap();
-    }
-    for port in [free, port] {
-        std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-    }
+    let started = async |record| endpoint(qemu.start(record, &mut SuiteWork::default()).await.unwrap());
+    assert_eq!(started(&source).await, of_source);
+    let copied = started(&copy).await;
+    let moved = copied.ports[1].port;
+    assert_ne!(moved, fixed);
+    assert_eq!(forwarded(&copied), [format!("own:{port}-80"), format!("127.0.0.1:{moved}-81")]);
+    let note = format!(
+        "127.0.0.1:{fixed} belongs to the VM \"source\"; port 81 of \"copy\" is at 127.0.0.1:{moved}"
+    );
+    assert_eq!(work.said(), [note]);
+    assert!(greets(address_of(&copied), port) && greets(Ipv4Addr::LOCALHOST.into(), moved));
+    assert_ne!(address_of(&copied), address_of(&of_source));
 }
 
 #[tokio::test]
@@ -367,7 +593,8 @@ async fn a_copy_keeps_the_cached_image_that_its_source_uses() {
 async fn a_missing_mount_source_is_an_error_before_anything_is_created() {
     let world = World::new();
     let mut machine = world.machine("mount");
-    machine.stack.mounts = vec![Mount { source: "/no/such/folder".into(), target: "/mnt".to_owned() }];
+    machine.stack.mounts =
+        vec![Mount { source: "/no/such/folder".into(), target: "/mnt".to_owned(), readonly: false }];
     let error = world.fails(&machine).await;
     assert!(text(&error).contains("/no/such/folder"), "{error}");
 }

@@ -203,6 +203,7 @@ pub fn machine(name: &str, image: ImageRef, user_data: &[u8]) -> Machine {
     let name = VmName::parse(name).unwrap();
     let stack = ResolvedStack {
         name: name.clone(),
+        is_copy: false,
         stack: name.to_string(),
         folder: "/stacks".into(),
         cpus: 1,

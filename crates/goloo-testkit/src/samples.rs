@@ -13,6 +13,7 @@ use goloo_model::record::{
     StateKey, Step, Trust, UserKeys,
 };
 use goloo_model::secret::PrivateKey;
+use goloo_model::spec::PortForward;
 use goloo_model::store::Snapshot;
 use goloo_model::text::SourcePath;
 use goloo_model::time::Timestamp;
@@ -192,6 +193,11 @@ pub fn in_aws(name: &VmName) -> Record {
         details: details.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect(),
         ..ready(name)
     }
+}
+
+/// Entries of `vm.ports`.
+pub fn forwards(entries: &[&str]) -> Vec<PortForward> {
+    entries.iter().map(|entry| entry.parse().expect("an entry of vm.ports")).collect()
 }
 
 /// The snapshot of a stack with two files, including secrets and unusual bytes.

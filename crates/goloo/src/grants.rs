@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use goloo_model::provider_info::ProviderInfo;
 use goloo_model::record::Record;
-use goloo_model::spec::{Dns, ImageRef, KeySource, ResolvedStack};
+use goloo_model::spec::{Dns, ImageRef, KeySource, PortForward, ResolvedStack};
 
 /// One thing that a VM gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,15 +14,15 @@ pub enum Grant {
     Image(String),
     /// The stack's commands run as root in the VM.
     Commands,
-    /// Read and write access to a folder.
-    Folder(PathBuf),
-    /// A port of this computer is forwarded to the VM.
-    ForwardedPort {
-        /// The port here.
-        host: u16,
-        /// The port of the VM.
-        guest: u16,
+    /// Access to a folder.
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Whether the VM can only read it.
+        readonly: bool,
     },
+    /// Ports of this computer are forwarded to the VM.
+    ForwardedPort(PortForward),
     /// An instance that costs money.
     Instance {
         /// Its type, if the stack names one.
@@ -36,8 +36,8 @@ pub enum Grant {
     Subnet(String),
     /// These CIDR blocks may connect to port 22.
     SshFrom(Vec<String>),
-    /// Everyone may connect to this port.
-    OpenPort(u16),
+    /// Everyone may connect to the VM's side of it.
+    OpenPort(PortForward),
     /// A DNS name.
     DnsName(String),
     /// Its DNS names are taken over from their current owners.
@@ -84,9 +84,11 @@ pub fn of_stack(stack: &ResolvedStack, provider: &ProviderInfo) -> Vec<Grant> {
         grants.push(Grant::Commands);
     }
     if provider.is_host_bound() {
-        grants.extend(stack.mounts.iter().map(|mount| Grant::Folder(mount.source.clone())));
-        let ports = stack.ports.iter();
-        grants.extend(ports.map(|port| Grant::ForwardedPort { host: port.host, guest: port.guest }));
+        let folders = stack.mounts.iter();
+        grants.extend(
+            folders.map(|mount| Grant::Folder { path: mount.source.clone(), readonly: mount.readonly }),
+        );
+        grants.extend(stack.ports.iter().copied().map(Grant::ForwardedPort));
     } else {
         grants.extend(in_aws(stack));
     }
@@ -110,7 +112,7 @@ fn in_aws(stack: &ResolvedStack) -> Vec<Grant> {
     grants.extend(stack.vpc_id.iter().cloned().map(Grant::Network));
     grants.extend(stack.subnet_id.iter().cloned().map(Grant::Subnet));
     grants.push(Grant::SshFrom(stack.ssh_cidr.iter().map(ToString::to_string).collect()));
-    grants.extend(stack.ports.iter().map(|port| Grant::OpenPort(port.guest)));
+    grants.extend(stack.ports.iter().copied().map(Grant::OpenPort));
     grants.extend(stack.dns.iter().flat_map(Dns::names).map(|(name, _)| Grant::DnsName(name)));
     grants.extend(stack.iam_instance_profile.iter().cloned().map(Grant::InstanceProfile));
     grants

@@ -4,8 +4,9 @@ use crate::common::{fixed_machine, variants};
 use base64::Engine as _;
 use goloo_aws::{AwsProvider, Settings};
 use goloo_model::provider::{Provider, ProviderError};
-use goloo_model::spec::{Dns, ImageRef, Mount, PortForward};
+use goloo_model::spec::{Dns, ImageRef, Mount};
 use goloo_testkit::aws_emulators::cfn_lint;
+use goloo_testkit::samples::forwards;
 
 #[test]
 fn each_template_variant_matches_its_reviewed_snapshot() {
@@ -17,8 +18,9 @@ fn each_template_variant_matches_its_reviewed_snapshot() {
 #[test]
 fn a_plan_shows_steps_warnings_and_the_template() {
     let mut machine = fixed_machine();
-    machine.stack.ports = vec![PortForward { host: 8080, guest: 80 }, PortForward { host: 443, guest: 443 }];
-    machine.stack.mounts = vec![Mount { source: "/home/ann/site".into(), target: "/srv".to_owned() }];
+    machine.stack.ports = forwards(&["8080:80", "443", "53/udp", "8000-8010:9000-9010"]);
+    machine.stack.mounts =
+        vec![Mount { source: "/home/ann/site".into(), target: "/srv".to_owned(), readonly: false }];
     machine.stack.ttl = Some(8 * 3600);
     machine.stack.spot = true;
     machine.stack.iam_instance_profile = Some("web".to_owned());
@@ -58,8 +60,7 @@ fn an_image_file_without_a_known_os_is_refused() {
 fn an_oversized_template_is_refused_with_the_number_of_excess_bytes() {
     let plan = |ports: u16| {
         let mut machine = fixed_machine();
-        machine.stack.ports =
-            (1000..1000 + ports).map(|port| PortForward { host: port, guest: port }).collect();
+        machine.stack.ports = (1000..1000 + ports).map(|port| port.to_string().parse().unwrap()).collect();
         // User-data goes into parameters, up to EC2's maximum size.
         machine.user_data = vec![0; 16_384];
         AwsProvider::new(Settings::new("eu-west-1")).plan(&machine)

@@ -4,7 +4,7 @@
 use goloo::grants::{self, Grant};
 use goloo_model::provider_info::ProviderInfo;
 use goloo_model::record::Record;
-use goloo_model::spec::ResolvedStack;
+use goloo_model::spec::{PortForward, PortRange, Protocol, ResolvedStack};
 
 use super::ask::Question;
 use crate::app::App;
@@ -77,9 +77,20 @@ pub fn text(grant: &Grant) -> String {
     match grant {
         Grant::Image(image) => format!("the image {image}"),
         Grant::Commands => "the commands in its cloud-init.yaml and scripts, as root in the VM".to_owned(),
-        Grant::Folder(folder) => format!("read and write access to the folder {}", folder.display()),
-        Grant::ForwardedPort { host, guest } => {
-            format!("port {host} of this computer, forwarded to its port {guest}")
+        Grant::Folder { path, readonly } => {
+            let access = if *readonly { "read" } else { "read and write" };
+            format!("{access} access to the folder {}", path.display())
+        }
+        Grant::ForwardedPort(port) => {
+            let open = match port.bind() {
+                Some(address) if port.is_open_to_network() => format!(" (open to the network at {address})"),
+                _ => String::new(),
+            };
+            format!(
+                "{} of this computer{open}, forwarded to its {}",
+                ports(port, port.host()),
+                ports(port, port.guest())
+            )
         }
         Grant::Instance { instance_type, region } => {
             let kind = instance_type.as_deref().unwrap_or("selected by cpus and memory");
@@ -89,7 +100,7 @@ pub fn text(grant: &Grant) -> String {
         Grant::Network(id) => format!("access to the network {id}"),
         Grant::Subnet(id) => format!("access to the subnet {id}"),
         Grant::SshFrom(blocks) => format!("port 22 open to {}", blocks.join(", ")),
-        Grant::OpenPort(port) => format!("port {port} open to everyone"),
+        Grant::OpenPort(port) => format!("{} open to everyone", ports(port, port.guest())),
         Grant::DnsName(name) => format!("the DNS name {name}"),
         Grant::TakenDnsNames => "its DNS names, taken over from their current owners".to_owned(),
         Grant::InstanceProfile(profile) => {
@@ -105,4 +116,14 @@ pub fn text(grant: &Grant) -> String {
         Grant::LoginWithKeys { username, count } => format!("{count} keys that log in as {username}"),
         Grant::HostsEntry(name) => format!("the name {name} in /etc/hosts"),
     }
+}
+
+/// "port 80", "UDP ports 8000-8010".
+fn ports(forward: &PortForward, range: PortRange) -> String {
+    let protocol = match forward.protocol() {
+        Protocol::Tcp => "",
+        Protocol::Udp => "UDP ",
+    };
+    let noun = if range.count() > 1 { "ports" } else { "port" };
+    format!("{protocol}{noun} {range}")
 }

@@ -8,7 +8,7 @@ use goloo_model::record::{ProvisioningResult, Record};
 
 use crate::app::App;
 use crate::error::{CliError, without_ssh};
-use crate::output::{Style, duration};
+use crate::output::{Style, duration, forwards};
 use crate::{exit, json};
 
 /// Prints a copy of a VM.
@@ -76,6 +76,9 @@ fn print_made(app: &App, record: &Record, result: Option<ProvisioningResult>, to
     }
     if let (Some(ip), Some(port)) = (record.ip(), record.ssh_port()) {
         app.ui.line(&format!("  address  {ip}:{port}"));
+    }
+    for (index, forward) in forwards::lines(&record.endpoint.ports).into_iter().enumerate() {
+        app.ui.line(&format!("  {:<8} {forward}", if index == 0 { "ports" } else { "" }));
     }
     app.ui.line(&format!("  log in   goloo ssh {name}"));
 }

@@ -13,7 +13,7 @@ use super::listing::{tags, warn_of_failures};
 use crate::app::App;
 use crate::error::CliError;
 use crate::options::{Json, OptionalVm};
-use crate::output::{age, bytes, duration, hint};
+use crate::output::{age, bytes, duration, forwards, hint};
 use crate::{exit, json, providers};
 
 #[derive(Debug, clap::Args)]
@@ -105,14 +105,17 @@ fn machine_lines(record: &Record, usage: &MachineUsage) -> Vec<(&'static str, St
         lines.push(("disk", share(stack.disk, usage.disk)));
         lines.push(("image", image.to_string()));
         let is_forwarded = info.is_some_and(|info| info.place == MachinePlace::Loopback);
-        let ports = stack.ports.iter().map(|port| match is_forwarded {
-            true => format!("127.0.0.1:{} → {}", port.host, port.guest),
-            false => port.guest.to_string(),
-        });
-        lines.extend(labelled("ports", ports));
+        lines.extend(labelled("ports", forwards::of_vm(record, stack, is_forwarded).into_iter()));
         // Machines elsewhere have no mounts, whatever their stack says.
         if info.is_none_or(ProviderInfo::is_host_bound) {
-            let mounts = stack.mounts.iter().map(|mount| format!("{} → {}", mount.source, mount.target));
+            let mounts = stack.mounts.iter().map(|mount| {
+                format!(
+                    "{} at {}{}",
+                    mount.source,
+                    mount.target,
+                    if mount.readonly { ", read-only" } else { "" }
+                )
+            });
             lines.extend(labelled("mounts", mounts));
         }
     }

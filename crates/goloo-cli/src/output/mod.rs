@@ -6,6 +6,7 @@
 
 mod column;
 mod escape;
+pub mod forwards;
 pub mod hint;
 mod progress;
 mod state_color;

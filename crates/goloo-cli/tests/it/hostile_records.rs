@@ -111,14 +111,25 @@ fn host_resources_used_by_another_users_config_require_confirmation() {
     let mut theirs = record("theirs");
     theirs["provider"] = "qemu".into();
     put(&world, "theirs", &theirs);
-    let config = json!({"vm": {"cpus": 1, "memory": "512M", "disk": "1G", "image": image, "mounts": [
-        {"source": world.path().join("home"), "target": "/mnt/home"}]}});
+    let config = json!({"vm": {"cpus": 1, "memory": "512M", "disk": "1G", "image": image,
+        "ports": ["8080:80", "0.0.0.0:8000-8010:9000-9010/udp"],
+        "mounts": [{"source": world.path().join("home"), "target": "/mnt/home"},
+                   {"source": world.path(), "target": "/mnt/all", "readonly": true}]}});
     fs::write(world.state().join("active/theirs/config.json"), config.to_string()).unwrap();
     let again = ["recreate", "theirs", "--as", "mine", "--no-wait"];
     let ran = world.run(&again).expect(2);
     let said = ran.stderr();
     for taken in [world.path().join("home"), image] {
         assert!(said.contains(taken.to_str().unwrap()), "{taken:?} is not in {ran:?}");
+    }
+    for access in [
+        format!("read and write access to the folder {}\n", world.path().join("home").display()),
+        format!("read access to the folder {}\n", world.path().display()),
+        "port 8080 of this computer, forwarded to its port 80\n".to_owned(),
+        "UDP ports 8000-8010 of this computer (open to the network at 0.0.0.0), forwarded to its UDP ports 9000-9010\n"
+            .to_owned(),
+    ] {
+        assert!(said.contains(&access), "{access:?} is not in {ran:?}");
     }
     assert!(said.contains("created by bob on desk") && said.contains("--yes"), "{ran:?}");
     assert_eq!(world.qemus(), Vec::<u32>::new());

@@ -7,7 +7,6 @@ use std::process::{Command, Stdio};
 use crate::common::{Ran, World, goloo};
 
 const HOSTS: &str = "127.0.0.1\tlocalhost\n";
-const BLOCK: &str = "# BEGIN goloo\n127.0.0.1 hello\n# END goloo\n";
 
 fn world_with(hosts: &str) -> World {
     let world = World::new();
@@ -28,19 +27,29 @@ fn create(world: &World, options: &[&str]) -> Ran {
     world.run(&[&["create", "hello", "--no-wait"], options].concat())
 }
 
-fn with_block() -> String {
-    format!("{HOSTS}{BLOCK}")
+/// The address of the machine, as recorded.
+fn address(world: &World, name: &str) -> String {
+    world.json(&["status", name, "--json"])["vm"]["endpoint"]["address"].as_str().unwrap().to_owned()
+}
+
+/// The file with an entry for this VM.
+fn with(world: &World, name: &str) -> String {
+    format!("{HOSTS}# BEGIN goloo\n{} {name}\n# END goloo\n", address(world, name))
+}
+
+fn with_block(world: &World) -> String {
+    with(world, "hello")
 }
 
 #[test]
 fn a_hosts_entry_is_added_and_removed_with_its_vm() {
     let world = world();
     create(&world, &["--hosts"]).expect(0);
-    assert_eq!(hosts(&world), with_block());
+    assert_eq!(hosts(&world), with_block(&world));
     assert_eq!(world.json(&["status", "hello", "--json"])["vm"]["hostsEntry"], true);
     world.run(&["create", "hello", "--no-wait", "--hosts", "--as", "hello-2"]).expect(0);
     world.run(&["delete", "hello", "--yes"]).expect(0);
-    assert_eq!(hosts(&world), with_block().replace("hello", "hello-2"));
+    assert_eq!(hosts(&world), with(&world, "hello-2"));
     world.run(&["delete", "hello-2", "--yes"]).expect(0);
     assert_eq!(hosts(&world), HOSTS);
 }
@@ -65,7 +74,7 @@ fn the_command_line_overrides_the_hosts_setting() {
     assert_eq!(hosts(&world), HOSTS);
     world.run(&["delete", "hello", "--yes"]).expect(0);
     create(&world, &[]).expect(0);
-    assert_eq!(hosts(&world), with_block());
+    assert_eq!(hosts(&world), with_block(&world));
     // The record decides, not what the settings say later.
     world.settings(r#"{"localProvider": "qemu"}"#);
     world.run(&["delete", "hello", "--yes"]).expect(0);
@@ -100,9 +109,10 @@ fn start_updates_the_address_in_the_hosts_entry() {
     world.ssh_finds(r#"{"status":"done","errors":[]}"#);
     create(&world, &["--hosts"]).expect(0);
     for command in [["start", "hello"].as_slice(), &["restart", "hello", "--force"]] {
-        fs::write(world.hosts_file(), with_block().replace("127.0.0.1 hello", "10.9.9.9 hello")).unwrap();
+        fs::write(world.hosts_file(), with_block(&world).replace(&address(&world, "hello"), "10.9.9.9"))
+            .unwrap();
         world.run(command).expect(0);
-        assert_eq!(hosts(&world), with_block(), "{command:?}");
+        assert_eq!(hosts(&world), with_block(&world), "{command:?}");
     }
 }
 
@@ -112,9 +122,9 @@ fn recreate_restores_the_hosts_entry() {
     create(&world, &["--hosts"]).expect(0);
     world.run(&["delete", "hello", "--yes"]).expect(0);
     world.run(&["recreate", "hello", "--no-wait"]).expect(0);
-    assert_eq!(hosts(&world), with_block());
+    assert_eq!(hosts(&world), with_block(&world));
     world.run(&["recreate", "hello", "--no-wait", "--as", "twin", "--no-hosts"]).expect(0);
-    assert_eq!(hosts(&world), with_block());
+    assert_eq!(hosts(&world), with_block(&world));
     for aws in [["--aws"].as_slice(), &["--provider", "aws"]] {
         let moved = world.run(&[&["recreate", "hello", "--as", "moved", "--dry-run"], aws].concat());
         assert!(!moved.stderr().contains("--hosts"), "nobody gave that option: {moved:?}");
@@ -146,7 +156,8 @@ fn a_block_without_an_end_marker_is_repaired_with_a_warning() {
     let world = world_with(&format!("# BEGIN goloo\n10.0.0.2 web\n{rest}"));
     let made = create(&world, &["--hosts"]).expect(0);
     assert!(made.stderr().contains("the end marker of goloo's block was missing"), "{made:?}");
-    let whole = format!("# BEGIN goloo\n10.0.0.2 web\n127.0.0.1 hello\n# END goloo\n{rest}");
+    let whole =
+        format!("# BEGIN goloo\n10.0.0.2 web\n{} hello\n# END goloo\n{rest}", address(&world, "hello"));
     assert_eq!(hosts(&world), whole);
 }
 
@@ -229,7 +240,7 @@ const CREATE: [&str; 4] = ["create", "hello", "--no-wait", "--hosts"];
 fn a_hosts_file_owned_by_root_is_changed_with_sudo() {
     let world = guarded(true);
     run_bounded(&world, &CREATE).expect(0);
-    assert_eq!(hosts(&world), with_block());
+    assert_eq!(hosts(&world), with_block(&world));
     assert_eq!(world.hosts_file().metadata().unwrap().mode() & 0o777, 0o444);
     run_bounded(&world, &["delete", "hello", "--yes"]).expect(0);
     assert_eq!(hosts(&world), HOSTS);
@@ -292,6 +303,6 @@ fn sudo_may_prompt_for_a_password_on_a_terminal() {
     let ran = Ran(command.args(["-qec", &line.join(" "), "/dev/null"]).output().unwrap()).expect(0);
     assert!(ran.stdout().contains("sudo is needed to change"), "{ran:?}");
     assert_eq!(asked(&world), ["-n", "--"]);
-    assert_eq!(hosts(&world), with_block());
+    assert_eq!(hosts(&world), with_block(&world));
     allow(&world, true);
 }

@@ -264,7 +264,7 @@ fn a_failed_start_leaves_no_operation_and_can_be_retried() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     drop(taken);
-    let config = common::HELLO.replace("}}", &format!(r#", "ports": ["{port}:80"]}}}}"#));
+    let config = common::HELLO.replace("}}", &format!(r#", "ports": ["127.0.0.1:{port}:80"]}}}}"#));
     world.stack("hello", &config, "");
     world.run(&["create", "hello"]).expect(0);
     world.run(&["stop", "hello"]).expect(0);

@@ -124,8 +124,8 @@ fn status_shows_what_the_machine_has_and_uses() {
     assert!(value("cpus") == "1" && value("image").ends_with("/disk.img"), "{status}");
     assert!(value("memory").starts_with("512.0 MiB (") && value("memory").ends_with(" used)"), "{status}");
     assert!(value("disk").starts_with("1.0 GiB (") && value("disk").ends_with(" used)"), "{status}");
-    assert_eq!(value("ports"), format!("127.0.0.1:{free} → 80"));
-    assert_eq!(value("mounts"), format!("{} → /srv", shared.display()));
+    assert!(value("ports").ends_with(&format!(":{free} to 80")), "{}", value("ports"));
+    assert_eq!(value("mounts"), format!("{} at /srv", shared.display()));
     assert!(value("uptime").ends_with(" s"), "{status}");
     let json = world.json(&["status", "hello", "--json"]);
     assert!(json["live"]["startedAt"].is_string() && json["usage"]["disk"].is_u64(), "{json}");

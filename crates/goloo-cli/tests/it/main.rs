@@ -28,6 +28,7 @@ mod migrate;
 mod multipass;
 mod neighbors;
 mod null_provider;
+mod ports;
 mod provider_choice;
 mod proxy;
 mod public_surface;

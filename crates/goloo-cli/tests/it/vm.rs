@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use crate::common::{Ran, World, wait_until};
 use serde_json::Value;
 
-const CONFIG: &str = r#"{"vm": {"cpus": 1, "memory": "512M", "disk": "3G", "image": "debian-12", "users": [{"username": "ann", "ssh_key_files": ["ann.pub"]}], "mounts": [{"source": "shared", "target": "/srv/shared"}]}}"#;
+const CONFIG: &str = r#"{"vm": {"cpus": 1, "memory": "512M", "disk": "3G", "image": "debian-12", "users": [{"username": "ann", "ssh_key_files": ["ann.pub"]}], "mounts": [{"source": "shared", "target": "/srv/shared"}, {"source": ".", "target": "/srv/stack", "readonly": true}]}}"#;
 const PLAIN: &str = r#"{"vm": {"cpus": 1, "memory": "512M", "disk": "3G", "image": "debian-12"}}"#;
 
 const CLOUD_INIT: &str = "#cloud-config\n\
@@ -40,6 +40,12 @@ fn vm_is_created_used_deleted_and_archived() {
     assert_eq!(inside("whoami; cat /etc/made-by"), "ann\nthe user's file: 'quoted' \"twice\"\n");
     assert_eq!(inside("cat /var/tmp/order; hostname"), "first\nlast\nbox\n");
     assert_eq!(inside("cat /var/tmp/shared"), "shared", "the folder is there when the user's commands run");
+    assert_eq!(inside("head -n 1 /srv/stack/configure.sh"), "#!/bin/sh\n");
+    // QEMU refuses, not only the guest's own mount options.
+    inside("sudo mount -o remount,rw /srv/stack; ! sudo touch /srv/stack/shared/written 2>/dev/null");
+    assert!(!folder.join("shared/written").exists());
+    inside("sudo touch /srv/shared/written");
+    assert!(folder.join("shared/written").exists());
     assert_eq!(inside("sudo -n id -u"), "0\n");
     // The root file system has grown to vm.disk, which is larger than the image.
     let kib: u64 = inside("df --output=size / | tail -n 1").trim().parse().unwrap();

@@ -342,14 +342,16 @@ fn a_document_that_cloud_init_cannot_split_does_not_affect_other_parts() {
 
 #[test]
 fn mounts_are_set_up_after_the_users_and_before_the_user_commands() {
-    let config = r#"{"vm": {"mounts": [{"source": ".", "target": "/home/ubuntu/code"}]}}"#;
+    let config = r#"{"vm": {"mounts": [{"source": ".", "target": "/home/ubuntu/code"},
+        {"source": ".", "target": "/srv/ro", "readonly": true}]}}"#;
     let verdict = verdict(&stack(config, "#cloud-config\nbootcmd: [early]\nruncmd: [mine]\n"));
     let commands = verdict["config"]["runcmd"].as_array().unwrap();
     assert!(commands[0].to_string().contains("/opt/goloo/mounts.sh"), "{commands:?}");
     assert_eq!(commands[1], "mine");
     assert_eq!(verdict["config"]["bootcmd"], serde_json::json!(["early"]));
     let script = file(&verdict, "/opt/goloo/mounts.sh");
-    assert!(script.contains("goloo0") && script.contains("/home/ubuntu/code"), "{script}");
+    assert!(script.contains("share goloo0 '/home/ubuntu/code' rw\n"), "{script}");
+    assert!(script.contains("share goloo1 '/srv/ro' ro\n"), "{script}");
 }
 
 #[test]

@@ -7,9 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Extra, checks};
 use crate::access::Address;
-
-/// The port on which machines themselves listen for SSH.
-pub const SSH_PORT: u16 = 22;
+use crate::spec::Protocol;
 
 /// Where a machine can be reached. Any part may be absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -24,9 +22,26 @@ pub struct Endpoint {
     /// Its DNS name.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "checks::dns_name")]
     pub fqdn: Option<String>,
+    /// The ports of this host that are forwarded to the machine, without that of SSH.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<ForwardedPort>,
     /// Fields of a later version.
     #[serde(flatten)]
     pub extra: Extra,
+}
+
+/// A port of this host that is forwarded to the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ForwardedPort {
+    /// The address of this host.
+    pub address: IpAddr,
+    /// The port of this host.
+    pub port: u16,
+    /// The port of the machine.
+    pub guest_port: u16,
+    /// TCP or UDP.
+    pub protocol: Protocol,
 }
 
 impl Endpoint {
@@ -35,7 +50,7 @@ impl Endpoint {
         Self { address: Some(address), ssh_port: Some(ssh_port), ..Self::default() }
     }
 
-    /// A machine behind a forwarded port of this host.
+    /// A machine behind a forwarded port of 127.0.0.1.
     pub fn loopback(ssh_port: u16) -> Self {
         Self::new(IpAddr::from(Ipv4Addr::LOCALHOST).into(), ssh_port)
     }

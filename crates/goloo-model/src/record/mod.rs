@@ -37,11 +37,12 @@ use crate::secret::PrivateKey;
 use crate::text::{Label, SourcePath};
 use crate::time::Timestamp;
 
+pub use crate::spec::SSH_PORT;
 pub use crate::spec::is_domain as is_dns_name;
 pub use checks::{SERIAL_MAX, is_block, is_resource_id};
 pub use details::{DetailsError, read_details};
 pub use digest::{Digest, Proof};
-pub use endpoint::{Endpoint, SSH_PORT};
+pub use endpoint::{Endpoint, ForwardedPort};
 pub use error::RecordError;
 pub use extra::Extra;
 pub use format::{MAX_RECORD_BYTES, SCHEMA};
@@ -50,7 +51,7 @@ pub use home::{AllOpen, ForeignOwner, LocalContext, MachineLocation, OpenOperati
 pub use operation_kind::OperationKind;
 pub use owner::Owner;
 pub use proof::{StateKey, Trust};
-pub use recorded_stack::RecordedStack;
+pub use recorded_stack::{RecordedPort, RecordedStack};
 pub use resource::Resource;
 pub use schema_1::{Schema1Place, endpoint_of_schema_1, is_host_bound_in_schema_1};
 pub use upgrade::{from_json, to_json};

@@ -5,6 +5,7 @@
 //! image's URL may hold of a password or a token.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,7 @@ use serde_json::Value;
 
 use super::Extra;
 use crate::provider_id::ProviderId;
-use crate::spec::{Dns, ImageRef, KeySource, ResolvedStack};
+use crate::spec::{Dns, ImageRef, KeySource, PortForward, Protocol, ResolvedStack};
 use crate::text::Label;
 
 /// The largest one that is kept, in bytes of JSON.
@@ -91,13 +92,27 @@ pub enum RecordedKey {
 pub struct RecordedMount {
     pub source: Line,
     pub target: Line,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub readonly: bool,
 }
 
 /// An entry of `vm.ports`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct RecordedPort {
+    /// The first port of the computer.
     pub host: u16,
+    /// The first port of the machine.
     pub guest: u16,
+    /// The last port of the computer, if there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_host: Option<u16>,
+    /// The address of the computer that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bind: Option<Ipv4Addr>,
+    #[serde(default, skip_serializing_if = "is_tcp")]
+    /// TCP or UDP.
+    pub protocol: Protocol,
 }
 
 /// The section `dns`.
@@ -128,6 +143,7 @@ impl RecordedStack {
         let mount = |mount: &crate::spec::Mount| RecordedMount {
             source: mount.source.to_string_lossy().as_ref().into(),
             target: mount.target.as_str().into(),
+            readonly: mount.readonly,
         };
         let user = |user: &crate::spec::User| RecordedUser {
             username: user.username.as_str().into(),
@@ -148,11 +164,7 @@ impl RecordedStack {
             spot: stack.spot,
             users: stack.users.iter().map(user).collect(),
             mounts: stack.mounts.iter().map(mount).collect(),
-            ports: stack
-                .ports
-                .iter()
-                .map(|port| RecordedPort { host: port.host, guest: port.guest })
-                .collect(),
+            ports: stack.ports.iter().map(RecordedPort::of).collect(),
             ssh_cidr: stack.ssh_cidr.iter().map(|source| source.word().into()).collect(),
             ttl: stack.ttl,
             dns: stack.dns.as_ref().map(RecordedDns::of),
@@ -170,6 +182,23 @@ impl RecordedKey {
             KeySource::File(path) => Self::File(path.to_string_lossy().as_ref().into()),
         }
     }
+}
+
+impl RecordedPort {
+    fn of(port: &PortForward) -> Self {
+        let (host, guest) = (port.host(), port.guest());
+        Self {
+            host: host.first(),
+            guest: guest.first(),
+            last_host: (host.count() > 1).then_some(host.last()),
+            bind: port.bind(),
+            protocol: port.protocol(),
+        }
+    }
+}
+
+fn is_tcp(protocol: &Protocol) -> bool {
+    *protocol == Protocol::Tcp
 }
 
 impl RecordedDns {
@@ -205,6 +234,14 @@ fn without_credentials(url: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_of_an_earlier_version_is_read_and_written_as_it_was() {
+        let old = r#"{"host":8080,"guest":80}"#;
+        let read: RecordedPort = serde_json::from_str(old).expect("a port");
+        assert_eq!((read.protocol, read.bind, read.last_host), (Protocol::Tcp, None, None));
+        assert_eq!(serde_json::to_string(&read).ok().as_deref(), Some(old));
+    }
 
     #[test]
     fn an_image_s_url_is_kept_without_its_secrets() {

@@ -40,7 +40,8 @@ pub fn endpoint_of_schema_1(provider: ProviderId, place: Schema1Place) -> Endpoi
     if is_host_bound_in_schema_1(provider) {
         return place.local.map_or_else(Endpoint::default, |(address, port)| Endpoint::new(address, port));
     }
-    let in_aws = |(address, fqdn)| Endpoint { address, fqdn, ssh_port: Some(SSH_PORT), extra: Extra::new() };
+    let in_aws =
+        |(address, fqdn)| Endpoint { address, fqdn, ssh_port: Some(SSH_PORT), ..Endpoint::default() };
     place.aws.map_or_else(Endpoint::default, in_aws)
 }
 
@@ -114,7 +115,10 @@ pub(super) fn is_as_upgraded(record: &Record) -> bool {
     let as_in_aws = || {
         let is_empty = endpoint.is_empty() && details.is_empty();
         let has_old_fields = details.contains_key(PUBLIC_IP) || details.contains_key(FQDN);
-        endpoint.extra.is_empty() && !has_old_fields && (is_empty || endpoint.ssh_port == Some(SSH_PORT))
+        endpoint.extra.is_empty()
+            && endpoint.ports.is_empty()
+            && !has_old_fields
+            && (is_empty || endpoint.ssh_port == Some(SSH_PORT))
     };
     record.host_bound == is_local && record.resolved.is_none() && (is_local || as_in_aws())
 }

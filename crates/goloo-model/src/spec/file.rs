@@ -58,7 +58,8 @@ pub struct VmFile {
     pub users: Vec<UserFile>,
     /// Folders of this computer to mount in the machine
     pub mounts: Vec<MountFile>,
-    /// Reachable ports: 80, or "8080:80" for port 8080 of this computer
+    /// Reachable ports: 80, or "8080:80" for port 8080 of this computer; also "8000-8010", "53:53/udp" and
+    /// "127.0.0.2:8080:80"
     pub ports: Vec<PortFile>,
     /// AWS: who may connect to port 22: a CIDR block, a list of them, or "me"; by default "me", this computer
     pub ssh_cidr: Option<SshCidrFile>,
@@ -89,6 +90,8 @@ pub struct MountFile {
     pub source: Option<String>,
     /// The absolute path in the machine
     pub target: Option<String>,
+    /// Whether the machine can only read it; by default false
+    pub readonly: Option<bool>,
 }
 
 /// A reachable port.
@@ -97,8 +100,8 @@ pub struct MountFile {
 pub enum PortFile {
     /// The same port on both sides
     Same(u64),
-    /// This computer's port and the machine's port, as HOST:GUEST
-    Pair(String),
+    /// [ADDRESS:]HOST[:GUEST][/udp]: ports or ranges of this computer and of the machine
+    Text(String),
 }
 
 /// Who may connect to port 22.

@@ -10,6 +10,7 @@ pub mod images;
 mod json;
 mod limits;
 pub mod old_state;
+mod ports;
 mod resolve;
 pub mod resolved;
 mod shape;
@@ -21,10 +22,11 @@ pub use diagnostic::{nearest, position};
 pub use file::{StackFile, json_schema};
 pub use json::child as child_pointer;
 pub use limits::{VALUES_MAX, beyond};
+pub use ports::{FORWARDED_PORTS_MAX, PortForward, PortForwardError, PortRange, Protocol, SSH_PORT};
 pub use resolve::{
     DNS_TTL, Resolved, Sources, diagnostic_at_pointer, parse_image, resolve, with_github_users,
 };
-pub use resolved::{Dns, ImageRef, KeySource, Mount, PortForward, ResolvedStack, Size, SshSource, User};
+pub use resolved::{Dns, ImageRef, KeySource, Mount, ResolvedStack, Size, SshSource, User};
 pub use shape::ConfigSection;
 pub use typed::{InvalidValue, read_json};
 pub use values::{duration_seconds, is_domain, is_github_user, is_safe_url, ssh_source};

@@ -18,7 +18,7 @@ use crate::hint::{Hint, NextStep};
 use crate::name::VmName;
 use crate::provider::Endpoints;
 use crate::provider_id::ProviderId;
-use crate::record::{Endpoint, Extra, SSH_PORT};
+use crate::record::{Endpoint, SSH_PORT};
 
 /// The providers of goloo v0.
 const MULTIPASS: ProviderId = ProviderId::known("multipass");
@@ -472,7 +472,7 @@ impl<'c> Reader<'c> {
         };
         let address = text("publicIP").and_then(|ip| Address::parse(&ip).ok());
         let endpoint =
-            Endpoint { address, fqdn: text("fqdn"), ssh_port: Some(SSH_PORT), extra: Extra::new() };
+            Endpoint { address, fqdn: text("fqdn"), ssh_port: Some(SSH_PORT), ..Endpoint::default() };
         (Some(("cloudformation-stack", arn)), Some(Endpoints { endpoint, details: fields }))
     }
 

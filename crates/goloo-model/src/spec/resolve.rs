@@ -13,7 +13,8 @@ use super::file::{DnsFile, MountFile, PortFile, SshCidrFile, StackFile, UserFile
 use super::images;
 use super::json::{Json, child};
 use super::old_state::is_old_state;
-use super::resolved::{Dns, ImageRef, KeySource, Mount, PortForward, ResolvedStack, Size, SshSource, User};
+use super::ports::{FORWARDED_PORTS_MAX, PortForward, PortForwardError, PortRange, Protocol};
+use super::resolved::{Dns, ImageRef, KeySource, Mount, ResolvedStack, Size, SshSource, User};
 use super::shape::ConfigSection;
 use super::{json_schema, shape, values};
 use crate::authorized_key::{AuthorizedKey, AuthorizedKeyError};
@@ -172,6 +173,7 @@ impl Resolver<'_> {
             sections: BTreeMap::new(),
             cloud_init: self.sources.cloud_init.filter(|text| !is_blank(text)).map(<[u8]>::to_vec),
             configure: self.sources.configure.filter(|text| !is_blank(text)).map(<[u8]>::to_vec),
+            is_copy: name.as_str() != vm.name.as_deref().unwrap_or(self.sources.stack),
             image,
             image_text,
             name,
@@ -431,42 +433,51 @@ impl Resolver<'_> {
                 );
             }
             let target = target.trim_end_matches('/').to_owned();
-            all.push(Mount { source: self.path(source), target });
+            let readonly = mount.readonly.unwrap_or(false);
+            all.push(Mount { source: self.path(source), target, readonly });
         }
         all
     }
 
     fn ports(&mut self, ports: &[PortFile]) -> Vec<PortForward> {
-        let mut hosts = BTreeSet::new();
-        let mut all = Vec::new();
+        let mut all: Vec<(PortForward, String)> = Vec::new();
         for (index, port) in ports.iter().enumerate() {
             let pointer = format!("/vm/ports/{index}");
             let (forward, text) = match port {
                 PortFile::Same(number) => {
-                    let port = values::port(*number);
-                    (port.map(|port| PortForward { host: port, guest: port }), number.to_string())
+                    let range = u16::try_from(*number).ok().and_then(PortRange::one);
+                    (range.map(PortForward::from).ok_or(PortForwardError::NotAPort), number.to_string())
                 }
-                PortFile::Pair(text) => (values::port_pair(text), text.clone()),
+                PortFile::Text(text) => (text.parse(), text.clone()),
             };
-            let Some(forward) = forward else {
-                let message = format!("\"{text}\" is not a port");
-                self.diagnostic(
-                    &pointer,
-                    message,
-                    "write 80, or \"8080:80\" for port 8080 of this computer; ports are from 1 to 65535",
-                );
-                continue;
+            let forward: PortForward = match forward {
+                Ok(forward) => forward,
+                Err(error) => {
+                    self.diagnostic(&pointer, error.message(&text), error.hint());
+                    continue;
+                }
             };
-            if forward.guest == 22 {
+            if forward.protocol() == Protocol::Tcp && forward.guest().overlap(PortRange::SSH).is_some() {
                 let hint = "remove it: goloo doesn't need it for SSH";
                 self.diagnostic(&pointer, "port 22 of the machine is reachable without this", hint);
-            } else if !hosts.insert(forward.host) {
-                let message = format!("port {} of this computer is used twice", forward.host);
-                self.diagnostic(&pointer, message, "use another one on the left side");
+            } else if let Some((other, port)) =
+                all.iter().find_map(|(other, text)| Some((text, forward.conflict(other)?)))
+            {
+                let protocol = forward.protocol().suffix();
+                let message = format!(
+                    "\"{text}\" uses port {port}{protocol} of this computer, and so does \"{other}\""
+                );
+                self.diagnostic(&pointer, message, "change the left side of one of them");
             }
-            all.push(forward);
+            all.push((forward, text));
         }
-        all
+        let count: usize = all.iter().map(|(port, _)| port.host().count()).sum();
+        if count > FORWARDED_PORTS_MAX {
+            let message =
+                format!("these are {count} ports, but a machine can have at most {FORWARDED_PORTS_MAX}");
+            self.diagnostic("/vm/ports", message, "write shorter ranges");
+        }
+        all.into_iter().map(|(port, _)| port).collect()
     }
 
     /// Defaults to this host alone.

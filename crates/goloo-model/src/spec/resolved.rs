@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use super::ports::PortForward;
 use crate::name::VmName;
 use crate::provider_id::ProviderId;
 
@@ -88,15 +89,8 @@ pub struct Mount {
     pub source: PathBuf,
     /// Folder in the guest, absolute.
     pub target: String,
-}
-
-/// One entry of `vm.ports`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PortForward {
-    /// Port on 127.0.0.1 of this host (local providers).
-    pub host: u16,
-    /// Port in the guest; AWS opens this one.
-    pub guest: u16,
+    /// Whether the guest can only read it.
+    pub readonly: bool,
 }
 
 /// Who may reach port 22 in AWS.
@@ -183,6 +177,8 @@ impl Dns {
 pub struct ResolvedStack {
     /// The name of the VM.
     pub name: VmName,
+    /// Whether that isn't the name that the stack gives to its VM (`--as`).
+    pub is_copy: bool,
     /// The stack's own name: its folder's.
     pub stack: String,
     /// The stack's folder, absolute.

@@ -1,8 +1,8 @@
-//! Values as users write them: sizes, durations, ports, addresses.
+//! Values as users write them: sizes, durations, addresses.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::resolved::{PortForward, Size, SshSource};
+use super::resolved::{Size, SshSource};
 
 /// Parses `512M`, `2G`, `1.5GiB`, `20GB`; `None` if the text isn't a size with a unit.
 pub(super) fn size(text: &str) -> Option<Size> {
@@ -55,17 +55,6 @@ pub fn duration_seconds(text: &str) -> Option<u64> {
         _ => return None,
     };
     number.parse::<u64>().ok()?.checked_mul(factor).filter(|seconds| *seconds <= DURATION_MAX_SECONDS)
-}
-
-/// Parses `"8080:80"` or `"80"`.
-pub(super) fn port_pair(text: &str) -> Option<PortForward> {
-    let (host, guest) = text.split_once(':').unwrap_or((text, text));
-    Some(PortForward { host: port(host.trim().parse().ok()?)?, guest: port(guest.trim().parse().ok()?)? })
-}
-
-/// A valid port number.
-pub(super) fn port(number: u64) -> Option<u16> {
-    u16::try_from(number).ok().filter(|port| *port > 0)
 }
 
 /// Parses a CIDR block, or `me`. Host bits are cleared, as EC2 does; otherwise it would refuse two rules that are the
@@ -182,15 +171,6 @@ mod tests {
     }
 
     #[test]
-    fn ports_are_from_1_to_65535() {
-        assert_eq!(port_pair("8080:80"), Some(PortForward { host: 8080, guest: 80 }));
-        assert_eq!(port_pair("80"), Some(PortForward { host: 80, guest: 80 }));
-        for text in ["0", "65536", "80:", ":80", "a:b", "1:2:3"] {
-            assert_eq!(port_pair(text), None, "{text}");
-        }
-    }
-
-    #[test]
     fn user_names_domains_and_cidr_blocks_are_validated() {
         assert!(is_username("_svc-1") && !is_username("1a") && !is_username("Ann") && !is_username(""));
         assert!(is_github_user("a-b1") && !is_github_user("a--b") && !is_github_user("-a"));
@@ -265,7 +245,7 @@ mod tests {
 
         #[test]
         fn parsers_do_not_panic_on_any_text(text in "\\PC{0,20}") {
-            let _ = (size(&text), duration_seconds(&text), port_pair(&text), ssh_source(&text), is_domain(&text), is_safe_url(&text), instance_profile(&text));
+            let _ = (size(&text), duration_seconds(&text), ssh_source(&text), is_domain(&text), is_safe_url(&text), instance_profile(&text));
         }
     }
 }

@@ -9,13 +9,14 @@
 //! - `silent`: responds only to the first control connection; `garbage`: sends invalid data on all others
 //! - `closes`: closes each control connection except the first immediately
 //! - `dies`: exits at once; `hangs`: never becomes ready
+//! - `loses-race`: another program binds the last forwarded port before the machine's first start does
 //! - `no-sandbox`: was built without it; `sandbox-kills`: a required system call is denied
 //! - `floods`: the guest writes 20 MB to its console, and QEMU 5 MB of messages
 #![allow(clippy::unwrap_used, reason = "a test program: a panic is its error message")]
 
 use std::fs::OpenOptions;
 use std::io::{self, BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, exit};
@@ -56,7 +57,7 @@ fn fault(name: &str) -> bool {
 #[derive(Default)]
 struct Line {
     accel: String,
-    forwards: Vec<(String, u16)>,
+    forwards: Vec<(String, Listener)>,
     drives: Vec<PathBuf>,
     console: Option<PathBuf>,
     control: Option<PathBuf>,
@@ -85,7 +86,7 @@ impl Line {
                 "-netdev" => {
                     for part in split(&value()?) {
                         let Some(rule) = part.strip_prefix("hostfwd=") else { continue };
-                        line.forwards.push((rule.to_owned(), host_port(rule)?));
+                        line.forwards.push((rule.to_owned(), listener(rule)?));
                     }
                 }
                 "-chardev" => {
@@ -112,11 +113,24 @@ fn option(value: &str, key: &str) -> Option<String> {
     split(value).iter().find_map(|part| part.strip_prefix(key)?.strip_prefix('=').map(str::to_owned))
 }
 
-fn host_port(rule: &str) -> Result<u16, String> {
+enum Listener {
+    Tcp(SocketAddrV4),
+    Udp(SocketAddrV4),
+}
+
+fn listener(rule: &str) -> Result<Listener, String> {
     let (host, _) = rule.split_once("-:").ok_or("bad hostfwd")?;
-    host.strip_prefix("tcp:127.0.0.1:")
-        .and_then(|port| port.parse().ok())
-        .ok_or_else(|| format!("bad {rule}"))
+    let (protocol, place) = host.split_once(':').ok_or("bad hostfwd")?;
+    let place = place.parse().map_err(|_| format!("bad {rule}"))?;
+    match protocol {
+        "tcp" => Ok(Listener::Tcp(place)),
+        "udp" => Ok(Listener::Udp(place)),
+        _ => Err(format!("bad {rule}")),
+    }
+}
+
+fn folder_of(pid_file: &Path) -> Result<&Path, String> {
+    pid_file.parent().ok_or_else(|| "a pid file without a folder".to_owned())
 }
 
 fn stay(line: &Line) -> Result<(), String> {
@@ -128,7 +142,7 @@ fn stay(line: &Line) -> Result<(), String> {
     }
     let pid_file = line.pid_file.as_ref().ok_or("no pid file")?;
     std::fs::write(pid_file, format!("{}\n", std::process::id())).map_err(|error| error.to_string())?;
-    let folder = pid_file.parent().ok_or("a pid file without a folder")?.to_owned();
+    let folder = folder_of(pid_file)?.to_owned();
     thread::spawn(move || end_some_day(&folder));
     if fault("hangs") {
         thread::sleep(LIFETIME);
@@ -142,10 +156,22 @@ fn stay(line: &Line) -> Result<(), String> {
             .map_err(|_| format!("Failed to get \"write\" lock on {}", drive.display()))?;
         disks.push(file);
     }
-    for (rule, port) in &line.forwards {
-        let listener = TcpListener::bind(("127.0.0.1", *port))
-            .map_err(|_| format!("-netdev user,id=net0: Could not set up host forwarding rule '{rule}'"))?;
-        thread::spawn(move || greet(&listener));
+    let race = folder_of(pid_file)?.join("race-lost");
+    if fault("loses-race") && !race.exists() {
+        std::fs::write(&race, "").map_err(|error| error.to_string())?;
+        let (rule, _) = line.forwards.last().ok_or("no forwards")?;
+        return Err(format!("-netdev user,id=net0: Could not set up host forwarding rule '{rule}'"));
+    }
+    let mut sockets = Vec::new();
+    for (rule, place) in &line.forwards {
+        let refused = |_| format!("-netdev user,id=net0: Could not set up host forwarding rule '{rule}'");
+        match place {
+            Listener::Tcp(place) => {
+                let listener = TcpListener::bind(place).map_err(refused)?;
+                thread::spawn(move || greet(&listener));
+            }
+            Listener::Udp(place) => sockets.push(UdpSocket::bind(place).map_err(refused)?),
+        }
     }
     if let Some(console) = &line.console {
         let log = OpenOptions::new().append(true).create(true).open(console);

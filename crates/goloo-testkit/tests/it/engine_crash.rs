@@ -89,6 +89,7 @@ fn engine<T>(
 fn stack() -> ResolvedStack {
     ResolvedStack {
         name: devbox(),
+        is_copy: false,
         stack: "devbox".into(),
         folder: "/stacks/devbox".into(),
         cpus: 2,

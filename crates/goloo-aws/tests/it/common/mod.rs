@@ -19,8 +19,9 @@ use goloo_aws::template::{self, Placement, VmTemplate};
 use goloo_aws::{PollIntervals, Settings};
 use goloo_model::name::{OperationId, VmId};
 use goloo_model::provider::Machine;
-use goloo_model::spec::{Dns, ImageRef, PortForward, Size};
+use goloo_model::spec::{Dns, ImageRef, Size};
 use goloo_testkit::provider_suite;
+use goloo_testkit::samples::forwards;
 use serde_json::Value;
 
 /// Settings that use this emulator and don't wait between polls.
@@ -72,8 +73,7 @@ pub fn side_by_side(last: usize, act: impl Fn(usize) + Sync) {
 pub fn variants() -> Vec<(&'static str, Value)> {
     let plain = fixed_machine();
     let mut rich = fixed_machine();
-    let port = |host, guest| PortForward { host, guest };
-    rich.stack.ports = vec![port(8080, 80), port(8081, 80), port(443, 443)];
+    rich.stack.ports = forwards(&["8080:80", "8081:80", "443", "53:53/udp", "27000-27010/udp"]);
     rich.stack.ttl = Some(3600);
     let mut given = fixed_machine();
     given.stack.os = "ami-0abc0abc".to_owned();
