@@ -14,6 +14,8 @@ const GROUPS: [(&str, &[&str]); 5] = [
             "ssh",
             "exec",
             "cp",
+            "code",
+            "docker",
             "logs",
             "start",
             "stop",

@@ -166,7 +166,7 @@ impl LockedOperation<'_, '_> {
         self.record.phase = Phase::Destroyed;
         self.record.fail(&error);
         let archived = self.archive_result().await;
-        self.engine.guest.unpin(&self.record);
+        self.forget_guest().await;
         match archived {
             Ok(_) => EngineError::CreateFailed { name: self.record.name.clone(), source: error },
             Err(not_saved) => not_saved,

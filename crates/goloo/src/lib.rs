@@ -9,6 +9,7 @@
 pub mod actions;
 pub mod backend;
 mod checked_store;
+mod docker;
 pub mod drift;
 pub mod error;
 pub mod files;

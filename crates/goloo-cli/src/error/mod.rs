@@ -2,6 +2,7 @@
 
 mod address;
 mod database;
+mod docker;
 mod keys;
 mod library;
 mod migrate;
@@ -197,6 +198,7 @@ impl From<goloo::Error> for CliError {
                 Self::explained(inner, inner.code(), stack::explain(inner)).with_causes(stack::causes(inner))
             }
             E::Unreachable(ref inner) => Self::explained(inner, inner.code(), unreachable::explain(inner)),
+            E::Docker(ref inner) => Self::explained(inner, inner.code(), docker::explain(inner)),
             E::Request(ref inner) => Self::explained(inner, inner.code(), request::explain(inner)),
             E::Transfer(ref inner) => Self::explained(inner, inner.code(), transfer::explain(inner))
                 .with_causes(transfer::causes(inner)),

@@ -3,6 +3,7 @@
 
 mod aws;
 mod common;
+mod connections;
 mod disks;
 mod dns;
 mod embed;
@@ -25,6 +26,7 @@ mod migrate;
 mod multipass;
 mod neighbors;
 mod null_provider;
+mod other_programs;
 mod provider_choice;
 mod proxy;
 mod public_surface;
@@ -36,6 +38,7 @@ mod s3_services;
 mod secrets;
 mod settings;
 mod sharing;
+mod ssh_config;
 mod stacks;
 mod state;
 mod state_folders;
