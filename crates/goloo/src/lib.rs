@@ -7,6 +7,7 @@
 #![warn(missing_docs)]
 
 pub mod actions;
+pub mod autostart;
 pub mod backend;
 mod checked_store;
 mod docker;

@@ -3,6 +3,7 @@
 mod adopt;
 mod archive;
 mod ask;
+mod autostart;
 mod checks;
 mod clone;
 mod code;
@@ -70,6 +71,8 @@ pub enum Command {
     Protect(protect::Args),
     /// Remove a VM's protection against `delete`
     Unprotect(protect::Args),
+    /// Start a VM whenever you log in
+    Autostart(autostart::Args),
     /// List VMs
     #[command(visible_alias = "ls")]
     List(list::Args),
@@ -159,6 +162,7 @@ pub fn run(app: &App, command: Command, command_line: fn() -> clap::Command) -> 
         Command::Tag(args) => tag::run(app, &args),
         Command::Protect(args) => protect::run(app, &args, true),
         Command::Unprotect(args) => protect::run(app, &args, false),
+        Command::Autostart(args) => autostart::run(app, &args),
         Command::List(args) => list::run(app, &args),
         Command::Status(args) => status::run(app, &args),
         Command::Top => top::run(app),
@@ -239,6 +243,7 @@ impl Command {
             | Self::Protect(_)
             | Self::Unprotect(_)
             | Self::Cp(_)
+            | Self::Autostart(_)
             | Self::Code(_)
             | Self::Docker(_)
             | Self::Start(_)

@@ -82,6 +82,7 @@ fn arguments<'a>(command: &str, scene: &'a Scene) -> Vec<Vec<&'a str>> {
         "ssh-config" => {
             vec![vec![], vec![vm], vec!["--install"], vec!["--install", "-y"], vec!["--uninstall"]]
         }
+        "autostart" => vec![vec![vm, "on"], vec!["--start"], vec![vm, file]],
         "code" => vec![vec![vm], vec![vm, file]],
         "docker" => vec![vec![vm], vec![vm, "--rm"]],
         "logs" => vec![vec![vm], vec![vm, "--console"]],

@@ -2,6 +2,7 @@
 
 mod adopt;
 mod archive;
+mod autostart;
 mod connect;
 mod create;
 mod delete;
@@ -32,6 +33,7 @@ use crate::operation::RunOptions;
 use crate::session::Session;
 
 pub use archive::{ArchivedFiles, Incarnation};
+pub use autostart::AutostartChange;
 pub use connect::{Console, CopyPath, Route};
 pub use create::{CreateOptions, PlannedCreate, SshSources};
 pub use delete::Forgotten;

@@ -1,6 +1,7 @@
 //! The errors of the library. [`MigrateError`] is here, since it contains an [`Error`].
 
 mod address;
+mod autostart;
 pub mod codes;
 mod docker;
 pub(crate) mod keys;
@@ -29,6 +30,7 @@ use goloo_sys::error_chain;
 use goloo_sys::private::Exposed;
 
 pub use address::AddressError;
+pub use autostart::AutostartError;
 pub use docker::DockerError;
 pub use keys::{AnswerError, KeysError};
 pub use library::LibraryError;
@@ -97,6 +99,9 @@ pub enum Error {
     /// A machine that can't be connected to.
     #[error(transparent)]
     Unreachable(#[from] UnreachableError),
+    /// Starting VMs at login.
+    #[error(transparent)]
+    Autostart(#[from] AutostartError),
     /// A Docker context.
     #[error(transparent)]
     Docker(#[from] DockerError),
@@ -170,6 +175,7 @@ impl Error {
             Self::Settings(error) => error.code(),
             Self::Ssh(error) => error.code(),
             Self::Unreachable(error) => error.code(),
+            Self::Autostart(error) => error.code(),
             Self::Docker(error) => error.code(),
             Self::Request(error) => error.code(),
             Self::Transfer(error) => error.code(),
