@@ -14,6 +14,8 @@ const GROUPS: [(&str, &[&str]); 5] = [
             "ssh",
             "exec",
             "cp",
+            "code",
+            "docker",
             "logs",
             "start",
             "stop",
@@ -22,7 +24,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
             "ssh-config",
         ],
     ),
-    ("Change VMs", &["tag", "protect", "unprotect", "snapshot", "restore", "dns"]),
+    ("Change VMs", &["tag", "protect", "unprotect", "autostart", "snapshot", "restore", "dns"]),
     ("Records and history", &["history", "diff", "refresh", "archive", "state", "migrate"]),
     ("Set-up", &["config", "settings", "image", "doctor", "completion", "man", "help"]),
 ];

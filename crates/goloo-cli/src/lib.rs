@@ -77,7 +77,9 @@ pub fn run(argv: Vec<OsString>, providers: Providers) -> ExitCode {
             App::for_root(ui.clone()).and_then(|app| commands::run(&app, command, args::Cli::command))
         }
         command => App::new(ui.clone()).and_then(|app| {
-            commands::run(&app, command, args::Cli::command).map_err(|error| app.suggest(error))
+            let result = commands::run(&app, command, args::Cli::command);
+            app.session.update_ssh_config();
+            result.map_err(|error| app.suggest(error))
         }),
     };
     ui.finish();

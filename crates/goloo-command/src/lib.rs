@@ -109,14 +109,44 @@ pub async fn run_lines(
 
 /// Like [`run`], for synchronous callers, even inside a runtime.
 pub fn run_blocking(command: std::process::Command, limits: Limits) -> Result<Finished, RunError> {
+    on_own_runtime(async move || run(&mut Command::from(command), limits).await)
+}
+
+fn on_own_runtime<T, F>(work: F) -> Result<T, RunError>
+where
+    T: Send + 'static,
+    F: AsyncFnOnce() -> Result<T, RunError> + Send + 'static,
+{
     let work = move || {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Start)?;
-        runtime.block_on(run(&mut Command::from(command), limits))
+        runtime.block_on(work())
     };
     // A runtime can't be entered from within another one on the same thread.
     let thread = std::thread::Builder::new().spawn(work).map_err(RunError::Start)?;
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Runs a program without input or output until it exits, with any status. A process that it leaves in the background
+/// isn't waited for, and survives a kill if it has a process group of its own.
+///
+/// When the future is dropped, the program is killed.
+pub async fn run_silent(command: &mut Command, limit: Duration) -> Result<ExitStatus, RunError> {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut program = Program(command.process_group(0).kill_on_drop(true).spawn().map_err(RunError::Start)?);
+    match tokio::time::timeout(limit, program.0.wait()).await {
+        Ok(status) => status.map_err(RunError::Read),
+        Err(_) => {
+            program.kill_group();
+            let _ = tokio::time::timeout(REAP_LIMIT, program.0.wait()).await;
+            Err(RunError::TimedOut { limit })
+        }
+    }
+}
+
+/// Like [`run_silent`], for synchronous callers, even inside a runtime.
+pub fn run_silent_blocking(command: std::process::Command, limit: Duration) -> Result<ExitStatus, RunError> {
+    on_own_runtime(async move || run_silent(&mut Command::from(command), limit).await)
 }
 
 async fn run_with(
@@ -292,6 +322,14 @@ mod tests {
             assert!(Instant::now() < end, "the program's child lives on");
             std::thread::yield_now();
         }
+    }
+
+    #[test]
+    fn a_silent_program_is_not_waited_for_by_what_it_leaves_in_the_background() {
+        let status = run_silent_blocking(sh("sleep 5 & exit 3"), LIMITS.time).unwrap();
+        assert_eq!(status.code(), Some(3));
+        let late = run_silent_blocking(sh("exec sleep 600"), Duration::from_millis(50)).unwrap_err();
+        assert!(matches!(late, RunError::TimedOut { .. }), "{late}");
     }
 
     #[test]

@@ -167,7 +167,7 @@ impl LockedOperation<'_, '_> {
         self.record.phase = Phase::Destroyed;
         self.record.fail(&error);
         let archived = self.archive_result().await;
-        self.engine.guest.unpin(&self.record);
+        self.forget_guest().await;
         if let Ok(id) = &archived
             && made_nothing
         {

@@ -33,7 +33,13 @@ impl LockedOperation<'_, '_> {
         self.record.phase = Phase::Destroyed;
         self.record.end(Outcome::Done, None);
         let archived = self.archive_result().await?;
-        self.engine.guest.unpin(&self.record);
+        self.forget_guest().await;
         Ok(archived)
+    }
+
+    /// Ends the connections to a machine that no longer exists, and removes its host key.
+    pub(super) async fn forget_guest(&self) {
+        self.engine.guest.end_connections(&self.record).await;
+        self.engine.guest.unpin(&self.record);
     }
 }

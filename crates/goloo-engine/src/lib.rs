@@ -7,6 +7,7 @@
 #![warn(missing_docs)]
 
 mod adopt;
+mod autostart;
 mod clone;
 mod create;
 mod delete;
@@ -29,6 +30,7 @@ mod verdict;
 mod work;
 
 pub use adopt::{AdoptRequest, adopt_lock};
+pub use autostart::set_autostart;
 pub use create::{CreateRequest, Created, taken};
 pub use dns::DnsReport;
 pub use engine::{EmergencyDump, Engine, refuse_elsewhere};

@@ -116,7 +116,9 @@ impl LockedOperation<'_, '_> {
         let provider = self.engine.provider;
         let (record, mut work) = self.lend();
         let stopped = provider.stop(&record, mode, &mut work).await;
-        self.ended(kind_of(mode), stopped).await
+        self.ended(kind_of(mode), stopped).await?;
+        self.engine.guest.end_connections(&self.record).await;
+        Ok(())
     }
 
     /// A failure of the provider ends the operation: there is nothing to resume. An interruption

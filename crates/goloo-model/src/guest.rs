@@ -187,6 +187,9 @@ pub trait Guest: Send + Sync {
     /// Removes the pinned key if the VM will not exist.
     fn unpin(&self, record: &Record);
 
+    /// Ends the connections that are kept for later commands, after the machine was stopped or deleted.
+    async fn end_connections(&self, record: &Record);
+
     /// Runs `command` with `/bin/sh`, regardless of the user's shell, with empty standard input. `line` receives
     /// each line of its standard output as it arrives. Returns [`GuestError::Unreachable`] if it takes longer than
     /// `limits` allow, and [`GuestError::TooMuch`] if it writes more.

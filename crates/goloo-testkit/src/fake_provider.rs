@@ -305,6 +305,8 @@ impl Guest for FakeGuest {
 
     fn unpin(&self, _: &Record) {}
 
+    async fn end_connections(&self, _: &Record) {}
+
     async fn run(
         &self,
         _: &SshTarget,

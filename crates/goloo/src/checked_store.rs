@@ -1,7 +1,8 @@
 //! A store whose records are checked by their providers when they are read: others may have written them. What a
-//! provider refuses is reported as broken, as what the store itself can't read.
+//! provider refuses is reported as broken, as what the store itself can't read. It also notes that records were changed.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use goloo_model::name::{ArchiveId, VmName};
@@ -14,6 +15,21 @@ use goloo_sys::error_chain::in_one_line;
 
 use crate::providers::Providers;
 
+/// Whether records were changed through a store.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RecordChanges(Arc<AtomicBool>);
+
+impl RecordChanges {
+    fn note(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether there were any since the last call.
+    pub fn take(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
+}
+
 /// The store.
 pub(crate) struct CheckedStore(Checks);
 
@@ -22,11 +38,12 @@ pub(crate) struct CheckedStore(Checks);
 struct Checks {
     providers: Providers,
     store: Arc<dyn Store>,
+    changes: RecordChanges,
 }
 
 impl CheckedStore {
-    pub fn new(inner: Box<dyn Store>, providers: Providers) -> Self {
-        Self(Checks { providers, store: inner.into() })
+    pub fn new(inner: Box<dyn Store>, providers: Providers, changes: RecordChanges) -> Self {
+        Self(Checks { providers, store: inner.into(), changes })
     }
 }
 
@@ -201,15 +218,18 @@ impl VmLock for CheckedLock {
     }
 
     async fn create(&mut self, record: &mut Record, snapshot: &Snapshot) -> Result<(), StoreError> {
+        self.checks.changes.note();
         self.inner.create(record, snapshot).await
     }
 
     async fn save(&mut self, record: &mut Record) -> Result<(), StoreError> {
+        self.checks.changes.note();
         self.inner.save(record).await
     }
 
     async fn put(&mut self, record: &Record, snapshot: &Snapshot) -> Result<(), StoreError> {
         self.checks.record(record.name.as_str(), record).map_err(StoreError::Broken)?;
+        self.checks.changes.note();
         self.inner.put(record, snapshot).await
     }
 
@@ -222,6 +242,7 @@ impl VmLock for CheckedLock {
     }
 
     async fn archive(&mut self, record: &mut Record, at: Timestamp) -> Result<ArchiveId, StoreError> {
+        self.checks.changes.note();
         self.inner.archive(record, at).await
     }
 
@@ -256,7 +277,8 @@ mod tests {
                     .await
                     .unwrap();
             }
-            let store = CheckedStore::new(Box::new(inner.clone()), crate::providers());
+            let store =
+                CheckedStore::new(Box::new(inner.clone()), crate::providers(), RecordChanges::default());
             let Err(StoreError::Broken(broken)) = store.load(&name("evil")).await else {
                 panic!("it is taken")
             };
@@ -292,7 +314,8 @@ mod tests {
                 let mut lock = inner.lock(&record.name, &owner(1)).await.unwrap();
                 lock.create(&mut record, &snapshot()).await.unwrap();
                 drop(lock);
-                let store = CheckedStore::new(Box::new(inner.clone()), crate::providers());
+                let store =
+                    CheckedStore::new(Box::new(inner.clone()), crate::providers(), RecordChanges::default());
                 store.load(&record.name).await.unwrap().unwrap().record.elsewhere(&here())
             })
         };

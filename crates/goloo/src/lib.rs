@@ -7,8 +7,10 @@
 #![warn(missing_docs)]
 
 pub mod actions;
+pub mod autostart;
 pub mod backend;
 mod checked_store;
+mod docker;
 pub mod drift;
 pub mod error;
 pub mod files;

@@ -18,13 +18,13 @@ use goloo_store::{Options, RecordCheck, Seal, WaitNotice};
 use tokio::runtime::Runtime;
 
 use crate::backend::Backend;
-use crate::checked_store::CheckedStore;
+use crate::checked_store::{CheckedStore, RecordChanges};
 use crate::error::Error;
 use crate::hosts::HostsFile;
 use crate::paths::{self, Paths};
 use crate::providers::Providers;
 use crate::settings::Settings;
-use crate::ssh::{KeyFolder, SshError, SshGuest};
+use crate::ssh::{KeptConnections, KeyFolder, SshError, SshGuest};
 use crate::{identity, imported, open_operations, state_id};
 
 /// A user's session: opened once, then used for any number of actions, one after the other.
@@ -39,8 +39,12 @@ pub struct Session {
     pub store: Box<dyn Store>,
     /// goloo's own SSH keys.
     pub keys: KeyFolder,
+    /// SSH connections that are kept for the next command.
+    pub connections: KeptConnections,
     /// The receiver of notes, warnings and progress.
     pub events: Arc<dyn Events>,
+    /// Whether this session changed records.
+    pub(crate) changes: RecordChanges,
     /// Whether the records are in the state folder, which only this user can write.
     is_private: bool,
     runtime: OnceLock<Runtime>,
@@ -104,9 +108,21 @@ impl Session {
         };
         let options = store_options(settings.seal(&home)?, &events, &providers);
         let store = open(&backend, &paths, options)?;
-        let store = Box::new(CheckedStore::new(store, providers.clone()));
+        let changes = RecordChanges::default();
+        let store = Box::new(CheckedStore::new(store, providers.clone(), changes.clone()));
         let keys = KeyFolder::new(&paths.state);
-        Ok(Self { paths, settings, providers, store, keys, events, is_private, runtime: OnceLock::new() })
+        Ok(Self {
+            paths,
+            settings,
+            providers,
+            store,
+            keys,
+            connections: KeptConnections::from_env(),
+            events,
+            changes,
+            is_private,
+            runtime: OnceLock::new(),
+        })
     }
 
     pub(crate) fn store_options(&self, seal: Seal) -> Options {
@@ -120,11 +136,13 @@ impl Session {
         let paths = Paths { state: at("state"), config: at("config"), cache: at("cache"), home: at("home") };
         Self {
             keys: KeyFolder::new(&paths.state),
+            connections: KeptConnections::in_folder(at("connections")),
             paths,
             settings: Settings::default(),
             providers,
             store,
             events: Arc::new(goloo_model::events::NoEvents),
+            changes: RecordChanges::default(),
             is_private: true,
             runtime: OnceLock::new(),
         }
@@ -352,7 +370,7 @@ impl Session {
 
     /// SSH access to machines.
     pub fn guest(&self) -> SshGuest {
-        SshGuest { keys: self.keys.clone() }
+        SshGuest { keys: self.keys.clone(), connections: self.connections.clone() }
     }
 
     /// This computer's hosts file.

@@ -3,8 +3,10 @@
 mod adopt;
 mod archive;
 mod ask;
+mod autostart;
 mod checks;
 mod clone;
+mod code;
 mod completion;
 mod config;
 mod consent;
@@ -14,6 +16,7 @@ mod created;
 mod delete;
 mod diff;
 mod dns;
+mod docker;
 mod doctor;
 mod help;
 mod history;
@@ -68,6 +71,8 @@ pub enum Command {
     Protect(protect::Args),
     /// Remove a VM's protection against `delete`
     Unprotect(protect::Args),
+    /// Start a VM whenever you log in
+    Autostart(autostart::Args),
     /// List VMs
     #[command(visible_alias = "ls")]
     List(list::Args),
@@ -85,8 +90,12 @@ pub enum Command {
     Exec(ssh::ExecArgs),
     /// Copy files to or from a VM
     Cp(cp::Args),
-    /// Print host blocks for ~/.ssh/config
+    /// Print host blocks for ~/.ssh/config, or keep them there
     SshConfig(ssh_config::Args),
+    /// Open a VM in VS Code
+    Code(code::Args),
+    /// Create a Docker context for a VM
+    Docker(docker::Args),
     /// Show a VM's provisioning log or console
     Logs(logs::Args),
     /// Start a VM and wait until SSH answers
@@ -153,6 +162,7 @@ pub fn run(app: &App, command: Command, command_line: fn() -> clap::Command) -> 
         Command::Tag(args) => tag::run(app, &args),
         Command::Protect(args) => protect::run(app, &args, true),
         Command::Unprotect(args) => protect::run(app, &args, false),
+        Command::Autostart(args) => autostart::run(app, &args),
         Command::List(args) => list::run(app, &args),
         Command::Status(args) => status::run(app, &args),
         Command::Top => top::run(app),
@@ -161,6 +171,8 @@ pub fn run(app: &App, command: Command, command_line: fn() -> clap::Command) -> 
         Command::Exec(args) => ssh::exec(app, &args),
         Command::Cp(args) => cp::run(app, &args),
         Command::SshConfig(args) => ssh_config::run(app, &args),
+        Command::Code(args) => code::run(app, &args),
+        Command::Docker(args) => docker::run(app, &args),
         Command::Logs(args) => logs::run(app, &args),
         Command::Start(args) => power::start(app, &args),
         Command::Stop(args) => power::stop(app, &args),
@@ -203,13 +215,13 @@ impl Command {
             | Self::History(_)
             | Self::Ssh(_)
             | Self::Exec(_)
-            | Self::SshConfig(_)
             | Self::Logs(_)
             | Self::Diff(_)
             | Self::Doctor(_)
             | Self::Completion(_)
             | Self::Help(_) => true,
             Self::Man(args) => !args.writes_files(),
+            Self::SshConfig(args) => !args.writes_files(),
             Self::Dns(command) => matches!(command, dns::Command::Show(_)),
             Self::Archive(command) => {
                 matches!(command, archive::Command::List { .. } | archive::Command::Show { .. })
@@ -231,6 +243,9 @@ impl Command {
             | Self::Protect(_)
             | Self::Unprotect(_)
             | Self::Cp(_)
+            | Self::Autostart(_)
+            | Self::Code(_)
+            | Self::Docker(_)
             | Self::Start(_)
             | Self::Stop(_)
             | Self::Restart(_)

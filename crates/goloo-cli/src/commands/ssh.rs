@@ -15,7 +15,7 @@ use crate::app::App;
 use crate::error::CliError;
 use crate::options::OptionalVm;
 use crate::{complete, exit};
-use goloo::ssh::{OwnLog, by_sh};
+use goloo::ssh::{Connection, OwnLog, by_sh};
 
 #[derive(Debug, clap::Args)]
 pub struct SshArgs {
@@ -46,6 +46,12 @@ struct Passed {
 }
 
 impl Passed {
+    /// Whether the session needs a connection of its own: what is forwarded over a shared one outlives the session, and
+    /// the next commands could use it too.
+    fn needs_own_connection(&self) -> bool {
+        self.agent || !self.local.is_empty() || !self.remote.is_empty()
+    }
+
     /// As arguments of ssh.
     fn arguments(&self) -> Vec<OsString> {
         let flag = |is_set: bool, name: &str| is_set.then(|| name.into());
@@ -84,10 +90,10 @@ pub fn run(app: &App, args: &SshArgs) -> Result<u8, CliError> {
             return Err(program::become_program(&words));
         }
     };
-    let session = Login { app, passed: args.passed.arguments(), command: &args.command };
+    let session = Login { app, passed: &args.passed, command: &args.command };
     let ssh = record.ssh.as_ref().expect("it is reachable over SSH");
     if ssh.account.is_none() {
-        return Err(program::become_program(&session.as_login_user(&target)?));
+        return Err(program::become_program(&session.as_login_user(&target, &session.connect(&target)?)?));
     }
     if let Some(problem) = &ssh.login_problem {
         return session.open_account(&record, &target, problem);
@@ -112,8 +118,7 @@ fn refuse_to_pass(passed: &Passed, name: &VmName) -> Result<(), CliError> {
 /// A session with a VM.
 struct Login<'a> {
     app: &'a App,
-    /// Options for ssh.
-    passed: Vec<OsString>,
+    passed: &'a Passed,
     command: &'a [OsString],
 }
 
@@ -125,16 +130,26 @@ enum Attempt {
 }
 
 impl Login<'_> {
+    fn connect(&self, target: &SshTarget) -> Result<Connection, CliError> {
+        let needs_own = self.passed.needs_own_connection();
+        Ok(if needs_own { Connection::Own } else { self.app.session.connect(target)? })
+    }
+
     /// The words that run ssh, with the options that the user gave directly after its name.
-    fn words(&self, target: &SshTarget, options: &[&str]) -> Result<Vec<OsString>, CliError> {
-        let mut words = self.app.session.ssh_command(target)?;
-        let options = options.iter().map(OsString::from).chain(self.passed.iter().cloned());
+    fn words(
+        &self,
+        target: &SshTarget,
+        connection: &Connection,
+        options: &[&str],
+    ) -> Result<Vec<OsString>, CliError> {
+        let mut words = self.app.session.ssh_command(target, connection)?;
+        let options = options.iter().map(OsString::from).chain(self.passed.arguments());
         words.splice(1..1, options);
         Ok(words)
     }
 
-    fn as_login_user(&self, login: &SshTarget) -> Result<Vec<OsString>, CliError> {
-        let mut words = self.words(login, &[])?;
+    fn as_login_user(&self, login: &SshTarget, connection: &Connection) -> Result<Vec<OsString>, CliError> {
+        let mut words = self.words(login, connection, &[])?;
         words.extend(self.command.iter().cloned());
         Ok(words)
     }
@@ -147,7 +162,8 @@ impl Login<'_> {
             record.name, account.user
         ));
         let is_shell = self.command.is_empty();
-        let mut words = self.words(account, if is_shell { &["-t"] } else { &[] })?;
+        let connection = self.connect(account)?;
+        let mut words = self.words(account, &connection, if is_shell { &["-t"] } else { &[] })?;
         if is_shell {
             words.push(by_sh("command -v bash >/dev/null && exec bash -l; exec sh -l").into());
         }
@@ -158,7 +174,13 @@ impl Login<'_> {
     /// Runs `ssh` and distinguishes a refused login from a session. ssh's own messages are kept apart from the
     /// session's.
     fn attempt(&self, login: &SshTarget) -> Result<Attempt, CliError> {
-        let words = self.as_login_user(login)?;
+        let connection = self.connect(login)?;
+        if let Connection::Failed(said) = &connection
+            && let Some(reason) = denial(said)
+        {
+            return Ok(Attempt::Denied(reason));
+        }
+        let words = self.as_login_user(login, &connection)?;
         let (program, arguments) = words.split_first().expect("a program has a name");
         let own = |error: std::io::Error| {
             CliError::failed("can't make a temporary file", "check TMPDIR").because(&error)
@@ -171,8 +193,9 @@ impl Login<'_> {
         let status =
             program::run_in_foreground(&mut command).map_err(|error| program::cannot_run(program, &error))?;
         let said = log.end();
-        if status.code() == Some(255) && said.contains("Permission denied") {
-            let reason = said.lines().last().unwrap_or_default().to_owned();
+        if status.code() == Some(255)
+            && let Some(reason) = denial(&said)
+        {
             return Ok(Attempt::Denied(reason));
         }
         if !said.is_empty() {
@@ -180,6 +203,11 @@ impl Login<'_> {
         }
         Ok(Attempt::Ended(status))
     }
+}
+
+/// The server's message, if it refused the login.
+fn denial(said: &str) -> Option<String> {
+    said.contains("Permission denied").then(|| said.lines().last().unwrap_or_default().to_owned())
 }
 
 impl ExecArgs {

@@ -76,6 +76,9 @@ fn print(app: &App, status: &VmStatus) -> Result<(), CliError> {
     if record.protected {
         line("protected", format!("yes (goloo unprotect {})", record.name));
     }
+    if record.autostart {
+        line("autostart", format!("yes (goloo autostart {} off)", record.name));
+    }
     let age = age(Timestamp::now().since(record.created_at));
     let by = &record.created_by;
     line("created", format!("{} ({age} ago) by {} on {}", record.created_at, by.user, by.host));

@@ -1,7 +1,9 @@
 //! Errors as the program prints them: message, causes and hint.
 
 mod address;
+mod autostart;
 mod database;
+mod docker;
 mod keys;
 mod library;
 mod migrate;
@@ -210,6 +212,8 @@ impl From<goloo::Error> for CliError {
                 Self::explained(inner, inner.code(), stack::explain(inner)).with_causes(stack::causes(inner))
             }
             E::Unreachable(ref inner) => Self::explained(inner, inner.code(), unreachable::explain(inner)),
+            E::Autostart(ref inner) => Self::explained(inner, inner.code(), autostart::explain(inner)),
+            E::Docker(ref inner) => Self::explained(inner, inner.code(), docker::explain(inner)),
             E::Request(ref inner) => Self::explained(inner, inner.code(), request::explain(inner)),
             E::Transfer(ref inner) => Self::explained(inner, inner.code(), transfer::explain(inner))
                 .with_causes(transfer::causes(inner)),

@@ -32,6 +32,13 @@ pub(super) fn explain(error: &SshError) -> (u8, String) {
                 path.display()
             ),
         ),
+        SshError::UserConfig { line, .. } => {
+            (exit::FAILED, format!("change it yourself; the line of goloo, for its top, is: {line}"))
+        }
+        SshError::NoHostBlock { name } => (
+            exit::FAILED,
+            format!("if you trust it, add the output of `goloo ssh-config {name}` to ~/.ssh/config yourself"),
+        ),
         SshError::UnusablePath { .. } | SshError::NotUtf8 { .. } => {
             (exit::FAILED, "set GOLOO_STATE_DIR to another folder".to_owned())
         }

@@ -82,6 +82,7 @@ pub fn schemas() -> Vec<OutputSchema> {
                 "adopt",
                 "protect",
                 "unprotect",
+                "autostart",
                 "tag",
                 "resume (of a create or clone)",
             ],
@@ -91,6 +92,7 @@ pub fn schemas() -> Vec<OutputSchema> {
             &[
                 "create A B",
                 "start A B",
+                "autostart --start",
                 "stop A B",
                 "restart A B",
                 "start --all",

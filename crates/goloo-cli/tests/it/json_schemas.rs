@@ -40,6 +40,10 @@ fn output_of_commands_matches_the_schemas() {
     check("snapshot-delete", &["snapshot", "hello", "--delete", "before"]);
     check("vm", &["clone", "hello", "twin"]);
     check("vm", &["protect", "twin"]);
+    world.program("systemctl", "#!/bin/sh\n");
+    check("vm", &["autostart", "twin", "on"]);
+    check("vm", &["autostart", "twin", "off"]);
+    check("vms", &["autostart", "--start"]);
     check("vm", &["tag", "twin", "team=db"]);
     check("vms", &["stop", "hello", "twin", "--force"]);
     assert_valid("vms", &world.json(&["stop", "hello", "nothing", "--force", "--json"]));

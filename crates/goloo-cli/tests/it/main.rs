@@ -1,9 +1,11 @@
 //! The integration tests, in one program so that it is linked only once.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod autostart;
 mod aws;
 mod common;
 mod completion;
+mod connections;
 mod diagnosis;
 mod disks;
 mod dns;
@@ -28,6 +30,7 @@ mod migrate;
 mod multipass;
 mod neighbors;
 mod null_provider;
+mod other_programs;
 mod ports;
 mod provider_choice;
 mod proxy;
@@ -41,6 +44,7 @@ mod s3_services;
 mod secrets;
 mod settings;
 mod sharing;
+mod ssh_config;
 mod stacks;
 mod state;
 mod state_folders;

@@ -79,7 +79,12 @@ fn arguments<'a>(command: &str, scene: &'a Scene) -> Vec<Vec<&'a str>> {
         }
         "exec" => vec![vec![vm, "--", "true"]],
         "cp" => vec![vec![file, "hello:/tmp"], vec![file, file]],
-        "ssh-config" => vec![vec![], vec![vm]],
+        "ssh-config" => {
+            vec![vec![], vec![vm], vec!["--install"], vec!["--install", "-y"], vec!["--uninstall"]]
+        }
+        "autostart" => vec![vec![vm, "on"], vec!["--start"], vec![vm, file]],
+        "code" => vec![vec![vm], vec![vm, file]],
+        "docker" => vec![vec![vm], vec![vm, "--rm"]],
         "logs" => vec![vec![vm], vec![vm, "--console"]],
         "start" | "stop" | "restart" => vec![vec![vm, "--timeout", "1s"]],
         "wait" => vec![vec![vm, "--timeout", "1s"]],

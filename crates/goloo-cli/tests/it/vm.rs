@@ -22,6 +22,7 @@ const CLOUD_INIT: &str = "#cloud-config\n\
 #[test]
 fn vm_is_created_used_deleted_and_archived() {
     let world = World::real();
+    world.keep_connections();
     let folder = world.stack("box", CONFIG, CLOUD_INIT);
     fs::write(folder.join("configure.sh"), "#!/bin/sh\nset -e\necho last >> /var/tmp/order\n").unwrap();
     fs::create_dir(folder.join("shared")).unwrap();
@@ -64,13 +65,15 @@ fn vm_is_created_used_deleted_and_archived() {
     assert_eq!(fs::read_to_string(world.path().join("work/back")).unwrap(), "carried");
     assert!(world.run(&["logs", "box"]).expect(0).stdout().contains("Cloud-init"));
     assert!(world.run(&["logs", "box", "--console"]).expect(0).stdout().contains("login"));
+    // One connection as goloo's account and one as ann.
+    assert_eq!(world.kept_connections().len(), 2);
 
     ann_logs_in_with_her_own_key(&world, &key);
     another_host_key_is_refused(&world);
 
     world.run(&["stop", "box"]).expect(0);
     assert_eq!(world.json(&["status", "box", "--json"])["live"]["state"], "stopped");
-    assert!(world.qemus().is_empty());
+    assert!(world.qemus().is_empty() && world.kept_connections().is_empty());
     world.run(&["start", "box"]).expect(0);
     assert_eq!(inside("cat /var/tmp/there /srv/shared/from-here"), "carriedshared");
 

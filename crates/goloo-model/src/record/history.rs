@@ -49,6 +49,10 @@ word_enum! {
         Protect = "protect",
         /// Removed that protection.
         Unprotect = "unprotect",
+        /// Turned its start at login on.
+        Autostart = "autostart",
+        /// Turned its start at login off.
+        NoAutostart = "no-autostart",
         /// Changed its tags.
         Tag = "tag",
         /// Archived the record without deleting the machine.

@@ -99,6 +99,9 @@ pub struct Record {
     /// Whether `delete` is refused.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub protected: bool,
+    /// Whether it is started when its creator logs in to this computer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub autostart: bool,
     /// When the VM terminates itself (`vm.ttl`), accurate to the few minutes that its first boot takes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends_at: Option<Timestamp>,
@@ -183,6 +186,7 @@ impl Record {
             origin: None,
             hosts_entry: false,
             protected: false,
+            autostart: false,
             ends_at: None,
             tags: BTreeMap::new(),
             github_users: Vec::new(),

@@ -102,6 +102,9 @@ pub(super) struct AuthenticatedFields<'r> {
     source: Option<&'r super::SourcePath>,
     origin: Option<(&'r str, &'r str)>,
     hosts_entry: bool,
+    /// Left out where it is off, as in proofs of earlier versions.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    autostart: bool,
     ends_at: Option<String>,
     github_users: &'r [String],
     tags: &'r std::collections::BTreeMap<String, String>,
@@ -160,6 +163,7 @@ impl<'r> AuthenticatedFields<'r> {
             source: record.source_config_path.as_ref(),
             origin: record.origin.as_ref().map(|origin| (origin.how.as_str(), origin.from.as_str())),
             hosts_entry: record.hosts_entry,
+            autostart: record.autostart,
             ends_at: record.ends_at.map(|end| end.to_string()),
             github_users: &record.github_users,
             tags: &record.tags,
@@ -303,6 +307,7 @@ mod tests {
             ("/sourceConfigPath", json!("/tmp/evil")),
             ("/origin", json!({"how": "adopted", "from": "i-0abc", "checked": true})),
             ("/hostsEntry", json!(true)),
+            ("/autostart", json!(true)),
             ("/endsAt", json!("2025-01-15T10:30:01Z")),
             ("/githubUsers", json!(["mallory"])),
             ("/tags", json!({})),

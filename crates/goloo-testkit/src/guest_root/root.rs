@@ -189,13 +189,20 @@ impl GuestRoot {
         text.lines().filter_map(call).collect()
     }
 
+    /// A program of this machine in the guest's network.
+    pub fn in_network(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.pid.to_string(), "--net", "--"]).arg(program);
+        command
+    }
+
     /// This machine's `ssh` command into the guest, to be followed by the remote command. Only the network is the
     /// guest's.
     pub fn ssh(&self, user: &str, login: Login<'_>) -> io::Result<Command> {
         let known_hosts = self.folder.path().join("known_hosts");
         std::fs::write(&known_hosts, format!("guest {}\n", login.host_key))?;
-        let mut command = Command::new("nsenter");
-        command.args(["--target", &self.pid.to_string(), "--net", "--", "ssh", "-F", "none"]);
+        let mut command = self.in_network("ssh");
+        command.args(["-F", "none"]);
         let mut option = |name: &str, value: &OsStr| {
             let mut text = std::ffi::OsString::from(format!("{name}="));
             text.push(value);

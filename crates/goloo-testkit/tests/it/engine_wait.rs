@@ -46,6 +46,8 @@ impl<F: Fn(&str, &str) -> Result<&'static str, GuestError> + Send + Sync> Guest 
 
     fn unpin(&self, _: &Record) {}
 
+    async fn end_connections(&self, _: &Record) {}
+
     async fn run(
         &self,
         target: &SshTarget,

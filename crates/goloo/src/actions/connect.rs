@@ -8,12 +8,11 @@ use std::time::Duration;
 use goloo_model::guest::SshTarget;
 use goloo_model::name::VmName;
 use goloo_model::provider::{ConsolePiece, GuestRequest, LiveState, Provider};
-use goloo_model::record::{ForeignOwner, LocalContext, Provisioning, ProvisioningResult, Record};
-use goloo_model::store::{Broken, Listing, StoreError};
+use goloo_model::record::{Provisioning, ProvisioningResult, Record};
 
 use crate::error::Error;
 use crate::session::Session;
-use crate::ssh::{SCP_USER, Scp, UnreachableError, by_sh};
+use crate::ssh::{Connection, SCP_USER, Scp, UnreachableError, by_sh};
 
 /// How to connect to a running machine.
 pub enum Route {
@@ -21,27 +20,6 @@ pub enum Route {
     Ssh(Box<Record>, SshTarget),
     /// goloo has no key for the machine: the provider's own program and its arguments.
     Native(Vec<OsString>),
-}
-
-/// The SSH configuration of VMs.
-#[derive(Default)]
-pub struct SshConfig {
-    /// The results, in the order of the names.
-    pub entries: Vec<Result<SshConfigEntry, Error>>,
-    /// Records that can't be read.
-    pub broken: Vec<Broken>,
-}
-
-/// One VM in the SSH configuration.
-pub enum SshConfigEntry {
-    /// Its host block.
-    Block(String),
-    /// Its record doesn't prove that it was created with this state folder, so its name may not refer to it.
-    Untrusted(Box<Record>),
-    /// It belongs elsewhere.
-    Elsewhere(VmName, ForeignOwner),
-    /// It has no address yet.
-    NoAddress(VmName),
 }
 
 /// One path of a copy.
@@ -123,23 +101,34 @@ impl Session {
         Ok(SshTarget::of(&record).map(drop).ok_or_else(|| no_route(&record))?)
     }
 
-    /// The `ssh` command line for the machine; the remote command is appended.
+    /// The connection to the machine that is kept for the next commands; connects if there is none.
     ///
     /// # Errors
     /// As [`KeyFolder::options`](crate::ssh::KeyFolder::options).
-    pub fn ssh_command(&self, target: &SshTarget) -> Result<Vec<OsString>, Error> {
+    pub fn connect(&self, target: &SshTarget) -> Result<Connection, Error> {
+        // First: a record with another host key than before is refused.
+        self.keys.pin(target)?;
+        Ok(self.connections.open_blocking(&self.keys, target))
+    }
+
+    /// The `ssh` command line for the machine, over this connection; the remote command is appended.
+    ///
+    /// # Errors
+    /// As [`KeyFolder::options`](crate::ssh::KeyFolder::options).
+    pub fn ssh_command(&self, target: &SshTarget, connection: &Connection) -> Result<Vec<OsString>, Error> {
         let mut words = vec!["ssh".into()];
         words.extend(self.keys.options(target)?);
+        words.extend(connection.options());
         words.extend(["--".into(), OsString::from(target.host.as_str())]);
         Ok(words)
     }
 
-    /// The same for a script, which `/bin/sh` runs as goloo's account.
+    /// The same for a script, which `/bin/sh` runs as goloo's account over the connection that is kept.
     ///
     /// # Errors
     /// As [`Self::ssh_command`].
     pub fn ssh_script(&self, target: &SshTarget, script: &str) -> Result<Vec<OsString>, Error> {
-        let mut words = self.ssh_command(target)?;
+        let mut words = self.ssh_command(target, &self.connect(target)?)?;
         words.push(by_sh(script).into());
         Ok(words)
     }
@@ -166,6 +155,7 @@ impl Session {
         }
         words.extend(protocol.map(OsString::from));
         words.extend(self.keys.options(target)?);
+        words.extend(self.connect(target)?.options());
         if recursive {
             words.push("-r".into());
         }
@@ -186,55 +176,6 @@ impl Session {
         let record = self.record(name)?;
         let provider = self.provider_of(&record)?;
         Ok(Console { record, provider })
-    }
-
-    /// The host block of one VM for `~/.ssh/config`.
-    ///
-    /// # Errors
-    /// Errors of the store; a VM that belongs elsewhere, or whose record is another VM's than before.
-    pub fn ssh_config_of(&self, name: &VmName) -> Result<SshConfigEntry, Error> {
-        let record = self.record(name)?;
-        self.expect_here([&record])?;
-        self.ssh_config_block(&record)
-    }
-
-    /// The host blocks of all VMs.
-    ///
-    /// # Errors
-    /// As [`Self::ssh_config_of`].
-    pub fn ssh_config(&self) -> Result<SshConfig, Error> {
-        let Listing { entries, broken } = self.local(self.store.list())?;
-        let mut config = SshConfig { entries: Vec::new(), broken };
-        let here = self.here();
-        for vm in entries {
-            match self.recorded(&vm.name) {
-                Ok(Some(record)) => config.entries.push(self.ssh_config_entry(record, &here)),
-                // It was deleted meanwhile.
-                Ok(None) => {}
-                Err(StoreError::Broken(broken)) => config.broken.push(broken),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(config)
-    }
-
-    fn ssh_config_entry(&self, record: Record, here: &LocalContext) -> Result<SshConfigEntry, Error> {
-        match record.elsewhere(here) {
-            // The block is for ~/.ssh/config, where a name refers to one of this user's hosts.
-            _ if !here.trust.is_trusted(&record) => Ok(SshConfigEntry::Untrusted(Box::new(record))),
-            Some(place) => Ok(SshConfigEntry::Elsewhere(record.name, place)),
-            None => self.ssh_config_block(&record),
-        }
-    }
-
-    fn ssh_config_block(&self, record: &Record) -> Result<SshConfigEntry, Error> {
-        self.provider_info(record.provider)?;
-        self.expect_same_vm(record)?;
-        let can_log_in = record.ssh.as_ref().is_some_and(|ssh| ssh.login_problem.is_none());
-        match if can_log_in { SshTarget::login(record) } else { SshTarget::of(record) } {
-            Some(target) => Ok(SshConfigEntry::Block(self.keys.config_block(record.name.as_str(), &target)?)),
-            None => Ok(SshConfigEntry::NoAddress(record.name.clone())),
-        }
     }
 
     /// Multipass would start the machine, and `ssh` would wait in vain.

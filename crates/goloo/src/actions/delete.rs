@@ -28,7 +28,10 @@ impl Session {
         let provider = self.provider_of(record)?;
         let name = &record.name;
         let context = EventContext::of(name, Some(OperationKind::Delete));
-        Ok(self.operate(context, &*provider, run, async |engine| engine.delete(name, Some(record)).await)??)
+        let deleted =
+            self.operate(context, &*provider, run, async |engine| engine.delete(name, Some(record)).await)??;
+        self.forget_docker_context(record);
+        Ok(deleted)
     }
 
     /// Archives the record of a VM whose host or state folder is lost. Its machine is left as it is.

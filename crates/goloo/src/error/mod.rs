@@ -1,7 +1,9 @@
 //! The errors of the library. [`MigrateError`] is here, since it contains an [`Error`].
 
 mod address;
+mod autostart;
 pub mod codes;
+mod docker;
 pub(crate) mod keys;
 mod library;
 mod request;
@@ -28,6 +30,8 @@ use goloo_sys::error_chain;
 use goloo_sys::private::Exposed;
 
 pub use address::AddressError;
+pub use autostart::AutostartError;
+pub use docker::DockerError;
 pub use keys::{AnswerError, KeysError};
 pub use library::LibraryError;
 pub use request::RequestError;
@@ -95,6 +99,12 @@ pub enum Error {
     /// A machine that can't be connected to.
     #[error(transparent)]
     Unreachable(#[from] UnreachableError),
+    /// Starting VMs at login.
+    #[error(transparent)]
+    Autostart(#[from] AutostartError),
+    /// A Docker context.
+    #[error(transparent)]
+    Docker(#[from] DockerError),
     /// A request that can't be met.
     #[error(transparent)]
     Request(#[from] RequestError),
@@ -165,6 +175,8 @@ impl Error {
             Self::Settings(error) => error.code(),
             Self::Ssh(error) => error.code(),
             Self::Unreachable(error) => error.code(),
+            Self::Autostart(error) => error.code(),
+            Self::Docker(error) => error.code(),
             Self::Request(error) => error.code(),
             Self::Transfer(error) => error.code(),
             Self::StateFile(error) => error.code(),

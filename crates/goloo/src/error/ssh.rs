@@ -48,6 +48,24 @@ pub enum SshError {
         /// What it contains: "a line break".
         what: &'static str,
     },
+    /// A file of the user that goloo doesn't change.
+    #[error("{} is not changed: {reason}", path.display())]
+    UserConfig {
+        /// The file.
+        path: PathBuf,
+        /// Why not: "it is not a regular file".
+        reason: String,
+        /// The line that goloo adds and removes.
+        line: String,
+    },
+    /// A VM that `~/.ssh/config` doesn't get, since someone else may have written its record.
+    #[error(
+        "~/.ssh/config has no entry for \"{name}\": nothing proves that it was created with this state folder"
+    )]
+    NoHostBlock {
+        /// The VM.
+        name: VmName,
+    },
     /// A path that can't be written into a text.
     #[error("the path {} is not UTF-8", path.to_string_lossy())]
     NotUtf8 {
@@ -61,6 +79,7 @@ impl SshError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::HostKeyChanged { .. } | Self::OtherVm { .. } => "host-key-changed",
+            Self::UserConfig { .. } | Self::NoHostBlock { .. } => "refused",
             Self::InvalidClientKey { .. } | Self::UnusablePath { .. } | Self::NotUtf8 { .. } => "failed",
         }
     }

@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::time::{Instant, timeout};
 
+use super::connections::{Connection, KeptConnections};
 use super::key_folder::{KeyFolder, by_sh};
 use super::own_log::OwnLog;
 
@@ -21,6 +22,8 @@ use super::own_log::OwnLog;
 pub struct SshGuest {
     /// goloo's keys.
     pub keys: KeyFolder,
+    /// The connections that are kept.
+    pub connections: KeptConnections,
 }
 
 /// A listening guest sends its banner within this time, even under emulation.
@@ -43,6 +46,10 @@ impl Guest for SshGuest {
         self.keys.unpin(&guest::alias(&record.id));
     }
 
+    async fn end_connections(&self, record: &Record) {
+        self.connections.end(&guest::alias(&record.id)).await;
+    }
+
     async fn run(
         &self,
         target: &SshTarget,
@@ -51,9 +58,18 @@ impl Guest for SshGuest {
         line: &mut OnLine<'_>,
     ) -> Result<Output, GuestError> {
         let begun = Instant::now();
-        banner(target).await?;
-        let left = limits.time.saturating_sub(begun.elapsed());
-        self.session(target, command, RunLimits { time: left, ..limits }, line).await
+        let left = || limits.time.saturating_sub(begun.elapsed());
+        let connection = match self.connections.find(&self.keys, target) {
+            Some(kept) => kept,
+            None => {
+                banner(target).await?;
+                self.connections.open(&self.keys, target, left()).await
+            }
+        };
+        if let Connection::Failed(said) = connection {
+            return Err(refusal(target, &said));
+        }
+        self.session(target, &connection, command, RunLimits { time: left(), ..limits }, line).await
     }
 }
 
@@ -61,6 +77,7 @@ impl SshGuest {
     async fn session(
         &self,
         target: &SshTarget,
+        connection: &Connection,
         command: &str,
         limits: RunLimits,
         line: &mut OnLine<'_>,
@@ -70,6 +87,7 @@ impl SshGuest {
         let mut ssh = Command::new("ssh");
         ssh.args(log.arguments())
             .args(options)
+            .args(connection.options())
             .args(["-o", "BatchMode=yes", "-o", "ServerAliveInterval=15"])
             .args(["-T", "--", &target.host, &by_sh(command)])
             .stdin(Stdio::null());

@@ -73,7 +73,11 @@ impl Tasks {
         let name = operation.vm().clone();
         let (sender, interrupt) = (self.messages.clone(), self.interrupt.clone());
         let task = Builder::new().name("operation".to_owned()).spawn(move || {
-            let result = open(&sender).and_then(|session| carry_out(&session, &operation, &interrupt));
+            let result = open(&sender).and_then(|session| {
+                let result = carry_out(&session, &operation, &interrupt);
+                session.update_ssh_config();
+                result
+            });
             let _ = sender.send(Message::Ended(operation.vm().clone(), result));
         });
         match task {

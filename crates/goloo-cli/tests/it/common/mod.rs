@@ -168,6 +168,20 @@ impl World {
         );
     }
 
+    /// From now on, SSH connections are kept.
+    pub fn keep_connections(&self) {
+        let folder = self.path().join("run");
+        fs::create_dir_all(&folder).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+
+    /// The sockets of kept connections.
+    pub fn kept_connections(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.path().join("run/goloo")).into_iter().flatten();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        paths.filter(|path| path.extension().is_none()).collect()
+    }
+
     /// This world's hosts file; it doesn't exist until it is written.
     pub fn hosts_file(&self) -> PathBuf {
         self.path().join("etc/hosts")
@@ -189,6 +203,8 @@ impl World {
             ("GOLOO_HOSTS_FILE", at("etc/hosts")),
             ("GOLOO_QEMU_ACCEL", "tcg".to_owned()),
             ("EDITOR", at("bin/edit")),
+            // It exists only in a world that keeps connections.
+            ("XDG_RUNTIME_DIR", at("run")),
         ];
         let multipass = match self.multipass {
             Some(port) => vec![

@@ -1,0 +1,89 @@
+//! Contexts of the command `docker`. goloo's own are recognized by their description, so that no other is changed.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use goloo_command::{Limits, find_program};
+use goloo_model::guest::{excerpt, printable};
+use goloo_model::name::{VmId, VmName};
+
+use crate::error::DockerError;
+
+/// The command `docker`.
+pub struct Docker {
+    program: PathBuf,
+}
+
+/// The owner of a context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContextOwner {
+    /// This VM.
+    Vm,
+    /// Another VM that goloo created a context for.
+    OtherVm,
+    /// Someone else.
+    Foreign,
+}
+
+const LIMITS: Limits = Limits { time: Duration::from_secs(30), stdout: 1 << 20, stderr: 4 << 10 };
+
+/// What the description of goloo's contexts begins with; the VM's id follows.
+const DESCRIPTION: &str = "VM of goloo, id ";
+
+/// The name of a VM's context.
+pub fn context_of(vm: &VmName) -> String {
+    format!("goloo-{vm}")
+}
+
+impl Docker {
+    /// The installed one.
+    ///
+    /// # Errors
+    /// [`DockerError::NotInstalled`].
+    pub fn find() -> Result<Self, DockerError> {
+        let program = find_program(OsStr::new("docker")).ok_or(DockerError::NotInstalled)?;
+        Ok(Self { program })
+    }
+
+    /// Who owns the context; `None` if there is none.
+    pub fn owner(&self, context: &str, vm: &VmId) -> Result<Option<ContextOwner>, DockerError> {
+        let names = self.run("list its contexts", &["ls", "--format", "{{.Name}}"])?;
+        if !names.lines().any(|name| name.trim() == context) {
+            return Ok(None);
+        }
+        let format = "{{.Metadata.Description}}";
+        let described = self.run("read a context", &["inspect", "--format", format, context])?;
+        Ok(Some(match described.trim().strip_prefix(DESCRIPTION) {
+            Some(id) if id == vm.as_str() => ContextOwner::Vm,
+            Some(_) => ContextOwner::OtherVm,
+            None => ContextOwner::Foreign,
+        }))
+    }
+
+    /// Creates a context for the daemon in a VM, which `docker` reaches with `ssh` by the VM's name.
+    pub fn create(&self, context: &str, name: &VmName, vm: &VmId) -> Result<(), DockerError> {
+        let (description, host) = (format!("{DESCRIPTION}{vm}"), format!("host=ssh://{name}"));
+        let words = ["create", "--description", &description, "--docker", &host, context];
+        self.run("create a context", &words).map(drop)
+    }
+
+    /// Removes a context, even if it is the current one.
+    pub fn remove(&self, context: &str) -> Result<(), DockerError> {
+        self.run("remove a context", &["rm", "--force", context]).map(drop)
+    }
+
+    fn run(&self, action: &'static str, words: &[&str]) -> Result<String, DockerError> {
+        let failed = |reason: String| DockerError::Failed { action, reason };
+        let mut docker = Command::new(&self.program);
+        docker.arg("context").args(words).stdin(Stdio::null());
+        let finished =
+            goloo_command::run_blocking(docker, LIMITS).map_err(|error| failed(error.to_string()))?;
+        if finished.status.success() {
+            return Ok(String::from_utf8_lossy(&finished.stdout).into_owned());
+        }
+        let last = finished.stderr.split(|byte| *byte == b'\n').rfind(|line| !line.trim_ascii().is_empty());
+        Err(failed(last.map_or_else(|| finished.status.to_string(), |line| excerpt(&printable(line)))))
+    }
+}
