@@ -7,7 +7,6 @@ use std::ffi::OsStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::CommandFactory;
 use clap_complete::engine::{CompletionCandidate, PathCompleter, ValueCompleter};
 use goloo::Session;
 use goloo::operation::RunOptions;
@@ -24,7 +23,7 @@ use goloo::paths::{self, Paths};
 use goloo::registry::Registry;
 use goloo::{settings::Settings, stack};
 
-use crate::completion_request::Words;
+use crate::completion_words::Words;
 
 /// How long the question for a VM's snapshots may take.
 const LABELS_LIMIT: Duration = Duration::from_secs(1);
@@ -91,8 +90,7 @@ pub fn buildable_images() -> Vec<CompletionCandidate> {
 
 /// The commands.
 pub fn commands() -> Vec<CompletionCandidate> {
-    let command = crate::args::Cli::command();
-    command.get_subcommands().map(|child| CompletionCandidate::new(child.get_name())).collect()
+    crate::help::commands().map(CompletionCandidate::new).collect()
 }
 
 /// One side of a copy: a path on this computer, or a VM, which is followed by a colon.

@@ -46,6 +46,11 @@ pub fn grouped(command: clap::Command) -> clap::Command {
     command.help_template(text)
 }
 
+/// The names of all commands, in the order of the help.
+pub fn commands() -> impl Iterator<Item = &'static str> {
+    GROUPS.into_iter().flat_map(|(_, names)| names.iter().copied())
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

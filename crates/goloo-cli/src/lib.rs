@@ -6,6 +6,7 @@ pub mod args;
 mod commands;
 mod complete;
 mod completion_request;
+mod completion_words;
 mod each;
 mod error;
 pub mod exit;

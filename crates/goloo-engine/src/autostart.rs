@@ -16,14 +16,10 @@ pub async fn set_autostart(
     is_on: bool,
 ) -> Result<Record, EngineError> {
     let action = if is_on { HistoryAction::Autostart } else { HistoryAction::NoAutostart };
-    change_record(store, owner, name, action, |record| {
+    change_record(store, owner, here, name, action, |record| {
         refuse_elsewhere(record, here)?;
-        // The proof covers the mark: others must not choose what is started here.
-        let is_ours = here.created(record);
+        // The proof covers it: others must not choose what is started here.
         record.autostart = is_on;
-        if is_ours {
-            record.prove_again(here);
-        }
         Ok(())
     })
     .await

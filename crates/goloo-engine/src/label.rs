@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use goloo_model::name::VmName;
-use goloo_model::record::{HistoryAction, Owner, Record};
+use goloo_model::record::{HistoryAction, LocalContext, Owner, Record};
 use goloo_model::store::{Store, StoreError};
 use goloo_model::tags;
 
@@ -17,11 +17,12 @@ use crate::error::EngineError;
 pub async fn change_tags(
     store: &dyn Store,
     owner: &Owner,
+    here: &LocalContext,
     name: &VmName,
     add: &[(String, String)],
     remove: &[String],
 ) -> Result<Record, EngineError> {
-    change_record(store, owner, name, HistoryAction::Tag, |record| {
+    change_record(store, owner, here, name, HistoryAction::Tag, |record| {
         record.tags = changed(&record.tags, add, remove).map_err(|what| EngineError::Refused {
             what: format!("the tags of \"{name}\" can't be changed: {what}"),
             hint: goloo_model::hint::NextStep::Tags(name.clone()).text(" shows its tags"),
@@ -47,10 +48,12 @@ fn changed(
     Ok(after)
 }
 
-/// Changes a record under its lock, and adds the action to its history; saves nothing where nothing changes.
+/// Changes a record under its lock, and adds the action to its history; saves nothing where nothing changes. A record
+/// that proved that its VM was created here proves it again: the proof covers tags, for example.
 pub(crate) async fn change_record(
     store: &dyn Store,
     owner: &Owner,
+    here: &LocalContext,
     name: &VmName,
     action: HistoryAction,
     change: impl FnOnce(&mut Record) -> Result<(), EngineError>,
@@ -63,6 +66,9 @@ pub(crate) async fn change_record(
     change(&mut record)?;
     if record == before {
         return Ok(before);
+    }
+    if here.created(&before) {
+        record.prove_again(here);
     }
     if let Some(former) = lock.taken_over() {
         record.history.note_takeover(owner, former);

@@ -4,18 +4,19 @@ use crate::error::EngineError;
 use crate::label::change_record;
 use goloo_model::hint::NextStep;
 use goloo_model::name::VmName;
-use goloo_model::record::{HistoryAction, Owner, Record};
+use goloo_model::record::{HistoryAction, LocalContext, Owner, Record};
 use goloo_model::store::Store;
 
 /// Makes `delete` refuse a VM, or allows it again. Nothing is written if that is already so.
 pub async fn protect(
     store: &dyn Store,
     owner: &Owner,
+    here: &LocalContext,
     name: &VmName,
     protected: bool,
 ) -> Result<Record, EngineError> {
     let action = if protected { HistoryAction::Protect } else { HistoryAction::Unprotect };
-    change_record(store, owner, name, action, |record| {
+    change_record(store, owner, here, name, action, |record| {
         record.protected = protected;
         Ok(())
     })

@@ -103,6 +103,10 @@ fn a_mark_made_here_is_trusted_in_a_shared_store() {
     };
     run(&["create", "hello"]).expect(0);
     run(&["autostart", "hello", "on"]).expect(0);
+    // The proof covers tags, too: what is changed here is proven again.
+    run(&["tag", "hello", "team=web"]).expect(0);
+    run(&["protect", "hello"]).expect(0);
+    run(&["unprotect", "hello"]).expect(0);
     run(&["stop", "hello", "--force"]).expect(0);
     assert_eq!(run(&["autostart", "--start"]).expect(0).stdout(), "hello is running\n");
     run(&["delete", "hello", "--yes"]).expect(0);

@@ -66,7 +66,7 @@ fn a_create_that_made_nothing_leaves_its_error_and_no_archive_entry() {
     let port = listener.local_addr().unwrap().port();
     world.stack(
         "hello",
-        &HELLO.replace(r#""cpus": 1"#, &format!(r#""cpus": 1, "ports": ["{port}:80"]"#)),
+        &HELLO.replace(r#""cpus": 1"#, &format!(r#""cpus": 1, "ports": ["127.0.0.1:{port}:80"]"#)),
         "",
     );
     let failed = world.run(&["create", "hello", "--no-wait"]).expect(1);

@@ -74,7 +74,8 @@ impl Session {
         // Imports a VM of goloo v0 first.
         self.record(name)?;
         let owner = crate::identity::owner();
-        Ok(pollster::block_on(goloo_engine::change_tags(&*self.store, &owner, name, add, remove))?)
+        let here = self.here();
+        Ok(pollster::block_on(goloo_engine::change_tags(&*self.store, &owner, &here, name, add, remove))?)
     }
 
     /// Sets or lifts a VM's protection against deletion.
@@ -85,7 +86,8 @@ impl Session {
         // Imports a VM of goloo v0 first.
         self.record(name)?;
         let owner = crate::identity::owner();
-        let protect = goloo_engine::protect(&*self.store, &owner, name, protected);
+        let here = self.here();
+        let protect = goloo_engine::protect(&*self.store, &owner, &here, name, protected);
         Ok(pollster::block_on(protect)?)
     }
 }
