@@ -61,12 +61,14 @@ const STAGE_LIMIT: Duration = Duration::from_secs(90);
 const MAIN_LIMIT: Duration = Duration::from_secs(20);
 
 /// What systemd, its generators and its tmpfiles create before cloud-init runs. The device of the root can't be grown:
-/// the image's setting is changed so that cloud-init doesn't complain.
+/// the image's setting is changed so that cloud-init doesn't complain. There is no network: apt would only wait before
+/// it tries again.
 const PREPARE: &str = "umount -l /run /tmp 2>/dev/null; \
     mount -t tmpfs -o mode=755,nosuid,nodev tmpfs /run && mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs /tmp && \
     mkdir -p /run/systemd/system /run/cloud-init /run/lock && : > /run/cloud-init/enabled && \
     [ -s /etc/machine-id ] || tr -d - < /proc/sys/kernel/random/uuid > /etc/machine-id; \
     echo 'resize_rootfs: false' > /etc/cloud/cloud.cfg.d/95_harness.cfg; \
+    echo 'Acquire::Retries \"0\";' > /etc/apt/apt.conf.d/95harness; \
     harness-boot";
 
 impl GuestRoot {
