@@ -32,4 +32,5 @@ pub mod store;
 pub mod tags;
 pub mod text;
 pub mod time;
+pub mod url_path;
 pub mod usage;

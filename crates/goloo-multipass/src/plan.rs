@@ -7,11 +7,7 @@ use std::path::{Component, Path};
 use goloo_model::name::VmName;
 use goloo_model::provider::{Machine, ProviderError, ProviderPlan};
 use goloo_model::spec::{ImageRef, Mount, ResolvedStack, Size};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
-
-/// All characters that can't appear unescaped in a URL's path.
-const UNSAFE_IN_PATH: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+use goloo_model::url_path::url_path;
 
 /// The minimum memory in Multipass 1.13 to 1.16. Later versions require 512M and 1G, and say so.
 const MEMORY_MIN: Size = Size::bytes(128 << 20);
@@ -59,7 +55,7 @@ fn image(stack: &ResolvedStack) -> Result<OsString, ProviderError> {
         },
         ImageRef::Path(path) => {
             // The daemon decodes it as a URL: a bare `#` or `%41` would refer to another file.
-            let path = percent_encode(path.as_os_str().as_bytes(), UNSAFE_IN_PATH);
+            let path = url_path(path.as_os_str().as_bytes());
             Ok(format!("file://{path}").into())
         }
         ImageRef::Url(url) => Ok(url.into()),

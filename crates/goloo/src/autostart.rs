@@ -3,15 +3,15 @@
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 use std::{env, fs};
 
 use goloo_command::{Limits, find_program};
-use goloo_model::guest::{excerpt, printable};
 use goloo_sys::durable;
 
 use crate::error::{AutostartError, Error};
+use crate::program;
 
 /// What the service runs: a program by its absolute path, and its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,15 +110,10 @@ fn systemctl() -> Result<PathBuf, AutostartError> {
 
 fn run(systemctl: &Path, words: &[&str]) -> Result<(), Error> {
     let mut command = Command::new(systemctl);
-    command.arg("--user").args(words).stdin(Stdio::null());
-    let failed = |reason: String| AutostartError::Failed { command: words.join(" "), reason };
-    let finished = goloo_command::run_blocking(command, LIMITS).map_err(|error| failed(error.to_string()))?;
-    if finished.status.success() {
-        return Ok(());
-    }
-    let last = finished.stderr.split(|byte| *byte == b'\n').rfind(|line| !line.trim_ascii().is_empty());
-    let reason = last.map_or_else(|| finished.status.to_string(), |line| excerpt(&printable(line)));
-    Err(failed(reason).into())
+    command.arg("--user").args(words);
+    let failed = |reason| AutostartError::Failed { command: words.join(" "), reason };
+    program::run(command, LIMITS).map_err(failed)?;
+    Ok(())
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Error> {

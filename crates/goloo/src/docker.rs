@@ -2,14 +2,14 @@
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use goloo_command::{Limits, find_program};
-use goloo_model::guest::{excerpt, printable};
 use goloo_model::name::{VmId, VmName};
 
 use crate::error::DockerError;
+use crate::program;
 
 /// The command `docker`.
 pub struct Docker {
@@ -75,15 +75,9 @@ impl Docker {
     }
 
     fn run(&self, action: &'static str, words: &[&str]) -> Result<String, DockerError> {
-        let failed = |reason: String| DockerError::Failed { action, reason };
         let mut docker = Command::new(&self.program);
-        docker.arg("context").args(words).stdin(Stdio::null());
-        let finished =
-            goloo_command::run_blocking(docker, LIMITS).map_err(|error| failed(error.to_string()))?;
-        if finished.status.success() {
-            return Ok(String::from_utf8_lossy(&finished.stdout).into_owned());
-        }
-        let last = finished.stderr.split(|byte| *byte == b'\n').rfind(|line| !line.trim_ascii().is_empty());
-        Err(failed(last.map_or_else(|| finished.status.to_string(), |line| excerpt(&printable(line)))))
+        docker.arg("context").args(words);
+        let stdout = program::run(docker, LIMITS).map_err(|reason| DockerError::Failed { action, reason })?;
+        Ok(String::from_utf8_lossy(&stdout).into_owned())
     }
 }

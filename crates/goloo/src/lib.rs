@@ -27,6 +27,7 @@ mod open_operations;
 pub mod operation;
 pub mod paths;
 pub mod preflight;
+mod program;
 pub mod providers;
 pub mod registry;
 pub mod render;

@@ -7,6 +7,7 @@ use clap_complete::engine::ArgValueCandidates;
 use goloo::autostart::StartCommand;
 use goloo_model::name::VmName;
 
+use super::power::act_on_each;
 use crate::app::App;
 use crate::error::CliError;
 use crate::options::Json;
@@ -63,20 +64,6 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
 
 fn start(app: &App) -> Result<u8, CliError> {
     let names = app.session.autostart_vms()?;
-    let is_json = app.ui.json();
-    let results = app.act_each(
-        names.into_iter().map(|name| (name, ())).collect(),
-        START_LIMIT,
-        "VMs may be starting: check with `goloo list --refresh`",
-        |name, (), run| app.session.start(name, run),
-        |name, _| {
-            if !is_json {
-                app.ui.line(&format!("{name} is running"));
-            }
-        },
-    )?;
-    if is_json {
-        app.ui.result(&results.to_json(|record| record));
-    }
-    Ok(results.code(|_| exit::DONE))
+    let left = "VMs may be starting: check with `goloo list --refresh`";
+    act_on_each(app, names, (START_LIMIT, left), "is running", |name, run| app.session.start(name, run))
 }

@@ -1,9 +1,9 @@
 //! `goloo code`
 
 use std::ffi::{OsStr, OsString};
-use std::fmt::Write as _;
 
 use goloo_model::name::VmName;
+use goloo_model::url_path::url_path;
 
 use super::{program, ssh_config};
 use crate::app::App;
@@ -38,7 +38,7 @@ fn words(name: &VmName, path: Option<&str>) -> Result<Vec<OsString>, CliError> {
     let words = match path {
         None => ["code".to_owned(), "--remote".to_owned(), remote],
         Some(path) if path.starts_with('/') => {
-            let uri = format!("vscode-remote://{remote}{}", encoded(path));
+            let uri = format!("vscode-remote://{remote}{}", url_path(path.as_bytes()));
             ["code".to_owned(), "--folder-uri".to_owned(), uri]
         }
         Some(path) => {
@@ -49,21 +49,6 @@ fn words(name: &VmName, path: Option<&str>) -> Result<Vec<OsString>, CliError> {
         }
     };
     Ok(words.map(OsString::from).to_vec())
-}
-
-/// A path in a URI: all but letters, digits and some marks is percent-encoded.
-fn encoded(path: &str) -> String {
-    path.bytes().fold(String::new(), |mut uri, byte| {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'/' | b'-' | b'.' | b'_' | b'~' => {
-                uri.push(byte.into())
-            }
-            _ => {
-                let _ = write!(uri, "%{byte:02X}");
-            }
-        }
-        uri
-    })
 }
 
 #[cfg(test)]

@@ -82,20 +82,32 @@ fn act(
     action: impl Fn(&VmName, &RunOptions<'_>) -> Result<Record, goloo::Error> + Sync,
 ) -> Result<u8, CliError> {
     let names = vms.of(app)?;
-    let is_json = app.ui.json();
     if let [name] = &*names {
         let left = format!("\"{name}\" may be starting or stopping: check with `goloo status {name}`");
         let record = app.act(limit, &left, |run| action(name, run))?;
-        match is_json {
+        match app.ui.json() {
             true => app.ui.result(&json::ChangedVm { vm: &record }),
             false => app.ui.line(&format!("{name} {done}")),
         }
         return Ok(exit::DONE);
     }
+    let left = "VMs may be starting or stopping: check with `goloo list --refresh`";
+    act_on_each(app, names, (limit, left), done, action)
+}
+
+/// Acts on VMs at the same time, and says of each that it is `done`. What may be left is printed at an immediate exit.
+pub(super) fn act_on_each(
+    app: &App,
+    names: Vec<VmName>,
+    (limit, left): (Duration, &str),
+    done: &str,
+    action: impl Fn(&VmName, &RunOptions<'_>) -> Result<Record, goloo::Error> + Sync,
+) -> Result<u8, CliError> {
+    let is_json = app.ui.json();
     let results = app.act_each(
         names.into_iter().map(|name| (name, ())).collect(),
         limit,
-        "VMs may be starting or stopping: check with `goloo list --refresh`",
+        left,
         |name, (), run| action(name, run),
         |name, _| {
             if !is_json {

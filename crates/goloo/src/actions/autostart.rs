@@ -54,11 +54,7 @@ impl Session {
     /// Errors of the store.
     pub fn autostart_vms(&self) -> Result<Vec<VmName>, Error> {
         let here = self.here();
-        let records = self.local(self.store.records())?.entries.into_iter().map(|loaded| loaded.record);
-        let is_meant = |record: &Record| {
-            let is_local = record.host_bound && record.elsewhere(&here).is_none();
-            record.autostart && is_local && here.trust.is_trusted(record)
-        };
-        Ok(records.filter(is_meant).map(|record| record.name).collect())
+        let is_meant = |record: &Record| record.autostart && here.trust.is_trusted(record);
+        Ok(self.records_here(&here)?.filter(is_meant).map(|record| record.name).collect())
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use goloo_model::name::VmName;
+use goloo_model::record::{LocalContext, Record};
 use goloo_model::store::Summary;
 
 use crate::error::Error;
@@ -39,10 +40,13 @@ impl Session {
     /// # Errors
     /// Errors of the store.
     pub fn vms_here(&self) -> Result<Vec<VmName>, Error> {
-        let here = self.here();
+        Ok(self.records_here(&self.here())?.map(|record| record.name).collect())
+    }
+
+    /// The records of those VMs.
+    pub(super) fn records_here(&self, here: &LocalContext) -> Result<impl Iterator<Item = Record>, Error> {
         let records = self.local(self.store.records())?.entries.into_iter().map(|loaded| loaded.record);
-        let ours = records.filter(|record| record.host_bound && record.elsewhere(&here).is_none());
-        Ok(ours.map(|record| record.name).collect())
+        Ok(records.filter(|record| record.host_bound && record.elsewhere(here).is_none()))
     }
 }
 
