@@ -1,6 +1,7 @@
 //! What registers the provider.
 
 use async_trait::async_trait;
+use goloo_model::change::{ChangeCosts, Cost};
 use goloo_model::check::Check;
 use goloo_model::provider::{Provider, ProviderContext, ProviderError, ProviderFactory};
 use goloo_model::provider_id::ProviderId;
@@ -29,6 +30,17 @@ pub const INFO: ProviderInfo = ProviderInfo {
         adds_default_user: false,
     },
     image_key: ImageKey::Os,
+    changes: ChangeCosts {
+        size: Cost::Restart,
+        disk: Cost::Now,
+        ports: Cost::Now,
+        ssh_cidr: Cost::Now,
+        mounts: Cost::Ignored,
+        dns: Cost::Now,
+        instance_type: Cost::Restart,
+        cloud: Cost::Replace,
+        restart_can_wait: false,
+    },
 };
 
 /// The provider, for a registry.

@@ -64,15 +64,13 @@ fn put_together(input: &ComposeInput<'_>, checks: Checks) -> Result<Composed, Ve
     };
     let diagnostics = document.as_ref().map_or(Ok(Vec::new()), |document| document.checked(kind, checks))?;
     let login_user = login_user(input, &facts);
-    let keys = with_login_user(input.users, &login_user, input.client_key);
     let new_users = users_to_make(input, &facts);
     let features = &input.provider.user_data;
     let mounts: &[_] = if features.mounts_in_guest { &input.stack.mounts } else { &[] };
     let identity = Identity {
         client_key: input.client_key,
-        host_key: input.host_key,
+        host_key: Some(input.host_key),
         login_user: &login_user,
-        keys: &keys,
         users: input.users,
         mounts,
         ttl: input.stack.ttl,
@@ -316,20 +314,6 @@ fn users_to_make(input: &ComposeInput<'_>, facts: &Facts) -> Vec<UserKeys> {
         by_document || (keeps_image_user && image_user == Some(user.username.as_str()))
     };
     input.users.iter().filter(|user| !is_made(user)).cloned().collect()
-}
-
-/// All users' keys, with goloo's own added to the login user's.
-fn with_login_user(users: &[UserKeys], login_user: &str, client_key: &str) -> Vec<UserKeys> {
-    let mut keys = users.to_vec();
-    match keys.iter_mut().find(|user| user.username == login_user) {
-        Some(user) => user.keys.push(client_key.to_owned()),
-        None => keys.push(UserKeys {
-            username: login_user.to_owned(),
-            github_username: None,
-            keys: vec![client_key.to_owned()],
-        }),
-    }
-    keys
 }
 
 /// A multipart message of parts, in the order in which they are merged: the user's first, so that it takes

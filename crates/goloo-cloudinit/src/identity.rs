@@ -24,26 +24,25 @@ pub const KEY_FOLDER: &str = "/etc/ssh/goloo_keys";
 
 pub(super) const MOUNTS: &str = "/opt/goloo/mounts.sh";
 
-const SETUP: &str = include_str!("guest/setup.sh");
+pub(super) const SETUP: &str = include_str!("guest/setup.sh");
 const ACCESS: &str = include_str!("guest/access.sh");
 const BEFORE_SSHD: &str = include_str!("guest/before-sshd.sh");
 const SSHD_ACCOUNT: &str = include_str!("guest/sshd-account.conf");
 const RUN_CONFIGURE: &str = include_str!("guest/run-configure.sh");
-const END: &str = include_str!("guest/end.sh");
+pub(super) const END: &str = include_str!("guest/end.sh");
 const AS: &str = include_str!("guest/as.sh");
 const ACCESS_UNIT: &str = include_str!("guest/goloo-access.service");
 const CONFIGURE_UNIT: &str = include_str!("guest/goloo-configure.service");
-const END_UNIT: &str = include_str!("guest/goloo-end.service");
+pub(super) const END_UNIT: &str = include_str!("guest/goloo-end.service");
 
 /// The inputs of the script.
 pub(super) struct Identity<'a> {
     /// goloo's own public key.
     pub client_key: &'a str,
-    pub host_key: &'a HostKey,
+    /// The machine's host key; `None` for a machine that has it.
+    pub host_key: Option<&'a HostKey>,
     /// The login user.
     pub login_user: &'a str,
-    /// Users with the keys that goloo adds for them, including the login user.
-    pub keys: &'a [UserKeys],
     /// The stack's users, who must exist in the end even if the document's users fail.
     pub users: &'a [UserKeys],
     /// Folders to mount via 9p.
@@ -62,16 +61,19 @@ impl Identity<'_> {
 
     /// The script. It is idempotent.
     pub fn script(&self) -> String {
-        let mut script = Script(format!("#!/bin/sh\n{}", squeezed(SETUP)));
+        let mut script = Script::new(&format!("#!/bin/sh\n{}", squeezed(SETUP)));
         script.file("0755", "/opt/goloo/access", &squeezed(ACCESS));
         script.line("sh /opt/goloo/access");
         self.keys(&mut script);
-        script.file("0600", "/etc/ssh/goloo_host_ed25519_key", self.host_key.private_openssh.expose());
-        script.file("0644", "/etc/ssh/goloo_host_ed25519_key.pub", &self.host_key.public_openssh);
+        if let Some(key) = self.host_key {
+            script.file("0600", "/etc/ssh/goloo_host_ed25519_key", key.private_openssh.expose());
+            script.file("0644", "/etc/ssh/goloo_host_ed25519_key.pub", &key.public_openssh);
+        }
         script.file("0644", "/etc/ssh/goloo_sshd_account", SSHD_ACCOUNT);
         script.file("0644", "/etc/ssh/sshd_config.d/00-goloo.conf", DROP_IN);
         script.file("0755", "/opt/goloo/before-sshd", &squeezed(BEFORE_SSHD));
-        script.file("0644", "/opt/goloo/users", &self.users());
+        let users = self.users.iter().map(|user| user.username.as_str());
+        script.file("0644", "/opt/goloo/users", &users_file(users, self.login_user));
         script.file("0755", "/opt/goloo/as", &squeezed(AS));
         if !self.mounts.is_empty() {
             script.file("0755", MOUNTS, &mount_script(self.mounts));
@@ -85,16 +87,9 @@ impl Identity<'_> {
 
     fn keys(&self, script: &mut Script) {
         script.file("0644", &format!("{KEY_FOLDER}/{ACCOUNT}"), self.client_key);
-        for user in self.keys.iter().filter(|user| user.username != ACCOUNT && !user.keys.is_empty()) {
-            let keys: Vec<_> = user.keys.iter().map(|key| in_ascii(key)).collect();
-            script.file("0644", &format!("{KEY_FOLDER}/{}", user.username), &keys.join("\n"));
+        for user in user_keys(self.users, self.login_user, self.client_key) {
+            script.file("0644", &format!("{KEY_FOLDER}/{}", user.username), &user.keys.join("\n"));
         }
-    }
-
-    /// One line each: the name, and whether it is the login user.
-    fn users(&self) -> String {
-        let names = self.users.iter().map(|user| user.username.as_str()).filter(|name| *name != ACCOUNT);
-        names.map(|name| format!("{name}{}\n", if name == self.login_user { " login" } else { "" })).collect()
     }
 
     fn units(&self, script: &mut Script) {
@@ -131,20 +126,67 @@ fn behind_cloud_init(unit: &str, command: &str) -> String {
 /// For an sshd that isn't started by its systemd unit.
 const DROP_IN: &str = "HostKey /etc/ssh/goloo_host_ed25519_key\nInclude /etc/ssh/goloo_sshd_account\n";
 
+/// The file of the stack's users. One line each: the name, and whether it is the login user.
+pub(super) fn users_file<'n>(names: impl Iterator<Item = &'n str>, login_user: &str) -> String {
+    let names = names.filter(|name| *name != ACCOUNT);
+    names.map(|name| format!("{name}{}\n", if name == login_user { " login" } else { "" })).collect()
+}
+
+/// The users with the keys that goloo adds for them, its own added to the login user's. The account of goloo's own
+/// commands isn't among them.
+pub(super) fn user_keys(users: &[UserKeys], login_user: &str, client_key: &str) -> Vec<UserKeys> {
+    let mut all = users.to_vec();
+    match all.iter_mut().find(|user| user.username == login_user) {
+        Some(user) => user.keys.push(client_key.to_owned()),
+        None => all.push(UserKeys {
+            username: login_user.to_owned(),
+            github_username: None,
+            keys: vec![client_key.to_owned()],
+        }),
+    }
+    all.retain(|user| user.username != ACCOUNT && !user.keys.is_empty());
+    for key in all.iter_mut().flat_map(|user| &mut user.keys) {
+        *key = in_ascii(key);
+    }
+    all
+}
+
 /// A shell script under construction.
-struct Script(String);
+pub(super) struct Script(String);
 
 impl Script {
-    fn line(&mut self, line: &str) {
+    pub fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    pub fn into_text(self) -> String {
+        self.0
+    }
+
+    pub fn text(&mut self, text: &str) {
+        self.0.push_str(text);
+    }
+
+    /// A part of an update that is kept for later boots.
+    pub fn later(&mut self, name: &str, text: &str) {
+        self.nested(&format!("later {name}"), text);
+    }
+
+    /// As [`Self::here`], for a text that has such texts in it.
+    fn nested(&mut self, command: &str, text: &str) {
+        let _ = write!(self.0, "{command} <<'GOLOO-PART'\n{}\nGOLOO-PART\n", text.trim_end_matches('\n'));
+    }
+
+    pub fn line(&mut self, line: &str) {
         self.0.push_str(line);
         self.0.push('\n');
     }
 
-    fn file(&mut self, mode: &str, path: &str, content: &str) {
+    pub fn file(&mut self, mode: &str, path: &str, content: &str) {
         self.here(&format!("put {mode} {path}"), content);
     }
 
-    fn unit(&mut self, name: &str, content: &str) {
+    pub fn unit(&mut self, name: &str, content: &str) {
         self.here(&format!("unit {name}"), content);
     }
 
@@ -153,7 +195,7 @@ impl Script {
     }
 
     /// A command with the text on standard input; nothing in it is special to the shell.
-    fn here(&mut self, command: &str, text: &str) {
+    pub fn here(&mut self, command: &str, text: &str) {
         let command =
             if command.contains("<<") { command.to_owned() } else { format!("{command} <<'GOLOO'") };
         let _ = write!(self.0, "{command}\n{}\nGOLOO\n", text.trim_end_matches('\n'));
@@ -176,7 +218,7 @@ fn in_ascii(key: &str) -> String {
 
 /// Mounts the shares `goloo0`, `goloo1`, … now, and through fstab at each boot. If the kernel lacks support,
 /// cloud-init's log contains an error message.
-fn mount_script(mounts: &[Mount]) -> String {
+pub(super) fn mount_script(mounts: &[Mount]) -> String {
     let share = |(index, mount): (usize, &Mount)| {
         // The targets' characters have been checked: none needs more than quotes, here or in fstab.
         let access = if mount.readonly { "ro" } else { "rw" };

@@ -23,9 +23,11 @@ mod strict;
 mod targets;
 mod template;
 mod tree;
+mod update;
 
 pub use compose::{ComposeInput, Composed, compose, compose_any_shape};
 pub use diagnostic::FILE;
 pub use identity::{ACCOUNT, KEY_FOLDER, account};
 pub use script::squeezed;
 pub use template::{InProcessRenderer, Template, TemplateRenderer};
+pub use update::{GuestUpdate, UsersUpdate, update_script};

@@ -115,6 +115,8 @@ impl<'a> Engine<'a> {
         record.ssh.clone_from(&source.ssh);
         record.provisioning.clone_from(&source.provisioning);
         record.resolved.clone_from(&source.resolved);
+        record.overrides.clone_from(&source.overrides);
+        record.applied_config.clone_from(&source.applied_config);
         record.extra.clone_from(&source.extra);
         record.begin(operation);
         record

@@ -112,6 +112,7 @@ impl<'a> Engine<'a> {
             force: false,
             source: None,
             dns: None,
+            apply: None,
             proof: None,
             extra: serde_json::Map::new(),
         }

@@ -7,6 +7,7 @@
 #![warn(missing_docs)]
 
 mod adopt;
+mod apply;
 mod autostart;
 mod clone;
 mod create;
@@ -30,6 +31,7 @@ mod verdict;
 mod work;
 
 pub use adopt::{AdoptRequest, adopt_lock};
+pub use apply::{Applied, ApplyRequest, is_apply};
 pub use autostart::set_autostart;
 pub use create::{CreateRequest, Created, taken};
 pub use dns::DnsReport;

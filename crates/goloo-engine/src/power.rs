@@ -98,6 +98,7 @@ impl LockedOperation<'_, '_> {
         let made = provider.start(&record, &mut work).await;
         let made = self.ended(OperationKind::Start, made).await?;
         made.write_to(&mut self.record);
+        self.record.restart_pending.clear();
         // Before the operation ends, so that resume repeats it after a crash here.
         self.name_host();
         let record = self.finish_power().await?;

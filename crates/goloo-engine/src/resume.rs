@@ -1,5 +1,6 @@
 //! Resume: continues an interrupted operation, based on the record.
 
+use crate::apply::Applied;
 use crate::create::Created;
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -24,6 +25,8 @@ pub enum Resumed {
     Cloned(Box<Record>),
     /// A start, stop, suspend or restart.
     Power(OperationKind),
+    /// An apply.
+    Applied(Box<Applied>),
     /// A move of DNS names.
     Names(Box<DnsChange>),
 }
@@ -58,6 +61,7 @@ impl Engine<'_> {
         name: &VmName,
         agreed: Option<&Agreed>,
         rebuild: &Rebuild<'_>,
+        client_key: &str,
     ) -> Result<Resumed, EngineError> {
         let deadline = self.deadline();
         let mut locked = self.take(name).await?;
@@ -75,6 +79,9 @@ impl Engine<'_> {
             }
             OperationKind::Delete => Ok(Resumed::Deleted(locked.remove().await?)),
             OperationKind::Clone => Ok(Resumed::Cloned(Box::new(locked.copy_again().await?))),
+            OperationKind::Apply => {
+                Ok(Resumed::Applied(Box::new(locked.change(client_key, deadline).await?)))
+            }
             OperationKind::Stop | OperationKind::Suspend => {
                 locked.power_off(mode_of(&operation)).await?;
                 locked.finish_power().await?;

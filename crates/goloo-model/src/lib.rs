@@ -9,6 +9,7 @@ pub mod access;
 pub mod authorized_key;
 pub mod aws_error;
 pub mod aws_ids;
+pub mod change;
 pub mod check;
 pub mod database_error;
 pub mod dns;

@@ -18,6 +18,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::access::PublicHostKey;
+use crate::change::Setting;
 use crate::check::Check;
 use crate::dns::{DnsChange, NameStatus, Previous, RecordSet};
 use crate::events::{Event, Events};
@@ -25,7 +26,7 @@ use crate::hint::Hint;
 use crate::name::{OperationId, VmId, VmName};
 use crate::provider_id::ProviderId;
 use crate::provider_info::ProviderInfo;
-use crate::record::{DetailsError, Endpoint, Extra, MachineLocation, Record, Resource, Trust};
+use crate::record::{DetailsError, Endpoint, Extra, MachineLocation, Record, RecordedStack, Resource, Trust};
 use crate::spec::ResolvedStack;
 use crate::store::StoreError;
 use crate::time::Timestamp;
@@ -309,6 +310,47 @@ pub trait Clones: Send + Sync {
     ) -> Result<(), ProviderError>;
 }
 
+/// When a change is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeTime {
+    /// Now, whether or not the machine is running: the settings that cost [`Cost::Now`](crate::change::Cost::Now).
+    Now,
+    /// For the next start: those that cost [`Cost::Restart`](crate::change::Cost::Restart). The machine is off, unless
+    /// the provider can note them while it runs ([`ChangeCosts::restart_can_wait`](crate::change::ChangeCosts)).
+    NextStart,
+}
+
+/// Some settings of a machine that are to be changed.
+#[derive(Debug, Clone, Copy)]
+pub struct MachineChange<'a> {
+    /// Which ones.
+    pub settings: &'a [Setting],
+    /// What they are to be. Its other settings may differ from the machine's, and are left as they are.
+    pub target: &'a RecordedStack,
+    /// When.
+    pub time: ChangeTime,
+}
+
+impl MachineChange<'_> {
+    /// Whether this setting is to be changed.
+    pub fn has(&self, setting: Setting) -> bool {
+        self.settings.contains(&setting)
+    }
+}
+
+/// Changes of existing machines, without a new one.
+#[async_trait]
+pub trait Changes: Send + Sync {
+    /// Changes a machine. If called again after a crash, or for what is already so, it does what is left. After an
+    /// error other than an interruption the machine works as before. Returns its current addresses.
+    async fn change(
+        &self,
+        record: &Record,
+        change: MachineChange<'_>,
+        work: &mut dyn Work,
+    ) -> Result<Endpoints, ProviderError>;
+}
+
 /// A VM whose names are to be moved, and its current address.
 #[derive(Debug, Clone, Copy)]
 pub struct NamedVm<'r> {
@@ -571,6 +613,11 @@ pub trait Provider: Send + Sync {
 
     /// Copies of machines, if the provider supports them.
     fn clones(&self) -> Option<&dyn Clones> {
+        None
+    }
+
+    /// Changes of machines, if the provider supports them.
+    fn changes(&self) -> Option<&dyn Changes> {
         None
     }
 

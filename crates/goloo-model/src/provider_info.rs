@@ -1,5 +1,6 @@
 //! What a provider is like, as data: code beside the providers asks these features and never which provider it is.
 
+use crate::change::ChangeCosts;
 use crate::provider_id::ProviderId;
 
 /// A provider's features.
@@ -17,6 +18,8 @@ pub struct ProviderInfo {
     pub user_data: UserDataFeatures,
     /// Which key of a stack names the image.
     pub image_key: ImageKey,
+    /// What a change of each of its settings takes.
+    pub changes: ChangeCosts,
 }
 
 impl ProviderInfo {

@@ -1,5 +1,6 @@
 //! The provider's id and features.
 
+use goloo_model::change::{ChangeCosts, Cost};
 use goloo_model::provider_id::ProviderId;
 use goloo_model::provider_info::{
     ImageKey, LocalChoice, MachinePlace, ProviderInfo, UserDataFeatures, UserDataForm,
@@ -18,4 +19,12 @@ pub const INFO: ProviderInfo = ProviderInfo {
         adds_default_user: true,
     },
     image_key: ImageKey::Image,
+    changes: ChangeCosts {
+        size: Cost::Restart,
+        disk: Cost::Restart,
+        // Its machines have addresses of their own.
+        ports: Cost::Ignored,
+        mounts: Cost::Now,
+        ..ChangeCosts::NONE
+    },
 };

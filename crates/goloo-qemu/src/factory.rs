@@ -1,6 +1,7 @@
 //! What registers the provider.
 
 use async_trait::async_trait;
+use goloo_model::change::{ChangeCosts, Cost};
 use goloo_model::check::Check;
 use goloo_model::provider::{Provider, ProviderContext, ProviderError, ProviderFactory};
 use goloo_model::provider_id::ProviderId;
@@ -25,6 +26,14 @@ pub const INFO: ProviderInfo = ProviderInfo {
         adds_default_user: false,
     },
     image_key: ImageKey::Image,
+    changes: ChangeCosts {
+        size: Cost::Restart,
+        disk: Cost::Now,
+        ports: Cost::Now,
+        mounts: Cost::Restart,
+        restart_can_wait: true,
+        ..ChangeCosts::NONE
+    },
 };
 
 /// The provider, for a registry.

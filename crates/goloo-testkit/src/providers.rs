@@ -1,6 +1,7 @@
 //! What the providers are, for tests of crates that don't depend on them. A test of `goloo` compares it with the
 //! providers themselves.
 
+use goloo_model::change::{ChangeCosts, Cost};
 use goloo_model::provider_id::ProviderId;
 use goloo_model::provider_info::{
     ImageKey, LocalChoice, MachinePlace, ProviderInfo, UserDataFeatures, UserDataForm, UserDataLimit,
@@ -19,6 +20,14 @@ pub const QEMU: ProviderInfo = ProviderInfo {
         adds_default_user: false,
     },
     image_key: ImageKey::Image,
+    changes: ChangeCosts {
+        size: Cost::Restart,
+        disk: Cost::Now,
+        ports: Cost::Now,
+        mounts: Cost::Restart,
+        restart_can_wait: true,
+        ..ChangeCosts::NONE
+    },
 };
 
 /// Multipass.
@@ -34,6 +43,13 @@ pub const MULTIPASS: ProviderInfo = ProviderInfo {
         adds_default_user: true,
     },
     image_key: ImageKey::Image,
+    changes: ChangeCosts {
+        size: Cost::Restart,
+        disk: Cost::Restart,
+        ports: Cost::Ignored,
+        mounts: Cost::Now,
+        ..ChangeCosts::NONE
+    },
 };
 
 /// AWS.
@@ -49,4 +65,15 @@ pub const AWS: ProviderInfo = ProviderInfo {
         adds_default_user: false,
     },
     image_key: ImageKey::Os,
+    changes: ChangeCosts {
+        size: Cost::Restart,
+        disk: Cost::Now,
+        ports: Cost::Now,
+        ssh_cidr: Cost::Now,
+        mounts: Cost::Ignored,
+        dns: Cost::Now,
+        instance_type: Cost::Restart,
+        cloud: Cost::Replace,
+        restart_can_wait: false,
+    },
 };

@@ -139,6 +139,7 @@ pub fn creating(name: &VmName) -> Record {
         force: false,
         source: None,
         dns: None,
+        apply: None,
         proof: None,
         extra: Extra::new(),
     });

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use goloo_model::record::Digest;
 use goloo_model::store::{SNAPSHOT_FILES, Snapshot};
 use goloo_sys::read;
 
@@ -48,8 +49,9 @@ impl Drift {
         }
     }
 
-    /// Compares a snapshot with the stack's folder as it is now.
-    pub fn between(snapshot: &Snapshot, folder: Option<&Path>) -> Self {
+    /// Compares a snapshot with the stack's folder as it is now. A config.json with the digest `applied` is no
+    /// difference: the VM was changed to it.
+    pub fn between(snapshot: &Snapshot, applied: Option<&Digest>, folder: Option<&Path>) -> Self {
         let Some(folder) = folder.filter(|folder| folder.join("config.json").is_file()) else {
             return Self::Gone;
         };
@@ -58,9 +60,21 @@ impl Drift {
             before: snapshot.files.get(file).cloned(),
             now: read::file(&folder.join(file), read::FILE_MAX).ok(),
         });
-        let changes: Vec<_> = changes.filter(|change| change.before != change.now).collect();
+        let is_applied = |change: &FileChange| {
+            change.file == "config.json"
+                && applied.is_some()
+                && config_digest(change.now.as_deref()) == applied.cloned()
+        };
+        let changes: Vec<_> =
+            changes.filter(|change| change.before != change.now && !is_applied(change)).collect();
         if changes.is_empty() { Self::None } else { Self::Changed(changes) }
     }
+}
+
+/// The digest by which a record names a config.json.
+pub(crate) fn config_digest(config: Option<&[u8]>) -> Option<Digest> {
+    let files = [("config.json".to_owned(), config?.to_vec())].into();
+    Some(Snapshot { files }.digest())
 }
 
 #[cfg(test)]
@@ -72,18 +86,18 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let write = |file: &str, text: &str| std::fs::write(folder.path().join(file), text).expect("written");
         let changed = |snapshot: &Snapshot| {
-            let drift = Drift::between(snapshot, Some(folder.path()));
+            let drift = Drift::between(snapshot, None, Some(folder.path()));
             drift.changes().iter().map(|change| change.file).collect::<Vec<_>>()
         };
         write("config.json", "{}");
         let mut snapshot = Snapshot::default();
         snapshot.files.insert("config.json".into(), b"{}".to_vec());
-        assert_eq!(Drift::between(&snapshot, Some(folder.path())), Drift::None);
+        assert_eq!(Drift::between(&snapshot, None, Some(folder.path())), Drift::None);
         write("configure.sh", "true");
         assert_eq!(changed(&snapshot), ["configure.sh"]);
         snapshot.files.insert("cloud-init.yaml".into(), b"#cloud-config\n".to_vec());
         assert_eq!(changed(&snapshot), ["cloud-init.yaml", "configure.sh"]);
-        assert_eq!(Drift::between(&snapshot, Some(Path::new("/nowhere"))), Drift::Gone);
-        assert_eq!(Drift::between(&snapshot, None), Drift::Gone);
+        assert_eq!(Drift::between(&snapshot, None, Some(Path::new("/nowhere"))), Drift::Gone);
+        assert_eq!(Drift::between(&snapshot, None, None), Drift::Gone);
     }
 }

@@ -8,7 +8,7 @@ use goloo_cloudinit::{self, ComposeInput, compose};
 use goloo_model::events::{Event, Events};
 use goloo_model::host_key::HostKey;
 use goloo_model::name::VmName;
-use goloo_model::record::{Record, UserKeys};
+use goloo_model::record::{Digest, Overrides, Record, UserKeys};
 use goloo_model::spec::{self, Diagnostic, Resolved, ResolvedStack, Sources};
 use goloo_model::store::{SNAPSHOT_FILES, Snapshot};
 use goloo_sys::{private, read};
@@ -195,6 +195,42 @@ impl Found {
     /// One of its files; `None` when it doesn't have it.
     pub fn file(&self, file: &str) -> Option<&[u8]> {
         self.files.files.get(file).map(Vec::as_slice)
+    }
+
+    /// The SHA-256 of config.json; `None` when there is none.
+    pub(crate) fn config_digest(&self) -> Option<Digest> {
+        crate::drift::config_digest(self.file("config.json"))
+    }
+
+    /// A copy of it.
+    pub(crate) fn copied(&self) -> Self {
+        Self { folder: self.folder.clone(), name: self.name.clone(), files: self.files.clone() }
+    }
+
+    /// The same stack with overrides in its config.json. What is wrong with an override is reported as such, since its
+    /// place isn't in the file.
+    pub(crate) fn with_overrides(self, session: &Session, overrides: &Overrides) -> Result<Self, Error> {
+        if overrides.is_empty() {
+            return Ok(self);
+        }
+        let text = self.file("config.json").unwrap_or_default();
+        let mut config = spec::read_config(text).map_err(|problem| self.invalid(vec![problem]))?;
+        overrides.apply_to(&mut config);
+        let changed = serde_json::to_vec_pretty(&config).expect("a JSON value has only string keys");
+        let changed = self.with_file("config.json", changed);
+        match changed.resolved(session, &self.name, None) {
+            Ok(_) => Ok(changed),
+            // The file itself is reported first.
+            Err(Error::Stack(StackError::Invalid { mut problems, folder })) => {
+                self.resolved(session, &self.name, None)?;
+                for problem in &mut problems {
+                    "the overrides".clone_into(&mut problem.file);
+                    (problem.line, problem.column) = (1, 1);
+                }
+                Err(StackError::Invalid { problems, folder }.into())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The same stack with the content of one file replaced.

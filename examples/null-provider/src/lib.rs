@@ -9,6 +9,7 @@ mod machine;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+use goloo_model::change::ChangeCosts;
 use goloo_model::hint::NextStep;
 use goloo_model::name::{VmId, VmName};
 use goloo_model::provider::{
@@ -37,6 +38,7 @@ pub const INFO: ProviderInfo = ProviderInfo {
         adds_default_user: false,
     },
     image_key: ImageKey::Image,
+    changes: ChangeCosts::NONE,
 };
 
 /// The kind under which a machine is recorded.

@@ -1,6 +1,7 @@
 //! One file per command: its arguments and its implementation.
 
 mod adopt;
+mod apply;
 mod archive;
 mod ask;
 mod autostart;
@@ -65,6 +66,10 @@ pub enum Command {
     /// Delete VMs and archive their records
     #[command(visible_aliases = ["destroy", "rm"])]
     Delete(delete::Args),
+    /// Change a VM to what its stack says now
+    Apply(apply::Args),
+    /// Override keys of a VM's config.json, and change the VM
+    Set(apply::SetArgs),
     /// Show a VM's tags, or add and remove some
     Tag(tag::Args),
     /// Protect a VM against `delete`
@@ -159,6 +164,8 @@ pub fn run(app: &App, command: Command, command_line: fn() -> clap::Command) -> 
         Command::Create(args) => create::run(app, args),
         Command::Resume(args) => resume::run(app, &args),
         Command::Delete(args) => delete::run(app, &args),
+        Command::Apply(args) => apply::run(app, &args),
+        Command::Set(args) => apply::set(app, &args),
         Command::Tag(args) => tag::run(app, &args),
         Command::Protect(args) => protect::run(app, &args, true),
         Command::Unprotect(args) => protect::run(app, &args, false),
@@ -239,6 +246,8 @@ impl Command {
             Self::Create(_)
             | Self::Resume(_)
             | Self::Delete(_)
+            | Self::Apply(_)
+            | Self::Set(_)
             | Self::Tag(_)
             | Self::Protect(_)
             | Self::Unprotect(_)

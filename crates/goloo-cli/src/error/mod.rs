@@ -593,6 +593,7 @@ fn goes_on(name: &VmName, kind: OperationKind) -> String {
         | OperationKind::Stop
         | OperationKind::Restart
         | OperationKind::Suspend
+        | OperationKind::Apply
         | OperationKind::DnsSwap
         | OperationKind::DnsRollback => format!("`goloo resume {name}` to continue"),
     }

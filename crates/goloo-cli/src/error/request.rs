@@ -31,6 +31,16 @@ pub(super) fn explain(error: &RequestError) -> (u8, String) {
             let replace = if *can_replace { ", or --force to replace it" } else { "" };
             (exit::FAILED, format!("goloo config export {name} OTHER-FOLDER{replace}"))
         }
+        RequestError::Override(_) => {
+            (exit::USAGE, "write KEY=VALUE, such as cpus=4, memory=8G or ports='[8080]'".to_owned())
+        }
+        RequestError::NoOverride { name, .. } => {
+            (exit::USAGE, format!("`goloo status {name}` shows its overrides"))
+        }
+        RequestError::StackTooLarge { .. } => (
+            exit::FAILED,
+            "put long keys and texts into files of their own, or into cloud-init.yaml".to_owned(),
+        ),
         RequestError::NoWorkingDirectory(_) => (exit::FAILED, "cd to an existing folder".to_owned()),
         RequestError::InvalidImage(problem) => (exit::USAGE, hint::text(&problem.hint)),
         _ => (exit::FAILED, "goloo doctor".to_owned()),

@@ -2,6 +2,7 @@
 //!
 //! The types borrow from the library's results. None can contain a private key, which is not serializable.
 
+mod apply;
 mod disks;
 mod dns;
 mod error;
@@ -15,6 +16,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 
+pub use apply::{AppliedChanges, ApplyPlanned};
 pub use disks::{DeletedSnapshot, Restored, SnapshotList, TakenSnapshot};
 pub use dns::{DnsChanged, DnsNames};
 pub use error::ErrorReport;
@@ -101,6 +103,8 @@ pub fn schemas() -> Vec<OutputSchema> {
             ],
         ),
         of::<CreatePlanned>("create-plan", &["create --dry-run", "recreate --dry-run"]),
+        of::<ApplyPlanned>("apply-plan", &["apply --dry-run"]),
+        of::<AppliedChanges>("apply", &["apply", "set", "resume (of an apply)"]),
         of::<Resumed>("resume", &["resume"]),
         of::<Deleted>("delete", &["delete"]),
         of::<VmList>("list", &["list"]),

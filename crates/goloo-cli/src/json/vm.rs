@@ -20,7 +20,7 @@ use crate::error::CliError;
 use crate::output::{diagnostic_line, hint};
 
 /// See [`Record::to_output`].
-fn as_output<S: Serializer>(record: &&Record, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn as_output<S: Serializer>(record: &&Record, serializer: S) -> Result<S::Ok, S::Error> {
     record.to_output().serialize(serializer)
 }
 

@@ -14,6 +14,7 @@ mod history;
 mod home;
 mod operation_kind;
 mod output;
+mod overrides;
 mod owner;
 mod progress;
 mod proof;
@@ -30,6 +31,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::access::{Address, LoginName, PublicHostKey};
+use crate::change::Setting;
 use crate::dns::DnsChange;
 use crate::name::{OperationId, StateId, VmId, VmName};
 use crate::provider_id::ProviderId;
@@ -49,13 +51,16 @@ pub use format::{MAX_RECORD_BYTES, SCHEMA};
 pub use history::{HISTORY_MAX, History, HistoryAction, HistoryEntry, Outcome, Word};
 pub use home::{AllOpen, ForeignOwner, LocalContext, MachineLocation, OpenOperations};
 pub use operation_kind::OperationKind;
+pub use overrides::{OverrideError, Overrides};
 pub use owner::Owner;
 pub use proof::{StateKey, Trust};
-pub use recorded_stack::{RecordedPort, RecordedStack};
+pub use recorded_stack::{
+    RecordedKey, RecordedMount, RecordedPort, RecordedStack, RecordedUser, StackValueError,
+};
 pub use resource::Resource;
 pub use schema_1::{Schema1Place, endpoint_of_schema_1, is_host_bound_in_schema_1};
 pub use upgrade::{from_json, to_json};
-use word_enum::word_enum;
+pub(crate) use word_enum::word_enum;
 
 /// One VM's record.
 // The derived functions read and write all but the provider's section, whose key is the provider's id: see `upgrade`.
@@ -131,6 +136,15 @@ pub struct Record {
     /// The resolved stack that the VM was created from; absent in records of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved: Option<Box<RecordedStack>>,
+    /// What `goloo set` changed in the stack for this VM alone.
+    #[serde(default, skip_serializing_if = "Overrides::is_empty")]
+    pub overrides: Overrides,
+    /// The config.json whose settings the machine has, if it isn't the one that it was created from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied_config: Option<Digest>,
+    /// What has been changed for the next start of the machine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub restart_pending: Vec<Word<Setting>>,
     /// The history of actions on the VM.
     #[serde(default, skip_serializing_if = "History::is_empty")]
     pub history: History,
@@ -197,6 +211,9 @@ impl Record {
             endpoint: Endpoint::default(),
             details: Extra::new(),
             resolved: None,
+            overrides: Overrides::default(),
+            applied_config: None,
+            restart_pending: Vec::new(),
             history: History::default(),
             proof: None,
             extra: Extra::new(),
@@ -387,6 +404,9 @@ pub struct Operation {
     /// The DNS names to move; identical in the records of both VMs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<DnsChange>,
+    /// What an apply is to change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apply: Option<Box<ApplyInputs>>,
     /// Lets its initiator verify that the operation is theirs: an HMAC-SHA-256 with their state folder's key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<Digest>,
@@ -425,8 +445,31 @@ pub struct CreateInputs {
     pub ssh_cidr: Vec<String>,
 }
 
+/// What an apply needs to continue after a crash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ApplyInputs {
+    /// What the machine is to be like.
+    pub target: RecordedStack,
+    /// What is left to be changed.
+    pub settings: Vec<Setting>,
+    /// All users with their keys, if they are changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<UserKeys>,
+    /// The overrides that the target has.
+    #[serde(default, skip_serializing_if = "Overrides::is_empty")]
+    pub overrides: Overrides,
+    /// The config.json that the target is from, if nothing in it is left to be changed afterwards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<Digest>,
+    /// The login user that the target has.
+    pub login_user: LoginName,
+    /// Whether the machine may be restarted.
+    pub restart: bool,
+}
+
 /// One user of the machine, with public keys.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UserKeys {
     /// The login name.

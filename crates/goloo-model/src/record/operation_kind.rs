@@ -19,6 +19,8 @@ word_enum! {
         Suspend = "suspend",
         /// Creates it as a copy of another VM.
         Clone = "clone",
+        /// Changes it to what its stack and its overrides say.
+        Apply = "apply",
         /// Moves DNS names from another VM to it.
         DnsSwap = "dns-swap",
         /// Returns its DNS names to their previous owner.

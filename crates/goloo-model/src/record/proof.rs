@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use ssh_key::rand_core::{OsRng, RngCore};
 
 use super::digest::{self, Digest, FIRST_FORM, FORM, hex};
-use super::{Endpoint, Extra, Record, RecordedStack, schema_1, upgrade};
+use super::{Endpoint, Extra, Overrides, Record, RecordedStack, schema_1, upgrade};
 use crate::name::VmId;
 use crate::store::Snapshot;
 
@@ -108,6 +108,8 @@ pub(super) struct AuthenticatedFields<'r> {
     ends_at: Option<String>,
     github_users: &'r [String],
     tags: &'r std::collections::BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Overrides::is_empty")]
+    overrides: &'r Overrides,
     ssh: Option<(&'r super::LoginName, Option<&'r super::LoginName>, &'r super::PublicHostKey)>,
     resources: Vec<(&'r str, &'r str)>,
     #[serde(flatten)]
@@ -167,6 +169,7 @@ impl<'r> AuthenticatedFields<'r> {
             ends_at: record.ends_at.map(|end| end.to_string()),
             github_users: &record.github_users,
             tags: &record.tags,
+            overrides: &record.overrides,
             ssh: record.ssh.as_ref().map(|ssh| (&ssh.user, ssh.account.as_ref(), &ssh.host_key)),
             resources: record.resources.iter().map(|one| (one.kind.as_str(), one.id.as_str())).collect(),
             machine: AuthenticatedMachine::of(record, form)?,
@@ -183,7 +186,7 @@ impl<'r> AuthenticatedFields<'r> {
 pub(super) fn intent(record: &Record) -> Option<Vec<u8>> {
     let operation = record.operation.as_ref()?;
     let inputs = operation.inputs.as_ref().map_or(Value::Null, upgrade::stored_inputs);
-    let intent = serde_json::json!([
+    let mut intent = serde_json::json!([
         record.id,
         record.name,
         operation.id,
@@ -194,6 +197,18 @@ pub(super) fn intent(record: &Record) -> Option<Vec<u8>> {
         operation.dns,
         inputs,
     ]);
+    // Left out where there is none, as in proofs of earlier versions.
+    if let (Some(apply), Value::Array(parts)) = (&operation.apply, &mut intent) {
+        // What is left of it shrinks as it goes on.
+        parts.push(serde_json::json!([
+            apply.target,
+            apply.users,
+            apply.overrides,
+            apply.config,
+            apply.login_user,
+            apply.restart
+        ]));
+    }
     Some(intent.to_string().into_bytes())
 }
 

@@ -6,14 +6,16 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Extra;
+use crate::change::Setting;
 use crate::provider_id::ProviderId;
-use crate::spec::{Dns, ImageRef, KeySource, PortForward, Protocol, ResolvedStack};
+use crate::spec::{Dns, ImageRef, KeySource, Mount, PortForward, Protocol, ResolvedStack, is_mount_target};
 use crate::text::Label;
 
 /// The largest one that is kept, in bytes of JSON.
@@ -72,6 +74,7 @@ pub struct RecordedStack {
 
 /// An entry of `vm.users`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[expect(missing_docs, reason = "as in ResolvedStack")]
 pub struct RecordedUser {
     pub username: Line,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -81,6 +84,7 @@ pub struct RecordedUser {
 /// Where a user's keys come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "as in ResolvedStack")]
 pub enum RecordedKey {
     GitHub(Line),
     Inline(Line),
@@ -89,6 +93,7 @@ pub enum RecordedKey {
 
 /// An entry of `vm.mounts`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[expect(missing_docs, reason = "as in ResolvedStack")]
 pub struct RecordedMount {
     pub source: Line,
     pub target: Line,
@@ -140,7 +145,7 @@ impl RecordedStack {
 
     fn whole(stack: &ResolvedStack) -> Self {
         let line = |text: &Option<String>| text.as_deref().map(Line::from);
-        let mount = |mount: &crate::spec::Mount| RecordedMount {
+        let mount = |mount: &Mount| RecordedMount {
             source: mount.source.to_string_lossy().as_ref().into(),
             target: mount.target.as_str().into(),
             readonly: mount.readonly,
@@ -171,6 +176,84 @@ impl RecordedStack {
             sections: stack.sections.clone(),
             extra: Extra::new(),
         }
+    }
+}
+
+/// A value in a record that no stack can have: somebody else has written it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key} in the record is invalid: {value}")]
+pub struct StackValueError {
+    /// The key in config.json.
+    pub key: &'static str,
+    /// The value.
+    pub value: String,
+}
+
+impl RecordedStack {
+    /// The entries of `vm.ports`.
+    ///
+    /// # Errors
+    /// [`StackValueError`] for one that no stack can have.
+    pub fn port_forwards(&self) -> Result<Vec<PortForward>, StackValueError> {
+        self.ports.iter().map(PortForward::try_from).collect()
+    }
+
+    /// The entries of `vm.mounts`.
+    ///
+    /// # Errors
+    /// As [`Self::port_forwards`].
+    pub fn shared_folders(&self) -> Result<Vec<Mount>, StackValueError> {
+        let mount = |mount: &RecordedMount| {
+            let (source, target) = (PathBuf::from(mount.source.as_str()), mount.target.to_string());
+            if source.is_absolute() && is_mount_target(&target) {
+                return Ok(Mount { source, target, readonly: mount.readonly });
+            }
+            let value = format!("{} at {target}", source.display());
+            Err(StackValueError { key: "vm.mounts", value })
+        };
+        self.mounts.iter().map(mount).collect()
+    }
+
+    /// Takes one setting from another stack. What templates and cloud-init get isn't part of it.
+    pub fn take(&mut self, setting: Setting, from: &Self) {
+        match setting {
+            Setting::Cpus => self.cpus = from.cpus,
+            Setting::Memory => self.memory = from.memory,
+            Setting::Disk => self.disk = from.disk,
+            Setting::InstanceType => self.instance_type.clone_from(&from.instance_type),
+            Setting::Ports => self.ports.clone_from(&from.ports),
+            Setting::SshCidr => self.ssh_cidr.clone_from(&from.ssh_cidr),
+            Setting::Mounts => self.mounts.clone_from(&from.mounts),
+            Setting::Users => self.users.clone_from(&from.users),
+            Setting::Ttl => self.ttl = from.ttl,
+            Setting::Dns => self.dns.clone_from(&from.dns),
+            Setting::Image => {
+                self.image.clone_from(&from.image);
+                self.image_sha256.clone_from(&from.image_sha256);
+            }
+            Setting::Os => self.os.clone_from(&from.os),
+            Setting::Region => self.region.clone_from(&from.region),
+            Setting::VpcId => self.vpc_id.clone_from(&from.vpc_id),
+            Setting::SubnetId => self.subnet_id.clone_from(&from.subnet_id),
+            Setting::IamInstanceProfile => self.iam_instance_profile.clone_from(&from.iam_instance_profile),
+            Setting::Spot => self.spot = from.spot,
+            Setting::ProviderSection => self.sections.clone_from(&from.sections),
+            Setting::Variables | Setting::CloudInit | Setting::Configure => {}
+        }
+    }
+}
+
+impl TryFrom<&RecordedPort> for PortForward {
+    type Error = StackValueError;
+
+    fn try_from(port: &RecordedPort) -> Result<Self, StackValueError> {
+        let last = port.last_host.unwrap_or(port.host);
+        let guest_last = last.checked_sub(port.host).and_then(|more| port.guest.checked_add(more));
+        let bind = port.bind.map(|address| format!("{address}:")).unwrap_or_default();
+        let (host, guest) = (port.host, port.guest);
+        let text =
+            format!("{bind}{host}-{last}:{guest}-{}{}", guest_last.unwrap_or(0), port.protocol.suffix());
+        text.parse().map_err(|_| StackValueError { key: "vm.ports", value: text })
     }
 }
 

@@ -27,4 +27,4 @@ macro_rules! word_enum {
     };
 }
 
-pub(super) use word_enum;
+pub(crate) use word_enum;

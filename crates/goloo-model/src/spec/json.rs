@@ -168,3 +168,10 @@ fn strict() -> ParseOptions {
         allow_extended_string_escapes: false,
     }
 }
+/// The content of a `config.json`, of which only the syntax is checked.
+///
+/// # Errors
+/// A [`Diagnostic`] where it isn't JSON.
+pub fn read_config(bytes: &[u8]) -> Result<Value, Diagnostic> {
+    Json::parse("config.json", bytes).map(|json| json.value)
+}

@@ -21,10 +21,12 @@ pub use diagnostic::{DIAGNOSTICS_MAX, Diagnostic};
 pub use diagnostic::{nearest, position};
 pub use file::{StackFile, json_schema};
 pub use json::child as child_pointer;
+pub use json::read_config;
 pub use limits::{VALUES_MAX, beyond};
 pub use ports::{FORWARDED_PORTS_MAX, PortForward, PortForwardError, PortRange, Protocol, SSH_PORT};
 pub use resolve::{
-    DNS_TTL, Resolved, Sources, diagnostic_at_pointer, parse_image, resolve, with_github_users,
+    DNS_TTL, Resolved, Sources, diagnostic_at_pointer, is_mount_target, parse_image, resolve,
+    with_github_users,
 };
 pub use resolved::{Dns, ImageRef, KeySource, Mount, ResolvedStack, Size, SshSource, User};
 pub use shape::ConfigSection;

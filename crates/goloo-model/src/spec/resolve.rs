@@ -418,7 +418,7 @@ impl Resolver<'_> {
                 );
             }
             let place = child(&pointer, "target");
-            if !is_target(target) {
+            if !is_mount_target(target) {
                 let message = format!("\"{target}\" is not a valid mount target");
                 self.diagnostic(
                     &place,
@@ -665,7 +665,7 @@ fn is_same_name(one: &str, other: &str) -> bool {
 }
 
 /// A mount's target: absolute, below the root, and free of characters special to a shell or a mount table.
-fn is_target(text: &str) -> bool {
+pub fn is_mount_target(text: &str) -> bool {
     let sound = |c: char| c.is_alphanumeric() || "/-_.+@".contains(c);
     let parts = || text.trim_end_matches('/').split('/').skip(1);
     text.starts_with('/')

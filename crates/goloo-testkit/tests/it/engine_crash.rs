@@ -176,8 +176,9 @@ fn assert_nothing_is_lost(disk: &SimFs, provider: &FakeProvider, at: &str) {
         return assert_nothing_is_left(provider, &format!("without a record, {at}"));
     };
     if found.record.operation.is_some() {
-        let resumed =
-            engine(&store, provider, &guest, async |engine| engine.resume(&devbox(), None, &rebuild).await);
+        let resumed = engine(&store, provider, &guest, async |engine| {
+            engine.resume(&devbox(), None, &rebuild, "").await
+        });
         match resumed.unwrap() {
             Resumed::Created(created) => assert_eq!(created.record.phase, Phase::Ready, "{at}"),
             Resumed::Deleted(_) => return assert_nothing_is_left(provider, at),
@@ -204,7 +205,7 @@ fn assert_no_copy_is_lost(disk: &SimFs, provider: &FakeProvider, at: &str) {
     };
     if found.record.operation.is_some() {
         let resumed =
-            engine(&store, provider, &guest, async |engine| engine.resume(&copy(), None, &rebuild).await);
+            engine(&store, provider, &guest, async |engine| engine.resume(&copy(), None, &rebuild, "").await);
         let Resumed::Cloned(cloned) = resumed.unwrap() else { panic!("{at}") };
         assert_eq!((cloned.phase, cloned.operation), (Phase::Ready, None), "{at}");
     }
@@ -348,7 +349,7 @@ fn an_interrupted_create_leaves_a_record_and_can_be_resumed() {
     engine(&store, &provider, &guest, async |engine| {
         let again = engine.create(request()).await;
         assert!(matches!(again, Err(EngineError::Unfinished { .. })), "{again:?}");
-        let resumed = engine.resume(&devbox(), None, &rebuild).await.unwrap();
+        let resumed = engine.resume(&devbox(), None, &rebuild, "").await.unwrap();
         assert!(matches!(resumed, Resumed::Created(_)), "{resumed:?}");
     });
     assert_eq!(provider.machines(), 1);
@@ -408,7 +409,7 @@ fn a_resumed_create_that_fails_removes_its_hosts_entry() {
     provider.fail_creates();
     let (store, guest) = (store(&disk), FakeGuest::provisioned());
     let resumed =
-        engine(&store, &provider, &guest, async |engine| engine.resume(&devbox(), None, &rebuild).await);
+        engine(&store, &provider, &guest, async |engine| engine.resume(&devbox(), None, &rebuild, "").await);
     assert!(matches!(resumed, Err(EngineError::CreateFailed { .. })), "{resumed:?}");
     assert_nothing_is_left(&provider, "after the failed create");
     assert!(run(store.load(&devbox())).unwrap().is_none());

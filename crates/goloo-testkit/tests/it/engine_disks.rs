@@ -107,7 +107,7 @@ impl World {
         let never = |_: &_, _: &_, _: &_| {
             Err(RebuildError { what: "there is no create".into(), hint: Hint::default() })
         };
-        self.run(async |engine| engine.resume(&name(vm), None, &never).await).await
+        self.run(async |engine| engine.resume(&name(vm), None, &never, "").await).await
     }
 
     async fn adopt(&self, vm: &str, id: &VmId) -> Result<Record, EngineError> {

@@ -1,6 +1,7 @@
 //! One method of [`Session`] for each thing that goloo does, with a typed result.
 
 mod adopt;
+mod apply;
 mod archive;
 mod autostart;
 mod connect;
@@ -32,6 +33,7 @@ use crate::error::Error;
 use crate::operation::RunOptions;
 use crate::session::Session;
 
+pub use apply::{ApplyOptions, PlannedApply};
 pub use archive::{ArchivedFiles, Incarnation};
 pub use autostart::AutostartChange;
 pub use connect::{Console, CopyPath, Route};

@@ -48,11 +48,12 @@ impl Session {
     ) -> Result<Resumed, Error> {
         let (name, provider) = (&vm.record.name, &*vm.provider);
         let kind = vm.record.operation.as_ref().map(|operation| operation.kind);
+        let client_key = self.keys.client_key()?.0.clone();
         let rebuild = |record: &Record, inputs: &CreateInputs, snapshot: &Snapshot| {
             self.rebuild(provider, record, inputs, snapshot)
         };
         Ok(self.operate(EventContext::of(name, kind), provider, run, async |engine| {
-            engine.resume(name, agreed, &rebuild).await
+            engine.resume(name, agreed, &rebuild, &client_key).await
         })??)
     }
 

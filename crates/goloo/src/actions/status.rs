@@ -75,7 +75,11 @@ impl Session {
         let drift = match (&record.source_config_path, self.trusted_source(&record)) {
             _ if !is_imported => Drift::None,
             (Some(_), None) => Drift::Unknown,
-            (_, folder) => Drift::between(&self.local(self.store.snapshot(&record.name))?, folder),
+            (_, folder) => Drift::between(
+                &self.local(self.store.snapshot(&record.name))?,
+                record.applied_config.as_ref(),
+                folder,
+            ),
         };
         Ok(VmStatus { record, is_imported, live, usage, drift })
     }
@@ -130,14 +134,14 @@ impl Session {
             Some(folder) => Some(folder),
             None => self.known_folder(&record)?,
         };
-        match (Drift::between(&snapshot, folder.as_deref()), folder) {
+        match (Drift::between(&snapshot, record.applied_config.as_ref(), folder.as_deref()), folder) {
             (Drift::Gone, _) | (_, None) => Err(RequestError::StackMissing { name: name.clone() }.into()),
             (drift, Some(folder)) => Ok(StackDiff { folder, drift }),
         }
     }
 
     /// The recorded folder. A path that somebody else may have written is named in the error and not read.
-    fn known_folder(&self, record: &Record) -> Result<Option<PathBuf>, RequestError> {
+    pub(super) fn known_folder(&self, record: &Record) -> Result<Option<PathBuf>, RequestError> {
         match (record.source_config_path.as_deref(), self.trusted_source(record)) {
             (Some(folder), None) => {
                 Err(RequestError::UntrustedStack { name: record.name.clone(), folder: folder.to_owned() })

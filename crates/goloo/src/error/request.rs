@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use goloo_model::name::VmName;
+use goloo_model::record::OverrideError;
 use goloo_model::spec::Diagnostic;
 
 /// Why a request can't be met.
@@ -68,6 +69,23 @@ pub enum RequestError {
     /// The working directory was removed.
     #[error("the current folder no longer exists")]
     NoWorkingDirectory(#[source] io::Error),
+    /// A text isn't an override.
+    #[error(transparent)]
+    Override(#[from] OverrideError),
+    /// A VM has no override of this key.
+    #[error("\"{name}\" has no override of {key}")]
+    NoOverride {
+        /// The VM.
+        name: VmName,
+        /// The key.
+        key: String,
+    },
+    /// The stack has too much in it for a record.
+    #[error("the stack of \"{name}\" is too large: a record keeps at most 32 KiB of it")]
+    StackTooLarge {
+        /// The VM.
+        name: VmName,
+    },
     /// The text names no image.
     #[error("{}", .0.message)]
     InvalidImage(Box<Diagnostic>),
@@ -78,7 +96,7 @@ impl RequestError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::NoVm { .. } | Self::StackMissing { .. } | Self::UnregisteredStack { .. } => "not-found",
-            Self::InvalidImage(_) => "usage",
+            Self::InvalidImage(_) | Self::Override(_) | Self::NoOverride { .. } => "usage",
             _ => "failed",
         }
     }

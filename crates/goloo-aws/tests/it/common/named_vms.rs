@@ -214,7 +214,7 @@ impl World {
 
     pub async fn resume(&self, name: &VmName) -> Result<Resumed, EngineError> {
         let rebuild = |_: &Record, _: &_, _: &_| unreachable!("no create is resumed");
-        self.engine(async |engine| engine.resume(name, None, &rebuild).await).await
+        self.engine(async |engine| engine.resume(name, None, &rebuild, "").await).await
     }
 
     pub async fn record(&self, name: &VmName) -> Record {

@@ -1,0 +1,217 @@
+//! `goloo apply` and `goloo set`
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use goloo::actions::{ApplyOptions, PlannedApply};
+use goloo_engine::Applied;
+use goloo_model::change::{Change, Cost, Setting};
+use goloo_model::name::VmName;
+
+use super::ask::Question;
+use crate::app::App;
+use crate::error::CliError;
+use crate::options::{Json, OptionalVm, VmArg, duration};
+use crate::output::{Column, Table};
+use crate::{exit, json};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    vm: OptionalVm,
+    /// The stack's folder, instead of the recorded one
+    #[arg(short = 'f', long = "folder", value_name = "PATH")]
+    folder: Option<PathBuf>,
+    /// Override a key of config.json for this VM alone, such as cpus=4
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Remove an override
+    #[arg(long, value_name = "KEY")]
+    unset: Vec<String>,
+    /// Only print what would change
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct SetArgs {
+    #[command(flatten)]
+    vm: VmArg,
+    /// The keys of config.json and their values, such as cpus=4 or memory=8G
+    #[arg(value_name = "KEY=VALUE", required = true)]
+    set: Vec<String>,
+    #[command(flatten)]
+    how: How,
+}
+
+// How changes are made.
+#[derive(Debug, clap::Args)]
+struct How {
+    /// Leave what takes a restart for the machine's next start
+    #[arg(long)]
+    no_restart: bool,
+    /// Don't ask for confirmation before the machine is restarted
+    #[arg(short = 'y', long)]
+    yes: bool,
+    /// How long to wait, in total, until the machine is changed
+    #[arg(long, value_name = "D", default_value = "10m", value_parser = duration)]
+    timeout: Duration,
+    #[command(flatten)]
+    json: Json,
+}
+
+pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
+    let name = args.vm.of(app)?;
+    let options = ApplyOptions {
+        folder: args.folder.as_deref(),
+        set: &args.set,
+        unset: &args.unset,
+        only_overrides: false,
+        restart: !args.how.no_restart,
+    };
+    let planned = app.session.plan_apply(&name, &options)?;
+    if args.dry_run {
+        show_plan(app, &planned);
+        return Ok(exit::DONE);
+    }
+    change(app, planned, &args.how, &format!("goloo apply {name}"))
+}
+
+pub fn set(app: &App, args: &SetArgs) -> Result<u8, CliError> {
+    let name = args.vm.parse()?;
+    let options = ApplyOptions {
+        set: &args.set,
+        only_overrides: true,
+        restart: !args.how.no_restart,
+        ..ApplyOptions::default()
+    };
+    let planned = app.session.plan_apply(&name, &options)?;
+    change(app, planned, &args.how, &format!("goloo set {name} {}", args.set.join(" ")))
+}
+
+/// Shows the plan, asks where the machine is restarted, and makes the changes.
+fn change(app: &App, mut planned: PlannedApply, how: &How, again: &str) -> Result<u8, CliError> {
+    let name = planned.record().name.clone();
+    if planned.is_empty() {
+        show_plan(app, &planned);
+        return Ok(exit::DONE);
+    }
+    if !app.ui.json() {
+        show_plan(app, &planned);
+    }
+    if planned.restarts() && app.session.is_running(&planned)? {
+        planned.allow_restart(!how.no_restart);
+        if !how.no_restart && !how.yes {
+            ask(app, &planned, again)?;
+        }
+    }
+    let impossible: Vec<_> =
+        planned.changes.iter().filter(|change| change.cost > Cost::Restart).cloned().collect();
+    let left = format!("the change of \"{name}\" may be unfinished: run `goloo resume {name}` to continue");
+    let applied = app.act(how.timeout, &left, |run| app.session.apply(planned, run))?;
+    report(app, &applied, &impossible);
+    Ok(exit::DONE)
+}
+
+fn ask(app: &App, planned: &PlannedApply, again: &str) -> Result<(), CliError> {
+    let can_wait = match planned.restart_can_wait() {
+        true => format!("`{again} --no-restart` leaves it for the next start, `{again} --yes` restarts now"),
+        false => format!("{again} --yes"),
+    };
+    let question = Question {
+        asks: "apply asks before it restarts a machine",
+        lost: Vec::new(),
+        question: &format!("Restart {}?", planned.record().name),
+        words: None,
+        declined: "nothing was changed",
+        again: can_wait,
+    };
+    question.ask(app)
+}
+
+fn show_plan(app: &App, planned: &PlannedApply) {
+    let name = &planned.record().name;
+    if app.ui.json() {
+        app.ui.result(&json::ApplyPlanned::new(name, &planned.changes, &planned.overrides));
+        return;
+    }
+    if planned.changes.is_empty() {
+        app.ui.line(&format!("{name} is as its stack says"));
+        return;
+    }
+    app.ui.line(&format!("{name} differs from its stack:"));
+    let mut table = Table::new(&[
+        Column::kept("KEY"),
+        Column::text("HAS", 1),
+        Column::text("WILL HAVE", 2),
+        Column::kept("TAKES"),
+    ]);
+    for change in &planned.changes {
+        let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
+        table.row([
+            change.setting.key().to_owned(),
+            text(&change.before),
+            text(&change.after),
+            takes(change.cost).to_owned(),
+        ]);
+    }
+    app.ui.table(&table);
+}
+
+/// What a change takes, in words.
+fn takes(cost: Cost) -> &'static str {
+    match cost {
+        Cost::Ignored => "nothing: this provider ignores it",
+        Cost::Now => "nothing: at once",
+        Cost::Restart => "a restart",
+        Cost::Reprovision => "a new VM: only a first boot runs it",
+        Cost::Replace => "a new VM",
+    }
+}
+
+/// Says what was changed and what wasn't; also the end of a resumed apply.
+pub(super) fn report(app: &App, applied: &Applied, impossible: &[Change]) {
+    let Applied { record, done, pending, left } = applied;
+    let name = &record.name;
+    if app.ui.json() {
+        app.ui.result(&json::AppliedChanges::new(applied, impossible));
+        return;
+    }
+    if !done.is_empty() {
+        app.ui.line(&format!("changed {name}: {}", keys(done)));
+    }
+    if !pending.is_empty() {
+        app.ui.line(&format!(
+            "{} of {name} will change at its next start: `goloo restart {name}`",
+            keys(pending)
+        ));
+    }
+    if !left.is_empty() {
+        app.ui.line(&format!("not changed: {}; {}", keys(left), way_on(name, left)));
+    }
+    if done.is_empty() && pending.is_empty() && left.is_empty() {
+        app.ui.line(&format!("{name} is as its stack says"));
+    }
+    if !impossible.is_empty() {
+        let settings: Vec<_> = impossible.iter().map(|change| change.setting).collect();
+        app.ui.line(&format!(
+            "not changed, since it takes a new VM: {}; `goloo delete {name}`, then `goloo create` makes one",
+            keys(&settings)
+        ));
+    }
+}
+
+fn way_on(name: &VmName, left: &[Setting]) -> String {
+    let in_guest =
+        left.iter().all(|setting| matches!(setting, Setting::Users | Setting::Ttl | Setting::Mounts));
+    match in_guest {
+        true => format!("run `goloo start {name}`, then `goloo apply {name}`"),
+        false => format!("run `goloo apply {name}`, which restarts it"),
+    }
+}
+
+fn keys(settings: &[Setting]) -> String {
+    settings.iter().map(|setting| setting.key()).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,67 @@
+//! Changes of VMs.
+
+use goloo_engine::Applied;
+use goloo_model::change::{Change, Cost, Setting};
+use goloo_model::name::VmName;
+use goloo_model::record::{Overrides, Record};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::vm::as_output;
+
+/// What an apply would change.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ApplyPlanned<'a> {
+    name: &'a VmName,
+    changes: Vec<PlannedChange<'a>>,
+    /// Values over those of config.json, by the paths of their keys
+    overrides: &'a Overrides,
+}
+
+/// A difference between a VM and its stack.
+#[derive(Debug, Serialize, JsonSchema)]
+struct PlannedChange<'a> {
+    setting: Setting,
+    /// The key in config.json, or the file
+    key: &'static str,
+    /// What the VM has; of a list, what is removed
+    before: Option<&'a str>,
+    /// What it is to have; of a list, what is added
+    after: Option<&'a str>,
+    cost: Cost,
+}
+
+impl<'a> ApplyPlanned<'a> {
+    pub fn new(name: &'a VmName, changes: &'a [Change], overrides: &'a Overrides) -> Self {
+        let change = |change: &'a Change| PlannedChange {
+            setting: change.setting,
+            key: change.setting.key(),
+            before: change.before.as_deref(),
+            after: change.after.as_deref(),
+            cost: change.cost,
+        };
+        Self { name, changes: changes.iter().map(change).collect(), overrides }
+    }
+}
+
+/// What an apply has changed.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct AppliedChanges<'a> {
+    /// The record, without private keys
+    #[serde(serialize_with = "as_output")]
+    vm: &'a Record,
+    /// What was changed
+    done: &'a [Setting],
+    /// What will be so at the machine's next start
+    pending: &'a [Setting],
+    /// What takes a running machine, a restart or a new VM, and wasn't changed
+    left: Vec<Setting>,
+}
+
+impl<'a> AppliedChanges<'a> {
+    pub fn new(applied: &'a Applied, impossible: &[Change]) -> Self {
+        let Applied { record, done, pending, left } = applied;
+        let left = left.iter().copied().chain(impossible.iter().map(|change| change.setting));
+        Self { vm: record, done, pending, left: left.collect() }
+    }
+}

@@ -1,0 +1,111 @@
+//! What goloo changes in a machine that exists: users and their keys, its end, its mounts, and the size of its root. A
+//! shell script that runs as root through goloo's account.
+
+use goloo_model::record::UserKeys;
+use goloo_model::spec::Mount;
+
+use super::identity::{ACCOUNT, END, END_UNIT, MOUNTS, SETUP, Script, mount_script, user_keys, users_file};
+use super::script::squeezed;
+
+const UPDATE: &str = include_str!("guest/update.sh");
+const USERS: &str = include_str!("guest/users.sh");
+const GROW: &str = include_str!("guest/grow.sh");
+
+/// The users of a machine.
+#[derive(Debug, Clone, Copy)]
+pub struct UsersUpdate<'a> {
+    /// goloo's own public key, which also opens the login user's account.
+    pub client_key: &'a str,
+    /// The login user.
+    pub login_user: &'a str,
+    /// All users with their keys.
+    pub users: &'a [UserKeys],
+    /// Those that are no longer among them.
+    pub removed: &'a [String],
+}
+
+/// What is changed; what is `None` is left as it is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct GuestUpdate<'a> {
+    /// The users and their keys.
+    pub users: Option<UsersUpdate<'a>>,
+    /// When the machine terminates itself, in seconds since 1970; `Some(None)` for never.
+    pub end: Option<Option<i64>>,
+    /// The folders of the host that the machine mounts itself.
+    pub mounts: Option<&'a [Mount]>,
+    /// Whether the root takes up the space that the disk now has.
+    pub grow: bool,
+}
+
+impl GuestUpdate<'_> {
+    /// Whether nothing is changed.
+    pub fn is_empty(&self) -> bool {
+        self.users.is_none() && self.end.is_none() && self.mounts.is_none() && !self.grow
+    }
+}
+
+/// The script. It is idempotent, and fails if a part of it does.
+pub fn update_script(update: &GuestUpdate<'_>) -> String {
+    let mut script = Script::new(&format!("{}{}", squeezed(SETUP), squeezed(UPDATE)));
+    if let Some(users) = &update.users {
+        let names = users.users.iter().map(|user| user.username.as_str());
+        script.file("0644", "/opt/goloo/users", &users_file(names, users.login_user));
+        script.later("users", &users_part(users));
+        // It creates the accounts that don't exist.
+        script.line("sh /opt/goloo/before-sshd || failed=1");
+    }
+    if let Some(end) = update.end {
+        end_part(&mut script, end);
+    }
+    if let Some(mounts) = update.mounts {
+        script.later("mounts", &mounts_part(mounts));
+    }
+    if update.grow {
+        script.text(&squeezed(GROW));
+    }
+    script.line("unit_before_sshd");
+    script.line("! has_systemd || systemctl daemon-reload");
+    script.line("exit $failed");
+    script.into_text()
+}
+
+fn users_part(update: &UsersUpdate<'_>) -> String {
+    let mut part = Script::new(&squeezed(USERS));
+    for user in user_keys(update.users, update.login_user, update.client_key) {
+        part.here(&format!("user {}", user.username), &user.keys.join("\n"));
+    }
+    for name in update.removed.iter().filter(|name| *name != ACCOUNT && *name != "root") {
+        part.line(&format!("without {name}"));
+    }
+    part.line("exit $failed");
+    part.into_text()
+}
+
+fn end_part(script: &mut Script, end: Option<i64>) {
+    match end {
+        Some(end) => {
+            script.file("0755", "/opt/goloo/end", &squeezed(END));
+            script.later("end", &format!("echo {end} >/var/lib/goloo/end"));
+            script.unit("goloo-end.service", END_UNIT);
+            script.line("reload_units");
+            script.line("run_unit goloo-end.service /bin/sh /opt/goloo/end");
+        }
+        None => script.later(
+            "end",
+            "rm -f /var/lib/goloo/end\nsystemctl disable --now goloo-end.service >/dev/null 2>&1\nexit 0",
+        ),
+    }
+}
+
+/// The mounts of before end, since a share of the same name may now be another folder.
+fn mounts_part(mounts: &[Mount]) -> String {
+    let unmount = "awk '$1 ~ /^goloo[0-9]+$/ && $3 == \"9p\" { print $2 }' /proc/mounts | \
+         while read -r target; do umount \"$target\" || umount -l \"$target\"; done\n\
+         sed -i '/^goloo[0-9]* .* 9p /d' /etc/fstab\n";
+    let mut part = Script::new(unmount);
+    if !mounts.is_empty() {
+        part.here(&format!("cat >{MOUNTS} && chmod 0755 {MOUNTS}"), &mount_script(mounts));
+        part.line(&format!("exec /bin/sh {MOUNTS}"));
+    }
+    part.into_text()
+}

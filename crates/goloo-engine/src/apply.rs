@@ -1,0 +1,450 @@
+//! Apply: changes a VM to what its stack says. Steps in an order that leaves a working machine after each; what is done
+//! is saved before the next begins, and the same steps continue after a crash.
+
+use std::collections::BTreeSet;
+
+use goloo_cloudinit::{GuestUpdate, UsersUpdate, update_script};
+use goloo_model::change::{Cost, Setting};
+use goloo_model::events::Event;
+use goloo_model::guest::{GuestError, RunLimits, SshTarget, excerpt};
+use goloo_model::hint::{Hint, NextStep};
+use goloo_model::provider::{ChangeTime, Endpoints, LiveState, MachineChange, ProviderError, StopMode};
+use goloo_model::record::{ApplyInputs, Operation, OperationKind, Outcome, Record, RecordedStack, Word};
+use goloo_model::time::Timestamp;
+use tokio::time::Instant;
+
+use super::work::{LockedOperation, leaves_work};
+use crate::engine::{Engine, changed_meanwhile};
+use crate::error::EngineError;
+use crate::provision::{self, Stop};
+use crate::verdict::AS_ROOT;
+
+/// How long the changes inside the machine may take: file systems of terabytes are grown in seconds.
+const GUEST_LIMIT: std::time::Duration = std::time::Duration::from_secs(300);
+
+/// What is to be changed, as planned and agreed to.
+#[derive(Debug)]
+pub struct ApplyRequest {
+    /// The record that the plan is based on.
+    pub record: Record,
+    /// What the VM has, if its record doesn't say it.
+    pub had: RecordedStack,
+    /// What is to be changed.
+    pub inputs: ApplyInputs,
+}
+
+/// The result of an apply.
+#[derive(Debug)]
+pub struct Applied {
+    /// The record as it was last saved.
+    pub record: Record,
+    /// What was changed.
+    pub done: Vec<Setting>,
+    /// What will be so at the machine's next start.
+    pub pending: Vec<Setting>,
+    /// What wasn't changed, since it takes a running machine or a restart.
+    pub left: Vec<Setting>,
+}
+
+impl Engine<'_> {
+    /// Changes a VM. An interrupted apply is replaced by this one: the record says what it has done.
+    pub async fn apply(&self, request: ApplyRequest, client_key: &str) -> Result<Applied, EngineError> {
+        let name = &request.record.name;
+        let deadline = self.deadline();
+        let mut locked = self.take(name).await?;
+        if !is_apply(&locked.record) {
+            crate::engine::refuse_unfinished(&locked.record)?;
+        }
+        if !locked.record.is_same_vm(&self.as_taken(&request.record)) {
+            return Err(changed_meanwhile(name));
+        }
+        locked.limits.deadline = Some(deadline);
+        locked.record.resolved.get_or_insert_with(|| Box::new(request.had));
+        let operation =
+            Operation { apply: Some(Box::new(request.inputs)), ..self.operation(OperationKind::Apply) };
+        locked.record.begin(operation);
+        locked.save_intent().await?;
+        locked.change(client_key, deadline).await
+    }
+}
+
+/// Whether the record's unfinished operation is an apply.
+pub fn is_apply(record: &Record) -> bool {
+    record.operation.as_ref().is_some_and(|operation| operation.kind == OperationKind::Apply)
+}
+
+impl LockedOperation<'_, '_> {
+    /// From the durable intent to the durable result; also what `resume` continues.
+    pub(super) async fn change(
+        &mut self,
+        client_key: &str,
+        deadline: Instant,
+    ) -> Result<Applied, EngineError> {
+        let mut run = Run { done: Vec::new(), pending: Vec::new(), was_running: self.is_running().await? };
+        let before = self.record.resolved.as_deref().cloned();
+        self.make_now(&mut run).await?;
+        self.make_with_restart(&mut run, deadline).await?;
+        self.make_in_guest(&mut run, before.as_ref(), client_key, deadline).await?;
+        self.finish_apply(run).await
+    }
+
+    async fn is_running(&self) -> Result<bool, EngineError> {
+        let observed = self.engine.provider.observe(&[&self.record]).await;
+        let observed = observed.into_iter().next();
+        let unknown = |reason: &str| {
+            let name = &self.record.name;
+            EngineError::Refused {
+                what: format!("the state of \"{name}\" is unknown: {reason}"),
+                hint: NextStep::Status(name.clone()).into(),
+            }
+        };
+        match observed.map(|observed| (observed.state, observed.reason)) {
+            Some((LiveState::Running, _)) => Ok(true),
+            Some((LiveState::Stopped, _)) => Ok(false),
+            Some((LiveState::Missing, _)) => Err(unknown("its machine doesn't exist")),
+            Some((LiveState::Unknown, reason)) => Err(unknown(&reason.unwrap_or_default())),
+            None => Err(unknown("its provider gave no answer")),
+        }
+    }
+
+    fn inputs(&self) -> &ApplyInputs {
+        let operation = self.record.operation.as_ref().and_then(|operation| operation.apply.as_deref());
+        operation.expect("an apply has its inputs")
+    }
+
+    fn cost(&self, setting: Setting) -> Cost {
+        let costs = &self.engine.provider.info().changes;
+        costs.of(
+            setting,
+            self.record.resolved.as_deref().unwrap_or(&self.inputs().target),
+            &self.inputs().target,
+        )
+    }
+
+    /// What is left to be changed at this cost, by the provider.
+    fn left_at(&self, cost: Cost) -> Vec<Setting> {
+        let is_of_guest = |setting| matches!(setting, Setting::Users | Setting::Ttl);
+        let settings = self.inputs().settings.iter().copied();
+        settings.filter(|setting| self.cost(*setting) == cost && !is_of_guest(*setting)).collect()
+    }
+
+    /// What the provider changes whether or not the machine is running.
+    async fn make_now(&mut self, run: &mut Run) -> Result<(), EngineError> {
+        let ignored = self.left_at(Cost::Ignored);
+        self.note_done(&ignored).await?;
+        let settings = self.left_at(Cost::Now);
+        if settings.is_empty() {
+            return Ok(());
+        }
+        let made = self.call_provider(&settings, ChangeTime::Now).await;
+        let made = self.unless_failed(made).await?;
+        made.write_to(&mut self.record);
+        run.done.extend(&settings);
+        self.note_done(&settings).await
+    }
+
+    /// What takes a restart: without one only if the provider can note it for later, or the machine is off.
+    async fn make_with_restart(&mut self, run: &mut Run, deadline: Instant) -> Result<(), EngineError> {
+        let settings = self.left_at(Cost::Restart);
+        if settings.is_empty() {
+            return Ok(());
+        }
+        let restarts = run.was_running && self.inputs().restart;
+        if run.was_running && !restarts && !self.engine.provider.info().changes.restart_can_wait {
+            return Ok(());
+        }
+        if restarts {
+            self.end_machine().await?;
+        }
+        let made = self.call_provider(&settings, ChangeTime::NextStart).await;
+        match self.unless_failed_at_rest(made, restarts, deadline).await? {
+            Some(made) => made.write_to(&mut self.record),
+            None => return Ok(()),
+        }
+        if restarts {
+            self.start_or_undo(&settings, deadline).await?;
+        } else if run.was_running {
+            run.pending.extend(&settings);
+            self.record.restart_pending = self.pending_with(&settings).into_iter().map(Word::Known).collect();
+        }
+        if restarts || !run.was_running {
+            run.done.extend(&settings);
+        }
+        // Mounts that the machine makes itself are done when it has made them.
+        let in_guest = self.engine.provider.info().user_data.mounts_in_guest;
+        let complete: Vec<_> =
+            settings.into_iter().filter(|setting| !(in_guest && *setting == Setting::Mounts)).collect();
+        self.note_done(&complete).await
+    }
+
+    fn pending_with(&self, settings: &[Setting]) -> BTreeSet<Setting> {
+        let known = self.record.restart_pending.iter().filter_map(|word| match word {
+            Word::Known(setting) => Some(*setting),
+            Word::Other(_) => None,
+        });
+        known.chain(settings.iter().copied()).collect()
+    }
+
+    async fn end_machine(&mut self) -> Result<(), EngineError> {
+        let provider = self.engine.provider;
+        let (record, mut work) = self.lend();
+        let stopped = provider.stop(&record, StopMode::Graceful, &mut work).await;
+        self.unless_failed(stopped).await?;
+        self.engine.guest.end_connections(&self.record).await;
+        Ok(())
+    }
+
+    /// Starts the machine as it now is. If it can't be, for example with so much memory, it is started as it was.
+    async fn start_or_undo(&mut self, settings: &[Setting], deadline: Instant) -> Result<(), EngineError> {
+        match self.start_machine(deadline).await {
+            Err(EngineError::Provider { source, .. }) => {
+                self.engine.events.event(Event::Warning(format!(
+                    "it doesn't start with what was changed, so it is started as it was: {source}"
+                )));
+                let target = self.record.resolved.clone();
+                if let Some(old) = target {
+                    let undone = self.call_provider_with(settings, &old, ChangeTime::NextStart).await;
+                    self.unless_failed(undone).await?;
+                }
+                self.start_machine(deadline).await?;
+                let error = ProviderError::failed(
+                    "the machine doesn't start with what was changed; it runs as before",
+                    "choose other values",
+                );
+                self.record.fail(&error);
+                self.save_result().await?;
+                Err(EngineError::Provider {
+                    name: self.record.name.clone(),
+                    kind: OperationKind::Apply,
+                    source,
+                })
+            }
+            other => other,
+        }
+    }
+
+    async fn start_machine(&mut self, deadline: Instant) -> Result<(), EngineError> {
+        let provider = self.engine.provider;
+        let (record, mut work) = self.lend();
+        let made = provider
+            .start(&record, &mut work)
+            .await
+            .map_err(|error| self.failed(OperationKind::Apply, error))?;
+        made.write_to(&mut self.record);
+        self.record.restart_pending.clear();
+        self.name_host();
+        self.save_result().await?;
+        self.reach(deadline).await
+    }
+
+    async fn reach(&self, deadline: Instant) -> Result<(), EngineError> {
+        let name = self.record.name.clone();
+        provision::reach(self.engine, &self.record, deadline).await.map_err(|stop| match stop {
+            Stop::Interrupted => self.midway(OperationKind::Apply, ProviderError::Interrupted),
+            Stop::Ended => EngineError::NoAnswer { name, reason: "the machine powered off again".to_owned() },
+            Stop::NoAnswer(reason) => EngineError::NoAnswer { name, reason },
+        })
+    }
+
+    /// What is changed inside the machine, which must be running for it.
+    async fn make_in_guest(
+        &mut self,
+        run: &mut Run,
+        before: Option<&RecordedStack>,
+        client_key: &str,
+        deadline: Instant,
+    ) -> Result<(), EngineError> {
+        let is_running = run.was_running;
+        let in_guest = self.engine.provider.info().user_data.mounts_in_guest;
+        let mut settings: Vec<_> = self.inputs().settings.clone();
+        settings.retain(|setting| match setting {
+            Setting::Users | Setting::Ttl => true,
+            Setting::Mounts => in_guest && run.done.contains(setting),
+            _ => false,
+        });
+        let grow = run.done.contains(&Setting::Disk);
+        if !is_running || (settings.is_empty() && !grow) {
+            return Ok(());
+        }
+        let script = self.guest_script(&settings, grow, before, client_key)?;
+        self.reach(deadline).await?;
+        self.run_in_guest(&script).await?;
+        if settings.contains(&Setting::Users)
+            && let Some(user) = self.record.operation.as_ref().and_then(|operation| operation.apply.as_ref())
+        {
+            let user = user.login_user.clone();
+            self.record.ssh.iter_mut().for_each(|ssh| ssh.user = user.clone());
+        }
+        if settings.contains(&Setting::Ttl) {
+            self.record.ends_at = self.end();
+        }
+        run.done.extend(settings.iter().filter(|setting| **setting != Setting::Mounts));
+        self.note_done(&settings).await
+    }
+
+    /// When the machine is to terminate itself: `vm.ttl` counts from its creation.
+    fn end(&self) -> Option<Timestamp> {
+        self.inputs().target.ttl.and_then(|seconds| self.record.created_at.plus_seconds(seconds))
+    }
+
+    fn guest_script(
+        &self,
+        settings: &[Setting],
+        grow: bool,
+        before: Option<&RecordedStack>,
+        client_key: &str,
+    ) -> Result<String, EngineError> {
+        let inputs = self.inputs();
+        let kept: BTreeSet<_> = inputs.users.iter().map(|user| user.username.as_str()).collect();
+        let had = before.map(|before| before.users.as_slice()).unwrap_or_default();
+        let had = had.iter().map(|user| user.username.to_string());
+        let removed: Vec<_> = had.filter(|name| !kept.contains(name.as_str())).collect();
+        let mounts = inputs.target.shared_folders().map_err(|error| EngineError::Refused {
+            what: error.to_string(),
+            hint: NextStep::Status(self.record.name.clone()).into(),
+        })?;
+        let has = |setting| settings.contains(&setting);
+        Ok(update_script(&GuestUpdate {
+            users: has(Setting::Users).then_some(UsersUpdate {
+                client_key,
+                login_user: inputs.login_user.as_str(),
+                users: &inputs.users,
+                removed: &removed,
+            }),
+            end: has(Setting::Ttl).then(|| self.end().map(Timestamp::unix)),
+            mounts: has(Setting::Mounts).then_some(&mounts),
+            grow,
+        }))
+    }
+
+    /// Runs the script as root. Nothing in it is secret.
+    async fn run_in_guest(&mut self, script: &str) -> Result<(), EngineError> {
+        self.engine.events.event(Event::Step { what: "changing the system in the machine".to_owned() });
+        let failed = |what: String| ProviderError::failed(what, Hint::default());
+        let ran = match SshTarget::of(&self.record) {
+            None => Err(failed("goloo has no key for this machine".to_owned())),
+            Some(target) => {
+                let command = in_shell(script);
+                let ran = self
+                    .engine
+                    .guest
+                    .run(&target, &command, RunLimits::answer(GUEST_LIMIT), &mut |_| {})
+                    .await;
+                match ran {
+                    Ok(output) if output.status == 0 => Ok(()),
+                    Ok(output) => {
+                        let last = output.stderr.lines().rev().find(|line| !line.trim().is_empty());
+                        Err(failed(format!(
+                            "the machine refuses the change: {}",
+                            excerpt(last.unwrap_or("no reason given"))
+                        )))
+                    }
+                    Err(GuestError::Unreachable { reason, .. }) => {
+                        Err(failed(format!("the connection to the machine broke: {reason}")))
+                    }
+                    Err(error) => Err(failed(error.to_string())),
+                }
+            }
+        };
+        self.unless_failed(ran).await
+    }
+
+    async fn call_provider(
+        &mut self,
+        settings: &[Setting],
+        time: ChangeTime,
+    ) -> Result<Endpoints, ProviderError> {
+        let target = self.inputs().target.clone();
+        self.call_provider_with(settings, &target, time).await
+    }
+
+    async fn call_provider_with(
+        &mut self,
+        settings: &[Setting],
+        target: &RecordedStack,
+        time: ChangeTime,
+    ) -> Result<Endpoints, ProviderError> {
+        let provider = self.engine.provider;
+        let Some(changes) = provider.changes() else {
+            let title = provider.info().title;
+            return Err(ProviderError::Unsupported {
+                what: format!("{title} can't change its machines"),
+                hint: Hint::default(),
+            });
+        };
+        if self.engine.interrupt.is_raised() {
+            return Err(ProviderError::Interrupted);
+        }
+        let (record, mut work) = self.lend();
+        changes.change(&record, MachineChange { settings, target, time }, &mut work).await
+    }
+
+    /// A failure ends the operation: what was done before it is recorded as done. An interruption doesn't end it.
+    async fn unless_failed<T>(&mut self, result: Result<T, ProviderError>) -> Result<T, EngineError> {
+        match result {
+            Ok(value) => Ok(value),
+            Err(error) if leaves_work(&error) => Err(self.midway(OperationKind::Apply, error)),
+            Err(error) => {
+                self.record.fail(&error);
+                self.save_result().await?;
+                Err(self.failed(OperationKind::Apply, error))
+            }
+        }
+    }
+
+    /// The same for a machine that was stopped for the change: it is started again first.
+    async fn unless_failed_at_rest(
+        &mut self,
+        result: Result<Endpoints, ProviderError>,
+        restarts: bool,
+        deadline: Instant,
+    ) -> Result<Option<Endpoints>, EngineError> {
+        match result {
+            Err(error) if restarts && !leaves_work(&error) => {
+                self.start_machine(deadline).await?;
+                self.unless_failed(Err(error)).await
+            }
+            result => self.unless_failed(result).await.map(Some),
+        }
+    }
+
+    /// Saves that the VM has these settings now.
+    async fn note_done(&mut self, settings: &[Setting]) -> Result<(), EngineError> {
+        if settings.is_empty() {
+            return Ok(());
+        }
+        let target = self.inputs().target.clone();
+        for setting in settings {
+            self.record.resolved.iter_mut().for_each(|stack| stack.take(*setting, &target));
+        }
+        if let Some(apply) = self.record.operation.as_mut().and_then(|operation| operation.apply.as_mut()) {
+            apply.settings.retain(|setting| !settings.contains(setting));
+        }
+        self.save_result().await
+    }
+
+    async fn finish_apply(&mut self, run: Run) -> Result<Applied, EngineError> {
+        let inputs = self.inputs().clone();
+        self.record.overrides = inputs.overrides;
+        if inputs.settings.is_empty() && inputs.config.is_some() {
+            self.record.applied_config = inputs.config;
+        }
+        self.record.end(Outcome::Done, None);
+        self.save_result().await?;
+        let Run { done, pending, .. } = run;
+        Ok(Applied { record: self.record.clone(), done, pending, left: inputs.settings })
+    }
+}
+
+/// What an apply has done so far.
+struct Run {
+    done: Vec<Setting>,
+    pending: Vec<Setting>,
+    was_running: bool,
+}
+
+/// A command that runs the script with `/bin/sh` as root.
+fn in_shell(script: &str) -> String {
+    let quoted = script.replace('\'', "'\\''");
+    format!("{AS_ROOT}exec $s /bin/sh -c '{quoted}'")
+}
