@@ -23,6 +23,9 @@ pub(crate) const CONSOLE_PATH: &str = "/dev/fd/0";
 pub(crate) const CONSOLE: &str = "console";
 pub(crate) const MESSAGES: &str = "qemu";
 
+/// The id of the machine's only network.
+pub(crate) const NETWORK: &str = "net0";
+
 /// Precedes the path of the pid file; the two together identify a machine's QEMU.
 pub(crate) const PID_FILE_FLAG: &str = "-pidfile";
 
@@ -150,7 +153,8 @@ pub fn argv(start: &Start<'_>) -> Vec<OsString> {
     line.words(&["-device", "virtio-blk-pci,drive=seed"]);
     line.words(&["-netdev", &network(start.ssh, start.ports)]);
     // An empty romfile disables network boot, which would only cost time.
-    line.words(&["-device", "virtio-net-pci,netdev=net0,romfile=", "-device", "virtio-rng-pci"]);
+    line.words(&["-device", &format!("virtio-net-pci,netdev={NETWORK},romfile=")]);
+    line.words(&["-device", "virtio-rng-pci"]);
     for (index, share) in start.mounts.iter().enumerate() {
         let readonly = if share.readonly { ",readonly=on" } else { "" };
         let tag = format!(",mount_tag=goloo{index},security_model=none,multidevs=remap{readonly}");
@@ -182,7 +186,7 @@ fn acceleration(accel: Accel) -> &'static str {
 }
 
 fn network(ssh: Listener, ports: &[Forward]) -> String {
-    let mut text = "user,id=net0".to_owned();
+    let mut text = format!("user,id={NETWORK}");
     let active = ports.iter().filter(|forward| forward.is_active());
     let rules = active.map(|forward| forward.listener().rule(forward.guest));
     for rule in std::iter::once(ssh.rule(SSH_PORT)).chain(rules) {

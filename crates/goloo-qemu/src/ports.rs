@@ -51,9 +51,14 @@ impl Listener {
         same_address && (self.protocol, self.port) == (other.protocol, other.port)
     }
 
+    /// As QEMU names it.
+    pub fn place(&self) -> String {
+        format!("{}:{}:{}", self.protocol.as_str(), self.address, self.port)
+    }
+
     /// QEMU's rule that forwards it, a value of `hostfwd`.
     pub fn rule(&self, guest: u16) -> String {
-        format!("{}:{}:{}-:{guest}", self.protocol.as_str(), self.address, self.port)
+        format!("{}-:{guest}", self.place())
     }
 
     /// Of a rule.

@@ -74,7 +74,25 @@ pub struct Qmp {
 
 /// Sends one command to the QEMU of the machine in `folder`.
 pub async fn ask(folder: &Path, command: &str, limit: Duration) -> Result<Value, QmpError> {
-    let talk = async { Qmp::connect(folder).await?.execute(command).await };
+    ask_with(folder, command, Value::Null, limit).await
+}
+
+/// Sends one command of QEMU's monitor for people, which QMP has no equivalent of, and returns what it prints.
+pub(crate) async fn ask_monitor(folder: &Path, line: &str, limit: Duration) -> Result<String, QmpError> {
+    let arguments = json!({ "command-line": line });
+    match ask_with(folder, "human-monitor-command", arguments, limit).await? {
+        Value::String(printed) => Ok(printed),
+        other => Err(garbage(&other.to_string())),
+    }
+}
+
+async fn ask_with(
+    folder: &Path,
+    command: &str,
+    arguments: Value,
+    limit: Duration,
+) -> Result<Value, QmpError> {
+    let talk = async { Qmp::connect(folder).await?.execute(command, arguments).await };
     timeout(limit, talk).await.unwrap_or(Err(QmpError::Silent { limit }))
 }
 
@@ -105,12 +123,17 @@ impl Qmp {
         if greeting.get("QMP").is_none() {
             return Err(garbage(&greeting.to_string()));
         }
-        qmp.execute("qmp_capabilities").await?;
+        qmp.execute("qmp_capabilities", Value::Null).await?;
         Ok(qmp)
     }
 
-    async fn execute(&mut self, command: &str) -> Result<Value, QmpError> {
-        let mut line = json!({ "execute": command }).to_string();
+    /// Without arguments if they are null.
+    async fn execute(&mut self, command: &str, arguments: Value) -> Result<Value, QmpError> {
+        let mut request = json!({ "execute": command });
+        if !arguments.is_null() {
+            request["arguments"] = arguments;
+        }
+        let mut line = request.to_string();
         line.push('\n');
         self.stream.write_all(line.as_bytes()).await.map_err(QmpError::Broken)?;
         loop {

@@ -1,6 +1,6 @@
 //! Stands in for `qemu-system-…` in tests that need no guest: it accepts goloo's command line, binds the ports (each
-//! greets like SSH), writes the console log and responds on the control socket. It is strict: an unknown flag is an
-//! error.
+//! greets like SSH) and more of them when told to, writes the console log and responds on the control socket. It is
+//! strict: an unknown flag is an error.
 //!
 //! `GOLOO_STAND_IN` contains faults, separated by commas:
 //! - `dies-under-kvm`: exits at once when told to use KVM, as on hosts with a broken KVM
@@ -57,7 +57,7 @@ fn fault(name: &str) -> bool {
 #[derive(Default)]
 struct Line {
     accel: String,
-    forwards: Vec<(String, Listener)>,
+    forwards: Vec<String>,
     drives: Vec<PathBuf>,
     console: Option<PathBuf>,
     control: Option<PathBuf>,
@@ -86,7 +86,8 @@ impl Line {
                 "-netdev" => {
                     for part in split(&value()?) {
                         let Some(rule) = part.strip_prefix("hostfwd=") else { continue };
-                        line.forwards.push((rule.to_owned(), listener(rule)?));
+                        listener(rule)?;
+                        line.forwards.push(rule.to_owned());
                     }
                 }
                 "-chardev" => {
@@ -129,6 +130,76 @@ fn listener(rule: &str) -> Result<Listener, String> {
     }
 }
 
+/// The ports that it forwards, by the rules that say so.
+#[derive(Default)]
+struct Forwards(Vec<(String, Socket)>);
+
+enum Socket {
+    Tcp(TcpListener, thread::JoinHandle<()>),
+    Udp(#[expect(dead_code, reason = "it is held open")] UdpSocket),
+}
+
+impl Forwards {
+    fn add(&mut self, rule: &str) -> Result<(), String> {
+        let refused = |_| format!("Could not set up host forwarding rule '{rule}'");
+        let socket = match listener(rule)? {
+            Listener::Tcp(place) => {
+                let listener = TcpListener::bind(place).map_err(refused)?;
+                let ours = listener.try_clone().map_err(refused)?;
+                Socket::Tcp(ours, thread::spawn(move || greet(&listener)))
+            }
+            Listener::Udp(place) => Socket::Udp(UdpSocket::bind(place).map_err(refused)?),
+        };
+        self.0.push((rule.to_owned(), socket));
+        Ok(())
+    }
+
+    fn remove(&mut self, place: &str) -> bool {
+        let found =
+            self.0.iter().position(|(rule, _)| rule.split_once("-:").is_some_and(|(of, _)| of == place));
+        let Some(index) = found else { return false };
+        if let (_, Socket::Tcp(listener, thread)) = self.0.remove(index) {
+            let _ = rustix::net::shutdown(&listener, rustix::net::Shutdown::Both);
+            let _ = thread.join();
+        }
+        true
+    }
+
+    /// As QEMU prints them.
+    fn table(&self) -> String {
+        let mut table = "Hub -1 (net0):\r\n  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\r\n".to_owned();
+        for (rule, _) in &self.0 {
+            let (place, guest) = rule.split_once("-:").unwrap();
+            let mut parts = place.split(':');
+            let (protocol, address, port) =
+                (parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap());
+            let address = address.replace("0.0.0.0", "*");
+            let kind = format!("{}[HOST_FORWARD]", protocol.to_uppercase());
+            table += &format!(
+                "  {kind:<19} {:>3} {address:>15} {port:>5} {:>15} {guest:>5} {:>5} {:>5}\r\n",
+                9, "10.0.2.15", 0, 0
+            );
+        }
+        table
+    }
+
+    /// What QEMU's monitor for people prints.
+    fn monitor(&mut self, command: &str) -> String {
+        let words: Vec<&str> = command.split(' ').collect();
+        match words[..] {
+            ["info", "usernet"] => self.table(),
+            ["hostfwd_add", "net0", rule] => {
+                self.add(rule).map_or_else(|error| error + "\r\n", |()| String::new())
+            }
+            ["hostfwd_remove", "net0", place] => {
+                let result = if self.remove(place) { "removed" } else { "not found" };
+                format!("host forwarding rule for {place} {result}\r\n")
+            }
+            _ => format!("unknown command: '{command}'\r\n"),
+        }
+    }
+}
+
 fn folder_of(pid_file: &Path) -> Result<&Path, String> {
     pid_file.parent().ok_or_else(|| "a pid file without a folder".to_owned())
 }
@@ -159,19 +230,12 @@ fn stay(line: &Line) -> Result<(), String> {
     let race = folder_of(pid_file)?.join("race-lost");
     if fault("loses-race") && !race.exists() {
         std::fs::write(&race, "").map_err(|error| error.to_string())?;
-        let (rule, _) = line.forwards.last().ok_or("no forwards")?;
+        let rule = line.forwards.last().ok_or("no forwards")?;
         return Err(format!("-netdev user,id=net0: Could not set up host forwarding rule '{rule}'"));
     }
-    let mut sockets = Vec::new();
-    for (rule, place) in &line.forwards {
-        let refused = |_| format!("-netdev user,id=net0: Could not set up host forwarding rule '{rule}'");
-        match place {
-            Listener::Tcp(place) => {
-                let listener = TcpListener::bind(place).map_err(refused)?;
-                thread::spawn(move || greet(&listener));
-            }
-            Listener::Udp(place) => sockets.push(UdpSocket::bind(place).map_err(refused)?),
-        }
+    let mut forwards = Forwards::default();
+    for rule in &line.forwards {
+        forwards.add(rule).map_err(|error| format!("-netdev user,id=net0: {error}"))?;
     }
     if let Some(console) = &line.console {
         let log = OpenOptions::new().append(true).create(true).open(console);
@@ -189,7 +253,7 @@ fn stay(line: &Line) -> Result<(), String> {
     let _ = std::fs::remove_file(control);
     let control = UnixListener::bind(control).map_err(|error| format!("control socket: {error}"))?;
     for (count, connection) in control.incoming().enumerate() {
-        let _ = talk(&connection.unwrap(), line, count > 0);
+        let _ = talk(&connection.unwrap(), line, &mut forwards, count > 0);
     }
     drop(disks);
     Ok(())
@@ -208,7 +272,8 @@ fn end_some_day(folder: &Path) {
 }
 
 fn greet(listener: &TcpListener) {
-    for mut stream in listener.incoming().flatten() {
+    // The loop ends when the listener is shut down.
+    while let Ok((mut stream, _)) = listener.accept() {
         let _ = TcpStream::write_all(&mut stream, b"SSH-2.0-stand-in\r\n");
     }
 }
@@ -223,7 +288,7 @@ fn flood(to: &mut impl Write, bytes: usize) {
     }
 }
 
-fn talk(stream: &UnixStream, line: &Line, is_started: bool) -> io::Result<()> {
+fn talk(stream: &UnixStream, line: &Line, forwards: &mut Forwards, is_started: bool) -> io::Result<()> {
     let fault = |name: &str| is_started && fault(name);
     if fault("closes") {
         return Ok(());
@@ -246,6 +311,10 @@ fn talk(stream: &UnixStream, line: &Line, is_started: bool) -> io::Result<()> {
                     b"{\"event\": \"POWERDOWN\", \"timestamp\": {\"seconds\": 1, \"microseconds\": 2}}\r\n",
                 )?;
                 serde_json::json!({})
+            }
+            "human-monitor-command" => {
+                let command = request["arguments"]["command-line"].as_str().unwrap_or_default();
+                forwards.monitor(command).into()
             }
             "query-status" => serde_json::json!({"running": true, "singlestep": false, "status": "running"}),
             "query-blockstats" => serde_json::json!([{"device": "disk", "stats": {"wr_operations": writes}}]),
