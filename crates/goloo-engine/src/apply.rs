@@ -52,7 +52,7 @@ impl Engine<'_> {
         let name = &request.record.name;
         let deadline = self.deadline();
         let mut locked = self.take(name).await?;
-        if !is_apply(&locked.record) {
+        if unfinished_apply(&locked.record).is_none() {
             crate::engine::refuse_unfinished(&locked.record)?;
         }
         if !locked.record.is_same_vm(&self.as_taken(&request.record)) {
@@ -60,17 +60,21 @@ impl Engine<'_> {
         }
         locked.limits.deadline = Some(deadline);
         locked.record.resolved.get_or_insert_with(|| Box::new(request.had));
-        let operation =
-            Operation { apply: Some(Box::new(request.inputs)), ..self.operation(OperationKind::Apply) };
+        // An apply that was killed may have stopped it.
+        let was_running = unfinished_apply(&locked.record).is_some_and(|inputs| inputs.running);
+        let running = was_running || locked.is_running().await?;
+        let inputs = ApplyInputs { running, ..request.inputs };
+        let apply = Some(Box::new(inputs));
+        let operation = Operation { apply, ..self.operation(OperationKind::Apply) };
         locked.record.begin(operation);
         locked.save_intent().await?;
         locked.change(client_key, deadline).await
     }
 }
 
-/// Whether the record's unfinished operation is an apply.
-pub fn is_apply(record: &Record) -> bool {
-    record.operation.as_ref().is_some_and(|operation| operation.kind == OperationKind::Apply)
+fn unfinished_apply(record: &Record) -> Option<&ApplyInputs> {
+    let operation = record.operation.as_ref().filter(|operation| operation.kind == OperationKind::Apply);
+    operation.and_then(|operation| operation.apply.as_deref())
 }
 
 impl LockedOperation<'_, '_> {
@@ -80,7 +84,7 @@ impl LockedOperation<'_, '_> {
         client_key: &str,
         deadline: Instant,
     ) -> Result<Applied, EngineError> {
-        let mut run = Run { done: Vec::new(), pending: Vec::new(), was_running: self.is_running().await? };
+        let mut run = Run { done: Vec::new(), pending: Vec::new() };
         let before = self.record.resolved.as_deref().cloned();
         self.make_now(&mut run).await?;
         self.make_with_restart(&mut run, deadline).await?;
@@ -108,8 +112,7 @@ impl LockedOperation<'_, '_> {
     }
 
     fn inputs(&self) -> &ApplyInputs {
-        let operation = self.record.operation.as_ref().and_then(|operation| operation.apply.as_deref());
-        operation.expect("an apply has its inputs")
+        unfinished_apply(&self.record).expect("an apply has its inputs")
     }
 
     fn cost(&self, setting: Setting) -> Cost {
@@ -149,8 +152,9 @@ impl LockedOperation<'_, '_> {
         if settings.is_empty() {
             return Ok(());
         }
-        let restarts = run.was_running && self.inputs().restart;
-        if run.was_running && !restarts && !self.engine.provider.info().changes.restart_can_wait {
+        let running = self.inputs().running;
+        let restarts = running && self.inputs().restart;
+        if running && !restarts && !self.engine.provider.info().changes.restart_can_wait {
             return Ok(());
         }
         if restarts {
@@ -163,11 +167,11 @@ impl LockedOperation<'_, '_> {
         }
         if restarts {
             self.start_or_undo(&settings, deadline).await?;
-        } else if run.was_running {
+        } else if running {
             run.pending.extend(&settings);
             self.record.restart_pending = self.pending_with(&settings).into_iter().map(Word::Known).collect();
         }
-        if restarts || !run.was_running {
+        if restarts || !running {
             run.done.extend(&settings);
         }
         // Mounts that the machine makes itself are done when it has made them.
@@ -254,7 +258,7 @@ impl LockedOperation<'_, '_> {
         client_key: &str,
         deadline: Instant,
     ) -> Result<(), EngineError> {
-        let is_running = run.was_running;
+        let is_running = self.inputs().running;
         let in_guest = self.engine.provider.info().user_data.mounts_in_guest;
         let mut settings: Vec<_> = self.inputs().settings.clone();
         settings.retain(|setting| match setting {
@@ -440,7 +444,6 @@ impl LockedOperation<'_, '_> {
 struct Run {
     done: Vec<Setting>,
     pending: Vec<Setting>,
-    was_running: bool,
 }
 
 /// A command that runs the script with `/bin/sh` as root.

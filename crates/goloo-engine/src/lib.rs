@@ -31,7 +31,7 @@ mod verdict;
 mod work;
 
 pub use adopt::{AdoptRequest, adopt_lock};
-pub use apply::{Applied, ApplyRequest, is_apply};
+pub use apply::{Applied, ApplyRequest};
 pub use autostart::set_autostart;
 pub use create::{CreateRequest, Created, taken};
 pub use dns::DnsReport;

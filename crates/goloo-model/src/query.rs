@@ -305,6 +305,7 @@ mod tests {
 
     fn vm(name: &str) -> Summary {
         Summary {
+            restart_pending: false,
             name: VmName::parse(name).unwrap(),
             id: VmId::generate(),
             provider: QEMU,

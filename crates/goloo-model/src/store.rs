@@ -49,6 +49,8 @@ pub struct Summary {
     pub provisioning: Option<ProvisioningResult>,
     /// Whether an operation is in progress or was interrupted.
     pub operation: bool,
+    /// Whether something has been changed for the machine's next start.
+    pub restart_pending: bool,
     /// Name of the stack that the VM was created from.
     pub stack: String,
     /// When its record was created.
@@ -90,6 +92,7 @@ impl From<&Record> for Summary {
             phase: record.phase,
             provisioning: record.provisioning.as_ref().map(|provisioning| provisioning.result),
             operation: record.operation.is_some(),
+            restart_pending: !record.restart_pending.is_empty(),
             stack: record.stack.to_string(),
             created_at: record.created_at,
             created_by: CreatedBy {

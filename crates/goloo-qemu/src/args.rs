@@ -91,6 +91,9 @@ impl Files {
     }
 }
 
+/// The name of the machine's disk in QEMU.
+pub(crate) const DISK: &str = "disk";
+
 /// The inputs of one start.
 #[derive(Debug, Clone)]
 pub struct Start<'a> {

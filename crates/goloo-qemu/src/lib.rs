@@ -6,6 +6,7 @@ pub mod accel;
 mod address;
 pub mod args;
 mod blocking;
+mod changes;
 mod clone;
 mod console;
 mod context;

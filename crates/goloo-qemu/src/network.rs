@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::Ipv4Addr;
 
+use goloo_model::name::VmId;
 use goloo_model::provider::{Machine, ProviderError};
 use goloo_model::spec::PortForward;
 
@@ -23,6 +24,47 @@ pub(crate) struct Network {
     pub(crate) notes: Vec<String>,
 }
 
+/// The forwards that a machine is to have.
+pub(crate) struct Wanted<'a> {
+    pub(crate) id: &'a VmId,
+    pub(crate) name: &'a str,
+    pub(crate) ports: &'a [PortForward],
+    /// Whether another port may be picked for one that is taken.
+    pub(crate) may_move: bool,
+}
+
+impl<'a> Wanted<'a> {
+    fn of(machine: &'a Machine) -> Self {
+        let Machine { id, name, stack, .. } = machine;
+        Self { id, name: name.as_str(), ports: &stack.ports, may_move: stack.is_copy }
+    }
+}
+
+/// A port of an entry, and the forward that a machine has for it.
+pub(crate) type KeptForward = ((Listener, u16), Forward);
+
+/// For a machine that exists beside these: `kept` are the forwards that stay, and what `is_live` its QEMU has itself.
+pub(crate) fn choose_forwards(
+    wanted: &Wanted<'_>,
+    own: Option<Ipv4Addr>,
+    others: &[MachineFile],
+    kept: &[KeptForward],
+    is_live: &dyn Fn(Listener) -> bool,
+) -> Result<Vec<Forward>, ProviderError> {
+    let network = Network { address: own, ..Network::default() };
+    let mut choice = Choice {
+        wanted,
+        others,
+        kept,
+        is_live,
+        network,
+        moved: Moves::default(),
+        unshared: Moves::default(),
+    };
+    wanted.ports.iter().try_for_each(|entry| choice.add(entry))?;
+    Ok(choice.finish().forwards)
+}
+
 /// For a new machine beside these. Whether the system has an address is asked from `has_address`.
 pub(crate) fn choose(
     machine: &Machine,
@@ -38,10 +80,11 @@ pub(crate) fn choose(
             machine.name
         ));
     }
-    let mut choice = Choice { machine, others, network, moved: Moves::default(), unshared: Moves::default() };
-    for entry in &machine.stack.ports {
-        choice.add(entry)?;
-    }
+    let wanted = Wanted::of(machine);
+    let (moved, unshared) = (Moves::default(), Moves::default());
+    let mut choice =
+        Choice { wanted: &wanted, others, kept: &[], is_live: &|_| false, network, moved, unshared };
+    wanted.ports.iter().try_for_each(|entry| choice.add(entry))?;
     Ok(choice.finish())
 }
 
@@ -53,14 +96,16 @@ pub(crate) fn planned(machine: &Machine) -> Vec<Forward> {
 }
 
 /// Where each port of an entry is listened for, and the port of the guest.
-fn pairs(entry: &PortForward, own: Ipv4Addr) -> impl Iterator<Item = (Listener, u16)> + use<> {
+pub(crate) fn pairs(entry: &PortForward, own: Ipv4Addr) -> impl Iterator<Item = (Listener, u16)> + use<> {
     let (protocol, address) = (entry.protocol(), entry.bind().unwrap_or(own));
     entry.pairs().map(move |(port, guest)| (Listener { protocol, address, port }, guest))
 }
 
 struct Choice<'a> {
-    machine: &'a Machine,
+    wanted: &'a Wanted<'a>,
     others: &'a [MachineFile],
+    kept: &'a [KeptForward],
+    is_live: &'a dyn Fn(Listener) -> bool,
     network: Network,
     moved: Moves,
     unshared: Moves,
@@ -91,6 +136,13 @@ impl Choice<'_> {
     fn add(&mut self, entry: &PortForward) -> Result<(), ProviderError> {
         let own = self.network.address.unwrap_or(Ipv4Addr::LOCALHOST);
         for (listener, guest) in pairs(entry, own) {
+            let kept =
+                self.kept.iter().filter(|(of, _)| *of == (listener, guest)).map(|(_, forward)| *forward);
+            let before = self.network.forwards.len();
+            self.network.forwards.extend(kept);
+            if self.network.forwards.len() > before {
+                continue;
+            }
             let forward = self.required(listener, guest)?;
             self.network.forwards.push(forward);
             if entry.bind().is_none() && self.network.address.is_some() {
@@ -103,27 +155,32 @@ impl Choice<'_> {
     /// At the port that was asked for. A copy of a stack gets another one if that is taken, even by a machine that isn't
     /// running.
     fn required(&mut self, listener: Listener, guest: u16) -> Result<Forward, ProviderError> {
-        let Err(error) = listener.check() else {
+        let Err(error) = self.check(listener) else {
             let is_reserved = holder::machine_of(&listener, self.others).is_some();
-            return if is_reserved && self.machine.stack.is_copy {
+            return if is_reserved && self.wanted.may_move {
                 self.moved(listener, guest)
             } else {
                 Ok(Forward::new(listener, guest))
             };
         };
-        if self.machine.stack.is_copy && error.kind() == io::ErrorKind::AddrInUse {
+        if self.wanted.may_move && error.kind() == io::ErrorKind::AddrInUse {
             return self.moved(listener, guest);
         }
         Err(port_taken(&listener, guest, &error, self.others))
     }
 
+    /// Whether it can be bound: what the machine's own QEMU has, it can have again.
+    fn check(&self, listener: Listener) -> io::Result<()> {
+        if (self.is_live)(listener) { Ok(()) } else { listener.check() }
+    }
+
     fn moved(&mut self, listener: Listener, guest: u16) -> Result<Forward, ProviderError> {
-        let wanted = self.machine.stack.ports.iter().flat_map(PortForward::pairs).map(|(port, _)| port);
+        let wanted = self.wanted.ports.iter().flat_map(PortForward::pairs).map(|(port, _)| port);
         let chosen = self.network.forwards.iter().map(|forward| forward.host);
         let taken = machine::ports(self.others).chain(wanted).chain(chosen).collect();
-        let moved = pick_instead(&self.machine.id.to_string(), listener, guest, &taken)?;
-        let (name, others) = (&self.machine.name, self.others);
-        self.moved.add(|| moved_note(name.as_str(), listener, moved.listener(), guest, others));
+        let moved = pick_instead(&self.wanted.id.to_string(), listener, guest, &taken)?;
+        let (name, others) = (self.wanted.name, self.others);
+        self.moved.add(|| moved_note(name, listener, moved.listener(), guest, others));
         Ok(moved)
     }
 
@@ -131,11 +188,11 @@ impl Choice<'_> {
     fn share(&mut self, forward: Forward) {
         let shared = Forward { address: Ipv4Addr::LOCALHOST, necessity: Necessity::Optional, ..forward };
         let listener = shared.listener();
-        if listener.check().is_ok() && holder::machine_of(&listener, self.others).is_none() {
+        if self.check(listener).is_ok() && holder::machine_of(&listener, self.others).is_none() {
             self.network.forwards.push(shared);
             return;
         }
-        let (others, name) = (self.others, self.machine.name.as_str());
+        let (others, name) = (self.others, self.wanted.name);
         self.unshared.add(|| unshared_note(name, &shared, forward.address, others));
     }
 

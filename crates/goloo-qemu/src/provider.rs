@@ -13,7 +13,7 @@ use goloo_model::events::Event;
 use goloo_model::hint::NextStep;
 use goloo_model::name::VmName;
 use goloo_model::provider::{
-    Adopted, Capabilities, Clones, ConsolePiece, Endpoints, LiveState, Machine, Observation, Orphan,
+    Adopted, Capabilities, Changes, Clones, ConsolePiece, Endpoints, LiveState, Machine, Observation, Orphan,
     Provider, ProviderError, ProviderPlan, ResourceUsage, Snapshots, StopMode, Work,
 };
 use goloo_model::provider_info::ProviderInfo;
@@ -327,6 +327,10 @@ impl Provider for QemuProvider {
     }
 
     fn clones(&self) -> Option<&dyn Clones> {
+        Some(self)
+    }
+
+    fn changes(&self) -> Option<&dyn Changes> {
         Some(self)
     }
 

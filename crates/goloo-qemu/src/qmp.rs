@@ -13,7 +13,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use crate::args::QMP_SOCKET;
+use crate::args::{DISK, QMP_SOCKET};
 
 /// The maximum length of a response line, in bytes.
 const LINE_MAX: u64 = 4 << 20;
@@ -111,6 +111,19 @@ pub async fn disk_writes(folder: &Path, limit: Duration) -> Result<u64, QmpError
     let answer = ask(folder, "query-blockstats", limit).await?;
     let devices = answer.as_array().ok_or_else(|| garbage(&answer.to_string()))?;
     Ok(devices.iter().filter_map(|device| device["stats"]["wr_operations"].as_u64()).sum())
+}
+
+/// Makes the machine's disk larger; one that is as large stays as it is.
+pub(crate) async fn grow_disk(folder: &Path, bytes: u64, limit: Duration) -> Result<(), QmpError> {
+    let answer = ask(folder, "query-block", limit).await?;
+    let devices = answer.as_array().ok_or_else(|| garbage(&answer.to_string()))?;
+    let disk = devices.iter().find(|device| device["device"] == DISK);
+    let size = disk.and_then(|disk| disk["inserted"]["image"]["virtual-size"].as_u64());
+    if size.ok_or_else(|| garbage(&answer.to_string()))? >= bytes {
+        return Ok(());
+    }
+    let arguments = json!({ "device": DISK, "size": bytes });
+    ask_with(folder, "block_resize", arguments, limit).await.map(drop)
 }
 
 impl Qmp {

@@ -24,6 +24,8 @@ use crate::machine::{self, MachineFile};
 /// The relevant part of `qemu-img info`'s output.
 #[derive(Deserialize)]
 struct Info {
+    #[serde(rename = "virtual-size")]
+    virtual_size: u64,
     /// Absent when there are none; in the order in which they were taken.
     #[serde(default)]
     snapshots: Vec<Taken>,
@@ -56,16 +58,19 @@ impl<'a> Disk<'a> {
     }
 
     fn taken(&self) -> Result<Vec<Taken>, ProviderError> {
+        Ok(self.info()?.snapshots)
+    }
+
+    fn info(&self) -> Result<Info, ProviderError> {
         // -U: also works while the machine is running.
         let json = self.run(&["info", "-U", "--output=json"], "inspecting")?;
-        let info: Info = serde_json::from_slice(&json).map_err(|error| {
+        serde_json::from_slice(&json).map_err(|error| {
             ProviderError::caused(
                 "can't parse the output of qemu-img",
                 NextStep::Doctor.text(" shows its version"),
                 error,
             )
-        })?;
-        Ok(info.snapshots)
+        })
     }
 
     /// Reclaims clusters leaked by an interrupted change.
@@ -110,6 +115,17 @@ impl<'a> Disk<'a> {
             return Ok(());
         }
         self.snapshot("-d", label)
+    }
+
+    /// Makes the disk larger; a disk that is as large stays as it is.
+    pub(crate) fn grow(&self, bytes: u64) -> Result<(), ProviderError> {
+        self.check()?;
+        if self.info()?.virtual_size >= bytes {
+            return Ok(());
+        }
+        let mut command = qemu_img::command(self.qemu_img);
+        command.args(["resize", "-q", "--image-opts"]).arg(image_options(self.path)).arg(bytes.to_string());
+        launch::run_qemu_img(command, &format!("growing the disk {} failed", self.path.display())).map(drop)
     }
 
     pub(crate) fn remove_all(&self) -> Result<(), ProviderError> {

@@ -72,6 +72,8 @@ struct Text<'a> {
     #[serde(default)]
     operation: Option<IgnoredAny>,
     #[serde(default)]
+    restart_pending: Option<IgnoredAny>,
+    #[serde(default)]
     source_config_path: Option<SourcePath>,
     #[serde(default, deserialize_with = "pairs")]
     tags: Vec<(String, String)>,
@@ -212,6 +214,7 @@ fn summary(line: Text<'_>) -> Option<DecodedSummary> {
         phase: line.phase,
         provisioning: line.provisioning.map(|provisioning| provisioning.result),
         operation: line.operation.is_some(),
+        restart_pending: line.restart_pending.is_some(),
         stack: line.stack.into(),
         created_at: Timestamp::parse(&line.created_at).ok()?,
         created_by: CreatedBy {

@@ -170,6 +170,9 @@ fn state_text(vm: &ListedVm<'_>) -> Cow<'static, str> {
         (Some(_), Some(_)) => return [state.as_str(), ", not imported"].concat().into(),
         _ => state.as_str(),
     };
+    if vm.summary.restart_pending && state == VmState::Running {
+        return [word, ", restart pending"].concat().into();
+    }
     match state {
         // Only the record knows that.
         VmState::Creating | VmState::Deleting => word.into(),

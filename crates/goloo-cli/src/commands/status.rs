@@ -4,7 +4,7 @@ use goloo::actions::{StatusReport, VmStatus};
 use goloo::drift::Drift;
 use goloo_model::provider::Observation;
 use goloo_model::provider_info::{ImageKey, MachinePlace, ProviderInfo};
-use goloo_model::record::Record;
+use goloo_model::record::{Record, Word};
 use goloo_model::store::{HeldLock, StoreError};
 use goloo_model::time::Timestamp;
 use goloo_model::usage::MachineUsage;
@@ -84,6 +84,18 @@ fn print(app: &App, status: &VmStatus) -> Result<(), CliError> {
     line("created", format!("{} ({age} ago) by {} on {}", record.created_at, by.user, by.host));
     if !record.tags.is_empty() {
         line("tags", tags(record.tags.iter()));
+    }
+    if !record.overrides.is_empty() {
+        let overrides = record.overrides.iter().map(|(key, value)| format!("{key}={value}"));
+        line("overrides", overrides.collect::<Vec<_>>().join(", "));
+    }
+    if !record.restart_pending.is_empty() {
+        let settings = record.restart_pending.iter().map(|setting| match setting {
+            Word::Known(setting) => setting.key().to_owned(),
+            Word::Other(other) => other.to_string(),
+        });
+        let settings = settings.collect::<Vec<_>>().join(", ");
+        line("pending", format!("{settings} (goloo restart {})", record.name));
     }
     if let Some(end) = record.ends_at {
         line("expires", format!("{end} (vm.ttl)"));

@@ -45,6 +45,9 @@ fn output_of_commands_matches_the_schemas() {
     check("vm", &["autostart", "twin", "off"]);
     check("vms", &["autostart", "--start"]);
     check("vm", &["tag", "twin", "team=db"]);
+    check("apply-plan", &["apply", "hello", "--dry-run", "--set", "cpus=2"]);
+    check("apply", &["apply", "hello", "--set", "cpus=2"]);
+    check("apply", &["set", "twin", "memory=1G"]);
     check("vms", &["stop", "hello", "twin", "--force"]);
     assert_valid("vms", &world.json(&["stop", "hello", "nothing", "--force", "--json"]));
     check("history", &["history", "hello"]);

@@ -57,7 +57,8 @@ fn shows(command: &str) -> Option<Vec<&'static str>> {
         | "refresh" | "archive clean" | "archive delete" | "state unlock" | "state move" | "state push"
         | "state backup" | "state restore" | "config import" | "config export" | "config edit"
         | "config rm" | "config relocate" | "settings set" | "image pull" | "image build" | "image rm"
-        | "image prune" | "migrate" | "init" | "tag" | "top" | "code" | "docker" | "autostart" => {
+        | "image prune" | "migrate" | "init" | "tag" | "apply" | "set" | "top" | "code" | "docker"
+        | "autostart" => {
             return None;
         }
         other => panic!("say here whether goloo {other} only shows something"),

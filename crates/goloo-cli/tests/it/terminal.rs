@@ -122,6 +122,10 @@ fn arguments<'a>(command: &str, scene: &'a Scene) -> Vec<Vec<&'a str>> {
         "init" => vec![vec!["base", file], vec![file], vec!["x", "--image", file]],
         "help" => vec![vec![], vec![file]],
         "tag" => vec![vec![vm], vec![vm, "--remove", "x"]],
+        "apply" => {
+            vec![vec![vm, "--dry-run"], vec![vm, "--set", file, "--dry-run"], vec![vm, "--unset", file]]
+        }
+        "set" => vec![vec![vm, file], vec![vm, "cpus=1", "--no-restart"]],
         "doctor" | "top" => vec![vec![]],
         "man" => vec![vec![], vec!["--dir", file]],
         "completion" => vec![vec!["bash"], vec!["zsh"], vec!["fish"]],

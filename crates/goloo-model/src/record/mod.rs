@@ -466,6 +466,9 @@ pub struct ApplyInputs {
     pub login_user: LoginName,
     /// Whether the machine may be restarted.
     pub restart: bool,
+    /// Whether the machine was running, and so is in the end.
+    #[serde(default)]
+    pub running: bool,
 }
 
 /// One user of the machine, with public keys.

@@ -19,7 +19,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{ExitCode, exit};
+use std::process::{Command, ExitCode, exit};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -288,6 +288,14 @@ fn flood(to: &mut impl Write, bytes: usize) {
     }
 }
 
+/// The size in the header of the disk, a qcow2 file in the working folder.
+fn disk_size() -> io::Result<u64> {
+    use std::os::unix::fs::FileExt;
+    let mut size = [0; 8];
+    std::fs::File::open("disk.qcow2")?.read_exact_at(&mut size, 24)?;
+    Ok(u64::from_be_bytes(size))
+}
+
 fn talk(stream: &UnixStream, line: &Line, forwards: &mut Forwards, is_started: bool) -> io::Result<()> {
     let fault = |name: &str| is_started && fault(name);
     if fault("closes") {
@@ -315,6 +323,17 @@ fn talk(stream: &UnixStream, line: &Line, forwards: &mut Forwards, is_started: b
             "human-monitor-command" => {
                 let command = request["arguments"]["command-line"].as_str().unwrap_or_default();
                 forwards.monitor(command).into()
+            }
+            "query-block" => {
+                let size = disk_size()?;
+                serde_json::json!([{"device": "disk", "inserted": {"image": {"virtual-size": size}}}])
+            }
+            "block_resize" => {
+                let size = request["arguments"]["size"].to_string();
+                let resized =
+                    Command::new("qemu-img").args(["resize", "-q", "disk.qcow2", &size]).status()?;
+                assert!(resized.success(), "qemu-img resize");
+                serde_json::json!({})
             }
             "query-status" => serde_json::json!({"running": true, "singlestep": false, "status": "running"}),
             "query-blockstats" => serde_json::json!([{"device": "disk", "stats": {"wr_operations": writes}}]),

@@ -121,6 +121,7 @@ impl Session {
             config: config.filter(|_| is_complete && !options.only_overrides),
             login_user,
             restart: options.restart,
+            running: false,
         };
         Ok(PlannedApply { changes, overrides, had: had.stack, inputs, vm })
     }
