@@ -24,7 +24,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
             "ssh-config",
         ],
     ),
-    ("Change VMs", &["tag", "protect", "unprotect", "autostart", "snapshot", "restore", "dns"]),
+    ("Change VMs", &["rename", "tag", "protect", "unprotect", "autostart", "snapshot", "restore", "dns"]),
     ("Records and history", &["history", "diff", "refresh", "archive", "state", "migrate"]),
     ("Set-up", &["config", "settings", "image", "doctor", "completion", "man", "help"]),
 ];

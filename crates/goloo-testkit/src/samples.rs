@@ -139,6 +139,7 @@ pub fn creating(name: &VmName) -> Record {
         force: false,
         source: None,
         dns: None,
+        rename: None,
         proof: None,
         extra: Extra::new(),
     });

@@ -37,6 +37,8 @@ word_enum! {
         DnsSwap = "dns-swap",
         /// An operation of this name.
         DnsRollback = "dns-rollback",
+        /// An operation of this name.
+        Rename = "rename",
         /// Continued the preceding operation.
         Resume = "resume",
         /// Read the first result of the provisioning.
@@ -74,6 +76,7 @@ impl From<OperationKind> for HistoryAction {
             OperationKind::Clone => Self::Clone,
             OperationKind::DnsSwap => Self::DnsSwap,
             OperationKind::DnsRollback => Self::DnsRollback,
+            OperationKind::Rename => Self::Rename,
         }
     }
 }

@@ -16,6 +16,7 @@ mod list;
 mod power;
 mod recreate;
 mod refresh;
+mod rename;
 mod resume;
 mod ssh_config;
 mod stacks;
