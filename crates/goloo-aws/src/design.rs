@@ -25,9 +25,12 @@ pub struct Design {
     pub ami: Ami,
 }
 
+/// What the names of all VMs' stacks begin with.
+pub const STACK_PREFIX: &str = "goloo-";
+
 /// The name of a VM's stack.
 pub fn stack_name(machine: &Machine) -> String {
-    format!("goloo-{}", machine.name)
+    format!("{STACK_PREFIX}{}", machine.machine_name)
 }
 
 impl Design {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use aws_sdk_ec2::types::{Filter, Instance as Ec2Instance, InstanceStateName};
+use aws_sdk_ec2::types::{Filter, Instance as Ec2Instance, InstanceStateName, Tag};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use goloo_model::hint::NextStep;
@@ -264,6 +264,13 @@ pub async fn start(clients: &Clients, id: &str) -> Result<(), AwsError> {
 pub async fn stop(clients: &Clients, id: &str, force: bool) -> Result<(), AwsError> {
     let request = clients.ec2.stop_instances().instance_ids(id).force(force);
     request.send().await.map(drop).map_err(|error| AwsError::of("ec2:StopInstances", &error))
+}
+
+/// Sets tags of an instance.
+pub async fn tag(clients: &Clients, id: &str, tags: &[(&str, &str)]) -> Result<(), AwsError> {
+    let tag = |(key, value): &(&str, &str)| Tag::builder().key(*key).value(*value).build();
+    let request = clients.ec2.create_tags().resources(id).set_tags(Some(tags.iter().map(tag).collect()));
+    request.send().await.map(drop).map_err(|error| AwsError::of("ec2:CreateTags", &error))
 }
 
 /// Terminates an instance that has no stack; one that is already gone is success.

@@ -10,6 +10,7 @@ use goloo_model::record::Record;
 
 use crate::arn::StackArn;
 use crate::context::AwsProvider;
+use crate::design::STACK_PREFIX;
 use crate::details::{Details, RecordedVm};
 use crate::dns::{self, Zone};
 use crate::error::AwsError;
@@ -133,7 +134,7 @@ async fn adopt_stack(provider: &AwsProvider, arn: &StackArn) -> Result<Adopted, 
     let Some(instance) = instance else {
         let id = tags::value(&stack.tags, tags::ID).and_then(|id| VmId::parse(id).ok());
         let resources = vec![(stack::RESOURCE.to_owned(), stack.arn.to_string())];
-        return Ok(Adopted { id, resources, endpoints: None });
+        return Ok(Adopted { id, name: machine_name(&stack), resources, endpoints: None });
     };
     with_names(provider, &instance, &stack, &clients.region).await
 }
@@ -171,7 +172,7 @@ async fn stack_of(
 ) -> Result<Option<Stack>, AwsError> {
     let Some(id) = instance.vm_id() else { return Ok(None) };
     let by_cloudformation = tags::value(&instance.tags, "aws:cloudformation:stack-id").map(str::to_owned);
-    let by_name = tags::value(&instance.tags, tags::NAME).map(|name| format!("goloo-{name}"));
+    let by_name = tags::value(&instance.tags, tags::NAME).map(|name| format!("{STACK_PREFIX}{name}"));
     let Some(to_ask) = by_cloudformation.or(by_name) else { return Ok(None) };
     let stack = provider.stacks(clients).find(&to_ask).await?;
     Ok(stack.filter(|stack| stack.has_tag(tags::ID, id)))
@@ -193,6 +194,11 @@ fn recorded(instance: &Instance, stack: Option<&Stack>, region: &str) -> Recorde
     RecordedVm::new(instance.address().and_then(|ip| Address::parse(ip).ok()), details)
 }
 
+/// The name that a machine had when its stack was created.
+fn machine_name(stack: &Stack) -> Option<VmName> {
+    stack.arn.name.strip_prefix(STACK_PREFIX).and_then(|name| VmName::parse(name).ok())
+}
+
 fn adopted(instance: &Instance, stack: Option<&Stack>, vm: RecordedVm) -> Adopted {
     let resource = match stack {
         Some(stack) => (stack::RESOURCE.to_owned(), stack.arn.to_string()),
@@ -200,6 +206,7 @@ fn adopted(instance: &Instance, stack: Option<&Stack>, vm: RecordedVm) -> Adopte
     };
     Adopted {
         id: stack.and_then(|_| instance.vm_id()).and_then(|id| VmId::parse(id).ok()),
+        name: stack.and_then(machine_name),
         resources: vec![resource],
         endpoints: Some(vm.into()),
     }

@@ -10,8 +10,8 @@ use goloo_model::events::{Event, Events};
 use goloo_model::hint::{Hint, NextStep};
 use goloo_model::name::VmName;
 use goloo_model::provider::{
-    Adopted, Capabilities, ConsolePiece, DnsNames, Endpoints, LiveState, Machine, Observation, Orphan,
-    Provider, ProviderError, ProviderPlan, StopMode, Work,
+    Adopted, Capabilities, ConsolePiece, DnsNames, Endpoints, HostnameAtBoot, LiveState, Machine,
+    Observation, Orphan, Provider, ProviderError, ProviderPlan, StopMode, Work,
 };
 use goloo_model::provider_info::ProviderInfo;
 use goloo_model::record::{OperationKind, Record};
@@ -195,6 +195,28 @@ impl Provider for AwsProvider {
             }
             done => done.map_err(|error| names_left(record, error)),
         }
+    }
+
+    /// The tags of the instance: a colleague's goloo compares one of them with the record's name.
+    async fn show_new_name(&self, record: &Record, name: &VmName) -> Result<HostnameAtBoot, ProviderError> {
+        let resource_ref = ResourceRef::of(record)?;
+        self.check_account(&resource_ref).await?;
+        let clients = self.session.clients(self.region(&resource_ref)).await;
+        let instance = match self.instance(&clients, record).await {
+            // An interrupted attempt may have changed them.
+            Err(_) => self.instance(&clients, &record.with_name(name)).await,
+            found => found,
+        }?;
+        let changed = instances::tag(&clients, &instance.id, &tags::of_name(name)).await;
+        changed.map(|()| HostnameAtBoot::Unchanged).map_err(|error| {
+            let tags = tags::of_name(name).map(|(key, value)| format!("Key={key},Value={value}")).join(" ");
+            let (region, id) = (&clients.region, &instance.id);
+            ProviderError::caused(
+                format!("the tags of the instance {id} still have the old name"),
+                format!("aws ec2 create-tags --region {region} --resources {id} --tags {tags}"),
+                error,
+            )
+        })
     }
 
     async fn observe(&self, records: &[&Record]) -> Vec<Observation> {
@@ -503,6 +525,7 @@ impl AwsProvider {
         let Some(stack) = found else { return Ok(None) };
         match tags::value(&stack.tags, tags::ID) {
             Some(_) if self.identifies(&stack.tags, record) => Ok(Some(stack)),
+            Some(_) if self.has_renamed_instance(clients, &stack, record).await? => Ok(Some(stack)),
             // A stack of an older goloo, named in its config.
             None if arn.unique.is_some()
                 && record.origin.is_some()
@@ -514,6 +537,23 @@ impl AwsProvider {
             _ if arn.unique.is_none() => Ok(None),
             other => Err(not_this_vms(arn, other.is_some(), record)),
         }
+    }
+
+    /// Whether the stack is the VM's by the tags of its instance: those of the stack keep the name that the VM had when it
+    /// was created.
+    async fn has_renamed_instance(
+        &self,
+        clients: &Clients,
+        stack: &Stack,
+        record: &Record,
+    ) -> Result<bool, ProviderError> {
+        let Some(id) =
+            stack.outputs.get(output::INSTANCE).filter(|_| stack.has_tag(tags::ID, record.id.as_str()))
+        else {
+            return Ok(false);
+        };
+        let instance = instances::one(clients, id).await?;
+        Ok(instance.is_some_and(|instance| self.identifies(&instance.tags, record)))
     }
 
     /// Withdraws the VM's names before its address is reassigned.

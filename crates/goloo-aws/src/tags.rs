@@ -1,5 +1,6 @@
 //! The tags by which goloo recognizes its resources.
 
+use goloo_model::name::VmName;
 use goloo_model::provider::Machine;
 use serde_json::{Value, json};
 
@@ -18,12 +19,14 @@ pub type Tags = Vec<(String, String)>;
 /// All tags of a VM's stack and its resources.
 pub fn of(machine: &Machine) -> Tags {
     let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-    vec![
-        pair("Name", machine.name.as_str()),
-        pair(NAME, machine.name.as_str()),
-        pair(ID, machine.id.as_str()),
-        pair(OPERATION, machine.token.as_str()),
-    ]
+    let mut tags: Tags = of_name(&machine.name).map(|(key, value)| pair(key, value)).into();
+    tags.extend([pair(ID, machine.id.as_str()), pair(OPERATION, machine.token.as_str())]);
+    tags
+}
+
+/// The tags with a VM's name.
+pub fn of_name(name: &VmName) -> [(&'static str, &str); 2] {
+    [("Name", name.as_str()), (NAME, name.as_str())]
 }
 
 /// The value of a tag.

@@ -26,7 +26,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ),
     (
         "Change VMs",
-        &["apply", "set", "tag", "protect", "unprotect", "autostart", "snapshot", "restore", "dns"],
+        &["apply", "set", "rename", "tag", "protect", "unprotect", "autostart", "snapshot", "restore", "dns"],
     ),
     ("Records and history", &["history", "diff", "refresh", "archive", "state", "migrate"]),
     ("Set-up", &["config", "settings", "image", "doctor", "completion", "man", "help"]),

@@ -62,6 +62,7 @@ impl Engine<'_> {
             phase: Phase::Ready,
             created_by: request.created_by.clone(),
         });
+        record.set_machine_name(adopted.name.unwrap_or_else(|| request.name.clone()));
         record.ssh = (request.access)(&record.id);
         record.origin = Some(Origin {
             how: OriginKind::Adopted,

@@ -6,13 +6,14 @@ use super::create::taken;
 use super::work::{LockedOperation, leaves_work};
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::machine_name::free_machine_name;
 use goloo_model::hint::NextStep;
 use goloo_model::name::{VmId, VmName};
 use goloo_model::provider::{Clones, LiveState, ProviderError};
 use goloo_model::record::{
     Creator, NewRecord, Operation, OperationKind, Origin, OriginKind, Outcome, Phase, Record,
 };
-use goloo_model::store::{StoreError, VmLock};
+use goloo_model::store::StoreError;
 
 impl<'a> Engine<'a> {
     /// Creates `copy` as a copy of the stopped VM `source`. The copy is stopped too.
@@ -23,7 +24,11 @@ impl<'a> Engine<'a> {
         created_by: &Creator,
     ) -> Result<Record, EngineError> {
         self.clones(source)?;
-        let (mut from, mut lock) = self.take_both(source, copy).await?;
+        if source == copy {
+            return Err(taken(&self.take(source).await?.record));
+        }
+        let (from, mut lock) = self.lock_both(source, copy).await?;
+        let mut from = self.take_under(from).await?;
         crate::engine::refuse_unfinished(&from.record)?;
         if let Some(other) = crate::engine::record_under(&mut *lock).await? {
             return Err(taken(&other));
@@ -31,6 +36,7 @@ impl<'a> Engine<'a> {
         self.expect_at_rest(&from.record).await?;
         let snapshot = from.lock.snapshot().await?;
         let mut record = self.copy_of(&from.record, copy, created_by);
+        record.set_machine_name(free_machine_name(self.store, copy, &record.id).await?);
         // A copy of a foreign VM, or of changed files, isn't trusted either.
         let is_ours = self.here.created_from(&from.record, &snapshot);
         if is_ours {
@@ -39,23 +45,6 @@ impl<'a> Engine<'a> {
         self.ready(&mut record, is_ours, &*lock);
         lock.create(&mut record, &snapshot).await?;
         LockedOperation::new(self, lock, record, is_ours).copy_from(&from.record).await
-    }
-
-    /// Takes both locks in the order of the names, so that two opposite clones can't deadlock.
-    async fn take_both(
-        &self,
-        source: &VmName,
-        copy: &VmName,
-    ) -> Result<(LockedOperation<'_, 'a>, Box<dyn VmLock>), EngineError> {
-        if source == copy {
-            return Err(taken(&self.take(source).await?.record));
-        }
-        if source < copy {
-            let from = self.take(source).await?;
-            return Ok((from, self.store.lock(copy, self.owner).await?));
-        }
-        let lock = self.store.lock(copy, self.owner).await?;
-        Ok((self.take(source).await?, lock))
     }
 
     fn clones(&self, source: &VmName) -> Result<&'a dyn Clones, EngineError> {

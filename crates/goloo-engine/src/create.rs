@@ -73,6 +73,7 @@ impl Engine<'_> {
             phase: Phase::Creating,
             created_by: request.created_by.clone(),
         });
+        record.set_machine_name(plan.machine.machine_name.clone());
         // A path that can't stand in a record is information that is lost, and no more.
         record.source_config_path = SourcePath::parse(&stack.folder).ok();
         record.hosts_entry = request.hosts_entry;

@@ -12,6 +12,7 @@ impl Engine<'_> {
     pub async fn delete(&self, name: &VmName, agreed: Option<&Record>) -> Result<ArchiveId, EngineError> {
         let mut locked = self.take(name).await?;
         self.expect_agreed(&locked.record, agreed)?;
+        crate::engine::refuse_half_renamed(&locked.record)?;
         super::protect::refuse_protected(&locked.record)?;
         locked.record.begin(self.operation(OperationKind::Delete));
         locked.record.phase = Phase::Deleting;

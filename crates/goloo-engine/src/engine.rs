@@ -113,6 +113,7 @@ impl<'a> Engine<'a> {
             source: None,
             dns: None,
             apply: None,
+            rename: None,
             proof: None,
             extra: serde_json::Map::new(),
         }
@@ -161,9 +162,20 @@ pub fn refuse_elsewhere(record: &Record, here: &LocalContext) -> Result<(), Engi
     }
 }
 
-/// Refuses a VM with an interrupted create, clone, delete or move of names: this must be finished, or the VM deleted,
-/// before anything else.
+/// Refuses a VM whose record may be stored under two names: what changes one of them could be lost.
+pub(crate) fn refuse_half_renamed(record: &Record) -> Result<(), EngineError> {
+    match &record.operation {
+        Some(operation) if operation.kind == OperationKind::Rename => {
+            Err(EngineError::Unfinished { name: record.name.clone(), kind: operation.kind })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a VM with an interrupted create, clone, delete, rename or move of names: this must be finished, or the VM
+/// deleted, before anything else.
 pub(crate) fn refuse_unfinished(record: &Record) -> Result<(), EngineError> {
+    refuse_half_renamed(record)?;
     match &record.operation {
         Some(operation) if operation.kind.makes_or_ends() || operation.kind.moves_names() => {
             Err(EngineError::Unfinished { name: record.name.clone(), kind: operation.kind })

@@ -1,12 +1,10 @@
 //! The hosts entry of a VM, if its record asks for one.
 
-use std::error::Error;
-
 use super::work::LockedOperation;
 use crate::error::EngineError;
 use goloo_model::events::Event;
 use goloo_model::hint::{Hint, NextStep};
-use goloo_model::host_names::HostNamesError;
+use goloo_sys::error_chain::in_one_line;
 
 impl LockedOperation<'_, '_> {
     /// Maps the name to the machine's address. The machine works without the entry, so a failure is only a
@@ -26,7 +24,7 @@ impl LockedOperation<'_, '_> {
             None => ("it has no address yet".to_owned(), "wait until it has one".to_owned()),
             Some(ip) => match engine.host_names.set(name, ip) {
                 Ok(()) => return,
-                Err(error) => (with_cause(&error), error.hint()),
+                Err(error) => (in_one_line(&error), error.hint()),
             },
         };
         engine.events.event(Event::Warning(format!("no /etc/hosts entry for \"{name}\": {problem}")));
@@ -44,12 +42,18 @@ impl LockedOperation<'_, '_> {
         removed.map_err(|source| EngineError::HostName { name: name.clone(), source })
     }
 
+    /// Removes the entry of a VM that gets another name. It keeps working, so a failure is only a warning.
+    pub(super) fn rename_host(&self) {
+        let Err(EngineError::HostName { name, source }) = self.forget_host() else { return };
+        let engine = self.engine;
+        engine.events.event(Event::Warning(format!(
+            "the /etc/hosts entry for \"{name}\" remains: {}",
+            in_one_line(&source)
+        )));
+        engine.events.event(Event::Hint(source.hint().into()));
+    }
+
     fn wants_host_name(&self) -> bool {
         self.record.hosts_entry && self.record.host_bound
     }
-}
-
-fn with_cause(error: &HostNamesError) -> String {
-    let cause = error.source().map_or_else(String::new, |source| format!(": {source}"));
-    format!("{error}{cause}")
 }

@@ -62,6 +62,7 @@ pub(crate) async fn change_record(
     let record = crate::engine::record_under(&mut *lock).await?;
     let before = record.ok_or_else(|| StoreError::NotFound { name: name.clone() })?;
     crate::engine::refuse_full(&before)?;
+    crate::engine::refuse_half_renamed(&before)?;
     let mut record = before.clone();
     change(&mut record)?;
     if record == before {

@@ -1,7 +1,7 @@
 //! What a create would do, as a value: `--dry-run` prints it, the engine runs it.
 
 use goloo_cloudinit::ComposeInput;
-use goloo_model::name::{OperationId, VmId};
+use goloo_model::name::{OperationId, VmId, VmName};
 use goloo_model::provider::{Machine, Provider, ProviderError, ProviderPlan};
 use goloo_model::provider_id::ProviderId;
 use goloo_model::record::{SshAccess, UserKeys};
@@ -40,17 +40,29 @@ pub enum PlanError {
     CloudInit(Vec<Diagnostic>),
 }
 
-/// Plans a create. `resumed` are the ids of an interrupted one that is continued.
+/// What identifies a machine at its provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MachineIdentity {
+    /// The VM's id.
+    pub id: VmId,
+    /// The create's token.
+    pub token: OperationId,
+    /// The name that the provider is to know the machine by.
+    pub name: VmName,
+}
+
+/// Plans a create, or continues to plan an interrupted one of this machine.
 pub fn create(
     input: &ComposeInput<'_>,
     provider: &dyn Provider,
-    resumed: Option<(VmId, OperationId)>,
+    machine: MachineIdentity,
 ) -> Result<CreatePlan, PlanError> {
     let composed = goloo_cloudinit::compose(input).map_err(PlanError::CloudInit)?;
-    let (id, token) = resumed.unwrap_or_else(|| (VmId::generate(), OperationId::generate()));
+    let MachineIdentity { id, token, name: machine_name } = machine;
     let machine = Machine {
         id,
         name: input.stack.name.clone(),
+        machine_name,
         token,
         stack: input.stack.clone(),
         user_data: composed.user_data,

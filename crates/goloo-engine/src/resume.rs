@@ -4,6 +4,7 @@ use crate::apply::Applied;
 use crate::create::Created;
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::rename::Renamed;
 use crate::work::LockedOperation;
 use goloo_model::dns::DnsChange;
 use goloo_model::hint::{Hint, NextStep};
@@ -29,6 +30,8 @@ pub enum Resumed {
     Applied(Box<Applied>),
     /// A move of DNS names.
     Names(Box<DnsChange>),
+    /// A rename.
+    Renamed(Box<Renamed>),
 }
 
 /// What the user has confirmed, although there is no proof that it was started with this state folder.
@@ -95,6 +98,10 @@ impl Engine<'_> {
                 // Two locks will be taken, in their order.
                 drop(locked);
                 Ok(Resumed::Names(Box::new(self.move_names_again(name, &operation).await?)))
+            }
+            OperationKind::Rename => {
+                drop(locked);
+                Ok(Resumed::Renamed(Box::new(self.rename_again(name, &operation).await?)))
             }
             OperationKind::Restart => {
                 locked.power_off(mode_of(&operation)).await?;

@@ -50,20 +50,44 @@ const SAVE_ATTEMPTS: u32 = 3;
 impl<'a> Engine<'a> {
     /// Takes the VM's lock and reads its record under it. Refuses a VM that belongs elsewhere.
     pub(super) async fn take(&self, name: &VmName) -> Result<LockedOperation<'_, 'a>, EngineError> {
-        let mut lock = self.store.lock(name, self.owner).await?;
+        let lock = self.store.lock(name, self.owner).await?;
         tracing::debug!(vm = %name, "took the lock");
+        self.take_under(lock).await
+    }
+
+    /// Reads the record of the VM whose lock this is, as [`Self::take`].
+    pub(super) async fn take_under(
+        &self,
+        mut lock: Box<dyn VmLock>,
+    ) -> Result<LockedOperation<'_, 'a>, EngineError> {
         let record = record_under(&mut *lock).await?;
-        let mut record = record.ok_or_else(|| StoreError::NotFound { name: name.clone() })?;
+        let mut record = record.ok_or_else(|| StoreError::NotFound { name: lock.name().clone() })?;
         refuse_elsewhere(&record, self.here)?;
         self.expect_operable(&record)?;
         let is_ours = self.here.created(&record);
         record.belongs_to(self.here);
         if let Some(former) = lock.taken_over() {
-            tracing::warn!(vm = %name, %former, "took over an expired lease");
+            tracing::warn!(vm = %record.name, %former, "took over an expired lease");
             self.reconcile(&record, former).await?;
             record.history.note_takeover(self.owner, former);
         }
         Ok(LockedOperation::new(self, lock, record, is_ours))
+    }
+
+    /// Takes the locks of two different names, always in the order of the names, so that two callers can't deadlock.
+    /// Returns them in the order of the arguments.
+    pub(super) async fn lock_both(
+        &self,
+        one: &VmName,
+        other: &VmName,
+    ) -> Result<(Box<dyn VmLock>, Box<dyn VmLock>), StoreError> {
+        let lock = async |name| self.store.lock(name, self.owner).await;
+        if one < other {
+            let first = lock(one).await?;
+            return Ok((first, lock(other).await?));
+        }
+        let first = lock(other).await?;
+        Ok((lock(one).await?, first))
     }
 }
 
@@ -134,6 +158,20 @@ impl LockedOperation<'_, '_> {
         unreachable!("the loop ends by returning")
     }
 
+    /// Removes the record, which is stored under another name by now, with the same retries.
+    pub async fn remove_record(&mut self) -> Result<(), StoreError> {
+        for attempt in 1.. {
+            match self.lock.remove(&self.record).await {
+                Ok(()) => return Ok(()),
+                // An earlier attempt may have succeeded.
+                Err(StoreError::NotFound { .. }) if attempt > 1 => return Ok(()),
+                Err(error) if self.may_try_again(attempt, &error).await => {}
+                Err(error) => return Err(error),
+            }
+        }
+        unreachable!("the loop ends by returning")
+    }
+
     /// Removes the operation from the open ones if the last save ended it.
     fn close_operation(&mut self) {
         if self.record.operation.is_none()
@@ -145,16 +183,7 @@ impl LockedOperation<'_, '_> {
 
     /// Waits before the next attempt, or gives up and preserves the record elsewhere.
     async fn after_failed_save(&self, attempt: u32, error: StoreError) -> Result<(), EngineError> {
-        tracing::warn!(vm = %self.record.name, attempt, %error, "the record was not saved");
-        let may_pass = matches!(
-            error,
-            StoreError::Io { .. }
-                | StoreError::Unreachable { .. }
-                | StoreError::LockTable { .. }
-                | StoreError::Backend { .. }
-        );
-        if may_pass && attempt < SAVE_ATTEMPTS {
-            tokio::time::sleep(std::time::Duration::from_millis(200) * attempt).await;
+        if self.may_try_again(attempt, &error).await {
             return Ok(());
         }
         let file = goloo_model::record::to_json(&self.record);
@@ -164,6 +193,23 @@ impl LockedOperation<'_, '_> {
             json: serde_json::to_string_pretty(&self.record).expect("a record has only string keys"),
             source: error,
         })
+    }
+
+    /// Waits before the next attempt of a write; `false` if there should be none.
+    async fn may_try_again(&self, attempt: u32, error: &StoreError) -> bool {
+        tracing::warn!(vm = %self.record.name, attempt, %error, "the record was not saved");
+        let may_pass = matches!(
+            error,
+            StoreError::Io { .. }
+                | StoreError::Unreachable { .. }
+                | StoreError::LockTable { .. }
+                | StoreError::Backend { .. }
+        );
+        let tries_again = may_pass && attempt < SAVE_ATTEMPTS;
+        if tries_again {
+            tokio::time::sleep(std::time::Duration::from_millis(200) * attempt).await;
+        }
+        tries_again
     }
 
     /// The error for an operation interrupted by the user or the store; the record refers to everything that exists.

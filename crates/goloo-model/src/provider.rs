@@ -39,6 +39,8 @@ pub struct Machine {
     pub id: VmId,
     /// The VM's name.
     pub name: VmName,
+    /// The name that the provider is to know the machine by.
+    pub machine_name: VmName,
     /// The create's token.
     pub token: OperationId,
     /// The stack that it is created from.
@@ -56,10 +58,11 @@ pub struct Machine {
 /// Omits the user-data, which contains the private host key.
 impl fmt::Debug for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { id, name, token, stack, user_data, host_key, keep_failed, force_dns } = self;
+        let Self { id, name, machine_name, token, stack, user_data, host_key, keep_failed, force_dns } = self;
         f.debug_struct("Machine")
             .field("id", id)
             .field("name", name)
+            .field("machine_name", machine_name)
             .field("token", token)
             .field("stack", stack)
             .field("user_data", &format_args!("{} bytes", user_data.len()))
@@ -238,10 +241,21 @@ pub struct Orphan {
 pub struct Adopted {
     /// The VM's id, if goloo created the machine and its record was lost.
     pub id: Option<VmId>,
+    /// The name that the provider knows it by, if that is a valid one.
+    pub name: Option<VmName>,
     /// Its reference: kind and id, as [`Work::record_resource`] would have noted them.
     pub resources: Vec<(String, String)>,
     /// Its endpoint and details, when it has any.
     pub endpoints: Option<Endpoints>,
+}
+
+/// The hostname that a guest has after its next boot, if the VM got another name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostnameAtBoot {
+    /// The VM's new name, unless its guest chooses one itself.
+    New,
+    /// The one that it has.
+    Unchanged,
 }
 
 /// What the user wants to do in a machine that goloo has no key for.
@@ -485,6 +499,18 @@ impl ProviderError {
         Self::Failed { what: what.into(), hint: hint.into(), source: None }
     }
 
+    /// What to do, where the error says it.
+    pub fn hint(&self) -> Option<&Hint> {
+        match self {
+            Self::Unavailable { hint, .. }
+            | Self::Unsupported { hint, .. }
+            | Self::Permission { hint, .. }
+            | Self::Failed { hint, .. }
+            | Self::Unfinished { hint, .. } => Some(hint),
+            Self::Interrupted | Self::Record(_) => None,
+        }
+    }
+
     /// A failed call with its underlying error.
     pub fn caused(
         what: impl Into<String>,
@@ -588,6 +614,12 @@ pub trait Provider: Send + Sync {
     /// Looks up a machine that goloo didn't create, so that a record can be made for it. Changes nothing
     /// at the provider. `id` is the provider's own id; without it the VM's name is used.
     async fn adopt(&self, name: &VmName, id: Option<&str>) -> Result<Adopted, ProviderError>;
+
+    /// Shows a VM's new name to people at the provider, and to its guest at the next boot, where the provider can. The
+    /// record has the old name; the machine keeps the one that it is known by. May be called again.
+    async fn show_new_name(&self, _: &Record, _: &VmName) -> Result<HostnameAtBoot, ProviderError> {
+        Ok(HostnameAtBoot::Unchanged)
+    }
 
     /// The provider's own command to access a machine that has no SSH key of goloo's: a program and its
     /// arguments, which this process is replaced by. `None` if there is only SSH.

@@ -313,6 +313,7 @@ mod tests {
             phase: Phase::Ready,
             provisioning: None,
             operation: false,
+            renamed_from: None,
             stack: "web".into(),
             created_at: time("2025-01-14T10:30:00Z"),
             created_by: CreatedBy { user: "ann".into(), host: "laptop".into(), host_id: "h1".into() },

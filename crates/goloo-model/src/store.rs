@@ -51,6 +51,8 @@ pub struct Summary {
     pub operation: bool,
     /// Whether something has been changed for the machine's next start.
     pub restart_pending: bool,
+    /// The name under which it may still be stored too, because its rename isn't finished.
+    pub renamed_from: Option<VmName>,
     /// Name of the stack that the VM was created from.
     pub stack: String,
     /// When its record was created.
@@ -93,6 +95,7 @@ impl From<&Record> for Summary {
             provisioning: record.provisioning.as_ref().map(|provisioning| provisioning.result),
             operation: record.operation.is_some(),
             restart_pending: !record.restart_pending.is_empty(),
+            renamed_from: record.renamed_from().cloned(),
             stack: record.stack.to_string(),
             created_at: record.created_at,
             created_by: CreatedBy {
@@ -587,6 +590,10 @@ pub trait VmLock: Send + Sync {
     /// Moves record and snapshot to the archive: saves the record (which must have phase
     /// `destroyed`) and then moves it in one step. The name is free afterwards.
     async fn archive(&mut self, record: &mut Record, at: Timestamp) -> Result<ArchiveId, StoreError>;
+
+    /// Removes record and snapshot without an entry in the archive, for a VM whose record is under another name by now.
+    /// The stored record must be this one, by id and serial. The name is free afterwards.
+    async fn remove(&mut self, record: &Record) -> Result<(), StoreError>;
 
     /// Releases the lock, as dropping it does, but without blocking the thread: many locks of a remote store can be
     /// released concurrently. A lease that can't be released expires.

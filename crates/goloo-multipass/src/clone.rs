@@ -25,7 +25,7 @@ impl Clones for MultipassProvider {
         work: &mut dyn Work,
     ) -> Result<(), ProviderError> {
         self.expect_ours(source).await?;
-        let (from, to) = (VmInstance::of(source), copy.name.as_str());
+        let (from, to) = (VmInstance::of(source), copy.machine_name().as_str());
         self.wait_for_launch_end(&from, Some(work)).await?;
         let original = self.stopped(&from, "clones").await?;
         let end = Instant::now() + self.limits().copy;

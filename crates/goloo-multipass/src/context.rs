@@ -59,7 +59,7 @@ impl MultipassProvider {
 /// The machine's name in Multipass: an adopted VM may have a different name in goloo.
 pub(crate) fn instance_name(record: &Record) -> &str {
     let noted = record.resource(RESOURCE).or_else(|| record.resource(LAUNCH));
-    noted.unwrap_or(record.name.as_str())
+    noted.unwrap_or(record.machine_name().as_str())
 }
 
 /// What Multipass knows about a record's machine without contacting its guest.

@@ -87,7 +87,7 @@ impl MultipassProvider {
 
 impl Waiting<'_> {
     fn name(&self) -> &str {
-        self.machine.name.as_str()
+        self.machine.machine_name.as_str()
     }
 
     /// Waits until the machine is running and has an address; launches it if it doesn't exist.
@@ -159,7 +159,7 @@ impl Waiting<'_> {
             // Without this setting there is no primary instance.
             Err(_) => None,
         };
-        plan::refuse_primary(&self.machine.name, primary.as_deref())
+        plan::refuse_primary(&self.machine.machine_name, primary.as_deref())
     }
 
     /// Whether an instance that can't be inspected may be one we requested.
@@ -190,8 +190,8 @@ impl Waiting<'_> {
             State::Stopped | State::Suspended => match self.launch.take().and_then(Launch::into_failure) {
                 Some(error) => Err(error.into()),
                 None => {
-                    let Machine { id, name, .. } = self.machine;
-                    let vm = VmInstance { instance: name.as_str(), name, id, ip: None };
+                    let Machine { id, name, machine_name, .. } = self.machine;
+                    let vm = VmInstance { instance: machine_name.as_str(), name, id, ip: None };
                     self.provider.power_on(&vm, work).await.map(Some).map_err(keep_ours)
                 }
             },
@@ -283,9 +283,9 @@ impl Waiting<'_> {
     }
 
     fn taken(&self, what: &str) -> ProviderError {
-        let name = &self.machine.name;
+        let Machine { name, machine_name, .. } = self.machine;
         ProviderError::failed(
-            format!("the name \"{name}\" is already in use in Multipass: {what}"),
+            format!("the name \"{machine_name}\" is already in use in Multipass: {what}"),
             NextStep::Adopt { name: name.clone(), provider: crate::info::INFO.id, id: None }
                 .text(format!(", or another name: --as {}", name.second())),
         )

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use goloo_model::name::VmName;
 use goloo_model::provider::{Adopted, Orphan, ProviderError};
 use goloo_model::record::Record;
 
@@ -48,5 +49,10 @@ pub(crate) async fn adopt(provider: &MultipassProvider, name: &str) -> Result<Ad
         },
         _ => None,
     };
-    Ok(Adopted { id: None, resources: vec![(RESOURCE.to_owned(), name.to_owned())], endpoints: made })
+    Ok(Adopted {
+        id: None,
+        name: VmName::parse(name).ok(),
+        resources: vec![(RESOURCE.to_owned(), name.to_owned())],
+        endpoints: made,
+    })
 }

@@ -20,7 +20,7 @@ pub(crate) fn launch(machine: &Machine) -> Result<Vec<OsString>, ProviderError> 
     at_least("disk", stack.disk, DISK_MIN)?;
     let option = |name: &str, value: String| [name.into(), value.into()];
     let mut argv: Vec<OsString> = vec!["launch".into(), image(stack)?];
-    argv.extend(option("--name", machine.name.to_string()));
+    argv.extend(option("--name", machine.machine_name.to_string()));
     argv.extend(option("--cpus", stack.cpus.to_string()));
     argv.extend(option("--memory", size(stack.memory)));
     argv.extend(option("--disk", size(stack.disk)));
@@ -70,7 +70,7 @@ pub(crate) fn plan(machine: &Machine) -> Result<ProviderPlan, ProviderError> {
     let mut steps = vec![
         format!(
             "launch {} with {} vCPU, {} of RAM and a disk of {} from {}; Multipass downloads the image",
-            machine.name, stack.cpus, stack.memory, stack.disk, stack.image_text
+            machine.machine_name, stack.cpus, stack.memory, stack.disk, stack.image_text
         ),
         "wait until it has an address".to_owned(),
     ];

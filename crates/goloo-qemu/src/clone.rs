@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use goloo_model::events::Event;
 use goloo_model::provider::{Clones, ProviderError, Work};
 use goloo_model::record::Record;
-use goloo_sys::{durable, files, private, read};
+use goloo_sys::{durable, files, private};
 
 use crate::address;
 use crate::args::Files;
@@ -21,11 +21,8 @@ use crate::lock;
 use crate::machine::{self, MachineFile, RESOURCE};
 use crate::network;
 use crate::ports::{Forward, Necessity};
-use crate::seed::Content;
+use crate::seed;
 use crate::snapshot::Disk;
-
-/// The largest seed image, in bytes; goloo's own are the size of a floppy disk.
-const SEED_MAX: u64 = 16 << 20;
 
 /// Whether a copy was completed.
 enum Copied {
@@ -100,7 +97,7 @@ impl QemuProvider {
         let addresses = others.iter().filter_map(|other| other.address).collect();
         let mut copied = MachineFile {
             id: copy.id.clone(),
-            name: copy.name.to_string(),
+            name: copy.machine_name().to_string(),
             ports: Vec::new(),
             address: noted.address.map(|_| address::choose(&copy.id, &addresses)),
             ssh_port: None,
@@ -129,8 +126,7 @@ impl QemuProvider {
 /// Keeps the instance id, so that cloud-init doesn't repeat its first-boot work, but uses the copy's name, which
 /// cloud-init sets in the guest at each boot.
 fn copy_seed(from: &Files, to: &Files, copy: &Record) -> io::Result<()> {
-    let seed = Content::read(&read::file(&from.seed(), SEED_MAX)?)?;
-    durable::write(&to.seed(), &seed.under(copy.name.as_str()).image()?)
+    seed::rename(&from.seed(), &to.seed(), &copy.name)
 }
 
 /// Copies a file durably; uses a reflink if the file system supports it, and preserves holes.

@@ -62,7 +62,7 @@ impl ProviderFactory for Factory {
     }
 
     fn locate(&self, context: &ProviderContext, record: &Record) -> Option<MachineLocation> {
-        Some(crate::locate(&context.state.join("vms"), record))
+        Some(crate::locate(&context.state.join("vms"), record, &context.trust))
     }
 
     async fn doctor(&self, context: &ProviderContext) -> Result<Vec<Check>, ProviderError> {

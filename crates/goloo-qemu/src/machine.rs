@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use goloo_images::Arch;
 use goloo_model::name::VmId;
-use goloo_model::record::{Endpoint, MachineLocation, Record};
+use goloo_model::record::{Endpoint, MachineLocation, Record, Trust};
 use goloo_sys::{durable, read};
 use serde::{Deserialize, Serialize};
 
@@ -99,14 +99,14 @@ pub(crate) fn folder_of(vms: &Path, id: &VmId) -> Files {
     Files::new(true_path(vms).join(id.as_str()))
 }
 
-/// What the folder of machines `vms` shows about a record's machine. The machine itself isn't queried.
-pub fn locate(vms: &Path, record: &Record) -> MachineLocation {
+/// What the folder of machines `vms` shows about a record's machine. The machine itself isn't queried. An untrusted
+/// record may name a machine of another VM, so there the VM's own name must be the machine's.
+pub fn locate(vms: &Path, record: &Record, trust: &Trust) -> MachineLocation {
     let files = folder_of(vms, &record.id);
+    let name = if trust.is_trusted(record) { record.machine_name() } else { &record.name };
     let described = MachineFile::load(&files).ok().flatten().filter(|file| file.id == record.id);
     match record.resource(RESOURCE) {
-        _ if described.as_ref().is_some_and(|file| file.name != record.name.as_str()) => {
-            MachineLocation::OtherVm
-        }
+        _ if described.as_ref().is_some_and(|file| file.name != name.as_str()) => MachineLocation::OtherVm,
         _ if described.is_some() => MachineLocation::Machine,
         Some(folder) if Path::new(folder) == files.folder() => MachineLocation::Place,
         Some(_) => MachineLocation::Elsewhere,
@@ -150,5 +150,52 @@ pub(crate) fn running(files: &Files, machine: &MachineFile) -> io::Result<Option
     match machine.process {
         Some(process) if process.writes(&files.pid()) => Ok(Some(process)),
         _ => process::of_pid_file(&files.pid()),
+    }
+}
+
+/// The description of a machine that isn't running.
+#[cfg(test)]
+pub(crate) fn sample(id: &VmId, name: &str, made: bool) -> MachineFile {
+    MachineFile {
+        schema: SCHEMA,
+        id: id.clone(),
+        name: name.to_owned(),
+        arch: Arch::host(),
+        cpus: 1,
+        memory_mib: 512,
+        any_cpu: false,
+        ports: Vec::new(),
+        mounts: Vec::new(),
+        firmware: None,
+        address: None,
+        ssh_port: Some(20_022),
+        made,
+        accel: None,
+        process: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use goloo_testkit::samples::{name, ready};
+
+    use super::*;
+
+    #[test]
+    fn only_a_trusted_record_can_name_a_machine_that_is_not_called_like_its_vm() {
+        let folder = tempfile::tempdir().unwrap();
+        let record = ready(&name("web"));
+        let files = folder_of(folder.path(), &record.id);
+        fs::create_dir_all(files.folder()).unwrap();
+        sample(&record.id, "web", true).save(&files).unwrap();
+        let renamed = record.with_name(&name("shop"));
+        let forged = Record { name: name("shop"), ..record.clone() };
+        let private = Trust { store_is_private: true, ..Trust::default() };
+        let located = |record: &Record, trust: &Trust| locate(folder.path(), record, trust);
+        assert_eq!(located(&record, &Trust::default()), MachineLocation::Machine);
+        assert_eq!(located(&renamed, &private), MachineLocation::Machine);
+        assert_eq!(located(&renamed, &Trust::default()), MachineLocation::OtherVm);
+        assert_eq!(located(&forged, &private), MachineLocation::OtherVm);
     }
 }

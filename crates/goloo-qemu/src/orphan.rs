@@ -79,6 +79,7 @@ pub(crate) fn adopt(vms: &Path, name: &VmName, id: Option<&str>) -> Result<Adopt
         )
     })?;
     Ok(Adopted {
+        name: VmName::parse(&machine.name).ok(),
         resources: vec![(RESOURCE.to_owned(), files.folder().display().to_string())],
         endpoints: machine.ssh_port.map(|port| machine.endpoint(port).into()),
         id: Some(id),
@@ -95,30 +96,12 @@ mod tests {
     use goloo_model::hint::Hint;
 
     use super::*;
-    use goloo_images::Arch;
 
     fn machine(vms: &Path, name: &str, made: bool) -> String {
         let id = VmId::generate();
         let files = machine::folder_of(vms, &id);
         fs::create_dir_all(files.folder()).unwrap();
-        let noted = MachineFile {
-            schema: machine::SCHEMA,
-            id: id.clone(),
-            name: name.to_owned(),
-            arch: Arch::host(),
-            cpus: 1,
-            memory_mib: 512,
-            any_cpu: false,
-            ports: Vec::new(),
-            mounts: Vec::new(),
-            firmware: None,
-            address: None,
-            ssh_port: Some(20_022),
-            made,
-            accel: None,
-            process: None,
-        };
-        noted.save(&files).unwrap();
+        machine::sample(&id, name, made).save(&files).unwrap();
         id.to_string()
     }
 
@@ -140,6 +123,7 @@ mod tests {
             // The old name doesn't matter: the record may get another one.
             let adopted = adopt(vms, &VmName::parse("other").unwrap(), Some(&id)).unwrap();
             assert_eq!(adopted.id.unwrap().as_str(), id);
+            assert_eq!(adopted.name.unwrap().as_str(), "twin");
             assert!(matches!(adopted.endpoints, Some(found) if found.endpoint.ssh_port == Some(20_022)));
         }
     }

@@ -13,8 +13,8 @@ use goloo_model::events::Event;
 use goloo_model::hint::NextStep;
 use goloo_model::name::VmName;
 use goloo_model::provider::{
-    Adopted, Capabilities, Changes, Clones, ConsolePiece, Endpoints, LiveState, Machine, Observation, Orphan,
-    Provider, ProviderError, ProviderPlan, ResourceUsage, Snapshots, StopMode, Work,
+    Adopted, Capabilities, Changes, Clones, ConsolePiece, Endpoints, HostnameAtBoot, LiveState, Machine,
+    Observation, Orphan, Provider, ProviderError, ProviderPlan, ResourceUsage, Snapshots, StopMode, Work,
 };
 use goloo_model::provider_info::ProviderInfo;
 use goloo_model::record::{Record, is_resource_id};
@@ -39,7 +39,7 @@ use crate::orphan;
 use crate::power::{Taken, check_sources};
 use crate::process;
 use crate::qmp::{self, RunState};
-use crate::seed::Seed;
+use crate::seed::{self, Seed};
 
 impl QemuProvider {
     async fn image(&self, stack: &ResolvedStack, work: &mut dyn Work) -> Result<CachedImage, ProviderError> {
@@ -318,6 +318,17 @@ impl Provider for QemuProvider {
         orphan::find(&self.settings.vms, known)
     }
 
+    /// cloud-init sets the hostname of the seed at each boot, unless it was changed in the guest. A running QEMU keeps the
+    /// seed that it has.
+    async fn show_new_name(&self, record: &Record, name: &VmName) -> Result<HostnameAtBoot, ProviderError> {
+        let files = machine::folder_of(&self.settings.vms, &record.id);
+        seed::rename(&files.seed(), &files.seed(), name).map_err(|source| {
+            let hint = NextStep::Doctor.text(" checks this computer");
+            ProviderError::caused(format!("{} can't be changed", files.seed().display()), hint, source)
+        })?;
+        Ok(HostnameAtBoot::New)
+    }
+
     async fn adopt(&self, name: &VmName, id: Option<&str>) -> Result<Adopted, ProviderError> {
         orphan::adopt(&self.settings.vms, name, id)
     }
@@ -362,7 +373,7 @@ fn describe(machine: &Machine, firmware: Option<PathBuf>, network: &Network) -> 
     MachineFile {
         schema: SCHEMA,
         id: machine.id.clone(),
-        name: machine.name.to_string(),
+        name: machine.machine_name.to_string(),
         arch: Arch::host(),
         cpus: stack.cpus,
         memory_mib: stack.memory.as_mib(),

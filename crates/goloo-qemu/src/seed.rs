@@ -2,8 +2,11 @@
 
 use std::fmt;
 use std::io::{self, Cursor, Read, Write};
+use std::path::Path;
 
 use fatfs::{FileSystem, FormatVolumeOptions, FsOptions};
+use goloo_model::name::VmName;
+use goloo_sys::{durable, read};
 
 /// The volume label that NoCloud looks for.
 pub const LABEL: &str = "CIDATA";
@@ -12,6 +15,9 @@ pub const LABEL: &str = "CIDATA";
 const SLACK: usize = 1 << 20;
 /// The size of a floppy disk: the smallest size known to be recognized.
 const SMALLEST: usize = 1_474_560;
+
+/// The largest seed image, in bytes; goloo's own are the size of a floppy disk.
+const SEED_MAX: u64 = 16 << 20;
 
 /// The contents of the seed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -56,6 +62,12 @@ impl Seed<'_> {
     fn meta_data(&self) -> String {
         format!("instance-id: \"{}\"\nlocal-hostname: \"{}\"\n", self.instance_id, self.hostname)
     }
+}
+
+/// Writes a seed that differs from another one only in its host name. Both may be the same file.
+pub(crate) fn rename(from: &Path, to: &Path, hostname: &VmName) -> io::Result<()> {
+    let seed = Content::read(&read::file(from, SEED_MAX)?)?;
+    durable::write(to, &seed.under(hostname.as_str()).image()?)
 }
 
 /// The contents read from a seed.

@@ -12,14 +12,14 @@ use goloo_model::access::{Address, LoginName, PublicHostKey};
 use goloo_model::name::{VmId, VmName};
 use goloo_model::provider_id::ProviderId;
 use goloo_model::record::{
-    Endpoint, MAX_RECORD_BYTES, Phase, ProvisioningResult, SCHEMA, Schema1Place, endpoint_of_schema_1,
-    is_dns_name, is_host_bound_in_schema_1,
+    Endpoint, MAX_RECORD_BYTES, NameChange, OperationKind, Phase, ProvisioningResult, SCHEMA, Schema1Place,
+    endpoint_of_schema_1, is_dns_name, is_host_bound_in_schema_1,
 };
 use goloo_model::store::{CreatedBy, Summary};
 use goloo_model::tags;
 use goloo_model::text::{LABEL_MAX, Label, SourcePath, is_label};
 use goloo_model::time::Timestamp;
-use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 /// A record in a list.
@@ -70,7 +70,7 @@ struct Text<'a> {
     #[serde(default)]
     provisioning: Option<ProvisioningLine>,
     #[serde(default)]
-    operation: Option<IgnoredAny>,
+    operation: Option<OperationLine>,
     #[serde(default)]
     restart_pending: Option<IgnoredAny>,
     #[serde(default)]
@@ -99,6 +99,14 @@ struct EndpointLine {
     address: Option<Address>,
     ssh_port: Option<NonZeroU16>,
     fqdn: Option<String>,
+}
+
+/// Only a rename has more than one name.
+#[derive(Deserialize)]
+struct OperationLine {
+    kind: OperationKind,
+    #[serde(default)]
+    rename: Option<NameChange>,
 }
 
 #[derive(Deserialize)]
@@ -206,14 +214,19 @@ fn summary(line: Text<'_>) -> Option<DecodedSummary> {
             Endpoint { address, ssh_port, fqdn, ..Endpoint::default() }
         }
     };
+    let name = VmName::parse(&line.name).ok()?;
+    let is_in_progress = line.operation.is_some();
+    let rename = line.operation.filter(|operation| operation.kind == OperationKind::Rename);
+    let renamed_from = rename.and_then(|operation| operation.rename).map(|change| change.from);
     Some(DecodedSummary::Active(Summary {
-        name: VmName::parse(&line.name).ok()?,
+        renamed_from: renamed_from.filter(|from| *from != name),
+        name,
         id: line.id,
         provider,
         host_bound: if schema == 1 { is_host_bound_in_schema_1(provider) } else { line.host_bound },
         phase: line.phase,
         provisioning: line.provisioning.map(|provisioning| provisioning.result),
-        operation: line.operation.is_some(),
+        operation: is_in_progress,
         restart_pending: line.restart_pending.is_some(),
         stack: line.stack.into(),
         created_at: Timestamp::parse(&line.created_at).ok()?,
@@ -235,7 +248,7 @@ fn summary(line: Text<'_>) -> Option<DecodedSummary> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use goloo_model::record::{from_json, to_json};
-    use goloo_testkit::samples::{in_aws, name, ready};
+    use goloo_testkit::samples::{creating, in_aws, name, ready};
 
     use super::*;
 
@@ -253,6 +266,14 @@ mod tests {
     fn records_of_both_schemas_are_shown_by_the_short_way() {
         for record in [ready(&name("web")), in_aws(&name("api"))] {
             shown(&to_json(&record));
+        }
+        let mut renamed = ready(&name("web")).with_name(&name("shop"));
+        let rename = NameChange { from: name("web"), to: name("shop") };
+        renamed.operation = creating(&name("web")).operation;
+        for (kind, expected) in [(OperationKind::Rename, Some(name("web"))), (OperationKind::Stop, None)] {
+            let operation = renamed.operation.as_mut().unwrap();
+            (operation.kind, operation.rename) = (kind, Some(rename.clone()));
+            assert_eq!(shown(&to_json(&renamed)).renamed_from, expected);
         }
         let qemu = shown(include_bytes!("../../goloo-model/src/record/fixtures/schema-1-qemu.json"));
         assert_eq!(

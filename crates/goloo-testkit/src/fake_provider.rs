@@ -232,7 +232,7 @@ impl Provider for FakeProvider {
             ProviderError::failed(format!("there is no machine \"{name}\""), "give another --id")
         })?;
         let resources = vec![("fake-machine".to_owned(), found.to_string())];
-        Ok(Adopted { id: Some(found.clone()), resources, endpoints: Some(Self::made()) })
+        Ok(Adopted { id: Some(found.clone()), name: None, resources, endpoints: Some(Self::made()) })
     }
 
     fn snapshots(&self) -> Option<&dyn Snapshots> {

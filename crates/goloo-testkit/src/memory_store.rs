@@ -104,6 +104,17 @@ impl Shared {
         stored.transpose().map_err(StoreError::Broken)
     }
 
+    /// Refuses unless `record` is the one that is stored under its name.
+    fn expect_stored(&self, record: &Record) -> Result<(), StoreError> {
+        let stored = self.find(&record.name)?;
+        let stored = stored.ok_or_else(|| StoreError::NotFound { name: record.name.clone() })?;
+        check_schema(&stored)?;
+        if (stored.serial, &stored.id) != (record.serial, &record.id) {
+            return Err(stale(record, stored.serial));
+        }
+        Ok(())
+    }
+
     fn load(&self, name: &VmName) -> Result<Option<Loaded>, StoreError> {
         let record = self.find(name)?.filter(|record| !half_archived(record));
         Ok(record.map(|record| Loaded { record, recovered: None }))
@@ -384,12 +395,7 @@ impl VmLock for MemoryLock {
     async fn save(&mut self, record: &mut Record) -> Result<(), StoreError> {
         self.check_writable(record)?;
         let mut shared = self.writable()?;
-        let stored = shared.find(&self.name)?;
-        let stored = stored.ok_or_else(|| StoreError::NotFound { name: self.name.clone() })?;
-        check_schema(&stored)?;
-        if (stored.serial, &stored.id) != (record.serial, &record.id) {
-            return Err(stale(record, stored.serial));
-        }
+        shared.expect_stored(record)?;
         record.serial += 1;
         record.updated_at = Timestamp::now();
         let stored = shared.active.get_mut(self.name.as_str()).expect("it was found above");
@@ -415,6 +421,14 @@ impl VmLock for MemoryLock {
         if is_newer(stored.as_ref(), record, taken)? {
             shared.active.insert(self.name.as_str().to_owned(), Stored::new(record, snapshot));
         }
+        Ok(())
+    }
+
+    async fn remove(&mut self, record: &Record) -> Result<(), StoreError> {
+        self.check_writable(record)?;
+        let mut shared = self.writable()?;
+        shared.expect_stored(record)?;
+        shared.active.remove(self.name.as_str());
         Ok(())
     }
 

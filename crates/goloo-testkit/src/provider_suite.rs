@@ -236,6 +236,7 @@ pub fn machine(name: &str, image: ImageRef, user_data: &[u8]) -> Machine {
     let host_key = goloo_model::host_key::HostKey::generate().public_openssh;
     Machine {
         id: VmId::generate(),
+        machine_name: name.clone(),
         name,
         token: OperationId::generate(),
         stack,

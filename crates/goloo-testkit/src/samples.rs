@@ -140,6 +140,7 @@ pub fn creating(name: &VmName) -> Record {
         source: None,
         dns: None,
         apply: None,
+        rename: None,
         proof: None,
         extra: Extra::new(),
     });

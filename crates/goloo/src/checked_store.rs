@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use goloo_model::name::{ArchiveId, VmName};
+use goloo_model::name::{ArchiveId, VmId, VmName};
 use goloo_model::record::{Owner, Record};
 use goloo_model::store::{
     Archived, Broken, HeldLock, Listing, Loaded, Snapshot, Store, StoreError, Summary, VmLock,
@@ -84,6 +84,26 @@ impl Checks {
     }
 }
 
+/// Leaves out what an interrupted rename has stored twice: until it is finished, the VM has its old name.
+fn leave_out_copies<T>(entries: &mut Vec<T>, identity: impl Fn(&T) -> (&VmName, &VmId, Option<&VmName>)) {
+    let copies: Vec<(VmName, VmId)> = entries
+        .iter()
+        .filter_map(|entry| {
+            let (_, id, renamed_from) = identity(entry);
+            Some((renamed_from?.clone(), id.clone()))
+        })
+        .filter(|(from, id)| {
+            entries.iter().map(&identity).any(|(name, other, _)| name == from && other == id)
+        })
+        .collect();
+    if !copies.is_empty() {
+        entries.retain(|entry| {
+            let (_, id, renamed_from) = identity(entry);
+            !copies.iter().any(|(from, copied)| Some(from) == renamed_from && copied == id)
+        });
+    }
+}
+
 /// What the store can't read and what a provider refuses, sorted by name as the store's own.
 fn with_refused(mut broken: Vec<Broken>, refused: Vec<Broken>) -> Vec<Broken> {
     if !refused.is_empty() {
@@ -124,6 +144,7 @@ impl Store for CheckedStore {
                 Err(error) => refused.push(self.0.broken(summary.name.as_str(), in_one_line(&error))),
             }
         }
+        leave_out_copies(&mut accepted, |vm| (&vm.name, &vm.id, vm.renamed_from.as_ref()));
         Ok(Listing { entries: accepted, broken: with_refused(broken, refused) })
     }
 
@@ -174,7 +195,11 @@ impl Store for CheckedStore {
             let name = loaded.record.name.clone();
             self.0.read(name.as_str(), &mut loaded.record)
         };
-        Ok(self.0.listing(self.0.store.records().await?, check))
+        let mut listing = self.0.listing(self.0.store.records().await?, check);
+        leave_out_copies(&mut listing.entries, |Loaded { record, .. }| {
+            (&record.name, &record.id, record.renamed_from())
+        });
+        Ok(listing)
     }
 
     async fn locks(&self) -> Result<Vec<HeldLock>, StoreError> {
@@ -246,6 +271,11 @@ impl VmLock for CheckedLock {
         self.inner.archive(record, at).await
     }
 
+    async fn remove(&mut self, record: &Record) -> Result<(), StoreError> {
+        self.checks.changes.note();
+        self.inner.remove(record).await
+    }
+
     async fn release(self: Box<Self>) {
         self.inner.release().await;
     }
@@ -254,7 +284,6 @@ impl VmLock for CheckedLock {
 #[cfg(all(test, feature = "aws"))]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use goloo_model::name::VmId;
     use goloo_model::provider_id::ProviderId;
     use goloo_model::record::ForeignOwner;
     use goloo_testkit::memory_store::MemoryStore;

@@ -49,17 +49,21 @@ impl Docker {
 
     /// Who owns the context; `None` if there is none.
     pub fn owner(&self, context: &str, vm: &VmId) -> Result<Option<ContextOwner>, DockerError> {
-        let names = self.run("list its contexts", &["ls", "--format", "{{.Name}}"])?;
-        if !names.lines().any(|name| name.trim() == context) {
-            return Ok(None);
-        }
-        let format = "{{.Metadata.Description}}";
-        let described = self.run("read a context", &["inspect", "--format", format, context])?;
-        Ok(Some(match described.trim().strip_prefix(DESCRIPTION) {
-            Some(id) if id == vm.as_str() => ContextOwner::Vm,
-            Some(_) => ContextOwner::OtherVm,
-            None => ContextOwner::Foreign,
-        }))
+        let found = self.contexts()?.into_iter().find(|(name, _)| name == context);
+        Ok(found.map(|(_, description)| owner(&description, vm)))
+    }
+
+    /// The names of a VM's contexts: of an interrupted rename there may be two.
+    pub fn contexts_of(&self, vm: &VmId) -> Result<Vec<String>, DockerError> {
+        let own = self.contexts()?.into_iter().filter(|(_, text)| owner(text, vm) == ContextOwner::Vm);
+        Ok(own.map(|(name, _)| name).collect())
+    }
+
+    /// The name and the description of each context.
+    fn contexts(&self) -> Result<Vec<(String, String)>, DockerError> {
+        let listed = self.run("list its contexts", &["ls", "--format", "{{.Name}}\t{{.Description}}"])?;
+        let parts = listed.lines().filter_map(|line| line.split_once('\t'));
+        Ok(parts.map(|(name, description)| (name.trim().to_owned(), description.trim().to_owned())).collect())
     }
 
     /// Creates a context for the daemon in a VM, which `docker` reaches with `ssh` by the VM's name.
@@ -79,5 +83,13 @@ impl Docker {
         docker.arg("context").args(words);
         let stdout = program::run(docker, LIMITS).map_err(|reason| DockerError::Failed { action, reason })?;
         Ok(String::from_utf8_lossy(&stdout).into_owned())
+    }
+}
+
+fn owner(description: &str, vm: &VmId) -> ContextOwner {
+    match description.strip_prefix(DESCRIPTION) {
+        Some(id) if id == vm.as_str() => ContextOwner::Vm,
+        Some(_) => ContextOwner::OtherVm,
+        None => ContextOwner::Foreign,
     }
 }

@@ -214,7 +214,7 @@ impl Session {
         }
     }
 
-    /// Refuses a record whose VM isn't the one previously reached under this name, unless that one was deleted: anyone
+    /// Refuses a record whose VM isn't the one previously reached under this name, unless that one was deleted or renamed: anyone
     /// with write access to the store can replace the id together with the address and the host key.
     ///
     /// # Errors
@@ -230,9 +230,11 @@ impl Session {
             return Ok(());
         }
         let archive = self.local(self.store.archive_list())?;
-        let deleted: BTreeSet<String> =
+        let mut former: BTreeSet<String> =
             archive.entries.iter().map(|archived| guest::alias(&archived.record.id)).collect();
-        match known.iter().find(|alias| !deleted.contains(*alias)) {
+        let renamed = self.local(self.store.list())?.entries.into_iter().filter(|vm| vm.name != record.name);
+        former.extend(renamed.map(|vm| guest::alias(&vm.id)));
+        match known.iter().find(|alias| !former.contains(*alias)) {
             Some(alias) => {
                 Err(SshError::OtherVm { name: record.name.clone(), path: self.keys.known_hosts(alias) }
                     .into())

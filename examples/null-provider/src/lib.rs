@@ -136,7 +136,7 @@ impl Provider for NullProvider {
         if work.interrupted() {
             return Err(ProviderError::Interrupted);
         }
-        let file = MachineFile { name: machine.name.clone(), note: config.note, is_running: true };
+        let file = MachineFile { name: machine.machine_name.clone(), note: config.note, is_running: true };
         self.machines.write(&machine.id, &file)?;
         Ok(file.endpoints())
     }
@@ -190,6 +190,7 @@ impl Provider for NullProvider {
         let found = self.machines.all()?.into_iter().find(is_it);
         let (id, file) = found.ok_or_else(|| missing(name))?;
         let resources = vec![(RESOURCE.to_owned(), id.to_string())];
-        Ok(Adopted { id: Some(id), resources, endpoints: Some(file.endpoints()) })
+        let endpoints = Some(file.endpoints());
+        Ok(Adopted { id: Some(id), name: Some(file.name), resources, endpoints })
     }
 }

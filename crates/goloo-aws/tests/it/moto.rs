@@ -592,6 +592,28 @@ async fn an_instance_that_goloo_did_not_create_can_be_adopted() {
     assert!(!is_there());
 }
 
+#[tokio::test]
+async fn a_renamed_vm_is_recognized_by_colleagues_by_its_new_name() {
+    let moto = Moto::new();
+    let record = create(&moto, &moto.machine("web")).await;
+    let shared = in_a_shared_store(&moto);
+    let renamed = record.with_name(&samples::name("shop"));
+    let mut work = SuiteWork::default();
+    // As long as the instance has the old name, the record may as well be a copy of another VM's.
+    assert!(shared.stop(&renamed, StopMode::Force, &mut work).await.is_err());
+    assert!(shared.delete(&renamed, &mut work).await.is_err());
+    for _ in 0..2 {
+        shared.show_new_name(&record, &renamed.name).await.unwrap();
+    }
+    shared.stop(&renamed, StopMode::Force, &mut work).await.unwrap();
+    assert!(shared.stop(&record, StopMode::Force, &mut work).await.is_err());
+    assert_eq!(shared.orphans(&[&renamed]).await.unwrap(), []);
+    let adopted = shared.adopt(&renamed.name, None).await.unwrap();
+    assert_eq!((adopted.id, adopted.name), (Some(record.id.clone()), Some(record.name.clone())));
+    shared.delete(&renamed, &mut work).await.unwrap();
+    assert_eq!(moto.made(), Vec::<String>::new());
+}
+
 /// The provider of a user who shares the store with others.
 fn in_a_shared_store(moto: &Moto) -> AwsProvider {
     moto.with(|settings| settings.trust.store_is_private = false)

@@ -25,6 +25,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
         app.ui.line(&format!("{what} of {name}"));
         return Ok(exit::DONE);
     }
+    app.session.expect_docker()?;
     ssh_config::expect_host_block(app, &name)?;
     let DockerContext { name: context, is_new } = app.session.create_docker_context(&name)?;
     let done = if is_new { "created the Docker context" } else { "it already has the Docker context" };

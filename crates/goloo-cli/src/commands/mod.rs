@@ -34,6 +34,7 @@ mod protect;
 mod recreate;
 mod refresh;
 mod remembered;
+mod rename;
 mod restore;
 mod resume;
 mod settings;
@@ -117,6 +118,8 @@ pub enum Command {
     Restore(restore::Args),
     /// Copy a stopped VM
     Clone(clone::Args),
+    /// Give a VM another name
+    Rename(rename::Args),
     /// Compare the files that a VM was created from with its stack now
     Diff(diff::Args),
     /// Create a VM from the recorded files of an active or archived VM
@@ -188,6 +191,7 @@ pub fn run(app: &App, command: Command, command_line: fn() -> clap::Command) -> 
         Command::Snapshot(args) => snapshot::run(app, &args),
         Command::Restore(args) => restore::run(app, &args),
         Command::Clone(args) => clone::run(app, &args),
+        Command::Rename(args) => rename::run(app, &args),
         Command::Diff(args) => diff::run(app, &args),
         Command::Recreate(args) => recreate::run(app, args),
         Command::Adopt(args) => adopt::run(app, &args),
@@ -263,6 +267,7 @@ impl Command {
             | Self::Snapshot(_)
             | Self::Restore(_)
             | Self::Clone(_)
+            | Self::Rename(_)
             | Self::Recreate(_)
             | Self::Adopt(_)
             | Self::Refresh(_)

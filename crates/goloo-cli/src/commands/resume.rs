@@ -8,7 +8,7 @@ use goloo_model::record::{OperationKind, Record};
 use goloo_model::store::Snapshot;
 
 use super::ask::Question;
-use super::{apply, consent, created, dns};
+use super::{apply, consent, created, dns, rename};
 use crate::app::App;
 use crate::error::CliError;
 use crate::options::WaitArgs;
@@ -41,6 +41,10 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
         }
         Resumed::Applied(applied) => {
             apply::report(app, &applied, &[]);
+            return Ok(exit::DONE);
+        }
+        Resumed::Renamed(renamed) => {
+            rename::report(app, &renamed);
             return Ok(exit::DONE);
         }
         Resumed::Power(OperationKind::Suspend) => format!("{name} is suspended"),

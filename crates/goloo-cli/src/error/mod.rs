@@ -453,13 +453,9 @@ impl From<ProviderError> for CliError {
 
 fn hint_of(error: &ProviderError) -> Hint {
     match error {
-        ProviderError::Unavailable { hint, .. }
-        | ProviderError::Unsupported { hint, .. }
-        | ProviderError::Permission { hint, .. }
-        | ProviderError::Failed { hint, .. }
-        | ProviderError::Unfinished { hint, .. } => hint.clone(),
         ProviderError::Interrupted => "run the command again".into(),
         ProviderError::Record(_) => NextStep::Doctor.into(),
+        error => error.hint().cloned().unwrap_or_default(),
     }
 }
 
@@ -595,7 +591,8 @@ fn goes_on(name: &VmName, kind: OperationKind) -> String {
         | OperationKind::Suspend
         | OperationKind::Apply
         | OperationKind::DnsSwap
-        | OperationKind::DnsRollback => format!("`goloo resume {name}` to continue"),
+        | OperationKind::DnsRollback
+        | OperationKind::Rename => format!("`goloo resume {name}` to continue"),
     }
 }
 

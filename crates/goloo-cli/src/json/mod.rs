@@ -25,8 +25,8 @@ pub use refresh::Refreshed;
 pub use stacks::{StackChanges, StackList, StackProblems};
 pub use store::{LockList, StoreShown};
 pub use vm::{
-    ArchiveList, ArchivedRecord, ChangedVm, ChangedVms, CreatePlanned, Deleted, History, Resumed, VmDetails,
-    VmFailure, VmList,
+    ArchiveList, ArchivedRecord, ChangedVm, ChangedVms, CreatePlanned, Deleted, History, RenamedVm, Resumed,
+    VmDetails, VmFailure, VmList,
 };
 
 // A document as it is printed. Doc comments of these types are the descriptions in the schemas.
@@ -105,6 +105,7 @@ pub fn schemas() -> Vec<OutputSchema> {
         of::<CreatePlanned>("create-plan", &["create --dry-run", "recreate --dry-run"]),
         of::<ApplyPlanned>("apply-plan", &["apply --dry-run"]),
         of::<AppliedChanges>("apply", &["apply", "set", "resume (of an apply)"]),
+        of::<RenamedVm>("rename", &["rename", "resume (of a rename)"]),
         of::<Resumed>("resume", &["resume"]),
         of::<Deleted>("delete", &["delete"]),
         of::<VmList>("list", &["list"]),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use goloo::actions::{self, ArchivedFiles, Incarnation, ListedVm, VmStatus};
 use goloo_engine::plan::CreatePlan;
+use goloo_engine::{GuestHostname, Renamed};
 use goloo_model::name::{ArchiveId, VmId, VmName};
 use goloo_model::provider_id::ProviderId;
 use goloo_model::record::{HistoryAction, HistoryEntry, Origin, Outcome, Phase, Record, Word};
@@ -30,6 +31,30 @@ pub struct ChangedVm<'a> {
     /// The record, without private keys
     #[serde(serialize_with = "as_output")]
     pub vm: &'a Record,
+}
+
+/// A VM that was renamed.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct RenamedVm<'a> {
+    /// The record, without private keys
+    #[serde(serialize_with = "as_output")]
+    vm: &'a Record,
+    /// Its old name
+    from: &'a VmName,
+    /// The hostname of its guest: "new", "own" if the VM's name never decided it, "new-at-boot", or "unchanged"
+    hostname: &'static str,
+}
+
+impl<'a> From<&'a Renamed> for RenamedVm<'a> {
+    fn from(renamed: &'a Renamed) -> Self {
+        let hostname = match &renamed.hostname {
+            GuestHostname::New => "new",
+            GuestHostname::Own => "own",
+            GuestHostname::NewAtBoot => "new-at-boot",
+            GuestHostname::Unchanged { .. } => "unchanged",
+        };
+        Self { vm: &renamed.record, from: &renamed.from, hostname }
+    }
 }
 
 /// Several VMs that were created or changed.

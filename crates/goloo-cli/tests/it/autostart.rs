@@ -62,6 +62,11 @@ fn a_marked_vm_is_started_at_login_and_others_are_not() {
     // At the next login it is running already.
     log_in(&world).expect(0);
 
+    world.run(&["rename", "hello", "shop"]).expect(0);
+    world.run(&["stop", "shop", "--force"]).expect(0);
+    assert_eq!(log_in(&world).expect(0).stdout(), "shop is running\n");
+    world.run(&["rename", "shop", "hello"]).expect(0);
+
     world.run(&["autostart", "other", "on"]).expect(0);
     world.run(&["autostart", "hello", "off"]).expect(0);
     assert!(unit(&world).exists(), "another VM needs it");

@@ -55,6 +55,16 @@ fn a_hosts_entry_is_added_and_removed_with_its_vm() {
 }
 
 #[test]
+fn a_hosts_entry_follows_the_name_of_its_vm() {
+    let world = world();
+    create(&world, &["--hosts"]).expect(0);
+    world.run(&["rename", "hello", "shop"]).expect(0);
+    assert_eq!(hosts(&world), with(&world, "shop"));
+    world.run(&["delete", "shop", "--yes"]).expect(0);
+    assert_eq!(hosts(&world), HOSTS);
+}
+
+#[test]
 fn no_vm_gets_a_hosts_entry_by_default() {
     let world = world();
     // Held open so that its inode number isn't reused.

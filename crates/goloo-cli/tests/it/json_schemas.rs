@@ -39,6 +39,8 @@ fn output_of_commands_matches_the_schemas() {
     check("restore", &["restore", "hello", "before", "--yes"]);
     check("snapshot-delete", &["snapshot", "hello", "--delete", "before"]);
     check("vm", &["clone", "hello", "twin"]);
+    check("rename", &["rename", "twin", "copy"]);
+    check("rename", &["rename", "copy", "twin"]);
     check("vm", &["protect", "twin"]);
     world.program("systemctl", "#!/bin/sh\n");
     check("vm", &["autostart", "twin", "on"]);

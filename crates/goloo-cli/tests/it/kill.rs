@@ -152,6 +152,37 @@ fn kill_clone_at_any_call_then_resume_or_delete() {
     assert!(killed > 25, "a clone changes something more often than {killed} times");
 }
 
+#[test]
+fn kill_rename_at_any_call_then_resume_by_either_name() {
+    let world = World::new();
+    reset_hosts(&world);
+    world.run(&["create", "hello", "--no-wait", "--hosts"]).expect(0);
+    let machine = (world.qemus(), world.machines());
+    let go_on = |when: &str, n: usize| {
+        assert!(list_works(&world, when));
+        let names = world.names();
+        assert!(names == ["hello"] || names == ["twin"], "{when}: {names:?}");
+        let stored =
+            ["hello", "twin"].into_iter().filter(|name| world.state().join("active").join(name).exists());
+        let stored: Vec<&str> = stored.collect();
+        let unfinished = |name: &str| world.json(&["status", name, "--json"])["vm"]["operation"].is_object();
+        assert!(stored.len() == 1 || stored.iter().all(|name| unfinished(name)), "{when}: {stored:?}");
+        world.run(&["resume", stored[n % stored.len()]]).expect(0);
+        let name = world.names().remove(0);
+        assert_eq!((world.names().len(), unfinished(&name)), (1, false), "{when}, resumed");
+        assert_eq!((world.qemus(), world.machines()), machine, "{when}");
+        assert_eq!(hosts(&world).matches("127.").count(), 2, "{when}: {}", hosts(&world));
+        assert!(hosts(&world).contains(&format!(" {name}\n")), "{when}: {}", hosts(&world));
+        if name == "twin" {
+            world.run(&["rename", "twin", "hello"]).expect(0);
+        }
+    };
+    let killed = everywhere(&world, &["rename", "hello", "twin"], || {}, go_on);
+    assert!(killed > 25, "a rename changes something more often than {killed} times");
+    world.run(&["delete", "hello", "--yes"]).expect(0);
+    world.assert_empty("after the delete");
+}
+
 /// The client of the launch survives, and so does the daemon: what they create must be found.
 #[test]
 fn kill_create_in_multipass_at_any_call_then_resume_or_delete() {

@@ -41,6 +41,7 @@ mod races;
 mod read_only;
 mod readme;
 mod reality;
+mod rename;
 mod s3_services;
 mod secrets;
 mod settings;

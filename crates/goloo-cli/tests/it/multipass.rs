@@ -346,6 +346,29 @@ fn a_manually_created_instance_can_be_adopted_and_used() {
     assert!(ledger.ends_with(&["purge My-Box by goloo".into(), "purge twin by goloo".into()]), "{ledger:?}");
 }
 
+#[test]
+fn a_renamed_vm_keeps_its_instance_and_a_new_one_gets_another() {
+    let world = World::multipass();
+    let create = |name: &str| {
+        world.run(&["create", "hello", "--as", name, "--provider", "multipass", "--no-wait"]).expect(0)
+    };
+    create("box");
+    world.run(&["rename", "box", "shop"]).expect(0);
+    assert_eq!(world.json(&["status", "shop", "--json"])["live"]["state"], "running");
+    create("box");
+    let machine = world.json(&["status", "box", "--json"])["vm"]["machineName"].as_str().unwrap().to_owned();
+    assert!(machine.starts_with("box-"), "{machine}");
+    assert!(!world.run(&["refresh"]).expect(0).stdout().contains("adopt"));
+    world.run(&["stop", "shop"]).expect(0);
+    assert_eq!(world.json(&["status", "box", "--json"])["live"]["state"], "running");
+    world.run(&["clone", "shop", "twin"]).expect(0);
+    world.run(&["delete", "shop", "twin", "--yes"]).expect(0);
+    assert_eq!(world.json(&["status", "box", "--json"])["live"]["state"], "running");
+    world.run(&["delete", "box", "--yes"]).expect(0);
+    let ledger = world.multipass_file("ledger");
+    assert!(ledger.ends_with(&[format!("purge {machine} by goloo")]), "{ledger:?}");
+}
+
 const OLD: &str = r#"{"vm": {"cpus": 1}, "local": {"ip": "10.0.0.1"}}"#;
 
 #[test]

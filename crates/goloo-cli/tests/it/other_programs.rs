@@ -61,8 +61,11 @@ const DOCKER: &str = r#"#!/bin/bash
 cd "$HOME/contexts" || exit 8
 for name do :; done
 case $2 in
-ls) ls ;;
-inspect) [ "$3 $4" = '--format {{.Metadata.Description}}' ] && cat "$name" ;;
+ls)
+    [ "$3" = --format ] && [ "$4" = $'{{.Name}}\t{{.Description}}' ] || exit 6
+    shopt -s nullglob
+    for context in *; do printf '%s\t%s\n' "$context" "$(<"$context")"; done
+    ;;
 create) [ "$3 $5" = '--description --docker' ] && [ ! -e "$name" ] && echo "$4" >"$name" && echo "$6" >../host ;;
 rm) [ "$3" = --force ] && rm "$name" ;;
 *) exit 7 ;;
@@ -100,6 +103,27 @@ fn a_docker_context_is_created_and_removed_with_its_vm() {
     world.run(&["delete", "hello", "--yes"]).expect(0);
     assert!(contexts(&world).is_empty());
     assert_eq!(fs::read_dir(world.state().join("docker-contexts")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_docker_context_follows_the_name_of_its_vm() {
+    let world = with_docker();
+    world.run(&["rename", "hello", "shop"]).expect(0);
+    assert!(contexts(&world).is_empty(), "a VM without a context gets none");
+    world.run(&["docker", "shop"]).expect(0);
+    world.run(&["rename", "shop", "hello"]).expect(0);
+    assert_eq!(contexts(&world), ["goloo-hello"]);
+    assert_eq!(fs::read_to_string(world.path().join("home/host")).unwrap(), "host=ssh://hello\n");
+    world.run(&["delete", "hello", "--yes"]).expect(0);
+    assert!(contexts(&world).is_empty());
+}
+
+#[test]
+fn docker_is_missed_before_the_ssh_configuration() {
+    let world = world();
+    let missing = without_programs(&world, &["docker", "hello"]).expect(1);
+    assert!(missing.stderr().contains("docker is not installed"), "{missing:?}");
+    world.run(&["delete", "hello", "--yes"]).expect(0);
 }
 
 #[test]

@@ -61,6 +61,8 @@ fn json_output_of_the_commands() {
     show(&["snapshot", "hello", "--list", "--json"]);
     show(&["restore", "hello", "before", "--yes", "--json"]);
     show(&["clone", "hello", "twin", "--json"]);
+    show(&["rename", "twin", "copy", "--json"]);
+    show(&["rename", "copy", "twin", "--json"]);
     show(&["protect", "twin", "--json"]);
     show(&["unprotect", "twin", "--json"]);
     show(&["history", "hello", "--json"]);

@@ -90,7 +90,7 @@ fn arguments<'a>(command: &str, scene: &'a Scene) -> Vec<Vec<&'a str>> {
         "wait" => vec![vec![vm, "--timeout", "1s"]],
         "snapshot" => vec![vec![vm], vec![vm, "--list"], vec![vm, file]],
         "restore" => vec![vec![vm, "before", "-y"]],
-        "clone" => vec![vec![vm, "copy"]],
+        "clone" | "rename" => vec![vec![vm, "copy"]],
         "recreate" => vec![vec![vm, "--dry-run", "--as", "other"], vec![id, "--dry-run"]],
         "adopt" => vec![vec!["other", "--provider", "qemu", "--id", file]],
         "refresh" => vec![vec![], vec!["--all"], vec![vm]],

@@ -190,6 +190,17 @@ fn vm_is_restored_from_a_snapshot_and_its_clone_is_independent() {
     }
     world.run(&["delete", "box", "--yes"]).expect(0);
     inside("twin", "echo its own > /var/tmp/it");
+
+    // A running guest gets the hostname of a rename now, a stopped one at its next boot.
+    assert_eq!(world.json(&["rename", "twin", "shop", "--json"])["hostname"], "new");
+    assert_eq!(inside("shop", "hostname; sudo hostname"), "shop\nshop\n");
+    world.run(&["stop", "shop"]).expect(0);
+    assert_eq!(world.json(&["rename", "shop", "store", "--json"])["hostname"], "new-at-boot");
+    world.run(&["start", "store"]).expect(0);
+    assert_eq!(inside("store", "hostname; cat /var/tmp/it"), "store\nits own\n");
+    inside("store", "sudo hostnamectl set-hostname mine");
+    assert_eq!(world.json(&["rename", "store", "twin", "--json"])["hostname"], "own");
+    assert_eq!(inside("twin", "hostname"), "mine\n");
     world.run(&["delete", "twin", "--yes"]).expect(0);
     world.assert_empty("after the deletes");
 }

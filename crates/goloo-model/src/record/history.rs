@@ -39,6 +39,8 @@ word_enum! {
         DnsSwap = "dns-swap",
         /// An operation of this name.
         DnsRollback = "dns-rollback",
+        /// An operation of this name.
+        Rename = "rename",
         /// Continued the preceding operation.
         Resume = "resume",
         /// Read the first result of the provisioning.
@@ -77,6 +79,7 @@ impl From<OperationKind> for HistoryAction {
             OperationKind::Apply => Self::Apply,
             OperationKind::DnsSwap => Self::DnsSwap,
             OperationKind::DnsRollback => Self::DnsRollback,
+            OperationKind::Rename => Self::Rename,
         }
     }
 }

@@ -20,6 +20,7 @@ mod progress;
 mod proof;
 mod proving;
 mod recorded_stack;
+mod rename;
 mod resource;
 mod schema_1;
 pub mod upgrade;
@@ -57,6 +58,7 @@ pub use proof::{StateKey, Trust};
 pub use recorded_stack::{
     RecordedKey, RecordedMount, RecordedPort, RecordedStack, RecordedUser, StackValueError,
 };
+pub use rename::NameChange;
 pub use resource::Resource;
 pub use schema_1::{Schema1Place, endpoint_of_schema_1, is_host_bound_in_schema_1};
 pub use upgrade::{from_json, to_json};
@@ -77,6 +79,9 @@ pub struct Record {
     pub serial: u64,
     /// The VM's name.
     pub name: VmName,
+    /// The name that the provider knows the machine by; absent if it is the VM's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine_name: Option<VmName>,
     /// The name of the stack that it was created from.
     pub stack: Label,
     /// The provider of the machine.
@@ -189,6 +194,7 @@ impl Record {
             id,
             serial: 0,
             name,
+            machine_name: None,
             stack,
             provider,
             host_bound,
@@ -407,6 +413,9 @@ pub struct Operation {
     /// What an apply is to change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub apply: Option<Box<ApplyInputs>>,
+    /// The change of the VM's name; identical in the record under either name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rename: Option<NameChange>,
     /// Lets its initiator verify that the operation is theirs: an HMAC-SHA-256 with their state folder's key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<Digest>,

@@ -25,6 +25,8 @@ word_enum! {
         DnsSwap = "dns-swap",
         /// Returns its DNS names to their previous owner.
         DnsRollback = "dns-rollback",
+        /// Gives it another name.
+        Rename = "rename",
     }
 }
 

@@ -6,12 +6,12 @@ use std::fmt;
 
 use hmac::{Hmac, Mac};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use ssh_key::rand_core::{OsRng, RngCore};
 
 use super::digest::{self, Digest, FIRST_FORM, FORM, hex};
-use super::{Endpoint, Extra, Overrides, Record, RecordedStack, schema_1, upgrade};
+use super::{ApplyInputs, Endpoint, Extra, Overrides, Record, RecordedStack, schema_1, upgrade};
 use crate::name::VmId;
 use crate::store::Snapshot;
 
@@ -95,6 +95,9 @@ impl Trust {
 pub(super) struct AuthenticatedFields<'r> {
     id: &'r str,
     name: &'r str,
+    /// Left out where it is the VM's name, as in proofs of earlier versions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    machine_name: Option<&'r str>,
     provider: &'r str,
     stack: &'r str,
     created_at: String,
@@ -158,6 +161,7 @@ impl<'r> AuthenticatedFields<'r> {
         Some(Self {
             id: record.id.as_str(),
             name: record.name.as_str(),
+            machine_name: record.machine_name.as_ref().map(|name| name.as_str()),
             provider: record.provider.as_str(),
             stack: record.stack.as_str(),
             created_at: record.created_at.to_string(),
@@ -186,30 +190,25 @@ impl<'r> AuthenticatedFields<'r> {
 pub(super) fn intent(record: &Record) -> Option<Vec<u8>> {
     let operation = record.operation.as_ref()?;
     let inputs = operation.inputs.as_ref().map_or(Value::Null, upgrade::stored_inputs);
-    let mut intent = serde_json::json!([
-        record.id,
-        record.name,
-        operation.id,
-        operation.kind,
-        operation.token,
-        operation.force,
-        operation.source,
-        operation.dns,
+    let mut intent = vec![
+        json!(record.id),
+        json!(record.name),
+        json!(operation.id),
+        json!(operation.kind),
+        json!(operation.token),
+        json!(operation.force),
+        json!(operation.source),
+        json!(operation.dns),
         inputs,
-    ]);
+    ];
     // Left out where there is none, as in proofs of earlier versions.
-    if let (Some(apply), Value::Array(parts)) = (&operation.apply, &mut intent) {
-        // What is left of it shrinks as it goes on.
-        parts.push(serde_json::json!([
-            apply.target,
-            apply.users,
-            apply.overrides,
-            apply.config,
-            apply.login_user,
-            apply.restart
-        ]));
-    }
-    Some(intent.to_string().into_bytes())
+    intent.extend(operation.rename.as_ref().map(|change| json!(change)));
+    // What is left of it shrinks as it goes on.
+    intent.extend(operation.apply.as_ref().map(|apply| {
+        let ApplyInputs { target, users, overrides, config, login_user, restart, .. } = &**apply;
+        json!([target, users, overrides, config, login_user, restart])
+    }));
+    Some(Value::from(intent).to_string().into_bytes())
 }
 
 impl Snapshot {
@@ -313,6 +312,7 @@ mod tests {
         for (pointer, value) in [
             ("/id", json!("01JHN3W1T3K9Q2Z8F6B4C7D5E1")),
             ("/name", json!("other")),
+            ("/machineName", json!("other")),
             ("/provider", json!("qemu")),
             ("/stack", json!("other")),
             ("/createdAt", json!("2025-01-15T10:30:01Z")),

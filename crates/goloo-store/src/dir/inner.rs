@@ -129,6 +129,16 @@ impl Inner {
         list::list(self.reader(), &self.layout, &self.entries(&self.layout.active())?)
     }
 
+    /// Removes what a dead process left of a claim or a removal. The name that it had is gone durably first, or a power
+    /// loss could bring back an emptied folder.
+    pub fn remove_staged(&self, name: &VmName) -> Result<(), StoreError> {
+        let staged = self.layout.staged(name);
+        if !matches!(self.fs.folder_id(&staged), Ok(None)) {
+            durable::sync_folder(self.fs(), &self.layout.active())?;
+        }
+        durable::remove_tree(self.fs(), &staged)
+    }
+
     /// Removes leftovers of dead processes' claims on other names. Not essential, so failures are left
     /// to the next writer.
     pub fn sweep_staged(&self) {
@@ -138,7 +148,7 @@ impl Inner {
             let Some(name) = name else { continue };
             // A process that is claiming the name holds its lock.
             if let Ok(LockAttempt::Held(_held)) = self.fs.lock(&self.layout.lock(&name), b"") {
-                let _ = durable::remove_tree(self.fs(), &self.layout.staged(&name));
+                let _ = self.remove_staged(&name);
             }
         }
     }

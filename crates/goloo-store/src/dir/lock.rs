@@ -46,7 +46,7 @@ impl DirLock {
         held: LockGuard,
     ) -> Result<Self, StoreError> {
         let lock = Self { store, name: name.clone(), unacknowledged: None, _held: held, _entered: entered };
-        durable::remove_tree(lock.store.fs(), &lock.store.layout.staged(name))?;
+        lock.store.remove_staged(name)?;
         lock.store.sweep_staged();
         if let Found::Sound(record, _) = lock.find()?
             && read::is_half_archived(&record)
@@ -105,6 +105,21 @@ impl DirLock {
     }
 
     fn save(&mut self, record: &mut Record) -> Result<(), StoreError> {
+        let (stored, bytes) = self.stored(record)?;
+        let (serial, bytes) = match bytes {
+            Some(bytes) => (stored.serial, bytes),
+            None => self.repair(stored, record.serial)?,
+        };
+        let next = Record { serial: serial + 1, updated_at: Timestamp::now(), ..record.clone() };
+        self.replace(record.serial, &next, Old::Sound(&bytes))?;
+        self.unacknowledged = None;
+        record.serial = next.serial;
+        record.updated_at = next.updated_at;
+        Ok(())
+    }
+
+    /// The stored record, if `record` may replace it, and its content if that is valid.
+    fn stored(&self, record: &Record) -> Result<(Record, Option<Vec<u8>>), StoreError> {
         self.check_writable(record)?;
         let (stored, bytes) = match self.find()? {
             Found::Absent => return Err(self.not_found()),
@@ -115,15 +130,18 @@ impl DirLock {
         };
         check_schema(&stored)?;
         self.check_serial(&stored, record)?;
-        let (serial, bytes) = match bytes {
-            Some(bytes) => (stored.serial, bytes),
-            None => self.repair(*stored, record.serial)?,
-        };
-        let next = Record { serial: serial + 1, updated_at: Timestamp::now(), ..record.clone() };
-        self.replace(record.serial, &next, Old::Sound(&bytes))?;
-        self.unacknowledged = None;
-        record.serial = next.serial;
-        record.updated_at = next.updated_at;
+        Ok((*stored, bytes))
+    }
+
+    fn remove(&self, record: &Record) -> Result<(), StoreError> {
+        self.stored(record)?;
+        let Place { folder, staged } = self.place();
+        self.store.remove_staged(&self.name)?;
+        if !durable::move_folder(self.store.fs(), &folder, &staged)? {
+            return Err(refused(&staged, "something was created there in the meantime".to_owned()));
+        }
+        // The next process that takes the lock removes what is left.
+        let _ = durable::remove_tree(self.store.fs(), &staged);
         Ok(())
     }
 
@@ -218,6 +236,10 @@ impl VmLock for DirLock {
 
     async fn archive(&mut self, record: &mut Record, at: Timestamp) -> Result<ArchiveId, StoreError> {
         DirLock::archive(self, record, at)
+    }
+
+    async fn remove(&mut self, record: &Record) -> Result<(), StoreError> {
+        DirLock::remove(self, record)
     }
 
     async fn put(&mut self, record: &Record, snapshot: &Snapshot) -> Result<(), StoreError> {

@@ -361,11 +361,25 @@ impl LeaseState {
             }
         }
         let id = copied.ok_or_else(|| self.refused("the archive has no free timestamp for it".to_owned()))?;
-        self.change(|lease_state| {
-            Ok(Envelope { vm: None, archiving: None, unsettled: None, ..lease_state.current.clone() })
-        })
-        .await?;
+        self.change(|lease_state| Ok(lease_state.emptied())).await?;
         Ok(id)
+    }
+
+    /// Removes the record and its snapshot.
+    pub async fn remove(&mut self, record: &Record) -> Result<(), StoreError> {
+        self.check_writable(record)?;
+        let next = |lease_state: &Self| {
+            let stored = lease_state.stored()?;
+            check_schema(&stored)?;
+            lease_state.check_serial(&stored, record)?;
+            Ok(lease_state.emptied())
+        };
+        self.change(next).await
+    }
+
+    /// The object without a VM.
+    fn emptied(&self) -> Envelope {
+        Envelope { vm: None, archiving: None, unsettled: None, ..self.current.clone() }
     }
 }
 

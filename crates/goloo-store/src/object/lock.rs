@@ -120,6 +120,13 @@ impl VmLock for ObjectLock {
         .await
     }
 
+    async fn remove(&mut self, record: &Record) -> Result<(), StoreError> {
+        let record = record.clone();
+        let remove =
+            async move |mut lease_state: OwnedMutexGuard<LeaseState>| lease_state.remove(&record).await;
+        self.under(remove).await
+    }
+
     async fn release(mut self: Box<Self>) {
         self.renewal.abort();
         self.released = true;

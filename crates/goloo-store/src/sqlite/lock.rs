@@ -188,7 +188,8 @@ impl SqliteLock {
         Ok(Record { serial, updated_at: Timestamp::now(), ..record.clone() })
     }
 
-    fn replace(&self, transaction: &Transaction<'_>, record: &Record, next: &Record) -> Result<(), Failure> {
+    /// Refuses unless `record` is the one that is stored.
+    fn expect_stored(&self, transaction: &Transaction<'_>, record: &Record) -> Result<(), Failure> {
         let name = self.name.clone();
         let stored = match self.find(transaction)? {
             Found::Sound(stored) => stored,
@@ -200,7 +201,20 @@ impl SqliteLock {
         if (stored.serial, &stored.id) != (record.serial, &record.id) {
             return Err(self.stale(record, stored.serial).into());
         }
+        Ok(())
+    }
+
+    fn replace(&self, transaction: &Transaction<'_>, record: &Record, next: &Record) -> Result<(), Failure> {
+        self.expect_stored(transaction, record)?;
         rows::put(&self.store.database, transaction, self.place(), next)
+    }
+
+    fn remove(&self, record: &Record) -> Result<(), StoreError> {
+        self.check_writable(record)?;
+        self.write(|transaction| {
+            self.expect_stored(transaction, record)?;
+            rows::remove(transaction, self.place()).map(drop)
+        })
     }
 
     fn put(&self, record: &Record, snapshot: &Snapshot) -> Result<(), StoreError> {
@@ -273,6 +287,10 @@ impl VmLock for SqliteLock {
 
     async fn put(&mut self, record: &Record, snapshot: &Snapshot) -> Result<(), StoreError> {
         SqliteLock::put(self, record, snapshot)
+    }
+
+    async fn remove(&mut self, record: &Record) -> Result<(), StoreError> {
+        SqliteLock::remove(self, record)
     }
 
     fn taken_over(&self) -> Option<&Owner> {

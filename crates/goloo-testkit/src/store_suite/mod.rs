@@ -138,6 +138,10 @@ macro_rules! store_suite {
             an_archived_record_is_not_put_under_another_name_s_id
             of_many_who_put_one_archived_record_all_succeed
             of_many_serials_put_into_the_archive_the_highest_stays
+            a_removed_record_leaves_no_archive_entry_and_frees_the_name
+            only_the_stored_record_is_removed
+            one_vm_can_be_put_under_another_name_before_it_is_removed
+            nothing_is_removed_by_a_broken_lock
             records_are_what_a_load_of_each_gives
             locks_are_shown_with_their_holders
             looking_at_locks_refuses_nobody_one
@@ -304,6 +308,7 @@ mod locks;
 mod moved;
 mod others_locks;
 mod races;
+mod remove;
 mod save;
 
 pub use archive::*;
@@ -317,4 +322,5 @@ pub use locks::*;
 pub use moved::*;
 pub use others_locks::*;
 pub use races::*;
+pub use remove::*;
 pub use save::*;

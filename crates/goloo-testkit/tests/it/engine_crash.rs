@@ -124,6 +124,7 @@ fn machine(record: &Record, token: OperationId) -> Machine {
     Machine {
         id: record.id.clone(),
         name: record.name.clone(),
+        machine_name: record.machine_name().clone(),
         token,
         stack: stack(),
         user_data: Vec::new(),
@@ -287,6 +288,67 @@ fn a_clone_stopped_at_any_operation_loses_no_machine() {
         engine(&store(disk), provider, &guest, clone).is_ok()
     };
     at_every_stop(begin, clone, assert_no_copy_is_lost);
+}
+
+/// The VM has one name, or an interrupted rename that leads from either record to one name.
+fn assert_one_name(disk: &SimFs, provider: &FakeProvider, at: &str) {
+    let (store, guest) = (store(disk), FakeGuest::provisioned());
+    let stored = run(store.records()).unwrap();
+    assert!(stored.broken.is_empty(), "{at}: {:?}", stored.broken);
+    let records: Vec<Record> = stored.entries.into_iter().map(|loaded| loaded.record).collect();
+    let is_explained = records.len() == 2
+        && records[0].id == records[1].id
+        && records.iter().all(|record| record.name_change().is_some());
+    assert!(records.len() == 1 || is_explained, "{at}: {records:?}");
+    let one = &records[at.len() % records.len()];
+    if one.operation.is_some() {
+        let resumed =
+            engine(&store, provider, &guest, async |engine| engine.resume(&one.name, None, &rebuild).await);
+        assert!(matches!(resumed, Ok(Resumed::Renamed(_))), "{at}: {resumed:?}");
+    }
+    let [name] = &run(store.names()).unwrap()[..] else { panic!("{at}: several names") };
+    let name = goloo_testkit::samples::name(name);
+    let record = run(store.load(&name)).unwrap().unwrap().record;
+    assert_eq!((&record.id, record.operation), (&records[0].id, None), "{at}");
+    assert_eq!(run(store.snapshot(&name)).unwrap(), snapshot(), "{at}");
+    assert_eq!(provider.machines(), 1, "{at}");
+    assert_eq!(provider.host_names().into_keys().collect::<Vec<_>>(), std::slice::from_ref(&name), "{at}");
+    assert!(run(store.archive_list()).unwrap().entries.is_empty(), "{at}");
+    engine(&store, provider, &guest, async |engine| engine.delete(&name, None).await).unwrap();
+    assert_nothing_is_left(provider, at);
+}
+
+#[test]
+fn a_rename_stopped_at_any_operation_leaves_one_name() {
+    let begin = || {
+        let disk = SimFs::new();
+        let provider = watched(&disk);
+        assert!(create(&disk, &provider));
+        (disk, provider)
+    };
+    let rename = |disk: &SimFs, provider: &FakeProvider| {
+        let guest = FakeGuest::provisioned();
+        engine(&store(disk), provider, &guest, async |engine| engine.rename(&devbox(), &copy()).await).is_ok()
+    };
+    at_every_stop(begin, rename, assert_one_name);
+}
+
+/// The name that is free in one moment is locked in the next: whoever has it, one of the two gets it.
+#[test]
+fn a_rename_waits_for_no_lock_and_takes_no_name_that_is_locked() {
+    let (store, provider, guest) =
+        (MemoryStore::default(), FakeProvider::default(), FakeGuest::provisioned());
+    engine(&store, &provider, &guest, async |engine| {
+        engine.create(request()).await.unwrap();
+        let held = store.lock(&copy(), &owner(2)).await.unwrap();
+        let locked = engine.rename(&devbox(), &copy()).await;
+        assert!(matches!(locked, Err(EngineError::Store(StoreError::Locked { .. }))), "{locked:?}");
+        drop(held);
+        let record = store.load(&devbox()).await.unwrap().unwrap().record;
+        assert_eq!(record.operation, None);
+        engine.rename(&devbox(), &copy()).await.unwrap();
+    });
+    assert_eq!(run(store.names()).unwrap(), ["copy"]);
 }
 
 #[test]

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use goloo_cloudinit::ComposeInput;
-use goloo_engine::plan::{self, CreatePlan};
-use goloo_engine::{CreateRequest, Created, taken};
+use goloo_engine::plan::{self, CreatePlan, MachineIdentity};
+use goloo_engine::{CreateRequest, Created, free_machine_name, taken};
 use goloo_model::events::EventContext;
 use goloo_model::host_key::HostKey;
-use goloo_model::name::VmName;
+use goloo_model::name::{OperationId, VmId, VmName};
 use goloo_model::provider::{Provider, ProviderError};
 use goloo_model::provider_id::ProviderId;
 use goloo_model::record::{OperationKind, Record};
@@ -119,6 +119,12 @@ impl Session {
         let mut warnings = preflight::findings(found, &stack, info).warnings;
         warnings.extend(preflight::ignored_keys(found, &stack, info));
         let mut plan = self.make_plan(&*provider, stack)?;
+        if plan.machine.machine_name != plan.machine.name {
+            plan.warnings.push(format!(
+                "the machine is called {} at {}: a VM that was renamed has the machine {}",
+                plan.machine.machine_name, plan.kind, plan.machine.name
+            ));
+        }
         plan.diagnostics.extend(warnings);
         plan.machine.keep_failed = options.keep_failed;
         plan.machine.force_dns = options.force_dns;
@@ -164,6 +170,9 @@ impl Session {
 
     fn make_plan(&self, provider: &dyn Provider, stack: ResolvedStack) -> Result<CreatePlan, Error> {
         let users = keys::fetch(self, &stack)?;
+        let id = VmId::generate();
+        let name = self.local(free_machine_name(&*self.store, &stack.name, &id))?;
+        let machine = MachineIdentity { id, token: OperationId::generate(), name };
         let input = ComposeInput {
             stack: &stack,
             users: &users,
@@ -172,7 +181,7 @@ impl Session {
             provider: provider.info(),
             renderer: &ProcessRenderer,
         };
-        Ok(plan::create(&input, provider, None)?)
+        Ok(plan::create(&input, provider, machine)?)
     }
 
     /// The folder that a VM of this name was last created from: the one in the registry (see

@@ -17,6 +17,7 @@ mod list;
 mod power;
 mod recreate;
 mod refresh;
+mod rename;
 mod resume;
 mod ssh_config;
 mod stacks;

@@ -1,11 +1,12 @@
 //! Continues interrupted operations.
 
 use goloo_cloudinit::ComposeInput;
-use goloo_engine::plan;
+use goloo_engine::plan::{self, MachineIdentity};
 use goloo_engine::{Agreed, RebuildError, Resumed};
 use goloo_model::events::EventContext;
 use goloo_model::hint::Hint;
 use goloo_model::host_key::HostKey;
+use goloo_model::name::OperationId;
 use goloo_model::provider::{Machine, Provider};
 use goloo_model::record::{CreateInputs, OperationKind, Record};
 use goloo_model::spec::{ResolvedStack, SshSource, ssh_source};
@@ -52,9 +53,13 @@ impl Session {
         let rebuild = |record: &Record, inputs: &CreateInputs, snapshot: &Snapshot| {
             self.rebuild(provider, record, inputs, snapshot)
         };
-        Ok(self.operate(EventContext::of(name, kind), provider, run, async |engine| {
+        let resumed = self.operate(EventContext::of(name, kind), provider, run, async |engine| {
             engine.resume(name, agreed, &rebuild, &client_key).await
-        })??)
+        })??;
+        if let Resumed::Renamed(renamed) = &resumed {
+            self.rename_docker_context(&renamed.record);
+        }
+        Ok(resumed)
     }
 
     /// The stack of the snapshot that an interrupted create started with.
@@ -98,8 +103,12 @@ impl Session {
             renderer: &ProcessRenderer,
         };
         let token = record.operation.as_ref().map(|operation| operation.token.clone());
-        let ids = token.map(|token| (record.id.clone(), token));
-        let plan = plan::create(&input, provider, ids).map_err(|error| failed(error.into()))?;
+        let machine = MachineIdentity {
+            id: record.id.clone(),
+            token: token.unwrap_or_else(OperationId::generate),
+            name: record.machine_name().clone(),
+        };
+        let plan = plan::create(&input, provider, machine).map_err(|error| failed(error.into()))?;
         Ok(Machine { force_dns: inputs.force_dns, ..plan.machine })
     }
 }

@@ -49,17 +49,31 @@ impl KeyFolder {
         Ok(path)
     }
 
-    /// Writes a host key if none is pinned, and returns the pinned one.
+    /// Writes a host key if none is pinned, and returns the pinned one. The file remembers each name that the VM had.
     ///
     /// # Errors
     /// Those of the system.
     pub fn pin_key(&self, alias: &str, name: &VmName, key: &PublicHostKey) -> io::Result<PublicHostKey> {
-        if let Some(pinned) = self.pinned(alias) {
-            return Ok(pinned);
+        let pinned = self.pinned(alias);
+        if pinned.as_ref().is_some_and(|pinned| pinned != key)
+            || self.names(alias).iter().any(|known| known == name.as_str())
+        {
+            return Ok(pinned.unwrap_or_else(|| key.clone()));
         }
+        let known = if pinned.is_some() { self.known_hosts_text(alias) } else { String::new() };
         // The name is a comment after the key.
-        write_whole(&self.known_hosts(alias), format!("{alias} {key} {name}\n").as_bytes())?;
+        write_whole(&self.known_hosts(alias), format!("{known}{alias} {key} {name}\n").as_bytes())?;
         Ok(key.clone())
+    }
+
+    fn known_hosts_text(&self, alias: &str) -> String {
+        read::own_text(&self.known_hosts(alias), read::FILE_MAX).unwrap_or_default()
+    }
+
+    /// The names under which the machine with this alias was reached.
+    fn names(&self, alias: &str) -> Vec<String> {
+        let text = self.known_hosts_text(alias);
+        text.lines().filter_map(|line| line.split_whitespace().nth(3)).map(str::to_owned).collect()
     }
 
     /// The pinned host key; `None` when there is none.
@@ -74,10 +88,7 @@ impl KeyFolder {
     pub fn pinned_for(&self, name: &VmName) -> Vec<String> {
         let files = std::fs::read_dir(self.0.join("known_hosts.d")).into_iter().flatten().flatten();
         let aliases = files.filter_map(|file| file.file_name().into_string().ok());
-        let is_of_name = |alias: &String| {
-            let text = read::own_text(&self.known_hosts(alias), read::FILE_MAX).unwrap_or_default();
-            text.split_whitespace().nth(3) == Some(name.as_str())
-        };
+        let is_of_name = |alias: &String| self.names(alias).iter().any(|known| known == name.as_str());
         aliases.filter(is_of_name).collect()
     }
 
@@ -224,6 +235,21 @@ mod tests {
             std::fs::set_permissions(&exposed, PermissionsExt::from_mode(0o700)).unwrap();
         }
         keys.client_key().unwrap();
+    }
+
+    #[test]
+    fn a_pinned_key_is_found_by_each_name_that_the_vm_had() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = KeyFolder::new(folder.path());
+        let name = |text: &str| VmName::parse(text).unwrap();
+        let (key, other) = (HostKey::generate().public_openssh, HostKey::generate().public_openssh);
+        for text in ["web", "shop", "web"] {
+            assert_eq!(keys.pin_key("goloo-1", &name(text), &key).unwrap(), key);
+        }
+        assert_eq!(keys.pin_key("goloo-1", &name("evil"), &other).unwrap(), key);
+        assert_eq!(["web", "shop", "evil"].map(|text| keys.pinned_for(&name(text)).len()), [1, 1, 0]);
+        let text = std::fs::read_to_string(keys.known_hosts("goloo-1")).unwrap();
+        assert_eq!(text, format!("goloo-1 {key} web\ngoloo-1 {key} shop\n"));
     }
 
     /// A machine never changes its key: a record that names another one was changed.

@@ -62,6 +62,13 @@ pub fn conflicts(contents: &StoreContents, there: &StoreContents) -> Vec<Conflic
             active.get(&vm.record.name).filter(|other| !gone.contains(&other.record.id))
         {
             found.extend(of_active(vm, other));
+        } else if let Some(other) =
+            by_id.get(&vm.record.id).filter(|other| other.record.name != vm.record.name)
+        {
+            found.push(Conflict::Other(format!(
+                "{} is called {} in the target store, where it was renamed",
+                vm.record.name, other.record.name
+            )));
         }
     }
     for gone in &contents.archive {

@@ -153,6 +153,11 @@ impl VmLock for DyingLock {
         self.lock.put(record, snapshot).await
     }
 
+    async fn remove(&mut self, record: &Record) -> Result<(), StoreError> {
+        self.death.pass_by().await;
+        self.lock.remove(record).await
+    }
+
     fn taken_over(&self) -> Option<&Owner> {
         self.lock.taken_over()
     }
