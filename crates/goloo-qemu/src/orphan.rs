@@ -95,29 +95,13 @@ mod tests {
     use goloo_model::hint::Hint;
 
     use super::*;
-    use goloo_images::Arch;
 
     fn machine(vms: &Path, name: &str, made: bool) -> String {
         let id = VmId::generate();
         let files = machine::folder_of(vms, &id);
         fs::create_dir_all(files.folder()).unwrap();
-        let noted = MachineFile {
-            schema: machine::SCHEMA,
-            id: id.clone(),
-            name: name.to_owned(),
-            arch: Arch::host(),
-            cpus: 1,
-            memory_mib: 512,
-            any_cpu: false,
-            ports: Vec::new(),
-            mounts: Vec::new(),
-            firmware: None,
-            address: None,
-            ssh_port: Some(20_022),
-            made,
-            accel: None,
-            process: None,
-        };
+        let noted =
+            MachineFile { id: id.clone(), name: name.to_owned(), made, ..machine::tests::machine_file() };
         noted.save(&files).unwrap();
         id.to_string()
     }

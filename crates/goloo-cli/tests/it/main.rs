@@ -1,6 +1,7 @@
 //! The integration tests, in one program so that it is linked only once.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod auto_ports;
 mod autostart;
 mod aws;
 mod common;
