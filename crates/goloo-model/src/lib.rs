@@ -7,6 +7,7 @@
 
 pub mod access;
 pub mod authorized_key;
+pub mod automatic_ports;
 pub mod aws_error;
 pub mod aws_ids;
 pub mod change;

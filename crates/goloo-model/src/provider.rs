@@ -18,6 +18,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::access::PublicHostKey;
+use crate::automatic_ports::AutomaticPorts;
 use crate::change::Setting;
 use crate::check::Check;
 use crate::dns::{DnsChange, NameStatus, Previous, RecordSet};
@@ -631,6 +632,12 @@ pub trait Provider: Send + Sync {
     /// no key of goloo's. `false` if the provider has none.
     async fn restore_access(&self, _: &Record) -> Result<bool, ProviderError> {
         Ok(false)
+    }
+
+    /// The ports that a running machine has without `vm.ports`, because its guest listens on them; `None` if this isn't
+    /// wanted (`vm.auto_ports`) or the provider can't tell.
+    async fn automatic_ports(&self, _: &Record) -> Option<AutomaticPorts> {
+        None
     }
 
     /// Snapshots of disks, if the provider supports them.

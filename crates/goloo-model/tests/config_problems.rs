@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use common::{KEY, lines, refused, resolved, sources};
 use goloo_model::name::VmName;
-use goloo_model::spec::{ImageRef, KeySource, SshSource, resolve, with_github_users};
+use goloo_model::spec::{ImageRef, KeySource, Sources, SshSource, resolve, with_github_users};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -131,6 +131,7 @@ fn invalid_single_values_are_reported() {
         &[json!(""), json!("my profile"), json!("arn:aws:iam::123456789012:role/web")],
     );
     text += &values("spot", &[json!("yes")]);
+    text += &values("auto_ports", &[json!("yes")]);
     insta::assert_snapshot!(text);
 }
 
@@ -236,6 +237,18 @@ fn an_instance_profile_arn_is_reduced_to_its_name() {
     let arn = "arn:aws:iam::123456789012:instance-profile/team/web";
     let stack = resolved(&json!({"vm": {"iam_instance_profile": arn, "spot": true}}).to_string()).stack;
     assert_eq!((stack.iam_instance_profile.as_deref(), stack.spot), (Some("web"), true));
+}
+
+#[test]
+fn a_stack_overrides_the_user_s_default_of_auto_ports() {
+    for default in [false, true] {
+        let auto_ports = |config: &str| {
+            resolve(&Sources { auto_ports: default, ..sources(config) }).unwrap().stack.auto_ports
+        };
+        assert_eq!(auto_ports("{}"), default);
+        assert!(auto_ports(r#"{"vm": {"auto_ports": true}}"#));
+        assert!(!auto_ports(r#"{"vm": {"auto_ports": false}}"#));
+    }
 }
 
 #[test]

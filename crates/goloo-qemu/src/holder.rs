@@ -44,13 +44,14 @@ impl fmt::Display for Holder {
 #[cfg(target_os = "linux")]
 mod system {
     use std::fs;
-    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+    use std::net::{IpAddr, Ipv4Addr};
     use std::path::Path;
 
     use goloo_model::spec::Protocol;
 
     use super::Holder;
     use crate::ports::Listener;
+    use crate::proc_net::Socket;
 
     pub(super) fn process_of(listener: &Listener) -> Option<Holder> {
         let tables = match listener.protocol {
@@ -75,36 +76,17 @@ mod system {
         })
     }
 
-    /// The inode of the socket of a line of such a table (proc(5)), if it excludes the listener. Only servers have no
-    /// other end.
+    /// The inode of the socket of a line of such a table, if it excludes the listener. Only servers have no other end.
     pub(super) fn inode_of<'l>(line: &'l str, listener: &Listener) -> Option<&'l str> {
-        let mut fields = line.split_ascii_whitespace().skip(1);
-        let (address, port) = fields.next()?.split_once(':')?;
-        let (_, remote_port) = fields.next()?.split_once(':')?;
-        let address = match parse_address(address)? {
+        let socket = Socket::of_line(line)?;
+        let address = match socket.address {
             IpAddr::V4(four) => four,
             // It receives IPv4 as well, unless the program disabled that.
             IpAddr::V6(six) if six.is_unspecified() => Ipv4Addr::UNSPECIFIED,
             IpAddr::V6(six) => six.to_ipv4_mapped()?,
         };
-        let theirs = Listener { address, port: u16::from_str_radix(port, 16).ok()?, ..*listener };
-        // The tenth field.
-        (remote_port == "0000" && theirs.excludes(listener)).then(|| fields.nth(6)).flatten()
-    }
-
-    /// Each group of four bytes is a number of the processor's byte order.
-    fn parse_address(hex: &str) -> Option<IpAddr> {
-        let words: Option<Vec<[u8; 4]>> = (0..hex.len() / 8)
-            .map(|word| Some(u32::from_str_radix(hex.get(word * 8..word * 8 + 8)?, 16).ok()?.to_ne_bytes()))
-            .collect();
-        match words?[..] {
-            [four] => Some(Ipv4Addr::from(four).into()),
-            [a, b, c, d] => {
-                let bytes: [u8; 16] = [a, b, c, d].concat().try_into().ok()?;
-                Some(Ipv6Addr::from(bytes).into())
-            }
-            _ => None,
-        }
+        let theirs = Listener { address, port: socket.port, ..*listener };
+        (socket.remote_port == 0 && theirs.excludes(listener)).then_some(socket.inode)
     }
 }
 

@@ -5,6 +5,7 @@
 pub mod accel;
 mod address;
 pub mod args;
+mod auto_ports;
 mod blocking;
 mod changes;
 mod clone;
@@ -14,9 +15,9 @@ mod doctor;
 mod error;
 mod factory;
 mod firmware;
+mod guest_shell;
 mod holder;
 mod launch;
-#[allow(dead_code, reason = "its first callers are on their way")]
 mod live_forwards;
 mod lock;
 mod machine;
@@ -24,6 +25,7 @@ mod network;
 mod orphan;
 mod ports;
 mod power;
+mod proc_net;
 mod process;
 mod provider;
 pub mod qmp;
@@ -37,11 +39,12 @@ mod usage;
 pub use context::QemuProvider;
 pub use doctor::doctor;
 pub use factory::{INFO, provider};
+pub use guest_shell::{GuestPlace, GuestShell};
 pub use machine::{RESOURCE, locate};
 pub use settings::{Limits, Settings};
 
 /// Runs as one of goloo's own helper processes if the command line `argv` (including the program's name) asks for one;
-/// otherwise returns `None`.
-pub fn answer(argv: &[std::ffi::OsString]) -> Option<std::process::ExitCode> {
-    supervise::answer(argv)
+/// otherwise returns `None`. They log in to guests with `shell`.
+pub fn answer(argv: &[std::ffi::OsString], shell: GuestShell) -> Option<std::process::ExitCode> {
+    supervise::answer(argv, shell)
 }

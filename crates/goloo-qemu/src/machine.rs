@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use goloo_images::Arch;
+use goloo_model::access::PublicHostKey;
 use goloo_model::name::VmId;
 use goloo_model::record::{Endpoint, MachineLocation, Record, Trust};
 use goloo_sys::{durable, read};
@@ -34,11 +35,17 @@ pub(crate) struct MachineFile {
     #[serde(default)]
     pub(crate) any_cpu: bool,
     pub(crate) ports: Vec<Forward>,
+    /// Whether ports on which the guest listens are forwarded too.
+    #[serde(default)]
+    pub(crate) auto_ports: bool,
     pub(crate) mounts: Vec<SharedFolder>,
     pub(crate) firmware: Option<PathBuf>,
     /// The loopback address of its own. Machines of earlier versions have 127.0.0.1.
     #[serde(default)]
     pub(crate) address: Option<Ipv4Addr>,
+    /// What the guest's SSH server proves itself with. Machines of earlier versions have none here until their next start.
+    #[serde(default)]
+    pub(crate) host_key: Option<PublicHostKey>,
     /// The port of its address that belongs to this machine, whether or not it is running.
     pub(crate) ssh_port: Option<u16>,
     /// Whether QEMU has been up. From then on the disk may hold user data and is never recreated.
@@ -165,9 +172,11 @@ pub(crate) fn sample(id: &VmId, name: &str, made: bool) -> MachineFile {
         memory_mib: 512,
         any_cpu: false,
         ports: Vec::new(),
+        auto_ports: false,
         mounts: Vec::new(),
         firmware: None,
         address: None,
+        host_key: None,
         ssh_port: Some(20_022),
         made,
         accel: None,

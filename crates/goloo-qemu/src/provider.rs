@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use goloo_images::{Arch, CachedImage};
+use goloo_model::automatic_ports::AutomaticPorts;
 use goloo_model::events::Event;
 use goloo_model::hint::NextStep;
 use goloo_model::name::VmName;
@@ -25,6 +26,7 @@ use tokio::task::JoinSet;
 use crate::accel::Accel;
 use crate::address;
 use crate::args::Files;
+use crate::auto_ports;
 use crate::blocking;
 use crate::console;
 use crate::context::QemuProvider;
@@ -193,6 +195,9 @@ impl Provider for QemuProvider {
             ),
         ];
         steps.extend(stack.ports.iter().map(forward_step));
+        if stack.auto_ports {
+            steps.push("forward other TCP ports to the VM while it listens on them".to_owned());
+        }
         steps.extend(stack.mounts.iter().map(share_step));
         Ok(ProviderPlan { steps, warnings: Vec::new(), detail: serde_json::json!({ "argv": argv }) })
     }
@@ -253,6 +258,7 @@ impl Provider for QemuProvider {
         let files = self.files(record);
         let machine = MachineFile::load(&files).map_err(|source| prepare_failed(files.folder(), source))?;
         let mut machine = machine.filter(|_| files.disk().exists()).ok_or_else(|| missing(record, &files))?;
+        machine.host_key = record.ssh.as_ref().map(|ssh| ssh.host_key.clone());
         self.power_on(&record.name, &mut machine, &files, work).await
     }
 
@@ -333,6 +339,10 @@ impl Provider for QemuProvider {
         orphan::adopt(&self.settings.vms, name, id)
     }
 
+    async fn automatic_ports(&self, record: &Record) -> Option<AutomaticPorts> {
+        auto_ports::of_machine(&self.files(record), self.settings.limits.answer).await
+    }
+
     fn snapshots(&self) -> Option<&dyn Snapshots> {
         Some(self)
     }
@@ -379,9 +389,11 @@ fn describe(machine: &Machine, firmware: Option<PathBuf>, network: &Network) -> 
         memory_mib: stack.memory.as_mib(),
         any_cpu: matches!(stack.image, ImageRef::Alias(_)),
         ports: network.forwards.clone(),
+        auto_ports: stack.auto_ports,
         mounts: stack.mounts.iter().map(Into::into).collect(),
         firmware,
         address: network.address,
+        host_key: Some(machine.host_key.clone()),
         ssh_port: None,
         made: false,
         accel: None,

@@ -1,6 +1,7 @@
 //! The supervisor process of each QEMU. It starts QEMU in its own session and writes the guest's console and QEMU's
-//! messages to size-limited logs for as long as QEMU runs; QEMU itself would write to a file without limit. The machine
-//! doesn't depend on it: if it is killed, console output is lost, but the machine keeps running.
+//! messages to size-limited logs for as long as QEMU runs; QEMU itself would write to a file without limit. It also
+//! follows the guest's ports. The machine doesn't depend on it: if it is killed, console output is lost and automatic
+//! ports stay as they are, but the machine keeps running.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, PipeReader, Read, Write};
@@ -10,8 +11,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::thread;
 
-use crate::args::{CONSOLE, MESSAGES, PID_FILE_FLAG};
+use crate::args::{CONSOLE, Files, MESSAGES, PID_FILE_FLAG};
+use crate::auto_ports;
 use crate::console::{CONSOLE_MAX, MESSAGES_MAX, RotatingLog};
+use crate::guest_shell::GuestShell;
 
 /// The first argument of the supervisor process. Not a user-facing command.
 pub const SUPERVISE: &str = "__supervise-qemu";
@@ -22,8 +25,10 @@ const ARGV_MAX: u64 = 1 << 20;
 const CANNOT_RUN: u8 = 127;
 
 /// Runs as the supervisor if the command line `argv` (including the program's name) asks for it.
-pub fn answer(argv: &[OsString]) -> Option<ExitCode> {
-    (argv.get(1)? == SUPERVISE).then(|| ExitCode::from(supervise()))
+pub fn answer(argv: &[OsString], shell: GuestShell) -> Option<ExitCode> {
+    let pid_file = argv.get(3).filter(|_| argv[1] == SUPERVISE)?;
+    let folder = Path::new(pid_file).parent()?.to_owned();
+    Some(ExitCode::from(supervise(Files::new(folder), shell)))
 }
 
 /// The command line of a supervisor process, which receives QEMU's own by [`hand_over`]. It includes the pid file
@@ -47,7 +52,7 @@ fn take_over(bytes: &[u8]) -> Option<Vec<OsString>> {
 }
 
 /// Runs in the machine's folder.
-fn supervise() -> u8 {
+fn supervise(files: Files, shell: GuestShell) -> u8 {
     // QEMU outlives the terminal, and so must this process. setsid fails for a process group leader, which is fine.
     let _ = rustix::process::setsid();
     let mut bytes = Vec::new();
@@ -55,13 +60,13 @@ fn supervise() -> u8 {
     // goloo died while writing: nothing was started.
     let Some(argv) = read.ok().and_then(|_| take_over(&bytes)) else { return CANNOT_RUN };
     let Ok(mut messages) = RotatingLog::open(Path::new(MESSAGES), MESSAGES_MAX) else { return CANNOT_RUN };
-    run(&argv, &mut messages).unwrap_or_else(|error| {
+    run(&argv, files, shell, &mut messages).unwrap_or_else(|error| {
         messages.write(format!("{} can't be run: {error}\n", PathBuf::from(&argv[0]).display()).as_bytes());
         CANNOT_RUN
     })
 }
 
-fn run(argv: &[OsString], messages: &mut RotatingLog) -> io::Result<u8> {
+fn run(argv: &[OsString], files: Files, shell: GuestShell, messages: &mut RotatingLog) -> io::Result<u8> {
     let (program, arguments) = argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let mut console = RotatingLog::open(Path::new(CONSOLE), CONSOLE_MAX)?;
     let (console_reader, console_writer) = io::pipe()?;
@@ -76,6 +81,8 @@ fn run(argv: &[OsString], messages: &mut RotatingLog) -> io::Result<u8> {
         // Dropping the closure closes the pipe it holds: the machine runs without a console log.
         messages.write(format!("the console isn't logged: {error}\n").as_bytes());
     }
+    // It ends with this process. Without it, the machine has only the ports of its config.
+    let _ = thread::Builder::new().spawn(move || auto_ports::follow(files, shell));
     copy(reader, messages);
     let status = qemu.wait()?;
     // A panic has already printed its message.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use common::{SuiteWork, endpoint, kill, machine, processes_of, record, supervisors_of, until};
 use goloo_images::{Arch, Cache};
+use goloo_model::automatic_ports::AutomaticPorts;
 use goloo_model::check::{Check, CheckLevel};
 use goloo_model::provider::{LiveState, Machine, Provider, ProviderError, StopMode};
 use goloo_model::record::{Endpoint, Record};
@@ -525,6 +526,44 @@ async fn a_system_without_other_loopback_addresses_uses_127_0_0_1_and_says_so() 
     copy.stack.is_copy = true;
     let copied = endpoint(without().create(&copy, &mut SuiteWork::default()).await.unwrap());
     assert!(copied.ports[0].port != port && greets(Ipv4Addr::LOCALHOST.into(), copied.ports[0].port));
+}
+
+#[tokio::test]
+async fn of_two_guests_at_127_0_0_1_the_first_gets_an_automatic_port() {
+    let world = World::new();
+    let mut settings = world.settings();
+    settings.has_address = |_| false;
+    let qemu = QemuProvider::new(settings);
+    let (port, reserved) = (free_port(), free_port());
+    let stopped = world.with_ports("stopped", &[format!("{reserved}:80")]);
+    qemu.create(&stopped, &mut SuiteWork::default()).await.unwrap();
+    qemu.stop(&record(&stopped), StopMode::Force, &mut SuiteWork::default()).await.unwrap();
+    let line = |port: u16| {
+        format!("0: 00000000:{port:04X} 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 1 1 0")
+    };
+    let script =
+        format!("while read -r _; do echo '{}'; echo '{}'; echo .; done\n", line(port), line(reserved));
+    std::fs::write(world.state.join("guest.sh"), script).unwrap();
+    let ports = async |machine: &Machine| qemu.automatic_ports(&record(machine)).await.unwrap();
+    let create = async |name: &str| {
+        let mut machine = world.machine(name);
+        machine.stack.auto_ports = true;
+        qemu.create(&machine, &mut SuiteWork::default()).await.unwrap();
+        let settled = format!("the ports of {name} are settled");
+        until(&settled, SOON, async || !ports(&machine).await.refused.is_empty()).await;
+        ports(&machine).await
+    };
+    let reason = |ports: &AutomaticPorts, port: u16| {
+        let refused = ports.refused.iter().find(|refused| refused.guest_port == port);
+        refused.map(|refused| refused.reason.clone()).unwrap_or_default()
+    };
+    let first = create("first").await;
+    let [forwarded] = first.forwarded[..] else { panic!("{first:?}") };
+    assert_eq!((forwarded.address, forwarded.port), (Ipv4Addr::LOCALHOST.into(), port));
+    assert_eq!(reason(&first, reserved), format!("127.0.0.1:{reserved} is taken by the VM \"stopped\""));
+    let second = create("second").await;
+    assert_eq!((&second.forwarded[..], second.refused.len()), (&[][..], 2));
+    assert!(reason(&second, port).starts_with(&format!("127.0.0.1:{port} is taken by ")), "{second:?}");
 }
 
 #[tokio::test]

@@ -222,6 +222,7 @@ pub fn machine(name: &str, image: ImageRef, user_data: &[u8]) -> Machine {
         users: Vec::new(),
         mounts: Vec::new(),
         ports: Vec::new(),
+        auto_ports: false,
         ssh_cidr: vec![SshSource::Cidr("0.0.0.0/0".to_owned())],
         ttl: None,
         dns: None,

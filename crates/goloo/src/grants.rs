@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use goloo_model::provider_info::ProviderInfo;
+use goloo_model::provider_info::{MachinePlace, ProviderInfo};
 use goloo_model::record::Record;
 use goloo_model::spec::{Dns, ImageRef, KeySource, PortForward, ResolvedStack};
 
@@ -23,6 +23,8 @@ pub enum Grant {
     },
     /// Ports of this computer are forwarded to the VM.
     ForwardedPort(PortForward),
+    /// So are those that its guest chooses by listening on them, at the VM's own address.
+    AutomaticPorts,
     /// An instance that costs money.
     Instance {
         /// Its type, if the stack names one.
@@ -89,6 +91,8 @@ pub fn of_stack(stack: &ResolvedStack, provider: &ProviderInfo) -> Vec<Grant> {
             folders.map(|mount| Grant::Folder { path: mount.source.clone(), readonly: mount.readonly }),
         );
         grants.extend(stack.ports.iter().copied().map(Grant::ForwardedPort));
+        let has_automatic_ports = stack.auto_ports && provider.place == MachinePlace::Loopback;
+        grants.extend(has_automatic_ports.then_some(Grant::AutomaticPorts));
     } else {
         grants.extend(in_aws(stack));
     }

@@ -49,7 +49,7 @@ pub use session::{Session, wait_notice};
 /// program that uses this library calls it at the start of `main`: goloo starts the current program again to supervise
 /// QEMU, to render templates and to edit the hosts file as root.
 pub fn answer(argv: &[std::ffi::OsString]) -> Option<std::process::ExitCode> {
-    goloo_qemu::answer(argv)
+    goloo_qemu::answer(argv, ssh::guest_shell)
         .or_else(|| goloo_images::intake::answer(argv))
         .or_else(|| render::answer(argv))
         .or_else(|| hosts::answer_sudo(argv))

@@ -285,6 +285,7 @@ impl Found {
             cloud_init: file("cloud-init.yaml"),
             configure: file("configure.sh"),
             home: &session.paths.home,
+            auto_ports: session.settings.auto_ports,
             sections: &session.providers.config_sections(),
         };
         let resolved = spec::resolve(&sources).map_err(|problems| self.invalid(problems))?;

@@ -92,6 +92,9 @@ pub fn text(grant: &Grant) -> String {
                 ports(port, port.guest())
             )
         }
+        Grant::AutomaticPorts => {
+            "ports of a loopback address of this computer, forwarded to those it listens on".to_owned()
+        }
         Grant::Instance { instance_type, region } => {
             let kind = instance_type.as_deref().unwrap_or("selected by cpus and memory");
             let region = region.as_deref().unwrap_or("your default region");

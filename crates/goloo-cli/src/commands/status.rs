@@ -2,6 +2,8 @@
 
 use goloo::actions::{StatusReport, VmStatus};
 use goloo::drift::Drift;
+use goloo_model::automatic_ports::AutomaticPorts;
+use goloo_model::name::VmName;
 use goloo_model::provider::Observation;
 use goloo_model::provider_info::{ImageKey, MachinePlace, ProviderInfo};
 use goloo_model::record::{Record, Word};
@@ -44,7 +46,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
 }
 
 fn print(app: &App, status: &VmStatus) -> Result<(), CliError> {
-    let VmStatus { record, live, usage, drift, .. } = status;
+    let VmStatus { record, live, usage, automatic_ports, drift, .. } = status;
     let line = |label: &str, value: String| app.ui.line(&format!("{label:<13} {value}"));
     line("name", record.name.to_string());
     line("state", state_text(live));
@@ -60,6 +62,10 @@ fn print(app: &App, status: &VmStatus) -> Result<(), CliError> {
         line("DNS name", name.to_owned());
     }
     machine_lines(record, usage).into_iter().for_each(|(label, value)| line(label, value));
+    if let Some(ports) = automatic_ports {
+        labelled("auto ports", auto_ports(ports, &record.name).into_iter())
+            .for_each(|(label, value)| line(label, value));
+    }
     if let Some(ssh) = &record.ssh {
         line(
             "user",
@@ -133,6 +139,18 @@ fn machine_lines(record: &Record, usage: &MachineUsage) -> Vec<(&'static str, St
             });
             lines.extend(labelled("mounts", mounts));
         }
+    }
+    lines
+}
+
+fn auto_ports(ports: &AutomaticPorts, name: &VmName) -> Vec<String> {
+    let mut lines = forwards::lines(&ports.forwarded);
+    let refused = ports.refused.iter();
+    lines.extend(refused.map(|port| format!("{} is not forwarded: {}", port.guest_port, port.reason)));
+    if !ports.is_followed {
+        lines.push(format!("not updated, since a process of goloo has ended; run `goloo restart {name}`"));
+    } else if lines.is_empty() {
+        lines.push("none".to_owned());
     }
     lines
 }

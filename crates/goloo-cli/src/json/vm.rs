@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use goloo::actions::{self, ArchivedFiles, Incarnation, ListedVm, VmStatus};
 use goloo_engine::plan::CreatePlan;
 use goloo_engine::{GuestHostname, Renamed};
+use goloo_model::automatic_ports::AutomaticPorts;
 use goloo_model::name::{ArchiveId, VmId, VmName};
 use goloo_model::provider_id::ProviderId;
-use goloo_model::record::{HistoryAction, HistoryEntry, Origin, Outcome, Phase, Record, Word};
+use goloo_model::record::{ForwardedPort, HistoryAction, HistoryEntry, Origin, Outcome, Phase, Record, Word};
 use goloo_model::store::{Archived, Broken, Listing, Summary};
 use goloo_model::time::Timestamp;
 use schemars::JsonSchema;
@@ -160,12 +161,15 @@ impl<'a> Deleted<'a> {
 
 /// Details of a VM.
 #[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct VmDetails<'a> {
     /// The record, without private keys
     #[serde(serialize_with = "as_output")]
     vm: &'a Record,
     live: Live<'a>,
     usage: Usage,
+    /// Ports that are forwarded because the machine listens on them (vm.auto_ports); null if it isn't running or has none
+    automatic_ports: Option<AutomaticPortsOfVm<'a>>,
     /// How its stack differs from the files that it was created from: "none", "changed", "gone" or "unknown"
     drift: &'a str,
     /// Whether it has a record; false for a VM of goloo v0 that is only defined in a config
@@ -192,6 +196,37 @@ struct Usage {
     disk: Option<u64>,
 }
 
+/// Automatic ports of a running machine
+#[derive(Debug, Serialize, JsonSchema)]
+struct AutomaticPortsOfVm<'a> {
+    /// Forwarded now
+    forwarded: &'a [ForwardedPort],
+    /// Not forwarded although the machine listens on them
+    refused: Vec<RefusedPort<'a>>,
+    /// Whether changes in the machine are still noticed
+    followed: bool,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct RefusedPort<'a> {
+    guest_port: u16,
+    reason: &'a str,
+}
+
+impl<'a> From<&'a AutomaticPorts> for AutomaticPortsOfVm<'a> {
+    fn from(ports: &'a AutomaticPorts) -> Self {
+        let refused = ports.refused.iter();
+        Self {
+            forwarded: &ports.forwarded,
+            refused: refused
+                .map(|port| RefusedPort { guest_port: port.guest_port, reason: &port.reason })
+                .collect(),
+            followed: ports.is_followed,
+        }
+    }
+}
+
 impl<'a> From<&'a VmStatus> for VmDetails<'a> {
     fn from(status: &'a VmStatus) -> Self {
         let live = &status.live;
@@ -204,6 +239,7 @@ impl<'a> From<&'a VmStatus> for VmDetails<'a> {
                 started_at: live.started_at,
             },
             usage: Usage { memory: status.usage.memory, disk: status.usage.disk },
+            automatic_ports: status.automatic_ports.as_ref().map(Into::into),
             drift: status.drift.as_str(),
             imported: status.is_imported,
         }

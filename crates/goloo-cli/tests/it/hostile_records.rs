@@ -112,7 +112,7 @@ fn host_resources_used_by_another_users_config_require_confirmation() {
     theirs["provider"] = "qemu".into();
     put(&world, "theirs", &theirs);
     let config = json!({"vm": {"cpus": 1, "memory": "512M", "disk": "1G", "image": image,
-        "ports": ["8080:80", "0.0.0.0:8000-8010:9000-9010/udp"],
+        "ports": ["8080:80", "0.0.0.0:8000-8010:9000-9010/udp"], "auto_ports": true,
         "mounts": [{"source": world.path().join("home"), "target": "/mnt/home"},
                    {"source": world.path(), "target": "/mnt/all", "readonly": true}]}});
     fs::write(world.state().join("active/theirs/config.json"), config.to_string()).unwrap();
@@ -126,6 +126,7 @@ fn host_resources_used_by_another_users_config_require_confirmation() {
         format!("read and write access to the folder {}\n", world.path().join("home").display()),
         format!("read access to the folder {}\n", world.path().display()),
         "port 8080 of this computer, forwarded to its port 80\n".to_owned(),
+        "ports of a loopback address of this computer, forwarded to those it listens on\n".to_owned(),
         "UDP ports 8000-8010 of this computer (open to the network at 0.0.0.0), forwarded to its UDP ports 9000-9010\n"
             .to_owned(),
     ] {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod apply;
+mod auto_ports;
 mod autostart;
 mod aws;
 mod common;

@@ -1,12 +1,14 @@
 //! Real machines through the real command: QEMU boots them, cloud-init provisions them, and ssh logs in.
 
 use std::fs;
+use std::io::Read;
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
 use crate::common::{Ran, World, wait_until};
 use serde_json::Value;
 
-const CONFIG: &str = r#"{"vm": {"cpus": 1, "memory": "512M", "disk": "3G", "image": "debian-12", "users": [{"username": "ann", "ssh_key_files": ["ann.pub"]}], "mounts": [{"source": "shared", "target": "/srv/shared"}, {"source": ".", "target": "/srv/stack", "readonly": true}]}}"#;
+const CONFIG: &str = r#"{"vm": {"cpus": 1, "memory": "512M", "disk": "3G", "image": "debian-12", "users": [{"username": "ann", "ssh_key_files": ["ann.pub"]}], "mounts": [{"source": "shared", "target": "/srv/shared"}, {"source": ".", "target": "/srv/stack", "readonly": true}], "auto_ports": true}}"#;
 const PLAIN: &str = r#"{"vm": {"cpus": 1, "memory": "512M", "disk": "3G", "image": "debian-12"}}"#;
 
 const CLOUD_INIT: &str = "#cloud-config\n\
@@ -68,6 +70,7 @@ fn vm_is_created_used_deleted_and_archived() {
     // One connection as goloo's account and one as ann.
     assert_eq!(world.kept_connections().len(), 2);
 
+    a_server_in_the_guest_is_reachable_while_it_is_running(&world);
     ann_logs_in_with_her_own_key(&world, &key);
     another_host_key_is_refused(&world);
 
@@ -80,6 +83,25 @@ fn vm_is_created_used_deleted_and_archived() {
     world.run(&["delete", "box", "--yes"]).expect(0);
     world.assert_empty("after the delete");
     assert_eq!(world.json(&["archive", "list", "--json"])["archived"][0]["name"], "box");
+}
+
+fn a_server_in_the_guest_is_reachable_while_it_is_running(world: &World) {
+    let address = world.json(&["status", "box", "--json"])["live"]["ip"].as_str().unwrap().to_owned();
+    let fetch = || {
+        let mut text = String::new();
+        let stream = TcpStream::connect((address.as_str(), 8765));
+        stream.and_then(|mut stream| stream.read_to_string(&mut text)).map(|_| text)
+    };
+    assert!(fetch().is_err());
+    let server = "import socket\nserver = socket.create_server((\"\", 8765))\n\
+                  while True: server.accept()[0].sendall(b\"served\")";
+    let start = format!("nohup python3 -c '{server}' >/dev/null 2>&1 & echo $!");
+    let pid = world.run(&["ssh", "box", "--", &start]).expect(0).stdout();
+    wait_until("the server is reachable", || fetch().is_ok_and(|text| text == "served"));
+    let ports = world.json(&["status", "box", "--json"])["automaticPorts"]["forwarded"].clone();
+    assert_eq!((&ports[0]["port"], &ports[1]), (&8765.into(), &Value::Null), "{ports}");
+    world.run(&["ssh", "box", "--", "kill", pid.trim()]).expect(0);
+    wait_until("its port is closed", || fetch().is_err());
 }
 
 fn keygen(path: &std::path::Path) {

@@ -56,6 +56,8 @@ pub struct RecordedStack {
     pub mounts: Vec<RecordedMount>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<RecordedPort>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub auto_ports: bool,
     /// CIDR blocks, or `me`.
     #[serde(default)]
     pub ssh_cidr: Vec<Line>,
@@ -170,6 +172,7 @@ impl RecordedStack {
             users: stack.users.iter().map(user).collect(),
             mounts: stack.mounts.iter().map(mount).collect(),
             ports: stack.ports.iter().map(RecordedPort::of).collect(),
+            auto_ports: stack.auto_ports,
             ssh_cidr: stack.ssh_cidr.iter().map(|source| source.word().into()).collect(),
             ttl: stack.ttl,
             dns: stack.dns.as_ref().map(RecordedDns::of),

@@ -61,6 +61,9 @@ pub struct VmFile {
     /// Reachable ports: 80, or "8080:80" for port 8080 of this computer; also "8000-8010", "53:53/udp" and
     /// "127.0.0.2:8080:80"
     pub ports: Vec<PortFile>,
+    /// Local providers: whether TCP ports on which the machine listens are forwarded while it does; by default as in
+    /// settings.json
+    pub auto_ports: Option<bool>,
     /// AWS: who may connect to port 22: a CIDR block, a list of them, or "me"; by default "me", this computer
     pub ssh_cidr: Option<SshCidrFile>,
     /// How long until the machine terminates itself, such as 8h

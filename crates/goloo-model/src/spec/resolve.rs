@@ -41,6 +41,8 @@ pub struct Sources<'a> {
     pub configure: Option<&'a [u8]>,
     /// The user's home, for `~`.
     pub home: &'a Path,
+    /// The user's default of `vm.auto_ports`.
+    pub auto_ports: bool,
     /// The sections of `config.json` that providers own.
     pub sections: &'a [ConfigSection],
 }
@@ -164,6 +166,7 @@ impl Resolver<'_> {
             users: self.users(&vm.users),
             mounts: self.mounts(&vm.mounts),
             ports: self.ports(&vm.ports),
+            auto_ports: vm.auto_ports.unwrap_or(self.sources.auto_ports),
             ssh_cidr: self.ssh_sources(vm.ssh_cidr.as_ref()),
             ttl: self.ttl(vm.ttl.as_deref()),
             dns: self.dns(&file.dns, &name),

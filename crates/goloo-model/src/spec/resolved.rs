@@ -215,6 +215,8 @@ pub struct ResolvedStack {
     pub mounts: Vec<Mount>,
     /// Forwarded or opened ports.
     pub ports: Vec<PortForward>,
+    /// Whether ports on which the guest listens are forwarded by themselves, by providers that forward ports.
+    pub auto_ports: bool,
     /// Who may reach port 22 in AWS; never empty, without duplicates.
     pub ssh_cidr: Vec<SshSource>,
     /// The number of seconds after which the VM terminates itself.

@@ -24,6 +24,7 @@ pub fn sources(config: &str) -> Sources<'_> {
         cloud_init: None,
         configure: None,
         home: Path::new("/home/ann"),
+        auto_ports: false,
         sections: &[],
     }
 }

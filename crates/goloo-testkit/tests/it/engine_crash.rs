@@ -108,6 +108,7 @@ fn stack() -> ResolvedStack {
         users: Vec::new(),
         mounts: Vec::new(),
         ports: Vec::new(),
+        auto_ports: false,
         ssh_cidr: vec![SshSource::Me],
         ttl: None,
         dns: None,

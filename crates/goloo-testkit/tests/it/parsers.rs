@@ -29,6 +29,7 @@ fn resolve(config: &[u8], document: Option<&[u8]>) -> Option<ResolvedStack> {
         cloud_init: document,
         configure,
         home,
+        auto_ports: false,
         sections: &[],
     };
     spec::resolve(&sources).ok().map(|resolved| resolved.stack)

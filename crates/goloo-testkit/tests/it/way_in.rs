@@ -39,6 +39,7 @@ fn stack(document: &[u8]) -> ResolvedStack {
         cloud_init: Some(document),
         configure: Some(b"#!/bin/sh\necho configured >> /var/tmp/configured\n"),
         home: Path::new("/home/ann"),
+        auto_ports: false,
         sections: &[],
     };
     resolve(&sources).unwrap().stack

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use goloo_model::automatic_ports::AutomaticPorts;
 use goloo_model::name::VmName;
-use goloo_model::provider::Observation;
+use goloo_model::provider::{LiveState, Observation};
 use goloo_model::record::Record;
 use goloo_model::store::HeldLock;
 use goloo_model::usage::MachineUsage;
@@ -28,6 +29,8 @@ pub struct VmStatus {
     pub live: Observation,
     /// What the machine uses of this computer, if it is on it.
     pub usage: MachineUsage,
+    /// Its automatic ports, if it is running and has any.
+    pub automatic_ports: Option<AutomaticPorts>,
     /// How its stack differs from the files that it was created from.
     pub drift: Drift,
 }
@@ -52,6 +55,19 @@ pub struct StackDiff {
     pub drift: Drift,
 }
 
+/// What a provider answers about a machine.
+struct Answer {
+    live: Observation,
+    usage: MachineUsage,
+    automatic_ports: Option<AutomaticPorts>,
+}
+
+impl From<Observation> for Answer {
+    fn from(live: Observation) -> Self {
+        Self { live, usage: MachineUsage::default(), automatic_ports: None }
+    }
+}
+
 impl Session {
     /// What is known of a VM. Nothing is written: one of goloo v0 is shown as it would be imported.
     ///
@@ -68,8 +84,8 @@ impl Session {
     }
 
     fn status_of(&self, record: Record, is_imported: bool) -> Result<VmStatus, Error> {
-        let (live, usage) = match record.elsewhere(&self.here()) {
-            Some(place) => (observe::at(&place), MachineUsage::default()),
+        let Answer { live, usage, automatic_ports } = match record.elsewhere(&self.here()) {
+            Some(place) => observe::at(&place).into(),
             None => self.live_of(&record)?,
         };
         let drift = match (&record.source_config_path, self.trusted_source(&record)) {
@@ -81,14 +97,14 @@ impl Session {
                 folder,
             ),
         };
-        Ok(VmStatus { record, is_imported, live, usage, drift })
+        Ok(VmStatus { record, is_imported, live, usage, automatic_ports, drift })
     }
 
     /// The state of a machine that belongs here, and what it uses; unknown where this program has no provider for it, or
     /// the provider doesn't answer in time.
-    fn live_of(&self, record: &Record) -> Result<(Observation, MachineUsage), Error> {
+    fn live_of(&self, record: &Record) -> Result<Answer, Error> {
         let asked = self.wait_for(async { tokio::time::timeout(LIMIT, self.ask_about(record)).await })?;
-        let unknown = |reason: String| (Observation::unknown(reason), MachineUsage::default());
+        let unknown = |reason: String| Observation::unknown(reason).into();
         match asked {
             Err(_) => {
                 let id = record.provider;
@@ -100,7 +116,7 @@ impl Session {
         }
     }
 
-    async fn ask_about(&self, record: &Record) -> Result<(Observation, MachineUsage), Error> {
+    async fn ask_about(&self, record: &Record) -> Result<Answer, Error> {
         let provider = self.open_provider(record.provider).await?;
         let live = provider.observe(&[record]).await.pop();
         let usage = match provider.usage() {
@@ -108,7 +124,11 @@ impl Session {
             None => None,
         };
         let live = live.unwrap_or_else(|| Observation::unknown("the provider did not answer"));
-        Ok((live, usage.unwrap_or_default()))
+        let automatic_ports = match live.state {
+            LiveState::Running => provider.automatic_ports(record).await,
+            _ => None,
+        };
+        Ok(Answer { live, usage: usage.unwrap_or_default(), automatic_ports })
     }
 
     /// The lock of the process that works on a VM.

@@ -18,7 +18,7 @@ use crate::files;
 const LOCK: &str = ".settings.lock";
 
 /// The keys that can be set.
-pub const KEYS: [&str; 7] = [
+pub const KEYS: [&str; 8] = [
     "stateDir",
     "stateBackend",
     "stateBackend.path",
@@ -26,6 +26,7 @@ pub const KEYS: [&str; 7] = [
     "encryption.identityFile",
     "localProvider",
     "hosts",
+    "auto_ports",
 ];
 
 /// Sets a key, with dots between the levels, to the value of the command line. The file is replaced only

@@ -64,6 +64,7 @@ pub fn shown(settings: &Settings, paths: &Paths, providers: &Providers) -> Resul
         one("encryption.identityFile", json!(encryption.identity_file), identity),
         one("localProvider", json!(provider.as_str()), from_file(settings.local_provider.is_some())),
         one("hosts", json!(settings.hosts), from_file(settings.hosts)),
+        one("auto_ports", json!(settings.auto_ports), from_file(settings.auto_ports)),
     ])
 }
 

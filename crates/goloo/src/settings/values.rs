@@ -41,6 +41,10 @@ pub struct Settings {
     pub(super) local_provider: Option<LocalProvider>,
     /// Whether local VMs are added to /etc/hosts by default
     pub hosts: bool,
+    /// The default of vm.auto_ports in config.json
+    // Named as there, so that it can be copied.
+    #[serde(rename = "auto_ports")]
+    pub auto_ports: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -199,7 +203,7 @@ pub(super) mod tests {
     #[test]
     fn mutation_of_settings() {
         let corpus = [
-            r#"{"$schema": "x", "stateDir": "~/vms", "stateBackend": {"type": "sqlite", "path": "~/a.db"}, "hosts": true, "localProvider": "qemu"}"#,
+            r#"{"$schema": "x", "stateDir": "~/vms", "stateBackend": {"type": "sqlite", "path": "~/a.db"}, "hosts": true, "auto_ports": true, "localProvider": "qemu"}"#,
             r#"{"stateBackend": {"type": "s3", "bucket": "team", "region": "eu-central-1", "prefix": "a/b", "endpoint": "https://s3.example.com:9000", "addressingStyle": "path", "lockTable": "locks"}}"#,
             r#"{"encryption": {"recipients": ["age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"], "identityFile": "~/key"}}"#,
         ];
@@ -229,7 +233,7 @@ pub(super) mod tests {
             [
                 "settings.json:2:3: unknown key \"localprovider\" (did you mean \"localProvider\"?)",
                 "settings.json:3:12: hosts must be true or false, not the string \"yes\" (write true or false without quotes)",
-                "settings.json:3:19: unknown key \"local\" (valid keys: stateDir, stateBackend, encryption, localProvider, hosts)",
+                "settings.json:3:19: unknown key \"local\" (valid keys: stateDir, stateBackend, encryption, localProvider, hosts, auto_ports)",
             ]
         );
     }

@@ -2,6 +2,7 @@
 
 mod connections;
 mod guest;
+mod guest_shell;
 mod key_folder;
 mod keys;
 mod own_files;
@@ -12,6 +13,7 @@ mod user_config;
 
 pub use connections::{Connection, KeptConnections};
 pub use guest::SshGuest;
+pub use guest_shell::guest_shell;
 pub use key_folder::{KeyFolder, SCP_USER, by_sh};
 pub use own_log::OwnLog;
 pub use scp::Scp;

@@ -148,6 +148,7 @@ pub fn read_stack(folder: &Path) -> Resolved {
         cloud_init: cloud_init.as_deref(),
         configure: configure.as_deref(),
         home: Path::new("/home/ann"),
+        auto_ports: false,
         sections: &[],
     };
     resolve(&sources).unwrap_or_else(|diagnostics| panic!("{}: {}", folder.display(), lines(&diagnostics)))
