@@ -34,6 +34,7 @@ pub const INFO: ProviderInfo = ProviderInfo {
         size: Cost::Restart,
         disk: Cost::Now,
         ports: Cost::Now,
+        auto_ports: Cost::Ignored,
         ssh_cidr: Cost::Now,
         mounts: Cost::Ignored,
         dns: Cost::Now,

@@ -64,7 +64,11 @@ pub fn update_script(update: &GuestUpdate<'_>) -> String {
         script.text(&squeezed(GROW));
     }
     script.line("unit_before_sshd");
+    // Not reload_units, which restarts sshd: this runs through it.
     script.line("! has_systemd || systemctl daemon-reload");
+    if let Some(Some(_)) = update.end {
+        script.line("run_unit goloo-end.service /bin/sh /opt/goloo/end");
+    }
     script.line("exit $failed");
     script.into_text()
 }
@@ -87,8 +91,6 @@ fn end_part(script: &mut Script, end: Option<i64>) {
             script.file("0755", "/opt/goloo/end", &squeezed(END));
             script.later("end", &format!("echo {end} >/var/lib/goloo/end"));
             script.unit("goloo-end.service", END_UNIT);
-            script.line("reload_units");
-            script.line("run_unit goloo-end.service /bin/sh /opt/goloo/end");
         }
         None => script.later(
             "end",

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use goloo_model::hint::{Hint, NextStep};
 use goloo_model::provider::{Endpoints, Machine, ProviderError, Work};
+use goloo_model::spec::Mount;
 
 use crate::address::Address;
 use crate::context::{LAUNCH, MultipassProvider, RESOURCE};
@@ -73,14 +74,24 @@ impl MultipassProvider {
             if instance.mounted.contains(&mount.target) {
                 continue;
             }
-            if work.interrupted() {
-                return Err(ProviderError::Interrupted);
-            }
-            work.step(&format!("mounting {}", mount.source.display()));
-            let target = format!("{}:{}", instance.name, mount.target).into();
-            let arguments = [mount.source.clone().into_os_string(), target];
-            self.cli().call("mount", arguments, self.limits().copy).await?;
+            self.mount(&instance.name, mount, work).await?;
         }
+        Ok(())
+    }
+
+    pub(crate) async fn mount(
+        &self,
+        instance: &str,
+        mount: &Mount,
+        work: &mut dyn Work,
+    ) -> Result<(), ProviderError> {
+        if work.interrupted() {
+            return Err(ProviderError::Interrupted);
+        }
+        work.step(&format!("mounting {}", mount.source.display()));
+        let target = format!("{instance}:{}", mount.target).into();
+        let arguments = [mount.source.clone().into_os_string(), target];
+        self.cli().call("mount", arguments, self.limits().copy).await?;
         Ok(())
     }
 }

@@ -15,6 +15,7 @@
 #![warn(missing_docs)]
 
 mod address;
+mod changes;
 mod cli;
 mod clone;
 mod context;

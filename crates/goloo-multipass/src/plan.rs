@@ -29,7 +29,7 @@ pub(crate) fn launch(machine: &Machine) -> Result<Vec<OsString>, ProviderError> 
 }
 
 /// Formats a size in Multipass's syntax, which has no T.
-fn size(size: Size) -> String {
+pub(crate) fn size(size: Size) -> String {
     let bytes = size.as_bytes();
     if bytes.is_multiple_of(1 << 20) { format!("{}M", bytes >> 20) } else { bytes.to_string() }
 }

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use goloo_model::hint::NextStep;
 use goloo_model::name::VmName;
 use goloo_model::provider::{
-    Adopted, Capabilities, Clones, ConsolePiece, Endpoints, GuestRequest, Machine, Observation, Orphan,
-    Provider, ProviderError, ProviderPlan, ResourceUsage, Snapshots, StopMode, Work,
+    Adopted, Capabilities, Changes, Clones, ConsolePiece, Endpoints, GuestRequest, Machine, Observation,
+    Orphan, Provider, ProviderError, ProviderPlan, ResourceUsage, Snapshots, StopMode, Work,
 };
 use goloo_model::provider_info::ProviderInfo;
 use goloo_model::record::Record;
@@ -129,6 +129,10 @@ impl Provider for MultipassProvider {
     }
 
     fn clones(&self) -> Option<&dyn Clones> {
+        Some(self)
+    }
+
+    fn changes(&self) -> Option<&dyn Changes> {
         Some(self)
     }
 

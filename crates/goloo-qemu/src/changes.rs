@@ -66,6 +66,9 @@ impl QemuProvider {
         if change.has(Setting::Memory) {
             machine.memory_mib = Size::bytes(target.memory).as_mib();
         }
+        if change.has(Setting::AutoPorts) {
+            machine.auto_ports = target.auto_ports;
+        }
         if change.has(Setting::Mounts) {
             let mounts = target.shared_folders().map_err(invalid)?;
             check_sources(mounts.iter().map(|mount| &mount.source))?;

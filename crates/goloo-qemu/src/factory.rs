@@ -30,6 +30,7 @@ pub const INFO: ProviderInfo = ProviderInfo {
         size: Cost::Restart,
         disk: Cost::Now,
         ports: Cost::Now,
+        auto_ports: Cost::Restart,
         mounts: Cost::Restart,
         restart_can_wait: true,
         ..ChangeCosts::NONE

@@ -19,7 +19,7 @@ use goloo_model::store::{CreatedBy, Summary};
 use goloo_model::tags;
 use goloo_model::text::{LABEL_MAX, Label, SourcePath, is_label};
 use goloo_model::time::Timestamp;
-use serde::de::{MapAccess, Visitor};
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 /// A record in a list.

@@ -24,6 +24,7 @@ pub const QEMU: ProviderInfo = ProviderInfo {
         size: Cost::Restart,
         disk: Cost::Now,
         ports: Cost::Now,
+        auto_ports: Cost::Restart,
         mounts: Cost::Restart,
         restart_can_wait: true,
         ..ChangeCosts::NONE
@@ -69,6 +70,7 @@ pub const AWS: ProviderInfo = ProviderInfo {
         size: Cost::Restart,
         disk: Cost::Now,
         ports: Cost::Now,
+        auto_ports: Cost::Ignored,
         ssh_cidr: Cost::Now,
         mounts: Cost::Ignored,
         dns: Cost::Now,

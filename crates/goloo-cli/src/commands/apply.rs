@@ -94,8 +94,11 @@ pub fn set(app: &App, args: &SetArgs) -> Result<u8, CliError> {
 /// Shows the plan, asks where the machine is restarted, and makes the changes.
 fn change(app: &App, mut planned: PlannedApply, how: &How, again: &str) -> Result<u8, CliError> {
     let name = planned.record().name.clone();
+    let impossible: Vec<_> =
+        planned.changes.iter().filter(|change| change.cost > Cost::Restart).cloned().collect();
     if planned.is_empty() {
         show_plan(app, &planned);
+        say_impossible(app, &name, &impossible);
         return Ok(exit::DONE);
     }
     if !app.ui.json() {
@@ -107,8 +110,6 @@ fn change(app: &App, mut planned: PlannedApply, how: &How, again: &str) -> Resul
             ask(app, &planned, again)?;
         }
     }
-    let impossible: Vec<_> =
-        planned.changes.iter().filter(|change| change.cost > Cost::Restart).cloned().collect();
     let left = format!("the change of \"{name}\" may be unfinished: run `goloo resume {name}` to continue");
     let applied = app.act(how.timeout, &left, |run| app.session.apply(planned, run))?;
     report(app, &applied, &impossible);
@@ -194,13 +195,18 @@ pub(super) fn report(app: &App, applied: &Applied, impossible: &[Change]) {
     if done.is_empty() && pending.is_empty() && left.is_empty() {
         app.ui.line(&format!("{name} is as its stack says"));
     }
-    if !impossible.is_empty() {
-        let settings: Vec<_> = impossible.iter().map(|change| change.setting).collect();
-        app.ui.line(&format!(
-            "not changed, since it takes a new VM: {}; `goloo delete {name}`, then `goloo create` makes one",
-            keys(&settings)
-        ));
+    say_impossible(app, name, impossible);
+}
+
+fn say_impossible(app: &App, name: &VmName, impossible: &[Change]) {
+    if impossible.is_empty() || app.ui.json() {
+        return;
     }
+    let settings: Vec<_> = impossible.iter().map(|change| change.setting).collect();
+    app.ui.line(&format!(
+        "not changed, since it takes a new VM: {}; `goloo delete {name}`, then `goloo create` makes one",
+        keys(&settings)
+    ));
 }
 
 fn way_on(name: &VmName, left: &[Setting]) -> String {

@@ -304,6 +304,41 @@ fn two_at_once_make_one_change_each_or_are_told() {
     assert_eq!(record(&world)["operation"], Value::Null);
 }
 
+/// What the stand-in's daemon knows about the instance of `hello`.
+fn instance(world: &World) -> Value {
+    let info = world.by_hand(&["info", "hello", "--format", "json"]).expect(0).stdout();
+    serde_json::from_str::<Value>(&info).unwrap()["info"]["hello"].clone()
+}
+
+#[test]
+fn multipass_changes_a_stopped_instance_and_mounts_at_once() {
+    let world = World::multipass();
+    world.ssh_finds(DONE);
+    let config = |keys: Value| {
+        let mut config = json!({"vm": {"cpus": 1, "memory": "1G", "disk": "5G"}});
+        config["vm"].as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+        world.stack("hello", &config.to_string(), "");
+    };
+    config(json!({}));
+    world.run(&["create", "hello", "--provider", "multipass"]).expect(0);
+    let shared = world.path().join("work/shared");
+    fs::create_dir(&shared).unwrap();
+    config(json!({"mounts": [{"source": shared, "target": "/srv/shared"}], "ports": [80]}));
+    let said = world.run(&["apply", "hello"]).expect(0).stdout();
+    assert!(said.contains("changed hello: vm.mounts\n"), "{said}");
+    assert_eq!(instance(&world)["mounts"]["/srv/shared"]["source_path"], json!(shared));
+    config(json!({"cpus": 4, "disk": "8G"}));
+    let waits = world.run(&["apply", "hello", "--no-restart"]).expect(0).stdout();
+    assert!(waits.contains("not changed: vm.cpus, vm.disk; run `goloo apply hello`"), "{waits}");
+    let said = world.run(&["apply", "hello", "--yes"]).expect(0).stdout();
+    assert!(said.contains("changed hello: vm.cpus, vm.disk\n"), "{said}");
+    let now = instance(&world);
+    assert_eq!(
+        (&now["cpu_count"], &now["state"], &now["mounts"]),
+        (&json!("4"), &json!("Running"), &json!({}))
+    );
+}
+
 /// Killed at any call; then `resume`, or the same command again, makes what is left.
 #[test]
 fn kill_apply_at_any_call_then_resume_or_apply() {

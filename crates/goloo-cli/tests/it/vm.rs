@@ -74,15 +74,48 @@ fn vm_is_created_used_deleted_and_archived() {
     ann_logs_in_with_her_own_key(&world, &key);
     another_host_key_is_refused(&world);
 
+    a_running_vm_is_changed(&world, &folder);
     world.run(&["stop", "box"]).expect(0);
+    let set = world.run(&["set", "box", "memory=640M"]).expect(0);
+    assert!(set.stdout().contains("changed box: vm.memory"), "{set:?}");
     assert_eq!(world.json(&["status", "box", "--json"])["live"]["state"], "stopped");
     assert!(world.qemus().is_empty() && world.kept_connections().is_empty());
     world.run(&["start", "box"]).expect(0);
     assert_eq!(inside("cat /var/tmp/there /srv/shared/from-here"), "carriedshared");
 
+    let kib: u64 =
+        inside("sed -n 's/^MemTotal: *//p' /proc/meminfo").split(' ').next().unwrap().parse().unwrap();
+    assert!(kib > 540_000, "the machine has {kib} KiB");
+
     world.run(&["delete", "box", "--yes"]).expect(0);
     world.assert_empty("after the delete");
     assert_eq!(world.json(&["archive", "list", "--json"])["archived"][0]["name"], "box");
+}
+
+/// A larger disk, a port and another user, all while the guest runs.
+fn a_running_vm_is_changed(world: &World, folder: &std::path::Path) {
+    let port = std::net::TcpListener::bind(("0.0.0.0", 0)).unwrap().local_addr().unwrap().port();
+    let mut config: Value = serde_json::from_str(CONFIG).unwrap();
+    config["vm"]["disk"] = "4G".into();
+    config["vm"]["ports"] = serde_json::json!([format!("{port}:22")]);
+    let bob = serde_json::json!({"username": "bob", "ssh_key_files": ["ann.pub"]});
+    config["vm"]["users"].as_array_mut().unwrap().push(bob);
+    fs::write(folder.join("config.json"), config.to_string()).unwrap();
+    let qemu = world.qemus();
+    let applied = world.run(&["apply", "box"]).expect(0);
+    assert!(applied.stdout().contains("changed box: vm.disk, vm.ports, vm.users\n"), "{applied:?}");
+    assert_eq!(world.qemus(), qemu, "it wasn't restarted");
+    let inside = |command: &str| world.run(&["ssh", "box", "--", command]).expect(0).stdout();
+    let kib: u64 = inside("df --output=size / | tail -n 1").trim().parse().unwrap();
+    assert!(kib > 3_500_000, "the root has {kib} KiB");
+    assert_eq!(inside("getent passwd bob | cut -d : -f 6"), "/home/bob\n");
+    let address = world.json(&["status", "box", "--json"])["live"]["ip"].as_str().unwrap().to_owned();
+    let mut banner = [0; 4];
+    let mut stream = std::net::TcpStream::connect((address.as_str(), port)).unwrap();
+    std::io::Read::read_exact(&mut stream, &mut banner).unwrap();
+    assert_eq!(&banner, b"SSH-");
+    // Also with a document that locks nothing, ann still gets in with her own key.
+    ann_logs_in_with_her_own_key(world, &world.path().join("ann"));
 }
 
 fn a_server_in_the_guest_is_reachable_while_it_is_running(world: &World) {

@@ -29,6 +29,8 @@ pub struct ChangeCosts {
     pub disk: Cost,
     /// Of `ports`.
     pub ports: Cost,
+    /// Of `auto_ports`.
+    pub auto_ports: Cost,
     /// Of `ssh_cidr`.
     pub ssh_cidr: Cost,
     /// Of `mounts`.
@@ -50,6 +52,7 @@ impl ChangeCosts {
         size: Cost::Replace,
         disk: Cost::Replace,
         ports: Cost::Replace,
+        auto_ports: Cost::Ignored,
         ssh_cidr: Cost::Ignored,
         mounts: Cost::Replace,
         dns: Cost::Ignored,
@@ -65,6 +68,7 @@ impl ChangeCosts {
             Setting::Disk if after.disk < before.disk => Cost::Replace,
             Setting::Disk => self.disk,
             Setting::Ports => self.ports,
+            Setting::AutoPorts => self.auto_ports,
             Setting::SshCidr => self.ssh_cidr,
             Setting::Mounts => self.mounts,
             Setting::Dns => self.dns,

@@ -122,6 +122,8 @@ fn scalars(
     compare(Setting::Cpus, Some(had.cpus.to_string()), Some(wanted.cpus.to_string()));
     compare(Setting::Memory, size(had.memory), size(wanted.memory));
     compare(Setting::Disk, size(had.disk), size(wanted.disk));
+    let auto_ports = |stack: &RecordedStack| Some(stack.auto_ports.to_string());
+    compare(Setting::AutoPorts, auto_ports(had), auto_ports(wanted));
     compare(Setting::InstanceType, line(&had.instance_type), line(&wanted.instance_type));
     compare(Setting::Ttl, ttl(had), ttl(wanted));
     match provider.image_key {

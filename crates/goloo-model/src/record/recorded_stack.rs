@@ -225,6 +225,7 @@ impl RecordedStack {
             Setting::Disk => self.disk = from.disk,
             Setting::InstanceType => self.instance_type.clone_from(&from.instance_type),
             Setting::Ports => self.ports.clone_from(&from.ports),
+            Setting::AutoPorts => self.auto_ports = from.auto_ports,
             Setting::SshCidr => self.ssh_cidr.clone_from(&from.ssh_cidr),
             Setting::Mounts => self.mounts.clone_from(&from.mounts),
             Setting::Users => self.users.clone_from(&from.users),

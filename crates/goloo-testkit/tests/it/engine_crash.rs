@@ -303,8 +303,9 @@ fn assert_one_name(disk: &SimFs, provider: &FakeProvider, at: &str) {
     assert!(records.len() == 1 || is_explained, "{at}: {records:?}");
     let one = &records[at.len() % records.len()];
     if one.operation.is_some() {
-        let resumed =
-            engine(&store, provider, &guest, async |engine| engine.resume(&one.name, None, &rebuild).await);
+        let resumed = engine(&store, provider, &guest, async |engine| {
+            engine.resume(&one.name, None, &rebuild, "").await
+        });
         assert!(matches!(resumed, Ok(Resumed::Renamed(_))), "{at}: {resumed:?}");
     }
     let [name] = &run(store.names()).unwrap()[..] else { panic!("{at}: several names") };

@@ -59,9 +59,12 @@ impl PlannedApply {
         self.changes.iter().filter(|change| change.cost <= Cost::Restart)
     }
 
-    /// Whether nothing is to be done: neither to the machine nor to its record.
+    /// Whether nothing is to be done: neither to the machine nor to its record, and no apply is to be finished.
     pub fn is_empty(&self) -> bool {
-        self.possible().next().is_none() && self.overrides == self.vm.record.overrides
+        let record = &self.vm.record;
+        let is_unfinished =
+            record.operation.as_ref().is_some_and(|operation| operation.kind == OperationKind::Apply);
+        self.possible().next().is_none() && self.overrides == record.overrides && !is_unfinished
     }
 
     /// Whether something takes a restart.

@@ -108,14 +108,46 @@ impl Call<'_> {
         world.touch("mount", name);
     }
 
-    /// Removes all mounts of an instance; succeeds if there are none.
+    /// `set local.INSTANCE.cpus|memory|disk=VALUE`; the messages are those of Multipass 1.16's source.
+    pub(crate) fn set(&self) {
+        let word = self.line.word(0);
+        let parts = word.split_once('=').map(|(key, value)| (key.split('.').collect::<Vec<_>>(), value));
+        let Some((["local", name, property @ ("cpus" | "memory" | "disk")], value)) =
+            parts.as_ref().map(|(key, value)| (&key[..], *value))
+        else {
+            fail("set", &format!("Unrecognized settings key: '{word}'"), "");
+        };
+        let mut world = self.daemon.world();
+        match world.state(name) {
+            Some(state) if state == "Stopped" => {}
+            Some(_) => fail(
+                "set",
+                "Cannot update instance settings; instance: Instance must be stopped for modification",
+                "",
+            ),
+            None => fail(
+                "set",
+                &format!("Cannot access instance settings; instance: {name}; reason: No such instance"),
+                "",
+            ),
+        }
+        world.instances.get_mut(*name).unwrap()[*property] = value.into();
+        world.save();
+        world.touch("set", name);
+    }
+
+    /// Removes the mounts of an instance, or the one at the target; succeeds if there are none.
     pub(crate) fn umount(&self) {
-        let name = self.line.word(0);
+        let (name, target) = self.line.word(0).split_once(':').unwrap_or((self.line.word(0), ""));
         let mut world = self.daemon.world();
         if world.state(name).is_none_or(|state| state == "Deleted") {
             errors("umount", &format!("instance '{name}' does not exist"));
         }
-        world.instances.get_mut(name).unwrap()["mounts"] = json!({});
+        let mounts = &mut world.instances.get_mut(name).unwrap()["mounts"];
+        match (target, mounts.as_object_mut()) {
+            ("", _) | (_, None) => *mounts = json!({}),
+            (target, Some(mounts)) => drop(mounts.remove(target)),
+        }
         world.know_mounts(name);
         world.touch("umount", name);
     }

@@ -127,6 +127,7 @@ impl Call<'_> {
             "transfer" => self.transfer(),
             "mount" => self.mount(),
             "umount" => self.umount(),
+            "set" => self.set(),
             "snapshot" => self.snapshot(),
             "restore" => self.restore(),
             "clone" if !answers::is_1_13(self.daemon) => self.clone_instance(),
