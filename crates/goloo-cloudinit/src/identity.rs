@@ -30,6 +30,7 @@ const BEFORE_SSHD: &str = include_str!("guest/before-sshd.sh");
 const SSHD_ACCOUNT: &str = include_str!("guest/sshd-account.conf");
 const RUN_CONFIGURE: &str = include_str!("guest/run-configure.sh");
 pub(super) const END: &str = include_str!("guest/end.sh");
+const MOUNT_SHARES: &str = include_str!("guest/mounts.sh");
 const AS: &str = include_str!("guest/as.sh");
 const ACCESS_UNIT: &str = include_str!("guest/goloo-access.service");
 const CONFIGURE_UNIT: &str = include_str!("guest/goloo-configure.service");
@@ -76,7 +77,7 @@ impl Identity<'_> {
         script.file("0644", "/opt/goloo/users", &users_file(users, self.login_user));
         script.file("0755", "/opt/goloo/as", &squeezed(AS));
         if !self.mounts.is_empty() {
-            script.file("0755", MOUNTS, &mount_script(self.mounts));
+            script.file("0755", MOUNTS, &mount_script(self.mounts, self.login_user));
             // Kernels before 5.17 don't load the transport automatically.
             script.file("0644", "/etc/modules-load.d/goloo.conf", "9p\n9pnet_virtio\n");
         }
@@ -169,12 +170,17 @@ impl Script {
 
     /// A part of an update that is kept for later boots.
     pub fn later(&mut self, name: &str, text: &str) {
-        self.nested(&format!("later {name}"), text);
+        self.nested(&format!("later {name} <<'GOLOO-PART'"), text);
+    }
+
+    /// A part of an update that runs once.
+    pub fn part(&mut self, text: &str) {
+        self.nested("/bin/sh <<'GOLOO-PART' || failed=1", text);
     }
 
     /// As [`Self::here`], for a text that has such texts in it.
     fn nested(&mut self, command: &str, text: &str) {
-        let _ = write!(self.0, "{command} <<'GOLOO-PART'\n{}\nGOLOO-PART\n", text.trim_end_matches('\n'));
+        let _ = write!(self.0, "{command}\n{}\nGOLOO-PART\n", text.trim_end_matches('\n'));
     }
 
     pub fn line(&mut self, line: &str) {
@@ -216,32 +222,60 @@ fn in_ascii(key: &str) -> String {
     }
 }
 
-/// Mounts the shares `goloo0`, `goloo1`, … now, and through fstab at each boot. If the kernel lacks support,
-/// cloud-init's log contains an error message.
-pub(super) fn mount_script(mounts: &[Mount]) -> String {
+/// Mounts the shares `goloo0`, `goloo1`, … now, and through fstab at each boot, and makes the login user their owner. If
+/// the kernel lacks support, cloud-init's log contains an error message.
+pub(super) fn mount_script(mounts: &[Mount], login_user: &str) -> String {
     let share = |(index, mount): (usize, &Mount)| {
         // The targets' characters have been checked: none needs more than quotes, here or in fstab.
         let access = if mount.readonly { "ro" } else { "rw" };
         format!("share goloo{index} '{}' {access}\n", mount.target)
     };
     let shares: String = mounts.iter().enumerate().map(share).collect();
-    format!(
-        r#"#!/bin/sh
-# Folders of the host (vm.mounts).
-fail() {{
-    echo "goloo: $*" >&2
-    exit 1
-}}
-share() {{
-    mkdir -p "$2" || fail "can't create the folder $2"
-    grep -q "^$1 " /etc/fstab ||
-        printf '%s %s 9p %s,trans=virtio,version=9p2000.L,msize=131072,nofail 0 0\n' "$1" "$2" "$3" >>/etc/fstab
-    mountpoint -q "$2" || mount "$2" || fail "can't mount a folder of the host at $2"
-}}
-grep -qw 9p /proc/filesystems || modprobe 9p ||
-    fail "the kernel $(uname -r) has no 9p file system, which vm.mounts needs: use an image with a full kernel"
-modprobe -q 9pnet_virtio
-{shares}systemctl daemon-reload
-"#
-    )
+    format!("{}{shares}own_shares {login_user}\nsystemctl daemon-reload\n", squeezed(MOUNT_SHARES))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::process::Command;
+
+    use super::*;
+
+    /// What `own_shares ann` changes, in a guest where ann has the number 1000 and mallory has 1001.
+    fn changes_for(owner: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let program = |name: &str, script: &str| {
+            let path = folder.path().join(name);
+            fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        program("id", "echo 1000");
+        program("getent", "[ \"$2\" = 1001 ]");
+        program("usermod", "echo usermod $*");
+        program("find", "echo find $*");
+        let (functions, _) = MOUNT_SHARES.split_once("\ngrep -qw 9p").unwrap();
+        let script = format!("{}owner={owner}\nown_shares ann\n", squeezed(functions));
+        let output =
+            Command::new("/bin/sh").args(["-c", &script]).env("PATH", folder.path()).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    #[test]
+    fn the_login_user_gets_the_number_of_the_folders_owner_if_it_is_free() {
+        assert_eq!(
+            changes_for("20345"),
+            "usermod -u 20345 ann\nfind / -xdev -uid 1000 -exec chown -h 20345 {} +\n"
+        );
+        for (owner, why) in [
+            ("1000", "it has that number"),
+            ("1001", "another user has it"),
+            ("0", "root"),
+            ("501", "a system user's"),
+            ("", "all folders are read-only"),
+        ] {
+            assert_eq!(changes_for(owner), "", "{why}");
+        }
+    }
 }

@@ -31,8 +31,8 @@ pub struct GuestUpdate<'a> {
     pub users: Option<UsersUpdate<'a>>,
     /// When the machine terminates itself, in seconds since 1970; `Some(None)` for never.
     pub end: Option<Option<i64>>,
-    /// The folders of the host that the machine mounts itself.
-    pub mounts: Option<&'a [Mount]>,
+    /// The folders of the host that the machine mounts itself, and the login user, who becomes their owner.
+    pub mounts: Option<(&'a [Mount], &'a str)>,
     /// Whether the root takes up the space that the disk now has.
     pub grow: bool,
 }
@@ -57,8 +57,9 @@ pub fn update_script(update: &GuestUpdate<'_>) -> String {
     if let Some(end) = update.end {
         end_part(&mut script, end);
     }
-    if let Some(mounts) = update.mounts {
-        script.later("mounts", &mounts_part(mounts));
+    if let Some((mounts, login_user)) = update.mounts {
+        // Later boots mount them by fstab.
+        script.part(&mounts_part(mounts, login_user));
     }
     if update.grow {
         script.text(&squeezed(GROW));
@@ -100,13 +101,13 @@ fn end_part(script: &mut Script, end: Option<i64>) {
 }
 
 /// The mounts of before end, since a share of the same name may now be another folder.
-fn mounts_part(mounts: &[Mount]) -> String {
+fn mounts_part(mounts: &[Mount], login_user: &str) -> String {
     let unmount = "awk '$1 ~ /^goloo[0-9]+$/ && $3 == \"9p\" { print $2 }' /proc/mounts | \
          while read -r target; do umount \"$target\" || umount -l \"$target\"; done\n\
          sed -i '/^goloo[0-9]* .* 9p /d' /etc/fstab\n";
     let mut part = Script::new(unmount);
     if !mounts.is_empty() {
-        part.here(&format!("cat >{MOUNTS} && chmod 0755 {MOUNTS}"), &mount_script(mounts));
+        part.here(&format!("cat >{MOUNTS} && chmod 0755 {MOUNTS}"), &mount_script(mounts, login_user));
         part.line(&format!("exec /bin/sh {MOUNTS}"));
     }
     part.into_text()

@@ -316,7 +316,7 @@ impl LockedOperation<'_, '_> {
                 removed: &removed,
             }),
             end: has(Setting::Ttl).then(|| self.end().map(Timestamp::unix)),
-            mounts: has(Setting::Mounts).then_some(&mounts),
+            mounts: has(Setting::Mounts).then_some((&mounts[..], inputs.login_user.as_str())),
             grow,
         }))
     }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Read;
 use std::net::TcpStream;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::process::{Child, Command, Stdio};
 
 use crate::common::{Ran, World, wait_until};
@@ -27,8 +28,12 @@ fn vm_is_created_used_deleted_and_archived() {
     world.keep_connections();
     let folder = world.stack("box", CONFIG, CLOUD_INIT);
     fs::write(folder.join("configure.sh"), "#!/bin/sh\nset -e\necho last >> /var/tmp/order\n").unwrap();
-    fs::create_dir(folder.join("shared")).unwrap();
-    fs::write(folder.join("shared/from-here"), "shared").unwrap();
+    let shared = folder.join("shared");
+    fs::create_dir(&shared).unwrap();
+    fs::write(shared.join("from-here"), "shared").unwrap();
+    // Only root can do this; otherwise it is the number of whoever runs the test.
+    let _ = chown(&shared, Some(20_345), None);
+    let owner = shared.metadata().unwrap().uid();
     let key = world.path().join("ann");
     keygen(&key);
     fs::copy(key.with_extension("pub"), folder.join("ann.pub")).unwrap();
@@ -43,6 +48,9 @@ fn vm_is_created_used_deleted_and_archived() {
     assert_eq!(inside("whoami; cat /etc/made-by"), "ann\nthe user's file: 'quoted' \"twice\"\n");
     assert_eq!(inside("cat /var/tmp/order; hostname"), "first\nlast\nbox\n");
     assert_eq!(inside("cat /var/tmp/shared"), "shared", "the folder is there when the user's commands run");
+    assert_eq!(inside("id -u; stat -c %u ~ ~/.ssh /srv/shared"), format!("{owner}\n").repeat(4));
+    inside("echo mine > /srv/shared/by-ann && mkdir /srv/shared/folder");
+    assert_eq!(fs::read_to_string(shared.join("by-ann")).unwrap(), "mine\n");
     assert_eq!(inside("head -n 1 /srv/stack/configure.sh"), "#!/bin/sh\n");
     // QEMU refuses, not only the guest's own mount options.
     inside("sudo mount -o remount,rw /srv/stack; ! sudo touch /srv/stack/shared/written 2>/dev/null");

@@ -352,6 +352,7 @@ fn mounts_are_set_up_after_the_users_and_before_the_user_commands() {
     let script = file(&verdict, "/opt/goloo/mounts.sh");
     assert!(script.contains("share goloo0 '/home/ubuntu/code' rw\n"), "{script}");
     assert!(script.contains("share goloo1 '/srv/ro' ro\n"), "{script}");
+    assert!(script.contains("\nown_shares ubuntu\n"), "{script}");
 }
 
 #[test]

@@ -153,7 +153,7 @@ mod tests {
         let mut machine = machine();
         machine.ports.push(Forward::new(Listener::tcp(OWN, 3000), 3000));
         let (listening, opened) = (BTreeSet::new(), BTreeSet::from([3000]));
-        let live = live(&machine, &[3000]);
+        let live = live(&machine, &[]);
         let situation = Situation { listening: &listening, live: &live, opened: &opened, machine: &machine };
         assert_eq!(decide(&situation), Decision::default());
     }
