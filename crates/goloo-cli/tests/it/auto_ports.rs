@@ -15,7 +15,9 @@ fn world() -> World {
     let world = World::new();
     world.run(&["settings", "set", "auto_ports", "true"]).expect(0);
     listens(&world, &[]);
-    let answer = format!("while read -r _; do cat '{}'; echo .; done", file(&world).display());
+    let (file, log) = (file(&world), connections(&world));
+    let answer =
+        format!("echo >> '{}'; while read -r _; do cat '{}'; echo .; done", log.display(), file.display());
     world.program(
         "ssh",
         &format!(
@@ -27,6 +29,11 @@ fn world() -> World {
 
 fn file(world: &World) -> PathBuf {
     world.path().join("listening")
+}
+
+/// Has a line for each connection.
+fn connections(world: &World) -> PathBuf {
+    world.path().join("connections")
 }
 
 /// The guest listens on these ports, at these addresses.
@@ -193,11 +200,12 @@ fn a_hostile_guest_gets_64_ports_of_its_own_address_and_nothing_else() {
     assert_eq!(refused.as_array().unwrap().len(), 64, "a bounded report");
     assert!(refused.to_string().contains("64 ports are forwarded already"), "{refused}");
 
-    // An answer that doesn't end changes nothing, and a later one counts.
+    // An answer that is too long ends the connection and changes nothing; the next one counts.
+    assert_eq!(fs::read_to_string(connections(&world)).unwrap(), "\n");
     answers(&world, &vec![b'x'; 1 << 20]);
-    wait_until("the guest is asked again", || {
-        listens(&world, &[]);
-        forwarded(&world).is_empty()
-    });
+    wait_until("goloo connects again", || fs::read_to_string(connections(&world)).unwrap().len() > 1);
+    assert_eq!(forwarded(&world), expected);
+    listens(&world, &[]);
+    wait_until("nothing is forwarded", || forwarded(&world).is_empty());
     assert!(greets(own, ssh));
 }
