@@ -95,8 +95,17 @@ impl QemuProvider {
         let live = if is_running { self.live(files).await? } else { BTreeSet::new() };
         let wanted = self.wanted(record, machine, &live, target, &others)?;
         if is_running {
-            let own = machine.ports.iter().map(live_of).collect::<BTreeSet<_>>();
-            self.change_live(files, &live, &own, &wanted, &others).await?;
+            // While both are noted, the supervisor takes none of them for a port that it opened itself.
+            let before = machine.ports.clone();
+            let is_free = |old: &&Forward| !wanted.iter().any(|new| new.listener() == old.listener());
+            machine.ports = wanted.iter().chain(before.iter().filter(is_free)).copied().collect();
+            machine.save(files).map_err(io)?;
+            let own = before.iter().map(live_of).collect::<BTreeSet<_>>();
+            if let Err(error) = self.change_live(files, &live, &own, &wanted, &others).await {
+                machine.ports = before;
+                machine.save(files).map_err(io)?;
+                return Err(error);
+            }
         }
         machine.ports = wanted;
         machine.save(files).map_err(io)

@@ -105,7 +105,7 @@ fn a_running_vm_is_changed(world: &World, folder: &std::path::Path) {
     let port = std::net::TcpListener::bind(("0.0.0.0", 0)).unwrap().local_addr().unwrap().port();
     let mut config: Value = serde_json::from_str(CONFIG).unwrap();
     config["vm"]["disk"] = "4G".into();
-    config["vm"]["ports"] = serde_json::json!([format!("{port}:22")]);
+    config["vm"]["ports"] = serde_json::json!([format!("{port}:8766")]);
     let bob = serde_json::json!({"username": "bob", "ssh_key_files": ["ann.pub"]});
     config["vm"]["users"].as_array_mut().unwrap().push(bob);
     fs::write(folder.join("config.json"), config.to_string()).unwrap();
@@ -118,30 +118,38 @@ fn a_running_vm_is_changed(world: &World, folder: &std::path::Path) {
     assert!(kib > 3_500_000, "the root has {kib} KiB");
     assert_eq!(inside("getent passwd bob | cut -d : -f 6"), "/home/bob\n");
     let address = world.json(&["status", "box", "--json"])["live"]["ip"].as_str().unwrap().to_owned();
-    let mut banner = [0; 4];
-    let mut stream = std::net::TcpStream::connect((address.as_str(), port)).unwrap();
-    std::io::Read::read_exact(&mut stream, &mut banner).unwrap();
-    assert_eq!(&banner, b"SSH-");
-    // Also with a document that locks nothing, ann still gets in with her own key.
+    let pid = serve(world, 8766);
+    wait_until("the server is reachable", || fetch(&address, port).is_ok_and(|text| text == "served"));
+    world.run(&["ssh", "box", "--", "kill", &pid]).expect(0);
     ann_logs_in_with_her_own_key(world, &world.path().join("ann"));
+}
+
+/// What a server at this port sends.
+fn fetch(address: &str, port: u16) -> std::io::Result<String> {
+    let mut text = String::new();
+    TcpStream::connect((address, port))?.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Starts a server in the guest; returns its process id.
+fn serve(world: &World, port: u16) -> String {
+    let server = format!(
+        "import socket\nserver = socket.create_server((\"\", {port}))\n\
+         while True: server.accept()[0].sendall(b\"served\")"
+    );
+    let start = format!("nohup python3 -c '{server}' >/dev/null 2>&1 & echo $!");
+    world.run(&["ssh", "box", "--", &start]).expect(0).stdout().trim().to_owned()
 }
 
 fn a_server_in_the_guest_is_reachable_while_it_is_running(world: &World) {
     let address = world.json(&["status", "box", "--json"])["live"]["ip"].as_str().unwrap().to_owned();
-    let fetch = || {
-        let mut text = String::new();
-        let stream = TcpStream::connect((address.as_str(), 8765));
-        stream.and_then(|mut stream| stream.read_to_string(&mut text)).map(|_| text)
-    };
+    let fetch = || fetch(&address, 8765);
     assert!(fetch().is_err());
-    let server = "import socket\nserver = socket.create_server((\"\", 8765))\n\
-                  while True: server.accept()[0].sendall(b\"served\")";
-    let start = format!("nohup python3 -c '{server}' >/dev/null 2>&1 & echo $!");
-    let pid = world.run(&["ssh", "box", "--", &start]).expect(0).stdout();
+    let pid = serve(world, 8765);
     wait_until("the server is reachable", || fetch().is_ok_and(|text| text == "served"));
     let ports = world.json(&["status", "box", "--json"])["automaticPorts"]["forwarded"].clone();
     assert_eq!((&ports[0]["port"], &ports[1]), (&8765.into(), &Value::Null), "{ports}");
-    world.run(&["ssh", "box", "--", "kill", pid.trim()]).expect(0);
+    world.run(&["ssh", "box", "--", "kill", &pid]).expect(0);
     wait_until("its port is closed", || fetch().is_err());
 }
 
