@@ -74,7 +74,10 @@ fn usable(image: &Image, id: &str, design: &Design, disk: Size) -> Result<String
         let why = image.state_reason().and_then(|reason| reason.message());
         let why = why.map_or_else(String::new, |why| format!(": {why}"));
         let hint = match state {
-            ImageState::Pending => "wait until aws ec2 describe-images shows it as available",
+            ImageState::Pending => &format!(
+                "wait until aws ec2 describe-images --region {} --image-ids {id} shows it as available",
+                design.region
+            ),
             _ => "use another AMI in vm.os",
         };
         return Err(refused(format!("the AMI {id} is {}{why}", state.as_str()), hint));

@@ -161,7 +161,9 @@ impl Details {
         Self::read(&record.details).map_err(|error| {
             ProviderError::failed(
                 format!("the record of \"{}\" can't be used: {}.{error}", record.name, record.provider),
-                Hint::from("restore it from a backup: ").step(NextStep::StateRestore),
+                Hint::from("correct that field in the record; ")
+                    .step(NextStep::Doctor)
+                    .text(" shows where it is stored"),
             )
         })
     }

@@ -230,7 +230,7 @@ pub async fn wait_for(
                 patience = PATIENCE;
                 fell_back += u32::from(instance.state == State::Stopped);
                 if fell_back == FELL_BACK {
-                    return Err(fell_back_to_off(id));
+                    return Err(fell_back_to_off(clients, id));
                 }
             }
             Ok(None) => return Err(gone(vm, id)),
@@ -239,10 +239,10 @@ pub async fn wait_for(
     }
 }
 
-fn fell_back_to_off(id: &str) -> ProviderError {
+fn fell_back_to_off(clients: &Clients, id: &str) -> ProviderError {
     ProviderError::failed(
         format!("the instance {id} failed to start: AWS stopped it again"),
-        format!("aws ec2 describe-instances --instance-ids {id} shows why"),
+        format!("aws ec2 describe-instances --region {} --instance-ids {id} shows why", clients.region),
     )
 }
 

@@ -29,15 +29,18 @@ pub async fn find(clients: &Clients, stack: &ResolvedStack) -> Result<Option<Vec
         return match (&stack.vpc_id, &stack.subnet_id) {
             (None, None) => Ok(None),
             (Some(vpc), None) => {
-                Err(no_subnet(&format!("the VPC {vpc} has no subnet in {}", clients.region)))
+                Err(no_subnet(clients, &format!("the VPC {vpc} has no subnet in {}", clients.region)))
             }
             (_, Some(subnet)) => {
-                Err(no_subnet(&format!("there is no subnet {subnet} in {}", clients.region)))
+                Err(no_subnet(clients, &format!("there is no subnet {subnet} in {}", clients.region)))
             }
         };
     };
     if let Some(wanted) = stack.vpc_id.as_deref().filter(|wanted| *wanted != vpc) {
-        return Err(no_subnet(&format!("the subnet is in the VPC {vpc}, but vm.vpc_id is {wanted}")));
+        return Err(no_subnet(
+            clients,
+            &format!("the subnet is in the VPC {vpc}, but vm.vpc_id is {wanted}"),
+        ));
     }
     let tables = route_tables(clients, vpc).await?;
     let mut found: Vec<Subnet> = subnets
@@ -52,7 +55,7 @@ pub async fn find(clients: &Clients, stack: &ResolvedStack) -> Result<Option<Vec
     }
     if found.is_empty() {
         let what = format!("the VPC {vpc} in {} has no public subnet", clients.region);
-        return Err(no_subnet(&what));
+        return Err(no_subnet(clients, &what));
     }
     first_of_each_zone(&mut found);
     let site = |subnet: Subnet| Site { place: Placement::Subnet { public: subnet.public }, subnet };
@@ -109,10 +112,14 @@ fn is_public(subnet: &str, tables: &[RouteTable]) -> bool {
     })
 }
 
-fn no_subnet(what: &str) -> ProviderError {
+fn no_subnet(clients: &Clients, what: &str) -> ProviderError {
+    let region = &clients.region;
     ProviderError::Unsupported {
         what: what.to_owned(),
-        hint: "set vm.subnet_id to a public subnet; aws ec2 describe-subnets lists them".into(),
+        hint: format!(
+            "set vm.subnet_id to a public subnet; aws ec2 describe-subnets --region {region} lists them"
+        )
+        .into(),
     }
 }
 

@@ -66,21 +66,22 @@ impl AwsProvider {
             )
         })?;
         if !self.identifies(&there.tags, record) && !self.settings.trust.is_trusted(record) {
-            return Err(not_shown(&there.id, record));
+            return Err(not_shown(clients, &there.id, record));
         }
         Ok(there)
     }
 }
 
 /// An instance referenced by a record that someone else may have written.
-fn not_shown(instance: &str, record: &Record) -> ProviderError {
+fn not_shown(clients: &Clients, instance: &str, record: &Record) -> ProviderError {
+    let region = &clients.region;
     ProviderError::failed(
         format!(
             "nothing proves that the instance {instance} is \"{}\": it isn't tagged with its ID, and the record wasn't created with this state folder",
             record.name
         ),
         format!(
-            "if it is, tag it: aws ec2 create-tags --resources {instance} --tags Key={},Value={} Key={},Value={}",
+            "if it is, tag it: aws ec2 create-tags --region {region} --resources {instance} --tags Key={},Value={} Key={},Value={}",
             tags::ID,
             record.id,
             tags::NAME,
@@ -596,7 +597,7 @@ impl AwsProvider {
     ) -> Result<(), ProviderError> {
         let Some(instance) = instances::one(clients, id).await? else { return Ok(()) };
         if !self.identifies(&instance.tags, record) && !self.settings.trust.is_proven(record) {
-            return Err(not_shown(id, record));
+            return Err(not_shown(clients, id, record));
         }
         work.step(&format!("terminating the instance {id}"));
         instances::terminate(clients, id).await?;

@@ -201,7 +201,7 @@ impl Stacks<'_> {
                 }
             }
         }
-        Err(last.map_or_else(|| comes_and_goes(&order.planned.name), ProviderError::from))
+        Err(last.map_or_else(|| comes_and_goes(order.planned), ProviderError::from))
     }
 
     async fn send(&self, order: &StackOrder<'_>, token: &str) -> Result<StackArn, AwsError> {
@@ -339,10 +339,10 @@ fn is_token_taken(error: &AwsError) -> bool {
     error.code().is_some_and(|code| code.contains("TokenAlreadyExists"))
 }
 
-fn comes_and_goes(name: &str) -> ProviderError {
+fn comes_and_goes(arn: &StackArn) -> ProviderError {
     ProviderError::failed(
-        format!("the stack {name} is being created and deleted concurrently"),
-        "check what else changes it: aws cloudformation list-stacks",
+        format!("the stack {} is being created and deleted concurrently", arn.name),
+        format!("check what else changes it: aws cloudformation list-stacks --region {}", arn.region),
     )
 }
 

@@ -14,6 +14,7 @@ use crate::template::{Placement, SHARED_SUBNETS};
 /// The zones of a region that offer an instance type: at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
+    region: String,
     instance_type: String,
     zones: BTreeSet<String>,
 }
@@ -39,11 +40,14 @@ pub async fn offer(clients: &Clients, instance_type: &str) -> Result<Offer, Prov
     if zones.is_empty() {
         return Err(ProviderError::Unsupported {
             what: format!("no zone of {} has the instance type {instance_type}", clients.region),
-            hint: "set another vm.instance_type or vm.region; aws ec2 describe-instance-type-offerings lists the instance types"
-                .into(),
+            hint: format!(
+                "set another vm.instance_type or vm.region; aws ec2 describe-instance-type-offerings --region {} lists the instance types",
+                clients.region
+            )
+            .into(),
         });
     }
-    Ok(Offer { instance_type: instance_type.to_owned(), zones })
+    Ok(Offer { region: clients.region.clone(), instance_type: instance_type.to_owned(), zones })
 }
 
 impl Offer {
@@ -69,7 +73,10 @@ impl Offer {
         let having = Vec::from_iter(self.zones.iter().map(String::as_str)).join(", ");
         let mut hint = format!("set vm.subnet_id to a subnet in {having}, or another vm.instance_type");
         if sites.iter().any(|site| site.place == Placement::SharedNetwork) {
-            hint += "; if no VM uses the shared network any more, run aws cloudformation delete-stack --stack-name goloo-network so that goloo creates it again";
+            hint += &format!(
+                "; if no VM uses the shared network any more, run aws cloudformation delete-stack --region {} --stack-name goloo-network so that goloo creates it again",
+                self.region
+            );
         }
         let instance_type = &self.instance_type;
         ProviderError::Unsupported {

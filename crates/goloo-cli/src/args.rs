@@ -14,7 +14,7 @@ use goloo_model::printable::is_printable_text;
 
 use crate::commands::Command;
 use crate::help;
-use crate::options::{Color, LogLevel};
+use crate::options::{Color, LogLevel, NO_NAME};
 use crate::output;
 
 /// Create the same virtual machine on your own computer or in AWS, and never lose track of it.
@@ -72,6 +72,7 @@ pub fn help(words: &[String]) -> clap::Error {
 
 fn try_parse<W: Into<OsString>>(argv: impl IntoIterator<Item = W>) -> Result<Cli, clap::Error> {
     let argv: Vec<OsString> = argv.into_iter().map(Into::into).collect();
+    let argv = with_no_name_marked(argv);
     match parse_with(Cli::command(), &argv) {
         // Only the overview shows the groups; composing them at every start would take time.
         Err(error) if error.kind() == ErrorKind::DisplayHelp => {
@@ -79,6 +80,17 @@ fn try_parse<W: Into<OsString>>(argv: impl IntoIterator<Item = W>) -> Result<Cli
         }
         parsed => parsed,
     }
+}
+
+/// Repeats the first `--` if a command that runs another one has no VM before it: clap removes one, and then the first
+/// word after it would be the VM.
+fn with_no_name_marked(mut argv: Vec<OsString>) -> Vec<OsString> {
+    let Some(at) = argv.iter().position(|word| word == NO_NAME) else { return argv };
+    let before = parse_with(Cli::command(), &argv[..at]);
+    if before.is_ok_and(|cli| cli.command.is_some_and(|command| command.lacks_its_vm())) {
+        argv.insert(at, NO_NAME.into());
+    }
+    argv
 }
 
 fn parse_with(mut command: clap::Command, argv: &[OsString]) -> Result<Cli, clap::Error> {

@@ -59,6 +59,9 @@ impl VmArg {
     }
 }
 
+/// Stands in place of a VM's name if there is none before the command that is to run in it.
+pub const NO_NAME: &str = "--";
+
 // The VM that a command works on; it may be left out.
 #[derive(Debug, Clone, clap::Args)]
 pub struct OptionalVm {

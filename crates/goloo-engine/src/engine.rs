@@ -125,16 +125,19 @@ const SAVE_ROOM: usize = 128 << 10;
 
 /// Refuses a record that couldn't be saved again, before the operation rather than at its end.
 pub(crate) fn refuse_full(record: &Record) -> Result<(), EngineError> {
-    let why = if record.serial >= SERIAL_MAX {
-        format!("has been saved {} times", record.serial)
+    let name = &record.name;
+    let (why, hint) = if record.serial >= SERIAL_MAX {
+        let why = format!("has been saved {} times", record.serial);
+        (why, Hint::from("nobody saves a record that often: correct its serial in the store manually"))
     } else if to_json(record).len() > MAX_RECORD_BYTES - SAVE_ROOM {
-        format!("is nearly {} KiB in size", MAX_RECORD_BYTES >> 10)
+        let why = format!("is nearly {} KiB in size", MAX_RECORD_BYTES >> 10);
+        (why, Hint::from("replace it by an older copy: ").step(NextStep::StatePushOlder))
     } else {
         return Ok(());
     };
     Err(EngineError::Refused {
-        what: format!("the record of \"{}\" {why}, and can't be saved again", record.name),
-        hint: Hint::from("restore it from a backup: ").step(NextStep::StateRestore),
+        what: format!("the record of \"{name}\" {why}, and can't be saved again"),
+        hint,
     })
 }
 

@@ -95,7 +95,7 @@ impl<'a> Engine<'a> {
     ) -> Result<Renamed, EngineError> {
         let change = operation.rename.as_ref().ok_or_else(|| EngineError::Refused {
             what: format!("the record of \"{name}\" doesn't contain its new name"),
-            hint: Hint::from("restore the record from a backup: ").step(NextStep::StateRestore),
+            hint: Hint::from("replace it by an older copy: ").step(NextStep::StatePushOlder),
         })?;
         let (from, to) = self.lock_both(&change.from, &change.to).await?;
         let halves = (self.half(from, operation).await?, self.half(to, operation).await?);
@@ -208,7 +208,7 @@ impl<'a> Engine<'a> {
         if state != Some(LiveState::Running) {
             return unchanged("it isn't running");
         }
-        let Some(target) = SshTarget::of(record) else { return unchanged("goloo has no access to it") };
+        let Some(target) = SshTarget::of(record) else { return unchanged("there is no SSH access to it") };
         let script = goloo_cloudinit::squeezed(include_str!("hostname.sh"));
         let at_boot = if at_boot == HostnameAtBoot::New { "yes" } else { "''" };
         let command = format!("{AS_ROOT}set -- {} {} {at_boot}\n{script}", change.from, change.to);

@@ -1,6 +1,7 @@
 //! What is wrong with a database file that holds records.
 
-use std::path::PathBuf;
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
@@ -19,12 +20,24 @@ pub struct DatabaseDamage {
 impl DatabaseDamage {
     /// What to do about it.
     pub fn hint(&self) -> Hint {
-        let file = self.file.display();
+        let (file, repaired) = (in_shell(&self.file), in_shell(&with_suffix(&self.file, ".repaired")));
         Hint::from(format!(
-            "save what can be read: sqlite3 {file} .recover | sqlite3 {file}.repaired, check it, then replace the file with it; or restore a backup with "
+            "save what can be read: sqlite3 {file} .recover | sqlite3 {repaired}, check it, then replace the file with it; or restore a backup with "
         ))
         .step(NextStep::StateRestore)
     }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// A path as one word for a shell.
+fn in_shell(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    shlex::try_quote(&text).map_or_else(|_| text.clone().into_owned(), Cow::into_owned)
 }
 
 /// Something in the database, or in place of one of its files, that others may have put there.

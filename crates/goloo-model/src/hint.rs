@@ -101,6 +101,8 @@ pub enum NextStep {
     Start(VmName),
     /// Move all records to another store, which the person has to choose.
     StateMove,
+    /// Replace records by older copies, which the person has to choose.
+    StatePushOlder,
     /// Restore records from a backup, which the person has to choose.
     StateRestore,
     /// Show details of a VM.

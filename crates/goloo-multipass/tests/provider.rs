@@ -366,6 +366,7 @@ async fn a_name_that_would_mount_the_home_folder_is_refused() {
     let world = World::stand_in();
     let mut machine = world.machine("x");
     machine.name = goloo_model::name::VmName::parse("primary").unwrap();
+    machine.machine_name = machine.name.clone();
     let error = refused(&world, &machine).await;
     assert!(error.contains("primary instance") && error.contains("--as"), "{error}");
 }
@@ -638,6 +639,7 @@ async fn starting_a_missing_machine_does_not_launch_one() {
     let mut machine = world.machine("x");
     // Multipass's `start` would launch this instance.
     machine.name = goloo_model::name::VmName::parse("primary").unwrap();
+    machine.machine_name = machine.name.clone();
     let mut work = SuiteWork::default();
     work.made.push((RESOURCE.to_owned(), "primary".to_owned()));
     let record = record(&machine, &work);
@@ -1549,6 +1551,7 @@ async fn an_adopted_machine_keeps_its_multipass_name_and_is_deleted_by_it() {
     world.foreign("Their-Box");
     let mut machine = world.machine("x");
     machine.name = goloo_model::name::VmName::parse("their-box").unwrap();
+    machine.machine_name = machine.name.clone();
     let provider = world.multipass();
     let error = provider.adopt(&machine.name, None).await.unwrap_err();
     assert!(text(&error).contains("multipass list") && text(&error).contains("--id"), "{}", text(&error));

@@ -568,6 +568,7 @@ async fn the_newest_published_ami_of_the_systems_own_account_is_used() {
 
     world.faults.answer("DescribeImages", |_| Some(aws_answers::describe_images(&[])));
     machine.name = VmName::parse("other").unwrap();
+    machine.machine_name = machine.name.clone();
     let error = world.provider().create(&machine, &mut SuiteWork::default()).await.unwrap_err();
     assert!(error.to_string().contains("792107900819 has no public AMI"), "{error:?}");
 }

@@ -62,6 +62,7 @@ async fn concurrent_creates_make_one_shared_network() {
     let machine = |name: &str| {
         let mut machine = fixed_machine();
         machine.name = goloo_testkit::samples::name(name);
+        machine.machine_name = machine.name.clone();
         machine.token = goloo_model::name::OperationId::generate();
         machine
     };

@@ -566,7 +566,8 @@ async fn an_instance_that_goloo_did_not_create_can_be_adopted() {
     ] {
         let ProviderError::Failed { what, hint, .. } = refused.unwrap_err() else { panic!("another error") };
         assert!(
-            what.contains(id) && hint.debug_text().contains(&format!("create-tags --resources {id}")),
+            what.contains(id)
+                && hint.debug_text().contains(&format!("create-tags --region {REGION} --resources {id}")),
             "{what}: {hint:?}"
         );
     }

@@ -112,6 +112,7 @@ async fn a_parent_zone_or_a_zone_id_with_prefix_is_accepted() {
     for (name, id) in [("one", zone.clone()), ("two", format!("/hostedzone/{zone}"))] {
         let mut machine = named(&world.moto, Some(&id), "dev.Example.com.");
         machine.name = goloo_testkit::samples::name(name);
+        machine.machine_name = machine.name.clone();
         machine.id = goloo_model::name::VmId::generate();
         machine.stack.dns.as_mut().unwrap().hostname = name.to_owned();
         world.provider().create(&machine, &mut SuiteWork::default()).await.unwrap();

@@ -43,6 +43,7 @@ fn a_plan_shows_steps_warnings_and_the_template() {
 fn the_name_of_the_shared_network_is_refused_for_a_vm() {
     let mut machine = fixed_machine();
     machine.name = goloo_testkit::samples::name("network");
+    machine.machine_name = machine.name.clone();
     let error = AwsProvider::new(Settings::new("eu-west-1")).plan(&machine).unwrap_err();
     assert!(matches!(error, ProviderError::Unsupported { .. }), "{error:?}");
 }

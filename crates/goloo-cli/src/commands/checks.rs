@@ -11,20 +11,19 @@ use goloo_model::store::Broken;
 
 use crate::app::App;
 use crate::error::CliError;
-use crate::output::Style;
-use crate::output::hint;
+use crate::output::{Mark, hint};
 
 const BROKEN_MAX: usize = 20;
 
 /// Prints a finding and its hint.
 pub fn print(app: &App, finding: &Check) {
-    let (style, mark) = match finding.level {
-        CheckLevel::Good => (Style::Green, "✓"),
-        CheckLevel::Absent => (Style::Dim, "–"),
-        CheckLevel::Notice => (Style::Yellow, "!"),
-        CheckLevel::Wrong => (Style::Red, "✗"),
+    let mark = match finding.level {
+        CheckLevel::Good => Mark::Good,
+        CheckLevel::Absent => Mark::Absent,
+        CheckLevel::Notice => Mark::Notice,
+        CheckLevel::Wrong => Mark::Wrong,
     };
-    app.ui.marked_line(style, mark, &finding.what);
+    app.ui.marked_line(mark, &finding.what);
     if !finding.hint.is_empty() {
         app.ui.line(&format!("  hint: {}", hint::text(&finding.hint)));
     }

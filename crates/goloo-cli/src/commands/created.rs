@@ -8,7 +8,7 @@ use goloo_model::record::{ProvisioningResult, Record};
 
 use crate::app::App;
 use crate::error::{CliError, without_ssh};
-use crate::output::{Style, duration, forwards};
+use crate::output::{Mark, duration, forwards};
 use crate::{exit, json};
 
 /// Prints a copy of a VM.
@@ -71,7 +71,7 @@ fn print_made(app: &App, record: &Record, result: Option<ProvisioningResult>, to
             app.ui.line(&format!("{name} is running; run `goloo wait {name}` to wait for its provisioning"))
         }
         Some(_) => {
-            app.ui.marked_line(Style::Green, "✓", &format!("{name} is ready ({})", duration(took)));
+            app.ui.marked_line(Mark::Good, &format!("{name} is ready ({})", duration(took)));
         }
     }
     if let (Some(ip), Some(port)) = (record.ip(), record.ssh_port()) {

@@ -217,6 +217,15 @@ impl Command {
         matches!(self, Self::Image(image::Command::Build { .. }))
     }
 
+    /// Whether it runs another command in a VM, and names none.
+    pub fn lacks_its_vm(&self) -> bool {
+        match self {
+            Self::Ssh(args) => args.has_no_name(),
+            Self::Exec(args) => args.has_no_name(),
+            _ => false,
+        }
+    }
+
     /// Whether its only effect is its output: if so, it fails when the output can't be written. Other commands only
     /// lose their report.
     pub fn only_reads(&self) -> bool {

@@ -13,7 +13,7 @@ use goloo_model::record::{Record, SshAccess};
 use super::{program, which};
 use crate::app::App;
 use crate::error::CliError;
-use crate::options::OptionalVm;
+use crate::options::{NO_NAME, OptionalVm};
 use crate::{complete, exit};
 use goloo::ssh::{Connection, OwnLog, by_sh};
 
@@ -65,11 +65,11 @@ impl Passed {
 
 #[derive(Debug, clap::Args)]
 pub struct ExecArgs {
-    /// The VM, followed by the program and its arguments. With `--` before the program, all words before it are VMs
+    /// The VM, followed by the program and its arguments. With `--` before the program, all words before it are VMs; with
+    /// none, it is the only VM, or the one that was created from the stack in this folder
     #[arg(
         value_name = "NAME",
         trailing_var_arg = true,
-        required = true,
         add = ArgValueCandidates::new(complete::vm_names)
     )]
     words: Vec<String>,
@@ -78,8 +78,18 @@ pub struct ExecArgs {
     all: bool,
 }
 
+impl SshArgs {
+    pub fn has_no_name(&self) -> bool {
+        self.vm.name.is_none()
+    }
+
+    fn vm(&self, app: &App) -> Result<VmName, CliError> {
+        if self.vm.name.as_deref() == Some(NO_NAME) { which::default_vm(app) } else { self.vm.of(app) }
+    }
+}
+
 pub fn run(app: &App, args: &SshArgs) -> Result<u8, CliError> {
-    let name = args.vm.of(app)?;
+    let name = args.vm(app)?;
     let line: Vec<_> = args.command.iter().map(|word| word.to_string_lossy()).collect();
     let in_shell = ["sh".to_owned(), "-c".to_owned(), line.join(" ")];
     let request = if line.is_empty() { GuestRequest::Shell } else { GuestRequest::Run(&in_shell) };
@@ -211,19 +221,24 @@ fn denial(said: &str) -> Option<String> {
 }
 
 impl ExecArgs {
+    pub fn has_no_name(&self) -> bool {
+        self.words.is_empty()
+    }
+
     /// The VMs, and the program with its arguments.
     fn split(&self, app: &App) -> Result<(Vec<VmName>, &[String]), CliError> {
-        let dashes = self.words.iter().position(|word| word == "--");
+        let dashes = self.words.iter().position(|word| word == NO_NAME);
         let (names, program) = match dashes {
             Some(at) => (&self.words[..at], &self.words[at + 1..]),
             None if self.all => (&[][..], &*self.words),
-            None => self.words.split_at(1),
+            None => self.words.split_at(self.words.len().min(1)),
         };
         let names = match (self.all, names) {
             (true, []) => which::all_here(app)?,
             (true, _) => {
                 return Err(CliError::usage("--all is for all VMs, and some are named", "omit the names"));
             }
+            (false, []) if !program.is_empty() => vec![which::default_vm(app)?],
             (false, names) => which::distinct(names)?,
         };
         if program.is_empty() {

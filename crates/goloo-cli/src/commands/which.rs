@@ -53,7 +53,8 @@ pub fn all_here(app: &App) -> Result<Vec<VmName>, CliError> {
     Ok(names)
 }
 
-fn default_vm(app: &App) -> Result<VmName, CliError> {
+/// The VM that is meant where none is named, with a note.
+pub fn default_vm(app: &App) -> Result<VmName, CliError> {
     // Without a working directory there is no stack in it.
     let here = std::env::current_dir().unwrap_or_default();
     match app.session.default_vm(&here)? {

@@ -3,23 +3,24 @@
 use std::path::Path;
 
 use goloo_model::database_error::UntrustedDatabase;
+use goloo_sys::private::in_shell;
 
 pub(super) fn hint(file: &Path, found: &UntrustedDatabase) -> String {
-    let file = file.display();
+    let file = in_shell(file);
     match found {
         UntrustedDatabase::Exposed { fix, .. } => {
             format!("{fix}; a database that a group shares is in a folder of mode 2770")
         }
         UntrustedDatabase::SpecialFile { path, .. } => {
-            let path = path.display();
+            let path = in_shell(path);
             format!("remove it, or set another file in stateBackend; ls -ld {path} shows its owner")
         }
         UntrustedDatabase::ForeignLink { path, .. } => {
-            let path = path.display();
+            let path = in_shell(path);
             format!("set its target in stateBackend, or remove the link; ls -l {path} shows the target")
         }
         UntrustedDatabase::SuperJournal { path } => {
-            format!("remove it; ls -l {} shows its owner", path.display())
+            format!("remove it; ls -l {} shows its owner", in_shell(path))
         }
         UntrustedDatabase::Schema { table, .. } => format!(
             "sqlite3 {file} \".schema {table}\" shows it; check who has write access, and restore a backup into another file with `goloo state restore FILE`"
@@ -56,6 +57,9 @@ mod tests {
         let (cause, hint) = told(UntrustedDatabase::Schema { table: "vms", fault });
         assert_eq!(cause, "the table vms doesn't have goloo's schema: it has a column with a default");
         assert!(hint.starts_with("sqlite3 /srv/goloo.db \".schema vms\" shows it"), "{hint}");
+        let path = "/srv/my vms.db-wal".into();
+        let (_, hint) = told(UntrustedDatabase::SuperJournal { path });
+        assert_eq!(hint, "remove it; ls -l '/srv/my vms.db-wal' shows its owner");
         let path = "/srv/goloo.db-wal".into();
         let (cause, hint) = told(UntrustedDatabase::SpecialFile { path, kind: "a named pipe" });
         assert_eq!(cause, "/srv/goloo.db-wal is a named pipe, not a regular file");

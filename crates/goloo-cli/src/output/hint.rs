@@ -60,6 +60,7 @@ fn command(step: &NextStep) -> String {
         }
         NextStep::Start(vm) => format!("goloo start {vm}"),
         NextStep::StateMove => "goloo state move ADDRESS".to_owned(),
+        NextStep::StatePushOlder => "goloo state push FILE --force".to_owned(),
         NextStep::StateRestore => "goloo state restore FILE".to_owned(),
         NextStep::Status(vm) => format!("goloo status {vm}"),
         NextStep::Stop { vm, force: false } => format!("goloo stop {vm}"),
@@ -118,6 +119,7 @@ mod tests {
             NextStep::SettingsSet { key: "stateBackend.region".to_owned(), value: "eu-west-1".to_owned() },
             NextStep::Start(web()),
             NextStep::StateMove,
+            NextStep::StatePushOlder,
             NextStep::StateRestore,
             NextStep::Status(web()),
             NextStep::stop(&web()),
@@ -151,6 +153,7 @@ mod tests {
                 | NextStep::SettingsSet { .. }
                 | NextStep::Start(_)
                 | NextStep::StateMove
+                | NextStep::StatePushOlder
                 | NextStep::StateRestore
                 | NextStep::Status(_)
                 | NextStep::Stop { .. }

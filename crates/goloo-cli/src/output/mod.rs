@@ -8,6 +8,7 @@ mod column;
 mod escape;
 pub mod forwards;
 pub mod hint;
+mod mark;
 mod progress;
 mod state_color;
 mod stdout;
@@ -29,11 +30,13 @@ use crate::options::Color;
 
 pub use column::Column;
 pub use escape::{LogText, one_line};
+pub use mark::Mark;
 pub use state_color::state_color;
 pub use style::Style;
 pub use table::Table;
 pub use text::{age, bytes, diagnostic_line, duration, first, problem_line};
 
+use mark::Charset;
 use progress::Progress;
 use stdout::Stdout;
 use style::painted;
@@ -49,6 +52,7 @@ struct Inner {
     color: bool,
     /// On stdout.
     result_color: bool,
+    charset: Charset,
     verbose: u8,
     progress: Progress,
     stdout: Stdout,
@@ -67,8 +71,11 @@ impl Ui {
             Color::Auto => is_terminal && !dumb && !no_color,
         };
         let (color, result_color) = (color_on(terminal), color_on(result_terminal));
-        let progress = Progress::new(terminal && !dumb && verbose == 0, painted(color, Style::Green, "✓"));
-        Self(Arc::new(Inner { json, color, result_color, verbose, progress, stdout: Stdout::default() }))
+        let charset = Charset::of_locale();
+        let check = painted(color, Mark::Good.style(), Mark::Good.text(charset));
+        let progress = Progress::new(terminal && !dumb && verbose == 0, check, charset);
+        let stdout = Stdout::default();
+        Self(Arc::new(Inner { json, color, result_color, charset, verbose, progress, stdout }))
     }
 
     /// Whether results are JSON.
@@ -92,8 +99,8 @@ impl Ui {
     }
 
     /// Writes a line of the result with one of goloo's marks before it.
-    pub fn marked_line(&self, style: Style, mark: &str, text: &str) {
-        let mark = painted(self.0.result_color, style, mark);
+    pub fn marked_line(&self, mark: Mark, text: &str) {
+        let mark = painted(self.0.result_color, mark.style(), mark.text(self.0.charset));
         self.stdout(&format!("{mark} {}\n", escape::message(text)));
     }
 
@@ -245,6 +252,10 @@ impl Ui {
     }
 
     /// Prints a line on stderr with one of goloo's marks before it.
+    fn with_mark(&self, mark: Mark, text: &str) {
+        self.marked(mark.style(), mark.text(self.0.charset), text);
+    }
+
     fn marked(&self, style: Style, mark: &str, text: &str) {
         self.stderr(&format!("{} {}", self.paint(style, mark), escape::message(text)));
     }
@@ -293,13 +304,13 @@ impl Events for Ui {
             Event::Step { what } => {
                 let what = labelled(&what);
                 if !self.0.progress.step(context, &escape::one_line(&what)) {
-                    self.marked(Style::Dim, "·", &what);
+                    self.with_mark(Mark::Step, &what);
                 }
             }
             Event::Progress { done, total } => self.0.progress.advance(context, done, total),
             Event::Log { line } => {
                 if self.0.verbose > 0 {
-                    self.marked(Style::Dim, "│", &labelled(&line));
+                    self.with_mark(Mark::Log, &labelled(&line));
                 }
             }
             Event::WaitingForLock { path } => self.waiting_for_lock(&path),

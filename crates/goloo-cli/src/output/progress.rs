@@ -9,6 +9,7 @@ use goloo_model::events::EventContext;
 use goloo_model::name::VmName;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
+use super::mark::Charset;
 use super::text::duration;
 
 /// The lines; draws nothing when stderr isn't a terminal, and still knows which VMs are in progress.
@@ -16,6 +17,7 @@ pub struct Progress {
     enabled: bool,
     /// The mark of a finished step.
     check: String,
+    charset: Charset,
     lines: MultiProgress,
     running: Mutex<Vec<Running>>,
 }
@@ -30,9 +32,9 @@ struct Running {
 
 impl Progress {
     /// `enabled` on a terminal.
-    pub fn new(enabled: bool, check: String) -> Self {
+    pub fn new(enabled: bool, check: String, charset: Charset) -> Self {
         let lines = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
-        Self { enabled, check, lines, running: Mutex::default() }
+        Self { enabled, check, charset, lines, running: Mutex::default() }
     }
 
     /// The text, after the VM's name while several VMs are in progress.
@@ -55,7 +57,7 @@ impl Progress {
         let mut running = self.lock();
         let place = place_of(&mut running, context);
         let line = ProgressBar::new_spinner();
-        line.set_style(style("{spinner} {msg} {took:.dim}"));
+        line.set_style(style("{spinner} {msg} {took:.dim}", self.charset));
         line.set_message(what.to_owned());
         let line = match running[place].line.take() {
             Some(former) => {
@@ -80,7 +82,10 @@ impl Progress {
         };
         if let Some(total) = total.filter(|_| line.length().is_none()) {
             line.set_length(total);
-            line.set_style(style("{spinner} {msg} [{bar:24}] {bytes}/{total_bytes} {bytes_per_sec} {eta}"));
+            line.set_style(style(
+                "{spinner} {msg} [{bar:24}] {bytes}/{total_bytes} {bytes_per_sec} {eta}",
+                self.charset,
+            ));
         }
         line.set_position(done);
     }
@@ -143,8 +148,9 @@ fn finished(check: &str, what: &str, took: Duration) -> String {
     }
 }
 
-fn style(template: &str) -> ProgressStyle {
+fn style(template: &str, charset: Charset) -> ProgressStyle {
     let style = ProgressStyle::with_template(template).expect("the templates are constants that parse");
+    let style = style.tick_chars(charset.spinner()).progress_chars("#> ");
     style.with_key("took", |state: &ProgressState, text: &mut dyn fmt::Write| {
         let _ = text.write_str(&duration(state.elapsed()));
     })
@@ -158,7 +164,7 @@ mod tests {
 
     #[test]
     fn the_vm_is_named_while_several_are_in_progress() {
-        let progress = Progress::new(false, "✓".to_owned());
+        let progress = Progress::new(false, "✓".to_owned(), Charset::Utf8);
         let (web, db) = (EventContext::of(&name("web"), None), EventContext::of(&name("db"), None));
         let label = |context: &EventContext, text: &str| progress.labelled(context, text).into_owned();
         assert_eq!(label(&web, "starting"), "starting");
@@ -183,7 +189,7 @@ mod tests {
 
     #[test]
     fn each_vm_in_progress_has_a_line_of_its_own() {
-        let progress = Progress::new(true, "✓".to_owned());
+        let progress = Progress::new(true, "✓".to_owned(), Charset::Utf8);
         progress.lines.set_draw_target(ProgressDrawTarget::hidden());
         let (web, db) = (EventContext::of(&name("web"), None), EventContext::of(&name("db"), None));
         let shown = || {

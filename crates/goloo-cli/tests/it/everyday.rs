@@ -243,9 +243,35 @@ fn ssh_takes_a_command_without_dashes_and_passes_options_on() {
 
     let ran = world.run(&["exec", "hello", "id", "-u"]).expect(0);
     assert!(ran.stdout().contains("id -u"), "{ran:?}");
-    let ran = world.run(&["exec", "hello"]).expect(2);
-    assert!(ran.stderr().contains("no program to run"), "{ran:?}");
+    for words in [&["exec", "hello"][..], &["exec"], &["exec", "--"], &["exec", "hello", "--"]] {
+        let ran = world.run(words).expect(2);
+        assert!(ran.stderr().contains("no program to run"), "{words:?}: {ran:?}");
+    }
     world.run(&["delete", "hello", "--yes"]).expect(0);
+}
+
+#[test]
+fn after_dashes_without_a_name_the_command_runs_in_the_vm_that_is_meant() {
+    let world = world();
+    world.run(&["create", "hello"]).expect(0);
+    let argv = || fs::read_to_string(world.path().join("argv")).unwrap().lines().last().unwrap().to_owned();
+    for words in [&["ssh", "--", "uptime"][..], &["ssh", "-L", "8080:localhost:80", "--", "uptime"]] {
+        let ran = world.run(words).expect(0);
+        assert!(ran.stderr().contains("using hello, the only VM"), "{ran:?}");
+        assert_eq!(argv(), "uptime");
+    }
+    let ran = world.run(&["exec", "--", "ls", "--", "-l"]).expect(0);
+    assert!(ran.stdout().contains("ls -- -l"), "{ran:?}");
+    // A second one belongs to the command.
+    world.run(&["ssh", "hello", "--", "ls", "--", "-l"]).expect(0);
+    assert_eq!(argv(), "-l");
+    second_stack(&world, "db");
+    world.run(&["create", "db"]).expect(0);
+    let several = world.run(&["exec", "--", "uptime"]).expect(2);
+    assert!(several.stderr().contains("a VM must be named"), "{several:?}");
+    let of_folder = run_in(&world, "stacks/db", &["exec", "--", "uptime"]).expect(0);
+    assert!(of_folder.stderr().contains("using db"), "{of_folder:?}");
+    world.run(&["delete", "hello", "db", "--yes"]).expect(0);
 }
 
 #[test]

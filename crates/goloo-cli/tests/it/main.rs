@@ -34,6 +34,7 @@ mod neighbors;
 mod null_provider;
 mod other_programs;
 mod ports;
+mod proposed_commands;
 mod provider_choice;
 mod proxy;
 mod public_surface;

@@ -12,6 +12,7 @@ mod extra;
 mod format;
 mod history;
 mod home;
+mod name_change;
 mod operation_kind;
 mod output;
 mod overrides;
@@ -51,6 +52,7 @@ pub use extra::Extra;
 pub use format::{MAX_RECORD_BYTES, SCHEMA};
 pub use history::{HISTORY_MAX, History, HistoryAction, HistoryEntry, Outcome, Word};
 pub use home::{AllOpen, ForeignOwner, LocalContext, MachineLocation, OpenOperations};
+pub use name_change::NameChange;
 pub use operation_kind::OperationKind;
 pub use overrides::{OverrideError, Overrides};
 pub use owner::Owner;
@@ -58,7 +60,6 @@ pub use proof::{StateKey, Trust};
 pub use recorded_stack::{
     RecordedKey, RecordedMount, RecordedPort, RecordedStack, RecordedUser, StackValueError,
 };
-pub use rename::NameChange;
 pub use resource::Resource;
 pub use schema_1::{Schema1Place, endpoint_of_schema_1, is_host_bound_in_schema_1};
 pub use upgrade::{from_json, to_json};

@@ -1,19 +1,8 @@
 //! Names: a VM's name is goloo's, a machine keeps the one that its provider knows it by.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
+use super::name_change::NameChange;
 use super::{OperationKind, Record};
 use crate::name::VmName;
-
-/// A change of a VM's name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct NameChange {
-    /// The old name.
-    pub from: VmName,
-    /// The new name.
-    pub to: VmName,
-}
 
 impl Record {
     /// The name that the provider knows the machine by.

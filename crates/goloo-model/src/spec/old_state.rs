@@ -517,8 +517,9 @@ impl<'c> Reader<'c> {
     /// The stack's ARN, which identifies everything that was created, and the fields derived from it.
     fn stack_arn(&mut self, fields: &mut Map<String, Value>) -> Option<String> {
         let name = fields.get("stackName").and_then(Value::as_str).unwrap_or("STACK").to_owned();
+        let region = fields.get("region").and_then(Value::as_str).unwrap_or("REGION");
         let hint = format!(
-            "aws cloudformation describe-stacks --stack-name {name} --query 'Stacks[0].StackId' shows it"
+            "aws cloudformation describe-stacks --region {region} --stack-name {name} --query 'Stacks[0].StackId' shows it"
         );
         let Some(text) = fields.get("stackID").and_then(Value::as_str).map(str::to_owned) else {
             if self.get("stack_id").is_none() {

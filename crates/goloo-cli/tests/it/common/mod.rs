@@ -198,6 +198,7 @@ impl World {
         let pairs = [
             ("HOME", at("home")),
             ("PATH", path),
+            ("LC_ALL", "C.UTF-8".to_owned()),
             ("USER", "ann".to_owned()),
             ("XDG_DATA_HOME", at("data")),
             ("GOLOO_CONFIG_DIR", at("config")),
