@@ -138,7 +138,7 @@ pub struct Details {
     /// The time after which the VM terminates itself, in seconds.
     #[serde(rename = "ttlSeconds", skip_serializing_if = "Option::is_none", deserialize_with = "seconds")]
     pub ttl_seconds: Option<u64>,
-    /// The CIDR blocks that may reach port 22, as of the VM's creation.
+    /// The CIDR blocks that may reach port 22, as goloo last set them.
     #[serde(rename = "sshCIDR", skip_serializing_if = "Vec::is_empty", deserialize_with = "blocks")]
     pub ssh_cidr: Vec<String>,
     /// The hosted zone of the VM's names.

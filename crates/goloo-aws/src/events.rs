@@ -13,7 +13,7 @@ use crate::pages::Pages;
 use crate::stage::Stage;
 
 const ACTION: &str = "cloudformation:DescribeStackEvents";
-const INSTANCE: &str = "AWS::EC2::Instance";
+pub(crate) const INSTANCE: &str = "AWS::EC2::Instance";
 
 /// A failure in a stack.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +30,15 @@ impl Failure {
         let reason = event.resource_status_reason().unwrap_or_default();
         Self { what: failure(event), is_of_the_zone: is_instance && is_lack_of_the_zone(reason) }
     }
+}
+
+/// Why an update didn't succeed, each with AWS's reason.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UpdateFailures {
+    /// The first failure of the update.
+    pub update: Option<String>,
+    /// The first failure of its rollback.
+    pub rollback: Option<String>,
 }
 
 /// The events of one stack read so far.
@@ -98,6 +107,31 @@ impl EventLog {
     /// The first failure: later ones are its consequences.
     pub fn first_failure(self) -> Option<Failure> {
         self.first_failure
+    }
+
+    /// What failed first in the last update, and what failed first when CloudFormation undid it.
+    pub async fn update_failures(client: &Client, arn: &StackArn) -> Result<UpdateFailures, AwsError> {
+        let mut failures = UpdateFailures::default();
+        let mut is_undone = false;
+        for event in Self::default().news(client, arn).await? {
+            let status = event.resource_status().map_or("", |status| status.as_str());
+            match status {
+                "UPDATE_IN_PROGRESS" if stage_of(&event, arn).is_some() => {
+                    (failures, is_undone) = (UpdateFailures::default(), false);
+                }
+                "UPDATE_ROLLBACK_IN_PROGRESS" if stage_of(&event, arn).is_some() => is_undone = true,
+                status
+                    if status.ends_with("_FAILED")
+                        && stage_of(&event, arn).is_none()
+                        && !is_consequence(&event) =>
+                {
+                    let first = if is_undone { &mut failures.rollback } else { &mut failures.update };
+                    first.get_or_insert_with(|| failure(&event));
+                }
+                _ => {}
+            }
+        }
+        Ok(failures)
     }
 
     /// What blocks a delete, each with AWS's reason.

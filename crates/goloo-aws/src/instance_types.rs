@@ -64,13 +64,18 @@ pub fn is_burstable(instance_type: &str) -> bool {
 
 /// The type in `vm.instance_type`, otherwise the smallest burstable type with at least the stack's CPUs and memory.
 pub fn choose(stack: &ResolvedStack) -> Result<String, ProviderError> {
-    if let Some(given) = &stack.instance_type {
-        return Ok(given.clone());
+    choose_for(stack.instance_type.as_deref(), stack.cpus, stack.memory)
+}
+
+/// The given type, otherwise the smallest burstable type with at least these CPUs and this memory.
+pub(crate) fn choose_for(given: Option<&str>, cpus: u32, memory: Size) -> Result<String, ProviderError> {
+    if let Some(given) = given {
+        return Ok(given.to_owned());
     }
-    let fits = |kind: &&InstanceType| kind.cpus >= stack.cpus && kind.memory >= stack.memory;
+    let fits = |kind: &&InstanceType| kind.cpus >= cpus && kind.memory >= memory;
     let smallest = BURSTABLE.iter().find(fits).map(|kind| kind.name.to_owned());
     smallest.ok_or_else(|| ProviderError::Unsupported {
-        what: format!("no burstable instance type has {} CPUs and {} of memory", stack.cpus, stack.memory),
+        what: format!("no burstable instance type has {cpus} CPUs and {memory} of memory"),
         hint: "set one, for example \"instance_type\": \"m7i.4xlarge\"".into(),
     })
 }

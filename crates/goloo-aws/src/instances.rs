@@ -93,6 +93,8 @@ pub struct Instance {
     pub is_reclaimed: bool,
     /// When it was last started.
     pub launched_at: Option<Timestamp>,
+    /// Its root volume, if that is on EBS.
+    pub root_volume: Option<String>,
 }
 
 /// EC2's code for a Spot Instance that EC2 terminated.
@@ -117,6 +119,7 @@ impl Instance {
             security_group: text(instance.security_groups().first().and_then(|group| group.group_id())),
             is_reclaimed: instance.state_reason().and_then(|reason| reason.code()) == Some(RECLAIMED),
             launched_at: instance.launch_time().and_then(|time| Timestamp::from_unix(time.secs())),
+            root_volume: root_volume(instance),
         })
     }
 
@@ -137,6 +140,13 @@ impl Instance {
     pub fn vm_id(&self) -> Option<&str> {
         tags::value(&self.tags, tags::ID)
     }
+}
+
+fn root_volume(instance: &Ec2Instance) -> Option<String> {
+    let root = instance.root_device_name()?;
+    let mut mappings = instance.block_device_mappings().iter();
+    let mapping = mappings.find(|mapping| mapping.device_name() == Some(root))?;
+    mapping.ebs()?.volume_id().map(str::to_owned)
 }
 
 /// `amazon` owns an address that AWS lends to a running instance; an account owns an Elastic IP address.

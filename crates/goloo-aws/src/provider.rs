@@ -10,7 +10,7 @@ use goloo_model::events::{Event, Events};
 use goloo_model::hint::{Hint, NextStep};
 use goloo_model::name::VmName;
 use goloo_model::provider::{
-    Adopted, Capabilities, ConsolePiece, DnsNames, Endpoints, HostnameAtBoot, LiveState, Machine,
+    Adopted, Capabilities, Changes, ConsolePiece, DnsNames, Endpoints, HostnameAtBoot, LiveState, Machine,
     Observation, Orphan, Provider, ProviderError, ProviderPlan, StopMode, Work,
 };
 use goloo_model::provider_info::ProviderInfo;
@@ -52,7 +52,11 @@ impl AwsProvider {
     }
 
     /// The instance that a record refers to.
-    async fn instance(&self, clients: &Clients, record: &Record) -> Result<Instance, ProviderError> {
+    pub(crate) async fn instance(
+        &self,
+        clients: &Clients,
+        record: &Record,
+    ) -> Result<Instance, ProviderError> {
         let which = match ResourceRef::of(record)?.instance {
             Some(id) => Which::Ids(vec![id]),
             None => Which::Tagged(tags::ID, vec![record.id.to_string()]),
@@ -115,7 +119,7 @@ impl Provider for AwsProvider {
         let clients = self.session.clients(&design.region).await;
         let zone = self.zone(machine).await?;
         let root_device = root_device(&clients, machine, &mut design, work).await?;
-        let ssh_cidr = self.ssh_blocks(machine).await?;
+        let ssh_cidr = self.ssh_blocks(&machine.stack.ssh_cidr).await?;
         let dns = machine.stack.dns.as_ref().zip(zone.as_deref());
         let names = dns.map(|(dns, zone)| dns::notes(dns, zone)).unwrap_or_default();
         let sites = self.sites(machine, &design, &clients, work).await?;
@@ -190,7 +194,7 @@ impl Provider for AwsProvider {
         };
         match self.release_address(record, &mut vm, &stopped, work).await {
             // Its names are updated as soon as it is running again.
-            Err(error) if is_restart(record) && !leaves_work(&error) => {
+            Err(error) if starts_again(record) && !leaves_work(&error) => {
                 work.events().event(Event::Warning(error.to_string()));
                 Ok(())
             }
@@ -275,6 +279,10 @@ impl Provider for AwsProvider {
     fn dns(&self) -> Option<&dyn DnsNames> {
         Some(self)
     }
+
+    fn changes(&self) -> Option<&dyn Changes> {
+        Some(self)
+    }
 }
 
 /// Helpers of create.
@@ -301,9 +309,9 @@ impl AwsProvider {
 
     /// The CIDR blocks that may reach port 22. Create records this computer's address before it starts; a record from
     /// an older goloo may have none.
-    async fn ssh_blocks(&self, machine: &Machine) -> Result<Vec<String>, ProviderError> {
+    pub(crate) async fn ssh_blocks(&self, sources: &[SshSource]) -> Result<Vec<String>, ProviderError> {
         let mut blocks: Vec<String> = Vec::new();
-        for source in &machine.stack.ssh_cidr {
+        for source in sources {
             let block = match source {
                 SshSource::Me => SshSource::of_address(checkip::ask(&self.settings).await?).to_string(),
                 SshSource::Cidr(block) => block.clone(),
@@ -509,7 +517,7 @@ fn recorded(
 /// Helpers of delete.
 impl AwsProvider {
     /// The VM's stack, if it exists and belongs to this VM.
-    async fn own_stack(
+    pub(crate) async fn own_stack(
         &self,
         clients: &Clients,
         resource_ref: &ResourceRef,
@@ -677,7 +685,7 @@ impl AwsProvider {
     }
 
     /// Returns once AWS has accepted the request: from then on the instance is shutting down.
-    async fn begin_stop(
+    pub(crate) async fn begin_stop(
         &self,
         clients: &Clients,
         vm: &VmName,
@@ -696,7 +704,7 @@ impl AwsProvider {
         Ok(())
     }
 
-    async fn finish_stop(
+    pub(crate) async fn finish_stop(
         &self,
         clients: &Clients,
         target: InstanceRef<'_>,
@@ -750,7 +758,7 @@ impl AwsProvider {
     /// Whether the recorded names may be changed. An untrusted record may claim any names in the zone together with
     /// their addresses: then only names that the VM's stack was created with count, and only if they are withdrawn or
     /// have the VM's own address.
-    async fn may_follow(
+    pub(crate) async fn may_follow(
         &self,
         record: &Record,
         details: &Details,
@@ -913,8 +921,10 @@ fn with_context(error: ProviderError, context: &str, again: NextStep) -> Provide
     }
 }
 
-fn is_restart(record: &Record) -> bool {
-    record.operation.as_ref().is_some_and(|operation| operation.kind == OperationKind::Restart)
+/// Whether the operation starts the VM again after it has stopped it.
+fn starts_again(record: &Record) -> bool {
+    let kind = record.operation.as_ref().map(|operation| operation.kind);
+    matches!(kind, Some(OperationKind::Restart | OperationKind::Apply))
 }
 
 /// Whether the operation is unfinished and will be resumed.
@@ -924,7 +934,7 @@ fn leaves_work(error: &ProviderError) -> bool {
 
 /// EC2 can stop a Spot Instance only if its request is persistent; goloo's requests are one-time.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/using-spot-instances-request.html>
-fn refuse_to_stop_spot(record: &Record) -> Result<(), ProviderError> {
+pub(crate) fn refuse_to_stop_spot(record: &Record) -> Result<(), ProviderError> {
     if !Details::of(record)?.spot {
         return Ok(());
     }

@@ -134,7 +134,7 @@ impl Claims {
 }
 
 /// How a VM gets a name that someone else has.
-fn how_to_take(vm: &VmName) -> Hint {
+pub(crate) fn how_to_take(vm: &VmName) -> Hint {
     let swap = |force| NextStep::DnsSwap { to: Some(vm.clone()), from: None, force };
     swap(false).text(" moves it from another VM; ").step(swap(true)).text(" also replaces records of others")
 }
@@ -149,6 +149,6 @@ fn leads(set: &ResourceRecordSet) -> bool {
 }
 
 /// Whether the record set prevents the name from having the record: a CNAME can't coexist with other record sets.
-fn is_in_the_way(set: &ResourceRecordSet, record: &DnsRecord) -> bool {
+pub(crate) fn is_in_the_way(set: &ResourceRecordSet, record: &DnsRecord) -> bool {
     record.kind == RecordType::Cname.as_str() || blocks(set)
 }

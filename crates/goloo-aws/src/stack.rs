@@ -30,6 +30,8 @@ pub struct Stack {
     pub arn: StackArn,
     /// Its stage.
     pub stage: Stage,
+    /// CloudFormation's own word for that.
+    pub status: String,
     /// The reason, if CloudFormation reports one.
     pub reason: Option<String>,
     /// Its tags.
@@ -52,6 +54,7 @@ impl Stack {
         Some(Self {
             arn: StackArn::parse(stack.stack_id()?)?,
             stage: Stage::of(stack.stack_status()?.as_str()),
+            status: stack.stack_status()?.as_str().to_owned(),
             reason: stack.stack_status_reason().map(str::to_owned),
             tags: stack.tags().iter().filter_map(tag).collect(),
             outputs: stack.outputs().iter().filter_map(output).collect(),

@@ -39,3 +39,35 @@ impl Stage {
         matches!(self, Self::Creating | Self::Failing | Self::Deleting)
     }
 }
+
+/// Whether a stack can be updated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpdateState {
+    /// It can.
+    Ready,
+    /// As [`UpdateState::Ready`], after an update that CloudFormation undid.
+    RolledBack,
+    /// CloudFormation is changing it.
+    UnderWay,
+    /// CloudFormation could neither update it nor undo the update.
+    Stuck,
+    /// It isn't complete, or no longer exists.
+    Unusable,
+}
+
+impl UpdateState {
+    /// Parses CloudFormation's stack status.
+    pub fn of(status: &str) -> Self {
+        match status {
+            "UPDATE_ROLLBACK_COMPLETE" => Self::RolledBack,
+            "UPDATE_ROLLBACK_FAILED" => Self::Stuck,
+            "CREATE_COMPLETE"
+            | "UPDATE_COMPLETE"
+            | "UPDATE_FAILED"
+            | "IMPORT_COMPLETE"
+            | "IMPORT_ROLLBACK_COMPLETE" => Self::Ready,
+            status if status.ends_with("_IN_PROGRESS") => Self::UnderWay,
+            _ => Self::Unusable,
+        }
+    }
+}

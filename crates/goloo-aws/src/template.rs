@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use goloo_model::provider::{Machine, ProviderError};
-use goloo_model::spec::{PortRange, Protocol};
+use goloo_model::spec::{PortForward, PortRange, Protocol};
 use serde_json::{Map, Value, json};
 
 use crate::ami::{self, Ami};
@@ -83,6 +83,11 @@ pub mod output {
     /// With it, the names can be restored for a VM whose record was lost.
     pub fn name(number: usize) -> String {
         format!("Name{number}")
+    }
+
+    /// Whether this is the output for a DNS name.
+    pub(crate) fn is_name(key: &str) -> bool {
+        key.strip_prefix("Name").is_some_and(|number| number.parse::<usize>().is_ok())
     }
 }
 
@@ -170,18 +175,13 @@ impl VmTemplate<'_> {
 
     fn security_group(&self) -> Value {
         let machine = self.machine;
-        // EC2 refuses two rules that are the same.
-        let ports: BTreeSet<_> =
-            machine.stack.ports.iter().map(|port| (port.guest(), port.protocol())).collect();
-        let ssh = self.ssh_cidr.iter().map(|block| ingress(PortRange::SSH, Protocol::Tcp, block, "SSH"));
-        let declared =
-            ports.into_iter().map(|(ports, protocol)| ingress(ports, protocol, "0.0.0.0/0", "vm.ports"));
+        let rules = [ssh_rules(self.ssh_cidr), port_rules(&machine.stack.ports)].concat();
         json!({
             "Type": "AWS::EC2::SecurityGroup",
             "Properties": {
                 "GroupDescription": format!("SSH and the declared ports of the goloo VM {}", machine.name),
                 "VpcId": self.vpc(),
-                "SecurityGroupIngress": ssh.chain(declared).collect::<Value>(),
+                "SecurityGroupIngress": rules,
                 "Tags": tags::in_template(&tags::of(machine)),
             },
         })
@@ -225,9 +225,8 @@ impl VmTemplate<'_> {
         if let Some(profile) = &stack.iam_instance_profile {
             properties["IamInstanceProfile"] = json!(profile);
         }
-        // T3 and later default to unlimited mode: load above the baseline would cost without limit.
-        if instance_types::is_burstable(self.instance_type) {
-            properties["CreditSpecification"] = json!({"CPUCredits": "standard"});
+        if let Some(credits) = credit_specification(self.instance_type) {
+            properties["CreditSpecification"] = credits;
         }
         json!({"Type": "AWS::EC2::Instance", "Properties": properties})
     }
@@ -269,8 +268,8 @@ impl VmTemplate<'_> {
         if let Placement::Subnet { .. } = self.place {
             outputs[output::VPC] = json!({"Value": self.vpc()});
         }
-        for (number, name) in (1..=OUTPUT_NAMES_MAX).zip(self.names) {
-            outputs[output::name(number)] = json!({"Value": name});
+        for (key, value) in name_outputs(self.names) {
+            outputs[key] = value;
         }
         outputs
     }
@@ -285,6 +284,36 @@ impl VmTemplate<'_> {
             Placement::SharedNetwork => json!({"Fn::ImportValue": EXPORTED_VPC}),
         }
     }
+}
+
+/// The outputs for DNS names in the form used in records.
+pub(crate) fn name_outputs(names: &[String]) -> impl Iterator<Item = (String, Value)> {
+    (1..=OUTPUT_NAMES_MAX).zip(names).map(|(number, name)| (output::name(number), json!({"Value": name})))
+}
+
+/// The descriptions of a security group's rules, by which an update tells them apart.
+pub(crate) mod rule {
+    /// Of port 22.
+    pub const SSH: &str = "SSH";
+    /// Of a declared port.
+    pub const PORT: &str = "vm.ports";
+}
+
+/// The rules that let these CIDR blocks reach port 22.
+pub(crate) fn ssh_rules(blocks: &[String]) -> Vec<Value> {
+    blocks.iter().map(|block| ingress(PortRange::SSH, Protocol::Tcp, block, rule::SSH)).collect()
+}
+
+/// The rules that open these ports to everyone.
+pub(crate) fn port_rules(ports: &[PortForward]) -> Vec<Value> {
+    // EC2 refuses two rules that are the same.
+    let ports: BTreeSet<_> = ports.iter().map(|port| (port.guest(), port.protocol())).collect();
+    ports.into_iter().map(|(ports, protocol)| ingress(ports, protocol, "0.0.0.0/0", rule::PORT)).collect()
+}
+
+/// Of a burstable type: T3 and later default to unlimited mode, in which load above the baseline costs without limit.
+pub(crate) fn credit_specification(instance_type: &str) -> Option<Value> {
+    instance_types::is_burstable(instance_type).then(|| json!({"CPUCredits": "standard"}))
 }
 
 fn ingress(ports: PortRange, protocol: Protocol, cidr: &str, description: &str) -> Value {

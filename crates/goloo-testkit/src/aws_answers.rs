@@ -251,6 +251,81 @@ pub fn describe_stack_events(events: &[StackEvent], next_token: Option<&str>) ->
     cloudformation("DescribeStackEvents", &format!("<StackEvents>{events}</StackEvents>{next_token}"))
 }
 
+/// A resource that a change set modifies.
+#[derive(Debug, Clone)]
+pub struct PlannedChange {
+    /// `LogicalResourceId`
+    pub logical_id: &'static str,
+    /// `ResourceType`
+    pub kind: &'static str,
+    /// `Replacement`: `True`, `False` or `Conditional`.
+    pub replacement: &'static str,
+    /// The changed properties, each with its `RequiresRecreation`: `Never`, `Conditionally` or `Always`.
+    pub properties: Vec<(&'static str, &'static str)>,
+}
+
+impl PlannedChange {
+    fn xml(&self) -> String {
+        let detail = |(name, recreation): &(&str, &str)| {
+            let target = element("Attribute", "Properties")
+                + &element("Name", name)
+                + &element("RequiresRecreation", recreation);
+            let source = element("Evaluation", "Static") + &element("ChangeSource", "DirectModification");
+            format!("<member><Target>{target}</Target>{source}</member>")
+        };
+        let fields = [
+            element("Action", "Modify"),
+            element("LogicalResourceId", self.logical_id),
+            element("ResourceType", self.kind),
+            element("Replacement", self.replacement),
+            format!("<Details>{}</Details>", self.properties.iter().map(detail).collect::<String>()),
+        ];
+        let change = format!("<ResourceChange>{}</ResourceChange>", fields.concat());
+        format!("<member>{}{change}</member>", element("Type", "Resource"))
+    }
+}
+
+/// One page of a change set that can be executed; `next_token` means there is another page.
+/// <https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_DescribeChangeSet.html>
+pub fn describe_change_set(changes: &[PlannedChange], next_token: Option<&str>) -> Reply {
+    let changes: String = changes.iter().map(PlannedChange::xml).collect();
+    let fields = [
+        element("ExecutionStatus", "AVAILABLE"),
+        element("Status", "CREATE_COMPLETE"),
+        format!("<Changes>{changes}</Changes>"),
+        optional("NextToken", next_token),
+    ];
+    cloudformation("DescribeChangeSet", &fields.concat())
+}
+
+/// The [`describe_change_set`] response for one that can't be executed, or not yet: `FAILED`, `CREATE_IN_PROGRESS`, …
+pub fn describe_unusable_change_set(status: &str, reason: &str) -> Reply {
+    let fields = [
+        element("ExecutionStatus", "UNAVAILABLE"),
+        element("Status", status),
+        element("StatusReason", reason),
+    ];
+    cloudformation("DescribeChangeSet", &fields.concat())
+}
+
+/// <https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_ExecuteChangeSet.html>
+pub fn execute_change_set() -> Reply {
+    cloudformation("ExecuteChangeSet", "")
+}
+
+/// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeVolumesModifications.html>
+pub fn describe_volumes_modifications(state: &str, target_gib: u32, message: Option<&str>) -> Reply {
+    let fields = [
+        element("volumeId", "vol-0abc0abc"),
+        element("modificationState", state),
+        optional("statusMessage", message),
+        element("targetSize", &target_gib.to_string()),
+        element("startTime", "2025-01-15T10:30:00.000Z"),
+    ];
+    let set = format!("<volumeModificationSet><item>{}</item></volumeModificationSet>", fields.concat());
+    ec2("DescribeVolumesModifications", &set)
+}
+
 /// <https://docs.aws.amazon.com/Route53/latest/APIReference/API_GetHostedZone.html>
 pub fn hosted_zone(id: &str, name: &str, is_private: bool) -> Reply {
     let config = format!("<Config>{}</Config>", element("PrivateZone", &is_private.to_string()));

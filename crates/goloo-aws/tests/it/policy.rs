@@ -1,4 +1,4 @@
-//! Checks the part of docs/aws.md's policy that CloudFormation needs to create the templates' resources against the
+//! Checks the part of docs/aws.md's policy that CloudFormation needs to create and update the templates' resources against the
 //! table below, which `scripts/check-policy` compares with AWS's own schemas if they are available. A failure means
 //! that templates and policy have diverged.
 
@@ -8,7 +8,7 @@ use crate::common::variants;
 use serde_json::Value;
 
 /// A resource type: the actions needed to create, watch and remove it, and for each of its properties the additional
-/// actions.
+/// actions, also those to change the ones that goloo changes.
 type Needs = (&'static str, &'static [&'static str], &'static [(&'static str, &'static [&'static str])]);
 
 const TAGS: (&str, &[&str]) = ("Tags", &["CreateTags", "DeleteTags"]);
@@ -27,7 +27,14 @@ const NEEDS: [Needs; 10] = [
         &[
             ("GroupDescription", &[]),
             ("VpcId", &["DescribeVpcs"]),
-            ("SecurityGroupIngress", &["AuthorizeSecurityGroupIngress", "RevokeSecurityGroupIngress"]),
+            (
+                "SecurityGroupIngress",
+                &[
+                    "AuthorizeSecurityGroupIngress",
+                    "RevokeSecurityGroupIngress",
+                    "UpdateSecurityGroupRuleDescriptionsIngress",
+                ],
+            ),
             TAGS,
         ],
     ),
@@ -61,7 +68,7 @@ const NEEDS: [Needs; 10] = [
                 ],
             ),
             ("ImageId", &["DescribeImages"]),
-            ("InstanceType", &[]),
+            ("InstanceType", &["ModifyInstanceAttribute", "StartInstances", "StopInstances"]),
             ("BlockDeviceMappings", &[]),
             ("MetadataOptions", &[]),
             ("LaunchTemplate", &["DescribeLaunchTemplates"]),
@@ -284,4 +291,22 @@ fn check_policy_ignores_permissions_of_unused_properties() {
     case.write("templates/templates__role.snap", &instance(serde_json::json!({"IamInstanceProfile": "web"})));
     let (code, said) = case.check("schemas", &given);
     assert_eq!((code, said.trim_end()), (1, "AWS::EC2::Instance: the policy lacks iam:PassRole (create)"));
+}
+
+#[test]
+fn check_policy_includes_updates_of_the_types_that_goloo_updates() {
+    let case = Case::new("updates");
+    let handlers =
+        serde_json::json!({"update": {"permissions": ["ec2:StopInstances", "ec2:MonitorInstances"]}});
+    let resource =
+        |kind: &str| serde_json::json!({"One": {"Type": kind, "Properties": {"InstanceType": "t3.nano"}}});
+    for (kind, lacks) in [
+        ("AWS::EC2::Instance", "AWS::EC2::Instance: the policy lacks ec2:StopInstances (update)"),
+        ("AWS::EC2::VPC", "1 resource types: nothing is missing"),
+    ] {
+        case.write("schemas/one.json", &schema(kind, &handlers));
+        case.write("templates/templates__one.snap", &template(&resource(kind)));
+        let given = case.write("policy.json", &policy(&["ec2:RunInstances"]));
+        assert_eq!(case.check("schemas", &given).1.trim_end(), lacks);
+    }
 }

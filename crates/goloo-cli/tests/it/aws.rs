@@ -2,7 +2,9 @@
 #![cfg(feature = "aws")]
 
 use crate::common;
+use std::cell::Cell;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -125,6 +127,18 @@ impl Cloud {
     fn assert_nothing_is_left(&self, empty: &[String], when: &str) {
         assert_eq!(self.world.names(), [""; 0], "{when}");
         assert_eq!(self.aws.ledger(), empty, "{when}");
+    }
+
+    /// The ports that a VM's security group opens.
+    fn ports(&self, vm: &serde_json::Value) -> Vec<usize> {
+        let group = vm["aws"]["securityGroupID"].as_str().unwrap();
+        let asked = [("Action", "DescribeSecurityGroups"), ("GroupId.1", group)];
+        let answer = self.aws.query("ec2", REGIONS[0], &asked);
+        let rules = answer.split("</ipPermissions>").next().unwrap();
+        let ports = rules.split("<fromPort>").skip(1).map(|rule| rule.split('<').next().unwrap());
+        let mut ports: Vec<usize> = ports.map(|port| port.parse().unwrap()).collect();
+        ports.sort_unstable();
+        ports
     }
 
     fn instances(&self) -> Vec<String> {
@@ -593,6 +607,112 @@ fn kill_start_in_aws_at_every_request_then_resume_or_retry() {
         cloud.run_until(if resumes { &["resume", "web"] } else { &start }, when, runs);
     };
     at_every_request(&cloud, &start, || cloud.power("StopInstances"), go_on);
+    cloud.run(&["delete", "web", "--yes"]).expect(0);
+    cloud.assert_nothing_is_left(&empty, "at the end");
+}
+
+/// The config of a VM with a name, this port and this alias.
+fn with_port(port: usize) -> String {
+    format!(
+        r#"{{
+            "vm": {{"cpus": 1, "memory": "512M", "disk": "8G", "ssh_cidr": "198.51.100.0/24", "ports": [{port}]}},
+            "dns": {{"hostname": "web", "domain": "example.com", "cname_aliases": ["a{port}"]}}
+        }}"#
+    )
+}
+
+#[test]
+fn kill_apply_in_aws_at_every_request_then_resume_or_retry() {
+    let cloud = Cloud::new();
+    let empty = cloud.aws.ledger();
+    let port = Cell::new(8000);
+    let edit = || {
+        port.set(port.get() + 1);
+        cloud.world.stack(
+            "web",
+            &WEB.replace("\"cpus\"", &format!("\"ports\": [{}], \"cpus\"", port.get())),
+            "",
+        );
+    };
+    edit();
+    cloud.run(&CREATE).expect(0);
+    let before = cloud.instances();
+    let apply = ["apply", "web"];
+    let go_on = |number: usize, when: &str| {
+        let resumes = number.is_multiple_of(2) && cloud.is_unfinished("web");
+        cloud.run(if resumes { &["resume", "web"] } else { &apply }).expect(0);
+        let vm = cloud.status("web");
+        assert!(vm["operation"].is_null(), "{when}");
+        assert_eq!(cloud.ports(&vm), [22, port.get()], "{when}");
+    };
+    at_every_request(&cloud, &apply, edit, go_on);
+    assert_eq!(cloud.instances(), before);
+    cloud.run(&["delete", "web", "--yes"]).expect(0);
+    cloud.assert_nothing_is_left(&empty, "at the end");
+}
+
+#[test]
+fn an_update_that_outlasts_the_timeout_is_continued_by_resume() {
+    let cloud = Cloud::new();
+    cloud.world.stack("web", &with_port(80), "");
+    cloud.aws.create_zone("example.com");
+    cloud.run(&CREATE).expect(0);
+    let vm = cloud.status("web");
+    let mut updating = aws_answers::Stack::new("goloo-web", "UPDATE_IN_PROGRESS");
+    updating.id = vm["aws"]["stackID"].as_str().unwrap().to_owned();
+    updating.tags = vec![("goloo:id".to_owned(), vm["id"].as_str().unwrap().to_owned())];
+    let proxy = FaultProxy::start(cloud.aws.endpoint());
+    let executed = Arc::new(AtomicBool::new(false));
+    let is_executed = Arc::clone(&executed);
+    let note = move |_: &Request| executed.store(true, Ordering::SeqCst);
+    proxy.fault(At::Action("ExecuteChangeSet", 1), Fault::after(note));
+    proxy.answer("DescribeStacks", move |_| {
+        let answer = || aws_answers::describe_stacks(std::slice::from_ref(&updating));
+        is_executed.load(Ordering::SeqCst).then(answer)
+    });
+    cloud.world.stack("web", &with_port(443), "");
+    let mut apply = cloud.command(proxy.endpoint(), &["apply", "web", "--timeout", "2s"]);
+    let ended = Ran(apply.output().unwrap()).expect(6);
+    assert!(ended.stderr().contains("goloo resume web"), "{ended:?}");
+    assert!(cloud.is_unfinished("web"));
+    cloud.run(&["resume", "web"]).expect(0);
+    let vm = cloud.status("web");
+    assert_eq!((cloud.ports(&vm), vm["operation"].is_null()), (vec![22, 443], true));
+}
+
+#[test]
+fn apply_in_aws_changes_ports_at_once_and_the_type_with_a_restart() {
+    let cloud = Cloud::new();
+    cloud.world.stack("web", &with_port(80), "");
+    cloud.aws.create_zone("example.com");
+    let empty = cloud.aws.ledger();
+    cloud.run(&CREATE).expect(0);
+    let id = cloud.status("web")["aws"]["instanceID"].clone();
+    cloud.world.stack("web", &with_port(443), "");
+    let dry = cloud.run(&["apply", "web", "--dry-run"]).expect(0).stdout();
+    assert!(dry.contains("vm.ports") && dry.contains("nothing: at once"), "{dry}");
+    assert_eq!(cloud.ports(&cloud.status("web")), [22, 80]);
+    let applied = cloud.run(&["apply", "web"]).expect(0).stdout();
+    assert!(applied.contains("changed web: vm.ports, dns"), "{applied}");
+    assert_eq!(cloud.ports(&cloud.status("web")), [22, 443]);
+    let same = cloud.run(&["apply", "web"]).expect(0).stdout();
+    assert!(same.contains("web is as its stack says"), "{same}");
+
+    let resize = ["apply", "web", "--set", "cpus=4"];
+    let refused = cloud.run(&resize).expect(2);
+    assert!(refused.stderr().contains("apply asks before it restarts a machine"), "{refused:?}");
+    let has_moved = || {
+        let (vm, address) = (cloud.status("web"), cloud.live_address());
+        let own = address.as_ref().map(|address| format!("record web.example.com. A {address}"));
+        vm["aws"]["instanceType"] == "t3.xlarge"
+            && vm["aws"]["publicIP"].as_str() == address.as_deref()
+            && cloud.instances()[0].ends_with(" running")
+            && cloud.records().last() == own.as_ref()
+    };
+    // Nothing listens at moto's addresses: goloo waits for SSH.
+    cloud.run_until(&[&resize[..], &["--yes"]].concat(), "resized", has_moved);
+    assert_eq!(cloud.status("web")["aws"]["instanceID"], id);
+    assert_eq!(cloud.ports(&cloud.status("web")), [22, 443]);
     cloud.run(&["delete", "web", "--yes"]).expect(0);
     cloud.assert_nothing_is_left(&empty, "at the end");
 }

@@ -15,7 +15,10 @@ use serde_json::Value;
 use super::Extra;
 use crate::change::Setting;
 use crate::provider_id::ProviderId;
-use crate::spec::{Dns, ImageRef, KeySource, Mount, PortForward, Protocol, ResolvedStack, is_mount_target};
+use crate::spec::{
+    Dns, ImageRef, KeySource, Mount, PortForward, Protocol, ResolvedStack, SshSource, is_domain,
+    is_mount_target, ssh_source,
+};
 use crate::text::Label;
 
 /// The largest one that is kept, in bytes of JSON.
@@ -217,6 +220,29 @@ impl RecordedStack {
         self.mounts.iter().map(mount).collect()
     }
 
+    /// The entries of `vm.ssh_cidr`.
+    ///
+    /// # Errors
+    /// As [`Self::port_forwards`].
+    pub fn ssh_sources(&self) -> Result<Vec<SshSource>, StackValueError> {
+        let source = |word: &str| {
+            ssh_source(word).ok_or_else(|| StackValueError { key: "vm.ssh_cidr", value: word.to_owned() })
+        };
+        self.ssh_cidr.iter().map(|line| source(line.as_str())).collect()
+    }
+
+    /// The section `dns`.
+    ///
+    /// # Errors
+    /// As [`Self::port_forwards`].
+    pub fn dns_section(&self) -> Result<Option<Dns>, StackValueError> {
+        let Some(dns) = self.dns.as_ref().map(RecordedDns::section) else { return Ok(None) };
+        match dns.names().into_iter().find(|(name, _)| !is_domain(name)) {
+            Some((value, _)) => Err(StackValueError { key: "dns", value }),
+            None => Ok(Some(dns)),
+        }
+    }
+
     /// Takes one setting from another stack. What templates and cloud-init get isn't part of it.
     pub fn take(&mut self, setting: Setting, from: &Self) {
         match setting {
@@ -297,6 +323,17 @@ impl RecordedDns {
             zone_id: dns.zone_id.as_deref().map(Line::from),
             is_apex_domain: dns.is_apex_domain,
             cname_aliases: dns.cname_aliases.iter().map(|alias| alias.as_str().into()).collect(),
+        }
+    }
+
+    fn section(&self) -> Dns {
+        Dns {
+            hostname: self.hostname.to_string(),
+            domain: self.domain.to_string(),
+            ttl: self.ttl,
+            zone_id: self.zone_id.as_ref().map(ToString::to_string),
+            is_apex_domain: self.is_apex_domain,
+            cname_aliases: self.cname_aliases.iter().map(ToString::to_string).collect(),
         }
     }
 }

@@ -162,6 +162,137 @@ def mend_masks_in_moto():
     Stack.parameter_list = property(masked)
 
 
+def mend_updates_in_moto():
+    """Updates of stacks as on AWS: a security group keeps its id, an instance its disk, and outputs follow.
+
+    moto replaces security groups, ignores changes of instances, and keeps the outputs of the first template.
+    """
+    from moto.cloudformation.models import ChangeSet
+    from moto.ec2.models.instances import Instance
+    from moto.ec2.models.security_groups import SecurityGroup
+
+    def update_group(cls, original_resource, new_resource_name, cloudformation_json, account_id, region_name):
+        original_resource.ingress_rules.clear()
+        for rule in cloudformation_json["Properties"].get("SecurityGroupIngress", []):
+            original_resource.ec2_backend.authorize_security_group_ingress(
+                group_name_or_id=original_resource.id,
+                ip_protocol=rule["IpProtocol"],
+                from_port=rule["FromPort"],
+                to_port=rule["ToPort"],
+                ip_ranges=rule.get("CidrIp", []),
+                vpc_id=original_resource.vpc_id,
+            )
+        return original_resource
+
+    def update_instance(cls, original_resource, new_resource_name, cloudformation_json, account_id, region_name):
+        properties = cloudformation_json["Properties"]
+        if properties["ImageId"] != original_resource.image_id:
+            raise NotImplementedError("AWS would replace the instance: it has another AMI")
+        original_resource.instance_type = properties["InstanceType"]
+        return original_resource
+
+    apply = ChangeSet.apply
+
+    def apply_with_outputs(self):
+        apply(self)
+        self.stack.template = self.template
+        self.stack._parse_template()
+        self.stack.output_map = self.stack._create_output_map()
+
+    SecurityGroup.update_from_cloudformation_json = classmethod(update_group)
+    Instance.update_from_cloudformation_json = classmethod(update_instance)
+    ChangeSet.apply = apply_with_outputs
+
+
+def mend_change_sets_in_moto():
+    """A stack has one change set of a name, and none after an execution; each says what it would replace.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/using-cfn-updating-stacks-changesets.html
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_ResourceChange.html
+    """
+    from moto.cloudformation.exceptions import AlreadyExistsException, CloudFormationError
+    from moto.cloudformation.models import ChangeSet, CloudFormationBackend
+
+    class ChangeSetNotFound(CloudFormationError):
+        code = "ChangeSetNotFound"
+
+    def find(self, change_set_name):
+        for id, change_set in self.change_sets.items():
+            if change_set_name in (id, change_set.change_set_name):
+                return change_set
+        raise ChangeSetNotFound(f"ChangeSet [{change_set_name}] does not exist")
+
+    create = CloudFormationBackend.create_change_set
+
+    def create_one(self, stack_name, change_set_name, **others):
+        stack = self.get_stack(stack_name)
+        for known in self.change_sets.values():
+            if known.change_set_name == change_set_name and known.stack is stack:
+                raise AlreadyExistsException(f"ChangeSet {change_set_name} already exists")
+        return create(self, stack.name, change_set_name, **others)
+
+    execute = CloudFormationBackend.execute_change_set
+
+    def execute_and_forget(self, change_set_name, stack_name=None):
+        stack = find(self, change_set_name).stack
+        execute(self, change_set_name, stack_name)
+        for id in [id for id, known in self.change_sets.items() if known.stack is stack]:
+            del self.change_sets[id]
+
+    def delete(self, change_set_name):
+        del self.change_sets[find(self, change_set_name).change_set_id]
+
+    def detail(name, recreation, cause=None):
+        target = {"Attribute": "Properties", "Name": name, "RequiresRecreation": recreation}
+        if cause is None:
+            return {"Target": target, "Evaluation": "Static", "ChangeSource": "DirectModification"}
+        return {
+            "Target": target,
+            "Evaluation": "Dynamic",
+            "ChangeSource": "ResourceAttribute",
+            "CausingEntity": cause,
+        }
+
+    # What changes of goloo's properties take; those of a resource's details can't be known in advance.
+    RECREATION = {"SecurityGroupIngress": "Never", "CreditSpecification": "Never", "InstanceType": "Conditionally"}
+    REPLACEMENT = {"Never": "False", "Conditionally": "Conditional", "Always": "True"}
+    diff = ChangeSet.diff
+
+    def diff_with_details(self):
+        changes = diff(self)
+        old = self.stack.resource_map._resource_json_map
+        for change in changes:
+            if change.action != "Modify":
+                continue
+            name = change.logical_resource_id
+            before, after = old[name]["Properties"], self.template_dict["Resources"][name]["Properties"]
+            keys = sorted(key for key in before | after if before.get(key) != after.get(key))
+            change.details = [detail(key, RECREATION.get(key, "Always")) for key in keys]
+            worst = max((RECREATION.get(key, "Always") for key in keys), key=list(REPLACEMENT).index)
+            change.replacement = REPLACEMENT[worst]
+        groups = [c for c in changes if c.resource_type == "AWS::EC2::SecurityGroup" and c.action == "Modify"]
+        instances = [name for name, json in old.items() if json["Type"] == "AWS::EC2::Instance"]
+        for group in groups:
+            for name in instances:
+                changed = [c for c in changes if c.logical_resource_id == name]
+                change = changed[0] if changed else type(group)("Modify", name, "AWS::EC2::Instance")
+                if not changed:
+                    change.details, change.replacement = [], "Conditional"
+                    changes.append(change)
+                change.details.append(
+                    detail("NetworkInterfaces", "Always", f"{group.logical_resource_id}.GroupId")
+                )
+                if change.replacement == "False":
+                    change.replacement = "Conditional"
+        return changes
+
+    CloudFormationBackend.create_change_set = create_one
+    CloudFormationBackend.execute_change_set = execute_and_forget
+    CloudFormationBackend.delete_change_set = delete
+    CloudFormationBackend.describe_change_set = find
+    ChangeSet.diff = diff_with_details
+
+
 def mend_filters_in_ministack():
     """ministack overlooks the filter `instance-id` of DescribeInstances."""
     from ministack.services import ec2
@@ -211,6 +342,8 @@ def prepare_moto():
     mend_authorization_in_moto()
     mend_deletions_in_moto()
     mend_masks_in_moto()
+    mend_updates_in_moto()
+    mend_change_sets_in_moto()
     # Fills moto's caches of each service's routes.
     for service in ("cloudformation", "dynamodb", "ec2", "iam", "route53", "s3", "ssm", "sts"):
         create_backend_app(service)
