@@ -142,43 +142,54 @@ impl LockedOperation<'_, '_> {
         let made = self.call_provider(&settings, ChangeTime::Now).await;
         let made = self.unless_failed(made).await?;
         made.write_to(&mut self.record);
+        self.note_changed(run, settings).await
+    }
+
+    /// Notes what the provider has changed. What the machine has to follow isn't done yet.
+    async fn note_changed(&mut self, run: &mut Run, mut settings: Vec<Setting>) -> Result<(), EngineError> {
+        let running = self.inputs().running;
+        settings.retain(|setting| !(running && self.is_followed_in_guest(*setting)));
         run.done.extend(&settings);
         self.note_done(&settings).await
     }
 
+    /// Whether a change takes something inside the machine too: a larger disk a larger file system. A machine that is
+    /// off makes its file system larger when it boots.
+    fn is_followed_in_guest(&self, setting: Setting) -> bool {
+        match setting {
+            Setting::Disk => true,
+            Setting::Mounts => self.engine.provider.info().user_data.mounts_in_guest,
+            _ => false,
+        }
+    }
+
     /// What takes a restart: without one only if the provider can note it for later, or the machine is off.
     async fn make_with_restart(&mut self, run: &mut Run, deadline: Instant) -> Result<(), EngineError> {
-        let settings = self.left_at(Cost::Restart);
-        if settings.is_empty() {
+        let (running, may_restart) = (self.inputs().running, self.inputs().restart);
+        let can_wait = self.engine.provider.info().changes.restart_can_wait;
+        let restarts = running && may_restart;
+        let mut settings = self.left_at(Cost::Restart);
+        // The machine makes them itself, after the restart.
+        settings.retain(|setting| *setting != Setting::Mounts || restarts);
+        if settings.is_empty() || (running && !may_restart && !can_wait) {
             return Ok(());
         }
-        let running = self.inputs().running;
-        let restarts = running && self.inputs().restart;
-        if running && !restarts && !self.engine.provider.info().changes.restart_can_wait {
-            return Ok(());
-        }
-        if restarts {
+        // What can be noted is noted first: if that fails, the machine isn't even stopped.
+        if restarts && !can_wait {
             self.end_machine().await?;
         }
         let made = self.call_provider(&settings, ChangeTime::NextStart).await;
-        match self.unless_failed_at_rest(made, restarts, deadline).await? {
-            Some(made) => made.write_to(&mut self.record),
-            None => return Ok(()),
-        }
+        let made = self.unless_failed_at_rest(made, restarts && !can_wait, deadline).await?;
+        made.write_to(&mut self.record);
         if restarts {
+            self.end_machine().await?;
             self.start_or_undo(&settings, deadline).await?;
         } else if running {
             run.pending.extend(&settings);
             self.record.restart_pending = self.pending_with(&settings).into_iter().map(Word::Known).collect();
+            return self.note_done(&settings).await;
         }
-        if restarts || !running {
-            run.done.extend(&settings);
-        }
-        // Mounts that the machine makes itself are done when it has made them.
-        let in_guest = self.engine.provider.info().user_data.mounts_in_guest;
-        let complete: Vec<_> =
-            settings.into_iter().filter(|setting| !(in_guest && *setting == Setting::Mounts)).collect();
-        self.note_done(&complete).await
+        self.note_changed(run, settings).await
     }
 
     fn pending_with(&self, settings: &[Setting]) -> BTreeSet<Setting> {
@@ -258,19 +269,19 @@ impl LockedOperation<'_, '_> {
         client_key: &str,
         deadline: Instant,
     ) -> Result<(), EngineError> {
-        let is_running = self.inputs().running;
-        let in_guest = self.engine.provider.info().user_data.mounts_in_guest;
+        let running = self.inputs().running;
+        // Mounts are made after the restart that they take.
+        let can_mount = self.inputs().restart;
         let mut settings: Vec<_> = self.inputs().settings.clone();
         settings.retain(|setting| match setting {
             Setting::Users | Setting::Ttl => true,
-            Setting::Mounts => in_guest && run.done.contains(setting),
-            _ => false,
+            Setting::Mounts => can_mount && self.is_followed_in_guest(*setting),
+            setting => self.is_followed_in_guest(*setting),
         });
-        let grow = run.done.contains(&Setting::Disk);
-        if !is_running || (settings.is_empty() && !grow) {
+        if !running || settings.is_empty() {
             return Ok(());
         }
-        let script = self.guest_script(&settings, grow, before, client_key)?;
+        let script = self.guest_script(&settings, before, client_key)?;
         self.reach(deadline).await?;
         self.run_in_guest(&script).await?;
         if settings.contains(&Setting::Users)
@@ -282,7 +293,7 @@ impl LockedOperation<'_, '_> {
         if settings.contains(&Setting::Ttl) {
             self.record.ends_at = self.end();
         }
-        run.done.extend(settings.iter().filter(|setting| **setting != Setting::Mounts));
+        run.done.extend(&settings);
         self.note_done(&settings).await
     }
 
@@ -294,7 +305,6 @@ impl LockedOperation<'_, '_> {
     fn guest_script(
         &self,
         settings: &[Setting],
-        grow: bool,
         before: Option<&RecordedStack>,
         client_key: &str,
     ) -> Result<String, EngineError> {
@@ -317,7 +327,7 @@ impl LockedOperation<'_, '_> {
             }),
             end: has(Setting::Ttl).then(|| self.end().map(Timestamp::unix)),
             mounts: has(Setting::Mounts).then_some((&mounts[..], inputs.login_user.as_str())),
-            grow,
+            grow: has(Setting::Disk),
         }))
     }
 
@@ -400,16 +410,13 @@ impl LockedOperation<'_, '_> {
     async fn unless_failed_at_rest(
         &mut self,
         result: Result<Endpoints, ProviderError>,
-        restarts: bool,
+        was_stopped: bool,
         deadline: Instant,
-    ) -> Result<Option<Endpoints>, EngineError> {
-        match result {
-            Err(error) if restarts && !leaves_work(&error) => {
-                self.start_machine(deadline).await?;
-                self.unless_failed(Err(error)).await
-            }
-            result => self.unless_failed(result).await.map(Some),
+    ) -> Result<Endpoints, EngineError> {
+        if matches!(&result, Err(error) if was_stopped && !leaves_work(error)) {
+            self.start_machine(deadline).await?;
         }
+        self.unless_failed(result).await
     }
 
     /// Saves that the VM has these settings now.
@@ -435,7 +442,8 @@ impl LockedOperation<'_, '_> {
         }
         self.record.end(Outcome::Done, None);
         self.save_result().await?;
-        let Run { done, pending, .. } = run;
+        let Run { mut done, pending } = run;
+        done.sort_unstable();
         Ok(Applied { record: self.record.clone(), done, pending, left: inputs.settings })
     }
 }

@@ -18,7 +18,9 @@ pub(super) fn explain(error: &RequestError) -> (u8, String) {
         ),
         RequestError::UntrustedStack { name, .. } => (
             exit::FAILED,
-            format!("if you trust that folder or have the stack elsewhere, run `goloo diff {name} -f PATH`"),
+            format!(
+                "if you trust that folder or have the stack elsewhere, name it: `goloo diff {name} -f PATH`, or `goloo apply {name} -f PATH`"
+            ),
         ),
         RequestError::UnregisteredStack { name, folder } => (
             exit::NOT_FOUND,

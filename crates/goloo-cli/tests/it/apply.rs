@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::common::kill::everywhere;
-use crate::common::{HELLO, World};
+use crate::common::{HELLO, Ran, World};
 
 const DONE: &str = r#"{"status": "done", "errors": [], "recoverable_errors": {}}"#;
 
@@ -128,12 +128,39 @@ fn without_a_restart_the_change_is_pending_until_the_next_start() {
 }
 
 #[test]
+fn a_restart_that_cannot_help_is_not_made() {
+    let world = world();
+    let before = world.qemus();
+    edit(&world, json!({"cpus": 2, "mounts": [{"source": "./gone", "target": "/srv/gone"}]}));
+    let failed = world.run(&["apply", "hello", "--yes"]).expect(1);
+    assert!(failed.stderr().contains("that the machine shares doesn't exist"), "{failed:?}");
+    assert_eq!((world.qemus(), argument(&world, "-smp")), (before, "1".to_owned()));
+    assert_eq!(record(&world)["operation"], Value::Null);
+    world.run(&["restart", "hello", "--force"]).expect(0);
+    assert_eq!(argument(&world, "-smp"), "1", "nothing was noted");
+}
+
+#[test]
+fn a_machine_that_does_not_start_with_what_was_changed_is_started_as_it_was() {
+    let world = world();
+    edit(&world, json!({"memory": "2G"}));
+    let mut command = world.command();
+    command.args(["apply", "hello", "--yes"]).env("GOLOO_STAND_IN", "little-memory");
+    let failed = Ran(command.output().unwrap()).expect(1);
+    assert!(failed.stderr().contains("Cannot allocate memory"), "{failed:?}");
+    assert!(failed.stderr().contains("so it is started as it was"), "{failed:?}");
+    assert_eq!(argument(&world, "-m"), "512M");
+    let now = record(&world);
+    assert_eq!((&now["operation"], &now["resolved"]["memory"]), (&Value::Null, &json!(512u64 << 20)));
+}
+
+#[test]
 fn a_stopped_vm_is_changed_without_a_start() {
     let world = world();
     world.run(&["stop", "hello"]).expect(0);
     edit(&world, json!({"cpus": 3, "disk": "2G"}));
     let said = world.run(&["apply", "hello"]).expect(0).stdout();
-    assert!(said.contains("changed hello: vm.disk, vm.cpus\n"), "{said}");
+    assert!(said.contains("changed hello: vm.cpus, vm.disk\n"), "{said}");
     assert_eq!((world.qemus().len(), disk_size(&world)), (0, 2 << 30));
     world.run(&["start", "hello"]).expect(0);
     assert_eq!(argument(&world, "-smp"), "3");

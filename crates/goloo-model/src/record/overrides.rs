@@ -70,7 +70,6 @@ impl Overrides {
 
     /// The path of a key, to which `vm.` may be missing.
     fn full_key(key: &str) -> Result<String, OverrideError> {
-        let key = key.trim();
         let first = key.split('.').next().unwrap_or_default();
         let full = if PARTS.contains(&first) && key.contains('.') {
             key.to_owned()

@@ -11,6 +11,7 @@
 //! - `dies`: exits at once; `hangs`: never becomes ready
 //! - `loses-race`: another program binds the last forwarded port before the machine's first start does
 //! - `no-sandbox`: was built without it; `sandbox-kills`: a required system call is denied
+//! - `little-memory`: the host has no more than 1 GiB for the guest
 //! - `floods`: the guest writes 20 MB to its console, and QEMU 5 MB of messages
 #![allow(clippy::unwrap_used, reason = "a test program: a panic is its error message")]
 
@@ -41,6 +42,10 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if fault("little-memory") && memory_mib() > 1024 {
+        eprintln!("qemu-system-x86_64: cannot set up guest memory 'pc.ram': Cannot allocate memory");
+        return ExitCode::FAILURE;
+    }
     match stay(&line) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
@@ -48,6 +53,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The value of `-m`, which goloo gives in MiB.
+fn memory_mib() -> u64 {
+    let value = std::env::args().skip_while(|word| word != "-m").nth(1).unwrap_or_default();
+    value.trim_end_matches('M').parse().unwrap_or(0)
 }
 
 fn fault(name: &str) -> bool {
