@@ -73,16 +73,20 @@ impl StackUpdate<'_> {
     }
 
     async fn update(&self, stacks: Stacks<'_>, work: &mut dyn Work) -> Result<(), ProviderError> {
-        for _ in 0..TRIES {
+        for attempt in 0..TRIES {
             self.settled(stacks, work).await?;
             let deployed = self.deployed(stacks).await?;
             let wanted = deployed.with(self.change);
             if wanted == deployed {
-                return Ok(());
+                // An interrupted update to something else may have left one.
+                return if attempt == 0 { self.remove(stacks, CHANGE_SET).await } else { Ok(()) };
             }
             work.step(&format!("updating the stack {}", self.arn.name));
             let wanted = wanted.with_fixed_image();
-            let Some(id) = self.create(stacks, &wanted).await? else { continue };
+            let Some(id) = self.create(stacks, &wanted).await? else {
+                pause(stacks.pace.then, work).await?;
+                continue;
+            };
             match self.described(stacks, &id, work).await? {
                 ChangeSet::Empty => return self.remove(stacks, &id).await,
                 ChangeSet::Failed(reason) => {

@@ -5,8 +5,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use goloo_aws::AwsProvider;
 use goloo_aws::details::Details;
-use goloo_model::provider::{Endpoints, LiveState, Machine, Provider, ProviderError, StopMode, resource};
-use goloo_model::record::{Origin, OriginKind, Record};
+use goloo_model::change::Setting;
+use goloo_model::provider::{
+    ChangeTime, Endpoints, LiveState, Machine, MachineChange, Provider, ProviderError, StopMode, resource,
+};
+use goloo_model::record::{Origin, OriginKind, Record, RecordedStack};
 use goloo_model::spec::{Dns, Size};
 use goloo_testkit::aws_answers::describe_instance_type_offerings;
 use goloo_testkit::fault_proxy::FaultProxy;
@@ -737,9 +740,16 @@ async fn the_documented_policy_suffices_for_the_whole_vm_lifecycle() {
     });
     let mut machine = moto.machine("web");
     machine.stack.dns = Some(dns(&zone));
+    machine.stack.ports = samples::forwards(&["80"]);
     let mut work = SuiteWork::default();
     let made = provider.create(&machine, &mut work).await.unwrap();
     let mut record = kept(&machine, &work, Some(made));
+    let mut target = RecordedStack::of(&machine.stack).unwrap();
+    (target.disk, target.ports) = (20 << 30, Vec::new());
+    let settings = &[Setting::Ports, Setting::Disk];
+    let change = MachineChange { settings, target: &target, time: ChangeTime::Now };
+    let changes = provider.changes().unwrap();
+    changes.change(&record, change, &mut SuiteWork::default()).await.unwrap().write_to(&mut record);
     stop(&provider, &mut record, StopMode::Graceful).await;
     provider.start(&record, &mut SuiteWork::default()).await.unwrap().write_to(&mut record);
     provider.console(&record, 0).await.unwrap();

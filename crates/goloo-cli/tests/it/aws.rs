@@ -4,6 +4,7 @@
 use crate::common;
 use std::cell::Cell;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -128,10 +129,10 @@ impl Cloud {
         assert_eq!(self.aws.ledger(), empty, "{when}");
     }
 
-    /// The ports that the VM's security group opens.
-    fn ports(&self) -> Vec<usize> {
-        let group = self.status("web")["aws"]["securityGroupID"].as_str().unwrap().to_owned();
-        let asked = [("Action", "DescribeSecurityGroups"), ("GroupId.1", group.as_str())];
+    /// The ports that a VM's security group opens.
+    fn ports(&self, vm: &serde_json::Value) -> Vec<usize> {
+        let group = vm["aws"]["securityGroupID"].as_str().unwrap();
+        let asked = [("Action", "DescribeSecurityGroups"), ("GroupId.1", group)];
         let answer = self.aws.query("ec2", REGIONS[0], &asked);
         let rules = answer.split("</ipPermissions>").next().unwrap();
         let ports = rules.split("<fromPort>").skip(1).map(|rule| rule.split('<').next().unwrap());
@@ -623,31 +624,60 @@ fn with_port(port: usize) -> String {
 #[test]
 fn kill_apply_in_aws_at_every_request_then_resume_or_retry() {
     let cloud = Cloud::new();
+    let empty = cloud.aws.ledger();
     let port = Cell::new(8000);
     let edit = || {
         port.set(port.get() + 1);
-        cloud.world.stack("web", &with_port(port.get()), "");
+        cloud.world.stack(
+            "web",
+            &WEB.replace("\"cpus\"", &format!("\"ports\": [{}], \"cpus\"", port.get())),
+            "",
+        );
     };
     edit();
-    cloud.aws.create_zone("example.com");
-    let empty = cloud.aws.ledger();
     cloud.run(&CREATE).expect(0);
-    let (before, address) = (cloud.instances(), cloud.address("web"));
+    let before = cloud.instances();
     let apply = ["apply", "web"];
     let go_on = |number: usize, when: &str| {
         let resumes = number.is_multiple_of(2) && cloud.is_unfinished("web");
         cloud.run(if resumes { &["resume", "web"] } else { &apply }).expect(0);
-        assert!(!cloud.is_unfinished("web"), "{when}");
-        assert_eq!(cloud.ports(), [22, port.get()], "{when}");
-        let names = [
-            format!("record a{}.example.com. CNAME web.example.com", port.get()),
-            format!("record web.example.com. A {address}"),
-        ];
-        assert_eq!((cloud.records(), cloud.instances()), (names.to_vec(), before.clone()), "{when}");
+        let vm = cloud.status("web");
+        assert!(vm["operation"].is_null(), "{when}");
+        assert_eq!(cloud.ports(&vm), [22, port.get()], "{when}");
     };
     at_every_request(&cloud, &apply, edit, go_on);
+    assert_eq!(cloud.instances(), before);
     cloud.run(&["delete", "web", "--yes"]).expect(0);
     cloud.assert_nothing_is_left(&empty, "at the end");
+}
+
+#[test]
+fn an_update_that_outlasts_the_timeout_is_continued_by_resume() {
+    let cloud = Cloud::new();
+    cloud.world.stack("web", &with_port(80), "");
+    cloud.aws.create_zone("example.com");
+    cloud.run(&CREATE).expect(0);
+    let vm = cloud.status("web");
+    let mut updating = aws_answers::Stack::new("goloo-web", "UPDATE_IN_PROGRESS");
+    updating.id = vm["aws"]["stackID"].as_str().unwrap().to_owned();
+    updating.tags = vec![("goloo:id".to_owned(), vm["id"].as_str().unwrap().to_owned())];
+    let proxy = FaultProxy::start(cloud.aws.endpoint());
+    let executed = Arc::new(AtomicBool::new(false));
+    let is_executed = Arc::clone(&executed);
+    let note = move |_: &Request| executed.store(true, Ordering::SeqCst);
+    proxy.fault(At::Action("ExecuteChangeSet", 1), Fault::after(note));
+    proxy.answer("DescribeStacks", move |_| {
+        let answer = || aws_answers::describe_stacks(std::slice::from_ref(&updating));
+        is_executed.load(Ordering::SeqCst).then(answer)
+    });
+    cloud.world.stack("web", &with_port(443), "");
+    let mut apply = cloud.command(proxy.endpoint(), &["apply", "web", "--timeout", "2s"]);
+    let ended = Ran(apply.output().unwrap()).expect(6);
+    assert!(ended.stderr().contains("goloo resume web"), "{ended:?}");
+    assert!(cloud.is_unfinished("web"));
+    cloud.run(&["resume", "web"]).expect(0);
+    let vm = cloud.status("web");
+    assert_eq!((cloud.ports(&vm), vm["operation"].is_null()), (vec![22, 443], true));
 }
 
 #[test]
@@ -661,14 +691,14 @@ fn apply_in_aws_changes_ports_at_once_and_the_type_with_a_restart() {
     cloud.world.stack("web", &with_port(443), "");
     let dry = cloud.run(&["apply", "web", "--dry-run"]).expect(0).stdout();
     assert!(dry.contains("vm.ports") && dry.contains("nothing: at once"), "{dry}");
-    assert_eq!(cloud.ports(), [22, 80]);
+    assert_eq!(cloud.ports(&cloud.status("web")), [22, 80]);
     let applied = cloud.run(&["apply", "web"]).expect(0).stdout();
     assert!(applied.contains("changed web: vm.ports, dns"), "{applied}");
-    assert_eq!(cloud.ports(), [22, 443]);
+    assert_eq!(cloud.ports(&cloud.status("web")), [22, 443]);
     let same = cloud.run(&["apply", "web"]).expect(0).stdout();
     assert!(same.contains("web is as its stack says"), "{same}");
 
-    let resize = ["set", "web", "cpus=4"];
+    let resize = ["apply", "web", "--set", "cpus=4"];
     let refused = cloud.run(&resize).expect(2);
     assert!(refused.stderr().contains("apply asks before it restarts a machine"), "{refused:?}");
     let has_moved = || {
@@ -682,7 +712,7 @@ fn apply_in_aws_changes_ports_at_once_and_the_type_with_a_restart() {
     // Nothing listens at moto's addresses: goloo waits for SSH.
     cloud.run_until(&[&resize[..], &["--yes"]].concat(), "resized", has_moved);
     assert_eq!(cloud.status("web")["aws"]["instanceID"], id);
-    assert_eq!(cloud.ports(), [22, 443]);
+    assert_eq!(cloud.ports(&cloud.status("web")), [22, 443]);
     cloud.run(&["delete", "web", "--yes"]).expect(0);
     cloud.assert_nothing_is_left(&empty, "at the end");
 }
