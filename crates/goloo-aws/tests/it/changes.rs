@@ -384,7 +384,7 @@ async fn a_resize_that_fails_at_any_request_is_completed_when_repeated() {
     let mut world = World::new().await;
     world.stop().await;
     let mut is_large = false;
-    for fault in [Fault::CutBefore, Fault::ReplyLost, Fault::ExpiredToken] {
+    for fault in [Fault::ReplyLost, Fault::ExpiredToken] {
         for number in 1.. {
             is_large = !is_large;
             (world.stack.cpus, world.stack.memory) = (2, Size::gib(if is_large { 8 } else { 4 }));
@@ -675,6 +675,18 @@ async fn a_volume_that_aws_does_not_change_again_yet_is_an_error_with_its_reason
     let error = world.fail_to_change(&[Setting::Disk]).await.to_string();
     assert!(error.contains("Wait at least 6 hours"), "{error}");
     assert_eq!(world.disk(), "8");
+}
+
+#[tokio::test]
+async fn a_growth_whose_response_was_lost_is_awaited_like_any_other() {
+    let mut world = World::new().await;
+    world.stack.disk = Size::gib(20);
+    let refusal =
+        aws_answers::error("ec2", 400, "IncorrectModificationState", "It is currently being modified.");
+    world.faults.fault(At::Action("ModifyVolume", 1), Fault::ReplyLost);
+    world.faults.fault(At::Each("ModifyVolume"), Fault::Refused(refusal));
+    world.change(&[Setting::Disk]).await;
+    assert_eq!((world.disk().as_str(), world.count("ModifyVolume")), ("20", 2));
 }
 
 /// What is refused, and that nothing is updated then.
