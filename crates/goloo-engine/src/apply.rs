@@ -270,13 +270,14 @@ impl LockedOperation<'_, '_> {
         deadline: Instant,
     ) -> Result<(), EngineError> {
         let running = self.inputs().running;
-        // Mounts are made after the restart that they take.
-        let can_mount = self.inputs().restart;
+        // What takes a restart was made only with one.
+        let may_restart = self.inputs().restart;
         let mut settings: Vec<_> = self.inputs().settings.clone();
         settings.retain(|setting| match setting {
             Setting::Users | Setting::Ttl => true,
-            Setting::Mounts => can_mount && self.is_followed_in_guest(*setting),
-            setting => self.is_followed_in_guest(*setting),
+            setting => {
+                self.is_followed_in_guest(*setting) && (may_restart || self.cost(*setting) == Cost::Now)
+            }
         });
         if !running || settings.is_empty() {
             return Ok(());
@@ -336,7 +337,7 @@ impl LockedOperation<'_, '_> {
         self.engine.events.event(Event::Step { what: "changing the system in the machine".to_owned() });
         let failed = |what: String| ProviderError::failed(what, Hint::default());
         let ran = match SshTarget::of(&self.record) {
-            None => Err(failed("goloo has no key for this machine".to_owned())),
+            None => Err(failed("there is no key for this machine".to_owned())),
             Some(target) => {
                 let command = in_shell(script);
                 let ran = self

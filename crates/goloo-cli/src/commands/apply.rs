@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use goloo::actions::{ApplyOptions, PlannedApply};
 use goloo_engine::Applied;
-use goloo_model::change::{Change, Cost, Setting};
+use goloo_model::change::{Cost, Setting, SettingChange};
 use goloo_model::name::VmName;
 
 use super::ask::Question;
@@ -173,7 +173,7 @@ fn takes(cost: Cost) -> &'static str {
 }
 
 /// Says what was changed and what wasn't; also the end of a resumed apply.
-pub(super) fn report(app: &App, applied: &Applied, impossible: &[Change]) {
+pub(super) fn report(app: &App, applied: &Applied, impossible: &[SettingChange]) {
     let Applied { record, done, pending, left } = applied;
     let name = &record.name;
     if app.ui.json() {
@@ -198,7 +198,7 @@ pub(super) fn report(app: &App, applied: &Applied, impossible: &[Change]) {
     say_impossible(app, name, impossible);
 }
 
-fn say_impossible(app: &App, name: &VmName, impossible: &[Change]) {
+fn say_impossible(app: &App, name: &VmName, impossible: &[SettingChange]) {
     if impossible.is_empty() || app.ui.json() {
         return;
     }

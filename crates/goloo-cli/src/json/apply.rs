@@ -1,7 +1,7 @@
 //! Changes of VMs.
 
 use goloo_engine::Applied;
-use goloo_model::change::{Change, Cost, Setting};
+use goloo_model::change::{Cost, Setting, SettingChange};
 use goloo_model::name::VmName;
 use goloo_model::record::{Overrides, Record};
 use schemars::JsonSchema;
@@ -32,8 +32,8 @@ struct PlannedChange<'a> {
 }
 
 impl<'a> ApplyPlanned<'a> {
-    pub fn new(name: &'a VmName, changes: &'a [Change], overrides: &'a Overrides) -> Self {
-        let change = |change: &'a Change| PlannedChange {
+    pub fn new(name: &'a VmName, changes: &'a [SettingChange], overrides: &'a Overrides) -> Self {
+        let change = |change: &'a SettingChange| PlannedChange {
             setting: change.setting,
             key: change.setting.key(),
             before: change.before.as_deref(),
@@ -59,7 +59,7 @@ pub struct AppliedChanges<'a> {
 }
 
 impl<'a> AppliedChanges<'a> {
-    pub fn new(applied: &'a Applied, impossible: &[Change]) -> Self {
+    pub fn new(applied: &'a Applied, impossible: &[SettingChange]) -> Self {
         let Applied { record, done, pending, left } = applied;
         let left = left.iter().copied().chain(impossible.iter().map(|change| change.setting));
         Self { vm: record, done, pending, left: left.collect() }

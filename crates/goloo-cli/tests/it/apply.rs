@@ -244,6 +244,19 @@ fn overrides_are_kept_over_the_stack_until_they_are_removed() {
 }
 
 #[test]
+fn a_set_after_an_apply_changes_nothing_else() {
+    let world = world();
+    edit(&world, json!({"cpus": 2, "disk": "2G"}));
+    world.run(&["apply", "hello", "--yes"]).expect(0);
+    // The config that it was created from still has one, and the one now has two.
+    let said = world.run(&["set", "hello", "memory=768M", "--yes"]).expect(0).stdout();
+    assert!(said.contains("changed hello: vm.memory\n"), "{said}");
+    assert_eq!((argument(&world, "-smp"), argument(&world, "-m")), ("2".to_owned(), "768M".to_owned()));
+    world.run(&["set", "hello", "cpus=1", "--yes"]).expect(0);
+    assert_eq!((argument(&world, "-smp"), disk_size(&world)), ("1".to_owned(), 2 << 30));
+}
+
+#[test]
 fn an_invalid_override_is_reported_as_such_and_not_kept() {
     let world = world();
     for (set, said) in [

@@ -1,6 +1,6 @@
 //! What changes take, as data of each provider.
 
-use super::Setting;
+use super::setting::Setting;
 use crate::record::RecordedStack;
 use crate::record::word_enum;
 
@@ -64,6 +64,12 @@ impl ChangeCosts {
     /// Of a change from one stack to another.
     pub fn of(&self, setting: Setting, before: &RecordedStack, after: &RecordedStack) -> Cost {
         match setting {
+            // A type that is named decides both.
+            Setting::Cpus | Setting::Memory
+                if self.instance_type != Cost::Ignored && after.instance_type.is_some() =>
+            {
+                Cost::Ignored
+            }
             Setting::Cpus | Setting::Memory => self.size,
             Setting::Disk if after.disk < before.disk => Cost::Replace,
             Setting::Disk => self.disk,

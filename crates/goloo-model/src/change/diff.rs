@@ -4,10 +4,24 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Change, Setting};
+use super::cost::Cost;
+use super::setting::Setting;
 use crate::provider_info::{ImageKey, ProviderInfo};
 use crate::record::{RecordedKey, RecordedMount, RecordedPort, RecordedStack, RecordedUser};
 use crate::spec::{PortForward, ResolvedStack, Size};
+
+/// One difference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettingChange {
+    /// What is changed.
+    pub setting: Setting,
+    /// What the VM has, for people: the entries that are removed if it is a list. `None` if it has nothing there.
+    pub before: Option<String>,
+    /// What it is to have.
+    pub after: Option<String>,
+    /// What it takes.
+    pub cost: Cost,
+}
 
 /// What provisioning gets from a stack: a change of it takes cloud-init.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -61,12 +75,12 @@ pub fn changes(
     provider: &ProviderInfo,
     before: (&RecordedStack, &Documents),
     after: (&RecordedStack, &Documents),
-) -> Vec<Change> {
+) -> Vec<SettingChange> {
     let ((had, documents), (wanted, new_documents)) = (before, after);
     let mut found = Vec::new();
     let mut add = |setting, before, after| {
         let cost = provider.changes.of(setting, had, wanted);
-        found.push(Change { setting, before, after, cost });
+        found.push(SettingChange { setting, before, after, cost });
     };
     scalars(provider, had, wanted, &mut add);
     for (setting, (before, after)) in [

@@ -5,7 +5,7 @@ use std::path::Path;
 use goloo_cloudinit::{ComposeInput, compose};
 use goloo_engine::{Applied, ApplyRequest};
 use goloo_model::access::LoginName;
-use goloo_model::change::{Change, Cost, Documents, Setting, changes};
+use goloo_model::change::{Cost, Documents, Setting, SettingChange, changes};
 use goloo_model::events::{Event, EventContext};
 use goloo_model::host_key::HostKey;
 use goloo_model::name::VmName;
@@ -40,7 +40,7 @@ pub struct ApplyOptions<'a> {
 /// Planned changes; nothing has been changed yet.
 pub struct PlannedApply {
     /// All differences, also those that apply can't make.
-    pub changes: Vec<Change>,
+    pub changes: Vec<SettingChange>,
     /// The overrides as they will be.
     pub overrides: Overrides,
     vm: ManagedVm,
@@ -55,7 +55,7 @@ impl PlannedApply {
     }
 
     /// What apply can make.
-    pub fn possible(&self) -> impl Iterator<Item = &Change> {
+    pub fn possible(&self) -> impl Iterator<Item = &SettingChange> {
         self.changes.iter().filter(|change| change.cost <= Cost::Restart)
     }
 
@@ -89,6 +89,18 @@ struct Side {
     documents: Documents,
 }
 
+impl Side {
+    /// With the overridden settings of another: the rest of it is older than what the VM has.
+    fn with_overridden(&self, other: &Self, overrides: &Overrides) -> Self {
+        let mut stack = self.stack.clone();
+        let settings: Vec<_> = overrides.iter().filter_map(|(key, _)| Setting::of_key(key)).collect();
+        settings.iter().for_each(|setting| stack.take(*setting, &other.stack));
+        let documents =
+            if settings.contains(&Setting::Variables) { &other.documents } else { &self.documents };
+        Self { stack, documents: documents.clone() }
+    }
+}
+
 impl Session {
     /// Plans how to change a VM. Nothing is changed or written; keys are fetched if users change.
     ///
@@ -104,7 +116,10 @@ impl Session {
         let found = self.stack_now(record, &snapshot, options)?;
         let config = found.config_digest();
         let stack = self.resolve_with(found, record, &overrides)?;
-        let wanted = Side { stack: recorded(&stack, name)?, documents: Documents::of(&stack) };
+        let mut wanted = Side { stack: recorded(&stack, name)?, documents: Documents::of(&stack) };
+        if options.only_overrides {
+            wanted = had.with_overridden(&wanted, &overrides);
+        }
         let changes = changes(info, (&had.stack, &had.documents), (&wanted.stack, &wanted.documents));
         let settings: Vec<_> = changes
             .iter()
