@@ -142,10 +142,10 @@ impl AwsProvider {
             wanted.template.instance_type = Some(target.instance_type(change)?);
         }
         if change.has(Setting::Ports) {
-            wanted.template.ports = Some(stack.port_forwards().map_err(unusable)?);
+            wanted.template.ports = Some(stack.port_forwards()?);
         }
         if change.has(Setting::SshCidr) {
-            wanted.template.ssh_cidr = Some(self.ssh_blocks(&stack.ssh_sources().map_err(unusable)?).await?);
+            wanted.template.ssh_cidr = Some(self.ssh_blocks(&stack.ssh_sources()?).await?);
         }
         if change.has(Setting::Disk) {
             target.root_volume()?;
@@ -153,7 +153,7 @@ impl AwsProvider {
             wanted.disk_gib = Some(i32::try_from(gib).map_err(|_| invalid("vm.disk", &gib.to_string()))?);
         }
         if change.has(Setting::Dns) {
-            let names = self.new_names(target, stack.dns_section().map_err(unusable)?, work).await?;
+            let names = self.new_names(target, stack.dns_section()?, work).await?;
             if target.resource_ref.stack.is_some() {
                 let zone = names.zone.as_deref().unwrap_or_default();
                 let note = |record: &DnsRecord| dns::note(zone, &record.kind, &record.name);
@@ -265,14 +265,7 @@ impl AwsProvider {
 
 /// A value that only another program can have written.
 fn invalid(key: &'static str, value: &str) -> ProviderError {
-    unusable(StackValueError { key, value: value.to_owned() })
-}
-
-fn unusable(error: StackValueError) -> ProviderError {
-    ProviderError::failed(
-        error.to_string(),
-        Hint::from("restore the record from a backup: ").step(NextStep::StateRestore),
-    )
+    StackValueError { key, value: value.to_owned() }.into()
 }
 
 /// A VM that was imported as an instance.

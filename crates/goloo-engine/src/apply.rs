@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use goloo_cloudinit::{GuestUpdate, UsersUpdate, update_script};
+use goloo_model::access::LoginName;
 use goloo_model::change::{Cost, Setting};
 use goloo_model::events::Event;
 use goloo_model::guest::{GuestError, RunLimits, SshTarget, excerpt};
@@ -313,7 +314,9 @@ impl LockedOperation<'_, '_> {
         let kept: BTreeSet<_> = inputs.users.iter().map(|user| user.username.as_str()).collect();
         let had = before.map(|before| before.users.as_slice()).unwrap_or_default();
         let had = had.iter().map(|user| user.username.to_string());
-        let removed: Vec<_> = had.filter(|name| !kept.contains(name.as_str())).collect();
+        // Somebody else may have written the record.
+        let is_name = |name: &String| LoginName::parse(name).is_ok();
+        let removed: Vec<_> = had.filter(|name| is_name(name) && !kept.contains(name.as_str())).collect();
         let mounts = inputs.target.shared_folders().map_err(|error| EngineError::Refused {
             what: error.to_string(),
             hint: NextStep::Status(self.record.name.clone()).into(),

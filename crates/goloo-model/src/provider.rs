@@ -27,7 +27,9 @@ use crate::hint::Hint;
 use crate::name::{OperationId, VmId, VmName};
 use crate::provider_id::ProviderId;
 use crate::provider_info::ProviderInfo;
-use crate::record::{DetailsError, Endpoint, Extra, MachineLocation, Record, RecordedStack, Resource, Trust};
+use crate::record::{
+    DetailsError, Endpoint, Extra, MachineLocation, Record, RecordedStack, Resource, StackValueError, Trust,
+};
 use crate::spec::ResolvedStack;
 use crate::store::StoreError;
 use crate::time::Timestamp;
@@ -519,6 +521,13 @@ impl ProviderError {
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
         Self::Failed { what: what.into(), hint: hint.into(), source: Some(source.into()) }
+    }
+}
+
+impl From<StackValueError> for ProviderError {
+    /// Of what a machine is to be changed to: only another program can have written it.
+    fn from(error: StackValueError) -> Self {
+        Self::failed(error.to_string(), "apply the stack again: its values are read anew from config.json")
     }
 }
 

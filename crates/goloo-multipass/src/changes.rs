@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use goloo_model::change::Setting;
 use goloo_model::hint::NextStep;
 use goloo_model::provider::{ChangeTime, Changes, Endpoints, MachineChange, ProviderError, Work};
-use goloo_model::record::{Record, RecordedStack, StackValueError};
+use goloo_model::record::{Record, RecordedStack};
 use goloo_model::spec::{Mount, Size};
 
 use crate::context::MultipassProvider;
@@ -44,9 +44,9 @@ impl MultipassProvider {
         target: &RecordedStack,
         work: &mut dyn Work,
     ) -> Result<(), ProviderError> {
-        let wanted = target.shared_folders().map_err(invalid)?;
+        let wanted = target.shared_folders()?;
         plan::check_mounts(&wanted)?;
-        let had = had.map(RecordedStack::shared_folders).transpose().map_err(invalid)?.unwrap_or_default();
+        let had = had.map(RecordedStack::shared_folders).transpose()?.unwrap_or_default();
         for mount in had.iter().filter(|mount| !wanted.contains(mount)) {
             if instance.mounted.contains(&mount.target) {
                 work.step(&format!("unmounting {}", mount.target));
@@ -89,8 +89,4 @@ impl MultipassProvider {
         }
         Ok(())
     }
-}
-
-fn invalid(error: StackValueError) -> ProviderError {
-    ProviderError::failed(error.to_string(), "correct it in config.json")
 }

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use async_trait::async_trait;
 use goloo_model::change::Setting;
 use goloo_model::provider::{ChangeTime, Changes, Endpoints, MachineChange, ProviderError, Work};
-use goloo_model::record::{Record, RecordedStack, StackValueError};
+use goloo_model::record::{Record, RecordedStack};
 use goloo_model::spec::{PortForward, Size};
 
 use crate::args::Files;
@@ -70,7 +70,7 @@ impl QemuProvider {
             machine.auto_ports = target.auto_ports;
         }
         if change.has(Setting::Mounts) {
-            let mounts = target.shared_folders().map_err(invalid)?;
+            let mounts = target.shared_folders()?;
             check_sources(mounts.iter().map(|mount| &mount.source))?;
             machine.mounts = mounts.iter().map(Into::into).collect();
         }
@@ -125,7 +125,7 @@ impl QemuProvider {
         target: &RecordedStack,
         others: &[MachineFile],
     ) -> Result<Vec<Forward>, ProviderError> {
-        let ports = target.port_forwards().map_err(invalid)?;
+        let ports = target.port_forwards()?;
         let entry = |port: &PortForward| network::pairs(port, machine.address()).collect::<Vec<_>>();
         // Of a copy's entry, another port may have been picked.
         let had = record.resolved.as_deref().and_then(|stack| stack.port_forwards().ok()).unwrap_or_default();
@@ -201,10 +201,6 @@ impl QemuProvider {
 
 fn live_of(forward: &Forward) -> LiveForward {
     LiveForward { listener: forward.listener(), guest: forward.guest }
-}
-
-fn invalid(error: StackValueError) -> ProviderError {
-    ProviderError::failed(error.to_string(), "correct it in config.json")
 }
 
 fn not_changed(error: LiveForwardError) -> ProviderError {

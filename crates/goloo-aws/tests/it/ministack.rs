@@ -144,7 +144,7 @@ async fn a_type_unavailable_in_all_zones_of_the_shared_network_is_refused() {
     );
     assert!(
         hint.debug_text().contains("us-east-1f")
-            && hint.debug_text().contains("delete-stack --stack-name goloo-network"),
+            && hint.debug_text().contains("delete-stack --region us-east-1 --stack-name goloo-network"),
         "{hint:?}"
     );
 }

@@ -36,6 +36,12 @@ pub(super) fn explain(error: &RequestError) -> (u8, String) {
         RequestError::Override(_) => {
             (exit::USAGE, "write KEY=VALUE, such as cpus=4, memory=8G or ports='[8080]'".to_owned())
         }
+        RequestError::UntrustedOverrides { name } => (
+            exit::FAILED,
+            format!(
+                "check them with `goloo status {name}`, then remove each with `goloo apply {name} --unset KEY` or set it again"
+            ),
+        ),
         RequestError::NoOverride { name, .. } => {
             (exit::USAGE, format!("`goloo status {name}` shows its overrides"))
         }

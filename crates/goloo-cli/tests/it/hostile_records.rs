@@ -259,6 +259,27 @@ fn in_store(world: &World, address: &str, arguments: &[&str]) -> common::Ran {
 }
 
 #[test]
+fn overrides_that_somebody_else_may_have_set_are_not_applied() {
+    let world = world();
+    let folder = world.stack("web", r#"{"vm": {"cpus": 1}}"#, "");
+    let mut record = record("web");
+    record["overrides"] = json!({"vm.mounts": [{"source": "/", "target": "/srv/all"}]});
+    let store = shared_store(&world, "shared", &[record], &[]);
+    let folder = folder.to_str().unwrap();
+    for command in [&["set", "web", "cpus=2"][..], &["apply", "web", "--dry-run", "-f", folder]] {
+        let refused = in_store(&world, &store, command).expect(1);
+        let said = refused.stderr();
+        assert!(
+            said.contains("the overrides in the record of \"web\" may have been set by someone else"),
+            "{said}"
+        );
+        assert!(said.contains("goloo apply web --unset KEY"), "{said}");
+    }
+    let without = ["apply", "web", "--dry-run", "-f", folder, "--unset", "mounts"];
+    in_store(&world, &store, &without).expect(0);
+}
+
+#[test]
 fn a_record_with_a_changed_id_cannot_be_used_to_reach_the_vm() {
     let world = world();
     let first = record("web");

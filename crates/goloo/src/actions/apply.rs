@@ -110,6 +110,9 @@ impl Session {
         let vm = self.managed(name)?;
         let (record, info) = (&vm.record, vm.provider.info());
         let overrides = changed_overrides(record, options)?;
+        if !self.here().trust.is_trusted(record) {
+            expect_given(&overrides, record, options)?;
+        }
         let snapshot = self.local(self.store.snapshot(name))?;
         let made_from = Found::of_record(snapshot.clone(), record);
         let had = self.before(record, &made_from)?;
@@ -249,6 +252,20 @@ fn recorded(stack: &ResolvedStack, name: &VmName) -> Result<RecordedStack, Reque
 
 fn login_user(record: &Record) -> LoginName {
     record.ssh.as_ref().map_or_else(goloo_cloudinit::account, |ssh| ssh.user.clone())
+}
+
+/// Refuses overrides that aren't given now: in a shared store, others can have written them.
+fn expect_given(
+    overrides: &Overrides,
+    record: &Record,
+    options: &ApplyOptions<'_>,
+) -> Result<(), RequestError> {
+    let mut given = Overrides::default();
+    options.set.iter().try_for_each(|text| given.add(text).map(drop))?;
+    if *overrides == given {
+        return Ok(());
+    }
+    Err(RequestError::UntrustedOverrides { name: record.name.clone() })
 }
 
 fn changed_overrides(record: &Record, options: &ApplyOptions<'_>) -> Result<Overrides, RequestError> {

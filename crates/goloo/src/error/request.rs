@@ -72,6 +72,14 @@ pub enum RequestError {
     /// A text isn't an override.
     #[error(transparent)]
     Override(#[from] OverrideError),
+    /// Somebody else may have written the overrides into the record, so they aren't used.
+    #[error(
+        "the overrides in the record of \"{name}\" may have been set by someone else, so they are not used"
+    )]
+    UntrustedOverrides {
+        /// The VM.
+        name: VmName,
+    },
     /// A VM has no override of this key.
     #[error("\"{name}\" has no override of {key}")]
     NoOverride {
