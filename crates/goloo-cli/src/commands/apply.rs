@@ -147,7 +147,7 @@ fn show_plan(app: &App, planned: &PlannedApply) {
         Column::kept("KEY"),
         Column::text("HAS", 1),
         Column::text("WILL HAVE", 2),
-        Column::kept("TAKES"),
+        Column::kept("NEEDS"),
     ]);
     for change in &planned.changes {
         let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
@@ -155,20 +155,19 @@ fn show_plan(app: &App, planned: &PlannedApply) {
             change.setting.key().to_owned(),
             text(&change.before),
             text(&change.after),
-            takes(change.cost).to_owned(),
+            needs(change.cost).to_owned(),
         ]);
     }
     app.ui.table(&table);
 }
 
-/// What a change takes, in words.
-fn takes(cost: Cost) -> &'static str {
+/// What a change needs, in words.
+fn needs(cost: Cost) -> &'static str {
     match cost {
-        Cost::Ignored => "nothing: this provider ignores it",
-        Cost::Now => "nothing: at once",
+        Cost::Ignored => "ignored",
+        Cost::Now => "nothing",
         Cost::Restart => "a restart",
-        Cost::Reprovision => "a new VM: only a first boot runs it",
-        Cost::Replace => "a new VM",
+        Cost::Reprovision | Cost::Replace => "a new VM",
     }
 }
 
@@ -204,7 +203,7 @@ fn say_impossible(app: &App, name: &VmName, impossible: &[SettingChange]) {
     }
     let settings: Vec<_> = impossible.iter().map(|change| change.setting).collect();
     app.ui.line(&format!(
-        "not changed, since it takes a new VM: {}; `goloo delete {name}`, then `goloo create` makes one",
+        "not changed, since it needs a new VM: {}; `goloo delete {name}`, then `goloo create` makes one",
         keys(&settings)
     ));
 }

@@ -219,7 +219,7 @@ fn a_running_machine_s_disk_grows_and_never_shrinks() {
     assert_eq!(disk_size(&world), 3 << 30);
     edit(&world, json!({"disk": "1G"}));
     let said = world.run(&["apply", "hello"]).expect(0).stdout();
-    assert!(said.contains("not changed, since it takes a new VM: vm.disk"), "{said}");
+    assert!(said.contains("not changed, since it needs a new VM: vm.disk"), "{said}");
     assert_eq!((disk_size(&world), &record(&world)["resolved"]["disk"]), (3 << 30, &json!(3u64 << 30)));
 }
 
@@ -316,7 +316,7 @@ fn changed_documents_are_named_and_not_run() {
         .unwrap();
     edit(&world, json!({"cpus": 2}));
     let said = world.run(&["apply", "hello", "--yes"]).expect(0).stdout();
-    assert!(said.contains("not changed, since it takes a new VM: cloud-init.yaml"), "{said}");
+    assert!(said.contains("not changed, since it needs a new VM: cloud-init.yaml"), "{said}");
     assert_eq!(argument(&world, "-smp"), "2");
     let diff = world.run(&["diff", "hello"]).expect(0).stdout();
     assert!(diff.contains("cloud-init.yaml"), "{diff}");

@@ -196,7 +196,10 @@ fn a_hostile_guest_gets_64_ports_of_its_own_address_and_nothing_else() {
     let expected: Vec<u64> = (u64::from(first)..u64::from(first) + 64).collect();
     assert_eq!(forwarded(&world), expected);
     assert!(greets(own, first) && greets(own, ssh));
-    let refused = status(&world)["refused"].clone();
+    let refused = || status(&world)["refused"].clone();
+    // They are reported once the forwarded ones are.
+    wait_until("the others are refused", || refused().as_array().is_some_and(|refused| !refused.is_empty()));
+    let refused = refused();
     assert_eq!(refused.as_array().unwrap().len(), 64, "a bounded report");
     assert!(refused.to_string().contains("64 ports are forwarded already"), "{refused}");
 

@@ -25,10 +25,9 @@ pub use json::read_config;
 pub use limits::{VALUES_MAX, beyond};
 pub use ports::{FORWARDED_PORTS_MAX, PortForward, PortForwardError, PortRange, Protocol, SSH_PORT};
 pub use resolve::{
-    DNS_TTL, Resolved, Sources, diagnostic_at_pointer, is_mount_target, parse_image, resolve,
-    with_github_users,
+    DNS_TTL, Resolved, Sources, diagnostic_at_pointer, parse_image, resolve, with_github_users,
 };
 pub use resolved::{Dns, ImageRef, KeySource, Mount, ResolvedStack, Size, SshSource, User};
 pub use shape::ConfigSection;
 pub use typed::{InvalidValue, read_json};
-pub use values::{duration_seconds, is_domain, is_github_user, is_safe_url, ssh_source};
+pub use values::{duration_seconds, is_domain, is_github_user, is_mount_target, is_safe_url, ssh_source};

@@ -421,7 +421,7 @@ impl Resolver<'_> {
                 );
             }
             let place = child(&pointer, "target");
-            if !is_mount_target(target) {
+            if !values::is_mount_target(target) {
                 let message = format!("\"{target}\" is not a valid mount target");
                 self.diagnostic(
                     &place,
@@ -665,16 +665,6 @@ fn path(text: &str, folder: &Path, home: &Path) -> PathBuf {
 fn is_same_name(one: &str, other: &str) -> bool {
     let plain = |text: &str| text.trim_end_matches('.').to_ascii_lowercase();
     plain(one) == plain(other)
-}
-
-/// A mount's target: absolute, below the root, and free of characters special to a shell or a mount table.
-pub fn is_mount_target(text: &str) -> bool {
-    let sound = |c: char| c.is_alphanumeric() || "/-_.+@".contains(c);
-    let parts = || text.trim_end_matches('/').split('/').skip(1);
-    text.starts_with('/')
-        && parts().count() > 0
-        && parts().all(|part| !part.is_empty() && part != "." && part != "..")
-        && text.chars().all(sound)
 }
 
 fn is_blank(text: &[u8]) -> bool {

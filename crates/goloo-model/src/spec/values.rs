@@ -143,6 +143,16 @@ fn is_label(label: &str) -> bool {
         && !label.ends_with('-')
 }
 
+/// A mount's target: absolute, below the root, and free of characters special to a shell or a mount table.
+pub fn is_mount_target(text: &str) -> bool {
+    let sound = |c: char| c.is_alphanumeric() || "/-_.+@".contains(c);
+    let parts = || text.trim_end_matches('/').split('/').skip(1);
+    text.starts_with('/')
+        && parts().count() > 0
+        && parts().all(|part| !part.is_empty() && part != "." && part != "..")
+        && text.chars().all(sound)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
