@@ -69,7 +69,7 @@ fn put_together(input: &ComposeInput<'_>, checks: Checks) -> Result<Composed, Ve
     let mounts: &[_] = if features.mounts_in_guest { &input.stack.mounts } else { &[] };
     let identity = Identity {
         client_key: input.client_key,
-        host_key: Some(input.host_key),
+        host_key: input.host_key,
         login_user: &login_user,
         users: input.users,
         mounts,

@@ -286,11 +286,9 @@ impl LockedOperation<'_, '_> {
         let script = self.guest_script(&settings, before, client_key)?;
         self.reach(deadline).await?;
         self.run_in_guest(&script).await?;
-        if settings.contains(&Setting::Users)
-            && let Some(user) = self.record.operation.as_ref().and_then(|operation| operation.apply.as_ref())
-        {
-            let user = user.login_user.clone();
-            self.record.ssh.iter_mut().for_each(|ssh| ssh.user = user.clone());
+        if settings.contains(&Setting::Users) {
+            let user = self.inputs().login_user.clone();
+            self.record.ssh.iter_mut().for_each(|ssh| ssh.user.clone_from(&user));
         }
         if settings.contains(&Setting::Ttl) {
             self.record.ends_at = self.end();
@@ -397,17 +395,9 @@ impl LockedOperation<'_, '_> {
         changes.change(&record, MachineChange { settings, target, time }, &mut work).await
     }
 
-    /// A failure ends the operation: what was done before it is recorded as done. An interruption doesn't end it.
+    /// What was done before a failure is recorded as done.
     async fn unless_failed<T>(&mut self, result: Result<T, ProviderError>) -> Result<T, EngineError> {
-        match result {
-            Ok(value) => Ok(value),
-            Err(error) if leaves_work(&error) => Err(self.midway(OperationKind::Apply, error)),
-            Err(error) => {
-                self.record.fail(&error);
-                self.save_result().await?;
-                Err(self.failed(OperationKind::Apply, error))
-            }
-        }
+        self.ended(OperationKind::Apply, result).await
     }
 
     /// The same for a machine that was stopped for the change: it is started again first.

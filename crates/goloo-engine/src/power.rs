@@ -124,7 +124,7 @@ impl LockedOperation<'_, '_> {
 
     /// A failure of the provider ends the operation: there is nothing to resume. An interruption
     /// doesn't end it.
-    async fn ended<T>(
+    pub(super) async fn ended<T>(
         &mut self,
         kind: OperationKind,
         result: Result<T, ProviderError>,

@@ -527,7 +527,7 @@ impl ProviderError {
 impl From<StackValueError> for ProviderError {
     /// Of what a machine is to be changed to: only another program can have written it.
     fn from(error: StackValueError) -> Self {
-        Self::failed(error.to_string(), "apply the stack again: its values are read anew from config.json")
+        Self::failed(error.to_string(), "apply the stack again, which reads its values from config.json")
     }
 }
 

@@ -202,35 +202,38 @@ impl Found {
         crate::drift::config_digest(self.file("config.json"))
     }
 
-    /// A copy of it.
-    pub(crate) fn copied(&self) -> Self {
-        Self { folder: self.folder.clone(), name: self.name.clone(), files: self.files.clone() }
-    }
-
-    /// The same stack with overrides in its config.json. What is wrong with an override is reported as such, since its
-    /// place isn't in the file.
-    pub(crate) fn with_overrides(self, session: &Session, overrides: &Overrides) -> Result<Self, Error> {
+    /// As [`Self::resolve`], with overrides in its config.json. What is wrong with an override is reported as such, since
+    /// its place isn't in the file.
+    pub(crate) fn resolve_with(
+        &self,
+        session: &Session,
+        overrides: &Overrides,
+        given: &str,
+        as_name: Option<&VmName>,
+    ) -> Result<ResolvedStack, Error> {
         if overrides.is_empty() {
-            return Ok(self);
+            return self.resolve(session, given, as_name);
         }
-        let text = self.file("config.json").unwrap_or_default();
-        let mut config = spec::read_config(text).map_err(|problem| self.invalid(vec![problem]))?;
-        overrides.apply_to(&mut config);
-        let changed = serde_json::to_vec_pretty(&config).expect("a JSON value has only string keys");
-        let changed = self.with_file("config.json", changed);
-        match changed.resolved(session, &self.name, None) {
-            Ok(_) => Ok(changed),
+        match self.overridden(overrides)?.resolve(session, given, as_name) {
             // The file itself is reported first.
             Err(Error::Stack(StackError::Invalid { mut problems, folder })) => {
-                self.resolved(session, &self.name, None)?;
+                self.resolved(session, given, as_name)?;
                 for problem in &mut problems {
                     "the overrides".clone_into(&mut problem.file);
                     (problem.line, problem.column) = (1, 1);
                 }
                 Err(StackError::Invalid { problems, folder }.into())
             }
-            Err(error) => Err(error),
+            resolved => resolved,
         }
+    }
+
+    fn overridden(&self, overrides: &Overrides) -> Result<Self, Error> {
+        let text = self.file("config.json").unwrap_or_default();
+        let mut config = spec::read_config(text).map_err(|problem| self.invalid(vec![problem]))?;
+        overrides.apply_to(&mut config);
+        let changed = serde_json::to_vec_pretty(&config).expect("a JSON value has only string keys");
+        Ok(self.with_file("config.json", changed))
     }
 
     /// The same stack with the content of one file replaced.

@@ -92,10 +92,9 @@ pub fn set(app: &App, args: &SetArgs) -> Result<u8, CliError> {
 }
 
 /// Shows the plan, asks where the machine is restarted, and makes the changes.
-fn change(app: &App, mut planned: PlannedApply, how: &How, again: &str) -> Result<u8, CliError> {
+fn change(app: &App, planned: PlannedApply, how: &How, again: &str) -> Result<u8, CliError> {
     let name = planned.record().name.clone();
-    let impossible: Vec<_> =
-        planned.changes.iter().filter(|change| change.cost > Cost::Restart).cloned().collect();
+    let impossible: Vec<_> = planned.impossible().cloned().collect();
     if planned.is_empty() {
         show_plan(app, &planned);
         say_impossible(app, &name, &impossible);
@@ -104,11 +103,8 @@ fn change(app: &App, mut planned: PlannedApply, how: &How, again: &str) -> Resul
     if !app.ui.json() {
         show_plan(app, &planned);
     }
-    if planned.restarts() && app.session.is_running(&planned)? {
-        planned.allow_restart(!how.no_restart);
-        if !how.no_restart && !how.yes {
-            ask(app, &planned, again)?;
-        }
+    if planned.restarts() && !how.no_restart && !how.yes && app.session.is_running(&planned)? {
+        ask(app, &planned, again)?;
     }
     let left = format!("the change of \"{name}\" may be unfinished: run `goloo resume {name}` to continue");
     let applied = app.act(how.timeout, &left, |run| app.session.apply(planned, run))?;

@@ -31,7 +31,7 @@ fn vm_is_created_used_deleted_and_archived() {
     let shared = folder.join("shared");
     fs::create_dir(&shared).unwrap();
     fs::write(shared.join("from-here"), "shared").unwrap();
-    // Only root can do this; otherwise it is the number of whoever runs the test.
+    // Without root the owner stays the user who runs the test.
     let _ = chown(&shared, Some(20_345), None);
     let owner = shared.metadata().unwrap().uid();
     let key = world.path().join("ann");

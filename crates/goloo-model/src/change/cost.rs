@@ -20,6 +20,13 @@ word_enum! {
     }
 }
 
+impl Cost {
+    /// Whether the machine stays, with what it was provisioned with.
+    pub fn keeps_machine(self) -> bool {
+        self <= Self::Restart
+    }
+}
+
 /// What a provider's changes take, for the settings in which providers differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChangeCosts {

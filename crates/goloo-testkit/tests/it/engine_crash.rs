@@ -335,7 +335,7 @@ fn a_rename_stopped_at_any_operation_leaves_one_name() {
     at_every_stop(begin, rename, assert_one_name);
 }
 
-/// The name that is free in one moment is locked in the next: whoever has it, one of the two gets it.
+/// Of two operations that want the same name, exactly one gets it.
 #[test]
 fn a_rename_waits_for_no_lock_and_takes_no_name_that_is_locked() {
     let (store, provider, guest) =

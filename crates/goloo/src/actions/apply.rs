@@ -54,9 +54,9 @@ impl PlannedApply {
         &self.vm.record
     }
 
-    /// What apply can make.
-    pub fn possible(&self) -> impl Iterator<Item = &SettingChange> {
-        self.changes.iter().filter(|change| change.cost <= Cost::Restart)
+    /// What apply can't make.
+    pub fn impossible(&self) -> impl Iterator<Item = &SettingChange> {
+        self.changes.iter().filter(|change| !change.cost.keeps_machine())
     }
 
     /// Whether nothing is to be done: neither to the machine nor to its record, and no apply is to be finished.
@@ -64,7 +64,7 @@ impl PlannedApply {
         let record = &self.vm.record;
         let is_unfinished =
             record.operation.as_ref().is_some_and(|operation| operation.kind == OperationKind::Apply);
-        self.possible().next().is_none() && self.overrides == record.overrides && !is_unfinished
+        self.inputs.settings.is_empty() && self.overrides == record.overrides && !is_unfinished
     }
 
     /// Whether something takes a restart.
@@ -75,11 +75,6 @@ impl PlannedApply {
     /// Whether what takes a restart can wait for the next one.
     pub fn restart_can_wait(&self) -> bool {
         self.vm.provider.info().changes.restart_can_wait
-    }
-
-    /// Whether the machine may be restarted by [`Session::apply`].
-    pub fn allow_restart(&mut self, allowed: bool) {
-        self.inputs.restart = allowed;
     }
 }
 
@@ -118,7 +113,7 @@ impl Session {
         let had = self.before(record, &made_from)?;
         let found = self.stack_now(record, &snapshot, options)?;
         let config = found.config_digest();
-        let stack = self.resolve_with(found, record, &overrides)?;
+        let stack = self.resolve_with(&found, record, &overrides)?;
         let mut wanted = Side { stack: recorded(&stack, name)?, documents: Documents::of(&stack) };
         if options.only_overrides {
             wanted = had.with_overridden(&wanted, &overrides);
@@ -126,7 +121,7 @@ impl Session {
         let changes = changes(info, (&had.stack, &had.documents), (&wanted.stack, &wanted.documents));
         let settings: Vec<_> = changes
             .iter()
-            .filter(|change| change.cost <= Cost::Restart)
+            .filter(|change| change.cost.keeps_machine())
             .map(|change| change.setting)
             .collect();
         let is_complete = settings.len() == changes.len();
@@ -172,9 +167,9 @@ impl Session {
     /// What the VM has: its record says it, or the files that it was created from.
     fn before(&self, record: &Record, made_from: &Found) -> Result<Side, Error> {
         let stack = match made_from.file("config.json") {
-            Some(_) => self.resolve_with(made_from.copied(), record, &Overrides::default())?,
+            Some(_) => self.resolve_with(made_from, record, &Overrides::default())?,
             None => self.resolve_with(
-                made_from.with_file("config.json", b"{}".to_vec()),
+                &made_from.with_file("config.json", b"{}".to_vec()),
                 record,
                 &record.overrides,
             )?,
@@ -217,12 +212,11 @@ impl Session {
 
     fn resolve_with(
         &self,
-        found: Found,
+        found: &Found,
         record: &Record,
         overrides: &Overrides,
     ) -> Result<ResolvedStack, Error> {
-        let stack =
-            found.with_overrides(self, overrides)?.resolve(self, &record.stack, Some(&record.name))?;
+        let stack = found.resolve_with(self, overrides, &record.stack, Some(&record.name))?;
         Ok(with_github_users(stack, &record.github_users))
     }
 
