@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 /// The groups, in the order in which a user meets them. A test checks that each command is in one.
 const GROUPS: [(&str, &[&str]); 5] = [
-    ("Make VMs", &["init", "create", "resume", "clone", "recreate", "adopt", "delete"]),
+    ("Make VMs", &["init", "create", "resume", "clone", "recreate", "bake", "adopt", "delete"]),
     (
         "Use VMs",
         &[

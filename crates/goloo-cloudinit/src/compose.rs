@@ -9,6 +9,7 @@ use super::{check, limits, merge, placeholders, targets, template};
 use crate::diagnostic::diagnostic;
 use goloo_model::access::LoginName;
 use goloo_model::host_key::HostKey;
+use goloo_model::name::VmName;
 use goloo_model::provider_info::{ProviderInfo, UserDataForm};
 use goloo_model::record::UserKeys;
 use goloo_model::spec::{Diagnostic, ResolvedStack, images};
@@ -94,6 +95,21 @@ fn put_together(input: &ComposeInput<'_>, checks: Checks) -> Result<Composed, Ve
     };
     let user_data = limits::fit(user_data, features.limit).map_err(|diagnostic| vec![diagnostic])?;
     Ok(Composed { user_data, login_user, warnings, diagnostics })
+}
+
+/// The places of the template's variables for the machine's name, if the document depends on it.
+pub(crate) fn values_of_one_machine(input: &ComposeInput<'_>) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
+    let Some(document) = input.stack.cloud_init.as_deref() else { return Ok(Vec::new()) };
+    let body = std::str::from_utf8(document).ok().and_then(template::body);
+    let Some(body) = body else { return Ok(Vec::new()) };
+    let rendered = |input: &ComposeInput<'_>| finished(document, input, &mut Vec::new());
+    let mut other = input.stack.clone();
+    other.name = VmName::parse("another-machine").expect("it is a name");
+    let other = rendered(&ComposeInput { stack: &other, ..*input })?;
+    if other.text == rendered(input)?.text {
+        return Ok(Vec::new());
+    }
+    Ok(template::names_of_machine(body))
 }
 
 /// goloo's parts next to the user's document. Identity comes first: cloud-init runs it before it reads on.

@@ -62,6 +62,7 @@ impl Identity<'_> {
     /// The script. It is idempotent.
     pub fn script(&self) -> String {
         let mut script = Script::new(&format!("#!/bin/sh\n{}", squeezed(SETUP)));
+        script.line("skip_what_was_baked");
         script.file("0755", "/opt/goloo/access", &squeezed(ACCESS));
         script.line("sh /opt/goloo/access");
         self.keys(&mut script);

@@ -6,6 +6,7 @@
 
 #![warn(missing_docs)]
 
+mod bake;
 mod check;
 mod compose;
 mod construct;
@@ -25,6 +26,7 @@ mod template;
 mod tree;
 mod update;
 
+pub use bake::{bake_key, generalize_script, per_machine_values};
 pub use compose::{ComposeInput, Composed, compose, compose_any_shape};
 pub use diagnostic::FILE;
 pub use identity::{ACCOUNT, KEY_FOLDER, account};

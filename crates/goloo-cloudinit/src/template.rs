@@ -299,6 +299,21 @@ fn place_of(body: &str, name: &str) -> (usize, usize) {
     (line + 1, column)
 }
 
+/// The places of the variables that have the machine's name in them. The first of each counts.
+pub(super) fn names_of_machine(body: &str) -> Vec<Diagnostic> {
+    let environment = Environment::new();
+    let used = environment.template_from_str(body).map(|template| template.undeclared_variables(false));
+    let used = used.unwrap_or_default();
+    let names = ["name", "hostname", "fqdn"].into_iter().filter(|name| used.contains(*name));
+    let places = names.map(|name| {
+        let (line, column) = place_of(body, name);
+        (line, column, name)
+    });
+    let hint = "have the machine find out its name when it needs it, as with $(hostname)";
+    let text = |name: &str| format!("{name} differs between machines, so they can't share a baked image");
+    places.map(|(line, column, name)| diagnostic(line, column, text(name), hint)).collect()
+}
+
 fn failed(error: &minijinja::Error) -> Diagnostic {
     let line = error.line().unwrap_or(1) + 1;
     if error.kind() == ErrorKind::OutOfFuel {

@@ -7,7 +7,6 @@ use goloo_cloudinit::{GuestUpdate, UsersUpdate, update_script};
 use goloo_model::access::LoginName;
 use goloo_model::change::{Cost, Setting};
 use goloo_model::events::Event;
-use goloo_model::guest::{GuestError, RunLimits, SshTarget, excerpt};
 use goloo_model::hint::{Hint, NextStep};
 use goloo_model::provider::{ChangeTime, Endpoints, LiveState, MachineChange, ProviderError, StopMode};
 use goloo_model::record::{ApplyInputs, Operation, OperationKind, Outcome, Record, RecordedStack, Word};
@@ -17,11 +16,7 @@ use tokio::time::Instant;
 use super::work::{LockedOperation, leaves_work};
 use crate::engine::{Engine, changed_meanwhile};
 use crate::error::EngineError;
-use crate::provision::{self, Stop};
-use crate::verdict::AS_ROOT;
-
-/// How long the changes inside the machine may take: file systems of terabytes are grown in seconds.
-const GUEST_LIMIT: std::time::Duration = std::time::Duration::from_secs(300);
+use crate::guest_script;
 
 /// What is to be changed, as planned and agreed to.
 #[derive(Debug)]
@@ -105,7 +100,7 @@ impl LockedOperation<'_, '_> {
         };
         match observed.map(|observed| (observed.state, observed.reason)) {
             Some((LiveState::Running, _)) => Ok(true),
-            Some((LiveState::Stopped, _)) => Ok(false),
+            Some((LiveState::Stopped | LiveState::Suspended, _)) => Ok(false),
             Some((LiveState::Missing, _)) => Err(unknown("its machine doesn't exist")),
             Some((LiveState::Unknown, reason)) => Err(unknown(&reason.unwrap_or_default())),
             None => Err(unknown("its provider gave no answer")),
@@ -250,16 +245,7 @@ impl LockedOperation<'_, '_> {
         self.record.restart_pending.clear();
         self.name_host();
         self.save_result().await?;
-        self.reach(deadline).await
-    }
-
-    async fn reach(&self, deadline: Instant) -> Result<(), EngineError> {
-        let name = self.record.name.clone();
-        provision::reach(self.engine, &self.record, deadline).await.map_err(|stop| match stop {
-            Stop::Interrupted => self.midway(OperationKind::Apply, ProviderError::Interrupted),
-            Stop::Ended => EngineError::NoAnswer { name, reason: "the machine powered off again".to_owned() },
-            Stop::NoAnswer(reason) => EngineError::NoAnswer { name, reason },
-        })
+        self.reach(OperationKind::Apply, deadline).await
     }
 
     /// What is changed inside the machine, which must be running for it.
@@ -284,7 +270,7 @@ impl LockedOperation<'_, '_> {
             return Ok(());
         }
         let script = self.guest_script(&settings, before, client_key)?;
-        self.reach(deadline).await?;
+        self.reach(OperationKind::Apply, deadline).await?;
         self.run_in_guest(&script).await?;
         if settings.contains(&Setting::Users) {
             let user = self.inputs().login_user.clone();
@@ -336,32 +322,7 @@ impl LockedOperation<'_, '_> {
     /// Runs the script as root. Nothing in it is secret.
     async fn run_in_guest(&mut self, script: &str) -> Result<(), EngineError> {
         self.engine.events.event(Event::Step { what: "changing the system in the machine".to_owned() });
-        let failed = |what: String| ProviderError::failed(what, Hint::default());
-        let ran = match SshTarget::of(&self.record) {
-            None => Err(failed("there is no key for this machine".to_owned())),
-            Some(target) => {
-                let command = in_shell(script);
-                let ran = self
-                    .engine
-                    .guest
-                    .run(&target, &command, RunLimits::answer(GUEST_LIMIT), &mut |_| {})
-                    .await;
-                match ran {
-                    Ok(output) if output.status == 0 => Ok(()),
-                    Ok(output) => {
-                        let last = output.stderr.lines().rev().find(|line| !line.trim().is_empty());
-                        Err(failed(format!(
-                            "the machine refuses the change: {}",
-                            excerpt(last.unwrap_or("no reason given"))
-                        )))
-                    }
-                    Err(GuestError::Unreachable { reason, .. }) => {
-                        Err(failed(format!("the connection to the machine broke: {reason}")))
-                    }
-                    Err(error) => Err(failed(error.to_string())),
-                }
-            }
-        };
+        let ran = guest_script::run(self.engine, &self.record, script).await;
         self.unless_failed(ran).await
     }
 
@@ -446,10 +407,4 @@ impl LockedOperation<'_, '_> {
 struct Run {
     done: Vec<Setting>,
     pending: Vec<Setting>,
-}
-
-/// A command that runs the script with `/bin/sh` as root.
-fn in_shell(script: &str) -> String {
-    let quoted = script.replace('\'', "'\\''");
-    format!("{AS_ROOT}exec $s /bin/sh -c '{quoted}'")
 }

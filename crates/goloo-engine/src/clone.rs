@@ -7,7 +7,7 @@ use super::work::{LockedOperation, leaves_work};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::machine_name::free_machine_name;
-use goloo_model::hint::NextStep;
+use goloo_model::hint::{Hint, NextStep};
 use goloo_model::name::{VmId, VmName};
 use goloo_model::provider::{Clones, LiveState, ProviderError};
 use goloo_model::record::{
@@ -63,15 +63,19 @@ impl<'a> Engine<'a> {
     /// Checks that the source is stopped before the name is claimed, so that nothing has to be rolled back.
     async fn expect_at_rest(&self, source: &Record) -> Result<(), EngineError> {
         let name = &source.name;
+        let refused = |what: String, hint: Hint| {
+            let source = ProviderError::Unsupported { what, hint };
+            Err(EngineError::Provider { name: name.clone(), kind: OperationKind::Clone, source })
+        };
         match self.provider.observe(&[source]).await.first().map(|observed| observed.state) {
-            Some(LiveState::Running) => Err(EngineError::Provider {
-                name: name.clone(),
-                kind: OperationKind::Clone,
-                source: ProviderError::Unsupported {
-                    what: format!("\"{name}\" is running and must be stopped before it can be cloned"),
-                    hint: NextStep::stop(name).into(),
-                },
-            }),
+            Some(LiveState::Running) => refused(
+                format!("\"{name}\" is running and must be stopped before it can be cloned"),
+                NextStep::stop(name).into(),
+            ),
+            Some(LiveState::Suspended) => refused(
+                format!("\"{name}\" is suspended and must be shut down before it can be cloned"),
+                NextStep::Start(name.clone()).text(", then ").step(NextStep::stop(name)),
+            ),
             Some(LiveState::Missing) => Err(EngineError::Refused {
                 what: format!("the machine of \"{name}\" no longer exists"),
                 hint: NextStep::Delete(name.clone()).text(" archives its record"),

@@ -11,7 +11,7 @@ use crate::verdict::Verdict;
 use goloo_model::name::OperationId;
 use goloo_model::provider::{Endpoints, Machine, ProviderError, Work};
 use goloo_model::record::{
-    CreateInputs, Creator, NewRecord, Operation, OperationKind, Outcome, Phase, Provisioning,
+    Baking, CreateInputs, Creator, NewRecord, Operation, OperationKind, Outcome, Phase, Provisioning,
     ProvisioningResult, Record, RecordedStack, Step,
 };
 use goloo_model::store::Snapshot;
@@ -33,6 +33,8 @@ pub struct CreateRequest {
     pub wait: bool,
     /// Whether this host's /etc/hosts should contain the VM's name.
     pub hosts_entry: bool,
+    /// The image that is to be made of it, if it exists only for that.
+    pub baking: Option<Baking>,
 }
 
 /// The result of a create.
@@ -47,18 +49,26 @@ pub struct Created {
 impl Engine<'_> {
     /// Creates a VM. The name is claimed before the provider is called.
     pub async fn create(&self, request: CreateRequest) -> Result<Created, EngineError> {
+        let mut locked = self.claim(&request).await?;
+        locked.make(&request.plan.machine).await
+    }
+
+    /// Claims the name, durably.
+    pub(super) async fn claim(
+        &self,
+        request: &CreateRequest,
+    ) -> Result<LockedOperation<'_, '_>, EngineError> {
         let name = &request.plan.machine.name;
         let mut lock = self.store.lock(name, self.owner).await?;
         if let Some(other) = crate::engine::record_under(&mut *lock).await? {
             return Err(taken(&other));
         }
-        let mut record = self.first_record(&request);
+        let mut record = self.first_record(request);
         record.prove(self.here, request.snapshot.digest());
         self.ready(&mut record, true, &*lock);
         tracing::debug!(vm = %name, provider = %record.provider, "claiming the name");
         lock.create(&mut record, &request.snapshot).await?;
-        let mut locked = LockedOperation::new(self, lock, record, true);
-        locked.make(&request.plan.machine).await
+        Ok(LockedOperation::new(self, lock, record, true))
     }
 
     fn first_record(&self, request: &CreateRequest) -> Record {
@@ -82,6 +92,8 @@ impl Engine<'_> {
         record.github_users.clone_from(&request.github_users);
         record.ssh = Some(plan.ssh.clone());
         record.resolved = RecordedStack::of(stack).map(Box::new);
+        record.baking.clone_from(&request.baking);
+        record.baked_from.clone_from(&plan.machine.baked);
         record.begin(self.create_operation(request));
         record
     }
@@ -154,6 +166,9 @@ impl LockedOperation<'_, '_> {
         }
         self.record.phase = phase_after(self.record.provisioning.as_ref());
         self.record.end(Outcome::Done, verdict.and_then(Verdict::trouble));
+        if self.record.baking.is_some() {
+            self.begin_bake();
+        }
         self.save_result().await
     }
 

@@ -10,7 +10,7 @@ use crate::provision;
 use crate::verdict::Verdict;
 use goloo_model::hint::NextStep;
 use goloo_model::name::VmName;
-use goloo_model::provider::{ProviderError, StopMode};
+use goloo_model::provider::{LiveState, ProviderError, StopMode};
 use goloo_model::record::{HistoryAction, Operation, OperationKind, Outcome, ProvisioningResult, Record};
 
 impl Engine<'_> {
@@ -94,6 +94,7 @@ impl LockedOperation<'_, '_> {
     /// Returns when SSH answers. The operation ends before that: for a running machine there is nothing to resume.
     pub(super) async fn power_on(&mut self, deadline: Instant) -> Result<Record, EngineError> {
         let provider = self.engine.provider;
+        let was_suspended = self.is_suspended().await;
         let (record, mut work) = self.lend();
         let made = provider.start(&record, &mut work).await;
         let made = self.ended(OperationKind::Start, made).await?;
@@ -110,7 +111,19 @@ impl LockedOperation<'_, '_> {
             },
             provision::Stop::NoAnswer(reason) => EngineError::NoAnswer { name: record.name.clone(), reason },
         })?;
+        if was_suspended {
+            crate::clock::set(self.engine, &record).await;
+        }
         Ok(record)
+    }
+
+    async fn is_suspended(&self) -> bool {
+        let provider = self.engine.provider;
+        if !provider.capabilities().suspend {
+            return false;
+        }
+        let observed = provider.observe(&[&self.record]).await;
+        observed.first().is_some_and(|observed| observed.state == LiveState::Suspended)
     }
 
     pub(super) async fn power_off(&mut self, mode: StopMode) -> Result<(), EngineError> {

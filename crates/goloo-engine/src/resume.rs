@@ -1,6 +1,7 @@
 //! Resume: continues an interrupted operation, based on the record.
 
 use crate::apply::Applied;
+use crate::bake::Baked;
 use crate::create::Created;
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -32,6 +33,8 @@ pub enum Resumed {
     Names(Box<DnsChange>),
     /// A rename.
     Renamed(Box<Renamed>),
+    /// A bake.
+    Baked(Box<Baked>),
 }
 
 /// What the user has confirmed, although there is no proof that it was started with this state folder.
@@ -78,8 +81,13 @@ impl Engine<'_> {
         match kind {
             OperationKind::Create => {
                 let machine = self.machine_again(&locked.record, inputs, &snapshot, rebuild)?;
-                Ok(Resumed::Created(Box::new(locked.make(&machine).await?)))
+                let created = locked.make(&machine).await?;
+                if locked.record.baking.is_some() {
+                    return Ok(Resumed::Baked(Box::new(locked.end_bake(created).await?)));
+                }
+                Ok(Resumed::Created(Box::new(created)))
             }
+            OperationKind::Bake => Ok(Resumed::Baked(Box::new(locked.keep_baked(deadline).await?))),
             OperationKind::Delete => Ok(Resumed::Deleted(locked.remove().await?)),
             OperationKind::Clone => Ok(Resumed::Cloned(Box::new(locked.copy_again().await?))),
             OperationKind::Apply => {

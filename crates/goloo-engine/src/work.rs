@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::engine::{Engine, record_under, refuse_elsewhere};
 use crate::error::EngineError;
+use crate::provision::{self, Stop};
 use goloo_model::events::Events;
 use goloo_model::name::{OperationId, VmName};
 use goloo_model::provider::{Endpoints, ProviderError, Work, resource};
@@ -227,6 +228,16 @@ impl LockedOperation<'_, '_> {
                 EngineError::Provider { name: self.record.name.clone(), kind, source }
             }
         }
+    }
+
+    /// Waits until a login works, in an operation that goes on inside the machine.
+    pub async fn reach(&self, kind: OperationKind, deadline: Instant) -> Result<(), EngineError> {
+        let name = self.record.name.clone();
+        provision::reach(self.engine, &self.record, deadline).await.map_err(|stop| match stop {
+            Stop::Interrupted => self.midway(kind, ProviderError::Interrupted),
+            Stop::Ended => EngineError::NoAnswer { name, reason: "the machine powered off again".to_owned() },
+            Stop::NoAnswer(reason) => EngineError::NoAnswer { name, reason },
+        })
     }
 
     pub fn stop_if_interrupted(&self, kind: OperationKind) -> Result<(), EngineError> {

@@ -24,13 +24,13 @@ use goloo_sys::{durable, private, read};
 
 use crate::alias::{self, Published};
 use crate::arch::Arch;
-use crate::digest::{FileDigest, Hasher, find_in_list};
+use crate::digest::{FileDigest, Hasher, each_piece, find_in_list};
 use crate::download::{DownloadTimeouts, Downloader, check_scheme};
 use crate::entry::{ImageEntry, ImageOrigin, Stamp};
 use crate::error::{ImageError, fails_at};
 use crate::file::{copy, header, inspect, open_regular};
 use crate::qemu_img;
-use crate::watch::Watch;
+use crate::watch::{Unwatched, Watch};
 
 /// How long to wait for another goloo process that works on the same image.
 const LOCK_LIMIT: Duration = Duration::from_secs(60 * 60);
@@ -177,7 +177,7 @@ impl Cache {
         match origin {
             ImageOrigin::Published => format!("{name}-{}", self.arch),
             ImageOrigin::Built => format!("{name}-{}.built", self.arch),
-            ImageOrigin::Url | ImageOrigin::Path => {
+            ImageOrigin::Url | ImageOrigin::Path | ImageOrigin::Baked => {
                 let mut hasher = Hasher::new(None);
                 hasher.update(name.as_bytes());
                 format!("{}-{}", origin.as_str(), &hasher.finish().0.as_str()[..32])
@@ -352,6 +352,55 @@ impl Cache {
         &self.qemu_img
     }
 
+    /// The entry of a stack's image, if it is in the cache: what [`Self::ensure`] would return without a request.
+    pub fn cached(&self, image: &ImageRef, sha256: Option<&str>) -> Option<ImageEntry> {
+        let expected = sha256.map(|text| parse_digest(text, image)).transpose().ok()?;
+        let of = |name: &str, origin| self.entry_with(&self.key(name, origin), expected.as_ref());
+        match image {
+            ImageRef::Alias(name) => {
+                of(name, ImageOrigin::Published).or_else(|| of(name, ImageOrigin::Built))
+            }
+            ImageRef::Url(url) => of(url, ImageOrigin::Url),
+            ImageRef::Path(path) => {
+                let stamp = Stamp::of(&open_regular(path).ok()?.metadata().ok()?);
+                let held = of(&path.to_string_lossy(), ImageOrigin::Path)?;
+                (held.stamp.as_ref() == Some(&stamp)).then_some(held)
+            }
+        }
+    }
+
+    /// The baked image with this key. `prune` waits while the value lives.
+    pub fn baked(&self, key: &str) -> Result<Option<CachedImage>, ImageError> {
+        let in_use = self.enter(&Unwatched)?;
+        let entry = self.entry(&self.key(key, ImageOrigin::Baked));
+        Ok(entry.map(|entry| CachedImage { path: self.stored(&entry.sha256), entry, _in_use: in_use }))
+    }
+
+    /// Adds a baked image: `make` writes its file, a qcow2 image without a backing file. One with this key that exists is
+    /// left as it is.
+    pub fn add_baked<E: From<ImageError>>(
+        &self,
+        key: &str,
+        name: &str,
+        watch: &dyn Watch,
+        make: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> Result<ImageEntry, E> {
+        let _in_use = self.enter(watch)?;
+        let key = self.key(key, ImageOrigin::Baked);
+        let _lock = self.lock(&key, Mode::Exclusive, watch)?;
+        if let Some(entry) = self.entry(&key) {
+            return Ok(entry);
+        }
+        let part = self.part(&key);
+        durable::remove_if_there(&part).map_err(fails_at(&part))?;
+        make(&part)?;
+        watch.event(Event::Step { what: "checking the image".to_owned() });
+        let digest = digest_of(&part, watch)?;
+        let entry = self.place(&part, &digest, name, ImageOrigin::Baked)?;
+        self.note(&key, &entry)?;
+        Ok(entry)
+    }
+
     fn part(&self, key: &str) -> PathBuf {
         self.folder.join("parts").join(format!("{key}.part"))
     }
@@ -401,6 +450,17 @@ impl Cache {
         let text = serde_json::to_vec_pretty(entry).map_err(|error| fails_at(&path)(error.into()))?;
         durable::write(&path, &text).map_err(fails_at(&path))
     }
+}
+
+fn digest_of(path: &Path, watch: &dyn Watch) -> Result<FileDigest, ImageError> {
+    let mut file = File::open(path).map_err(fails_at(path))?;
+    let mut hasher = Hasher::new(None);
+    let piece = |piece: &[u8]| {
+        hasher.update(piece);
+        if watch.stopped() { Err(ImageError::Stopped) } else { Ok(()) }
+    };
+    each_piece(&mut file, piece, fails_at(path))?;
+    Ok(hasher.finish().0)
 }
 
 /// Makes a file read-only: a base image must not change beneath an overlay.

@@ -20,6 +20,8 @@ pub enum ImageOrigin {
     Url,
     /// Copied from a user's file.
     Path,
+    /// Made of a machine that was provisioned by a stack.
+    Baked,
 }
 
 impl ImageOrigin {
@@ -30,6 +32,7 @@ impl ImageOrigin {
             Self::Built => "built",
             Self::Url => "url",
             Self::Path => "path",
+            Self::Baked => "baked",
         }
     }
 }

@@ -28,7 +28,8 @@ use crate::name::{OperationId, VmId, VmName};
 use crate::provider_id::ProviderId;
 use crate::provider_info::ProviderInfo;
 use crate::record::{
-    DetailsError, Endpoint, Extra, MachineLocation, Record, RecordedStack, Resource, StackValueError, Trust,
+    Baking, DetailsError, Digest, Endpoint, Extra, MachineLocation, Record, RecordedStack, Resource,
+    StackValueError, Trust,
 };
 use crate::spec::ResolvedStack;
 use crate::store::StoreError;
@@ -56,12 +57,15 @@ pub struct Machine {
     pub keep_failed: bool,
     /// Whether its DNS names are taken over from any current owner.
     pub force_dns: bool,
+    /// The key of the baked image that it is made from, instead of the stack's image.
+    pub baked: Option<Digest>,
 }
 
 /// Omits the user-data, which contains the private host key.
 impl fmt::Debug for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { id, name, machine_name, token, stack, user_data, host_key, keep_failed, force_dns } = self;
+        let Self { id, name, machine_name, token, stack, user_data, host_key, keep_failed, force_dns, baked } =
+            self;
         f.debug_struct("Machine")
             .field("id", id)
             .field("name", name)
@@ -72,6 +76,7 @@ impl fmt::Debug for Machine {
             .field("host_key", host_key)
             .field("keep_failed", keep_failed)
             .field("force_dns", force_dns)
+            .field("baked", baked)
             .finish()
     }
 }
@@ -130,6 +135,8 @@ pub enum LiveState {
     Running,
     /// Off; its disk exists.
     Stopped,
+    /// Off; its memory is saved, and the next start continues from there.
+    Suspended,
     /// Doesn't exist.
     Missing,
     /// Can't be determined.
@@ -142,6 +149,7 @@ impl LiveState {
         match self {
             Self::Running => "running",
             Self::Stopped => "stopped",
+            Self::Suspended => "suspended",
             Self::Missing => "missing",
             Self::Unknown => "unknown",
         }
@@ -325,6 +333,45 @@ pub trait Clones: Send + Sync {
         copy: &Record,
         work: &mut dyn Work,
     ) -> Result<(), ProviderError>;
+}
+
+/// An image that was made of a provisioned machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BakedImage {
+    /// Its key.
+    pub key: Digest,
+    /// The size of its disk, in bytes: a machine that is made from it can't have a smaller one.
+    pub disk: u64,
+    /// Its size where it is kept, in bytes.
+    pub size: u64,
+}
+
+/// Images of provisioned machines, from which others are made.
+#[async_trait]
+pub trait Bakes: Send + Sync {
+    /// What a machine of this stack would begin with: a digest or an id of its image. `None` if the image would have to
+    /// be fetched to know it.
+    async fn base(&self, stack: &ResolvedStack) -> Result<Option<String>, ProviderError>;
+
+    /// The same, for which the image is fetched if need be.
+    async fn fetch_base(
+        &self,
+        stack: &ResolvedStack,
+        events: &dyn Events,
+        interrupted: &(dyn Fn() -> bool + Sync),
+    ) -> Result<String, ProviderError>;
+
+    /// The baked image with this key, if there is one that can be used.
+    async fn find(&self, key: &Digest) -> Result<Option<BakedImage>, ProviderError>;
+
+    /// Makes a baked image of a stopped machine, from which everything that belongs to one machine was removed. If
+    /// called again after a crash, it finds or finishes the first. Once it returns, the image is durable.
+    async fn keep(
+        &self,
+        record: &Record,
+        baking: &Baking,
+        work: &mut dyn Work,
+    ) -> Result<BakedImage, ProviderError>;
 }
 
 /// When a change is made.
@@ -661,6 +708,11 @@ pub trait Provider: Send + Sync {
 
     /// Copies of machines, if the provider supports them.
     fn clones(&self) -> Option<&dyn Clones> {
+        None
+    }
+
+    /// Images of provisioned machines, if the provider supports them.
+    fn bakes(&self) -> Option<&dyn Bakes> {
         None
     }
 

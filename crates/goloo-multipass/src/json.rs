@@ -63,7 +63,7 @@ impl State {
                 (LiveState::Running, None)
             }
             Self::Stopped => (LiveState::Stopped, None),
-            Self::Suspended => (LiveState::Stopped, because("suspended: its memory is kept".to_owned())),
+            Self::Suspended => (LiveState::Suspended, None),
             Self::Deleted => (
                 LiveState::Stopped,
                 because(format!("in Multipass's trash: multipass recover {instance} restores it")),
@@ -295,9 +295,10 @@ mod tests {
         for word in ["Running", "Starting", "Restarting", "Delayed Shutdown", "Suspending"] {
             assert_eq!(live(word), LiveState::Running, "{word}");
         }
-        for word in ["Stopped", "Suspended", "Deleted"] {
+        for word in ["Stopped", "Deleted"] {
             assert_eq!(live(word), LiveState::Stopped, "{word}");
         }
+        assert_eq!(live("Suspended"), LiveState::Suspended);
         for word in ["Unknown", "Unavailable"] {
             assert_eq!(live(word), LiveState::Unknown, "{word}");
         }

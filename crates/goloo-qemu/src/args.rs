@@ -15,6 +15,9 @@ use crate::shared_folder::SharedFolder;
 /// socket's path is limited to 107 bytes, and state folders can be deeply nested.
 pub const QMP_SOCKET: &str = "qmp.sock";
 
+/// The socket over which a machine's memory is saved and loaded, in its folder too.
+pub(crate) const MEMORY_SOCKET: &str = "memory.sock";
+
 /// Where QEMU writes the console: its standard input, the writing end of a pipe. With a named pipe, QEMU would block
 /// forever on opening it when there is no reader.
 pub(crate) const CONSOLE_PATH: &str = "/dev/fd/0";
@@ -85,6 +88,11 @@ impl Files {
         self.folder.join("qemu.pid")
     }
 
+    /// The memory of a suspended machine.
+    pub(crate) fn memory(&self) -> PathBuf {
+        self.folder.join("memory.lz4")
+    }
+
     /// The UEFI variables, for machines that boot with UEFI.
     pub fn variables(&self) -> PathBuf {
         self.folder.join("uefi-vars.fd")
@@ -121,6 +129,8 @@ pub struct Start<'a> {
     pub firmware: Option<&'a Path>,
     /// The machine's files.
     pub files: &'a Files,
+    /// The full name of the machine type that it was saved with, for a machine that continues from its saved memory.
+    pub saved_as: Option<&'a str>,
 }
 
 /// The CPU model. Translated AVX is slower than the code programs use without it: a Debian guest boots in 16 % less
@@ -141,7 +151,8 @@ pub fn argv(start: &Start<'_>) -> Vec<OsString> {
     }
     line.option("-name", &[b"guest=".as_slice(), start.name.as_bytes()]);
     line.words(&["-nodefaults", "-no-user-config", "-display", "none"]);
-    line.words(&["-machine", machine(start.arch), "-accel", acceleration(start.accel)]);
+    let machine = start.saved_as.unwrap_or(machine_type(start.arch));
+    line.words(&["-machine", machine, "-accel", acceleration(start.accel)]);
     line.words(&["-cpu", cpu(start)]);
     line.words(&["-smp", &start.cpus.to_string(), "-m", &format!("{}M", start.memory_mib)]);
     if let Some(code) = start.firmware {
@@ -158,6 +169,10 @@ pub fn argv(start: &Start<'_>) -> Vec<OsString> {
     // An empty romfile disables network boot, which would only cost time.
     line.words(&["-device", &format!("virtio-net-pci,netdev={NETWORK},romfile=")]);
     line.words(&["-device", "virtio-rng-pci"]);
+    if start.arch == Arch::X86_64 {
+        // Tells the guest that its memory was loaded, so that it doesn't repeat random numbers.
+        line.words(&["-device", "vmgenid,guid=auto"]);
+    }
     for (index, share) in start.mounts.iter().enumerate() {
         let readonly = if share.readonly { ",readonly=on" } else { "" };
         let tag = format!(",mount_tag=goloo{index},security_model=none,multidevs=remap{readonly}");
@@ -167,12 +182,16 @@ pub fn argv(start: &Start<'_>) -> Vec<OsString> {
     line.words(&["-serial", "chardev:console"]);
     line.words(&["-chardev", &format!("socket,id=qmp,server=on,wait=off,path={QMP_SOCKET}")]);
     line.words(&["-mon", "chardev=qmp,mode=control"]);
+    if start.saved_as.is_some() {
+        line.words(&["-incoming", &format!("unix:{}", MEMORY_SOCKET)]);
+    }
     line.0.push(PID_FILE_FLAG.into());
     line.0.push(start.files.pid().into_os_string());
     line.0
 }
 
-fn machine(arch: Arch) -> &'static str {
+/// QEMU's name for the newest version of the machine type.
+pub(crate) fn machine_type(arch: Arch) -> &'static str {
     match arch {
         Arch::X86_64 => "q35",
         Arch::Aarch64 => "virt",
@@ -275,6 +294,7 @@ mod tests {
             sandbox: true,
             firmware: None,
             files,
+            saved_as: None,
         }
     }
 
@@ -322,6 +342,15 @@ mod tests {
         ];
         let start = Start { ports: &ports, mounts: &mounts, ..plain(&files) };
         insta::assert_snapshot!(lines(&start));
+    }
+
+    #[test]
+    fn a_machine_that_continues_has_the_machine_type_that_it_was_saved_with() {
+        let files = Files::new("/state/vms/ID".into());
+        let all = lines(&Start { saved_as: Some("pc-q35-7.2"), ..plain(&files) });
+        let before = lines(&plain(&files));
+        let changed: Vec<_> = all.lines().filter(|line| !before.lines().any(|old| old == *line)).collect();
+        assert_eq!(changed, ["-machine pc-q35-7.2", "-incoming unix:memory.sock"]);
     }
 
     #[test]

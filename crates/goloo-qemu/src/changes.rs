@@ -18,6 +18,7 @@ use crate::network::{self, Wanted};
 use crate::ports::Forward;
 use crate::power::check_sources;
 use crate::snapshot::Disk;
+use crate::suspend::refuse_suspended;
 use crate::{lock, qmp};
 
 #[async_trait]
@@ -31,6 +32,9 @@ impl Changes for QemuProvider {
         let files = self.files(record);
         let loaded = MachineFile::load(&files).map_err(|source| prepare_failed(files.folder(), source))?;
         let mut machine = loaded.filter(|_| files.disk().exists()).ok_or_else(|| missing(record, &files))?;
+        if change.time == ChangeTime::NextStart || change.has(Setting::Disk) {
+            refuse_suspended(record, &machine, "this change")?;
+        }
         match change.time {
             ChangeTime::Now => {
                 if change.has(Setting::Ports) {

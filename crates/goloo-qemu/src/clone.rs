@@ -102,6 +102,7 @@ impl QemuProvider {
             address: noted.address.map(|_| address::choose(&copy.id, &addresses)),
             ssh_port: None,
             process: None,
+            suspended: None,
             made: true,
             ..noted.clone()
         };

@@ -79,6 +79,7 @@ impl QemuProvider {
             mounts: &machine.mounts,
             firmware: machine.firmware.as_deref(),
             files,
+            saved_as: machine.suspended.as_ref().map(|suspended| suspended.machine_type.as_str()),
         })
     }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use goloo_images::Arch;
 use goloo_model::access::PublicHostKey;
 use goloo_model::name::VmId;
+use goloo_model::provider::LiveState;
 use goloo_model::record::{Endpoint, MachineLocation, Record, Trust};
 use goloo_sys::{durable, read};
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,17 @@ pub(crate) struct MachineFile {
     pub(crate) made: bool,
     pub(crate) accel: Option<Accel>,
     pub(crate) process: Option<QemuProcess>,
+    /// That its memory is saved, and the next start continues from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) suspended: Option<Suspended>,
+}
+
+/// What a suspended machine needs to continue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Suspended {
+    /// QEMU's full name of its type, such as `pc-q35-7.2`: later versions of QEMU have this type too.
+    pub(crate) machine_type: String,
 }
 
 /// The format version of [`MachineFile`].
@@ -61,6 +73,11 @@ impl MachineFile {
     /// The address of this host at which it is reached.
     pub(crate) fn address(&self) -> Ipv4Addr {
         self.address.unwrap_or(Ipv4Addr::LOCALHOST)
+    }
+
+    /// Its state while no QEMU runs it.
+    pub(crate) fn resting_state(&self) -> LiveState {
+        if self.suspended.is_some() { LiveState::Suspended } else { LiveState::Stopped }
     }
 
     /// What belongs to it, whether or not it is running.
@@ -181,6 +198,7 @@ pub(crate) fn sample(id: &VmId, name: &str, made: bool) -> MachineFile {
         made,
         accel: None,
         process: None,
+        suspended: None,
     }
 }
 

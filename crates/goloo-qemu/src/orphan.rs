@@ -41,7 +41,7 @@ fn orphan(vms: &Path, id: &VmId) -> Orphan {
         Ok(Some(machine)) => {
             let state = match machine::running(&files, &machine) {
                 Ok(Some(_)) => LiveState::Running,
-                Ok(None) => LiveState::Stopped,
+                Ok(None) => machine.resting_state(),
                 Err(_) => LiveState::Unknown,
             };
             (machine.name, state)

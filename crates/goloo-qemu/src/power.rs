@@ -37,15 +37,15 @@ pub(crate) enum Taken {
 }
 
 /// How QEMU is started.
-struct Attempt<'a> {
-    program: &'a Path,
-    memory: &'a ProbeCache,
-    accel: Accel,
-    when_taken: Taken,
+pub(crate) struct Attempt<'a> {
+    pub(crate) program: &'a Path,
+    pub(crate) memory: &'a ProbeCache,
+    pub(crate) accel: Accel,
+    pub(crate) when_taken: Taken,
 }
 
 impl QemuProvider {
-    /// Starts a machine that was created before, unless it is running.
+    /// Starts a machine that was created before, unless it is running. A suspended one continues.
     pub(crate) async fn power_on(
         &self,
         vm: &VmName,
@@ -53,11 +53,18 @@ impl QemuProvider {
         files: &Files,
         work: &mut dyn Work,
     ) -> Result<Endpoints, ProviderError> {
+        if machine.suspended.is_some() {
+            return self.wake(vm, machine, files, work).await;
+        }
         let running =
             machine::running(files, machine).map_err(|source| prepare_failed(files.folder(), source))?;
         if running.is_some() {
             match (qmp::run_state(files.folder(), self.settings.limits.answer).await, machine.ssh_port) {
                 (Ok(RunState::Up), Some(port)) => return Ok(machine.endpoint(port).into()),
+                (Ok(RunState::Paused), Some(port)) => {
+                    self.unpause(files).await?;
+                    return Ok(machine.endpoint(port).into());
+                }
                 (Err(error), Some(_)) => {
                     return Err(ProviderError::caused(
                         "this machine's QEMU process doesn't respond",
@@ -68,6 +75,7 @@ impl QemuProvider {
                 _ => self.end(files).await?,
             }
         }
+        self.drop_memory(files)?;
         check_sources(machine.mounts.iter().map(|share| &share.source))?;
         self.check_ports(machine)?;
         self.launch(machine, files, Taken::Fails, work).await
@@ -81,6 +89,9 @@ impl QemuProvider {
         work: &mut dyn Work,
     ) -> Result<bool, ProviderError> {
         work.step("asking the guest to power off");
+        if matches!(qmp::run_state(files.folder(), self.settings.limits.answer).await, Ok(RunState::Paused)) {
+            self.unpause(files).await?;
+        }
         let limit = work.power_down_limit(self.settings.limits.power_down);
         let end = Instant::now() + limit;
         loop {
@@ -175,7 +186,7 @@ impl QemuProvider {
             .map_err(|source| prepare_failed(&self.settings.vms, source))
     }
 
-    fn check_ports(&self, machine: &MachineFile) -> Result<(), ProviderError> {
+    pub(crate) fn check_ports(&self, machine: &MachineFile) -> Result<(), ProviderError> {
         let required = machine.ports.iter().filter(|forward| forward.necessity == Necessity::Required);
         for forward in required {
             if let Err(error) = forward.listener().check() {
@@ -231,7 +242,7 @@ impl QemuProvider {
         self.launch_with(&start, machine, files, work).await.map_err(Into::into)
     }
 
-    async fn launch_with(
+    pub(crate) async fn launch_with(
         &self,
         attempt: &Attempt<'_>,
         machine: &mut MachineFile,

@@ -14,8 +14,9 @@ use goloo_model::events::Event;
 use goloo_model::hint::NextStep;
 use goloo_model::name::VmName;
 use goloo_model::provider::{
-    Adopted, Capabilities, Changes, Clones, ConsolePiece, Endpoints, HostnameAtBoot, LiveState, Machine,
-    Observation, Orphan, Provider, ProviderError, ProviderPlan, ResourceUsage, Snapshots, StopMode, Work,
+    Adopted, Bakes, Capabilities, Changes, Clones, ConsolePiece, Endpoints, HostnameAtBoot, LiveState,
+    Machine, Observation, Orphan, Provider, ProviderError, ProviderPlan, ResourceUsage, Snapshots, StopMode,
+    Work,
 };
 use goloo_model::provider_info::ProviderInfo;
 use goloo_model::record::{Record, is_resource_id};
@@ -136,6 +137,10 @@ impl QemuProvider {
             Ok(machine) => machine,
             Err(error) => return unknown(format!("{}: {error}", files.machine().display())),
         };
+        // Also while a QEMU is loading its memory.
+        if noted.as_ref().is_some_and(|machine| machine.suspended.is_some()) {
+            return observation(LiveState::Suspended, None);
+        }
         let process = match &noted {
             Some(machine) => machine::running(&files, machine),
             None => process::of_pid_file(&files.pid()),
@@ -146,7 +151,7 @@ impl QemuProvider {
             Err(error) => return unknown(format!("{}: {error}", files.pid().display())),
         };
         match qmp::run_state(files.folder(), limit).await {
-            Ok(RunState::Up) => {
+            Ok(RunState::Up | RunState::Paused) => {
                 let address = noted.map_or(Ipv4Addr::LOCALHOST, |machine| machine.address());
                 Observation {
                     ip: Some(address.to_string()),
@@ -169,7 +174,7 @@ impl Provider for QemuProvider {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { console: true, suspend: false }
+        Capabilities { console: true, suspend: true }
     }
 
     fn plan(&self, machine: &Machine) -> Result<ProviderPlan, ProviderError> {
@@ -185,8 +190,14 @@ impl Provider for QemuProvider {
         let argv: Vec<String> = std::iter::once(format!("qemu-system-{}", noted.arch))
             .chain(argv.iter().map(|word| word.to_string_lossy().into_owned()))
             .collect();
+        let image = match &machine.baked {
+            Some(_) => {
+                format!("use the baked image of the stack {}, which is provisioned already", stack.stack)
+            }
+            None => format!("use the image {} from the cache, or download it", stack.image_text),
+        };
         let mut steps = vec![
-            format!("use the image {} from the cache, or download it", stack.image_text),
+            image,
             format!("create the folder {}", files.folder().display()),
             format!("create a disk of {} on top of the image, and the cloud-init seed", stack.disk),
             format!(
@@ -215,7 +226,10 @@ impl Provider for QemuProvider {
         check_mounts(&machine.stack)?;
         self.choose_network(machine)?;
         let firmware = firmware::find(Arch::host())?.map(|firmware| firmware.code);
-        let image = self.image(&machine.stack, work).await?;
+        let image = match &machine.baked {
+            Some(key) => self.baked_image(key, machine)?,
+            None => self.image(&machine.stack, work).await?,
+        };
         if work.interrupted() {
             return Err(ProviderError::Interrupted);
         }
@@ -263,20 +277,20 @@ impl Provider for QemuProvider {
     }
 
     async fn stop(&self, record: &Record, mode: StopMode, work: &mut dyn Work) -> Result<(), ProviderError> {
-        if mode == StopMode::Suspend {
-            return Err(ProviderError::Unsupported {
-                what: "goloo's QEMU machines can't be suspended".to_owned(),
-                hint: NextStep::stop(&record.name).text(" shuts it down"),
-            });
-        }
         let files = self.files(record);
         let machine = MachineFile::load(&files).map_err(|source| end_failed(files.folder(), source))?;
-        let Some(machine) = machine else {
+        let Some(mut machine) = machine else {
             return if files.disk().exists() { self.end(&files).await } else { Err(missing(record, &files)) };
         };
+        if machine.suspended.is_some() {
+            return self.stop_suspended(&record.name, &mut machine, &files, mode, work).await;
+        }
         let running =
             machine::running(&files, &machine).map_err(|source| end_failed(files.folder(), source))?;
         let Some(process) = running else { return Ok(()) };
+        if mode == StopMode::Suspend {
+            return self.suspend(&record.name, &mut machine, &files, work).await;
+        }
         if mode == StopMode::Graceful && self.power_down(&process, &files, work).await? {
             return Ok(());
         }
@@ -351,6 +365,10 @@ impl Provider for QemuProvider {
         Some(self)
     }
 
+    fn bakes(&self) -> Option<&dyn Bakes> {
+        Some(self)
+    }
+
     fn changes(&self) -> Option<&dyn Changes> {
         Some(self)
     }
@@ -398,6 +416,7 @@ fn describe(machine: &Machine, firmware: Option<PathBuf>, network: &Network) -> 
         made: false,
         accel: None,
         process: None,
+        suspended: None,
     }
 }
 

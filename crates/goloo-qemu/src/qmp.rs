@@ -62,8 +62,21 @@ pub enum QmpError {
 pub enum RunState {
     /// The virtual CPUs are running or will run.
     Up,
+    /// They are halted, and continue when asked to.
+    Paused,
     /// The guest has powered off, or can't continue.
     Down,
+}
+
+/// The state of a migration, by which a machine's memory is saved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Migration {
+    /// It goes on.
+    Active,
+    /// All of the memory was sent.
+    Completed,
+    /// It ended otherwise, for this reason.
+    Failed(String),
 }
 
 /// A connection after its greeting.
@@ -86,7 +99,8 @@ pub(crate) async fn ask_monitor(folder: &Path, line: &str, limit: Duration) -> R
     }
 }
 
-async fn ask_with(
+/// Sends one command with its arguments.
+pub(crate) async fn ask_with(
     folder: &Path,
     command: &str,
     arguments: Value,
@@ -102,8 +116,42 @@ pub async fn run_state(folder: &Path, limit: Duration) -> Result<RunState, QmpEr
     let status = answer["status"].as_str().ok_or_else(|| garbage(&answer.to_string()))?;
     Ok(match status {
         "shutdown" | "guest-panicked" | "internal-error" | "io-error" => RunState::Down,
+        "paused" | "postmigrate" | "finish-migrate" => RunState::Paused,
         _ => RunState::Up,
     })
+}
+
+/// Why QEMU can't migrate the machine now; `None` if it can.
+pub(crate) async fn migration_blocker(folder: &Path, limit: Duration) -> Result<Option<String>, QmpError> {
+    let answer = ask(folder, "query-migrate", limit).await?;
+    let reasons = answer["blocked-reasons"].as_array().into_iter().flatten();
+    Ok(reasons.filter_map(Value::as_str).next().map(excerpt))
+}
+
+/// How far the migration is.
+pub(crate) async fn migration(folder: &Path, limit: Duration) -> Result<Migration, QmpError> {
+    let answer = ask(folder, "query-migrate", limit).await?;
+    Ok(match answer["status"].as_str() {
+        Some("completed") => Migration::Completed,
+        Some("failed" | "cancelled" | "cancelling") => {
+            Migration::Failed(excerpt(answer["error-desc"].as_str().unwrap_or("no reason given")))
+        }
+        _ => Migration::Active,
+    })
+}
+
+/// Whether QEMU is still waiting for the machine's memory.
+pub(crate) async fn is_receiving(folder: &Path, limit: Duration) -> Result<bool, QmpError> {
+    let answer = ask(folder, "query-status", limit).await?;
+    Ok(answer["status"] == "inmigrate")
+}
+
+/// The full name of the machine type, such as `pc-q35-7.2`: an alias such as `q35` means another one in each version.
+pub(crate) async fn machine_type(folder: &Path, alias: &str, limit: Duration) -> Result<String, QmpError> {
+    let answer = ask(folder, "query-machines", limit).await?;
+    let all = answer.as_array().ok_or_else(|| garbage(&answer.to_string()))?;
+    let found = all.iter().find(|machine| machine["alias"] == alias);
+    Ok(found.and_then(|machine| machine["name"].as_str()).unwrap_or(alias).to_owned())
 }
 
 /// How often the guest has written to its disks, which shows that its userspace is starting.
@@ -180,15 +228,33 @@ fn garbage(text: &str) -> QmpError {
     QmpError::Garbage { start: text.trim_end().chars().take(60).collect() }
 }
 
-/// Opens the socket through the folder's descriptor, so that the path stays short.
-#[cfg(target_os = "linux")]
 async fn connect_in(folder: &Path) -> io::Result<UnixStream> {
-    use std::os::fd::AsRawFd;
-    let folder = std::fs::File::open(folder)?;
-    UnixStream::connect(format!("/proc/self/fd/{}/{QMP_SOCKET}", folder.as_raw_fd())).await
+    UnixStream::connect(&ShortPath::of(folder, QMP_SOCKET)?).await
 }
 
-#[cfg(not(target_os = "linux"))]
-async fn connect_in(folder: &Path) -> io::Result<UnixStream> {
-    UnixStream::connect(folder.join(QMP_SOCKET)).await
+/// A path to a socket in a machine's folder. A socket's path is limited to 107 bytes, so on Linux it leads through the
+/// descriptor of the folder.
+pub(crate) struct ShortPath {
+    path: PathBuf,
+    _folder: std::fs::File,
+}
+
+impl ShortPath {
+    pub(crate) fn of(folder: &Path, name: &str) -> io::Result<Self> {
+        let opened = std::fs::File::open(folder)?;
+        #[cfg(target_os = "linux")]
+        let path = {
+            use std::os::fd::AsRawFd;
+            format!("/proc/self/fd/{}/{name}", opened.as_raw_fd()).into()
+        };
+        #[cfg(not(target_os = "linux"))]
+        let path = folder.join(name);
+        Ok(Self { path, _folder: opened })
+    }
+}
+
+impl AsRef<Path> for ShortPath {
+    fn as_ref(&self) -> &Path {
+        &self.path
+    }
 }

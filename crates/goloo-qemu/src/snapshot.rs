@@ -20,6 +20,7 @@ use crate::context::QemuProvider;
 use crate::error::{end_failed, missing};
 use crate::launch;
 use crate::machine::{self, MachineFile};
+use crate::suspend::refuse_suspended;
 
 /// The relevant part of `qemu-img info`'s output.
 #[derive(Deserialize)]
@@ -134,7 +135,7 @@ impl<'a> Disk<'a> {
 }
 
 /// A machine's disk in the syntax of `--image-opts`; commas in its path are doubled.
-fn image_options(path: &Path) -> OsString {
+pub(crate) fn image_options(path: &Path) -> OsString {
     let mut options = OsString::from("driver=qcow2,file.driver=file,file.filename=");
     options.push(OsString::from_vec(double_commas(path.as_os_str().as_bytes())));
     options
@@ -153,6 +154,7 @@ impl QemuProvider {
                 hint: NextStep::stop(&record.name).into(),
             });
         }
+        refuse_suspended(record, &noted, what)?;
         Ok((noted, files))
     }
 

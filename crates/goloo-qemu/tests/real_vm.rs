@@ -200,6 +200,31 @@ impl Guest {
         assert!(status.lines().any(|line| line == "Seccomp:\t2"), "{status}");
     }
 
+    /// A process of the guest lives on, and its random numbers differ from those that another start of the same memory
+    /// would give.
+    async fn is_suspended_and_continues(&mut self) {
+        self.run("echo $$ >before; nohup sleep 10000 >/dev/null 2>&1 & echo $! >sleeper");
+        let (boot, secret) = (self.run("cat /proc/sys/kernel/random/boot_id"), "a secret in memory");
+        self.run(&format!("printf '{secret}' >/dev/shm/secret"));
+        let begun = Instant::now();
+        self.stop(StopMode::Suspend).await;
+        let saved = begun.elapsed();
+        assert_eq!((self.state().await, processes_of(&self.state)), (LiveState::Suspended, vec![]));
+        let size = std::fs::metadata(self.folder().join("memory.lz4")).unwrap().len();
+        let begun = Instant::now();
+        self.start().await;
+        let seconds = begun.elapsed().as_secs_f64();
+        eprintln!(
+            "suspended in {:.1} s ({} MB), continued in {seconds:.1} s",
+            saved.as_secs_f64(),
+            size >> 20
+        );
+        assert_eq!(self.run("cat /proc/sys/kernel/random/boot_id"), boot, "it hasn't booted");
+        assert_eq!(self.run("kill -0 $(cat sleeper) && cat /dev/shm/secret note"), format!("{secret}kept"));
+        assert!(!self.folder().join("memory.lz4").exists());
+        assert_eq!(self.run("test -e /sys/bus/acpi/devices/QEMUVGID:00 && echo reseeded"), "reseeded");
+    }
+
     /// What docs/security.md says about QEMU's user network: if this fails, `vm.host_access` becomes possible.
     fn sees_the_hosts_loopback(&self) {
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
@@ -285,6 +310,8 @@ async fn vm_keeps_its_data_after_power_down_forced_power_off_and_killed_qemu() {
     guest.flood_the_console().await;
     guest.is_in_its_sandbox();
     guest.sees_the_hosts_loopback();
+
+    guest.is_suspended_and_continues().await;
 
     let begun = Instant::now();
     guest.stop(StopMode::Graceful).await;

@@ -1109,3 +1109,136 @@ async fn waiting_for_locks_is_limited() {
     assert!((1..10).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
     assert!(work.said().iter().any(|text| text.contains("waiting for it")), "{:?}", work.said());
 }
+
+fn memory_of(world: &World, record: &Record) -> PathBuf {
+    world.disk(record).with_file_name("memory.lz4")
+}
+
+async fn stop(world: &World, record: &Record, mode: StopMode) -> Result<(), ProviderError> {
+    world.qemu().stop(record, mode, &mut SuiteWork::default()).await
+}
+
+async fn start(world: &World, record: &Record) -> Result<(), ProviderError> {
+    world.qemu().start(record, &mut SuiteWork::default()).await.map(drop)
+}
+
+async fn state_of(world: &World, record: &Record) -> LiveState {
+    world.qemu().observe(&[record]).await[0].state
+}
+
+#[tokio::test]
+async fn a_suspended_machine_continues_from_its_memory() {
+    let world = World::new();
+    let (_, record, port) = world.create("asleep").await;
+    for _ in 0..2 {
+        stop(&world, &record, StopMode::Suspend).await.unwrap();
+        assert_eq!(
+            (state_of(&world, &record).await, processes_of(&world.state)),
+            (LiveState::Suspended, vec![])
+        );
+        let memory = memory_of(&world, &record);
+        assert_eq!(std::fs::metadata(&memory).unwrap().permissions().mode() & 0o777, 0o600);
+        let made = endpoint(world.qemu().start(&record, &mut SuiteWork::default()).await.unwrap());
+        assert_eq!((made.ssh_port, state_of(&world, &record).await), (Some(port), LiveState::Running));
+        let argv = world.argv();
+        assert!(argv.iter().any(|word| word == "pc-q35-7.2"), "{argv:?}");
+        assert!(!memory.exists(), "the disk is newer than this memory");
+    }
+    let left = std::fs::read_dir(world.disk(&record).parent().unwrap()).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(!left.iter().any(|name| name.contains("part")), "{left:?}");
+}
+
+#[tokio::test]
+async fn a_suspended_machine_is_stopped_only_by_force_which_discards_its_memory() {
+    let world = World::new();
+    let (_, record, _) = world.create("asleep").await;
+    stop(&world, &record, StopMode::Suspend).await.unwrap();
+    stop(&world, &record, StopMode::Suspend).await.unwrap();
+    let mut work = SuiteWork::default();
+    world.qemu().stop(&record, StopMode::Graceful, &mut work).await.unwrap();
+    assert_eq!(work.said(), ["asleep is suspended: its memory is kept"]);
+    assert_eq!(state_of(&world, &record).await, LiveState::Suspended);
+    let memory = memory_of(&world, &record);
+    assert!(memory.exists());
+    stop(&world, &record, StopMode::Force).await.unwrap();
+    assert_eq!((state_of(&world, &record).await, memory.exists()), (LiveState::Stopped, false));
+    start(&world, &record).await.unwrap();
+    assert!(!world.argv().iter().any(|word| word == "-incoming"), "it boots");
+}
+
+#[tokio::test]
+async fn a_machine_that_cannot_be_suspended_keeps_running() {
+    let mounts = |machine: &mut Machine, folder: &Path| {
+        machine.stack.mounts =
+            vec![Mount { source: folder.to_owned(), target: "/srv".into(), readonly: false }];
+    };
+    let world = World::with("no-migration");
+    let mut machine = world.machine("busy");
+    mounts(&mut machine, world.folder.path());
+    world.qemu().create(&machine, &mut SuiteWork::default()).await.unwrap();
+    let record = record(&machine);
+    let refused = text(&stop(&world, &record, StopMode::Suspend).await.unwrap_err());
+    assert!(refused.contains("vm.mounts") && refused.contains("Stop"), "{refused}");
+    assert_eq!(state_of(&world, &record).await, LiveState::Running);
+    assert!(!memory_of(&world, &record).exists());
+
+    let world = World::with("stuck-migration");
+    let (_, record, _) = world.create("slow").await;
+    let mut work = SuiteWork::default();
+    work.stopper().send_replace(true);
+    let error = world.qemu().stop(&record, StopMode::Suspend, &mut work).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Interrupted), "{error}");
+    let files = std::fs::read_dir(world.disk(&record).parent().unwrap()).unwrap();
+    let files: Vec<_> = files.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(!files.iter().any(|name| name.starts_with("memory.") && name != "memory.sock"), "{files:?}");
+    start(&world, &record).await.unwrap();
+    assert_eq!(processes_of(&world.state).len(), 1, "the same QEMU goes on");
+    let argv = world.argv();
+    assert!(!argv.iter().any(|word| word == "-incoming"), "{argv:?}");
+}
+
+#[tokio::test]
+async fn memory_that_qemu_refuses_is_kept_with_a_way_out() {
+    let world = World::with("other-memory");
+    let (_, record, _) = world.create("asleep").await;
+    stop(&world, &record, StopMode::Suspend).await.unwrap();
+    for _ in 0..2 {
+        let refused = text(&start(&world, &record).await.unwrap_err());
+        assert!(refused.contains("memory.lz4") && refused.contains("force: true"), "{refused}");
+        assert_eq!(
+            (state_of(&world, &record).await, processes_of(&world.state)),
+            (LiveState::Suspended, vec![])
+        );
+    }
+    stop(&world, &record, StopMode::Force).await.unwrap();
+    start(&world, &record).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_suspended_machine_is_neither_copied_nor_changed() {
+    use goloo_model::change::Setting;
+    use goloo_model::provider::{ChangeTime, MachineChange};
+    use goloo_model::record::RecordedStack;
+    let world = World::new();
+    let (machine, record, _) = world.create("asleep").await;
+    stop(&world, &record, StopMode::Suspend).await.unwrap();
+    let qemu = world.qemu();
+    let target = RecordedStack::of(&machine.stack).unwrap();
+    let change =
+        |setting: &'static [Setting], time| MachineChange { settings: setting, target: &target, time };
+    let mut work = SuiteWork::default();
+    let changes = qemu.changes().unwrap();
+    let refused = [
+        qemu.snapshots().unwrap().take(&record, "a").await.unwrap_err(),
+        changes
+            .change(&record, change(&[Setting::Cpus], ChangeTime::NextStart), &mut work)
+            .await
+            .unwrap_err(),
+        changes.change(&record, change(&[Setting::Disk], ChangeTime::Now), &mut work).await.unwrap_err(),
+    ];
+    for error in refused {
+        assert!(text(&error).contains("\"asleep\" is suspended"), "{}", text(&error));
+    }
+    start(&world, &record).await.unwrap();
+}

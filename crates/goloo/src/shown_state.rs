@@ -10,6 +10,8 @@ pub enum VmState {
     Running,
     /// The machine is off.
     Stopped,
+    /// The machine is off, and its memory is saved.
+    Suspended,
     /// The provider doesn't have the machine.
     Missing,
     /// The provider can't tell.
@@ -33,6 +35,7 @@ impl VmState {
             (Phase::Creating, _) => Self::Creating,
             (Phase::Deleting | Phase::Destroyed, _) => Self::Deleting,
             (_, Some(LiveState::Stopped)) => Self::Stopped,
+            (_, Some(LiveState::Suspended)) => Self::Suspended,
             (_, Some(LiveState::Missing)) => Self::Missing,
             (_, Some(LiveState::Unknown)) => Self::Unknown,
             (Phase::Degraded, _) => match provisioning {
@@ -49,6 +52,7 @@ impl VmState {
         match self {
             Self::Running => "running",
             Self::Stopped => "stopped",
+            Self::Suspended => "suspended",
             Self::Missing => "missing",
             Self::Unknown => "unknown",
             Self::Ready => "ready",
@@ -72,6 +76,7 @@ mod tests {
         for (phase, provisioning, live, expected) in [
             (Ready, None, Some(Running), "running"),
             (Ready, None, Some(Stopped), "stopped"),
+            (Ready, None, Some(LiveState::Suspended), "suspended"),
             (Ready, None, Some(Missing), "missing"),
             (Ready, None, Some(Unknown), "unknown"),
             (Ready, None, None, "ready"),

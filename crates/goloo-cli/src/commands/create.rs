@@ -60,6 +60,9 @@ pub struct Options {
     /// Return as soon as the machine is running; `goloo wait` waits for its provisioning later
     #[arg(long)]
     pub no_wait: bool,
+    /// Make it from scratch, even if its stack is baked
+    #[arg(long)]
+    pub no_bake: bool,
     /// How long to wait for SSH and cloud-init together
     #[arg(long, value_name = "D", default_value = "15m", value_parser = duration)]
     pub timeout: Duration,
@@ -115,7 +118,7 @@ impl HostsArgs {
     }
 }
 
-fn github_user(text: &str) -> Result<String, String> {
+pub(super) fn github_user(text: &str) -> Result<String, String> {
     let name = text.trim();
     let sound = goloo_model::spec::is_github_user(name);
     sound.then(|| name.to_owned()).ok_or_else(|| {
@@ -124,7 +127,7 @@ fn github_user(text: &str) -> Result<String, String> {
 }
 
 impl ProviderArgs {
-    fn choose(&self, app: &App) -> Result<&'static ProviderInfo, CliError> {
+    pub fn choose(&self, app: &App) -> Result<&'static ProviderInfo, CliError> {
         match (self.provider, self.aws) {
             (Some(id), _) => Ok(app.session.provider_info(id)?),
             (None, true) => Ok(app.session.provider_info(providers::AWS)?),
@@ -144,7 +147,7 @@ fn local_provider(app: &App) -> Result<&'static ProviderInfo, CliError> {
 }
 
 pub fn run(app: &App, args: Args) -> Result<u8, CliError> {
-    let requests = requests(&args)?;
+    let requests = requests(&args.names, args.folder.as_deref())?;
     if requests.len() > 1 && args.options.as_name.is_some() {
         return Err(CliError::usage(
             "--as names one VM, and several stacks are given",
@@ -167,17 +170,20 @@ pub fn run(app: &App, args: Args) -> Result<u8, CliError> {
 }
 
 /// The name and the folder of each stack on the command line.
-fn requests(args: &Args) -> Result<Vec<(String, Option<PathBuf>)>, CliError> {
+pub(super) fn requests(
+    names: &[String],
+    folder: Option<&Path>,
+) -> Result<Vec<(String, Option<PathBuf>)>, CliError> {
     let of_path = |path: &Path| {
         let folder = folder_of(path);
         let absolute = goloo::stack::absolute(&folder);
         let name = absolute.file_name().map(|name| name.to_string_lossy().into_owned());
         (name.unwrap_or_default(), Some(folder))
     };
-    if let (true, Some(folder)) = (args.names.is_empty(), &args.folder) {
+    if let (true, Some(folder)) = (names.is_empty(), folder) {
         return Ok(vec![of_path(folder)]);
     }
-    if args.names.is_empty() {
+    if names.is_empty() {
         let here = Path::new(".");
         if !here.join("config.json").is_file() {
             return Err(CliError::usage(
@@ -187,18 +193,18 @@ fn requests(args: &Args) -> Result<Vec<(String, Option<PathBuf>)>, CliError> {
         }
         return Ok(vec![of_path(here)]);
     }
-    if args.names.len() > 1 && args.folder.is_some() {
+    if names.len() > 1 && folder.is_some() {
         return Err(CliError::usage(
             "-f names the folder of one stack, and several are given",
             "write the stacks as paths: goloo create ./web ./db",
         ));
     }
     let is_path = |name: &str| name.contains('/') || name == "." || name == "..";
-    let request = |name: &String| match &args.folder {
+    let request = |name: &String| match folder {
         None if is_path(name) => of_path(Path::new(name)),
-        folder => (name.clone(), folder.as_deref().map(folder_of)),
+        folder => (name.clone(), folder.map(folder_of)),
     };
-    Ok(args.names.iter().map(request).collect())
+    Ok(names.iter().map(request).collect())
 }
 
 /// The stack's folder, also where its config.json is named.
@@ -236,11 +242,16 @@ fn plan(app: &App, found: &Found, given: &str, options: &Options) -> Result<Opti
         force_dns: options.force,
         wait: !options.no_wait,
         hosts_entry,
+        use_baked: !options.no_bake,
     };
     let mut planned = app.session.plan_create(found, stack, create)?;
     planned.plan.diagnostics.iter().for_each(|diagnostic| app.ui.warning(&diagnostic_line(diagnostic)));
     for warning in planned.plan.warnings.iter().chain(&planned.plan.provider.warnings) {
         app.ui.warning(warning);
+    }
+    if planned.plan.machine.baked.is_some() {
+        let stack = &planned.plan.machine.stack.stack;
+        app.ui.note(&format!("using the baked image of {stack}; --no-bake makes the VM from scratch"));
     }
     if options.dry_run {
         print_plan(app, &planned.plan);

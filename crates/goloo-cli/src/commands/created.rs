@@ -83,14 +83,19 @@ fn print_made(app: &App, record: &Record, result: Option<ProvisioningResult>, to
     app.ui.line(&format!("  log in   goloo ssh {name}"));
 }
 
-/// Explains why a running machine isn't ready.
-pub fn explain(app: &App, record: &Record, verdict: &Verdict) {
-    let name = &record.name;
+/// Prints the end of the log of a machine that isn't ready.
+pub fn say_log(app: &App, verdict: &Verdict) {
     if !verdict.log.is_empty() {
         let which = if verdict.result == ProvisioningResult::Ended { "console" } else { "provisioning log" };
         app.ui.say(&format!("the end of the {which}:"));
         app.ui.say_excerpt(&verdict.log.join("\n"));
     }
+}
+
+/// Explains why a running machine isn't ready.
+pub fn explain(app: &App, record: &Record, verdict: &Verdict) {
+    let name = &record.name;
+    say_log(app, verdict);
     let (what, hint) = what_became(name, verdict.result, &without_ssh(name, app.session.has_console(record)));
     let mut error = CliError::new(exit::DEGRADED, "degraded", what, hint);
     error.causes.clone_from(&verdict.errors);

@@ -5,6 +5,7 @@ mod apply;
 mod archive;
 mod ask;
 mod autostart;
+mod bake;
 mod checks;
 mod clone;
 mod code;
@@ -118,6 +119,8 @@ pub enum Command {
     Restore(restore::Args),
     /// Copy a stopped VM
     Clone(clone::Args),
+    /// Provision a stack once, for all VMs that are created from it
+    Bake(bake::Args),
     /// Give a VM another name
     Rename(rename::Args),
     /// Compare the files that a VM was created from with its stack now
@@ -191,6 +194,7 @@ pub fn run(app: &App, command: Command, command_line: fn() -> clap::Command) -> 
         Command::Snapshot(args) => snapshot::run(app, &args),
         Command::Restore(args) => restore::run(app, &args),
         Command::Clone(args) => clone::run(app, &args),
+        Command::Bake(args) => bake::run(app, &args),
         Command::Rename(args) => rename::run(app, &args),
         Command::Diff(args) => diff::run(app, &args),
         Command::Recreate(args) => recreate::run(app, args),
@@ -276,6 +280,7 @@ impl Command {
             | Self::Snapshot(_)
             | Self::Restore(_)
             | Self::Clone(_)
+            | Self::Bake(_)
             | Self::Rename(_)
             | Self::Recreate(_)
             | Self::Adopt(_)

@@ -8,7 +8,7 @@ use goloo_model::record::{OperationKind, Record};
 use goloo_model::store::Snapshot;
 
 use super::ask::Question;
-use super::{apply, consent, created, dns, rename};
+use super::{apply, bake, consent, created, dns, rename};
 use crate::app::App;
 use crate::error::CliError;
 use crate::options::WaitArgs;
@@ -47,6 +47,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
             rename::report(app, &renamed);
             return Ok(exit::DONE);
         }
+        Resumed::Baked(baked) => return Ok(bake::report(app, &baked, &vm.record.stack, None)),
         Resumed::Power(OperationKind::Suspend) => format!("{name} is suspended"),
         Resumed::Names(change) => return Ok(dns::report(app, &change)),
         Resumed::Power(OperationKind::Stop) => format!("{name} is stopped"),

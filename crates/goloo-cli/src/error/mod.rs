@@ -581,7 +581,7 @@ impl From<EngineError> for CliError {
 
 fn goes_on(name: &VmName, kind: OperationKind) -> String {
     match kind {
-        OperationKind::Create | OperationKind::Clone => {
+        OperationKind::Create | OperationKind::Clone | OperationKind::Bake => {
             format!("`goloo resume {name}` to continue, or `goloo delete {name}`")
         }
         OperationKind::Delete

@@ -49,6 +49,9 @@ pub(super) fn explain(error: &RequestError) -> (u8, String) {
             exit::FAILED,
             "put long keys and texts into files of their own, or into cloud-init.yaml".to_owned(),
         ),
+        RequestError::NoBaking { .. } => {
+            (exit::USAGE, "use --provider qemu; `goloo create` works without a baked image".to_owned())
+        }
         RequestError::NoWorkingDirectory(_) => (exit::FAILED, "cd to an existing folder".to_owned()),
         RequestError::InvalidImage(problem) => (exit::USAGE, hint::text(&problem.hint)),
         _ => (exit::FAILED, "goloo doctor".to_owned()),

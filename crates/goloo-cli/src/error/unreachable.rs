@@ -12,7 +12,9 @@ pub(super) fn explain(error: &UnreachableError) -> (u8, String) {
         UnreachableError::NoKey { name } => {
             (exit::FAILED, format!("log in manually; `goloo status {name}` shows its address"))
         }
-        UnreachableError::Stopped { name } => (exit::FAILED, format!("goloo start {name}")),
+        UnreachableError::Stopped { name } | UnreachableError::Suspended { name } => {
+            (exit::FAILED, format!("goloo start {name}"))
+        }
         UnreachableError::Missing { name } => {
             (exit::NOT_FOUND, format!("run `goloo delete {name}` to archive the record"))
         }

@@ -3,6 +3,7 @@
 //! The types borrow from the library's results. None can contain a private key, which is not serializable.
 
 mod apply;
+mod bake;
 mod disks;
 mod dns;
 mod error;
@@ -17,6 +18,7 @@ use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 
 pub use apply::{AppliedChanges, ApplyPlanned};
+pub use bake::BakedImageShown;
 pub use disks::{DeletedSnapshot, Restored, SnapshotList, TakenSnapshot};
 pub use dns::{DnsChanged, DnsNames};
 pub use error::ErrorReport;
@@ -106,6 +108,7 @@ pub fn schemas() -> Vec<OutputSchema> {
         of::<ApplyPlanned>("apply-plan", &["apply --dry-run"]),
         of::<AppliedChanges>("apply", &["apply", "set", "resume (of an apply)"]),
         of::<RenamedVm>("rename", &["rename", "resume (of a rename)"]),
+        of::<BakedImageShown>("bake", &["bake", "resume (of a bake)"]),
         of::<Resumed>("resume", &["resume"]),
         of::<Deleted>("delete", &["delete"]),
         of::<VmList>("list", &["list"]),

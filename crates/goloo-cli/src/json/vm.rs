@@ -179,7 +179,7 @@ pub struct VmDetails<'a> {
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Live<'a> {
-    /// "running", "stopped", "missing" or "unknown"
+    /// "running", "stopped", "suspended", "missing" or "unknown"
     state: &'a str,
     ip: Option<&'a str>,
     /// Why the state is unknown, or a remark on it
@@ -271,7 +271,7 @@ struct VmInList<'a> {
 
 #[derive(Debug, Serialize, JsonSchema)]
 struct StateInList {
-    /// "running", "stopped", "missing", "unknown", "creating", "deleting", "failed" or "unverified"; "ready" if its
+    /// "running", "stopped", "suspended", "missing", "unknown", "creating", "deleting", "failed" or "unverified"; "ready" if its
     /// provider wasn't asked
     state: &'static str,
     /// Whether its provider has told the state of its machine; otherwise "state" is what the record says
@@ -289,7 +289,7 @@ struct Unimported<'a> {
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct LiveInList<'a> {
-    /// "running", "stopped", "missing" or "unknown"
+    /// "running", "stopped", "suspended", "missing" or "unknown"
     live: &'a str,
     /// Why it is unknown
     live_reason: Option<&'a str>,

@@ -10,7 +10,7 @@ pub fn state_color(text: &str) -> Option<Style> {
         "failed" | "missing" | "broken" | "gone" | "invalid" => Some(Style::Red),
         _ if is_unchecked => Some(Style::Dim),
         "running" | "ready" | "done" => Some(Style::Green),
-        "stopped" => Some(Style::Dim),
+        "stopped" | "suspended" => Some(Style::Dim),
         "creating" | "deleting" | "unverified" | "unknown" | "interrupted" | "unfinished"
         | "not imported" => Some(Style::Yellow),
         _ => None,

@@ -112,14 +112,37 @@ fn a_clone_runs_alongside_its_source_and_outlives_it() {
 }
 
 #[test]
-fn a_vm_that_cannot_be_suspended_keeps_running() {
+fn a_suspended_vm_is_shown_as_such_and_gets_the_time_when_it_continues() {
     let world = world();
     world.run(&["start", "hello"]).expect(0);
     world.run(&["stop", "hello", "--suspend", "--force"]).expect(2);
-    let refused = world.run(&["stop", "hello", "--suspend"]).expect(2);
-    assert!(refused.stderr().contains("can't be suspended"), "{refused:?}");
+    world.run(&["stop", "hello", "--suspend"]).expect(0);
+    assert!(world.qemus().is_empty());
     let status = world.json(&["status", "hello", "--json"]);
-    assert_eq!((&status["live"]["state"], &status["vm"]["operation"]), (&"running".into(), &().into()));
+    assert_eq!((&status["live"]["state"], &status["vm"]["operation"]), (&"suspended".into(), &().into()));
+    assert!(world.run(&["list"]).expect(0).stdout().contains("suspended"));
+    let refused = world.run(&["ssh", "hello", "true"]).expect(1);
+    assert!(
+        refused.stderr().contains("is suspended") && refused.stderr().contains("goloo start hello"),
+        "{refused:?}"
+    );
+    for refused in [&["snapshot", "hello"][..], &["clone", "hello", "twin"]] {
+        let refused = world.run(refused);
+        assert_ne!(refused.0.status.code(), Some(0));
+        assert!(refused.stderr().contains("is suspended"), "{refused:?}");
+    }
+    assert_eq!(world.names(), ["hello"], "a refused clone leaves nothing");
+
+    let said = world.path().join("said");
+    world
+        .program("ssh", &format!("#!/bin/sh\nfor last; do :; done\necho \"$last\" >>'{}'\n", said.display()));
+    world.run(&["start", "hello"]).expect(0);
+    assert_eq!(world.qemus().len(), 1);
+    let said = std::fs::read_to_string(&said).unwrap();
+    let set = said.lines().find_map(|line| line.split("date -u -s @").nth(1)).unwrap();
+    let set: u64 = set.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    assert!((now - 60..=now).contains(&set), "{set} at {now}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use crate::common::World;
 use crate::common::kill::{Kept, everywhere};
 
+const DONE: &str = r#"{"status":"done","errors":[]}"#;
 const HOSTS: &str = "127.0.0.1 localhost\n";
 
 /// Restores the hosts file to its content before goloo.
@@ -150,6 +151,46 @@ fn kill_clone_at_any_call_then_resume_or_delete() {
     };
     let killed = everywhere(&world, &["clone", "hello", "twin"], || {}, go_on);
     assert!(killed > 25, "a clone changes something more often than {killed} times");
+}
+
+/// The stand-in's QEMU exits if it gets memory that is older than its disk.
+#[test]
+fn kill_suspend_at_any_call_then_resume_or_start() {
+    let world = World::new();
+    world.ssh_finds(DONE);
+    world.run(&["create", "hello"]).expect(0);
+    let go_on = |when: &str, n: usize| {
+        if n.is_multiple_of(2) {
+            world.run(&["resume", "hello"]).expect(0);
+            let status = world.json(&["status", "hello", "--json"]);
+            assert!(status["vm"]["operation"].is_null(), "{when}, resumed");
+        } else if world.json(&["status", "hello", "--json"])["vm"]["operation"].is_object() {
+            world.run(&["resume", "hello"]).expect(0);
+        }
+        world.run(&["start", "hello"]).expect(0);
+        assert_eq!(world.json(&["status", "hello", "--json"])["live"]["state"], "running", "{when}");
+        assert_eq!(world.qemus().len(), 1, "{when}");
+    };
+    let killed = everywhere(&world, &["stop", "hello", "--suspend"], || {}, go_on);
+    assert!(killed > 20, "a suspend changes something more often than {killed} times");
+}
+
+#[test]
+fn kill_the_start_of_a_suspended_vm_at_any_call_then_start() {
+    let world = World::new();
+    world.ssh_finds(DONE);
+    world.run(&["create", "hello"]).expect(0);
+    let suspend = || drop(world.run(&["stop", "hello", "--suspend"]).expect(0));
+    let go_on = |when: &str, _| {
+        if world.json(&["status", "hello", "--json"])["vm"]["operation"].is_object() {
+            world.run(&["resume", "hello"]).expect(0);
+        }
+        world.run(&["start", "hello"]).expect(0);
+        assert_eq!(world.json(&["status", "hello", "--json"])["live"]["state"], "running", "{when}");
+        assert_eq!(world.qemus().len(), 1, "{when}");
+    };
+    let killed = everywhere(&world, &["start", "hello"], suspend, go_on);
+    assert!(killed > 20, "a start changes something more often than {killed} times");
 }
 
 #[test]

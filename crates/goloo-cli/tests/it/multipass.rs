@@ -325,7 +325,7 @@ fn a_manually_created_instance_can_be_adopted_and_used() {
     let said = world.run(&["exec", "box", "--", "echo", "a b"]).expect(0);
     assert_eq!(said.stdout().trim(), "a b");
     world.run(&["stop", "box", "--suspend"]).expect(0);
-    assert_eq!(status()["live"]["state"], "stopped");
+    assert_eq!(status()["live"]["state"], "suspended");
     world.run(&["start", "box"]).expect(0);
     assert_eq!(status()["live"]["state"], "running");
     let refused = world.run(&["snapshot", "box", "a"]).expect(2);

@@ -58,7 +58,7 @@ fn shows(command: &str) -> Option<Vec<&'static str>> {
         | "state push" | "state backup" | "state restore" | "config import" | "config export"
         | "config edit" | "config rm" | "config relocate" | "settings set" | "image pull" | "image build"
         | "image rm" | "image prune" | "migrate" | "init" | "tag" | "apply" | "set" | "top" | "code"
-        | "docker" | "autostart" => {
+        | "docker" | "autostart" | "bake" => {
             return None;
         }
         other => panic!("say here whether goloo {other} only shows something"),

@@ -91,6 +91,7 @@ fn arguments<'a>(command: &str, scene: &'a Scene) -> Vec<Vec<&'a str>> {
         "snapshot" => vec![vec![vm], vec![vm, "--list"], vec![vm, file]],
         "restore" => vec![vec![vm, "before", "-y"]],
         "clone" | "rename" => vec![vec![vm, "copy"]],
+        "bake" => vec![vec![stack, "--timeout", "1s"], vec!["-f", file]],
         "recreate" => vec![vec![vm, "--dry-run", "--as", "other"], vec![id, "--dry-run"]],
         "adopt" => vec![vec!["other", "--provider", "qemu", "--id", file]],
         "refresh" => vec![vec![], vec!["--all"], vec![vm]],

@@ -89,6 +89,18 @@ exec /bin/sh /opt/goloo/run-configure
 END
 }
 
+# A copy of a baked machine: what the user-data does once was done before its image was made. Those modules count as
+# done for this instance, and only for the first one: a later one is made to run them again.
+skip_what_was_baked() {
+    [ -f /opt/goloo/baked/modules ] && [ ! -e /opt/goloo/baked/used ] || return
+    sem=/var/lib/cloud/instance/sem
+    mkdir -p $sem
+    while read -r module; do
+        [ -e "$sem/$module" ] || echo "baked" >"$sem/$module"
+    done </opt/goloo/baked/modules
+    : >/opt/goloo/baked/used
+}
+
 reload_units() {
     has_systemd || return
     [ ! -e /run/goloo-units-changed ] || systemctl daemon-reload

@@ -1,6 +1,7 @@
 //! Tests of user-data, in one program that is linked once.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod bake;
 mod bounds;
 mod cloud_init_differential;
 mod common;

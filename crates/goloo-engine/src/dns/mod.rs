@@ -276,7 +276,9 @@ fn expect_running(kind: OperationKind, record: &Record, seen: &Observation) -> R
     let name = &record.name;
     let (why, hint) = match seen.state {
         LiveState::Running => return Ok(()),
-        LiveState::Stopped => ("is stopped".to_owned(), NextStep::Start(name.clone()).into()),
+        LiveState::Stopped | LiveState::Suspended => {
+            (format!("is {}", seen.state), NextStep::Start(name.clone()).into())
+        }
         LiveState::Missing => ("no longer exists".to_owned(), NextStep::Status(name.clone()).into()),
         LiveState::Unknown => {
             let reason = seen.reason.as_deref().unwrap_or("the provider gave no reason");

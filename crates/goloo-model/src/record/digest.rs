@@ -18,6 +18,17 @@ impl Digest {
         &self.0
     }
 
+    /// The SHA-256 digest of these parts, which are told apart by their lengths.
+    pub fn of_parts(parts: &[&[u8]]) -> Self {
+        use sha2::Digest as _;
+        let mut hash = sha2::Sha256::new();
+        for part in parts {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        Self::of(&hash.finalize())
+    }
+
     /// Of these bytes.
     pub(super) fn of(bytes: &[u8]) -> Self {
         Self(hex(bytes))

@@ -3,6 +3,7 @@
 //! Fields that this version doesn't know are kept in `extra` and written back. A record with a newer
 //! [`SCHEMA`] can be read, but writing it is refused (see [`upgrade`]).
 
+mod baking;
 pub(crate) mod checks;
 mod details;
 mod digest;
@@ -43,6 +44,7 @@ use crate::time::Timestamp;
 
 pub use crate::spec::SSH_PORT;
 pub use crate::spec::is_domain as is_dns_name;
+pub use baking::Baking;
 pub use checks::{SERIAL_MAX, is_block, is_resource_id};
 pub use details::{DetailsError, read_details};
 pub use digest::{Digest, Proof};
@@ -148,6 +150,12 @@ pub struct Record {
     /// The config.json whose settings the machine has, if it isn't the one that it was created from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied_config: Option<Digest>,
+    /// That the VM exists only to become a baked image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baking: Option<Baking>,
+    /// The key of the baked image that the machine was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baked_from: Option<Digest>,
     /// What has been changed for the next start of the machine.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub restart_pending: Vec<Word<Setting>>,
@@ -220,6 +228,8 @@ impl Record {
             resolved: None,
             overrides: Overrides::default(),
             applied_config: None,
+            baking: None,
+            baked_from: None,
             restart_pending: Vec::new(),
             history: History::default(),
             proof: None,

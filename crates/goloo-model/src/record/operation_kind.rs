@@ -27,13 +27,15 @@ word_enum! {
         DnsRollback = "dns-rollback",
         /// Gives it another name.
         Rename = "rename",
+        /// Makes a baked image of it, and deletes it.
+        Bake = "bake",
     }
 }
 
 impl OperationKind {
     /// Whether the machine can't be relied on until the operation is finished.
     pub fn makes_or_ends(self) -> bool {
-        matches!(self, Self::Create | Self::Clone | Self::Delete)
+        matches!(self, Self::Create | Self::Clone | Self::Delete | Self::Bake)
     }
 
     /// Whether DNS names move.

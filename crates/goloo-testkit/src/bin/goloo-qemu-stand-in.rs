@@ -12,15 +12,18 @@
 //! - `loses-race`: another program binds the last forwarded port before the machine's first start does
 //! - `no-sandbox`: was built without it; `sandbox-kills`: a required system call is denied
 //! - `little-memory`: the host has no more than 1 GiB for the guest
+//! - `no-migration`: a shared folder is in use; `stuck-migration`: sending the memory never ends; `other-memory`: the
+//!   saved memory is of another machine
 //! - `floods`: the guest writes 20 MB to its console, and QEMU 5 MB of messages
 #![allow(clippy::unwrap_used, reason = "a test program: a panic is its error message")]
 
 use std::fs::OpenOptions;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, exit};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -74,6 +77,8 @@ struct Line {
     control: Option<PathBuf>,
     pid_file: Option<PathBuf>,
     sandbox: bool,
+    machine: String,
+    incoming: Option<String>,
 }
 
 impl Line {
@@ -87,8 +92,10 @@ impl Line {
                     return Err("-sandbox support is not enabled in this QEMU binary".to_owned());
                 }
                 "-sandbox" => line.sandbox = split(&value()?)[0] == "on",
-                "-name" | "-display" | "-machine" | "-cpu" | "-smp" | "-m" | "-device" | "-virtfs"
-                | "-serial" | "-mon" => {
+                "-machine" => line.machine = value()?,
+                "-incoming" => line.incoming = Some(value()?),
+                "-name" | "-display" | "-cpu" | "-smp" | "-m" | "-device" | "-virtfs" | "-serial"
+                | "-mon" => {
                     value()?;
                 }
                 "-accel" => line.accel = split(&value()?).swap_remove(0),
@@ -263,8 +270,13 @@ fn stay(line: &Line) -> Result<(), String> {
     let control = line.control.as_ref().ok_or("no control socket")?;
     let _ = std::fs::remove_file(control);
     let control = UnixListener::bind(control).map_err(|error| format!("control socket: {error}"))?;
+    let guest = Arc::new(Mutex::new(Guest { state: "running", migration: None }));
+    match &line.incoming {
+        Some(uri) => receive(uri, &line.machine, &guest)?,
+        None => note_run(),
+    }
     for (count, connection) in control.incoming().enumerate() {
-        let _ = talk(&connection.unwrap(), line, &mut forwards, count > 0);
+        let _ = talk(&connection.unwrap(), line, &mut forwards, &guest, count > 0);
     }
     drop(disks);
     Ok(())
@@ -307,7 +319,76 @@ fn disk_size() -> io::Result<u64> {
     Ok(u64::from_be_bytes(size))
 }
 
-fn talk(stream: &UnixStream, line: &Line, forwards: &mut Forwards, is_started: bool) -> io::Result<()> {
+/// The state of the guest, and of its migration.
+struct Guest {
+    state: &'static str,
+    migration: Option<&'static str>,
+}
+
+/// How often the guest has begun to run: from then on its disk differs from any memory that was saved before.
+const RUNS: &str = "stand-in-runs";
+
+fn runs() -> u64 {
+    std::fs::read_to_string(RUNS).map_or(0, |text| text.parse().unwrap())
+}
+
+fn note_run() {
+    std::fs::write(RUNS, (runs() + 1).to_string()).unwrap();
+}
+
+/// The guest's memory: it names the machine type and the state of the disk, and has a secret.
+fn memory(machine: &str) -> Vec<u8> {
+    let full = if machine == "q35" { "pc-q35-7.2" } else { machine };
+    format!("QEVM {full} run {} a secret of the guest;", runs()).repeat(50_000).into_bytes()
+}
+
+/// Waits for the memory beside the control socket.
+fn receive(uri: &str, machine: &str, guest: &Arc<Mutex<Guest>>) -> Result<(), String> {
+    let path = uri.strip_prefix("unix:").ok_or("-incoming: only sockets are allowed here")?;
+    let _ = std::fs::remove_file(path);
+    let listener = UnixListener::bind(path).map_err(|error| format!("-incoming: {error}"))?;
+    guest.lock().unwrap().state = "inmigrate";
+    let (expected, guest) = (memory(machine), Arc::clone(guest));
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut received = Vec::new();
+        let _ = stream.read_to_end(&mut received);
+        if fault("other-memory") || received != expected {
+            eprintln!("qemu-system-x86_64: load of migration failed: Invalid argument");
+            exit(1);
+        }
+        guest.lock().unwrap().state = "paused";
+    });
+    Ok(())
+}
+
+fn send(uri: &str, machine: &str, guest: &Arc<Mutex<Guest>>) -> io::Result<()> {
+    let mut stream = UnixStream::connect(uri.strip_prefix("unix:").unwrap())?;
+    let (memory, guest) = (memory(machine), Arc::clone(guest));
+    guest.lock().unwrap().migration = Some("active");
+    thread::spawn(move || {
+        let half = memory.len() / 2;
+        let mut sent = stream.write_all(&memory[..half]);
+        while fault("stuck-migration") && guest.lock().unwrap().migration == Some("active") {
+            thread::sleep(Duration::from_millis(5));
+        }
+        if guest.lock().unwrap().migration == Some("active") {
+            sent = sent.and_then(|()| stream.write_all(&memory[half..]));
+            let mut guest = guest.lock().unwrap();
+            guest.migration = Some(if sent.is_ok() { "completed" } else { "failed" });
+            guest.state = if sent.is_ok() { "postmigrate" } else { "paused" };
+        }
+    });
+    Ok(())
+}
+
+fn talk(
+    stream: &UnixStream,
+    line: &Line,
+    forwards: &mut Forwards,
+    guest: &Arc<Mutex<Guest>>,
+    is_started: bool,
+) -> io::Result<()> {
     let fault = |name: &str| is_started && fault(name);
     if fault("closes") {
         return Ok(());
@@ -346,7 +427,44 @@ fn talk(stream: &UnixStream, line: &Line, forwards: &mut Forwards, is_started: b
                 assert!(resized.success(), "qemu-img resize");
                 serde_json::json!({})
             }
-            "query-status" => serde_json::json!({"running": true, "singlestep": false, "status": "running"}),
+            "query-status" => {
+                let state = guest.lock().unwrap().state;
+                serde_json::json!({"running": state == "running", "singlestep": false, "status": state})
+            }
+            "stop" => {
+                let mut guest = guest.lock().unwrap();
+                assert_eq!(guest.state, "running", "stop");
+                guest.state = "paused";
+                serde_json::json!({})
+            }
+            "cont" => {
+                let mut guest = guest.lock().unwrap();
+                assert_ne!(guest.state, "inmigrate", "cont");
+                note_run();
+                *guest = Guest { state: "running", migration: None };
+                serde_json::json!({})
+            }
+            "query-machines" => serde_json::json!([
+                {"name": "pc-q35-7.1", "cpu-max": 288},
+                {"name": "pc-q35-7.2", "alias": "q35", "cpu-max": 288},
+            ]),
+            "query-migrate" if self::fault("no-migration") => serde_json::json!({"blocked-reasons": [
+                "Migration is disabled when VirtFS export path '/srv' is mounted in the guest using mount_tag 'goloo0'"
+            ]}),
+            "query-migrate" => match guest.lock().unwrap().migration {
+                Some(status) => serde_json::json!({"status": status}),
+                None => serde_json::json!({}),
+            },
+            "migrate-set-parameters" => serde_json::json!({}),
+            "migrate_cancel" => {
+                guest.lock().unwrap().migration = Some("cancelled");
+                serde_json::json!({})
+            }
+            "migrate" => {
+                assert_eq!(guest.lock().unwrap().state, "paused", "migrate");
+                send(request["arguments"]["uri"].as_str().unwrap(), &line.machine, guest)?;
+                serde_json::json!({})
+            }
             "query-blockstats" => serde_json::json!([{"device": "disk", "stats": {"wr_operations": writes}}]),
             other => {
                 let desc = format!("The command {other} has not been found");

@@ -132,6 +132,7 @@ fn machine(record: &Record, token: OperationId) -> Machine {
         host_key: record.ssh.clone().unwrap().host_key,
         keep_failed: false,
         force_dns: false,
+        baked: None,
     }
 }
 
@@ -140,6 +141,7 @@ fn request() -> CreateRequest {
     let provider = FakeProvider::default();
     let machine = machine(&sample, OperationId::generate());
     CreateRequest {
+        baking: None,
         plan: CreatePlan {
             provider: provider.plan(&machine).unwrap(),
             machine,

@@ -183,6 +183,7 @@ impl Session {
         let name = || record.name.clone();
         match self.observe(record)?.state {
             LiveState::Stopped => Err(UnreachableError::Stopped { name: name() }.into()),
+            LiveState::Suspended => Err(UnreachableError::Suspended { name: name() }.into()),
             LiveState::Missing => Err(UnreachableError::Missing { name: name() }.into()),
             LiveState::Running | LiveState::Unknown => Ok(()),
         }

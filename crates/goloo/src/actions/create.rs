@@ -41,10 +41,12 @@ pub struct CreateOptions {
     pub wait: bool,
     /// Whether the VM gets an entry in this computer's hosts file.
     pub hosts_entry: bool,
+    /// Whether it is made from the baked image of the stack, if there is one.
+    pub use_baked: bool,
 }
 
 impl CreateOptions {
-    /// Options for this provider: wait for the provisioning, everything else off or empty.
+    /// Options for this provider: wait for the provisioning, use a baked image, everything else off or empty.
     pub fn new(provider: ProviderId) -> Self {
         Self {
             provider,
@@ -54,6 +56,7 @@ impl CreateOptions {
             force_dns: false,
             wait: true,
             hosts_entry: false,
+            use_baked: true,
         }
     }
 }
@@ -126,6 +129,10 @@ impl Session {
             ));
         }
         plan.diagnostics.extend(warnings);
+        if options.use_baked {
+            plan.machine.baked = self.baked_for(&*provider, &plan)?;
+            plan.provider = provider.plan(&plan.machine).map_err(plan::PlanError::Provider)?;
+        }
         plan.machine.keep_failed = options.keep_failed;
         plan.machine.force_dns = options.force_dns;
         if options.hosts_entry {
@@ -150,13 +157,14 @@ impl Session {
             tags: options.tags,
             wait: options.wait,
             hosts_entry: options.hosts_entry,
+            baking: None,
         };
         let context = EventContext::of(&request.plan.machine.name, Some(OperationKind::Create));
         Ok(self.operate(context, &*provider, run, async |engine| engine.create(request).await)??)
     }
 
     /// Reports a taken name before keys are fetched; the claim itself decides later.
-    fn expect_free(&self, name: &VmName) -> Result<(), Error> {
+    pub(super) fn expect_free(&self, name: &VmName) -> Result<(), Error> {
         let Some(mut loaded) = self.local(self.store.load(name))? else { return Ok(()) };
         if loaded.record.operation.is_some() {
             // Only under the lock can a running create be told from an interrupted one, by the record that is read
@@ -168,7 +176,11 @@ impl Session {
         Err(taken(&loaded.record).into())
     }
 
-    fn make_plan(&self, provider: &dyn Provider, stack: ResolvedStack) -> Result<CreatePlan, Error> {
+    pub(super) fn make_plan(
+        &self,
+        provider: &dyn Provider,
+        stack: ResolvedStack,
+    ) -> Result<CreatePlan, Error> {
         let users = keys::fetch(self, &stack)?;
         let id = VmId::generate();
         let name = self.local(free_machine_name(&*self.store, &stack.name, &id))?;

@@ -12,6 +12,7 @@ use goloo_model::record::{CreateInputs, OperationKind, Record};
 use goloo_model::spec::{ResolvedStack, SshSource, ssh_source};
 use goloo_model::store::Snapshot;
 
+use super::bake::for_baking;
 use crate::error::Error;
 use crate::operation::{ManagedVm, RunOptions};
 use crate::render::ProcessRenderer;
@@ -68,7 +69,9 @@ impl Session {
     /// When its files don't validate.
     pub fn stack_of_snapshot(&self, record: &Record, snapshot: &Snapshot) -> Result<ResolvedStack, Error> {
         let found = Found::of_record(snapshot.clone(), record);
-        let stack = found.resolve(self, &record.stack, Some(&record.name))?;
+        // A VM for baking has a name that the document doesn't have in it.
+        let name = record.baking.is_none().then_some(&record.name);
+        let stack = found.resolve(self, &record.stack, name)?;
         Ok(goloo_model::spec::with_github_users(stack, &record.github_users))
     }
 
@@ -87,6 +90,9 @@ impl Session {
             RebuildError { what, hint }
         };
         let mut stack = self.stack_of_snapshot(record, snapshot).map_err(failed)?;
+        if record.baking.is_some() {
+            stack.ttl = None;
+        }
         let sources = known_sources(&inputs.ssh_cidr);
         if !sources.is_empty() {
             stack.ssh_cidr = sources;
@@ -109,7 +115,16 @@ impl Session {
             name: record.machine_name().clone(),
         };
         let plan = plan::create(&input, provider, machine).map_err(|error| failed(error.into()))?;
-        Ok(Machine { force_dns: inputs.force_dns, ..plan.machine })
+        let mut machine = Machine {
+            name: record.name.clone(),
+            force_dns: inputs.force_dns,
+            baked: record.baked_from.clone(),
+            ..plan.machine
+        };
+        if record.baking.is_some() {
+            for_baking(&mut machine.stack);
+        }
+        Ok(machine)
     }
 }
 

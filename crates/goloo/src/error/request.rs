@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use goloo_model::name::VmName;
+use goloo_model::provider_id::ProviderId;
 use goloo_model::record::OverrideError;
 use goloo_model::spec::Diagnostic;
 
@@ -94,6 +95,12 @@ pub enum RequestError {
         /// The VM.
         name: VmName,
     },
+    /// The provider makes no images of machines.
+    #[error("{provider} can't make a baked image of a stack")]
+    NoBaking {
+        /// The provider.
+        provider: ProviderId,
+    },
     /// The text names no image.
     #[error("{}", .0.message)]
     InvalidImage(Box<Diagnostic>),
@@ -104,7 +111,9 @@ impl RequestError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::NoVm { .. } | Self::StackMissing { .. } | Self::UnregisteredStack { .. } => "not-found",
-            Self::InvalidImage(_) | Self::Override(_) | Self::NoOverride { .. } => "usage",
+            Self::InvalidImage(_) | Self::NoBaking { .. } | Self::Override(_) | Self::NoOverride { .. } => {
+                "usage"
+            }
             _ => "failed",
         }
     }

@@ -26,6 +26,12 @@ pub enum UnreachableError {
         /// The VM.
         name: VmName,
     },
+    /// It is off, with its memory saved.
+    #[error("\"{name}\" is suspended")]
+    Suspended {
+        /// The VM.
+        name: VmName,
+    },
     /// Its provider doesn't have it.
     #[error("the machine of \"{name}\" no longer exists; only its record is left")]
     Missing {

@@ -144,7 +144,7 @@ impl SortKey {
         let usage = |row: &Row<'_>| row.known().map(|machine| machine.usage).unwrap_or_default();
         let rank = |row: &Row<'_>| match row.known().map(|machine| machine.live.state) {
             Some(LiveState::Running) => 0,
-            Some(LiveState::Stopped) => 1,
+            Some(LiveState::Stopped | LiveState::Suspended) => 1,
             Some(LiveState::Missing) => 2,
             Some(LiveState::Unknown) | None => 3,
         };

@@ -36,7 +36,7 @@ impl Theme {
     fn state(self, row: &Row<'_>) -> Style {
         match row.known().map(|machine| machine.live.state) {
             Some(LiveState::Running) => self.colored(Color::Green),
-            Some(LiveState::Stopped) => Style::new().add_modifier(Modifier::DIM),
+            Some(LiveState::Stopped | LiveState::Suspended) => Style::new().add_modifier(Modifier::DIM),
             Some(LiveState::Missing) => self.colored(Color::Red),
             Some(LiveState::Unknown) | None => self.colored(Color::Yellow),
         }

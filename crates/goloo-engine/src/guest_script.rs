@@ -1,0 +1,40 @@
+//! Runs one of goloo's own scripts in a machine, as root.
+
+use std::time::Duration;
+
+use goloo_model::guest::{GuestError, RunLimits, SshTarget, excerpt};
+use goloo_model::hint::Hint;
+use goloo_model::provider::ProviderError;
+use goloo_model::record::Record;
+
+use crate::engine::Engine;
+use crate::verdict::AS_ROOT;
+
+/// How long a script may take: file systems of terabytes are grown in seconds.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// Runs the script with `/bin/sh`. Nothing in it is secret: other users of the machine can see it.
+pub(crate) async fn run(engine: &Engine<'_>, record: &Record, script: &str) -> Result<(), ProviderError> {
+    let failed = |what: String| ProviderError::failed(what, Hint::default());
+    let target =
+        SshTarget::of(record).ok_or_else(|| failed("there is no key for this machine".to_owned()))?;
+    let ran = engine.guest.run(&target, &in_shell(script), RunLimits::answer(LIMIT), &mut |_| {}).await;
+    match ran {
+        Ok(output) if output.status == 0 => Ok(()),
+        Ok(output) => {
+            let last = output.stderr.lines().rev().find(|line| !line.trim().is_empty());
+            let reason = excerpt(last.unwrap_or("no reason given"));
+            Err(failed(format!("the machine refuses the change: {reason}")))
+        }
+        Err(GuestError::Unreachable { reason, .. }) => {
+            Err(failed(format!("the connection to the machine broke: {reason}")))
+        }
+        Err(error) => Err(failed(error.to_string())),
+    }
+}
+
+/// A command that runs the script with `/bin/sh` as root.
+fn in_shell(script: &str) -> String {
+    let quoted = script.replace('\'', "'\\''");
+    format!("{AS_ROOT}exec $s /bin/sh -c '{quoted}'")
+}

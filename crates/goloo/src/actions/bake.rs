@@ -1,0 +1,144 @@
+//! Bakes stacks: makes images of provisioned machines, from which others are made.
+
+use goloo_cloudinit::{ComposeInput, bake_key, per_machine_values};
+use goloo_engine::plan::{CreatePlan, PlanError};
+use goloo_engine::{Baked, CreateRequest};
+use goloo_model::events::EventContext;
+use goloo_model::host_key::HostKey;
+use goloo_model::name::{NAME_MAX, VmName};
+use goloo_model::provider::{BakedImage, Bakes, Provider};
+use goloo_model::provider_id::ProviderId;
+use goloo_model::record::{Baking, Digest, OperationKind};
+use goloo_model::spec::ResolvedStack;
+
+use crate::error::{Error, RequestError};
+use crate::operation::RunOptions;
+use crate::render::ProcessRenderer;
+use crate::session::Session;
+use crate::stack::Found;
+
+/// The result of [`Session::bake`].
+#[derive(Debug)]
+pub enum BakeResult {
+    /// There was an image of this stack as it is.
+    AlreadyBaked(BakedImage),
+    /// A VM was created for it; whether an image was made of it.
+    Ended(Baked),
+}
+
+impl Session {
+    /// Makes a baked image of a stack, unless there is one. GitHub users are in the stack already, as for
+    /// [`Session::plan_create`](Self::plan_create).
+    ///
+    /// # Errors
+    /// When the provider makes no images or the document contains what differs between machines; as
+    /// [`Self::plan_create`](Self::plan_create) and [`Self::create`](Self::create).
+    pub fn bake(
+        &self,
+        found: &Found,
+        mut stack: ResolvedStack,
+        provider: ProviderId,
+        run: &RunOptions<'_>,
+    ) -> Result<BakeResult, Error> {
+        let provider = self.provider(provider)?;
+        let bakes = bakes(&*provider)?;
+        stack.ttl = None;
+        let mut plan = self.make_plan(&*provider, stack)?;
+        self.refuse_per_machine_values(&plan, &*provider)?;
+        let interrupted = || run.interrupt.is_raised();
+        let fetched = bakes.fetch_base(&plan.machine.stack, &*self.events, &interrupted);
+        let base = self.wait_for(fetched)?.map_err(PlanError::Provider)?;
+        let key = self.key_of(&*provider, &plan, &base)?;
+        if let Some(image) = self.wait_for(bakes.find(&key))?.map_err(PlanError::Provider)? {
+            return Ok(BakeResult::AlreadyBaked(image));
+        }
+        self.become_machine_for_baking(&mut plan)?;
+        let request = CreateRequest {
+            plan,
+            snapshot: found.snapshot(),
+            created_by: self.creator()?,
+            github_users: Vec::new(),
+            tags: std::collections::BTreeMap::new(),
+            wait: true,
+            hosts_entry: false,
+            baking: Some(Baking { key, memory: false }),
+        };
+        let context = EventContext::of(&request.plan.machine.name, Some(OperationKind::Bake));
+        let baked = self.operate(context, &*provider, run, async |engine| engine.bake(request).await)??;
+        Ok(BakeResult::Ended(baked))
+    }
+
+    /// The baked image that a planned machine can be made from.
+    pub(super) fn baked_for(
+        &self,
+        provider: &dyn Provider,
+        plan: &CreatePlan,
+    ) -> Result<Option<Digest>, Error> {
+        let Some(bakes) = provider.bakes() else { return Ok(None) };
+        let stack = &plan.machine.stack;
+        let Some(base) = self.wait_for(bakes.base(stack))?.map_err(PlanError::Provider)? else {
+            return Ok(None);
+        };
+        let key = self.key_of(provider, plan, &base)?;
+        let found = self.wait_for(bakes.find(&key))?.map_err(PlanError::Provider)?;
+        Ok(found.filter(|image| image.disk <= stack.disk.as_bytes()).map(|image| image.key))
+    }
+
+    fn key_of(&self, provider: &dyn Provider, plan: &CreatePlan, base: &str) -> Result<Digest, Error> {
+        self.with_input(provider, plan, |input| bake_key(input, base))
+    }
+
+    fn refuse_per_machine_values(&self, plan: &CreatePlan, provider: &dyn Provider) -> Result<(), Error> {
+        let values = self.with_input(provider, plan, per_machine_values)?;
+        match values.is_empty() {
+            true => Ok(()),
+            false => Err(PlanError::CloudInit(values).into()),
+        }
+    }
+
+    fn with_input<T>(
+        &self,
+        provider: &dyn Provider,
+        plan: &CreatePlan,
+        work: impl FnOnce(&ComposeInput<'_>) -> Result<T, Vec<goloo_model::spec::Diagnostic>>,
+    ) -> Result<T, Error> {
+        let input = ComposeInput {
+            stack: &plan.machine.stack,
+            users: &plan.users,
+            client_key: &self.keys.client_key()?.0,
+            host_key: &HostKey::generate(),
+            provider: provider.info(),
+            renderer: &ProcessRenderer,
+        };
+        Ok(work(&input).map_err(PlanError::CloudInit)?)
+    }
+
+    /// The VM has a name of its own.
+    fn become_machine_for_baking(&self, plan: &mut CreatePlan) -> Result<(), Error> {
+        let name = bake_name(&plan.machine.name);
+        self.expect_free(&name)?;
+        let machine = &mut plan.machine;
+        machine.machine_name =
+            self.local(goloo_engine::free_machine_name(&*self.store, &name, &machine.id))?;
+        machine.name = name;
+        for_baking(&mut machine.stack);
+        Ok(())
+    }
+}
+
+/// Without what only a VM in use has. The document was rendered with it.
+pub(super) fn for_baking(stack: &mut ResolvedStack) {
+    stack.ports.clear();
+    stack.auto_ports = false;
+    stack.dns = None;
+}
+
+fn bakes(provider: &dyn Provider) -> Result<&dyn Bakes, RequestError> {
+    provider.bakes().ok_or_else(|| RequestError::NoBaking { provider: provider.id() })
+}
+
+/// The name of the VM that is baked, for a stack whose VMs have this name by default.
+fn bake_name(name: &VmName) -> VmName {
+    let text: String = format!("bake-{name}").chars().take(NAME_MAX).collect();
+    VmName::parse(text.trim_end_matches('-')).unwrap_or_else(|_| name.clone())
+}
