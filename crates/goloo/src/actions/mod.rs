@@ -18,6 +18,7 @@ mod power;
 mod recreate;
 mod refresh;
 mod rename;
+mod reprovision;
 mod resume;
 mod ssh_config;
 mod stacks;
