@@ -1,10 +1,7 @@
 //! Baked images: what decides whether a machine can be made from one, and the script that prepares a machine to become
 //! one.
 
-use goloo_model::access::PublicHostKey;
-use goloo_model::host_key::HostKey;
 use goloo_model::record::Digest;
-use goloo_model::secret::PrivateKey;
 use goloo_model::spec::Diagnostic;
 
 use crate::compose::{ComposeInput, compose, values_of_one_machine};
@@ -15,9 +12,6 @@ const FORMAT: &str = "baked image 1";
 
 const GENERALIZE: &str = include_str!("guest/generalize.sh");
 
-/// A public key that nobody has the private half of.
-const NOBODY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
-
 /// The key of an image that is baked of this machine: the same for all machines whose provisioning is the same, whatever
 /// their names, host keys and TTLs. `base` is the digest or the id of the image that it begins with.
 ///
@@ -26,11 +20,7 @@ const NOBODY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAA
 pub fn bake_key(input: &ComposeInput<'_>, base: &str) -> Result<Digest, Vec<Diagnostic>> {
     let mut stack = input.stack.clone();
     stack.ttl = None;
-    let host_key = HostKey {
-        private_openssh: PrivateKey::new(String::new()),
-        public_openssh: PublicHostKey::parse(NOBODY).expect("it is a key"),
-    };
-    let neutral = ComposeInput { stack: &stack, client_key: "", host_key: &host_key, ..*input };
+    let neutral = ComposeInput { stack: &stack, client_key: "", host_key: None, ..*input };
     let user_data = compose(&neutral)?.user_data;
     let provider = input.provider.id.to_string();
     Ok(Digest::of_parts(&[FORMAT.as_bytes(), provider.as_bytes(), base.as_bytes(), &user_data]))

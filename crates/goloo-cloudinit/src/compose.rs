@@ -23,8 +23,8 @@ pub struct ComposeInput<'a> {
     pub users: &'a [UserKeys],
     /// goloo's own public key.
     pub client_key: &'a str,
-    /// The machine's host key.
-    pub host_key: &'a HostKey,
+    /// The host key of a new machine; `None` for one that exists, which keeps all of its own.
+    pub host_key: Option<&'a HostKey>,
     /// The provider of the machine.
     pub provider: &'a ProviderInfo,
     /// Renders the document if it is a goloo template.
@@ -82,6 +82,7 @@ fn put_together(input: &ComposeInput<'_>, checks: Checks) -> Result<Composed, Ve
         login_user: &login_user,
         with_default_user: facts.users.is_none(),
         mounts: !mounts.is_empty(),
+        is_new: input.host_key.is_some(),
     };
     if features.adds_default_user {
         warnings.extend(without_default(&facts, input.provider.title));

@@ -40,7 +40,8 @@ pub(super) const END_UNIT: &str = include_str!("guest/goloo-end.service");
 pub(super) struct Identity<'a> {
     /// goloo's own public key.
     pub client_key: &'a str,
-    pub host_key: &'a HostKey,
+    /// The host key of a new machine.
+    pub host_key: Option<&'a HostKey>,
     /// The login user.
     pub login_user: &'a str,
     /// The stack's users, who must exist in the end even if the document's users fail.
@@ -66,8 +67,10 @@ impl Identity<'_> {
         script.file("0755", "/opt/goloo/access", &squeezed(ACCESS));
         script.line("sh /opt/goloo/access");
         self.keys(&mut script);
-        script.file("0600", "/etc/ssh/goloo_host_ed25519_key", self.host_key.private_openssh.expose());
-        script.file("0644", "/etc/ssh/goloo_host_ed25519_key.pub", &self.host_key.public_openssh);
+        if let Some(key) = self.host_key {
+            script.file("0600", "/etc/ssh/goloo_host_ed25519_key", key.private_openssh.expose());
+            script.file("0644", "/etc/ssh/goloo_host_ed25519_key.pub", &key.public_openssh);
+        }
         script.file("0644", "/etc/ssh/goloo_sshd_account", SSHD_ACCOUNT);
         script.file("0644", "/etc/ssh/sshd_config.d/00-goloo.conf", DROP_IN);
         script.file("0755", "/opt/goloo/before-sshd", &squeezed(BEFORE_SSHD));
@@ -177,7 +180,7 @@ impl Script {
     }
 
     /// As [`Self::here`], for a text that has such texts in it.
-    fn nested(&mut self, command: &str, text: &str) {
+    pub fn nested(&mut self, command: &str, text: &str) {
         let _ = write!(self.0, "{command}\n{}\nGOLOO-PART\n", text.trim_end_matches('\n'));
     }
 

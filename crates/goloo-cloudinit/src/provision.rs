@@ -24,6 +24,8 @@ pub(super) struct Provision<'a> {
     pub with_default_user: bool,
     /// Whether folders of the host are mounted.
     pub mounts: bool,
+    /// Whether the machine is a new one.
+    pub is_new: bool,
 }
 
 impl Provision<'_> {
@@ -51,10 +53,10 @@ impl Provision<'_> {
         config.into_iter().filter(|(_, value)| value.is_array()).map(|(key, _)| key).collect()
     }
 
-    /// The content, in every form. The image's host keys are shared with other machines; generating RSA keys takes a
-    /// minute under emulation.
+    /// The content, in every form. The host keys of an image are shared with other machines; generating RSA keys takes
+    /// a minute under emulation.
     pub fn config(&self) -> Map<String, Value> {
-        let mut config = json!({"ssh_deletekeys": true, "ssh_genkeytypes": ["ed25519"]});
+        let mut config = json!({"ssh_deletekeys": self.is_new, "ssh_genkeytypes": ["ed25519"]});
         if !self.new_users.is_empty() {
             config["users"] = self.users();
         }

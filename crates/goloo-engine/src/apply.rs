@@ -9,7 +9,7 @@ use goloo_model::change::{Cost, Setting};
 use goloo_model::events::Event;
 use goloo_model::hint::{Hint, NextStep};
 use goloo_model::provider::{ChangeTime, Endpoints, LiveState, MachineChange, ProviderError, StopMode};
-use goloo_model::record::{ApplyInputs, Operation, OperationKind, Outcome, Record, RecordedStack, Word};
+use goloo_model::record::{ApplyInputs, OperationKind, Outcome, Record, RecordedStack, Word};
 use goloo_model::time::Timestamp;
 use tokio::time::Instant;
 
@@ -17,6 +17,8 @@ use super::work::{LockedOperation, leaves_work};
 use crate::engine::{Engine, changed_meanwhile};
 use crate::error::EngineError;
 use crate::guest_script;
+use crate::reprovision::{Reprovision, refuse_stopped, token_of_same_reprovision};
+use crate::verdict::Verdict;
 
 /// What is to be changed, as planned and agreed to.
 #[derive(Debug)]
@@ -27,6 +29,15 @@ pub struct ApplyRequest {
     pub had: RecordedStack,
     /// What is to be changed.
     pub inputs: ApplyInputs,
+}
+
+/// What an apply needs to change the system in the machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct GuestInputs<'a> {
+    /// goloo's own public key.
+    pub client_key: &'a str,
+    /// What the machine is provisioned with again, if it is.
+    pub reprovision: Option<&'a Reprovision>,
 }
 
 /// The result of an apply.
@@ -40,11 +51,13 @@ pub struct Applied {
     pub pending: Vec<Setting>,
     /// What wasn't changed, since it takes a running machine or a restart.
     pub left: Vec<Setting>,
+    /// The result of provisioning again, if that was done.
+    pub verdict: Option<Verdict>,
 }
 
 impl Engine<'_> {
     /// Changes a VM. An interrupted apply is replaced by this one: the record says what it has done.
-    pub async fn apply(&self, request: ApplyRequest, client_key: &str) -> Result<Applied, EngineError> {
+    pub async fn apply(&self, request: ApplyRequest, guest: GuestInputs<'_>) -> Result<Applied, EngineError> {
         let name = &request.record.name;
         let deadline = self.deadline();
         let mut locked = self.take(name).await?;
@@ -60,15 +73,21 @@ impl Engine<'_> {
         let was_running = unfinished_apply(&locked.record).is_some_and(|inputs| inputs.running);
         let running = was_running || locked.is_running().await?;
         let inputs = ApplyInputs { running, ..request.inputs };
-        let apply = Some(Box::new(inputs));
-        let operation = Operation { apply, ..self.operation(OperationKind::Apply) };
+        if inputs.reprovision.is_some() && !running {
+            return Err(refuse_stopped(name));
+        }
+        let mut operation = self.operation(OperationKind::Apply);
+        if let Some(token) = token_of_same_reprovision(&locked.record, &inputs) {
+            operation.token = token;
+        }
+        operation.apply = Some(Box::new(inputs));
         locked.record.begin(operation);
         locked.save_intent().await?;
-        locked.change(client_key, deadline).await
+        locked.change(guest, deadline).await
     }
 }
 
-fn unfinished_apply(record: &Record) -> Option<&ApplyInputs> {
+pub(super) fn unfinished_apply(record: &Record) -> Option<&ApplyInputs> {
     let operation = record.operation.as_ref().filter(|operation| operation.kind == OperationKind::Apply);
     operation.and_then(|operation| operation.apply.as_deref())
 }
@@ -77,18 +96,19 @@ impl LockedOperation<'_, '_> {
     /// From the durable intent to the durable result; also what `resume` continues.
     pub(super) async fn change(
         &mut self,
-        client_key: &str,
+        guest: GuestInputs<'_>,
         deadline: Instant,
     ) -> Result<Applied, EngineError> {
         let mut run = Run { done: Vec::new(), pending: Vec::new() };
         let before = self.record.resolved.as_deref().cloned();
         self.make_now(&mut run).await?;
         self.make_with_restart(&mut run, deadline).await?;
-        self.make_in_guest(&mut run, before.as_ref(), client_key, deadline).await?;
-        self.finish_apply(run).await
+        self.make_in_guest(&mut run, before.as_ref(), guest.client_key, deadline).await?;
+        let verdict = self.provision_again(&mut run.done, guest.reprovision, deadline).await?;
+        self.finish_apply(run, verdict).await
     }
 
-    async fn is_running(&self) -> Result<bool, EngineError> {
+    pub(super) async fn is_running(&self) -> Result<bool, EngineError> {
         let observed = self.engine.provider.observe(&[&self.record]).await;
         let observed = observed.into_iter().next();
         let unknown = |reason: &str| {
@@ -107,11 +127,11 @@ impl LockedOperation<'_, '_> {
         }
     }
 
-    fn inputs(&self) -> &ApplyInputs {
+    pub(super) fn inputs(&self) -> &ApplyInputs {
         unfinished_apply(&self.record).expect("an apply has its inputs")
     }
 
-    fn cost(&self, setting: Setting) -> Cost {
+    pub(super) fn cost(&self, setting: Setting) -> Cost {
         let costs = &self.engine.provider.info().changes;
         costs.of(
             setting,
@@ -196,7 +216,7 @@ impl LockedOperation<'_, '_> {
         known.chain(settings.iter().copied()).collect()
     }
 
-    async fn end_machine(&mut self) -> Result<(), EngineError> {
+    pub(super) async fn end_machine(&mut self) -> Result<(), EngineError> {
         let provider = self.engine.provider;
         let (record, mut work) = self.lend();
         let stopped = provider.stop(&record, StopMode::Graceful, &mut work).await;
@@ -235,6 +255,11 @@ impl LockedOperation<'_, '_> {
     }
 
     async fn start_machine(&mut self, deadline: Instant) -> Result<(), EngineError> {
+        self.start_unreached().await?;
+        self.reach(OperationKind::Apply, deadline).await
+    }
+
+    pub(super) async fn start_unreached(&mut self) -> Result<(), EngineError> {
         let provider = self.engine.provider;
         let (record, mut work) = self.lend();
         let made = provider
@@ -244,8 +269,7 @@ impl LockedOperation<'_, '_> {
         made.write_to(&mut self.record);
         self.record.restart_pending.clear();
         self.name_host();
-        self.save_result().await?;
-        self.reach(OperationKind::Apply, deadline).await
+        self.save_result().await
     }
 
     /// What is changed inside the machine, which must be running for it.
@@ -319,11 +343,10 @@ impl LockedOperation<'_, '_> {
         }))
     }
 
-    /// Runs the script as root. Nothing in it is secret.
     async fn run_in_guest(&mut self, script: &str) -> Result<(), EngineError> {
         self.engine.events.event(Event::Step { what: "changing the system in the machine".to_owned() });
-        let ran = guest_script::run(self.engine, &self.record, script).await;
-        self.unless_failed(ran).await
+        let ran = guest_script::run(self.engine, &self.record, script, &[]).await;
+        self.unless_failed(ran).await.map(drop)
     }
 
     async fn call_provider(
@@ -357,7 +380,10 @@ impl LockedOperation<'_, '_> {
     }
 
     /// What was done before a failure is recorded as done.
-    async fn unless_failed<T>(&mut self, result: Result<T, ProviderError>) -> Result<T, EngineError> {
+    pub(super) async fn unless_failed<T>(
+        &mut self,
+        result: Result<T, ProviderError>,
+    ) -> Result<T, EngineError> {
         self.ended(OperationKind::Apply, result).await
     }
 
@@ -389,17 +415,17 @@ impl LockedOperation<'_, '_> {
         self.save_result().await
     }
 
-    async fn finish_apply(&mut self, run: Run) -> Result<Applied, EngineError> {
+    async fn finish_apply(&mut self, run: Run, verdict: Option<Verdict>) -> Result<Applied, EngineError> {
         let inputs = self.inputs().clone();
         self.record.overrides = inputs.overrides;
-        if inputs.settings.is_empty() && inputs.config.is_some() {
+        if inputs.settings.is_empty() && inputs.config.is_some() && verdict.is_none() {
             self.record.applied_config = inputs.config;
         }
-        self.record.end(Outcome::Done, None);
+        self.record.end(Outcome::Done, verdict.as_ref().and_then(Verdict::trouble));
         self.save_result().await?;
         let Run { mut done, pending } = run;
         done.sort_unstable();
-        Ok(Applied { record: self.record.clone(), done, pending, left: inputs.settings })
+        Ok(Applied { record: self.record.clone(), done, pending, left: inputs.settings, verdict })
     }
 }
 

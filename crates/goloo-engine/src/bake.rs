@@ -89,7 +89,7 @@ impl LockedOperation<'_, '_> {
         self.engine
             .events
             .event(Event::Step { what: "removing what belongs to this machine alone".to_owned() });
-        let ran = guest_script::run(self.engine, &self.record, &generalize_script()).await;
+        let ran = guest_script::run(self.engine, &self.record, &generalize_script(), &[]).await;
         ran.map_err(|error| self.midway(OperationKind::Bake, error))?;
         if let Some(operation) = &mut self.record.operation {
             operation.step = Step::Recording;

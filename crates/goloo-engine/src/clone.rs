@@ -110,6 +110,7 @@ impl<'a> Engine<'a> {
         record.resolved.clone_from(&source.resolved);
         record.overrides.clone_from(&source.overrides);
         record.applied_config.clone_from(&source.applied_config);
+        record.reprovisioned.clone_from(&source.reprovisioned);
         record.extra.clone_from(&source.extra);
         record.begin(operation);
         record

@@ -13,14 +13,21 @@ use crate::verdict::AS_ROOT;
 /// How long a script may take: file systems of terabytes are grown in seconds.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// Runs the script with `/bin/sh`. Nothing in it is secret: other users of the machine can see it.
-pub(crate) async fn run(engine: &Engine<'_>, record: &Record, script: &str) -> Result<(), ProviderError> {
+/// Runs the script with `/bin/sh`, and returns its output. Other users of the machine can see it: what is secret is in
+/// its input.
+pub(crate) async fn run(
+    engine: &Engine<'_>,
+    record: &Record,
+    script: &str,
+    input: &[u8],
+) -> Result<String, ProviderError> {
     let failed = |what: String| ProviderError::failed(what, Hint::default());
     let target =
         SshTarget::of(record).ok_or_else(|| failed("there is no key for this machine".to_owned()))?;
-    let ran = engine.guest.run(&target, &in_shell(script), RunLimits::answer(LIMIT), &mut |_| {}).await;
+    let (command, limits) = (in_shell(script), RunLimits::answer(LIMIT));
+    let ran = engine.guest.run_with_input(&target, &command, input, limits, &mut |_| {}).await;
     match ran {
-        Ok(output) if output.status == 0 => Ok(()),
+        Ok(output) if output.status == 0 => Ok(output.stdout),
         Ok(output) => {
             let last = output.stderr.lines().rev().find(|line| !line.trim().is_empty());
             let reason = excerpt(last.unwrap_or("no reason given"));

@@ -1,6 +1,7 @@
 //! What a create would do, as a value: `--dry-run` prints it, the engine runs it.
 
 use goloo_cloudinit::ComposeInput;
+use goloo_model::host_key::HostKey;
 use goloo_model::name::{OperationId, VmId, VmName};
 use goloo_model::provider::{Machine, Provider, ProviderError, ProviderPlan};
 use goloo_model::provider_id::ProviderId;
@@ -54,9 +55,11 @@ pub struct MachineIdentity {
 /// Plans a create, or continues to plan an interrupted one of this machine.
 pub fn create(
     input: &ComposeInput<'_>,
+    host_key: &HostKey,
     provider: &dyn Provider,
     machine: MachineIdentity,
 ) -> Result<CreatePlan, PlanError> {
+    let input = &ComposeInput { host_key: Some(host_key), ..*input };
     let composed = goloo_cloudinit::compose(input).map_err(PlanError::CloudInit)?;
     let MachineIdentity { id, token, name: machine_name } = machine;
     let machine = Machine {
@@ -66,7 +69,7 @@ pub fn create(
         token,
         stack: input.stack.clone(),
         user_data: composed.user_data,
-        host_key: input.host_key.public_openssh.clone(),
+        host_key: host_key.public_openssh.clone(),
         keep_failed: false,
         force_dns: false,
         baked: None,
@@ -79,10 +82,10 @@ pub fn create(
             user: composed.login_user,
             account: Some(goloo_cloudinit::account()),
             login_problem: None,
-            host_key: input.host_key.public_openssh.clone(),
+            host_key: host_key.public_openssh.clone(),
             extra: serde_json::Map::new(),
         },
-        host_key_private: input.host_key.private_openssh.clone(),
+        host_key_private: host_key.private_openssh.clone(),
         users: input.users.to_vec(),
         warnings: composed.warnings,
         diagnostics: composed.diagnostics,

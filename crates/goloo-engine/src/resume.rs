@@ -1,6 +1,6 @@
 //! Resume: continues an interrupted operation, based on the record.
 
-use crate::apply::Applied;
+use crate::apply::{Applied, GuestInputs};
 use crate::bake::Baked;
 use crate::create::Created;
 use crate::engine::Engine;
@@ -67,7 +67,7 @@ impl Engine<'_> {
         name: &VmName,
         agreed: Option<&Agreed>,
         rebuild: &Rebuild<'_>,
-        client_key: &str,
+        guest: GuestInputs<'_>,
     ) -> Result<Resumed, EngineError> {
         let deadline = self.deadline();
         let mut locked = self.take(name).await?;
@@ -90,9 +90,7 @@ impl Engine<'_> {
             OperationKind::Bake => Ok(Resumed::Baked(Box::new(locked.keep_baked(deadline).await?))),
             OperationKind::Delete => Ok(Resumed::Deleted(locked.remove().await?)),
             OperationKind::Clone => Ok(Resumed::Cloned(Box::new(locked.copy_again().await?))),
-            OperationKind::Apply => {
-                Ok(Resumed::Applied(Box::new(locked.change(client_key, deadline).await?)))
-            }
+            OperationKind::Apply => Ok(Resumed::Applied(Box::new(locked.change(guest, deadline).await?))),
             OperationKind::Stop | OperationKind::Suspend => {
                 locked.power_off(mode_of(&operation)).await?;
                 locked.finish_power().await?;

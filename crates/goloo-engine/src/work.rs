@@ -12,7 +12,7 @@ use goloo_model::events::Events;
 use goloo_model::name::{OperationId, VmName};
 use goloo_model::provider::{Endpoints, ProviderError, Work, resource};
 use goloo_model::record::{OperationKind, Record};
-use goloo_model::store::{StoreError, VmLock};
+use goloo_model::store::{Snapshot, StoreError, VmLock};
 
 /// A VM during an operation: its lock, its record, and the engine.
 pub(super) struct LockedOperation<'e, 'a> {
@@ -129,9 +129,22 @@ impl LockedOperation<'_, '_> {
 
     /// Saves the provider's result. It must not be lost: failures are retried, then the record is preserved elsewhere.
     pub async fn save_result(&mut self) -> Result<(), EngineError> {
+        self.save_result_and(None).await
+    }
+
+    /// The same, together with the files that the machine has been provisioned with.
+    pub async fn save_result_with(&mut self, files: &Snapshot) -> Result<(), EngineError> {
+        self.save_result_and(Some(files)).await
+    }
+
+    async fn save_result_and(&mut self, files: Option<&Snapshot>) -> Result<(), EngineError> {
         for attempt in 1.. {
             self.engine.ready(&mut self.record, self.is_ours, &*self.lock);
-            match self.lock.save(&mut self.record).await {
+            let saved = match files {
+                None => self.lock.save(&mut self.record).await,
+                Some(files) => self.lock.save_with_snapshot(&mut self.record, files).await,
+            };
+            match saved {
                 Ok(()) => {
                     tracing::debug!(vm = %self.record.name, serial = self.record.serial, "saved the result");
                     self.close_operation();

@@ -199,6 +199,18 @@ pub trait Guest: Send + Sync {
         command: &str,
         limits: RunLimits,
         line: &mut OnLine<'_>,
+    ) -> Result<Output, GuestError> {
+        self.run_with_input(target, command, &[], limits, line).await
+    }
+
+    /// As [`Self::run`], with this standard input: the place for secrets, which others could see in a command.
+    async fn run_with_input(
+        &self,
+        target: &SshTarget,
+        command: &str,
+        input: &[u8],
+        limits: RunLimits,
+        line: &mut OnLine<'_>,
     ) -> Result<Output, GuestError>;
 }
 

@@ -99,6 +99,8 @@ pub enum NextStep {
     },
     /// Start a VM.
     Start(VmName),
+    /// Provision a VM again with its stack as it is now.
+    Reprovision(VmName),
     /// Move all records to another store, which the person has to choose.
     StateMove,
     /// Replace records by older copies, which the person has to choose.

@@ -24,7 +24,7 @@ use crate::time::Timestamp;
 /// The files of a stack that a snapshot may contain, in display order.
 pub const SNAPSHOT_FILES: [&str; 3] = ["config.json", "cloud-init.yaml", "configure.sh"];
 
-/// Byte-for-byte copies of the stack's files that a VM was created from, by file name
+/// Byte-for-byte copies of the stack's files that a VM was last provisioned with, by file name
 /// (one of [`SNAPSHOT_FILES`]).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Snapshot {
@@ -472,7 +472,7 @@ pub trait Store: Send + Sync {
     /// One active VM's record; `None` if no VM has the name.
     async fn load(&self, name: &VmName) -> Result<Option<Loaded>, StoreError>;
 
-    /// The files that an active VM was created from.
+    /// The files that an active VM was created from, or last provisioned with.
     async fn snapshot(&self, name: &VmName) -> Result<Snapshot, StoreError>;
 
     /// Takes the lock of a name, whether a VM has it or not. Doesn't wait: a held lock
@@ -492,7 +492,7 @@ pub trait Store: Send + Sync {
     /// One archived record; `None` if the archive has no such id.
     async fn archive_load(&self, id: &ArchiveId) -> Result<Option<Archived>, StoreError>;
 
-    /// The files that an archived VM was created from.
+    /// The same of an archived VM.
     async fn archive_snapshot(&self, id: &ArchiveId) -> Result<Snapshot, StoreError>;
 
     /// Removes one record from the archive permanently; if it no longer exists, [`StoreError::NotArchived`]. `by` is
@@ -572,6 +572,14 @@ pub trait VmLock: Send + Sync {
     /// Replaces the record. On success `record.serial` is one higher and `record.updated_at` is now;
     /// on failure both are as they were.
     async fn save(&mut self, record: &mut Record) -> Result<(), StoreError>;
+
+    /// Replaces the record and its snapshot, together or not at all; otherwise as [`Self::save`].
+    /// `record.reprovisioned` must name these files.
+    async fn save_with_snapshot(
+        &mut self,
+        record: &mut Record,
+        snapshot: &Snapshot,
+    ) -> Result<(), StoreError>;
 
     /// Copies a record from another store under this name, unchanged: id, serial and bytes. If the
     /// same record is already there (by id and serial), this succeeds and changes nothing; one of the same id with

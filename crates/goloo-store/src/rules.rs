@@ -93,6 +93,13 @@ pub(crate) fn odd_file(snapshot: &Snapshot) -> Option<String> {
     snapshot.files.iter().find_map(|(file, content)| check_file(file, content).err())
 }
 
+/// The problem with a record and a snapshot that are to replace others.
+pub(crate) fn odd_replacement(record: &Record, snapshot: &Snapshot) -> Option<String> {
+    let other_files =
+        || (!record.has_files(snapshot)).then(|| "the record doesn't name these files".to_owned());
+    odd_file(snapshot).or_else(other_files)
+}
+
 /// The maximum size of a document in a store, in bytes: [`read::FILE_MAX`] plus the overhead of encryption.
 pub(crate) const KEPT_MAX: u64 = read::FILE_MAX + (64 << 10);
 

@@ -307,10 +307,11 @@ impl Guest for FakeGuest {
 
     async fn end_connections(&self, _: &Record) {}
 
-    async fn run(
+    async fn run_with_input(
         &self,
         _: &SshTarget,
         command: &str,
+        _: &[u8],
         _: RunLimits,
         line: &mut OnLine<'_>,
     ) -> Result<Output, GuestError> {

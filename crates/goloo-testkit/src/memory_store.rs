@@ -403,6 +403,22 @@ impl VmLock for MemoryLock {
         Ok(())
     }
 
+    async fn save_with_snapshot(
+        &mut self,
+        record: &mut Record,
+        snapshot: &Snapshot,
+    ) -> Result<(), StoreError> {
+        check_snapshot(&self.name, snapshot)?;
+        if !record.has_files(snapshot) {
+            return Err(refused(&self.name, "the record doesn't name these files".to_owned()));
+        }
+        self.save(record).await?;
+        let mut shared = self.writable()?;
+        let stored = shared.active.get_mut(self.name.as_str()).expect("it has just been saved");
+        stored.snapshot = snapshot.clone();
+        Ok(())
+    }
+
     async fn archive(&mut self, record: &mut Record, at: Timestamp) -> Result<ArchiveId, StoreError> {
         if record.phase != Phase::Destroyed {
             let text = format!("only a destroyed VM is archived; this one is {}", record.phase);

@@ -252,6 +252,15 @@ impl VmLock for CheckedLock {
         self.inner.save(record).await
     }
 
+    async fn save_with_snapshot(
+        &mut self,
+        record: &mut Record,
+        snapshot: &Snapshot,
+    ) -> Result<(), StoreError> {
+        self.checks.changes.note();
+        self.inner.save_with_snapshot(record, snapshot).await
+    }
+
     async fn put(&mut self, record: &Record, snapshot: &Snapshot) -> Result<(), StoreError> {
         self.checks.record(record.name.as_str(), record).map_err(StoreError::Broken)?;
         self.checks.changes.note();

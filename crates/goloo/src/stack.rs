@@ -326,7 +326,7 @@ impl Found {
             stack: &stack,
             users: &users.collect::<Vec<_>>(),
             client_key: SOME_KEY,
-            host_key: &HostKey::generate(),
+            host_key: Some(&HostKey::generate()),
             provider: session.provider_info(session.local_provider()?)?,
             renderer: &ProcessRenderer,
         };

@@ -9,6 +9,7 @@ use goloo_model::change::{Cost, Setting, SettingChange};
 use goloo_model::name::VmName;
 
 use super::ask::Question;
+use super::created::{self, WayOn};
 use crate::app::App;
 use crate::error::CliError;
 use crate::options::{Json, OptionalVm, VmArg, duration};
@@ -28,6 +29,10 @@ pub struct Args {
     /// Remove an override
     #[arg(long, value_name = "KEY")]
     unset: Vec<String>,
+    /// Run the changed cloud-init.yaml and configure.sh in the machine, which restarts it; with unchanged files only if
+    /// its provisioning had failed
+    #[arg(long, conflicts_with = "no_restart")]
+    reprovision: bool,
     /// Only print what would change
     #[arg(long)]
     dry_run: bool,
@@ -70,13 +75,15 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
         unset: &args.unset,
         only_overrides: false,
         restart: !args.how.no_restart,
+        reprovision: args.reprovision,
     };
     let planned = app.session.plan_apply(&name, &options)?;
     if args.dry_run {
         show_plan(app, &planned);
         return Ok(exit::DONE);
     }
-    change(app, planned, &args.how, &format!("goloo apply {name}"))
+    let reprovision = if args.reprovision { " --reprovision" } else { "" };
+    change(app, planned, &args.how, &format!("goloo apply {name}{reprovision}"))
 }
 
 pub fn set(app: &App, args: &SetArgs) -> Result<u8, CliError> {
@@ -108,11 +115,22 @@ fn change(app: &App, planned: PlannedApply, how: &How, again: &str) -> Result<u8
     }
     let left = format!("the change of \"{name}\" may be unfinished: run `goloo resume {name}` to continue");
     let applied = app.act(how.timeout, &left, |run| app.session.apply(planned, run))?;
-    report(app, &applied, &impossible);
-    Ok(exit::DONE)
+    Ok(report(app, &applied, &impossible))
 }
 
 fn ask(app: &App, planned: &PlannedApply, again: &str) -> Result<(), CliError> {
+    let name = &planned.record().name;
+    if planned.reprovisions() {
+        let question = Question {
+            asks: "apply asks before it provisions a machine again",
+            lost: Vec::new(),
+            question: &format!("Provision {name} again?"),
+            words: None,
+            declined: "nothing was changed",
+            again: format!("{again} --yes"),
+        };
+        return question.ask(app);
+    }
     let can_wait = match planned.restart_can_wait() {
         true => format!("`{again} --no-restart` leaves it for the next start, `{again} --yes` restarts now"),
         false => format!("{again} --yes"),
@@ -120,7 +138,7 @@ fn ask(app: &App, planned: &PlannedApply, again: &str) -> Result<(), CliError> {
     let question = Question {
         asks: "apply asks before it restarts a machine",
         lost: Vec::new(),
-        question: &format!("Restart {}?", planned.record().name),
+        question: &format!("Restart {name}?"),
         words: None,
         declined: "nothing was changed",
         again: can_wait,
@@ -131,14 +149,24 @@ fn ask(app: &App, planned: &PlannedApply, again: &str) -> Result<(), CliError> {
 fn show_plan(app: &App, planned: &PlannedApply) {
     let name = &planned.record().name;
     if app.ui.json() {
-        app.ui.result(&json::ApplyPlanned::new(name, &planned.changes, &planned.overrides));
+        app.ui.result(&json::ApplyPlanned::new(planned));
         return;
     }
     if planned.changes.is_empty() {
         app.ui.line(&format!("{name} is as its stack says"));
-        return;
+    } else {
+        app.ui.line(&format!("{name} differs from its stack:"));
+        show_changes(app, planned);
     }
-    app.ui.line(&format!("{name} differs from its stack:"));
+    if planned.reprovisions() {
+        app.ui.line(&format!(
+            "{name} is provisioned again: it restarts, and all of cloud-init.yaml and configure.sh runs a second time, \
+             commands in runcmd too"
+        ));
+    }
+}
+
+fn show_changes(app: &App, planned: &PlannedApply) {
     let mut table = Table::new(&[
         Column::kept("KEY"),
         Column::text("HAS", 1),
@@ -151,30 +179,44 @@ fn show_plan(app: &App, planned: &PlannedApply) {
             change.setting.key().to_owned(),
             text(&change.before),
             text(&change.after),
-            needs(change.cost).to_owned(),
+            needs(change.cost, planned.reprovisions()).to_owned(),
         ]);
     }
     app.ui.table(&table);
 }
 
 /// What a change needs, in words.
-fn needs(cost: Cost) -> &'static str {
+fn needs(cost: Cost, reprovisions: bool) -> &'static str {
     match cost {
         Cost::Ignored => "ignored",
         Cost::Now => "nothing",
         Cost::Restart => "a restart",
-        Cost::Reprovision | Cost::Replace => "a new VM",
+        Cost::Reprovision if reprovisions => "provisioning again",
+        Cost::Reprovision => "--reprovision",
+        Cost::Replace => "a new VM",
     }
 }
 
-/// Says what was changed and what wasn't; also the end of a resumed apply.
-pub(super) fn report(app: &App, applied: &Applied, impossible: &[SettingChange]) {
-    let Applied { record, done, pending, left } = applied;
-    let name = &record.name;
+/// Says what was changed and what wasn't; also the end of a resumed apply. The exit code says whether provisioning again
+/// succeeded.
+pub(super) fn report(app: &App, applied: &Applied, impossible: &[SettingChange]) -> u8 {
     if app.ui.json() {
         app.ui.result(&json::AppliedChanges::new(applied, impossible));
-        return;
+    } else {
+        report_in_text(app, applied, impossible);
     }
+    match &applied.verdict {
+        Some(verdict) if !verdict.result.is_good() => {
+            created::explain(app, &applied.record, verdict, WayOn::Reprovision);
+            exit::DEGRADED
+        }
+        _ => exit::DONE,
+    }
+}
+
+fn report_in_text(app: &App, applied: &Applied, impossible: &[SettingChange]) {
+    let Applied { record, done, pending, left, verdict } = applied;
+    let name = &record.name;
     if !done.is_empty() {
         app.ui.line(&format!("changed {name}: {}", keys(done)));
     }
@@ -187,7 +229,11 @@ pub(super) fn report(app: &App, applied: &Applied, impossible: &[SettingChange])
     if !left.is_empty() {
         app.ui.line(&format!("not changed: {}; {}", keys(left), way_on(name, left)));
     }
-    if done.is_empty() && pending.is_empty() && left.is_empty() {
+    if let Some(verdict) = verdict.as_ref().filter(|verdict| verdict.result.is_good()) {
+        created::warn_of(app, verdict);
+        app.ui.line(&format!("{name} is provisioned again"));
+    }
+    if done.is_empty() && pending.is_empty() && left.is_empty() && verdict.is_none() {
         app.ui.line(&format!("{name} is as its stack says"));
     }
     say_impossible(app, name, impossible);
@@ -197,11 +243,23 @@ fn say_impossible(app: &App, name: &VmName, impossible: &[SettingChange]) {
     if impossible.is_empty() || app.ui.json() {
         return;
     }
-    let settings: Vec<_> = impossible.iter().map(|change| change.setting).collect();
-    app.ui.line(&format!(
-        "not changed, since it needs a new VM: {}; `goloo delete {name}`, then `goloo create` makes one",
-        keys(&settings)
-    ));
+    let (again, replace): (Vec<_>, Vec<_>) =
+        impossible.iter().partition(|change| change.cost == Cost::Reprovision);
+    let keys =
+        |changes: &[&SettingChange]| keys(&changes.iter().map(|change| change.setting).collect::<Vec<_>>());
+    if !again.is_empty() {
+        app.ui.line(&format!(
+            "not changed: {}; `goloo apply {name} --reprovision` runs it in the machine, or `goloo delete {name}`, then \
+             `goloo create` makes a new VM",
+            keys(&again)
+        ));
+    }
+    if !replace.is_empty() {
+        app.ui.line(&format!(
+            "not changed, since it needs a new VM: {}; `goloo delete {name}`, then `goloo create` makes one",
+            keys(&replace)
+        ));
+    }
 }
 
 fn way_on(name: &VmName, left: &[Setting]) -> String {

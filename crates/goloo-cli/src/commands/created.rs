@@ -45,7 +45,7 @@ pub fn exit_code(created: &Created) -> u8 {
 pub fn report_in_text(app: &App, created: &Created, took: Duration) {
     let record = &created.record;
     if let Some(verdict) = created.verdict.as_ref().filter(|verdict| !verdict.result.is_good()) {
-        explain(app, record, verdict);
+        explain(app, record, verdict, WayOn::Delete);
         return;
     }
     if !app.ui.json() {
@@ -92,11 +92,34 @@ pub fn say_log(app: &App, verdict: &Verdict) {
     }
 }
 
+/// The last resort for a machine that isn't ready.
+#[derive(Clone, Copy)]
+pub enum WayOn {
+    Delete,
+    Reprovision,
+}
+
+impl WayOn {
+    fn command(self, name: &VmName) -> String {
+        match self {
+            Self::Delete => format!("`goloo delete {name}`"),
+            Self::Reprovision => {
+                format!("correct the stack and run `goloo apply {name} --reprovision`")
+            }
+        }
+    }
+}
+
 /// Explains why a running machine isn't ready.
-pub fn explain(app: &App, record: &Record, verdict: &Verdict) {
+pub fn explain(app: &App, record: &Record, verdict: &Verdict, way_on: WayOn) {
     let name = &record.name;
     say_log(app, verdict);
-    let (what, hint) = what_became(name, verdict.result, &without_ssh(name, app.session.has_console(record)));
+    let (what, hint) = what_became(
+        name,
+        verdict.result,
+        &without_ssh(name, app.session.has_console(record)),
+        &way_on.command(name),
+    );
     let mut error = CliError::new(exit::DEGRADED, "degraded", what, hint);
     error.causes.clone_from(&verdict.errors);
     if !app.ui.json() {
@@ -105,24 +128,21 @@ pub fn explain(app: &App, record: &Record, verdict: &Verdict) {
 }
 
 /// The state of a machine that isn't ready, with commands that work in that state.
-fn what_became(name: &VmName, result: ProvisioningResult, without_ssh: &str) -> (String, String) {
-    let inside = format!(
-        "run `goloo logs {name}` for the whole log, `goloo ssh {name}` to inspect the VM, or `goloo delete {name}`"
-    );
+fn what_became(name: &VmName, result: ProvisioningResult, without_ssh: &str, last: &str) -> (String, String) {
+    let inside =
+        format!("run `goloo logs {name}` for the whole log, `goloo ssh {name}` to inspect the VM, or {last}");
     match result {
         ProvisioningResult::Dropped => {
             (format!("{name} is running, but cloud-init ignored all or part of its configuration"), inside)
         }
         ProvisioningResult::Ended => (
             format!("{name} powered off before its provisioning finished"),
-            format!(
-                "run `{without_ssh}` to see its last output, `goloo start {name}`, or `goloo delete {name}`"
-            ),
+            format!("run `{without_ssh}` to see its last output, `goloo start {name}`, or {last}"),
         ),
         ProvisioningResult::Unknown => (
             format!("{name} is running, but goloo does not know whether it is provisioned"),
             format!(
-                "run `{without_ssh}` to see its boot progress, `goloo wait {name}` to continue waiting, or `goloo delete {name}`"
+                "run `{without_ssh}` to see its boot progress, `goloo wait {name}` to continue waiting, or {last}"
             ),
         ),
         ProvisioningResult::Failed | ProvisioningResult::Done | ProvisioningResult::DoneWithWarnings => {

@@ -40,8 +40,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
             return Ok(exit::DONE);
         }
         Resumed::Applied(applied) => {
-            apply::report(app, &applied, &[]);
-            return Ok(exit::DONE);
+            return Ok(apply::report(app, &applied, &[]));
         }
         Resumed::Renamed(renamed) => {
             rename::report(app, &renamed);

@@ -16,7 +16,7 @@ pub fn run(app: &App, args: &WaitArgs) -> Result<u8, CliError> {
         app.ui.result(&json::ChangedVm { vm: &record });
     }
     if !verdict.result.is_good() {
-        created::explain(app, &record, &verdict);
+        created::explain(app, &record, &verdict, created::WayOn::Delete);
         return Ok(exit::DEGRADED);
     }
     if !app.ui.json() {

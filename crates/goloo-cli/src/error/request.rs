@@ -42,6 +42,9 @@ pub(super) fn explain(error: &RequestError) -> (u8, String) {
                 "check them with `goloo status {name}`, then remove each with `goloo apply {name} --unset KEY` or set it again"
             ),
         ),
+        RequestError::UnfinishedReprovision { name } => {
+            (exit::MIDWAY, format!("run `goloo resume {name}` to continue"))
+        }
         RequestError::NoOverride { name, .. } => {
             (exit::USAGE, format!("`goloo status {name}` shows its overrides"))
         }

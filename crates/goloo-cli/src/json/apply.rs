@@ -1,9 +1,10 @@
 //! Changes of VMs.
 
+use goloo::actions::PlannedApply;
 use goloo_engine::Applied;
 use goloo_model::change::{Cost, Setting, SettingChange};
 use goloo_model::name::VmName;
-use goloo_model::record::{Overrides, Record};
+use goloo_model::record::{Overrides, ProvisioningResult, Record};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -16,6 +17,8 @@ pub struct ApplyPlanned<'a> {
     changes: Vec<PlannedChange<'a>>,
     /// Values over those of config.json, by the paths of their keys
     overrides: &'a Overrides,
+    /// Whether the machine is provisioned again: all that its documents do is done once more
+    reprovision: bool,
 }
 
 /// A difference between a VM and its stack.
@@ -32,7 +35,7 @@ struct PlannedChange<'a> {
 }
 
 impl<'a> ApplyPlanned<'a> {
-    pub fn new(name: &'a VmName, changes: &'a [SettingChange], overrides: &'a Overrides) -> Self {
+    pub fn new(planned: &'a PlannedApply) -> Self {
         let change = |change: &'a SettingChange| PlannedChange {
             setting: change.setting,
             key: change.setting.key(),
@@ -40,7 +43,12 @@ impl<'a> ApplyPlanned<'a> {
             after: change.after.as_deref(),
             cost: change.cost,
         };
-        Self { name, changes: changes.iter().map(change).collect(), overrides }
+        Self {
+            name: &planned.record().name,
+            changes: planned.changes.iter().map(change).collect(),
+            overrides: &planned.overrides,
+            reprovision: planned.reprovisions(),
+        }
     }
 }
 
@@ -56,12 +64,15 @@ pub struct AppliedChanges<'a> {
     pending: &'a [Setting],
     /// What takes a running machine, a restart or a new VM, and wasn't changed
     left: Vec<Setting>,
+    /// The result of provisioning the machine again, if that was done
+    reprovisioned: Option<ProvisioningResult>,
 }
 
 impl<'a> AppliedChanges<'a> {
     pub fn new(applied: &'a Applied, impossible: &[SettingChange]) -> Self {
-        let Applied { record, done, pending, left } = applied;
+        let Applied { record, done, pending, left, verdict } = applied;
         let left = left.iter().copied().chain(impossible.iter().map(|change| change.setting));
-        Self { vm: record, done, pending, left: left.collect() }
+        let reprovisioned = verdict.as_ref().map(|verdict| verdict.result);
+        Self { vm: record, done, pending, left: left.collect(), reprovisioned }
     }
 }

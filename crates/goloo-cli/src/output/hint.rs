@@ -59,6 +59,7 @@ fn command(step: &NextStep) -> String {
             format!("goloo settings set {} {}", in_shell(key), in_shell(value))
         }
         NextStep::Start(vm) => format!("goloo start {vm}"),
+        NextStep::Reprovision(vm) => format!("goloo apply {vm} --reprovision"),
         NextStep::StateMove => "goloo state move ADDRESS".to_owned(),
         NextStep::StatePushOlder => "goloo state push FILE --force".to_owned(),
         NextStep::StateRestore => "goloo state restore FILE".to_owned(),
@@ -118,6 +119,7 @@ mod tests {
             NextStep::Resume(web()),
             NextStep::SettingsSet { key: "stateBackend.region".to_owned(), value: "eu-west-1".to_owned() },
             NextStep::Start(web()),
+            NextStep::Reprovision(web()),
             NextStep::StateMove,
             NextStep::StatePushOlder,
             NextStep::StateRestore,
@@ -152,6 +154,7 @@ mod tests {
                 | NextStep::Resume(_)
                 | NextStep::SettingsSet { .. }
                 | NextStep::Start(_)
+                | NextStep::Reprovision(_)
                 | NextStep::StateMove
                 | NextStep::StatePushOlder
                 | NextStep::StateRestore

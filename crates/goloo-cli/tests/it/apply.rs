@@ -316,7 +316,10 @@ fn changed_documents_are_named_and_not_run() {
         .unwrap();
     edit(&world, json!({"cpus": 2}));
     let said = world.run(&["apply", "hello", "--yes"]).expect(0).stdout();
-    assert!(said.contains("not changed, since it needs a new VM: cloud-init.yaml"), "{said}");
+    assert!(
+        said.contains("not changed: cloud-init.yaml; `goloo apply hello --reprovision` runs it"),
+        "{said}"
+    );
     assert_eq!(argument(&world, "-smp"), "2");
     let diff = world.run(&["diff", "hello"]).expect(0).stdout();
     assert!(diff.contains("cloud-init.yaml"), "{diff}");

@@ -44,6 +44,7 @@ mod read_only;
 mod readme;
 mod reality;
 mod rename;
+mod reprovision;
 mod s3_services;
 mod secrets;
 mod settings;

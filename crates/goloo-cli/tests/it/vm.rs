@@ -83,17 +83,11 @@ fn vm_is_created_used_deleted_and_archived() {
     another_host_key_is_refused(&world);
 
     a_running_vm_is_changed(&world, &folder);
+    a_mount_and_memory_are_changed_by_a_restart(&world, &folder);
+    assert_eq!(inside("cat /var/tmp/there /srv/shared/from-here"), "carriedshared");
     world.run(&["stop", "box"]).expect(0);
-    let set = world.run(&["set", "box", "memory=640M"]).expect(0);
-    assert!(set.stdout().contains("changed box: vm.memory"), "{set:?}");
     assert_eq!(world.json(&["status", "box", "--json"])["live"]["state"], "stopped");
     assert!(world.qemus().is_empty() && world.kept_connections().is_empty());
-    world.run(&["start", "box"]).expect(0);
-    assert_eq!(inside("cat /var/tmp/there /srv/shared/from-here"), "carriedshared");
-
-    let kib: u64 =
-        inside("sed -n 's/^MemTotal: *//p' /proc/meminfo").split(' ').next().unwrap().parse().unwrap();
-    assert!(kib > 540_000, "the machine has {kib} KiB");
 
     world.run(&["delete", "box", "--yes"]).expect(0);
     world.assert_empty("after the delete");
@@ -122,6 +116,25 @@ fn a_running_vm_is_changed(world: &World, folder: &std::path::Path) {
     wait_until("the server is reachable", || fetch(&address, port).is_ok_and(|text| text == "served"));
     world.run(&["ssh", "box", "--", "kill", &pid]).expect(0);
     ann_logs_in_with_her_own_key(world, &world.path().join("ann"));
+}
+
+fn a_mount_and_memory_are_changed_by_a_restart(world: &World, folder: &std::path::Path) {
+    let path = folder.join("config.json");
+    let mut config: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let more = world.path().join("work/more");
+    fs::create_dir(&more).unwrap();
+    fs::write(more.join("file"), "more").unwrap();
+    let mount = serde_json::json!({"source": more, "target": "/srv/more"});
+    config["vm"]["mounts"].as_array_mut().unwrap().push(mount);
+    fs::write(&path, config.to_string()).unwrap();
+    let applied = world.run(&["apply", "box", "--set", "memory=640M", "--yes"]).expect(0);
+    assert!(applied.stdout().contains("changed box: vm.memory, vm.mounts\n"), "{applied:?}");
+    let inside = |command: &str| world.run(&["ssh", "box", "--", command]).expect(0).stdout();
+    assert_eq!(inside("cat /srv/more/file && echo there > /srv/more/back"), "more");
+    assert_eq!(fs::read_to_string(more.join("back")).unwrap(), "there\n");
+    let kib: u64 =
+        inside("sed -n 's/^MemTotal: *//p' /proc/meminfo").split(' ').next().unwrap().parse().unwrap();
+    assert!(kib > 540_000, "the machine has {kib} KiB");
 }
 
 /// What a server at this port sends.
@@ -187,7 +200,7 @@ fn another_host_key_is_refused(world: &World) {
 }
 
 #[test]
-fn vm_with_a_failing_runcmd_is_kept_with_exit_8_and_its_log() {
+fn vm_with_a_failing_runcmd_is_kept_with_its_log_and_provisioned_again() {
     let world = World::real();
     world.stack("broken", PLAIN, "#cloud-config\nruncmd:\n  - echo going wrong\n  - nosuchcommand\n");
     let ran = world.run(&["create", "broken", "-v"]).expect(8);
@@ -198,9 +211,17 @@ fn vm_with_a_failing_runcmd_is_kept_with_exit_8_and_its_log() {
     let vm = world.json(&["status", "broken", "--json"])["vm"].clone();
     assert_eq!((&vm["phase"], &vm["provisioning"]["result"]), (&"degraded".into(), &"failed".into()));
     assert_eq!(world.run(&["ssh", "broken", "--", "whoami"]).expect(0).stdout(), "debian\n");
-    // A restart doesn't reset the result.
-    world.run(&["restart", "broken", "--force"]).expect(0);
-    assert_eq!(world.json(&["status", "broken", "--json"])["vm"]["phase"], "degraded");
+    // The corrected document is run in the machine, which stays the same.
+    let identity = "cat /etc/machine-id /etc/ssh/ssh_host_*; hostname; echo mine >> ~/mine; head -n 1 ~/mine";
+    let before = world.run(&["ssh", "broken", "--", identity]).expect(0).stdout();
+    world.stack("broken", PLAIN, "#cloud-config\nruncmd:\n  - echo going well >> /var/tmp/runs\n");
+    let again = world.run(&["apply", "broken", "--reprovision", "--yes"]).expect(0);
+    assert!(again.stdout().contains("broken is provisioned again"), "{again:?}");
+    let vm = world.json(&["status", "broken", "--json"])["vm"].clone();
+    assert_eq!((&vm["phase"], &vm["provisioning"]["result"]), (&"ready".into(), &"done".into()));
+    assert_eq!(world.run(&["ssh", "broken", "--", identity]).expect(0).stdout(), before);
+    let runs = world.run(&["ssh", "broken", "--", "cat /var/tmp/runs"]).expect(0).stdout();
+    assert_eq!(runs, "going well\n");
     world.run(&["delete", "broken", "--yes"]).expect(0);
     world.assert_empty("after the delete");
 }

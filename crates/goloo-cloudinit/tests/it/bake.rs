@@ -70,7 +70,7 @@ fn input<T>(stack: &ResolvedStack, users: &[String], work: impl FnOnce(&ComposeI
         users: &users,
         client_key: KEY,
         // Another one each time.
-        host_key: &HostKey::generate(),
+        host_key: Some(&HostKey::generate()),
         provider: &providers::QEMU,
         renderer: &InProcessRenderer,
     })

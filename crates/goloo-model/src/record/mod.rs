@@ -127,7 +127,7 @@ pub struct Record {
     /// How goloo logs in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ssh: Option<SshAccess>,
-    /// cloud-init's first result.
+    /// cloud-init's result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provisioning: Option<Provisioning>,
     /// The operation in progress, or the one that was interrupted.
@@ -156,6 +156,9 @@ pub struct Record {
     /// The key of the baked image that the machine was made from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub baked_from: Option<Digest>,
+    /// What the machine was last provisioned with, if that isn't what it was created from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reprovisioned: Option<Reprovisioned>,
     /// What has been changed for the next start of the machine.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub restart_pending: Vec<Word<Setting>>,
@@ -230,6 +233,7 @@ impl Record {
             applied_config: None,
             baking: None,
             baked_from: None,
+            reprovisioned: None,
             restart_pending: Vec::new(),
             history: History::default(),
             proof: None,
@@ -372,7 +376,21 @@ pub struct SshAccess {
     pub extra: Extra,
 }
 
-/// What cloud-init reported when it first finished.
+/// The stack that a machine was provisioned with again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Reprovisioned {
+    /// The digest of its files, which are the VM's snapshot.
+    pub files: Digest,
+    /// The overrides that it had then.
+    #[serde(default, skip_serializing_if = "Overrides::is_empty")]
+    pub overrides: Overrides,
+    /// Fields of a later version.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// What cloud-init reported when it last finished provisioning.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Provisioning {
@@ -486,6 +504,9 @@ pub struct ApplyInputs {
     pub login_user: LoginName,
     /// Whether the machine may be restarted.
     pub restart: bool,
+    /// The digest of the files that the machine is to be provisioned with again, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reprovision: Option<Digest>,
     /// Whether the machine was running, and so is in the end.
     #[serde(default)]
     pub running: bool,

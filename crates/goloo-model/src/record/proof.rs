@@ -205,8 +205,11 @@ pub(super) fn intent(record: &Record) -> Option<Vec<u8>> {
     intent.extend(operation.rename.as_ref().map(|change| json!(change)));
     // Without `settings`, which get fewer as the apply proceeds.
     intent.extend(operation.apply.as_ref().map(|apply| {
-        let ApplyInputs { target, users, overrides, config, login_user, restart, .. } = &**apply;
-        json!([target, users, overrides, config, login_user, restart])
+        let ApplyInputs { target, users, overrides, config, login_user, restart, reprovision, .. } = &**apply;
+        match reprovision {
+            None => json!([target, users, overrides, config, login_user, restart]),
+            Some(files) => json!([target, users, overrides, config, login_user, restart, files]),
+        }
     }));
     Some(Value::from(intent).to_string().into_bytes())
 }
@@ -225,7 +228,12 @@ impl Snapshot {
 }
 
 impl Record {
-    /// Whether the record says that the VM was created from these files.
+    /// Whether these are the files that the VM was last provisioned with, if its files have been replaced.
+    pub fn has_files(&self, snapshot: &Snapshot) -> bool {
+        self.reprovisioned.as_ref().is_some_and(|with| with.files == snapshot.digest())
+    }
+
+    /// Whether the record says that the VM was created from these files, or provisioned with them since.
     pub fn is_from(&self, snapshot: &Snapshot) -> bool {
         self.proof.as_ref().is_some_and(|proof| proof.snapshot == snapshot.digest())
     }

@@ -57,7 +57,8 @@ impl Inner {
     }
 
     pub fn snapshot(&self, name: &VmName) -> Result<Snapshot, StoreError> {
-        read::snapshot(self.fs(), &self.layout.vm(name.as_str()))?
+        self.reader()
+            .snapshot(&self.layout.vm(name.as_str()), name.as_str())?
             .ok_or_else(|| StoreError::NotFound { name: name.clone() })
     }
 

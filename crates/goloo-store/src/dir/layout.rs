@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! active/NAME/        state.json, state.json.prev, the snapshot's files
+//!                     files-DIGEST/        the files of a snapshot that replaced the first one; none is ever changed
 //!                     state.json.tmp       a save in progress; a leftover when nobody holds the lock
 //!                     state.json.broken-N  an unreadable record, kept aside when it was replaced
 //! active/.new-NAME/   a claim in progress; a leftover when nobody holds the lock
@@ -21,10 +22,19 @@
 use std::path::{Path, PathBuf};
 
 use goloo_model::name::{ArchiveId, VmName};
+use goloo_model::record::Record;
 
 pub(super) const STATE: &str = "state.json";
 pub(super) const PREVIOUS: &str = "state.json.prev";
 pub(super) const TEMPORARY: &str = "state.json.tmp";
+
+/// The folder of a record's snapshot, in the record's own folder.
+pub(super) fn files(folder: &Path, record: &Record) -> PathBuf {
+    match &record.reprovisioned {
+        None => folder.to_owned(),
+        Some(with) => folder.join(format!("files-{}", with.files.as_str())),
+    }
+}
 
 /// The paths in one store.
 #[derive(Debug, Clone)]

@@ -13,7 +13,9 @@ use super::fs::{LockAttempt, LockGuard};
 use super::inner::Inner;
 use super::put::Place;
 use super::read::{self, Found};
-use crate::rules::{Unacknowledged, check_schema, document, newer, other_name, readable_document};
+use crate::rules::{
+    Unacknowledged, check_schema, document, newer, odd_replacement, other_name, readable_document,
+};
 
 /// The lock of one name; released when the value is dropped.
 pub(super) struct DirLock {
@@ -116,6 +118,17 @@ impl DirLock {
         record.serial = next.serial;
         record.updated_at = next.updated_at;
         Ok(())
+    }
+
+    /// The files come first, in a folder of their own, and count as soon as the record names them.
+    fn save_with_snapshot(&mut self, record: &mut Record, snapshot: &Snapshot) -> Result<(), StoreError> {
+        let folder = self.place().folder;
+        if let Some(odd) = odd_replacement(record, snapshot) {
+            return Err(refused(&folder, odd));
+        }
+        self.stored(record)?;
+        self.store.add_files(&folder, record, snapshot)?;
+        self.save(record)
     }
 
     /// The stored record, if `record` may replace it, and its content if that is valid.
@@ -232,6 +245,14 @@ impl VmLock for DirLock {
 
     async fn save(&mut self, record: &mut Record) -> Result<(), StoreError> {
         DirLock::save(self, record)
+    }
+
+    async fn save_with_snapshot(
+        &mut self,
+        record: &mut Record,
+        snapshot: &Snapshot,
+    ) -> Result<(), StoreError> {
+        DirLock::save_with_snapshot(self, record, snapshot)
     }
 
     async fn archive(&mut self, record: &mut Record, at: Timestamp) -> Result<ArchiveId, StoreError> {

@@ -98,13 +98,14 @@ impl Store for DirStore {
     }
 
     async fn archive_snapshot(&self, id: &ArchiveId) -> Result<Snapshot, StoreError> {
-        let (fs, layout) = (self.inner.fs(), &self.inner.layout);
+        let (reader, layout) = (self.inner.reader(), &self.inner.layout);
         if let Some(half) = self.inner.half_archived_as(id)?
-            && let Some(snapshot) = read::snapshot(fs, &layout.vm(half.record.name.as_str()))?
+            && let Some(snapshot) = reader.snapshot(&layout.vm(half.record.name.as_str()), id.name())?
         {
             return Ok(snapshot);
         }
-        read::snapshot(fs, &layout.archived(id))?.ok_or_else(|| StoreError::NotArchived { id: id.clone() })
+        let snapshot = reader.snapshot(&layout.archived(id), id.name())?;
+        snapshot.ok_or_else(|| StoreError::NotArchived { id: id.clone() })
     }
 
     async fn archive_delete(&self, id: &ArchiveId, by: &Owner) -> Result<(), StoreError> {

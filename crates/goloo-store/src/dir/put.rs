@@ -8,7 +8,7 @@ use goloo_model::store::{Snapshot, StoreError};
 
 use super::durable::{self, Old, refused};
 use super::inner::Inner;
-use super::layout::STATE;
+use super::layout::{self, STATE};
 use super::read::{self, Found};
 use crate::rules::{check_schema, newer, odd_file, readable_document};
 
@@ -32,7 +32,7 @@ impl Inner {
         let document = readable_document(record).map_err(|text| refused(&place.folder, text))?;
         let fs = self.fs();
         let published = self
-            .stage(&place.staged, &document, snapshot)
+            .stage(&place.staged, record, &document, snapshot)
             .and_then(|()| durable::publish(fs, &place.staged, &place.folder));
         if !matches!(published, Ok(true)) {
             // Anything that can't be removed now is removed by the next process.
@@ -41,14 +41,39 @@ impl Inner {
         published
     }
 
-    fn stage(&self, staged: &Path, document: &[u8], snapshot: &Snapshot) -> Result<(), StoreError> {
+    fn stage(
+        &self,
+        staged: &Path,
+        record: &Record,
+        document: &[u8],
+        snapshot: &Snapshot,
+    ) -> Result<(), StoreError> {
         let fs = self.fs();
         durable::remove_tree(fs, staged)?;
         fs.create_folder(staged).map_err(durable::failed("create the folder", staged))?;
-        for (file, bytes) in &snapshot.files {
-            durable::write_file(fs, &staged.join(file), bytes)?;
+        match &record.reprovisioned {
+            Some(_) => self.add_files(staged, record, snapshot)?,
+            None => {
+                let mut files = snapshot.files.iter();
+                files.try_for_each(|(file, bytes)| durable::write_file(fs, &staged.join(file), bytes))?;
+            }
         }
         durable::write_file(fs, &staged.join(STATE), document)
+    }
+
+    /// Puts the files of a snapshot that isn't the first where this record will have them, durably.
+    pub(super) fn add_files(
+        &self,
+        folder: &Path,
+        record: &Record,
+        snapshot: &Snapshot,
+    ) -> Result<(), StoreError> {
+        let (fs, files) = (self.fs(), layout::files(folder, record));
+        durable::ensure_folder(fs, &files)?;
+        // A reader may need the same file as it is there already.
+        let temporary = files.join(layout::TEMPORARY);
+        let mut contents = snapshot.files.iter();
+        contents.try_for_each(|(file, bytes)| durable::replace_file(fs, &temporary, &files.join(file), bytes))
     }
 
     /// Puts a record in a place that nobody else writes to meanwhile; `other` is the error if another
@@ -92,8 +117,10 @@ impl Inner {
         snapshot: &Snapshot,
         old: Option<&[u8]>,
     ) -> Result<(), StoreError> {
-        // The snapshot is what the VM was created from, so it can't have changed.
-        if read::snapshot(self.fs(), &place.folder)?.as_ref() != Some(snapshot) {
+        if record.has_files(snapshot) {
+            self.add_files(&place.folder, record, snapshot)?;
+        } else if read::files_in(self.fs(), &layout::files(&place.folder, record))? != *snapshot {
+            // Only provisioning again changes them.
             let text = "the files that this VM was created from differ here".to_owned();
             return Err(refused(&place.folder, text));
         }

@@ -10,7 +10,7 @@ use goloo_model::store::{Broken, SNAPSHOT_FILES, Snapshot, StoreError};
 
 use super::durable::failed;
 use super::fs::Fs;
-use super::layout::{PREVIOUS, STATE};
+use super::layout::{self, PREVIOUS, STATE};
 use super::sealed::unopened;
 use crate::options::RecordCheck;
 use crate::rules::other_name;
@@ -59,6 +59,15 @@ impl RecordReader<'_> {
             Err(unsound) => self.recover(folder, name, unsound),
         })
         .map(|found| found.unwrap_or(Found::Absent))
+    }
+
+    /// Reads the snapshot of the record in `folder`; `None` if the folder doesn't exist.
+    pub fn snapshot(self, folder: &Path, name: &str) -> Result<Option<Snapshot>, StoreError> {
+        let files = match self.find(folder, name)? {
+            Found::Sound(record, _) | Found::Recovered(record, _) => layout::files(folder, &record),
+            Found::Absent | Found::Broken(_) | Found::Newer(..) => folder.to_owned(),
+        };
+        unmoved(self.fs, folder, || files_in(self.fs, &files))
     }
 
     fn recover(self, folder: &Path, name: &str, unsound: Unsound) -> Result<Found, StoreError> {
@@ -140,19 +149,17 @@ fn unsound(error: &io::Error) -> Option<Unsound> {
     }
 }
 
-/// Reads the snapshot in `folder`; `None` if the folder doesn't exist.
-pub(super) fn snapshot(fs: &dyn Fs, folder: &Path) -> Result<Option<Snapshot>, StoreError> {
-    unmoved(fs, folder, || {
-        let mut snapshot = Snapshot::default();
-        for file in SNAPSHOT_FILES {
-            let path = folder.join(file);
-            let mut bytes = Vec::new();
-            match fs.read(&path, &mut bytes) {
-                Ok(()) => drop(snapshot.files.insert(file.to_owned(), bytes)),
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(failed("read", &path)(error)),
-            }
+/// The files of a snapshot in `folder`; none if it doesn't exist.
+pub(super) fn files_in(fs: &dyn Fs, folder: &Path) -> Result<Snapshot, StoreError> {
+    let mut snapshot = Snapshot::default();
+    for file in SNAPSHOT_FILES {
+        let path = folder.join(file);
+        let mut bytes = Vec::new();
+        match fs.read(&path, &mut bytes) {
+            Ok(()) => drop(snapshot.files.insert(file.to_owned(), bytes)),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(failed("read", &path)(error)),
         }
-        Ok(snapshot)
-    })
+    }
+    Ok(snapshot)
 }

@@ -14,7 +14,7 @@ use super::moved::refuse_moved;
 use super::place::{ACTIVE, Place};
 use super::records;
 use super::write_check;
-use crate::rules::{Unacknowledged, archive_ids, check_schema, is_half_archived, newer};
+use crate::rules::{Unacknowledged, archive_ids, check_schema, is_half_archived, newer, odd_replacement};
 
 /// The state of a lock as known to its holder.
 pub(super) struct LeaseState {
@@ -303,6 +303,28 @@ impl LeaseState {
             let id = archive_at.map(|at| ArchiveId::new(&lease_state.name, at, &record.id));
             let archiving = lease_state.current.archiving.clone().or(id);
             Ok(Envelope { archiving, ..lease_state.current.with_vm(vm) })
+        };
+        self.change_record(record.serial, next).await
+    }
+
+    /// Replaces the record and its snapshot.
+    pub async fn save_with_snapshot(
+        &mut self,
+        record: &Record,
+        snapshot: &Snapshot,
+    ) -> Result<Record, StoreError> {
+        self.check_writable(record)?;
+        if let Some(odd) = odd_replacement(record, snapshot) {
+            return Err(self.refused(odd));
+        }
+        let next = |lease_state: &Self| {
+            let stored = lease_state.stored()?;
+            check_schema(&stored)?;
+            lease_state.check_serial(&stored, record)?;
+            let next = Record { serial: stored.serial + 1, updated_at: Timestamp::now(), ..record.clone() };
+            let vm = Kept::new(&next, snapshot, &lease_state.place.seal);
+            let vm = vm.map_err(|error| lease_state.place.sealing(error))?;
+            Ok(lease_state.current.with_vm(vm))
         };
         self.change_record(record.serial, next).await
     }

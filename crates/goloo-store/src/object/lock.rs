@@ -112,6 +112,19 @@ impl VmLock for ObjectLock {
         Ok(())
     }
 
+    async fn save_with_snapshot(
+        &mut self,
+        record: &mut Record,
+        snapshot: &Snapshot,
+    ) -> Result<(), StoreError> {
+        let (next, snapshot) = (record.clone(), snapshot.clone());
+        let save = async move |mut lease_state: OwnedMutexGuard<LeaseState>| {
+            lease_state.save_with_snapshot(&next, &snapshot).await
+        };
+        acknowledge(record, &self.under(save).await?);
+        Ok(())
+    }
+
     async fn put(&mut self, record: &Record, snapshot: &Snapshot) -> Result<(), StoreError> {
         let (record, snapshot) = (record.clone(), snapshot.clone());
         self.under(async move |mut lease_state: OwnedMutexGuard<LeaseState>| {

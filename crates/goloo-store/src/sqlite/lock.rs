@@ -22,7 +22,7 @@ use super::lock_rows;
 use super::rows::{self, Found, Place};
 use crate::dir::durable::failed;
 use crate::lease::{Heartbeat, keep_alive};
-use crate::rules::{archive_ids, check_schema, is_half_archived, newer, other_name};
+use crate::rules::{archive_ids, check_schema, is_half_archived, newer, odd_replacement, other_name};
 
 /// The lock of one name; released when the value is dropped.
 pub(super) struct SqliteLock {
@@ -181,6 +181,20 @@ impl SqliteLock {
         Ok(())
     }
 
+    fn save_with_snapshot(&self, record: &mut Record, snapshot: &Snapshot) -> Result<(), StoreError> {
+        if let Some(odd) = odd_replacement(record, snapshot) {
+            return Err(self.store.refused(odd));
+        }
+        let next = self.next(record)?;
+        self.write(|transaction| {
+            self.replace(transaction, record, &next)?;
+            rows::put_files(&self.store.database, transaction, self.place(), snapshot)
+        })?;
+        record.serial = next.serial;
+        record.updated_at = next.updated_at;
+        Ok(())
+    }
+
     /// The record as the next save will write it.
     fn next(&self, record: &Record) -> Result<Record, StoreError> {
         self.check_writable(record)?;
@@ -283,6 +297,14 @@ impl VmLock for SqliteLock {
 
     async fn save(&mut self, record: &mut Record) -> Result<(), StoreError> {
         SqliteLock::save(self, record)
+    }
+
+    async fn save_with_snapshot(
+        &mut self,
+        record: &mut Record,
+        snapshot: &Snapshot,
+    ) -> Result<(), StoreError> {
+        SqliteLock::save_with_snapshot(self, record, snapshot)
     }
 
     async fn put(&mut self, record: &Record, snapshot: &Snapshot) -> Result<(), StoreError> {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use goloo_model::name::{ArchiveId, VmName};
-use goloo_model::record::{Phase, Record, to_json};
+use goloo_model::record::{Overrides, Phase, Record, Reprovisioned, to_json};
 use goloo_model::store::{Snapshot, Store, StoreError};
 use goloo_store::dir::fs::Fs;
 use goloo_store::{DirStore, Options};
@@ -178,6 +178,59 @@ fn a_save_killed_at_any_call_leaves_the_old_or_the_new_record() {
         save(disk, &mut found).unwrap();
         assert_eq!(found.serial, before + 1);
         assert_eq!(load(&disk.crash(Crash::Lost)).unwrap(), found, "{at}");
+    });
+}
+
+/// Files that replace a snapshot, and the record that names them.
+fn reprovisioned(old: &Record, document: &str) -> (Record, Snapshot) {
+    let files = [("config.json", "{}"), ("cloud-init.yaml", document)];
+    let files = files.map(|(file, text)| (file.to_owned(), text.as_bytes().to_vec()));
+    let snapshot = Snapshot { files: files.into() };
+    let reprovisioned = Reprovisioned {
+        files: snapshot.digest(),
+        overrides: Overrides::default(),
+        extra: serde_json::Map::new(),
+    };
+    (Record { reprovisioned: Some(reprovisioned), ..old.clone() }, snapshot)
+}
+
+fn save_with_snapshot(disk: &SimFs, record: &mut Record, snapshot: &Snapshot) -> Outcome<()> {
+    run(async { store(disk).lock(&devbox(), &owner(1)).await?.save_with_snapshot(record, snapshot).await })
+}
+
+#[test]
+fn a_replacement_of_the_snapshot_killed_at_any_call_leaves_both_old_or_both_new() {
+    let (disk, old) = with_vm();
+    let (new, files) = reprovisioned(&old, "#cloud-config\n");
+    let act = |disk: &SimFs| save_with_snapshot(disk, &mut new.clone(), &files);
+    let check = |disk: &SimFs, outcome: Outcome<()>, at: &str| {
+        assert_sound(disk);
+        let found = load(disk).unwrap();
+        match found.reprovisioned {
+            None => {
+                assert!(outcome.is_err(), "an acknowledged replacement is gone: {at}");
+                assert_eq!((found == old, active_snapshot(disk)), (true, snapshot()), "{at}");
+            }
+            Some(_) => {
+                assert_eq!((found.serial, active_snapshot(disk)), (old.serial + 1, files.clone()), "{at}")
+            }
+        }
+        // The next one, with the same files or others, is durable.
+        let found = load(disk).unwrap();
+        for document in ["#cloud-config\n", "other"] {
+            let (mut next, files) =
+                reprovisioned(&Record { serial: found.serial, ..found.clone() }, document);
+            next.serial = load(disk).unwrap().serial;
+            save_with_snapshot(disk, &mut next, &files).unwrap();
+            let after = disk.crash(Crash::Lost);
+            assert_eq!((load(&after).unwrap(), active_snapshot(&after)), (next, files), "{at}");
+        }
+    };
+    at_every_stop(&disk, &crashes(), act, check);
+    at_every_fault(&disk, act, |disk, _, at| {
+        let found = load(disk).unwrap();
+        let expected = if found.reprovisioned.is_some() { files.clone() } else { snapshot() };
+        assert_eq!(active_snapshot(disk), expected, "{at}");
     });
 }
 

@@ -108,6 +108,7 @@ impl GuestRoot {
                 self.set_state(&[unit], if stage.status == Some(0) { "active" } else { "failed" })?;
                 let hangs = stage.status.is_none();
                 boot.stages.push(stage);
+                self.exec(&["harness-after", unit])?;
                 if hangs {
                     // Units ordered after this stage never start.
                     break;

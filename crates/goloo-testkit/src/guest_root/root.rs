@@ -113,7 +113,7 @@ impl GuestRoot {
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))?;
         let bin = self.root().join("usr/bin");
         let install = "rm -f \"$1/systemctl\" \"$1/systemd-run\" && cp \"$0\" \"$1/systemctl\" && cd \"$1\" && \
-                       for name in systemd-run harness-boot harness-start; do \
+                       for name in systemd-run harness-boot harness-start harness-after; do \
                        ln -s systemctl \"$name\" || exit 1; done";
         let mut command = self.enter();
         command.args(["sh", "-c", install]).arg(&script).arg(&bin);

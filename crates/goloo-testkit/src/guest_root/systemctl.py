@@ -202,6 +202,13 @@ def start_service(name):
     return True
 
 
+def run_after(name):
+    """What a unit runs after its main process, which the harness has run itself."""
+    settings = settings_of(fragments(name) or [])
+    with open(f"{HOME}/{name}.log", "ab") as output:
+        return run_lines(settings, "ExecStartPost", environment(settings), output)
+
+
 def start_daemon(settings, values, output):
     """Starts the main process and waits until it says that it's ready."""
     _, program, argv = command_of(settings[("Service", "ExecStart")][-1], values)
@@ -401,6 +408,8 @@ def main():
     if program == "harness-start":
         set_state(sys.argv[1], "inactive")
         return 0 if start_service(sys.argv[1]) else 1
+    if program == "harness-after":
+        return 0 if run_after(sys.argv[1]) else 1
     log_call(program, sys.argv[1:])
     return systemctl(sys.argv[1:]) if program == "systemctl" else 0
 

@@ -83,6 +83,9 @@ macro_rules! store_suite {
             fields_of_a_later_version_survive_a_save
             a_record_of_a_megabyte_is_kept_whole
             a_save_leaves_the_snapshot_and_other_vms_alone
+            a_record_and_its_snapshot_are_replaced_together
+            a_replacement_that_is_refused_changes_neither
+            a_replaced_snapshot_moves_with_its_record
             a_newer_record_is_read_and_listed
             a_newer_record_is_not_written
             a_newer_record_is_not_made_older
@@ -309,6 +312,7 @@ mod moved;
 mod others_locks;
 mod races;
 mod remove;
+mod reprovisioned;
 mod save;
 
 pub use archive::*;
@@ -323,4 +327,5 @@ pub use moved::*;
 pub use others_locks::*;
 pub use races::*;
 pub use remove::*;
+pub use reprovisioned::*;
 pub use save::*;

@@ -48,10 +48,11 @@ impl<F: Fn(&str, &str) -> Result<&'static str, GuestError> + Send + Sync> Guest 
 
     async fn end_connections(&self, _: &Record) {}
 
-    async fn run(
+    async fn run_with_input(
         &self,
         target: &SshTarget,
         command: &str,
+        _: &[u8],
         _: RunLimits,
         line: &mut OnLine<'_>,
     ) -> Result<Output, GuestError> {

@@ -50,7 +50,7 @@ fn user_data(keys: &Keys, client: &str) -> Vec<u8> {
         stack: &stack,
         users: &users,
         client_key: client,
-        host_key: &HostKey::from_private(&PrivateKey::new(keys.host_private.clone())).unwrap(),
+        host_key: Some(&HostKey::from_private(&PrivateKey::new(keys.host_private.clone())).unwrap()),
         provider: &goloo_testkit::providers::QEMU,
         renderer: &InProcessRenderer,
     };

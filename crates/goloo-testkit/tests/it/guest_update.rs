@@ -33,11 +33,12 @@ fn user_data(keys: &Keys, users: &[UserKeys]) -> Vec<u8> {
         auto_ports: false,
     };
     let stack = resolve(&sources).unwrap().stack;
+    let host_key = HostKey::from_private(&PrivateKey::new(keys.host_private.clone())).unwrap();
     let input = ComposeInput {
         stack: &stack,
         users,
         client_key: &keys.client,
-        host_key: &HostKey::from_private(&PrivateKey::new(keys.host_private.clone())).unwrap(),
+        host_key: Some(&host_key),
         provider: &goloo_testkit::providers::QEMU,
         renderer: &InProcessRenderer,
     };

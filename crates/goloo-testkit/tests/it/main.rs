@@ -9,6 +9,7 @@ mod engine_disks;
 mod engine_wait;
 mod fault_proxy;
 mod guest_bake;
+mod guest_reprovision;
 mod guest_root;
 mod guest_update;
 mod memory_store;

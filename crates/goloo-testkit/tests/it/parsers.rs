@@ -76,7 +76,7 @@ fn mutation_of_documents() {
             return;
         };
         for provider in [&providers::QEMU, &providers::MULTIPASS] {
-            let (stack, users, host_key) = (&stack, &users[..], &host_key);
+            let (stack, users, host_key) = (&stack, &users[..], Some(&host_key));
             let renderer = &InProcessRenderer;
             drop(compose(&ComposeInput { stack, users, client_key, host_key, provider, renderer }));
         }

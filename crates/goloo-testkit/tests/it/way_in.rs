@@ -55,7 +55,7 @@ fn composed(keys: &Keys, document: &[u8]) -> Composed {
             stack: &stack,
             users: &[],
             client_key: &keys.client,
-            host_key: &host_key,
+            host_key: Some(&host_key),
             provider: &goloo_testkit::providers::QEMU,
             renderer: &InProcessRenderer,
         })
@@ -130,7 +130,7 @@ fn no_deadlock(root: &GuestRoot) -> Option<String> {
 }
 
 /// goloo's verdict, from the report it requests over SSH.
-fn verdict(root: &GuestRoot, keys: &Keys, login_user: &str) -> Result<Verdict, String> {
+pub fn verdict(root: &GuestRoot, keys: &Keys, login_user: &str) -> Result<Verdict, String> {
     let script = report_command(false, login_user);
     let command = format!("exec /bin/sh -c {}", shlex::try_quote(&script).unwrap());
     let (identity, host_key) = keys.login();

@@ -2,23 +2,19 @@
 
 use std::path::Path;
 
-use goloo_cloudinit::{ComposeInput, compose};
-use goloo_engine::{Applied, ApplyRequest};
+use goloo_engine::{Applied, ApplyRequest, GuestInputs, Reprovision};
 use goloo_model::access::LoginName;
 use goloo_model::change::{Cost, Documents, Setting, SettingChange, changes};
 use goloo_model::events::{Event, EventContext};
-use goloo_model::host_key::HostKey;
 use goloo_model::name::VmName;
 use goloo_model::provider::{LiveState, Provider};
-use goloo_model::provider_info::ProviderInfo;
-use goloo_model::record::{ApplyInputs, OperationKind, Overrides, Record, RecordedStack, UserKeys};
+use goloo_model::record::{ApplyInputs, OperationKind, Overrides, Record, RecordedStack};
 use goloo_model::spec::{ResolvedStack, with_github_users};
 use goloo_model::store::Snapshot;
 
+use super::reprovision;
 use crate::error::{Error, RequestError};
-use crate::keys;
 use crate::operation::{ManagedVm, RunOptions};
-use crate::render::ProcessRenderer;
 use crate::session::Session;
 use crate::stack::Found;
 
@@ -35,6 +31,8 @@ pub struct ApplyOptions<'a> {
     pub only_overrides: bool,
     /// Whether the machine may be restarted.
     pub restart: bool,
+    /// Whether the machine is provisioned again where its documents differ, or its provisioning failed.
+    pub reprovision: bool,
 }
 
 /// Planned changes; nothing has been changed yet.
@@ -46,6 +44,7 @@ pub struct PlannedApply {
     vm: ManagedVm,
     had: RecordedStack,
     inputs: ApplyInputs,
+    reprovision: Option<Reprovision>,
 }
 
 impl PlannedApply {
@@ -56,7 +55,8 @@ impl PlannedApply {
 
     /// What apply can't make.
     pub fn impossible(&self) -> impl Iterator<Item = &SettingChange> {
-        self.changes.iter().filter(|change| !change.cost.keeps_machine())
+        let is_made = |cost: Cost| cost.keeps_machine() || (cost == Cost::Reprovision && self.reprovisions());
+        self.changes.iter().filter(move |change| !is_made(change.cost))
     }
 
     /// Whether nothing is to be done: neither to the machine nor to its record, and no apply is to be finished.
@@ -64,12 +64,18 @@ impl PlannedApply {
         let record = &self.vm.record;
         let is_unfinished =
             record.operation.as_ref().is_some_and(|operation| operation.kind == OperationKind::Apply);
-        self.inputs.settings.is_empty() && self.overrides == record.overrides && !is_unfinished
+        let changes_nothing = self.inputs.settings.is_empty() && !self.reprovisions();
+        changes_nothing && self.overrides == record.overrides && !is_unfinished
     }
 
     /// Whether something takes a restart.
     pub fn restarts(&self) -> bool {
-        self.changes.iter().any(|change| change.cost == Cost::Restart)
+        self.reprovisions() || self.changes.iter().any(|change| change.cost == Cost::Restart)
+    }
+
+    /// Whether the machine is provisioned again.
+    pub fn reprovisions(&self) -> bool {
+        self.reprovision.is_some()
     }
 
     /// Whether what takes a restart can wait for the next one.
@@ -104,6 +110,10 @@ impl Session {
     pub fn plan_apply(&self, name: &VmName, options: &ApplyOptions<'_>) -> Result<PlannedApply, Error> {
         let vm = self.managed(name)?;
         let (record, info) = (&vm.record, vm.provider.info());
+        let continues = reprovision::interrupted(record).is_some();
+        if continues && (options.only_overrides || !options.restart) {
+            return Err(RequestError::UnfinishedReprovision { name: name.clone() }.into());
+        }
         let overrides = changed_overrides(record, options)?;
         if !self.here().trust.is_trusted(record) {
             expect_given(&overrides, record, options)?;
@@ -119,16 +129,24 @@ impl Session {
             wanted = had.with_overridden(&wanted, &overrides);
         }
         let changes = changes(info, (&had.stack, &had.documents), (&wanted.stack, &wanted.documents));
-        let settings: Vec<_> = changes
-            .iter()
-            .filter(|change| change.cost.keeps_machine())
-            .map(|change| change.setting)
-            .collect();
+        let reprovisions = continues || (options.reprovision && needs_provisioning(record, &changes));
+        let is_made = |cost: Cost| cost.keeps_machine() || (cost == Cost::Reprovision && reprovisions);
+        let settings: Vec<_> =
+            changes.iter().filter(|change| is_made(change.cost)).map(|change| change.setting).collect();
         let is_complete = settings.len() == changes.len();
-        let (users, login_user) = match settings.contains(&Setting::Users) {
-            true => self.users_of(&stack, info)?,
-            false => (Vec::new(), login_user(record)),
-        };
+        let (mut users, mut login_user, mut reprovision) = (Vec::new(), login_user(record), None);
+        if reprovisions || settings.contains(&Setting::Users) {
+            let (found_users, composed) = self.compose_again(&stack, info)?;
+            login_user = composed.login_user;
+            if settings.contains(&Setting::Users) {
+                users = found_users;
+            }
+            if reprovisions {
+                composed.warnings.iter().for_each(|warning| self.warn(warning.clone()));
+                composed.diagnostics.iter().for_each(|warning| self.warn(warning.to_string()));
+                reprovision = Some(Reprovision { user_data: composed.user_data, files: found.snapshot() });
+            }
+        }
         let inputs = ApplyInputs {
             target: wanted.stack,
             settings,
@@ -137,9 +155,10 @@ impl Session {
             config: config.filter(|_| is_complete && !options.only_overrides),
             login_user,
             restart: options.restart,
+            reprovision: reprovision.as_ref().map(|with| with.files.digest()),
             running: false,
         };
-        Ok(PlannedApply { changes, overrides, had: had.stack, inputs, vm })
+        Ok(PlannedApply { changes, overrides, had: had.stack, inputs, vm, reprovision })
     }
 
     /// Makes the planned changes.
@@ -147,11 +166,12 @@ impl Session {
     /// # Errors
     /// Errors of the store, the provider and the operation. What was changed before an error is recorded as changed.
     pub fn apply(&self, planned: PlannedApply, run: &RunOptions<'_>) -> Result<Applied, Error> {
-        let PlannedApply { vm: ManagedVm { record, provider }, had, inputs, .. } = planned;
+        let PlannedApply { vm: ManagedVm { record, provider }, had, inputs, reprovision, .. } = planned;
         let context = EventContext::of(&record.name, Some(OperationKind::Apply));
-        let client_key = self.keys.client_key()?.0.clone();
+        let client_key = &self.keys.client_key()?.0;
+        let guest = GuestInputs { client_key, reprovision: reprovision.as_ref() };
         let request = ApplyRequest { record, had, inputs };
-        Ok(self.operate(context, &*provider, run, async |engine| engine.apply(request, &client_key).await)??)
+        Ok(self.operate(context, &*provider, run, async |engine| engine.apply(request, guest).await)??)
     }
 
     /// Whether a planned VM's machine is running: only then a restart is one.
@@ -167,7 +187,10 @@ impl Session {
     /// What the VM has: its record says it, or the files that it was created from.
     fn before(&self, record: &Record, made_from: &Found) -> Result<Side, Error> {
         let stack = match made_from.file("config.json") {
-            Some(_) => self.resolve_with(made_from, record, &Overrides::default())?,
+            Some(_) => {
+                let overrides = record.reprovisioned.as_ref().map(|with| with.overrides.clone());
+                self.resolve_with(made_from, record, &overrides.unwrap_or_default())?
+            }
             None => self.resolve_with(
                 &made_from.with_file("config.json", b"{}".to_vec()),
                 record,
@@ -183,7 +206,7 @@ impl Session {
     }
 
     /// The stack as it is now. A VM without one keeps the files that it was created from.
-    fn stack_now(
+    pub(super) fn stack_now(
         &self,
         record: &Record,
         snapshot: &Snapshot,
@@ -210,7 +233,7 @@ impl Session {
         Ok(made_from)
     }
 
-    fn resolve_with(
+    pub(super) fn resolve_with(
         &self,
         found: &Found,
         record: &Record,
@@ -219,25 +242,12 @@ impl Session {
         let stack = found.resolve_with(self, overrides, &record.stack, Some(&record.name))?;
         Ok(with_github_users(stack, &record.github_users))
     }
+}
 
-    /// The users with their keys, and who logs in.
-    fn users_of(
-        &self,
-        stack: &ResolvedStack,
-        info: &ProviderInfo,
-    ) -> Result<(Vec<UserKeys>, LoginName), Error> {
-        let users = keys::fetch(self, stack)?;
-        let input = ComposeInput {
-            stack,
-            users: &users,
-            client_key: &self.keys.client_key()?.0,
-            host_key: &HostKey::generate(),
-            provider: info,
-            renderer: &ProcessRenderer,
-        };
-        let composed = compose(&input).map_err(goloo_engine::plan::PlanError::CloudInit)?;
-        Ok((users, composed.login_user))
-    }
+/// Whether provisioning again does something: a machine whose provisioning failed may have to run the same again.
+fn needs_provisioning(record: &Record, changes: &[SettingChange]) -> bool {
+    let has_failed = record.provisioning.as_ref().is_some_and(|last| !last.result.is_good());
+    has_failed || changes.iter().any(|change| change.cost == Cost::Reprovision)
 }
 
 fn recorded(stack: &ResolvedStack, name: &VmName) -> Result<RecordedStack, RequestError> {

@@ -4,7 +4,6 @@ use goloo_cloudinit::{ComposeInput, bake_key, per_machine_values};
 use goloo_engine::plan::{CreatePlan, PlanError};
 use goloo_engine::{Baked, CreateRequest};
 use goloo_model::events::EventContext;
-use goloo_model::host_key::HostKey;
 use goloo_model::name::{NAME_MAX, VmName};
 use goloo_model::provider::{BakedImage, Bakes, Provider};
 use goloo_model::provider_id::ProviderId;
@@ -106,7 +105,7 @@ impl Session {
             stack: &plan.machine.stack,
             users: &plan.users,
             client_key: &self.keys.client_key()?.0,
-            host_key: &HostKey::generate(),
+            host_key: None,
             provider: provider.info(),
             renderer: &ProcessRenderer,
         };

@@ -189,11 +189,11 @@ impl Session {
             stack: &stack,
             users: &users,
             client_key: &self.keys.client_key()?.0,
-            host_key: &HostKey::generate(),
+            host_key: None,
             provider: provider.info(),
             renderer: &ProcessRenderer,
         };
-        Ok(plan::create(&input, provider, machine)?)
+        Ok(plan::create(&input, &HostKey::generate(), provider, machine)?)
     }
 
     /// The folder that a VM of this name was last created from: the one in the registry (see

@@ -19,6 +19,7 @@ mod power;
 mod recreate;
 mod refresh;
 mod rename;
+mod reprovision;
 mod resume;
 mod ssh_config;
 mod stacks;

@@ -2,7 +2,7 @@
 
 use goloo_cloudinit::ComposeInput;
 use goloo_engine::plan::{self, MachineIdentity};
-use goloo_engine::{Agreed, RebuildError, Resumed};
+use goloo_engine::{Agreed, GuestInputs, RebuildError, Resumed};
 use goloo_model::events::EventContext;
 use goloo_model::hint::Hint;
 use goloo_model::host_key::HostKey;
@@ -50,12 +50,14 @@ impl Session {
     ) -> Result<Resumed, Error> {
         let (name, provider) = (&vm.record.name, &*vm.provider);
         let kind = vm.record.operation.as_ref().map(|operation| operation.kind);
-        let client_key = self.keys.client_key()?.0.clone();
+        let client_key = &self.keys.client_key()?.0;
+        let reprovision = self.reprovision_again(vm)?;
+        let guest = GuestInputs { client_key, reprovision: reprovision.as_ref() };
         let rebuild = |record: &Record, inputs: &CreateInputs, snapshot: &Snapshot| {
             self.rebuild(provider, record, inputs, snapshot)
         };
         let resumed = self.operate(EventContext::of(name, kind), provider, run, async |engine| {
-            engine.resume(name, agreed, &rebuild, &client_key).await
+            engine.resume(name, agreed, &rebuild, guest).await
         })??;
         if let Resumed::Renamed(renamed) = &resumed {
             self.rename_docker_context(&renamed.record);
@@ -104,7 +106,7 @@ impl Session {
             stack: &stack,
             users: &inputs.users,
             client_key: &client_key.0,
-            host_key: &host_key,
+            host_key: None,
             provider: provider.info(),
             renderer: &ProcessRenderer,
         };
@@ -114,7 +116,8 @@ impl Session {
             token: token.unwrap_or_else(OperationId::generate),
             name: record.machine_name().clone(),
         };
-        let plan = plan::create(&input, provider, machine).map_err(|error| failed(error.into()))?;
+        let plan =
+            plan::create(&input, &host_key, provider, machine).map_err(|error| failed(error.into()))?;
         let mut machine = Machine {
             name: record.name.clone(),
             force_dns: inputs.force_dns,

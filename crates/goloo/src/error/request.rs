@@ -81,6 +81,12 @@ pub enum RequestError {
         /// The VM.
         name: VmName,
     },
+    /// A VM's apply was interrupted while it provisioned the machine again.
+    #[error("\"{name}\" was being provisioned again, and this must be completed first")]
+    UnfinishedReprovision {
+        /// The VM.
+        name: VmName,
+    },
     /// A VM has no override of this key.
     #[error("\"{name}\" has no override of {key}")]
     NoOverride {

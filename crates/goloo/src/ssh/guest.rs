@@ -1,6 +1,6 @@
 //! Runs commands in a machine through the `ssh` command.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Seek, Write};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -50,10 +50,11 @@ impl Guest for SshGuest {
         self.connections.end(&guest::alias(&record.id)).await;
     }
 
-    async fn run(
+    async fn run_with_input(
         &self,
         target: &SshTarget,
         command: &str,
+        input: &[u8],
         limits: RunLimits,
         line: &mut OnLine<'_>,
     ) -> Result<Output, GuestError> {
@@ -69,7 +70,10 @@ impl Guest for SshGuest {
         if let Connection::Failed(said) = connection {
             return Err(refusal(target, &said));
         }
-        self.session(target, &connection, command, RunLimits { time: left(), ..limits }, line).await
+        let stdin =
+            standard_input(input).map_err(|error| no_client(format!("no temporary file: {error}")))?;
+        let limits = RunLimits { time: left(), ..limits };
+        self.session(target, &connection, (command, stdin), limits, line).await
     }
 }
 
@@ -78,7 +82,7 @@ impl SshGuest {
         &self,
         target: &SshTarget,
         connection: &Connection,
-        command: &str,
+        (command, stdin): (&str, Stdio),
         limits: RunLimits,
         line: &mut OnLine<'_>,
     ) -> Result<Output, GuestError> {
@@ -90,7 +94,7 @@ impl SshGuest {
             .args(connection.options())
             .args(["-o", "BatchMode=yes", "-o", "ServerAliveInterval=15"])
             .args(["-T", "--", &target.host, &by_sh(command)])
-            .stdin(Stdio::null());
+            .stdin(stdin);
         let mut stdout = String::new();
         let mut on_line = |text: &str| {
             line(text);
@@ -109,6 +113,17 @@ impl SshGuest {
             Some(status) => Ok(Output { status, stdout, stderr }),
         }
     }
+}
+
+/// Through a file without a name: a pipe would have to be written to while the output is read.
+fn standard_input(input: &[u8]) -> std::io::Result<Stdio> {
+    if input.is_empty() {
+        return Ok(Stdio::null());
+    }
+    let mut file = tempfile::tempfile()?;
+    file.write_all(input)?;
+    file.rewind()?;
+    Ok(file.into())
 }
 
 fn no_client(reason: String) -> GuestError {

@@ -144,6 +144,15 @@ impl VmLock for DyingLock {
         self.lock.save(record).await
     }
 
+    async fn save_with_snapshot(
+        &mut self,
+        record: &mut Record,
+        snapshot: &Snapshot,
+    ) -> Result<(), StoreError> {
+        self.death.pass_by().await;
+        self.lock.save_with_snapshot(record, snapshot).await
+    }
+
     async fn archive(&mut self, record: &mut Record, at: Timestamp) -> Result<ArchiveId, StoreError> {
         self.lock.archive(record, at).await
     }

@@ -50,6 +50,7 @@ fn input<'a>(
     host_key: &'a HostKey,
     provider: &'a ProviderInfo,
 ) -> ComposeInput<'a> {
+    let host_key = Some(host_key);
     ComposeInput { stack, users, client_key: CLIENT_KEY, host_key, provider, renderer: &InProcessRenderer }
 }
 
