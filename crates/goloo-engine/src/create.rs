@@ -12,7 +12,7 @@ use goloo_model::name::OperationId;
 use goloo_model::provider::{Endpoints, Machine, ProviderError, Work};
 use goloo_model::record::{
     CreateInputs, Creator, NewRecord, Operation, OperationKind, Outcome, Phase, Provisioning,
-    ProvisioningResult, Record, RecordedStack, Step,
+    ProvisioningResult, Record, RecordedStack, Step, UserKeys,
 };
 use goloo_model::store::Snapshot;
 use goloo_model::text::SourcePath;
@@ -82,6 +82,7 @@ impl Engine<'_> {
         record.github_users.clone_from(&request.github_users);
         record.ssh = Some(plan.ssh.clone());
         record.resolved = RecordedStack::of(stack).map(Box::new);
+        record.user_keys = Some(UserKeys::digest(&plan.users));
         record.begin(self.create_operation(request));
         record
     }
