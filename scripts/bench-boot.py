@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Compares `goloo create` until SSH answers with the same QEMU command line started manually, and eight creates at once
-with a single one. The image debian-12 is taken from the test cache, or built first.
+with a single one; and how long a running VM takes to get another port. The image debian-12 is taken from the test cache, or built first.
 
     bench-boot.py PATH-TO-GOLOO
 """
@@ -67,6 +67,12 @@ try:
     pid = int((folder / "qemu.pid").read_text())
     ours_cpu = cpu(pid)
     argv = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        config["vm"]["ports"] = [f"{free.getsockname()[1]}:80"]
+    (stack / "config.json").write_text(json.dumps(config))
+    begin = time.monotonic()
+    run("apply", "bench")
+    print(f"apply of a port: {(time.monotonic() - begin) * 1000:.0f} ms  (target 1000 ms)")
     run("stop", "bench", "--force")
 
     # The same again without goloo, on a new disk.

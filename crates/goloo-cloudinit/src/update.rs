@@ -107,8 +107,40 @@ fn mounts_part(mounts: &[Mount], login_user: &str) -> String {
          sed -i '/^goloo[0-9]* .* 9p /d' /etc/fstab\n";
     let mut part = Script::new(unmount);
     if !mounts.is_empty() {
-        part.here(&format!("cat >{MOUNTS} && chmod 0755 {MOUNTS}"), &mount_script(mounts, login_user));
+        part.here(&format!("cat >{MOUNTS}"), &mount_script(mounts, login_user));
+        part.line(&format!("chmod 0755 {MOUNTS}"));
         part.line(&format!("exec /bin/sh {MOUNTS}"));
     }
     part.into_text()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn the_script_that_mounts_folders_is_written_in_full() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        let mount = Mount { source: "/a".into(), target: "/srv/a".to_owned(), readonly: false };
+        let part = mounts_part(std::slice::from_ref(&mount), "ann");
+        let (write, run) = part.split_once("exec /bin/sh").unwrap();
+        assert_eq!(run.trim(), MOUNTS);
+        // Neither the mounts nor the fstab of this computer.
+        let write = write
+            .replace(MOUNTS, &at("mounts.sh"))
+            .replace("/etc/fstab", &at("fstab"))
+            .replace("/proc/mounts", &at("fstab"));
+        std::fs::write(at("fstab"), "").unwrap();
+        // As in an update, the shell reads it from standard input.
+        let mut shell = Command::new("/bin/sh").stdin(Stdio::piped()).spawn().unwrap();
+        std::io::Write::write_all(&mut shell.stdin.take().unwrap(), write.as_bytes()).unwrap();
+        assert!(shell.wait().unwrap().success());
+        let written = std::fs::read_to_string(at("mounts.sh")).unwrap();
+        let expected = mount_script(&[mount], "ann").replace("/etc/fstab", &at("fstab"));
+        assert_eq!(written, expected);
+    }
 }

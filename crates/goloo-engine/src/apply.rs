@@ -9,7 +9,7 @@ use goloo_model::change::{Cost, Setting};
 use goloo_model::events::Event;
 use goloo_model::hint::{Hint, NextStep};
 use goloo_model::provider::{ChangeTime, Endpoints, LiveState, MachineChange, ProviderError, StopMode};
-use goloo_model::record::{ApplyInputs, OperationKind, Outcome, Record, RecordedStack, Word};
+use goloo_model::record::{ApplyInputs, OperationKind, Outcome, Record, RecordedStack, UserKeys, Word};
 use goloo_model::time::Timestamp;
 use tokio::time::Instant;
 
@@ -298,6 +298,7 @@ impl LockedOperation<'_, '_> {
         self.run_in_guest(&script).await?;
         if settings.contains(&Setting::Users) {
             let user = self.inputs().login_user.clone();
+            self.record.user_keys = Some(UserKeys::digest(&self.inputs().users));
             self.record.ssh.iter_mut().for_each(|ssh| ssh.user.clone_from(&user));
         }
         if settings.contains(&Setting::Ttl) {

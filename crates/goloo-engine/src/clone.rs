@@ -109,6 +109,7 @@ impl<'a> Engine<'a> {
         record.provisioning.clone_from(&source.provisioning);
         record.resolved.clone_from(&source.resolved);
         record.overrides.clone_from(&source.overrides);
+        record.user_keys.clone_from(&source.user_keys);
         record.applied_config.clone_from(&source.applied_config);
         record.reprovisioned.clone_from(&source.reprovisioned);
         record.extra.clone_from(&source.extra);

@@ -12,7 +12,7 @@ use goloo_model::name::OperationId;
 use goloo_model::provider::{Endpoints, Machine, ProviderError, Work};
 use goloo_model::record::{
     Baking, CreateInputs, Creator, NewRecord, Operation, OperationKind, Outcome, Phase, Provisioning,
-    ProvisioningResult, Record, RecordedStack, Step,
+    ProvisioningResult, Record, RecordedStack, Step, UserKeys,
 };
 use goloo_model::store::Snapshot;
 use goloo_model::text::SourcePath;
@@ -94,6 +94,7 @@ impl Engine<'_> {
         record.resolved = RecordedStack::of(stack).map(Box::new);
         record.baking.clone_from(&request.baking);
         record.baked_from.clone_from(&plan.machine.baked);
+        record.user_keys = Some(UserKeys::digest(&plan.users));
         record.begin(self.create_operation(request));
         record
     }

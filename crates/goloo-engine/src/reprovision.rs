@@ -9,7 +9,7 @@ use goloo_model::hint::{Hint, NextStep};
 use goloo_model::name::{OperationId, VmName};
 use goloo_model::provider::ProviderError;
 use goloo_model::record::{
-    ApplyInputs, OperationKind, Phase, Provisioning, ProvisioningResult, Record, Reprovisioned,
+    ApplyInputs, OperationKind, Phase, Provisioning, ProvisioningResult, Record, Reprovisioned, UserKeys,
 };
 use goloo_model::store::Snapshot;
 use tokio::time::Instant;
@@ -29,6 +29,8 @@ pub struct Reprovision {
     pub user_data: Vec<u8>,
     /// The stack's files that it was composed from.
     pub files: Snapshot,
+    /// The users with their keys.
+    pub users: Vec<UserKeys>,
 }
 
 impl std::fmt::Debug for Reprovision {
@@ -141,6 +143,7 @@ impl LockedOperation<'_, '_> {
         let overrides = self.inputs().overrides.clone();
         let login_user = self.inputs().login_user.clone();
         self.record.ssh.iter_mut().for_each(|ssh| ssh.user.clone_from(&login_user));
+        self.record.user_keys = Some(UserKeys::digest(&with.users));
         verdict.save_to(&mut self.record);
         self.record.phase = phase_after(self.record.provisioning.as_ref());
         self.record.applied_config = None;

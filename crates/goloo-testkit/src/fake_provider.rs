@@ -12,8 +12,8 @@ use goloo_model::hint::NextStep;
 use goloo_model::host_names::{HostNames, HostNamesError};
 use goloo_model::name::{VmId, VmName};
 use goloo_model::provider::{
-    Adopted, Capabilities, Clones, ConsolePiece, DiskSnapshot, Endpoints, LiveState, Machine, Observation,
-    Orphan, Provider, ProviderError, ProviderPlan, Snapshots, StopMode, Work,
+    Adopted, Capabilities, Changes, Clones, ConsolePiece, DiskSnapshot, Endpoints, LiveState, Machine,
+    MachineChange, Observation, Orphan, Provider, ProviderError, ProviderPlan, Snapshots, StopMode, Work,
 };
 use goloo_model::provider_info::ProviderInfo;
 use goloo_model::record::{Endpoint, Record};
@@ -241,6 +241,23 @@ impl Provider for FakeProvider {
 
     fn clones(&self) -> Option<&dyn Clones> {
         Some(self)
+    }
+
+    fn changes(&self) -> Option<&dyn Changes> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Changes for FakeProvider {
+    async fn change(
+        &self,
+        record: &Record,
+        _: MachineChange<'_>,
+        _: &mut dyn Work,
+    ) -> Result<Endpoints, ProviderError> {
+        self.witness(&record.name);
+        Ok(Self::made())
     }
 }
 

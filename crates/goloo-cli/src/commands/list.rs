@@ -11,6 +11,7 @@ use goloo_model::store::Summary;
 use goloo_model::time::Timestamp;
 
 use super::listing::{by, print_archive, several, tags, warn_of_each, warn_of_failures};
+use super::machine_columns;
 use crate::app::App;
 use crate::error::CliError;
 use crate::options::Json;
@@ -57,8 +58,9 @@ pub struct Args {
 }
 
 impl Args {
-    fn query(&self) -> ListQuery {
+    fn query(&self, app: &App) -> ListQuery {
         ListQuery {
+            whole_records: app.ui.verbose() > 0 && !app.ui.json() && !self.quiet,
             scope: match (self.all, self.archive) {
                 (_, true) => ListScope::Archived,
                 (true, false) => ListScope::All,
@@ -83,7 +85,7 @@ impl Args {
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     app.warn_of_move()?;
     note_former_places(app);
-    let query = args.query();
+    let query = args.query(app);
     let list = app.session.list(&query)?;
     warn_of_failures(app, &list.failures);
     for (kind, reason) in &list.unknown {
@@ -150,7 +152,8 @@ fn print_tables(app: &App, query: &ListQuery, list: &VmList) {
     }
 }
 
-const COLUMNS: [Column; 9] = [
+/// Those of [`machine_columns`] come before the tags.
+const COLUMNS: [Column; 16] = [
     Column::name("NAME"),
     Column::whole("PROVIDER", 5),
     Column::kept("STATE").styled(state_color),
@@ -158,6 +161,13 @@ const COLUMNS: [Column; 9] = [
     Column::whole("AGE", 6).figure(),
     Column::whole("TTL", 4).figure(),
     Column::text("BY", 3),
+    machine_columns::COLUMNS[0],
+    machine_columns::COLUMNS[1],
+    machine_columns::COLUMNS[2],
+    machine_columns::COLUMNS[3],
+    machine_columns::COLUMNS[4],
+    machine_columns::COLUMNS[5],
+    machine_columns::COLUMNS[6],
     Column::text("TAGS", 1),
     Column::text("STACK", 2),
 ];
@@ -194,7 +204,8 @@ fn active_table(list: &VmList, wide: bool) -> Table {
     let now = Timestamp::now();
     let with_creator = wide || several(list.active().map(|vm| vm.summary));
     let with_end = list.active().any(|vm| vm.summary.ends_at.is_some());
-    let shown = [true, true, true, true, true, with_end, with_creator, wide, true];
+    let [w, all] = [wide, true];
+    let shown = [all, all, all, all, all, with_end, with_creator, w, w, w, w, w, w, w, w, all];
     let mut table = Table::of(&COLUMNS, &shown);
     for listed in list.active() {
         let vm = listed.summary;
@@ -204,7 +215,9 @@ fn active_table(list: &VmList, wide: bool) -> Table {
             }
             (ip, _) => Cow::Borrowed(ip.as_deref().unwrap_or_default()),
         };
-        let cells: [Cow<'_, str>; 9] = [
+        let machine = machine_columns::cells(list.records.get(&vm.id));
+        let [cpus, memory, disk, image, ports, mounts, overrides] = machine.map(Cow::Owned);
+        let cells: [Cow<'_, str>; 16] = [
             vm.name.as_str().into(),
             vm.provider.as_str().into(),
             state_text(&listed),
@@ -213,6 +226,13 @@ fn active_table(list: &VmList, wide: bool) -> Table {
             time_left(vm, now),
             // Not formatted when not shown: a list can have 10,000 VMs.
             if with_creator { by(vm).into() } else { "".into() },
+            cpus,
+            memory,
+            disk,
+            image,
+            ports,
+            mounts,
+            overrides,
             if wide { tags(vm.tags.iter().map(|(k, v)| (k, v))).into() } else { "".into() },
             vm.stack.as_str().into(),
         ];

@@ -27,6 +27,7 @@ mod init;
 mod list;
 mod listing;
 mod logs;
+mod machine_columns;
 mod man;
 mod migrate;
 mod power;

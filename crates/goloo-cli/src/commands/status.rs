@@ -5,18 +5,18 @@ use goloo::drift::Drift;
 use goloo_model::automatic_ports::AutomaticPorts;
 use goloo_model::name::VmName;
 use goloo_model::provider::Observation;
-use goloo_model::provider_info::{ImageKey, MachinePlace, ProviderInfo};
 use goloo_model::record::{Record, Word};
 use goloo_model::store::{HeldLock, StoreError};
 use goloo_model::time::Timestamp;
 use goloo_model::usage::MachineUsage;
 
 use super::listing::{tags, warn_of_failures};
+use super::machine_columns;
 use crate::app::App;
 use crate::error::CliError;
 use crate::options::{Json, OptionalVm};
 use crate::output::{age, bytes, duration, forwards, hint};
-use crate::{exit, json, providers};
+use crate::{exit, json};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -92,8 +92,7 @@ fn print(app: &App, status: &VmStatus) -> Result<(), CliError> {
         line("tags", tags(record.tags.iter()));
     }
     if !record.overrides.is_empty() {
-        let overrides = record.overrides.iter().map(|(key, value)| format!("{key}={value}"));
-        line("overrides", overrides.collect::<Vec<_>>().join(", "));
+        line("overrides", machine_columns::overrides(record));
     }
     if !record.restart_pending.is_empty() {
         let settings = record.restart_pending.iter().map(|setting| match setting {
@@ -115,30 +114,15 @@ fn print(app: &App, status: &VmStatus) -> Result<(), CliError> {
 
 /// What the machine was given, and what it uses of it.
 fn machine_lines(record: &Record, usage: &MachineUsage) -> Vec<(&'static str, String)> {
-    let info = providers::all().info(record.provider);
     let mut lines = Vec::new();
     if let Some(stack) = record.resolved.as_deref() {
-        let image_key = info.map_or(ImageKey::Image, |info| info.image_key);
-        let image = if image_key == ImageKey::Os { &stack.os } else { &stack.image };
         lines.extend(stack.instance_type.as_ref().map(|kind| ("type", kind.to_string())));
         lines.push(("cpus", stack.cpus.to_string()));
         lines.push(("memory", share(stack.memory, usage.memory)));
         lines.push(("disk", share(stack.disk, usage.disk)));
-        lines.push(("image", image.to_string()));
-        let is_forwarded = info.is_some_and(|info| info.place == MachinePlace::Loopback);
-        lines.extend(labelled("ports", forwards::of_vm(record, stack, is_forwarded).into_iter()));
-        // Machines elsewhere have no mounts, whatever their stack says.
-        if info.is_none_or(ProviderInfo::is_host_bound) {
-            let mounts = stack.mounts.iter().map(|mount| {
-                format!(
-                    "{} at {}{}",
-                    mount.source,
-                    mount.target,
-                    if mount.readonly { ", read-only" } else { "" }
-                )
-            });
-            lines.extend(labelled("mounts", mounts));
-        }
+        lines.push(("image", machine_columns::image(record, stack)));
+        lines.extend(labelled("ports", machine_columns::ports(record, stack).into_iter()));
+        lines.extend(labelled("mounts", machine_columns::mounts(record, stack).into_iter()));
     }
     lines
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 
+use goloo_testkit::image_server::ImageServer;
 use serde_json::{Value, json};
 
 use crate::common::kill::everywhere;
@@ -323,6 +324,85 @@ fn changed_documents_are_named_and_not_run() {
     assert_eq!(argument(&world, "-smp"), "2");
     let diff = world.run(&["diff", "hello"]).expect(0).stdout();
     assert!(diff.contains("cloud-init.yaml"), "{diff}");
+}
+
+const KEYS: [&str; 2] = [
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA one",
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB two",
+];
+
+#[test]
+fn keys_that_changed_at_github_or_in_a_file_are_found_and_installed() {
+    let world = World::new();
+    world.ssh_finds(DONE);
+    let server = ImageServer::start();
+    let put = |keys: &[&str]| server.put("/ann.keys", keys.join("\n").as_bytes());
+    let file = world.path().join("work/stacks/hello/bob.pub");
+    fs::write(&file, KEYS[0]).unwrap();
+    let users = json!([{"username": "ann", "github_username": "ann"}, {"username": "bob", "ssh_key_files": ["bob.pub"]}]);
+    edit(&world, json!({"users": users}));
+    let at = |url: &str, arguments: &[&str]| {
+        let mut command = world.command();
+        command.env("GOLOO_GITHUB_URL", url).args(arguments);
+        Ran(command.output().unwrap()).expect(0)
+    };
+    let run = |arguments: &[&str]| at(&server.url(""), arguments).stdout();
+    let unchanged = "hello is as its stack says\n";
+    put(&KEYS);
+    run(&["create", "hello"]);
+    put(&[KEYS[1], KEYS[0]]);
+    assert_eq!(run(&["apply", "hello"]), unchanged, "the order doesn't count");
+    put(&KEYS[1..]);
+    let plan = run(&["apply", "hello", "--dry-run"]);
+    assert!(plan.contains("vm.users") && plan.contains("other keys"), "{plan}");
+    let said = run(&["apply", "hello"]);
+    assert!(said.contains("changed hello: vm.users\n"), "{said}");
+    assert_eq!(run(&["apply", "hello"]), unchanged);
+    fs::write(&file, KEYS[1]).unwrap();
+    let said = run(&["apply", "hello"]);
+    assert!(said.contains("changed hello: vm.users\n"), "{said}");
+    // `set` leaves them alone.
+    put(&KEYS);
+    assert!(run(&["set", "hello", "cpus=2", "--no-restart"]).contains("vm.cpus of hello"));
+    // Without an answer, what else is to be done is done.
+    fs::remove_dir_all(world.path().join("cache/github-keys")).unwrap();
+    edit(&world, json!({"users": users, "disk": "2G"}));
+    let offline = at("http://127.0.0.1:9", &["apply", "hello"]);
+    assert!(offline.stdout().contains("changed hello: vm.disk\n"), "{offline:?}");
+    assert!(offline.stderr().contains("whether keys of users have changed is unknown"), "{offline:?}");
+}
+
+#[test]
+fn list_v_shows_what_each_machine_was_given() {
+    let world = world();
+    let port = free_port();
+    let shared = world.path().join("work/shared");
+    fs::create_dir(&shared).unwrap();
+    edit(&world, json!({"ports": [format!("{port}:80")], "mounts": [{"source": shared, "target": "/srv"}]}));
+    world.run(&["apply", "hello", "--set", "memory=768M", "--yes"]).expect(0);
+    let list = world.run(&["list", "-v"]).expect(0).stdout();
+    let mount = format!("{} at /srv", shared.display());
+    for text in [
+        "CPUS",
+        "MEMORY",
+        "DISK",
+        "IMAGE",
+        "PORTS",
+        "MOUNTS",
+        "OVERRIDES",
+        "768.0 MiB",
+        "1.0 GiB",
+        "disk.img",
+    ] {
+        assert!(list.contains(text), "{text} isn't in {list}");
+    }
+    for text in [&format!(":{port} to 80"), &mount, "vm.memory=\"768M\""] {
+        assert!(list.contains(text), "{text} isn't in {list}");
+    }
+    let brief = world.run(&["list"]).expect(0).stdout();
+    assert!(!brief.contains("CPUS") && !brief.contains("768"), "{brief}");
+    fs::write(world.machines()[0].join("machine.json"), "{").unwrap();
+    assert!(world.run(&["list", "-v"]).expect(0).stdout().contains(&mount), "the record says it");
 }
 
 #[test]

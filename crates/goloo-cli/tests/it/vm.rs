@@ -130,8 +130,7 @@ fn a_mount_and_memory_are_changed_by_a_restart(world: &World, folder: &std::path
     let applied = world.run(&["apply", "box", "--set", "memory=640M", "--yes"]).expect(0);
     assert!(applied.stdout().contains("changed box: vm.memory, vm.mounts\n"), "{applied:?}");
     let inside = |command: &str| world.run(&["ssh", "box", "--", command]).expect(0).stdout();
-    assert_eq!(inside("cat /srv/more/file && echo there > /srv/more/back"), "more");
-    assert_eq!(fs::read_to_string(more.join("back")).unwrap(), "there\n");
+    assert_eq!(inside("cat /srv/more/file"), "more");
     let kib: u64 =
         inside("sed -n 's/^MemTotal: *//p' /proc/meminfo").split(' ').next().unwrap().parse().unwrap();
     assert!(kib > 540_000, "the machine has {kib} KiB");

@@ -1,6 +1,7 @@
 //! 256 bits as text, and the proof that consists of two of them.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::text::{ValueError, deserialize};
 
@@ -32,6 +33,11 @@ impl Digest {
     /// Of these bytes.
     pub(super) fn of(bytes: &[u8]) -> Self {
         Self(hex(bytes))
+    }
+
+    /// The SHA-256 of a text.
+    pub(super) fn sha256(text: &[u8]) -> Self {
+        Self::of(&Sha256::digest(text))
     }
 
     pub(super) fn bytes(&self) -> Option<[u8; LENGTH]> {

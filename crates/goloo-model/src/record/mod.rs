@@ -28,7 +28,7 @@ mod schema_1;
 pub mod upgrade;
 mod word_enum;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -147,6 +147,9 @@ pub struct Record {
     /// What `goloo set` changed in the stack for this VM alone.
     #[serde(default, skip_serializing_if = "Overrides::is_empty")]
     pub overrides: Overrides,
+    /// The digest of its users' public keys as they were last installed; absent in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_keys: Option<Digest>,
     /// The config.json whose settings the machine has, if it isn't the one that it was created from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied_config: Option<Digest>,
@@ -230,6 +233,7 @@ impl Record {
             details: Extra::new(),
             resolved: None,
             overrides: Overrides::default(),
+            user_keys: None,
             applied_config: None,
             baking: None,
             baked_from: None,
@@ -510,6 +514,15 @@ pub struct ApplyInputs {
     /// Whether the machine was running, and so is in the end.
     #[serde(default)]
     pub running: bool,
+}
+
+impl UserKeys {
+    /// The digest of the keys of all users, in whatever order a server lists them.
+    pub fn digest(users: &[Self]) -> Digest {
+        let keys = users.iter().map(|user| (&user.username, user.keys.iter().collect::<BTreeSet<_>>()));
+        let text = serde_json::to_vec(&keys.collect::<Vec<_>>()).expect("it has no keys but strings");
+        Digest::sha256(&text)
+    }
 }
 
 /// One user of the machine, with public keys.

@@ -61,7 +61,7 @@ fn watched(disk: &SimFs) -> FakeProvider {
     }))
 }
 
-fn engine<T>(
+pub fn engine<T>(
     store: &dyn Store,
     provider: &FakeProvider,
     guest: &FakeGuest,
@@ -136,7 +136,7 @@ fn machine(record: &Record, token: OperationId) -> Machine {
     }
 }
 
-fn request() -> CreateRequest {
+pub fn request() -> CreateRequest {
     let sample = creating(&devbox());
     let provider = FakeProvider::default();
     let machine = machine(&sample, OperationId::generate());

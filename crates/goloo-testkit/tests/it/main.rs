@@ -1,6 +1,7 @@
 //! Tests of the engine and the test tools, in one program so that it is linked only once.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod apply_properties;
 mod aws_emulators;
 mod common;
 mod documents;

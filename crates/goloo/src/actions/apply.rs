@@ -8,12 +8,13 @@ use goloo_model::change::{Cost, Documents, Setting, SettingChange, changes};
 use goloo_model::events::{Event, EventContext};
 use goloo_model::name::VmName;
 use goloo_model::provider::{LiveState, Provider};
-use goloo_model::record::{ApplyInputs, OperationKind, Overrides, Record, RecordedStack};
-use goloo_model::spec::{ResolvedStack, with_github_users};
+use goloo_model::record::{ApplyInputs, OperationKind, Overrides, Record, RecordedStack, UserKeys};
+use goloo_model::spec::{KeySource, ResolvedStack, with_github_users};
 use goloo_model::store::Snapshot;
 
 use super::reprovision;
 use crate::error::{Error, RequestError};
+use crate::keys;
 use crate::operation::{ManagedVm, RunOptions};
 use crate::session::Session;
 use crate::stack::Found;
@@ -128,7 +129,16 @@ impl Session {
         if options.only_overrides {
             wanted = had.with_overridden(&wanted, &overrides);
         }
-        let changes = changes(info, (&had.stack, &had.documents), (&wanted.stack, &wanted.documents));
+        let mut changes = changes(info, (&had.stack, &had.documents), (&wanted.stack, &wanted.documents));
+        if !options.only_overrides && has_other_keys(self, record, &stack, &changes) {
+            changes.push(SettingChange {
+                setting: Setting::Users,
+                before: None,
+                after: Some("other keys".to_owned()),
+                cost: info.changes.of(Setting::Users, &had.stack, &wanted.stack),
+            });
+            changes.sort_by_key(|change| change.setting);
+        }
         let reprovisions = continues || (options.reprovision && needs_provisioning(record, &changes));
         let is_made = |cost: Cost| cost.keeps_machine() || (cost == Cost::Reprovision && reprovisions);
         let settings: Vec<_> =
@@ -139,12 +149,13 @@ impl Session {
             let (found_users, composed) = self.compose_again(&stack, info)?;
             login_user = composed.login_user;
             if settings.contains(&Setting::Users) {
-                users = found_users;
+                users.clone_from(&found_users);
             }
             if reprovisions {
                 composed.warnings.iter().for_each(|warning| self.warn(warning.clone()));
                 composed.diagnostics.iter().for_each(|warning| self.warn(warning.to_string()));
-                reprovision = Some(Reprovision { user_data: composed.user_data, files: found.snapshot() });
+                let (user_data, files) = (composed.user_data, found.snapshot());
+                reprovision = Some(Reprovision { user_data, files, users: found_users });
             }
         }
         let inputs = ApplyInputs {
@@ -241,6 +252,29 @@ impl Session {
     ) -> Result<ResolvedStack, Error> {
         let stack = found.resolve_with(self, overrides, &record.stack, Some(&record.name))?;
         Ok(with_github_users(stack, &record.github_users))
+    }
+}
+
+/// Whether keys that the stack only refers to, at GitHub or in files, aren't those that the machine has. Keys that can't
+/// be fetched are no obstacle to other changes.
+fn has_other_keys(
+    session: &Session,
+    record: &Record,
+    stack: &ResolvedStack,
+    changes: &[SettingChange],
+) -> bool {
+    let is_elsewhere = |source: &KeySource| !matches!(source, KeySource::Inline(_));
+    let refers = stack.users.iter().any(|user| user.keys.iter().any(is_elsewhere));
+    let is_changed = changes.iter().any(|change| change.setting == Setting::Users);
+    let Some(installed) = record.user_keys.as_ref().filter(|_| refers && !is_changed) else {
+        return false;
+    };
+    match keys::fetch(session, stack) {
+        Ok(users) => UserKeys::digest(&users) != *installed,
+        Err(error) => {
+            session.note(format!("whether keys of users have changed is unknown: {}", error.in_one_line()));
+            false
+        }
     }
 }
 

@@ -4,6 +4,7 @@ mod local;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use goloo_model::name::VmId;
 use goloo_model::provider::{LiveState, Observation};
 use goloo_model::provider_id::ProviderId;
 use goloo_model::query::{Filter, Listed, Order};
@@ -60,6 +61,8 @@ pub struct ListQuery {
     pub order: Option<Order>,
     /// Which providers are asked for the current states of their VMs.
     pub asked: AskedProviders,
+    /// Whether the whole records of active VMs are read, which takes longer.
+    pub whole_records: bool,
 }
 
 /// Which providers a list asks for the states of their VMs.
@@ -104,6 +107,8 @@ pub struct VmList {
     /// The states of the recorded VMs and then of the others, in the same order, as far as providers were asked and
     /// have answered.
     pub live: Vec<Option<Observation>>,
+    /// The whole records of active VMs, if they were asked for.
+    pub records: BTreeMap<VmId, Record>,
     /// Deleted VMs.
     pub archived: Vec<Archived>,
     /// Records that can't be read: active ones, then archived ones.
@@ -181,6 +186,10 @@ impl Session {
                     list.unimported = records.into_iter().map(unimported).collect();
                 }
             }
+        }
+        if query.scope != ListScope::Archived && query.whole_records {
+            let records = observe::records(self)?.entries.into_iter();
+            list.records = records.map(|record| (record.id.clone(), record)).collect();
         }
         if query.scope != ListScope::Active {
             let Listing { mut entries, broken } = self.local(self.store.archive_list())?;

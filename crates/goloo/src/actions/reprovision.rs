@@ -54,7 +54,7 @@ impl Session {
             return Ok(None);
         }
         let stack = self.resolve_with(&found, record, &overrides)?;
-        let (_, composed) = self.compose_again(&stack, vm.provider.info())?;
-        Ok(Some(Reprovision { user_data: composed.user_data, files }))
+        let (users, composed) = self.compose_again(&stack, vm.provider.info())?;
+        Ok(Some(Reprovision { user_data: composed.user_data, files, users }))
     }
 }
