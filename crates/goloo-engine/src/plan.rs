@@ -69,6 +69,7 @@ pub fn create(
         host_key: input.host_key.public_openssh.clone(),
         keep_failed: false,
         force_dns: false,
+        is_replacement: false,
     };
     Ok(CreatePlan {
         kind: provider.id(),

@@ -5,12 +5,13 @@ use crate::create::Created;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::rename::Renamed;
+use crate::replace::Replaced;
 use crate::work::LockedOperation;
 use goloo_model::dns::DnsChange;
 use goloo_model::hint::{Hint, NextStep};
 use goloo_model::name::{ArchiveId, VmName};
 use goloo_model::provider::{Machine, StopMode};
-use goloo_model::record::{CreateInputs, Operation, OperationKind, Record};
+use goloo_model::record::{CreateInputs, Operation, OperationKind, Phase, Record};
 use goloo_model::store::Snapshot;
 
 /// What was finished.
@@ -32,6 +33,8 @@ pub enum Resumed {
     Names(Box<DnsChange>),
     /// A rename.
     Renamed(Box<Renamed>),
+    /// A replacement of a VM by another one.
+    Replaced(Box<Replaced>),
 }
 
 /// What the user has confirmed, although there is no proof that it was started with this state folder.
@@ -58,8 +61,32 @@ pub type Rebuild<'f> = dyn Fn(&Record, &CreateInputs, &Snapshot) -> Result<Machi
 
 impl Engine<'_> {
     /// Finishes the interrupted operation in the record, if it was started with this state folder or
-    /// confirmed by the user.
+    /// confirmed by the user, and then the replacement that the VM is a part of.
     pub async fn resume(
+        &self,
+        name: &VmName,
+        agreed: Option<&Agreed>,
+        rebuild: &Rebuild<'_>,
+        client_key: &str,
+    ) -> Result<Resumed, EngineError> {
+        let resumed = self.resume_operation(name, agreed, rebuild, client_key).await?;
+        let goes_on = match &resumed {
+            Resumed::Created(created) => {
+                created.record.replacing.is_some() && created.record.phase == Phase::Ready
+            }
+            Resumed::Nothing | Resumed::Names(_) => true,
+            _ => false,
+        };
+        match goes_on {
+            true => Ok(self
+                .replacement_after_resume(name)
+                .await?
+                .map_or(resumed, |replaced| Resumed::Replaced(Box::new(replaced)))),
+            false => Ok(resumed),
+        }
+    }
+
+    async fn resume_operation(
         &self,
         name: &VmName,
         agreed: Option<&Agreed>,
@@ -80,7 +107,11 @@ impl Engine<'_> {
                 let machine = self.machine_again(&locked.record, inputs, &snapshot, rebuild)?;
                 Ok(Resumed::Created(Box::new(locked.make(&machine).await?)))
             }
-            OperationKind::Delete => Ok(Resumed::Deleted(locked.remove().await?)),
+            OperationKind::Delete => {
+                let archived = locked.remove().await?;
+                self.end_replacement_of(&locked.record).await;
+                Ok(Resumed::Deleted(archived))
+            }
             OperationKind::Clone => Ok(Resumed::Cloned(Box::new(locked.copy_again().await?))),
             OperationKind::Apply => {
                 Ok(Resumed::Applied(Box::new(locked.change(client_key, deadline).await?)))
@@ -102,6 +133,10 @@ impl Engine<'_> {
             OperationKind::Rename => {
                 drop(locked);
                 Ok(Resumed::Renamed(Box::new(self.rename_again(name, &operation).await?)))
+            }
+            OperationKind::Replace => {
+                drop(locked);
+                Ok(Resumed::Replaced(Box::new(self.replace(&operation).await?)))
             }
             OperationKind::Restart => {
                 locked.power_off(mode_of(&operation)).await?;

@@ -56,12 +56,15 @@ pub struct Machine {
     pub keep_failed: bool,
     /// Whether its DNS names are taken over from any current owner.
     pub force_dns: bool,
+    /// Whether it is to replace another machine, which keeps its DNS names until then.
+    pub is_replacement: bool,
 }
 
 /// Omits the user-data, which contains the private host key.
 impl fmt::Debug for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { id, name, machine_name, token, stack, user_data, host_key, keep_failed, force_dns } = self;
+        let Self { id, name, machine_name, token, stack, user_data, host_key, .. } = self;
+        let Self { keep_failed, force_dns, is_replacement, .. } = self;
         f.debug_struct("Machine")
             .field("id", id)
             .field("name", name)
@@ -72,6 +75,7 @@ impl fmt::Debug for Machine {
             .field("host_key", host_key)
             .field("keep_failed", keep_failed)
             .field("force_dns", force_dns)
+            .field("is_replacement", is_replacement)
             .finish()
     }
 }

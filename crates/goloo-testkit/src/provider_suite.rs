@@ -245,6 +245,7 @@ pub fn machine(name: &str, image: ImageRef, user_data: &[u8]) -> Machine {
         host_key,
         keep_failed: false,
         force_dns: false,
+        is_replacement: false,
     }
 }
 

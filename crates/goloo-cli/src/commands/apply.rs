@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use goloo::actions::{ApplyOptions, PlannedApply};
+use goloo::actions::{ApplyOptions, PlannedApply, PlannedReplacement};
 use goloo_engine::Applied;
 use goloo_model::change::{Cost, Setting, SettingChange};
 use goloo_model::name::VmName;
+use goloo_model::record::Overrides;
 
 use super::ask::Question;
+use super::replace;
 use crate::app::App;
 use crate::error::CliError;
 use crate::options::{Json, OptionalVm, VmArg, duration};
@@ -28,6 +30,10 @@ pub struct Args {
     /// Remove an override
     #[arg(long, value_name = "KEY")]
     unset: Vec<String>,
+    /// Where a change needs a new VM, create one beside this one; once it is ready, it gets this one's name, and this one
+    /// is deleted
+    #[arg(long)]
+    replace: bool,
     /// Only print what would change
     #[arg(long)]
     dry_run: bool,
@@ -72,6 +78,14 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
         restart: !args.how.no_restart,
     };
     let planned = app.session.plan_apply(&name, &options)?;
+    if args.replace && planned.impossible().next().is_some() {
+        let planned = app.session.plan_replacement(planned)?;
+        show_replacement(app, &planned, args.dry_run);
+        return match args.dry_run {
+            true => Ok(exit::DONE),
+            false => replace::run(app, planned, args.how.yes, args.how.timeout),
+        };
+    }
     if args.dry_run {
         show_plan(app, &planned);
         return Ok(exit::DONE);
@@ -131,13 +145,39 @@ fn ask(app: &App, planned: &PlannedApply, again: &str) -> Result<(), CliError> {
 fn show_plan(app: &App, planned: &PlannedApply) {
     let name = &planned.record().name;
     if app.ui.json() {
-        app.ui.result(&json::ApplyPlanned::new(name, &planned.changes, &planned.overrides));
+        print_plan(app, name, &planned.changes, &planned.overrides, false);
         return;
     }
     if planned.changes.is_empty() {
         app.ui.line(&format!("{name} is as its stack says"));
         return;
     }
+    show_changes(app, name, &planned.changes);
+}
+
+/// Prints what differs, and that a new VM would be the way.
+fn show_replacement(app: &App, planned: &PlannedReplacement, dry_run: bool) {
+    let PlannedReplacement { old, changes, overrides, name, .. } = planned;
+    if app.ui.json() {
+        if dry_run {
+            print_plan(app, &old.name, changes, overrides, true);
+        }
+        return;
+    }
+    show_changes(app, &old.name, changes);
+    if dry_run {
+        app.ui.line(&format!(
+            "a new VM would be created as {name} and, once it is ready, replace {0}; the old {0} would be deleted",
+            old.name
+        ));
+    }
+}
+
+fn print_plan(app: &App, name: &VmName, changes: &[SettingChange], overrides: &Overrides, replaces: bool) {
+    app.ui.result(&json::ApplyPlanned::new(name, changes, overrides, replaces));
+}
+
+fn show_changes(app: &App, name: &VmName, changes: &[SettingChange]) {
     app.ui.line(&format!("{name} differs from its stack:"));
     let mut table = Table::new(&[
         Column::kept("KEY"),
@@ -145,7 +185,7 @@ fn show_plan(app: &App, planned: &PlannedApply) {
         Column::text("WILL HAVE", 2),
         Column::kept("NEEDS"),
     ]);
-    for change in &planned.changes {
+    for change in changes {
         let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
         table.row([
             change.setting.key().to_owned(),
@@ -199,7 +239,7 @@ fn say_impossible(app: &App, name: &VmName, impossible: &[SettingChange]) {
     }
     let settings: Vec<_> = impossible.iter().map(|change| change.setting).collect();
     app.ui.line(&format!(
-        "not changed, since it needs a new VM: {}; `goloo delete {name}`, then `goloo create` makes one",
+        "not changed, since it needs a new VM: {}; `goloo apply {name} --replace` makes one",
         keys(&settings)
     ));
 }

@@ -35,6 +35,7 @@ mod recreate;
 mod refresh;
 mod remembered;
 mod rename;
+mod replace;
 mod restore;
 mod resume;
 mod settings;

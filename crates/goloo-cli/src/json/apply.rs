@@ -1,8 +1,8 @@
 //! Changes of VMs.
 
-use goloo_engine::Applied;
+use goloo_engine::{Applied, Replaced};
 use goloo_model::change::{Cost, Setting, SettingChange};
-use goloo_model::name::VmName;
+use goloo_model::name::{ArchiveId, VmId, VmName};
 use goloo_model::record::{Overrides, Record};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -16,6 +16,8 @@ pub struct ApplyPlanned<'a> {
     changes: Vec<PlannedChange<'a>>,
     /// Values over those of config.json, by the paths of their keys
     overrides: &'a Overrides,
+    /// Whether the VM would be replaced by a new one
+    replaces: bool,
 }
 
 /// A difference between a VM and its stack.
@@ -32,7 +34,12 @@ struct PlannedChange<'a> {
 }
 
 impl<'a> ApplyPlanned<'a> {
-    pub fn new(name: &'a VmName, changes: &'a [SettingChange], overrides: &'a Overrides) -> Self {
+    pub fn new(
+        name: &'a VmName,
+        changes: &'a [SettingChange],
+        overrides: &'a Overrides,
+        replaces: bool,
+    ) -> Self {
         let change = |change: &'a SettingChange| PlannedChange {
             setting: change.setting,
             key: change.setting.key(),
@@ -40,7 +47,7 @@ impl<'a> ApplyPlanned<'a> {
             after: change.after.as_deref(),
             cost: change.cost,
         };
-        Self { name, changes: changes.iter().map(change).collect(), overrides }
+        Self { name, changes: changes.iter().map(change).collect(), overrides, replaces }
     }
 }
 
@@ -56,12 +63,34 @@ pub struct AppliedChanges<'a> {
     pending: &'a [Setting],
     /// What takes a running machine, a restart or a new VM, and wasn't changed
     left: Vec<Setting>,
+    /// The VM that was replaced by this one, if a new one was needed
+    replaced: Option<ReplacedVm<'a>>,
+}
+
+/// A VM that was replaced.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct ReplacedVm<'a> {
+    id: &'a VmId,
+    /// Its record in the archive; null if an interrupted attempt archived it
+    archive_id: Option<&'a ArchiveId>,
 }
 
 impl<'a> AppliedChanges<'a> {
     pub fn new(applied: &'a Applied, impossible: &[SettingChange]) -> Self {
         let Applied { record, done, pending, left } = applied;
         let left = left.iter().copied().chain(impossible.iter().map(|change| change.setting));
-        Self { vm: record, done, pending, left: left.collect() }
+        Self { vm: record, done, pending, left: left.collect(), replaced: None }
+    }
+
+    /// Of a VM that has replaced another one, with what differs between them.
+    pub fn of_replaced(replaced: &'a Replaced, done: &'a [Setting]) -> Self {
+        let old = ReplacedVm { id: &replaced.old, archive_id: replaced.archived.as_ref() };
+        Self { vm: &replaced.record, done, pending: &[], left: Vec::new(), replaced: Some(old) }
+    }
+
+    /// Of a VM that was created to replace another one and isn't ready.
+    pub fn of_unready(record: &'a Record, left: Vec<Setting>) -> Self {
+        Self { vm: record, done: &[], pending: &[], left, replaced: None }
     }
 }

@@ -41,6 +41,8 @@ word_enum! {
         DnsRollback = "dns-rollback",
         /// An operation of this name.
         Rename = "rename",
+        /// An operation of this name.
+        Replace = "replace",
         /// Continued the preceding operation.
         Resume = "resume",
         /// Read the first result of the provisioning.
@@ -80,6 +82,7 @@ impl From<OperationKind> for HistoryAction {
             OperationKind::DnsSwap => Self::DnsSwap,
             OperationKind::DnsRollback => Self::DnsRollback,
             OperationKind::Rename => Self::Rename,
+            OperationKind::Replace => Self::Replace,
         }
     }
 }

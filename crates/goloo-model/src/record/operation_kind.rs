@@ -27,6 +27,8 @@ word_enum! {
         DnsRollback = "dns-rollback",
         /// Gives it another name.
         Rename = "rename",
+        /// Moves the name of a VM to the one that replaces it.
+        Replace = "replace",
     }
 }
 
@@ -34,6 +36,11 @@ impl OperationKind {
     /// Whether the machine can't be relied on until the operation is finished.
     pub fn makes_or_ends(self) -> bool {
         matches!(self, Self::Create | Self::Clone | Self::Delete)
+    }
+
+    /// Whether the VM may be stored under two names meanwhile.
+    pub fn renames(self) -> bool {
+        matches!(self, Self::Rename | Self::Replace)
     }
 
     /// Whether DNS names move.

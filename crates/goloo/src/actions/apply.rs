@@ -43,9 +43,19 @@ pub struct PlannedApply {
     pub changes: Vec<SettingChange>,
     /// The overrides as they will be.
     pub overrides: Overrides,
-    vm: ManagedVm,
+    pub(super) vm: ManagedVm,
+    pub(super) source: StackSource,
     had: RecordedStack,
     inputs: ApplyInputs,
+}
+
+/// The stack as it is now.
+pub(super) struct StackSource {
+    pub found: Found,
+    /// With the overrides.
+    pub stack: ResolvedStack,
+    /// Whether it belongs to the VM: one that was adopted may have none.
+    pub is_own: bool,
 }
 
 impl PlannedApply {
@@ -139,7 +149,9 @@ impl Session {
             restart: options.restart,
             running: false,
         };
-        Ok(PlannedApply { changes, overrides, had: had.stack, inputs, vm })
+        let is_own = options.folder.is_some() || snapshot.files.contains_key("config.json");
+        let source = StackSource { found, stack, is_own };
+        Ok(PlannedApply { changes, overrides, had: had.stack, inputs, vm, source })
     }
 
     /// Makes the planned changes.
@@ -216,7 +228,7 @@ impl Session {
         record: &Record,
         overrides: &Overrides,
     ) -> Result<ResolvedStack, Error> {
-        let stack = found.resolve_with(self, overrides, &record.stack, Some(&record.name))?;
+        let stack = found.resolve_with(self, overrides, &record.stack, Some(record.guest_name()))?;
         Ok(with_github_users(stack, &record.github_users))
     }
 
