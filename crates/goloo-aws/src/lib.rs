@@ -25,7 +25,7 @@ mod network;
 mod orphan;
 mod pages;
 mod provider;
-mod publish;
+pub mod publish;
 pub mod record_type;
 mod renaming;
 mod resource_ref;

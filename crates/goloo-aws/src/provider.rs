@@ -30,6 +30,7 @@ use crate::factory::INFO;
 use crate::instances::{self, Instance, InstanceRef, State, Which};
 use crate::network;
 use crate::orphan;
+use crate::publish::ForeignNames;
 use crate::record_type::RecordType;
 use crate::resource_ref::ResourceRef;
 use crate::retry;
@@ -405,7 +406,12 @@ impl AwsProvider {
         let (Some(dns), Some(address)) = (&machine.stack.dns, vm.public_ip.clone()) else { return Ok(()) };
         let wanted = dns::wanted(dns, &address);
         let client = self.session.route53().await;
-        let made = Zone::new(&client, zone).publish(&machine.name, &wanted, machine.force_dns, work).await?;
+        let foreign = match (machine.force_dns, machine.is_replacement) {
+            (true, _) => ForeignNames::Replace,
+            (false, true) => ForeignNames::StayForNow,
+            (false, false) => ForeignNames::Stay,
+        };
+        let made = Zone::new(&client, zone).publish(&machine.name, &wanted, foreign, work).await?;
         let own = wanted.first().filter(|own| made.contains(own));
         vm.fqdn = own.map(|own| own.name.clone());
         (vm.details.zone_id, vm.details.dns_records) = (Some(zone.to_owned()), made);

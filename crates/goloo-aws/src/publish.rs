@@ -11,14 +11,25 @@ use crate::dns::{self, RESOURCE, Zone, blocks, is_conflict, is_plain, leads_to, 
 use crate::error::AwsError;
 use crate::record_type::RecordType;
 
+/// What happens to names that someone else has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForeignNames {
+    /// They stay, with a warning.
+    Stay,
+    /// They stay for now: they belong to the VM that the new one replaces.
+    StayForNow,
+    /// Plain ones are replaced, exactly as they were read.
+    Replace,
+}
+
 impl Zone<'_> {
-    /// Creates the record sets in one batch and returns those that now point to the VM. Others' record sets stay, with
-    /// a warning; with `force`, plain ones are replaced in the same batch, exactly as they were read.
+    /// Creates the record sets in one batch, which also replaces others' where they are replaced, and returns those that
+    /// now point to the VM.
     pub async fn publish(
         &self,
         vm: &VmName,
         wanted: &[DnsRecord],
-        force: bool,
+        foreign: ForeignNames,
         work: &mut dyn Work,
     ) -> Result<Vec<DnsRecord>, ProviderError> {
         for record in wanted {
@@ -26,7 +37,7 @@ impl Zone<'_> {
         }
         work.step("pointing its DNS names to it");
         match self.change(wanted.iter().map(create).collect()).await {
-            Err(error) if is_conflict(&error) => self.publish_claims(vm, wanted, force, work).await,
+            Err(error) if is_conflict(&error) => self.publish_claims(vm, wanted, foreign, work).await,
             done => Ok(done.map(|()| wanted.to_vec())?),
         }
     }
@@ -35,9 +46,10 @@ impl Zone<'_> {
         &self,
         vm: &VmName,
         wanted: &[DnsRecord],
-        force: bool,
+        foreign: ForeignNames,
         work: &mut dyn Work,
     ) -> Result<Vec<DnsRecord>, ProviderError> {
+        let force = foreign == ForeignNames::Replace;
         let mut claims = self.claims(vm, wanted, force).await?;
         if !claims.replaced.is_empty() {
             work.step(&format!(
@@ -58,6 +70,10 @@ impl Zone<'_> {
             }
         }
         for Left { what, hint } in claims.left {
+            if foreign == ForeignNames::StayForNow {
+                work.events().event(Event::Note(what));
+                continue;
+            }
             work.events().event(Event::Warning(what));
             if !hint.is_empty() {
                 work.events().event(Event::Hint(hint));

@@ -8,11 +8,11 @@ use crate::error::EngineError;
 use crate::plan::CreatePlan;
 use crate::provision;
 use crate::verdict::Verdict;
-use goloo_model::name::OperationId;
+use goloo_model::name::{OperationId, VmName};
 use goloo_model::provider::{Endpoints, Machine, ProviderError, Work};
 use goloo_model::record::{
-    Baking, CreateInputs, Creator, NewRecord, Operation, OperationKind, Outcome, Phase, Provisioning,
-    ProvisioningResult, Record, RecordedStack, Step, UserKeys,
+    Baking, CreateInputs, Creator, Digest, NewRecord, Operation, OperationKind, Outcome, Overrides, Phase,
+    Provisioning, ProvisioningResult, Record, RecordedStack, Replacing, Step, UserKeys,
 };
 use goloo_model::store::Snapshot;
 use goloo_model::text::SourcePath;
@@ -35,6 +35,27 @@ pub struct CreateRequest {
     pub hosts_entry: bool,
     /// The image that is to be made of it, if it exists only for that.
     pub baking: Option<Baking>,
+    /// The overrides that its stack has.
+    pub overrides: Overrides,
+    /// The config.json whose settings its stack has, if it isn't the one in the snapshot.
+    pub applied_config: Option<Digest>,
+    /// The VM that it is to replace, if it is for that.
+    pub replacement: Option<ReplacementRequest>,
+}
+
+/// Which VM a new one is to replace.
+pub struct ReplacementRequest {
+    /// The other one, as the user confirmed it.
+    pub old: Record,
+    /// The new VM's name until it replaces the old one.
+    pub name: VmName,
+}
+
+impl CreateRequest {
+    /// The name of the VM in the store.
+    pub fn name(&self) -> &VmName {
+        self.replacement.as_ref().map_or(&self.plan.machine.name, |replacement| &replacement.name)
+    }
 }
 
 /// The result of a create.
@@ -58,8 +79,14 @@ impl Engine<'_> {
         &self,
         request: &CreateRequest,
     ) -> Result<LockedOperation<'_, '_>, EngineError> {
-        let name = &request.plan.machine.name;
-        let mut lock = self.store.lock(name, self.owner).await?;
+        let name = request.name();
+        let (old, mut lock) = match &request.replacement {
+            Some(replacement) => {
+                let (old, lock) = self.lock_for_replacement(replacement).await?;
+                (Some(old), lock)
+            }
+            None => (None, self.store.lock(name, self.owner).await?),
+        };
         if let Some(other) = crate::engine::record_under(&mut *lock).await? {
             return Err(taken(&other));
         }
@@ -68,6 +95,7 @@ impl Engine<'_> {
         self.ready(&mut record, true, &*lock);
         tracing::debug!(vm = %name, provider = %record.provider, "claiming the name");
         lock.create(&mut record, &request.snapshot).await?;
+        drop(old);
         Ok(LockedOperation::new(self, lock, record, true))
     }
 
@@ -76,7 +104,7 @@ impl Engine<'_> {
         let stack = &plan.machine.stack;
         let mut record = Record::new(NewRecord {
             id: plan.machine.id.clone(),
-            name: plan.machine.name.clone(),
+            name: request.name().clone(),
             stack: stack.stack.as_str().into(),
             provider: self.provider.id(),
             host_bound: self.provider.info().is_host_bound(),
@@ -95,6 +123,11 @@ impl Engine<'_> {
         record.baking.clone_from(&request.baking);
         record.baked_from.clone_from(&plan.machine.baked);
         record.user_keys = Some(UserKeys::digest(&plan.users));
+        record.overrides.clone_from(&request.overrides);
+        record.applied_config.clone_from(&request.applied_config);
+        let replaced = request.replacement.as_ref();
+        record.replacing = replaced
+            .map(|replaced| Replacing { id: replaced.old.id.clone(), name: plan.machine.name.clone() });
         record.begin(self.create_operation(request));
         record
     }

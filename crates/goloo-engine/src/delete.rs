@@ -14,10 +14,13 @@ impl Engine<'_> {
         self.expect_agreed(&locked.record, agreed)?;
         crate::engine::refuse_half_renamed(&locked.record)?;
         super::protect::refuse_protected(&locked.record)?;
+        self.refuse_taken_names(&locked.record)?;
         locked.record.begin(self.operation(OperationKind::Delete));
         locked.record.phase = Phase::Deleting;
         locked.save_intent().await?;
-        locked.remove().await
+        let archived = locked.remove().await?;
+        self.end_replacement_of(&locked.record).await;
+        Ok(archived)
     }
 }
 

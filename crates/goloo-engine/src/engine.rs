@@ -114,6 +114,7 @@ impl<'a> Engine<'a> {
             dns: None,
             apply: None,
             rename: None,
+            replacement: None,
             proof: None,
             extra: serde_json::Map::new(),
         }
@@ -168,7 +169,7 @@ pub fn refuse_elsewhere(record: &Record, here: &LocalContext) -> Result<(), Engi
 /// Refuses a VM whose record may be stored under two names: what changes one of them could be lost.
 pub(crate) fn refuse_half_renamed(record: &Record) -> Result<(), EngineError> {
     match &record.operation {
-        Some(operation) if operation.kind == OperationKind::Rename => {
+        Some(operation) if operation.kind.renames() => {
             Err(EngineError::Unfinished { name: record.name.clone(), kind: operation.kind })
         }
         _ => Ok(()),

@@ -28,6 +28,16 @@ pub enum EngineError {
         /// The operation.
         kind: OperationKind,
     },
+    /// A VM that is to replace this one exists already.
+    #[error("\"{new}\", which is {phase}, is to replace \"{name}\"")]
+    ReplacementExists {
+        /// The VM.
+        name: VmName,
+        /// The VM that is to replace it.
+        new: VmName,
+        /// The phase of that VM.
+        phase: Phase,
+    },
     /// The machine belongs to another host or state folder, and can be managed only from there.
     #[error("\"{name}\" belongs to {place}")]
     Elsewhere {

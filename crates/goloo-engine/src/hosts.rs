@@ -54,6 +54,8 @@ impl LockedOperation<'_, '_> {
     }
 
     fn wants_host_name(&self) -> bool {
-        self.record.hosts_entry && self.record.host_bound
+        // Until a VM replaces another one, nobody looks for it by its name.
+        let waits = self.record.replacing.is_some() && self.record.guest_name() != &self.record.name;
+        self.record.hosts_entry && self.record.host_bound && !waits
     }
 }

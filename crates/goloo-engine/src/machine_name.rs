@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use goloo_model::name::{NAME_MAX, VmId, VmName};
+use goloo_model::name::{VmId, VmName};
 use goloo_model::store::{Store, StoreError};
 
-/// The VM's name, unless the machine of another VM has it: that VM was renamed. Then one that begins with it. Broken
-/// records are skipped: `list` reports them, and the provider refuses a name that is in use.
+/// The name, unless the machine of another VM has it: that VM was renamed, or is to be replaced by this one. Then one
+/// that begins with it. Broken records are skipped: `list` reports them, and the provider refuses a name that is in use.
 ///
 /// # Errors
 /// Errors of the store.
@@ -14,7 +14,7 @@ pub async fn free_machine_name(store: &dyn Store, name: &VmName, id: &VmId) -> R
     let records = store.records().await?.entries;
     let used: BTreeSet<&VmName> = records
         .iter()
-        .filter(|loaded| loaded.record.name != *name && loaded.record.id != *id)
+        .filter(|loaded| loaded.record.id != *id)
         .map(|loaded| loaded.record.machine_name())
         .collect();
     Ok(choose(name, id, &used))
@@ -24,19 +24,16 @@ fn choose(name: &VmName, id: &VmId, used: &BTreeSet<&VmName>) -> VmName {
     if !used.contains(name) {
         return name.clone();
     }
-    let short = with_suffix(name, &id.short());
-    if used.contains(&short) { with_suffix(name, &id.as_str().to_ascii_lowercase()) } else { short }
-}
-
-fn with_suffix(name: &VmName, suffix: &str) -> VmName {
-    let kept = &name.as_str()[..name.as_str().len().min(NAME_MAX - suffix.len() - 1)];
-    let text = format!("{}-{suffix}", kept.trim_end_matches('-'));
-    VmName::parse(&text).expect("it begins with a name and ends with letters and digits")
+    let with_id = |id: &str| name.with_ending(&format!("-{id}"));
+    let short = with_id(&id.short());
+    if used.contains(&short) { with_id(&id.as_str().to_ascii_lowercase()) } else { short }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use goloo_model::name::NAME_MAX;
+
     use super::*;
 
     fn name(text: &str) -> VmName {

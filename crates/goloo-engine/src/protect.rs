@@ -23,7 +23,11 @@ pub async fn protect(
     .await
 }
 
-pub(super) fn refuse_protected(record: &Record) -> Result<(), EngineError> {
+/// Refuses a VM that is protected.
+///
+/// # Errors
+/// [`EngineError::Refused`].
+pub fn refuse_protected(record: &Record) -> Result<(), EngineError> {
     if !record.protected {
         return Ok(());
     }

@@ -83,7 +83,7 @@ impl<'a> Engine<'a> {
         let operation = Operation { rename: Some(change.clone()), ..self.operation(OperationKind::Rename) };
         from.record.begin(operation);
         from.save_intent().await?;
-        let renamed = self.move_record(from, to, new).await?;
+        let (renamed, _) = self.move_record(from, to, new).await?;
         self.finish_rename(renamed, &change).await
     }
 
@@ -100,7 +100,7 @@ impl<'a> Engine<'a> {
         let (from, to) = self.lock_both(&change.from, &change.to).await?;
         let halves = (self.half(from, operation).await?, self.half(to, operation).await?);
         let renamed = match halves {
-            (Half::Vm(from), Half::Free(to)) => self.move_record(*from, to, &change.to).await?,
+            (Half::Vm(from), Half::Free(to)) => self.move_record(*from, to, &change.to).await?.0,
             (Half::Vm(mut from), Half::Vm(to)) => {
                 self.remove_old(&mut from).await?;
                 *to
@@ -132,15 +132,16 @@ impl<'a> Engine<'a> {
         })
     }
 
-    /// Puts a VM's record under a name that is free and locked, with its operation, and removes it from the old one.
-    async fn move_record<'e>(
+    /// Puts a VM's record under a name that is free and locked, with its operation, and removes it from the old one, whose
+    /// lock is returned.
+    pub(super) async fn move_record<'e>(
         &'e self,
         mut from: LockedOperation<'e, 'a>,
         mut to: Box<dyn VmLock>,
         name: &VmName,
-    ) -> Result<LockedOperation<'e, 'a>, EngineError> {
+    ) -> Result<(LockedOperation<'e, 'a>, Box<dyn VmLock>), EngineError> {
         let snapshot = from.lock.snapshot().await;
-        let midway = |error| from.midway(OperationKind::Rename, ProviderError::Record(error));
+        let midway = |error| from.midway(kind_of(&from.record), ProviderError::Record(error));
         let snapshot = snapshot.map_err(midway)?;
         let mut record = from.record.with_name(name);
         record.serial += 1;
@@ -149,15 +150,15 @@ impl<'a> Engine<'a> {
         tracing::debug!(vm = %from.record.name, %name, "putting the record under its new name");
         to.put(&record, &snapshot).await.map_err(midway)?;
         self.remove_old(&mut from).await?;
-        Ok(LockedOperation::new(self, to, record, from.is_ours))
+        Ok((LockedOperation::new(self, to, record, from.is_ours), from.lock))
     }
 
     /// Removes the record from the old name, and everything here that is called by it.
-    async fn remove_old(&self, from: &mut LockedOperation<'_, 'a>) -> Result<(), EngineError> {
+    pub(super) async fn remove_old(&self, from: &mut LockedOperation<'_, 'a>) -> Result<(), EngineError> {
         // Before the record, which is the only reference to the entry.
         from.rename_host();
         let removed = from.remove_record().await;
-        removed.map_err(|error| from.midway(OperationKind::Rename, ProviderError::Record(error)))
+        removed.map_err(|error| from.midway(kind_of(&from.record), ProviderError::Record(error)))
     }
 
     /// What follows a VM's name, and the end of the operation.
@@ -230,7 +231,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Refuses a VM whose machine is only recognized by the VM's own name, because others can write its record.
-    fn expect_own_machine_name(&self, record: &Record) -> Result<(), EngineError> {
+    pub(super) fn expect_own_machine_name(&self, record: &Record) -> Result<(), EngineError> {
         if !record.host_bound || self.here.trust.is_trusted(record) || self.here.created(record) {
             return Ok(());
         }
@@ -242,4 +243,9 @@ impl<'a> Engine<'a> {
             hint: NextStep::Status(name.clone()).text(" shows who created it"),
         })
     }
+}
+
+/// What gives the VM another name.
+fn kind_of(record: &Record) -> OperationKind {
+    record.operation.as_ref().map_or(OperationKind::Rename, |operation| operation.kind)
 }

@@ -6,12 +6,13 @@ use crate::create::Created;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::rename::Renamed;
+use crate::replace::Replaced;
 use crate::work::LockedOperation;
 use goloo_model::dns::DnsChange;
 use goloo_model::hint::{Hint, NextStep};
 use goloo_model::name::{ArchiveId, VmName};
 use goloo_model::provider::{Machine, StopMode};
-use goloo_model::record::{CreateInputs, Operation, OperationKind, Record};
+use goloo_model::record::{CreateInputs, Operation, OperationKind, Phase, Record};
 use goloo_model::store::Snapshot;
 
 /// What was finished.
@@ -35,6 +36,8 @@ pub enum Resumed {
     Renamed(Box<Renamed>),
     /// A bake.
     Baked(Box<Baked>),
+    /// A replacement of a VM by another one.
+    Replaced(Box<Replaced>),
 }
 
 /// What the user has confirmed, although there is no proof that it was started with this state folder.
@@ -61,8 +64,32 @@ pub type Rebuild<'f> = dyn Fn(&Record, &CreateInputs, &Snapshot) -> Result<Machi
 
 impl Engine<'_> {
     /// Finishes the interrupted operation in the record, if it was started with this state folder or
-    /// confirmed by the user.
+    /// confirmed by the user, and then the replacement that the VM is a part of.
     pub async fn resume(
+        &self,
+        name: &VmName,
+        agreed: Option<&Agreed>,
+        rebuild: &Rebuild<'_>,
+        guest: GuestInputs<'_>,
+    ) -> Result<Resumed, EngineError> {
+        let resumed = self.resume_operation(name, agreed, rebuild, guest).await?;
+        let goes_on = match &resumed {
+            Resumed::Created(created) => {
+                created.record.replacing.is_some() && created.record.phase == Phase::Ready
+            }
+            Resumed::Nothing | Resumed::Names(_) => true,
+            _ => false,
+        };
+        match goes_on {
+            true => Ok(self
+                .replacement_after_resume(name)
+                .await?
+                .map_or(resumed, |replaced| Resumed::Replaced(Box::new(replaced)))),
+            false => Ok(resumed),
+        }
+    }
+
+    async fn resume_operation(
         &self,
         name: &VmName,
         agreed: Option<&Agreed>,
@@ -88,7 +115,11 @@ impl Engine<'_> {
                 Ok(Resumed::Created(Box::new(created)))
             }
             OperationKind::Bake => Ok(Resumed::Baked(Box::new(locked.keep_baked(deadline).await?))),
-            OperationKind::Delete => Ok(Resumed::Deleted(locked.remove().await?)),
+            OperationKind::Delete => {
+                let archived = locked.remove().await?;
+                self.end_replacement_of(&locked.record).await;
+                Ok(Resumed::Deleted(archived))
+            }
             OperationKind::Clone => Ok(Resumed::Cloned(Box::new(locked.copy_again().await?))),
             OperationKind::Apply => Ok(Resumed::Applied(Box::new(locked.change(guest, deadline).await?))),
             OperationKind::Stop | OperationKind::Suspend => {
@@ -108,6 +139,10 @@ impl Engine<'_> {
             OperationKind::Rename => {
                 drop(locked);
                 Ok(Resumed::Renamed(Box::new(self.rename_again(name, &operation).await?)))
+            }
+            OperationKind::Replace => {
+                drop(locked);
+                Ok(Resumed::Replaced(Box::new(self.replace(&operation).await?)))
             }
             OperationKind::Restart => {
                 locked.power_off(mode_of(&operation)).await?;

@@ -88,6 +88,13 @@ pub enum NextStep {
         /// The name of the new one.
         name: VmName,
     },
+    /// Give a VM another name.
+    Rename {
+        /// The VM.
+        vm: VmName,
+        /// The other name.
+        to: VmName,
+    },
     /// Finish an interrupted operation.
     Resume(VmName),
     /// Change a setting.

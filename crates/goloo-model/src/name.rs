@@ -81,9 +81,13 @@ impl VmName {
 
     /// A name to propose for another VM like this one: `web-2` for `web`.
     pub fn second(&self) -> Self {
-        const SUFFIX: &str = "-2";
-        let kept = &self.0[..self.0.len().min(NAME_MAX - SUFFIX.len())];
-        Self(format!("{}{SUFFIX}", kept.trim_end_matches('-')))
+        self.with_ending("-2")
+    }
+
+    /// The name with this ending, which begins with a hyphen and ends with a letter or digit. A long name is shortened.
+    pub fn with_ending(&self, ending: &str) -> Self {
+        let kept = &self.0[..self.0.len().min(NAME_MAX - ending.len())];
+        Self(format!("{}{ending}", kept.trim_end_matches('-')))
     }
 
     /// The name of a lock that isn't for a VM. It begins with a dot, which [`Self::parse`] refuses.

@@ -59,13 +59,15 @@ pub struct Machine {
     pub force_dns: bool,
     /// The key of the baked image that it is made from, instead of the stack's image.
     pub baked: Option<Digest>,
+    /// Whether it is to replace another machine, which keeps its DNS names until then.
+    pub is_replacement: bool,
 }
 
 /// Omits the user-data, which contains the private host key.
 impl fmt::Debug for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { id, name, machine_name, token, stack, user_data, host_key, keep_failed, force_dns, baked } =
-            self;
+        let Self { id, name, machine_name, token, stack, user_data, host_key, .. } = self;
+        let Self { keep_failed, force_dns, baked, is_replacement, .. } = self;
         f.debug_struct("Machine")
             .field("id", id)
             .field("name", name)
@@ -77,6 +79,7 @@ impl fmt::Debug for Machine {
             .field("keep_failed", keep_failed)
             .field("force_dns", force_dns)
             .field("baked", baked)
+            .field("is_replacement", is_replacement)
             .finish()
     }
 }

@@ -101,7 +101,7 @@ struct EndpointLine {
     fqdn: Option<String>,
 }
 
-/// Only a rename has more than one name.
+/// Only a change of its name gives a VM more than one.
 #[derive(Deserialize)]
 struct OperationLine {
     kind: OperationKind,
@@ -216,7 +216,7 @@ fn summary(line: Text<'_>) -> Option<DecodedSummary> {
     };
     let name = VmName::parse(&line.name).ok()?;
     let is_in_progress = line.operation.is_some();
-    let rename = line.operation.filter(|operation| operation.kind == OperationKind::Rename);
+    let rename = line.operation.filter(|operation| operation.kind.renames());
     let renamed_from = rename.and_then(|operation| operation.rename).map(|change| change.from);
     Some(DecodedSummary::Active(Summary {
         renamed_from: renamed_from.filter(|from| *from != name),
@@ -270,7 +270,11 @@ mod tests {
         let mut renamed = ready(&name("web")).with_name(&name("shop"));
         let rename = NameChange { from: name("web"), to: name("shop") };
         renamed.operation = creating(&name("web")).operation;
-        for (kind, expected) in [(OperationKind::Rename, Some(name("web"))), (OperationKind::Stop, None)] {
+        for (kind, expected) in [
+            (OperationKind::Rename, Some(name("web"))),
+            (OperationKind::Replace, Some(name("web"))),
+            (OperationKind::Stop, None),
+        ] {
             let operation = renamed.operation.as_mut().unwrap();
             (operation.kind, operation.rename) = (kind, Some(rename.clone()));
             assert_eq!(shown(&to_json(&renamed)).renamed_from, expected);

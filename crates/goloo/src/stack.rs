@@ -228,6 +228,14 @@ impl Found {
         }
     }
 
+    /// The files, with overrides in config.json.
+    pub(crate) fn snapshot_with(&self, overrides: &Overrides) -> Result<Snapshot, Error> {
+        if overrides.is_empty() {
+            return Ok(self.snapshot());
+        }
+        Ok(self.overridden(overrides)?.files)
+    }
+
     fn overridden(&self, overrides: &Overrides) -> Result<Self, Error> {
         let text = self.file("config.json").unwrap_or_default();
         let mut config = spec::read_config(text).map_err(|problem| self.invalid(vec![problem]))?;
@@ -278,6 +286,18 @@ impl Found {
 
     /// Like [`Self::resolve`], but reports only notes.
     fn resolved(&self, session: &Session, given: &str, as_name: Option<&VmName>) -> Result<Resolved, Error> {
+        let resolved = self.resolved_silently(session, given, as_name)?;
+        resolved.notes.iter().for_each(|note| session.note(note));
+        Ok(resolved)
+    }
+
+    /// Like [`Self::resolve`], but reports nothing.
+    pub(crate) fn resolved_silently(
+        &self,
+        session: &Session,
+        given: &str,
+        as_name: Option<&VmName>,
+    ) -> Result<Resolved, Error> {
         let file = |name: &str| self.files.files.get(name).map(Vec::as_slice);
         let sources = Sources {
             given,
@@ -291,9 +311,7 @@ impl Found {
             auto_ports: session.settings.auto_ports,
             sections: &session.providers.config_sections(),
         };
-        let resolved = spec::resolve(&sources).map_err(|problems| self.invalid(problems))?;
-        resolved.notes.iter().for_each(|note| session.note(note));
-        Ok(resolved)
+        spec::resolve(&sources).map_err(|problems| self.invalid(problems))
     }
 
     /// The problems in the files, as an error.

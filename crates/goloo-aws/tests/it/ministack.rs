@@ -11,6 +11,7 @@ use aws_sdk_route53::types::{Change, ChangeAction, ChangeBatch, ResourceRecord, 
 use goloo_aws::AwsProvider;
 use goloo_aws::details::DnsRecord;
 use goloo_aws::dns::{Name, Zone};
+use goloo_aws::publish::ForeignNames;
 use goloo_aws::record_type::RecordType;
 use goloo_model::provider::{Provider, ProviderError, resource};
 use goloo_model::record::Record;
@@ -261,7 +262,7 @@ async fn a_foreign_dns_record_is_replaced_only_with_force() {
     zone.publish(
         &goloo_testkit::samples::name("web"),
         &[a("web.example.com", "192.0.2.1")],
-        false,
+        ForeignNames::Stay,
         &mut SuiteWork::default(),
     )
     .await
@@ -270,8 +271,10 @@ async fn a_foreign_dns_record_is_replaced_only_with_force() {
     for _ in 0..2 {
         // The second iteration simulates a lost response: what already exists is the VM's own.
         let mut work = SuiteWork::default();
-        let made =
-            zone.publish(&goloo_testkit::samples::name("web"), &wanted, false, &mut work).await.unwrap();
+        let made = zone
+            .publish(&goloo_testkit::samples::name("web"), &wanted, ForeignNames::Stay, &mut work)
+            .await
+            .unwrap();
         assert_eq!(made, wanted[1..]);
         assert!(
             work.said()[0].contains("web.example.com (A 192.0.2.1) already points elsewhere"),
@@ -283,7 +286,9 @@ async fn a_foreign_dns_record_is_replaced_only_with_force() {
     }
     let mut work = SuiteWork::default();
     assert_eq!(
-        zone.publish(&goloo_testkit::samples::name("web"), &wanted, true, &mut work).await.unwrap(),
+        zone.publish(&goloo_testkit::samples::name("web"), &wanted, ForeignNames::Replace, &mut work)
+            .await
+            .unwrap(),
         wanted
     );
     assert_eq!(work.said(), [""; 0]);
@@ -308,7 +313,12 @@ async fn records_that_point_elsewhere_are_replaced_in_one_retried_batch() {
     let wanted = web_and_its_names("192.0.2.1");
     faults.fault(At::Action(CHANGE, 2), Fault::ReplyLost);
     let made = Zone::new(&client, &id)
-        .publish(&goloo_testkit::samples::name("web"), &wanted, true, &mut SuiteWork::default())
+        .publish(
+            &goloo_testkit::samples::name("web"),
+            &wanted,
+            ForeignNames::Replace,
+            &mut SuiteWork::default(),
+        )
         .await
         .unwrap();
     assert_eq!((made, faults.struck()), (wanted, 1));
@@ -337,7 +347,7 @@ async fn records_with_routing_policies_are_never_replaced() {
     let (before, wanted) = (records(&aws), web_and_its_names("192.0.2.1"));
     let mut work = SuiteWork::default();
     let made = Zone::new(&client, &id)
-        .publish(&goloo_testkit::samples::name("web"), &wanted, true, &mut work)
+        .publish(&goloo_testkit::samples::name("web"), &wanted, ForeignNames::Replace, &mut work)
         .await
         .unwrap();
     assert_eq!(made, wanted[..1]);
@@ -367,7 +377,12 @@ async fn a_record_changed_during_its_replacement_is_left_unchanged() {
     let wanted = [a("web.example.com", "192.0.2.1"), a("free.example.com", "192.0.2.1")];
     let client = route53_at(faults.endpoint());
     let refused = Zone::new(&client, &id)
-        .publish(&goloo_testkit::samples::name("web"), &wanted, true, &mut SuiteWork::default())
+        .publish(
+            &goloo_testkit::samples::name("web"),
+            &wanted,
+            ForeignNames::Replace,
+            &mut SuiteWork::default(),
+        )
         .await;
     assert!(refused.unwrap_err().to_string().contains("InvalidChangeBatch"));
     assert_eq!(records(&aws), ["record web.example.com. A 192.0.2.10"]);
@@ -410,7 +425,9 @@ async fn only_names_that_still_point_to_the_vm_are_withdrawn() {
         cname("www.example.com", "web.example.com"),
         cname("old.example.com", "moved.example.com"),
     ];
-    zone.publish(&goloo_testkit::samples::name("web"), &all, false, &mut SuiteWork::default()).await.unwrap();
+    zone.publish(&goloo_testkit::samples::name("web"), &all, ForeignNames::Stay, &mut SuiteWork::default())
+        .await
+        .unwrap();
     let name = |name: &str, kind| Name { name: name.to_owned(), kind };
     let names = BTreeSet::from([
         name("web.example.com", RecordType::A),
@@ -443,9 +460,14 @@ async fn names_are_updated_to_a_new_address_in_one_batch() {
     let (client, zone) = (route53(&aws), aws.create_zone("example.com"));
     let zone = Zone::new(&client, &zone);
     let known = [a("web.example.com", "192.0.2.1"), a("gone.example.com", "192.0.2.1")];
-    zone.publish(&goloo_testkit::samples::name("web"), &known[..1], false, &mut SuiteWork::default())
-        .await
-        .unwrap();
+    zone.publish(
+        &goloo_testkit::samples::name("web"),
+        &known[..1],
+        ForeignNames::Stay,
+        &mut SuiteWork::default(),
+    )
+    .await
+    .unwrap();
     for _ in 0..2 {
         let mut work = SuiteWork::default();
         let now = zone.follow(&known, &set(&["192.0.2.1"]), Some("192.0.2.5"), &mut work).await.unwrap();

@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use goloo::actions::{ApplyOptions, PlannedApply};
+use goloo::actions::{ApplyOptions, PlannedApply, PlannedReplacement};
 use goloo_engine::Applied;
 use goloo_model::change::{Cost, Setting, SettingChange};
 use goloo_model::name::VmName;
+use goloo_model::record::Overrides;
 
 use super::ask::Question;
 use super::created::{self, WayOn};
+use super::replace;
 use crate::app::App;
 use crate::error::CliError;
 use crate::options::{Json, OptionalVm, VmArg, duration};
@@ -33,6 +35,10 @@ pub struct Args {
     /// its provisioning had failed
     #[arg(long, conflicts_with = "no_restart")]
     reprovision: bool,
+    /// Where a change needs a new VM, create one beside this one; once it is ready, it gets this one's name, and this one
+    /// is deleted
+    #[arg(long)]
+    replace: bool,
     /// Only print what would change
     #[arg(long)]
     dry_run: bool,
@@ -78,6 +84,14 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
         reprovision: args.reprovision,
     };
     let planned = app.session.plan_apply(&name, &options)?;
+    if args.replace && planned.impossible().next().is_some() {
+        let planned = app.session.plan_replacement(planned)?;
+        show_replacement(app, &planned, args.dry_run);
+        return match args.dry_run {
+            true => Ok(exit::DONE),
+            false => replace::run(app, planned, args.how.yes, args.how.timeout),
+        };
+    }
     if args.dry_run {
         show_plan(app, &planned);
         return Ok(exit::DONE);
@@ -166,14 +180,33 @@ fn show_plan(app: &App, planned: &PlannedApply) {
     }
 }
 
-fn show_changes(app: &App, planned: &PlannedApply) {
+/// Prints what differs, and that a new VM would be the way.
+fn show_replacement(app: &App, planned: &PlannedReplacement, dry_run: bool) {
+    let PlannedReplacement { old, changes, overrides, name, .. } = planned;
+    if app.ui.json() {
+        if dry_run {
+            app.ui.result(&json::ApplyPlanned::of_replacement(&old.name, changes, overrides));
+        }
+        return;
+    }
+    app.ui.line(&format!("{} differs from its stack:", old.name));
+    show_changes(app, changes);
+    if dry_run {
+        app.ui.line(&format!(
+            "a new VM would be created as {name} and, once it is ready, replace {0}; the old {0} would be deleted",
+            old.name
+        ));
+    }
+}
+
+fn show_changes(app: &App, changes: &[SettingChange]) {
     let mut table = Table::new(&[
         Column::kept("KEY"),
         Column::text("HAS", 1),
         Column::text("WILL HAVE", 2),
         Column::kept("NEEDS"),
     ]);
-    for change in &planned.changes {
+    for change in changes {
         let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
         table.row([
             change.setting.key().to_owned(),
@@ -249,14 +282,14 @@ fn say_impossible(app: &App, name: &VmName, impossible: &[SettingChange]) {
         |changes: &[&SettingChange]| keys(&changes.iter().map(|change| change.setting).collect::<Vec<_>>());
     if !again.is_empty() {
         app.ui.line(&format!(
-            "not changed: {}; `goloo apply {name} --reprovision` runs it in the machine, or `goloo delete {name}`, then \
-             `goloo create` makes a new VM",
+            "not changed: {}; `goloo apply {name} --reprovision` runs it in the machine, and \
+             `goloo apply {name} --replace` makes a new VM",
             keys(&again)
         ));
     }
     if !replace.is_empty() {
         app.ui.line(&format!(
-            "not changed, since it needs a new VM: {}; `goloo delete {name}`, then `goloo create` makes one",
+            "not changed, since it needs a new VM: {}; `goloo apply {name} --replace` makes one",
             keys(&replace)
         ));
     }

@@ -9,6 +9,7 @@ use goloo_engine::plan::CreatePlan;
 use goloo_model::name::VmName;
 use goloo_model::provider_id::ProviderId;
 use goloo_model::provider_info::{LocalChoice, ProviderInfo};
+use goloo_model::record::{AppliedSettings, Digest, Overrides};
 use goloo_model::spec::with_github_users;
 
 use super::consent::Consent;
@@ -18,6 +19,7 @@ use crate::error::CliError;
 use crate::options::{Json, duration};
 use crate::output::diagnostic_line;
 use crate::{complete, exit, json, providers};
+use goloo::error::RequestError;
 use goloo::registry::Registry;
 use goloo::stack::Found;
 
@@ -75,6 +77,13 @@ pub struct Options {
     // The addresses that could reach port 22 of the recreated VM if its stack says "me".
     #[arg(skip)]
     pub ssh_cidr: Vec<String>,
+    // What the recreated VM had that isn't in its files.
+    #[arg(skip)]
+    pub applied: Option<AppliedSettings>,
+    #[arg(skip)]
+    pub overrides: Overrides,
+    #[arg(skip)]
+    pub applied_config: Option<Digest>,
     #[command(flatten)]
     pub json: Json,
 }
@@ -226,7 +235,10 @@ pub fn from_stack(app: &App, found: &Found, given: &str, options: &Options) -> R
 /// Plans a VM from a stack's files; `None` where the plan is only printed.
 fn plan(app: &App, found: &Found, given: &str, options: &Options) -> Result<Option<PlannedCreate>, CliError> {
     let as_name = options.as_name.as_deref().map(VmName::parse).transpose()?;
-    let resolved = found.resolve(&app.session, given, as_name.as_ref())?;
+    let mut resolved = found.resolve(&app.session, given, as_name.as_ref())?;
+    if let Some(applied) = &options.applied {
+        applied.give_to(&mut resolved).map_err(RequestError::from).map_err(goloo::Error::from)?;
+    }
     let stack = with_github_users(resolved, &options.users);
     let provider = options.provider.choose(app)?;
     if let Some(consent) = &options.consent {
@@ -243,6 +255,8 @@ fn plan(app: &App, found: &Found, given: &str, options: &Options) -> Result<Opti
         wait: !options.no_wait,
         hosts_entry,
         use_baked: !options.no_bake,
+        overrides: options.overrides.clone(),
+        applied_config: options.applied_config.clone(),
     };
     let mut planned = app.session.plan_create(found, stack, create)?;
     planned.plan.diagnostics.iter().for_each(|diagnostic| app.ui.warning(&diagnostic_line(diagnostic)));

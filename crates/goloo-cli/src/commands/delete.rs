@@ -115,7 +115,7 @@ fn forget_each(app: &App, args: &Args, records: &[Record]) -> Result<u8, CliErro
 }
 
 /// Others may use a machine that isn't local: the user has to type its name.
-fn names_elsewhere(app: &App, records: &[Record]) -> Option<String> {
+pub(super) fn names_elsewhere(app: &App, records: &[Record]) -> Option<String> {
     let here = app.session.here();
     let is_elsewhere = |record: &&Record| !record.host_bound || record.elsewhere(&here).is_some();
     let names: Vec<&str> = records.iter().filter(is_elsewhere).map(|record| record.name.as_str()).collect();
@@ -144,7 +144,7 @@ fn ask(app: &App, records: &[Record], forget: bool) -> Result<(), CliError> {
     question.ask(app)
 }
 
-fn deleted(record: &Record) -> String {
+pub(super) fn deleted(record: &Record) -> String {
     let place = record.ip().map_or_else(String::new, |ip| format!(" at {ip}"));
     format!("  {} ({}{place}, created {}) with its disk", record.name, record.provider, record.created_at)
 }

@@ -37,6 +37,7 @@ mod recreate;
 mod refresh;
 mod remembered;
 mod rename;
+mod replace;
 mod restore;
 mod resume;
 mod settings;

@@ -37,6 +37,9 @@ pub fn run(app: &App, mut args: Args) -> Result<u8, CliError> {
             .and_then(|id| app.session.providers.info(id))
             .is_some_and(|info| !info.is_host_bound());
     args.options.hosts.hosts |= record.hosts_entry && !elsewhere;
+    args.options.applied.clone_from(&recreation.applied);
+    args.options.overrides = recreation.overrides();
+    args.options.applied_config.clone_from(&record.applied_config);
     if recreation.is_ours {
         args.options.ssh_cidr = recreation.ssh_sources(&app.session.providers);
     } else {

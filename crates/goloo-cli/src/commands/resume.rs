@@ -8,7 +8,7 @@ use goloo_model::record::{OperationKind, Record};
 use goloo_model::store::Snapshot;
 
 use super::ask::Question;
-use super::{apply, bake, consent, created, dns, rename};
+use super::{apply, bake, consent, created, dns, rename, replace};
 use crate::app::App;
 use crate::error::CliError;
 use crate::options::WaitArgs;
@@ -26,7 +26,7 @@ pub struct Args {
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     let began = Instant::now();
     let name = args.wait.vm.of(app)?;
-    let vm = app.session.managed(&name)?;
+    let vm = app.session.to_resume(&name)?;
     let agreed = agreed(app, &vm.record, args.yes)?;
     let left =
         format!("the operation on \"{name}\" is still unfinished: run `goloo resume {name}` to continue");
@@ -41,6 +41,10 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
         }
         Resumed::Applied(applied) => {
             return Ok(apply::report(app, &applied, &[]));
+        }
+        Resumed::Replaced(replaced) => {
+            replace::report(app, &replaced, &[]);
+            return Ok(exit::DONE);
         }
         Resumed::Renamed(renamed) => {
             rename::report(app, &renamed);

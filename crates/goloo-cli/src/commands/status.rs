@@ -79,6 +79,9 @@ fn print(app: &App, status: &VmStatus) -> Result<(), CliError> {
         line("provisioning", provisioning.result.to_string());
         provisioning.errors.iter().for_each(|error| line("", error.clone()));
     }
+    if let Some(old) = &record.replacing {
+        line("to replace", format!("{} (goloo delete {} gives it up)", old.name, record.name));
+    }
     if record.protected {
         line("protected", format!("yes (goloo unprotect {})", record.name));
     }

@@ -29,7 +29,7 @@ use goloo_model::hint::{Hint, NextStep};
 use goloo_model::host_names::HostNamesError;
 use goloo_model::name::{ArchiveIdError, LabelError, NameError, VmName};
 use goloo_model::provider::ProviderError;
-use goloo_model::record::{ForeignOwner, OperationKind};
+use goloo_model::record::{ForeignOwner, OperationKind, Phase};
 use goloo_model::spec::{DIAGNOSTICS_MAX, Diagnostic, nearest};
 use goloo_model::store::{ServiceProblem, StoreError, safe_writes_hint};
 use goloo_model::time::Timestamp;
@@ -499,6 +499,13 @@ impl From<EngineError> for CliError {
                 };
                 with(exit::MIDWAY, format!("run `goloo resume {name}` to continue{other}"))
             }
+            EngineError::ReplacementExists { new, phase, .. } => {
+                let first = match phase {
+                    Phase::Degraded => format!("run `goloo logs {new}` to see why it isn't ready"),
+                    _ => format!("run `goloo resume {new}` to continue"),
+                };
+                with(exit::MIDWAY, format!("{first}, or `goloo delete {new}` to give it up"))
+            }
             EngineError::Elsewhere { name, place } => {
                 let forget = format!("`goloo delete {name} --forget` archives the record");
                 let hint = match place {
@@ -592,7 +599,8 @@ fn goes_on(name: &VmName, kind: OperationKind) -> String {
         | OperationKind::Apply
         | OperationKind::DnsSwap
         | OperationKind::DnsRollback
-        | OperationKind::Rename => format!("`goloo resume {name}` to continue"),
+        | OperationKind::Rename
+        | OperationKind::Replace => format!("`goloo resume {name}` to continue"),
     }
 }
 

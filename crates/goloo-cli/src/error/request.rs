@@ -12,6 +12,9 @@ pub(super) fn explain(error: &RequestError) -> (u8, String) {
         RequestError::NoRecordedFiles { .. } => {
             (exit::FAILED, "run `goloo create NAME` to create a VM from a stack".to_owned())
         }
+        RequestError::RecordedValue(_) => {
+            (exit::FAILED, "run `goloo create NAME` to create a VM from its stack".to_owned())
+        }
         RequestError::StackMissing { name } => (
             exit::NOT_FOUND,
             format!("run `goloo recreate {name} --as NEW` to create a VM from the snapshot"),

@@ -1,9 +1,9 @@
 //! Changes of VMs.
 
 use goloo::actions::PlannedApply;
-use goloo_engine::Applied;
+use goloo_engine::{Applied, Replaced};
 use goloo_model::change::{Cost, Setting, SettingChange};
-use goloo_model::name::VmName;
+use goloo_model::name::{ArchiveId, VmId, VmName};
 use goloo_model::record::{Overrides, ProvisioningResult, Record};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -19,6 +19,8 @@ pub struct ApplyPlanned<'a> {
     overrides: &'a Overrides,
     /// Whether the machine is provisioned again: all that its documents do is done once more
     reprovision: bool,
+    /// Whether the VM would be replaced by a new one
+    replaces: bool,
 }
 
 /// A difference between a VM and its stack.
@@ -36,6 +38,22 @@ struct PlannedChange<'a> {
 
 impl<'a> ApplyPlanned<'a> {
     pub fn new(planned: &'a PlannedApply) -> Self {
+        Self {
+            reprovision: planned.reprovisions(),
+            ..Self::of(&planned.record().name, &planned.changes, &planned.overrides)
+        }
+    }
+
+    /// Of changes for which the VM would be replaced.
+    pub fn of_replacement(
+        name: &'a VmName,
+        changes: &'a [SettingChange],
+        overrides: &'a Overrides,
+    ) -> Self {
+        Self { replaces: true, ..Self::of(name, changes, overrides) }
+    }
+
+    fn of(name: &'a VmName, changes: &'a [SettingChange], overrides: &'a Overrides) -> Self {
         let change = |change: &'a SettingChange| PlannedChange {
             setting: change.setting,
             key: change.setting.key(),
@@ -43,12 +61,8 @@ impl<'a> ApplyPlanned<'a> {
             after: change.after.as_deref(),
             cost: change.cost,
         };
-        Self {
-            name: &planned.record().name,
-            changes: planned.changes.iter().map(change).collect(),
-            overrides: &planned.overrides,
-            reprovision: planned.reprovisions(),
-        }
+        let changes = changes.iter().map(change).collect();
+        Self { name, changes, overrides, reprovision: false, replaces: false }
     }
 }
 
@@ -66,6 +80,17 @@ pub struct AppliedChanges<'a> {
     left: Vec<Setting>,
     /// The result of provisioning the machine again, if that was done
     reprovisioned: Option<ProvisioningResult>,
+    /// The VM that was replaced by this one, if a new one was needed
+    replaced: Option<ReplacedVm<'a>>,
+}
+
+/// A VM that was replaced.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct ReplacedVm<'a> {
+    id: &'a VmId,
+    /// Its record in the archive; null if an interrupted attempt archived it
+    archive_id: Option<&'a ArchiveId>,
 }
 
 impl<'a> AppliedChanges<'a> {
@@ -73,6 +98,24 @@ impl<'a> AppliedChanges<'a> {
         let Applied { record, done, pending, left, verdict } = applied;
         let left = left.iter().copied().chain(impossible.iter().map(|change| change.setting));
         let reprovisioned = verdict.as_ref().map(|verdict| verdict.result);
-        Self { vm: record, done, pending, left: left.collect(), reprovisioned }
+        Self { vm: record, done, pending, left: left.collect(), reprovisioned, replaced: None }
+    }
+
+    /// Of a VM that has replaced another one, with what differs between them.
+    pub fn of_replaced(replaced: &'a Replaced, done: &'a [Setting]) -> Self {
+        let old = ReplacedVm { id: &replaced.old, archive_id: replaced.archived.as_ref() };
+        Self {
+            vm: &replaced.record,
+            done,
+            pending: &[],
+            left: Vec::new(),
+            reprovisioned: None,
+            replaced: Some(old),
+        }
+    }
+
+    /// Of a VM that was created to replace another one and isn't ready.
+    pub fn of_unready(record: &'a Record, left: Vec<Setting>) -> Self {
+        Self { vm: record, done: &[], pending: &[], left, reprovisioned: None, replaced: None }
     }
 }

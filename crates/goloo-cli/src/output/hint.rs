@@ -54,6 +54,7 @@ fn command(step: &NextStep) -> String {
         NextStep::Migrate => "goloo migrate".to_owned(),
         NextStep::Reboot(vm) => format!("goloo exec {vm} -- sudo reboot"),
         NextStep::Recreate { vm, name } => format!("goloo recreate {vm} --as {name}"),
+        NextStep::Rename { vm, to } => format!("goloo rename {vm} {to}"),
         NextStep::Resume(vm) => format!("goloo resume {vm}"),
         NextStep::SettingsSet { key, value } => {
             format!("goloo settings set {} {}", in_shell(key), in_shell(value))
@@ -116,6 +117,7 @@ mod tests {
             NextStep::Migrate,
             NextStep::Reboot(web()),
             NextStep::Recreate { vm: web(), name: other() },
+            NextStep::Rename { vm: other(), to: web() },
             NextStep::Resume(web()),
             NextStep::SettingsSet { key: "stateBackend.region".to_owned(), value: "eu-west-1".to_owned() },
             NextStep::Start(web()),
@@ -151,6 +153,7 @@ mod tests {
                 | NextStep::Migrate
                 | NextStep::Reboot(_)
                 | NextStep::Recreate { .. }
+                | NextStep::Rename { .. }
                 | NextStep::Resume(_)
                 | NextStep::SettingsSet { .. }
                 | NextStep::Start(_)

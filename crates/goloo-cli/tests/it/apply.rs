@@ -8,7 +8,7 @@ use std::process::Command;
 use goloo_testkit::image_server::ImageServer;
 use serde_json::{Value, json};
 
-use crate::common::kill::everywhere;
+use crate::common::kill::{everywhere, killed_at};
 use crate::common::{HELLO, Ran, World};
 
 const DONE: &str = r#"{"status": "done", "errors": [], "recoverable_errors": {}}"#;
@@ -289,6 +289,38 @@ fn a_vm_without_a_stack_of_its_own_can_be_set() {
     let said = world.run(&["apply", "twin"]).expect(0);
     assert!(said.stdout().contains("twin is as its stack says"), "{said:?}");
     assert!(said.stderr().contains("its recorded files are used"), "{said:?}");
+}
+
+#[test]
+fn a_recreated_vm_has_what_was_applied_and_its_overrides() {
+    let world = world();
+    let port = free_port();
+    edit(&world, json!({"memory": "768M", "ports": [port]}));
+    world.run(&["apply", "hello", "--yes"]).expect(0);
+    world.run(&["set", "hello", "cpus=2", "--yes"]).expect(0);
+    let before = record(&world);
+    world.run(&["delete", "hello", "--yes"]).expect(0);
+    world.run(&["recreate", "hello"]).expect(0);
+    let after = record(&world);
+    assert_eq!((argument(&world, "-smp"), argument(&world, "-m")), ("2".to_owned(), "768M".to_owned()));
+    for same in ["resolved", "overrides", "appliedConfig"] {
+        assert_eq!(after[same], before[same], "{same}");
+    }
+    assert_eq!(world.run(&["apply", "hello"]).expect(0).stdout(), "hello is as its stack says\n");
+    assert_eq!(world.run(&["diff", "hello"]).expect(0).stdout(), "");
+    world.run(&["apply", "hello", "--unset", "cpus", "--yes"]).expect(0);
+    assert_eq!(argument(&world, "-smp"), "1");
+}
+
+/// The files of a create don't have these settings, and it may have to continue from them.
+#[test]
+fn an_interrupted_recreate_continues_with_what_was_applied() {
+    let world = world();
+    world.run(&["set", "hello", "cpus=2", "memory=768M", "--yes"]).expect(0);
+    world.run(&["delete", "hello", "--yes"]).expect(0);
+    assert!(killed_at(&world, "connect", 1, &["recreate", "hello"]));
+    world.run(&["resume", "hello"]).expect(0);
+    assert_eq!((argument(&world, "-smp"), argument(&world, "-m")), ("2".to_owned(), "768M".to_owned()));
 }
 
 #[test]

@@ -717,6 +717,146 @@ fn apply_in_aws_changes_ports_at_once_and_the_type_with_a_restart() {
     cloud.assert_nothing_is_left(&empty, "at the end");
 }
 
+/// A replacement that ends soon: nothing listens at moto's addresses, so its verdict is unknown.
+const REPLACE: [&str; 6] = ["apply", "web", "--replace", "--yes", "--timeout", "1s"];
+
+/// An account with the VM `web` that has a DNS name.
+struct Named {
+    cloud: Cloud,
+    /// Refuses to create names that exist.
+    proxy: FaultProxy,
+    /// What the account has without VMs.
+    empty: Vec<String>,
+}
+
+impl Named {
+    fn new() -> Self {
+        let cloud = Cloud::new();
+        cloud.world.stack("web", NAMED, "");
+        cloud.aws.create_zone("example.com");
+        let empty = cloud.aws.ledger();
+        cloud.run(&CREATE).expect(0);
+        let proxy = FaultProxy::start(cloud.aws.endpoint());
+        refuse_to_make_what_exists(&proxy);
+        Self { cloud, proxy, empty }
+    }
+
+    /// Ends all faults.
+    fn reset(&self) {
+        self.proxy.reset();
+        refuse_to_make_what_exists(&self.proxy);
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ran {
+        Ran(self.cloud.command(self.proxy.endpoint(), arguments).output().unwrap())
+    }
+
+    fn edit(&self, text: &str) {
+        let document = format!("#cloud-config\nruncmd: [\"echo {text}\"]\n");
+        self.cloud.world.stack("web", NAMED, &document);
+    }
+
+    /// Notes that the new VM is provisioned, as its guest would have said.
+    fn make_ready(&self) {
+        let path = self.cloud.world.state().join("active/web-new/state.json");
+        let mut record: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        record["phase"] = "ready".into();
+        std::fs::write(&path, record.to_string()).unwrap();
+    }
+
+    /// Whether the name points to this address, and to nothing else.
+    fn points_to(&self, address: &str) -> bool {
+        self.cloud.records() == [format!("record web.example.com. A {address}")]
+    }
+
+    fn assert_replaced(&self, old: &serde_json::Value, when: &str) {
+        let new = self.cloud.status("web");
+        assert_eq!((&new["replaces"], new["operation"].is_null()), (old, true), "{when}");
+        assert_eq!((self.cloud.world.names().len(), self.cloud.instances().len()), (1, 1), "{when}");
+        assert!(self.points_to(&self.cloud.address("web")), "{when}: {:?}", self.cloud.records());
+    }
+
+    fn delete(self) {
+        self.cloud.run(&["delete", "web", "--yes"]).expect(0);
+        self.cloud.assert_nothing_is_left(&self.empty, "at the end");
+    }
+}
+
+#[test]
+fn a_vm_in_aws_answers_under_its_name_until_its_replacement_is_ready() {
+    let vms = Named::new();
+    let (old, address) = (vms.cloud.status("web"), vms.cloud.address("web"));
+    vms.edit("new");
+    let failed = vms.run(&REPLACE).expect(8).stderr();
+    assert!(failed.contains("web is as it was") && !failed.contains("dns swap"), "{failed}");
+    assert_eq!(vms.cloud.status("web"), old);
+    assert!(vms.points_to(&address) && vms.cloud.instances().len() == 2);
+    // What is given up must not take the names of the other one with it.
+    vms.run(&["dns", "swap", "web-new", "--from", "web"]).expect(0);
+    let refused = vms.run(&["delete", "web-new", "--yes"]).expect(1).stderr();
+    assert!(
+        refused.contains("has the DNS names of") && refused.contains("dns rollback web-new"),
+        "{refused}"
+    );
+    vms.run(&["dns", "rollback", "web-new"]).expect(0);
+    vms.run(&["delete", "web-new", "--yes"]).expect(0);
+    assert!(vms.points_to(&address) && vms.cloud.instances().len() == 1);
+    vms.run(&REPLACE).expect(8);
+    vms.make_ready();
+    let said = vms.run(&["resume", "web"]).expect(0).stdout();
+    assert!(said.contains("web is a new VM"), "{said}");
+    vms.assert_replaced(&old["id"], "resumed");
+    assert!(!vms.points_to(&address));
+    vms.delete();
+}
+
+#[test]
+fn a_replacement_in_aws_that_is_killed_while_its_vm_is_created_goes_on() {
+    let vms = Named::new();
+    let (old, address) = (vms.cloud.status("web"), vms.cloud.address("web"));
+    for (at, late) in [("CreateStack", false), ("CreateStack", true), (CHANGE, false), (CHANGE, true)] {
+        vms.edit(&format!("{at} {late}"));
+        vms.reset();
+        vms.cloud.kill_at(&vms.proxy, At::Action(at, 1), late, &REPLACE);
+        assert_eq!(vms.cloud.status("web"), old, "{at}, {late}");
+        vms.reset();
+        // Its verdict is unknown, too.
+        vms.run(&["resume", "web", "--timeout", "1s"]).expect(8);
+        assert!(vms.points_to(&address) && vms.cloud.instances().len() == 2, "{at}, {late}");
+        vms.run(&["delete", "web-new", "--yes"]).expect(0);
+        assert!(vms.points_to(&address) && vms.cloud.instances().len() == 1, "{at}, {late}");
+    }
+    vms.delete();
+}
+
+#[test]
+fn kill_replace_in_aws_at_every_request_then_resume() {
+    let vms = Named::new();
+    for late in [false, true] {
+        for number in 1.. {
+            let old = vms.cloud.status("web")["id"].clone();
+            vms.edit(&format!("{late} {number}"));
+            vms.reset();
+            vms.run(&REPLACE).expect(8);
+            vms.make_ready();
+            vms.reset();
+            let ended = vms.cloud.kill_at(&vms.proxy, At::Request(number), late, &["resume", "web"]);
+            let struck = vms.proxy.struck();
+            let when = format!("killed at request {number}, late: {late}, ended: {ended}");
+            vms.reset();
+            let names = vms.cloud.world.names();
+            let resumed = vms.run(&["resume", &names[number % names.len()]]);
+            assert_eq!(resumed.code(), 0, "{when}: {resumed:?}");
+            vms.assert_replaced(&old, &when);
+            if struck == 0 {
+                assert!(ended && number > 8, "{when}");
+                break;
+            }
+        }
+    }
+    vms.delete();
+}
+
 #[test]
 fn kill_swap_in_aws_at_every_request_then_resume_or_retry() {
     let cloud = Cloud::new();

@@ -50,6 +50,10 @@ fn output_of_commands_matches_the_schemas() {
     check("apply-plan", &["apply", "hello", "--dry-run", "--set", "cpus=2"]);
     check("apply", &["apply", "hello", "--set", "cpus=2"]);
     check("apply", &["set", "twin", "memory=1G"]);
+    world.ssh_finds(r#"{"status": "done", "errors": []}"#);
+    let replace = ["apply", "hello", "--replace", "--set", "disk=512M"];
+    check("apply-plan", &[&replace[..], &["--dry-run"]].concat());
+    check("apply", &[&replace[..], &["--yes"]].concat());
     check("vms", &["stop", "hello", "twin", "--force"]);
     assert_valid("vms", &world.json(&["stop", "hello", "nothing", "--force", "--json"]));
     check("history", &["history", "hello"]);

@@ -44,6 +44,7 @@ mod read_only;
 mod readme;
 mod reality;
 mod rename;
+mod replace;
 mod reprovision;
 mod s3_services;
 mod secrets;

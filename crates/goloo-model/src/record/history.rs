@@ -43,6 +43,8 @@ word_enum! {
         Rename = "rename",
         /// An operation of this name.
         Bake = "bake",
+        /// An operation of this name.
+        Replace = "replace",
         /// Continued the preceding operation.
         Resume = "resume",
         /// Read the first result of the provisioning.
@@ -83,6 +85,7 @@ impl From<OperationKind> for HistoryAction {
             OperationKind::DnsRollback => Self::DnsRollback,
             OperationKind::Rename => Self::Rename,
             OperationKind::Bake => Self::Bake,
+            OperationKind::Replace => Self::Replace,
         }
     }
 }

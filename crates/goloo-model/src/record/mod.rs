@@ -3,6 +3,7 @@
 //! Fields that this version doesn't know are kept in `extra` and written back. A record with a newer
 //! [`SCHEMA`] can be read, but writing it is refused (see [`upgrade`]).
 
+mod applied_settings;
 mod baking;
 pub(crate) mod checks;
 mod details;
@@ -23,6 +24,7 @@ mod proof;
 mod proving;
 mod recorded_stack;
 mod rename;
+mod replacement;
 mod resource;
 mod schema_1;
 pub mod upgrade;
@@ -44,6 +46,7 @@ use crate::time::Timestamp;
 
 pub use crate::spec::SSH_PORT;
 pub use crate::spec::is_domain as is_dns_name;
+pub use applied_settings::AppliedSettings;
 pub use baking::Baking;
 pub use checks::{SERIAL_MAX, is_block, is_resource_id};
 pub use details::{DetailsError, read_details};
@@ -62,6 +65,7 @@ pub use proof::{StateKey, Trust};
 pub use recorded_stack::{
     RecordedKey, RecordedMount, RecordedPort, RecordedStack, RecordedUser, StackValueError,
 };
+pub use replacement::{Replacement, Replacing};
 pub use resource::Resource;
 pub use schema_1::{Schema1Place, endpoint_of_schema_1, is_host_bound_in_schema_1};
 pub use upgrade::{from_json, to_json};
@@ -165,6 +169,15 @@ pub struct Record {
     /// What has been changed for the next start of the machine.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub restart_pending: Vec<Word<Setting>>,
+    /// The VM that this one is to replace, until that is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replacing: Option<Replacing>,
+    /// The VM that this one has replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<VmId>,
+    /// The VM that has replaced this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced_by: Option<VmId>,
     /// The history of actions on the VM.
     #[serde(default, skip_serializing_if = "History::is_empty")]
     pub history: History,
@@ -239,6 +252,9 @@ impl Record {
             baked_from: None,
             reprovisioned: None,
             restart_pending: Vec::new(),
+            replacing: None,
+            replaces: None,
+            replaced_by: None,
             history: History::default(),
             proof: None,
             extra: Extra::new(),
@@ -449,6 +465,9 @@ pub struct Operation {
     /// The change of the VM's name; identical in the record under either name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rename: Option<NameChange>,
+    /// The replacement that changes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replacement: Option<Box<Replacement>>,
     /// Lets its initiator verify that the operation is theirs: an HMAC-SHA-256 with their state folder's key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<Digest>,

@@ -29,6 +29,8 @@ word_enum! {
         Rename = "rename",
         /// Makes a baked image of it, and deletes it.
         Bake = "bake",
+        /// Moves the name of a VM to the one that replaces it.
+        Replace = "replace",
     }
 }
 
@@ -36,6 +38,11 @@ impl OperationKind {
     /// Whether the machine can't be relied on until the operation is finished.
     pub fn makes_or_ends(self) -> bool {
         matches!(self, Self::Create | Self::Clone | Self::Delete | Self::Bake)
+    }
+
+    /// Whether the VM may be stored under two names meanwhile.
+    pub fn renames(self) -> bool {
+        matches!(self, Self::Rename | Self::Replace)
     }
 
     /// Whether DNS names move.

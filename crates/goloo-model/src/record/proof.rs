@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use ssh_key::rand_core::{OsRng, RngCore};
 
 use super::digest::{self, Digest, FIRST_FORM, FORM, hex};
-use super::{ApplyInputs, Endpoint, Extra, Overrides, Record, RecordedStack, schema_1, upgrade};
+use super::{ApplyInputs, Endpoint, Extra, Overrides, Record, RecordedStack, Replacing, schema_1, upgrade};
 use crate::name::VmId;
 use crate::store::Snapshot;
 
@@ -113,6 +113,8 @@ pub(super) struct AuthenticatedFields<'r> {
     tags: &'r std::collections::BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Overrides::is_empty")]
     overrides: &'r Overrides,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replacing: Option<&'r Replacing>,
     ssh: Option<(&'r super::LoginName, Option<&'r super::LoginName>, &'r super::PublicHostKey)>,
     resources: Vec<(&'r str, &'r str)>,
     #[serde(flatten)]
@@ -174,6 +176,7 @@ impl<'r> AuthenticatedFields<'r> {
             github_users: &record.github_users,
             tags: &record.tags,
             overrides: &record.overrides,
+            replacing: record.replacing.as_ref(),
             ssh: record.ssh.as_ref().map(|ssh| (&ssh.user, ssh.account.as_ref(), &ssh.host_key)),
             resources: record.resources.iter().map(|one| (one.kind.as_str(), one.id.as_str())).collect(),
             machine: AuthenticatedMachine::of(record, form)?,
@@ -203,6 +206,7 @@ pub(super) fn intent(record: &Record) -> Option<Vec<u8>> {
     ];
     // Left out where there is none, as in proofs of earlier versions.
     intent.extend(operation.rename.as_ref().map(|change| json!(change)));
+    intent.extend(operation.replacement.as_ref().map(|replacement| json!(replacement)));
     // Without `settings`, which get fewer as the apply proceeds.
     intent.extend(operation.apply.as_ref().map(|apply| {
         let ApplyInputs { target, users, overrides, config, login_user, restart, reprovision, .. } = &**apply;

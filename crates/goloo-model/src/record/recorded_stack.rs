@@ -148,7 +148,7 @@ impl RecordedStack {
         (size <= BYTES_MAX).then_some(recorded)
     }
 
-    fn whole(stack: &ResolvedStack) -> Self {
+    pub(super) fn whole(stack: &ResolvedStack) -> Self {
         let line = |text: &Option<String>| text.as_deref().map(Line::from);
         let mount = |mount: &Mount| RecordedMount {
             source: mount.source.to_string_lossy().as_ref().into(),

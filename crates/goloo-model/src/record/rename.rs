@@ -1,13 +1,18 @@
 //! Names: a VM's name is goloo's, a machine keeps the one that its provider knows it by.
 
+use super::Record;
 use super::name_change::NameChange;
-use super::{OperationKind, Record};
 use crate::name::VmName;
 
 impl Record {
     /// The name that the provider knows the machine by.
     pub fn machine_name(&self) -> &VmName {
         self.machine_name.as_ref().unwrap_or(&self.name)
+    }
+
+    /// The name that the machine calls itself: that of the VM that it is to replace, or its own.
+    pub fn guest_name(&self) -> &VmName {
+        self.replacing.as_ref().map_or(&self.name, |replacing| &replacing.name)
     }
 
     /// Sets the name that the provider knows the machine by.
@@ -25,8 +30,7 @@ impl Record {
 
     /// The unfinished change of its name, if there is one.
     pub fn name_change(&self) -> Option<&NameChange> {
-        let operation =
-            self.operation.as_ref().filter(|operation| operation.kind == OperationKind::Rename)?;
+        let operation = self.operation.as_ref().filter(|operation| operation.kind.renames())?;
         operation.rename.as_ref()
     }
 

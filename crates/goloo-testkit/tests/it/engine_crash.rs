@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use goloo_engine::plan::CreatePlan;
-use goloo_engine::{CreateRequest, EmergencyDump, Engine, EngineError, GuestInputs, Interrupt, Resumed};
+use goloo_engine::{
+    CreateRequest, EmergencyDump, Engine, EngineError, GuestInputs, Interrupt, ReplacementRequest, Resumed,
+};
 use goloo_model::events::NoEvents;
-use goloo_model::name::{OperationId, VmName};
+use goloo_model::name::{OperationId, VmId, VmName};
 use goloo_model::provider::{Machine, Provider, StopMode};
-use goloo_model::record::{CreateInputs, Creator, Phase, Record};
+use goloo_model::record::{CreateInputs, Creator, Overrides, Phase, Record, Replacing};
 use goloo_model::spec::ResolvedStack;
 use goloo_model::spec::resolved::{ImageRef, Size, SshSource};
 use goloo_model::store::{Snapshot, Store, StoreError};
@@ -133,6 +135,7 @@ fn machine(record: &Record, token: OperationId) -> Machine {
         keep_failed: false,
         force_dns: false,
         baked: None,
+        is_replacement: false,
     }
 }
 
@@ -158,6 +161,9 @@ pub fn request() -> CreateRequest {
         tags: BTreeMap::new(),
         wait: true,
         hosts_entry: true,
+        overrides: Overrides::default(),
+        applied_config: None,
+        replacement: None,
     }
 }
 
@@ -336,6 +342,126 @@ fn a_rename_stopped_at_any_operation_leaves_one_name() {
         engine(&store(disk), provider, &guest, async |engine| engine.rename(&devbox(), &copy()).await).is_ok()
     };
     at_every_stop(begin, rename, assert_one_name);
+}
+
+/// A request for a VM that is to replace this one.
+fn replacement(old: Record) -> CreateRequest {
+    let first = request();
+    let machine = Machine {
+        id: VmId::generate(),
+        machine_name: name("devbox-2"),
+        is_replacement: true,
+        ..first.plan.machine.clone()
+    };
+    let name = name("devbox-new");
+    CreateRequest {
+        plan: CreatePlan { machine, ..first.plan.clone() },
+        replacement: Some(ReplacementRequest { old, name }),
+        ..first
+    }
+}
+
+fn replace(disk: &SimFs, provider: &FakeProvider) -> bool {
+    let (store, guest) = (store(disk), FakeGuest::provisioned());
+    let old = run(store.load(&devbox())).unwrap().unwrap().record;
+    let request = replacement(old);
+    let replace = async |engine: Engine<'_>| {
+        let created = engine.create(request).await?;
+        engine.finish_replacement(&created.record.name).await
+    };
+    engine(&store, provider, &guest, replace).is_ok()
+}
+
+/// There is the old VM as it was, or a replacement that any of its VMs continues, up to one VM.
+fn assert_replaced_or_as_before(disk: &SimFs, provider: &FakeProvider, at: &str) {
+    let (store, guest) = (store(disk), FakeGuest::provisioned());
+    let stored = run(store.records()).unwrap();
+    assert!(stored.broken.is_empty(), "{at}: {:?}", stored.broken);
+    let records: Vec<Record> = stored.entries.into_iter().map(|loaded| loaded.record).collect();
+    let is_begun = |record: &&Record| record.operation.is_some() || record.replacing.is_some();
+    let begun: Vec<_> = records.iter().filter(is_begun).collect();
+    if let Some(one) = begun.get(at.len() % begun.len().max(1)) {
+        let resumed = engine(&store, provider, &guest, async |engine| {
+            engine.resume(&one.name, None, &rebuild, "").await
+        });
+        let is_done = matches!(resumed, Ok(Resumed::Replaced(_) | Resumed::Deleted(_)));
+        assert!(is_done, "{at}: {} {resumed:?}", one.name);
+    }
+    // The next command that takes the name completes a move to the archive.
+    drop(run(store.lock(&name("devbox-old"), &owner(1))).unwrap());
+    assert_eq!(run(store.names()).unwrap(), ["devbox"], "{at}");
+    let record = run(store.load(&devbox())).unwrap().unwrap().record;
+    let archived = run(store.archive_list()).unwrap().entries;
+    assert_eq!((&record.operation, &record.replacing, record.phase), (&None, &None, Phase::Ready), "{at}");
+    assert_eq!(archived.first().map(|one| &one.record.id), record.replaces.as_ref(), "{at}");
+    assert_eq!(
+        archived.first().and_then(|one| one.record.replaced_by.clone()).is_some(),
+        record.replaces.is_some()
+    );
+    assert_eq!(run(store.snapshot(&devbox())).unwrap(), snapshot(), "{at}");
+    assert_eq!(provider.machines(), 1, "{at}");
+    assert_eq!(provider.host_names().into_keys().collect::<Vec<_>>(), [devbox()], "{at}");
+    engine(&store, provider, &guest, async |engine| engine.delete(&devbox(), None).await).unwrap();
+    assert_nothing_is_left(provider, at);
+}
+
+#[test]
+fn a_replacement_stopped_at_any_operation_leaves_one_vm() {
+    let begin = || {
+        let (disk, provider) = (SimFs::new(), FakeProvider::default());
+        assert!(create(&disk, &provider));
+        (disk, provider)
+    };
+    at_every_stop(begin, replace, assert_replaced_or_as_before);
+}
+
+#[test]
+fn a_replacement_waits_for_no_lock() {
+    let (store, provider, guest) =
+        (MemoryStore::default(), FakeProvider::default(), FakeGuest::provisioned());
+    engine(&store, &provider, &guest, async |engine| {
+        let old = engine.create(request()).await.unwrap().record;
+        let new = engine.create(replacement(old.clone())).await.unwrap().record.name;
+        let other = owner(2);
+        for held in [devbox(), new.clone(), name("devbox-old")] {
+            let lock = store.lock(&held, &other).await.unwrap();
+            let refused = engine.finish_replacement(&new).await;
+            assert!(
+                matches!(refused, Err(EngineError::Store(StoreError::Locked { .. }))),
+                "{held}: {refused:?}"
+            );
+            let now = store.load(&devbox()).await.unwrap().unwrap().record;
+            assert_eq!(now, old, "{held}");
+            drop(lock);
+        }
+        let second = engine.create(replacement(old)).await;
+        assert!(matches!(second, Err(EngineError::ReplacementExists { .. })), "{second:?}");
+        engine.finish_replacement(&new).await.unwrap();
+    });
+}
+
+/// In a shared store, somebody else can write that a VM is to replace another one.
+#[test]
+fn a_record_that_proves_nothing_replaces_no_vm() {
+    let (store, provider, guest) =
+        (MemoryStore::default(), FakeProvider::default(), FakeGuest::provisioned());
+    let mut here = goloo_testkit::samples::here();
+    here.trust.store_is_private = false;
+    engine(&store, &provider, &guest, async |engine| {
+        let engine = Engine { here: &here, ..engine };
+        let old = engine.create(request()).await.unwrap().record;
+        let other = CreateRequest { replacement: None, ..replacement(old.clone()) };
+        let machine = Machine { name: copy(), machine_name: copy(), ..other.plan.machine.clone() };
+        let other = CreateRequest { plan: CreatePlan { machine, ..other.plan.clone() }, ..other };
+        let mut record = engine.create(other).await.unwrap().record;
+        record.replacing = Some(Replacing { id: old.id.clone(), name: old.name.clone() });
+        store.lock(&copy(), &owner(2)).await.unwrap().save(&mut record).await.unwrap();
+        let refused = engine.resume(&copy(), None, &rebuild, "").await;
+        let Err(EngineError::Refused { what, .. }) = refused else { panic!("{refused:?}") };
+        assert!(what.contains("doesn't prove that it was created with this state folder"), "{what}");
+        assert_eq!(store.load(&devbox()).await.unwrap().unwrap().record, old);
+    });
+    assert_eq!(provider.machines(), 2);
 }
 
 /// Of two operations that want the same name, exactly one gets it.

@@ -42,10 +42,20 @@ pub struct PlannedApply {
     pub changes: Vec<SettingChange>,
     /// The overrides as they will be.
     pub overrides: Overrides,
-    vm: ManagedVm,
+    pub(super) vm: ManagedVm,
+    pub(super) source: StackSource,
     had: RecordedStack,
     inputs: ApplyInputs,
     reprovision: Option<Reprovision>,
+}
+
+/// The stack as it is now.
+pub(super) struct StackSource {
+    pub found: Found,
+    /// With the overrides.
+    pub stack: ResolvedStack,
+    /// Whether it belongs to the VM: one that was adopted may have none.
+    pub is_own: bool,
 }
 
 impl PlannedApply {
@@ -169,7 +179,9 @@ impl Session {
             reprovision: reprovision.as_ref().map(|with| with.files.digest()),
             running: false,
         };
-        Ok(PlannedApply { changes, overrides, had: had.stack, inputs, vm, reprovision })
+        let is_own = options.folder.is_some() || snapshot.files.contains_key("config.json");
+        let source = StackSource { found, stack, is_own };
+        Ok(PlannedApply { changes, overrides, had: had.stack, inputs, vm, source, reprovision })
     }
 
     /// Makes the planned changes.
@@ -250,7 +262,7 @@ impl Session {
         record: &Record,
         overrides: &Overrides,
     ) -> Result<ResolvedStack, Error> {
-        let stack = found.resolve_with(self, overrides, &record.stack, Some(&record.name))?;
+        let stack = found.resolve_with(self, overrides, &record.stack, Some(record.guest_name()))?;
         Ok(with_github_users(stack, &record.github_users))
     }
 }

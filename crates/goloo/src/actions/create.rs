@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use goloo_cloudinit::ComposeInput;
 use goloo_engine::plan::{self, CreatePlan, MachineIdentity};
-use goloo_engine::{CreateRequest, Created, free_machine_name, taken};
+use goloo_engine::{CreateRequest, Created, ReplacementRequest, free_machine_name, taken};
 use goloo_model::events::EventContext;
 use goloo_model::host_key::HostKey;
 use goloo_model::name::{OperationId, VmId, VmName};
 use goloo_model::provider::{Provider, ProviderError};
 use goloo_model::provider_id::ProviderId;
-use goloo_model::record::{OperationKind, Record};
+use goloo_model::record::{Digest, OperationKind, Overrides, Record};
 use goloo_model::spec::{ResolvedStack, SshSource};
-use goloo_model::store::StoreError;
+use goloo_model::store::{Snapshot, StoreError};
 
 use super::resume::known_sources;
 use crate::error::Error;
@@ -43,6 +43,10 @@ pub struct CreateOptions {
     pub hosts_entry: bool,
     /// Whether it is made from the baked image of the stack, if there is one.
     pub use_baked: bool,
+    /// The overrides in the resolved stack, which are kept in the record.
+    pub overrides: Overrides,
+    /// The config.json whose settings the resolved stack has, if it isn't the one in the stack's files.
+    pub applied_config: Option<Digest>,
 }
 
 impl CreateOptions {
@@ -57,6 +61,8 @@ impl CreateOptions {
             wait: true,
             hosts_entry: false,
             use_baked: true,
+            overrides: Overrides::default(),
+            applied_config: None,
         }
     }
 }
@@ -67,8 +73,9 @@ pub struct PlannedCreate {
     pub plan: CreatePlan,
     /// The provider that would create it.
     pub provider: Box<dyn Provider>,
+    pub(super) snapshot: Snapshot,
+    pub(super) replacement: Option<ReplacementRequest>,
     options: CreateOptions,
-    snapshot: goloo_model::store::Snapshot,
 }
 
 /// The addresses that may connect to port 22 of a VM in AWS.
@@ -117,17 +124,30 @@ impl Session {
         options: CreateOptions,
     ) -> Result<PlannedCreate, Error> {
         let provider = self.provider(options.provider)?;
-        let info = provider.info();
         self.expect_free(&stack.name)?;
-        let mut warnings = preflight::findings(found, &stack, info).warnings;
-        warnings.extend(preflight::ignored_keys(found, &stack, info));
-        let mut plan = self.make_plan(&*provider, stack)?;
+        let mut planned = self.plan_stack(provider, found, stack, options)?;
+        let plan = &mut planned.plan;
         if plan.machine.machine_name != plan.machine.name {
             plan.warnings.push(format!(
                 "the machine is called {} at {}: a VM that was renamed has the machine {}",
                 plan.machine.machine_name, plan.kind, plan.machine.name
             ));
         }
+        Ok(planned)
+    }
+
+    /// As [`Self::plan_create`], for any name.
+    pub(super) fn plan_stack(
+        &self,
+        provider: Box<dyn Provider>,
+        found: &Found,
+        stack: ResolvedStack,
+        options: CreateOptions,
+    ) -> Result<PlannedCreate, Error> {
+        let info = provider.info();
+        let mut warnings = preflight::findings(found, &stack, info).warnings;
+        warnings.extend(preflight::ignored_keys(found, &stack, info));
+        let mut plan = self.make_plan(&*provider, stack)?;
         plan.diagnostics.extend(warnings);
         if options.use_baked {
             plan.machine.baked = self.baked_for(&*provider, &plan)?;
@@ -139,7 +159,7 @@ impl Session {
             let path = self.hosts_file().path().display().to_string();
             plan.provider.steps.push(format!("add {} to {path}", plan.machine.name));
         }
-        Ok(PlannedCreate { plan, provider, options, snapshot: found.snapshot() })
+        Ok(PlannedCreate { plan, provider, options, snapshot: found.snapshot(), replacement: None })
     }
 
     /// Creates the machine of a plan, and waits until it is provisioned if the options say so.
@@ -148,7 +168,7 @@ impl Session {
     /// Errors of the store, the provider and the operation. The record of a create that failed or was interrupted stays
     /// for [`Self::resume`] and [`Self::delete`].
     pub fn create(&self, planned: PlannedCreate, run: &RunOptions<'_>) -> Result<Created, Error> {
-        let PlannedCreate { plan, provider, options, snapshot } = planned;
+        let PlannedCreate { plan, provider, options, snapshot, replacement } = planned;
         let request = CreateRequest {
             plan,
             snapshot,
@@ -158,8 +178,11 @@ impl Session {
             wait: options.wait,
             hosts_entry: options.hosts_entry,
             baking: None,
+            overrides: options.overrides,
+            applied_config: options.applied_config,
+            replacement,
         };
-        let context = EventContext::of(&request.plan.machine.name, Some(OperationKind::Create));
+        let context = EventContext::of(request.name(), Some(OperationKind::Create));
         Ok(self.operate(context, &*provider, run, async |engine| engine.create(request).await)??)
     }
 

@@ -1,7 +1,8 @@
 //! Creates a VM again from its recorded files.
 
 use goloo_model::name::{ArchiveId, VmName};
-use goloo_model::record::Record;
+use goloo_model::record::{AppliedSettings, Overrides, Record};
+use goloo_model::spec::with_github_users;
 use goloo_model::store::Snapshot;
 
 use super::archive::ArchivedFiles;
@@ -19,9 +20,16 @@ pub struct Recreation {
     /// Whether it is proven that the VM was created with this state folder from these files. Otherwise somebody else may
     /// have written them, and the user should agree to what the new VM gets (see [`grants`](crate::grants)).
     pub is_ours: bool,
+    /// What `apply` and `set` have changed since.
+    pub applied: Option<AppliedSettings>,
 }
 
 impl Recreation {
+    /// The VM's overrides, unless somebody else may have written them.
+    pub fn overrides(&self) -> Overrides {
+        if self.is_ours { self.record.overrides.clone() } else { Overrides::default() }
+    }
+
     /// The addresses that could connect to port 22 of the VM, by its record; none where its provider doesn't decide
     /// that.
     pub fn ssh_sources(&self, providers: &Providers) -> Vec<String> {
@@ -42,7 +50,13 @@ impl Session {
             return Err(RequestError::NoRecordedFiles { name: record.name }.into());
         }
         let is_ours = self.here().created_from(&record, &snapshot);
-        Ok(Recreation { stack: Found::of_record(snapshot, &record), record, is_ours })
+        let stack = Found::of_record(snapshot, &record);
+        // What is wrong with the files is reported when they are used.
+        let files = stack.resolved_silently(self, &record.stack, Some(record.guest_name())).ok();
+        let applied = files.zip(record.resolved.as_deref()).map(|(files, vm)| {
+            AppliedSettings::between(&with_github_users(files.stack, &record.github_users), vm)
+        });
+        Ok(Recreation { stack, record, is_ours, applied })
     }
 
     fn recorded_files(&self, what: &str) -> Result<(Record, Snapshot), Error> {

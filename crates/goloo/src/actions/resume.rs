@@ -8,12 +8,12 @@ use goloo_model::hint::Hint;
 use goloo_model::host_key::HostKey;
 use goloo_model::name::OperationId;
 use goloo_model::provider::{Machine, Provider};
-use goloo_model::record::{CreateInputs, OperationKind, Record};
+use goloo_model::record::{AppliedSettings, CreateInputs, OperationKind, Record};
 use goloo_model::spec::{ResolvedStack, SshSource, ssh_source};
 use goloo_model::store::Snapshot;
 
 use super::bake::for_baking;
-use crate::error::Error;
+use crate::error::{Error, RequestError};
 use crate::operation::{ManagedVm, RunOptions};
 use crate::render::ProcessRenderer;
 use crate::session::Session;
@@ -65,16 +65,22 @@ impl Session {
         Ok(resumed)
     }
 
-    /// The stack of the snapshot that an interrupted create started with.
+    /// The stack that an interrupted create started with: that of its snapshot, with the settings that a recreated VM has
+    /// in place of those.
     ///
     /// # Errors
-    /// When its files don't validate.
+    /// When its files or these settings aren't valid.
     pub fn stack_of_snapshot(&self, record: &Record, snapshot: &Snapshot) -> Result<ResolvedStack, Error> {
         let found = Found::of_record(snapshot.clone(), record);
         // A VM for baking has a name that the document doesn't have in it.
-        let name = record.baking.is_none().then_some(&record.name);
-        let stack = found.resolve(self, &record.stack, name)?;
-        Ok(goloo_model::spec::with_github_users(stack, &record.github_users))
+        let name = record.baking.is_none().then(|| record.guest_name());
+        let mut stack = found.resolve(self, &record.stack, name)?;
+        stack.is_copy |= record.replacing.is_some();
+        let mut stack = goloo_model::spec::with_github_users(stack, &record.github_users);
+        if let Some(vm) = record.resolved.as_deref().filter(|_| record.baking.is_none()) {
+            AppliedSettings::between(&stack, vm).give_to(&mut stack).map_err(RequestError::from)?;
+        }
+        Ok(stack)
     }
 
     /// Rebuilds the machine of an interrupted create from its snapshot, its keys and its host key.
@@ -119,12 +125,13 @@ impl Session {
         let plan =
             plan::create(&input, &host_key, provider, machine).map_err(|error| failed(error.into()))?;
         let mut machine = Machine {
-            name: record.name.clone(),
             force_dns: inputs.force_dns,
+            is_replacement: record.replacing.is_some(),
             baked: record.baked_from.clone(),
             ..plan.machine
         };
         if record.baking.is_some() {
+            machine.name = record.name.clone();
             for_baking(&mut machine.stack);
         }
         Ok(machine)

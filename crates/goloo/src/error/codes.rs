@@ -83,6 +83,7 @@ pub fn of_engine(error: &EngineError) -> &'static str {
         EngineError::NameTaken { .. } | EngineError::Snapshot { taken: true, .. } => "name-taken",
         EngineError::Snapshot { .. } => "not-found",
         EngineError::Unfinished { .. } => "unfinished",
+        EngineError::ReplacementExists { .. } => "replacement-exists",
         EngineError::Elsewhere { place, .. } => match place {
             ForeignOwner::Host { .. } => "other-host",
             ForeignOwner::StateFolder { .. } => "other-state-folder",

@@ -24,6 +24,9 @@ pub enum RequestError {
         /// The VM.
         name: VmName,
     },
+    /// The record has a value that no stack can have.
+    #[error(transparent)]
+    RecordedValue(#[from] goloo_model::record::StackValueError),
     /// The stack that a VM was created from can't be read.
     #[error("the stack of \"{name}\" no longer exists or can't be read")]
     StackMissing {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use goloo_aws::AwsProvider;
 use goloo_aws::details::{Details, RecordedVm};
 use goloo_aws::dns::{self, Zone};
+use goloo_aws::publish::ForeignNames;
 use goloo_engine::{EmergencyDump, Engine, EngineError, GuestInputs, Interrupt, Resumed};
 use goloo_model::dns::{DnsChange, RecordSet};
 use goloo_model::events::NoEvents;
@@ -103,7 +104,10 @@ impl World {
         let mut vm = RecordedVm::of(&record).unwrap();
         let mut work = SuiteWork::default();
         let (client, wanted) = (self.client(), dns::wanted(dns, vm.public_ip.as_deref().unwrap()));
-        let made = Zone::new(&client, &self.zone).publish(name, &wanted, false, &mut work).await.unwrap();
+        let made = Zone::new(&client, &self.zone)
+            .publish(name, &wanted, ForeignNames::Stay, &mut work)
+            .await
+            .unwrap();
         vm.fqdn = wanted.first().filter(|own| made.contains(own)).map(|own| own.name.clone());
         (vm.details.zone_id, vm.details.dns_records) = (Some(self.zone.clone()), made);
         Endpoints::from(vm).write_to(&mut record);

@@ -27,7 +27,7 @@ const CALLS: [&str; 15] = [
 ];
 
 /// Runs goloo and kills it right before its `n`-th call of this kind; `false` if it makes fewer and so completes.
-fn killed_at(world: &World, call: &str, n: usize, arguments: &[&str]) -> bool {
+pub fn killed_at(world: &World, call: &str, n: usize, arguments: &[&str]) -> bool {
     let mut command = Command::new("strace");
     world.settle(&mut command);
     // The question mark is needed because not every architecture has every call.

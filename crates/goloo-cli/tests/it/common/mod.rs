@@ -62,15 +62,17 @@ impl World {
         world
     }
 
-    /// With Multipass's stand-in. Its first instance has the address 127.0.0.2, where this process sends an SSH banner.
+    /// With Multipass's stand-in. Its first two instances have the addresses 127.0.0.2 and 127.0.0.3, where this process
+    /// sends an SSH banner.
     pub fn multipass() -> Self {
-        let listener = TcpListener::bind(("127.0.0.2", 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        std::thread::spawn(move || {
-            for mut stream in listener.incoming().flatten() {
-                let _ = stream.write_all(b"SSH-2.0-stand-in\r\n");
-            }
-        });
+        let (port, listeners) = ssh_listeners();
+        for listener in listeners {
+            std::thread::spawn(move || {
+                for mut stream in listener.incoming().flatten() {
+                    let _ = stream.write_all(b"SSH-2.0-stand-in\r\n");
+                }
+            });
+        }
         let mut world = Self::new();
         world.multipass = Some(port);
         world
@@ -277,6 +279,17 @@ impl World {
         assert_eq!(self.names(), Vec::<String>::new(), "{when}: VMs are left");
         assert!(self.machines().is_empty(), "{when}: machines are left: {:?}", self.machines());
         wait_until(&format!("{when}: QEMU is gone"), || self.qemus().is_empty());
+    }
+}
+
+/// A port that is free at the addresses of two instances.
+fn ssh_listeners() -> (u16, [TcpListener; 2]) {
+    loop {
+        let first = TcpListener::bind(("127.0.0.2", 0)).unwrap();
+        let port = first.local_addr().unwrap().port();
+        if let Ok(second) = TcpListener::bind(("127.0.0.3", port)) {
+            return (port, [first, second]);
+        }
     }
 }
 

@@ -1,0 +1,88 @@
+//! `goloo apply --replace`
+
+use std::time::Duration;
+
+use goloo::actions::{PlannedReplacement, ReplaceOutcome};
+use goloo_engine::{Created, Replaced};
+use goloo_model::change::Setting;
+
+use super::ask::Question;
+use super::{created, delete, ssh_sources};
+use crate::app::App;
+use crate::error::CliError;
+use crate::output::diagnostic_line;
+use crate::{exit, json};
+
+/// Asks, and replaces the VM.
+pub fn run(app: &App, mut planned: PlannedReplacement, yes: bool, timeout: Duration) -> Result<u8, CliError> {
+    let plan = &planned.create.plan;
+    plan.diagnostics.iter().for_each(|diagnostic| app.ui.warning(&diagnostic_line(diagnostic)));
+    for warning in plan.warnings.iter().chain(&plan.provider.warnings) {
+        app.ui.warning(warning);
+    }
+    if !yes {
+        ask(app, &planned)?;
+    }
+    let known = planned.known_ssh_sources(&app.session);
+    ssh_sources::resolve(app, &mut planned.create, &known)?;
+    let settings: Vec<_> = planned.changes.iter().map(|change| change.setting).collect();
+    let (name, new) = (planned.old.name.clone(), planned.name.clone());
+    let left = format!(
+        "{new} may be incomplete: run `goloo resume {name}` to continue, or `goloo delete {new}` to give it up"
+    );
+    match app.act(timeout, &left, |run| app.session.replace(planned, run))? {
+        ReplaceOutcome::Done(replaced) => {
+            report(app, &replaced, &settings);
+            Ok(exit::DONE)
+        }
+        ReplaceOutcome::NotReady(created) => {
+            app.ui.note(&format!("{name} is as it was, and {new}, which was to replace it, is kept"));
+            Ok(report_unready(app, &created, settings))
+        }
+    }
+}
+
+fn ask(app: &App, planned: &PlannedReplacement) -> Result<(), CliError> {
+    let PlannedReplacement { old, snapshots, name: new, .. } = planned;
+    let name = &old.name;
+    let mut lost = vec![
+        format!("A new VM will be created as {new} and, once it is ready, get the name {name}."),
+        "Then this will be deleted permanently:".to_owned(),
+        delete::deleted(old),
+    ];
+    if !snapshots.is_empty() {
+        lost.push(format!("  its snapshots: {}", snapshots.join(", ")));
+    }
+    let question = Question {
+        asks: "apply asks before it replaces a VM",
+        lost,
+        question: &format!("Replace {name}?"),
+        words: delete::names_elsewhere(app, std::slice::from_ref(old)),
+        declined: "nothing was changed",
+        again: format!("goloo apply {name} --replace --yes"),
+    };
+    question.ask_showing(app)
+}
+
+/// Says that a VM has replaced another one; also the end of a resumed replacement.
+pub(super) fn report(app: &App, replaced: &Replaced, settings: &[Setting]) {
+    if app.ui.json() {
+        app.ui.result(&json::AppliedChanges::of_replaced(replaced, settings));
+        return;
+    }
+    let name = &replaced.record.name;
+    app.ui.line(&match &replaced.archived {
+        Some(id) => format!("{name} is a new VM; the archived record of the old one is {id}"),
+        None => format!("{name} is a new VM; the old one is deleted"),
+    });
+}
+
+fn report_unready(app: &App, created: &Created, settings: Vec<Setting>) -> u8 {
+    if app.ui.json() {
+        app.ui.result(&json::AppliedChanges::of_unready(&created.record, settings));
+    }
+    if let Some(verdict) = &created.verdict {
+        created::explain(app, &created.record, verdict);
+    }
+    exit::DEGRADED
+}
