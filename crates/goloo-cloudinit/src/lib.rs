@@ -7,6 +7,7 @@
 #![warn(missing_docs)]
 
 mod check;
+mod client_key;
 mod compose;
 mod construct;
 mod diagnostic;
@@ -25,6 +26,7 @@ mod template;
 mod tree;
 mod update;
 
+pub use client_key::{NoClientKey, has_client_key, with_client_key};
 pub use compose::{ComposeInput, Composed, compose, compose_any_shape};
 pub use diagnostic::FILE;
 pub use identity::{ACCOUNT, KEY_FOLDER, account};

@@ -114,6 +114,7 @@ impl<'a> Engine<'a> {
             dns: None,
             apply: None,
             rename: None,
+            import: None,
             proof: None,
             extra: serde_json::Map::new(),
         }

@@ -4,13 +4,14 @@ use crate::apply::Applied;
 use crate::create::Created;
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::import::Reopen;
 use crate::rename::Renamed;
 use crate::work::LockedOperation;
 use goloo_model::dns::DnsChange;
 use goloo_model::hint::{Hint, NextStep};
 use goloo_model::name::{ArchiveId, VmName};
-use goloo_model::provider::{Machine, StopMode};
-use goloo_model::record::{CreateInputs, Operation, OperationKind, Record};
+use goloo_model::provider::{ImportSource, Machine, StopMode};
+use goloo_model::record::{CreateInputs, ImportInputs, Operation, OperationKind, Record};
 use goloo_model::store::Snapshot;
 
 /// What was finished.
@@ -24,6 +25,8 @@ pub enum Resumed {
     Deleted(ArchiveId),
     /// A clone.
     Cloned(Box<Record>),
+    /// An import.
+    Imported(Box<Record>),
     /// A start, stop, suspend or restart.
     Power(OperationKind),
     /// An apply.
@@ -56,6 +59,28 @@ pub struct RebuildError {
 /// Rebuilds the machine of an interrupted create from its record, its inputs and its snapshot.
 pub type Rebuild<'f> = dyn Fn(&Record, &CreateInputs, &Snapshot) -> Result<Machine, RebuildError> + 'f;
 
+/// What a resume needs that isn't in the record.
+#[derive(Clone, Copy)]
+pub struct ResumeInputs<'f> {
+    /// For a create.
+    pub rebuild: &'f Rebuild<'f>,
+    /// For an import.
+    pub reopen: &'f Reopen<'f>,
+    /// goloo's public client key, for an apply.
+    pub client_key: &'f str,
+}
+
+impl<'f> ResumeInputs<'f> {
+    /// For a create only, and for what needs no inputs.
+    pub fn of_create(rebuild: &'f Rebuild<'f>) -> Self {
+        Self { rebuild, reopen: &no_import, client_key: "" }
+    }
+}
+
+fn no_import(_: &Record, _: &ImportInputs) -> Result<ImportSource, RebuildError> {
+    Err(RebuildError { what: "this program imports no VMs".to_owned(), hint: Hint::default() })
+}
+
 impl Engine<'_> {
     /// Finishes the interrupted operation in the record, if it was started with this state folder or
     /// confirmed by the user.
@@ -63,8 +88,7 @@ impl Engine<'_> {
         &self,
         name: &VmName,
         agreed: Option<&Agreed>,
-        rebuild: &Rebuild<'_>,
-        client_key: &str,
+        inputs: ResumeInputs<'_>,
     ) -> Result<Resumed, EngineError> {
         let deadline = self.deadline();
         let mut locked = self.take(name).await?;
@@ -73,6 +97,7 @@ impl Engine<'_> {
         let Some(operation) = locked.record.begin_again(self.owner).cloned() else {
             return Ok(Resumed::Nothing);
         };
+        let ResumeInputs { rebuild, reopen, client_key } = inputs;
         let (kind, inputs) = (operation.kind, operation.inputs.clone());
         locked.save_intent().await?;
         match kind {
@@ -82,6 +107,7 @@ impl Engine<'_> {
             }
             OperationKind::Delete => Ok(Resumed::Deleted(locked.remove().await?)),
             OperationKind::Clone => Ok(Resumed::Cloned(Box::new(locked.copy_again().await?))),
+            OperationKind::Import => Ok(Resumed::Imported(Box::new(locked.build_again(reopen).await?))),
             OperationKind::Apply => {
                 Ok(Resumed::Applied(Box::new(locked.change(client_key, deadline).await?)))
             }
@@ -123,13 +149,21 @@ impl Engine<'_> {
             |what: String| EngineError::Refused { what, hint: NextStep::Delete(name.clone()).into() };
         let inputs = inputs
             .ok_or_else(|| refused(format!("the record of \"{name}\" lacks the inputs of its create")))?;
-        rebuild(record, &inputs, snapshot).map_err(|RebuildError { what, hint }| EngineError::Refused {
-            what: format!("the create of \"{name}\" can't continue: {what}"),
+        rebuild(record, &inputs, snapshot).map_err(|error| error.refused(OperationKind::Create, name))
+    }
+}
+
+impl RebuildError {
+    /// The error of a resume.
+    pub(crate) fn refused(self, kind: OperationKind, name: &VmName) -> EngineError {
+        let Self { what, hint } = self;
+        EngineError::Refused {
+            what: format!("the {kind} of \"{name}\" can't continue: {what}"),
             hint: match hint.is_empty() {
                 true => NextStep::Delete(name.clone()).into(),
                 false => hint.text("; or run ").step(NextStep::Delete(name.clone())),
             },
-        })
+        }
     }
 }
 

@@ -23,9 +23,12 @@ use crate::machine::{self, MachineFile};
 
 /// The relevant part of `qemu-img info`'s output.
 #[derive(Deserialize)]
-struct Info {
+pub(crate) struct Info {
     #[serde(rename = "virtual-size")]
-    virtual_size: u64,
+    pub(crate) virtual_size: u64,
+    /// The base image; an imported machine has none.
+    #[serde(rename = "backing-filename")]
+    pub(crate) base: Option<String>,
     /// Absent when there are none; in the order in which they were taken.
     #[serde(default)]
     snapshots: Vec<Taken>,
@@ -61,7 +64,7 @@ impl<'a> Disk<'a> {
         Ok(self.info()?.snapshots)
     }
 
-    fn info(&self) -> Result<Info, ProviderError> {
+    pub(crate) fn info(&self) -> Result<Info, ProviderError> {
         // -U: also works while the machine is running.
         let json = self.run(&["info", "-U", "--output=json"], "inspecting")?;
         serde_json::from_slice(&json).map_err(|error| {
@@ -134,7 +137,7 @@ impl<'a> Disk<'a> {
 }
 
 /// A machine's disk in the syntax of `--image-opts`; commas in its path are doubled.
-fn image_options(path: &Path) -> OsString {
+pub(crate) fn image_options(path: &Path) -> OsString {
     let mut options = OsString::from("driver=qcow2,file.driver=file,file.filename=");
     options.push(OsString::from_vec(double_commas(path.as_os_str().as_bytes())));
     options

@@ -141,6 +141,7 @@ pub fn creating(name: &VmName) -> Record {
         dns: None,
         apply: None,
         rename: None,
+        import: None,
         proof: None,
         extra: Extra::new(),
     });

@@ -19,9 +19,11 @@ mod diff;
 mod dns;
 mod docker;
 mod doctor;
+mod export;
 mod help;
 mod history;
 mod image;
+mod import;
 mod init;
 mod list;
 mod listing;
@@ -118,6 +120,10 @@ pub enum Command {
     Restore(restore::Args),
     /// Copy a stopped VM
     Clone(clone::Args),
+    /// Write a stopped VM to a file, for another computer
+    Export(export::Args),
+    /// Create a VM from a file that `export` wrote
+    Import(import::Args),
     /// Give a VM another name
     Rename(rename::Args),
     /// Compare the files that a VM was created from with its stack now
@@ -191,6 +197,8 @@ pub fn run(app: &App, command: Command, command_line: fn() -> clap::Command) -> 
         Command::Snapshot(args) => snapshot::run(app, &args),
         Command::Restore(args) => restore::run(app, &args),
         Command::Clone(args) => clone::run(app, &args),
+        Command::Export(args) => export::run(app, &args),
+        Command::Import(args) => import::run(app, &args),
         Command::Rename(args) => rename::run(app, &args),
         Command::Diff(args) => diff::run(app, &args),
         Command::Recreate(args) => recreate::run(app, args),
@@ -276,6 +284,8 @@ impl Command {
             | Self::Snapshot(_)
             | Self::Restore(_)
             | Self::Clone(_)
+            | Self::Export(_)
+            | Self::Import(_)
             | Self::Rename(_)
             | Self::Recreate(_)
             | Self::Adopt(_)

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use goloo_engine::plan::CreatePlan;
-use goloo_engine::{CreateRequest, EmergencyDump, Engine, EngineError, Interrupt, Resumed};
+use goloo_engine::{CreateRequest, EmergencyDump, Engine, EngineError, Interrupt, ResumeInputs, Resumed};
 use goloo_model::events::NoEvents;
 use goloo_model::name::{OperationId, VmName};
 use goloo_model::provider::{Machine, Provider, StopMode};
@@ -179,7 +179,7 @@ fn assert_nothing_is_lost(disk: &SimFs, provider: &FakeProvider, at: &str) {
     };
     if found.record.operation.is_some() {
         let resumed = engine(&store, provider, &guest, async |engine| {
-            engine.resume(&devbox(), None, &rebuild, "").await
+            engine.resume(&devbox(), None, ResumeInputs::of_create(&rebuild)).await
         });
         match resumed.unwrap() {
             Resumed::Created(created) => assert_eq!(created.record.phase, Phase::Ready, "{at}"),
@@ -206,8 +206,9 @@ fn assert_no_copy_is_lost(disk: &SimFs, provider: &FakeProvider, at: &str) {
         return assert_eq!(provider.machines(), 1, "a machine without a record, {at}");
     };
     if found.record.operation.is_some() {
-        let resumed =
-            engine(&store, provider, &guest, async |engine| engine.resume(&copy(), None, &rebuild, "").await);
+        let resumed = engine(&store, provider, &guest, async |engine| {
+            engine.resume(&copy(), None, ResumeInputs::of_create(&rebuild)).await
+        });
         let Resumed::Cloned(cloned) = resumed.unwrap() else { panic!("{at}") };
         assert_eq!((cloned.phase, cloned.operation), (Phase::Ready, None), "{at}");
     }
@@ -304,7 +305,7 @@ fn assert_one_name(disk: &SimFs, provider: &FakeProvider, at: &str) {
     let one = &records[at.len() % records.len()];
     if one.operation.is_some() {
         let resumed = engine(&store, provider, &guest, async |engine| {
-            engine.resume(&one.name, None, &rebuild, "").await
+            engine.resume(&one.name, None, ResumeInputs::of_create(&rebuild)).await
         });
         assert!(matches!(resumed, Ok(Resumed::Renamed(_))), "{at}: {resumed:?}");
     }
@@ -413,7 +414,7 @@ fn an_interrupted_create_leaves_a_record_and_can_be_resumed() {
     engine(&store, &provider, &guest, async |engine| {
         let again = engine.create(request()).await;
         assert!(matches!(again, Err(EngineError::Unfinished { .. })), "{again:?}");
-        let resumed = engine.resume(&devbox(), None, &rebuild, "").await.unwrap();
+        let resumed = engine.resume(&devbox(), None, ResumeInputs::of_create(&rebuild)).await.unwrap();
         assert!(matches!(resumed, Resumed::Created(_)), "{resumed:?}");
     });
     assert_eq!(provider.machines(), 1);
@@ -472,8 +473,9 @@ fn a_resumed_create_that_fails_removes_its_hosts_entry() {
     disk.heal();
     provider.fail_creates();
     let (store, guest) = (store(&disk), FakeGuest::provisioned());
-    let resumed =
-        engine(&store, &provider, &guest, async |engine| engine.resume(&devbox(), None, &rebuild, "").await);
+    let resumed = engine(&store, &provider, &guest, async |engine| {
+        engine.resume(&devbox(), None, ResumeInputs::of_create(&rebuild)).await
+    });
     assert!(matches!(resumed, Err(EngineError::CreateFailed { .. })), "{resumed:?}");
     assert_nothing_is_left(&provider, "after the failed create");
     assert!(run(store.load(&devbox())).unwrap().is_none());

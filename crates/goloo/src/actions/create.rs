@@ -156,7 +156,7 @@ impl Session {
     }
 
     /// Reports a taken name before keys are fetched; the claim itself decides later.
-    fn expect_free(&self, name: &VmName) -> Result<(), Error> {
+    pub(super) fn expect_free(&self, name: &VmName) -> Result<(), Error> {
         let Some(mut loaded) = self.local(self.store.load(name))? else { return Ok(()) };
         if loaded.record.operation.is_some() {
             // Only under the lock can a running create be told from an interrupted one, by the record that is read
