@@ -1,6 +1,6 @@
 //! `goloo export`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::app::App;
@@ -21,6 +21,10 @@ pub struct Args {
 
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     let name = args.vm.parse()?;
+    if args.file == Path::new("-") {
+        // The disk isn't written from its beginning to its end.
+        return Err(CliError::usage("an export can't be written to standard output", "name a file"));
+    }
     let left = format!("the export of \"{name}\" was not completed; remove the file that ends in .partial");
     // Nothing is waited for in the guest.
     let exported = app.act(Duration::ZERO, &left, |run| app.session.export_vm(&name, &args.file, run))?;

@@ -127,6 +127,7 @@ fn a_vm_that_cannot_be_exported_is_refused_with_the_way_out() {
     refused(&["export", "hello", "hello.goloo"], 1, "already exists");
     assert_eq!(fs::read(&file).unwrap(), before, "an existing file isn't replaced");
     refused(&["export", "nothing", "other.goloo"], 3, "nothing");
+    refused(&["export", "hello", "-"], 2, "name a file");
     refused(&["export", "hello", "no/such/folder"], 1, "no/such/folder");
     world.run(&["start", "hello"]).expect(0);
     refused(&["export", "hello", "other.goloo"], 2, "goloo stop hello");
