@@ -16,7 +16,7 @@ use crate::create::taken;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::machine_name::free_machine_name;
-use crate::resume::RebuildError;
+use crate::rebuild::{RebuildError, Reopen};
 use crate::work::{LockedOperation, leaves_work};
 
 /// What is imported. Somebody else may have written all but the name, the file's path and the creator.
@@ -38,9 +38,6 @@ pub struct ImportRequest {
     /// The user who imports it.
     pub created_by: Creator,
 }
-
-/// Reads the machine of an interrupted import again.
-pub type Reopen<'f> = dyn Fn(&Record, &ImportInputs) -> Result<ImportSource, RebuildError> + 'f;
 
 impl<'a> Engine<'a> {
     /// Creates a stopped VM from an export. The name is claimed before the provider is called.

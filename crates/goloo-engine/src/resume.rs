@@ -4,14 +4,14 @@ use crate::apply::Applied;
 use crate::create::Created;
 use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::import::Reopen;
+use crate::rebuild::{Rebuild, ResumeInputs};
 use crate::rename::Renamed;
 use crate::work::LockedOperation;
 use goloo_model::dns::DnsChange;
 use goloo_model::hint::{Hint, NextStep};
 use goloo_model::name::{ArchiveId, VmName};
-use goloo_model::provider::{ImportSource, Machine, StopMode};
-use goloo_model::record::{CreateInputs, ImportInputs, Operation, OperationKind, Record};
+use goloo_model::provider::{Machine, StopMode};
+use goloo_model::record::{CreateInputs, Operation, OperationKind, Record};
 use goloo_model::store::Snapshot;
 
 /// What was finished.
@@ -44,41 +44,6 @@ pub struct Agreed {
     pub record: Record,
     /// The files that the VM is created from.
     pub snapshot: Snapshot,
-}
-
-/// Why the machine of an interrupted create can't be rebuilt.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{what}")]
-pub struct RebuildError {
-    /// What is wrong.
-    pub what: String,
-    /// How to fix it; may be empty.
-    pub hint: Hint,
-}
-
-/// Rebuilds the machine of an interrupted create from its record, its inputs and its snapshot.
-pub type Rebuild<'f> = dyn Fn(&Record, &CreateInputs, &Snapshot) -> Result<Machine, RebuildError> + 'f;
-
-/// What a resume needs that isn't in the record.
-#[derive(Clone, Copy)]
-pub struct ResumeInputs<'f> {
-    /// For a create.
-    pub rebuild: &'f Rebuild<'f>,
-    /// For an import.
-    pub reopen: &'f Reopen<'f>,
-    /// goloo's public client key, for an apply.
-    pub client_key: &'f str,
-}
-
-impl<'f> ResumeInputs<'f> {
-    /// For a create only, and for what needs no inputs.
-    pub fn of_create(rebuild: &'f Rebuild<'f>) -> Self {
-        Self { rebuild, reopen: &no_import, client_key: "" }
-    }
-}
-
-fn no_import(_: &Record, _: &ImportInputs) -> Result<ImportSource, RebuildError> {
-    Err(RebuildError { what: "this program imports no VMs".to_owned(), hint: Hint::default() })
 }
 
 impl Engine<'_> {
@@ -150,20 +115,6 @@ impl Engine<'_> {
         let inputs = inputs
             .ok_or_else(|| refused(format!("the record of \"{name}\" lacks the inputs of its create")))?;
         rebuild(record, &inputs, snapshot).map_err(|error| error.refused(OperationKind::Create, name))
-    }
-}
-
-impl RebuildError {
-    /// The error of a resume.
-    pub(crate) fn refused(self, kind: OperationKind, name: &VmName) -> EngineError {
-        let Self { what, hint } = self;
-        EngineError::Refused {
-            what: format!("the {kind} of \"{name}\" can't continue: {what}"),
-            hint: match hint.is_empty() {
-                true => NextStep::Delete(name.clone()).into(),
-                false => hint.text("; or run ").step(NextStep::Delete(name.clone())),
-            },
-        }
     }
 }
 
