@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 /// The groups, in the order in which a user meets them. A test checks that each command is in one.
 const GROUPS: [(&str, &[&str]); 5] = [
-    ("Make VMs", &["init", "create", "resume", "clone", "recreate", "bake", "adopt", "delete"]),
+    ("Make VMs", &["init", "create", "resume", "clone", "import", "recreate", "bake", "adopt", "delete"]),
     (
         "Use VMs",
         &[
@@ -26,7 +26,19 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ),
     (
         "Change VMs",
-        &["apply", "set", "rename", "tag", "protect", "unprotect", "autostart", "snapshot", "restore", "dns"],
+        &[
+            "apply",
+            "set",
+            "rename",
+            "tag",
+            "protect",
+            "unprotect",
+            "autostart",
+            "snapshot",
+            "restore",
+            "export",
+            "dns",
+        ],
     ),
     ("Records and history", &["history", "diff", "refresh", "archive", "state", "migrate"]),
     ("Set-up", &["config", "settings", "image", "doctor", "completion", "man", "help"]),

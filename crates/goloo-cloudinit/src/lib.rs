@@ -8,6 +8,7 @@
 
 mod bake;
 mod check;
+mod client_key;
 mod compose;
 mod construct;
 mod diagnostic;
@@ -28,6 +29,7 @@ mod tree;
 mod update;
 
 pub use bake::{bake_key, generalize_script, per_machine_values};
+pub use client_key::{NoClientKey, has_client_key, with_client_key};
 pub use compose::{ComposeInput, Composed, compose, compose_any_shape};
 pub use diagnostic::FILE;
 pub use identity::{ACCOUNT, KEY_FOLDER, account};

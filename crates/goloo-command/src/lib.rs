@@ -107,6 +107,15 @@ pub async fn run_lines(
     Ok(finished)
 }
 
+/// Like [`run`], but passes on each piece of standard output as it arrives, wherever a line ends.
+pub async fn run_pieces(
+    command: &mut Command,
+    limits: Limits,
+    on_piece: &mut (dyn FnMut(&[u8]) + Send),
+) -> Result<Finished, RunError> {
+    run_with(command, limits, on_piece).await
+}
+
 /// Like [`run`], for synchronous callers, even inside a runtime.
 pub fn run_blocking(command: std::process::Command, limits: Limits) -> Result<Finished, RunError> {
     on_own_runtime(async move || run(&mut Command::from(command), limits).await)

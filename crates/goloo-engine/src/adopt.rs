@@ -68,6 +68,7 @@ impl Engine<'_> {
             how: OriginKind::Adopted,
             from: request.id.clone().or(place).unwrap_or_else(|| request.name.to_string()).into(),
             checked: true,
+            export: None,
             extra: Extra::new(),
         });
         record.resources =

@@ -14,7 +14,7 @@ use goloo_model::time::Timestamp;
 use tokio::time::Instant;
 
 use super::work::{LockedOperation, leaves_work};
-use crate::engine::{Engine, changed_meanwhile};
+use crate::engine::{Engine, changed_meanwhile, unfinished_apply};
 use crate::error::EngineError;
 use crate::guest_script;
 use crate::reprovision::{Reprovision, refuse_stopped, token_of_same_reprovision};
@@ -85,11 +85,6 @@ impl Engine<'_> {
         locked.save_intent().await?;
         locked.change(guest, deadline).await
     }
-}
-
-pub(super) fn unfinished_apply(record: &Record) -> Option<&ApplyInputs> {
-    let operation = record.operation.as_ref().filter(|operation| operation.kind == OperationKind::Apply);
-    operation.and_then(|operation| operation.apply.as_deref())
 }
 
 impl LockedOperation<'_, '_> {

@@ -89,6 +89,7 @@ impl<'a> Engine<'a> {
             how: OriginKind::Cloned,
             from: source.name.as_str().into(),
             checked: true,
+            export: None,
             extra: serde_json::Map::new(),
         };
         let operation = Operation { source: Some(source.id.clone()), ..self.operation(OperationKind::Clone) };

@@ -13,7 +13,8 @@ use goloo_model::host_names::HostNames;
 use goloo_model::name::{OperationId, VmName};
 use goloo_model::provider::Provider;
 use goloo_model::record::{
-    LocalContext, MAX_RECORD_BYTES, Operation, OperationKind, Owner, Phase, Record, SERIAL_MAX, Step, to_json,
+    ApplyInputs, LocalContext, MAX_RECORD_BYTES, Operation, OperationKind, Owner, Phase, Record, SERIAL_MAX,
+    Step, to_json,
 };
 use goloo_model::store::{Loaded, Store, StoreError, VmLock};
 
@@ -115,6 +116,7 @@ impl<'a> Engine<'a> {
             apply: None,
             rename: None,
             replacement: None,
+            import: None,
             proof: None,
             extra: serde_json::Map::new(),
         }
@@ -164,6 +166,12 @@ pub fn refuse_elsewhere(record: &Record, here: &LocalContext) -> Result<(), Engi
         Some(place) => Err(EngineError::Elsewhere { name: record.name.clone(), place }),
         None => Ok(()),
     }
+}
+
+/// What an apply that was interrupted was to change.
+pub(crate) fn unfinished_apply(record: &Record) -> Option<&ApplyInputs> {
+    let operation = record.operation.as_ref().filter(|operation| operation.kind == OperationKind::Apply);
+    operation.and_then(|operation| operation.apply.as_deref())
 }
 
 /// Refuses a VM whose record may be stored under two names: what changes one of them could be lost.

@@ -46,7 +46,7 @@ fn deed_of(how: OriginKind) -> Option<HistoryAction> {
     match how {
         OriginKind::Migrated => Some(HistoryAction::Migrate),
         OriginKind::Adopted => Some(HistoryAction::Adopt),
-        OriginKind::Cloned => None,
+        OriginKind::Cloned | OriginKind::Imported => None,
     }
 }
 

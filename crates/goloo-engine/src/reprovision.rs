@@ -14,8 +14,8 @@ use goloo_model::record::{
 use goloo_model::store::Snapshot;
 use tokio::time::Instant;
 
-use crate::apply::unfinished_apply;
 use crate::create::phase_after;
+use crate::engine::unfinished_apply;
 use crate::error::EngineError;
 use crate::guest_script;
 use crate::provision;

@@ -1,10 +1,11 @@
 //! Resume: continues an interrupted operation, based on the record.
 
-use crate::apply::{Applied, GuestInputs};
+use crate::apply::Applied;
 use crate::bake::Baked;
 use crate::create::Created;
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::rebuild::{Rebuild, ResumeInputs};
 use crate::rename::Renamed;
 use crate::replace::Replaced;
 use crate::work::LockedOperation;
@@ -26,6 +27,8 @@ pub enum Resumed {
     Deleted(ArchiveId),
     /// A clone.
     Cloned(Box<Record>),
+    /// An import.
+    Imported(Box<Record>),
     /// A start, stop, suspend or restart.
     Power(OperationKind),
     /// An apply.
@@ -49,19 +52,6 @@ pub struct Agreed {
     pub snapshot: Snapshot,
 }
 
-/// Why the machine of an interrupted create can't be rebuilt.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{what}")]
-pub struct RebuildError {
-    /// What is wrong.
-    pub what: String,
-    /// How to fix it; may be empty.
-    pub hint: Hint,
-}
-
-/// Rebuilds the machine of an interrupted create from its record, its inputs and its snapshot.
-pub type Rebuild<'f> = dyn Fn(&Record, &CreateInputs, &Snapshot) -> Result<Machine, RebuildError> + 'f;
-
 impl Engine<'_> {
     /// Finishes the interrupted operation in the record, if it was started with this state folder or
     /// confirmed by the user, and then the replacement that the VM is a part of.
@@ -69,10 +59,9 @@ impl Engine<'_> {
         &self,
         name: &VmName,
         agreed: Option<&Agreed>,
-        rebuild: &Rebuild<'_>,
-        guest: GuestInputs<'_>,
+        inputs: ResumeInputs<'_>,
     ) -> Result<Resumed, EngineError> {
-        let resumed = self.resume_operation(name, agreed, rebuild, guest).await?;
+        let resumed = self.resume_operation(name, agreed, inputs).await?;
         let goes_on = match &resumed {
             Resumed::Created(created) => {
                 created.record.replacing.is_some() && created.record.phase == Phase::Ready
@@ -93,8 +82,7 @@ impl Engine<'_> {
         &self,
         name: &VmName,
         agreed: Option<&Agreed>,
-        rebuild: &Rebuild<'_>,
-        guest: GuestInputs<'_>,
+        inputs: ResumeInputs<'_>,
     ) -> Result<Resumed, EngineError> {
         let deadline = self.deadline();
         let mut locked = self.take(name).await?;
@@ -103,6 +91,7 @@ impl Engine<'_> {
         let Some(operation) = locked.record.begin_again(self.owner).cloned() else {
             return Ok(Resumed::Nothing);
         };
+        let ResumeInputs { rebuild, reopen, guest } = inputs;
         let (kind, inputs) = (operation.kind, operation.inputs.clone());
         locked.save_intent().await?;
         match kind {
@@ -121,6 +110,7 @@ impl Engine<'_> {
                 Ok(Resumed::Deleted(archived))
             }
             OperationKind::Clone => Ok(Resumed::Cloned(Box::new(locked.copy_again().await?))),
+            OperationKind::Import => Ok(Resumed::Imported(Box::new(locked.build_again(reopen).await?))),
             OperationKind::Apply => Ok(Resumed::Applied(Box::new(locked.change(guest, deadline).await?))),
             OperationKind::Stop | OperationKind::Suspend => {
                 locked.power_off(mode_of(&operation)).await?;
@@ -164,13 +154,7 @@ impl Engine<'_> {
             |what: String| EngineError::Refused { what, hint: NextStep::Delete(name.clone()).into() };
         let inputs = inputs
             .ok_or_else(|| refused(format!("the record of \"{name}\" lacks the inputs of its create")))?;
-        rebuild(record, &inputs, snapshot).map_err(|RebuildError { what, hint }| EngineError::Refused {
-            what: format!("the create of \"{name}\" can't continue: {what}"),
-            hint: match hint.is_empty() {
-                true => NextStep::Delete(name.clone()).into(),
-                false => hint.text("; or run ").step(NextStep::Delete(name.clone())),
-            },
-        })
+        rebuild(record, &inputs, snapshot).map_err(|error| error.refused(OperationKind::Create, name))
     }
 }
 

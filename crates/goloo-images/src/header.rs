@@ -111,7 +111,12 @@ const SECTOR: u64 = 512;
 
 /// Reads the header of an image, which must be a regular file, and checks that everything it refers to exists.
 pub fn read(file: &File) -> Result<Header, HeaderError> {
-    let image = Image { file, length: file.metadata()?.len() };
+    read_embedded(file, 0, file.metadata()?.len())
+}
+
+/// As [`read`], for an image that is a part of a file: where it begins and how long it is, in bytes.
+pub fn read_embedded(file: &File, start: u64, length: u64) -> Result<Header, HeaderError> {
+    let image = Image { file, start, length };
     let head = image.up_to(0, 1024)?;
     if let Some(refusal) = foreign(&image, &head)? {
         return Err(refusal.into());
@@ -123,9 +128,10 @@ pub fn read(file: &File) -> Result<Header, HeaderError> {
     Ok(header)
 }
 
-/// A file of known size.
+/// A part of a file.
 struct Image<'a> {
     file: &'a File,
+    start: u64,
     length: u64,
 }
 
@@ -134,7 +140,8 @@ impl Image<'_> {
     fn up_to(&self, offset: u64, count: u64) -> io::Result<Vec<u8>> {
         let count = count.min(self.length.saturating_sub(offset));
         let mut bytes = vec![0; usize::try_from(count).map_err(io::Error::other)?];
-        self.file.read_exact_at(&mut bytes, offset)?;
+        let place = self.start.checked_add(offset).ok_or(io::ErrorKind::InvalidData)?;
+        self.file.read_exact_at(&mut bytes, place)?;
         Ok(bytes)
     }
 

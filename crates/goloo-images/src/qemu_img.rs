@@ -8,13 +8,22 @@ use crate::error::ImageError;
 /// The exit status of a command from [`command`] when the program doesn't exist: sh's own.
 pub const NOT_FOUND: i32 = 127;
 
-/// The start of a command of `qemu-img`, with a limit on its processor time (seconds) and its memory (KiB), as OpenStack
-/// has them. Where the system knows no such limit, it runs without.
+/// The processor time that a command may use, in seconds, as OpenStack limits it.
+const PROCESSOR_TIME: u64 = 600;
+
+/// The start of a command of `qemu-img`, with a limit on its processor time and its memory (KiB), as OpenStack has them.
+/// Where the system knows no such limit, it runs without.
 pub fn command(program: &Path) -> Command {
-    const LIMITED: &str =
-        "ulimit -t 600 2>/dev/null; ulimit -v 4194304 2>/dev/null; ulimit -c 0 2>/dev/null; exec \"$@\"";
+    command_within(program, PROCESSOR_TIME)
+}
+
+/// As [`command`], with another limit on the processor time, in seconds.
+pub fn command_within(program: &Path, seconds: u64) -> Command {
+    let limited = format!(
+        "ulimit -t {seconds} 2>/dev/null; ulimit -v 4194304 2>/dev/null; ulimit -c 0 2>/dev/null; exec \"$@\""
+    );
     let mut command = Command::new("/bin/sh");
-    command.stdin(Stdio::null()).args(["-c", LIMITED, "sh"]).arg(program);
+    command.stdin(Stdio::null()).args(["-c", &limited, "sh"]).arg(program);
     command
 }
 

@@ -12,7 +12,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -377,6 +377,81 @@ pub trait Bakes: Send + Sync {
     ) -> Result<BakedImage, ProviderError>;
 }
 
+/// What an export keeps of a machine besides its record and its disk.
+#[derive(Clone, PartialEq)]
+pub struct MachineExport {
+    /// What the provider itself needs to build the machine again.
+    pub machine: serde_json::Value,
+    /// The user-data that the machine reads at each boot. It has the private host key.
+    pub user_data: Vec<u8>,
+}
+
+/// Omits the user-data, which contains the private host key.
+impl fmt::Debug for MachineExport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { machine, user_data } = self;
+        f.debug_struct("MachineExport")
+            .field("machine", machine)
+            .field("user_data", &format_args!("{} bytes", user_data.len()))
+            .finish()
+    }
+}
+
+/// A disk inside a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EmbeddedDisk {
+    /// The file.
+    pub file: PathBuf,
+    /// Where the disk begins in it, in bytes.
+    pub offset: u64,
+    /// Its length in bytes.
+    pub length: u64,
+    /// Its SHA-256.
+    pub sha256: Digest,
+}
+
+/// A machine that another computer has exported. Somebody else may have written all of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImportSource {
+    /// The machine. Its user-data already has this computer's client key.
+    pub export: MachineExport,
+    /// Its disk, a qcow2.
+    pub disk: EmbeddedDisk,
+}
+
+/// Machines that can be taken to another computer in a file.
+#[async_trait]
+pub trait Exports: Send + Sync {
+    /// What an import needs of a stopped machine.
+    async fn describe(&self, record: &Record) -> Result<MachineExport, ProviderError>;
+
+    /// The most that [`Exports::write_disk`] may write, in bytes: the disk's data, uncompressed.
+    async fn largest_disk(&self, record: &Record) -> Result<u64, ProviderError>;
+
+    /// Writes a stopped machine's disk into a file, from `offset` to its end: one compressed qcow2, without a backing
+    /// file or snapshots. Nothing else is written anywhere, and the machine isn't changed.
+    async fn write_disk(
+        &self,
+        record: &Record,
+        file: &Path,
+        offset: u64,
+        work: &mut dyn Work,
+    ) -> Result<(), ProviderError>;
+
+    /// Checks that a machine can be built from what somebody else may have written, apart from the disk's checksum.
+    /// Changes nothing. Returns the size of the disk for the guest, in bytes.
+    async fn check_source(&self, source: &ImportSource) -> Result<u64, ProviderError>;
+
+    /// Builds a stopped machine. `record` is the new VM's, without addresses. If called again after a crash, it finds or
+    /// finishes the first one. A disk that differs from its checksum is refused.
+    async fn import_machine(
+        &self,
+        record: &Record,
+        source: &ImportSource,
+        work: &mut dyn Work,
+    ) -> Result<(), ProviderError>;
+}
+
 /// When a change is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChangeTime {
@@ -716,6 +791,11 @@ pub trait Provider: Send + Sync {
 
     /// Images of provisioned machines, if the provider supports them.
     fn bakes(&self) -> Option<&dyn Bakes> {
+        None
+    }
+
+    /// Machines as files, if the provider supports them.
+    fn exports(&self) -> Option<&dyn Exports> {
         None
     }
 

@@ -71,12 +71,15 @@ impl QemuProvider {
         }
     }
 
-    /// The copy's overlay refers to the same base, by its own link or by the path in the cache.
+    /// The copy's overlay refers to the same base, if there is one: by its own link or by the path in the cache.
     fn copy_base(&self, from: &Files, to: &Files) -> Result<(), ProviderError> {
         let io = |source| prepare_failed(to.folder(), source);
         durable::remove_if_there(&to.base()).map_err(io)?;
         match fs::hard_link(from.base(), to.base()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if Disk::new(self.qemu_img(), &from.disk()).info()?.base.is_none() {
+                    return Ok(());
+                }
                 self.settings.cache.hold_too(from.folder(), to.folder()).map_err(image_failed)
             }
             linked => linked.map_err(io),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use goloo_command::Limits;
+use goloo_command::{Finished, Limits, RunError};
 use goloo_images::qemu_img;
 use goloo_model::guest::excerpt;
 use goloo_model::hint::NextStep;
@@ -191,11 +191,19 @@ pub(crate) fn make_overlay(
 
 /// Runs `qemu-img` and returns its output; `failed` is the beginning of the error message.
 pub(crate) fn run_qemu_img(command: std::process::Command, failed: &str) -> Result<Vec<u8>, ProviderError> {
+    expect_success(goloo_command::run_blocking(command, TOOL_LIMITS), failed)
+}
+
+/// The output of a `qemu-img` that succeeded; `failed` is the beginning of the error message.
+pub(crate) fn expect_success(
+    ended: Result<Finished, RunError>,
+    failed: &str,
+) -> Result<Vec<u8>, ProviderError> {
     let failed = |message: String, shortage: Option<&str>| {
         let usual = "check the free space of the file system, then run the same command again";
         ProviderError::failed(format!("{failed}: {message}"), shortage.unwrap_or(usual))
     };
-    match goloo_command::run_blocking(command, TOOL_LIMITS) {
+    match ended {
         Ok(finished) if finished.status.success() => Ok(finished.stdout),
         Ok(finished) if finished.status.code() == Some(qemu_img::NOT_FOUND) => {
             let missing = qemu_img::missing();

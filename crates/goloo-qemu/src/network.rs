@@ -34,7 +34,7 @@ pub(crate) struct Wanted<'a> {
 }
 
 impl<'a> Wanted<'a> {
-    fn of(machine: &'a Machine) -> Self {
+    pub(crate) fn of(machine: &'a Machine) -> Self {
         let Machine { id, name, stack, .. } = machine;
         Self { id, name: name.as_str(), ports: &stack.ports, may_move: stack.is_copy }
     }
@@ -67,23 +67,21 @@ pub(crate) fn choose_forwards(
 
 /// For a new machine beside these. Whether the system has an address is asked from `has_address`.
 pub(crate) fn choose(
-    machine: &Machine,
+    wanted: &Wanted<'_>,
     others: &[MachineFile],
     has_address: fn(Ipv4Addr) -> bool,
 ) -> Result<Network, ProviderError> {
     let taken = others.iter().filter_map(|other| other.address).collect();
-    let own = Some(address::choose(&machine.id, &taken)).filter(|own| has_address(*own));
+    let own = Some(address::choose(wanted.id, &taken)).filter(|own| has_address(*own));
     let mut network = Network { address: own, ..Network::default() };
-    if own.is_none() && !machine.stack.ports.is_empty() {
+    if own.is_none() && !wanted.ports.is_empty() {
         network.notes.push(format!(
             "this system has no loopback addresses besides 127.0.0.1, so \"{}\" has none of its own",
-            machine.name
+            wanted.name
         ));
     }
-    let wanted = Wanted::of(machine);
     let (moved, unshared) = (Moves::default(), Moves::default());
-    let mut choice =
-        Choice { wanted: &wanted, others, kept: &[], is_live: &|_| false, network, moved, unshared };
+    let mut choice = Choice { wanted, others, kept: &[], is_live: &|_| false, network, moved, unshared };
     wanted.ports.iter().try_for_each(|entry| choice.add(entry))?;
     Ok(choice.finish())
 }
@@ -158,15 +156,20 @@ impl Choice<'_> {
         let Err(error) = self.check(listener) else {
             let is_reserved = holder::machine_of(&listener, self.others).is_some();
             return if is_reserved && self.wanted.may_move {
-                self.moved(listener, guest)
+                self.moved(listener, guest, moved_note)
             } else {
                 Ok(Forward::new(listener, guest))
             };
         };
-        if self.wanted.may_move && error.kind() == io::ErrorKind::AddrInUse {
-            return self.moved(listener, guest);
+        match error.kind() {
+            io::ErrorKind::AddrInUse if self.wanted.may_move => self.moved(listener, guest, moved_note),
+            io::ErrorKind::PermissionDenied if self.wanted.may_move => {
+                self.moved(listener, guest, |name, from, to, guest, _| {
+                    format!("no permission to bind {from}; port {guest} of \"{name}\" is at {to}")
+                })
+            }
+            _ => Err(port_taken(&listener, guest, &error, self.others)),
         }
-        Err(port_taken(&listener, guest, &error, self.others))
     }
 
     /// Whether it can be bound: what the machine's own QEMU has, it can have again.
@@ -174,13 +177,18 @@ impl Choice<'_> {
         if (self.is_live)(listener) { Ok(()) } else { listener.check() }
     }
 
-    fn moved(&mut self, listener: Listener, guest: u16) -> Result<Forward, ProviderError> {
+    fn moved(
+        &mut self,
+        listener: Listener,
+        guest: u16,
+        note: impl FnOnce(&str, Listener, Listener, u16, &[MachineFile]) -> String,
+    ) -> Result<Forward, ProviderError> {
         let wanted = self.wanted.ports.iter().flat_map(PortForward::pairs).map(|(port, _)| port);
         let chosen = self.network.forwards.iter().map(|forward| forward.host);
         let taken = machine::ports(self.others).chain(wanted).chain(chosen).collect();
         let moved = pick_instead(&self.wanted.id.to_string(), listener, guest, &taken)?;
         let (name, others) = (self.wanted.name, self.others);
-        self.moved.add(|| moved_note(name, listener, moved.listener(), guest, others));
+        self.moved.add(|| note(name, listener, moved.listener(), guest, others));
         Ok(moved)
     }
 

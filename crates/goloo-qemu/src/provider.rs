@@ -14,9 +14,9 @@ use goloo_model::events::Event;
 use goloo_model::hint::NextStep;
 use goloo_model::name::VmName;
 use goloo_model::provider::{
-    Adopted, Bakes, Capabilities, Changes, Clones, ConsolePiece, Endpoints, HostnameAtBoot, LiveState,
-    Machine, Observation, Orphan, Provider, ProviderError, ProviderPlan, ResourceUsage, Snapshots, StopMode,
-    Work,
+    Adopted, Bakes, Capabilities, Changes, Clones, ConsolePiece, Endpoints, Exports, HostnameAtBoot,
+    LiveState, Machine, Observation, Orphan, Provider, ProviderError, ProviderPlan, ResourceUsage, Snapshots,
+    StopMode, Work,
 };
 use goloo_model::provider_info::ProviderInfo;
 use goloo_model::record::{Record, is_resource_id};
@@ -37,7 +37,7 @@ use crate::firmware;
 use crate::launch;
 use crate::lock;
 use crate::machine::{self, MachineFile, RESOURCE, SCHEMA};
-use crate::network::{self, Network};
+use crate::network::{self, Network, Wanted};
 use crate::orphan;
 use crate::power::{Taken, check_sources};
 use crate::process;
@@ -105,7 +105,7 @@ impl QemuProvider {
     fn choose_network(&self, machine: &Machine) -> Result<Network, ProviderError> {
         let vms = &self.settings.vms;
         let others = machine::others(vms, &machine.id).map_err(|source| prepare_failed(vms, source))?;
-        network::choose(machine, &others, self.settings.has_address)
+        network::choose(&Wanted::of(machine), &others, self.settings.has_address)
     }
 
     /// Saves what later starts need, with an address and ports that no other machine has.
@@ -233,15 +233,7 @@ impl Provider for QemuProvider {
         if work.interrupted() {
             return Err(ProviderError::Interrupted);
         }
-        let path = files.folder().to_str().filter(|path| is_resource_id(RESOURCE, path));
-        let path = path.ok_or_else(|| ProviderError::Unsupported {
-            what: format!(
-                "the state folder's path {:?} isn't UTF-8, or has control characters",
-                files.folder()
-            ),
-            hint: "set GOLOO_STATE_DIR to another folder".into(),
-        })?;
-        work.record_resource(RESOURCE, path).await?;
+        work.record_resource(RESOURCE, resource_id(&files)?).await?;
         private::create_folders(files.folder()).map_err(io)?;
         durable::sync_folder(&self.settings.vms).map_err(io)?;
         let mut noted = self.describe_durably(machine, firmware, &files, work).await?;
@@ -369,6 +361,10 @@ impl Provider for QemuProvider {
         Some(self)
     }
 
+    fn exports(&self) -> Option<&dyn Exports> {
+        Some(self)
+    }
+
     fn changes(&self) -> Option<&dyn Changes> {
         Some(self)
     }
@@ -376,6 +372,15 @@ impl Provider for QemuProvider {
     fn usage(&self) -> Option<&dyn ResourceUsage> {
         Some(self)
     }
+}
+
+/// The machine's folder as its record refers to it.
+pub(crate) fn resource_id(files: &Files) -> Result<&str, ProviderError> {
+    let path = files.folder().to_str().filter(|path| is_resource_id(RESOURCE, path));
+    path.ok_or_else(|| ProviderError::Unsupported {
+        what: format!("the state folder's path {:?} isn't UTF-8, or has control characters", files.folder()),
+        hint: "set GOLOO_STATE_DIR to another folder".into(),
+    })
 }
 
 fn share_step(mount: &Mount) -> String {

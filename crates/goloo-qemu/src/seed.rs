@@ -66,17 +66,22 @@ impl Seed<'_> {
 
 /// Writes a seed that differs from another one only in its host name. Both may be the same file.
 pub(crate) fn rename(from: &Path, to: &Path, hostname: &VmName) -> io::Result<()> {
-    let seed = Content::read(&read::file(from, SEED_MAX)?)?;
+    let seed = Content::of_file(from)?;
     durable::write(to, &seed.under(hostname.as_str()).image()?)
 }
 
 /// The contents read from a seed.
 pub(crate) struct Content {
-    instance_id: String,
+    pub(crate) instance_id: String,
     pub(crate) user_data: Vec<u8>,
 }
 
 impl Content {
+    /// Reads a machine's seed.
+    pub(crate) fn of_file(path: &Path) -> io::Result<Self> {
+        Self::read(&read::file(path, SEED_MAX)?)
+    }
+
     /// Reads an image that [`Seed::image`] created.
     pub(crate) fn read(image: &[u8]) -> io::Result<Self> {
         let volume = FileSystem::new(Cursor::new(image.to_vec()), FsOptions::new())?;

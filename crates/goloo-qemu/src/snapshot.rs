@@ -24,9 +24,12 @@ use crate::suspend::refuse_suspended;
 
 /// The relevant part of `qemu-img info`'s output.
 #[derive(Deserialize)]
-struct Info {
+pub(crate) struct Info {
     #[serde(rename = "virtual-size")]
-    virtual_size: u64,
+    pub(crate) virtual_size: u64,
+    /// The base image; an imported machine has none.
+    #[serde(rename = "backing-filename")]
+    pub(crate) base: Option<String>,
     /// Absent when there are none; in the order in which they were taken.
     #[serde(default)]
     snapshots: Vec<Taken>,
@@ -62,7 +65,7 @@ impl<'a> Disk<'a> {
         Ok(self.info()?.snapshots)
     }
 
-    fn info(&self) -> Result<Info, ProviderError> {
+    pub(crate) fn info(&self) -> Result<Info, ProviderError> {
         // -U: also works while the machine is running.
         let json = self.run(&["info", "-U", "--output=json"], "inspecting")?;
         serde_json::from_slice(&json).map_err(|error| {

@@ -142,6 +142,7 @@ pub fn creating(name: &VmName) -> Record {
         apply: None,
         rename: None,
         replacement: None,
+        import: None,
         proof: None,
         extra: Extra::new(),
     });

@@ -40,6 +40,7 @@ pub mod ssh;
 pub mod stack;
 pub mod state_id;
 pub mod transfer;
+pub mod vm_file;
 
 pub use error::Error;
 pub use providers::{Providers, providers};

@@ -555,6 +555,7 @@ async fn an_instance_that_goloo_did_not_create_can_be_adopted() {
         how: OriginKind::Adopted,
         from: from.into(),
         checked: true,
+        export: None,
         extra: Default::default(),
     });
     assert_eq!(moto.provider().observe(&[&record]).await[0].state, LiveState::Running);
@@ -638,6 +639,7 @@ async fn a_stack_without_the_vm_id_tag_is_deleted_only_with_a_proven_record() {
         how: OriginKind::Migrated,
         from: "/home/ann/config.json".into(),
         checked: true,
+        export: None,
         extra: Default::default(),
     });
     for provider in [in_a_shared_store(&moto), moto.with(|_| {})] {

@@ -7,7 +7,6 @@ use goloo::actions::{ApplyOptions, PlannedApply, PlannedReplacement};
 use goloo_engine::Applied;
 use goloo_model::change::{Cost, Setting, SettingChange};
 use goloo_model::name::VmName;
-use goloo_model::record::Overrides;
 
 use super::ask::Question;
 use super::created::{self, WayOn};
@@ -170,7 +169,7 @@ fn show_plan(app: &App, planned: &PlannedApply) {
         app.ui.line(&format!("{name} is as its stack says"));
     } else {
         app.ui.line(&format!("{name} differs from its stack:"));
-        show_changes(app, planned);
+        show_changes(app, &planned.changes, planned.reprovisions());
     }
     if planned.reprovisions() {
         app.ui.line(&format!(
@@ -190,7 +189,7 @@ fn show_replacement(app: &App, planned: &PlannedReplacement, dry_run: bool) {
         return;
     }
     app.ui.line(&format!("{} differs from its stack:", old.name));
-    show_changes(app, changes);
+    show_changes(app, changes, false);
     if dry_run {
         app.ui.line(&format!(
             "a new VM would be created as {name} and, once it is ready, replace {0}; the old {0} would be deleted",
@@ -199,7 +198,7 @@ fn show_replacement(app: &App, planned: &PlannedReplacement, dry_run: bool) {
     }
 }
 
-fn show_changes(app: &App, changes: &[SettingChange]) {
+fn show_changes(app: &App, changes: &[SettingChange], reprovisions: bool) {
     let mut table = Table::new(&[
         Column::kept("KEY"),
         Column::text("HAS", 1),
@@ -212,7 +211,7 @@ fn show_changes(app: &App, changes: &[SettingChange]) {
             change.setting.key().to_owned(),
             text(&change.before),
             text(&change.after),
-            needs(change.cost, planned.reprovisions()).to_owned(),
+            needs(change.cost, reprovisions).to_owned(),
         ]);
     }
     app.ui.table(&table);

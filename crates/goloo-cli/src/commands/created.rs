@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use goloo_engine::{Created, Verdict};
 use goloo_model::name::VmName;
-use goloo_model::record::{ProvisioningResult, Record};
+use goloo_model::record::{Origin, ProvisioningResult, Record};
 
 use crate::app::App;
 use crate::error::{CliError, without_ssh};
@@ -21,6 +21,16 @@ pub fn report_copy(app: &App, copy: &Record) {
             "created {0}, a stopped copy of {from}; run `goloo start {0}` to start it",
             copy.name
         ));
+    }
+}
+
+/// Prints an imported VM.
+pub fn report_import(app: &App, record: &Record) {
+    if app.ui.json() {
+        app.ui.result(&json::ChangedVm { vm: record });
+    } else {
+        let from = record.origin.as_ref().and_then(Origin::of_export).unwrap_or_default();
+        app.ui.line(&format!("created {0} from {from}; run `goloo start {0}` to start it", record.name));
     }
 }
 

@@ -20,9 +20,11 @@ mod diff;
 mod dns;
 mod docker;
 mod doctor;
+mod export;
 mod help;
 mod history;
 mod image;
+mod import;
 mod init;
 mod list;
 mod listing;
@@ -123,6 +125,10 @@ pub enum Command {
     Clone(clone::Args),
     /// Provision a stack once, for all VMs that are created from it
     Bake(bake::Args),
+    /// Write a stopped VM to a file, for another computer
+    Export(export::Args),
+    /// Create a VM from a file that `export` wrote
+    Import(import::Args),
     /// Give a VM another name
     Rename(rename::Args),
     /// Compare the files that a VM was created from with its stack now
@@ -197,6 +203,8 @@ pub fn run(app: &App, command: Command, command_line: fn() -> clap::Command) -> 
         Command::Restore(args) => restore::run(app, &args),
         Command::Clone(args) => clone::run(app, &args),
         Command::Bake(args) => bake::run(app, &args),
+        Command::Export(args) => export::run(app, &args),
+        Command::Import(args) => import::run(app, &args),
         Command::Rename(args) => rename::run(app, &args),
         Command::Diff(args) => diff::run(app, &args),
         Command::Recreate(args) => recreate::run(app, args),
@@ -283,6 +291,8 @@ impl Command {
             | Self::Restore(_)
             | Self::Clone(_)
             | Self::Bake(_)
+            | Self::Export(_)
+            | Self::Import(_)
             | Self::Rename(_)
             | Self::Recreate(_)
             | Self::Adopt(_)

@@ -7,6 +7,7 @@ use goloo_engine::{Created, Replaced};
 use goloo_model::change::Setting;
 
 use super::ask::Question;
+use super::created::WayOn;
 use super::{created, delete, ssh_sources};
 use crate::app::App;
 use crate::error::CliError;
@@ -82,7 +83,7 @@ fn report_unready(app: &App, created: &Created, settings: Vec<Setting>) -> u8 {
         app.ui.result(&json::AppliedChanges::of_unready(&created.record, settings));
     }
     if let Some(verdict) = &created.verdict {
-        created::explain(app, &created.record, verdict);
+        created::explain(app, &created.record, verdict, WayOn::Delete);
     }
     exit::DEGRADED
 }

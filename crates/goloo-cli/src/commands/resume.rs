@@ -39,6 +39,10 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
             created::report_copy(app, &record);
             return Ok(exit::DONE);
         }
+        Resumed::Imported(record) => {
+            created::report_import(app, &record);
+            return Ok(exit::DONE);
+        }
         Resumed::Applied(applied) => {
             return Ok(apply::report(app, &applied, &[]));
         }

@@ -5,7 +5,7 @@ use goloo::drift::Drift;
 use goloo_model::automatic_ports::AutomaticPorts;
 use goloo_model::name::VmName;
 use goloo_model::provider::Observation;
-use goloo_model::record::{Record, Word};
+use goloo_model::record::{Origin, Record, Word};
 use goloo_model::store::{HeldLock, StoreError};
 use goloo_model::time::Timestamp;
 use goloo_model::usage::MachineUsage;
@@ -91,6 +91,9 @@ fn print(app: &App, status: &VmStatus) -> Result<(), CliError> {
     let age = age(Timestamp::now().since(record.created_at));
     let by = &record.created_by;
     line("created", format!("{} ({age} ago) by {} on {}", record.created_at, by.user, by.host));
+    if let Some(export) = record.origin.as_ref().and_then(Origin::of_export) {
+        line("imported", format!("from {export}"));
+    }
     if !record.tags.is_empty() {
         line("tags", tags(record.tags.iter()));
     }

@@ -14,6 +14,7 @@ mod stack;
 mod state_file;
 mod transfer;
 mod unreachable;
+mod vm_file;
 
 use std::error::Error;
 use std::io::ErrorKind;
@@ -215,6 +216,7 @@ impl From<goloo::Error> for CliError {
             E::Autostart(ref inner) => Self::explained(inner, inner.code(), autostart::explain(inner)),
             E::Docker(ref inner) => Self::explained(inner, inner.code(), docker::explain(inner)),
             E::Request(ref inner) => Self::explained(inner, inner.code(), request::explain(inner)),
+            E::VmFile(ref inner) => Self::explained(inner, inner.code(), vm_file::explain(inner)),
             E::Transfer(ref inner) => Self::explained(inner, inner.code(), transfer::explain(inner))
                 .with_causes(transfer::causes(inner)),
             E::StateFile(ref inner) => Self::explained(inner, inner.code(), state_file::explain(inner)),
@@ -492,11 +494,12 @@ impl From<EngineError> for CliError {
                 ),
             ),
             EngineError::Unfinished { name, kind } => {
-                let other = if matches!(kind, OperationKind::Create | OperationKind::Clone) {
-                    format!(", or `goloo delete {name}` to remove it")
-                } else {
-                    String::new()
-                };
+                let other =
+                    if matches!(kind, OperationKind::Create | OperationKind::Clone | OperationKind::Import) {
+                        format!(", or `goloo delete {name}` to remove it")
+                    } else {
+                        String::new()
+                    };
                 with(exit::MIDWAY, format!("run `goloo resume {name}` to continue{other}"))
             }
             EngineError::ReplacementExists { new, phase, .. } => {
@@ -588,7 +591,7 @@ impl From<EngineError> for CliError {
 
 fn goes_on(name: &VmName, kind: OperationKind) -> String {
     match kind {
-        OperationKind::Create | OperationKind::Clone | OperationKind::Bake => {
+        OperationKind::Create | OperationKind::Clone | OperationKind::Import | OperationKind::Bake => {
             format!("`goloo resume {name}` to continue, or `goloo delete {name}`")
         }
         OperationKind::Delete

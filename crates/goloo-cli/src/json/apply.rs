@@ -45,11 +45,7 @@ impl<'a> ApplyPlanned<'a> {
     }
 
     /// Of changes for which the VM would be replaced.
-    pub fn of_replacement(
-        name: &'a VmName,
-        changes: &'a [SettingChange],
-        overrides: &'a Overrides,
-    ) -> Self {
+    pub fn of_replacement(name: &'a VmName, changes: &'a [SettingChange], overrides: &'a Overrides) -> Self {
         Self { replaces: true, ..Self::of(name, changes, overrides) }
     }
 

@@ -1,5 +1,6 @@
-//! Snapshots of disks.
+//! Snapshots of disks, and exports of VMs.
 
+use goloo::actions::ExportedVm;
 use goloo_model::name::SnapshotLabel;
 use goloo_model::provider::DiskSnapshot;
 use goloo_model::time::Timestamp;
@@ -55,5 +56,31 @@ impl<'a> From<&'a [DiskSnapshot]> for SnapshotList<'a> {
     fn from(all: &'a [DiskSnapshot]) -> Self {
         let listed = |one: &'a DiskSnapshot| ListedSnapshot { label: &one.label, created_at: one.created_at };
         Self { snapshots: all.iter().map(listed).collect() }
+    }
+}
+
+/// A VM was exported.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Exported<'a> {
+    export: ExportedFile<'a>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct ExportedFile<'a> {
+    /// The VM's name
+    name: &'a str,
+    /// The VM's id
+    id: &'a str,
+    /// The absolute path of the file
+    file: String,
+    /// The size of the file in bytes
+    bytes: u64,
+}
+
+impl<'a> From<&'a ExportedVm> for Exported<'a> {
+    fn from(exported: &'a ExportedVm) -> Self {
+        let ExportedVm { name, id, file, bytes } = exported;
+        let file = file.to_string_lossy().into_owned();
+        Self { export: ExportedFile { name: name.as_str(), id: id.as_str(), file, bytes: *bytes } }
     }
 }

@@ -19,7 +19,7 @@ use serde::Serialize;
 
 pub use apply::{AppliedChanges, ApplyPlanned};
 pub use bake::BakedImageShown;
-pub use disks::{DeletedSnapshot, Restored, SnapshotList, TakenSnapshot};
+pub use disks::{DeletedSnapshot, Exported, Restored, SnapshotList, TakenSnapshot};
 pub use dns::{DnsChanged, DnsNames};
 pub use error::ErrorReport;
 pub use machine::{Diagnosis, ImageList, MigrationReport, SettingList};
@@ -83,12 +83,13 @@ pub fn schemas() -> Vec<OutputSchema> {
                 "restart",
                 "wait",
                 "clone",
+                "import",
                 "adopt",
                 "protect",
                 "unprotect",
                 "autostart",
                 "tag",
-                "resume (of a create or clone)",
+                "resume (of a create, clone or import)",
             ],
         ),
         of::<ChangedVms>(
@@ -107,6 +108,7 @@ pub fn schemas() -> Vec<OutputSchema> {
         of::<CreatePlanned>("create-plan", &["create --dry-run", "recreate --dry-run"]),
         of::<ApplyPlanned>("apply-plan", &["apply --dry-run"]),
         of::<AppliedChanges>("apply", &["apply", "set", "resume (of an apply)"]),
+        of::<Exported>("export", &["export"]),
         of::<RenamedVm>("rename", &["rename", "resume (of a rename)"]),
         of::<BakedImageShown>("bake", &["bake", "resume (of a bake)"]),
         of::<Resumed>("resume", &["resume"]),

@@ -39,6 +39,10 @@ fn output_of_commands_matches_the_schemas() {
     check("restore", &["restore", "hello", "before", "--yes"]);
     check("snapshot-delete", &["snapshot", "hello", "--delete", "before"]);
     check("vm", &["clone", "hello", "twin"]);
+    check("export", &["export", "hello", "hello.goloo"]);
+    check("vm", &["import", "hello.goloo", "--as", "moved"]);
+    check("status", &["status", "moved"]);
+    check("delete", &["delete", "moved", "--yes"]);
     check("rename", &["rename", "twin", "copy"]);
     check("rename", &["rename", "copy", "twin"]);
     check("vm", &["protect", "twin"]);

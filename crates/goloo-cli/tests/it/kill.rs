@@ -193,6 +193,72 @@ fn kill_the_start_of_a_suspended_vm_at_any_call_then_start() {
     assert!(killed > 20, "a start changes something more often than {killed} times");
 }
 
+/// The names in the working folder, without those of the stacks.
+fn files(world: &World) -> Vec<String> {
+    let entries = std::fs::read_dir(world.path().join("work")).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| name != "stacks");
+    names.sort();
+    names
+}
+
+#[test]
+fn kill_export_at_any_call_then_export_again() {
+    let world = World::new();
+    world.run(&["create", "hello", "--no-wait"]).expect(0);
+    world.run(&["stop", "hello", "--force"]).expect(0);
+    let again = |when: &str, _: usize| {
+        let names = files(&world);
+        let one_of = ["", ".hello.goloo.partial", "hello.goloo"];
+        assert!(one_of.contains(&names.join(" ").as_str()), "{when}: {names:?}");
+        if names == ["hello.goloo"] {
+            // It has its name only when it is complete.
+            world.run(&["import", "hello.goloo", "--as", "moved"]).expect(0);
+            world.run(&["delete", "moved", "--yes"]).expect(0);
+        } else {
+            world.run(&["export", "hello", "hello.goloo"]).expect(0);
+        }
+        assert_eq!(files(&world), ["hello.goloo"], "{when}, and again");
+        std::fs::remove_file(world.path().join("work/hello.goloo")).unwrap();
+        let hello = world.json(&["status", "hello", "--json"]);
+        assert_eq!(
+            (&hello["vm"]["operation"], &hello["live"]["state"]),
+            (&().into(), &"stopped".into()),
+            "{when}"
+        );
+    };
+    let killed = everywhere(&world, &["export", "hello", "hello.goloo"], || {}, again);
+    assert!(killed > 20, "an export changes something more often than {killed} times");
+}
+
+#[test]
+fn kill_import_at_any_call_then_resume_or_delete() {
+    let source = World::new();
+    source.run(&["create", "hello", "--no-wait"]).expect(0);
+    source.run(&["stop", "hello", "--force"]).expect(0);
+    source.run(&["export", "hello", "hello.goloo"]).expect(0);
+    let world = World::new();
+    let file = source.path().join("work/hello.goloo").display().to_string();
+    let go_on = |when: &str, n: usize| {
+        if list_works(&world, when) {
+            if n.is_multiple_of(2) {
+                world.run(&["resume", "hello"]).expect(0);
+                let hello = world.json(&["status", "hello", "--json"]);
+                assert!(hello["vm"]["operation"].is_null(), "{when}, resumed");
+                assert_eq!(
+                    (&hello["live"]["state"], world.machines().len()),
+                    (&"stopped".into(), 1),
+                    "{when}"
+                );
+            }
+            world.run(&["delete", "hello", "--yes"]).expect(0);
+        }
+        world.assert_empty(when);
+    };
+    let killed = everywhere(&world, &["import", &file], || {}, go_on);
+    assert!(killed > 25, "an import changes something more often than {killed} times");
+}
+
 #[test]
 fn kill_rename_at_any_call_then_resume_by_either_name() {
     let world = World::new();

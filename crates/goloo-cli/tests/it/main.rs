@@ -14,6 +14,7 @@ mod dns;
 mod embed;
 mod everyday;
 mod executable;
+mod exports;
 mod foreign_places;
 mod hostile_guests;
 mod hostile_records;

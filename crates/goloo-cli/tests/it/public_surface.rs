@@ -61,6 +61,9 @@ fn json_output_of_the_commands() {
     show(&["snapshot", "hello", "--list", "--json"]);
     show(&["restore", "hello", "before", "--yes", "--json"]);
     show(&["clone", "hello", "twin", "--json"]);
+    show(&["export", "hello", "hello.goloo", "--json"]);
+    show(&["import", "hello.goloo", "--as", "moved", "--json"]);
+    show(&["delete", "moved", "--yes", "--json"]);
     show(&["rename", "twin", "copy", "--json"]);
     show(&["rename", "copy", "twin", "--json"]);
     show(&["protect", "twin", "--json"]);

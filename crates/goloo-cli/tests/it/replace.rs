@@ -57,7 +57,7 @@ fn a_new_vm_gets_the_name_and_the_old_one_is_archived() {
     config(&world, json!({"cpus": 2}));
     let old = record(&world, "hello");
     let told = world.run(&["apply", "hello", "--dry-run"]).expect(0).stdout();
-    assert!(told.contains("cloud-init.yaml") && told.contains("a new VM"), "{told}");
+    assert!(told.contains("cloud-init.yaml") && told.contains("--reprovision"), "{told}");
     let replaced = world.json(&[&REPLACE[..], &["--json"]].concat());
     let new = record(&world, "hello");
     assert_eq!(replaced["vm"], new);
@@ -125,7 +125,7 @@ fn a_replacement_is_shown_and_asked_for_with_what_is_lost() {
     edit(&world, "new");
     let before = record(&world, "hello");
     let told = world.run(&["apply", "hello"]).expect(0).stdout();
-    assert!(told.contains("`goloo apply hello --replace` makes one"), "{told}");
+    assert!(told.contains("`goloo apply hello --replace` makes a new VM"), "{told}");
     let plan = world.json(&["apply", "hello", "--replace", "--dry-run", "--json"]);
     assert_eq!((&plan["replaces"], &plan["changes"][0]["cost"]), (&json!(true), &json!("reprovision")));
     let plan = world.run(&["apply", "hello", "--replace", "--dry-run"]).expect(0).stdout();

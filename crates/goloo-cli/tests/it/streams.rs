@@ -53,12 +53,12 @@ fn shows(command: &str) -> Option<Vec<&'static str>> {
         // Only AWS has DNS names.
         "dns show" | "dns swap" | "dns rollback" => return None,
         "create" | "resume" | "delete" | "protect" | "unprotect" | "ssh" | "exec" | "cp" | "start"
-        | "stop" | "restart" | "wait" | "snapshot" | "restore" | "clone" | "rename" | "recreate"
-        | "adopt" | "refresh" | "archive clean" | "archive delete" | "state unlock" | "state move"
-        | "state push" | "state backup" | "state restore" | "config import" | "config export"
-        | "config edit" | "config rm" | "config relocate" | "settings set" | "image pull" | "image build"
-        | "image rm" | "image prune" | "migrate" | "init" | "tag" | "apply" | "set" | "top" | "code"
-        | "docker" | "autostart" | "bake" => {
+        | "stop" | "restart" | "wait" | "snapshot" | "restore" | "clone" | "export" | "import" | "rename"
+        | "recreate" | "adopt" | "refresh" | "archive clean" | "archive delete" | "state unlock"
+        | "state move" | "state push" | "state backup" | "state restore" | "config import"
+        | "config export" | "config edit" | "config rm" | "config relocate" | "settings set"
+        | "image pull" | "image build" | "image rm" | "image prune" | "migrate" | "init" | "tag"
+        | "apply" | "set" | "top" | "code" | "docker" | "autostart" | "bake" => {
             return None;
         }
         other => panic!("say here whether goloo {other} only shows something"),
@@ -155,13 +155,16 @@ fn an_operation_completes_even_if_its_output_is_not_read() {
             run(&["stop", "hello", "--force"]);
             assert_eq!(world.qemus().len(), 0);
             run(&["clone", "hello", "copy"]);
+            run(&["export", "hello", "hello.goloo"]);
+            run(&["import", "hello.goloo", "--as", "moved"]);
+            std::fs::remove_file(world.path().join("work/hello.goloo")).unwrap();
             run(&["rename", "copy", "twin"]);
             run(&["protect", "hello"]);
             assert_eq!(vm()["protected"], true);
             run(&["unprotect", "hello"]);
             run(&["snapshot", "hello", "before"]);
             run(&["restore", "hello", "before", "-y"]);
-            run(&["delete", "-y", "hello", "twin"]);
+            run(&["delete", "-y", "hello", "twin", "moved"]);
             world.assert_empty("after the delete");
         }
     }

@@ -90,6 +90,8 @@ fn arguments<'a>(command: &str, scene: &'a Scene) -> Vec<Vec<&'a str>> {
         "wait" => vec![vec![vm, "--timeout", "1s"]],
         "snapshot" => vec![vec![vm], vec![vm, "--list"], vec![vm, file]],
         "restore" => vec![vec![vm, "before", "-y"]],
+        "export" => vec![vec![vm, file], vec![vm, "copy.goloo"]],
+        "import" => vec![vec![file], vec!["copy.goloo"], vec!["copy.goloo", "--as", "imported"]],
         "clone" | "rename" => vec![vec![vm, "copy"]],
         "bake" => vec![vec![stack, "--timeout", "1s"], vec!["-f", file]],
         "recreate" => vec![vec![vm, "--dry-run", "--as", "other"], vec![id, "--dry-run"]],

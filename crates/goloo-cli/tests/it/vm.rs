@@ -279,6 +279,7 @@ fn vm_is_restored_from_a_snapshot_and_its_clone_is_independent() {
         );
         assert_eq!(inside(vm, "hostname"), format!("{vm}\n"));
     }
+    another_computer_goes_on_with_it(&world);
     world.run(&["delete", "box", "--yes"]).expect(0);
     inside("twin", "echo its own > /var/tmp/it");
 
@@ -294,6 +295,26 @@ fn vm_is_restored_from_a_snapshot_and_its_clone_is_independent() {
     assert_eq!(inside("twin", "hostname"), "mine\n");
     world.run(&["delete", "twin", "--yes"]).expect(0);
     world.assert_empty("after the deletes");
+}
+
+/// With a client key of its own, and the same host key.
+fn another_computer_goes_on_with_it(world: &World) {
+    let there = World::real();
+    world.run(&["stop", "box"]).expect(0);
+    world.run(&["export", "box", "box.goloo"]).expect(0);
+    let file = world.path().join("work/box.goloo").display().to_string();
+    there.run(&["import", &file, "--as", "moved"]).expect(0);
+    there.run(&["start", "moved"]).expect(0);
+    let inside = |command: &str| there.run(&["ssh", "moved", "--", command]).expect(0).stdout();
+    assert_eq!(inside("whoami; hostname; cat /var/tmp/it /var/tmp/runs"), "debian\nmoved\nold\nrun\n");
+    assert_eq!(there.run(&["exec", "moved", "--", "sudo", "-n", "id", "-u"]).expect(0).stdout(), "0\n");
+    let key = |world: &World| fs::read(world.state().join("keys/id_ed25519")).unwrap();
+    assert_ne!(key(world), key(&there));
+    let host_key =
+        |world: &World, vm: &str| world.json(&["status", vm, "--json"])["vm"]["ssh"]["hostKey"].clone();
+    assert_eq!(host_key(world, "box"), host_key(&there, "moved"));
+    there.run(&["delete", "moved", "--yes"]).expect(0);
+    there.assert_empty("after the delete");
 }
 
 fn spawn(world: &World, arguments: &[&str]) -> Child {

@@ -40,6 +40,16 @@ impl Digest {
         Self::of(&Sha256::digest(text))
     }
 
+    /// Of a finished SHA-256.
+    pub fn of_sha256(hash: [u8; 32]) -> Self {
+        Self(hex(&hash))
+    }
+
+    /// Reads 64 hexadecimal digits in lower case; `None` for any other text.
+    pub fn parse(text: &str) -> Option<Self> {
+        is_digest(text).then(|| Self(text.to_owned()))
+    }
+
     pub(super) fn bytes(&self) -> Option<[u8; LENGTH]> {
         parse(&self.0)
     }

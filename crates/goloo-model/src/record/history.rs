@@ -34,6 +34,8 @@ word_enum! {
         /// An operation of this name.
         Clone = "clone",
         /// An operation of this name.
+        Import = "import",
+        /// An operation of this name.
         Apply = "apply",
         /// An operation of this name.
         DnsSwap = "dns-swap",
@@ -80,6 +82,7 @@ impl From<OperationKind> for HistoryAction {
             OperationKind::Restart => Self::Restart,
             OperationKind::Suspend => Self::Suspend,
             OperationKind::Clone => Self::Clone,
+            OperationKind::Import => Self::Import,
             OperationKind::Apply => Self::Apply,
             OperationKind::DnsSwap => Self::DnsSwap,
             OperationKind::DnsRollback => Self::DnsRollback,

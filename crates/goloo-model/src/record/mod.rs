@@ -337,6 +337,8 @@ word_enum! {
         Adopted = "adopted",
         /// A copy of another VM.
         Cloned = "cloned",
+        /// Read from a file that another computer wrote.
+        Imported = "imported",
     }
 }
 
@@ -350,9 +352,34 @@ pub struct Origin {
     pub from: Label<4096>,
     /// Whether the provider confirmed that the machine exists.
     pub checked: bool,
+    /// The export that an imported VM is from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub export: Option<ExportOrigin>,
     /// Fields of a later version.
     #[serde(flatten)]
     pub extra: Extra,
+}
+
+impl Origin {
+    /// Which export an imported VM is from, in words.
+    pub fn of_export(&self) -> Option<String> {
+        let ExportOrigin { id, at, user, host } = self.export.as_ref()?;
+        Some(format!("{} ({id}), exported at {at} by {user} on {host}", self.from))
+    }
+}
+
+/// An export, as its file describes it. Nothing proves that this is true.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ExportOrigin {
+    /// The id of the VM that was exported.
+    pub id: VmId,
+    /// When.
+    pub at: Timestamp,
+    /// The login name of the user who exported it.
+    pub user: Label,
+    /// The host's name.
+    pub host: Label,
 }
 
 /// Who created a record, and with which version of goloo.
@@ -468,6 +495,9 @@ pub struct Operation {
     /// The replacement that changes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replacement: Option<Box<Replacement>>,
+    /// The file that an import reads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub import: Option<ImportInputs>,
     /// Lets its initiator verify that the operation is theirs: an HMAC-SHA-256 with their state folder's key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<Digest>,
@@ -504,6 +534,16 @@ pub struct CreateInputs {
     /// The addresses that may connect to port 22, with this host's address at that time; empty if none were set.
     #[serde(default, deserialize_with = "checks::ssh_blocks")]
     pub ssh_cidr: Vec<String>,
+}
+
+/// What an import needs to continue after a crash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ImportInputs {
+    /// The file, by its absolute path.
+    pub file: SourcePath,
+    /// The SHA-256 of its disk, which identifies its content.
+    pub sha256: Digest,
 }
 
 /// What an apply needs to continue after a crash.

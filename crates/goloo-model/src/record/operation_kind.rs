@@ -19,6 +19,8 @@ word_enum! {
         Suspend = "suspend",
         /// Creates it as a copy of another VM.
         Clone = "clone",
+        /// Creates it from a file that another computer wrote.
+        Import = "import",
         /// Changes it to what its stack and its overrides say.
         Apply = "apply",
         /// Moves DNS names from another VM to it.
@@ -37,7 +39,7 @@ word_enum! {
 impl OperationKind {
     /// Whether the machine can't be relied on until the operation is finished.
     pub fn makes_or_ends(self) -> bool {
-        matches!(self, Self::Create | Self::Clone | Self::Delete | Self::Bake)
+        matches!(self, Self::Create | Self::Clone | Self::Import | Self::Delete | Self::Bake)
     }
 
     /// Whether the VM may be stored under two names meanwhile.

@@ -25,7 +25,8 @@ pub use json::read_config;
 pub use limits::{VALUES_MAX, beyond};
 pub use ports::{FORWARDED_PORTS_MAX, PortForward, PortForwardError, PortRange, Protocol, SSH_PORT};
 pub use resolve::{
-    DNS_TTL, Resolved, Sources, diagnostic_at_pointer, parse_image, resolve, with_github_users,
+    CPUS_MAX, DNS_TTL, MEMORY_MAX, MEMORY_MIN, Resolved, Sources, diagnostic_at_pointer, parse_image,
+    resolve, with_github_users,
 };
 pub use resolved::{Dns, ImageRef, KeySource, Mount, ResolvedStack, Size, SshSource, User};
 pub use shape::ConfigSection;

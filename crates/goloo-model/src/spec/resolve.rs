@@ -60,11 +60,13 @@ pub struct Resolved {
 
 /// Defaults and bounds.
 const CPUS: u64 = 2;
-const CPUS_MAX: u64 = 256;
+/// The maximum of `vm.cpus`.
+pub const CPUS_MAX: u64 = 256;
 const MEMORY: Size = Size::gib(2);
-/// The minimum of all providers: that of Multipass up to 1.16. Images may need more to boot.
-const MEMORY_MIN: Size = Size::bytes(128 << 20);
-const MEMORY_MAX: Size = Size::gib(16 << 10);
+/// The minimum of `vm.memory`: that of Multipass up to 1.16. Images may need more to boot.
+pub const MEMORY_MIN: Size = Size::bytes(128 << 20);
+/// The maximum of `vm.memory`.
+pub const MEMORY_MAX: Size = Size::gib(16 << 10);
 const DISK: Size = Size::gib(20);
 const DISK_MIN: Size = Size::bytes(512 << 20);
 const DISK_MAX: Size = Size::gib(64 << 10);

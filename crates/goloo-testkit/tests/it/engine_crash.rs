@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use goloo_engine::plan::CreatePlan;
 use goloo_engine::{
-    CreateRequest, EmergencyDump, Engine, EngineError, GuestInputs, Interrupt, ReplacementRequest, Resumed,
+    CreateRequest, EmergencyDump, Engine, EngineError, Interrupt, ReplacementRequest, ResumeInputs, Resumed,
 };
 use goloo_model::events::NoEvents;
 use goloo_model::name::{OperationId, VmId, VmName};
@@ -187,7 +187,7 @@ fn assert_nothing_is_lost(disk: &SimFs, provider: &FakeProvider, at: &str) {
     };
     if found.record.operation.is_some() {
         let resumed = engine(&store, provider, &guest, async |engine| {
-            engine.resume(&devbox(), None, &rebuild, GuestInputs::default()).await
+            engine.resume(&devbox(), None, ResumeInputs::of_create(&rebuild)).await
         });
         match resumed.unwrap() {
             Resumed::Created(created) => assert_eq!(created.record.phase, Phase::Ready, "{at}"),
@@ -215,7 +215,7 @@ fn assert_no_copy_is_lost(disk: &SimFs, provider: &FakeProvider, at: &str) {
     };
     if found.record.operation.is_some() {
         let resumed = engine(&store, provider, &guest, async |engine| {
-            engine.resume(&copy(), None, &rebuild, GuestInputs::default()).await
+            engine.resume(&copy(), None, ResumeInputs::of_create(&rebuild)).await
         });
         let Resumed::Cloned(cloned) = resumed.unwrap() else { panic!("{at}") };
         assert_eq!((cloned.phase, cloned.operation), (Phase::Ready, None), "{at}");
@@ -313,7 +313,7 @@ fn assert_one_name(disk: &SimFs, provider: &FakeProvider, at: &str) {
     let one = &records[at.len() % records.len()];
     if one.operation.is_some() {
         let resumed = engine(&store, provider, &guest, async |engine| {
-            engine.resume(&one.name, None, &rebuild, GuestInputs::default()).await
+            engine.resume(&one.name, None, ResumeInputs::of_create(&rebuild)).await
         });
         assert!(matches!(resumed, Ok(Resumed::Renamed(_))), "{at}: {resumed:?}");
     }
@@ -382,7 +382,7 @@ fn assert_replaced_or_as_before(disk: &SimFs, provider: &FakeProvider, at: &str)
     let begun: Vec<_> = records.iter().filter(is_begun).collect();
     if let Some(one) = begun.get(at.len() % begun.len().max(1)) {
         let resumed = engine(&store, provider, &guest, async |engine| {
-            engine.resume(&one.name, None, &rebuild, "").await
+            engine.resume(&one.name, None, ResumeInputs::of_create(&rebuild)).await
         });
         let is_done = matches!(resumed, Ok(Resumed::Replaced(_) | Resumed::Deleted(_)));
         assert!(is_done, "{at}: {} {resumed:?}", one.name);
@@ -456,7 +456,7 @@ fn a_record_that_proves_nothing_replaces_no_vm() {
         let mut record = engine.create(other).await.unwrap().record;
         record.replacing = Some(Replacing { id: old.id.clone(), name: old.name.clone() });
         store.lock(&copy(), &owner(2)).await.unwrap().save(&mut record).await.unwrap();
-        let refused = engine.resume(&copy(), None, &rebuild, "").await;
+        let refused = engine.resume(&copy(), None, ResumeInputs::of_create(&rebuild)).await;
         let Err(EngineError::Refused { what, .. }) = refused else { panic!("{refused:?}") };
         assert!(what.contains("doesn't prove that it was created with this state folder"), "{what}");
         assert_eq!(store.load(&devbox()).await.unwrap().unwrap().record, old);
@@ -542,7 +542,7 @@ fn an_interrupted_create_leaves_a_record_and_can_be_resumed() {
     engine(&store, &provider, &guest, async |engine| {
         let again = engine.create(request()).await;
         assert!(matches!(again, Err(EngineError::Unfinished { .. })), "{again:?}");
-        let resumed = engine.resume(&devbox(), None, &rebuild, GuestInputs::default()).await.unwrap();
+        let resumed = engine.resume(&devbox(), None, ResumeInputs::of_create(&rebuild)).await.unwrap();
         assert!(matches!(resumed, Resumed::Created(_)), "{resumed:?}");
     });
     assert_eq!(provider.machines(), 1);
@@ -602,7 +602,7 @@ fn a_resumed_create_that_fails_removes_its_hosts_entry() {
     provider.fail_creates();
     let (store, guest) = (store(&disk), FakeGuest::provisioned());
     let resumed = engine(&store, &provider, &guest, async |engine| {
-        engine.resume(&devbox(), None, &rebuild, GuestInputs::default()).await
+        engine.resume(&devbox(), None, ResumeInputs::of_create(&rebuild)).await
     });
     assert!(matches!(resumed, Err(EngineError::CreateFailed { .. })), "{resumed:?}");
     assert_nothing_is_left(&provider, "after the failed create");

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use goloo_engine::{
-    AdoptRequest, EmergencyDump, Engine, EngineError, GuestInputs, Interrupt, RebuildError, Resumed,
+    AdoptRequest, EmergencyDump, Engine, EngineError, Interrupt, RebuildError, ResumeInputs, Resumed,
 };
 use goloo_model::events::NoEvents;
 use goloo_model::hint::{Hint, NextStep};
@@ -109,7 +109,7 @@ impl World {
         let never = |_: &_, _: &_, _: &_| {
             Err(RebuildError { what: "there is no create".into(), hint: Hint::default() })
         };
-        self.run(async |engine| engine.resume(&name(vm), None, &never, GuestInputs::default()).await).await
+        self.run(async |engine| engine.resume(&name(vm), None, ResumeInputs::of_create(&never)).await).await
     }
 
     async fn adopt(&self, vm: &str, id: &VmId) -> Result<Record, EngineError> {

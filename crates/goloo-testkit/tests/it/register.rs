@@ -15,7 +15,7 @@ use goloo_testkit::samples::{here, in_aws, name, owner, ready, snapshot};
 use goloo_testkit::store_suite::run;
 
 fn from(record: Record, how: OriginKind, from: &str) -> Record {
-    let origin = Origin { how, from: from.into(), checked: true, extra: Extra::new() };
+    let origin = Origin { how, from: from.into(), checked: true, export: None, extra: Extra::new() };
     Record { origin: Some(origin), ..record }
 }
 

@@ -132,7 +132,7 @@ impl Session {
         let snapshot = self.local(self.store.snapshot(name))?;
         let made_from = Found::of_record(snapshot.clone(), record);
         let had = self.before(record, &made_from)?;
-        let found = self.stack_now(record, &snapshot, options)?;
+        let found = self.stack_now(record, &snapshot, options.folder, options.only_overrides)?;
         let config = found.config_digest();
         let stack = self.resolve_with(&found, record, &overrides)?;
         let mut wanted = Side { stack: recorded(&stack, name)?, documents: Documents::of(&stack) };
@@ -233,11 +233,12 @@ impl Session {
         &self,
         record: &Record,
         snapshot: &Snapshot,
-        options: &ApplyOptions<'_>,
+        folder: Option<&Path>,
+        only_overrides: bool,
     ) -> Result<Found, Error> {
-        let folder = match options.folder {
+        let folder = match folder {
             Some(folder) => Some(folder.to_owned()),
-            None if options.only_overrides => None,
+            None if only_overrides => None,
             None => self.known_folder(record)?.filter(|folder| folder.join("config.json").is_file()),
         };
         if let Some(folder) = folder {
@@ -247,7 +248,7 @@ impl Session {
         if made_from.file("config.json").is_none() {
             return Ok(made_from.with_file("config.json", b"{}".to_vec()));
         }
-        if !options.only_overrides {
+        if !only_overrides {
             self.events.event(Event::Note(format!(
                 "the stack of \"{}\" no longer exists; its recorded files are used",
                 record.name

@@ -7,7 +7,7 @@ use goloo_model::events::EventContext;
 use goloo_model::name::{NAME_MAX, VmName};
 use goloo_model::provider::{BakedImage, Bakes, Provider};
 use goloo_model::provider_id::ProviderId;
-use goloo_model::record::{Baking, Digest, OperationKind};
+use goloo_model::record::{Baking, Digest, OperationKind, Overrides};
 use goloo_model::spec::ResolvedStack;
 
 use crate::error::{Error, RequestError};
@@ -60,6 +60,9 @@ impl Session {
             tags: std::collections::BTreeMap::new(),
             wait: true,
             hosts_entry: false,
+            overrides: Overrides::default(),
+            applied_config: None,
+            replacement: None,
             baking: Some(Baking { key, memory: false }),
         };
         let context = EventContext::of(&request.plan.machine.name, Some(OperationKind::Bake));

@@ -6,7 +6,6 @@ use goloo_model::provider_info::ProviderInfo;
 use goloo_model::record::{Digest, Record, UserKeys};
 use goloo_model::spec::ResolvedStack;
 
-use super::apply::ApplyOptions;
 use crate::error::{Error, RequestError};
 use crate::keys;
 use crate::operation::ManagedVm;
@@ -48,7 +47,7 @@ impl Session {
             return Err(RequestError::UntrustedOverrides { name: record.name.clone() }.into());
         }
         let snapshot = self.local(self.store.snapshot(&record.name))?;
-        let found = self.stack_now(record, &snapshot, &ApplyOptions::default())?;
+        let found = self.stack_now(record, &snapshot, None, false)?;
         let files = found.snapshot();
         if files.digest() != *wanted {
             return Ok(None);

@@ -2,13 +2,13 @@
 
 use goloo_cloudinit::ComposeInput;
 use goloo_engine::plan::{self, MachineIdentity};
-use goloo_engine::{Agreed, GuestInputs, RebuildError, Resumed};
+use goloo_engine::{Agreed, GuestInputs, RebuildError, ResumeInputs, Resumed};
 use goloo_model::events::EventContext;
 use goloo_model::hint::Hint;
 use goloo_model::host_key::HostKey;
 use goloo_model::name::OperationId;
 use goloo_model::provider::{Machine, Provider};
-use goloo_model::record::{AppliedSettings, CreateInputs, OperationKind, Record};
+use goloo_model::record::{AppliedSettings, CreateInputs, ImportInputs, OperationKind, Record};
 use goloo_model::spec::{ResolvedStack, SshSource, ssh_source};
 use goloo_model::store::Snapshot;
 
@@ -56,8 +56,10 @@ impl Session {
         let rebuild = |record: &Record, inputs: &CreateInputs, snapshot: &Snapshot| {
             self.rebuild(provider, record, inputs, snapshot)
         };
+        let reopen = |_: &Record, inputs: &ImportInputs| self.reopen(inputs);
+        let inputs = ResumeInputs { rebuild: &rebuild, reopen: &reopen, guest };
         let resumed = self.operate(EventContext::of(name, kind), provider, run, async |engine| {
-            engine.resume(name, agreed, &rebuild, guest).await
+            engine.resume(name, agreed, inputs).await
         })??;
         if let Resumed::Renamed(renamed) = &resumed {
             self.rename_docker_context(&renamed.record);

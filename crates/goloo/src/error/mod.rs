@@ -13,6 +13,7 @@ mod stack;
 mod state_file;
 mod transfer;
 mod unreachable;
+mod vm_file;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -41,6 +42,7 @@ pub use stack::{LastFolder, StackError, problem_count};
 pub use state_file::{StateFile, StateFileError};
 pub use transfer::TransferError;
 pub use unreachable::UnreachableError;
+pub use vm_file::VmFileError;
 
 /// An error of the library. It has no hints: the program adds them, since it knows its own commands.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +113,9 @@ pub enum Error {
     /// Moving, exporting or importing records.
     #[error(transparent)]
     Transfer(#[from] TransferError),
+    /// A file of an exported VM.
+    #[error(transparent)]
+    VmFile(#[from] VmFileError),
     /// A small file in the state folder.
     #[error(transparent)]
     StateFile(#[from] StateFileError),
@@ -179,6 +184,7 @@ impl Error {
             Self::Docker(error) => error.code(),
             Self::Request(error) => error.code(),
             Self::Transfer(error) => error.code(),
+            Self::VmFile(error) => error.code(),
             Self::StateFile(error) => error.code(),
             Self::Address(error) => error.code(),
             Self::Migrate(error) => error.code(),

@@ -26,6 +26,7 @@ pub fn draft(candidate: &Candidate, creator: &Creator) -> Record {
         how: OriginKind::Migrated,
         from: candidate.from().into(),
         checked: false,
+        export: None,
         extra: Extra::new(),
     });
     record.hosts_entry = vm.hosts_entry;

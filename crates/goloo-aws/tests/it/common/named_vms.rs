@@ -10,7 +10,7 @@ use goloo_aws::AwsProvider;
 use goloo_aws::details::{Details, RecordedVm};
 use goloo_aws::dns::{self, Zone};
 use goloo_aws::publish::ForeignNames;
-use goloo_engine::{EmergencyDump, Engine, EngineError, GuestInputs, Interrupt, Resumed};
+use goloo_engine::{EmergencyDump, Engine, EngineError, Interrupt, ResumeInputs, Resumed};
 use goloo_model::dns::{DnsChange, RecordSet};
 use goloo_model::events::NoEvents;
 use goloo_model::name::{OperationId, VmName};
@@ -218,7 +218,7 @@ impl World {
 
     pub async fn resume(&self, name: &VmName) -> Result<Resumed, EngineError> {
         let rebuild = |_: &Record, _: &_, _: &_| unreachable!("no create is resumed");
-        self.engine(async |engine| engine.resume(name, None, &rebuild, GuestInputs::default()).await).await
+        self.engine(async |engine| engine.resume(name, None, ResumeInputs::of_create(&rebuild)).await).await
     }
 
     pub async fn record(&self, name: &VmName) -> Record {

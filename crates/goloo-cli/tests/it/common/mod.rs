@@ -27,7 +27,7 @@ pub struct World {
 pub const HELLO: &str = r##"{"vm": {"cpus": 1, "memory": "512M", "disk": "1G", "image": "./disk.img"}}"##;
 
 /// Commands that need the machine of `hello`, and so are refused on any other host.
-pub const NEEDS_THE_MACHINE: [&[&str]; 20] = [
+pub const NEEDS_THE_MACHINE: [&[&str]; 21] = [
     &["start", "hello"],
     &["stop", "hello"],
     &["restart", "hello"],
@@ -46,6 +46,7 @@ pub const NEEDS_THE_MACHINE: [&[&str]; 20] = [
     &["snapshot", "hello", "--delete", "one"],
     &["restore", "hello", "one", "--yes"],
     &["clone", "hello", "copy"],
+    &["export", "hello", "hello.goloo"],
     &["rename", "hello", "copy"],
     &["refresh", "hello"],
 ];
