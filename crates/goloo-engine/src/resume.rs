@@ -61,7 +61,8 @@ impl Engine<'_> {
         agreed: Option<&Agreed>,
         inputs: ResumeInputs<'_>,
     ) -> Result<Resumed, EngineError> {
-        let resumed = self.resume_operation(name, agreed, inputs).await?;
+        // On the heap: with the futures of all operations in it, it is too large for the stacks of some threads.
+        let resumed = Box::pin(self.resume_operation(name, agreed, inputs)).await?;
         let goes_on = match &resumed {
             Resumed::Created(created) => {
                 created.record.replacing.is_some() && created.record.phase == Phase::Ready
@@ -70,8 +71,7 @@ impl Engine<'_> {
             _ => false,
         };
         match goes_on {
-            true => Ok(self
-                .replacement_after_resume(name)
+            true => Ok(Box::pin(self.replacement_after_resume(name))
                 .await?
                 .map_or(resumed, |replaced| Resumed::Replaced(Box::new(replaced)))),
             false => Ok(resumed),
@@ -97,21 +97,25 @@ impl Engine<'_> {
         match kind {
             OperationKind::Create => {
                 let machine = self.machine_again(&locked.record, inputs, &snapshot, rebuild)?;
-                let created = locked.make(&machine).await?;
+                let created = Box::pin(locked.make(&machine)).await?;
                 if locked.record.baking.is_some() {
-                    return Ok(Resumed::Baked(Box::new(locked.end_bake(created).await?)));
+                    return Ok(Resumed::Baked(Box::new(Box::pin(locked.end_bake(created)).await?)));
                 }
                 Ok(Resumed::Created(Box::new(created)))
             }
-            OperationKind::Bake => Ok(Resumed::Baked(Box::new(locked.keep_baked(deadline).await?))),
+            OperationKind::Bake => Ok(Resumed::Baked(Box::new(Box::pin(locked.keep_baked(deadline)).await?))),
             OperationKind::Delete => {
                 let archived = locked.remove().await?;
-                self.end_replacement_of(&locked.record).await;
+                Box::pin(self.end_replacement_of(&locked.record)).await;
                 Ok(Resumed::Deleted(archived))
             }
-            OperationKind::Clone => Ok(Resumed::Cloned(Box::new(locked.copy_again().await?))),
-            OperationKind::Import => Ok(Resumed::Imported(Box::new(locked.build_again(reopen).await?))),
-            OperationKind::Apply => Ok(Resumed::Applied(Box::new(locked.change(guest, deadline).await?))),
+            OperationKind::Clone => Ok(Resumed::Cloned(Box::new(Box::pin(locked.copy_again()).await?))),
+            OperationKind::Import => {
+                Ok(Resumed::Imported(Box::new(Box::pin(locked.build_again(reopen)).await?)))
+            }
+            OperationKind::Apply => {
+                Ok(Resumed::Applied(Box::new(Box::pin(locked.change(guest, deadline)).await?)))
+            }
             OperationKind::Stop | OperationKind::Suspend => {
                 locked.power_off(mode_of(&operation)).await?;
                 locked.finish_power().await?;
@@ -124,15 +128,15 @@ impl Engine<'_> {
             OperationKind::DnsSwap | OperationKind::DnsRollback => {
                 // Two locks will be taken, in their order.
                 drop(locked);
-                Ok(Resumed::Names(Box::new(self.move_names_again(name, &operation).await?)))
+                Ok(Resumed::Names(Box::new(Box::pin(self.move_names_again(name, &operation)).await?)))
             }
             OperationKind::Rename => {
                 drop(locked);
-                Ok(Resumed::Renamed(Box::new(self.rename_again(name, &operation).await?)))
+                Ok(Resumed::Renamed(Box::new(Box::pin(self.rename_again(name, &operation)).await?)))
             }
             OperationKind::Replace => {
                 drop(locked);
-                Ok(Resumed::Replaced(Box::new(self.replace(&operation).await?)))
+                Ok(Resumed::Replaced(Box::new(Box::pin(self.replace(&operation)).await?)))
             }
             OperationKind::Restart => {
                 locked.power_off(mode_of(&operation)).await?;

@@ -252,6 +252,40 @@ fn vm_create_that_was_interrupted_and_killed_is_finished_by_resume() {
 }
 
 #[test]
+fn vm_copies_of_a_baked_stack_have_identities_of_their_own() {
+    let world = World::real();
+    let document = "#cloud-config\nruncmd:\n  - echo ran >> /srv/runs\nwrite_files:\n\
+        \x20 - path: /var/lib/cloud/scripts/per-instance/mine\n    permissions: '0755'\n\
+        \x20   content: \"#!/bin/sh\\nhostname >> /srv/instances\\n\"\n";
+    world.stack("shop", PLAIN, document);
+    // The image cache is that of all tests: one that was killed leaves its image.
+    world.run(&["image", "rm", "baked:shop"]);
+    let baked = world.run(&["bake", "shop"]).expect(0);
+    assert!(baked.stdout().contains("baked shop"), "{baked:?}");
+    world.assert_empty("after the bake");
+
+    let creates = ["one", "two"].map(|vm| spawn(&world, &["create", "shop", "--as", vm]));
+    for create in creates {
+        let made = Ran(create.wait_with_output().unwrap()).expect(0);
+        assert!(made.stderr().contains("using the baked image of shop"), "{made:?}");
+    }
+    let inside = |vm: &str, command: &str| world.run(&["ssh", vm, "--", command]).expect(0).stdout();
+    let own = "cat /proc/sys/kernel/random/boot_id /etc/machine-id /etc/ssh/ssh_host_ed25519_key.pub; hostname; \
+        sudo cloud-init query instance_id; head -c 16 /dev/urandom | od -A n -t x1";
+    let (one, two) = (inside("one", own), inside("two", own));
+    assert_eq!((one.lines().count(), two.lines().count()), (6, 6), "{one}{two}");
+    let same: Vec<_> = one.lines().filter(|line| two.lines().any(|other| other == *line)).collect();
+    assert_eq!(same, [""; 0]);
+    for vm in ["one", "two"] {
+        let seen = inside(vm, "cat /srv/runs /srv/instances");
+        assert_eq!(seen, format!("ran\nbake-shop\n{vm}\n"), "{vm}: only its own script ran again");
+    }
+    world.run(&["delete", "one", "two", "--yes"]).expect(0);
+    world.run(&["image", "rm", "baked:shop"]).expect(0);
+    world.assert_empty("after the deletes");
+}
+
+#[test]
 fn vm_is_restored_from_a_snapshot_and_its_clone_is_independent() {
     let world = World::real();
     world.stack("box", PLAIN, "#cloud-config\nruncmd:\n  - echo run >> /var/tmp/runs\n");

@@ -208,6 +208,8 @@ pub(super) fn intent(record: &Record) -> Option<Vec<u8>> {
     intent.extend(operation.rename.as_ref().map(|change| json!(change)));
     intent.extend(operation.replacement.as_ref().map(|replacement| json!(replacement)));
     intent.extend(operation.import.as_ref().map(|import| json!(import)));
+    // After a bake the VM is deleted.
+    intent.extend(record.baking.as_ref().map(|baking| json!(baking)));
     // Without `settings`, which get fewer as the apply proceeds.
     intent.extend(operation.apply.as_ref().map(|apply| {
         let ApplyInputs { target, users, overrides, config, login_user, restart, reprovision, .. } = &**apply;

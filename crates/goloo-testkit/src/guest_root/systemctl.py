@@ -1,9 +1,12 @@
-#!/usr/bin/python3
+#!/usr/bin/python3 -IS
 """Stands in for systemctl and its kin in a guest root, where no systemd runs.
 
 Every call is logged. `ssh.service` is really started and stopped, as its unit and the drop-ins say that systemd
 had read at boot or at the last `daemon-reload`; `enable` makes links; the state of other units is what the harness
 or a `start` said last. The rest is logged and answered with success.
+
+A boot makes dozens of calls, and starting Python is most of each: so there is no `site`, and what few calls need is
+imported there.
 """
 
 import glob
@@ -11,10 +14,6 @@ import json
 import os
 import re
 import shlex
-import shutil
-import signal
-import socket
-import subprocess
 import sys
 import time
 
@@ -36,6 +35,8 @@ def log_call(program, arguments):
 
 def reload_units():
     """What systemd keeps in memory: the unit files as they are now."""
+    import shutil
+
     shutil.rmtree(LOADED, ignore_errors=True)
     for folder in FOLDERS:
         if os.path.isdir(folder):
@@ -137,6 +138,8 @@ def command_of(line, values):
 
 def run_lines(settings, key, values, output):
     """Runs commands one after the other; False when one fails that mustn't."""
+    import subprocess
+
     for line in settings.get(("Service", key), []):
         may_fail, program, argv = command_of(line, values)
         status = subprocess.run(
@@ -211,6 +214,9 @@ def run_after(name):
 
 def start_daemon(settings, values, output):
     """Starts the main process and waits until it says that it's ready."""
+    import socket
+    import subprocess
+
     _, program, argv = command_of(settings[("Service", "ExecStart")][-1], values)
     address = f"{HOME}/notify"
     if os.path.exists(address):
@@ -243,6 +249,8 @@ def start_daemon(settings, values, output):
 
 
 def stop_service(name):
+    import signal
+
     pid = state_of(name)["MainPID"]
     set_state(name, "inactive")
     if not pid:
