@@ -5,6 +5,7 @@ mod apply;
 mod auto_ports;
 mod autostart;
 mod aws;
+mod bake;
 mod common;
 mod completion;
 mod connections;
