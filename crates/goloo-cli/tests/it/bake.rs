@@ -88,7 +88,8 @@ fn the_disk_of_a_copy_has_what_was_baked() {
     let disk = world.machines().remove(0).join("disk.qcow2");
     let read = Command::new("qemu-io").args(["-c", "read -q -P 7 0 64k"]).arg(&disk).status().unwrap();
     assert!(read.success());
-    let info = Command::new("qemu-img").args(["info", "--backing-chain", "--output=json"]).arg(&disk).output();
+    let info =
+        Command::new("qemu-img").args(["info", "--backing-chain", "--output=json"]).arg(&disk).output();
     let chain: Value = serde_json::from_slice(&info.unwrap().stdout).unwrap();
     assert_eq!(chain.as_array().unwrap().len(), 2, "an overlay on one file");
 }
