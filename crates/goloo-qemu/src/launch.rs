@@ -142,6 +142,11 @@ fn its_process(files: &Files) -> io::Result<Result<QemuProcess, LaunchError>> {
     }))
 }
 
+/// The last of what a machine's QEMU has said.
+pub(crate) fn last_words(files: &Files) -> String {
+    last_lines(&read_log(&files.log()))
+}
+
 /// The log of a failed start. Anything beyond the limit is cut off.
 fn read_log(path: &Path) -> String {
     let mut said = Vec::new();

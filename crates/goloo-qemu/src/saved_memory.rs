@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use goloo_model::provider::Work;
 use goloo_sys::durable;
-use lz4_flex::frame::{FrameDecoder, FrameEncoder};
+use lz4_flex::frame::{FrameDecoder, FrameEncoder, FrameInfo};
 use serde_json::json;
 use tokio::net::UnixListener;
 
@@ -87,8 +87,11 @@ async fn save_part(
         let _ = qmp::ask(folder, "migrate_cancel", limit).await;
     }
     let copied = copying.await.map_err(io::Error::other)?;
-    sent?;
-    Ok(copied?)
+    match (sent, copied) {
+        // Where the file can't be written, QEMU only sees that nobody reads any more.
+        (Err(MemoryError::Failed(_)) | Ok(()), Err(error)) => Err(error.into()),
+        (sent, _) => sent,
+    }
 }
 
 /// Why QEMU doesn't connect.
@@ -125,11 +128,20 @@ pub(crate) async fn load(
     let from = File::open(file)?;
     let stream = blocking(tokio::net::UnixStream::connect(&ShortPath::of(folder, MEMORY_SOCKET)?).await?)?;
     let copying = tokio::task::spawn_blocking(move || decompress(from, stream));
-    tokio::select! {
-        // A broken connection is reported by QEMU too, with the reason.
-        _ = copying => {}
+    let copied = tokio::select! {
+        copied = copying => copied.map_err(io::Error::other)?,
         () = work.interruption() => return Err(MemoryError::Interrupted),
+    };
+    let loaded = until_loaded(folder, limit, patience).await;
+    match copied {
+        // The file is damaged, which may show at its end, when QEMU has taken all of it.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        // That the connection breaks is for QEMU to explain.
+        _ => loaded,
     }
+}
+
+async fn until_loaded(folder: &Path, limit: Duration, patience: Duration) -> Result<(), MemoryError> {
     let end = Instant::now() + patience;
     while qmp::is_receiving(folder, limit).await? {
         if Instant::now() > end {
@@ -148,7 +160,8 @@ fn blocking(stream: tokio::net::UnixStream) -> io::Result<UnixStream> {
 
 fn compress(from: UnixStream, to: File) -> io::Result<()> {
     let file = to.try_clone()?;
-    let mut encoder = FrameEncoder::new(BufWriter::with_capacity(BUFFER, to));
+    let checked = FrameInfo::new().content_checksum(true);
+    let mut encoder = FrameEncoder::with_frame_info(checked, BufWriter::with_capacity(BUFFER, to));
     io::copy(&mut BufReader::with_capacity(BUFFER, from), &mut encoder)?;
     encoder.finish().map_err(io::Error::other)?.flush()?;
     file.sync_all()

@@ -17,6 +17,7 @@ use crate::accel::{Accel, ProbeCache};
 use crate::args::{Files, machine_type};
 use crate::context::QemuProvider;
 use crate::error::{end_failed, prepare_failed};
+use crate::launch;
 use crate::machine::{MachineFile, Suspended};
 use crate::power::{Attempt, Taken};
 use crate::qmp::{self, RunState};
@@ -79,8 +80,10 @@ impl QemuProvider {
         let limit = self.settings.limits.answer;
         let loaded = saved_memory::load(files.folder(), &files.memory(), limit, PATIENCE, work).await;
         if let Err(error) = loaded {
+            // This also waits for the supervisor, which writes down what QEMU said.
             self.end(files).await?;
-            return Err(not_loaded(vm, files, error));
+            let said = launch::last_words(files);
+            return Err(not_loaded(vm, files, &said, error));
         }
         machine.suspended = None;
         machine.save(files).map_err(io)?;
@@ -174,12 +177,13 @@ fn not_suspended(vm: &VmName, machine: &MachineFile, error: MemoryError) -> Prov
     }
 }
 
-fn not_loaded(vm: &VmName, files: &Files, error: MemoryError) -> ProviderError {
+fn not_loaded(vm: &VmName, files: &Files, said: &str, error: MemoryError) -> ProviderError {
     if matches!(error, MemoryError::Interrupted) {
         return ProviderError::Interrupted;
     }
+    let reason = if said.is_empty() { String::new() } else { format!(": {said}") };
     ProviderError::caused(
-        format!("QEMU can't continue from the saved memory {}", files.memory().display()),
+        format!("QEMU can't continue from the saved memory {}{reason}", files.memory().display()),
         NextStep::force_stop(vm).text(" discards the memory, then it boots from its disk"),
         error,
     )

@@ -1205,13 +1205,37 @@ async fn memory_that_qemu_refuses_is_kept_with_a_way_out() {
     stop(&world, &record, StopMode::Suspend).await.unwrap();
     for _ in 0..2 {
         let refused = text(&start(&world, &record).await.unwrap_err());
-        assert!(refused.contains("memory.lz4") && refused.contains("force: true"), "{refused}");
+        assert!(refused.contains("memory.lz4: ") && refused.contains("force: true"), "{refused}");
+        assert!(refused.contains("load of migration failed: Invalid argument"), "{refused}");
         assert_eq!(
             (state_of(&world, &record).await, processes_of(&world.state)),
             (LiveState::Suspended, vec![])
         );
     }
     stop(&world, &record, StopMode::Force).await.unwrap();
+    start(&world, &record).await.unwrap();
+}
+
+#[tokio::test]
+async fn memory_that_was_damaged_is_an_error_that_says_so() {
+    let world = World::new();
+    let (_, record, _) = world.create("asleep").await;
+    stop(&world, &record, StopMode::Suspend).await.unwrap();
+    let memory = memory_of(&world, &record);
+    let whole = std::fs::read(&memory).unwrap();
+    let mut other = whole.clone();
+    // A byte of the first text in it, which is kept as it is.
+    let at = whole.windows(6).position(|bytes| bytes == b"secret").unwrap();
+    other[at] = b'S';
+    for damaged in [&other[..], &whole[..whole.len() / 2], &whole[..whole.len() - 1]] {
+        std::fs::write(&memory, damaged).unwrap();
+        let error = world.qemu().start(&record, &mut SuiteWork::default()).await.unwrap_err();
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(!cause.contains("control socket"), "{cause}");
+        let state = (state_of(&world, &record).await, processes_of(&world.state));
+        assert_eq!(state, (LiveState::Suspended, vec![]), "{cause}");
+    }
+    std::fs::write(&memory, whole).unwrap();
     start(&world, &record).await.unwrap();
 }
 

@@ -8,7 +8,7 @@ use super::{Ran, World, goloo};
 
 /// Calls that change files or processes, or communicate with another process. Opening isn't among them: a file that was
 /// opened and not written is like an unopened one, and writes are counted.
-const CALLS: [&str; 15] = [
+pub const CALLS: [&str; 15] = [
     "write",
     "fsync",
     "rename",
@@ -25,6 +25,10 @@ const CALLS: [&str; 15] = [
     "clone3",
     "connect",
 ];
+
+/// Those at which a record is saved and a program of the provider is run: for a command that another test kills at every
+/// call, with another provider.
+pub const SAVES_AND_PROGRAMS: [&str; 6] = ["rename", "renameat", "renameat2", "unlink", "clone", "clone3"];
 
 /// Runs goloo and kills it right before its `n`-th call of this kind; `false` if it makes fewer and so completes.
 pub fn killed_at(world: &World, call: &str, n: usize, arguments: &[&str]) -> bool {
@@ -51,8 +55,19 @@ pub fn everywhere(
     prepare: impl Fn(),
     check: impl Fn(&str, usize),
 ) -> usize {
+    at_calls(&CALLS, world, arguments, prepare, check)
+}
+
+/// As [`everywhere`], at these kinds of calls only.
+pub fn at_calls(
+    calls: &[&str],
+    world: &World,
+    arguments: &[&str],
+    prepare: impl Fn(),
+    check: impl Fn(&str, usize),
+) -> usize {
     let mut killed = 0;
-    for call in CALLS {
+    for call in calls {
         for n in 1.. {
             prepare();
             let through = !killed_at(world, call, n, arguments);
