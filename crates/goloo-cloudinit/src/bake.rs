@@ -4,7 +4,7 @@
 use goloo_model::record::Digest;
 use goloo_model::spec::Diagnostic;
 
-use crate::compose::{ComposeInput, compose, values_of_one_machine};
+use crate::compose::{ComposeInput, compose};
 use crate::script::squeezed;
 
 /// The format of the keys, and of what the script leaves in an image. Another number makes all images unusable.
@@ -24,14 +24,6 @@ pub fn bake_key(input: &ComposeInput<'_>, base: &str) -> Result<Digest, Vec<Diag
     let user_data = compose(&neutral)?.user_data;
     let provider = input.provider.id.to_string();
     Ok(Digest::of_parts(&[FORMAT.as_bytes(), provider.as_bytes(), base.as_bytes(), &user_data]))
-}
-
-/// Where the document contains what differs between machines, such as their names: each of them has another key.
-///
-/// # Errors
-/// As [`compose`].
-pub fn per_machine_values(input: &ComposeInput<'_>) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
-    values_of_one_machine(input)
 }
 
 /// The script that removes from a machine what belongs to it alone. It runs as root, and can run again.

@@ -98,8 +98,12 @@ fn put_together(input: &ComposeInput<'_>, checks: Checks) -> Result<Composed, Ve
     Ok(Composed { user_data, login_user, warnings, diagnostics })
 }
 
-/// The places of the template's variables for the machine's name, if the document depends on it.
-pub(crate) fn values_of_one_machine(input: &ComposeInput<'_>) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
+/// Where the document contains what differs between machines, such as their names: each of them has another key of a
+/// baked image.
+///
+/// # Errors
+/// As [`compose`].
+pub fn per_machine_values(input: &ComposeInput<'_>) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
     let Some(document) = input.stack.cloud_init.as_deref() else { return Ok(Vec::new()) };
     let body = std::str::from_utf8(document).ok().and_then(template::body);
     let Some(body) = body else { return Ok(Vec::new()) };

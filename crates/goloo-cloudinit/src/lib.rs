@@ -28,9 +28,9 @@ mod template;
 mod tree;
 mod update;
 
-pub use bake::{bake_key, generalize_script, per_machine_values};
+pub use bake::{bake_key, generalize_script};
 pub use client_key::{NoClientKey, has_client_key, with_client_key};
-pub use compose::{ComposeInput, Composed, compose, compose_any_shape};
+pub use compose::{ComposeInput, Composed, compose, compose_any_shape, per_machine_values};
 pub use diagnostic::FILE;
 pub use identity::{ACCOUNT, KEY_FOLDER, account};
 pub use reprovision::{BOOTED, TOOK_USER_DATA, reprovision_script};

@@ -1,4 +1,4 @@
-//! The clock of a machine that was suspended: it goes on from when its memory was saved.
+//! The clock of a machine that was suspended: it continues from the time at which its memory was saved.
 
 use std::time::Duration;
 

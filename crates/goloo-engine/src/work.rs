@@ -243,7 +243,7 @@ impl LockedOperation<'_, '_> {
         }
     }
 
-    /// Waits until a login works, in an operation that goes on inside the machine.
+    /// Waits until a login works, in an operation that continues inside the machine.
     pub async fn reach(&self, kind: OperationKind, deadline: Instant) -> Result<(), EngineError> {
         let name = self.record.name.clone();
         provision::reach(self.engine, &self.record, deadline).await.map_err(|stop| match stop {

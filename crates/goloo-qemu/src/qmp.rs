@@ -71,7 +71,7 @@ pub enum RunState {
 /// The state of a migration, by which a machine's memory is saved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Migration {
-    /// It goes on.
+    /// It is in progress.
     Active,
     /// All of the memory was sent.
     Completed,

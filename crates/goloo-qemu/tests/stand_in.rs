@@ -1193,7 +1193,7 @@ async fn a_machine_that_cannot_be_suspended_keeps_running() {
     let files: Vec<_> = files.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     assert!(!files.iter().any(|name| name.starts_with("memory.") && name != "memory.sock"), "{files:?}");
     start(&world, &record).await.unwrap();
-    assert_eq!(processes_of(&world.state).len(), 1, "the same QEMU goes on");
+    assert_eq!(processes_of(&world.state).len(), 1, "the same QEMU continues");
     let argv = world.argv();
     assert!(!argv.iter().any(|word| word == "-incoming"), "{argv:?}");
 }

@@ -259,7 +259,7 @@ fn multipass_replaces_an_instance() {
     assert_eq!(world.names(), ["hello"]);
 }
 
-/// After a kill at any call: goes on with `resume` of one of the names, or with the same command where nothing was begun.
+/// After a kill at any call: continues with `resume` of one of the names, or with the same command where nothing was begun.
 fn go_on(world: &World, old: &Value, when: &str, n: usize) {
     let names = world.names();
     if names == ["hello"]

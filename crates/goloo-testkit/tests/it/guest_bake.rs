@@ -69,7 +69,7 @@ fn boot(root: &GuestRoot, keys: &Keys, client: &str, name: &str) {
     assert!(failed.is_empty(), "{name}: {failed:?}");
 }
 
-/// As goloo's account, by whoever has the key `client`.
+/// Runs a command as goloo's account, with the key of `client`.
 fn inside(root: &GuestRoot, keys: &Keys, client: &Keys, command: &str) -> (Option<i32>, String) {
     let (identity, _) = client.login();
     let login = goloo_testkit::guest_root::Login { identity: &identity, host_key: &keys.host };

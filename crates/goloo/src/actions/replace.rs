@@ -80,7 +80,7 @@ impl Session {
             applied_config: source.found.config_digest().filter(|_| !overrides.is_empty()),
             ..CreateOptions::new(record.provider)
         };
-        // Ports and the like that the old machine has are chosen anew, as for a copy.
+        // As for a copy: the old machine still has its ports.
         let stack = goloo_model::spec::ResolvedStack { is_copy: true, ..source.stack };
         let mut create = self.plan_stack(provider, &source.found, stack, options)?;
         create.plan.machine.is_replacement = true;
