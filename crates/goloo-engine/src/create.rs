@@ -122,6 +122,7 @@ impl Engine<'_> {
         record.resolved = RecordedStack::of(stack).map(Box::new);
         record.baking.clone_from(&request.baking);
         record.baked_from.clone_from(&plan.machine.baked);
+        record.membership.clone_from(&plan.machine.membership);
         record.user_keys = Some(UserKeys::digest(&plan.users));
         record.overrides.clone_from(&request.overrides);
         record.applied_config.clone_from(&request.applied_config);

@@ -73,6 +73,7 @@ pub fn create(
         keep_failed: false,
         force_dns: false,
         baked: None,
+        membership: None,
         is_replacement: false,
     };
     Ok(CreatePlan {

@@ -28,8 +28,8 @@ use crate::name::{OperationId, VmId, VmName};
 use crate::provider_id::ProviderId;
 use crate::provider_info::ProviderInfo;
 use crate::record::{
-    Baking, DetailsError, Digest, Endpoint, Extra, MachineLocation, Record, RecordedStack, Resource,
-    StackValueError, Trust,
+    Baking, DetailsError, Digest, Endpoint, Extra, MachineLocation, Membership, Record, RecordedStack,
+    Resource, StackValueError, Trust,
 };
 use crate::spec::ResolvedStack;
 use crate::store::StoreError;
@@ -59,6 +59,8 @@ pub struct Machine {
     pub force_dns: bool,
     /// The key of the baked image that it is made from, instead of the stack's image.
     pub baked: Option<Digest>,
+    /// The environment that it belongs to, if it is part of one.
+    pub membership: Option<Membership>,
     /// Whether it is to replace another machine, which keeps its DNS names until then.
     pub is_replacement: bool,
 }
@@ -67,7 +69,7 @@ pub struct Machine {
 impl fmt::Debug for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { id, name, machine_name, token, stack, user_data, host_key, .. } = self;
-        let Self { keep_failed, force_dns, baked, is_replacement, .. } = self;
+        let Self { keep_failed, force_dns, baked, membership, is_replacement, .. } = self;
         f.debug_struct("Machine")
             .field("id", id)
             .field("name", name)
@@ -79,6 +81,7 @@ impl fmt::Debug for Machine {
             .field("keep_failed", keep_failed)
             .field("force_dns", force_dns)
             .field("baked", baked)
+            .field("membership", membership)
             .field("is_replacement", is_replacement)
             .finish()
     }

@@ -246,6 +246,7 @@ pub fn machine(name: &str, image: ImageRef, user_data: &[u8]) -> Machine {
         keep_failed: false,
         force_dns: false,
         baked: None,
+        membership: None,
         is_replacement: false,
     }
 }

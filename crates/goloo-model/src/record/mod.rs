@@ -14,6 +14,7 @@ mod extra;
 mod format;
 mod history;
 mod home;
+mod membership;
 mod name_change;
 mod operation_kind;
 mod output;
@@ -57,6 +58,7 @@ pub use extra::Extra;
 pub use format::{MAX_RECORD_BYTES, SCHEMA};
 pub use history::{HISTORY_MAX, History, HistoryAction, HistoryEntry, Outcome, Word};
 pub use home::{AllOpen, ForeignOwner, LocalContext, MachineLocation, OpenOperations};
+pub use membership::{Membership, PrivateAddress, PrivateAddressError};
 pub use name_change::NameChange;
 pub use operation_kind::OperationKind;
 pub use overrides::{OverrideError, Overrides};
@@ -157,6 +159,9 @@ pub struct Record {
     /// The config.json whose settings the machine has, if it isn't the one that it was created from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied_config: Option<Digest>,
+    /// The environment that it belongs to, if it is part of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub membership: Option<Membership>,
     /// That the VM exists only to become a baked image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub baking: Option<Baking>,
@@ -248,6 +253,7 @@ impl Record {
             overrides: Overrides::default(),
             user_keys: None,
             applied_config: None,
+            membership: None,
             baking: None,
             baked_from: None,
             reprovisioned: None,

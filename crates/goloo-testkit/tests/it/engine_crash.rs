@@ -135,6 +135,7 @@ fn machine(record: &Record, token: OperationId) -> Machine {
         keep_failed: false,
         force_dns: false,
         baked: None,
+        membership: None,
         is_replacement: false,
     }
 }

@@ -130,6 +130,7 @@ impl Session {
             force_dns: inputs.force_dns,
             is_replacement: record.replacing.is_some(),
             baked: record.baked_from.clone(),
+            membership: record.membership.clone(),
             ..plan.machine
         };
         if record.baking.is_some() {
