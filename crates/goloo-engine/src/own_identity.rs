@@ -67,16 +67,19 @@ impl LockedOperation<'_, '_> {
             alias: format!("{}-before", own.alias),
             ..own.clone()
         };
-        let script = own_identity_script(&self.record.id, &machine.name, template);
         let whose =
             self.engine.log_in(&[(&as_template, Whose::Template), (&own, Whose::Own)], deadline).await?;
         let target = if whose == Whose::Template { &as_template } else { &own };
+        // It has the time of this moment.
+        let script = own_identity_script(&self.record.id, &machine.name, template);
         let left = deadline.saturating_duration_since(Instant::now());
         let input = own_identity_input(&machine.identity, &machine.user_data);
         let ran = guest_script::run_at(self.engine, target, &script, input.as_bytes(), left).await;
         self.engine.guest.forget(&as_template).await;
         let printed = ran?;
         self.engine.log_in(&[(&own, Whose::Own)], deadline).await?;
+        // The script was told the time before it was sent; now there is a connection.
+        crate::clock::set(self.engine, &self.record).await;
         let lines = printed.lines().map(|line| excerpt(&printable(line.as_bytes())));
         Ok(lines.filter(|line| !line.trim().is_empty()).collect())
     }

@@ -254,40 +254,6 @@ fn vm_create_that_was_interrupted_and_killed_is_finished_by_resume() {
 #[test]
 fn vm_copies_of_a_baked_stack_have_identities_of_their_own() {
     let world = World::real();
-    let document = "#cloud-config\nruncmd:\n  - echo ran >> /srv/runs\nwrite_files:\n\
-        \x20 - path: /var/lib/cloud/scripts/per-instance/mine\n    permissions: '0755'\n\
-        \x20   content: \"#!/bin/sh\\nhostname >> /srv/instances\\n\"\n";
-    world.stack("shop", PLAIN, document);
-    // The image cache is that of all tests: one that was killed leaves its image.
-    world.run(&["image", "rm", "baked:shop"]);
-    let baked = world.run(&["bake", "shop"]).expect(0);
-    assert!(baked.stdout().contains("baked shop"), "{baked:?}");
-    world.assert_empty("after the bake");
-
-    let creates = ["one", "two"].map(|vm| spawn(&world, &["create", "shop", "--as", vm]));
-    for create in creates {
-        let made = Ran(create.wait_with_output().unwrap()).expect(0);
-        assert!(made.stderr().contains("using the baked image of shop"), "{made:?}");
-    }
-    let inside = |vm: &str, command: &str| world.run(&["ssh", vm, "--", command]).expect(0).stdout();
-    let own = "cat /proc/sys/kernel/random/boot_id /etc/machine-id /etc/ssh/ssh_host_ed25519_key.pub; hostname; \
-        sudo cloud-init query instance_id; head -c 16 /dev/urandom | od -A n -t x1";
-    let (one, two) = (inside("one", own), inside("two", own));
-    assert_eq!((one.lines().count(), two.lines().count()), (6, 6), "{one}{two}");
-    let same: Vec<_> = one.lines().filter(|line| two.lines().any(|other| other == *line)).collect();
-    assert_eq!(same, [""; 0]);
-    for vm in ["one", "two"] {
-        let seen = inside(vm, "cat /srv/runs /srv/instances");
-        assert_eq!(seen, format!("ran\nbake-shop\n{vm}\n"), "{vm}: only its own script ran again");
-    }
-    world.run(&["delete", "one", "two", "--yes"]).expect(0);
-    world.run(&["image", "rm", "baked:shop"]).expect(0);
-    world.assert_empty("after the deletes");
-}
-
-#[test]
-fn vm_copies_continue_from_the_memory_of_a_baked_stack() {
-    let world = World::real();
     let config = PLAIN.replace(r#""disk": "3G""#, r#""disk": "3G", "ports": ["8080:80"]"#);
     let document = "#cloud-config\nruncmd:\n  - echo ran >> /srv/runs\nwrite_files:\n\
         \x20 - path: /var/lib/cloud/scripts/per-instance/mine\n    permissions: '0755'\n\
@@ -300,8 +266,8 @@ fn vm_copies_continue_from_the_memory_of_a_baked_stack() {
     let template = world.json(&["archive", "list", "--json"])["archived"][0].clone();
     let template = world.json(&["archive", "show", template["id"].as_str().unwrap(), "--json"])["vm"].clone();
 
-    let names = ["one", "two", "three", "four"];
-    let creates = names.map(|vm| {
+    let names = ["one", "two", "three", "four", "boots"];
+    let creates = ["one", "two", "three", "four"].map(|vm| {
         // One of them gets a larger disk.
         let size = if vm == "four" { "4G" } else { "3G" };
         fs::write(folder.join("config.json"), config.replace("3G", size)).unwrap();
@@ -313,6 +279,10 @@ fn vm_copies_continue_from_the_memory_of_a_baked_stack() {
         let made = Ran(create.wait_with_output().unwrap()).expect(0);
         assert!(!made.stderr().contains("boots"), "{made:?}");
     }
+    // The saved memory doesn't fit this one.
+    fs::write(folder.join("config.json"), config.replace("512M", "640M")).unwrap();
+    let made = world.run(&["create", "mall", "--as", "boots"]).expect(0);
+    assert!(made.stderr().contains("boots from the baked disk"), "{made:?}");
     let inside = |vm: &str, command: &str| world.run(&["ssh", vm, "--", command]).expect(0).stdout();
     let own = "cat /proc/sys/kernel/random/boot_id /etc/machine-id /etc/ssh/ssh_host_ed25519_key.pub; hostname; \
         sudo cloud-init query instance_id; head -c 16 /dev/urandom | od -A n -t x1; cat /etc/hostname";
@@ -320,14 +290,14 @@ fn vm_copies_continue_from_the_memory_of_a_baked_stack() {
     let lines: Vec<&str> = all.iter().flat_map(|facts| facts.lines()).collect();
     let distinct: std::collections::BTreeSet<_> = lines.iter().collect();
     // The host name is there twice.
-    assert_eq!((lines.len(), distinct.len()), (28, 24), "{all:?}");
+    assert_eq!((lines.len(), distinct.len()), (35, 30), "{all:?}");
     for vm in names {
         let seen = inside(vm, "cat /srv/runs /srv/instances");
         assert_eq!(seen, format!("ran\nbake-mall\n{vm}\n"), "{vm}: only its own script ran again");
         assert_eq!(inside(vm, "grep -c bake-mall /etc/hosts; systemctl is-system-running"), "0\nrunning\n");
         let late = inside(vm, "date +%s").trim().parse::<u64>().unwrap();
         let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
-        assert!(late.abs_diff(now) < 5, "the clock of {vm}: {late}, not {now}");
+        assert!(late.abs_diff(now) < 20, "the clock of {vm}: {late}, not {now}");
     }
     assert!(
         inside("four", "lsblk -bndo SIZE /dev/vda; df -B 1G --output=size / | tail -n 1")
@@ -345,7 +315,7 @@ fn vm_copies_continue_from_the_memory_of_a_baked_stack() {
     world.run(&["stop", "one"]).expect(0);
     assert_no_traces(&world, "one", &template);
 
-    world.run(&["delete", "one", "two", "three", "four", "--yes"]).expect(0);
+    world.run(&[&["delete", "--yes"], &names[..]].concat()).expect(0);
     world.run(&["image", "rm", "baked:mall"]).expect(0);
     world.assert_empty("after the deletes");
 }
