@@ -34,7 +34,7 @@ impl Bakes for QemuProvider {
         Ok(image.map_err(image_failed)?.entry.sha256)
     }
 
-    async fn find(&self, key: &Digest) -> Result<Option<BakedImage>, ProviderError> {
+    async fn find(&self, _: &ResolvedStack, key: &Digest) -> Result<Option<BakedImage>, ProviderError> {
         let found = self.settings.cache.baked(key.as_str()).map_err(image_failed)?;
         Ok(found.map(|image| baked(key, &image.entry)))
     }

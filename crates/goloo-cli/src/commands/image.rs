@@ -5,20 +5,24 @@ use clap_complete::engine::ArgValueCandidates;
 use goloo_engine::Interrupt;
 use goloo_images::{ImageEntry, UnknownUses, Watch};
 use goloo_model::events::{Event, Events};
+use goloo_model::provider_id::ProviderId;
 use goloo_sys::private::in_shell;
 
+use super::kept_images;
 use crate::app::App;
 use crate::error::CliError;
 use crate::options::Json;
 use crate::output::{Column, Table, Ui, bytes};
-use crate::{complete, exit, json};
+use crate::{complete, exit, json, providers};
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 #[command(defer = true)]
 pub enum Command {
-    /// List the cached images
+    /// List the cached images, or the baked ones that a provider keeps
     List {
+        #[command(flatten)]
+        keeper: KeeperArgs,
         #[command(flatten)]
         json: Json,
     },
@@ -39,14 +43,44 @@ pub enum Command {
     Rm {
         /// The image, as `goloo image list` shows it
         image: String,
+        #[command(flatten)]
+        keeper: KeeperArgs,
     },
     /// Remove all images that no VM uses
-    Prune,
+    Prune {
+        #[command(flatten)]
+        keeper: KeeperArgs,
+        /// Don't ask for confirmation, which only images outside of the cache need
+        #[arg(short = 'y', long)]
+        yes: bool,
+    },
+}
+
+// Who keeps the images: the cache by default.
+#[derive(Debug, clap::Args)]
+#[group(multiple = false)]
+pub struct KeeperArgs {
+    /// The baked images in AWS
+    #[arg(long)]
+    aws: bool,
+    /// The baked images that this provider keeps
+    #[arg(long, value_name = "P", value_parser = providers::parse, add = ArgValueCandidates::new(complete::providers))]
+    provider: Option<ProviderId>,
+}
+
+impl KeeperArgs {
+    /// `None` for the cache.
+    fn keeper(&self) -> Option<ProviderId> {
+        if self.aws { Some(providers::AWS) } else { self.provider }
+    }
 }
 
 pub fn run(app: &App, command: &Command) -> Result<u8, CliError> {
     match command {
-        Command::List { .. } => list(app)?,
+        Command::List { keeper, .. } => match keeper.keeper() {
+            Some(provider) => kept_images::list(app, provider)?,
+            None => list(app)?,
+        },
         Command::Pull { image } => {
             let image = watched(app, |watch| app.session.pull_image(image, watch))?;
             said(app, &image.entry);
@@ -55,11 +89,19 @@ pub fn run(app: &App, command: &Command) -> Result<u8, CliError> {
             let entry = watched(app, |watch| app.session.build_image(image.as_deref(), watch))?;
             said(app, &entry);
         }
-        Command::Rm { image } => {
+        Command::Rm { image, keeper } => {
+            if let Some(provider) = keeper.keeper() {
+                kept_images::remove(app, provider, image)?;
+                return Ok(exit::DONE);
+            }
             let freed = app.session.remove_image(image)?;
             app.ui.line(&format!("removed {image}, freed {}", bytes(freed.bytes)));
         }
-        Command::Prune => {
+        Command::Prune { keeper, yes } => {
+            if let Some(provider) = keeper.keeper() {
+                kept_images::prune(app, provider, *yes)?;
+                return Ok(exit::DONE);
+            }
             let freed = app.session.prune_images()?;
             freed.out_of_sight.iter().for_each(|machine| app.ui.note(&kept(machine)));
             app.ui.line(&format!("removed {} files, freed {}", freed.files, bytes(freed.bytes)));

@@ -26,6 +26,7 @@ mod history;
 mod image;
 mod import;
 mod init;
+mod kept_images;
 mod list;
 mod listing;
 mod logs;

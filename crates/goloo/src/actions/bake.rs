@@ -5,7 +5,7 @@ use goloo_engine::plan::{CreatePlan, PlanError};
 use goloo_engine::{Baked, CreateRequest};
 use goloo_model::events::EventContext;
 use goloo_model::name::{NAME_MAX, VmName};
-use goloo_model::provider::{BakedImage, Bakes, Provider};
+use goloo_model::provider::{BakedImage, Bakes, Provider, ProviderError};
 use goloo_model::provider_id::ProviderId;
 use goloo_model::record::{Baking, Digest, OperationKind, Overrides};
 use goloo_model::spec::ResolvedStack;
@@ -48,7 +48,9 @@ impl Session {
         let fetched = bakes.fetch_base(&plan.machine.stack, &*self.events, &interrupted);
         let base = self.wait_for(fetched)?.map_err(PlanError::Provider)?;
         let key = self.key_of(&*provider, &plan, &base)?;
-        if let Some(image) = self.wait_for(bakes.find(&key))?.map_err(PlanError::Provider)? {
+        if let Some(image) =
+            self.wait_for(bakes.find(&plan.machine.stack, &key))?.map_err(PlanError::Provider)?
+        {
             return Ok(BakeResult::AlreadyBaked(image));
         }
         self.become_machine_for_baking(&mut plan)?;
@@ -70,20 +72,34 @@ impl Session {
         Ok(BakeResult::Ended(baked))
     }
 
-    /// The baked image that a planned machine can be made from.
-    pub(super) fn baked_for(
+    /// Has a machine made from the baked image that fits it. If that can't be looked up, the machine is made from
+    /// scratch, with a warning.
+    pub(super) fn use_baked(&self, provider: &dyn Provider, plan: &mut CreatePlan) -> Result<(), Error> {
+        match self.find_baked(provider, plan)? {
+            Ok(found) => plan.machine.baked = found.map(|image| image.key),
+            Err(error) => plan
+                .warnings
+                .push(format!("the VM is made from scratch, since baked images can't be looked up: {error}")),
+        }
+        plan.provider = provider.plan(&plan.machine).map_err(PlanError::Provider)?;
+        Ok(())
+    }
+
+    fn find_baked(
         &self,
         provider: &dyn Provider,
         plan: &CreatePlan,
-    ) -> Result<Option<Digest>, Error> {
-        let Some(bakes) = provider.bakes() else { return Ok(None) };
+    ) -> Result<Result<Option<BakedImage>, ProviderError>, Error> {
+        let Some(bakes) = provider.bakes() else { return Ok(Ok(None)) };
         let stack = &plan.machine.stack;
-        let Some(base) = self.wait_for(bakes.base(stack))?.map_err(PlanError::Provider)? else {
-            return Ok(None);
+        let base = match self.wait_for(bakes.base(stack))? {
+            Ok(Some(base)) => base,
+            Ok(None) => return Ok(Ok(None)),
+            Err(error) => return Ok(Err(error)),
         };
         let key = self.key_of(provider, plan, &base)?;
-        let found = self.wait_for(bakes.find(&key))?.map_err(PlanError::Provider)?;
-        Ok(found.filter(|image| image.disk <= stack.disk.as_bytes()).map(|image| image.key))
+        let found = self.wait_for(bakes.find(stack, &key))?;
+        Ok(found.map(|found| found.filter(|image| image.disk <= stack.disk.as_bytes())))
     }
 
     fn key_of(&self, provider: &dyn Provider, plan: &CreatePlan, base: &str) -> Result<Digest, Error> {
@@ -133,6 +149,8 @@ pub(super) fn for_baking(stack: &mut ResolvedStack) {
     stack.ports.clear();
     stack.auto_ports = false;
     stack.dns = None;
+    // A Spot Instance can't be stopped.
+    stack.spot = false;
 }
 
 fn bakes(provider: &dyn Provider) -> Result<&dyn Bakes, RequestError> {
