@@ -99,3 +99,18 @@ pub struct ImageEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) stamp: Option<Stamp>,
 }
+
+/// What the names of baked images begin with.
+const BAKED: &str = "baked:";
+
+/// The name of a stack's baked images.
+pub fn baked_name(stack: &str) -> String {
+    format!("{BAKED}{stack}")
+}
+
+impl ImageEntry {
+    /// The stack that it was baked of.
+    pub fn baked_stack(&self) -> Option<&str> {
+        (self.origin == ImageOrigin::Baked).then(|| self.name.strip_prefix(BAKED))?
+    }
+}

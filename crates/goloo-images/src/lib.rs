@@ -20,7 +20,7 @@ mod workshop;
 
 pub use arch::Arch;
 pub use cache::{Cache, CachedImage};
-pub use entry::{Format, ImageEntry, ImageOrigin};
+pub use entry::{Format, ImageEntry, ImageOrigin, baked_name};
 pub use error::ImageError;
 pub use gc::{Freed, ListedImage, UnknownUses};
 pub use watch::{Unwatched, Watch};

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use async_trait::async_trait;
-use goloo_images::{CachedImage, ImageEntry, ImageError, Watch, qemu_img};
+use goloo_images::{CachedImage, ImageEntry, ImageError, Watch, baked_name, qemu_img};
 use goloo_model::events::{Event, Events};
 use goloo_model::hint::NextStep;
 use goloo_model::provider::{BakedImage, Bakes, Machine, ProviderError, Work};
@@ -48,7 +48,7 @@ impl Bakes for QemuProvider {
         let (_, files) = self.at_rest(record, "baking")?;
         work.step("making the image");
         let (cache, key) = (self.settings.cache.clone(), baking.key.as_str().to_owned());
-        let name = format!("baked:{}", record.stack);
+        let name = baked_name(&record.stack.to_string());
         let kept = blocking::watched(work, move |watch| {
             cache.add_baked(&key, &name, watch, |target| flatten(cache.qemu_img(), &files.disk(), target))
         })
@@ -62,6 +62,7 @@ impl QemuProvider {
     /// The baked image that a machine is made from.
     pub(crate) fn baked_image(&self, key: &Digest, machine: &Machine) -> Result<CachedImage, ProviderError> {
         let found = self.settings.cache.baked(key.as_str()).map_err(image_failed)?;
+        self.settings.cache.note_use(key.as_str());
         found.ok_or_else(|| {
             ProviderError::failed(
                 format!("the baked image of the stack {} was removed meanwhile", machine.stack.stack),

@@ -3,16 +3,17 @@
 use clap::Subcommand;
 use clap_complete::engine::ArgValueCandidates;
 use goloo_engine::Interrupt;
-use goloo_images::{ImageEntry, UnknownUses, Watch};
+use goloo_images::{ImageEntry, ListedImage, UnknownUses, Watch};
 use goloo_model::events::{Event, Events};
 use goloo_model::provider_id::ProviderId;
+use goloo_model::time::Timestamp;
 use goloo_sys::private::in_shell;
 
-use super::kept_images;
+use super::{baked_stacks, kept_images};
 use crate::app::App;
 use crate::error::CliError;
 use crate::options::Json;
-use crate::output::{Column, Table, Ui, bytes};
+use crate::output::{Column, Table, Ui, age, bytes};
 use crate::{complete, exit, json, providers};
 
 /// The subcommands.
@@ -122,8 +123,9 @@ fn kept(machine: &UnknownUses) -> String {
 
 fn list(app: &App) -> Result<(), CliError> {
     let images = app.session.images()?;
+    let changed = changes(app, &images);
     if app.ui.json() {
-        app.ui.result(&json::ImageList::from(&*images));
+        app.ui.result(&json::ImageList::of(&images, changed));
         return Ok(());
     }
     if images.is_empty() {
@@ -135,9 +137,13 @@ fn list(app: &App) -> Result<(), CliError> {
         Column::whole("ORIGIN", 2),
         Column::whole("SIZE", 4).figure(),
         Column::whole("DISK", 3).figure(),
+        Column::whole("AGE", 6).figure(),
         Column::whole("IN USE", 5),
+        Column::whole("LAST USE", 2).figure(),
+        Column::whole("STACK CHANGED", 3),
         Column::whole("SHA-256", 1),
     ]);
+    let now = Timestamp::now();
     for image in &images {
         let entry = &image.entry;
         table.row([
@@ -145,12 +151,25 @@ fn list(app: &App) -> Result<(), CliError> {
             entry.origin.as_str().to_owned(),
             bytes(entry.bytes),
             bytes(entry.virtual_size),
+            age(now.since(entry.taken_at)),
             if image.in_use { "yes" } else { "no" }.to_owned(),
+            image.last_used.map(|used| age(now.since(used))).unwrap_or_default(),
+            baked_stacks::word(changed(entry)),
             entry.sha256.chars().take(12).collect(),
         ]);
     }
     app.ui.table(&table);
     Ok(())
+}
+
+/// Tells whether the stack of a baked image has changed.
+fn changes<'a>(app: &'a App, images: &[ListedImage]) -> impl Fn(&ImageEntry) -> Option<bool> + 'a {
+    let stacks = images.iter().filter_map(|image| image.entry.baked_stack()).collect();
+    let keys = baked_stacks::keys(app, app.session.image_cache_provider(), stacks);
+    move |entry| {
+        let now = app.session.cached_bake(keys.get(entry.baked_stack()?)?).ok()?;
+        Some(now.is_none_or(|now| now.sha256 != entry.sha256))
+    }
 }
 
 fn said(app: &App, entry: &ImageEntry) {

@@ -6,6 +6,7 @@ use goloo_model::provider_id::ProviderId;
 use goloo_model::time::Timestamp;
 
 use super::ask::Question;
+use super::baked_stacks;
 use crate::app::App;
 use crate::error::CliError;
 use crate::json;
@@ -13,8 +14,11 @@ use crate::output::{Column, Table, age, bytes};
 
 pub(super) fn list(app: &App, provider: ProviderId) -> Result<(), CliError> {
     let images = app.session.kept_images(provider)?;
+    let stacks = images.iter().map(|listed| listed.image.stack.as_str()).collect();
+    let keys = baked_stacks::keys(app, provider, stacks);
+    let changed = |image: &KeptImage| Some(keys.get(&image.stack)? != image.key.as_ref()?);
     if app.ui.json() {
-        app.ui.result(&json::KeptImageList::from(&*images));
+        app.ui.result(&json::KeptImageList::of(&images, changed));
         return Ok(());
     }
     if images.is_empty() {
@@ -26,11 +30,12 @@ pub(super) fn list(app: &App, provider: ProviderId) -> Result<(), CliError> {
         Column::whole("ID", 4),
         Column::whole("STATE", 3),
         Column::whole("AGE", 5).figure(),
-        Column::whole("LAST USE", 1).figure(),
+        Column::whole("LAST USE", 2).figure(),
         Column::whole("SIZE", 4).figure(),
         Column::whole("SNAPSHOTS", 1),
         Column::whole("REGION", 2),
         Column::whole("IN USE", 5),
+        Column::whole("STACK CHANGED", 3),
     ]);
     let now = Timestamp::now();
     let ago = |time: Option<Timestamp>| time.map(|time| age(now.since(time))).unwrap_or_default();
@@ -46,6 +51,7 @@ pub(super) fn list(app: &App, provider: ProviderId) -> Result<(), CliError> {
             image.snapshots.join(", "),
             image.region.clone().unwrap_or_default(),
             if listed.in_use { "yes" } else { "no" }.to_owned(),
+            baked_stacks::word(changed(image)),
         ]);
     }
     app.ui.table(&table);

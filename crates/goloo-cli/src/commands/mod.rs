@@ -6,6 +6,7 @@ mod archive;
 mod ask;
 mod autostart;
 mod bake;
+mod baked_stacks;
 mod checks;
 mod clone;
 mod code;

@@ -1,7 +1,7 @@
 //! Baked images.
 
 use goloo::actions::ListedKeptImage;
-use goloo_model::provider::BakedImage;
+use goloo_model::provider::{BakedImage, KeptImage};
 use goloo_model::time::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -54,10 +54,13 @@ struct KeptImageShown<'a> {
     snapshots: &'a [String],
     /// Whether a VM was made from it, or is being baked into it
     in_use: bool,
+    /// Whether a new VM of the stack can't be made from it, since the stack has changed; null if that can't be told
+    stack_changed: Option<bool>,
 }
 
-impl<'a> From<&'a [ListedKeptImage]> for KeptImageList<'a> {
-    fn from(images: &'a [ListedKeptImage]) -> Self {
+impl<'a> KeptImageList<'a> {
+    /// `changed` tells whether the stack of an image has changed.
+    pub fn of(images: &'a [ListedKeptImage], changed: impl Fn(&KeptImage) -> Option<bool>) -> Self {
         let shown = |ListedKeptImage { image, in_use }: &'a ListedKeptImage| KeptImageShown {
             id: &image.id,
             stack: &image.stack,
@@ -70,6 +73,7 @@ impl<'a> From<&'a [ListedKeptImage]> for KeptImageList<'a> {
             size: image.size,
             snapshots: &image.snapshots,
             in_use: *in_use,
+            stack_changed: changed(image),
         };
         Self { images: images.iter().map(shown).collect() }
     }

@@ -940,8 +940,8 @@ fn a_stack_that_is_baked_in_aws_is_created_from_its_image_until_that_is_pruned()
     assert_eq!(cloud.aws.ledger().len(), empty.len() + 2, "an image and its snapshot");
     let image = cloud.baked().remove(0);
     assert_eq!(
-        (&image["stack"], &image["state"], &image["inUse"]),
-        (&"web".into(), &"available".into(), &false.into())
+        (&image["stack"], &image["state"], &image["inUse"], &image["stackChanged"]),
+        (&"web".into(), &"available".into(), &false.into(), &false.into())
     );
     let again = cloud.run(&["bake", "web", "--aws"]).expect(0);
     assert!(again.stdout().contains("web is baked already"), "{again:?}");

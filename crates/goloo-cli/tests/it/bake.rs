@@ -71,6 +71,28 @@ fn vms_are_made_from_a_baked_stack_until_it_changes() {
 }
 
 #[test]
+fn the_list_of_images_shows_the_use_of_baked_ones_and_whether_their_stack_has_changed() {
+    let world = world();
+    world.run(&["bake", "hello"]).expect(0);
+    let baked = || baked_images(&world).remove(0)["baked"].clone();
+    assert_eq!(baked(), serde_json::json!({"stack": "hello", "lastUsed": null, "stackChanged": false}));
+    world.run(&["create", "hello"]).expect(0);
+    assert!(baked()["lastUsed"].is_string(), "{}", baked());
+    write(&world, "#cloud-config\nruncmd: [date]\n");
+    assert_eq!(baked()["stackChanged"], true);
+    let table = world.run(&["image", "list"]).expect(0).stdout();
+    let line = table.lines().find(|line| line.contains("baked:hello")).unwrap();
+    assert!(table.contains("STACK CHANGED") && line.ends_with(char::is_alphanumeric), "{table}");
+    std::fs::remove_dir_all(world.path().join("work/stacks/hello")).unwrap();
+    assert_eq!(baked()["stackChanged"], serde_json::Value::Null);
+
+    world.run(&["delete", "hello", "--yes"]).expect(0);
+    world.run(&["image", "prune"]).expect(0);
+    let used = std::fs::read_dir(world.path().join("cache/images/used")).unwrap().count();
+    assert_eq!((baked_images(&world).len(), used), (0, 0));
+}
+
+#[test]
 fn the_disk_of_a_copy_has_what_was_baked() {
     let world = world();
     // The guest writes to its disk while it is provisioned.

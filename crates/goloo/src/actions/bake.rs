@@ -7,10 +7,11 @@ use goloo_model::events::EventContext;
 use goloo_model::name::{NAME_MAX, VmName};
 use goloo_model::provider::{BakedImage, Bakes, Provider, ProviderError};
 use goloo_model::provider_id::ProviderId;
-use goloo_model::record::{Baking, Digest, OperationKind, Overrides};
-use goloo_model::spec::ResolvedStack;
+use goloo_model::record::{Baking, Digest, OperationKind, Overrides, UserKeys};
+use goloo_model::spec::{KeySource, ResolvedStack};
 
 use crate::error::{Error, RequestError};
+use crate::keys;
 use crate::operation::RunOptions;
 use crate::render::ProcessRenderer;
 use crate::session::Session;
@@ -102,12 +103,32 @@ impl Session {
         Ok(found.map(|found| found.filter(|image| image.disk <= stack.disk.as_bytes())))
     }
 
+    /// The key of the image that would be baked of a stack now. `None` if that can't be told from what is here: its base
+    /// image isn't in the cache, or it has users whose keys are at GitHub.
+    ///
+    /// # Errors
+    /// When the stack can't be used; as the provider's.
+    pub fn bake_key(&self, stack: &ResolvedStack, provider: ProviderId) -> Result<Option<Digest>, Error> {
+        let provider = self.provider(provider)?;
+        let is_at_github = |source: &KeySource| matches!(source, KeySource::GitHub(_));
+        let (Some(bakes), false) =
+            (provider.bakes(), stack.users.iter().any(|user| user.keys.iter().any(is_at_github)))
+        else {
+            return Ok(None);
+        };
+        let Some(base) = self.wait_for(bakes.base(stack))?.map_err(PlanError::Provider)? else {
+            return Ok(None);
+        };
+        let users = keys::fetch(self, stack)?;
+        self.with_input(&*provider, (stack, &users), |input| bake_key(input, &base)).map(Some)
+    }
+
     fn key_of(&self, provider: &dyn Provider, plan: &CreatePlan, base: &str) -> Result<Digest, Error> {
-        self.with_input(provider, plan, |input| bake_key(input, base))
+        self.with_input(provider, (&plan.machine.stack, &plan.users), |input| bake_key(input, base))
     }
 
     fn refuse_per_machine_values(&self, plan: &CreatePlan, provider: &dyn Provider) -> Result<(), Error> {
-        let values = self.with_input(provider, plan, per_machine_values)?;
+        let values = self.with_input(provider, (&plan.machine.stack, &plan.users), per_machine_values)?;
         match values.is_empty() {
             true => Ok(()),
             false => Err(PlanError::CloudInit(values).into()),
@@ -117,12 +138,12 @@ impl Session {
     fn with_input<T>(
         &self,
         provider: &dyn Provider,
-        plan: &CreatePlan,
+        (stack, users): (&ResolvedStack, &[UserKeys]),
         work: impl FnOnce(&ComposeInput<'_>) -> Result<T, Vec<goloo_model::spec::Diagnostic>>,
     ) -> Result<T, Error> {
         let input = ComposeInput {
-            stack: &plan.machine.stack,
-            users: &plan.users,
+            stack,
+            users,
             client_key: &self.keys.client_key()?.0,
             host_key: None,
             provider: provider.info(),

@@ -1,5 +1,6 @@
 //! Baked images that providers keep, rather than the image cache.
 
+use goloo_images::baked_name;
 use goloo_model::provider::{KeptImage, KeptImageState, KeptImages, Provider};
 use goloo_model::provider_id::ProviderId;
 use goloo_model::record::Record;
@@ -28,7 +29,7 @@ impl ListedKeptImage {
 
     /// The name by which it can be removed, together with the others of its stack.
     pub fn name(&self) -> String {
-        format!("baked:{}", self.image.stack)
+        baked_name(&self.image.stack)
     }
 
     /// Whether `prune` removes it. One that the provider is still making may be somebody else's bake.
