@@ -41,6 +41,8 @@ pub struct BakedAmi {
     pub disk: u64,
     created_at: Option<Timestamp>,
     last_used: Option<Timestamp>,
+    /// The snapshots that it consists of.
+    snapshots: Vec<String>,
     tags: Tags,
 }
 
@@ -56,13 +58,20 @@ impl BakedAmi {
             disk: root_size(image),
             created_at: time(image.creation_date()),
             last_used: time(image.last_launched_time()),
+            snapshots: snapshot_ids(image),
             tags: tags::in_ec2(image.tags()),
         })
     }
 
+    /// The id of the VM that it was made of.
     fn vm(&self) -> Option<&str> {
         tags::value(&self.tags, tags::ID)
     }
+}
+
+fn snapshot_ids(image: &Image) -> Vec<String> {
+    let volumes = image.block_device_mappings().iter().filter_map(|mapping| mapping.ebs());
+    volumes.filter_map(|volume| volume.snapshot_id().map(str::to_owned)).collect()
 }
 
 /// `None` for one that is deregistered. A disabled one can't be used until it is enabled again.
@@ -137,19 +146,24 @@ pub async fn begin(
 /// All baked images of a region with their snapshots, and the snapshots whose image was deregistered.
 pub async fn all(clients: &Clients) -> Result<Vec<KeptImage>, AwsError> {
     let images = describe(clients, vec![("tag-key", tags::BAKED)]).await?;
-    let mut snapshots = snapshots(clients, ("tag-key", tags::BAKED)).await?;
-    let mut all: Vec<_> = images
-        .iter()
-        .map(|image| {
-            let own = image.vm().and_then(|vm| snapshots.remove(vm)).unwrap_or_default();
-            kept(&clients.region, image, &own)
-        })
-        .collect();
-    all.extend(snapshots.into_values().filter_map(|left| leftover(&clients.region, &left)));
-    Ok(all)
+    let snapshots = snapshots(clients, ("tag-key", tags::BAKED)).await?;
+    let region = &clients.region;
+    // A pending image doesn't name all of its snapshots yet.
+    let has_image = |snapshot: &Snapshot| {
+        images.iter().any(|image| image.snapshots.contains(&snapshot.id) || image.vm() == snapshot.vm())
+    };
+    let mut leftovers: BTreeMap<&str, Vec<&Snapshot>> = BTreeMap::new();
+    for left in snapshots.iter().filter(|snapshot| !has_image(snapshot)) {
+        leftovers.entry(left.vm().unwrap_or(&left.id)).or_default().push(left);
+    }
+    let kept = images.iter().map(|image| {
+        let own = snapshots.iter().filter(|snapshot| image.snapshots.contains(&snapshot.id));
+        kept(region, image, &own.collect::<Vec<_>>())
+    });
+    Ok(kept.chain(leftovers.values().filter_map(|left| leftover(region, left))).collect())
 }
 
-fn kept(region: &str, image: &BakedAmi, snapshots: &[Snapshot]) -> KeptImage {
+fn kept(region: &str, image: &BakedAmi, snapshots: &[&Snapshot]) -> KeptImage {
     KeptImage {
         id: image.id.clone(),
         state: image.state,
@@ -162,7 +176,7 @@ fn kept(region: &str, image: &BakedAmi, snapshots: &[Snapshot]) -> KeptImage {
     }
 }
 
-fn leftover(region: &str, snapshots: &[Snapshot]) -> Option<KeptImage> {
+fn leftover(region: &str, snapshots: &[&Snapshot]) -> Option<KeptImage> {
     let first = snapshots.first()?;
     Some(KeptImage {
         id: first.id.clone(),
@@ -212,28 +226,27 @@ impl Snapshot {
             tags: tags::in_ec2(snapshot.tags()),
         })
     }
+
+    /// The id of the VM whose image it belongs to.
+    fn vm(&self) -> Option<&str> {
+        tags::value(&self.tags, tags::ID)
+    }
 }
 
-fn size(snapshots: &[Snapshot]) -> u64 {
+fn size(snapshots: &[&Snapshot]) -> u64 {
     snapshots.iter().map(|snapshot| snapshot.size).sum()
 }
 
-/// Snapshots of baked images by the VM that the image was made of: a VM becomes one image.
-async fn snapshots(
-    clients: &Clients,
-    filter_by: (&str, &str),
-) -> Result<BTreeMap<String, Vec<Snapshot>>, AwsError> {
+/// Snapshots of this account.
+async fn snapshots(clients: &Clients, filter_by: (&str, &str)) -> Result<Vec<Snapshot>, AwsError> {
     const ACTION: &str = "ec2:DescribeSnapshots";
-    let mut found: BTreeMap<String, Vec<Snapshot>> = BTreeMap::new();
+    let mut found = Vec::new();
     let (mut next, mut pages) = (None, Pages::of(ACTION));
     loop {
         let request = clients.ec2.describe_snapshots().owner_ids(OWNER).set_next_token(next);
         let request = request.set_filters(Some(filter(vec![filter_by])));
         let answer = request.send().await.map_err(|error| AwsError::of(ACTION, &error))?;
-        for snapshot in answer.snapshots().iter().filter_map(Snapshot::of) {
-            let vm = tags::value(&snapshot.tags, tags::ID).unwrap_or(&snapshot.id).to_owned();
-            found.entry(vm).or_default().push(snapshot);
-        }
+        found.extend(answer.snapshots().iter().filter_map(Snapshot::of));
         next = pages.next(answer.next_token())?;
         if next.is_none() {
             return Ok(found);
@@ -244,8 +257,8 @@ async fn snapshots(
 /// The size of the snapshots of a VM's image.
 pub async fn stored_size(clients: &Clients, vm: &VmId) -> Result<Option<u64>, AwsError> {
     let tag = format!("tag:{}", tags::ID);
-    let mut found = snapshots(clients, (&tag, vm.as_str())).await?;
-    Ok(found.remove(vm.as_str()).map(|own| size(&own)))
+    let found = snapshots(clients, (&tag, vm.as_str())).await?;
+    Ok((!found.is_empty()).then(|| size(&found.iter().collect::<Vec<_>>())))
 }
 
 /// Deregisters an image, then deletes its snapshots: the other order isn't possible.

@@ -49,7 +49,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     let left = format!(
         "the bake of {name} may be unfinished: run `goloo list`, then `goloo resume NAME` to continue it, or `goloo delete NAME`"
     );
-    let baked = app.act(args.timeout, &left, |run| app.session.bake(&found, stack, provider, run))?;
+    let baked = app.act(args.timeout, &left, |run| app.session.bake(&found, stack, provider, false, run))?;
     match baked {
         BakeResult::AlreadyBaked(image) => {
             say(app, &image, &format!("{name} is baked already"));

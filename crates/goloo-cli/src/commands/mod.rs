@@ -28,6 +28,7 @@ mod image;
 mod import;
 mod init;
 mod kept_images;
+mod later_bake;
 mod list;
 mod listing;
 mod logs;

@@ -27,7 +27,8 @@ pub enum BakeResult {
 }
 
 impl Session {
-    /// Makes a baked image of a stack, unless there is one. GitHub users are in the stack already, as for
+    /// Makes a baked image of a stack, unless there is one; with `memory` it has the machine's memory, too, where the
+    /// provider can keep that. GitHub users are in the stack already, as for
     /// [`Session::plan_create`](Self::plan_create).
     ///
     /// # Errors
@@ -38,6 +39,7 @@ impl Session {
         found: &Found,
         mut stack: ResolvedStack,
         provider: ProviderId,
+        memory: bool,
         run: &RunOptions<'_>,
     ) -> Result<BakeResult, Error> {
         let provider = self.provider(provider)?;
@@ -66,7 +68,7 @@ impl Session {
             overrides: Overrides::default(),
             applied_config: None,
             replacement: None,
-            baking: Some(Baking { key, memory: false }),
+            baking: Some(Baking { key, memory }),
         };
         let context = EventContext::of(&request.plan.machine.name, Some(OperationKind::Bake));
         let baked = self.operate(context, &*provider, run, async |engine| engine.bake(request).await)??;
