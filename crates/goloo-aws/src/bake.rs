@@ -52,10 +52,17 @@ impl Bakes for AwsProvider {
         base_ami(&self.session.clients(self.region_of(stack)).await, stack).await
     }
 
-    async fn find(&self, stack: &ResolvedStack, key: &Digest) -> Result<Option<BakedImage>, ProviderError> {
+    async fn find(&self, key: &Digest, stack: &ResolvedStack) -> Result<Option<BakedImage>, ProviderError> {
         let clients = self.session.clients(self.region_of(stack)).await;
         let found = baked_images::newest(&clients, key).await?;
-        Ok(found.map(|image| BakedImage { key: key.clone(), disk: image.disk, size: image.disk }))
+        Ok(found.map(|image| BakedImage { key: key.clone(), disk: image.disk, size: image.disk, memory: None }))
+    }
+
+    fn check_memory(&self, _: &ResolvedStack) -> Result<(), ProviderError> {
+        Err(ProviderError::Unsupported {
+            what: "the memory of a VM in AWS can't be kept".to_owned(),
+            hint: "omit --memory".into(),
+        })
     }
 
     async fn keep(
@@ -72,7 +79,12 @@ impl Bakes for AwsProvider {
         let made = tokio::time::timeout(limit, order.carry_out(work)).await;
         let image = made.unwrap_or_else(|_| Err(order.unfinished()))?;
         let size = baked_images::stored_size(&clients, &record.id).await?;
-        Ok(BakedImage { key: baking.key.clone(), disk: image.disk, size: size.unwrap_or(image.disk) })
+        Ok(BakedImage {
+            key: baking.key.clone(),
+            disk: image.disk,
+            size: size.unwrap_or(image.disk),
+            memory: None,
+        })
     }
 
     fn kept(&self) -> Option<&dyn KeptImages> {

@@ -66,7 +66,7 @@ async fn an_image_is_made_once_and_recorded_before() {
     let record = stopped(&provider, &machine).await;
     let mut work = SuiteWork::default();
     let made = bake(&provider, &record, &key("a"), &mut work).await.unwrap();
-    assert_eq!(made, BakedImage { key: key("a"), disk: 8 << 30, size: 8 << 30 });
+    assert_eq!(made, BakedImage { key: key("a"), disk: 8 << 30, size: 8 << 30, memory: None });
     assert_eq!(work.made.len(), 1);
     let (kind, name) = &work.made[0];
     assert!(kind == "ec2-image" && name.ends_with(record.id.as_str()), "{name}");
@@ -75,12 +75,12 @@ async fn an_image_is_made_once_and_recorded_before() {
 
     let base = bakes.base(&machine.stack).await.unwrap();
     assert_eq!(base, Some(moto.aws.public_parameter(REGION, UBUNTU)));
-    let found = bakes.find(&machine.stack, &key("a")).await.unwrap();
+    let found = bakes.find(&key("a"), &machine.stack).await.unwrap();
     assert_eq!(found.unwrap().disk, 8 << 30);
-    assert_eq!(bakes.find(&machine.stack, &key("b")).await.unwrap(), None);
+    assert_eq!(bakes.find(&key("b"), &machine.stack).await.unwrap(), None);
     let mut elsewhere = machine.stack.clone();
     elsewhere.region = Some("eu-west-1".to_owned());
-    assert_eq!(bakes.find(&elsewhere, &key("a")).await.unwrap(), None);
+    assert_eq!(bakes.find(&key("a"), &elsewhere).await.unwrap(), None);
     provider.delete(&record, &mut SuiteWork::default()).await.unwrap();
     assert_eq!(images(&moto).len(), 2, "the image outlives its machine");
 }
@@ -124,7 +124,7 @@ async fn an_image_of_another_account_is_never_used() {
         ],
     );
     let bakes = provider.bakes().unwrap();
-    assert_eq!(bakes.find(&machine.stack, &key).await.unwrap(), None);
+    assert_eq!(bakes.find(&key, &machine.stack).await.unwrap(), None);
     assert_eq!(bakes.base(&machine.stack).await.unwrap(), None);
     assert_eq!(list(&provider).await, []);
 }
@@ -183,7 +183,7 @@ async fn the_newest_of_several_images_with_a_key_is_used() {
     };
     let images = [image("ami-0a", 7, "03"), image("ami-0b", 9, "05"), image("ami-0c", 8, "04")];
     faults.answer("DescribeImages", move |_| Some(describe_images(&images)));
-    let found = provider.bakes().unwrap().find(&moto.machine("web").stack, &key("a")).await.unwrap();
+    let found = provider.bakes().unwrap().find(&key("a"), &moto.machine("web").stack).await.unwrap();
     assert_eq!(found.unwrap().disk, 9 << 30);
 }
 

@@ -11,7 +11,7 @@ use goloo_model::spec::{BakeKind, ResolvedStack};
 
 use crate::app::App;
 use crate::error::CliError;
-use crate::output::bytes;
+use crate::output::{bytes, diagnostic_line};
 
 /// As for `goloo bake`.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
@@ -44,7 +44,7 @@ impl<'f> LaterBake<'f> {
         let left = format!(
             "the bake of {name} may be unfinished: run `goloo list`, then `goloo resume NAME` to continue it, or `goloo delete NAME`"
         );
-        let memory = self.kind == BakeKind::Memory;
+        let memory = self.kind == BakeKind::Memory && self.can_keep_memory(app);
         let baked =
             app.act(LIMIT, &left, |run| app.session.bake(self.found, self.stack, self.provider, memory, run));
         match baked {
@@ -60,7 +60,18 @@ impl<'f> LaterBake<'f> {
     }
 }
 
+impl LaterBake<'_> {
+    fn can_keep_memory(&self, app: &App) -> bool {
+        let checked = app.session.check_bake_memory(&self.stack, self.provider);
+        if let Err(error) = &checked {
+            app.ui.note(&format!("only the disk is baked: {error}"));
+        }
+        checked.is_ok()
+    }
+}
+
 fn warn(app: &App, name: &str, error: &CliError) {
     app.ui.warning(&format!("{name} isn't baked: {}", error.in_one_line()));
+    error.problems.iter().for_each(|problem| app.ui.say(&format!("  {}", diagnostic_line(problem))));
     app.ui.event(Event::Hint(error.hint.as_str().into()));
 }

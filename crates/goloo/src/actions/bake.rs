@@ -1,6 +1,6 @@
 //! Bakes stacks: makes images of provisioned machines, from which others are made.
 
-use goloo_cloudinit::{ComposeInput, bake_key, per_machine_values};
+use goloo_cloudinit::{ComposeInput, bake_key, needs_a_boot, per_machine_values};
 use goloo_engine::plan::{CreatePlan, PlanError};
 use goloo_engine::{Baked, CreateRequest};
 use goloo_model::events::EventContext;
@@ -8,7 +8,7 @@ use goloo_model::name::{NAME_MAX, VmName};
 use goloo_model::provider::{BakedImage, Bakes, Provider, ProviderError};
 use goloo_model::provider_id::ProviderId;
 use goloo_model::record::{Baking, Digest, OperationKind, Overrides, UserKeys};
-use goloo_model::spec::{KeySource, ResolvedStack};
+use goloo_model::spec::{Diagnostic, KeySource, ResolvedStack};
 
 use crate::error::{Error, RequestError};
 use crate::keys;
@@ -27,8 +27,7 @@ pub enum BakeResult {
 }
 
 impl Session {
-    /// Makes a baked image of a stack, unless there is one; with `memory` it has the machine's memory, too, where the
-    /// provider can keep that. GitHub users are in the stack already, as for
+    /// Makes a baked image of a stack, unless there is one; with the machine's memory if `memory`. GitHub users are in the stack already, as for
     /// [`Session::plan_create`](Self::plan_create).
     ///
     /// # Errors
@@ -42,18 +41,26 @@ impl Session {
         memory: bool,
         run: &RunOptions<'_>,
     ) -> Result<BakeResult, Error> {
+        // The memory of the machine is kept with the key that logs in to it, which the provider has to know.
+        self.keys.client_key()?;
         let provider = self.provider(provider)?;
         let bakes = bakes(&*provider)?;
+        if memory {
+            bakes.check_memory(&stack).map_err(PlanError::Provider)?;
+        }
         stack.ttl = None;
         let mut plan = self.make_plan(&*provider, stack)?;
-        self.refuse_per_machine_values(&plan, &*provider)?;
+        self.refuse(per_machine_values, &plan, &*provider)?;
+        if memory {
+            self.refuse(needs_a_boot, &plan, &*provider)?;
+        }
         let interrupted = || run.interrupt.is_raised();
         let fetched = bakes.fetch_base(&plan.machine.stack, &*self.events, &interrupted);
         let base = self.wait_for(fetched)?.map_err(PlanError::Provider)?;
         let key = self.key_of(&*provider, &plan, &base)?;
-        if let Some(image) =
-            self.wait_for(bakes.find(&plan.machine.stack, &key))?.map_err(PlanError::Provider)?
-        {
+        let image = self.wait_for(bakes.find(&key, &plan.machine.stack))?.map_err(PlanError::Provider)?;
+        let has_memory = |image: &BakedImage| image.memory.as_ref().is_some_and(|it| it.unusable.is_none());
+        if let Some(image) = image.filter(|image| !memory || has_memory(image)) {
             return Ok(BakeResult::AlreadyBaked(image));
         }
         self.become_machine_for_baking(&mut plan)?;
@@ -101,8 +108,17 @@ impl Session {
             Err(error) => return Ok(Err(error)),
         };
         let key = self.key_of(provider, plan, &base)?;
-        let found = self.wait_for(bakes.find(stack, &key))?;
+        let found = self.wait_for(bakes.find(&key, stack))?;
         Ok(found.map(|found| found.filter(|image| image.disk <= stack.disk.as_bytes())))
+    }
+
+    /// Checks whether the memory of a machine of this stack can be baked too, as far as its provider can tell.
+    ///
+    /// # Errors
+    /// When it can't, and when the provider makes no images.
+    pub fn check_bake_memory(&self, stack: &ResolvedStack, provider: ProviderId) -> Result<(), Error> {
+        let provider = self.provider(provider)?;
+        Ok(bakes(&*provider)?.check_memory(stack).map_err(PlanError::Provider)?)
     }
 
     /// The key of the image that would be baked of a stack now. `None` if that can't be told from what is here: its base
@@ -129,11 +145,17 @@ impl Session {
         self.with_input(provider, (&plan.machine.stack, &plan.users), |input| bake_key(input, base))
     }
 
-    fn refuse_per_machine_values(&self, plan: &CreatePlan, provider: &dyn Provider) -> Result<(), Error> {
-        let values = self.with_input(provider, (&plan.machine.stack, &plan.users), per_machine_values)?;
-        match values.is_empty() {
+    /// Refuses a document in which there is something that this finds.
+    fn refuse(
+        &self,
+        find: impl FnOnce(&ComposeInput<'_>) -> Result<Vec<Diagnostic>, Vec<Diagnostic>>,
+        plan: &CreatePlan,
+        provider: &dyn Provider,
+    ) -> Result<(), Error> {
+        let found = self.with_input(provider, (&plan.machine.stack, &plan.users), find)?;
+        match found.is_empty() {
             true => Ok(()),
-            false => Err(PlanError::CloudInit(values).into()),
+            false => Err(PlanError::CloudInit(found).into()),
         }
     }
 
@@ -141,7 +163,7 @@ impl Session {
         &self,
         provider: &dyn Provider,
         (stack, users): (&ResolvedStack, &[UserKeys]),
-        work: impl FnOnce(&ComposeInput<'_>) -> Result<T, Vec<goloo_model::spec::Diagnostic>>,
+        work: impl FnOnce(&ComposeInput<'_>) -> Result<T, Vec<Diagnostic>>,
     ) -> Result<T, Error> {
         let input = ComposeInput {
             stack,
