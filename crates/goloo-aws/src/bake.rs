@@ -55,7 +55,12 @@ impl Bakes for AwsProvider {
     async fn find(&self, key: &Digest, stack: &ResolvedStack) -> Result<Option<BakedImage>, ProviderError> {
         let clients = self.session.clients(self.region_of(stack)).await;
         let found = baked_images::newest(&clients, key).await?;
-        Ok(found.map(|image| BakedImage { key: key.clone(), disk: image.disk, size: image.disk, memory: None }))
+        Ok(found.map(|image| BakedImage {
+            key: key.clone(),
+            disk: image.disk,
+            size: image.disk,
+            memory: None,
+        }))
     }
 
     fn check_memory(&self, _: &ResolvedStack) -> Result<(), ProviderError> {
