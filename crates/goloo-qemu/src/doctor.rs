@@ -4,13 +4,14 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use goloo_command::Limits;
-use goloo_images::{Arch, build};
+use goloo_images::{Arch, ImageEntry, build};
 use goloo_model::check::Check;
 use goloo_model::hint::Hint;
 use goloo_model::provider::ProviderError;
 
 use crate::accel::{Choice, ProbeCache};
 use crate::context::QemuProvider;
+use crate::saved_machine::ANOTHER_VERSION;
 use crate::settings::Settings;
 
 /// Checks QEMU, its tools and hardware acceleration.
@@ -30,7 +31,23 @@ pub fn doctor(settings: &Settings) -> Vec<Check> {
     let mut checks =
         vec![version(&program.display().to_string()), version("qemu-img"), acceleration(&memory, settings)];
     checks.extend(build::host_image().map(builder));
+    checks.extend(unusable_memories(&provider));
     checks
+}
+
+/// VMs boot instead, so this is never an error.
+fn unusable_memories(provider: &QemuProvider) -> Vec<Check> {
+    let images = provider.settings.cache.list().unwrap_or_default();
+    let problem = |entry: &ImageEntry| {
+        let saved = serde_json::from_value(entry.memory.as_ref()?.machine.clone());
+        let reason = match saved {
+            Ok(saved) => provider.memory_problem(&saved).ok()??,
+            Err(_) => ANOTHER_VERSION.to_owned(),
+        };
+        let what = format!("the memory of {} can't be used: {reason}", entry.name);
+        Some(Check::notice(what, "bake the stack again with its memory; until then, VMs boot from its disk"))
+    };
+    images.iter().filter_map(|image| problem(&image.entry)).collect()
 }
 
 /// Machines can be created without it, so a missing tool is never an error.
