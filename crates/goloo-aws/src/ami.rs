@@ -28,6 +28,8 @@ pub enum Ami {
     },
     /// The AMI the stack specifies.
     Given(String),
+    /// The baked image of the stack.
+    Baked,
 }
 
 impl Ami {
@@ -38,6 +40,8 @@ impl Ami {
             // Only in a plan: a create looks up the image's id first.
             Self::Published { name, .. } => name,
             Self::Given(id) => id,
+            // As for a published one.
+            Self::Baked => "(the baked image)",
         }
     }
 }

@@ -36,23 +36,37 @@ pub async fn check_given(
 /// The id of the newest image of this account with such a name, and the device name of its root volume.
 pub async fn find_published(
     clients: &Clients,
-    (owner, name): (&str, &str),
+    published: (&str, &str),
     design: &Design,
     disk: Size,
 ) -> Result<(String, String), ProviderError> {
+    let (id, image) = newest_published(clients, published).await?;
+    let root_device = usable(&image, &id, design, disk)?;
+    Ok((id, root_device))
+}
+
+/// The id of the newest image of this account with such a name.
+pub async fn published_id(clients: &Clients, published: (&str, &str)) -> Result<String, ProviderError> {
+    Ok(newest_published(clients, published).await?.0)
+}
+
+async fn newest_published(
+    clients: &Clients,
+    (owner, name): (&str, &str),
+) -> Result<(String, Image), ProviderError> {
     let filter = |key: &str, value: &str| Filter::builder().name(key).values(value).build();
     let request = clients.ec2.describe_images().owners(owner).filters(filter("name", name));
     let request = request.filters(filter("state", "available"));
     let answer = request.send().await.map_err(|error| AwsError::of("ec2:DescribeImages", &error))?;
-    let theirs = answer.images().iter().filter(|image| image.owner_id() == Some(owner));
-    let newest = theirs.max_by_key(|image| image.creation_date().unwrap_or_default());
-    let (id, image) = newest.and_then(|image| Some((image.image_id()?, image))).ok_or_else(|| {
+    let images = answer.images.unwrap_or_default().into_iter();
+    let theirs = images.filter(|image| image.owner_id() == Some(owner));
+    let newest = theirs.max_by_key(|image| image.creation_date().unwrap_or_default().to_owned());
+    newest.and_then(|image| Some((image.image_id()?.to_owned(), image))).ok_or_else(|| {
         ProviderError::Unsupported {
             what: format!("the account {owner} has no public AMI called \"{name}\" in {}", clients.region),
             hint: "set vm.region to a region in which it is published, or vm.os to the id of an AMI".into(),
         }
-    })?;
-    Ok((id.to_owned(), usable(image, id, design, disk)?))
+    })
 }
 
 /// Looks up by id, not with a filter: filters omit deprecated AMIs, which still work when named explicitly.

@@ -47,7 +47,7 @@ impl Design {
         let arch = InstanceArch::of(&instance_type);
         Ok(Self {
             region: stack.region.clone().unwrap_or_else(|| settings.region.clone()),
-            ami: ami::choose(stack, arch)?,
+            ami: if machine.baked.is_some() { Ami::Baked } else { ami::choose(stack, arch)? },
             instance_type,
             arch,
         })
@@ -58,7 +58,7 @@ impl Design {
         let stack = &machine.stack;
         let root_device = match &self.ami {
             Ami::Newest { root_device, .. } => root_device,
-            Ami::Published { .. } | Ami::Given(_) => "(as the AMI says)",
+            Ami::Published { .. } | Ami::Given(_) | Ami::Baked => "(as the AMI says)",
         };
         let template = VmTemplate {
             machine,
@@ -98,7 +98,14 @@ impl Design {
         let image = match &self.ami {
             Ami::Newest { os, .. } | Ami::Published { os, .. } => format!("the newest public AMI of {os}"),
             Ami::Given(id) => id.clone(),
+            Ami::Baked => "that image".to_owned(),
         };
+        if self.ami == Ami::Baked {
+            steps.push(format!(
+                "use the baked image of the stack {}, which is provisioned already; AWS bills its snapshot per GiB and month until it is removed",
+                stack.stack
+            ));
+        }
         steps.push(format!(
             "create the CloudFormation stack {} with a {instance_type} ({arch}){spot} from {image} and an encrypted disk of {}",
             stack_name(machine), stack.disk

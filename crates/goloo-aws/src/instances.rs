@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use aws_sdk_ec2::types::{Filter, Instance as Ec2Instance, InstanceStateName, Tag};
+use aws_sdk_ec2::types::{Filter, Instance as Ec2Instance, InstanceStateName};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use goloo_model::hint::NextStep;
@@ -104,14 +104,13 @@ const RECLAIMED: &str = "Server.SpotInstanceTermination";
 impl Instance {
     fn of(instance: &Ec2Instance) -> Option<Self> {
         let text = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
-        let tag = |tag: &aws_sdk_ec2::types::Tag| Some((tag.key()?.to_owned(), tag.value()?.to_owned()));
         Some(Self {
             id: instance.instance_id()?.to_owned(),
             state: State::of(instance.state().and_then(|state| state.name())),
             public_ip: text(instance.public_ip_address()),
             owns_public_ip: owns_public_ip(instance),
             private_ip: text(instance.private_ip_address()),
-            tags: instance.tags().iter().filter_map(tag).collect(),
+            tags: tags::in_ec2(instance.tags()),
             kind: instance.instance_type().map(|kind| kind.as_str().to_owned()),
             ami: text(instance.image_id()),
             vpc: text(instance.vpc_id()),
@@ -278,8 +277,7 @@ pub async fn stop(clients: &Clients, id: &str, force: bool) -> Result<(), AwsErr
 
 /// Sets tags of an instance.
 pub async fn tag(clients: &Clients, id: &str, tags: &[(&str, &str)]) -> Result<(), AwsError> {
-    let tag = |(key, value): &(&str, &str)| Tag::builder().key(*key).value(*value).build();
-    let request = clients.ec2.create_tags().resources(id).set_tags(Some(tags.iter().map(tag).collect()));
+    let request = clients.ec2.create_tags().resources(id).set_tags(Some(tags::to_ec2(tags)));
     request.send().await.map(drop).map_err(|error| AwsError::of("ec2:CreateTags", &error))
 }
 

@@ -6,6 +6,8 @@
 pub mod ami;
 mod ami_check;
 pub mod arn;
+mod bake;
+mod baked_images;
 mod capacity;
 mod changes;
 mod checkip;

@@ -10,8 +10,8 @@ use goloo_model::events::{Event, Events};
 use goloo_model::hint::{Hint, NextStep};
 use goloo_model::name::VmName;
 use goloo_model::provider::{
-    Adopted, Capabilities, Changes, ConsolePiece, DnsNames, Endpoints, HostnameAtBoot, LiveState, Machine,
-    Observation, Orphan, Provider, ProviderError, ProviderPlan, StopMode, Work,
+    Adopted, Bakes, Capabilities, Changes, ConsolePiece, DnsNames, Endpoints, HostnameAtBoot, LiveState,
+    Machine, Observation, Orphan, Provider, ProviderError, ProviderPlan, StopMode, Work,
 };
 use goloo_model::provider_info::ProviderInfo;
 use goloo_model::record::{OperationKind, Record};
@@ -20,6 +20,7 @@ use goloo_model::spec::SshSource;
 use crate::ami::Ami;
 use crate::ami_check;
 use crate::arn::StackArn;
+use crate::baked_images;
 use crate::checkip;
 use crate::context::AwsProvider;
 use crate::design::{self, Design};
@@ -284,6 +285,10 @@ impl Provider for AwsProvider {
     fn changes(&self) -> Option<&dyn Changes> {
         Some(self)
     }
+
+    fn bakes(&self) -> Option<&dyn Bakes> {
+        Some(self)
+    }
 }
 
 /// Helpers of create.
@@ -445,7 +450,7 @@ impl Drawing<'_> {
     }
 }
 
-/// The device name of the AMI's root volume. A published AMI is replaced by its id.
+/// The device name of the AMI's root volume. A published or baked AMI is replaced by its id.
 async fn root_device(
     clients: &Clients,
     machine: &Machine,
@@ -462,7 +467,27 @@ async fn root_device(
             Ok(root_device)
         }
         Ami::Given(id) => ami_check::check_given(clients, id, design, machine.stack.disk, work).await,
+        Ami::Baked => {
+            let id = baked_ami(clients, machine).await?;
+            let root_device = ami_check::check_given(clients, &id, design, machine.stack.disk, work).await?;
+            design.ami = Ami::Given(id);
+            Ok(root_device)
+        }
     }
+}
+
+/// The baked image that a machine is made from.
+async fn baked_ami(clients: &Clients, machine: &Machine) -> Result<String, ProviderError> {
+    let found = match &machine.baked {
+        Some(key) => baked_images::newest(clients, key).await?,
+        None => None,
+    };
+    found.map(|image| image.id).ok_or_else(|| {
+        ProviderError::failed(
+            format!("the baked image of the stack {} was removed meanwhile", machine.stack.stack),
+            NextStep::Delete(machine.name.clone()).text(", then create it again"),
+        )
+    })
 }
 
 /// No zone that was tried had capacity for the instance.

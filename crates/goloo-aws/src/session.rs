@@ -107,6 +107,8 @@ pub struct Clients {
     pub cloudformation: aws_sdk_cloudformation::Client,
     /// EC2.
     pub ec2: aws_sdk_ec2::Client,
+    /// The Parameter Store.
+    pub ssm: aws_sdk_ssm::Client,
 }
 
 /// Access to AWS with one set of credentials.
@@ -150,6 +152,11 @@ impl AwsSession {
             .interceptor(RegionMark(region.to_owned()))
             .build();
         let ec2 = aws_sdk_ec2::config::Builder::from(&config.sdk)
+            .region(there.clone())
+            .interceptor(config.guard())
+            .interceptor(RegionMark(region.to_owned()))
+            .build();
+        let ssm = aws_sdk_ssm::config::Builder::from(&config.sdk)
             .region(there)
             .interceptor(config.guard())
             .interceptor(RegionMark(region.to_owned()))
@@ -158,6 +165,7 @@ impl AwsSession {
             region: region.to_owned(),
             cloudformation: aws_sdk_cloudformation::Client::from_conf(cloudformation),
             ec2: aws_sdk_ec2::Client::from_conf(ec2),
+            ssm: aws_sdk_ssm::Client::from_conf(ssm),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The tags by which goloo recognizes its resources.
 
+use aws_sdk_ec2::types::Tag;
 use goloo_model::name::VmName;
 use goloo_model::provider::Machine;
 use serde_json::{Value, json};
@@ -12,6 +13,11 @@ pub const ID: &str = "goloo:id";
 pub const OPERATION: &str = "goloo:operation";
 /// Marks resources shared by VMs; the value names the resource.
 pub const SHARED: &str = "goloo:shared";
+
+/// Marks baked images and their snapshots; the value is the image's key.
+pub const BAKED: &str = "goloo:baked";
+/// The stack that a baked image was made of.
+pub const STACK: &str = "goloo:stack";
 
 /// Key-value pairs.
 pub type Tags = Vec<(String, String)>;
@@ -32,6 +38,16 @@ pub fn of_name(name: &VmName) -> [(&'static str, &str); 2] {
 /// The value of a tag.
 pub fn value<'t>(tags: &'t [(String, String)], key: &str) -> Option<&'t str> {
     tags.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_str())
+}
+
+/// Tags as EC2 returns them.
+pub fn in_ec2(tags: &[Tag]) -> Tags {
+    tags.iter().filter_map(|tag| Some((tag.key()?.to_owned(), tag.value()?.to_owned()))).collect()
+}
+
+/// Tags in the form that EC2 takes.
+pub fn to_ec2(tags: &[(&str, &str)]) -> Vec<Tag> {
+    tags.iter().map(|(key, value)| Tag::builder().key(*key).value(*value).build()).collect()
 }
 
 /// Tags in the form used in templates.

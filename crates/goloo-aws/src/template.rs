@@ -159,7 +159,7 @@ impl VmTemplate<'_> {
     fn parameters(&self) -> Value {
         let image_type = match self.ami {
             Ami::Newest { .. } => "AWS::SSM::Parameter::Value<AWS::EC2::Image::Id>",
-            Ami::Published { .. } | Ami::Given(_) => "AWS::EC2::Image::Id",
+            Ami::Published { .. } | Ami::Given(_) | Ami::Baked => "AWS::EC2::Image::Id",
         };
         let mut parameters =
             json!({parameter::IMAGE: {"Type": image_type, "Default": self.ami.parameter_value()}});

@@ -15,7 +15,7 @@ use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use goloo_model::events::Event;
 use goloo_model::spec::ImageRef;
@@ -38,7 +38,7 @@ const LOCK_LIMIT: Duration = Duration::from_secs(60 * 60);
 /// How often a lock is retried.
 const LOCK_POLL: Duration = Duration::from_millis(100);
 
-const PARTS: [&str; 5] = ["store", "names", "parts", "roots", "locks"];
+const PARTS: [&str; 6] = ["store", "names", "parts", "roots", "used", "locks"];
 
 /// An image that is ready to use: `prune` waits while this value lives.
 #[derive(Debug)]
@@ -386,6 +386,23 @@ impl Cache {
         let in_use = self.enter(&Unwatched)?;
         let entry = self.entry(&self.key(key, ImageOrigin::Baked));
         Ok(entry.map(|entry| CachedImage { path: self.stored(&entry.sha256), entry, _in_use: in_use }))
+    }
+
+    /// Notes that a machine is made from the baked image with this key. If that fails, the list shows an earlier use.
+    pub fn note_use(&self, key: &str) {
+        let _ = durable::write(&self.used(&self.key(key, ImageOrigin::Baked)), b"");
+    }
+
+    /// When [`Self::note_use`] was last called.
+    pub(super) fn last_used(&self, key: &str) -> Option<Timestamp> {
+        let modified = fs::metadata(self.used(key)).and_then(|data| data.modified()).ok()?;
+        let seconds = modified.duration_since(UNIX_EPOCH).ok()?.as_secs();
+        Timestamp::from_unix(i64::try_from(seconds).ok()?)
+    }
+
+    /// The file whose time of modification is the last use.
+    pub(super) fn used(&self, key: &str) -> PathBuf {
+        self.folder.join("used").join(key)
     }
 
     /// The file with the memory that belongs to an image; it exists if the image's entry has memory.

@@ -112,3 +112,18 @@ pub struct MemoryEntry {
     /// What kind of machine can load it; only the provider reads this.
     pub machine: serde_json::Value,
 }
+
+/// What the names of baked images begin with.
+const BAKED: &str = "baked:";
+
+/// The name of a stack's baked images.
+pub fn baked_name(stack: &str) -> String {
+    format!("{BAKED}{stack}")
+}
+
+impl ImageEntry {
+    /// The stack that it was baked of.
+    pub fn baked_stack(&self) -> Option<&str> {
+        (self.origin == ImageOrigin::Baked).then(|| self.name.strip_prefix(BAKED))?
+    }
+}

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use goloo_model::name::StateId;
+use goloo_model::time::Timestamp;
 use goloo_sys::lock::{self, FileLock, Mode};
 use goloo_sys::{durable, files, read};
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,8 @@ pub struct ListedImage {
     pub entry: ImageEntry,
     /// Whether a machine's disk depends on it.
     pub in_use: bool,
+    /// When a machine was last made from it, for a baked image.
+    pub last_used: Option<Timestamp>,
 }
 
 /// What `prune` did.
@@ -55,10 +58,10 @@ impl Cache {
     pub fn list(&self) -> Result<Vec<ListedImage>, ImageError> {
         let roots = self.roots()?;
         let mut all: Vec<ListedImage> = Vec::new();
-        for (_, entry) in self.entries()? {
+        for (key, entry) in self.entries()? {
             let in_use =
                 self.is_linked(&entry.sha256)? || roots.iter().any(|(_, root)| root.image == entry.sha256);
-            all.push(ListedImage { entry, in_use });
+            all.push(ListedImage { last_used: self.last_used(&key), entry, in_use });
         }
         all.sort_by(|a, b| a.entry.name.cmp(&b.entry.name));
         Ok(all)
@@ -86,6 +89,7 @@ impl Cache {
         for (key, entry) in &named {
             let note = self.folder().join("names").join(format!("{key}.json"));
             fs::remove_file(&note).map_err(fails_at(&note))?;
+            let _ = fs::remove_file(self.used(key));
             if !unshared(&entry.sha256) {
                 continue;
             }
@@ -162,6 +166,12 @@ impl Cache {
             let key = name.to_str().and_then(|name| name.strip_suffix(".json")).unwrap_or_default();
             if self.entry(key).is_none() {
                 let path = self.folder().join("names").join(&name);
+                fs::remove_file(&path).map_err(fails_at(&path))?;
+            }
+        }
+        for name in names_in(&self.folder().join("used"))? {
+            if name.to_str().is_none_or(|key| self.entry(key).is_none()) {
+                let path = self.folder().join("used").join(&name);
                 fs::remove_file(&path).map_err(fails_at(&path))?;
             }
         }

@@ -20,7 +20,7 @@ mod workshop;
 
 pub use arch::Arch;
 pub use cache::{Cache, CachedImage, NewMemory};
-pub use entry::{Format, ImageEntry, ImageOrigin, MemoryEntry};
+pub use entry::{Format, ImageEntry, ImageOrigin, MemoryEntry, baked_name};
 pub use error::ImageError;
 pub use gc::{Freed, ListedImage, UnknownUses};
 pub use watch::{Unwatched, Watch};

@@ -350,7 +350,7 @@ pub struct BakedImage {
     pub key: Digest,
     /// The size of its disk, in bytes: a machine that is made from it can't have a smaller one.
     pub disk: u64,
-    /// Its size where it is kept, in bytes, without the memory.
+    /// Its size where it is kept, in bytes, without the memory; the most that it can be where the provider doesn't say.
     pub size: u64,
     /// The machine's memory, if it was kept too.
     pub memory: Option<BakedMemory>,
@@ -376,11 +376,73 @@ pub struct MemoryTemplate {
     pub host_key: PublicHostKey,
 }
 
+/// The state of a baked image that its provider keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeptImageState {
+    /// Machines can be made from it.
+    Available,
+    /// The provider is still making it.
+    Pending,
+    /// The provider couldn't make it.
+    Failed,
+    /// Its removal was interrupted: no machine can be made from what is left.
+    Leftover,
+}
+
+impl KeptImageState {
+    /// The value in tables and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Available => "available",
+            Self::Pending => "pending",
+            Self::Failed => "failed",
+            Self::Leftover => "leftover",
+        }
+    }
+}
+
+/// A baked image that its provider keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptImage {
+    /// Its id at the provider.
+    pub id: String,
+    /// The stack that it was made of.
+    pub stack: String,
+    /// Its key; `None` if what the provider says is none.
+    pub key: Option<Digest>,
+    /// The VM that it was made of.
+    pub vm: Option<VmId>,
+    /// Its state.
+    pub state: KeptImageState,
+    /// When it was made.
+    pub created_at: Option<Timestamp>,
+    /// When a machine was last made from it, as far as the provider knows.
+    pub last_used: Option<Timestamp>,
+    /// The size of its disk, in bytes.
+    pub disk: u64,
+    /// Its size where it is kept, as in [`BakedImage::size`].
+    pub size: u64,
+    /// The ids of the snapshots that it consists of.
+    pub snapshots: Vec<String>,
+    /// Where it is, for a provider with regions.
+    pub region: Option<String>,
+}
+
+/// Baked images that the provider keeps, rather than the image cache.
+#[async_trait]
+pub trait KeptImages: Send + Sync {
+    /// All of them that this user may see, in the current region and in every region named by a record; oldest first.
+    async fn list(&self, known: &[&Record]) -> Result<Vec<KeptImage>, ProviderError>;
+
+    /// Removes one; succeeds if it no longer exists. If called again after a crash, it removes what is left.
+    async fn remove(&self, image: &KeptImage) -> Result<(), ProviderError>;
+}
+
 /// Images of provisioned machines, from which others are made.
 #[async_trait]
 pub trait Bakes: Send + Sync {
     /// What a machine of this stack would begin with: a digest or an id of its image. `None` if the image would have to
-    /// be fetched to know it.
+    /// be fetched to know it, or if there are no baked images at all.
     async fn base(&self, stack: &ResolvedStack) -> Result<Option<String>, ProviderError>;
 
     /// The same, for which the image is fetched if need be.
@@ -406,6 +468,11 @@ pub trait Bakes: Send + Sync {
         baking: &Baking,
         work: &mut dyn Work,
     ) -> Result<BakedImage, ProviderError>;
+
+    /// The images, if the provider keeps them itself.
+    fn kept(&self) -> Option<&dyn KeptImages> {
+        None
+    }
 
     /// Whose identity a machine still has that continued from saved memory; `None` once it has its own, and for all
     /// others. Until then nothing of it is reachable but SSH.

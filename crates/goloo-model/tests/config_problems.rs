@@ -132,6 +132,7 @@ fn invalid_single_values_are_reported() {
     );
     text += &values("spot", &[json!("yes")]);
     text += &values("auto_ports", &[json!("yes")]);
+    text += &values("bake", &[json!("disc"), json!(true)]);
     insta::assert_snapshot!(text);
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use async_trait::async_trait;
-use goloo_images::{Arch, CachedImage, ImageEntry, ImageError, NewMemory, Watch, qemu_img};
+use goloo_images::{Arch, CachedImage, ImageEntry, ImageError, NewMemory, Watch, baked_name, qemu_img};
 use goloo_model::events::{Event, Events};
 use goloo_model::hint::NextStep;
 use goloo_model::provider::{BakedImage, BakedMemory, Bakes, Machine, MemoryTemplate, ProviderError, Work};
@@ -80,7 +80,7 @@ impl Bakes for QemuProvider {
         };
         work.step("making the image");
         let (cache, key) = (self.settings.cache.clone(), baking.key.as_str().to_owned());
-        let name = format!("baked:{}", record.stack);
+        let name = baked_name(&record.stack.to_string());
         let kept = blocking::watched(work, move |watch| {
             let file = files.memory();
             let memory = saved.map(|machine| NewMemory { file: &file, machine });
@@ -126,6 +126,7 @@ impl QemuProvider {
     /// The baked image that a machine is made from.
     pub(crate) fn baked_image(&self, key: &Digest, machine: &Machine) -> Result<CachedImage, ProviderError> {
         let found = self.settings.cache.baked(key.as_str()).map_err(image_failed)?;
+        self.settings.cache.note_use(key.as_str());
         found.ok_or_else(|| {
             ProviderError::failed(
                 format!("the baked image of the stack {} was removed meanwhile", machine.stack.stack),

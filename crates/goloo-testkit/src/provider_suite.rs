@@ -219,6 +219,7 @@ pub fn machine(name: &str, image: ImageRef, user_data: &[u8]) -> Machine {
         subnet_id: None,
         iam_instance_profile: None,
         spot: false,
+        bake: None,
         users: Vec::new(),
         mounts: Vec::new(),
         ports: Vec::new(),

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod answers;
+mod bake;
 mod changes;
 mod common;
 mod faults;

@@ -740,7 +740,7 @@ fn the_documented_policy_allows_exactly_the_calls_in_the_code() {
         let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
         let code = text.split("#[cfg(test)]").next().unwrap();
         let is_action = |text: &&str| {
-            let services = ["sts:", "cloudformation:", "ec2:", "route53:"];
+            let services = ["sts:", "cloudformation:", "ec2:", "route53:", "ssm:"];
             services.iter().any(|service| {
                 text.strip_prefix(service).is_some_and(|action| {
                     !action.is_empty() && action.bytes().all(|byte| byte.is_ascii_alphanumeric())

@@ -13,6 +13,7 @@ use goloo_model::record::{AppliedSettings, Digest, Overrides};
 use goloo_model::spec::with_github_users;
 
 use super::consent::Consent;
+use super::later_bake::LaterBake;
 use super::{created, remembered, ssh_sources};
 use crate::app::App;
 use crate::error::CliError;
@@ -175,7 +176,7 @@ pub fn run(app: &App, args: Args) -> Result<u8, CliError> {
     }
     let remember = |name: &str, found: &Found| registry.remember(&*app.session.events, name, found);
     planned.iter().for_each(|(_, name, found)| remember(name, found));
-    carry_out(app, planned.into_iter().map(|(planned, ..)| planned).collect(), options.timeout)
+    carry_out_and_bake(app, planned.into_iter().map(|(planned, ..)| planned).collect(), options.timeout)
 }
 
 /// The name and the folder of each stack on the command line.
@@ -229,11 +230,19 @@ fn folder_of(path: &Path) -> PathBuf {
 /// Creates a VM from a stack's files that are not read from its folder.
 pub fn from_stack(app: &App, found: &Found, given: &str, options: &Options) -> Result<u8, CliError> {
     let planned = plan(app, found, given, options)?;
-    carry_out(app, planned.into_iter().collect(), options.timeout)
+    carry_out_and_bake(app, planned.into_iter().collect(), options.timeout)
 }
 
+/// A VM to be created, and the bake that follows.
+type Planned<'f> = (PlannedCreate, Option<LaterBake<'f>>);
+
 /// Plans a VM from a stack's files; `None` where the plan is only printed.
-fn plan(app: &App, found: &Found, given: &str, options: &Options) -> Result<Option<PlannedCreate>, CliError> {
+fn plan<'f>(
+    app: &App,
+    found: &'f Found,
+    given: &str,
+    options: &Options,
+) -> Result<Option<Planned<'f>>, CliError> {
     let as_name = options.as_name.as_deref().map(VmName::parse).transpose()?;
     let mut resolved = found.resolve(&app.session, given, as_name.as_ref())?;
     if let Some(applied) = &options.applied {
@@ -258,6 +267,9 @@ fn plan(app: &App, found: &Found, given: &str, options: &Options) -> Result<Opti
         overrides: options.overrides.clone(),
         applied_config: options.applied_config.clone(),
     };
+    // Someone else's stack is only created, which was agreed to.
+    let may_bake = create.wait && create.use_baked && options.consent.is_none();
+    let bake = if may_bake { LaterBake::of(found, &stack, provider.id) } else { None };
     let mut planned = app.session.plan_create(found, stack, create)?;
     planned.plan.diagnostics.iter().for_each(|diagnostic| app.ui.warning(&diagnostic_line(diagnostic)));
     for warning in planned.plan.warnings.iter().chain(&planned.plan.provider.warnings) {
@@ -272,7 +284,8 @@ fn plan(app: &App, found: &Found, given: &str, options: &Options) -> Result<Opti
         return Ok(None);
     }
     ssh_sources::resolve(app, &mut planned, &options.ssh_cidr)?;
-    Ok(Some(planned))
+    let bake = bake.filter(|bake| bake.is_needed(&planned));
+    Ok(Some((planned, bake)))
 }
 
 /// Returns an error, since a `--force` without effect would be misleading.
@@ -304,6 +317,16 @@ fn print_plan(app: &App, plan: &CreatePlan) {
     for step in &plan.provider.steps {
         app.ui.line(&format!("  - {step}"));
     }
+}
+
+/// Stacks are baked only if all went well: a stack of which several VMs were made is baked once.
+fn carry_out_and_bake(app: &App, planned: Vec<Planned<'_>>, limit: Duration) -> Result<u8, CliError> {
+    let (planned, bakes): (Vec<_>, Vec<_>) = planned.into_iter().unzip();
+    let code = carry_out(app, planned, limit)?;
+    if code == exit::DONE {
+        bakes.into_iter().flatten().for_each(|bake| bake.carry_out(app));
+    }
+    Ok(code)
 }
 
 fn carry_out(app: &App, mut planned: Vec<PlannedCreate>, limit: Duration) -> Result<u8, CliError> {

@@ -55,9 +55,23 @@ pub(super) fn explain(error: &RequestError) -> (u8, String) {
             exit::FAILED,
             "put long keys and texts into files of their own, or into cloud-init.yaml".to_owned(),
         ),
-        RequestError::NoBaking { .. } => {
-            (exit::USAGE, "use --provider qemu; `goloo create` works without a baked image".to_owned())
+        RequestError::NoBaking { .. } => (
+            exit::USAGE,
+            "use --provider qemu or --aws; `goloo create` works without a baked image".to_owned(),
+        ),
+        RequestError::NoKeptImages { .. } => {
+            (exit::USAGE, "`goloo image list` shows those in the image cache".to_owned())
         }
+        RequestError::NoSuchKeptImage { known, .. } if known.is_empty() => {
+            (exit::NOT_FOUND, "there are none; `goloo bake` makes one".to_owned())
+        }
+        RequestError::NoSuchKeptImage { known, .. } => {
+            (exit::NOT_FOUND, format!("there are: {}", known.join(", ")))
+        }
+        RequestError::KeptImageInUse { .. } => (
+            exit::FAILED,
+            "delete the VMs made from it first: `goloo status NAME --json` has bakedFrom".to_owned(),
+        ),
         RequestError::NoWorkingDirectory(_) => (exit::FAILED, "cd to an existing folder".to_owned()),
         RequestError::InvalidImage(problem) => (exit::USAGE, hint::text(&problem.hint)),
         _ => (exit::FAILED, "goloo doctor".to_owned()),

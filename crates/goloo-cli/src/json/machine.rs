@@ -2,7 +2,7 @@
 
 use goloo::migrate::{Migrated, Skipped};
 use goloo::settings::Shown;
-use goloo_images::ListedImage;
+use goloo_images::{ImageEntry, ListedImage};
 use goloo_model::check::Check;
 use goloo_model::provider_id::ProviderId;
 use goloo_model::spec;
@@ -34,11 +34,30 @@ struct Image<'a> {
     taken_at: Timestamp,
     /// Whether a VM uses it
     in_use: bool,
+    /// What is known of a baked image; null for others
+    baked: Option<CachedBake<'a>>,
 }
 
-impl<'a> From<&'a [ListedImage]> for ImageList<'a> {
-    fn from(images: &'a [ListedImage]) -> Self {
-        let image = |ListedImage { entry, in_use }: &'a ListedImage| Image {
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct CachedBake<'a> {
+    /// The stack that it was made of
+    stack: &'a str,
+    /// When a VM was last made from it; null if none was
+    last_used: Option<Timestamp>,
+    /// Whether a new VM of the stack can't be made from it, since the stack has changed; null if that can't be told
+    stack_changed: Option<bool>,
+}
+
+impl<'a> ImageList<'a> {
+    /// `changed` tells whether the stack of a baked image has changed.
+    pub fn of(images: &'a [ListedImage], changed: impl Fn(&ImageEntry) -> Option<bool>) -> Self {
+        let baked = |entry: &'a ImageEntry, last_used| {
+            let stack = entry.baked_stack()?;
+            Some(CachedBake { stack, last_used, stack_changed: changed(entry) })
+        };
+        let image = |ListedImage { entry, in_use, last_used }: &'a ListedImage| Image {
+            baked: baked(entry, *last_used),
             name: &entry.name,
             arch: entry.arch.as_str().to_owned(),
             origin: entry.origin.as_str(),

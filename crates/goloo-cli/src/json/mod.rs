@@ -18,7 +18,7 @@ use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 
 pub use apply::{AppliedChanges, ApplyPlanned};
-pub use bake::BakedImageShown;
+pub use bake::{BakedImageShown, KeptImageList};
 pub use disks::{DeletedSnapshot, Exported, Restored, SnapshotList, TakenSnapshot};
 pub use dns::{DnsChanged, DnsNames};
 pub use error::ErrorReport;
@@ -132,6 +132,7 @@ pub fn schemas() -> Vec<OutputSchema> {
         of::<LockList>("state-locks", &["state locks"]),
         of::<SettingList>("settings-show", &["settings show"]),
         of::<ImageList>("image-list", &["image list"]),
+        of::<KeptImageList>("image-list-kept", &["image list --aws", "image list --provider P"]),
         of::<MigrationReport>("migrate", &["migrate"]),
         of::<Diagnosis>("doctor", &["doctor"]),
         of::<ErrorReport>("error", &["COMMAND that fails"]),

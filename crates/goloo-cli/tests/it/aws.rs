@@ -3,6 +3,8 @@
 
 use crate::common;
 use std::cell::Cell;
+use std::io::Write;
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -887,4 +889,112 @@ fn kill_swap_in_aws_at_every_request_then_resume_or_retry() {
         cloud.run(&["delete", name, "--yes"]).expect(0);
     }
     cloud.assert_nothing_is_left(&empty, "at the end");
+}
+
+/// A cloud whose guests let `ssh`'s stand-in in, once [`Cloud::bake_until_provisioned`] has given them an address.
+fn with_guests() -> (Cloud, u16) {
+    let cloud = Cloud::new();
+    cloud.world.ssh_finds(r#"{"status":"done","errors":[]}"#);
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for client in server.incoming() {
+            let _ = client.unwrap().write_all(b"SSH-2.0-test\r\n");
+        }
+    });
+    (cloud, port)
+}
+
+impl Cloud {
+    /// Begins a bake, and leaves the record as it is once the VM is provisioned: the emulator's guests don't boot.
+    fn bake_until_provisioned(&self, port: u16) {
+        let path = self.world.state().join("active/bake-web/state.json");
+        let record = || serde_json::from_slice::<serde_json::Value>(&std::fs::read(&path).ok()?).ok();
+        self.run_until(&["bake", "web", "--aws"], "it is waited for its guest", || {
+            std::thread::sleep(Duration::from_millis(20));
+            record().is_some_and(|record| record["operation"]["step"] == "provisioning")
+        });
+        let mut record = record().unwrap();
+        record["phase"] = "ready".into();
+        record["operation"]["kind"] = "bake".into();
+        record["operation"]["step"] = "intent".into();
+        record["operation"].as_object_mut().unwrap().remove("inputs");
+        record["endpoint"]["address"] = "127.0.0.1".into();
+        record["endpoint"]["sshPort"] = port.into();
+        std::fs::write(&path, record.to_string()).unwrap();
+    }
+
+    fn baked(&self) -> Vec<serde_json::Value> {
+        self.json(&["image", "list", "--aws", "--json"])["images"].as_array().unwrap().clone()
+    }
+}
+
+#[test]
+fn a_stack_that_is_baked_in_aws_is_created_from_its_image_until_that_is_pruned() {
+    let (cloud, port) = with_guests();
+    let empty = cloud.aws.ledger();
+    cloud.bake_until_provisioned(port);
+    let baked = cloud.run(&["resume", "bake-web", "--yes"]).expect(0);
+    assert!(baked.stdout().contains("baked web"), "{baked:?}");
+    assert_eq!(cloud.world.names(), [""; 0]);
+    assert_eq!(cloud.aws.ledger().len(), empty.len() + 2, "an image and its snapshot");
+    let image = cloud.baked().remove(0);
+    assert_eq!(
+        (&image["stack"], &image["state"], &image["inUse"], &image["stackChanged"]),
+        (&"web".into(), &"available".into(), &false.into(), &false.into())
+    );
+    let again = cloud.run(&["bake", "web", "--aws"]).expect(0);
+    assert!(again.stdout().contains("web is baked already"), "{again:?}");
+
+    let dry = cloud.run(&["create", "web", "--aws", "--dry-run"]).expect(0);
+    assert!(dry.stdout().contains("the baked image of the stack web") && dry.stdout().contains("per GiB"));
+    cloud.run(&CREATE).expect(0);
+    let vm = cloud.status("web");
+    assert_eq!((&vm["aws"]["amiID"], &vm["bakedFrom"]), (&image["id"], &image["key"]));
+    assert_eq!(cloud.baked()[0]["inUse"], true);
+    cloud.run(&["image", "rm", "--aws", "baked:web"]).expect(1);
+    cloud.run(&["image", "prune", "--aws", "--yes"]).expect(0);
+    assert_eq!(cloud.baked().len(), 1, "a VM uses it");
+    cloud.run(&["delete", "web", "--yes"]).expect(0);
+
+    let asks = cloud.run(&["image", "prune", "--aws"]).expect(2);
+    assert!(asks.stderr().contains("ami-") && asks.stderr().contains("--yes"), "{asks:?}");
+    cloud.run(&["image", "rm", "--aws", "baked:other"]).expect(3);
+    cloud.run(&["image", "prune", "--aws", "--yes"]).expect(0);
+    assert_eq!(cloud.aws.ledger(), empty);
+}
+
+#[test]
+fn a_create_in_aws_is_not_prevented_by_a_failing_look_up_of_images() {
+    let cloud = Cloud::new();
+    let proxy = FaultProxy::start(cloud.aws.endpoint());
+    let denied = aws_answers::error("ec2", 403, "UnauthorizedOperation", "not allowed");
+    proxy.fault(At::Action("DescribeImages", 1), Fault::Refused(denied));
+    let created = Ran(cloud.command(proxy.endpoint(), &CREATE).output().unwrap()).expect(0);
+    assert!(
+        created.stderr().contains("made from scratch") && created.stderr().contains("ec2:DescribeImages")
+    );
+    assert_eq!(cloud.status("web")["bakedFrom"], serde_json::Value::Null);
+}
+
+#[test]
+fn kill_bake_in_aws_at_every_request_then_resume_or_delete() {
+    let (cloud, port) = with_guests();
+    let empty = cloud.aws.ledger();
+    let go_on = |number: usize, when: &str| {
+        if cloud.world.names() == [""; 0] {
+            // It was killed before its claim or after its end.
+        } else if number.is_multiple_of(2) {
+            cloud.run(&["resume", "bake-web", "--yes"]).expect(0);
+            let images = cloud.baked();
+            assert_eq!((images.len(), &images[0]["state"]), (1, &"available".into()), "{when}");
+        } else {
+            cloud.run(&["delete", "bake-web", "--yes"]).expect(0);
+        }
+        // One that was begun before the bake was given up is no longer pending now.
+        cloud.baked();
+        cloud.run(&["image", "prune", "--aws", "--yes"]).expect(0);
+        cloud.assert_nothing_is_left(&empty, when);
+    };
+    at_every_request(&cloud, &["resume", "bake-web", "--yes"], || cloud.bake_until_provisioned(port), go_on);
 }

@@ -70,6 +70,73 @@ fn vms_are_made_from_a_baked_stack_until_it_changes() {
     assert_eq!(made_from(&world, "four"), Value::Null, "the image was removed");
 }
 
+/// As the stack `hello`, with `vm.bake`.
+fn with_bake(world: &World) {
+    let path = world.path().join("work/stacks/hello/config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    config["vm"]["bake"] = "disk".into();
+    std::fs::write(&path, config.to_string()).unwrap();
+}
+
+#[test]
+fn a_stack_whose_config_says_so_is_baked_after_its_first_good_create() {
+    let world = world();
+    with_bake(&world);
+    for not in [&["--no-wait"][..], &["--no-bake"], &["--dry-run"]] {
+        world.run(&[&["create", "hello", "--as", "other"], not].concat()).expect(0);
+        world.run(&["delete", "other", "--yes"]);
+        assert!(baked_images(&world).is_empty(), "{not:?}");
+    }
+    world.ssh_finds(FAILED);
+    world.run(&["create", "hello", "--as", "other"]).expect(8);
+    world.run(&["delete", "other", "--yes"]).expect(0);
+    assert!(baked_images(&world).is_empty(), "its provisioning failed");
+
+    world.ssh_finds(DONE);
+    let first = world.run(&["create", "hello", "--json"]).expect(0);
+    let printed: Value = serde_json::from_str(&first.stdout()).unwrap();
+    assert_eq!(printed["vm"]["name"], "hello");
+    assert!(first.stderr().contains("baking hello (vm.bake)") && first.stderr().contains("baked hello"));
+    assert_eq!((world.names(), baked_images(&world).len()), (vec!["hello".to_owned()], 1));
+    let second = world.run(&["create", "hello", "--as", "two"]).expect(0);
+    assert!(!second.stderr().contains("vm.bake"), "{second:?}");
+    assert!(made_from(&world, "two").is_string() && made_from(&world, "hello").is_null());
+}
+
+#[test]
+fn a_bake_after_a_create_that_fails_is_a_warning() {
+    let world = world();
+    with_bake(&world);
+    write(&world, "## template: goloo\n#cloud-config\nruncmd:\n  - echo {{ name }}\n");
+    let created = world.run(&["create", "hello"]).expect(0);
+    assert!(created.stdout().contains("hello is ready"), "{created:?}");
+    assert!(created.stderr().contains("hello isn't baked") && created.stderr().contains("cloud-init.yaml:4"));
+    assert_eq!(world.names(), ["hello"]);
+    assert!(baked_images(&world).is_empty());
+}
+
+#[test]
+fn the_list_of_images_shows_the_use_of_baked_ones_and_whether_their_stack_has_changed() {
+    let world = world();
+    world.run(&["bake", "hello"]).expect(0);
+    let baked = || baked_images(&world).remove(0)["baked"].clone();
+    assert_eq!(baked(), serde_json::json!({"stack": "hello", "lastUsed": null, "stackChanged": false}));
+    world.run(&["create", "hello"]).expect(0);
+    assert!(baked()["lastUsed"].is_string(), "{}", baked());
+    write(&world, "#cloud-config\nruncmd: [date]\n");
+    assert_eq!(baked()["stackChanged"], true);
+    let table = world.run(&["image", "list"]).expect(0).stdout();
+    let line = table.lines().find(|line| line.contains("baked:hello")).unwrap();
+    assert!(table.contains("STACK CHANGED") && line.ends_with(char::is_alphanumeric), "{table}");
+    std::fs::remove_dir_all(world.path().join("work/stacks/hello")).unwrap();
+    assert_eq!(baked()["stackChanged"], serde_json::Value::Null);
+
+    world.run(&["delete", "hello", "--yes"]).expect(0);
+    world.run(&["image", "prune"]).expect(0);
+    let used = std::fs::read_dir(world.path().join("cache/images/used")).unwrap().count();
+    assert_eq!((baked_images(&world).len(), used), (0, 0));
+}
+
 #[test]
 fn the_disk_of_a_copy_has_what_was_baked() {
     let world = world();

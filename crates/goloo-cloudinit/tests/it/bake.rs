@@ -127,6 +127,23 @@ fn a_key_does_not_depend_on_what_each_copy_has_of_its_own() {
 }
 
 #[test]
+fn a_key_depends_on_the_provider() {
+    let ingredients = Ingredients {
+        base: "00".to_owned(),
+        document: None,
+        script: None,
+        variable: "x".to_owned(),
+        packages: Vec::new(),
+        users: Vec::new(),
+    };
+    let stack = ingredients.stack();
+    let of =
+        |provider| input(&stack, &[], |input| bake_key(&ComposeInput { provider, ..*input }, "00")).unwrap();
+    let keys = [&providers::QEMU, &providers::MULTIPASS, &providers::AWS].map(of);
+    assert!(keys[0] != keys[1] && keys[1] != keys[2] && keys[0] != keys[2]);
+}
+
+#[test]
 fn values_of_one_machine_are_reported_with_their_place() {
     let of = |document: &str| {
         let ingredients = Ingredients {

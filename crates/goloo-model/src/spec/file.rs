@@ -54,6 +54,9 @@ pub struct VmFile {
     pub iam_instance_profile: Option<String>,
     /// AWS: whether the machine is a Spot Instance, which AWS may terminate at any time; by default false
     pub spot: Option<bool>,
+    /// Whether the stack is baked after the first good create: its "disk", or also its "memory" where the provider can;
+    /// by default neither
+    pub bake: Option<BakeKind>,
     /// Users besides the image's own; the first one is the login user
     pub users: Vec<UserFile>,
     /// Folders of this computer to mount in the machine
@@ -68,6 +71,15 @@ pub struct VmFile {
     pub ssh_cidr: Option<SshCidrFile>,
     /// How long until the machine terminates itself, such as 8h
     pub ttl: Option<String>,
+}
+
+/// What is kept of a machine that is baked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "a description of each would become a schema of each")]
+pub enum BakeKind {
+    Disk,
+    Memory,
 }
 
 /// A user of the machine.

@@ -19,7 +19,7 @@ mod values;
 
 pub use diagnostic::{DIAGNOSTICS_MAX, Diagnostic};
 pub use diagnostic::{nearest, position};
-pub use file::{StackFile, json_schema};
+pub use file::{BakeKind, StackFile, json_schema};
 pub use json::child as child_pointer;
 pub use json::read_config;
 pub use limits::{VALUES_MAX, beyond};

@@ -165,6 +165,7 @@ impl Resolver<'_> {
             subnet_id: self.word("/vm/subnet_id", vm.subnet_id.as_ref(), "subnet-0abc"),
             iam_instance_profile: self.instance_profile(vm.iam_instance_profile.as_deref()),
             spot: vm.spot.unwrap_or(false),
+            bake: vm.bake,
             users: self.users(&vm.users),
             mounts: self.mounts(&vm.mounts),
             ports: self.ports(&vm.ports),

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use super::file::BakeKind;
 use super::ports::PortForward;
 use crate::name::VmName;
 use crate::provider_id::ProviderId;
@@ -209,6 +210,8 @@ pub struct ResolvedStack {
     pub iam_instance_profile: Option<String>,
     /// `vm.spot`.
     pub spot: bool,
+    /// `vm.bake`.
+    pub bake: Option<BakeKind>,
     /// Users in addition to the image's own; goloo logs in as the first.
     pub users: Vec<User>,
     /// Folders of this host mounted in the guest.

@@ -293,6 +293,49 @@ def mend_change_sets_in_moto():
     ChangeSet.diff = diff_with_details
 
 
+def mend_images_in_moto():
+    """CreateImage: names are unique, an image is pending at first, it has the disk of its instance and a tagged snapshot.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateImage.html
+    """
+    from moto.ec2.exceptions import EC2ClientError
+    from moto.ec2.models.amis import Ami, AmiBackend
+
+    create, describe = AmiBackend.create_image, AmiBackend.describe_images
+    mappings = Ami.block_device_mappings.fget
+
+    def create_as_on_aws(self, instance_id, name, description, tag_specifications):
+        if any(ami.name == name and ami.owner_id == self.account_id for ami in self.amis.values()):
+            raise EC2ClientError("InvalidAMIName.Duplicate", f"AMI name {name} is already in use")
+        of_image = [one for one in tag_specifications if one["ResourceType"] != "snapshot"]
+        ami = create(self, instance_id, name, description, of_image)
+        instance = self.get_instance(instance_id)
+        ami.root_device_name, ami.root_device_type, ami.state = instance.root_device_name, "ebs", "pending"
+        root = dict(instance.get_block_device_mapping)[ami.root_device_name]
+        ami.ebs_snapshot.volume.size = self.get_volume(root.volume_id).size
+        for one in tag_specifications:
+            for tag in one["Tags"] if one["ResourceType"] == "snapshot" else []:
+                ami.ebs_snapshot.add_tag(tag["Key"], tag["Value"])
+        ami.polls = 0
+        return ami
+
+    def describe_as_on_aws(self, *args, **kwargs):
+        for ami in list(self.amis.values()):
+            if ami.state == "pending":
+                ami.polls += 1
+                ami.state = "pending" if ami.polls < 2 else "available"
+        return describe(self, *args, **kwargs)
+
+    def mappings_of_disk(self):
+        found = mappings(self)
+        found[0]["Ebs"]["VolumeSize"] = self.ebs_snapshot.volume.size
+        return found
+
+    AmiBackend.create_image = create_as_on_aws
+    AmiBackend.describe_images = describe_as_on_aws
+    Ami.block_device_mappings = property(mappings_of_disk)
+
+
 def mend_filters_in_ministack():
     """ministack overlooks the filter `instance-id` of DescribeInstances."""
     from ministack.services import ec2
@@ -344,6 +387,7 @@ def prepare_moto():
     mend_masks_in_moto()
     mend_updates_in_moto()
     mend_change_sets_in_moto()
+    mend_images_in_moto()
     # Fills moto's caches of each service's routes.
     for service in ("cloudformation", "dynamodb", "ec2", "iam", "route53", "s3", "ssm", "sts"):
         create_backend_app(service)

@@ -28,6 +28,11 @@ impl AwsEmulator {
         ledger(self)
     }
 
+    /// The lines of the [`ledger`](Self::ledger) for the images and snapshots of a region, without the region.
+    pub fn images(&self, region: &str) -> Vec<String> {
+        own_images(self, region)
+    }
+
     /// The lines of the [`ledger`](Self::ledger) for a single zone, given its id.
     pub fn records(&self, zone: &str) -> Vec<String> {
         zone_records(self, zone)
@@ -72,7 +77,7 @@ fn ec2(aws: &AwsEmulator, region: &str) -> Vec<String> {
     );
     let vpcs = Document::parse(&vpcs).unwrap();
     let default_vpc = text(vpcs.root(), "vpcId");
-    let mut lines = Vec::new();
+    let mut lines = own_images(aws, region);
     for (kind, action, list, id) in EC2_KINDS {
         let answer = aws.query("ec2", region, &[("Action", action)]);
         let document = Document::parse(&answer).unwrap();
@@ -82,6 +87,19 @@ fn ec2(aws: &AwsEmulator, region: &str) -> Vec<String> {
         lines.extend(things.map(|line| line.trim_end().to_owned()));
     }
     lines
+}
+
+/// Images, and the snapshots of images, of the account itself: the public ones are many.
+fn own_images(aws: &AwsEmulator, region: &str) -> Vec<String> {
+    let images = aws.query("ec2", region, &[("Action", "DescribeImages"), ("Owner.1", "self")]);
+    let images = Document::parse(&images).unwrap();
+    let of_images = [("Filter.1.Name", "description"), ("Filter.1.Value.1", "Created by CreateImage*")];
+    let parameters = [&[("Action", "DescribeSnapshots")][..], &of_images].concat();
+    let snapshots = aws.query("ec2", region, &parameters);
+    let snapshots = Document::parse(&snapshots).unwrap();
+    let images = items(images.root(), "imagesSet").map(|one| ("image", text(one, "imageId")));
+    let snapshots = items(snapshots.root(), "snapshotSet").map(|one| ("snapshot", text(one, "snapshotId")));
+    images.chain(snapshots).map(|(kind, id)| format!("{kind} {}", id.unwrap_or("?"))).collect()
 }
 
 /// Whether a resource comes with every account, or is merely a terminated instance that is still listed.

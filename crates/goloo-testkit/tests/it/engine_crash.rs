@@ -107,6 +107,7 @@ fn stack() -> ResolvedStack {
         subnet_id: None,
         iam_instance_profile: None,
         spot: false,
+        bake: None,
         users: Vec::new(),
         mounts: Vec::new(),
         ports: Vec::new(),

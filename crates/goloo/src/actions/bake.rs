@@ -5,12 +5,13 @@ use goloo_engine::plan::{CreatePlan, PlanError};
 use goloo_engine::{Baked, CreateRequest};
 use goloo_model::events::EventContext;
 use goloo_model::name::{NAME_MAX, VmName};
-use goloo_model::provider::{BakedImage, Bakes, Provider};
+use goloo_model::provider::{BakedImage, Bakes, Provider, ProviderError};
 use goloo_model::provider_id::ProviderId;
-use goloo_model::record::{Baking, Digest, OperationKind, Overrides};
-use goloo_model::spec::{Diagnostic, ResolvedStack};
+use goloo_model::record::{Baking, Digest, OperationKind, Overrides, UserKeys};
+use goloo_model::spec::{Diagnostic, KeySource, ResolvedStack};
 
 use crate::error::{Error, RequestError};
+use crate::keys;
 use crate::operation::RunOptions;
 use crate::render::ProcessRenderer;
 use crate::session::Session;
@@ -81,24 +82,67 @@ impl Session {
         Ok(BakeResult::Ended(baked))
     }
 
-    /// The baked image that a planned machine can be made from.
-    pub(super) fn baked_for(
+    /// Has a machine made from the baked image that fits it. If that can't be looked up, the machine is made from
+    /// scratch, with a warning.
+    pub(super) fn use_baked(&self, provider: &dyn Provider, plan: &mut CreatePlan) -> Result<(), Error> {
+        match self.find_baked(provider, plan)? {
+            Ok(found) => plan.machine.baked = found.map(|image| image.key),
+            Err(error) => plan
+                .warnings
+                .push(format!("the VM is made from scratch, since baked images can't be looked up: {error}")),
+        }
+        plan.provider = provider.plan(&plan.machine).map_err(PlanError::Provider)?;
+        Ok(())
+    }
+
+    fn find_baked(
         &self,
         provider: &dyn Provider,
         plan: &CreatePlan,
-    ) -> Result<Option<Digest>, Error> {
-        let Some(bakes) = provider.bakes() else { return Ok(None) };
+    ) -> Result<Result<Option<BakedImage>, ProviderError>, Error> {
+        let Some(bakes) = provider.bakes() else { return Ok(Ok(None)) };
         let stack = &plan.machine.stack;
+        let base = match self.wait_for(bakes.base(stack))? {
+            Ok(Some(base)) => base,
+            Ok(None) => return Ok(Ok(None)),
+            Err(error) => return Ok(Err(error)),
+        };
+        let key = self.key_of(provider, plan, &base)?;
+        let found = self.wait_for(bakes.find(&key, stack))?;
+        Ok(found.map(|found| found.filter(|image| image.disk <= stack.disk.as_bytes())))
+    }
+
+    /// Checks whether the memory of a machine of this stack can be baked too, as far as its provider can tell.
+    ///
+    /// # Errors
+    /// When it can't, and when the provider makes no images.
+    pub fn check_bake_memory(&self, stack: &ResolvedStack, provider: ProviderId) -> Result<(), Error> {
+        let provider = self.provider(provider)?;
+        Ok(bakes(&*provider)?.check_memory(stack).map_err(PlanError::Provider)?)
+    }
+
+    /// The key of the image that would be baked of a stack now. `None` if that can't be told from what is here: its base
+    /// image isn't in the cache, or it has users whose keys are at GitHub.
+    ///
+    /// # Errors
+    /// When the stack can't be used; as the provider's.
+    pub fn bake_key(&self, stack: &ResolvedStack, provider: ProviderId) -> Result<Option<Digest>, Error> {
+        let provider = self.provider(provider)?;
+        let is_at_github = |source: &KeySource| matches!(source, KeySource::GitHub(_));
+        let (Some(bakes), false) =
+            (provider.bakes(), stack.users.iter().any(|user| user.keys.iter().any(is_at_github)))
+        else {
+            return Ok(None);
+        };
         let Some(base) = self.wait_for(bakes.base(stack))?.map_err(PlanError::Provider)? else {
             return Ok(None);
         };
-        let key = self.key_of(provider, plan, &base)?;
-        let found = self.wait_for(bakes.find(&key, stack))?.map_err(PlanError::Provider)?;
-        Ok(found.filter(|image| image.disk <= stack.disk.as_bytes()).map(|image| image.key))
+        let users = keys::fetch(self, stack)?;
+        self.with_input(&*provider, (stack, &users), |input| bake_key(input, &base)).map(Some)
     }
 
     fn key_of(&self, provider: &dyn Provider, plan: &CreatePlan, base: &str) -> Result<Digest, Error> {
-        self.with_input(provider, plan, |input| bake_key(input, base))
+        self.with_input(provider, (&plan.machine.stack, &plan.users), |input| bake_key(input, base))
     }
 
     /// Refuses a document in which there is something that this finds.
@@ -108,7 +152,7 @@ impl Session {
         plan: &CreatePlan,
         provider: &dyn Provider,
     ) -> Result<(), Error> {
-        let found = self.with_input(provider, plan, find)?;
+        let found = self.with_input(provider, (&plan.machine.stack, &plan.users), find)?;
         match found.is_empty() {
             true => Ok(()),
             false => Err(PlanError::CloudInit(found).into()),
@@ -118,12 +162,12 @@ impl Session {
     fn with_input<T>(
         &self,
         provider: &dyn Provider,
-        plan: &CreatePlan,
+        (stack, users): (&ResolvedStack, &[UserKeys]),
         work: impl FnOnce(&ComposeInput<'_>) -> Result<T, Vec<Diagnostic>>,
     ) -> Result<T, Error> {
         let input = ComposeInput {
-            stack: &plan.machine.stack,
-            users: &plan.users,
+            stack,
+            users,
             client_key: &self.keys.client_key()?.0,
             host_key: None,
             provider: provider.info(),
@@ -150,6 +194,8 @@ pub(super) fn for_baking(stack: &mut ResolvedStack) {
     stack.ports.clear();
     stack.auto_ports = false;
     stack.dns = None;
+    // A Spot Instance can't be stopped.
+    stack.spot = false;
 }
 
 fn bakes(provider: &dyn Provider) -> Result<&dyn Bakes, RequestError> {

@@ -150,8 +150,7 @@ impl Session {
         let mut plan = self.make_plan(&*provider, stack)?;
         plan.diagnostics.extend(warnings);
         if options.use_baked {
-            plan.machine.baked = self.baked_for(&*provider, &plan)?;
-            plan.provider = provider.plan(&plan.machine).map_err(plan::PlanError::Provider)?;
+            self.use_baked(&*provider, &mut plan)?;
         }
         plan.machine.keep_failed = options.keep_failed;
         plan.machine.force_dns = options.force_dns;

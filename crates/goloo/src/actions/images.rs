@@ -1,6 +1,8 @@
 //! The local image cache.
 
 use goloo_images::{CachedImage, Freed, ImageEntry, ListedImage, Watch, build};
+use goloo_model::provider_id::ProviderId;
+use goloo_model::record::Digest;
 use goloo_model::spec::{self, ImageRef};
 
 use crate::error::{Error, RequestError};
@@ -13,6 +15,19 @@ impl Session {
     /// When the cache can't be read.
     pub fn images(&self) -> Result<Vec<ListedImage>, Error> {
         Ok(self.qemu_settings()?.cache.list()?)
+    }
+
+    /// The provider whose images are in the cache.
+    pub fn image_cache_provider(&self) -> ProviderId {
+        goloo_qemu::INFO.id
+    }
+
+    /// The baked image in the cache with this key.
+    ///
+    /// # Errors
+    /// When the cache can't be read.
+    pub fn cached_bake(&self, key: &Digest) -> Result<Option<ImageEntry>, Error> {
+        Ok(self.qemu_settings()?.cache.baked(key.as_str())?.map(|image| image.entry))
     }
 
     /// Puts an image into the cache: `text` is as in vm.image. An interrupted download continues next time.

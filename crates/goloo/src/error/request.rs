@@ -110,6 +110,26 @@ pub enum RequestError {
         /// The provider.
         provider: ProviderId,
     },
+    /// The provider keeps no baked images.
+    #[error("{provider} keeps no baked images")]
+    NoKeptImages {
+        /// The provider.
+        provider: ProviderId,
+    },
+    /// The provider keeps no image of this name or id.
+    #[error("there is no baked image \"{name}\"")]
+    NoSuchKeptImage {
+        /// The name.
+        name: String,
+        /// The names of those that exist.
+        known: Vec<String>,
+    },
+    /// A VM was made from the image, or is being baked into it.
+    #[error("a VM uses the baked image \"{name}\"")]
+    KeptImageInUse {
+        /// The name.
+        name: String,
+    },
     /// The text names no image.
     #[error("{}", .0.message)]
     InvalidImage(Box<Diagnostic>),
@@ -119,10 +139,15 @@ impl RequestError {
     /// The stable error code.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::NoVm { .. } | Self::StackMissing { .. } | Self::UnregisteredStack { .. } => "not-found",
-            Self::InvalidImage(_) | Self::NoBaking { .. } | Self::Override(_) | Self::NoOverride { .. } => {
-                "usage"
-            }
+            Self::NoVm { .. }
+            | Self::StackMissing { .. }
+            | Self::UnregisteredStack { .. }
+            | Self::NoSuchKeptImage { .. } => "not-found",
+            Self::InvalidImage(_)
+            | Self::NoBaking { .. }
+            | Self::NoKeptImages { .. }
+            | Self::Override(_)
+            | Self::NoOverride { .. } => "usage",
             _ => "failed",
         }
     }
