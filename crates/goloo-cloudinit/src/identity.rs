@@ -3,11 +3,12 @@
 
 use std::fmt::Write as _;
 
+use super::private_network;
 use super::script::{base64, squeezed};
 use goloo_model::access::LoginName;
 use goloo_model::authorized_key::AuthorizedKey;
 use goloo_model::host_key::HostKey;
-use goloo_model::record::UserKeys;
+use goloo_model::record::{PrivateAddress, UserKeys};
 use goloo_model::spec::Mount;
 
 /// The account that goloo's own commands use in the machine.
@@ -52,6 +53,8 @@ pub(super) struct Identity<'a> {
     pub ttl: Option<u64>,
     /// `configure.sh`.
     pub configure: Option<&'a [u8]>,
+    /// The machine's address in the private network of its environment.
+    pub network: Option<PrivateAddress>,
 }
 
 impl Identity<'_> {
@@ -96,6 +99,9 @@ impl Identity<'_> {
 
     fn units(&self, script: &mut Script) {
         script.unit("goloo-access.service", ACCESS_UNIT);
+        if let Some(address) = self.network {
+            private_network::files(script, address);
+        }
         if let Some(seconds) = self.ttl {
             script.file("0755", "/opt/goloo/end", &squeezed(END));
             script.line(&format!("set_end {seconds}"));
@@ -108,6 +114,9 @@ impl Identity<'_> {
             script.unit("goloo-configure.service", CONFIGURE_UNIT);
         }
         script.line("reload_units");
+        if self.network.is_some() {
+            private_network::start(script);
+        }
         script.line(&behind_cloud_init("goloo-access.service", "/opt/goloo/access last"));
         if self.ttl.is_some() {
             script.line("run_unit goloo-end.service /bin/sh /opt/goloo/end");

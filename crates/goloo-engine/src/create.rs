@@ -163,6 +163,9 @@ impl LockedOperation<'_, '_> {
             }
             Err(error) => return Err(self.undo(OperationKind::Create, error).await),
         }
+        if let Err(error) = self.connect_network().await {
+            return Err(self.midway(OperationKind::Create, error));
+        }
         self.name_host();
         let waits = self.record.operation.as_ref().and_then(|op| op.inputs.as_ref()).is_none_or(|i| i.wait);
         let verdict = if waits { Some(self.await_provisioning().await?) } else { None };

@@ -27,6 +27,7 @@ mod label;
 mod machine_name;
 pub mod plan;
 mod power;
+mod private_network;
 mod protect;
 mod provision;
 mod rebuild;

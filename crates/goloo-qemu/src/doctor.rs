@@ -6,11 +6,13 @@ use std::time::Duration;
 use goloo_command::Limits;
 use goloo_images::{Arch, build};
 use goloo_model::check::Check;
-use goloo_model::hint::Hint;
+use goloo_model::hint::{Hint, NextStep};
+use goloo_model::name::VmName;
 use goloo_model::provider::ProviderError;
 
 use crate::accel::{Choice, ProbeCache};
 use crate::context::QemuProvider;
+use crate::private_network::PrivateNic;
 use crate::settings::Settings;
 
 /// Checks QEMU, its tools and hardware acceleration.
@@ -30,7 +32,24 @@ pub fn doctor(settings: &Settings) -> Vec<Check> {
     let mut checks =
         vec![version(&program.display().to_string()), version("qemu-img"), acceleration(&memory, settings)];
     checks.extend(build::host_image().map(builder));
+    checks.extend(networks(&provider));
     checks
+}
+
+/// A switch that was killed: its machines keep running, and can't reach each other.
+fn networks(provider: &QemuProvider) -> Vec<Check> {
+    match provider.networks_without_switch() {
+        Ok(broken) => broken.iter().map(|(nic, machine)| down(nic, machine)).collect(),
+        Err(error) => {
+            vec![Check::failed(format!("the machines' folders can't be read: {error}"), Hint::default())]
+        }
+    }
+}
+
+fn down(nic: &PrivateNic, machine: &str) -> Check {
+    let what = format!("the private network of {} is down: its switch isn't running", nic.environment);
+    let hint = VmName::parse(machine).map(|name| NextStep::Start(name).text(" starts it again"));
+    Check::failed(what, hint.unwrap_or_default())
 }
 
 /// Machines can be created without it, so a missing tool is never an error.

@@ -28,6 +28,7 @@ mod network;
 mod orphan;
 mod ports;
 mod power;
+mod private_network;
 mod proc_net;
 mod process;
 mod provider;
@@ -51,5 +52,5 @@ pub use settings::{Limits, Settings};
 /// Runs as one of goloo's own helper processes if the command line `argv` (including the program's name) asks for one;
 /// otherwise returns `None`. They log in to guests with `shell`.
 pub fn answer(argv: &[std::ffi::OsString], shell: GuestShell) -> Option<std::process::ExitCode> {
-    supervise::answer(argv, shell)
+    supervise::answer(argv, shell).or_else(|| goloo_switch::answer(argv))
 }

@@ -72,6 +72,7 @@ fn input<T>(stack: &ResolvedStack, users: &[String], work: impl FnOnce(&ComposeI
         // Another one each time.
         host_key: Some(&HostKey::generate()),
         provider: &providers::QEMU,
+        network: None,
         renderer: &InProcessRenderer,
     })
 }
