@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use goloo_images::Arch;
 use goloo_model::record::SSH_PORT;
-use goloo_switch::SWITCH_SOCKET;
+use goloo_switch::{member_socket, switch_end};
 
 use crate::accel::Accel;
 use crate::ports::{Forward, Listener};
@@ -241,8 +241,8 @@ fn network(ssh: Listener, ports: &[Forward]) -> String {
 fn private_network(nic: &PrivateNic) -> String {
     format!(
         "dgram,id={PRIVATE_NETWORK},local.type=unix,local.path={},remote.type=unix,remote.path={}",
-        nic.socket(&nic.address.address().to_string()),
-        nic.socket(SWITCH_SOCKET),
+        nic.socket(&member_socket(nic.address)),
+        nic.socket(&switch_end(nic.address)),
     )
 }
 
@@ -349,7 +349,7 @@ mod tests {
             added,
             [
                 "-netdev dgram,id=private,local.type=unix,local.path=../../net/shop-10.88.3.0/10.88.3.5,\
-                 remote.type=unix,remote.path=../../net/shop-10.88.3.0/switch",
+                 remote.type=unix,remote.path=../../net/shop-10.88.3.0/10.88.3.5.sw",
                 "-device virtio-net-pci,id=private-nic,netdev=private,bus=private-port,mac=02:67:6c:58:03:05,romfile=",
             ]
         );

@@ -45,6 +45,7 @@ mod usage;
 pub use context::QemuProvider;
 pub use doctor::doctor;
 pub use factory::{INFO, provider};
+pub use goloo_switch::SWITCH;
 pub use guest_shell::{GuestPlace, GuestShell};
 pub use machine::{RESOURCE, locate};
 pub use settings::{Limits, Settings};

@@ -1,7 +1,7 @@
 //! Machines in the private network of their environment: their network cards, and the switch that these send to.
 //!
-//! QEMU and the switch send datagrams to paths, so neither notices when the other starts again. A machine is running
-//! before its switch is looked for: a switch ends only if it finds no machine while goloo looks for none.
+//! QEMU sends datagrams to a path, so it doesn't notice when another switch takes over. A machine is running before its
+//! switch is looked for: a switch ends only if it finds no machine while goloo looks for none.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use goloo_model::hint::NextStep;
 use goloo_model::name::{VmId, VmName};
 use goloo_model::provider::{Networks, ProviderError, Work};
 use goloo_model::record::{Membership, PrivateAddress, Record};
-use goloo_switch::{NetworkFolder, SWITCH_SOCKET};
+use goloo_switch::{NetworkFolder, member_socket, switch_end};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -163,11 +163,11 @@ impl QemuProvider {
         Err(needs_restart(record, "it has another address there"))
     }
 
-    /// Starts the network's switch, unless it is running.
+    /// Tells the network's switch about the machine, or starts one.
     async fn ensure_switch(&self, nic: &PrivateNic, work: &mut dyn Work) -> Result<(), ProviderError> {
         let folder = nic.folder(&self.networks_folder());
         let _lock = lock::take(&self.networks_lock(), self.settings.limits.lock, work).await?;
-        if folder.has_switch() {
+        if folder.tell_switch().is_ok() {
             return Ok(());
         }
         let program = self.supervisor()?;
@@ -248,8 +248,8 @@ fn netdev(nic: &PrivateNic) -> Value {
     json!({
         "type": "dgram",
         "id": PRIVATE_NETWORK,
-        "local": socket(&nic.address.address().to_string()),
-        "remote": socket(SWITCH_SOCKET),
+        "local": socket(&member_socket(nic.address)),
+        "remote": socket(&switch_end(nic.address)),
     })
 }
 

@@ -3,17 +3,27 @@
 use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
 use goloo_model::name::VmName;
 use goloo_model::record::{PrivateAddress, PrivateNetwork};
-use goloo_sys::private;
 use goloo_sys::socket_path::SocketPath;
+use goloo_sys::{durable, private};
 
-/// The name of the switch's own socket.
-pub const SWITCH_SOCKET: &str = "switch";
+/// The socket by which goloo tells the switch that a machine was started or deleted.
+pub(crate) const SWITCH_SOCKET: &str = "switch";
+
+/// The name of a machine's socket.
+pub fn member_socket(address: PrivateAddress) -> String {
+    address.address().to_string()
+}
+
+/// The name of the socket that a machine sends its frames to.
+pub fn switch_end(address: PrivateAddress) -> String {
+    format!("{}.sw", address.address())
+}
 
 /// Held by the switch for as long as it runs.
 pub(crate) const LOCK: &str = "switch.lock";
@@ -57,7 +67,7 @@ impl NetworkFolder {
 
     /// Whether a machine with this address is running and connected.
     pub fn has_member(&self, address: PrivateAddress) -> bool {
-        is_bound(&self.path, &address.address().to_string())
+        is_bound(&self.path, &member_socket(address))
     }
 
     /// Removes the socket of a machine that isn't running.
@@ -65,7 +75,18 @@ impl NetworkFolder {
     /// # Errors
     /// Those of the system.
     pub fn remove_member(&self, address: PrivateAddress) -> io::Result<()> {
-        goloo_sys::durable::remove_if_there(&self.path.join(address.address().to_string()))
+        for name in [member_socket(address), switch_end(address)] {
+            durable::remove_if_there(&self.path.join(name))?;
+        }
+        Ok(())
+    }
+
+    /// Tells the switch that a machine was started.
+    ///
+    /// # Errors
+    /// Those of the system; there may be no switch.
+    pub fn tell_switch(&self) -> io::Result<()> {
+        tell(&connected(&self.path, SWITCH_SOCKET)?)
     }
 
     /// Removes the folder of a network without machines. Its switch ends.
@@ -79,13 +100,29 @@ impl NetworkFolder {
             _ => {}
         }
         // It notices by itself after a while.
-        let _ = switch.and_then(|switch| switch.send(&[]));
+        let _ = switch.and_then(|switch| tell(&switch));
         Ok(())
     }
 }
 
+/// If its queue is full, it is about to look anyway.
+fn tell(switch: &UnixDatagram) -> io::Result<()> {
+    match switch.send(&[]) {
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// What distinguishes a file from a later one of the same name.
+pub(crate) type FileIdentity = (u64, u64);
+
+pub(crate) fn identity(path: &Path) -> io::Result<FileIdentity> {
+    let file = fs::symlink_metadata(path)?;
+    Ok((file.dev(), file.ino()))
+}
+
 /// The machine whose socket has this name.
-pub(crate) fn member_named(name: &str, network: PrivateNetwork) -> Option<PrivateAddress> {
+fn member_named(name: &str, network: PrivateNetwork) -> Option<PrivateAddress> {
     let address: Ipv4Addr = name.parse().ok()?;
     network.member(address)
 }

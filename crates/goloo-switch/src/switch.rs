@@ -2,30 +2,28 @@
 //! socket than those in there, so that no frame reaches the host.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::ExitCode;
 
-use goloo_model::record::{PrivateAddress, PrivateNetwork};
+use goloo_model::record::PrivateNetwork;
 use goloo_sys::confine::{OwnLimits, confine};
 use goloo_sys::lock::{self, FileLock, Mode};
 use goloo_sys::{durable, umask};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::folder::{self, LOCK, NetworkFolder, SWITCH_SOCKET};
+use crate::folder::{self, FileIdentity, LOCK, NetworkFolder, SWITCH_SOCKET};
 use crate::frame::{Destination, FRAME_MAX, destination};
 use crate::ports::Ports;
 
 /// The first argument of the process. Not a user-facing command.
 pub const SWITCH: &str = "__switch-network";
 
-/// Without a frame for this long, it checks whether there is a machine left.
+/// Without a frame for this long, it checks which machines are left.
 const IDLE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
-/// How many frames are received before those that were kept get another chance.
-const BATCH: usize = 64;
+/// How many frames of one machine are forwarded before those of the next one.
+const BATCH: usize = 32;
 /// The lock under which goloo starts switches, seen from a network's folder.
 const START_LOCK: &str = "../../net.lock";
 /// Frames of guests are untrusted input. A switch runs for as long as its machines, so its time isn't limited.
@@ -58,26 +56,23 @@ fn run(folder: &Path, network: PrivateNetwork) -> io::Result<()> {
     std::env::set_current_dir(folder)?;
     let Some(lock) = lock::try_take(Path::new(LOCK), Mode::Exclusive)? else { return Ok(()) };
     confine(OWN_LIMITS);
+    let ports = Ports::open(network);
+    // Last: from now on it counts as running.
     durable::remove_if_there(Path::new(SWITCH_SOCKET))?;
-    let socket = UnixDatagram::bind(SWITCH_SOCKET)?;
-    socket.set_nonblocking(true)?;
-    let mut switch = Switch { socket, identity: identity()?, network, ports: Ports::new(network) };
-    let start_lock = switch.forward()?;
+    let control = UnixDatagram::bind(SWITCH_SOCKET)?;
+    control.set_nonblocking(true)?;
+    let identity = folder::identity(Path::new(SWITCH_SOCKET))?;
+    let start_lock = Switch { control, identity, network, ports }.forward()?;
     // In this order: the next switch is started under the second lock, and needs the first.
     drop(lock);
     drop(start_lock);
     Ok(())
 }
 
-/// What distinguishes the socket's file from a later one of the same name.
-fn identity() -> io::Result<(u64, u64)> {
-    let file = fs::symlink_metadata(SWITCH_SOCKET)?;
-    Ok((file.dev(), file.ino()))
-}
-
 struct Switch {
-    socket: UnixDatagram,
-    identity: (u64, u64),
+    /// goloo sends to it when a machine was started or deleted.
+    control: UnixDatagram,
+    identity: FileIdentity,
     network: PrivateNetwork,
     ports: Ports,
 }
@@ -90,19 +85,32 @@ enum End {
     Unused(FileLock),
 }
 
+/// What there is to do.
+enum Event {
+    /// Nothing happened for a while.
+    Idle,
+    /// goloo has started or deleted a machine.
+    Asked,
+    /// These ports have frames, or take some again.
+    Frames(Vec<usize>),
+}
+
 impl Switch {
     /// Forwards frames until the switch isn't needed any more.
     fn forward(&mut self) -> io::Result<Option<FileLock>> {
         let mut buffer = vec![0; FRAME_MAX + 1];
         loop {
-            let is_asked = self.receive(&mut buffer)?;
-            self.ports.flush();
-            let is_idle = !is_asked && !self.wait()?;
-            if !is_asked && !is_idle {
+            if let Event::Frames(ports) = self.wait()? {
+                ports.into_iter().for_each(|port| self.receive(port, &mut buffer));
+                self.ports.flush();
+                if self.ports.is_list_old() {
+                    self.ports.list();
+                }
                 continue;
             }
+            while self.control.recv(&mut buffer).is_ok() {}
             match self.end() {
-                None => {}
+                None => self.ports.list(),
                 Some(End::Removed) => return Ok(None),
                 Some(End::Unused(lock)) => {
                     durable::remove_if_there(Path::new(SWITCH_SOCKET))?;
@@ -112,51 +120,41 @@ impl Switch {
         }
     }
 
-    /// Forwards what has arrived. Returns whether goloo asks for a check.
-    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
+    /// Forwards some of a machine's frames: then it is another one's turn.
+    fn receive(&mut self, port: usize, buffer: &mut [u8]) {
         for _ in 0..BATCH {
-            match self.socket.recv_from(buffer) {
-                Ok((length, sender)) => match self.member(&sender) {
-                    Some(from) => self.send(&buffer[..length], from),
-                    None => return Ok(true),
-                },
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+            let Some((length, from)) = self.ports.receive(port, buffer) else { return };
+            let frame = &buffer[..length];
+            match destination(frame, from) {
+                Destination::Member(to) => self.ports.send(to, frame),
+                Destination::Others => self.ports.send_to_others(from, frame),
+                Destination::Nowhere => {}
             }
         }
-        Ok(false)
     }
 
-    /// The machine with the socket of this name. Machines have other working folders, so only its last part counts; the
-    /// rest can't be another network's, since no path leads here from a process of another user.
-    fn member(&self, sender: &SocketAddr) -> Option<PrivateAddress> {
-        let name = sender.as_pathname()?.file_name()?.to_str()?;
-        folder::member_named(name, self.network)
-    }
-
-    fn send(&mut self, frame: &[u8], from: PrivateAddress) {
-        self.ports.add(from);
-        match destination(frame, from) {
-            Destination::Member(to) => self.ports.send(to, frame),
-            Destination::Others => self.ports.send_to_others(from, frame),
-            Destination::Nowhere => {}
-        }
-    }
-
-    /// Waits until there is something to do. Returns `false` if there was nothing for a while.
-    fn wait(&self) -> io::Result<bool> {
-        let mut sockets = vec![PollFd::new(&self.socket, PollFlags::IN)];
-        sockets.extend(self.ports.busy().map(|socket| PollFd::new(socket, PollFlags::OUT)));
+    fn wait(&self) -> io::Result<Event> {
+        let mut sockets = vec![PollFd::new(&self.control, PollFlags::IN)];
+        sockets.extend(self.ports.iter().map(|port| {
+            let flags = if port.is_busy() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+            PollFd::new(&port.socket, flags)
+        }));
         match poll(&mut sockets, Some(&IDLE)) {
-            Ok(count) => Ok(count > 0),
-            Err(rustix::io::Errno::INTR) => Ok(true),
-            Err(error) => Err(error.into()),
+            Ok(0) => return Ok(Event::Idle),
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => return Ok(Event::Frames(Vec::new())),
+            Err(error) => return Err(error.into()),
         }
+        let (control, ports) = sockets.split_at(1);
+        if !control[0].revents().is_empty() {
+            return Ok(Event::Asked);
+        }
+        let ready = ports.iter().enumerate().filter(|(_, port)| !port.revents().is_empty());
+        Ok(Event::Frames(ready.map(|(index, _)| index).collect()))
     }
 
     fn end(&self) -> Option<End> {
-        if identity().ok() != Some(self.identity) {
+        if folder::identity(Path::new(SWITCH_SOCKET)).ok() != Some(self.identity) {
             return Some(End::Removed);
         }
         if self.has_members() {
@@ -173,7 +171,7 @@ impl Switch {
         // Where the folder can't be read, the switch stays.
         members.is_err()
             || members.is_ok_and(|members| {
-                members.iter().any(|member| folder::is_bound(here, &member.address().to_string()))
+                members.iter().any(|member| folder::is_bound(here, &folder::member_socket(*member)))
             })
     }
 }

@@ -49,10 +49,26 @@ fn a_machine_that_starts_again_gets_its_frames() {
     drop(b);
     a.send(&frame(1, 2, b"lost"));
     a.send(&broadcast(1, b"lost"));
-    let b = world.machine(2);
+    let b = world.late_machine(2);
+    b.send(&frame(2, 1, b"here"));
+    assert_eq!(a.receive(), Some(frame(2, 1, b"here")));
     a.send(&frame(1, 2, b"second"));
-    let mut received = std::iter::from_fn(|| b.receive());
-    assert!(received.any(|received| received == frame(1, 2, b"second")));
+    assert_eq!(b.receive(), Some(frame(1, 2, b"second")));
+}
+
+/// goloo tells the switch; this is for when it died before.
+#[test]
+fn a_machine_that_nobody_announced_is_found_after_a_while() {
+    let world = World::new("shop");
+    let a = world.machine(1);
+    let _switch = world.switch();
+    let b = world.machine(2);
+    let begun = Instant::now();
+    while b.try_send(&frame(2, 1, b"found")).is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(a.receive(), Some(frame(2, 1, b"found")));
 }
 
 #[test]
@@ -111,6 +127,8 @@ fn a_machine_cant_speak_for_another_one() {
     let mut forged = frame(3, 2, b"with a's address");
     forged[26..30].copy_from_slice(&[10, 88, 3, 1]);
     hostile.send(&forged);
+    let refused = hostile.send_as(&a, &frame(1, 2, b"through a's port")).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
     for bytes in [vec![], vec![0xff; 13], vec![0xff; 70_000]] {
         let _ = hostile.try_send(&bytes);
     }
@@ -142,9 +160,7 @@ fn a_switch_ends_with_its_last_machine_and_not_while_goloo_looks_for_one() {
     let start_lock = world.start_lock();
     world.ask();
     // It has answered the question when it takes frames again.
-    let b = world.machine(2);
-    b.send(&broadcast(2, b"x"));
-    b.wait_until_taken();
+    let b = world.late_machine(2);
     assert!(switch.is_running(), "goloo is starting a machine");
     drop((b, start_lock));
     world.ask();

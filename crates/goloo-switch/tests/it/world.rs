@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use goloo_model::name::VmName;
 use goloo_model::record::{PrivateAddress, PrivateNetwork};
-use goloo_switch::{NetworkFolder, SWITCH_SOCKET};
+use goloo_switch::{NetworkFolder, member_socket, switch_end};
 use goloo_sys::lock::{self, FileLock, Mode};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -46,6 +46,14 @@ impl World {
         Machine::new(self.folder.path(), last)
     }
 
+    /// A machine that starts while the switch is running.
+    pub fn late_machine(&self, last: u8) -> Machine {
+        let machine = self.machine(last);
+        self.ask();
+        until(|| machine.try_send(&[]).is_ok());
+        machine
+    }
+
     pub fn start_switch(&self) -> Switch {
         let mut command = Command::new(env!("CARGO_BIN_EXE_goloo-switch-process"));
         Switch(command.args(goloo_switch::arguments(&self.folder)).spawn().unwrap())
@@ -58,10 +66,9 @@ impl World {
         switch
     }
 
-    /// Has the switch check whether it is still needed.
+    /// Has the switch look which machines there are.
     pub fn ask(&self) {
-        let socket = UnixDatagram::unbound().unwrap();
-        socket.send_to(&[], self.folder.path().join(SWITCH_SOCKET)).unwrap();
+        self.folder.tell_switch().unwrap();
     }
 
     /// What goloo holds while it looks for a switch.
@@ -124,10 +131,10 @@ pub struct Machine {
 
 impl Machine {
     fn new(folder: &Path, last: u8) -> Self {
-        let path = folder.join(address(last).address().to_string());
+        let path = folder.join(member_socket(address(last)));
         let _ = std::fs::remove_file(&path);
         let socket = UnixDatagram::bind(path).unwrap();
-        Self { socket, switch: folder.join(SWITCH_SOCKET) }
+        Self { socket, switch: folder.join(switch_end(address(last))) }
     }
 
     pub fn send(&self, frame: &[u8]) {
@@ -151,11 +158,9 @@ impl Machine {
         self.receive().is_none()
     }
 
-    /// Waits until the switch has taken what was sent: its queue is short, so many more frames fit only then.
-    pub fn wait_until_taken(&self) {
-        for _ in 0..1000 {
-            self.send(&[]);
-        }
+    /// Sends to the switch's end of another machine.
+    pub fn send_as(&self, other: &Self, frame: &[u8]) -> io::Result<()> {
+        self.socket.send_to(frame, &other.switch).map(drop)
     }
 }
 
