@@ -10,7 +10,7 @@ use goloo_switch::{member_socket, switch_end};
 
 use crate::accel::Accel;
 use crate::ports::{Forward, Listener};
-use crate::private_network::PrivateNic;
+use crate::private_nic::PrivateNic;
 use crate::shared_folder::SharedFolder;
 
 /// The name of the QMP socket. QEMU gets it relative to the machine's folder, which is its working directory: a

@@ -12,7 +12,7 @@ use goloo_model::provider::ProviderError;
 
 use crate::accel::{Choice, ProbeCache};
 use crate::context::QemuProvider;
-use crate::private_network::PrivateNic;
+use crate::private_nic::PrivateNic;
 use crate::settings::Settings;
 
 /// Checks QEMU, its tools and hardware acceleration.

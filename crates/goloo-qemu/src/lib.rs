@@ -29,6 +29,7 @@ mod orphan;
 mod ports;
 mod power;
 mod private_network;
+mod private_nic;
 mod proc_net;
 mod process;
 mod provider;

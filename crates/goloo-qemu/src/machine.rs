@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::accel::Accel;
 use crate::args::Files;
 use crate::ports::{Forward, Listener};
-use crate::private_network::PrivateNic;
+use crate::private_nic::PrivateNic;
 use crate::process::{self, QemuProcess};
 use crate::shared_folder::SharedFolder;
 

@@ -10,11 +10,10 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use goloo_model::hint::NextStep;
-use goloo_model::name::{VmId, VmName};
+use goloo_model::name::VmId;
 use goloo_model::provider::{Networks, ProviderError, Work};
-use goloo_model::record::{Membership, PrivateAddress, Record};
+use goloo_model::record::Record;
 use goloo_switch::{NetworkFolder, member_socket, switch_end};
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -24,51 +23,12 @@ use crate::error::{missing, prepare_failed};
 use crate::launch;
 use crate::lock;
 use crate::machine::{self, MachineFile};
+use crate::private_nic::PrivateNic;
 use crate::qmp::{self, QmpError};
 
 /// A switch is ready in milliseconds.
 const START_LIMIT: Duration = Duration::from_secs(20);
 const START_POLL: Duration = Duration::from_millis(5);
-
-/// A machine's network card in a private network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PrivateNic {
-    /// Whose network it is.
-    pub environment: VmName,
-    /// The machine's address, which its MAC address follows from.
-    pub address: PrivateAddress,
-}
-
-impl PrivateNic {
-    pub(crate) fn of(membership: &Membership) -> Option<Self> {
-        let environment = membership.environment.clone();
-        membership.network.map(|address| Self { environment, address })
-    }
-
-    pub(crate) fn folder(&self, networks: &Path) -> NetworkFolder {
-        NetworkFolder::new(networks, &self.environment, self.address.network())
-    }
-
-    /// A socket in the network's folder as QEMU gets it: relative to the machine's folder, because a socket's path is
-    /// limited to 107 bytes.
-    pub(crate) fn socket(&self, name: &str) -> String {
-        format!("{}/{name}", self.folder(Path::new("../../net")).path().display())
-    }
-
-    /// For a plan.
-    pub(crate) fn step(&self) -> String {
-        let Self { environment, address } = self;
-        format!("connect it to the private network of {environment} as {}", address.address())
-    }
-
-    fn shares_address(&self, other: &MachineFile) -> bool {
-        other.private_nic.as_ref() == Some(self)
-    }
-
-    fn is_in(&self, folder: &NetworkFolder, networks: &Path) -> bool {
-        self.folder(networks) == *folder
-    }
-}
 
 #[async_trait]
 impl Networks for QemuProvider {
@@ -110,7 +70,9 @@ impl QemuProvider {
     pub(crate) fn expect_free_address(&self, nic: &PrivateNic, id: &VmId) -> Result<(), ProviderError> {
         let vms = &self.settings.vms;
         let others = machine::others(vms, id).map_err(|source| prepare_failed(vms, source))?;
-        let Some(holder) = others.iter().find(|other| nic.shares_address(other)) else { return Ok(()) };
+        let Some(holder) = others.iter().find(|other| other.private_nic.as_ref() == Some(nic)) else {
+            return Ok(());
+        };
         let (address, environment) = (nic.address.address(), &nic.environment);
         Err(ProviderError::failed(
             format!("{address} in the network of {environment} belongs to \"{}\"", holder.name),
@@ -217,11 +179,11 @@ impl QemuProvider {
         let _lock = lock::take(&self.settings.ports_lock(), self.settings.limits.lock, work).await?;
         let others = machine::others(&self.settings.vms, &record.id).map_err(failed)?;
         let is_member = |other: &MachineFile| {
-            other.private_nic.as_ref().is_some_and(|other| other.is_in(&folder, &networks))
+            other.private_nic.as_ref().is_some_and(|other| other.folder(&networks) == folder)
         };
         if others.iter().any(is_member) {
             // The address may be another machine's by now.
-            let is_ours = !others.iter().any(|other| nic.shares_address(other));
+            let is_ours = !others.iter().any(|other| other.private_nic.as_ref() == Some(nic));
             return if is_ours { folder.remove_member(nic.address).map_err(failed) } else { Ok(()) };
         }
         folder.remove().map_err(failed)
@@ -234,7 +196,7 @@ impl QemuProvider {
         for machine in machine::all(&self.settings.vms)? {
             let Some(nic) = machine.private_nic else { continue };
             let folder = nic.folder(&networks);
-            let is_known = broken.iter().any(|(other, _)| other.is_in(&folder, &networks));
+            let is_known = broken.iter().any(|(other, _)| other.folder(&networks) == folder);
             if !is_known && folder.has_member(nic.address) && !folder.has_switch() {
                 broken.push((nic, machine.name));
             }

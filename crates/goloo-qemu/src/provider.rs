@@ -40,7 +40,7 @@ use crate::machine::{self, MachineFile, RESOURCE, SCHEMA};
 use crate::network::{self, Network, Wanted};
 use crate::orphan;
 use crate::power::{Taken, check_sources};
-use crate::private_network::PrivateNic;
+use crate::private_nic::PrivateNic;
 use crate::process;
 use crate::qmp::{self, RunState};
 use crate::seed::{self, Seed};
