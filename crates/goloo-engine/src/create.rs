@@ -16,6 +16,7 @@ use goloo_model::record::{
 };
 use goloo_model::store::Snapshot;
 use goloo_model::text::SourcePath;
+use tokio::time::Instant;
 
 /// The parameters of a create.
 pub struct CreateRequest {
@@ -163,12 +164,17 @@ impl LockedOperation<'_, '_> {
             }
             Err(error) => return Err(self.undo(OperationKind::Create, error).await),
         }
-        if let Err(error) = self.connect_network().await {
-            return Err(self.midway(OperationKind::Create, error));
-        }
         self.name_host();
         let waits = self.record.operation.as_ref().and_then(|op| op.inputs.as_ref()).is_none_or(|i| i.wait);
-        let verdict = if waits { Some(self.await_provisioning().await?) } else { None };
+        let identity = self.give_identity(machine, self.deadline()).await?;
+        // Not as the machine whose memory it continues from.
+        let connected = self.connect_network().await;
+        connected.map_err(|error| self.midway(OperationKind::Create, error))?;
+        let verdict = match identity {
+            Some(verdict) => Some(verdict),
+            None if waits => Some(self.await_provisioning().await?),
+            None => None,
+        };
         self.finish_create(verdict.as_ref()).await?;
         Ok(Created { record: self.record.clone(), verdict })
     }
@@ -181,10 +187,13 @@ impl LockedOperation<'_, '_> {
         self.save_result().await
     }
 
+    /// The time for downloading an image doesn't count against the machine's limit.
+    fn deadline(&self) -> Instant {
+        self.limits.deadline.unwrap_or_else(|| self.engine.deadline())
+    }
+
     async fn await_provisioning(&mut self) -> Result<Verdict, EngineError> {
-        // The time for downloading an image doesn't count against the machine's limit.
-        let deadline = self.limits.deadline.unwrap_or_else(|| self.engine.deadline());
-        match provision::verdict(self.engine, &self.record, deadline).await {
+        match provision::verdict(self.engine, &self.record, self.deadline()).await {
             Some(verdict) => Ok(verdict),
             None => Err(self.midway(OperationKind::Create, ProviderError::Interrupted)),
         }

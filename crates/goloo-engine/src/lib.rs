@@ -25,6 +25,7 @@ mod import;
 mod interrupt;
 mod label;
 mod machine_name;
+mod own_identity;
 pub mod plan;
 mod power;
 mod private_network;

@@ -84,6 +84,7 @@ impl QemuProvider {
             process: None,
             private_nic: None,
             suspended: None,
+            template: None,
         };
         machine.save(&files).map_err(io)?;
         network.notes.into_iter().for_each(|note| work.events().event(Event::Note(note)));
