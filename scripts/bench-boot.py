@@ -28,19 +28,19 @@ def run(*arguments):
     subprocess.run([goloo, *arguments], cwd=work, env=env, check=True, stdout=subprocess.DEVNULL)
 
 
-def banner(port, limit=600):
+def banner(endpoint, limit=600):
     """Waits for the server's banner; a connection alone proves nothing."""
     end = time.monotonic() + limit
     while time.monotonic() < end:
         try:
-            with socket.create_connection(("127.0.0.1", port), 10) as connection:
+            with socket.create_connection((endpoint["address"], endpoint["sshPort"]), 10) as connection:
                 connection.settimeout(10)
                 if connection.recv(4) == b"SSH-":
                     return
         except OSError:
             pass
         time.sleep(0.05)
-    sys.exit(f"no SSH on port {port}")
+    sys.exit(f"no SSH at {endpoint}")
 
 
 def status(name):
@@ -61,7 +61,7 @@ try:
     run("create", "bench", "--provider", "qemu", "--no-wait")
     made = time.monotonic() - begin
     vm = status("bench")
-    banner(vm["local"]["sshPort"])
+    banner(vm["endpoint"])
     ours = time.monotonic() - begin
     folder = work / "state/vms" / vm["id"]
     pid = int((folder / "qemu.pid").read_text())
@@ -85,7 +85,7 @@ try:
     # It opens its standard input as the console.
     with open(folder / "by-hand.log", "ab") as console:
         by_hand = subprocess.Popen(argv, cwd=folder, stdin=console, stdout=subprocess.DEVNULL)
-    banner(vm["local"]["sshPort"])
+    banner(vm["endpoint"])
     hand = time.monotonic() - begin
     hand_cpu = cpu(by_hand.pid)
     run("delete", "--yes", "bench")

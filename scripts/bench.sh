@@ -53,3 +53,4 @@ unset GOLOO_STATE_DIR
 "$fill" "$out/state-2000" 2000
 python3 scripts/bench-bucket.py "$goloo" "$out/state-2000"
 python3 scripts/bench-boot.py "$goloo"
+python3 scripts/bench-copies.py "$goloo"

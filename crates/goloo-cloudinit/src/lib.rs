@@ -35,7 +35,7 @@ pub use client_key::{NoClientKey, has_client_key, with_client_key};
 pub use compose::{ComposeInput, Composed, compose, compose_any_shape, needs_a_boot, per_machine_values};
 pub use diagnostic::FILE;
 pub use identity::{ACCOUNT, KEY_FOLDER, account};
-pub use own_identity::own_identity_script;
+pub use own_identity::{own_identity_input, own_identity_script};
 pub use private_network::network_script;
 pub use reprovision::{BOOTED, TOOK_USER_DATA, reprovision_script};
 pub use script::squeezed;

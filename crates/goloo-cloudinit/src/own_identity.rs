@@ -1,12 +1,13 @@
 //! Makes a machine that continues from saved memory one of its own, without a boot.
 
 use goloo_model::name::{VmId, VmName};
-use goloo_model::provider::Template;
+use goloo_model::provider::MemoryTemplate;
 use goloo_model::spec::Diagnostic;
 use goloo_model::time::Timestamp;
 
 use super::document::Kind;
-use super::script::squeezed;
+use super::identity::wrapped;
+use super::script::{base64, squeezed};
 use super::tree::{Content, Document, Node};
 use crate::diagnostic::{diagnostic, diagnostic_at};
 
@@ -15,11 +16,11 @@ const GROW: &str = include_str!("guest/grow.sh");
 
 const WAY_OUT: &str = "bake without --memory: each VM boots, and cloud-init does this for it";
 
-/// The script for the VM with this id and name; its standard input is [`Composed::identity`](crate::Composed::identity).
-/// It prints what failed, one line each.
-pub fn own_identity_script(id: &VmId, name: &VmName, template: &Template) -> String {
+/// The script for the VM with this id and name; [`own_identity_input`] is its standard input. It prints what failed, one
+/// line each.
+pub fn own_identity_script(id: &VmId, name: &VmName, template: &MemoryTemplate) -> String {
     let now = Timestamp::now().unix();
-    let Template { id: old_id, name: old_name, host_key: _ } = template;
+    let MemoryTemplate { id: old_id, name: old_name, host_key: _ } = template;
     // Its last line grows the file system at once.
     let grow = GROW.rsplit_once("\ngrow_root").map_or(GROW, |(function, _)| function);
     format!(
@@ -27,6 +28,14 @@ pub fn own_identity_script(id: &VmId, name: &VmName, template: &Template) -> Str
         squeezed(grow),
         squeezed(OWN_IDENTITY)
     )
+}
+
+/// What is secret: goloo's part of the user-data ([`Composed::identity`](crate::Composed::identity)), as a script, and the user-data
+/// itself, which cloud-init's commands read.
+pub fn own_identity_input(identity: &str, user_data: &[u8]) -> String {
+    let encoded = wrapped(&base64(user_data));
+    let keep = "umask 077\nbase64 -d >/var/lib/cloud/instance/user-data.txt";
+    format!("{keep} <<'GOLOO'\n{encoded}\nGOLOO\n{identity}")
 }
 
 /// What cloud-init does in each machine at its first boot and goloo can't do in its place: a machine with such a

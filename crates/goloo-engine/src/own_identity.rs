@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use goloo_cloudinit::own_identity_script;
+use goloo_cloudinit::{own_identity_input, own_identity_script};
 use goloo_model::events::Event;
 use goloo_model::guest::{GuestError, RunLimits, SshTarget, excerpt, printable};
 use goloo_model::hint::NextStep;
 use goloo_model::name::VmName;
-use goloo_model::provider::{Machine, ProviderError, Template};
+use goloo_model::provider::{Machine, MemoryTemplate, ProviderError};
 use goloo_model::record::OperationKind;
 use tokio::time::Instant;
 
@@ -58,7 +58,7 @@ impl LockedOperation<'_, '_> {
     async fn run_identity_script(
         &self,
         machine: &Machine,
-        template: &Template,
+        template: &MemoryTemplate,
         deadline: Instant,
     ) -> Result<Vec<String>, ProviderError> {
         let own = guest_script::target(&self.record)?;
@@ -72,8 +72,8 @@ impl LockedOperation<'_, '_> {
             self.engine.log_in(&[(&as_template, Whose::Template), (&own, Whose::Own)], deadline).await?;
         let target = if whose == Whose::Template { &as_template } else { &own };
         let left = deadline.saturating_duration_since(Instant::now());
-        let input = machine.identity.as_bytes();
-        let ran = guest_script::run_at(self.engine, target, &script, input, left).await;
+        let input = own_identity_input(&machine.identity, &machine.user_data);
+        let ran = guest_script::run_at(self.engine, target, &script, input.as_bytes(), left).await;
         self.engine.guest.forget(&as_template).await;
         let printed = ran?;
         self.engine.log_in(&[(&own, Whose::Own)], deadline).await?;

@@ -367,7 +367,7 @@ pub struct BakedMemory {
 
 /// Whose identity a machine has that continues from saved memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Template {
+pub struct MemoryTemplate {
     /// The VM that was baked.
     pub id: VmId,
     /// Its name at the provider.
@@ -409,7 +409,7 @@ pub trait Bakes: Send + Sync {
 
     /// Whose identity a machine still has that continued from saved memory; `None` once it has its own, and for all
     /// others. Until then nothing of it is reachable but SSH.
-    async fn template(&self, _: &Record) -> Result<Option<Template>, ProviderError> {
+    async fn template(&self, _: &Record) -> Result<Option<MemoryTemplate>, ProviderError> {
         Ok(None)
     }
 

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use goloo_images::{Arch, CachedImage, ImageEntry, ImageError, NewMemory, Watch, qemu_img};
 use goloo_model::events::{Event, Events};
 use goloo_model::hint::NextStep;
-use goloo_model::provider::{BakedImage, BakedMemory, Bakes, Machine, ProviderError, Template, Work};
+use goloo_model::provider::{BakedImage, BakedMemory, Bakes, Machine, MemoryTemplate, ProviderError, Work};
 use goloo_model::record::{Baking, Digest, Record};
 use goloo_model::spec::ResolvedStack;
 
@@ -16,7 +16,7 @@ use crate::context::QemuProvider;
 use crate::error::{end_failed, image_failed, missing};
 use crate::launch;
 use crate::machine::MachineFile;
-use crate::saved_machine::SavedMachine;
+use crate::saved_machine::{ANOTHER_VERSION, SavedMachine};
 use crate::snapshot::image_options;
 
 #[async_trait]
@@ -44,7 +44,7 @@ impl Bakes for QemuProvider {
         if let (Some(memory), Some(entry)) = (&mut baked.memory, &image.entry.memory) {
             memory.unusable = match serde_json::from_value(entry.machine.clone()) {
                 Ok(saved) => self.memory_mismatch(&saved, stack)?,
-                Err(_) => Some("another version of goloo saved it".to_owned()),
+                Err(_) => Some(ANOTHER_VERSION.to_owned()),
             };
         }
         Ok(Some(baked))
@@ -92,7 +92,7 @@ impl Bakes for QemuProvider {
         Ok(baked(&baking.key, &kept))
     }
 
-    async fn template(&self, record: &Record) -> Result<Option<Template>, ProviderError> {
+    async fn template(&self, record: &Record) -> Result<Option<MemoryTemplate>, ProviderError> {
         self.template_of(record)
     }
 
@@ -114,7 +114,7 @@ impl QemuProvider {
             ));
         };
         let template =
-            Template { id: record.id.clone(), name: record.name.clone(), host_key: host_key.clone() };
+            MemoryTemplate { id: record.id.clone(), name: record.name.clone(), host_key: host_key.clone() };
         let saved = SavedMachine {
             kind: self.kind_of(&noted)?,
             machine_type: suspended.machine_type.clone(),

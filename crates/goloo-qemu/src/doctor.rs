@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use goloo_command::Limits;
-use goloo_images::{Arch, build};
+use goloo_images::{Arch, ImageEntry, build};
 use goloo_model::check::Check;
 use goloo_model::hint::{Hint, NextStep};
 use goloo_model::name::VmName;
@@ -13,6 +13,7 @@ use goloo_model::provider::ProviderError;
 use crate::accel::{Choice, ProbeCache};
 use crate::context::QemuProvider;
 use crate::private_nic::PrivateNic;
+use crate::saved_machine::ANOTHER_VERSION;
 use crate::settings::Settings;
 
 /// Checks QEMU, its tools and hardware acceleration.
@@ -32,6 +33,7 @@ pub fn doctor(settings: &Settings) -> Vec<Check> {
     let mut checks =
         vec![version(&program.display().to_string()), version("qemu-img"), acceleration(&memory, settings)];
     checks.extend(build::host_image().map(builder));
+    checks.extend(unusable_memories(&provider));
     checks.extend(networks(&provider));
     checks
 }
@@ -50,6 +52,21 @@ fn down(nic: &PrivateNic, machine: &str) -> Check {
     let what = format!("the private network of {} is down: its switch isn't running", nic.environment);
     let hint = VmName::parse(machine).map(|name| NextStep::Start(name).text(" starts it again"));
     Check::failed(what, hint.unwrap_or_default())
+}
+
+/// VMs boot instead, so this is never an error.
+fn unusable_memories(provider: &QemuProvider) -> Vec<Check> {
+    let images = provider.settings.cache.list().unwrap_or_default();
+    let problem = |entry: &ImageEntry| {
+        let saved = serde_json::from_value(entry.memory.as_ref()?.machine.clone());
+        let reason = match saved {
+            Ok(saved) => provider.memory_problem(&saved).ok()??,
+            Err(_) => ANOTHER_VERSION.to_owned(),
+        };
+        let what = format!("the memory of {} can't be used: {reason}", entry.name);
+        Some(Check::notice(what, "bake the stack again with its memory; until then, VMs boot from its disk"))
+    };
+    images.iter().filter_map(|image| problem(&image.entry)).collect()
 }
 
 /// Machines can be created without it, so a missing tool is never an error.

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use goloo_images::Arch;
 use goloo_model::access::PublicHostKey;
-use goloo_model::name::VmId;
-use goloo_model::provider::LiveState;
+use goloo_model::name::{VmId, VmName};
+use goloo_model::provider::{LiveState, MemoryTemplate};
 use goloo_model::record::{Endpoint, MachineLocation, Record, Trust};
 use goloo_sys::{durable, read};
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,6 @@ use crate::args::Files;
 use crate::ports::{Forward, Listener};
 use crate::private_nic::PrivateNic;
 use crate::process::{self, QemuProcess};
-use crate::saved_machine::TemplateFile;
 use crate::shared_folder::SharedFolder;
 
 /// The resource kind under which a machine's folder is recorded.
@@ -84,6 +83,27 @@ pub(crate) struct PrivateSlots {
     pub(crate) port: bool,
     /// The network card in it.
     pub(crate) nic: bool,
+}
+
+/// [`MemoryTemplate`] in a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TemplateFile {
+    id: VmId,
+    name: VmName,
+    host_key: PublicHostKey,
+}
+
+impl From<MemoryTemplate> for TemplateFile {
+    fn from(MemoryTemplate { id, name, host_key }: MemoryTemplate) -> Self {
+        Self { id, name, host_key }
+    }
+}
+
+impl From<TemplateFile> for MemoryTemplate {
+    fn from(TemplateFile { id, name, host_key }: TemplateFile) -> Self {
+        Self { id, name, host_key }
+    }
 }
 
 /// The format version of [`MachineFile`].

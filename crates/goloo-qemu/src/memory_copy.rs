@@ -11,7 +11,7 @@ use std::path::Path;
 use goloo_images::CachedImage;
 use goloo_model::events::Event;
 use goloo_model::hint::NextStep;
-use goloo_model::provider::{Endpoints, Machine, ProviderError, Template, Work};
+use goloo_model::provider::{Endpoints, Machine, MemoryTemplate, ProviderError, Work};
 use goloo_model::record::Record;
 use goloo_sys::durable;
 
@@ -21,7 +21,7 @@ use crate::error::{port_taken, prepare_failed};
 use crate::live_forwards::{self, LiveForward, LiveForwardError};
 use crate::machine::{self, MachineFile, Suspended};
 use crate::power::Taken;
-use crate::saved_machine::SavedMachine;
+use crate::saved_machine::{ANOTHER_VERSION, SavedMachine};
 
 impl QemuProvider {
     /// The memory that a new machine can continue from. If there is one that doesn't fit, this is said.
@@ -35,7 +35,7 @@ impl QemuProvider {
             return Ok(None);
         };
         let reason = match serde_json::from_value::<SavedMachine>(memory.machine.clone()) {
-            Err(_) => "another version of goloo saved it".to_owned(),
+            Err(_) => ANOTHER_VERSION.to_owned(),
             Ok(saved) => match self.memory_mismatch(&saved, &machine.stack)? {
                 None => return Ok(Some(saved)),
                 Some(reason) => reason,
@@ -120,7 +120,7 @@ impl QemuProvider {
     }
 
     /// Whose identity the machine has, if not its own.
-    pub(crate) fn template_of(&self, record: &Record) -> Result<Option<Template>, ProviderError> {
+    pub(crate) fn template_of(&self, record: &Record) -> Result<Option<MemoryTemplate>, ProviderError> {
         let files = self.files(record);
         let noted = MachineFile::load(&files).map_err(|source| prepare_failed(files.folder(), source))?;
         Ok(noted.and_then(|noted| noted.template).map(Into::into))

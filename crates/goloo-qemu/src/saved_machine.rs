@@ -3,15 +3,16 @@
 use std::path::Path;
 
 use goloo_images::Arch;
-use goloo_model::access::PublicHostKey;
-use goloo_model::name::{VmId, VmName};
-use goloo_model::provider::{ProviderError, Template};
+use goloo_model::provider::ProviderError;
 use goloo_model::spec::{ImageRef, ResolvedStack, Size};
 use serde::{Deserialize, Serialize};
 
-use crate::accel::{self, Accel, ProbeCache};
+use crate::accel::{self, Accel, Choice, ProbeCache};
 use crate::context::QemuProvider;
-use crate::machine::{MachineFile, PrivateSlots};
+use crate::machine::{MachineFile, PrivateSlots, TemplateFile};
+
+/// Why a memory can't be used whose description can't be read.
+pub(crate) const ANOTHER_VERSION: &str = "another version of goloo saved it";
 
 /// A machine whose memory is kept in the image cache.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,27 +40,6 @@ pub(crate) struct MachineKind {
     memory_mib: u64,
     /// Who can log in to it before it has its own identity.
     client_key: Option<String>,
-}
-
-/// [`Template`] in a file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct TemplateFile {
-    id: VmId,
-    name: VmName,
-    host_key: PublicHostKey,
-}
-
-impl From<Template> for TemplateFile {
-    fn from(Template { id, name, host_key }: Template) -> Self {
-        Self { id, name, host_key }
-    }
-}
-
-impl From<TemplateFile> for Template {
-    fn from(TemplateFile { id, name, host_key }: TemplateFile) -> Self {
-        Self { id, name, host_key }
-    }
 }
 
 impl MachineKind {
@@ -118,11 +98,23 @@ impl QemuProvider {
             return Ok(Some("the VM has folders of this computer mounted (vm.mounts)".to_owned()));
         }
         let program = self.program()?;
-        let choice = ProbeCache::new(self.settings.memory.clone(), &program)
-            .choose(self.settings.accel, (self.settings.offered)(Arch::host()));
+        let choice = self.choice(&program);
         let any_cpu = matches!(stack.image, ImageRef::Alias(_));
         let wanted = self.kind(&program, choice.accel(), any_cpu, stack.cpus, stack.memory.as_mib());
         Ok(saved.kind.mismatch(&wanted))
+    }
+
+    /// Why no machine here can load a saved memory; `None` if one can.
+    pub(crate) fn memory_problem(&self, saved: &SavedMachine) -> Result<Option<String>, ProviderError> {
+        let program = self.program()?;
+        let MachineKind { any_cpu, cpus, memory_mib, .. } = saved.kind;
+        let here = self.kind(&program, self.choice(&program).accel(), any_cpu, cpus, memory_mib);
+        Ok(saved.kind.mismatch(&here))
+    }
+
+    fn choice(&self, program: &Path) -> Choice {
+        ProbeCache::new(self.settings.memory.clone(), program)
+            .choose(self.settings.accel, (self.settings.offered)(Arch::host()))
     }
 }
 

@@ -54,12 +54,14 @@ fn machine_file(world: &World, vm: &str) -> (PathBuf, Value) {
     (file.clone(), serde_json::from_slice(&fs::read(file).unwrap()).unwrap())
 }
 
-/// Whether the VM's QEMU was started to receive memory.
+/// Whether the VM's QEMU was started to receive memory, without its ports.
 fn continued(world: &World, vm: &str) -> bool {
     let (_, machine) = machine_file(world, vm);
     let pid = machine["process"]["pid"].as_u64().unwrap();
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap();
-    String::from_utf8_lossy(&line).contains("-incoming")
+    let line = String::from_utf8_lossy(&line);
+    assert_eq!(line.contains("-incoming"), !line.contains(":8080-:80"), "{line}");
+    line.contains("-incoming")
 }
 
 fn answers(world: &World, vm: &str) -> bool {
@@ -105,6 +107,9 @@ fn copies_continue_from_memory_and_are_closed_until_they_have_their_own_identity
         let status = world.json(&["status", vm, "--json"]);
         assert_eq!(status["vm"]["provisioning"]["result"], "done", "its state is known without a wait");
     }
+    let pins = fs::read_dir(world.state().join("keys/known_hosts.d")).into_iter().flatten().flatten();
+    let pins: Vec<_> = pins.map(|file| file.file_name().into_string().unwrap()).collect();
+    assert!(!pins.iter().any(|name| name.ends_with("-before")), "{pins:?}");
     let key = |vm: &str| world.json(&["status", vm, "--json"])["vm"]["ssh"]["hostKey"].clone();
     assert_ne!(key("one"), key("two"));
 
@@ -127,6 +132,14 @@ fn a_memory_that_does_not_fit_or_load_is_replaced_by_a_boot_from_the_baked_disk(
     config(
         &world,
         &CONFIG.replace(r#""ports""#, r#""mounts": [{"source": ".", "target": "/srv/x"}], "ports""#),
+    );
+    assert!(!world.run(&["doctor"]).stdout().contains("baked:shop"));
+    let other = world.path().join("another-qemu");
+    fs::copy(crate::common::stand_in(), &other).unwrap();
+    let doctor = Ran(world.command().env("GOLOO_QEMU", &other).arg("doctor").output().unwrap());
+    assert!(
+        doctor.stdout().contains("the memory of baked:shop can't be used: QEMU was replaced"),
+        "{doctor:?}"
     );
     let refused = world.run(&["bake", "shop", "--memory"]).expect(2);
     assert!(refused.stderr().contains("vm.mounts"), "{refused:?}");

@@ -39,7 +39,8 @@ for file in instance-id previous-instance-id; do echo "$instance" >$cloud/data/$
 for file in /run/cloud-init/*.json /run/cloud-init/.instance-id; do
     [ ! -f "$file" ] || sed -i "s/$old_instance/$instance/g; s/\"$old_name\"/\"$name\"/g" "$file"
 done
-# Root's queries read the one with the secrets, which went with the other machine: they find the other one's content.
+# Root's queries read these, which went with the other machine.
+(umask 077 && : >>$cloud/instance/vendor-data.txt)
 data=/run/cloud-init/instance-data.json
 [ -e ${data%.json}-sensitive.json ] || (umask 077 && cat $data >${data%.json}-sensitive.json)
 cat /opt/goloo/baked/modules /opt/goloo/baked/again 2>/dev/null | grep -v '^config_scripts_per_instance$' |
