@@ -89,6 +89,17 @@ fn of_two_switches_started_at_once_one_stays() {
 }
 
 #[test]
+fn a_second_switch_ends_and_leaves_the_first_one_alone() {
+    let world = World::new("shop");
+    let [a, b] = [1, 2].map(|last| world.machine(last));
+    let mut first = world.switch();
+    world.start_switch().wait();
+    a.send(&frame(1, 2, b"one"));
+    assert_eq!(b.receive(), Some(frame(1, 2, b"one")));
+    assert!(first.is_running());
+}
+
+#[test]
 fn a_machine_that_does_not_read_delays_no_other() {
     let world = World::new("shop");
     let [a, stuck, c] = [1, 2, 3].map(|last| world.machine(last));
@@ -158,8 +169,10 @@ fn a_switch_ends_with_its_last_machine_and_not_while_goloo_looks_for_one() {
     let mut switch = world.switch();
     drop(a);
     let start_lock = world.start_lock();
+    drop(world.machine(9));
     world.ask();
-    // It has answered the question when it takes frames again.
+    // It stays, and looks for machines again.
+    world.until_looked_for(9);
     let b = world.late_machine(2);
     assert!(switch.is_running(), "goloo is starting a machine");
     drop((b, start_lock));
@@ -197,6 +210,7 @@ fn another_user_cant_send_frames() {
     };
     // The temporary folder above it is private too: the network's own folder is what is tested.
     world.open_parents();
+    assert_eq!(world.mode(), 0o700);
     assert!(connect("0").status.success());
     let refused = connect("65534");
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();

@@ -71,6 +71,16 @@ impl World {
         self.folder.tell_switch().unwrap();
     }
 
+    /// Waits until the switch has tried to connect a machine, which needn't be running.
+    pub fn until_looked_for(&self, last: u8) {
+        let end = self.folder.path().join(switch_end(address(last)));
+        until(|| end.exists());
+    }
+
+    pub fn mode(&self) -> u32 {
+        std::fs::metadata(self.folder.path()).unwrap().permissions().mode() & 0o777
+    }
+
     /// What goloo holds while it looks for a switch.
     pub fn start_lock(&self) -> FileLock {
         lock::try_take(&self.state.path().join("net.lock"), Mode::Exclusive).unwrap().unwrap()
