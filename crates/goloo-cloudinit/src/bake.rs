@@ -20,7 +20,7 @@ const GENERALIZE: &str = include_str!("guest/generalize.sh");
 pub fn bake_key(input: &ComposeInput<'_>, base: &str) -> Result<Digest, Vec<Diagnostic>> {
     let mut stack = input.stack.clone();
     stack.ttl = None;
-    let neutral = ComposeInput { stack: &stack, client_key: "", host_key: None, ..*input };
+    let neutral = ComposeInput { stack: &stack, client_key: "", host_key: None, network: None, ..*input };
     let user_data = compose(&neutral)?.user_data;
     let provider = input.provider.id.to_string();
     Ok(Digest::of_parts(&[FORMAT.as_bytes(), provider.as_bytes(), base.as_bytes(), &user_data]))

@@ -11,7 +11,7 @@ use goloo_model::access::LoginName;
 use goloo_model::host_key::HostKey;
 use goloo_model::name::VmName;
 use goloo_model::provider_info::{ProviderInfo, UserDataForm};
-use goloo_model::record::UserKeys;
+use goloo_model::record::{PrivateAddress, UserKeys};
 use goloo_model::spec::{Diagnostic, ResolvedStack, images};
 
 /// The inputs of the user-data.
@@ -27,6 +27,8 @@ pub struct ComposeInput<'a> {
     pub host_key: Option<&'a HostKey>,
     /// The provider of the machine.
     pub provider: &'a ProviderInfo,
+    /// The machine's address in the private network of its environment, if its provider connects machines.
+    pub network: Option<PrivateAddress>,
     /// Renders the document if it is a goloo template.
     pub renderer: &'a dyn TemplateRenderer,
 }
@@ -78,6 +80,7 @@ fn put_together(input: &ComposeInput<'_>, checks: Checks) -> Result<Composed, Ve
         mounts,
         ttl: input.stack.ttl,
         configure: input.stack.configure.as_deref(),
+        network: input.network,
     };
     let provision = Provision {
         new_users: &new_users,

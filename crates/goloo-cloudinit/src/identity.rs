@@ -7,7 +7,7 @@ use super::script::{base64, squeezed};
 use goloo_model::access::LoginName;
 use goloo_model::authorized_key::AuthorizedKey;
 use goloo_model::host_key::HostKey;
-use goloo_model::record::UserKeys;
+use goloo_model::record::{PrivateAddress, UserKeys};
 use goloo_model::spec::Mount;
 
 /// The account that goloo's own commands use in the machine.
@@ -24,6 +24,11 @@ pub const KEY_FOLDER: &str = "/etc/ssh/goloo_keys";
 
 pub(super) const MOUNTS: &str = "/opt/goloo/mounts.sh";
 
+/// Sets the address in a private network.
+pub(super) const NETWORK_SCRIPT: &str = "/opt/goloo/network";
+
+pub(super) const NETWORK: &str = include_str!("guest/network.sh");
+const NETWORK_UNIT: &str = include_str!("guest/goloo-network.service");
 pub(super) const SETUP: &str = include_str!("guest/setup.sh");
 const ACCESS: &str = include_str!("guest/access.sh");
 const BEFORE_SSHD: &str = include_str!("guest/before-sshd.sh");
@@ -52,6 +57,8 @@ pub(super) struct Identity<'a> {
     pub ttl: Option<u64>,
     /// `configure.sh`.
     pub configure: Option<&'a [u8]>,
+    /// The machine's address in the private network of its environment.
+    pub network: Option<PrivateAddress>,
 }
 
 impl Identity<'_> {
@@ -96,6 +103,9 @@ impl Identity<'_> {
 
     fn units(&self, script: &mut Script) {
         script.unit("goloo-access.service", ACCESS_UNIT);
+        if let Some(address) = self.network {
+            network_files(script, address);
+        }
         if let Some(seconds) = self.ttl {
             script.file("0755", "/opt/goloo/end", &squeezed(END));
             script.line(&format!("set_end {seconds}"));
@@ -108,6 +118,9 @@ impl Identity<'_> {
             script.unit("goloo-configure.service", CONFIGURE_UNIT);
         }
         script.line("reload_units");
+        if self.network.is_some() {
+            script.line(&format!("run_unit goloo-network.service /bin/sh {NETWORK_SCRIPT}"));
+        }
         script.line(&behind_cloud_init("goloo-access.service", "/opt/goloo/access last"));
         if self.ttl.is_some() {
             script.line("run_unit goloo-end.service /bin/sh /opt/goloo/end");
@@ -117,6 +130,25 @@ impl Identity<'_> {
         }
         script.line("exit 0");
     }
+}
+
+/// What a member of an environment needs at each boot for its address in the private network, whatever manages its other
+/// network cards.
+pub(super) fn network_files(script: &mut Script, address: PrivateAddress) {
+    let mac = address.mac();
+    let text = format!("#!/bin/sh\nmac={mac}\naddress={address}\n{}", squeezed(NETWORK));
+    script.file("0755", NETWORK_SCRIPT, &text);
+    let rule = format!(
+        "ACTION==\"add\", SUBSYSTEM==\"net\", ATTR{{address}}==\"{mac}\", RUN+=\"/bin/sh {NETWORK_SCRIPT}\""
+    );
+    script.file("0644", "/etc/udev/rules.d/90-goloo-network.rules", &rule);
+    let unmanaged = format!("[Match]\nMACAddress={mac}\n[Link]\nUnmanaged=yes");
+    script.file("0644", "/etc/systemd/network/00-goloo-network.network", &unmanaged);
+    script.here(
+        "[ ! -d /etc/NetworkManager ] || put 0644 /etc/NetworkManager/conf.d/90-goloo-network.conf",
+        &format!("[keyfile]\nunmanaged-devices+=mac:{mac}"),
+    );
+    script.unit("goloo-network.service", NETWORK_UNIT);
 }
 
 /// Starts a unit that is ordered after cloud-init; without systemd its command waits for cloud-init itself.

@@ -18,6 +18,7 @@ mod limits;
 mod merge;
 mod own_identity;
 mod placeholders;
+mod private_network;
 mod provision;
 mod reprovision;
 mod scalar;
@@ -35,6 +36,7 @@ pub use compose::{ComposeInput, Composed, compose, compose_any_shape, needs_a_bo
 pub use diagnostic::FILE;
 pub use identity::{ACCOUNT, KEY_FOLDER, account};
 pub use own_identity::{own_identity_input, own_identity_script};
+pub use private_network::network_script;
 pub use reprovision::{BOOTED, TOOK_USER_DATA, reprovision_script};
 pub use script::squeezed;
 pub use template::{InProcessRenderer, Template, TemplateRenderer};

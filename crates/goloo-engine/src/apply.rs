@@ -269,6 +269,8 @@ impl LockedOperation<'_, '_> {
             .map_err(|error| self.failed(OperationKind::Apply, error))?;
         made.write_to(&mut self.record);
         self.record.restart_pending.clear();
+        let connected = self.connect_network().await;
+        connected.map_err(|error| self.failed(OperationKind::Apply, error))?;
         self.name_host();
         self.save_result().await
     }

@@ -166,7 +166,11 @@ impl LockedOperation<'_, '_> {
         }
         self.name_host();
         let waits = self.record.operation.as_ref().and_then(|op| op.inputs.as_ref()).is_none_or(|i| i.wait);
-        let verdict = match self.give_identity(machine, self.deadline()).await? {
+        let identity = self.give_identity(machine, self.deadline()).await?;
+        // Not as the machine whose memory it continues from.
+        let connected = self.connect_network().await;
+        connected.map_err(|error| self.midway(OperationKind::Create, error))?;
+        let verdict = match identity {
             Some(verdict) => Some(verdict),
             None if waits => Some(self.await_provisioning().await?),
             None => None,

@@ -28,6 +28,7 @@ mod machine_name;
 mod own_identity;
 pub mod plan;
 mod power;
+mod private_network;
 mod protect;
 mod provision;
 mod rebuild;

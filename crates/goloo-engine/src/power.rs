@@ -100,6 +100,8 @@ impl LockedOperation<'_, '_> {
         let made = self.ended(OperationKind::Start, made).await?;
         made.write_to(&mut self.record);
         self.record.restart_pending.clear();
+        let connected = self.connect_network().await;
+        self.ended(OperationKind::Start, connected).await?;
         // Before the operation ends, so that resume repeats it after a crash here.
         self.name_host();
         let record = self.finish_power().await?;
@@ -114,6 +116,7 @@ impl LockedOperation<'_, '_> {
         if was_suspended {
             crate::clock::set(self.engine, &record).await;
         }
+        crate::private_network::set_guest_address(self.engine, &record).await;
         Ok(record)
     }
 

@@ -298,6 +298,7 @@ impl<'a> Engine<'a> {
         let has_replaced = archived.is_some() || new.record.name == replacing.name;
         if has_replaced {
             new.claim_ports().await;
+            new.claim_private_address().await;
             new.record.replaces = Some(replacing.id.clone());
         }
         new.save_result().await?;
@@ -416,6 +417,17 @@ impl LockedOperation<'_, '_> {
             self.record.end(Outcome::Done, old);
         }
         is_open
+    }
+
+    /// The address that the old machine had in its environment's network. The guest knows it, and uses it as soon as the
+    /// network card is there. A failure is only a warning: the next start connects it.
+    async fn claim_private_address(&mut self) {
+        let replacing = self.record.replacing.take();
+        let connected = self.connect_network().await;
+        self.record.replacing = replacing;
+        if let Err(error) = connected {
+            self.engine.events.event(Event::Warning(in_one_line(&error)));
+        }
     }
 
     /// The ports that the old machine had, where ports are this computer's. The machine works without them, so a failure

@@ -602,6 +602,14 @@ pub trait Changes: Send + Sync {
     ) -> Result<Endpoints, ProviderError>;
 }
 
+/// Private networks between the machines of an environment.
+#[async_trait]
+pub trait Networks: Send + Sync {
+    /// Connects a running machine to its environment's network, if it isn't yet; starts what the network needs. May be
+    /// called again at any time.
+    async fn connect(&self, record: &Record, work: &mut dyn Work) -> Result<(), ProviderError>;
+}
+
 /// A VM whose names are to be moved, and its current address.
 #[derive(Debug, Clone, Copy)]
 pub struct NamedVm<'r> {
@@ -910,6 +918,11 @@ pub trait Provider: Send + Sync {
 
     /// Changes of machines, if the provider supports them.
     fn changes(&self) -> Option<&dyn Changes> {
+        None
+    }
+
+    /// Private networks between machines, if the provider has them.
+    fn networks(&self) -> Option<&dyn Networks> {
         None
     }
 

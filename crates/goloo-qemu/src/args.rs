@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 
 use goloo_images::Arch;
 use goloo_model::record::SSH_PORT;
+use goloo_switch::{member_socket, switch_end};
 
 use crate::accel::Accel;
 use crate::ports::{Forward, Listener};
+use crate::private_nic::PrivateNic;
 use crate::shared_folder::SharedFolder;
 
 /// The name of the QMP socket. QEMU gets it relative to the machine's folder, which is its working directory: a
@@ -26,8 +28,14 @@ pub(crate) const CONSOLE_PATH: &str = "/dev/fd/0";
 pub(crate) const CONSOLE: &str = "console";
 pub(crate) const MESSAGES: &str = "qemu";
 
-/// The id of the machine's only network.
+/// The id of the machine's network that reaches the internet.
 pub(crate) const NETWORK: &str = "net0";
+
+/// The ids of what connects the machine to a private network: QEMU's end of it, the network card, and the PCIe port that
+/// the card is plugged into.
+pub(crate) const PRIVATE_NETWORK: &str = "private";
+pub(crate) const PRIVATE_NIC: &str = "private-nic";
+pub(crate) const PRIVATE_PORT: &str = "private-port";
 
 /// Precedes the path of the pid file; the two together identify a machine's QEMU.
 pub(crate) const PID_FILE_FLAG: &str = "-pidfile";
@@ -127,6 +135,10 @@ pub struct Start<'a> {
     pub sandbox: bool,
     /// The UEFI code, on aarch64.
     pub firmware: Option<&'a Path>,
+    /// Whether it has a PCIe port for a network card of a private network.
+    pub private_port: bool,
+    /// The network card in that port.
+    pub private_nic: Option<&'a PrivateNic>,
     /// The machine's files.
     pub files: &'a Files,
     /// The full name of the machine type that it was saved with, for a machine that continues from its saved memory.
@@ -168,6 +180,14 @@ pub fn argv(start: &Start<'_>) -> Vec<OsString> {
     line.words(&["-netdev", &network(start.ssh, start.ports)]);
     // An empty romfile disables network boot, which would only cost time.
     line.words(&["-device", &format!("virtio-net-pci,netdev={NETWORK},romfile=")]);
+    if start.private_port {
+        // At a fixed place, so that it moves no other device.
+        line.words(&["-device", &format!("pcie-root-port,id={PRIVATE_PORT},chassis=1,addr=0x1e")]);
+    }
+    if let Some(nic) = start.private_nic {
+        line.words(&["-netdev", &private_network(nic)]);
+        line.words(&["-device", &private_nic(nic)]);
+    }
     line.words(&["-device", "virtio-rng-pci"]);
     if start.arch == Arch::X86_64 {
         // Tells the guest that its memory was loaded, so that it doesn't repeat random numbers.
@@ -217,6 +237,20 @@ fn network(ssh: Listener, ports: &[Forward]) -> String {
     text
 }
 
+/// Names of environments and addresses have no commas.
+fn private_network(nic: &PrivateNic) -> String {
+    format!(
+        "dgram,id={PRIVATE_NETWORK},local.type=unix,local.path={},remote.type=unix,remote.path={}",
+        nic.socket(&member_socket(nic.address)),
+        nic.socket(&switch_end(nic.address)),
+    )
+}
+
+fn private_nic(nic: &PrivateNic) -> String {
+    let mac = nic.address.mac();
+    format!("virtio-net-pci,id={PRIVATE_NIC},netdev={PRIVATE_NETWORK},bus={PRIVATE_PORT},mac={mac},romfile=")
+}
+
 fn bytes(path: &Path) -> &[u8] {
     path.as_os_str().as_bytes()
 }
@@ -261,6 +295,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::net::Ipv4Addr;
 
+    use goloo_model::name::VmName;
     use goloo_model::spec::Protocol;
 
     use super::*;
@@ -293,9 +328,31 @@ mod tests {
             mounts: &[],
             sandbox: true,
             firmware: None,
+            private_port: true,
+            private_nic: None,
             files,
             saved_as: None,
         }
+    }
+
+    #[test]
+    fn a_member_of_an_environment_has_a_second_network_card() {
+        let files = Files::new("/state/vms/ID".into());
+        let nic = PrivateNic {
+            environment: VmName::parse("shop").unwrap(),
+            address: "10.88.3.5/24".to_owned().try_into().unwrap(),
+        };
+        let before = lines(&plain(&files));
+        let all = lines(&Start { private_nic: Some(&nic), ..plain(&files) });
+        let added: Vec<_> = all.lines().filter(|line| !before.lines().any(|old| old == *line)).collect();
+        assert_eq!(
+            added,
+            [
+                "-netdev dgram,id=private,local.type=unix,local.path=../../net/shop-10.88.3.0/10.88.3.5,\
+                 remote.type=unix,remote.path=../../net/shop-10.88.3.0/10.88.3.5.sw",
+                "-device virtio-net-pci,id=private-nic,netdev=private,bus=private-port,mac=02:67:6c:58:03:05,romfile=",
+            ]
+        );
     }
 
     #[test]

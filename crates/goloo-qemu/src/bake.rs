@@ -118,6 +118,7 @@ impl QemuProvider {
         let saved = SavedMachine {
             kind: self.kind_of(&noted)?,
             machine_type: suspended.machine_type.clone(),
+            private: suspended.private,
             template: template.into(),
         };
         Ok((serde_json::to_value(saved).expect("it has only string keys"), files))

@@ -105,6 +105,8 @@ impl QemuProvider {
             address: noted.address.map(|_| address::choose(&copy.id, &addresses)),
             ssh_port: None,
             process: None,
+            // It is no member of its source's environment.
+            private_nic: None,
             suspended: None,
             made: true,
             ..noted.clone()

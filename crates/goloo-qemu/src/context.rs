@@ -66,6 +66,7 @@ impl QemuProvider {
         sandbox: bool,
         ssh_port: u16,
     ) -> Vec<OsString> {
+        let slots = machine.private_slots();
         args::argv(&Start {
             name: &machine.name,
             arch: machine.arch,
@@ -78,6 +79,8 @@ impl QemuProvider {
             ports: if machine.template.is_some() { &[] } else { &machine.ports },
             mounts: &machine.mounts,
             firmware: machine.firmware.as_deref(),
+            private_port: slots.port,
+            private_nic: machine.private_nic.as_ref().filter(|_| slots.nic),
             files,
             saved_as: machine.suspended.as_ref().map(|suspended| suspended.machine_type.as_str()),
         })

@@ -6,11 +6,13 @@ use std::time::Duration;
 use goloo_command::Limits;
 use goloo_images::{Arch, ImageEntry, build};
 use goloo_model::check::Check;
-use goloo_model::hint::Hint;
+use goloo_model::hint::{Hint, NextStep};
+use goloo_model::name::VmName;
 use goloo_model::provider::ProviderError;
 
 use crate::accel::{Choice, ProbeCache};
 use crate::context::QemuProvider;
+use crate::private_nic::PrivateNic;
 use crate::saved_machine::ANOTHER_VERSION;
 use crate::settings::Settings;
 
@@ -32,7 +34,24 @@ pub fn doctor(settings: &Settings) -> Vec<Check> {
         vec![version(&program.display().to_string()), version("qemu-img"), acceleration(&memory, settings)];
     checks.extend(build::host_image().map(builder));
     checks.extend(unusable_memories(&provider));
+    checks.extend(networks(&provider));
     checks
+}
+
+/// A switch that was killed: its machines keep running, and can't reach each other.
+fn networks(provider: &QemuProvider) -> Vec<Check> {
+    match provider.networks_without_switch() {
+        Ok(broken) => broken.iter().map(|(nic, machine)| down(nic, machine)).collect(),
+        Err(error) => {
+            vec![Check::failed(format!("the machines' folders can't be read: {error}"), Hint::default())]
+        }
+    }
+}
+
+fn down(nic: &PrivateNic, machine: &str) -> Check {
+    let what = format!("the private network of {} is down: its switch isn't running", nic.environment);
+    let hint = VmName::parse(machine).map(|name| NextStep::Start(name).text(" starts it again"));
+    Check::failed(what, hint.unwrap_or_default())
 }
 
 /// VMs boot instead, so this is never an error.

@@ -82,6 +82,7 @@ impl QemuProvider {
             made: true,
             accel: None,
             process: None,
+            private_nic: None,
             suspended: None,
             template: None,
         };

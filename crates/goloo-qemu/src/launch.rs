@@ -157,7 +157,7 @@ fn read_log(path: &Path) -> String {
 
 /// Sets close-on-exec on inherited descriptors; those goloo opens itself have it already. Otherwise QEMU would hold the
 /// lock of a script that runs goloo, or a pipe whose reader waits for its end, for as long as the machine runs.
-fn keep_descriptors() {
+pub(crate) fn keep_descriptors() {
     close_fds::set_fds_cloexec(3, &[]);
 }
 

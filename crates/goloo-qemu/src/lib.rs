@@ -29,6 +29,8 @@ mod network;
 mod orphan;
 mod ports;
 mod power;
+mod private_network;
+mod private_nic;
 mod proc_net;
 mod process;
 mod provider;
@@ -46,6 +48,7 @@ mod usage;
 pub use context::QemuProvider;
 pub use doctor::doctor;
 pub use factory::{INFO, provider};
+pub use goloo_switch::SWITCH;
 pub use guest_shell::{GuestPlace, GuestShell};
 pub use machine::{RESOURCE, locate};
 pub use settings::{Limits, Settings};
@@ -53,5 +56,5 @@ pub use settings::{Limits, Settings};
 /// Runs as one of goloo's own helper processes if the command line `argv` (including the program's name) asks for one;
 /// otherwise returns `None`. They log in to guests with `shell`.
 pub fn answer(argv: &[std::ffi::OsString], shell: GuestShell) -> Option<std::process::ExitCode> {
-    supervise::answer(argv, shell)
+    supervise::answer(argv, shell).or_else(|| goloo_switch::answer(argv))
 }

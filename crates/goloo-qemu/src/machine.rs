@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::accel::Accel;
 use crate::args::Files;
 use crate::ports::{Forward, Listener};
+use crate::private_nic::PrivateNic;
 use crate::process::{self, QemuProcess};
 use crate::shared_folder::SharedFolder;
 
@@ -53,6 +54,9 @@ pub(crate) struct MachineFile {
     pub(crate) made: bool,
     pub(crate) accel: Option<Accel>,
     pub(crate) process: Option<QemuProcess>,
+    /// Its network card in the private network of its environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) private_nic: Option<PrivateNic>,
     /// That its memory is saved, and the next start continues from it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) suspended: Option<Suspended>,
@@ -67,6 +71,18 @@ pub(crate) struct MachineFile {
 pub(crate) struct Suspended {
     /// QEMU's full name of its type, such as `pc-q35-7.2`: later versions of QEMU have this type too.
     pub(crate) machine_type: String,
+    /// What it had of a private network's devices. Machines that earlier versions suspended had none.
+    #[serde(default)]
+    pub(crate) private: PrivateSlots,
+}
+
+/// The devices of a machine for a private network.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PrivateSlots {
+    /// The PCIe port.
+    pub(crate) port: bool,
+    /// The network card in it.
+    pub(crate) nic: bool,
 }
 
 /// [`MemoryTemplate`] in a file.
@@ -97,6 +113,12 @@ impl MachineFile {
     /// The address of this host at which it is reached.
     pub(crate) fn address(&self) -> Ipv4Addr {
         self.address.unwrap_or(Ipv4Addr::LOCALHOST)
+    }
+
+    /// What its next start has of a private network's devices: those that its saved memory knows, or all.
+    pub(crate) fn private_slots(&self) -> PrivateSlots {
+        let all = PrivateSlots { port: true, nic: true };
+        self.suspended.as_ref().map_or(all, |suspended| suspended.private)
     }
 
     /// Its state while no QEMU runs it.
@@ -163,7 +185,7 @@ pub fn locate(vms: &Path, record: &Record, trust: &Trust) -> MachineLocation {
 }
 
 /// Resolves symlinks as far as the path exists; the rest may not exist yet.
-fn true_path(path: &Path) -> PathBuf {
+pub(crate) fn true_path(path: &Path) -> PathBuf {
     let resolved = path.ancestors().find_map(|there| {
         let rest = path.strip_prefix(there).ok()?;
         Some(there.canonicalize().ok()?.join(rest))
@@ -173,6 +195,15 @@ fn true_path(path: &Path) -> PathBuf {
 
 /// All machines except this one. A machine whose file can't be read is skipped: if it owns a port, QEMU fails to bind it.
 pub(crate) fn others(vms: &Path, id: &VmId) -> io::Result<Vec<MachineFile>> {
+    folders_except(vms, id.as_str())
+}
+
+/// All machines whose files can be read.
+pub(crate) fn all(vms: &Path) -> io::Result<Vec<MachineFile>> {
+    folders_except(vms, "")
+}
+
+fn folders_except(vms: &Path, name: &str) -> io::Result<Vec<MachineFile>> {
     let entries = match fs::read_dir(vms) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
@@ -180,7 +211,7 @@ pub(crate) fn others(vms: &Path, id: &VmId) -> io::Result<Vec<MachineFile>> {
     let mut others = Vec::new();
     for entry in entries {
         let entry = entry?;
-        if entry.file_name() != id.as_str() {
+        if entry.file_name() != name {
             others.extend(MachineFile::load(&Files::new(entry.path())).ok().flatten());
         }
     }
@@ -222,6 +253,7 @@ pub(crate) fn sample(id: &VmId, name: &str, made: bool) -> MachineFile {
         made,
         accel: None,
         process: None,
+        private_nic: None,
         suspended: None,
         template: None,
     }

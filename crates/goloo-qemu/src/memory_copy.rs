@@ -58,7 +58,7 @@ impl QemuProvider {
         link_or_copy(&self.settings.cache.memory_of(image), &files.memory()).map_err(io)?;
         durable::sync_folder(files.folder()).map_err(io)?;
         noted.accel = Some(saved.kind.accel());
-        noted.suspended = Some(Suspended { machine_type: saved.machine_type });
+        noted.suspended = Some(Suspended { machine_type: saved.machine_type, private: saved.private });
         noted.template = Some(saved.template);
         noted.save(files).map_err(io)
     }

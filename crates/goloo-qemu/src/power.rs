@@ -253,6 +253,9 @@ impl QemuProvider {
     ) -> Result<Endpoints, LaunchError> {
         let Attempt { program, memory, accel, when_taken } = *attempt;
         let supervisor = self.supervisor()?;
+        if let Some(nic) = &machine.private_nic {
+            self.create_network_folder(nic)?;
+        }
         let mut refused = BTreeSet::new();
         for _ in 0..PORT_TRIES {
             if work.interrupted() {

@@ -15,8 +15,8 @@ use goloo_model::hint::NextStep;
 use goloo_model::name::VmName;
 use goloo_model::provider::{
     Adopted, Bakes, Capabilities, Changes, Clones, ConsolePiece, Endpoints, Exports, HostnameAtBoot,
-    LiveState, Machine, Observation, Orphan, Provider, ProviderError, ProviderPlan, ResourceUsage, Snapshots,
-    StopMode, Work,
+    LiveState, Machine, Networks, Observation, Orphan, Provider, ProviderError, ProviderPlan, ResourceUsage,
+    Snapshots, StopMode, Work,
 };
 use goloo_model::provider_info::ProviderInfo;
 use goloo_model::record::{Record, is_resource_id};
@@ -40,6 +40,7 @@ use crate::machine::{self, MachineFile, RESOURCE, SCHEMA};
 use crate::network::{self, Network, Wanted};
 use crate::orphan;
 use crate::power::{Taken, check_sources};
+use crate::private_nic::PrivateNic;
 use crate::process;
 use crate::qmp::{self, RunState};
 use crate::seed::{self, Seed};
@@ -119,6 +120,9 @@ impl QemuProvider {
         let _lock = lock::take(&self.settings.ports_lock(), self.settings.limits.lock, work).await?;
         let network = self.choose_network(machine)?;
         let noted = describe(machine, firmware, &network);
+        if let Some(nic) = &noted.private_nic {
+            self.expect_free_address(nic, &machine.id)?;
+        }
         noted.save(files).map_err(|source| prepare_failed(files.folder(), source))?;
         network.notes.into_iter().for_each(|note| work.events().event(Event::Note(note)));
         Ok(noted)
@@ -206,6 +210,7 @@ impl Provider for QemuProvider {
             ),
         ];
         steps.extend(stack.ports.iter().map(forward_step));
+        steps.extend(noted.private_nic.as_ref().map(PrivateNic::step));
         if stack.auto_ports {
             steps.push("forward other TCP ports to the VM while it listens on them".to_owned());
         }
@@ -258,6 +263,9 @@ impl Provider for QemuProvider {
         let files = self.files(record);
         work.step("stopping QEMU");
         self.end(&files).await?;
+        let described = MachineFile::load(&files).ok().flatten().and_then(|machine| machine.private_nic);
+        // An earlier attempt has removed the description.
+        let private_nic = described.or_else(|| record.membership.as_ref().and_then(PrivateNic::of));
         work.step("removing the disk");
         remove_folder(&files).map_err(|source| {
             ProviderError::caused(
@@ -267,7 +275,10 @@ impl Provider for QemuProvider {
             )
         })?;
         self.settings.cache.release(files.folder());
-        Ok(())
+        match private_nic {
+            Some(nic) => self.leave_network(&nic, record, work).await,
+            None => Ok(()),
+        }
     }
 
     async fn start(&self, record: &Record, work: &mut dyn Work) -> Result<Endpoints, ProviderError> {
@@ -379,6 +390,10 @@ impl Provider for QemuProvider {
         Some(self)
     }
 
+    fn networks(&self) -> Option<&dyn Networks> {
+        Some(self)
+    }
+
     fn usage(&self) -> Option<&dyn ResourceUsage> {
         Some(self)
     }
@@ -431,6 +446,8 @@ fn describe(machine: &Machine, firmware: Option<PathBuf>, network: &Network) -> 
         made: false,
         accel: None,
         process: None,
+        // A replacement has the address of the machine that it replaces, and gets it when that one is deleted.
+        private_nic: machine.membership.as_ref().filter(|_| !machine.is_replacement).and_then(PrivateNic::of),
         suspended: None,
         template: None,
     }

@@ -3,11 +3,13 @@
 //! QEMU serves one client at a time and makes others wait. So goloo never keeps a connection open while it waits for
 //! something, and every call has a timeout.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use goloo_model::guest::excerpt;
+use goloo_sys::socket_path::SocketPath;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -146,6 +148,13 @@ pub(crate) async fn is_receiving(folder: &Path, limit: Duration) -> Result<bool,
     Ok(answer["status"] == "inmigrate")
 }
 
+/// The ids of the machine's devices that have one.
+pub(crate) async fn devices(folder: &Path, limit: Duration) -> Result<BTreeSet<String>, QmpError> {
+    let answer = ask_with(folder, "qom-list", json!({ "path": "/machine/peripheral" }), limit).await?;
+    let all = answer.as_array().ok_or_else(|| garbage(&answer.to_string()))?;
+    Ok(all.iter().filter_map(|device| device["name"].as_str()).map(str::to_owned).collect())
+}
+
 /// The full name of the machine type, such as `pc-q35-7.2`: an alias such as `q35` means another one in each version.
 pub(crate) async fn machine_type(folder: &Path, alias: &str, limit: Duration) -> Result<String, QmpError> {
     let answer = ask(folder, "query-machines", limit).await?;
@@ -229,32 +238,5 @@ fn garbage(text: &str) -> QmpError {
 }
 
 async fn connect_in(folder: &Path) -> io::Result<UnixStream> {
-    UnixStream::connect(&ShortPath::of(folder, QMP_SOCKET)?).await
-}
-
-/// A path to a socket in a machine's folder. A socket's path is limited to 107 bytes, so on Linux it leads through the
-/// descriptor of the folder.
-pub(crate) struct ShortPath {
-    path: PathBuf,
-    _folder: std::fs::File,
-}
-
-impl ShortPath {
-    pub(crate) fn of(folder: &Path, name: &str) -> io::Result<Self> {
-        let opened = std::fs::File::open(folder)?;
-        #[cfg(target_os = "linux")]
-        let path = {
-            use std::os::fd::AsRawFd;
-            format!("/proc/self/fd/{}/{name}", opened.as_raw_fd()).into()
-        };
-        #[cfg(not(target_os = "linux"))]
-        let path = folder.join(name);
-        Ok(Self { path, _folder: opened })
-    }
-}
-
-impl AsRef<Path> for ShortPath {
-    fn as_ref(&self) -> &Path {
-        &self.path
-    }
+    UnixStream::connect(&SocketPath::of(folder, QMP_SOCKET)?).await
 }

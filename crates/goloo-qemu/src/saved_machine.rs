@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::accel::{self, Accel, Choice, ProbeCache};
 use crate::context::QemuProvider;
-use crate::machine::{MachineFile, TemplateFile};
+use crate::machine::{MachineFile, PrivateSlots, TemplateFile};
 
 /// Why a memory can't be used whose description can't be read.
 pub(crate) const ANOTHER_VERSION: &str = "another version of goloo saved it";
@@ -21,6 +21,9 @@ pub(crate) struct SavedMachine {
     pub(crate) kind: MachineKind,
     /// QEMU's full name of its type, such as `pc-q35-7.2`.
     pub(crate) machine_type: String,
+    /// What it has of a private network's devices.
+    #[serde(default)]
+    pub(crate) private: PrivateSlots,
     pub(crate) template: TemplateFile,
 }
 

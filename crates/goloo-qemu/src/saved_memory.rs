@@ -13,12 +13,13 @@ use std::time::{Duration, Instant};
 
 use goloo_model::provider::Work;
 use goloo_sys::durable;
+use goloo_sys::socket_path::SocketPath;
 use lz4_flex::frame::{FrameDecoder, FrameEncoder, FrameInfo};
 use serde_json::json;
 use tokio::net::UnixListener;
 
 use crate::args::MEMORY_SOCKET;
-use crate::qmp::{self, Migration, QmpError, ShortPath};
+use crate::qmp::{self, Migration, QmpError};
 
 /// How often QEMU is asked whether a migration has ended.
 const POLL: Duration = Duration::from_millis(20);
@@ -73,7 +74,7 @@ async fn save_part(
     work: &mut dyn Work,
 ) -> Result<(), MemoryError> {
     durable::remove_if_there(&folder.join(MEMORY_SOCKET))?;
-    let listener = UnixListener::bind(&ShortPath::of(folder, MEMORY_SOCKET)?)?;
+    let listener = UnixListener::bind(&SocketPath::of(folder, MEMORY_SOCKET)?)?;
     let to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(part)?;
     qmp::ask_with(folder, "migrate-set-parameters", json!({ "max-bandwidth": BANDWIDTH }), limit).await?;
     qmp::ask_with(folder, "migrate", json!({ "uri": format!("unix:{MEMORY_SOCKET}") }), limit).await?;
@@ -126,7 +127,7 @@ pub(crate) async fn load(
     work: &mut dyn Work,
 ) -> Result<(), MemoryError> {
     let from = File::open(file)?;
-    let stream = blocking(tokio::net::UnixStream::connect(&ShortPath::of(folder, MEMORY_SOCKET)?).await?)?;
+    let stream = blocking(tokio::net::UnixStream::connect(&SocketPath::of(folder, MEMORY_SOCKET)?).await?)?;
     let copying = tokio::task::spawn_blocking(move || decompress(from, stream));
     let copied = tokio::select! {
         copied = copying => copied.map_err(io::Error::other)?,

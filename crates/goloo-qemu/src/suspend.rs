@@ -14,11 +14,11 @@ use goloo_model::record::Record;
 use goloo_sys::durable;
 
 use crate::accel::{Accel, ProbeCache};
-use crate::args::{Files, machine_type};
+use crate::args::{Files, PRIVATE_NIC, PRIVATE_PORT, machine_type};
 use crate::context::QemuProvider;
 use crate::error::{end_failed, prepare_failed};
 use crate::launch;
-use crate::machine::{MachineFile, Suspended};
+use crate::machine::{MachineFile, PrivateSlots, Suspended};
 use crate::power::{Attempt, Taken};
 use crate::qmp::{self, RunState};
 use crate::saved_memory::{self, MemoryError};
@@ -49,12 +49,15 @@ impl QemuProvider {
         }
         work.step("saving the memory");
         let machine_type = qmp::machine_type(folder, machine_type(machine.arch), limit).await.map_err(ask)?;
+        let devices = qmp::devices(folder, limit).await.map_err(ask)?;
+        let private =
+            PrivateSlots { port: devices.contains(PRIVATE_PORT), nic: devices.contains(PRIVATE_NIC) };
         qmp::ask(folder, "stop", limit).await.map_err(ask)?;
         if let Err(error) = saved_memory::save(folder, &files.memory(), limit, work).await {
             self.unpause(files).await?;
             return Err(failed(error));
         }
-        machine.suspended = Some(Suspended { machine_type });
+        machine.suspended = Some(Suspended { machine_type, private });
         machine.save(files).map_err(|source| prepare_failed(folder, source))?;
         self.end(files).await
     }

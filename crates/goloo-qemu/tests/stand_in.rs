@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+mod private_network;
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
@@ -123,6 +124,7 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         kill(&processes_of(&self.state));
+        kill(&common::switches_of(&self.state));
     }
 }
 

@@ -16,6 +16,7 @@ pub mod owner;
 pub mod private;
 pub mod process;
 pub mod read;
+pub mod socket_path;
 #[cfg(feature = "tls")]
 pub mod tls;
 pub mod umask;

@@ -13,7 +13,8 @@ use goloo_model::host_names::{HostNames, HostNamesError};
 use goloo_model::name::{VmId, VmName};
 use goloo_model::provider::{
     Adopted, Capabilities, Changes, Clones, ConsolePiece, DiskSnapshot, Endpoints, LiveState, Machine,
-    MachineChange, Observation, Orphan, Provider, ProviderError, ProviderPlan, Snapshots, StopMode, Work,
+    MachineChange, Networks, Observation, Orphan, Provider, ProviderError, ProviderPlan, Snapshots, StopMode,
+    Work,
 };
 use goloo_model::provider_info::ProviderInfo;
 use goloo_model::record::{Endpoint, Record};
@@ -41,6 +42,8 @@ pub struct FakeProvider {
     last_stop: Mutex<Option<StopMode>>,
     console: Mutex<Vec<u8>>,
     restores: AtomicUsize,
+    connected: Mutex<Vec<VmName>>,
+    networks_fail: AtomicBool,
 }
 
 impl FakeProvider {
@@ -92,6 +95,16 @@ impl FakeProvider {
     /// Makes every create fail from now on.
     pub fn fail_creates(&self) {
         self.creates_fail.store(true, Ordering::Relaxed);
+    }
+
+    /// Sets whether connecting machines fails.
+    pub fn fail_networks(&self, fails: bool) {
+        self.networks_fail.store(fails, Ordering::Relaxed);
+    }
+
+    /// Which machines were connected to their private network since the last call, in order.
+    pub fn connected(&self) -> Vec<VmName> {
+        std::mem::take(&mut self.connected.lock().expect("no holder panics"))
     }
 
     fn change_hosts(&self, name: &VmName, ip: Option<IpAddr>) -> Result<(), HostNamesError> {
@@ -150,6 +163,18 @@ impl HostNames for FakeProvider {
 
     fn remove(&self, name: &VmName) -> Result<(), HostNamesError> {
         self.change_hosts(name, None)
+    }
+}
+
+#[async_trait]
+impl Networks for FakeProvider {
+    async fn connect(&self, record: &Record, _: &mut dyn Work) -> Result<(), ProviderError> {
+        let is_running = self.ledger().get(&record.id).is_some_and(|machine| machine.running);
+        if self.networks_fail.load(Ordering::Relaxed) || !is_running {
+            return Err(ProviderError::failed("there is no network", "make one"));
+        }
+        self.connected.lock().expect("no holder panics").push(record.name.clone());
+        Ok(())
     }
 }
 
@@ -240,6 +265,10 @@ impl Provider for FakeProvider {
     }
 
     fn clones(&self) -> Option<&dyn Clones> {
+        Some(self)
+    }
+
+    fn networks(&self) -> Option<&dyn Networks> {
         Some(self)
     }
 

@@ -346,6 +346,7 @@ impl Found {
             client_key: SOME_KEY,
             host_key: Some(&HostKey::generate()),
             provider: session.provider_info(session.local_provider()?)?,
+            network: None,
             renderer: &ProcessRenderer,
         };
         let composed = compose(&input).map_err(|problems| self.invalid(problems))?;

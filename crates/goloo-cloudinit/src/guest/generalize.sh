@@ -60,6 +60,11 @@ erase /var/lib/systemd/random-seed /var/lib/urandom/random-seed /var/lib/systemd
 [ ! -e /etc/machine-id ] || : >/etc/machine-id
 [ -L /var/lib/dbus/machine-id ] || rm -f /var/lib/dbus/machine-id
 
+# The address in a private network.
+rm -f /opt/goloo/network /etc/udev/rules.d/90-goloo-network.rules /etc/systemd/network/00-goloo-network.network
+rm -f /etc/NetworkManager/conf.d/90-goloo-network.conf /etc/systemd/system/goloo-network.service
+rm -f /etc/systemd/system/multi-user.target.wants/goloo-network.service
+
 # Traces.
 erase /var/lib/goloo/end /var/lib/goloo/sshd.problem
 rm -rf /var/lib/dhcp/* /var/lib/dhcpcd/* /var/lib/NetworkManager/*lease* /var/lib/systemd/timesync/clock

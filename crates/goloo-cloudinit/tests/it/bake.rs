@@ -72,6 +72,7 @@ fn input<T>(stack: &ResolvedStack, users: &[String], work: impl FnOnce(&ComposeI
         // Another one each time.
         host_key: Some(&HostKey::generate()),
         provider: &providers::QEMU,
+        network: None,
         renderer: &InProcessRenderer,
     })
 }
@@ -123,7 +124,11 @@ fn a_key_does_not_depend_on_what_each_copy_has_of_its_own() {
         ..stack.clone()
     };
     let users = ["ann".to_owned()];
-    assert_eq!(key(&stack, &users, "00").unwrap(), key(&other, &users, "00").unwrap());
+    let plain = key(&stack, &users, "00").unwrap();
+    assert_eq!(plain, key(&other, &users, "00").unwrap());
+    let network = Some("10.88.3.5/24".to_owned().try_into().unwrap());
+    let member = input(&stack, &users, |input| bake_key(&ComposeInput { network, ..*input }, "00"));
+    assert_eq!(plain, member.unwrap());
 }
 
 #[test]

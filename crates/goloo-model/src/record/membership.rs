@@ -72,6 +72,77 @@ impl PrivateAddress {
     pub fn prefix(self) -> u8 {
         self.prefix
     }
+
+    /// The network that it is in.
+    pub fn network(self) -> PrivateNetwork {
+        let base = u32::from(self.address) & !(u32::MAX >> self.prefix);
+        PrivateNetwork { base: base.into(), prefix: self.prefix }
+    }
+
+    /// The MAC address of the machine's network card: it follows from the address, so that both are unique or neither.
+    pub fn mac(self) -> MacAddress {
+        let [_, a, b, c] = self.address.octets();
+        MacAddress([MAC_PREFIX[0], MAC_PREFIX[1], MAC_PREFIX[2], a, b, c])
+    }
+}
+
+/// The first bytes of all MAC addresses in private networks: locally administered, then "gl".
+const MAC_PREFIX: [u8; 3] = [0x02, 0x67, 0x6c];
+
+/// A MAC address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct MacAddress(pub [u8; 6]);
+
+impl fmt::Display for MacAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+/// A private network, which is that of one environment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PrivateNetwork {
+    base: Ipv4Addr,
+    prefix: u8,
+}
+
+impl PrivateNetwork {
+    /// Reads what its `Display` writes.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (base, prefix) = text.split_once('/')?;
+        let (base, prefix): (Ipv4Addr, u8) = (base.parse().ok()?, prefix.parse().ok()?);
+        // Every network has a first address for a machine.
+        let first = PrivateAddress::new(u32::from(base).checked_add(1)?.into(), prefix)?;
+        Some(first.network()).filter(|network| network.to_string() == text)
+    }
+
+    /// The address that all its addresses begin with.
+    pub fn base(self) -> Ipv4Addr {
+        self.base
+    }
+
+    /// A machine's address in this network; `None` if it is outside, or not one of a machine.
+    pub fn member(self, address: Ipv4Addr) -> Option<PrivateAddress> {
+        PrivateAddress::new(address, self.prefix).filter(|member| member.network() == self)
+    }
+
+    /// The address of the machine whose network card has this MAC address.
+    pub fn member_with(self, mac: MacAddress) -> Option<PrivateAddress> {
+        let [a, b, c] = mac.0.strip_prefix(&MAC_PREFIX)?.try_into().ok()?;
+        self.member(Ipv4Addr::new(self.base.octets()[0], a, b, c))
+    }
+
+    /// Whether an address is in its range, also if it isn't one of a machine.
+    pub fn contains(self, address: Ipv4Addr) -> bool {
+        u32::from(address) & !(u32::MAX >> self.prefix) == u32::from(self.base)
+    }
+}
+
+impl fmt::Display for PrivateNetwork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.base, self.prefix)
+    }
 }
 
 impl fmt::Display for PrivateAddress {
@@ -110,6 +181,42 @@ mod tests {
     fn reads_what_it_writes() {
         for text in ["10.88.0.5/24", "192.168.7.1/29", "172.16.255.254/16"] {
             assert_eq!(read(text).map(String::from), Ok(text.to_owned()));
+        }
+    }
+
+    #[test]
+    fn an_address_its_network_and_its_mac_address_follow_from_each_other() {
+        for (text, network, mac) in [
+            ("10.88.3.5/24", "10.88.3.0/24", "02:67:6c:58:03:05"),
+            ("172.31.255.254/16", "172.31.0.0/16", "02:67:6c:1f:ff:fe"),
+            ("192.168.7.9/29", "192.168.7.8/29", "02:67:6c:a8:07:09"),
+        ] {
+            let address = read(text).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(address.network().to_string(), network);
+            assert_eq!(PrivateNetwork::parse(network), Some(address.network()));
+            assert_eq!(address.mac().to_string(), mac);
+            assert_eq!(address.network().member_with(address.mac()), Some(address));
+            assert_eq!(address.network().member(address.address()), Some(address));
+        }
+    }
+
+    #[test]
+    fn other_networks_addresses_and_macs_are_no_members() {
+        let network = PrivateNetwork::parse("10.88.3.0/24").unwrap_or_else(|| panic!("it is one"));
+        for (last, other) in [(0, true), (255, true), (5, false)] {
+            let address = Ipv4Addr::new(10, 88, 3, last);
+            assert_eq!(network.member(address).is_none(), other, "{address}");
+            assert!(network.contains(address));
+        }
+        assert_eq!(network.member(Ipv4Addr::new(10, 88, 4, 5)), None);
+        assert!(!network.contains(Ipv4Addr::new(10, 88, 4, 5)));
+        for mac in [[0x52, 0x54, 0, 0x12, 0x34, 0x56], [0x02, 0x67, 0x6c, 88, 4, 5], [0xff; 6]] {
+            assert_eq!(network.member_with(MacAddress(mac)), None);
+        }
+        for text in
+            ["10.88.3.1/24", "10.88.3.0", "10.88.3.0/8", "8.8.8.0/24", "255.255.255.255/16", "10.88.3.0/+24"]
+        {
+            assert_eq!(PrivateNetwork::parse(text), None, "{text}");
         }
     }
 

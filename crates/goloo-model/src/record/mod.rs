@@ -58,7 +58,7 @@ pub use extra::Extra;
 pub use format::{MAX_RECORD_BYTES, SCHEMA};
 pub use history::{HISTORY_MAX, History, HistoryAction, HistoryEntry, Outcome, Word};
 pub use home::{AllOpen, ForeignOwner, LocalContext, MachineLocation, OpenOperations};
-pub use membership::{Membership, PrivateAddress, PrivateAddressError};
+pub use membership::{MacAddress, Membership, PrivateAddress, PrivateAddressError, PrivateNetwork};
 pub use name_change::NameChange;
 pub use operation_kind::OperationKind;
 pub use overrides::{OverrideError, Overrides};

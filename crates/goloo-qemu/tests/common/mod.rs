@@ -60,6 +60,21 @@ fn processes(state: &Path, supervise: bool) -> Vec<u32> {
     found
 }
 
+/// The switches of private networks in this state folder, excluding zombies.
+pub fn switches_of(state: &Path) -> Vec<u32> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let words: Vec<_> = line.split(|byte| *byte == 0).collect();
+        let is_switch = words.get(1) == Some(&goloo_qemu::SWITCH.as_bytes());
+        if is_switch && words[2].starts_with(state.as_os_str().as_encoded_bytes()) {
+            found.push(pid);
+        }
+    }
+    found
+}
+
 /// Kills processes immediately.
 pub fn kill(processes: &[u32]) {
     for pid in processes {

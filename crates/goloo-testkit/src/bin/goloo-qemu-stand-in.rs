@@ -17,10 +17,11 @@
 //! - `floods`: the guest writes 20 MB to its console, and QEMU 5 MB of messages
 #![allow(clippy::unwrap_used, reason = "a test program: a panic is its error message")]
 
+use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddrV4, TcpListener, TcpStream, UdpSocket};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, exit};
 use std::sync::{Arc, Mutex};
@@ -79,6 +80,8 @@ struct Line {
     sandbox: bool,
     machine: String,
     incoming: Option<String>,
+    devices: BTreeSet<String>,
+    private_network: Option<PathBuf>,
 }
 
 impl Line {
@@ -94,15 +97,19 @@ impl Line {
                 "-sandbox" => line.sandbox = split(&value()?)[0] == "on",
                 "-machine" => line.machine = value()?,
                 "-incoming" => line.incoming = Some(value()?),
-                "-name" | "-display" | "-cpu" | "-smp" | "-m" | "-device" | "-virtfs" | "-serial"
-                | "-mon" => {
+                "-name" | "-display" | "-cpu" | "-smp" | "-m" | "-virtfs" | "-serial" | "-mon" => {
                     value()?;
                 }
+                "-device" => line.devices.extend(option(&value()?, "id")),
                 "-accel" => line.accel = split(&value()?).swap_remove(0),
                 "-pidfile" => line.pid_file = Some(value()?.into()),
                 "-drive" => line.drives.extend(option(&value()?, "file").map(PathBuf::from)),
                 "-netdev" => {
-                    for part in split(&value()?) {
+                    let value = value()?;
+                    if split(&value)[0] == "dgram" {
+                        line.private_network = option(&value, "local.path").map(PathBuf::from);
+                    }
+                    for part in split(&value) {
                         let Some(rule) = part.strip_prefix("hostfwd=") else { continue };
                         listener(rule)?;
                         line.forwards.push(rule.to_owned());
@@ -218,6 +225,56 @@ impl Forwards {
     }
 }
 
+/// The devices that have an id, and the socket of the private network. Without a guest nothing comes from it.
+struct Devices {
+    ids: BTreeSet<String>,
+    private_network: Option<UnixDatagram>,
+}
+
+impl Devices {
+    fn of(line: &Line) -> Result<Self, String> {
+        let mut devices = Self { ids: line.devices.clone(), private_network: None };
+        line.private_network.iter().try_for_each(|path| devices.bind(path))?;
+        Ok(devices)
+    }
+
+    /// Like QEMU: a socket that is there already is replaced.
+    fn bind(&mut self, path: &Path) -> Result<(), String> {
+        let _ = std::fs::remove_file(path);
+        let socket = UnixDatagram::bind(path).map_err(|error| format!("-netdev dgram: {error}"))?;
+        self.private_network = Some(socket);
+        Ok(())
+    }
+
+    fn add_network(&mut self, arguments: &serde_json::Value) -> Result<(), String> {
+        assert_eq!((&arguments["type"], &arguments["id"]), (&"dgram".into(), &"private".into()));
+        if self.private_network.is_some() {
+            return Err("Duplicate ID 'private'".to_owned());
+        }
+        self.bind(Path::new(arguments["local"]["path"].as_str().unwrap()))
+    }
+
+    fn add(&mut self, arguments: &serde_json::Value) -> Result<(), String> {
+        let text = |key: &str| arguments[key].as_str().unwrap();
+        let (id, bus) = (text("id"), text("bus"));
+        if !self.ids.contains(bus) {
+            return Err(format!("Bus '{bus}' not found"));
+        }
+        if self.private_network.is_none() || text("netdev") != "private" {
+            return Err(format!("Property 'virtio-net-pci.netdev' can't find value '{}'", text("netdev")));
+        }
+        match self.ids.insert(id.to_owned()) {
+            true => Ok(()),
+            false => Err(format!("Duplicate device ID '{id}'")),
+        }
+    }
+
+    fn list(&self) -> serde_json::Value {
+        let devices = self.ids.iter().map(|id| serde_json::json!({"name": id, "type": "child<device>"}));
+        std::iter::once(serde_json::json!({"name": "type", "type": "string"})).chain(devices).collect()
+    }
+}
+
 fn folder_of(pid_file: &Path) -> Result<&Path, String> {
     pid_file.parent().ok_or_else(|| "a pid file without a folder".to_owned())
 }
@@ -267,6 +324,7 @@ fn stay(line: &Line) -> Result<(), String> {
         // Stays open, as in QEMU.
         std::mem::forget(log);
     }
+    let mut devices = Devices::of(line)?;
     let control = line.control.as_ref().ok_or("no control socket")?;
     let _ = std::fs::remove_file(control);
     let control = UnixListener::bind(control).map_err(|error| format!("control socket: {error}"))?;
@@ -276,7 +334,8 @@ fn stay(line: &Line) -> Result<(), String> {
         None => note_run(),
     }
     for (count, connection) in control.incoming().enumerate() {
-        let _ = talk(&connection.unwrap(), line, &mut forwards, &guest, count > 0);
+        let parts = (&mut forwards, &mut devices);
+        let _ = talk(&connection.unwrap(), line, parts, &guest, count > 0);
     }
     drop(disks);
     Ok(())
@@ -391,7 +450,7 @@ fn send(uri: &str, machine: &str, guest: &Arc<Mutex<Guest>>) -> io::Result<()> {
 fn talk(
     stream: &UnixStream,
     line: &Line,
-    forwards: &mut Forwards,
+    (forwards, devices): (&mut Forwards, &mut Devices),
     guest: &Arc<Mutex<Guest>>,
     is_started: bool,
 ) -> io::Result<()> {
@@ -421,6 +480,24 @@ fn talk(
             "human-monitor-command" => {
                 let command = request["arguments"]["command-line"].as_str().unwrap_or_default();
                 forwards.monitor(command).into()
+            }
+            "qom-list" => devices.list(),
+            "netdev_del" => {
+                devices.private_network = None;
+                serde_json::json!({})
+            }
+            "netdev_add" | "device_add" => {
+                let arguments = &request["arguments"];
+                let added = match request["execute"] == "netdev_add" {
+                    true => devices.add_network(arguments),
+                    false => devices.add(arguments),
+                };
+                if let Err(desc) = added {
+                    let error = serde_json::json!({"error": {"class": "GenericError", "desc": desc}});
+                    writeln!(out, "{error}\r")?;
+                    continue;
+                }
+                serde_json::json!({})
             }
             "query-block" => {
                 let size = disk_size()?;

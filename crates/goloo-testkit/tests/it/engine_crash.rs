@@ -174,7 +174,11 @@ fn created_by() -> Creator {
     creating(&devbox()).created_by
 }
 
-fn rebuild(record: &Record, _: &CreateInputs, _: &Snapshot) -> Result<Machine, goloo_engine::RebuildError> {
+pub fn rebuild(
+    record: &Record,
+    _: &CreateInputs,
+    _: &Snapshot,
+) -> Result<Machine, goloo_engine::RebuildError> {
     let token = record.operation.as_ref().map(|operation| operation.token.clone());
     Ok(machine(record, token.expect("only an operation is resumed")))
 }

@@ -52,6 +52,7 @@ fn user_data(keys: &Keys, client: &str) -> Vec<u8> {
         client_key: client,
         host_key: Some(&HostKey::from_private(&PrivateKey::new(keys.host_private.clone())).unwrap()),
         provider: &goloo_testkit::providers::QEMU,
+        network: None,
         renderer: &InProcessRenderer,
     };
     compose(&input).unwrap().user_data

@@ -51,6 +51,7 @@ fn user_data(keys: &Keys, document: &str, configure: Option<&str>, is_new: bool)
         client_key: &keys.client,
         host_key: is_new.then_some(&host_key),
         provider: &goloo_testkit::providers::QEMU,
+        network: None,
         renderer: &InProcessRenderer,
     };
     compose(&input).unwrap().user_data

@@ -40,6 +40,7 @@ fn user_data(keys: &Keys, users: &[UserKeys]) -> Vec<u8> {
         client_key: &keys.client,
         host_key: Some(&host_key),
         provider: &goloo_testkit::providers::QEMU,
+        network: None,
         renderer: &InProcessRenderer,
     };
     compose(&input).unwrap().user_data

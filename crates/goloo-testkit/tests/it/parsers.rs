@@ -78,7 +78,15 @@ fn mutation_of_documents() {
         for provider in [&providers::QEMU, &providers::MULTIPASS] {
             let (stack, users, host_key) = (&stack, &users[..], Some(&host_key));
             let renderer = &InProcessRenderer;
-            drop(compose(&ComposeInput { stack, users, client_key, host_key, provider, renderer }));
+            drop(compose(&ComposeInput {
+                stack,
+                users,
+                client_key,
+                host_key,
+                provider,
+                network: None,
+                renderer,
+            }));
         }
     });
 }

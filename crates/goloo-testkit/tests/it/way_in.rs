@@ -57,6 +57,7 @@ fn composed(keys: &Keys, document: &[u8]) -> Composed {
             client_key: &keys.client,
             host_key: Some(&host_key),
             provider: &goloo_testkit::providers::QEMU,
+            network: None,
             renderer: &InProcessRenderer,
         })
     };

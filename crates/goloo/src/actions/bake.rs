@@ -171,6 +171,7 @@ impl Session {
             client_key: &self.keys.client_key()?.0,
             host_key: None,
             provider: provider.info(),
+            network: None,
             renderer: &ProcessRenderer,
         };
         Ok(work(&input).map_err(PlanError::CloudInit)?)

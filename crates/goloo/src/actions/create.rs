@@ -213,6 +213,7 @@ impl Session {
             client_key: &self.keys.client_key()?.0,
             host_key: None,
             provider: provider.info(),
+            network: None,
             renderer: &ProcessRenderer,
         };
         Ok(plan::create(&input, &HostKey::generate(), provider, machine)?)

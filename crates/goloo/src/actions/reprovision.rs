@@ -31,6 +31,7 @@ impl Session {
             client_key: &self.keys.client_key()?.0,
             host_key: None,
             provider: info,
+            network: None,
             renderer: &ProcessRenderer,
         };
         let composed = compose(&input).map_err(goloo_engine::plan::PlanError::CloudInit)?;

@@ -116,6 +116,10 @@ impl Session {
             client_key: &client_key.0,
             host_key: None,
             provider: provider.info(),
+            network: provider
+                .networks()
+                .and(record.membership.as_ref())
+                .and_then(|membership| membership.network),
             renderer: &ProcessRenderer,
         };
         let token = record.operation.as_ref().map(|operation| operation.token.clone());

@@ -51,7 +51,15 @@ fn input<'a>(
     provider: &'a ProviderInfo,
 ) -> ComposeInput<'a> {
     let host_key = Some(host_key);
-    ComposeInput { stack, users, client_key: CLIENT_KEY, host_key, provider, renderer: &InProcessRenderer }
+    ComposeInput {
+        stack,
+        users,
+        client_key: CLIENT_KEY,
+        host_key,
+        provider,
+        network: None,
+        renderer: &InProcessRenderer,
+    }
 }
 
 pub fn composed_with(

@@ -1,0 +1,122 @@
+//! When the engine connects machines to the private network of their environment.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use goloo_engine::{
+    CreateRequest, Created, EmergencyDump, Engine, EngineError, Interrupt, ReplacementRequest, ResumeInputs,
+    Resumed,
+};
+use goloo_model::events::NoEvents;
+use goloo_model::name::VmName;
+use goloo_model::provider::StopMode;
+use goloo_model::record::{Membership, Phase};
+use goloo_model::store::Store;
+use goloo_testkit::fake_provider::{FakeGuest, FakeProvider};
+use goloo_testkit::memory_store::MemoryStore;
+use goloo_testkit::samples::{here, name, owner};
+
+use crate::engine_crash::{rebuild, request};
+
+struct NoEmergencyDump;
+
+impl EmergencyDump for NoEmergencyDump {
+    fn keep(&self, _: &VmName, _: &[u8]) -> io::Result<PathBuf> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+#[derive(Default)]
+struct World {
+    store: MemoryStore,
+    provider: FakeProvider,
+}
+
+impl World {
+    async fn run<T>(&self, work: impl AsyncFnOnce(Engine<'_>) -> T) -> T {
+        work(Engine {
+            store: &self.store,
+            provider: &self.provider,
+            guest: &FakeGuest::provisioned(),
+            host_names: &self.provider,
+            events: &NoEvents,
+            interrupt: &Interrupt::default(),
+            rescue: &NoEmergencyDump,
+            owner: &owner(1),
+            here: &here(),
+            limit: Duration::from_secs(1),
+            follow_log: false,
+        })
+        .await
+    }
+
+    async fn create(&self, request: CreateRequest) -> Result<Created, EngineError> {
+        self.run(async |engine| engine.create(request).await).await
+    }
+}
+
+fn member() -> CreateRequest {
+    let mut request = request();
+    request.plan.machine.membership = Some(Membership {
+        environment: name("shop"),
+        machine: name("web"),
+        number: None,
+        network: Some("10.88.3.1/24".to_owned().try_into().unwrap()),
+        extra: serde_json::Map::new(),
+    });
+    request
+}
+
+#[tokio::test]
+async fn only_members_of_an_environment_are_connected_after_a_create_and_after_a_start() {
+    let world = World::default();
+    world.create(request()).await.unwrap();
+    assert_eq!(world.provider.connected(), []);
+
+    let world = World::default();
+    let vm = world.create(member()).await.unwrap().record.name;
+    assert_eq!(world.provider.connected(), std::slice::from_ref(&vm));
+    world.run(async |engine| engine.stop(&vm, StopMode::Force).await).await.unwrap();
+    assert_eq!(world.provider.connected(), []);
+    world.run(async |engine| engine.start(&vm).await).await.unwrap();
+    assert_eq!(world.provider.connected(), [vm]);
+}
+
+#[tokio::test]
+async fn a_machine_that_cant_be_connected_is_kept_and_connected_later() {
+    let world = World::default();
+    world.provider.fail_networks(true);
+    let failed = world.create(member()).await.unwrap_err();
+    assert!(matches!(failed, EngineError::Midway { .. }), "{failed:?}");
+    let vm = member().plan.machine.name;
+    let resume = async |engine: Engine<'_>| engine.resume(&vm, None, ResumeInputs::of_create(&rebuild)).await;
+    world.run(resume).await.unwrap_err();
+    assert_eq!(world.provider.machines(), 1);
+
+    world.provider.fail_networks(false);
+    let Resumed::Created(created) = world.run(resume).await.unwrap() else { panic!("it is a create") };
+    assert_eq!((created.record.phase, world.provider.connected()), (Phase::Ready, vec![vm.clone()]));
+
+    world.provider.fail_networks(true);
+    world.run(async |engine| engine.start(&vm).await).await.unwrap_err();
+    world.provider.fail_networks(false);
+    world.run(async |engine| engine.start(&vm).await).await.unwrap();
+    assert_eq!(world.provider.connected(), [vm]);
+}
+
+#[tokio::test]
+async fn a_replacement_is_connected_when_the_other_machine_is_deleted() {
+    let world = World::default();
+    let old = world.create(member()).await.unwrap().record;
+    assert_eq!(world.provider.connected(), std::slice::from_ref(&old.name));
+    let mut request = member();
+    request.plan.machine.is_replacement = true;
+    request.replacement = Some(ReplacementRequest { old: old.clone(), name: name("new") });
+    world.create(request).await.unwrap();
+    assert_eq!(world.provider.connected(), [], "it has the same address");
+    let replaced = world.run(async |engine| engine.finish_replacement(&name("new")).await).await.unwrap();
+    assert_eq!(world.provider.connected(), std::slice::from_ref(&old.name));
+    assert_eq!((replaced.record.name, replaced.record.replacing), (old.name, None));
+    assert_eq!(world.store.records().await.unwrap().entries.len(), 1);
+}
