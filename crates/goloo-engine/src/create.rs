@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::work::{LockedOperation, leaves_work};
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::network_names;
 use crate::plan::CreatePlan;
 use crate::provision;
 use crate::verdict::Verdict;
@@ -16,6 +17,7 @@ use goloo_model::record::{
 };
 use goloo_model::store::Snapshot;
 use goloo_model::text::SourcePath;
+use tokio::time::Instant;
 
 /// The parameters of a create.
 pub struct CreateRequest {
@@ -157,7 +159,10 @@ impl LockedOperation<'_, '_> {
         let provider = self.engine.provider;
         let (_, mut work) = self.lend();
         match provider.create(machine, &mut work).await {
-            Ok(made) => self.note_made(made).await?,
+            Ok(made) => {
+                self.note_made(made).await?;
+                self.connect_or_warn().await;
+            }
             Err(error) if leaves_work(&error) || machine.keep_failed => {
                 return Err(self.midway(OperationKind::Create, error));
             }
@@ -181,9 +186,19 @@ impl LockedOperation<'_, '_> {
     async fn await_provisioning(&mut self) -> Result<Verdict, EngineError> {
         // The time for downloading an image doesn't count against the machine's limit.
         let deadline = self.limits.deadline.unwrap_or_else(|| self.engine.deadline());
+        self.say_names(deadline).await;
         match provision::verdict(self.engine, &self.record, deadline).await {
             Some(verdict) => Ok(verdict),
             None => Err(self.midway(OperationKind::Create, ProviderError::Interrupted)),
+        }
+    }
+
+    /// Its provisioning may need the other machines of its environment.
+    async fn say_names(&self, deadline: Instant) {
+        let is_reachable = network_names::has_names(self.engine, &self.record).await
+            && provision::reach(self.engine, &self.record, deadline).await.is_ok();
+        if is_reachable {
+            network_names::write_or_warn(self.engine, &self.record).await;
         }
     }
 

@@ -6,6 +6,7 @@ use super::create::phase_after;
 use super::work::{LockedOperation, leaves_work};
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::network_names;
 use crate::provision;
 use crate::verdict::Verdict;
 use goloo_model::hint::NextStep;
@@ -103,6 +104,7 @@ impl LockedOperation<'_, '_> {
         // Before the operation ends, so that resume repeats it after a crash here.
         self.name_host();
         let record = self.finish_power().await?;
+        self.connect_or_warn().await;
         provision::reach(self.engine, &record, deadline).await.map_err(|stop| match stop {
             provision::Stop::Interrupted => EngineError::NotAwaited { name: record.name.clone() },
             provision::Stop::Ended => EngineError::NoAnswer {
@@ -114,6 +116,7 @@ impl LockedOperation<'_, '_> {
         if was_suspended {
             crate::clock::set(self.engine, &record).await;
         }
+        network_names::write_or_warn(self.engine, &record).await;
         Ok(record)
     }
 

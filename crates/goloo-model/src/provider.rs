@@ -698,6 +698,14 @@ pub trait Work: Send {
     }
 }
 
+/// Private networks between the machines of an environment.
+#[async_trait]
+pub trait Networks: Send + Sync {
+    /// Connects a running machine to its environment's network, if it isn't yet; starts what the network needs. May be
+    /// called again at any time.
+    async fn connect(&self, record: &Record, work: &mut dyn Work) -> Result<(), ProviderError>;
+}
+
 /// A provider. See the [module](self) for the rules.
 #[async_trait]
 pub trait Provider: Send + Sync {
@@ -774,6 +782,11 @@ pub trait Provider: Send + Sync {
     /// The ports that a running machine has without `vm.ports`, because its guest listens on them; `None` if this isn't
     /// wanted (`vm.auto_ports`) or the provider can't tell.
     async fn automatic_ports(&self, _: &Record) -> Option<AutomaticPorts> {
+        None
+    }
+
+    /// Private networks, if the provider makes them; if it doesn't, its machines may reach each other anyway.
+    fn networks(&self) -> Option<&dyn Networks> {
         None
     }
 

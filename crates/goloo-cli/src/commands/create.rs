@@ -136,6 +136,11 @@ pub(super) fn github_user(text: &str) -> Result<String, String> {
 }
 
 impl ProviderArgs {
+    /// Whether one of the options is given.
+    pub fn is_given(&self) -> bool {
+        self.aws || self.local || self.provider.is_some()
+    }
+
     pub fn choose(&self, app: &App) -> Result<&'static ProviderInfo, CliError> {
         match (self.provider, self.aws) {
             (Some(id), _) => Ok(app.session.provider_info(id)?),
@@ -257,6 +262,7 @@ fn plan(app: &App, found: &Found, given: &str, options: &Options) -> Result<Opti
         use_baked: !options.no_bake,
         overrides: options.overrides.clone(),
         applied_config: options.applied_config.clone(),
+        membership: None,
     };
     let mut planned = app.session.plan_create(found, stack, create)?;
     planned.plan.diagnostics.iter().for_each(|diagnostic| app.ui.warning(&diagnostic_line(diagnostic)));
