@@ -308,6 +308,9 @@ impl<'a> Engine<'a> {
                 hint: NextStep::Rename { vm: name, to: replacing.name }.text(" gives it the name of that VM"),
             });
         }
+        // It has the address of the old one, which no longer uses it.
+        new.connect_or_warn().await;
+        crate::network_names::write_or_warn(self, &new.record).await;
         Ok(Replaced { record: new.record.clone(), old: replacing.id, archived })
     }
 

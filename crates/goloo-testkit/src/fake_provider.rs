@@ -13,10 +13,11 @@ use goloo_model::host_names::{HostNames, HostNamesError};
 use goloo_model::name::{VmId, VmName};
 use goloo_model::provider::{
     Adopted, Capabilities, Changes, Clones, ConsolePiece, DiskSnapshot, Endpoints, LiveState, Machine,
-    MachineChange, Observation, Orphan, Provider, ProviderError, ProviderPlan, Snapshots, StopMode, Work,
+    MachineChange, Networks, Observation, Orphan, Provider, ProviderError, ProviderPlan, Snapshots, StopMode,
+    Work,
 };
 use goloo_model::provider_info::ProviderInfo;
-use goloo_model::record::{Endpoint, Record};
+use goloo_model::record::{Endpoint, PrivateAddress, Record};
 
 use crate::providers;
 
@@ -41,6 +42,8 @@ pub struct FakeProvider {
     last_stop: Mutex<Option<StopMode>>,
     console: Mutex<Vec<u8>>,
     restores: AtomicUsize,
+    connected: Mutex<Vec<(VmName, PrivateAddress)>>,
+    connects_fail: AtomicBool,
 }
 
 impl FakeProvider {
@@ -87,6 +90,16 @@ impl FakeProvider {
     /// Simulates the machine powering itself off.
     pub fn power_off(&self, record: &Record) {
         self.set_running(record, false);
+    }
+
+    /// The VMs that were connected to the networks of their environments, in that order.
+    pub fn connected(&self) -> Vec<(VmName, PrivateAddress)> {
+        self.connected.lock().expect("no holder panics").clone()
+    }
+
+    /// Sets whether connecting to a network fails.
+    pub fn fail_connects(&self, fail: bool) {
+        self.connects_fail.store(fail, Ordering::Relaxed);
     }
 
     /// Makes every create fail from now on.
@@ -235,6 +248,10 @@ impl Provider for FakeProvider {
         Ok(Adopted { id: Some(found.clone()), name: None, resources, endpoints: Some(Self::made()) })
     }
 
+    fn networks(&self) -> Option<&dyn Networks> {
+        Some(self)
+    }
+
     fn snapshots(&self) -> Option<&dyn Snapshots> {
         Some(self)
     }
@@ -245,6 +262,19 @@ impl Provider for FakeProvider {
 
     fn changes(&self) -> Option<&dyn Changes> {
         Some(self)
+    }
+}
+
+#[async_trait]
+impl Networks for FakeProvider {
+    async fn connect(&self, record: &Record, _: &mut dyn Work) -> Result<(), ProviderError> {
+        if self.connects_fail.load(Ordering::Relaxed) {
+            return Err(ProviderError::failed("there is no network", "nothing helps"));
+        }
+        let network = record.membership.as_ref().and_then(|membership| membership.network);
+        let address = network.expect("only VMs with an address are connected");
+        self.connected.lock().expect("no holder panics").push((record.name.clone(), address));
+        Ok(())
     }
 }
 

@@ -9,7 +9,7 @@ use goloo_engine::plan::CreatePlan;
 use goloo_model::name::VmName;
 use goloo_model::provider_id::ProviderId;
 use goloo_model::provider_info::{LocalChoice, ProviderInfo};
-use goloo_model::record::{AppliedSettings, Digest, Overrides};
+use goloo_model::record::{AppliedSettings, Digest, Membership, Overrides};
 use goloo_model::spec::with_github_users;
 
 use super::consent::Consent;
@@ -84,6 +84,8 @@ pub struct Options {
     pub overrides: Overrides,
     #[arg(skip)]
     pub applied_config: Option<Digest>,
+    #[arg(skip)]
+    pub membership: Option<Membership>,
     #[command(flatten)]
     pub json: Json,
 }
@@ -262,7 +264,7 @@ fn plan(app: &App, found: &Found, given: &str, options: &Options) -> Result<Opti
         use_baked: !options.no_bake,
         overrides: options.overrides.clone(),
         applied_config: options.applied_config.clone(),
-        membership: None,
+        membership: options.membership.clone(),
     };
     let mut planned = app.session.plan_create(found, stack, create)?;
     planned.plan.diagnostics.iter().for_each(|diagnostic| app.ui.warning(&diagnostic_line(diagnostic)));

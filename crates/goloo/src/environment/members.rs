@@ -39,6 +39,14 @@ impl Session {
         Ok(records.filter(|record| record.replacing.is_none()).collect())
     }
 
+    /// A VM's place in its environment, without its address, if no VM has it now.
+    pub(crate) fn free_membership(&self, record: &Record) -> Result<Option<Membership>, Error> {
+        let Some(member) = &record.membership else { return Ok(None) };
+        let vms = self.local(self.store.list())?.entries.into_iter();
+        let is_taken = vms.filter_map(|vm| vm.membership).any(|other| other.is_same_machine(member));
+        Ok((!is_taken).then(|| Membership { network: None, ..member.clone() }))
+    }
+
     /// The VMs that a word on a command line means: a VM, an environment, or a machine of one (`shop/web`, `shop/web-1`).
     /// A VM comes before an environment of the same name, which is `shop/`. A word that means nothing known is taken as
     /// the name of a VM.

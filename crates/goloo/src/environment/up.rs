@@ -221,7 +221,7 @@ impl Session {
         let mut steps = Vec::new();
         for OrderedMember { member, after } in order {
             let place =
-                members.iter().position(|(_, other)| is_same(other, &member)).expect("it is a member");
+                members.iter().position(|(_, other)| other.is_same_machine(&member)).expect("it is a member");
             let (machine, member) = (members[place].0, members[place].1.clone());
             let stack = all[place].take().expect("each member comes once");
             let provider = known.provider_of(machine, &member, options);
@@ -445,7 +445,7 @@ impl<'k> Known<'k> {
 
     fn record_of(&self, member: &Membership) -> Option<&'k Record> {
         let mut own = self.records.iter();
-        own.find(|record| record.membership.as_ref().is_some_and(|other| is_same(other, member)))
+        own.find(|record| record.membership.as_ref().is_some_and(|other| other.is_same_machine(member)))
     }
 
     fn state_of(&self, record: &Record) -> LiveState {
@@ -491,10 +491,6 @@ impl<'k> Known<'k> {
 fn default_name(member: &Membership) -> VmName {
     let name = format!("{}-{}", member.environment, member.short_name());
     VmName::parse(&name).expect("the environment's file was checked")
-}
-
-fn is_same(one: &Membership, other: &Membership) -> bool {
-    (&one.environment, &one.machine, one.number) == (&other.environment, &other.machine, other.number)
 }
 
 /// A warning if the new machines on this computer need more memory than it has.
