@@ -74,7 +74,11 @@ mod tests {
         for last in [2, 2, 7] {
             assert_eq!(run(&hosts, &names(last)), with(last));
         }
-        assert_eq!(run(&hosts, &[]), format!("{own}\n"));
+        // What somebody added after the block stays too.
+        let added = format!("{}10.0.0.9 added\n", with(7));
+        fs::write(&hosts, added).unwrap();
+        assert_eq!(run(&hosts, &names(2)), with(2).replace("other\n", "other\n10.0.0.9 added\n"));
+        assert_eq!(run(&hosts, &[]), format!("{own}\n10.0.0.9 added\n"));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "a temporary file is left");
     }
 
