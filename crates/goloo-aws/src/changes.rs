@@ -147,6 +147,10 @@ impl AwsProvider {
         if change.has(Setting::SshCidr) {
             wanted.template.ssh_cidr = Some(self.ssh_blocks(&stack.ssh_sources()?).await?);
         }
+        // An instance without a stack is only stopped by its shutdown.
+        if change.has(Setting::Ttl) && target.resource_ref.stack.is_some() {
+            wanted.template.shutdown_terminates = Some(stack.ttl.is_some() || stack.spot);
+        }
         if change.has(Setting::Disk) {
             target.root_volume()?;
             let gib = ami::volume_gib(Size::bytes(stack.disk));

@@ -27,6 +27,8 @@ pub struct TemplateChange {
     pub instance_type: Option<String>,
     /// The DNS names, in the form used in records.
     pub names: Option<Vec<String>>,
+    /// Whether a shutdown from within terminates the instance.
+    pub shutdown_terminates: Option<bool>,
 }
 
 impl TemplateChange {
@@ -72,6 +74,11 @@ impl DeployedTemplate {
         }
         if let Some(instance_type) = &change.instance_type {
             edited.set_instance_type(instance_type);
+        }
+        if let Some(terminates) = change.shutdown_terminates {
+            let properties = edited.object(INSTANCE);
+            properties.remove(template::SHUTDOWN);
+            properties.extend(template::on_shutdown(terminates));
         }
         if let Some(names) = &change.names {
             let outputs = edited.object("/Outputs");
@@ -170,9 +177,11 @@ mod tests {
             ports: Some(forwards(&["443", "53:53/udp"])),
             instance_type: Some("m7i.large".to_owned()),
             names: Some(vec!["Z1/A/a.example.com".to_owned(), "Z1/A/b.example.com".to_owned()]),
+            shutdown_terminates: Some(true),
         };
         let names = ["Z1/A/a.example.com", "Z1/A/b.example.com"];
-        let new = template(&["443", "53:53/udp"], &["203.0.113.7/32"], "m7i.large", &names);
+        let mut new = template(&["443", "53:53/udp"], &["203.0.113.7/32"], "m7i.large", &names);
+        new.object(INSTANCE).extend(template::on_shutdown(true));
         assert_eq!(old.with(&change), new);
         assert!(old.0.pointer("/Resources/Instance/Properties/CreditSpecification").is_some());
         assert_eq!(old.with(&TemplateChange::default()), old);
@@ -181,6 +190,7 @@ mod tests {
             ports: Some(forwards(&["80"])),
             instance_type: Some("t3.nano".to_owned()),
             names: Some(vec!["Z1/A/web.example.com".to_owned()]),
+            shutdown_terminates: Some(false),
         };
         assert_eq!(new.with(&back), old);
     }

@@ -40,6 +40,7 @@ pub const INFO: ProviderInfo = ProviderInfo {
         dns: Cost::Now,
         instance_type: Cost::Restart,
         cloud: Cost::Replace,
+        ttl_of_provider: true,
         restart_can_wait: false,
     },
 };

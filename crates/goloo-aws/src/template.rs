@@ -214,8 +214,8 @@ impl VmTemplate<'_> {
             "Tags": tags::in_template(&tags::of(machine)),
         });
         // A Spot Instance with a one-time request can't be stopped, not even from within.
-        if stack.ttl.is_some() || stack.spot {
-            properties["InstanceInitiatedShutdownBehavior"] = json!("terminate");
+        if let Some((key, value)) = on_shutdown(stack.ttl.is_some() || stack.spot) {
+            properties[key] = value;
         }
         if stack.spot {
             let version = json!({"Fn::GetAtt": ["LaunchTemplate", "LatestVersionNumber"]});
@@ -309,6 +309,14 @@ pub(crate) fn port_rules(ports: &[PortForward]) -> Vec<Value> {
     // EC2 refuses two rules that are the same.
     let ports: BTreeSet<_> = ports.iter().map(|port| (port.guest(), port.protocol())).collect();
     ports.into_iter().map(|(ports, protocol)| ingress(ports, protocol, "0.0.0.0/0", rule::PORT)).collect()
+}
+
+/// The property of an instance that says what a shutdown from within does.
+pub const SHUTDOWN: &str = "InstanceInitiatedShutdownBehavior";
+
+/// That property. Without it, a shutdown stops the instance.
+pub fn on_shutdown(terminates: bool) -> Option<(String, Value)> {
+    terminates.then(|| (SHUTDOWN.to_owned(), json!("terminate")))
 }
 
 /// Of a burstable type: T3 and later default to unlimited mode, in which load above the baseline costs without limit.

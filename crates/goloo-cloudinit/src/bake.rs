@@ -8,7 +8,7 @@ use crate::compose::{ComposeInput, compose};
 use crate::script::squeezed;
 
 /// The format of the keys, and of what the script leaves in an image. Another number makes all images unusable.
-const FORMAT: &str = "baked image 1";
+const FORMAT: &str = "baked image 2";
 
 const GENERALIZE: &str = include_str!("guest/generalize.sh");
 

@@ -5,7 +5,7 @@ use super::document::{self, Facts, Kind};
 use super::identity::{self, Identity, account};
 use super::provision::Provision;
 use super::template::{Template, TemplateRenderer};
-use super::{check, limits, merge, placeholders, targets, template};
+use super::{check, limits, merge, own_identity, placeholders, targets, template};
 use crate::diagnostic::diagnostic;
 use goloo_model::access::LoginName;
 use goloo_model::host_key::HostKey;
@@ -36,6 +36,8 @@ pub struct ComposeInput<'a> {
 pub struct Composed {
     /// The input of cloud-init.
     pub user_data: Vec<u8>,
+    /// goloo's part of it, as a script that runs as root at each boot.
+    pub identity: String,
     /// The login user.
     pub login_user: LoginName,
     /// Possible problems.
@@ -95,7 +97,7 @@ fn put_together(input: &ComposeInput<'_>, checks: Checks) -> Result<Composed, Ve
         UserDataForm::Parts => side_by_side(document.as_ref(), kind, &identity, &provision)?,
     };
     let user_data = limits::fit(user_data, features.limit).map_err(|diagnostic| vec![diagnostic])?;
-    Ok(Composed { user_data, login_user, warnings, diagnostics })
+    Ok(Composed { user_data, identity: identity.script(), login_user, warnings, diagnostics })
 }
 
 /// Where the document contains what differs between machines, such as their names: each of them has another key of a
@@ -115,6 +117,17 @@ pub fn per_machine_values(input: &ComposeInput<'_>) -> Result<Vec<Diagnostic>, V
         return Ok(Vec::new());
     }
     Ok(template::names_of_machine(body))
+}
+
+/// What cloud-init does at the first boot of each machine with this document, so that no machine can continue from the
+/// memory of another one.
+///
+/// # Errors
+/// As [`compose`].
+pub fn needs_a_boot(input: &ComposeInput<'_>) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
+    let Some(document) = input.stack.cloud_init.as_deref() else { return Ok(Vec::new()) };
+    let finished = finished(document, input, &mut Vec::new())?;
+    Ok(finished.all_in_file(own_identity::needs_a_boot(&finished.text)))
 }
 
 /// goloo's parts next to the user's document. Identity comes first: cloud-init runs it before it reads on.

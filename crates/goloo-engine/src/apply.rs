@@ -137,9 +137,15 @@ impl LockedOperation<'_, '_> {
 
     /// What is left to be changed at this cost, by the provider.
     fn left_at(&self, cost: Cost) -> Vec<Setting> {
-        let is_of_guest = |setting| matches!(setting, Setting::Users | Setting::Ttl);
+        // The guest has to be told the end, too.
+        let has_ttl = self.engine.provider.info().changes.ttl_of_provider && self.inputs().running;
+        let is_of_provider = |setting: &Setting| match setting {
+            Setting::Users => false,
+            Setting::Ttl => has_ttl,
+            _ => true,
+        };
         let settings = self.inputs().settings.iter().copied();
-        settings.filter(|setting| self.cost(*setting) == cost && !is_of_guest(*setting)).collect()
+        settings.filter(|setting| self.cost(*setting) == cost && is_of_provider(setting)).collect()
     }
 
     /// What the provider changes whether or not the machine is running.
@@ -164,11 +170,11 @@ impl LockedOperation<'_, '_> {
         self.note_done(&settings).await
     }
 
-    /// Whether a change takes something inside the machine too: a larger disk a larger file system. A machine that is
-    /// off makes its file system larger when it boots.
+    /// Whether a change takes something inside the machine too: a larger disk a larger file system, a TTL the time of the
+    /// end. A machine that is off makes its file system larger when it boots.
     fn is_followed_in_guest(&self, setting: Setting) -> bool {
         match setting {
-            Setting::Disk => true,
+            Setting::Disk | Setting::Ttl => true,
             Setting::Mounts => self.engine.provider.info().user_data.mounts_in_guest,
             _ => false,
         }

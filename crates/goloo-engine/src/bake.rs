@@ -100,10 +100,13 @@ impl LockedOperation<'_, '_> {
     async fn keep_image(&mut self) -> Result<BakedImage, EngineError> {
         self.stop_if_interrupted(OperationKind::Bake)?;
         let provider = self.engine.provider;
-        let (record, mut work) = self.lend();
-        let stopped = provider.stop(&record, StopMode::Graceful, &mut work).await;
-        stopped.map_err(|error| self.midway(OperationKind::Bake, error))?;
+        // Before the memory is saved: copies of the machine have nothing to do with goloo's connections to it.
         self.engine.guest.end_connections(&self.record).await;
+        let is_with_memory = self.record.baking.as_ref().is_some_and(|baking| baking.memory);
+        let mode = if is_with_memory { StopMode::Suspend } else { StopMode::Graceful };
+        let (record, mut work) = self.lend();
+        let stopped = provider.stop(&record, mode, &mut work).await;
+        stopped.map_err(|error| self.midway(OperationKind::Bake, error))?;
         let bakes = self.engine.bakes(&self.record.name)?;
         let Some(baking) = self.record.baking.clone() else {
             let what = format!("the record of \"{}\" doesn't say what is baked", self.record.name);

@@ -159,10 +159,7 @@ impl LockedOperation<'_, '_> {
         let provider = self.engine.provider;
         let (_, mut work) = self.lend();
         match provider.create(machine, &mut work).await {
-            Ok(made) => {
-                self.note_made(made).await?;
-                self.connect_or_warn().await;
-            }
+            Ok(made) => self.note_made(made).await?,
             Err(error) if leaves_work(&error) || machine.keep_failed => {
                 return Err(self.midway(OperationKind::Create, error));
             }
@@ -170,7 +167,17 @@ impl LockedOperation<'_, '_> {
         }
         self.name_host();
         let waits = self.record.operation.as_ref().and_then(|op| op.inputs.as_ref()).is_none_or(|i| i.wait);
-        let verdict = if waits { Some(self.await_provisioning().await?) } else { None };
+        let identified = self.give_identity(machine, self.deadline()).await?;
+        // A machine that has another one's identity isn't to be reached by others.
+        self.connect_or_warn().await;
+        let verdict = match identified {
+            Some(verdict) => {
+                network_names::write_or_warn(self.engine, &self.record).await;
+                Some(verdict)
+            }
+            None if waits => Some(self.await_provisioning().await?),
+            None => None,
+        };
         self.finish_create(verdict.as_ref()).await?;
         Ok(Created { record: self.record.clone(), verdict })
     }
@@ -183,9 +190,13 @@ impl LockedOperation<'_, '_> {
         self.save_result().await
     }
 
+    /// The time for downloading an image doesn't count against the machine's limit.
+    fn deadline(&self) -> Instant {
+        self.limits.deadline.unwrap_or_else(|| self.engine.deadline())
+    }
+
     async fn await_provisioning(&mut self) -> Result<Verdict, EngineError> {
-        // The time for downloading an image doesn't count against the machine's limit.
-        let deadline = self.limits.deadline.unwrap_or_else(|| self.engine.deadline());
+        let deadline = self.deadline();
         self.say_names(deadline).await;
         match provision::verdict(self.engine, &self.record, deadline).await {
             Some(verdict) => Ok(verdict),

@@ -21,11 +21,27 @@ pub(crate) async fn run(
     script: &str,
     input: &[u8],
 ) -> Result<String, ProviderError> {
+    let target = target(record)?;
+    run_at(engine, &target, script, input, LIMIT).await
+}
+
+/// Where scripts are run in a machine.
+pub(crate) fn target(record: &Record) -> Result<SshTarget, ProviderError> {
+    let missing = || ProviderError::failed("there is no key for this machine", Hint::default());
+    SshTarget::of(record).ok_or_else(missing)
+}
+
+/// As [`run`], for a target and a time limit that aren't the usual ones.
+pub(crate) async fn run_at(
+    engine: &Engine<'_>,
+    target: &SshTarget,
+    script: &str,
+    input: &[u8],
+    limit: Duration,
+) -> Result<String, ProviderError> {
     let failed = |what: String| ProviderError::failed(what, Hint::default());
-    let target =
-        SshTarget::of(record).ok_or_else(|| failed("there is no key for this machine".to_owned()))?;
-    let (command, limits) = (in_shell(script), RunLimits::answer(LIMIT));
-    let ran = engine.guest.run_with_input(&target, &command, input, limits, &mut |_| {}).await;
+    let (command, limits) = (in_shell(script), RunLimits::answer(limit));
+    let ran = engine.guest.run_with_input(target, &command, input, limits, &mut |_| {}).await;
     match ran {
         Ok(output) if output.status == 0 => Ok(output.stdout),
         Ok(output) => {

@@ -26,6 +26,7 @@ mod interrupt;
 mod label;
 mod machine_name;
 mod network_names;
+mod own_identity;
 pub mod plan;
 mod power;
 mod protect;

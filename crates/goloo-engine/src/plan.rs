@@ -69,6 +69,7 @@ pub fn create(
         token,
         stack: input.stack.clone(),
         user_data: composed.user_data,
+        identity: composed.identity,
         host_key: host_key.public_openssh.clone(),
         keep_failed: false,
         force_dns: false,

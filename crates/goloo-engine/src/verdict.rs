@@ -71,6 +71,12 @@ impl Verdict {
         Self { log, ..Self::of(ProvisioningResult::Ended, vec![reason]) }
     }
 
+    /// Of a machine that continued from the memory of one that was provisioned without errors, with what then failed.
+    pub(super) fn of_copy(problems: Vec<String>) -> Self {
+        let result = if problems.is_empty() { ProvisioningResult::Done } else { ProvisioningResult::Failed };
+        Self { is_reported: true, ..Self::of(result, problems) }
+    }
+
     fn of(result: ProvisioningResult, errors: Vec<String>) -> Self {
         Self { result, errors: bounded(&errors), log: Vec::new(), login_problem: None, is_reported: false }
     }

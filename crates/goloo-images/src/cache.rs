@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! store/<sha256>.img     complete, verified images; never modified
+//! store/<sha256>.mem     the memory of the machine that an image was made of
 //! names/<key>.json       what an alias, an address or a path refers to
 //! parts/<key>.part       downloads and copies in progress
 //! roots/<vm id>          which image a machine's overlay needs, where it couldn't be linked
@@ -26,7 +27,7 @@ use crate::alias::{self, Published};
 use crate::arch::Arch;
 use crate::digest::{FileDigest, Hasher, each_piece, find_in_list};
 use crate::download::{DownloadTimeouts, Downloader, check_scheme};
-use crate::entry::{ImageEntry, ImageOrigin, Stamp};
+use crate::entry::{ImageEntry, ImageOrigin, MemoryEntry, Stamp};
 use crate::error::{ImageError, fails_at};
 use crate::file::{copy, header, inspect, open_regular};
 use crate::qemu_img;
@@ -47,6 +48,15 @@ pub struct CachedImage {
     /// What the cache knows about it.
     pub entry: ImageEntry,
     _in_use: FileLock,
+}
+
+/// The memory of a machine, to be kept beside its image.
+#[derive(Debug)]
+pub struct NewMemory<'a> {
+    /// The file.
+    pub file: &'a Path,
+    /// What kind of machine can load it; only the provider reads this.
+    pub machine: serde_json::Value,
 }
 
 /// The cache.
@@ -189,15 +199,17 @@ impl Cache {
         self.folder.join("store").join(format!("{sha256}.img"))
     }
 
+    pub(super) fn stored_memory(&self, sha256: &str) -> PathBuf {
+        self.folder.join("store").join(format!("{sha256}.mem"))
+    }
+
     /// A note whose image is present in full length; anything else counts as absent.
     pub(super) fn entry(&self, key: &str) -> Option<ImageEntry> {
         let text = read::own(&self.folder.join("names").join(format!("{key}.json")), read::FILE_MAX).ok()?;
-        let entry: ImageEntry = serde_json::from_slice(&text).ok()?;
-        let stored = self.stored(&entry.sha256);
-        let data = fs::metadata(&stored).ok()?;
-        // Another user may have replaced the file while the folder was accessible to them.
-        let is_own = private::check_within(&stored).is_ok();
-        (is_own && data.len() == entry.bytes).then_some(entry)
+        let mut entry: ImageEntry = serde_json::from_slice(&text).ok()?;
+        let memory = self.stored_memory(&entry.sha256);
+        entry.memory = entry.memory.filter(|noted| is_own_with_length(&memory, noted.bytes));
+        is_own_with_length(&self.stored(&entry.sha256), entry.bytes).then_some(entry)
     }
 
     fn entry_with(&self, key: &str, expected: Option<&FileDigest>) -> Option<ImageEntry> {
@@ -376,19 +388,25 @@ impl Cache {
         Ok(entry.map(|entry| CachedImage { path: self.stored(&entry.sha256), entry, _in_use: in_use }))
     }
 
+    /// The file with the memory that belongs to an image; it exists if the image's entry has memory.
+    pub fn memory_of(&self, image: &CachedImage) -> PathBuf {
+        self.stored_memory(&image.entry.sha256)
+    }
+
     /// Adds a baked image: `make` writes its file, a qcow2 image without a backing file. One with this key that exists is
-    /// left as it is.
+    /// left as it is, unless there is memory for the new one: the two belong together.
     pub fn add_baked<E: From<ImageError>>(
         &self,
         key: &str,
         name: &str,
+        memory: Option<NewMemory<'_>>,
         watch: &dyn Watch,
         make: impl FnOnce(&Path) -> Result<(), E>,
     ) -> Result<ImageEntry, E> {
         let _in_use = self.enter(watch)?;
         let key = self.key(key, ImageOrigin::Baked);
         let _lock = self.lock(&key, Mode::Exclusive, watch)?;
-        if let Some(entry) = self.entry(&key) {
+        if let Some(entry) = self.entry(&key).filter(|_| memory.is_none()) {
             return Ok(entry);
         }
         let part = self.part(&key);
@@ -396,9 +414,28 @@ impl Cache {
         make(&part)?;
         watch.event(Event::Step { what: "checking the image".to_owned() });
         let digest = digest_of(&part, watch)?;
-        let entry = self.place(&part, &digest, name, ImageOrigin::Baked)?;
+        let mut entry = self.place(&part, &digest, name, ImageOrigin::Baked)?;
+        entry.memory = memory.map(|memory| self.place_memory(&entry.sha256, memory)).transpose()?;
         self.note(&key, &entry)?;
         Ok(entry)
+    }
+
+    fn place_memory(&self, sha256: &str, memory: NewMemory<'_>) -> Result<MemoryEntry, ImageError> {
+        let target = self.stored_memory(sha256);
+        durable::remove_if_there(&target).map_err(fails_at(&target))?;
+        // No second copy of it, where the file system lets two folders have the file.
+        if fs::hard_link(memory.file, &target).is_err() {
+            let part = self.part(&format!("{sha256}.mem"));
+            fs::copy(memory.file, &part).map_err(fails_at(memory.file))?;
+            fs::rename(&part, &target).map_err(fails_at(&target))?;
+        }
+        let opened = File::open(&target).map_err(fails_at(&target))?;
+        make_read_only(&opened).map_err(fails_at(&target))?;
+        opened.sync_all().map_err(fails_at(&target))?;
+        let store = self.folder.join("store");
+        durable::sync_folder(&store).map_err(fails_at(&store))?;
+        let bytes = opened.metadata().map_err(fails_at(&target))?.len();
+        Ok(MemoryEntry { bytes, machine: memory.machine })
     }
 
     fn part(&self, key: &str) -> PathBuf {
@@ -442,6 +479,7 @@ impl Cache {
             taken_at: Timestamp::now(),
             published_digest: None,
             stamp: None,
+            memory: None,
         })
     }
 
@@ -450,6 +488,11 @@ impl Cache {
         let text = serde_json::to_vec_pretty(entry).map_err(|error| fails_at(&path)(error.into()))?;
         durable::write(&path, &text).map_err(fails_at(&path))
     }
+}
+
+/// Another user may have replaced the file while the folder was accessible to them.
+fn is_own_with_length(path: &Path, bytes: u64) -> bool {
+    fs::metadata(path).is_ok_and(|data| data.len() == bytes) && private::check_within(path).is_ok()
 }
 
 fn digest_of(path: &Path, watch: &dyn Watch) -> Result<FileDigest, ImageError> {

@@ -98,4 +98,17 @@ pub struct ImageEntry {
     pub(super) published_digest: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) stamp: Option<Stamp>,
+    /// The memory of the machine that it was made of, if that was kept too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryEntry>,
+}
+
+/// The saved memory of a machine, in a file beside its image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MemoryEntry {
+    /// The size of the file, in bytes.
+    pub bytes: u64,
+    /// What kind of machine can load it; only the provider reads this.
+    pub machine: serde_json::Value,
 }

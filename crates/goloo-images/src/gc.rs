@@ -1,6 +1,6 @@
 //! Which images machines need, and which can be removed.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -86,9 +86,13 @@ impl Cache {
         for (key, entry) in &named {
             let note = self.folder().join("names").join(format!("{key}.json"));
             fs::remove_file(&note).map_err(fails_at(&note))?;
-            let stored = self.stored(&entry.sha256);
-            if unshared(&entry.sha256) && stored.exists() {
-                freed.take(&stored).map_err(fails_at(&stored))?;
+            if !unshared(&entry.sha256) {
+                continue;
+            }
+            for stored in [self.stored(&entry.sha256), self.stored_memory(&entry.sha256)] {
+                if stored.exists() {
+                    freed.take(&stored).map_err(fails_at(&stored))?;
+                }
             }
         }
         Ok(freed)
@@ -135,10 +139,11 @@ impl Cache {
         let mut freed = Freed::default();
         for name in names_in(&self.folder().join("store"))? {
             let path = self.folder().join("store").join(&name);
-            let digest = name.to_str().and_then(|name| name.strip_suffix(".img")).unwrap_or_default();
+            // Memory is kept as long as its image.
+            let digest = path.file_stem().and_then(OsStr::to_str).unwrap_or_default();
             let mut users = roots.iter().filter(|(_, root)| root.image == digest);
-            let is_needed =
-                self.is_linked(digest)? || users.any(|(_, root)| root.state(vms) != RootState::Gone);
+            let is_needed = (self.stored(digest).exists() && self.is_linked(digest)?)
+                || users.any(|(_, root)| root.state(vms) != RootState::Gone);
             if !is_needed {
                 freed.take(&path).map_err(fails_at(&path))?;
             }

@@ -19,8 +19,8 @@ mod watch;
 mod workshop;
 
 pub use arch::Arch;
-pub use cache::{Cache, CachedImage};
-pub use entry::{Format, ImageEntry, ImageOrigin};
+pub use cache::{Cache, CachedImage, NewMemory};
+pub use entry::{Format, ImageEntry, ImageOrigin, MemoryEntry};
 pub use error::ImageError;
 pub use gc::{Freed, ListedImage, UnknownUses};
 pub use watch::{Unwatched, Watch};

@@ -190,6 +190,9 @@ pub trait Guest: Send + Sync {
     /// Ends the connections that are kept for later commands, after the machine was stopped or deleted.
     async fn end_connections(&self, record: &Record);
 
+    /// Ends the connections to a target that isn't used again, and removes its pinned key.
+    async fn forget(&self, target: &SshTarget);
+
     /// Runs `command` with `/bin/sh`, regardless of the user's shell, with empty standard input. `line` receives
     /// each line of its standard output as it arrives. Returns [`GuestError::Unreachable`] if it takes longer than
     /// `limits` allow, and [`GuestError::TooMuch`] if it writes more.

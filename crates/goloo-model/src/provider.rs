@@ -51,6 +51,8 @@ pub struct Machine {
     pub stack: ResolvedStack,
     /// The user-data for cloud-init: the user's document combined with goloo's part.
     pub user_data: Vec<u8>,
+    /// goloo's part of it as a script, for a machine that doesn't boot: it continues from saved memory.
+    pub identity: String,
     /// The machine's public host key, which is unique to it.
     pub host_key: PublicHostKey,
     /// Whether the resources of a failed create are kept for inspection.
@@ -65,7 +67,7 @@ pub struct Machine {
     pub is_replacement: bool,
 }
 
-/// Omits the user-data, which contains the private host key.
+/// Omits the user-data and the script, which contain the private host key.
 impl fmt::Debug for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { id, name, machine_name, token, stack, user_data, host_key, .. } = self;
@@ -348,8 +350,30 @@ pub struct BakedImage {
     pub key: Digest,
     /// The size of its disk, in bytes: a machine that is made from it can't have a smaller one.
     pub disk: u64,
+    /// Its size where it is kept, in bytes, without the memory.
+    pub size: u64,
+    /// The machine's memory, if it was kept too.
+    pub memory: Option<BakedMemory>,
+}
+
+/// The saved memory of a baked machine, from which others continue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BakedMemory {
     /// Its size where it is kept, in bytes.
     pub size: u64,
+    /// Why it can't be used for this machine here, if it can't.
+    pub unusable: Option<String>,
+}
+
+/// Whose identity a machine has that continues from saved memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    /// The VM that was baked.
+    pub id: VmId,
+    /// Its name at the provider.
+    pub name: VmName,
+    /// What its SSH server proves itself with.
+    pub host_key: PublicHostKey,
 }
 
 /// Images of provisioned machines, from which others are made.
@@ -367,17 +391,32 @@ pub trait Bakes: Send + Sync {
         interrupted: &(dyn Fn() -> bool + Sync),
     ) -> Result<String, ProviderError>;
 
-    /// The baked image with this key, if there is one that can be used.
-    async fn find(&self, key: &Digest) -> Result<Option<BakedImage>, ProviderError>;
+    /// The baked image with this key, if there is one that can be used, as it serves a machine of this stack.
+    async fn find(&self, key: &Digest, stack: &ResolvedStack) -> Result<Option<BakedImage>, ProviderError>;
 
-    /// Makes a baked image of a stopped machine, from which everything that belongs to one machine was removed. If
-    /// called again after a crash, it finds or finishes the first. Once it returns, the image is durable.
+    /// Whether the memory of a machine of this stack can be saved.
+    fn check_memory(&self, stack: &ResolvedStack) -> Result<(), ProviderError>;
+
+    /// Makes a baked image of a machine from which everything that belongs to one machine was removed. It is stopped, or
+    /// suspended if its memory is kept too. If called again after a crash, it finds or finishes the first. Once it
+    /// returns, the image is durable.
     async fn keep(
         &self,
         record: &Record,
         baking: &Baking,
         work: &mut dyn Work,
     ) -> Result<BakedImage, ProviderError>;
+
+    /// Whose identity a machine still has that continued from saved memory; `None` once it has its own, and for all
+    /// others. Until then nothing of it is reachable but SSH.
+    async fn template(&self, _: &Record) -> Result<Option<Template>, ProviderError> {
+        Ok(None)
+    }
+
+    /// Opens a machine that has got its own identity to others. May be called again.
+    async fn open(&self, _: &Record, _: &mut dyn Work) -> Result<(), ProviderError> {
+        Ok(())
+    }
 }
 
 /// What an export keeps of a machine besides its record and its disk.

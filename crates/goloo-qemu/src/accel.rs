@@ -225,7 +225,7 @@ fn kernel() -> String {
 }
 
 /// Identifies the current version of a program's file; cheaper than running the program to get its version.
-fn identity(program: &Path) -> String {
+pub(crate) fn identity(program: &Path) -> String {
     match std::fs::metadata(program) {
         Ok(data) => format!("{} {} {}", program.display(), data.len(), data.mtime()),
         Err(_) => program.display().to_string(),

@@ -3,17 +3,20 @@
 use std::path::Path;
 
 use async_trait::async_trait;
-use goloo_images::{CachedImage, ImageEntry, ImageError, Watch, qemu_img};
+use goloo_images::{Arch, CachedImage, ImageEntry, ImageError, NewMemory, Watch, qemu_img};
 use goloo_model::events::{Event, Events};
 use goloo_model::hint::NextStep;
-use goloo_model::provider::{BakedImage, Bakes, Machine, ProviderError, Work};
+use goloo_model::provider::{BakedImage, BakedMemory, Bakes, Machine, ProviderError, Template, Work};
 use goloo_model::record::{Baking, Digest, Record};
 use goloo_model::spec::ResolvedStack;
 
+use crate::args::Files;
 use crate::blocking;
 use crate::context::QemuProvider;
-use crate::error::image_failed;
+use crate::error::{end_failed, image_failed, missing};
 use crate::launch;
+use crate::machine::MachineFile;
+use crate::saved_machine::SavedMachine;
 use crate::snapshot::image_options;
 
 #[async_trait]
@@ -34,9 +37,33 @@ impl Bakes for QemuProvider {
         Ok(image.map_err(image_failed)?.entry.sha256)
     }
 
-    async fn find(&self, key: &Digest) -> Result<Option<BakedImage>, ProviderError> {
+    async fn find(&self, key: &Digest, stack: &ResolvedStack) -> Result<Option<BakedImage>, ProviderError> {
         let found = self.settings.cache.baked(key.as_str()).map_err(image_failed)?;
-        Ok(found.map(|image| baked(key, &image.entry)))
+        let Some(image) = found else { return Ok(None) };
+        let mut baked = baked(key, &image.entry);
+        if let (Some(memory), Some(entry)) = (&mut baked.memory, &image.entry.memory) {
+            memory.unusable = match serde_json::from_value(entry.machine.clone()) {
+                Ok(saved) => self.memory_mismatch(&saved, stack)?,
+                Err(_) => Some("another version of goloo saved it".to_owned()),
+            };
+        }
+        Ok(Some(baked))
+    }
+
+    fn check_memory(&self, stack: &ResolvedStack) -> Result<(), ProviderError> {
+        let refused = |what: &str, hint: &str| {
+            Err(ProviderError::Unsupported { what: what.to_owned(), hint: hint.to_owned().into() })
+        };
+        if !stack.mounts.is_empty() {
+            let what =
+                "the memory of a VM can't be saved while it has folders of this computer mounted (vm.mounts)";
+            return refused(what, "omit --memory, or remove vm.mounts");
+        }
+        if Arch::host() != Arch::X86_64 {
+            // Copies would repeat random numbers: nothing tells the guest that its memory was loaded.
+            return refused("memory can be baked on x86_64 only", "omit --memory");
+        }
+        Ok(())
     }
 
     async fn keep(
@@ -45,20 +72,57 @@ impl Bakes for QemuProvider {
         baking: &Baking,
         work: &mut dyn Work,
     ) -> Result<BakedImage, ProviderError> {
-        let (_, files) = self.at_rest(record, "baking")?;
+        let (saved, files) = if baking.memory {
+            let (saved, files) = self.with_memory(record)?;
+            (Some(saved), files)
+        } else {
+            (None, self.at_rest(record, "baking")?.1)
+        };
         work.step("making the image");
         let (cache, key) = (self.settings.cache.clone(), baking.key.as_str().to_owned());
         let name = format!("baked:{}", record.stack);
         let kept = blocking::watched(work, move |watch| {
-            cache.add_baked(&key, &name, watch, |target| flatten(cache.qemu_img(), &files.disk(), target))
+            let file = files.memory();
+            let memory = saved.map(|machine| NewMemory { file: &file, machine });
+            let flatten = |target: &Path| flatten(cache.qemu_img(), &files.disk(), target);
+            cache.add_baked(&key, &name, memory, watch, flatten)
         })
         .await?
         .map_err(|KeepError(error)| error)?;
         Ok(baked(&baking.key, &kept))
     }
+
+    async fn template(&self, record: &Record) -> Result<Option<Template>, ProviderError> {
+        self.template_of(record)
+    }
+
+    async fn open(&self, record: &Record, _: &mut dyn Work) -> Result<(), ProviderError> {
+        self.open_ports(record).await
+    }
 }
 
 impl QemuProvider {
+    /// What the memory of a suspended machine is of, as the image cache keeps it.
+    fn with_memory(&self, record: &Record) -> Result<(serde_json::Value, Files), ProviderError> {
+        let files = self.files(record);
+        let io = |source| end_failed(files.folder(), source);
+        let noted = MachineFile::load(&files).map_err(io)?.ok_or_else(|| missing(record, &files))?;
+        let (Some(suspended), Some(host_key)) = (&noted.suspended, &noted.host_key) else {
+            return Err(ProviderError::failed(
+                format!("the memory of \"{}\" was discarded", record.name),
+                NextStep::Delete(record.name.clone()).text(", then bake again"),
+            ));
+        };
+        let template =
+            Template { id: record.id.clone(), name: record.name.clone(), host_key: host_key.clone() };
+        let saved = SavedMachine {
+            kind: self.kind_of(&noted)?,
+            machine_type: suspended.machine_type.clone(),
+            template: template.into(),
+        };
+        Ok((serde_json::to_value(saved).expect("it has only string keys"), files))
+    }
+
     /// The baked image that a machine is made from.
     pub(crate) fn baked_image(&self, key: &Digest, machine: &Machine) -> Result<CachedImage, ProviderError> {
         let found = self.settings.cache.baked(key.as_str()).map_err(image_failed)?;
@@ -72,7 +136,8 @@ impl QemuProvider {
 }
 
 fn baked(key: &Digest, entry: &ImageEntry) -> BakedImage {
-    BakedImage { key: key.clone(), disk: entry.virtual_size, size: entry.bytes }
+    let memory = entry.memory.as_ref().map(|memory| BakedMemory { size: memory.bytes, unusable: None });
+    BakedImage { key: key.clone(), disk: entry.virtual_size, size: entry.bytes, memory }
 }
 
 /// A disk as one file, without the images below it.

@@ -187,7 +187,12 @@ impl QemuProvider {
         Ok(())
     }
 
-    async fn grow(&self, machine: &MachineFile, files: &Files, bytes: u64) -> Result<(), ProviderError> {
+    pub(crate) async fn grow(
+        &self,
+        machine: &MachineFile,
+        files: &Files,
+        bytes: u64,
+    ) -> Result<(), ProviderError> {
         let running = machine::running(files, machine);
         if running.map_err(|source| prepare_failed(files.folder(), source))?.is_none() {
             return Disk::new(self.qemu_img(), &files.disk()).grow(bytes);

@@ -75,7 +75,7 @@ impl QemuProvider {
             memory_mib: machine.memory_mib,
             any_cpu: machine.any_cpu,
             ssh: Listener::tcp(machine.address(), ssh_port),
-            ports: &machine.ports,
+            ports: if machine.template.is_some() { &[] } else { &machine.ports },
             mounts: &machine.mounts,
             firmware: machine.firmware.as_deref(),
             files,

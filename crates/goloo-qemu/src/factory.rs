@@ -47,7 +47,8 @@ struct Factory;
 impl Settings {
     /// As the environment and the session say.
     pub fn in_context(context: &ProviderContext) -> Result<Self, ProviderError> {
-        Self::from_env(&context.state, &context.cache.join("images"))
+        let settings = Self::from_env(&context.state, &context.cache.join("images"))?;
+        Ok(Self { client_key: context.client_key.clone(), ..settings })
     }
 }
 

@@ -83,6 +83,7 @@ impl QemuProvider {
             accel: None,
             process: None,
             suspended: None,
+            template: None,
         };
         machine.save(&files).map_err(io)?;
         network.notes.into_iter().for_each(|note| work.events().event(Event::Note(note)));

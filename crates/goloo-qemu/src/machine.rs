@@ -17,6 +17,7 @@ use crate::accel::Accel;
 use crate::args::Files;
 use crate::ports::{Forward, Listener};
 use crate::process::{self, QemuProcess};
+use crate::saved_machine::TemplateFile;
 use crate::shared_folder::SharedFolder;
 
 /// The resource kind under which a machine's folder is recorded.
@@ -56,6 +57,9 @@ pub(crate) struct MachineFile {
     /// That its memory is saved, and the next start continues from it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) suspended: Option<Suspended>,
+    /// Whose identity its guest has: set while it continues from the memory of a baked machine, until it has its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) template: Option<TemplateFile>,
 }
 
 /// What a suspended machine needs to continue.
@@ -199,6 +203,7 @@ pub(crate) fn sample(id: &VmId, name: &str, made: bool) -> MachineFile {
         accel: None,
         process: None,
         suspended: None,
+        template: None,
     }
 }
 

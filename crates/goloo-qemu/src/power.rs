@@ -54,7 +54,7 @@ impl QemuProvider {
         work: &mut dyn Work,
     ) -> Result<Endpoints, ProviderError> {
         if machine.suspended.is_some() {
-            return self.wake(vm, machine, files, work).await;
+            return self.wake(vm, machine, files, Taken::Fails, work).await;
         }
         let running =
             machine::running(files, machine).map_err(|source| prepare_failed(files.folder(), source))?;
@@ -76,6 +76,8 @@ impl QemuProvider {
             }
         }
         self.drop_memory(files)?;
+        // It boots, and cloud-init gives it its own identity.
+        machine.template = None;
         check_sources(machine.mounts.iter().map(|share| &share.source))?;
         self.check_ports(machine)?;
         self.launch(machine, files, Taken::Fails, work).await

@@ -65,7 +65,13 @@ impl QemuProvider {
     }
 
     /// Creates everything the first start needs. Leftovers of an earlier attempt are replaced: that disk was never run.
-    fn prepare(&self, machine: &Machine, files: &Files, image: &CachedImage) -> Result<(), ProviderError> {
+    pub(crate) fn prepare(
+        &self,
+        machine: &Machine,
+        files: &Files,
+        image: &CachedImage,
+        disk: u64,
+    ) -> Result<(), ProviderError> {
         let io = |source| prepare_failed(files.folder(), source);
         let seed = Seed {
             instance_id: machine.id.as_str(),
@@ -80,13 +86,7 @@ impl QemuProvider {
             fs::copy(&firmware.variables, files.variables()).map_err(io)?;
         }
         let base = self.link_base(image, files)?;
-        launch::make_overlay(
-            self.qemu_img(),
-            &base,
-            image.entry.format.as_str(),
-            &files.disk(),
-            machine.stack.disk.as_bytes(),
-        )
+        launch::make_overlay(self.qemu_img(), &base, image.entry.format.as_str(), &files.disk(), disk)
     }
 
     /// Links the base image into the machine's own folder, so that the machine survives when the cache is emptied
@@ -218,7 +218,10 @@ impl Provider for QemuProvider {
         let io = |source| prepare_failed(files.folder(), source);
         let earlier = MachineFile::load(&files).map_err(io)?;
         if let Some(mut earlier) = earlier.filter(|earlier| earlier.made) {
-            return self.power_on(&machine.name, &mut earlier, &files, work).await;
+            return match earlier.template {
+                Some(_) => self.continue_copy(machine, &mut earlier, &files, work).await,
+                None => self.power_on(&machine.name, &mut earlier, &files, work).await,
+            };
         }
         // Stop a QEMU that an earlier attempt started but didn't record before it died: its disk is created again.
         self.end(&files).await?;
@@ -238,7 +241,14 @@ impl Provider for QemuProvider {
         durable::sync_folder(&self.settings.vms).map_err(io)?;
         let mut noted = self.describe_durably(machine, firmware, &files, work).await?;
         work.step("creating the disk");
-        self.prepare(machine, &files, &image)?;
+        if let Some(saved) = self.usable_memory(machine, &image, work)? {
+            // Its guest knows the disk by this size.
+            self.prepare(machine, &files, &image, image.entry.virtual_size)?;
+            self.put_memory(&mut noted, &files, saved, &image)?;
+            drop(image);
+            return self.continue_copy(machine, &mut noted, &files, work).await;
+        }
+        self.prepare(machine, &files, &image, machine.stack.disk.as_bytes())?;
         drop(image);
         let when_taken = if machine.stack.is_copy { Taken::Moves } else { Taken::Fails };
         self.launch(&mut noted, &files, when_taken, work).await
@@ -422,6 +432,7 @@ fn describe(machine: &Machine, firmware: Option<PathBuf>, network: &Network) -> 
         accel: None,
         process: None,
         suspended: None,
+        template: None,
     }
 }
 

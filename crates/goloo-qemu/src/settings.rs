@@ -67,6 +67,8 @@ pub struct Settings {
     pub offered: fn(Arch) -> Result<Accel, String>,
     /// Whether this system has a loopback address.
     pub has_address: fn(Ipv4Addr) -> bool,
+    /// goloo's public client key, if there is one.
+    pub client_key: Option<String>,
     /// Time limits.
     pub limits: Limits,
 }
@@ -84,6 +86,7 @@ impl Settings {
             accel: None,
             offered: accel::offered,
             has_address: address::is_available,
+            client_key: None,
             limits: Limits::default(),
         }
     }

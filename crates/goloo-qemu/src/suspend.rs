@@ -65,6 +65,7 @@ impl QemuProvider {
         vm: &VmName,
         machine: &mut MachineFile,
         files: &Files,
+        when_taken: Taken,
         work: &mut dyn Work,
     ) -> Result<Endpoints, ProviderError> {
         let io = |source| prepare_failed(files.folder(), source);
@@ -74,7 +75,7 @@ impl QemuProvider {
         let memory = ProbeCache::new(self.settings.memory.clone(), &program);
         let accel = machine.accel.unwrap_or(Accel::Tcg);
         work.step("starting QEMU");
-        let attempt = Attempt { program: &program, memory: &memory, accel, when_taken: Taken::Fails };
+        let attempt = Attempt { program: &program, memory: &memory, accel, when_taken };
         let endpoints = self.launch_with(&attempt, machine, files, work).await?;
         work.step("loading the memory");
         let limit = self.settings.limits.answer;

@@ -354,6 +354,8 @@ impl Guest for FakeGuest {
 
     async fn end_connections(&self, _: &Record) {}
 
+    async fn forget(&self, _: &SshTarget) {}
+
     async fn run_with_input(
         &self,
         _: &SshTarget,

@@ -242,6 +242,7 @@ pub fn machine(name: &str, image: ImageRef, user_data: &[u8]) -> Machine {
         token: OperationId::generate(),
         stack,
         user_data,
+        identity: String::new(),
         host_key,
         keep_failed: false,
         force_dns: false,

@@ -76,6 +76,7 @@ pub const AWS: ProviderInfo = ProviderInfo {
         dns: Cost::Now,
         instance_type: Cost::Restart,
         cloud: Cost::Replace,
+        ttl_of_provider: true,
         restart_can_wait: false,
     },
 };

@@ -206,6 +206,22 @@ async fn ports_and_ssh_addresses_are_changed_in_the_same_security_group() {
 }
 
 #[tokio::test]
+async fn with_a_ttl_a_shutdown_terminates_the_instance_and_without_one_it_stops_it() {
+    let mut world = World::new().await;
+    let before = world.instances();
+    for (ttl, terminates) in [(Some(3600), true), (Some(7200), true), (None, false)] {
+        world.stack.ttl = ttl;
+        world.change(&[Setting::Ttl]).await;
+        let stack = world.details().stack_id.unwrap();
+        let asked = [("Action", "GetTemplate"), ("StackName", stack.as_str())];
+        let template = world.moto.aws.query("cloudformation", REGION, &asked);
+        assert_eq!(template.contains("InstanceInitiatedShutdownBehavior"), terminates, "{ttl:?}: {template}");
+    }
+    assert_eq!(world.instances(), before);
+    assert_eq!(world.count("ExecuteChangeSet"), 2, "another end is the guest's matter");
+}
+
+#[tokio::test]
 async fn the_same_change_twice_makes_one_update() {
     let mut world = World::new().await;
     world.stack.ports = forwards(&["443"]);

@@ -34,6 +34,9 @@ pub struct Args {
     /// How long to wait for the VM that is baked
     #[arg(long, value_name = "D", default_value = "30m", value_parser = duration)]
     timeout: Duration,
+    /// Keep the VM's memory too: VMs made from it don't boot
+    #[arg(long)]
+    memory: bool,
     #[command(flatten)]
     json: Json,
 }
@@ -49,7 +52,8 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     let left = format!(
         "the bake of {name} may be unfinished: run `goloo list`, then `goloo resume NAME` to continue it, or `goloo delete NAME`"
     );
-    let baked = app.act(args.timeout, &left, |run| app.session.bake(&found, stack, provider, run))?;
+    let baked =
+        app.act(args.timeout, &left, |run| app.session.bake(&found, stack, provider, args.memory, run))?;
     match baked {
         BakeResult::AlreadyBaked(image) => {
             say(app, &image, &format!("{name} is baked already"));
@@ -64,7 +68,10 @@ pub(super) fn report(app: &App, baked: &Baked, stack: &str, took: Option<Duratio
     match baked {
         Baked::Kept { image, .. } => {
             let took = took.map_or_else(String::new, |took| format!(", {}", output::duration(took)));
-            let size = bytes(image.size);
+            let size = match &image.memory {
+                Some(memory) => format!("disk {}, memory {}", bytes(image.size), bytes(memory.size)),
+                None => bytes(image.size),
+            };
             say(app, image, &format!("baked {stack} ({size}{took}); `goloo create` uses it from now on"));
             exit::DONE
         }

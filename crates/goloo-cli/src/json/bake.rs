@@ -13,10 +13,14 @@ pub struct BakedImageShown<'a> {
     disk: u64,
     /// Its size where it is kept, in bytes
     size: u64,
+    /// The size of the VM's memory where it is kept, in bytes, if it was baked too
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<u64>,
 }
 
 impl<'a> From<&'a BakedImage> for BakedImageShown<'a> {
     fn from(image: &'a BakedImage) -> Self {
-        Self { key: image.key.as_str(), disk: image.disk, size: image.size }
+        let memory = image.memory.as_ref().map(|memory| memory.size);
+        Self { key: image.key.as_str(), disk: image.disk, size: image.size, memory }
     }
 }

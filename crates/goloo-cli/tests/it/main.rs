@@ -6,6 +6,7 @@ mod auto_ports;
 mod autostart;
 mod aws;
 mod bake;
+mod bake_memory;
 mod common;
 mod completion;
 mod connections;

@@ -286,6 +286,97 @@ fn vm_copies_of_a_baked_stack_have_identities_of_their_own() {
 }
 
 #[test]
+fn vm_copies_continue_from_the_memory_of_a_baked_stack() {
+    let world = World::real();
+    let config = PLAIN.replace(r#""disk": "3G""#, r#""disk": "3G", "ports": ["8080:80"]"#);
+    let document = "#cloud-config\nruncmd:\n  - echo ran >> /srv/runs\nwrite_files:\n\
+        \x20 - path: /var/lib/cloud/scripts/per-instance/mine\n    permissions: '0755'\n\
+        \x20   content: \"#!/bin/sh\\nhostname >> /srv/instances\\n\"\n";
+    let folder = world.stack("mall", &config, document);
+    world.run(&["image", "rm", "baked:mall"]);
+    let baked = world.run(&["bake", "mall", "--memory"]).expect(0);
+    assert!(baked.stdout().contains("memory"), "{baked:?}");
+    world.assert_empty("after the bake");
+    let template = world.json(&["archive", "list", "--json"])["archived"][0].clone();
+    let template = world.json(&["archive", "show", template["id"].as_str().unwrap(), "--json"])["vm"].clone();
+
+    let names = ["one", "two", "three", "four"];
+    let creates = names.map(|vm| {
+        // One of them gets a larger disk.
+        let size = if vm == "four" { "4G" } else { "3G" };
+        fs::write(folder.join("config.json"), config.replace("3G", size)).unwrap();
+        let create = spawn(&world, &["create", "mall", "--as", vm]);
+        wait_until("the config is read", || world.run(&["status", vm]).0.status.success());
+        create
+    });
+    for create in creates {
+        let made = Ran(create.wait_with_output().unwrap()).expect(0);
+        assert!(!made.stderr().contains("boots"), "{made:?}");
+    }
+    let inside = |vm: &str, command: &str| world.run(&["ssh", vm, "--", command]).expect(0).stdout();
+    let own = "cat /proc/sys/kernel/random/boot_id /etc/machine-id /etc/ssh/ssh_host_ed25519_key.pub; hostname; \
+        sudo cloud-init query instance_id; head -c 16 /dev/urandom | od -A n -t x1; cat /etc/hostname";
+    let all = names.map(|vm| inside(vm, own));
+    let lines: Vec<&str> = all.iter().flat_map(|facts| facts.lines()).collect();
+    let distinct: std::collections::BTreeSet<_> = lines.iter().collect();
+    // The host name is there twice.
+    assert_eq!((lines.len(), distinct.len()), (28, 24), "{all:?}");
+    for vm in names {
+        let seen = inside(vm, "cat /srv/runs /srv/instances");
+        assert_eq!(seen, format!("ran\nbake-mall\n{vm}\n"), "{vm}: only its own script ran again");
+        assert_eq!(inside(vm, "grep -c bake-mall /etc/hosts; systemctl is-system-running"), "0\nrunning\n");
+        let late = inside(vm, "date +%s").trim().parse::<u64>().unwrap();
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+        assert!(late.abs_diff(now) < 5, "the clock of {vm}: {late}, not {now}");
+    }
+    assert!(
+        inside("four", "lsblk -bndo SIZE /dev/vda; df -B 1G --output=size / | tail -n 1")
+            .contains("4294967296")
+    );
+    let size = |vm: &str| inside(vm, "df -B 1M --output=size / | tail -n 1").trim().parse::<u64>().unwrap();
+    assert!(size("four") > size("one") + 900, "its file system is larger too");
+
+    // The next boot takes nothing for new.
+    let before = inside("one", "cat /etc/machine-id /etc/ssh/ssh_host_ed25519_key.pub; hostname");
+    world.run(&["restart", "one"]).expect(0);
+    let after = inside("one", "cat /etc/machine-id /etc/ssh/ssh_host_ed25519_key.pub; hostname");
+    assert_eq!(before, after);
+    assert_eq!(inside("one", "cat /srv/runs /srv/instances"), "ran\nbake-mall\none\n");
+    world.run(&["stop", "one"]).expect(0);
+    assert_no_traces(&world, "one", &template);
+
+    world.run(&["delete", "one", "two", "three", "four", "--yes"]).expect(0);
+    world.run(&["image", "rm", "baked:mall"]).expect(0);
+    world.assert_empty("after the deletes");
+}
+
+/// Searches the whole disk of a VM, with what was deleted, for the keys of the one that was baked.
+fn assert_no_traces(world: &World, vm: &str, template: &Value) {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    let text = template["ssh"]["hostKey"].as_str().unwrap();
+    let blob = STANDARD.decode(text.split(' ').nth(1).unwrap()).unwrap();
+    let key = &blob[blob.len() - 32..];
+    // A private key has the public one in it, somewhere in lines of base64.
+    let needles = [0, 1, 2, 12, 13, 14].map(|at| STANDARD.encode(&key[at..at + 9]));
+    let id = world.json(&["status", vm, "--json"])["vm"]["id"].as_str().unwrap().to_owned();
+    let disk = world.state().join("vms").join(&id).join("disk.qcow2");
+    let raw = world.path().join("raw");
+    let converted =
+        Command::new("qemu-img").args(["convert", "-O", "raw"]).arg(disk).arg(&raw).status().unwrap();
+    assert!(converted.success());
+    let count = |needle: &str| {
+        let found = Command::new("grep").args(["-a", "-c", "-F", "-e", needle]).arg(&raw).output().unwrap();
+        String::from_utf8(found.stdout).unwrap().trim().parse::<u64>().unwrap()
+    };
+    assert!(count(&id) > 0, "the search finds what is there");
+    for needle in &needles {
+        assert_eq!(count(needle), 0, "{needle}, a part of the host key of the VM that was baked");
+    }
+    fs::remove_file(raw).unwrap();
+}
+
+#[test]
 fn vm_is_restored_from_a_snapshot_and_its_clone_is_independent() {
     let world = World::real();
     world.stack("box", PLAIN, "#cloud-config\nruncmd:\n  - echo run >> /var/tmp/runs\n");

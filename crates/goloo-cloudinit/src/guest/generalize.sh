@@ -22,15 +22,18 @@ erase() {
 # The modules that ran once, except for those that each machine needs for itself: keys, passwords, names, random numbers,
 # what reports this machine to others.
 again='config_(ssh|set_passwords|set_hostname|update_hostname|update_etc_hosts|seed_random|growpart|resizefs|scripts_per_instance|ssh_authkey_fingerprints|keys_to_console|phone_home|final_message|power_state_change)$'
-modules=/opt/goloo/baked/modules
-mkdir -p /opt/goloo/baked
-rm -f /opt/goloo/baked/used
+baked=/opt/goloo/baked
+mkdir -p $baked
+rm -f $baked/used
 if [ -d /var/lib/cloud/instance/sem ]; then
-    ls /var/lib/cloud/instance/sem | grep '^config_' | grep -Ev "$again" >$modules.new
-    [ ! -s $modules.new ] || mv $modules.new $modules
-    rm -f $modules.new
+    ls /var/lib/cloud/instance/sem | grep '^config_' >$baked/all
+    if grep -Ev "$again" $baked/all >$baked/modules.new; then
+        grep -E "$again" $baked/all >$baked/again
+        mv $baked/modules.new $baked/modules
+    fi
+    rm -f $baked/all $baked/modules.new
 fi
-[ -s $modules ] || fail "cloud-init has no record of what it did here"
+[ -s $baked/modules ] || fail "cloud-init has no record of what it did here"
 
 # Nothing writes logs from here on.
 systemctl stop rsyslog.service syslog.socket 2>/dev/null

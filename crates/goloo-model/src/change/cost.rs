@@ -49,6 +49,8 @@ pub struct ChangeCosts {
     /// Of settings that only a cloud has, and that its machines keep for life: `region`, `vpc_id`, `subnet_id`,
     /// `iam_instance_profile`, `spot`.
     pub cloud: Cost,
+    /// Whether the provider takes part in a change of `ttl`, besides the guest, which ends itself.
+    pub ttl_of_provider: bool,
     /// Whether a change that takes a restart can be noted while the machine runs, for its next start.
     pub restart_can_wait: bool,
 }
@@ -65,6 +67,7 @@ impl ChangeCosts {
         dns: Cost::Ignored,
         instance_type: Cost::Ignored,
         cloud: Cost::Ignored,
+        ttl_of_provider: false,
         restart_can_wait: false,
     };
 

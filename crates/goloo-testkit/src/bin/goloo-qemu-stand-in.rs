@@ -342,6 +342,12 @@ fn memory(machine: &str) -> Vec<u8> {
     format!("QEVM {full} run {} a secret of the guest;", runs()).repeat(50_000).into_bytes()
 }
 
+/// Whether a machine that has never run receives the memory of another one.
+fn is_of_template(received: &[u8]) -> bool {
+    let noted = std::fs::read_to_string("machine.json").unwrap();
+    runs() == 0 && noted.contains("\"template\"") && received.starts_with(b"QEVM pc-q35-7.2 run ")
+}
+
 /// Waits for the memory beside the control socket.
 fn receive(uri: &str, machine: &str, guest: &Arc<Mutex<Guest>>) -> Result<(), String> {
     let path = uri.strip_prefix("unix:").ok_or("-incoming: only sockets are allowed here")?;
@@ -353,7 +359,7 @@ fn receive(uri: &str, machine: &str, guest: &Arc<Mutex<Guest>>) -> Result<(), St
         let (mut stream, _) = listener.accept().unwrap();
         let mut received = Vec::new();
         let _ = stream.read_to_end(&mut received);
-        if fault("other-memory") || received != expected {
+        if fault("other-memory") || (received != expected && !is_of_template(&received)) {
             eprintln!("qemu-system-x86_64: load of migration failed: Invalid argument");
             exit(1);
         }

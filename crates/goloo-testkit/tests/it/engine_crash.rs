@@ -131,6 +131,7 @@ fn machine(record: &Record, token: OperationId) -> Machine {
         token,
         stack: stack(),
         user_data: Vec::new(),
+        identity: String::new(),
         host_key: record.ssh.clone().unwrap().host_key,
         keep_failed: false,
         force_dns: false,

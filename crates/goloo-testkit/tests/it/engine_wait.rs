@@ -48,6 +48,8 @@ impl<F: Fn(&str, &str) -> Result<&'static str, GuestError> + Send + Sync> Guest 
 
     async fn end_connections(&self, _: &Record) {}
 
+    async fn forget(&self, _: &SshTarget) {}
+
     async fn run_with_input(
         &self,
         target: &SshTarget,

@@ -1,6 +1,6 @@
 //! Bakes stacks: makes images of provisioned machines, from which others are made.
 
-use goloo_cloudinit::{ComposeInput, bake_key, per_machine_values};
+use goloo_cloudinit::{ComposeInput, bake_key, needs_a_boot, per_machine_values};
 use goloo_engine::plan::{CreatePlan, PlanError};
 use goloo_engine::{Baked, CreateRequest};
 use goloo_model::events::EventContext;
@@ -8,7 +8,7 @@ use goloo_model::name::{NAME_MAX, VmName};
 use goloo_model::provider::{BakedImage, Bakes, Provider};
 use goloo_model::provider_id::ProviderId;
 use goloo_model::record::{Baking, Digest, OperationKind, Overrides};
-use goloo_model::spec::ResolvedStack;
+use goloo_model::spec::{Diagnostic, ResolvedStack};
 
 use crate::error::{Error, RequestError};
 use crate::operation::RunOptions;
@@ -26,7 +26,7 @@ pub enum BakeResult {
 }
 
 impl Session {
-    /// Makes a baked image of a stack, unless there is one. GitHub users are in the stack already, as for
+    /// Makes a baked image of a stack, unless there is one; with the machine's memory if `memory`. GitHub users are in the stack already, as for
     /// [`Session::plan_create`](Self::plan_create).
     ///
     /// # Errors
@@ -37,18 +37,29 @@ impl Session {
         found: &Found,
         mut stack: ResolvedStack,
         provider: ProviderId,
+        memory: bool,
         run: &RunOptions<'_>,
     ) -> Result<BakeResult, Error> {
+        // The memory of the machine is kept with the key that logs in to it, which the provider has to know.
+        self.keys.client_key()?;
         let provider = self.provider(provider)?;
         let bakes = bakes(&*provider)?;
+        if memory {
+            bakes.check_memory(&stack).map_err(PlanError::Provider)?;
+        }
         stack.ttl = None;
         let mut plan = self.make_plan(&*provider, stack)?;
-        self.refuse_per_machine_values(&plan, &*provider)?;
+        self.refuse(per_machine_values, &plan, &*provider)?;
+        if memory {
+            self.refuse(needs_a_boot, &plan, &*provider)?;
+        }
         let interrupted = || run.interrupt.is_raised();
         let fetched = bakes.fetch_base(&plan.machine.stack, &*self.events, &interrupted);
         let base = self.wait_for(fetched)?.map_err(PlanError::Provider)?;
         let key = self.key_of(&*provider, &plan, &base)?;
-        if let Some(image) = self.wait_for(bakes.find(&key))?.map_err(PlanError::Provider)? {
+        let image = self.wait_for(bakes.find(&key, &plan.machine.stack))?.map_err(PlanError::Provider)?;
+        let has_memory = |image: &BakedImage| image.memory.as_ref().is_some_and(|it| it.unusable.is_none());
+        if let Some(image) = image.filter(|image| !memory || has_memory(image)) {
             return Ok(BakeResult::AlreadyBaked(image));
         }
         self.become_machine_for_baking(&mut plan)?;
@@ -63,7 +74,7 @@ impl Session {
             overrides: Overrides::default(),
             applied_config: None,
             replacement: None,
-            baking: Some(Baking { key, memory: false }),
+            baking: Some(Baking { key, memory }),
         };
         let context = EventContext::of(&request.plan.machine.name, Some(OperationKind::Bake));
         let baked = self.operate(context, &*provider, run, async |engine| engine.bake(request).await)??;
@@ -82,7 +93,7 @@ impl Session {
             return Ok(None);
         };
         let key = self.key_of(provider, plan, &base)?;
-        let found = self.wait_for(bakes.find(&key))?.map_err(PlanError::Provider)?;
+        let found = self.wait_for(bakes.find(&key, stack))?.map_err(PlanError::Provider)?;
         Ok(found.filter(|image| image.disk <= stack.disk.as_bytes()).map(|image| image.key))
     }
 
@@ -90,11 +101,17 @@ impl Session {
         self.with_input(provider, plan, |input| bake_key(input, base))
     }
 
-    fn refuse_per_machine_values(&self, plan: &CreatePlan, provider: &dyn Provider) -> Result<(), Error> {
-        let values = self.with_input(provider, plan, per_machine_values)?;
-        match values.is_empty() {
+    /// Refuses a document in which there is something that this finds.
+    fn refuse(
+        &self,
+        find: impl FnOnce(&ComposeInput<'_>) -> Result<Vec<Diagnostic>, Vec<Diagnostic>>,
+        plan: &CreatePlan,
+        provider: &dyn Provider,
+    ) -> Result<(), Error> {
+        let found = self.with_input(provider, plan, find)?;
+        match found.is_empty() {
             true => Ok(()),
-            false => Err(PlanError::CloudInit(values).into()),
+            false => Err(PlanError::CloudInit(found).into()),
         }
     }
 
@@ -102,7 +119,7 @@ impl Session {
         &self,
         provider: &dyn Provider,
         plan: &CreatePlan,
-        work: impl FnOnce(&ComposeInput<'_>) -> Result<T, Vec<goloo_model::spec::Diagnostic>>,
+        work: impl FnOnce(&ComposeInput<'_>) -> Result<T, Vec<Diagnostic>>,
     ) -> Result<T, Error> {
         let input = ComposeInput {
             stack: &plan.machine.stack,

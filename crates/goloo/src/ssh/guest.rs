@@ -50,6 +50,11 @@ impl Guest for SshGuest {
         self.connections.end(&guest::alias(&record.id)).await;
     }
 
+    async fn forget(&self, target: &SshTarget) {
+        self.connections.end(&target.alias).await;
+        self.keys.unpin(&target.alias);
+    }
+
     async fn run_with_input(
         &self,
         target: &SshTarget,
