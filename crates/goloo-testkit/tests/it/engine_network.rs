@@ -37,7 +37,8 @@ impl World {
         let image = goloo_model::spec::ImageRef::Path("/image".into());
         let machine = provider_suite::machine("shop-db", image, b"");
         let machine = goloo_model::provider::Machine { id: record.id.clone(), ..machine };
-        world.provider.create(&machine, &mut SuiteWork::default()).await.unwrap();
+        let made = world.provider.create(&machine, &mut SuiteWork::default()).await.unwrap();
+        made.write_to(&mut record);
         world.provider.stop(&record, StopMode::Force, &mut SuiteWork::default()).await.unwrap();
         (record.phase, record.operation) = (Phase::Ready, None);
         record.membership = Some(Membership {
