@@ -30,9 +30,12 @@ fn generated() -> Vec<Generated> {
     let schema = schema.expect("a schema has only string keys") + "\n";
     let settings_schema = serde_json::to_string_pretty(&goloo::settings::json_schema());
     let settings_schema = settings_schema.expect("a schema has only string keys") + "\n";
+    let environment_schema = serde_json::to_string_pretty(&goloo_model::environment::environment_schema());
+    let environment_schema = environment_schema.expect("a schema has only string keys") + "\n";
     let mut files = vec![
         Generated::new("docs/reference/cli.md", cli_reference()),
         Generated::new("docs/reference/config.schema.json", schema),
+        Generated::new("docs/reference/environment.schema.json", environment_schema),
         Generated::new("docs/reference/settings.schema.json", settings_schema),
     ];
     let schemas = goloo_cli::output_schemas();

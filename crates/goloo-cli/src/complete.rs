@@ -15,6 +15,7 @@ use goloo_model::events::NoEvents;
 use goloo_model::name::VmName;
 use goloo_model::provider::DiskSnapshot;
 use goloo_model::query::Order;
+use goloo_model::record::Membership;
 
 use goloo_store::Options;
 
@@ -28,9 +29,49 @@ use crate::completion_words::Words;
 /// How long the question for a VM's snapshots may take.
 const LABELS_LIMIT: Duration = Duration::from_secs(1);
 
-/// The names of all active VMs.
+/// The names of all active VMs, and of environments and their machines.
 pub fn vm_names() -> Vec<CompletionCandidate> {
-    offered(|settings, paths| names_in(&settings.backend(&paths.home).ok()?, &paths))
+    offered(|settings, paths| {
+        let mut names = names_in(&settings.backend(&paths.home).ok()?, &paths)?;
+        names.extend(members(&settings, &paths).iter().flat_map(|member| {
+            let environment = &member.environment;
+            let of_machine = |machine: &str| format!("{environment}/{machine}");
+            [environment.to_string(), of_machine(member.machine.as_str()), of_machine(&member.short_name())]
+        }));
+        Some(names.into_iter().collect::<BTreeSet<_>>())
+    })
+}
+
+/// The names of environments that have VMs.
+pub fn environments() -> Vec<CompletionCandidate> {
+    offered(|settings, paths| {
+        let members = members(&settings, &paths).into_iter();
+        Some(members.map(|member| member.environment.to_string()).collect::<BTreeSet<_>>())
+    })
+}
+
+/// The machines in the goloo.json of this folder.
+pub fn machines() -> Vec<CompletionCandidate> {
+    let read = || {
+        let session = Session::open(Arc::new(NoEvents), crate::providers::all().clone()).ok()?;
+        let environment = session.read_environment(None).ok()?.environment;
+        let names =
+            environment.members().flat_map(|(_, member)| [member.machine.to_string(), member.short_name()]);
+        Some(names.collect::<BTreeSet<_>>())
+    };
+    read().into_iter().flatten().map(CompletionCandidate::new).collect()
+}
+
+/// The memberships of all VMs in environments, where they are stored on this computer.
+fn members(settings: &Settings, paths: &Paths) -> Vec<Membership> {
+    let list = || {
+        let backend = local_backend(settings, paths)?;
+        let seal = settings.seal(&paths.home).ok()?;
+        let store = backend.open(paths, Options { seal, ..Options::default() }).ok()?;
+        Some(pollster::block_on(store.list()).ok()?.entries)
+    };
+    let vms = list().unwrap_or_default().into_iter();
+    vms.filter_map(|vm| vm.membership).map(|member| *member).collect()
 }
 
 /// The names of all active VMs, where they are stored on this computer.

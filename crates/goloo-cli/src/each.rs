@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use goloo::environment::graph::{self, TaskEnd, TaskResult};
 use goloo::operation::RunOptions;
 use goloo_model::name::VmName;
 use goloo_model::record::Record;
@@ -47,7 +48,56 @@ impl<T> Results<T> {
     }
 }
 
+/// How the work on one VM of several that wait for each other ended.
+pub type GraphEnd<T> = TaskEnd<Result<T, CliError>>;
+
 impl App {
+    /// Runs an action on each VM after those that it waits for, by their places, while signals are watched: `jobs` at a
+    /// time. What waits for a VM is skipped if the action failed there, or its result isn't good. Reports as
+    /// [`Self::act_each`].
+    ///
+    /// # Errors
+    /// When signals can't be watched; what goes wrong with a VM is in the results.
+    pub fn act_graph<I: Send, T: Send>(
+        &self,
+        items: Vec<(VmName, I)>,
+        (after, jobs, limit): (&[Vec<usize>], usize, Duration),
+        what_may_be_left: &str,
+        action: impl Fn(I, &RunOptions<'_>) -> Result<T, goloo::Error> + Sync,
+        is_good: impl Fn(&T) -> bool + Sync,
+        report: impl Fn(&VmName, &T) + Sync,
+    ) -> Result<Vec<GraphEnd<T>>, CliError> {
+        let interrupt = self.watch_signals(what_may_be_left)?;
+        let run = RunOptions { limit, interrupt, follow_log: self.ui.verbose() > 0 };
+        let items: Vec<_> = items.into_iter().map(|item| Mutex::new(Some(item))).collect();
+        let reporting = Mutex::new(());
+        let ends = graph::run(after, jobs, interrupt, |place| {
+            let item = items[place].lock().unwrap_or_else(PoisonError::into_inner).take();
+            let (name, item) = item.expect("each task runs once");
+            let done = action(item, &run).map_err(|error| self.suggest(error.into()));
+            self.report_one(&reporting, &name, &done, &report);
+            TaskResult { is_good: done.as_ref().is_ok_and(&is_good), value: done }
+        });
+        self.ui.finish();
+        Ok(ends)
+    }
+
+    /// The lines about one VM stay together.
+    fn report_one<T>(
+        &self,
+        reporting: &Mutex<()>,
+        name: &VmName,
+        done: &Result<T, CliError>,
+        report: &impl Fn(&VmName, &T),
+    ) {
+        let _one_at_a_time = reporting.lock().unwrap_or_else(PoisonError::into_inner);
+        match done {
+            Ok(done) => report(name, done),
+            Err(error) if !self.ui.json() => self.ui.error(error),
+            Err(_) => {}
+        }
+    }
+
     /// Runs an action on each VM, several at a time, while signals are watched. `report` is called as each succeeds;
     /// errors are printed as they happen, except for JSON output. `what_may_be_left` is printed when the user exits
     /// immediately.
@@ -73,13 +123,7 @@ impl App {
                 let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
                 let Some(((name, item), (_, result))) = next else { return };
                 let done = action(&name, item, &run).map_err(|error| self.suggest(error.into()));
-                // The lines about one VM stay together.
-                let _one_at_a_time = reporting.lock().unwrap_or_else(PoisonError::into_inner);
-                match &done {
-                    Ok(done) => report(&name, done),
-                    Err(error) if !self.ui.json() => self.ui.error(error),
-                    Err(_) => {}
-                }
+                self.report_one(&reporting, &name, &done, &report);
                 *result = Some(done);
             }
         };

@@ -4,7 +4,10 @@ use std::fmt::Write as _;
 
 /// The groups, in the order in which a user meets them. A test checks that each command is in one.
 const GROUPS: [(&str, &[&str]); 5] = [
-    ("Make VMs", &["init", "create", "resume", "clone", "import", "recreate", "bake", "adopt", "delete"]),
+    (
+        "Make VMs",
+        &["init", "create", "up", "down", "resume", "clone", "import", "recreate", "bake", "adopt", "delete"],
+    ),
     (
         "Use VMs",
         &[

@@ -5,10 +5,8 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use clap_complete::engine::ArgValueCandidates;
-use goloo_model::name::VmName;
 
 use crate::complete;
-use crate::error::CliError;
 
 /// How much is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -52,13 +50,6 @@ pub struct VmArg {
     pub name: String,
 }
 
-impl VmArg {
-    /// The parsed name.
-    pub fn parse(&self) -> Result<VmName, CliError> {
-        Ok(VmName::parse(&self.name)?)
-    }
-}
-
 /// Stands in place of a VM's name if there is none before the command that is to run in it.
 pub const NO_NAME: &str = "--";
 
@@ -73,7 +64,7 @@ pub struct OptionalVm {
 // The VMs that a command works on; they may be left out.
 #[derive(Debug, Clone, clap::Args)]
 pub struct VmsArg {
-    /// The VMs; by default the only one, or the one that was created from the stack in this folder
+    /// The VMs, an environment, or a machine of one (shop/web); by default the only VM, or the one that was created from the stack in this folder
     #[arg(value_name = "NAME", add = ArgValueCandidates::new(complete::vm_names))]
     pub names: Vec<String>,
     /// All VMs on this computer

@@ -23,7 +23,7 @@ use goloo_model::spec::{DNS_TTL, Diagnostic, ResolvedStack};
 const HEADER: &str = "## template: goloo";
 
 /// The variables, in the order in which errors list them.
-const VARIABLES: [&str; 19] = [
+const VARIABLES: [&str; 20] = [
     "name",
     "cpus",
     "memory",
@@ -42,8 +42,12 @@ const VARIABLES: [&str; 19] = [
     "working_dir",
     "users",
     "vars",
+    "machines",
     "provider",
 ];
+
+/// The variable with the other machines of an environment. It is in `vars`, as others, where `goloo up` puts it.
+const MACHINES: &str = "machines";
 
 /// The text after the header line, if the document has it.
 pub(super) fn body(text: &str) -> Option<&str> {
@@ -228,6 +232,7 @@ fn values(stack: &ResolvedStack, users: &[UserKeys], provider: ProviderId) -> Va
         "working_dir": stack.working_dir,
         "users": users,
         "vars": stack.vars,
+        "machines": stack.vars.get(MACHINES).unwrap_or(&Value::Null),
         "provider": provider.as_str(),
     })
 }
@@ -254,6 +259,7 @@ fn unknown_names(body: &str, used: &std::collections::HashSet<String>, vars: &Va
                     );
                     (format!("the variable vars.{key} isn't defined"), hint)
                 }
+                Some((MACHINES, rest)) => unknown_machine(rest, &vars[MACHINES])?,
                 _ if is_known(name.split('.').next().unwrap_or(name)) => return None,
                 _ => {
                     let name = name.split('.').next().unwrap_or(name);
@@ -270,6 +276,46 @@ fn unknown_names(body: &str, used: &std::collections::HashSet<String>, vars: &Va
         .collect();
     diagnostics.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
     diagnostics
+}
+
+/// What is wrong with a variable of another machine, and what to do; `None` if it is defined.
+fn unknown_machine(rest: &str, machines: &Value) -> Option<(String, String)> {
+    let (machine, field) = rest.split_once('.').unwrap_or((rest, ""));
+    let known = machines.get(machine);
+    if known.is_some_and(|known| field.is_empty() || known.get(field).is_some()) {
+        return None;
+    }
+    Some(match (known, field) {
+        (_, "address") => (
+            format!("the address of the machine {machine} isn't known before it is made"),
+            format!("use its name, {{{{ machines.{machine}.name }}}}"),
+        ),
+        (Some(_), _) => (
+            format!("the variable machines.{rest} isn't defined"),
+            format!(
+                "the variables are machines.{machine}.name and, on a private network, machines.{machine}.address"
+            ),
+        ),
+        (None, _) => (
+            format!("the variable machines.{machine} isn't defined"),
+            format!(
+                "it needs an environment whose goloo.json has the machine {machine}; for a VM of its own, set cloud_init.vars.machines"
+            ),
+        ),
+    })
+}
+
+/// The variables of other machines that a document uses: the machine, with "_" for "-", and the field.
+pub fn used_machine_variables(document: &str) -> BTreeSet<(String, String)> {
+    let Some(body) = body(document) else { return BTreeSet::new() };
+    let environment = Environment::new();
+    let Ok(template) = environment.template_from_str(body) else { return BTreeSet::new() };
+    let used = template.undeclared_variables(true);
+    let of_machines = used.iter().filter_map(|name| name.strip_prefix(MACHINES)?.strip_prefix('.'));
+    of_machines
+        .filter_map(|name| name.split_once('.'))
+        .map(|(machine, field)| (machine.to_owned(), field.to_owned()))
+        .collect()
 }
 
 /// The maximum number of reported unknown names; each requires a search of the whole template.
@@ -394,6 +440,25 @@ mod tests {
             (0, format!("{{{{ \"}}}}\"{long}")),
         ] {
             assert_eq!(long_expression(&too_long), Some(start));
+        }
+    }
+
+    #[test]
+    fn variables_of_other_machines_are_found_and_unknown_ones_explained() {
+        let text =
+            "## template: goloo\n{{ machines.db.name }} {{ machines.web_1.address }} {{ vars.x }} {{ name }}";
+        let pair = |machine: &str, field: &str| (machine.to_owned(), field.to_owned());
+        assert_eq!(used_machine_variables(text), [pair("db", "name"), pair("web_1", "address")].into());
+        assert_eq!(used_machine_variables("{{ machines.db.name }}"), BTreeSet::new());
+        let machines = json!({"db": {"name": "db"}});
+        let explained = |name: &str| unknown_machine(name, &machines).map(|(message, _)| message);
+        assert_eq!(explained("db.name"), None);
+        for (name, expected) in [
+            ("db.address", "the address of the machine db isn't known before it is made"),
+            ("db.adress", "the variable machines.db.adress isn't defined"),
+            ("web.name", "the variable machines.web isn't defined"),
+        ] {
+            assert_eq!(explained(name).as_deref(), Some(expected));
         }
     }
 

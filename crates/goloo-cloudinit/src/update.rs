@@ -7,7 +7,7 @@ use goloo_model::spec::Mount;
 use super::identity::{ACCOUNT, END, END_UNIT, MOUNTS, SETUP, Script, mount_script, user_keys, users_file};
 use super::script::squeezed;
 
-const UPDATE: &str = include_str!("guest/update.sh");
+pub(super) const UPDATE: &str = include_str!("guest/update.sh");
 const USERS: &str = include_str!("guest/users.sh");
 const GROW: &str = include_str!("guest/grow.sh");
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::work::{LockedOperation, leaves_work};
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::network_names;
 use crate::plan::CreatePlan;
 use crate::provision;
 use crate::verdict::Verdict;
@@ -171,7 +172,10 @@ impl LockedOperation<'_, '_> {
         let connected = self.connect_network().await;
         connected.map_err(|error| self.midway(OperationKind::Create, error))?;
         let verdict = match identity {
-            Some(verdict) => Some(verdict),
+            Some(verdict) => {
+                network_names::write_or_warn(self.engine, &self.record).await;
+                Some(verdict)
+            }
             None if waits => Some(self.await_provisioning().await?),
             None => None,
         };
@@ -193,9 +197,20 @@ impl LockedOperation<'_, '_> {
     }
 
     async fn await_provisioning(&mut self) -> Result<Verdict, EngineError> {
-        match provision::verdict(self.engine, &self.record, self.deadline()).await {
+        let deadline = self.deadline();
+        self.say_names(deadline).await;
+        match provision::verdict(self.engine, &self.record, deadline).await {
             Some(verdict) => Ok(verdict),
             None => Err(self.midway(OperationKind::Create, ProviderError::Interrupted)),
+        }
+    }
+
+    /// Its provisioning may need the other machines of its environment.
+    async fn say_names(&self, deadline: Instant) {
+        let is_reachable = network_names::has_names(self.engine, &self.record).await
+            && provision::reach(self.engine, &self.record, deadline).await.is_ok();
+        if is_reachable {
+            network_names::write_or_warn(self.engine, &self.record).await;
         }
     }
 

@@ -25,6 +25,7 @@ mod import;
 mod interrupt;
 mod label;
 mod machine_name;
+mod network_names;
 mod own_identity;
 pub mod plan;
 mod power;

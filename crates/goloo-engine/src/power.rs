@@ -6,6 +6,7 @@ use super::create::phase_after;
 use super::work::{LockedOperation, leaves_work};
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::network_names;
 use crate::provision;
 use crate::verdict::Verdict;
 use goloo_model::hint::NextStep;
@@ -117,6 +118,7 @@ impl LockedOperation<'_, '_> {
             crate::clock::set(self.engine, &record).await;
         }
         crate::private_network::set_guest_address(self.engine, &record).await;
+        network_names::write_or_warn(self.engine, &record).await;
         Ok(record)
     }
 

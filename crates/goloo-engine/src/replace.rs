@@ -309,6 +309,7 @@ impl<'a> Engine<'a> {
                 hint: NextStep::Rename { vm: name, to: replacing.name }.text(" gives it the name of that VM"),
             });
         }
+        crate::network_names::write_or_warn(self, &new.record).await;
         Ok(Replaced { record: new.record.clone(), old: replacing.id, archived })
     }
 

@@ -14,6 +14,7 @@ pub mod change;
 pub mod check;
 pub mod database_error;
 pub mod dns;
+pub mod environment;
 pub mod events;
 pub mod guest;
 pub mod hint;

@@ -891,6 +891,11 @@ pub trait Provider: Send + Sync {
         None
     }
 
+    /// Private networks, if the provider makes them; if it doesn't, its machines may reach each other anyway.
+    fn networks(&self) -> Option<&dyn Networks> {
+        None
+    }
+
     /// Snapshots of disks, if the provider supports them.
     fn snapshots(&self) -> Option<&dyn Snapshots> {
         None
@@ -918,11 +923,6 @@ pub trait Provider: Send + Sync {
 
     /// Changes of machines, if the provider supports them.
     fn changes(&self) -> Option<&dyn Changes> {
-        None
-    }
-
-    /// Private networks between machines, if the provider has them.
-    fn networks(&self) -> Option<&dyn Networks> {
         None
     }
 

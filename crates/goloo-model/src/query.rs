@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::name::VmName;
 use crate::provider_id::ProviderId;
-use crate::record::{Phase, Record};
+use crate::record::{Membership, Phase, Record};
 use crate::spec::{duration_seconds, nearest};
 use crate::store::Summary;
 use crate::tags::{self, TagError};
@@ -32,6 +32,8 @@ pub trait Listed {
     fn host(&self) -> &str;
     /// The value of a tag, if the VM has it.
     fn tag(&self, key: &str) -> Option<&str>;
+    /// Which machine of which environment it is.
+    fn membership(&self) -> Option<&Membership>;
 }
 
 impl Listed for Summary {
@@ -63,6 +65,9 @@ impl Listed for Summary {
         let found = self.tags.binary_search_by(|(known, _)| known.as_str().cmp(key));
         found.ok().map(|place| self.tags[place].1.as_str())
     }
+    fn membership(&self) -> Option<&Membership> {
+        self.membership.as_deref()
+    }
 }
 
 impl Listed for Record {
@@ -92,6 +97,9 @@ impl Listed for Record {
     }
     fn tag(&self, key: &str) -> Option<&str> {
         self.tags.get(key).map(String::as_str)
+    }
+    fn membership(&self) -> Option<&Membership> {
+        self.membership.as_ref()
     }
 }
 
@@ -142,6 +150,8 @@ pub enum Filter {
     Creator(String, Option<String>, bool),
     /// It has this tag, with this value if one is named.
     Tag(String, Option<String>),
+    /// It belongs to this environment.
+    Environment(VmName),
 }
 
 const KEYS: [&str; 4] = ["provider", "phase", "age", "creator"];
@@ -206,6 +216,9 @@ impl Filter {
             }
             Self::Tag(key, value) => {
                 vm.tag(key).is_some_and(|found| value.as_ref().is_none_or(|value| found == value))
+            }
+            Self::Environment(name) => {
+                vm.membership().is_some_and(|membership| membership.environment == *name)
             }
         }
     }
@@ -322,6 +335,7 @@ mod tests {
             ssh_port: None,
             fqdn: None,
             source_config_path: None,
+            membership: None,
             tags: vec![("env".into(), String::new()), ("team".into(), "web".into())],
         }
     }

@@ -18,7 +18,7 @@ use crate::hint::{Hint, NextStep};
 use crate::lock_table_error::LockTableError;
 use crate::name::{ArchiveId, VmId, VmName};
 use crate::provider_id::ProviderId;
-use crate::record::{Owner, Phase, ProvisioningResult, Record};
+use crate::record::{Membership, Owner, Phase, ProvisioningResult, Record};
 use crate::time::Timestamp;
 
 /// The files of a stack that a snapshot may contain, in display order.
@@ -69,6 +69,8 @@ pub struct Summary {
     pub fqdn: Option<String>,
     /// The stack's folder at creation.
     pub source_config_path: Option<PathBuf>,
+    /// The environment that it belongs to, if it is part of one.
+    pub membership: Option<Box<Membership>>,
     /// The user's own labels, sorted; one map per VM would be half of a list's cost.
     pub tags: Vec<(String, String)>,
 }
@@ -108,6 +110,7 @@ impl From<&Record> for Summary {
             ssh_port: record.ssh_port(),
             fqdn: record.fqdn().map(str::to_owned),
             source_config_path: record.source_config_path.as_deref().map(Path::to_owned),
+            membership: record.membership.clone().map(Box::new),
             tags: record.tags.clone().into_iter().collect(),
         }
     }

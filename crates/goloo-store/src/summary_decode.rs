@@ -12,8 +12,8 @@ use goloo_model::access::{Address, LoginName, PublicHostKey};
 use goloo_model::name::{VmId, VmName};
 use goloo_model::provider_id::ProviderId;
 use goloo_model::record::{
-    Endpoint, MAX_RECORD_BYTES, NameChange, OperationKind, Phase, ProvisioningResult, SCHEMA, Schema1Place,
-    endpoint_of_schema_1, is_dns_name, is_host_bound_in_schema_1,
+    Endpoint, MAX_RECORD_BYTES, Membership, NameChange, OperationKind, Phase, ProvisioningResult, SCHEMA,
+    Schema1Place, endpoint_of_schema_1, is_dns_name, is_host_bound_in_schema_1,
 };
 use goloo_model::store::{CreatedBy, Summary};
 use goloo_model::tags;
@@ -75,6 +75,8 @@ struct Text<'a> {
     restart_pending: Option<IgnoredAny>,
     #[serde(default)]
     source_config_path: Option<SourcePath>,
+    #[serde(default)]
+    membership: Option<Box<Membership>>,
     #[serde(default, deserialize_with = "pairs")]
     tags: Vec<(String, String)>,
     #[serde(default, borrow)]
@@ -240,6 +242,7 @@ fn summary(line: Text<'_>) -> Option<DecodedSummary> {
         ssh_port: endpoint.ssh_port,
         fqdn: endpoint.fqdn,
         source_config_path: line.source_config_path.map(PathBuf::from),
+        membership: line.membership,
         tags: line.tags,
     }))
 }

@@ -17,7 +17,7 @@ use goloo_model::provider::{
     Work,
 };
 use goloo_model::provider_info::ProviderInfo;
-use goloo_model::record::{Endpoint, Record};
+use goloo_model::record::{Endpoint, PrivateAddress, Record};
 
 use crate::providers;
 
@@ -42,7 +42,7 @@ pub struct FakeProvider {
     last_stop: Mutex<Option<StopMode>>,
     console: Mutex<Vec<u8>>,
     restores: AtomicUsize,
-    connected: Mutex<Vec<VmName>>,
+    connected: Mutex<Vec<(VmName, PrivateAddress)>>,
     networks_fail: AtomicBool,
 }
 
@@ -102,8 +102,8 @@ impl FakeProvider {
         self.networks_fail.store(fails, Ordering::Relaxed);
     }
 
-    /// Which machines were connected to their private network since the last call, in order.
-    pub fn connected(&self) -> Vec<VmName> {
+    /// Which machines were connected to the networks of their environments since the last call, in order.
+    pub fn connected(&self) -> Vec<(VmName, PrivateAddress)> {
         std::mem::take(&mut self.connected.lock().expect("no holder panics"))
     }
 
@@ -173,7 +173,9 @@ impl Networks for FakeProvider {
         if self.networks_fail.load(Ordering::Relaxed) || !is_running {
             return Err(ProviderError::failed("there is no network", "make one"));
         }
-        self.connected.lock().expect("no holder panics").push(record.name.clone());
+        let network = record.membership.as_ref().and_then(|membership| membership.network);
+        let address = network.expect("only VMs with an address are connected");
+        self.connected.lock().expect("no holder panics").push((record.name.clone(), address));
         Ok(())
     }
 }

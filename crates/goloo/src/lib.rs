@@ -12,6 +12,7 @@ pub mod backend;
 mod checked_store;
 mod docker;
 pub mod drift;
+pub mod environment;
 pub mod error;
 pub mod files;
 pub mod former;

@@ -97,7 +97,7 @@ fn size(stack: &ResolvedStack, at: At<'_>) -> Vec<Diagnostic> {
 }
 
 /// This computer's memory; `None` when it is unknown.
-fn memory() -> Option<Size> {
+pub(crate) fn memory() -> Option<Size> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;

@@ -236,7 +236,7 @@ impl Found {
         Ok(self.overridden(overrides)?.files)
     }
 
-    fn overridden(&self, overrides: &Overrides) -> Result<Self, Error> {
+    pub(crate) fn overridden(&self, overrides: &Overrides) -> Result<Self, Error> {
         let text = self.file("config.json").unwrap_or_default();
         let mut config = spec::read_config(text).map_err(|problem| self.invalid(vec![problem]))?;
         overrides.apply_to(&mut config);

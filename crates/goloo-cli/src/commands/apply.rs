@@ -100,7 +100,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
 }
 
 pub fn set(app: &App, args: &SetArgs) -> Result<u8, CliError> {
-    let name = args.vm.parse()?;
+    let name = args.vm.of(app)?;
     let options = ApplyOptions {
         set: &args.set,
         only_overrides: true,

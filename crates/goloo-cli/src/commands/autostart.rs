@@ -5,7 +5,6 @@ use std::time::Duration;
 use clap::ValueEnum;
 use clap_complete::engine::ArgValueCandidates;
 use goloo::autostart::StartCommand;
-use goloo_model::name::VmName;
 
 use super::power::act_on_each;
 use crate::app::App;
@@ -43,7 +42,7 @@ const START_LIMIT: Duration = Duration::from_secs(15 * 60);
 
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     let (Some(name), Some(switch)) = (&args.name, args.switch) else { return start(app) };
-    let (name, is_on) = (VmName::parse(name)?, switch == Switch::On);
+    let (name, is_on) = (app.session.vm_of_word(name)?, switch == Switch::On);
     let program = std::env::current_exe()
         .map_err(|error| CliError::failed("can't find the path of goloo", "goloo doctor").because(&error))?;
     let arguments = ["autostart", "--start"].map(str::to_owned).to_vec();

@@ -24,7 +24,7 @@ pub struct Args {
 const NO_WAIT: Duration = Duration::ZERO;
 
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
-    let (name, new) = (args.vm.parse()?, VmName::parse(&args.new)?);
+    let (name, new) = (args.vm.of(app)?, VmName::parse(&args.new)?);
     let left =
         format!("\"{new}\" may be incomplete: run `goloo resume {new}` to continue, or `goloo delete {new}`");
     let copy = app.act(NO_WAIT, &left, |run| app.session.clone_vm(&name, &new, run))?;

@@ -19,7 +19,7 @@ pub struct Args {
 }
 
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
-    let name = args.vm.parse()?;
+    let name = args.vm.of(app)?;
     let words = words(&name, args.path.as_deref())?;
     if goloo_command::find_program(OsStr::new("code")).is_none() {
         return Err(CliError::failed(

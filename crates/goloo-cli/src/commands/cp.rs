@@ -2,7 +2,6 @@
 
 use clap_complete::engine::ArgValueCompleter;
 use goloo::actions::{CopyPath, Route};
-use goloo_model::name::VmName;
 use goloo_model::provider::GuestRequest;
 
 use super::program;
@@ -41,7 +40,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
             ));
         }
     };
-    let words = match app.session.route(&VmName::parse(name)?, request)? {
+    let words = match app.session.route(&app.session.vm_of_word(name)?, request)? {
         Route::Ssh(record, target) => app.session.scp_command(&record, &target, (from, to), recursive)?,
         Route::Native(words) => words,
     };

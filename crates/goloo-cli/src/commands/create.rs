@@ -9,7 +9,7 @@ use goloo_engine::plan::CreatePlan;
 use goloo_model::name::VmName;
 use goloo_model::provider_id::ProviderId;
 use goloo_model::provider_info::{LocalChoice, ProviderInfo};
-use goloo_model::record::{AppliedSettings, Digest, Overrides};
+use goloo_model::record::{AppliedSettings, Digest, Membership, Overrides};
 use goloo_model::spec::with_github_users;
 
 use super::consent::Consent;
@@ -85,6 +85,8 @@ pub struct Options {
     pub overrides: Overrides,
     #[arg(skip)]
     pub applied_config: Option<Digest>,
+    #[arg(skip)]
+    pub membership: Option<Membership>,
     #[command(flatten)]
     pub json: Json,
 }
@@ -137,6 +139,11 @@ pub(super) fn github_user(text: &str) -> Result<String, String> {
 }
 
 impl ProviderArgs {
+    /// Whether one of the options is given.
+    pub fn is_given(&self) -> bool {
+        self.aws || self.local || self.provider.is_some()
+    }
+
     pub fn choose(&self, app: &App) -> Result<&'static ProviderInfo, CliError> {
         match (self.provider, self.aws) {
             (Some(id), _) => Ok(app.session.provider_info(id)?),
@@ -266,6 +273,7 @@ fn plan<'f>(
         use_baked: !options.no_bake,
         overrides: options.overrides.clone(),
         applied_config: options.applied_config.clone(),
+        membership: options.membership.clone(),
     };
     // Someone else's stack is only created, which was agreed to.
     let may_bake = create.wait && create.use_baked && options.consent.is_none();

@@ -15,7 +15,7 @@ use crate::{exit, json};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The VMs
+    /// The VMs, an environment, or a machine of one (shop/web)
     #[arg(
         value_name = "NAME",
         required_unless_present = "all",
@@ -42,7 +42,7 @@ pub struct Args {
 pub const NO_WAIT: Duration = Duration::ZERO;
 
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
-    let names = if args.all { which::all_here(app)? } else { which::distinct(&args.names)? };
+    let names = if args.all { which::all_here(app)? } else { which::distinct(app, &args.names)? };
     let records: Vec<Record> = names.iter().map(|name| app.session.record(name)).collect::<Result<_, _>>()?;
     if !args.forget && !args.keep_going {
         app.session.expect_here(&records)?;

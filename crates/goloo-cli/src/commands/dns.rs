@@ -79,14 +79,14 @@ const NO_WAIT: Duration = Duration::ZERO;
 
 pub fn run(app: &App, command: &Command) -> Result<u8, CliError> {
     match command {
-        Command::Show(args) => show(app, &args.vm.parse()?),
+        Command::Show(args) => show(app, &args.vm.of(app)?),
         Command::Swap(args) => {
             let from = args.from.as_deref().map(VmName::parse).transpose()?;
-            let agreed = ask(app, &args.vm.parse()?, "swap", args.yes)?;
+            let agreed = ask(app, &args.vm.of(app)?, "swap", args.yes)?;
             swap(app, &agreed, from.as_ref(), args.force.force)
         }
         Command::Rollback(args) => {
-            let agreed = ask(app, &args.vm.parse()?, "rollback", args.yes)?;
+            let agreed = ask(app, &args.vm.of(app)?, "rollback", args.yes)?;
             rollback(app, &agreed, args.force.force)
         }
     }

@@ -18,7 +18,7 @@ pub struct Args {
 }
 
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
-    let name = args.vm.parse()?;
+    let name = args.vm.of(app)?;
     if args.rm {
         let was_there = app.session.remove_docker_context(&name)?;
         let what = if was_there { "removed the Docker context" } else { "there is no Docker context" };

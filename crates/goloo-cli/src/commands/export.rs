@@ -20,7 +20,7 @@ pub struct Args {
 }
 
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
-    let name = args.vm.parse()?;
+    let name = args.vm.of(app)?;
     if args.file == Path::new("-") {
         // The disk isn't written from its beginning to its end.
         return Err(CliError::usage("an export can't be written to standard output", "name a file"));

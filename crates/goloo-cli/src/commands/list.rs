@@ -6,12 +6,13 @@ use clap_complete::engine::ArgValueCandidates;
 use goloo::actions::{AskedProviders, ListPlace, ListQuery, ListScope, ListedVm, VmList};
 use goloo::former::{self, FormerPlace};
 use goloo::shown_state::VmState;
+use goloo_model::name::{NameError, VmName};
 use goloo_model::query::{Filter, Order};
 use goloo_model::store::Summary;
 use goloo_model::time::Timestamp;
 
 use super::listing::{by, print_archive, several, tags, warn_of_each, warn_of_failures};
-use super::machine_columns;
+use super::{machine_columns, which};
 use crate::app::App;
 use crate::error::CliError;
 use crate::options::Json;
@@ -20,6 +21,12 @@ use crate::{complete, exit, json, providers};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// Only these VMs, or those of an environment or of a machine of one (shop/web)
+    #[arg(value_name = "NAME", add = ArgValueCandidates::new(complete::vm_names))]
+    names: Vec<String>,
+    /// Only VMs of this environment
+    #[arg(long, value_name = "NAME", value_parser = environment, add = ArgValueCandidates::new(complete::environments))]
+    env: Option<Filter>,
     /// Show archived VMs too
     #[arg(long)]
     all: bool,
@@ -58,15 +65,16 @@ pub struct Args {
 }
 
 impl Args {
-    fn query(&self, app: &App) -> ListQuery {
-        ListQuery {
+    fn query(&self, app: &App) -> Result<ListQuery, CliError> {
+        Ok(ListQuery {
+            names: which::distinct(app, &self.names)?.into_iter().collect(),
             whole_records: app.ui.verbose() > 0 && !app.ui.json() && !self.quiet,
             scope: match (self.all, self.archive) {
                 (_, true) => ListScope::Archived,
                 (true, false) => ListScope::All,
                 (false, false) => ListScope::Active,
             },
-            filters: self.tags.iter().chain(&self.filters).cloned().collect(),
+            filters: self.tags.iter().chain(&self.filters).chain(&self.env).cloned().collect(),
             place: match (self.aws, self.local) {
                 (true, _) => Some(ListPlace::Provider(providers::AWS)),
                 (false, true) => Some(ListPlace::Hosts),
@@ -78,14 +86,18 @@ impl Args {
                 (false, true) => AskedProviders::None,
                 (false, false) => AskedProviders::Local,
             },
-        }
+        })
     }
+}
+
+fn environment(text: &str) -> Result<Filter, NameError> {
+    VmName::parse(text).map(Filter::Environment)
 }
 
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     app.warn_of_move()?;
     note_former_places(app);
-    let query = args.query(app);
+    let query = args.query(app)?;
     let list = app.session.list(&query)?;
     warn_of_failures(app, &list.failures);
     for (kind, reason) in &list.unknown {
@@ -153,8 +165,9 @@ fn print_tables(app: &App, query: &ListQuery, list: &VmList) {
 }
 
 /// Those of [`machine_columns`] come before the tags.
-const COLUMNS: [Column; 16] = [
+const COLUMNS: [Column; 17] = [
     Column::name("NAME"),
+    Column::text("ENVIRONMENT", 3),
     Column::whole("PROVIDER", 5),
     Column::kept("STATE").styled(state_color),
     Column::whole("ADDRESS", 7),
@@ -204,8 +217,10 @@ fn active_table(list: &VmList, wide: bool) -> Table {
     let now = Timestamp::now();
     let with_creator = wide || several(list.active().map(|vm| vm.summary));
     let with_end = list.active().any(|vm| vm.summary.ends_at.is_some());
+    let in_environment = list.active().any(|vm| vm.summary.membership.is_some());
     let [w, all] = [wide, true];
-    let shown = [all, all, all, all, all, with_end, with_creator, w, w, w, w, w, w, w, w, all];
+    let shown =
+        [all, in_environment, all, all, all, all, with_end, with_creator, w, w, w, w, w, w, w, w, all];
     let mut table = Table::of(&COLUMNS, &shown);
     for listed in list.active() {
         let vm = listed.summary;
@@ -217,8 +232,9 @@ fn active_table(list: &VmList, wide: bool) -> Table {
         };
         let machine = machine_columns::cells(list.records.get(&vm.id));
         let [cpus, memory, disk, image, ports, mounts, overrides] = machine.map(Cow::Owned);
-        let cells: [Cow<'_, str>; 16] = [
+        let cells: [Cow<'_, str>; 17] = [
             vm.name.as_str().into(),
+            vm.membership.as_ref().map_or("", |membership| membership.environment.as_str()).into(),
             vm.provider.as_str().into(),
             state_text(&listed),
             address,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use goloo::actions::{Console, Route};
 use goloo_engine::AS_ROOT;
+use goloo_model::name::VmName;
 use goloo_model::provider::GuestRequest;
 
 use super::program::{self, LogLimits};
@@ -38,23 +39,36 @@ const LIMITS: LogLimits = LogLimits { time: Duration::from_secs(600), size: 256 
 const PAUSE: Duration = Duration::from_millis(500);
 
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
-    let name = args.vm.of(app)?;
     if args.console {
-        let machine = app.session.console(&name)?;
+        let machine = app.session.console(&args.vm.of(app)?)?;
         return app.wait_for(console(app, &machine, args));
     }
+    let names = match &args.vm.name {
+        Some(word) => app.session.vms_of_word(word)?,
+        None => vec![args.vm.of(app)?],
+    };
+    match &names[..] {
+        [name] => {
+            let limits = (!args.follow).then_some(LIMITS);
+            program::show_log(app, &log_words(app, name, args)?, limits)
+        }
+        _ => program::show_each_labelled(app, &names, |name| log_words(app, name, args)),
+    }
+}
+
+/// The words that print the log of a VM.
+fn log_words(app: &App, name: &VmName, args: &Args) -> Result<Vec<OsString>, CliError> {
     let follow = if args.follow { " -F" } else { "" };
     let script = format!("{AS_ROOT}exec $s tail -n +1{follow} /var/log/cloud-init-output.log");
     let in_shell = ["sh".to_owned(), "-c".to_owned(), script.clone()];
-    let limits = (!args.follow).then_some(LIMITS);
-    match app.session.route(&name, GuestRequest::Run(&in_shell))? {
+    match app.session.route(name, GuestRequest::Run(&in_shell))? {
         Route::Ssh(_, target) => {
             let mut words = app.session.ssh_script(&target, &script)?;
             // A lost connection is noticed within a minute.
             words.splice(1..1, ["-o", "ServerAliveInterval=15"].map(OsString::from));
-            program::show_log(app, &words, limits)
+            Ok(words)
         }
-        Route::Native(words) => program::show_log(app, &words, limits),
+        Route::Native(words) => Ok(words),
     }
 }
 

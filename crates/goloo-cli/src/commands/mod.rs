@@ -21,6 +21,7 @@ mod diff;
 mod dns;
 mod docker;
 mod doctor;
+mod down;
 mod export;
 mod help;
 mod history;
@@ -55,6 +56,7 @@ mod state;
 mod status;
 mod tag;
 mod top;
+mod up;
 mod wait;
 mod which;
 
@@ -70,6 +72,10 @@ use crate::options::WaitArgs;
 pub enum Command {
     /// Create a VM from a stack
     Create(create::Args),
+    /// Create, change and start the VMs of goloo.json
+    Up(up::Args),
+    /// Delete the VMs of an environment
+    Down(down::Args),
     /// Continue an operation that was interrupted
     Resume(resume::Args),
     /// Delete VMs and archive their records
@@ -179,6 +185,8 @@ pub enum Command {
 pub fn run(app: &App, command: Command, command_line: fn() -> clap::Command) -> Result<u8, CliError> {
     match command {
         Command::Create(args) => create::run(app, args),
+        Command::Up(args) => up::run(app, &args),
+        Command::Down(args) => down::run(app, &args),
         Command::Resume(args) => resume::run(app, &args),
         Command::Delete(args) => delete::run(app, &args),
         Command::Apply(args) => apply::run(app, &args),
@@ -274,6 +282,8 @@ impl Command {
             Self::Settings(command) => !matches!(command, settings::Command::Set { .. }),
             Self::Image(command) => matches!(command, image::Command::List { .. }),
             Self::Create(_)
+            | Self::Up(_)
+            | Self::Down(_)
             | Self::Resume(_)
             | Self::Delete(_)
             | Self::Apply(_)

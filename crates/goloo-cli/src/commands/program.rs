@@ -85,9 +85,30 @@ pub fn show_log(app: &App, words: &[OsString], limits: Option<LogLimits>) -> Res
     Ok(if app.ui.is_read() { exit_code(status) } else { exit::DONE })
 }
 
+/// Runs a program for each VM at the same time, and prints their output as [`show_labelled`]. Returns the exit code of the
+/// worst.
+pub fn show_each_labelled(
+    app: &App,
+    names: &[VmName],
+    words: impl Fn(&VmName) -> Result<Vec<OsString>, CliError> + Sync,
+) -> Result<u8, CliError> {
+    let run = |name: &VmName| show_labelled(app, name, &words(name)?);
+    let results: Vec<Result<u8, CliError>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = names.iter().map(|name| scope.spawn(move || run(name))).collect();
+        let joined = threads.into_iter().map(|thread| thread.join());
+        joined.map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    });
+    for error in results.iter().filter_map(|result| result.as_ref().err()) {
+        app.ui.error(error);
+    }
+    Ok(exit::worst(
+        results.iter().map(|result| result.as_ref().map_or_else(|error| error.code, |code| *code)),
+    ))
+}
+
 /// Runs a program without input, and prints its output line by line with the VM's name before each line. Returns the
 /// program's exit code.
-pub fn show_labelled(app: &App, name: &VmName, words: &[OsString]) -> Result<u8, CliError> {
+fn show_labelled(app: &App, name: &VmName, words: &[OsString]) -> Result<u8, CliError> {
     let (program, arguments) = words.split_first().expect("a program has a name");
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

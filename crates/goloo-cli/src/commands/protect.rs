@@ -14,7 +14,7 @@ pub struct Args {
 }
 
 pub fn run(app: &App, args: &Args, protected: bool) -> Result<u8, CliError> {
-    let name = args.vm.parse()?;
+    let name = args.vm.of(app)?;
     let record = app.session.set_protected(&name, protected)?;
     if app.ui.json() {
         app.ui.result(&json::ChangedVm { vm: &record });

@@ -26,7 +26,8 @@ pub fn run(app: &App, mut args: Args) -> Result<u8, CliError> {
     // Those from the command line come last and override the others.
     let tags = record.tags.clone().into_iter().chain(std::mem::take(&mut args.options.tags));
     args.options.tags = tags.collect();
-    args.options.as_name.get_or_insert_with(|| record.name.to_string());
+    let name = args.options.as_name.get_or_insert_with(|| record.name.to_string());
+    args.options.membership = recreation.membership_as(name);
     let chosen = &mut args.options.provider;
     if chosen.provider.is_none() && !chosen.aws && !chosen.local {
         chosen.provider = Some(record.provider);

@@ -5,7 +5,7 @@ use goloo_model::name::{ArchiveId, VmName};
 use goloo_model::provider::Orphan;
 use goloo_model::provider_id::ProviderId;
 
-use super::{checks, delete};
+use super::{checks, delete, which};
 use crate::app::App;
 use crate::error::CliError;
 use crate::options::Json;
@@ -24,7 +24,7 @@ pub struct Args {
 }
 
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
-    let names: Vec<VmName> = args.names.iter().map(|name| VmName::parse(name)).collect::<Result<_, _>>()?;
+    let names = which::distinct(app, &args.names)?;
     let mut report = match names.is_empty() {
         true => app.session.refresh_all()?,
         false => app.session.refresh(&names)?,

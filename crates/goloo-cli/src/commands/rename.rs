@@ -24,7 +24,7 @@ pub struct Args {
 const NO_WAIT: Duration = Duration::ZERO;
 
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
-    let (name, new) = (args.vm.parse()?, VmName::parse(&args.new)?);
+    let (name, new) = (args.vm.of(app)?, VmName::parse(&args.new)?);
     let left = format!("\"{name}\" may be renamed in part: run `goloo resume {name}` to continue");
     let renamed = app.act(NO_WAIT, &left, |run| app.session.rename(&name, &new, run))?;
     report(app, &renamed);

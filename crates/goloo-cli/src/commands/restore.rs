@@ -25,7 +25,7 @@ pub struct Args {
 }
 
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
-    let (name, label) = (args.vm.parse()?, SnapshotLabel::parse(&args.label)?);
+    let (name, label) = (args.vm.of(app)?, SnapshotLabel::parse(&args.label)?);
     let vm = app.session.managed(&name)?;
     if !args.yes {
         let question = Question {

@@ -33,7 +33,7 @@ pub struct Args {
 pub(super) const NO_WAIT: Duration = Duration::ZERO;
 
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
-    let name = args.vm.parse()?;
+    let name = args.vm.of(app)?;
     if args.list {
         return list(app, &name);
     }

@@ -12,9 +12,9 @@ use goloo_model::record::{Record, SshAccess};
 
 use super::{program, which};
 use crate::app::App;
+use crate::complete;
 use crate::error::CliError;
 use crate::options::{NO_NAME, OptionalVm};
-use crate::{complete, exit};
 use goloo::ssh::{Connection, OwnLog, by_sh};
 
 #[derive(Debug, clap::Args)]
@@ -65,8 +65,8 @@ impl Passed {
 
 #[derive(Debug, clap::Args)]
 pub struct ExecArgs {
-    /// The VM, followed by the program and its arguments. With `--` before the program, all words before it are VMs; with
-    /// none, it is the only VM, or the one that was created from the stack in this folder
+    /// The VM, followed by the program and its arguments; an environment, or a machine of one (shop/web), means all of its
+    /// VMs. With `--` before the program, all words before it are VMs; with none, it is the only VM, or the one that was created from the stack in this folder
     #[arg(
         value_name = "NAME",
         trailing_var_arg = true,
@@ -239,7 +239,7 @@ impl ExecArgs {
                 return Err(CliError::usage("--all is for all VMs, and some are named", "omit the names"));
             }
             (false, []) if !program.is_empty() => vec![which::default_vm(app)?],
-            (false, names) => which::distinct(names)?,
+            (false, names) => which::distinct(app, names)?,
         };
         if program.is_empty() {
             let shown = names.first().map_or("NAME", VmName::as_str);
@@ -257,18 +257,7 @@ pub fn exec(app: &App, args: &ExecArgs) -> Result<u8, CliError> {
     if let [name] = &*names {
         return Err(program::become_program(&exec_words(app, name, program)?));
     }
-    let run = |name: &VmName| program::show_labelled(app, name, &exec_words(app, name, program)?);
-    let results: Vec<Result<u8, CliError>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = names.iter().map(|name| scope.spawn(move || run(name))).collect();
-        let joined = threads.into_iter().map(|thread| thread.join());
-        joined.map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
-    });
-    for error in results.iter().filter_map(|result| result.as_ref().err()) {
-        app.ui.error(error);
-    }
-    Ok(exit::worst(
-        results.iter().map(|result| result.as_ref().map_or_else(|error| error.code, |code| *code)),
-    ))
+    program::show_each_labelled(app, &names, |name| exec_words(app, name, program))
 }
 
 /// The words that run a program in a VM.

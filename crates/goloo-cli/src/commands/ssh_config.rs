@@ -43,7 +43,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
         return Ok(exit::DONE);
     }
     if let Some(name) = &args.name {
-        print(app, app.session.ssh_config_of(&VmName::parse(name)?)?);
+        print(app, app.session.ssh_config_of(&app.session.vm_of_word(name)?)?);
         return Ok(exit::DONE);
     }
     let config = app.session.ssh_config()?;

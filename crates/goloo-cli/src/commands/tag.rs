@@ -23,7 +23,7 @@ pub struct Args {
 }
 
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
-    let name = args.vm.parse()?;
+    let name = args.vm.of(app)?;
     let record = if args.add.is_empty() && args.remove.is_empty() {
         app.session.record(&name)?
     } else {

@@ -8,16 +8,23 @@ use goloo_model::name::VmName;
 use crate::app::App;
 use crate::error::CliError;
 use crate::exit;
-use crate::options::{OptionalVm, VmsArg};
+use crate::options::{OptionalVm, VmArg, VmsArg};
 
 /// How many names an error lists.
 const NAMES_SHOWN: usize = 8;
+
+impl VmArg {
+    /// The VM.
+    pub fn of(&self, app: &App) -> Result<VmName, CliError> {
+        Ok(app.session.vm_of_word(&self.name)?)
+    }
+}
 
 impl OptionalVm {
     /// The VM that is named; else the one that is meant, with a note.
     pub fn of(&self, app: &App) -> Result<VmName, CliError> {
         match &self.name {
-            Some(name) => Ok(VmName::parse(name)?),
+            Some(name) => Ok(app.session.vm_of_word(name)?),
             None => default_vm(app),
         }
     }
@@ -32,13 +39,16 @@ impl VmsArg {
         if self.names.is_empty() {
             return Ok(vec![default_vm(app)?]);
         }
-        distinct(&self.names)
+        distinct(app, &self.names)
     }
 }
 
-/// Names as they are on the command line, each once.
-pub fn distinct(names: &[String]) -> Result<Vec<VmName>, CliError> {
-    let mut names = names.iter().map(|name| VmName::parse(name)).collect::<Result<Vec<VmName>, _>>()?;
+/// The VMs that words on the command line mean, each once: VMs, environments, and machines of those.
+pub fn distinct(app: &App, words: &[String]) -> Result<Vec<VmName>, CliError> {
+    let mut names = Vec::new();
+    for word in words {
+        names.extend(app.session.vms_of_word(word)?);
+    }
     let mut seen = BTreeSet::new();
     names.retain(|name| seen.insert(name.clone()));
     Ok(names)

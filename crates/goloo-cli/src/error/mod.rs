@@ -4,6 +4,7 @@ mod address;
 mod autostart;
 mod database;
 mod docker;
+mod environment;
 mod keys;
 mod library;
 mod migrate;
@@ -214,6 +215,10 @@ impl From<goloo::Error> for CliError {
             }
             E::Unreachable(ref inner) => Self::explained(inner, inner.code(), unreachable::explain(inner)),
             E::Autostart(ref inner) => Self::explained(inner, inner.code(), autostart::explain(inner)),
+            E::Environment(ref inner) => Self {
+                problems: shown(error.problems()),
+                ..Self::explained(inner, inner.code(), environment::explain(inner))
+            },
             E::Docker(ref inner) => Self::explained(inner, inner.code(), docker::explain(inner)),
             E::Request(ref inner) => Self::explained(inner, inner.code(), request::explain(inner)),
             E::VmFile(ref inner) => Self::explained(inner, inner.code(), vm_file::explain(inner)),
@@ -223,6 +228,11 @@ impl From<goloo::Error> for CliError {
             _ => Self::failed(error.to_string(), "goloo doctor"),
         }
     }
+}
+
+/// As many problems as are shown.
+fn shown(problems: &[Diagnostic]) -> Vec<Diagnostic> {
+    problems.iter().take(DIAGNOSTICS_MAX).cloned().collect()
 }
 
 impl From<Exposed> for CliError {

@@ -6,6 +6,7 @@ mod apply;
 mod bake;
 mod disks;
 mod dns;
+mod environment;
 mod error;
 mod machine;
 mod refresh;
@@ -21,6 +22,7 @@ pub use apply::{AppliedChanges, ApplyPlanned};
 pub use bake::{BakedImageShown, KeptImageList};
 pub use disks::{DeletedSnapshot, Exported, Restored, SnapshotList, TakenSnapshot};
 pub use dns::{DnsChanged, DnsNames};
+pub use environment::{BroughtUp, EnvironmentPlanned, TakenDown};
 pub use error::ErrorReport;
 pub use machine::{Diagnosis, ImageList, MigrationReport, SettingList};
 pub use refresh::Refreshed;
@@ -106,6 +108,9 @@ pub fn schemas() -> Vec<OutputSchema> {
             ],
         ),
         of::<CreatePlanned>("create-plan", &["create --dry-run", "recreate --dry-run"]),
+        of::<EnvironmentPlanned>("up-plan", &["up --dry-run"]),
+        of::<BroughtUp>("up", &["up"]),
+        of::<TakenDown>("down", &["down"]),
         of::<ApplyPlanned>("apply-plan", &["apply --dry-run"]),
         of::<AppliedChanges>("apply", &["apply", "set", "resume (of an apply)"]),
         of::<Exported>("export", &["export"]),

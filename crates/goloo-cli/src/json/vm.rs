@@ -311,6 +311,10 @@ struct VmSummary<'a> {
     ssh_port: Option<u16>,
     fqdn: Option<&'a str>,
     source_config_path: Option<Cow<'a, str>>,
+    /// The environment that it belongs to
+    environment: Option<&'a VmName>,
+    /// Its name among the machines of the environment
+    machine: Option<String>,
     tags: BTreeMap<&'a str, &'a str>,
 }
 
@@ -335,6 +339,8 @@ impl<'a> From<&'a Summary> for VmSummary<'a> {
             ssh_port: vm.ssh_port,
             fqdn: vm.fqdn.as_deref(),
             source_config_path: vm.source_config_path.as_deref().map(|path| path.to_string_lossy()),
+            environment: vm.membership.as_ref().map(|membership| &membership.environment),
+            machine: vm.membership.as_ref().map(|membership| membership.short_name()),
             tags: vm.tags.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),
         }
     }
@@ -414,6 +420,8 @@ impl<'a> From<&'a Record> for VmSummary<'a> {
             ssh_port: record.ssh_port(),
             fqdn: record.fqdn(),
             source_config_path: record.source_config_path.as_deref().map(|path| path.to_string_lossy()),
+            environment: record.membership.as_ref().map(|membership| &membership.environment),
+            machine: record.membership.as_ref().map(|membership| membership.short_name()),
             tags: record.tags.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),
         }
     }

@@ -78,6 +78,12 @@ fn output_of_commands_matches_the_schemas() {
     check("migrate", &["migrate"]);
     check("doctor", &["doctor"]);
     check("error", &["status", "nothing"]);
+    let shop = r#"{"name": "shop", "machines": {"db": {"stack": "hello"}, "web": {"stack": "hello", "after": ["db"]}}}"#;
+    std::fs::write(world.path().join("work/goloo.json"), shop).unwrap();
+    check("up-plan", &["up", "--dry-run"]);
+    check("up", &["up"]);
+    check("list", &["list", "shop"]);
+    check("down", &["down", "--keep", "db", "--yes"]);
     check("error", &["list", "--no-such-option"]);
 }
 

@@ -14,6 +14,7 @@ mod diagnosis;
 mod disks;
 mod dns;
 mod embed;
+mod environments;
 mod everyday;
 mod executable;
 mod exports;

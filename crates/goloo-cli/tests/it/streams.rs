@@ -57,8 +57,8 @@ fn shows(command: &str) -> Option<Vec<&'static str>> {
         | "recreate" | "adopt" | "refresh" | "archive clean" | "archive delete" | "state unlock"
         | "state move" | "state push" | "state backup" | "state restore" | "config import"
         | "config export" | "config edit" | "config rm" | "config relocate" | "settings set"
-        | "image pull" | "image build" | "image rm" | "image prune" | "migrate" | "init" | "tag"
-        | "apply" | "set" | "top" | "code" | "docker" | "autostart" | "bake" => {
+        | "image pull" | "image build" | "image rm" | "image prune" | "migrate" | "init" | "tag" | "up"
+        | "down" | "apply" | "set" | "top" | "code" | "docker" | "autostart" | "bake" => {
             return None;
         }
         other => panic!("say here whether goloo {other} only shows something"),

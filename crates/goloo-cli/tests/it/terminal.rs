@@ -93,6 +93,8 @@ fn arguments<'a>(command: &str, scene: &'a Scene) -> Vec<Vec<&'a str>> {
         "export" => vec![vec![vm, file], vec![vm, "copy.goloo"]],
         "import" => vec![vec![file], vec!["copy.goloo"], vec!["copy.goloo", "--as", "imported"]],
         "clone" | "rename" => vec![vec![vm, "copy"]],
+        "up" => vec![vec!["-f", file, "--timeout", "1s"], vec![file, "--dry-run"]],
+        "down" => vec![vec!["-f", file, "-y"], vec!["--env", vm, "-y"], vec!["--env", file, "-y"]],
         "bake" => vec![vec![stack, "--timeout", "1s"], vec!["-f", file]],
         "recreate" => vec![vec![vm, "--dry-run", "--as", "other"], vec![id, "--dry-run"]],
         "adopt" => vec![vec!["other", "--provider", "qemu", "--id", file]],

@@ -29,6 +29,11 @@ pub struct Membership {
 }
 
 impl Membership {
+    /// Whether two VMs are the same machine of the same environment.
+    pub fn is_same_machine(&self, other: &Self) -> bool {
+        (&self.environment, &self.machine, self.number) == (&other.environment, &other.machine, other.number)
+    }
+
     /// The name by which the other machines of the environment know it: `db`, `web-1`.
     pub fn short_name(&self) -> String {
         match self.number {

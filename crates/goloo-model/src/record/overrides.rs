@@ -52,12 +52,23 @@ impl Overrides {
     pub fn add(&mut self, text: &str) -> Result<String, OverrideError> {
         let (key, value) = text.split_once('=').ok_or_else(|| OverrideError::NoValue(text.to_owned()))?;
         let key = Self::full_key(key)?;
-        if self.0.len() >= COUNT_MAX && !self.0.contains_key(&key) {
+        self.put(&key, serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned())))?;
+        Ok(key)
+    }
+
+    /// Adds a value by the whole path of its key.
+    ///
+    /// # Errors
+    /// [`OverrideError`]; nothing is changed.
+    pub fn put(&mut self, key: &str, value: Value) -> Result<(), OverrideError> {
+        if !is_key(key) {
+            return Err(OverrideError::NotAKey(key.to_owned()));
+        }
+        if self.0.len() >= COUNT_MAX && !self.0.contains_key(key) {
             return Err(OverrideError::TooMany);
         }
-        let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
-        self.0.insert(key.clone(), value);
-        Ok(key)
+        self.0.insert(key.to_owned(), value);
+        Ok(())
     }
 
     /// Removes one; `false` if there is none with this key.

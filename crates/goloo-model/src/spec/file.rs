@@ -119,6 +119,16 @@ pub enum PortFile {
     Text(String),
 }
 
+impl PortFile {
+    /// As it is written.
+    pub fn to_value(&self) -> Value {
+        match self {
+            Self::Same(port) => Value::from(*port),
+            Self::Text(text) => Value::from(text.as_str()),
+        }
+    }
+}
+
 /// Who may connect to port 22.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(untagged)]

@@ -19,14 +19,14 @@ mod values;
 
 pub use diagnostic::{DIAGNOSTICS_MAX, Diagnostic};
 pub use diagnostic::{nearest, position};
-pub use file::{BakeKind, StackFile, json_schema};
+pub use file::{BakeKind, PortFile, StackFile, json_schema};
 pub use json::child as child_pointer;
 pub use json::read_config;
 pub use limits::{VALUES_MAX, beyond};
 pub use ports::{FORWARDED_PORTS_MAX, PortForward, PortForwardError, PortRange, Protocol, SSH_PORT};
 pub use resolve::{
-    CPUS_MAX, DNS_TTL, MEMORY_MAX, MEMORY_MIN, Resolved, Sources, diagnostic_at_pointer, parse_image,
-    resolve, with_github_users,
+    CPUS_MAX, DNS_TTL, MEMORY_MAX, MEMORY_MIN, Resolved, Sources, diagnostic_at_pointer, diagnostic_in_file,
+    parse_image, resolve, with_github_users,
 };
 pub use resolved::{Dns, ImageRef, KeySource, Mount, ResolvedStack, Size, SshSource, User};
 pub use shape::ConfigSection;

@@ -82,19 +82,15 @@ pub fn resolve(sources: &Sources<'_>) -> Result<Resolved, Vec<Diagnostic>> {
     let json = Json::parse("config.json", sources.config).map_err(|diagnostic| vec![diagnostic])?;
     let mut checked = shape::check(&json, &json_schema(), sources.sections, is_old_state);
     let sections = take_sections(&mut checked.value, sources.sections);
-    let file: StackFile = serde_json::from_value(checked.value).map_err(|error| {
+    let value = std::mem::take(&mut checked.value);
+    let file: StackFile = serde_json::from_value(value).map_err(|error| {
         vec![json.at("", error.to_string(), NextStep::ConfigSchema.text(" shows the format"))]
     })?;
     let mut resolver = Resolver { sources, json: &json, diagnostics: Vec::new(), warnings: Vec::new() };
     let stack = ResolvedStack { sections, ..resolver.stack(&file) };
-    let mut diagnostics = checked.diagnostics;
-    // Errors that follow from an invalid structure aren't reported again.
-    let said = checked.cut_out;
-    let is_in = |pointer: &str, said: &str| {
-        pointer.strip_prefix(said).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    let follows = |pointer: &str| said.iter().any(|said| is_in(pointer, said));
-    diagnostics.extend(resolver.diagnostics.into_iter().filter(|diagnostic| !follows(&diagnostic.pointer)));
+    let mut diagnostics = std::mem::take(&mut checked.diagnostics);
+    let found = resolver.diagnostics.into_iter();
+    diagnostics.extend(found.filter(|diagnostic| !checked.follows(&diagnostic.pointer)));
     if !diagnostics.is_empty() {
         diagnostics.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
         return Err(diagnostics);
@@ -128,7 +124,18 @@ pub fn diagnostic_at_pointer(
     message: impl Into<String>,
     hint: impl Into<Hint>,
 ) -> Diagnostic {
-    match Json::parse("config.json", config) {
+    diagnostic_in_file("config.json", config, pointer, message, hint)
+}
+
+/// The same for any JSON file.
+pub fn diagnostic_in_file(
+    file: &str,
+    content: &[u8],
+    pointer: &str,
+    message: impl Into<String>,
+    hint: impl Into<Hint>,
+) -> Diagnostic {
+    match Json::parse(file, content) {
         Ok(json) => json.at(pointer, message, hint),
         Err(diagnostic) => Diagnostic { message: message.into(), hint: hint.into(), ..diagnostic },
     }

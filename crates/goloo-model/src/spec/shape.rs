@@ -28,6 +28,17 @@ pub(super) struct Checked {
     pub cut_out: Vec<String>,
 }
 
+impl Checked {
+    /// Whether a problem at this pointer follows from a value that was removed: it isn't reported again.
+    pub fn follows(&self, pointer: &str) -> bool {
+        let is_in = |removed: &String| {
+            let rest = pointer.strip_prefix(removed.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        self.cut_out.iter().any(is_in)
+    }
+}
+
 /// Whether a key below a pointer is state written by goloo v0.
 pub(super) type IsOldState = fn(pointer: &str, key: &str) -> bool;
 
@@ -116,7 +127,7 @@ impl<'a> Walk<'a> {
 
     fn object(&mut self, object: &Map<String, Value>, schema: &'a Value, pointer: &str) -> Value {
         let Some(properties) = schema.get("properties").and_then(Value::as_object) else {
-            return Value::Object(object.clone());
+            return self.map(object, schema, pointer);
         };
         let mut kept = Map::new();
         for (key, value) in object {
@@ -133,6 +144,20 @@ impl<'a> Walk<'a> {
                 self.old_state.push(place);
             } else {
                 self.unknown(key, pointer, properties);
+            }
+        }
+        Value::Object(kept)
+    }
+
+    /// An object with keys of the user's own, whose values may have a schema.
+    fn map(&mut self, object: &Map<String, Value>, schema: &'a Value, pointer: &str) -> Value {
+        let Some(values) = schema.get("additionalProperties").filter(|schema| schema.is_object()) else {
+            return Value::Object(object.clone());
+        };
+        let mut kept = Map::new();
+        for (key, value) in object {
+            if let Some(value) = self.value(value, values, &child(pointer, key)) {
+                kept.insert(key.clone(), value);
             }
         }
         Value::Object(kept)

@@ -27,11 +27,12 @@ pub fn read_json<T: JsonSchema + DeserializeOwned>(
 ) -> Result<T, Vec<Diagnostic>> {
     let json = Json::parse(file, bytes).map_err(|diagnostic| vec![diagnostic])?;
     let schema = SchemaGenerator::default().into_root_schema_for::<T>().to_value();
-    let checked = shape::check(&json, &schema, &[], |_, _| false);
-    let mut diagnostics = checked.diagnostics;
-    match serde_json::from_value(checked.value) {
+    let mut checked = shape::check(&json, &schema, &[], |_, _| false);
+    let mut diagnostics = std::mem::take(&mut checked.diagnostics);
+    match serde_json::from_value(std::mem::take(&mut checked.value)) {
         Ok(value) => {
-            let invalid_values = invalid_values(&value).into_iter();
+            let invalid_values =
+                invalid_values(&value).into_iter().filter(|invalid| !checked.follows(&invalid.pointer));
             diagnostics.extend(
                 invalid_values.map(|invalid| json.at(&invalid.pointer, invalid.message, invalid.hint)),
             );

@@ -51,6 +51,11 @@ impl World {
         .await
     }
 
+    /// The VMs that were connected since the last call.
+    fn connected(&self) -> Vec<VmName> {
+        self.provider.connected().into_iter().map(|(name, _)| name).collect()
+    }
+
     async fn create(&self, request: CreateRequest) -> Result<Created, EngineError> {
         self.run(async |engine| engine.create(request).await).await
     }
@@ -72,15 +77,15 @@ fn member() -> CreateRequest {
 async fn only_members_of_an_environment_are_connected_after_a_create_and_after_a_start() {
     let world = World::default();
     world.create(request()).await.unwrap();
-    assert_eq!(world.provider.connected(), []);
+    assert_eq!(world.connected(), []);
 
     let world = World::default();
     let vm = world.create(member()).await.unwrap().record.name;
-    assert_eq!(world.provider.connected(), std::slice::from_ref(&vm));
+    assert_eq!(world.connected(), std::slice::from_ref(&vm));
     world.run(async |engine| engine.stop(&vm, StopMode::Force).await).await.unwrap();
-    assert_eq!(world.provider.connected(), []);
+    assert_eq!(world.connected(), []);
     world.run(async |engine| engine.start(&vm).await).await.unwrap();
-    assert_eq!(world.provider.connected(), [vm]);
+    assert_eq!(world.connected(), [vm]);
 }
 
 #[tokio::test]
@@ -96,27 +101,27 @@ async fn a_machine_that_cant_be_connected_is_kept_and_connected_later() {
 
     world.provider.fail_networks(false);
     let Resumed::Created(created) = world.run(resume).await.unwrap() else { panic!("it is a create") };
-    assert_eq!((created.record.phase, world.provider.connected()), (Phase::Ready, vec![vm.clone()]));
+    assert_eq!((created.record.phase, world.connected()), (Phase::Ready, vec![vm.clone()]));
 
     world.provider.fail_networks(true);
     world.run(async |engine| engine.start(&vm).await).await.unwrap_err();
     world.provider.fail_networks(false);
     world.run(async |engine| engine.start(&vm).await).await.unwrap();
-    assert_eq!(world.provider.connected(), [vm]);
+    assert_eq!(world.connected(), [vm]);
 }
 
 #[tokio::test]
 async fn a_replacement_is_connected_when_the_other_machine_is_deleted() {
     let world = World::default();
     let old = world.create(member()).await.unwrap().record;
-    assert_eq!(world.provider.connected(), std::slice::from_ref(&old.name));
+    assert_eq!(world.connected(), std::slice::from_ref(&old.name));
     let mut request = member();
     request.plan.machine.is_replacement = true;
     request.replacement = Some(ReplacementRequest { old: old.clone(), name: name("new") });
     world.create(request).await.unwrap();
-    assert_eq!(world.provider.connected(), [], "it has the same address");
+    assert_eq!(world.connected(), [], "it has the same address");
     let replaced = world.run(async |engine| engine.finish_replacement(&name("new")).await).await.unwrap();
-    assert_eq!(world.provider.connected(), std::slice::from_ref(&old.name));
+    assert_eq!(world.connected(), std::slice::from_ref(&old.name));
     assert_eq!((replaced.record.name, replaced.record.replacing), (old.name, None));
     assert_eq!(world.store.records().await.unwrap().entries.len(), 1);
 }

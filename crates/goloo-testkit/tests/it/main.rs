@@ -7,6 +7,7 @@ mod common;
 mod documents;
 mod engine_crash;
 mod engine_disks;
+mod engine_network;
 mod engine_private_network;
 mod engine_wait;
 mod fault_proxy;

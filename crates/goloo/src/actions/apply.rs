@@ -79,6 +79,11 @@ impl PlannedApply {
         changes_nothing && self.overrides == record.overrides && !is_unfinished
     }
 
+    /// The settings that are changed.
+    pub fn settings(&self) -> &[Setting] {
+        &self.inputs.settings
+    }
+
     /// Whether something takes a restart.
     pub fn restarts(&self) -> bool {
         self.reprovisions() || self.changes.iter().any(|change| change.cost == Cost::Restart)

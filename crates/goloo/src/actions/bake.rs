@@ -49,7 +49,7 @@ impl Session {
             bakes.check_memory(&stack).map_err(PlanError::Provider)?;
         }
         stack.ttl = None;
-        let mut plan = self.make_plan(&*provider, stack)?;
+        let mut plan = self.make_plan(&*provider, stack, None)?;
         self.refuse(per_machine_values, &plan, &*provider)?;
         if memory {
             self.refuse(needs_a_boot, &plan, &*provider)?;

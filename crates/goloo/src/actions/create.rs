@@ -10,7 +10,7 @@ use goloo_model::host_key::HostKey;
 use goloo_model::name::{OperationId, VmId, VmName};
 use goloo_model::provider::{Provider, ProviderError};
 use goloo_model::provider_id::ProviderId;
-use goloo_model::record::{Digest, OperationKind, Overrides, Record};
+use goloo_model::record::{Digest, Membership, OperationKind, Overrides, PrivateAddress, Record};
 use goloo_model::spec::{ResolvedStack, SshSource};
 use goloo_model::store::{Snapshot, StoreError};
 
@@ -47,6 +47,8 @@ pub struct CreateOptions {
     pub overrides: Overrides,
     /// The config.json whose settings the resolved stack has, if it isn't the one in the stack's files.
     pub applied_config: Option<Digest>,
+    /// The environment that the VM is to belong to.
+    pub membership: Option<Membership>,
 }
 
 impl CreateOptions {
@@ -63,6 +65,7 @@ impl CreateOptions {
             use_baked: true,
             overrides: Overrides::default(),
             applied_config: None,
+            membership: None,
         }
     }
 }
@@ -73,7 +76,7 @@ pub struct PlannedCreate {
     pub plan: CreatePlan,
     /// The provider that would create it.
     pub provider: Box<dyn Provider>,
-    pub(super) snapshot: Snapshot,
+    pub(crate) snapshot: Snapshot,
     pub(super) replacement: Option<ReplacementRequest>,
     options: CreateOptions,
 }
@@ -147,8 +150,10 @@ impl Session {
         let info = provider.info();
         let mut warnings = preflight::findings(found, &stack, info).warnings;
         warnings.extend(preflight::ignored_keys(found, &stack, info));
-        let mut plan = self.make_plan(&*provider, stack)?;
+        let network = options.membership.as_ref().and_then(|membership| membership.network);
+        let mut plan = self.make_plan(&*provider, stack, network)?;
         plan.diagnostics.extend(warnings);
+        plan.machine.membership.clone_from(&options.membership);
         if options.use_baked {
             self.use_baked(&*provider, &mut plan)?;
         }
@@ -202,6 +207,7 @@ impl Session {
         &self,
         provider: &dyn Provider,
         stack: ResolvedStack,
+        network: Option<PrivateAddress>,
     ) -> Result<CreatePlan, Error> {
         let users = keys::fetch(self, &stack)?;
         let id = VmId::generate();
@@ -213,7 +219,7 @@ impl Session {
             client_key: &self.keys.client_key()?.0,
             host_key: None,
             provider: provider.info(),
-            network: None,
+            network: network.filter(|_| provider.networks().is_some()),
             renderer: &ProcessRenderer,
         };
         Ok(plan::create(&input, &HostKey::generate(), provider, machine)?)

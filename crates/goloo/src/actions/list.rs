@@ -4,7 +4,7 @@ mod local;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use goloo_model::name::VmId;
+use goloo_model::name::{VmId, VmName};
 use goloo_model::provider::{LiveState, Observation};
 use goloo_model::provider_id::ProviderId;
 use goloo_model::query::{Filter, Listed, Order};
@@ -53,6 +53,8 @@ impl ListPlace {
 pub struct ListQuery {
     /// Which VMs.
     pub scope: ListScope,
+    /// The names of the VMs; any if it is empty.
+    pub names: BTreeSet<VmName>,
     /// All of these hold for a listed VM.
     pub filters: Vec<Filter>,
     /// Where the VMs are; anywhere by default.
@@ -80,21 +82,28 @@ pub enum AskedProviders {
 impl ListQuery {
     /// Whether anything but the scope restricts the list.
     pub fn is_restricted(&self) -> bool {
-        self.place.is_some() || !self.filters.is_empty()
+        self.place.is_some() || !self.filters.is_empty() || !self.names.is_empty()
     }
 
     fn select<T>(&self, entries: &mut Vec<T>, vm: impl Fn(&T) -> &dyn Listed) {
         let now = Timestamp::now();
         entries.retain(|entry| self.holds(vm(entry), now));
-        if let Some(order) = self.order {
-            entries.sort_by(|a, b| order.compare(vm(a), vm(b)));
+        match self.order {
+            Some(order) => entries.sort_by(|a, b| order.compare(vm(a), vm(b))),
+            // Those of an environment together; a stable sort keeps the store's order otherwise.
+            None => entries.sort_by(|a, b| environment(vm(a)).cmp(&environment(vm(b)))),
         }
     }
 
     fn holds(&self, vm: &dyn Listed, now: Timestamp) -> bool {
         self.place.is_none_or(|place| place.holds(vm))
+            && (self.names.is_empty() || self.names.contains(vm.name()))
             && self.filters.iter().all(|filter| filter.holds(vm, now))
     }
+}
+
+fn environment(vm: &dyn Listed) -> Option<&VmName> {
+    vm.membership().map(|membership| &membership.environment)
 }
 
 /// The VMs that were selected.

@@ -1,7 +1,7 @@
 //! Creates a VM again from its recorded files.
 
 use goloo_model::name::{ArchiveId, VmName};
-use goloo_model::record::{AppliedSettings, Overrides, Record};
+use goloo_model::record::{AppliedSettings, Membership, Overrides, Record};
 use goloo_model::spec::with_github_users;
 use goloo_model::store::Snapshot;
 
@@ -22,12 +22,20 @@ pub struct Recreation {
     pub is_ours: bool,
     /// What `apply` and `set` have changed since.
     pub applied: Option<AppliedSettings>,
+    /// Which machine of an environment it was, if no VM is that one now. Its address may belong to another machine by now.
+    membership: Option<Membership>,
 }
 
 impl Recreation {
     /// The VM's overrides, unless somebody else may have written them.
     pub fn overrides(&self) -> Overrides {
         if self.is_ours { self.record.overrides.clone() } else { Overrides::default() }
+    }
+
+    /// Which machine of an environment a new VM of this name is: the same as before, unless somebody else may have
+    /// written it. With another name, it is a VM of its own.
+    pub fn membership_as(&self, name: &str) -> Option<Membership> {
+        self.membership.clone().filter(|_| self.is_ours && name == self.record.name.as_str())
     }
 
     /// The addresses that could connect to port 22 of the VM, by its record; none where its provider doesn't decide
@@ -56,7 +64,8 @@ impl Session {
         let applied = files.zip(record.resolved.as_deref()).map(|(files, vm)| {
             AppliedSettings::between(&with_github_users(files.stack, &record.github_users), vm)
         });
-        Ok(Recreation { stack, record, is_ours, applied })
+        let membership = self.free_membership(&record)?;
+        Ok(Recreation { stack, record, is_ours, applied, membership })
     }
 
     fn recorded_files(&self, what: &str) -> Result<(Record, Snapshot), Error> {

@@ -75,6 +75,7 @@ impl Session {
             github_users: record.github_users.clone(),
             tags: record.tags.clone(),
             hosts_entry: record.hosts_entry,
+            membership: record.membership.clone(),
             overrides: overrides.clone(),
             // With overrides, the snapshot's config.json isn't the user's.
             applied_config: source.found.config_digest().filter(|_| !overrides.is_empty()),

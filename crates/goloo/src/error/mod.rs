@@ -4,6 +4,7 @@ mod address;
 mod autostart;
 pub mod codes;
 mod docker;
+pub(crate) mod environment;
 pub(crate) mod keys;
 mod library;
 mod request;
@@ -33,6 +34,7 @@ use goloo_sys::private::Exposed;
 pub use address::AddressError;
 pub use autostart::AutostartError;
 pub use docker::DockerError;
+pub use environment::{EnvironmentError, MemberRefusal};
 pub use keys::{AnswerError, KeysError};
 pub use library::LibraryError;
 pub use request::RequestError;
@@ -107,6 +109,9 @@ pub enum Error {
     /// A Docker context.
     #[error(transparent)]
     Docker(#[from] DockerError),
+    /// An environment.
+    #[error(transparent)]
+    Environment(#[from] EnvironmentError),
     /// A request that can't be met.
     #[error(transparent)]
     Request(#[from] RequestError),
@@ -182,6 +187,7 @@ impl Error {
             Self::Unreachable(error) => error.code(),
             Self::Autostart(error) => error.code(),
             Self::Docker(error) => error.code(),
+            Self::Environment(error) => error.code(),
             Self::Request(error) => error.code(),
             Self::Transfer(error) => error.code(),
             Self::VmFile(error) => error.code(),
@@ -207,6 +213,7 @@ impl Error {
     pub fn problems(&self) -> &[Diagnostic] {
         match self {
             Self::Stack(StackError::Invalid { problems, .. })
+            | Self::Environment(EnvironmentError::Invalid { problems, .. })
             | Self::Settings(SettingsError::Invalid { problems, .. })
             | Self::Plan(PlanError::CloudInit(problems)) => problems,
             Self::StackImport { source, .. } => source.problems(),

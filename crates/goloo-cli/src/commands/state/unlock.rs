@@ -21,7 +21,7 @@ pub struct Args {
 }
 
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
-    let name = args.vm.parse()?;
+    let name = args.vm.of(app)?;
     let Some(LockStatus { held, operation }) = app.session.lock_status(&name)? else {
         app.ui.say(&format!("{name} is not locked"));
         return Ok(exit::DONE);

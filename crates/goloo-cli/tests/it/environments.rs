@@ -1,0 +1,425 @@
+//! `goloo up` and `goloo down`, with QEMU's stand-in.
+
+use std::fs;
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::common::kill::{SAVES_AND_PROGRAMS, at_calls};
+use crate::common::{HELLO, World, wait_until};
+
+const DONE: &str = r#"{"status": "done", "errors": []}"#;
+const SHOP: &str = r#"{"name": "shop", "machines": {
+    "db": {"stack": "hello"},
+    "web": {"stack": "hello", "count": 2, "after": ["db"]}}}"#;
+
+/// A world whose machines answer as provisioned ones.
+fn world(goloo_json: &str) -> World {
+    let world = World::new();
+    world.ssh_finds(DONE);
+    describe(&world, goloo_json);
+    world
+}
+
+fn describe(world: &World, goloo_json: &str) {
+    let work = world.path().join("work");
+    fs::create_dir_all(&work).unwrap();
+    fs::write(work.join("goloo.json"), goloo_json).unwrap();
+}
+
+/// The actions of a plan, by the names of the machines.
+fn actions(plan: &Value) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let machines = plan["machines"].as_array().unwrap().iter();
+    machines.map(|machine| (text(&machine["machine"]), text(&machine["action"]))).collect()
+}
+
+fn planned(world: &World) -> Vec<(String, String)> {
+    actions(&world.json(&["up", "--dry-run", "--json"]))
+}
+
+fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+    expected.iter().map(|(machine, action)| ((*machine).to_owned(), (*action).to_owned())).collect()
+}
+
+fn status(world: &World, name: &str) -> Value {
+    world.json(&["status", name, "--json"])["vm"].take()
+}
+
+#[test]
+fn up_makes_what_is_missing_and_down_deletes_all() {
+    let world = world(SHOP);
+    assert_eq!(planned(&world), pairs(&[("db", "create"), ("web-1", "create"), ("web-2", "create")]));
+    assert!(world.names().is_empty(), "a dry run makes nothing");
+    world.run(&["up"]).expect(0);
+    assert_eq!(world.names(), ["shop-db", "shop-web-1", "shop-web-2"]);
+    assert_eq!(
+        status(&world, "shop-web-2")["membership"],
+        json!({"environment": "shop", "machine": "web", "number": 2})
+    );
+    let created = |name: &str| status(&world, name)["createdAt"].as_str().unwrap().to_owned();
+    assert!(created("shop-db") <= created("shop-web-1"));
+
+    let again = world.run(&["up"]).expect(0);
+    assert_eq!(
+        planned(&world),
+        pairs(&[("db", "nothing"), ("web-1", "nothing"), ("web-2", "nothing")]),
+        "{again:?}"
+    );
+
+    world.run(&["stop", "shop-db", "--force"]).expect(0);
+    world.run(&["up"]).expect(0);
+    assert_eq!(world.json(&["status", "shop-db", "--json"])["live"]["state"], "running");
+
+    let refused = world.run(&["down"]).expect(2);
+    assert!(refused.stderr().contains("goloo down --env shop --yes"), "{refused:?}");
+    world.run(&["down", "--yes"]).expect(0);
+    world.assert_empty("down");
+    let archive = world.json(&["list", "--archive", "--env", "shop", "--json"]);
+    assert_eq!(archive["archived"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn up_changes_what_differs_and_asks_before_it_restarts() {
+    let world = world(SHOP);
+    world.run(&["up"]).expect(0);
+    describe(&world, &SHOP.replace(r#""count": 2"#, r#""count": 3, "memory": "640M", "vars": {"a": 1}"#));
+    let plan = world.json(&["up", "--dry-run", "--json"]);
+    assert_eq!(
+        actions(&plan),
+        pairs(&[("db", "nothing"), ("web-1", "apply"), ("web-2", "apply"), ("web-3", "create")])
+    );
+    assert_eq!(plan["machines"][1]["restarts"], true, "{plan:#}");
+    let refused = world.run(&["up"]).expect(2);
+    assert!(refused.stderr().contains("up asks before it restarts machines"), "{refused:?}");
+    assert_eq!(world.names().len(), 3, "nothing was made before the answer");
+    world.run(&["up", "--yes"]).expect(0);
+    let web = status(&world, "shop-web-2");
+    assert_eq!(web["overrides"], json!({"cloud_init.vars.a": 1, "vm.memory": "640M"}));
+    assert_eq!(world.names().len(), 4);
+
+    // What the file no longer says is undone; machines that it no longer has are only named.
+    describe(&world, &SHOP.replace(r#""count": 2"#, r#""count": 1"#));
+    let ran = world.run(&["up", "--yes"]).expect(0);
+    assert!(ran.stderr().contains("goloo delete shop-web-2 shop-web-3"), "{ran:?}");
+    assert_eq!(status(&world, "shop-web-1")["overrides"], Value::Null);
+    assert_eq!(world.names().len(), 4);
+}
+
+#[test]
+fn all_problems_of_the_file_and_its_stacks_are_reported_before_anything_is_made() {
+    let world = world(
+        r#"{"name": "shop", "machines": {
+  "a": {"stack": "hello", "memory": "lots"},
+  "b": {"stack": "helo"},
+  "c": {"stack": "./broken", "count": 2}}}"#,
+    );
+    let broken = world.path().join("work/broken");
+    fs::create_dir_all(&broken).unwrap();
+    fs::write(broken.join("config.json"), r#"{"vm": {"cpus": 0}}"#).unwrap();
+    let error = world.run(&["up", "--json"]).expect(2);
+    let document: Value = serde_json::from_str(&error.stdout()).unwrap();
+    let problems = document["error"]["problems"].as_array().unwrap();
+    let found: Vec<String> = problems
+        .iter()
+        .map(|problem| {
+            format!(
+                "{}:{}:{}",
+                problem["file"].as_str().unwrap(),
+                problem["line"],
+                problem["pointer"].as_str().unwrap()
+            )
+        })
+        .collect();
+    assert_eq!(
+        found,
+        [
+            "broken/config.json:1:/vm/cpus",
+            "goloo.json:2:/machines/a/memory",
+            "goloo.json:3:/machines/b/stack"
+        ]
+    );
+    let message = problems[2]["message"].as_str().unwrap();
+    for place in ["work/helo/config.json", "work/stacks/helo/config.json", "config/stacks/helo/config.json"] {
+        assert!(message.contains(place), "{message}");
+    }
+    assert_eq!(problems[2]["hint"], "did you mean \"hello\"?");
+    assert!(world.names().is_empty());
+}
+
+#[test]
+fn a_vm_that_belongs_to_no_environment_is_not_taken_over() {
+    let world = world(SHOP);
+    world.run(&["create", "hello", "--as", "shop-db", "--no-wait"]).expect(0);
+    let before = status(&world, "shop-db")["serial"].clone();
+    let ran = world.run(&["up"]).expect(3);
+    assert!(ran.stderr().contains("the VM \"shop-db\" exists and belongs to no environment"), "{ran:?}");
+    assert!(ran.stderr().contains("goloo rename shop-db OTHER"), "{ran:?}");
+    assert!(ran.stderr().contains("shop-web-1 was skipped, since shop-db is not ready"), "{ran:?}");
+    assert_eq!((world.names(), &status(&world, "shop-db")["serial"]), (vec!["shop-db".to_owned()], &before));
+    let none = world.run(&["down", "--yes"]).expect(3);
+    assert!(none.stderr().contains("no VM belongs to \"shop\""), "{none:?}");
+    world.run(&["rename", "shop-db", "mine"]).expect(0);
+    world.run(&["up"]).expect(0);
+    assert_eq!(world.names().len(), 4);
+}
+
+#[test]
+fn a_failure_stops_what_depends_on_it_and_up_again_continues() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = port.local_addr().unwrap().port();
+    let machines = json!({
+        "db": {"stack": "hello", "ports": [format!("127.0.0.1:{taken}:80")]},
+        "web": {"stack": "hello", "after": ["db"]},
+        "cache": {"stack": "hello"},
+    });
+    let world = world(&json!({"name": "shop", "machines": machines}).to_string());
+    let ran = world.run(&["up", "--json"]);
+    assert_ne!(ran.code(), 0, "{ran:?}");
+    let document: Value = serde_json::from_str(&ran.stdout()).unwrap();
+    let results: Vec<_> = document["machines"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|machine| (machine["name"].as_str().unwrap(), machine["result"].as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        results,
+        [("shop-cache", "ready"), ("shop-db", "failed"), ("shop-web", "skipped")],
+        "{document:#}"
+    );
+    assert_eq!(world.names(), ["shop-cache"]);
+    drop(port);
+    world.run(&["up"]).expect(0);
+    assert_eq!(world.names(), ["shop-cache", "shop-db", "shop-web"]);
+}
+
+#[test]
+fn a_machine_whose_provisioning_failed_stops_what_depends_on_it() {
+    let world = world(SHOP);
+    world.ssh_finds(r#"{"status": "error", "errors": ["no"]}"#);
+    world.run(&["up"]).expect(8);
+    assert_eq!(world.names(), ["shop-db"]);
+    assert_eq!(planned(&world)[0].1, "check");
+    world.run(&["up"]).expect(8);
+    assert_eq!(world.names(), ["shop-db"]);
+}
+
+#[test]
+fn commands_take_environments_and_their_machines() {
+    let world = world(SHOP);
+    world.run(&["up"]).expect(0);
+    world.run(&["create", "hello", "--no-wait"]).expect(0);
+    let quiet = |arguments: &[&str]| {
+        world.run(arguments).expect(0).stdout().split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(quiet(&["list", "-q"]), ["hello", "shop-db", "shop-web-1", "shop-web-2"]);
+    assert_eq!(quiet(&["list", "-q", "shop/web"]), ["shop-web-1", "shop-web-2"]);
+    assert_eq!(quiet(&["list", "-q", "shop/web-2", "hello"]), ["hello", "shop-web-2"]);
+    assert_eq!(quiet(&["list", "-q", "--env", "shop"]).len(), 3);
+    let table = world.run(&["list"]).expect(0).stdout();
+    assert!(table.contains("ENVIRONMENT"), "{table}");
+    let listed = world.json(&["list", "shop/web-1", "--json"]);
+    assert_eq!(
+        (&listed["vms"][0]["environment"], &listed["vms"][0]["machine"]),
+        (&json!("shop"), &json!("web-1"))
+    );
+
+    world.run(&["stop", "--force", "shop/web"]).expect(0);
+    let state =
+        |name: &str| world.json(&["status", name, "--json"])["live"]["state"].as_str().unwrap().to_owned();
+    assert_eq!(
+        [state("shop/db"), state("shop/web-1"), state("shop/web-2")],
+        ["running", "stopped", "stopped"]
+    );
+    world.run(&["start", "shop"]).expect(0);
+    assert_eq!(state("shop-web-2"), "running");
+    let several = world.run(&["status", "shop/web"]).expect(2);
+    assert!(
+        several.stderr().contains("means 2 VMs") && several.stderr().contains("shop-web-1, shop-web-2"),
+        "{several:?}"
+    );
+    let unknown = world.run(&["stop", "shop/wbe"]).expect(3);
+    assert!(unknown.stderr().contains("no VM belongs to \"shop/wbe\""), "{unknown:?}");
+
+    let lines = world.run(&["exec", "shop/web", "--", "tail"]).expect(0).stdout();
+    let mut lines: Vec<&str> = lines.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["shop-web-1: the last line of the log", "shop-web-2: the last line of the log"]);
+    let logs = world.run(&["logs", "shop"]).expect(0).stdout();
+    assert!(logs.contains("shop-db: the last line of the log"), "{logs}");
+    world.run(&["delete", "shop/web-1", "--yes"]).expect(0);
+    assert_eq!(world.names(), ["hello", "shop-db", "shop-web-2"]);
+
+    // A VM comes before an environment of the same name.
+    world.run(&["create", "hello", "--no-wait", "--as", "shop"]).expect(0);
+    assert_eq!(quiet(&["list", "-q", "shop"]), ["shop"]);
+    assert_eq!(quiet(&["list", "-q", "shop/"]), ["shop-db", "shop-web-2"]);
+}
+
+#[test]
+fn down_keeps_what_is_protected_or_named_and_needs_no_file() {
+    let world = world(SHOP);
+    world.run(&["up"]).expect(0);
+    world.run(&["protect", "shop-web-1"]).expect(0);
+    let ran = world.json(&["down", "--keep", "db", "--yes", "--json"]);
+    assert_eq!((&ran["protected"], &ran["kept"]), (&json!(["shop-web-1"]), &json!(["shop-db"])), "{ran:#}");
+    assert_eq!(world.names(), ["shop-db", "shop-web-1"]);
+    world.run(&["unprotect", "shop/web-1"]).expect(0);
+    fs::remove_file(world.path().join("work/goloo.json")).unwrap();
+    let lost = world.run(&["down", "--yes"]).expect(3);
+    assert!(lost.stderr().contains("goloo down --env NAME"), "{lost:?}");
+    let unknown = world.run(&["down", "--env", "shop", "dbb", "--yes"]).expect(2);
+    assert!(unknown.stderr().contains("its machines are db, web, web-1"), "{unknown:?}");
+    world.run(&["down", "--env", "shop", "--yes"]).expect(0);
+    world.assert_empty("down without a file");
+}
+
+#[test]
+fn a_recreated_machine_belongs_to_its_environment_again() {
+    let world = world(SHOP);
+    world.run(&["up"]).expect(0);
+    world.run(&["recreate", "shop-db", "--as", "copy", "--no-wait"]).expect(0);
+    assert_eq!(status(&world, "copy")["membership"], Value::Null);
+    world.run(&["delete", "shop/db", "--yes"]).expect(0);
+    world.run(&["recreate", "shop-db", "--no-wait"]).expect(0);
+    assert_eq!(status(&world, "shop-db")["membership"], json!({"environment": "shop", "machine": "db"}));
+    assert_eq!(planned(&world)[1], ("web-1".to_owned(), "nothing".to_owned()));
+    world.run(&["up"]).expect(0);
+    world.run(&["apply", "shop-db", "--replace", "--set", "disk=2G", "--yes"]).expect(0);
+    assert_eq!(
+        status(&world, "shop-db")["membership"]["machine"],
+        "db",
+        "a new VM in its place is the same machine"
+    );
+    world.run(&["stop", "shop-db", "--force"]).expect(0);
+    world.run(&["clone", "shop-db", "twin"]).expect(0);
+    assert_eq!(status(&world, "twin")["membership"], Value::Null);
+}
+
+#[test]
+fn of_two_ups_at_once_one_works_and_the_other_is_told_by_whom() {
+    let world = world(SHOP);
+    // The first one waits for its machine until the file exists.
+    let go = world.path().join("go");
+    let script = format!(
+        "#!/bin/sh\nwhile ! [ -e {} ]; do sleep 0.05; done\nfor last; do :; done\ncase $last in *goloo:status*) echo '@goloo:status@'; echo '{DONE}' ;; esac\n",
+        go.display()
+    );
+    world.program("ssh", &script);
+    let mut first = world.command();
+    let mut first = first.arg("up").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_until("the first one works", || world.names() == ["shop-db"]);
+    for command in [&["up"][..], &["down", "--yes"]] {
+        let second = world.run(command).expect(5);
+        let told = second.stderr();
+        assert!(told.contains("the environment \"shop\" is being changed by ann on "), "{second:?}");
+        assert!(told.contains(&format!("(pid {})", first.id())), "{second:?}");
+    }
+    fs::write(&go, "").unwrap();
+    assert!(first.wait().unwrap().success());
+    world.run(&["up"]).expect(0);
+    assert_eq!(world.names().len(), 3);
+}
+
+#[test]
+fn an_interrupted_up_starts_nothing_more_and_up_again_continues() {
+    let world = world(SHOP);
+    // The machine never answers.
+    world.program("ssh", "#!/bin/sh\necho $$ >>sleeping; exec sleep 60\n");
+    let mut up = world.command();
+    let up = up.arg("up").stdout(Stdio::null()).stderr(Stdio::null());
+    let mut up = up.spawn().unwrap();
+    let sleeping = world.path().join("work/sleeping");
+    wait_until("it waits for its machine", || world.names() == ["shop-db"] && sleeping.exists());
+    assert!(Command::new("kill").args(["-INT", &up.id().to_string()]).status().unwrap().success());
+    assert_eq!(up.wait().unwrap().code(), Some(6), "the create of the first machine is left");
+    assert_eq!(world.names(), ["shop-db"]);
+    assert_eq!(planned(&world)[0].1, "resume");
+    world.ssh_finds(DONE);
+    world.run(&["up"]).expect(0);
+    assert_eq!(world.names().len(), 3);
+    assert!(planned(&world).iter().all(|(_, action)| action == "nothing"));
+}
+
+#[test]
+fn templates_know_the_names_of_other_machines() {
+    let world = world(
+        r#"{"name": "shop", "machines": {"data-base": {"stack": "hello"}, "web": {"stack": "web", "after": ["data-base"]}}}"#,
+    );
+    let document = |field: &str| {
+        format!(
+            "## template: goloo\n#cloud-config\nruncmd: [\"true {{{{ machines.data_base.{field} }}}}\"]\n"
+        )
+    };
+    world.stack("web", HELLO, &document("name"));
+    let alone = world.run(&["create", "web", "--dry-run"]).expect(2);
+    assert!(alone.stderr().contains("the variable machines.data_base isn't defined"), "{alone:?}");
+    world.run(&["up"]).expect(0);
+    assert_eq!(
+        status(&world, "shop-web")["overrides"]["cloud_init.vars.machines.data_base.name"],
+        "data-base"
+    );
+    assert_eq!(planned(&world), pairs(&[("data-base", "nothing"), ("web", "nothing")]));
+    world.run(&["down", "--yes"]).expect(0);
+    world.stack("web", HELLO, &document("address"));
+    let unknown = world.run(&["up"]).expect(2);
+    assert!(unknown.stderr().contains("address of the machine data_base isn't known"), "{unknown:?}");
+    assert!(world.names().is_empty());
+}
+
+const FIVE: &str = r#"{"name": "shop", "machines": {
+    "a": {"stack": "hello"}, "b": {"stack": "hello", "after": ["a"]}, "c": {"stack": "hello", "count": 3}}}"#;
+
+fn assert_consistent(world: &World, when: &str) {
+    let list = world.json(&["list", "--json"]);
+    assert_eq!(list["broken"], json!([]), "{when}");
+    assert!(list["vms"].as_array().unwrap().iter().all(|vm| vm["environment"] == "shop"), "{when}: {list:#}");
+    let refreshed = world.json(&["refresh", "--json"]);
+    assert_eq!(refreshed["strays"], json!([]), "{when}: {refreshed:#}");
+}
+
+// Only calls of the main thread are counted, which works on machines as the others do. Those are killed wherever they are.
+#[test]
+fn kill_up_at_any_step_then_up_again() {
+    let world = world(FIVE);
+    world.run(&["image", "pull", "./stacks/hello/disk.img"]).expect(0);
+    let again = |when: &str, _| {
+        assert_consistent(&world, when);
+        world.run(&["up"]).expect(0);
+        assert_eq!(world.names(), ["shop-a", "shop-b", "shop-c-1", "shop-c-2", "shop-c-3"], "{when}");
+        assert_eq!((world.machines().len(), world.qemus().len()), (5, 5), "{when}");
+        assert!(planned(&world).iter().all(|(_, action)| action == "nothing"), "{when}");
+        world.run(&["down", "--yes"]).expect(0);
+        world.assert_empty(when);
+    };
+    let killed = at_calls(&SAVES_AND_PROGRAMS, &world, &["up"], || {}, again);
+    assert!(killed > 30, "up was killed only {killed} times");
+}
+
+#[test]
+fn kill_down_at_any_step_then_down_again() {
+    let world = world(FIVE);
+    let up = || drop(world.run(&["up"]).expect(0));
+    let again = |when: &str, _| {
+        assert_consistent(&world, when);
+        let ran = world.run(&["down", "--yes"]);
+        assert!([0, 3].contains(&ran.code()), "{when}: {ran:?}");
+        world.assert_empty(when);
+    };
+    let killed = at_calls(&SAVES_AND_PROGRAMS, &world, &["down", "--yes"], up, again);
+    assert!(killed > 15, "down was killed only {killed} times");
+}
+
+#[test]
+fn vm_a_hundred_machines_twenty_at_a_time() {
+    let world = world(r#"{"name": "farm", "machines": {"node": {"stack": "hello", "count": 100}}}"#);
+    world.run(&["up", "--jobs", "20"]).expect(0);
+    assert_eq!((world.names().len(), world.machines().len(), world.qemus().len()), (100, 100, 100));
+    let list = world.json(&["list", "--json"]);
+    assert_eq!(list["broken"], json!([]));
+    assert!(planned(&world).iter().all(|(_, action)| action == "nothing"));
+    world.run(&["down", "--yes", "--jobs", "20"]).expect(0);
+    world.assert_empty("down");
+}
