@@ -24,7 +24,7 @@ const KEYS: [(&[&str], &str); 11] = [
 
 /// Commands of Multipass, Lima, Docker and Vagrant.
 const COMMANDS: [(&[&str], &str); 12] = [
-    (&["launch", "up", "run", "new"], "goloo create NAME"),
+    (&["launch", "run", "new"], "goloo create NAME"),
     (&["connect", "enter", "attach", "console"], "goloo ssh NAME"),
     (&["ps", "machines", "instances"], "goloo list"),
     (&["halt", "shutdown", "poweroff"], "goloo stop NAME"),

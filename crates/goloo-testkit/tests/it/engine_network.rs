@@ -7,7 +7,7 @@ use std::time::Duration;
 use goloo_engine::{EmergencyDump, Engine, EngineError, Interrupt};
 use goloo_model::events::NoEvents;
 use goloo_model::name::VmName;
-use goloo_model::provider::{Provider, StopMode};
+use goloo_model::provider::Provider;
 use goloo_model::record::{Extra, Membership, Phase, PrivateAddress, Record};
 use goloo_model::store::Store;
 use goloo_testkit::fake_provider::{FakeGuest, FakeProvider};
@@ -30,7 +30,7 @@ struct World {
 }
 
 impl World {
-    /// A stopped machine of an environment.
+    /// A running machine of an environment.
     async fn with_member(network: Option<PrivateAddress>) -> Self {
         let world = Self::default();
         let mut record = creating(&name("shop-db"));
@@ -39,7 +39,6 @@ impl World {
         let machine = goloo_model::provider::Machine { id: record.id.clone(), ..machine };
         let made = world.provider.create(&machine, &mut SuiteWork::default()).await.unwrap();
         made.write_to(&mut record);
-        world.provider.stop(&record, StopMode::Force, &mut SuiteWork::default()).await.unwrap();
         (record.phase, record.operation) = (Phase::Ready, None);
         record.membership = Some(Membership {
             environment: name("shop"),
