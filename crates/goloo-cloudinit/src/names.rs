@@ -15,7 +15,7 @@ pub fn names_script(names: &[(IpAddr, Vec<String>)]) -> String {
     let mut script = Script::new(&format!("{}{}", squeezed(SETUP), squeezed(UPDATE)));
     script.later("names", &names_part(names));
     script.line("unit_before_sshd");
-    script.line("! has_systemd || systemctl daemon-reload");
+    script.line("reload_changed_units");
     script.line("exit $failed");
     script.into_text()
 }

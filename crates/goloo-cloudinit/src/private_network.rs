@@ -11,7 +11,7 @@ use crate::script::squeezed;
 pub fn network_script(address: PrivateAddress) -> String {
     let mut script = Script::new(&squeezed(SETUP));
     network_files(&mut script, address);
-    script.line("! has_systemd || systemctl daemon-reload");
+    script.line("reload_changed_units");
     script.line(&format!("exec /bin/sh {NETWORK_SCRIPT} wait"));
     script.into_text()
 }

@@ -66,7 +66,7 @@ pub fn update_script(update: &GuestUpdate<'_>) -> String {
     }
     script.line("unit_before_sshd");
     // Not reload_units, which restarts sshd: this runs through it.
-    script.line("! has_systemd || systemctl daemon-reload");
+    script.line("reload_changed_units");
     if let Some(Some(_)) = update.end {
         script.line("run_unit goloo-end.service /bin/sh /opt/goloo/end");
     }

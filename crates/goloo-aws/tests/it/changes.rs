@@ -212,10 +212,14 @@ async fn with_a_ttl_a_shutdown_terminates_the_instance_and_without_one_it_stops_
     for (ttl, terminates) in [(Some(3600), true), (Some(7200), true), (None, false)] {
         world.stack.ttl = ttl;
         world.change(&[Setting::Ttl]).await;
-        let stack = world.details().stack_id.unwrap();
-        let asked = [("Action", "GetTemplate"), ("StackName", stack.as_str())];
-        let template = world.moto.aws.query("cloudformation", REGION, &asked);
-        assert_eq!(template.contains("InstanceInitiatedShutdownBehavior"), terminates, "{ttl:?}: {template}");
+        let id = world.details().instance_id.unwrap();
+        let asked = [
+            ("Action", "DescribeInstanceAttribute"),
+            ("InstanceId", id.as_str()),
+            ("Attribute", "instanceInitiatedShutdownBehavior"),
+        ];
+        let answer = world.moto.aws.query("ec2", REGION, &asked);
+        assert_eq!(answer.contains("<value>terminate</value>"), terminates, "{ttl:?}: {answer}");
     }
     assert_eq!(world.instances(), before);
     assert_eq!(world.count("ExecuteChangeSet"), 2, "another end is the guest's matter");

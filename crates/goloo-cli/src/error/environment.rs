@@ -16,7 +16,7 @@ pub(super) fn explain(error: &EnvironmentError) -> (u8, String) {
         EnvironmentError::NoFile { named: true, .. } => (exit::NOT_FOUND, "check the path".to_owned()),
         EnvironmentError::NoFile { named: false, .. } => (
             exit::NOT_FOUND,
-            "run the command in the folder of a goloo.json, or name the file: `goloo up -f PATH`; `goloo down --env NAME` needs no file"
+            "run the command in the folder of a goloo.json, or name the file: `goloo up -f PATH`; `goloo down --env NAME` needs no file, and `goloo create NAME` creates a VM without one"
                 .to_owned(),
         ),
         EnvironmentError::ExposedFile { path, .. } => {

@@ -65,4 +65,5 @@ mod terminal;
 mod top;
 mod vm;
 mod vm_documents;
+mod vm_environments;
 mod way_in;

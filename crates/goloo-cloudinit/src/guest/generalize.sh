@@ -33,6 +33,7 @@ if [ -d /var/lib/cloud/instance/sem ]; then
     fi
     rm -f $baked/all $baked/modules.new
 fi
+uname -n >$baked/name
 [ -s $baked/modules ] || fail "cloud-init has no record of what it did here"
 
 # Nothing writes logs from here on.

@@ -15,8 +15,8 @@ mkdir -p /run/goloo && chmod 0700 /run/goloo || exit 1
 date -u -s "@$now" >/dev/null
 
 # The name, unless the document chose another one.
-if [ "$(hostname)" = "$old_name" ]; then
-    hostname "$name"
+if [ "$(uname -n)" = "$old_name" ]; then
+    echo "$name" >/proc/sys/kernel/hostname
     echo "$name" >/etc/hostname
     sed -i "s/\<$old_name\>/$name/g" /etc/hosts
 fi

@@ -98,13 +98,22 @@ skip_what_was_baked() {
     while read -r module; do
         [ -e "$sem/$module" ] || echo "baked" >"$sem/$module"
     done </opt/goloo/baked/modules
+    # Not every cloud-init writes this file anew.
+    old=$(cat /opt/goloo/baked/name 2>/dev/null) new=$(uname -n)
+    [ -z "$old" ] || [ "$old" = "$new" ] || sed -i "s/\<$old\>/$new/g" /etc/hosts
     : >/opt/goloo/baked/used
+}
+
+# Reading all units takes seconds without hardware acceleration.
+reload_changed_units() {
+    has_systemd && [ -e /run/goloo-units-changed ] || return 0
+    systemctl daemon-reload
+    rm -f /run/goloo-units-changed
 }
 
 reload_units() {
     has_systemd || return
-    [ ! -e /run/goloo-units-changed ] || systemctl daemon-reload
-    rm -f /run/goloo-units-changed
+    reload_changed_units
     for unit in ssh.service sshd.service; do
         # It started before this ran.
         systemctl is-active --quiet $unit && systemctl --no-block restart $unit >/dev/null 2>&1 &

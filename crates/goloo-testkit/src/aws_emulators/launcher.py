@@ -189,6 +189,8 @@ def mend_updates_in_moto():
         if properties["ImageId"] != original_resource.image_id:
             raise NotImplementedError("AWS would replace the instance: it has another AMI")
         original_resource.instance_type = properties["InstanceType"]
+        behavior = properties.get("InstanceInitiatedShutdownBehavior", "stop")
+        original_resource.instance_initiated_shutdown_behavior = behavior
         return original_resource
 
     apply = ChangeSet.apply
@@ -254,7 +256,12 @@ def mend_change_sets_in_moto():
         }
 
     # What changes of goloo's properties take; those of a resource's details can't be known in advance.
-    RECREATION = {"SecurityGroupIngress": "Never", "CreditSpecification": "Never", "InstanceType": "Conditionally"}
+    RECREATION = {
+        "SecurityGroupIngress": "Never",
+        "CreditSpecification": "Never",
+        "InstanceInitiatedShutdownBehavior": "Never",
+        "InstanceType": "Conditionally",
+    }
     REPLACEMENT = {"Never": "False", "Conditionally": "Conditional", "Always": "True"}
     diff = ChangeSet.diff
 
