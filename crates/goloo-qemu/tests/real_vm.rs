@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
-mod real_network;
 
 use std::fs::File;
 use std::io::Read;
@@ -61,11 +60,6 @@ fn turn() -> File {
     test_cache::lock("guest-1.lock")
 }
 
-/// For two guests that belong together.
-fn both_turns() -> [File; 2] {
-    ["guest-1.lock", "guest-2.lock"].map(test_cache::lock)
-}
-
 /// Without acceleration, so that the tests behave the same everywhere.
 fn provider(state: &Path) -> QemuProvider {
     let mut settings = Settings::new(state, cache_with(IMAGE));
@@ -85,8 +79,6 @@ struct Guest {
     machine: Machine,
     record: Record,
     work: SuiteWork,
-    /// Who logs in.
-    user: &'static str,
     /// Where SSH answers.
     address: String,
     port: u16,
@@ -106,12 +98,6 @@ fn make_key(path: &Path) -> (String, String) {
 impl Guest {
     fn new(name: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let state = folder.path().join("state");
-        Self::in_state(name, state, folder)
-    }
-
-    /// Its keys are in a folder of its own.
-    fn in_state(name: &str, state: PathBuf, folder: tempfile::TempDir) -> Self {
         let (_, client) = make_key(&folder.path().join("client"));
         let (private, public) = make_key(&folder.path().join("host"));
         let indented: String = private.lines().map(|line| format!("    {line}\n")).collect();
@@ -119,6 +105,7 @@ impl Guest {
             "#cloud-config\nssh_deletekeys: true\nssh_genkeytypes: [ed25519]\nssh_authorized_keys: ['{client}']\n\
              ssh_keys:\n  ed25519_public: '{public}'\n  ed25519_private: |\n{indented}"
         );
+        let state = folder.path().join("state");
         let machine = machine(name, ImageRef::Alias(IMAGE.to_owned()), user_data.as_bytes());
         Self {
             key: folder.path().join("client"),
@@ -128,7 +115,6 @@ impl Guest {
             record: record(&machine),
             machine,
             work: SuiteWork::default(),
-            user: "debian",
             address: String::new(),
             port: 0,
             state,
@@ -263,19 +249,16 @@ impl Guest {
     }
 
     fn ssh(&self, command: &str) -> Output {
-        self.ssh_command(command).output().unwrap()
-    }
-
-    fn ssh_command(&self, command: &str) -> Command {
-        let mut ssh = Command::new("ssh");
-        ssh.args(["-F", "none", "-o", "StrictHostKeyChecking=yes", "-o", "GlobalKnownHostsFile=/dev/null"])
+        Command::new("ssh")
+            .args(["-F", "none", "-o", "StrictHostKeyChecking=yes", "-o", "GlobalKnownHostsFile=/dev/null"])
             .args(["-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "ConnectTimeout=30"])
             .arg("-o")
             .arg(format!("UserKnownHostsFile={}", self.known_hosts.display()))
             .arg("-i")
             .arg(&self.key)
-            .args(["-p", &self.port.to_string(), &format!("{}@{}", self.user, self.address), command]);
-        ssh
+            .args(["-p", &self.port.to_string(), &format!("debian@{}", self.address), command])
+            .output()
+            .unwrap()
     }
 
     fn run(&self, command: &str) -> String {
@@ -300,7 +283,6 @@ impl Drop for Guest {
     /// A failed test leaves no QEMU behind.
     fn drop(&mut self) {
         kill(&processes_of(&self.state));
-        kill(&common::switches_of(&self.state));
     }
 }
 
