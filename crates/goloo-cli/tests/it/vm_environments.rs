@@ -41,7 +41,7 @@ impl Mall {
         let baked = world.run(&["bake", "mall", "--memory"]).expect(0);
         assert!(baked.stdout().contains("memory"), "{baked:?}");
         world.assert_empty("after the bake");
-        let archived = world.json(&["archive", "list", "--json"])["archived"][0]["id"].clone();
+        let archived = world.json(&["archive", "list", "--json"])["archived"][0]["archiveId"].clone();
         let template = world.json(&["archive", "show", archived.as_str().unwrap(), "--json"])["vm"].take();
         let made = world.run(&["up", "--jobs", "4"]).expect(0);
         assert!(!made.stderr().contains("boots"), "{made:?}");
