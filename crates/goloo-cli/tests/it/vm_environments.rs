@@ -96,12 +96,15 @@ impl Mall {
         assert!(size("mall-db") > size("mall-web-1") + 900, "its disk is larger, and its file system");
     }
 
-    /// Whether a machine reaches port 22 of another one by its short name and by its full one.
+    /// Waits until a machine reaches port 22 of another one, by its short name and by its full one. A machine that has
+    /// just booted is first to be found by its neighbours.
     fn assert_reaches(&self, from: &str, to: &str) {
         for name in [to.to_owned(), format!("{to}.mall")] {
             let talk = format!("timeout 20 bash -c 'exec 3<>/dev/tcp/{name}/22; head -c 4 <&3'");
-            let banner = self.world.run(&["ssh", &format!("mall-{from}"), "--", &talk]);
-            assert_eq!(banner.stdout(), "SSH-", "from {from} to {name}: {banner:?}");
+            wait_until(&format!("{from} reaches {name}"), || {
+                let banner = self.world.run(&["ssh", &format!("mall-{from}"), "--", &talk]);
+                banner.stdout() == "SSH-"
+            });
         }
     }
 }
