@@ -51,7 +51,7 @@ impl NetworkFolder {
         self.network
     }
 
-    /// Creates it, for this user alone: whoever can enter it can send frames.
+    /// Creates it for this user only: anyone who can enter it can send frames.
     ///
     /// # Errors
     /// Those of the system.

@@ -1,15 +1,15 @@
 //! The engine on a disk that dies at any operation: every call of the provider had a durable intent, and afterwards the
 //! record refers to everything that was created.
 use std::collections::BTreeMap;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::common::NoEmergencyDump;
 use goloo_engine::plan::CreatePlan;
 use goloo_engine::{
-    CreateRequest, EmergencyDump, Engine, EngineError, Interrupt, ReplacementRequest, ResumeInputs, Resumed,
+    CreateRequest, Engine, EngineError, Interrupt, ReplacementRequest, ResumeInputs, Resumed,
 };
 use goloo_model::events::NoEvents;
 use goloo_model::name::{OperationId, VmId, VmName};
@@ -24,14 +24,6 @@ use goloo_testkit::memory_store::MemoryStore;
 use goloo_testkit::samples::{creating, name, owner, snapshot};
 use goloo_testkit::sim_fs::{Crash, ENOSPC, Fault, SimFs};
 use goloo_testkit::store_suite::run;
-
-struct NoEmergencyDump;
-
-impl EmergencyDump for NoEmergencyDump {
-    fn keep(&self, _: &VmName, _: &[u8]) -> io::Result<PathBuf> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-}
 
 fn devbox() -> VmName {
     name("devbox")

@@ -1,15 +1,12 @@
 //! Snapshots, clones, adoption and suspension: what the engine allows, and in which order.
-use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use goloo_engine::{
-    AdoptRequest, EmergencyDump, Engine, EngineError, Interrupt, RebuildError, ResumeInputs, Resumed,
-};
+use crate::common::NoEmergencyDump;
+use goloo_engine::{AdoptRequest, Engine, EngineError, Interrupt, RebuildError, ResumeInputs, Resumed};
 use goloo_model::events::NoEvents;
 use goloo_model::hint::{Hint, NextStep};
 use goloo_model::host_key::HostKey;
-use goloo_model::name::{SnapshotLabel, VmId, VmName};
+use goloo_model::name::{SnapshotLabel, VmId};
 use goloo_model::provider::{Provider, ProviderError, StopMode};
 use goloo_model::record::{
     ForeignOwner, Operation, OperationKind, OriginKind, Phase, Record, SERIAL_MAX, SshAccess,
@@ -19,14 +16,6 @@ use goloo_testkit::fake_provider::{FakeGuest, FakeProvider};
 use goloo_testkit::memory_store::MemoryStore;
 use goloo_testkit::provider_suite::{self, SuiteWork};
 use goloo_testkit::samples::{creating, here, login, name, owner, snapshot};
-
-struct NoEmergencyDump;
-
-impl EmergencyDump for NoEmergencyDump {
-    fn keep(&self, _: &VmName, _: &[u8]) -> io::Result<PathBuf> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-}
 
 /// A store and a provider.
 #[derive(Default)]

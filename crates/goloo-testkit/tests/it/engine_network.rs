@@ -1,12 +1,10 @@
 //! VMs of environments: when the engine connects them to their network.
 
-use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use goloo_engine::{EmergencyDump, Engine, EngineError, Interrupt};
+use crate::common::NoEmergencyDump;
+use goloo_engine::{Engine, EngineError, Interrupt};
 use goloo_model::events::NoEvents;
-use goloo_model::name::VmName;
 use goloo_model::provider::Provider;
 use goloo_model::record::{Extra, Membership, Phase, PrivateAddress, Record};
 use goloo_model::store::Store;
@@ -14,14 +12,6 @@ use goloo_testkit::fake_provider::{FakeGuest, FakeProvider};
 use goloo_testkit::memory_store::MemoryStore;
 use goloo_testkit::provider_suite::{self, SuiteWork};
 use goloo_testkit::samples::{creating, here, name, owner, snapshot};
-
-struct NoEmergencyDump;
-
-impl EmergencyDump for NoEmergencyDump {
-    fn keep(&self, _: &VmName, _: &[u8]) -> io::Result<PathBuf> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-}
 
 #[derive(Default)]
 struct World {

@@ -1,12 +1,9 @@
 //! When the engine connects machines to the private network of their environment.
 
-use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use goloo_engine::{
-    CreateRequest, Created, EmergencyDump, Engine, EngineError, Interrupt, ReplacementRequest, ResumeInputs,
-    Resumed,
+    CreateRequest, Created, Engine, EngineError, Interrupt, ReplacementRequest, ResumeInputs, Resumed,
 };
 use goloo_model::events::NoEvents;
 use goloo_model::name::VmName;
@@ -17,15 +14,8 @@ use goloo_testkit::fake_provider::{FakeGuest, FakeProvider};
 use goloo_testkit::memory_store::MemoryStore;
 use goloo_testkit::samples::{here, name, owner};
 
+use crate::common::NoEmergencyDump;
 use crate::engine_crash::{rebuild, request};
-
-struct NoEmergencyDump;
-
-impl EmergencyDump for NoEmergencyDump {
-    fn keep(&self, _: &VmName, _: &[u8]) -> io::Result<PathBuf> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-}
 
 #[derive(Default)]
 struct World {

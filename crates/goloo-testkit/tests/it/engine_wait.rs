@@ -1,14 +1,12 @@
 //! How the engine waits for a machine from inside, and what it does if the machine can't be reached.
-use std::io;
-use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use crate::common::NoEmergencyDump;
 use async_trait::async_trait;
-use goloo_engine::{EmergencyDump, Engine, Interrupt, Verdict};
+use goloo_engine::{Engine, Interrupt, Verdict};
 use goloo_model::events::{Event, EventContext, Events};
 use goloo_model::guest::{Guest, GuestError, OnLine, Output, RunLimits, SshTarget};
-use goloo_model::name::VmName;
 use goloo_model::provider::Provider;
 use goloo_model::record::{Phase, ProvisioningResult, Record};
 use goloo_model::store::Store;
@@ -16,14 +14,6 @@ use goloo_testkit::fake_provider::FakeProvider;
 use goloo_testkit::memory_store::MemoryStore;
 use goloo_testkit::provider_suite::{self, SuiteWork};
 use goloo_testkit::samples::{name, owner, ready, snapshot};
-
-struct NoEmergencyDump;
-
-impl EmergencyDump for NoEmergencyDump {
-    fn keep(&self, _: &VmName, _: &[u8]) -> io::Result<PathBuf> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-}
 
 /// Collects the lines of the machine's own log.
 #[derive(Default)]

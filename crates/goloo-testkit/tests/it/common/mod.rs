@@ -1,12 +1,15 @@
-//! The test images' trees, and keys.
+//! The test images' trees, keys, and what engines in tests have in common.
 #![allow(dead_code, clippy::unwrap_used, reason = "each test binary uses its part")]
 
+use std::io;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use goloo_engine::EmergencyDump;
 use goloo_images::{Cache, Watch, build};
 use goloo_model::events::Event;
+use goloo_model::name::VmName;
 use goloo_testkit::guest_root::{GuestImage, GuestRoot, Login};
 use goloo_testkit::test_cache::{self, IMAGE_LOCK};
 
@@ -15,6 +18,15 @@ pub const IMAGES: [&str; 2] = ["debian-12", "debian-13"];
 
 /// The limit for one document.
 pub const LIMIT: Duration = Duration::from_secs(240);
+
+/// No emergency copy can be kept.
+pub struct NoEmergencyDump;
+
+impl EmergencyDump for NoEmergencyDump {
+    fn keep(&self, _: &VmName, _: &[u8]) -> io::Result<PathBuf> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
 
 struct Stderr;
 
