@@ -1,11 +1,10 @@
 //! Records for machines that goloo didn't create.
-use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use goloo_engine::{EmergencyDump, Engine, EngineError, Interrupt, register};
+use crate::common::NoEmergencyDump;
+use goloo_engine::{Engine, EngineError, Interrupt, register};
 use goloo_model::events::NoEvents;
-use goloo_model::name::{VmId, VmName};
+use goloo_model::name::VmId;
 use goloo_model::record::{Extra, Origin, OriginKind, Phase, Record};
 use goloo_model::store::{Store, StoreError};
 use goloo_model::time::Timestamp;
@@ -119,14 +118,6 @@ fn a_machine_can_be_adopted_again_after_its_record_is_deleted() {
     let first = put(&store, &adopted).unwrap();
     delete(&store, &first);
     put(&store, &Record { serial: 0, ..first }).unwrap();
-}
-
-struct NoEmergencyDump;
-
-impl EmergencyDump for NoEmergencyDump {
-    fn keep(&self, _: &VmName, _: &[u8]) -> io::Result<PathBuf> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
 }
 
 #[test]
