@@ -57,8 +57,8 @@ enum Half<'e, 'a> {
     Other(Box<Record>),
 }
 
-/// The limit for changing the hostname: the VM has its new name already.
-const HOSTNAME_LIMIT: Duration = Duration::from_secs(10);
+/// The limit for changing the hostname: the VM has its new name already. A busy guest takes seconds for a login.
+const HOSTNAME_LIMIT: Duration = Duration::from_secs(60);
 
 impl<'a> Engine<'a> {
     /// Gives a VM another name, which must be free.

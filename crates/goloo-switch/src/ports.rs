@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use goloo_model::record::{PrivateAddress, PrivateNetwork};
 use goloo_sys::durable;
 
-use crate::folder::{self, FileIdentity};
+use crate::folder;
 
 /// The most machines that a switch connects. Each costs a descriptor.
 const PORTS_MAX: usize = 512;
@@ -39,7 +39,7 @@ impl Ports {
     /// Connects the machines that have started, and forgets those that have ended.
     pub(crate) fn list(&mut self) {
         self.listed = Instant::now();
-        self.all.retain(|port| !port.is_gone && port.is_current());
+        self.all.retain(|port| !port.is_gone && port.reconnect().is_ok());
         for address in folder::members_in(Path::new("."), self.network).unwrap_or_default() {
             if let Err(index) = self.find(address.address())
                 && self.all.len() < PORTS_MAX
@@ -95,8 +95,6 @@ impl Ports {
 pub(crate) struct Port {
     address: PrivateAddress,
     pub(crate) socket: UnixDatagram,
-    /// Of the machine's socket: when it starts again, it has another one.
-    machine: FileIdentity,
     is_gone: bool,
     kept: VecDeque<Box<[u8]>>,
     kept_bytes: usize,
@@ -105,16 +103,17 @@ pub(crate) struct Port {
 impl Port {
     fn open(address: PrivateAddress) -> io::Result<Self> {
         let (theirs, ours) = (folder::member_socket(address), folder::switch_end(address));
-        let machine = folder::identity(Path::new(&theirs))?;
         durable::remove_if_there(Path::new(&ours))?;
         let socket = UnixDatagram::bind(ours)?;
         socket.set_nonblocking(true)?;
         socket.connect(theirs)?;
-        Ok(Self { address, socket, machine, is_gone: false, kept: VecDeque::new(), kept_bytes: 0 })
+        Ok(Self { address, socket, is_gone: false, kept: VecDeque::new(), kept_bytes: 0 })
     }
 
-    fn is_current(&self) -> bool {
-        folder::identity(Path::new(&folder::member_socket(self.address))).is_ok_and(|now| now == self.machine)
+    /// A machine that was started again has another socket, and what tells them apart is only known to the kernel: the
+    /// new one may have the inode of the old one.
+    fn reconnect(&self) -> io::Result<()> {
+        self.socket.connect(folder::member_socket(self.address))
     }
 
     /// Whether frames are kept for the machine.

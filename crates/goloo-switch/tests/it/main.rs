@@ -56,6 +56,21 @@ fn a_machine_that_starts_again_gets_its_frames() {
     assert_eq!(b.receive(), Some(frame(1, 2, b"second")));
 }
 
+/// Nobody sends anything meanwhile, so that the switch can't notice by a failed frame. On most file systems the new
+/// socket has the inode of the old one.
+#[test]
+fn a_machine_that_starts_again_unnoticed_is_heard() {
+    let world = World::new("shop");
+    let [a, mut b] = [1, 2].map(|last| world.machine(last));
+    let _switch = world.switch();
+    for _ in 0..10 {
+        drop(b);
+        b = world.late_machine(2);
+        b.send(&frame(2, 1, b"here"));
+        assert_eq!(a.receive(), Some(frame(2, 1, b"here")));
+    }
+}
+
 /// goloo tells the switch; this is for when it died before.
 #[test]
 fn a_machine_that_nobody_announced_is_found_after_a_while() {
