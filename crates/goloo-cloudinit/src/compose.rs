@@ -38,7 +38,7 @@ pub struct ComposeInput<'a> {
 pub struct Composed {
     /// The input of cloud-init.
     pub user_data: Vec<u8>,
-    /// goloo's part of it, as a script that runs as root at each boot.
+    /// What makes a copy that continues from the memory of a baked machine this one, as a script that runs as root.
     pub identity: String,
     /// The login user.
     pub login_user: LoginName,
@@ -100,7 +100,7 @@ fn put_together(input: &ComposeInput<'_>, checks: Checks) -> Result<Composed, Ve
         UserDataForm::Parts => side_by_side(document.as_ref(), kind, &identity, &provision)?,
     };
     let user_data = limits::fit(user_data, features.limit).map_err(|diagnostic| vec![diagnostic])?;
-    Ok(Composed { user_data, identity: identity.script(), login_user, warnings, diagnostics })
+    Ok(Composed { user_data, identity: identity.script_of_copy(), login_user, warnings, diagnostics })
 }
 
 /// Where the document contains what differs between machines, such as their names: each of them has another key of a

@@ -69,15 +69,11 @@ impl Identity<'_> {
 
     /// The script. It is idempotent.
     pub fn script(&self) -> String {
-        let mut script = Script::new(&format!("#!/bin/sh\n{}", squeezed(SETUP)));
+        let mut script = Self::begin();
         script.line("skip_what_was_baked");
         script.file("0755", "/opt/goloo/access", &squeezed(ACCESS));
         script.line("sh /opt/goloo/access");
         self.keys(&mut script);
-        if let Some(key) = self.host_key {
-            script.file("0600", "/etc/ssh/goloo_host_ed25519_key", key.private_openssh.expose());
-            script.file("0644", "/etc/ssh/goloo_host_ed25519_key.pub", &key.public_openssh);
-        }
         script.file("0644", "/etc/ssh/goloo_sshd_account", SSHD_ACCOUNT);
         script.file("0644", "/etc/ssh/sshd_config.d/00-goloo.conf", DROP_IN);
         script.file("0755", "/opt/goloo/before-sshd", &squeezed(BEFORE_SSHD));
@@ -90,8 +86,29 @@ impl Identity<'_> {
             script.file("0644", "/etc/modules-load.d/goloo.conf", "9p\n9pnet_virtio\n");
         }
         script.line("start_sshd_with_it");
-        self.units(&mut script);
+        script.unit("goloo-access.service", ACCESS_UNIT);
+        self.configure_files(&mut script);
+        self.network_and_end(&mut script);
+        script.line(&behind_cloud_init("goloo-access.service", "/opt/goloo/access last"));
+        if self.configure.is_some() {
+            script.line("run_unit goloo-configure.service /bin/sh -c 'until [ -e /run/cloud-init/result.json ]; do sleep 2; done; exec /bin/sh /opt/goloo/run-configure unit'");
+        }
+        script.line("exit 0");
         script.0
+    }
+
+    /// The part that differs between the machines of one baked image, for one that continues from its memory: nothing else
+    /// has changed since the image was baked ([`bake_key`](crate::bake_key)), and each file takes time.
+    pub fn script_of_copy(&self) -> String {
+        let mut script = Self::begin();
+        self.keys(&mut script);
+        self.network_and_end(&mut script);
+        script.line("exit 0");
+        script.0
+    }
+
+    fn begin() -> Script {
+        Script::new(&format!("#!/bin/sh\n{}", squeezed(SETUP)))
     }
 
     fn keys(&self, script: &mut Script) {
@@ -99,10 +116,22 @@ impl Identity<'_> {
         for user in user_keys(self.users, self.login_user, self.client_key) {
             script.file("0644", &format!("{KEY_FOLDER}/{}", user.username), &user.keys.join("\n"));
         }
+        if let Some(key) = self.host_key {
+            script.file("0600", "/etc/ssh/goloo_host_ed25519_key", key.private_openssh.expose());
+            script.file("0644", "/etc/ssh/goloo_host_ed25519_key.pub", &key.public_openssh);
+        }
     }
 
-    fn units(&self, script: &mut Script) {
-        script.unit("goloo-access.service", ACCESS_UNIT);
+    fn configure_files(&self, script: &mut Script) {
+        let Some(configure) = self.configure else { return };
+        script.encoded("0755", "/opt/goloo/configure.sh", configure);
+        script.file("0755", "/opt/goloo/run-configure", &squeezed(RUN_CONFIGURE));
+        script.line("configure_later");
+        script.unit("goloo-configure.service", CONFIGURE_UNIT);
+    }
+
+    /// The address in the private network and the end, with their services, and what makes changed services count.
+    fn network_and_end(&self, script: &mut Script) {
         if let Some(address) = self.network {
             network_files(script, address);
         }
@@ -111,24 +140,13 @@ impl Identity<'_> {
             script.line(&format!("set_end {seconds}"));
             script.unit("goloo-end.service", END_UNIT);
         }
-        if let Some(configure) = self.configure {
-            script.encoded("0755", "/opt/goloo/configure.sh", configure);
-            script.file("0755", "/opt/goloo/run-configure", &squeezed(RUN_CONFIGURE));
-            script.line("configure_later");
-            script.unit("goloo-configure.service", CONFIGURE_UNIT);
-        }
         script.line("reload_units");
         if self.network.is_some() {
             script.line(&format!("run_unit goloo-network.service /bin/sh {NETWORK_SCRIPT}"));
         }
-        script.line(&behind_cloud_init("goloo-access.service", "/opt/goloo/access last"));
         if self.ttl.is_some() {
             script.line("run_unit goloo-end.service /bin/sh /opt/goloo/end");
         }
-        if self.configure.is_some() {
-            script.line("run_unit goloo-configure.service /bin/sh -c 'until [ -e /run/cloud-init/result.json ]; do sleep 2; done; exec /bin/sh /opt/goloo/run-configure unit'");
-        }
-        script.line("exit 0");
     }
 }
 
@@ -293,6 +311,54 @@ mod tests {
         let output =
             Command::new("/bin/sh").args(["-c", &script]).env("PATH", folder.path()).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What `put` leaves to be done, in a guest whose files lie in a folder of this test.
+    #[derive(Debug, PartialEq, Eq)]
+    struct Noted {
+        units: bool,
+        sshd: bool,
+    }
+
+    #[test]
+    fn a_file_is_replaced_only_if_it_changes_and_services_are_told_only_if_they_must() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |path: &str| folder.path().join(path.trim_start_matches('/'));
+        fs::create_dir(at("run")).unwrap();
+        let root = folder.path().display().to_string();
+        let functions = squeezed(SETUP).replace("/run/goloo", &format!("{root}/run/goloo"));
+        let put = |mode: &str, path: &str, text: &str| {
+            // /etc/ssh is matched in full.
+            let functions = functions.replace(" /etc/ssh/", &format!(" {root}/etc/ssh/"));
+            let functions = functions.replace(" /opt/goloo/", &format!(" {root}/opt/goloo/"));
+            let script = format!("{functions}put {mode} {root}{path} <<'END'\n{text}\nEND\n");
+            // The functions end the standard input.
+            let script = script.replace("exec </dev/null\n", "");
+            assert!(Command::new("/bin/sh").args(["-c", &script]).status().unwrap().success(), "{path}");
+            let noted = |name: &str| fs::remove_file(at(&format!("run/goloo-{name}-changed"))).is_ok();
+            Noted { units: noted("units"), sshd: noted("sshd") }
+        };
+        let inode = |path: &str| std::os::unix::fs::MetadataExt::ino(&fs::metadata(at(path)).unwrap());
+        let (nothing, units) = (Noted { units: false, sshd: false }, Noted { units: true, sshd: false });
+        let (sshd, both) = (Noted { units: false, sshd: true }, Noted { units: true, sshd: true });
+
+        let unit = "/etc/systemd/system/goloo-end.service";
+        assert_eq!(put("0644", unit, "first"), nothing, "systemd reads a new unit when it starts it");
+        assert_eq!(put("0644", unit, "second"), units);
+        let before = inode(unit);
+        fs::set_permissions(at(unit), fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(at(&format!("{unit}.goloo-new")), "left by a script that was killed").unwrap();
+        assert_eq!(put("0644", unit, "second"), nothing);
+        assert_eq!(inode(unit), before);
+        assert_eq!(fs::metadata(at(unit)).unwrap().permissions().mode() & 0o777, 0o644);
+        assert_eq!(fs::read_to_string(at(unit)).unwrap(), "second\n");
+        assert!(!at(&format!("{unit}.goloo-new")).exists());
+
+        assert_eq!(put("0644", "/etc/systemd/system/ssh.service.d/zz-goloo.conf", "a"), both);
+        assert_eq!(put("0644", "/etc/ssh/goloo_sshd_account", "a"), sshd);
+        assert_eq!(put("0644", "/opt/goloo/users", "ann"), sshd);
+        assert_eq!(put("0644", "/opt/goloo/users", "ann"), nothing);
+        assert_eq!(put("0600", "/etc/ssh/goloo_host_ed25519_key", "a"), nothing, "it is read at a reload");
     }
 
     #[test]

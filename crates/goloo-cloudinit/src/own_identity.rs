@@ -30,8 +30,8 @@ pub fn own_identity_script(id: &VmId, name: &VmName, template: &MemoryTemplate) 
     )
 }
 
-/// What is secret: goloo's part of the user-data ([`Composed::identity`](crate::Composed::identity)), as a script, and the user-data
-/// itself, which cloud-init's commands read.
+/// What is secret: the machine's keys, in a script ([`Composed::identity`](crate::Composed::identity)), and the user-data,
+/// which cloud-init's commands read.
 pub fn own_identity_input(identity: &str, user_data: &[u8]) -> String {
     let encoded = wrapped(&base64(user_data));
     let keep = "umask 077\nbase64 -d >/var/lib/cloud/instance/user-data.txt";

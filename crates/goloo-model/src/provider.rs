@@ -51,7 +51,7 @@ pub struct Machine {
     pub stack: ResolvedStack,
     /// The user-data for cloud-init: the user's document combined with goloo's part.
     pub user_data: Vec<u8>,
-    /// goloo's part of it as a script, for a machine that doesn't boot: it continues from saved memory.
+    /// Makes the machine this one, as a script, where it doesn't boot: it continues from the memory of another.
     pub identity: String,
     /// The machine's public host key, which is unique to it.
     pub host_key: PublicHostKey,

@@ -82,9 +82,9 @@ impl Mall {
         for vm in NAMES {
             let seen = self.inside(vm, "cat /srv/runs /srv/instances");
             assert_eq!(seen, format!("ran\nbake-mall\n{vm}\n"), "{vm}: only its own script ran again");
-            let state = self
-                .inside(vm, "grep bake-mall /etc/hosts /etc/hostname; systemctl is-system-running --wait");
-            assert_eq!(state, "running\n", "{vm}");
+            let ask = "grep bake-mall /etc/hosts /etc/hostname; systemctl is-system-running --wait; \
+                cloud-init status --wait | tail -n 1";
+            assert_eq!(self.inside(vm, ask), "running\nstatus: done\n", "{vm}");
             let late = self.inside(vm, "date +%s").trim().parse::<u64>().unwrap();
             let now = UNIX_EPOCH.elapsed().unwrap().as_secs();
             assert!(late.abs_diff(now) < 20, "the clock of {vm}: {late}, not {now}");

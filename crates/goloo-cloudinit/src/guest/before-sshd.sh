@@ -1,7 +1,8 @@
 #!/bin/sh
 # Runs as root before each start of sshd (a drop-in for its unit): writes the configuration that sshd is started
 # with, which is goloo's settings in front of the machine's own /etc/ssh/sshd_config. That one is left as it is.
-# Where sshd refuses it, goloo's settings stand alone, so that somebody can get in and repair it.
+# Where sshd refuses it, goloo's settings stand alone, so that somebody can get in and repair it. With "host-key" it
+# only replaces that.
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export PATH
 umask 022
@@ -12,6 +13,13 @@ problem=/var/lib/goloo/sshd.problem
 sshd=$(command -v sshd) || exit 0
 new=$ours.new
 mkdir -p /run/sshd /var/lib/goloo
+
+# The machine has one Ed25519 host key: goloo's replaces the one that cloud-init generated.
+if [ -f $host_key ] && ! cmp -s $host_key /etc/ssh/ssh_host_ed25519_key; then
+    (umask 077 && cp $host_key /etc/ssh/ssh_host_ed25519_key)
+    cp $host_key.pub /etc/ssh/ssh_host_ed25519_key.pub
+fi
+[ "$1" != host-key ] || exit 0
 
 # Users of the stack that nothing has made: a document whose users fail must not lock them out.
 while read -r user login; do
@@ -27,12 +35,6 @@ while read -r user login; do
 done </opt/goloo/users
 
 sh /opt/goloo/access
-
-# The machine has one Ed25519 host key: goloo's replaces the one that cloud-init generated.
-if [ -f $host_key ] && ! cmp -s $host_key /etc/ssh/ssh_host_ed25519_key; then
-    (umask 077 && cp $host_key /etc/ssh/ssh_host_ed25519_key)
-    cp $host_key.pub /etc/ssh/ssh_host_ed25519_key.pub
-fi
 
 # What counts by the machine's own configuration.
 effective() {
@@ -134,4 +136,5 @@ if [ -z "$chosen" ]; then
 fi
 rm -f "$new.settings"
 mv -f "$new" "$ours"
+rm -f /run/goloo-sshd-changed
 exit 0

@@ -36,6 +36,11 @@ fi
 uname -n >$baked/name
 [ -s $baked/modules ] || fail "cloud-init has no record of what it did here"
 
+# Where a copy continues from the memory, cloud-init has ended.
+for file in status.json result.json; do
+    [ ! -f /var/lib/cloud/data/$file ] || cp /var/lib/cloud/data/$file $baked/
+done
+
 # Nothing writes logs from here on.
 systemctl stop rsyslog.service syslog.socket 2>/dev/null
 journalctl --relinquish-var 2>/dev/null

@@ -1,6 +1,6 @@
 # Runs in a machine that continues from the memory of a baked one, and makes it a machine of its own: what a first boot
 # would have done for it alone. Can run again if it was interrupted. `now`, `instance`, `name`, `old_instance` and
-# `old_name` are set in front; goloo's part of the user-data is on standard input. Prints what failed.
+# `old_name` are set in front; the script with its keys is on standard input. Prints what failed.
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export PATH
 umask 022
@@ -36,8 +36,10 @@ fi
 mkdir -p "$sem" $cloud/data || exit 1
 ln -sfn "$cloud/instances/$instance" $cloud/instance
 for file in instance-id previous-instance-id; do echo "$instance" >$cloud/data/$file; done
+# Links in /run/cloud-init lead to these.
+cp /opt/goloo/baked/status.json /opt/goloo/baked/result.json $cloud/data/
 for file in /run/cloud-init/*.json /run/cloud-init/.instance-id; do
-    [ ! -f "$file" ] || sed -i "s/$old_instance/$instance/g; s/\"$old_name\"/\"$name\"/g" "$file"
+    [ ! -f "$file" ] || [ -L "$file" ] || sed -i "s/$old_instance/$instance/g; s/\"$old_name\"/\"$name\"/g" "$file"
 done
 # Root's queries read these, which went with the other machine.
 (umask 077 && : >>$cloud/instance/vendor-data.txt)
@@ -47,15 +49,17 @@ cat /opt/goloo/baked/modules /opt/goloo/baked/again 2>/dev/null | grep -v '^conf
     while read -r module; do
         [ -e "$sem/$module" ] || echo "baked" >"$sem/$module"
     done
+: >/opt/goloo/baked/used
 
 # The journal of the other machine is in this one's memory.
 rm -rf /run/log/journal/*
 if [ -d /run/systemd/system ]; then
     systemctl --no-block restart systemd-journald.service
-    systemctl is-enabled --quiet rsyslog.service 2>/dev/null && systemctl --no-block start rsyslog.service
+    [ -e /lib/systemd/system/rsyslog.service ] && systemctl is-enabled --quiet rsyslog.service &&
+        systemctl --no-block start rsyslog.service
 fi
 
-/bin/sh /run/goloo/identity >>$log 2>&1 || echo "goloo's part of the user-data failed with status $?"
+/bin/sh /run/goloo/identity >>$log 2>&1 || echo "the machine's keys can't all be written: status $?"
 rm -f /run/goloo/identity
 for key in /run/goloo/host_key /run/goloo/host_key.pub; do [ ! -f $key ] || shred -u $key; done
 

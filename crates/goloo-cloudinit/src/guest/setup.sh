@@ -6,18 +6,30 @@ export PATH
 umask 022
 exec </dev/null
 
-# put MODE PATH: the file gets what is on standard input, whole or not at all.
+# put MODE PATH: the file gets what is on standard input, whole or not at all. Without hardware acceleration each process
+# takes time, and most files of a later boot, or of a copy of a baked machine, are there.
 put() {
     new=$2.goloo-new
-    mkdir -p "${2%/*}" && rm -f "$new" && (umask 077 && cat >"$new") && chmod "$1" "$new" || return
+    [ -d "${2%/*}" ] || mkdir -p "${2%/*}" || return
+    [ ! -e "$new" ] && [ ! -L "$new" ] || rm -f "$new" || return
+    (umask 077 && cat >"$new") || return
     if cmp -s "$new" "$2"; then
         chmod "$1" "$2"
         rm -f "$new"
         return
     fi
-    mv -f "$new" "$2" || return
-    # A file, not a variable: the end of a pipe is a shell of its own.
-    case $2 in */systemd/system/*) : >/run/goloo-units-changed ;; esac
+    # Files, not variables: the end of a pipe is a shell of its own. systemd reads a unit when it first starts it.
+    case $2 in
+    */systemd/system/*.d/*) : >/run/goloo-units-changed ;;
+    */systemd/system/*) [ ! -e "$2" ] || : >/run/goloo-units-changed ;;
+    esac
+    # before-sshd removes it.
+    case $2 in
+    */sshd.service.d/* | */ssh.service.d/* | /etc/ssh/*sshd* | /opt/goloo/before-sshd | /opt/goloo/users)
+        : >/run/goloo-sshd-changed
+        ;;
+    esac
+    chmod "$1" "$new" && mv -f "$new" "$2"
 }
 
 has_systemd() {
@@ -111,12 +123,17 @@ reload_changed_units() {
     rm -f /run/goloo-units-changed
 }
 
+# For an sshd that started before this ran. One with the same settings, in a copy of a baked machine, only reads the host
+# key.
 reload_units() {
     has_systemd || return
     reload_changed_units
+    verb=restart
+    if [ ! -e /run/goloo-sshd-changed ]; then
+        verb=reload
+        sh /opt/goloo/before-sshd host-key
+    fi
     for unit in ssh.service sshd.service; do
-        # It started before this ran.
-        systemctl is-active --quiet $unit && systemctl --no-block restart $unit >/dev/null 2>&1 &
+        systemctl is-active --quiet $unit && systemctl --no-block $verb $unit >/dev/null 2>&1 &
     done
 }
-
