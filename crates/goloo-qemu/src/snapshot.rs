@@ -263,7 +263,8 @@ mod tests {
                 disk.check().unwrap();
                 run("qemu-img", &["check", "-q"], &path, None);
             }
-            assert!(kills >= 2, "{change:?} was killed {kills} times");
+            // How many writes one thread has depends on how they are shared out.
+            assert!(kills >= 1, "{change:?} was never killed");
         }
     }
 }
