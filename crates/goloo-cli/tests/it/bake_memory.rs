@@ -123,6 +123,9 @@ fn copies_continue_from_memory_and_are_closed_until_they_have_their_own_identity
     world.run(&["delete", "one", "two", "--yes"]).expect(0);
     world.run(&["image", "prune"]).expect(0);
     assert_eq!(memories(&world), [""; 0].map(PathBuf::from));
+    world.run(&["bake", "shop", "--memory"]).expect(0);
+    world.run(&["image", "rm", "baked:shop"]).expect(0);
+    assert_eq!(memories(&world), [""; 0].map(PathBuf::from));
 }
 
 #[test]
