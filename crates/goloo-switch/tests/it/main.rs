@@ -47,13 +47,14 @@ fn a_machine_that_starts_again_gets_its_frames() {
     a.send(&frame(1, 2, b"first"));
     assert_eq!(b.receive(), Some(frame(1, 2, b"first")));
     drop(b);
-    a.send(&frame(1, 2, b"lost"));
-    a.send(&broadcast(1, b"lost"));
+    a.send(&frame(1, 2, b"early"));
+    a.send(&broadcast(1, b"early"));
     let b = world.late_machine(2);
     b.send(&frame(2, 1, b"here"));
     assert_eq!(a.receive(), Some(frame(2, 1, b"here")));
     a.send(&frame(1, 2, b"second"));
-    assert_eq!(b.receive(), Some(frame(1, 2, b"second")));
+    // A frame that the switch had not looked at may still arrive.
+    assert!(std::iter::from_fn(|| b.receive()).any(|got| got == frame(1, 2, b"second")));
 }
 
 /// Nobody sends anything meanwhile, so that the switch can't notice by a failed frame. On most file systems the new
