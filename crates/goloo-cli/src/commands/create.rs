@@ -46,7 +46,7 @@ pub struct Options {
     pub hosts: HostsArgs,
     /// GitHub users, comma-separated: the login user gets the first one's keys, the others become
     /// separate users
-    #[arg(short = 'u', long = "users", value_name = "GITHUB,…", value_delimiter = ',', value_parser = github_user)]
+    #[arg(short = 'u', long = "users", value_name = "GITHUB,...", value_delimiter = ',', value_parser = github_user)]
     pub users: Vec<String>,
     /// The VM's name; by default the stack's
     #[arg(long = "as", value_name = "VM")]
