@@ -27,8 +27,9 @@ impl Missing {
                 let vms = vms();
                 let asked = similar(missing, vms.iter().map(String::as_str));
                 asked.map(|asked| format!("{asked} `goloo list` lists all VMs")).or_else(|| {
-                    let is_stack = stacks().contains(missing);
-                    is_stack.then(|| format!("run `goloo create {missing}` to create it from its stack"))
+                    stacks().contains(missing).then(|| {
+                        format!("`goloo list --all` lists all VMs; `goloo create {missing}` creates one from the stack \"{missing}\"")
+                    })
                 })
             }
             Self::Stack(missing) => {

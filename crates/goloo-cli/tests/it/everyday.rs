@@ -347,6 +347,19 @@ fn where_no_stack_is_named_and_none_is_here_the_stacks_can_be_listed() {
 }
 
 #[test]
+fn a_stack_can_be_validated_by_its_path_as_it_is_created() {
+    let world = world();
+    for words in
+        [&["config", "validate", "./stacks/hello"][..], &["config", "validate", "stacks/hello/config.json"]]
+    {
+        let said = world.run(words).expect(0).stdout();
+        assert!(said.ends_with("/stacks/hello is valid\n"), "{words:?}: {said}");
+    }
+    let plan = world.run(&["create", "./stacks/hello", "--dry-run"]).expect(0).stdout();
+    assert!(plan.contains("/stacks/hello") && plan.contains("from the cache, or copy it there"), "{plan}");
+}
+
+#[test]
 fn a_file_to_read_that_does_not_exist_may_be_misspelled() {
     let world = world();
     for words in [["import", "nothing.goloo"].as_slice(), &["state", "push", "nothing.json"]] {
@@ -361,7 +374,7 @@ fn a_vm_that_was_not_created_yet_can_be_created_from_its_stack() {
     let world = world();
     for words in [["ssh", "hello"], ["status", "hello"], ["start", "hello"]] {
         let ran = world.run(&words).expect(3);
-        let hint = "hint: run `goloo create hello` to create it from its stack";
+        let hint = "`goloo create hello` creates one from the stack \"hello\"";
         assert!(ran.stderr().contains(hint), "{ran:?}");
     }
     world.run(&["create", "hello", "--no-wait"]).expect(0);
