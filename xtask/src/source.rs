@@ -30,6 +30,8 @@ pub struct SourceFile {
     pub words: BTreeSet<String>,
     /// Its public types.
     pub types: Vec<String>,
+    /// Its literals that aren't ASCII, as written. Attributes, and so documentation, are left out.
+    pub foreign_literals: Vec<String>,
 }
 
 /// A path as written, and the module in which it is written: the file's own, or one inside of it.
@@ -163,6 +165,7 @@ pub fn parse(text: &str, path: PathBuf, module: Vec<String>) -> (SourceFile, Vec
         paths: Vec::new(),
         words: BTreeSet::new(),
         types: Vec::new(),
+        foreign_literals: Vec::new(),
     };
     let mut reader = Reader { file, scope, declared: Vec::new() };
     reader.read(tokens);
@@ -208,6 +211,13 @@ impl Reader {
             }
             [TokenTree::Group(group), ..] => {
                 self.read(group.stream());
+                1
+            }
+            [TokenTree::Literal(literal), ..] => {
+                let text = literal.to_string();
+                if !text.is_ascii() {
+                    self.file.foreign_literals.push(text);
+                }
                 1
             }
             _ => 1,

@@ -136,7 +136,7 @@ fn no_system(stack: &ResolvedStack) -> ProviderError {
     };
     ProviderError::Unsupported {
         what,
-        hint: "set the system to use in AWS with vm.os: \"os\": \"ubuntu-24.04\", or an \"ami-…\"".into(),
+        hint: "set the system to use in AWS with vm.os: \"os\": \"ubuntu-24.04\", or an \"ami-...\"".into(),
     }
 }
 

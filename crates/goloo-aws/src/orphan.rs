@@ -86,7 +86,7 @@ pub(crate) async fn adopt(
     if let Some(text) = id.filter(|id| id.starts_with("arn:")) {
         let arn = StackArn::parse(text).ok_or_else(|| ProviderError::Unsupported {
             what: format!("{text} isn't the ARN of a CloudFormation stack"),
-            hint: NextStep::Doctor.text(" lists the VMs that can be adopted; use --id i-… for an instance"),
+            hint: NextStep::Doctor.text(" lists the VMs that can be adopted; use --id i-... for an instance"),
         })?;
         return adopt_stack(provider, &arn).await;
     }
@@ -103,8 +103,8 @@ pub(crate) async fn adopt(
             (0, None) => format!("there is no instance \"{name}\" of goloo in {}", clients.region),
             (count, _) => format!("{count} instances of goloo in {} are named \"{name}\"", clients.region),
         };
-        let hint =
-            NextStep::Doctor.text(" lists them; choose one with --id i-…, or another region with AWS_REGION");
+        let hint = NextStep::Doctor
+            .text(" lists them; choose one with --id i-..., or another region with AWS_REGION");
         return Err(ProviderError::failed(what, hint));
     };
     match stack_of(provider, &clients, instance).await? {

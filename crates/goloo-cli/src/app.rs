@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use goloo::Session;
 use goloo::operation::RunOptions;
+use goloo::registry;
 use goloo_engine::Interrupt;
+use goloo_model::name::VmName;
 use goloo_model::store::StoreError;
 
 use crate::error::CliError;
@@ -33,9 +35,14 @@ impl App {
         Ok(Self { watch: EndWatch::new(ui.clone()), session, ui })
     }
 
-    /// The same error; where a VM doesn't exist, with the name that may be meant.
+    /// The same error; where a VM or a stack doesn't exist, with the name that may be meant.
     pub fn suggest(&self, error: CliError) -> CliError {
-        error.suggesting(|| self.session.local(self.session.store.names()).unwrap_or_default())
+        let vms = || self.session.local(self.session.store.names()).unwrap_or_default();
+        let stacks = || {
+            let names = registry::stack_names(&self.session.paths).into_iter();
+            names.filter_map(|name| VmName::parse(&name).ok()).collect()
+        };
+        error.suggesting(vms, stacks)
     }
 
     /// Runs a future that waits for processes and the network. Exits the process if there is no event queue: nothing

@@ -21,7 +21,7 @@ use goloo_store::Options;
 
 use goloo::backend::Backend;
 use goloo::paths::{self, Paths};
-use goloo::registry::Registry;
+use goloo::registry::{self, Registry};
 use goloo::{settings::Settings, stack};
 
 use crate::completion_words::Words;
@@ -165,11 +165,7 @@ fn labels_of(vm: &VmName) -> Option<Vec<DiskSnapshot>> {
 
 /// The stacks that `create` finds by name, including those in the registry.
 pub fn stacks() -> Vec<CompletionCandidate> {
-    offered(|_, paths| {
-        let mut names: BTreeSet<_> = stack::all(&paths.config).into_keys().collect();
-        names.extend(Registry::new(&paths.state).names());
-        Some(names)
-    })
+    offered(|_, paths| Some(registry::stack_names(&paths)))
 }
 
 /// The stacks of the library.

@@ -23,7 +23,7 @@ const KEYS: [(&[&str], &str); 11] = [
 ];
 
 /// Commands of Multipass, Lima, Docker and Vagrant.
-const COMMANDS: [(&[&str], &str); 12] = [
+const COMMANDS: [(&[&str], &str); 13] = [
     (&["launch", "run", "new"], "goloo create NAME"),
     (&["connect", "enter", "attach", "console"], "goloo ssh NAME"),
     (&["ps", "machines", "instances"], "goloo list"),
@@ -36,6 +36,7 @@ const COMMANDS: [(&[&str], &str); 12] = [
     (&["show", "inspect", "describe"], "goloo status NAME"),
     (&["validate", "lint", "check"], "goloo config validate NAME"),
     (&["login", "auth"], "goloo doctor"),
+    (&["version"], "goloo --version"),
 ];
 
 /// The error for an option or a command of another tool; `None` if clap's own error says enough.

@@ -104,7 +104,7 @@ impl Template {
         if let Some(at) = long_expression(&self.body) {
             let (line, column) = goloo_model::spec::position(&self.body, at);
             let message = format!("the expression that begins here is longer than {EXPRESSION_MAX} bytes");
-            return Err(vec![diagnostic(line + 1, column, message, "split it up with {% set … %}")]);
+            return Err(vec![diagnostic(line + 1, column, message, "split it up with {% set ... %}")]);
         }
         let on_own_stack = || {
             let thread = thread::Builder::new().stack_size(STACK);
@@ -370,7 +370,7 @@ fn failed(error: &minijinja::Error) -> Diagnostic {
         line,
         1,
         format!("the template can't be rendered: {detail}"),
-        "templates are written in Jinja's syntax: {{ name }}, {% for … %}",
+        "templates are written in Jinja's syntax: {{ name }}, {% for ... %}",
     )
 }
 

@@ -101,7 +101,7 @@ fn bounded(errors: &[String]) -> Vec<String> {
     }
     let left_out = errors.len() - kept.len();
     if left_out > 0 {
-        kept.push(format!("… and {left_out} more"));
+        kept.push(format!("... and {left_out} more"));
     }
     kept
 }
@@ -462,7 +462,7 @@ mod tests {
         let many = format!(r#"{{"status":"error","errors":[{}"x"]}}"#, r#""é","#.repeat(100_000));
         let failed = verdict(&many, "");
         assert_eq!(failed.errors.len(), ERRORS_MAX);
-        assert_eq!(failed.errors.last().map(String::as_str), Some("… and 99802 more"));
+        assert_eq!(failed.errors.last().map(String::as_str), Some("... and 99802 more"));
 
         let wide = format!("\"{}\",", "A".repeat(1000)).repeat(500);
         let wide = format!(r#"{{"status":"done","recoverable_errors":{{"WARNING":[{wide}"x"]}}}}"#);

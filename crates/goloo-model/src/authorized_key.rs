@@ -41,7 +41,7 @@ pub enum AuthorizedKeyError {
     #[error("sshd doesn't accept the option `{0}`")]
     Option(String),
     /// A certificate: sshd accepts these from the client, never from a file.
-    #[error("{0} is a certificate; authorize the key of its CA instead: cert-authority ssh-ed25519 AAAA…")]
+    #[error("{0} is a certificate; authorize the key of its CA instead: cert-authority ssh-ed25519 AAAA...")]
     Certificate(String),
     /// An unsupported key type.
     #[error("sshd doesn't accept keys of the type {0}")]

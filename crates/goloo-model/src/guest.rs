@@ -233,6 +233,6 @@ mod tests {
     fn a_long_line_is_truncated_at_a_character_boundary() {
         assert_eq!(excerpt("short"), "short");
         let long = "ä".repeat(LINE_MAX + 1);
-        assert_eq!(excerpt(&long), format!("{}…", "ä".repeat(LINE_MAX)));
+        assert_eq!(excerpt(&long), format!("{}...", "ä".repeat(LINE_MAX)));
     }
 }

@@ -26,7 +26,7 @@ impl PrivateKey {
 
 impl fmt::Debug for PrivateKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PrivateKey(…)")
+        f.write_str("PrivateKey(...)")
     }
 }
 
@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn debug_output_omits_a_private_key() {
         let key = PrivateKey::new("-----BEGIN OPENSSH PRIVATE KEY-----".to_owned());
-        assert_eq!(format!("{key:?}"), "PrivateKey(…)");
+        assert_eq!(format!("{key:?}"), "PrivateKey(...)");
         assert!(!format!("{:#?}", Some(&key)).contains("BEGIN"));
     }
 }

@@ -20,7 +20,7 @@ const SHOWN_MAX: usize = 60;
 /// The text, truncated if it has more characters.
 pub(crate) fn shortened(text: &str, max: usize) -> String {
     match text.char_indices().nth(max) {
-        Some((end, _)) => format!("{}…", &text[..end]),
+        Some((end, _)) => format!("{}...", &text[..end]),
         None => text.to_owned(),
     }
 }
@@ -39,7 +39,7 @@ impl ValueError {
     /// The error for this text.
     pub fn new(what: &'static str, found: &str) -> Self {
         let start: String = found.chars().take(SHOWN_MAX).collect();
-        let more = if start.len() < found.len() { "…" } else { "" };
+        let more = if start.len() < found.len() { "..." } else { "" };
         Self { what, found: format!("{start:?}{more}") }
     }
 }
@@ -337,7 +337,7 @@ mod tests {
     fn an_error_shows_a_bounded_excerpt_without_control_characters() {
         let error = ValueError::new("a port", &format!("\u{1b}[2J\u{202e}{}", "x".repeat(100)));
         let text = error.to_string();
-        assert!(text.starts_with("\"\\u{1b}[2J\\u{202e}xx") && text.ends_with("… is not a port"), "{text}");
+        assert!(text.starts_with("\"\\u{1b}[2J\\u{202e}xx") && text.ends_with("... is not a port"), "{text}");
         assert!(text.chars().all(is_printable) && text.len() < 120, "{text}");
     }
 

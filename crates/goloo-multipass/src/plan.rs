@@ -136,7 +136,7 @@ pub(crate) fn refuse_primary(name: &VmName, primary: Option<&str>) -> Result<(),
             "\"{name}\" is the name of Multipass's primary instance, in which it would mount your home folder"
         ),
         hint: format!(
-            "use another name, for example --as {}, or another primary name: multipass set client.primary-name=…",
+            "use another name, for example --as {}, or another primary name: multipass set client.primary-name=...",
             name.second()
         )
         .into(),

@@ -198,7 +198,13 @@ impl Provider for QemuProvider {
             Some(_) => {
                 format!("use the baked image of the stack {}, which is provisioned already", stack.stack)
             }
-            None => format!("use the image {} from the cache, or download it", stack.image_text),
+            None => {
+                let otherwise = match stack.image {
+                    ImageRef::Path(_) => "copy it there",
+                    ImageRef::Alias(_) | ImageRef::Url(_) => "download it",
+                };
+                format!("use the image {} from the cache, or {otherwise}", stack.image_text)
+            }
         };
         let mut steps = vec![
             image,

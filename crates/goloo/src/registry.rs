@@ -2,7 +2,7 @@
 //! in the state folder. It is only a convenience: if it can't be used, `create` continues without it.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::files;
-use crate::stack::{Found, StackError};
+use crate::paths::Paths;
+use crate::stack::{self, Found, StackError};
 
 /// The format that this goloo writes.
 const SCHEMA: u32 = 1;
@@ -73,6 +74,13 @@ pub struct Registry {
     path: PathBuf,
     /// An error is reported only once.
     is_reported: Cell<bool>,
+}
+
+/// The names of all stacks that `create` finds: those in its places, and those in the registry.
+pub fn stack_names(paths: &Paths) -> BTreeSet<String> {
+    let mut names: BTreeSet<String> = stack::all(&paths.config).into_keys().collect();
+    names.extend(Registry::new(&paths.state).names());
+    names
 }
 
 impl Registry {

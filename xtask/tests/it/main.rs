@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test's panic is its message")]
 
 mod install_script;
+mod installed_package;
 mod packages;
 mod programs;
+mod release_build;
 mod set_up;

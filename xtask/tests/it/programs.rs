@@ -11,13 +11,13 @@ pub fn goloo(folder: &Path) -> PathBuf {
 }
 
 /// A small program that runs the goloo of this build. Packing that one itself takes seconds, and most rules don't depend
-/// on it.
+/// on it. Like a release, it has no path of the workspace in it: a link in `folder` has.
 pub fn small_goloo(folder: &Path) -> PathBuf {
-    let (goloo, source) = (folder.join("goloo"), folder.join("goloo.c"));
-    let code = format!(
-        "#include <unistd.h>\nint main(int n, char **words) {{ return execv({:?}, words); }}\n",
-        built_goloo()
-    );
+    let (goloo, source, link) =
+        (folder.join("goloo"), folder.join("goloo.c"), folder.join("goloo-of-this-build"));
+    std::os::unix::fs::symlink(built_goloo(), &link).unwrap();
+    let code =
+        format!("#include <unistd.h>\nint main(int n, char **words) {{ return execv({link:?}, words); }}\n");
     std::fs::write(&source, code).unwrap();
     run(Command::new("cc").arg("-o").args([&goloo, &source]));
     goloo
@@ -26,17 +26,20 @@ pub fn small_goloo(folder: &Path) -> PathBuf {
 /// Packs a binary below `folder`, with these variables; UMASK is the mask of the process. Returns the folder of the
 /// packages.
 pub fn dist(binary: &Path, folder: &Path, variables: &[(&str, &str)]) -> PathBuf {
-    let mut dist = Command::new("sh");
-    dist.args(["-c", "umask $UMASK && exec \"$@\"", "sh", env!("CARGO_BIN_EXE_xtask"), "dist", "--binary"]);
-    dist.arg(binary)
-        .env("UMASK", "022")
-        .env("CARGO_TARGET_DIR", folder)
-        .env("SOURCE_DATE_EPOCH", "1700000000");
-    // A release's compression takes a minute.
-    dist.env("DPKG_DEB_COMPRESSOR_TYPE", "gzip").env("DPKG_DEB_COMPRESSOR_LEVEL", "1");
-    dist.envs(variables.iter().copied());
+    let mut dist = xtask_dist(folder);
+    dist.arg("--binary").arg(binary).envs(variables.iter().copied());
     run(&mut dist);
     folder.join("dist")
+}
+
+/// `xtask dist`, which builds a release and packs it below `folder`.
+pub fn xtask_dist(folder: &Path) -> Command {
+    let mut dist = Command::new("sh");
+    dist.args(["-c", "umask $UMASK && exec \"$@\"", "sh", env!("CARGO_BIN_EXE_xtask"), "dist"]);
+    dist.env("UMASK", "022").env("CARGO_TARGET_DIR", folder).env("SOURCE_DATE_EPOCH", "1700000000");
+    // A release's compression takes a minute.
+    dist.env("DPKG_DEB_COMPRESSOR_TYPE", "gzip").env("DPKG_DEB_COMPRESSOR_LEVEL", "1");
+    dist
 }
 
 fn built_goloo() -> PathBuf {

@@ -29,7 +29,7 @@ pub struct Args {
     #[command(flatten)]
     provider: ProviderArgs,
     /// GitHub users, as for `goloo create`: their keys are in the image
-    #[arg(short = 'u', long = "users", value_name = "GITHUB,…", value_delimiter = ',', value_parser = create::github_user)]
+    #[arg(short = 'u', long = "users", value_name = "GITHUB,...", value_delimiter = ',', value_parser = create::github_user)]
     users: Vec<String>,
     /// How long to wait for the VM that is baked
     #[arg(long, value_name = "D", default_value = "30m", value_parser = duration)]

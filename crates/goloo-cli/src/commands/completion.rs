@@ -9,7 +9,8 @@ use crate::output::Ui;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The shell
+    /// The shell. For bash, `source <(goloo completion bash)` in ~/.bashrc; for zsh the same in ~/.zshrc, after compinit; for
+    /// fish, `goloo completion fish | source` in config.fish
     shell: Shell,
 }
 

@@ -46,7 +46,7 @@ pub struct Options {
     pub hosts: HostsArgs,
     /// GitHub users, comma-separated: the login user gets the first one's keys, the others become
     /// separate users
-    #[arg(short = 'u', long = "users", value_name = "GITHUB,…", value_delimiter = ',', value_parser = github_user)]
+    #[arg(short = 'u', long = "users", value_name = "GITHUB,...", value_delimiter = ',', value_parser = github_user)]
     pub users: Vec<String>,
     /// The VM's name; by default the stack's
     #[arg(long = "as", value_name = "VM")]
@@ -186,6 +186,12 @@ pub fn run(app: &App, args: Args) -> Result<u8, CliError> {
     carry_out_and_bake(app, planned.into_iter().map(|(planned, ..)| planned).collect(), options.timeout)
 }
 
+/// The error and the hint where no stack is named, and none is in the working folder.
+pub(super) const NO_STACK_HERE: (&str, &str) = (
+    "a stack must be named, since there is no config.json in this folder",
+    "run `goloo config list` to list your stacks, or `goloo init web` to write one",
+);
+
 /// The name and the folder of each stack on the command line.
 pub(super) fn requests(
     names: &[String],
@@ -203,10 +209,7 @@ pub(super) fn requests(
     if names.is_empty() {
         let here = Path::new(".");
         if !here.join("config.json").is_file() {
-            return Err(CliError::usage(
-                "a stack must be named, since there is no config.json in this folder",
-                "run `goloo config list` to list your stacks, or `goloo init web` to write one",
-            ));
+            return Err(CliError::usage(NO_STACK_HERE.0, NO_STACK_HERE.1));
         }
         return Ok(vec![of_path(here)]);
     }

@@ -44,7 +44,7 @@ pub struct Args {
     tags: Vec<Filter>,
     /// Only VMs for which all of these hold: provider=aws, phase!=ready, age>7d, age<12h, creator=ann,
     /// creator=ann@host
-    #[arg(long = "filter", value_name = "FILTER,…", value_delimiter = ',', value_parser = providers::filter)]
+    #[arg(long = "filter", value_name = "FILTER,...", value_delimiter = ',', value_parser = providers::filter)]
     filters: Vec<Filter>,
     /// Sort by name, age (newest first), provider, phase, creator or stack; a leading - (as in -age) reverses the
     /// order

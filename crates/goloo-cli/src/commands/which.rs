@@ -87,7 +87,7 @@ fn none(message: &str) -> CliError {
 
 fn several(names: &[VmName]) -> CliError {
     let shown: Vec<_> = names.iter().take(NAMES_SHOWN).map(VmName::as_str).collect();
-    let more = if names.len() > NAMES_SHOWN { ", …" } else { "" };
+    let more = if names.len() > NAMES_SHOWN { ", ..." } else { "" };
     let message = match names {
         [] => "a VM must be named, since records can't be read".to_owned(),
         [one] => format!("a VM must be named: {one} may not be the only one, since records can't be read"),

@@ -8,6 +8,7 @@ mod environment;
 mod keys;
 mod library;
 mod migrate;
+mod missing;
 mod request;
 mod settings;
 mod ssh;
@@ -17,6 +18,7 @@ mod transfer;
 mod unreachable;
 mod vm_file;
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -32,12 +34,13 @@ use goloo_model::host_names::HostNamesError;
 use goloo_model::name::{ArchiveIdError, LabelError, NameError, VmName};
 use goloo_model::provider::ProviderError;
 use goloo_model::record::{ForeignOwner, OperationKind, Phase};
-use goloo_model::spec::{DIAGNOSTICS_MAX, Diagnostic, nearest};
+use goloo_model::spec::{DIAGNOSTICS_MAX, Diagnostic};
 use goloo_model::store::{ServiceProblem, StoreError, safe_writes_hint};
 use goloo_model::time::Timestamp;
 use goloo_sys::error_chain::causes;
 use goloo_sys::private::{Exposed, in_shell};
 
+pub use missing::Missing;
 pub use unreachable::without_ssh;
 
 use crate::exit;
@@ -65,17 +68,19 @@ pub struct CliError {
     pub problems: Vec<Diagnostic>,
     /// A record in JSON that could not be saved anywhere: the printed text is the only copy.
     pub unsaved: Option<String>,
-    /// The VM that was named and doesn't exist.
-    pub missing_vm: Option<VmName>,
+    /// What was named and doesn't exist.
+    pub missing: Option<Missing>,
 }
 
 impl CliError {
-    /// The same error; where the VM that was named doesn't exist, with the name that may be meant.
-    pub fn suggesting(mut self, names: impl FnOnce() -> Vec<String>) -> Self {
-        let Some(missing) = &self.missing_vm else { return self };
-        let names = names();
-        if let Some(near) = nearest(missing.as_str(), names.iter().map(String::as_str)) {
-            self.hint = format!("did you mean \"{near}\"? `goloo list` lists all VMs");
+    /// The same error; where something doesn't exist, with what may be meant instead.
+    pub fn suggesting(
+        mut self,
+        vms: impl FnOnce() -> Vec<String>,
+        stacks: impl FnOnce() -> BTreeSet<VmName>,
+    ) -> Self {
+        if let Some(hint) = self.missing.as_ref().and_then(|missing| missing.hint(vms, stacks)) {
+            self.hint = hint;
         }
         self
     }
@@ -100,7 +105,7 @@ impl CliError {
             hint: hint.into(),
             problems: Vec::new(),
             unsaved: None,
-            missing_vm: None,
+            missing: None,
         }
     }
 
@@ -129,7 +134,11 @@ impl CliError {
     /// An error of the operating system: `action` is "write", "read", "lock".
     pub fn cannot(action: &str, path: &Path, error: &std::io::Error) -> Self {
         let message = format!("can't {action} {}", path.display());
-        Self::new(io_exit(error), codes::of_io(error), message, io_hint(error, path)).because(error)
+        let hint = match error.kind() {
+            ErrorKind::NotFound if action == "read" => "check the file's name".to_owned(),
+            _ => io_hint(error, path),
+        };
+        Self::new(io_exit(error), codes::of_io(error), message, hint).because(error)
     }
 
     /// A typed error of the library, with its exit code and its hint.
@@ -211,7 +220,8 @@ impl From<goloo::Error> for CliError {
                 Self::invalid(problems, format!("fix the files in {}", folder.display()))
             }
             E::Stack(ref inner) => {
-                Self::explained(inner, inner.code(), stack::explain(inner)).with_causes(stack::causes(inner))
+                let error = Self::explained(inner, inner.code(), stack::explain(inner));
+                Self { missing: stack::missing(inner), ..error.with_causes(stack::causes(inner)) }
             }
             E::Unreachable(ref inner) => Self::explained(inner, inner.code(), unreachable::explain(inner)),
             E::Autostart(ref inner) => Self::explained(inner, inner.code(), autostart::explain(inner)),
@@ -352,12 +362,12 @@ impl From<StoreError> for CliError {
                 (io_exit(source), io_hint(source, path))
             }
         };
-        let missing_vm = match &error {
-            StoreError::NotFound { name } => Some(name.clone()),
+        let missing = match &error {
+            StoreError::NotFound { name } => Some(Missing::Vm(name.clone())),
             _ => None,
         };
         let causes = causes(&error);
-        Self { causes, missing_vm, ..Self::new(code, codes::of_store(&error), error.to_string(), hint) }
+        Self { causes, missing, ..Self::new(code, codes::of_store(&error), error.to_string(), hint) }
     }
 }
 

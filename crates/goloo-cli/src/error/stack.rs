@@ -4,6 +4,7 @@ use goloo::stack::{LastFolder, StackError};
 use goloo_model::name::VmName;
 use goloo_sys::private::in_shell;
 
+use super::missing::Missing;
 use crate::exit;
 
 /// The exit code and the hint.
@@ -40,6 +41,14 @@ fn how_to_find(name: &str, last: Option<&LastFolder>) -> String {
         None => format!(
             "run `goloo init {name}` to write it to ./stacks/{name}, or name its folder: `goloo create ./PATH`"
         ),
+    }
+}
+
+/// The stack that nothing is known about: its name may have been mistyped.
+pub(super) fn missing(error: &StackError) -> Option<Missing> {
+    match error {
+        StackError::NotFound { name, last: None, .. } => VmName::parse(name).ok().map(Missing::Stack),
+        _ => None,
     }
 }
 

@@ -7,8 +7,7 @@ use std::fmt::Write;
 
 use goloo_model::printable::is_printable;
 
-/// The prefix of further lines of a message: no line of goloo's own begins with it.
-pub const CONTINUED: &str = "  │ ";
+use super::charset::Charset;
 
 /// Text on one line: all unprintable characters are escaped, line ends and tabs too.
 pub fn one_line(text: &str) -> Cow<'_, str> {
@@ -21,7 +20,7 @@ pub fn lines(text: &str) -> Cow<'_, str> {
 }
 
 /// A message: further lines are indented behind a bar, so that they can't be taken for another message.
-pub fn message(text: &str) -> Cow<'_, str> {
+pub fn message(text: &str, charset: Charset) -> Cow<'_, str> {
     if is_plain(text) {
         return Cow::Borrowed(text);
     }
@@ -30,7 +29,7 @@ pub fn message(text: &str) -> Cow<'_, str> {
     push(&mut shown, without_return(lines.next().unwrap_or_default()), is_tab);
     for line in lines {
         shown.push('\n');
-        shown.push_str(CONTINUED);
+        shown.push_str(charset.continued());
         push(&mut shown, without_return(line), is_tab);
     }
     Cow::Owned(shown)
@@ -195,8 +194,10 @@ mod tests {
 
     #[test]
     fn continuation_lines_of_a_message_are_prefixed() {
-        assert_eq!(message("a\r\nerror: b\n\u{1b}c\n\n"), "a\n  │ error: b\n  │ \\x1bc");
-        assert_eq!(message(""), "");
+        let shown = |charset| message("a\r\nerror: b\n\u{1b}c\n\n", charset);
+        assert_eq!(shown(Charset::Utf8), "a\n  │ error: b\n  │ \\x1bc");
+        assert_eq!(shown(Charset::Ascii), "a\n  | error: b\n  | \\x1bc");
+        assert_eq!(message("", Charset::Utf8), "");
     }
 
     #[test]
@@ -227,8 +228,8 @@ mod tests {
             let clean = |shown: &str| shown.chars().all(is_printable);
             prop_assert!(clean(&one_line(&text)));
             prop_assert!(lines(&text).chars().all(|c| is_printable(c) || c == '\n' || c == '\t'));
-            for (place, line) in message(&text).split('\n').enumerate() {
-                prop_assert!(place == 0 || line.starts_with(CONTINUED));
+            for (place, line) in message(&text, Charset::Utf8).split('\n').enumerate() {
+                prop_assert!(place == 0 || line.starts_with(Charset::Utf8.continued()));
                 prop_assert!(line.chars().all(|c| is_printable(c) || c == '\t'));
             }
             let value = serde_json::json!({text.clone(): text.clone()});

@@ -4,6 +4,7 @@
 //! comes from. Only this module adds colors, and only to goloo's own marks. The screen of `goloo top` is drawn without it,
 //! and escapes with [`one_line`].
 
+mod charset;
 mod column;
 mod escape;
 pub mod forwards;
@@ -16,6 +17,7 @@ mod style;
 mod table;
 pub mod text;
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -28,6 +30,7 @@ use crate::error::CliError;
 use crate::json::{ErrorReport, Printed};
 use crate::options::Color;
 
+pub use charset::{Charset, Frame};
 pub use column::Column;
 pub use escape::{LogText, one_line};
 pub use mark::Mark;
@@ -36,7 +39,6 @@ pub use style::Style;
 pub use table::Table;
 pub use text::{age, bytes, diagnostic_line, duration, first, problem_line};
 
-use mark::Charset;
 use progress::Progress;
 use stdout::Stdout;
 use style::painted;
@@ -88,6 +90,11 @@ impl Ui {
         self.0.color
     }
 
+    /// The characters of goloo's own output.
+    pub fn charset(&self) -> Charset {
+        self.0.charset
+    }
+
     /// How many `-v` were given.
     pub fn verbose(&self) -> u8 {
         self.0.verbose
@@ -95,19 +102,20 @@ impl Ui {
 
     /// Writes a line of the result. Further lines of the text are indented behind a bar.
     pub fn line(&self, text: &str) {
-        self.stdout(&[&escape::message(text), "\n"].concat());
+        self.stdout(&[&self.message(text), "\n"].concat());
     }
 
     /// Writes a line of the result with one of goloo's marks before it.
     pub fn marked_line(&self, mark: Mark, text: &str) {
         let mark = painted(self.0.result_color, mark.style(), mark.text(self.0.charset));
-        self.stdout(&format!("{mark} {}\n", escape::message(text)));
+        self.stdout(&format!("{mark} {}\n", self.message(text)));
     }
 
     /// Writes a table at once: a system call per line would take most of the time of `list`. On a terminal it is made
     /// to fit.
     pub fn table(&self, table: &Table) {
-        self.stdout(&table.lines(Surface { width: stdout::width(), color: self.0.result_color }));
+        let (color, charset) = (self.0.result_color, self.0.charset);
+        self.stdout(&table.lines(Surface { width: stdout::width(), color, charset }));
     }
 
     /// Writes text in goloo's own format, without a prefix on its lines: a schema, a help page. Untrusted parts must be
@@ -123,7 +131,7 @@ impl Ui {
 
     /// Writes untrusted text as the result, with a bar before each line.
     pub fn excerpt(&self, text: &str) {
-        self.stdout(&excerpt(text));
+        self.stdout(&excerpt(text, self.0.charset));
     }
 
     /// Writes a piece of an untrusted log, which is the result.
@@ -169,12 +177,12 @@ impl Ui {
 
     /// Prints a line for the user on stderr.
     pub fn say(&self, text: &str) {
-        self.stderr(&escape::message(text));
+        self.stderr(&self.message(text));
     }
 
     /// Prints untrusted text on stderr, with a bar before each line.
     pub fn say_excerpt(&self, text: &str) {
-        self.stderr(excerpt(text).trim_end_matches('\n'));
+        self.stderr(excerpt(text, self.0.charset).trim_end_matches('\n'));
     }
 
     /// Prints an error with its causes and its hint, or as JSON.
@@ -246,6 +254,10 @@ impl Ui {
         self.0.progress.clear();
     }
 
+    fn message<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        escape::message(text, self.0.charset)
+    }
+
     /// goloo's own text in a color, where colors are on.
     fn paint(&self, style: Style, text: &str) -> String {
         painted(self.0.color, style, text)
@@ -257,7 +269,7 @@ impl Ui {
     }
 
     fn marked(&self, style: Style, mark: &str, text: &str) {
-        self.stderr(&format!("{} {}", self.paint(style, mark), escape::message(text)));
+        self.stderr(&format!("{} {}", self.paint(style, mark), self.message(text)));
     }
 
     fn stdout(&self, escaped: &str) {
@@ -289,12 +301,13 @@ pub fn escape_panics() {
         let trace = std::backtrace::Backtrace::capture();
         let traced = trace.status() == std::backtrace::BacktraceStatus::Captured;
         let text = format!("{panic}{}", if traced { format!("\n{trace}") } else { String::new() });
-        let _ = writeln!(io::stderr().lock(), "goloo {}", escape::message(&text));
+        let _ = writeln!(io::stderr().lock(), "goloo {}", escape::message(&text, Charset::of_locale()));
     }));
 }
 
-fn excerpt(text: &str) -> String {
-    text.lines().map(|line| format!("{}{}\n", escape::CONTINUED, escape::message(line))).collect()
+fn excerpt(text: &str, charset: Charset) -> String {
+    let prefix = charset.continued();
+    text.lines().map(|line| format!("{prefix}{}\n", escape::message(line, charset))).collect()
 }
 
 impl Events for Ui {

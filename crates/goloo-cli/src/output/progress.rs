@@ -9,7 +9,7 @@ use goloo_model::events::EventContext;
 use goloo_model::name::VmName;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use super::mark::Charset;
+use super::charset::Charset;
 use super::text::duration;
 
 /// The lines; draws nothing when stderr isn't a terminal, and still knows which VMs are in progress.

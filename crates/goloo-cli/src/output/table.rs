@@ -1,9 +1,6 @@
 //! Tables, aligned by the width of the text on a terminal.
 
-use std::borrow::Cow;
-
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
-
+use super::charset::{Charset, width_of};
 use super::column::{self, Column, GAP};
 use super::escape;
 use super::style::{Style, painted};
@@ -19,12 +16,14 @@ pub struct Table {
 }
 
 /// What a table is shown on.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub(super) struct Surface {
     /// The width of a terminal; `None` if nothing is shortened.
     pub width: Option<usize>,
     /// Whether it shows colors.
     pub color: bool,
+    /// What marks shortened texts.
+    pub charset: Charset,
 }
 
 impl Table {
@@ -85,7 +84,11 @@ impl Table {
                     true if number == 0 => Some(Style::Bold),
                     true => column.style.and_then(|style| style(cell)),
                 };
-                put(&mut lines, &shortened(cell, width), Cell { width, style, is_figure: column.is_figure });
+                put(
+                    &mut lines,
+                    &surface.charset.shortened(cell, width),
+                    Cell { width, style, is_figure: column.is_figure },
+                );
             }
             lines.truncate(lines.trim_end_matches(' ').len());
             lines.push('\n');
@@ -112,27 +115,8 @@ fn put(lines: &mut String, text: &str, cell: Cell) {
     pad(lines, padding - before + GAP);
 }
 
-/// The beginning of a text that is too wide, with a mark.
-fn shortened(text: &str, width: usize) -> Cow<'_, str> {
-    if width_of(text) <= width {
-        return text.into();
-    }
-    let mut left = width.saturating_sub(1);
-    let fits = |letter: &char| {
-        let needed = letter.width().unwrap_or_default();
-        left.checked_sub(needed).map(|rest| left = rest).is_some()
-    };
-    let beginning: String = text.chars().take_while(fits).collect();
-    (beginning + "…").into()
-}
-
 fn only<'t, T, const N: usize>(all: &'t [T; N], shown: &'t [bool; N]) -> impl Iterator<Item = &'t T> {
     all.iter().zip(shown).filter(|(_, shown)| **shown).map(|(cell, _)| cell)
-}
-
-/// The width of the text on a terminal; for plain cells, the common case, that is their length.
-fn width_of(cell: &str) -> usize {
-    if cell.is_ascii() { cell.len() } else { cell.width() }
 }
 
 fn pad(line: &mut String, mut count: usize) {
@@ -148,8 +132,10 @@ fn pad(line: &mut String, mut count: usize) {
 mod tests {
     use super::*;
 
+    const PLAIN: Surface = Surface { width: None, color: false, charset: Charset::Utf8 };
+
     fn plain(table: &Table) -> String {
-        table.lines(Surface::default())
+        table.lines(PLAIN)
     }
 
     #[test]
@@ -187,8 +173,9 @@ mod tests {
     fn on_a_narrow_terminal_cells_are_shortened_by_their_displayed_width() {
         let mut table = Table::new(&[Column::name("NAME"), Column::text("STACK", 1)]);
         table.row(["web", "日本日本日本日本"]);
-        let lines = table.lines(Surface { width: Some(18), color: false });
-        assert_eq!(lines, "NAME  STACK\nweb   日本日本日…\n");
+        let lines = |charset| table.lines(Surface { width: Some(18), charset, ..PLAIN });
+        assert_eq!(lines(Charset::Utf8), "NAME  STACK\nweb   日本日本日…\n");
+        assert_eq!(lines(Charset::Ascii), "NAME  STACK\nweb   日本日本...\n");
     }
 
     #[test]
@@ -197,7 +184,7 @@ mod tests {
         let mut table = Table::new(&[Column::kept("STATE").styled(green), Column::name("NAME")]);
         table.row(["running", "a"]);
         table.row(["stopped", "b"]);
-        let lines = table.lines(Surface { width: None, color: true });
+        let lines = table.lines(Surface { color: true, ..PLAIN });
         let expected = "\u{1b}[1mSTATE\u{1b}[0m    \u{1b}[1mNAME\u{1b}[0m\n\
                         \u{1b}[32;1mrunning\u{1b}[0m  a\nstopped  b\n";
         assert_eq!(lines, expected);

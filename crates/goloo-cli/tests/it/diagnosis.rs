@@ -30,18 +30,6 @@ fn an_operation_in_progress_is_worth_knowing_and_an_interrupted_one_is_wrong() {
 }
 
 #[test]
-fn marks_are_ascii_where_the_locale_is_not_utf_8() {
-    let world = World::new();
-    let said = |locale: &str| {
-        let ran = Ran(world.command().arg("doctor").env("LC_ALL", locale).output().unwrap());
-        ran.stdout()
-    };
-    let plain = said("C");
-    assert!(plain.is_ascii() && plain.contains("\n+ "), "{plain}");
-    assert_eq!(said("C.UTF-8").replace('✓', "+").replace('–', "-").replace('✗', "x"), plain);
-}
-
-#[test]
 fn a_provider_that_is_not_installed_is_wrong_only_if_something_needs_it() {
     let world = World::multipass();
     let without_qemu = || {

@@ -323,6 +323,64 @@ fn a_vm_name_with_a_typo_gets_a_suggestion() {
 }
 
 #[test]
+fn a_stack_name_with_a_typo_gets_a_suggestion() {
+    let world = world();
+    for words in [&["create", "helo"][..], &["create", "helo", "--dry-run"], &["config", "validate", "helo"]]
+    {
+        let ran = world.run(words).expect(3);
+        let hint = "hint: did you mean \"hello\"? `goloo config list` lists your stacks";
+        assert!(ran.stderr().contains(hint), "{ran:?}");
+    }
+    assert!(world.run(&["config", "list"]).expect(0).stdout().contains("hello"));
+    let ran = world.run(&["create", "completely-different"]).expect(3);
+    assert!(ran.stderr().contains("goloo init completely-different"), "{ran:?}");
+}
+
+#[test]
+fn where_no_stack_is_named_and_none_is_here_the_stacks_can_be_listed() {
+    let world = world();
+    for (words, code) in [(&["create"][..], 2), (&["config", "validate"], 3)] {
+        let ran = world.run(words).expect(code);
+        assert!(ran.stderr().contains("no config.json in this folder"), "{ran:?}");
+        assert!(ran.stderr().contains("hint: run `goloo config list` to list your stacks"), "{ran:?}");
+    }
+}
+
+#[test]
+fn a_stack_can_be_validated_by_its_path_as_it_is_created() {
+    let world = world();
+    for words in
+        [&["config", "validate", "./stacks/hello"][..], &["config", "validate", "stacks/hello/config.json"]]
+    {
+        let said = world.run(words).expect(0).stdout();
+        assert!(said.ends_with("/stacks/hello is valid\n"), "{words:?}: {said}");
+    }
+    let plan = world.run(&["create", "./stacks/hello", "--dry-run"]).expect(0).stdout();
+    assert!(plan.contains("/stacks/hello") && plan.contains("from the cache, or copy it there"), "{plan}");
+}
+
+#[test]
+fn a_file_to_read_that_does_not_exist_may_be_misspelled() {
+    let world = world();
+    for words in [["import", "nothing.goloo"].as_slice(), &["state", "push", "nothing.json"]] {
+        let ran = world.run(words);
+        assert!(ran.code() != 0 && ran.stderr().contains("nothing."), "{ran:?}");
+        assert!(ran.stderr().contains("hint: check the file's name"), "{ran:?}");
+    }
+}
+
+#[test]
+fn a_vm_that_was_not_created_yet_can_be_created_from_its_stack() {
+    let world = world();
+    for words in [["ssh", "hello"], ["status", "hello"], ["start", "hello"]] {
+        let ran = world.run(&words).expect(3);
+        let hint = "`goloo create hello` creates one from the stack \"hello\"";
+        assert!(ran.stderr().contains(hint), "{ran:?}");
+    }
+    world.run(&["create", "hello", "--no-wait"]).expect(0);
+}
+
+#[test]
 fn settings_get_prints_one_value() {
     let world = world();
     assert_eq!(world.run(&["settings", "get", "localProvider"]).expect(0).stdout(), "qemu\n");

@@ -30,6 +30,7 @@ mod legacy;
 mod life;
 mod limits;
 mod live_list;
+mod locale;
 mod lock_table;
 mod log;
 mod migrate;

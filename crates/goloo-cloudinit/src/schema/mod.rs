@@ -218,13 +218,13 @@ impl<'d> Walk<'d> {
         let has = |key: &&str| names.iter().any(|name| name == key);
         for key in map.required.iter().filter(|key| !has(key)) {
             let message = format!("{} has no \"{key}\"", described(pointer));
-            diagnostics.push(self.at(node, pointer, message, format!("add {key}: …")));
+            diagnostics.push(self.at(node, pointer, message, format!("add {key}: ...")));
         }
         let of_one: Vec<_> = map.one_of.iter().filter(|key| has(key)).collect();
         if !map.one_of.is_empty() && of_one.len() != 1 {
             let (first, second) = (map.one_of[0], map.one_of[1]);
             let (message, hint) = if of_one.is_empty() {
-                (format!("{} has no \"{first}\"", described(pointer)), format!("add {first}: …"))
+                (format!("{} has no \"{first}\"", described(pointer)), format!("add {first}: ..."))
             } else {
                 let both = format!("{} has both \"{first}\" and \"{second}\"", described(pointer));
                 (both, "remove one of the two".to_owned())
@@ -360,7 +360,7 @@ fn shortened(text: &str) -> String {
     const MAX: usize = 40;
     let first = text.lines().next().unwrap_or_default();
     if first.chars().count() > MAX || first.len() < text.trim_end().len() {
-        format!("{}…", first.chars().take(MAX).collect::<String>())
+        format!("{}...", first.chars().take(MAX).collect::<String>())
     } else {
         first.to_owned()
     }

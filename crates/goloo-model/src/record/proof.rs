@@ -62,7 +62,7 @@ impl StateKey {
 
 impl fmt::Debug for StateKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("StateKey(…)")
+        f.write_str("StateKey(...)")
     }
 }
 
@@ -473,7 +473,7 @@ mod tests {
         let key = StateKey::generate();
         assert_eq!(StateKey::parse(&key.expose()), Some(key.clone()));
         assert_ne!(key, StateKey::generate());
-        assert_eq!(format!("{key:?}"), "StateKey(…)");
+        assert_eq!(format!("{key:?}"), "StateKey(...)");
         let text = key.expose();
         for wrong in
             ["", &text[1..], &text.replace(|c: char| c.is_ascii_hexdigit(), "g"), &format!("{text}0")]

@@ -548,7 +548,7 @@ impl<'c> Reader<'c> {
                 && record.get("ttl").is_none_or(Value::is_u64)
         };
         if !value.as_array().is_some_and(|records| records.iter().all(sound)) {
-            let hint = r#"write them as [{"name": …, "type": "A", "value": …, "ttl": 300}]"#;
+            let hint = r#"write them as [{"name": ..., "type": "A", "value": ..., "ttl": 300}]"#;
             self.diagnostic(key, "must be a list of records with name, type, value and ttl", hint);
             return None;
         }

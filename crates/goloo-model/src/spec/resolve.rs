@@ -283,7 +283,7 @@ impl Resolver<'_> {
             let known = in_aws.map(|image| image.name);
             let hint = match nearest(text, known.clone()) {
                 Some(near) => format!("did you mean \"{near}\"?"),
-                None => format!("write ami-…, or one of {}", known.collect::<Vec<_>>().join(", ")),
+                None => format!("write ami-..., or one of {}", known.collect::<Vec<_>>().join(", ")),
             };
             self.diagnostic("/vm/os", format!("vm.os: \"{text}\" is unknown"), hint);
         }
@@ -402,7 +402,7 @@ impl Resolver<'_> {
                     ));
                 }
                 Err(error) => {
-                    let hint = "copy the line from the .pub file: ssh-ed25519 AAAA…";
+                    let hint = "copy the line from the .pub file: ssh-ed25519 AAAA...";
                     self.diagnostic(&place, error.to_string(), hint);
                 }
             }

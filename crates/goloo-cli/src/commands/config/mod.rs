@@ -28,7 +28,7 @@ pub enum Command {
     },
     /// Check a stack and report every problem
     Validate {
-        /// The stack; by default the current folder
+        /// The stack: its name, or a path with a slash; by default the current folder
         #[arg(add = ArgValueCandidates::new(complete::stacks))]
         name: Option<String>,
         /// The stack's folder, or its parent folder

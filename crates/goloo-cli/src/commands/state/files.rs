@@ -35,7 +35,6 @@ pub fn read_file(file: &Path, max: u64) -> Result<Vec<u8>, CliError> {
     read.map_err(|error| {
         let failed = CliError::cannot("read", file, &error);
         match error.kind() {
-            std::io::ErrorKind::NotFound => CliError { hint: "check the file's name".to_owned(), ..failed },
             std::io::ErrorKind::InvalidInput => {
                 CliError { hint: "name a regular file, or - for standard input".to_owned(), ..failed }
             }

@@ -47,7 +47,7 @@ pub enum KeyContext {
 
 /// The keys, as the help shows them.
 pub const HELP: [(&str, &str); 12] = [
-    ("↑ ↓ PgUp PgDn Home End", "select a VM (also k j g G)"),
+    ("Up Down PgUp PgDn Home End", "select a VM (also k j g G)"),
     ("Enter", "log in with SSH"),
     ("l", "follow cloud-init's log until Ctrl-C"),
     ("s", "start"),

@@ -33,7 +33,7 @@ pub fn run(app: &App) -> Result<u8, CliError> {
     let (sender, messages) = mpsc::channel();
     let end = EndRequest::watch().map_err(cannot)?;
     let mut tasks = Tasks::start(sender).map_err(cannot)?;
-    let theme = Theme { color: app.ui.color() };
+    let theme = Theme { color: app.ui.color(), charset: app.ui.charset() };
     let mut screen = Screen::enter(theme.color).map_err(cannot)?;
     let ended = EventLoop {
         screen: &mut screen,

@@ -53,7 +53,7 @@ impl<'m> Row<'m> {
         match self.machine {
             _ if self.vm.elsewhere.is_some() => "elsewhere",
             MachineState::Known(machine) => machine.live.state.as_str(),
-            MachineState::Pending => "…",
+            MachineState::Pending => "...",
             MachineState::Unanswered(_) => "no answer",
         }
     }

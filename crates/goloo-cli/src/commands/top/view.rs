@@ -1,6 +1,6 @@
 //! Draws a [`Model`]. Pure: the same model and time give the same picture.
 //!
-//! All text goes through [`put`], which escapes it.
+//! All text goes through [`Canvas::put`], which escapes it.
 
 #[cfg(test)]
 mod tests;
@@ -9,7 +9,6 @@ use goloo::actions::GuestFigures;
 use goloo_model::provider::LiveState;
 use goloo_model::time::Timestamp;
 use goloo_model::usage::Share;
-use ratatui::Frame;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::{Color, Modifier, Style};
@@ -20,12 +19,14 @@ use super::keys::HELP;
 use super::model::{Dialog, Mode, Model, NoticeKind};
 use super::rows::{MachineState, Row};
 use crate::commands::listing::tags;
-use crate::output::{age, hint, one_line};
+use crate::output::{Charset, Frame, Mark, age, hint, one_line};
 
-/// Whether colours are used. Everything can be told apart without them.
+/// What the terminal can show.
 #[derive(Debug, Clone, Copy)]
 pub struct Theme {
+    /// Whether colours are used. Everything can be told apart without them.
     pub color: bool,
+    pub charset: Charset,
 }
 
 impl Theme {
@@ -40,6 +41,11 @@ impl Theme {
             Some(LiveState::Missing) => self.colored(Color::Red),
             Some(LiveState::Unknown) | None => self.colored(Color::Yellow),
         }
+    }
+
+    /// What isn't known.
+    fn unknown(self) -> &'static str {
+        Mark::Absent.text(self.charset)
     }
 
     fn notice(self, kind: NoticeKind) -> Style {
@@ -108,15 +114,16 @@ pub fn page(area: Rect, model: &Model) -> usize {
 }
 
 /// Draws everything.
-pub fn draw(frame: &mut Frame<'_>, model: &Model, theme: Theme, now: Timestamp) {
-    let areas = Areas::of(frame.area(), model);
+pub fn draw(frame: &mut ratatui::Frame<'_>, model: &Model, theme: Theme, now: Timestamp) {
+    let screen = frame.area();
+    let areas = Areas::of(screen, model);
     let rows = model.rows();
-    let buffer = frame.buffer_mut();
-    header(buffer, areas.header, model, rows.len());
-    list(buffer, &areas, model, &rows, theme, now);
-    detail(buffer, areas.detail, model);
-    notice(buffer, areas.notice, model, theme);
-    keys(buffer, areas.keys, model);
+    let mut canvas = Canvas { buffer: frame.buffer_mut(), theme };
+    header(&mut canvas, areas.header, model, rows.len());
+    list(&mut canvas, &areas, model, &rows, now);
+    detail(&mut canvas, areas.detail, model);
+    notice(&mut canvas, areas.notice, model);
+    keys(&mut canvas, areas.keys, model);
     match &model.mode {
         Mode::List => {}
         Mode::Filter => {
@@ -129,13 +136,13 @@ pub fn draw(frame: &mut Frame<'_>, model: &Model, theme: Theme, now: Timestamp) 
         Mode::Help => {
             let width = HELP.iter().map(|(keys, _)| keys.width()).max().unwrap_or_default();
             let line = |(keys, what): &(&str, &str)| format!("{keys}{} {what}", blanks(width - keys.width()));
-            popup(frame, &HELP.iter().map(line).collect::<Vec<_>>());
+            popup(&mut canvas, screen, &HELP.iter().map(line).collect::<Vec<_>>());
         }
-        Mode::Dialog(dialog) => ask(frame, dialog),
+        Mode::Dialog(dialog) => ask(&mut canvas, screen, dialog),
     }
 }
 
-fn header(buffer: &mut Buffer, area: Rect, model: &Model, shown: usize) {
+fn header(canvas: &mut Canvas<'_>, area: Rect, model: &Model, shown: usize) {
     let (all, running) = model.counts();
     let vms = if all == 1 { "1 VM".to_owned() } else { format!("{all} VMs") };
     let mut parts = vec![format!("goloo top  {vms}, {running} running")];
@@ -149,30 +156,35 @@ fn header(buffer: &mut Buffer, area: Rect, model: &Model, shown: usize) {
         1 => parts.push("1 broken record (goloo doctor)".to_owned()),
         broken => parts.push(format!("{broken} broken records (goloo doctor)")),
     }
-    put_line(buffer, area, 0, &parts.join("  "), BOLD);
+    canvas.line(area, 0, &parts.join("  "), BOLD);
 }
 
-fn list(buffer: &mut Buffer, areas: &Areas, model: &Model, rows: &[Row<'_>], theme: Theme, now: Timestamp) {
+fn list(canvas: &mut Canvas<'_>, areas: &Areas, model: &Model, rows: &[Row<'_>], now: Timestamp) {
+    let theme = canvas.theme;
     let longest = rows.iter().map(|row| row.vm.record.name.as_str().len()).max().unwrap_or_default();
     let columns = fit(usize::from(areas.rows.width), longest);
     let headings: Vec<_> = columns.iter().map(|(column, _)| (column.heading().to_owned(), DIM)).collect();
-    put_cells(buffer, areas.headings, 0, &columns, &headings);
+    canvas.cells(areas.headings, 0, &columns, &headings);
     let (selected, offset) = model.view();
     for (line, row) in rows.iter().skip(offset).take(usize::from(areas.rows.height)).enumerate() {
-        let cells: Vec<_> =
-            columns.iter().map(|(column, _)| (cell(*column, row, now), style(*column, row, theme))).collect();
-        put_cells(buffer, areas.rows, line, &columns, &cells);
+        let cells = columns
+            .iter()
+            .map(|(column, _)| (cell(*column, row, theme, now), style(*column, row, theme)))
+            .collect::<Vec<_>>();
+        canvas.cells(areas.rows, line, &columns, &cells);
         if offset + line == selected {
-            buffer.set_style(Rect { y: areas.rows.y + line as u16, height: 1, ..areas.rows }, SELECTED);
+            canvas
+                .buffer
+                .set_style(Rect { y: areas.rows.y + line as u16, height: 1, ..areas.rows }, SELECTED);
         }
     }
     if rows.is_empty() {
         let text = match (model.is_listed, model.filter.is_empty()) {
-            (false, _) => "reading the records…",
+            (false, _) => "reading the records",
             (true, true) => "no VMs; run `goloo create NAME` to create one",
             (true, false) => "no VMs match the filter",
         };
-        put_line(buffer, areas.rows, 0, text, DIM);
+        canvas.line(areas.rows, 0, text, DIM);
     }
 }
 
@@ -183,14 +195,12 @@ fn style(column: Column, row: &Row<'_>, theme: Theme) -> Style {
     }
 }
 
-/// What isn't known.
-const UNKNOWN: &str = "–";
-
-fn cell(column: Column, row: &Row<'_>, now: Timestamp) -> String {
+fn cell(column: Column, row: &Row<'_>, theme: Theme, now: Timestamp) -> String {
+    let unknown = || theme.unknown().to_owned();
     let record = &row.vm.record;
     let usage = row.known().map(|machine| machine.usage).unwrap_or_default();
     let of = |used: Option<u64>, whole: Option<u64>| match (used, whole) {
-        (None, _) => UNKNOWN.to_owned(),
+        (None, _) => unknown(),
         (Some(used), None) => size(used),
         (Some(used), Some(whole)) => format!("{}/{}", size(used), size(whole)),
     };
@@ -202,12 +212,12 @@ fn cell(column: Column, row: &Row<'_>, now: Timestamp) -> String {
         Column::Cpu => row
             .known()
             .and_then(|machine| machine.cpus)
-            .map_or_else(|| UNKNOWN.to_owned(), |cpus| format!("{:.0}%", cpus * 100.0)),
+            .map_or_else(unknown, |cpus| format!("{:.0}%", cpus * 100.0)),
         Column::Memory => of(usage.memory, resolved.map(|stack| stack.memory)),
         Column::Disk => of(usage.disk, resolved.map(|stack| stack.disk)),
         Column::Age => age(now.since(record.created_at)),
         Column::Ttl => match record.ends_at {
-            None => UNKNOWN.to_owned(),
+            None => unknown(),
             Some(end) if end <= now => "expired".to_owned(),
             Some(end) => age(end.since(now)),
         },
@@ -230,7 +240,7 @@ fn size(bytes: u64) -> String {
     format!("{amount:.0}P")
 }
 
-fn detail(buffer: &mut Buffer, area: Rect, model: &Model) {
+fn detail(canvas: &mut Canvas<'_>, area: Rect, model: &Model) {
     let Some(row) = model.selected() else { return };
     let record = &row.vm.record;
     let mut parts = vec![record.name.to_string(), state(&row), row.activity(), record.provider.to_string()];
@@ -243,9 +253,10 @@ fn detail(buffer: &mut Buffer, area: Rect, model: &Model) {
     if !record.tags.is_empty() {
         parts.push(tags(record.tags.iter()));
     }
-    put_line(buffer, area, 0, &parts.join("  "), Style::new());
+    canvas.line(area, 0, &parts.join("  "), Style::new());
     if row.is_running() {
-        put_line(buffer, area, 1, &format!("guest  {}", guest(model.guest())), DIM);
+        let figures = guest(model.guest(), canvas.theme);
+        canvas.line(area, 1, &format!("guest  {figures}"), DIM);
     }
 }
 
@@ -264,19 +275,20 @@ fn state(row: &Row<'_>) -> String {
     }
 }
 
-fn guest(figures: Option<&GuestFigures>) -> String {
+fn guest(figures: Option<&GuestFigures>, theme: Theme) -> String {
+    let unknown = theme.unknown();
     let usage = match figures {
         None => return "not asked yet".to_owned(),
-        Some(GuestFigures::Unknown(reason)) => return format!("{UNKNOWN} ({reason})"),
+        Some(GuestFigures::Unknown(reason)) => return format!("{unknown} ({reason})"),
         Some(GuestFigures::Known(usage)) => usage,
     };
     let share = |what: &str, share: Option<Share>| match share {
         Some(Share { used, total }) => format!("{what} {} of {}", size(used), size(total)),
-        None => format!("{what} {UNKNOWN}"),
+        None => format!("{what} {unknown}"),
     };
     let load = match usage.load {
         Some([one, five, fifteen]) => format!("load {one:.2} {five:.2} {fifteen:.2}"),
-        None => format!("load {UNKNOWN}"),
+        None => format!("load {unknown}"),
     };
     [share("memory", usage.memory), share("disk", usage.disk), load].join("  ")
 }
@@ -300,112 +312,101 @@ fn notice_lines(model: &Model, width: u16) -> Vec<(String, Option<NoticeKind>)> 
     lines
 }
 
-fn notice(buffer: &mut Buffer, area: Rect, model: &Model, theme: Theme) {
+fn notice(canvas: &mut Canvas<'_>, area: Rect, model: &Model) {
+    let theme = canvas.theme;
     for (place, (line, kind)) in notice_lines(model, area.width).iter().enumerate() {
-        put_line(buffer, area, place, line, kind.map_or(BOLD, |kind| theme.notice(kind)));
+        canvas.line(area, place, line, kind.map_or(BOLD, |kind| theme.notice(kind)));
     }
 }
 
-fn keys(buffer: &mut Buffer, area: Rect, model: &Model) {
+fn keys(canvas: &mut Canvas<'_>, area: Rect, model: &Model) {
     match model.mode {
-        Mode::Filter => put_line(buffer, area, 0, &format!("/{}", model.filter), BOLD),
+        Mode::Filter => canvas.line(area, 0, &format!("/{}", model.filter), BOLD),
         _ => {
             let text = "Enter ssh  l logs  s start  x stop  d delete  / filter  o sort  ? help  q quit";
-            put_line(buffer, area, 0, text, DIM);
+            canvas.line(area, 0, text, DIM);
         }
     }
 }
 
-fn ask(frame: &mut Frame<'_>, dialog: &Dialog) {
+fn ask(canvas: &mut Canvas<'_>, screen: Rect, dialog: &Dialog) {
     let mut lines = dialog.lines.clone();
     lines.push(match &dialog.words {
         Some(_) => format!("> {}", dialog.typed),
         None => "y yes   n no".to_owned(),
     });
-    popup(frame, &lines);
+    popup(canvas, screen, &lines);
 }
 
 /// Draws lines in a box in the middle of the screen.
-fn popup(frame: &mut Frame<'_>, lines: &[String]) {
-    let area = frame.area();
+fn popup(canvas: &mut Canvas<'_>, screen: Rect, lines: &[String]) {
     let longest = lines.iter().map(|line| one_line(line).width()).max().unwrap_or_default();
-    let width = (longest + 4).min(usize::from(area.width)) as u16;
-    let height = (lines.len() + 2).min(usize::from(area.height)) as u16;
-    let frame_area =
-        Rect { x: area.x + (area.width - width) / 2, y: area.y + (area.height - height) / 2, width, height };
-    let buffer = frame.buffer_mut();
+    let width = (longest + 4).min(usize::from(screen.width)) as u16;
+    let height = (lines.len() + 2).min(usize::from(screen.height)) as u16;
+    let area = Rect {
+        x: screen.x + (screen.width - width) / 2,
+        y: screen.y + (screen.height - height) / 2,
+        width,
+        height,
+    };
+    let Frame { horizontal, vertical, top, bottom } = canvas.theme.charset.frame();
     let inner = usize::from(width).saturating_sub(2);
-    let edge = |left: char, right: char| format!("{left}{}{right}", "─".repeat(inner));
-    put_line(buffer, frame_area, 0, &edge('┌', '┐'), Style::reset());
+    let edge = |[left, right]: [&str; 2]| format!("{left}{}{right}", horizontal.repeat(inner));
+    canvas.line(area, 0, &edge(top), Style::reset());
     for (place, line) in lines.iter().enumerate().take(usize::from(height).saturating_sub(2)) {
-        let text = shortened(&one_line(line), inner.saturating_sub(2));
-        let line = format!("│ {text}{} │", blanks(inner.saturating_sub(2 + text.width())));
-        put_line(buffer, frame_area, place + 1, &line, Style::reset());
+        let line = one_line(line);
+        let text = canvas.theme.charset.shortened(&line, inner.saturating_sub(2));
+        let line = format!("{vertical} {text}{} {vertical}", blanks(inner.saturating_sub(2 + text.width())));
+        canvas.line(area, place + 1, &line, Style::reset());
     }
-    put_line(buffer, frame_area, usize::from(height).saturating_sub(1), &edge('└', '┘'), Style::reset());
+    canvas.line(area, usize::from(height).saturating_sub(1), &edge(bottom), Style::reset());
 }
 
-/// Writes one line of the list.
-fn put_cells(
-    buffer: &mut Buffer,
-    area: Rect,
-    line: usize,
-    columns: &[(Column, usize)],
-    cells: &[(String, Style)],
-) {
-    let mut x = 0;
-    for ((column, width), (text, style)) in columns.iter().zip(cells) {
-        let text = shortened(&one_line(text), *width);
-        let indent = if column.is_figure() { width - text.width() } else { 0 };
-        put(buffer, area, (x + indent, line), &text, *style);
-        x += width + 1;
-    }
+/// Where all text is written to the screen.
+struct Canvas<'b> {
+    buffer: &'b mut Buffer,
+    theme: Theme,
 }
 
-/// Writes a line from the area's left edge.
-fn put_line(buffer: &mut Buffer, area: Rect, line: usize, text: &str, style: Style) {
-    put(buffer, area, (0, line), text, style);
-}
-
-/// Writes text, escaped and shortened to what fits into the area.
-fn put(buffer: &mut Buffer, area: Rect, (x, line): (usize, usize), text: &str, style: Style) {
-    let (width, height) = (usize::from(area.width), usize::from(area.height));
-    if line >= height || x >= width {
-        return;
-    }
-    let text = shortened(&one_line(text), width - x);
-    buffer.set_stringn(area.x + x as u16, area.y + line as u16, text, width - x, style);
-}
-
-/// Text cut to this width on a terminal, with a mark where something is missing.
-fn shortened(text: &str, width: usize) -> String {
-    if text.width() <= width {
-        return text.to_owned();
-    }
-    let mut shown = String::new();
-    let mut used = 0;
-    for character in text.chars() {
-        used += character.width().unwrap_or_default();
-        if used + 1 > width {
-            break;
+impl Canvas<'_> {
+    /// Writes one line of the list.
+    fn cells(&mut self, area: Rect, line: usize, columns: &[(Column, usize)], cells: &[(String, Style)]) {
+        let mut x = 0;
+        for ((column, width), (text, style)) in columns.iter().zip(cells) {
+            let text = one_line(text);
+            let text = self.theme.charset.shortened(&text, *width);
+            let indent = if column.is_figure() { width - text.width() } else { 0 };
+            self.put(area, (x + indent, line), &text, *style);
+            x += width + 1;
         }
-        shown.push(character);
     }
-    shown.truncate(shown.trim_end().len());
-    if width > 0 {
-        shown.push('…');
+
+    /// Writes a line from the area's left edge.
+    fn line(&mut self, area: Rect, line: usize, text: &str, style: Style) {
+        self.put(area, (0, line), text, style);
     }
-    shown
+
+    /// Writes text, escaped and shortened to what fits into the area.
+    fn put(&mut self, area: Rect, (x, line): (usize, usize), text: &str, style: Style) {
+        let (width, height) = (usize::from(area.width), usize::from(area.height));
+        if line >= height || x >= width {
+            return;
+        }
+        let text = one_line(text);
+        let text = self.theme.charset.shortened(&text, width - x);
+        self.buffer.set_stringn(area.x + x as u16, area.y + line as u16, text, width - x, style);
+    }
 }
 
-/// Text in at most `most` lines of this width, broken between words where possible. Line ends are escaped before.
+/// Text in at most `most` lines of this width, broken between words where possible; the last one has the rest, whatever its
+/// width. Line ends are escaped before.
 fn wrapped(text: &str, width: usize, most: usize) -> Vec<String> {
     let text = one_line(text);
     let mut rest = text.trim();
     let mut lines = Vec::new();
     while !rest.is_empty() && width > 0 {
         if rest.width() <= width || lines.len() + 1 >= most {
-            lines.push(shortened(rest, width));
+            lines.push(rest.to_owned());
             break;
         }
         let fitting = longest_prefix(rest, width);

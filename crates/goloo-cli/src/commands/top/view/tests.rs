@@ -23,10 +23,14 @@ use crate::error::CliError;
 
 /// The picture as text; `▶` marks lines in reverse video.
 fn picture(model: &mut Model, width: u16, height: u16) -> String {
+    picture_in(Charset::Utf8, model, width, height)
+}
+
+fn picture_in(charset: Charset, model: &mut Model, width: u16, height: u16) -> String {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
     model.set_page(page(Rect::new(0, 0, width, height), model));
     let now = time("2025-01-15T13:30:00Z");
-    terminal.draw(|frame| draw(frame, model, Theme { color: false }, now)).unwrap();
+    terminal.draw(|frame| draw(frame, model, Theme { color: false, charset }, now)).unwrap();
     let buffer = terminal.backend().buffer();
     let lines = buffer.content().chunks(usize::from(width)).map(|cells| {
         let is_selected = cells.iter().any(|cell| cell.modifier.contains(Modifier::REVERSED));
@@ -93,7 +97,7 @@ fn no_vms() {
     insta::assert_snapshot!("no_vms_80x24", picture(&mut empty, 80, 24));
     let mut unread = Model::new(Instant::now());
     let shown = picture(&mut unread, 80, 24);
-    assert!(shown.contains("reading the records…") && !shown.contains("goloo create"), "{shown}");
+    assert!(shown.contains("reading the records") && !shown.contains("goloo create"), "{shown}");
 }
 
 #[test]
@@ -171,6 +175,25 @@ fn an_error_is_wrapped_with_its_hint_below() {
 }
 
 #[test]
+fn without_utf_8_the_picture_is_ascii_and_has_the_same_layout() {
+    let mut states = [varied(), model(running(&["web"])).0, model(running(&["web"])).0];
+    states[0].fail(&CliError::failed("an error ".repeat(40), "a hint ".repeat(40)));
+    press(&mut states[1], "?", Instant::now());
+    press(&mut states[2], "d", Instant::now());
+    for model in &mut states {
+        for (width, height) in [(20, 8), (40, 12), (80, 24), (120, 40)] {
+            let plain = picture_in(Charset::Ascii, model, width, height).replace('▶', " ");
+            assert!(plain.is_ascii(), "{plain}");
+        }
+    }
+    for model in &mut states[1..] {
+        let shown = picture(model, 80, 24);
+        let as_plain = shown.replace(['–', '─'], "-").replace('│', "|").replace(['┌', '┐', '└', '┘'], "+");
+        assert_eq!(picture_in(Charset::Ascii, model, 80, 24), as_plain);
+    }
+}
+
+#[test]
 fn nothing_overflows_on_a_terminal_of_any_size() {
     let mut states = [varied(), model(many(300)).0, varied(), varied()];
     press(&mut states[2], "?", Instant::now());
@@ -243,7 +266,7 @@ fn sizes_have_at_most_five_characters() {
 fn text_is_wrapped_between_words() {
     assert_eq!(wrapped("one two three", 7, 9), ["one two", "three"]);
     assert_eq!(wrapped("onetwothree four", 6, 9), ["onetwo", "three", "four"]);
-    assert_eq!(wrapped("one two three four", 7, 2), ["one two", "three…"]);
+    assert_eq!(wrapped("one two three four", 7, 2), ["one two", "three four"]);
     assert_eq!(wrapped("日本日本", 5, 9), ["日本", "日本"]);
     assert_eq!(wrapped("", 5, 9), [""; 0]);
 }
