@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::extra::Extra;
-use crate::name::VmName;
+use crate::name::{EnvironmentId, VmName};
 
 /// Which machine of which environment a VM is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -23,6 +23,9 @@ pub struct Membership {
     /// Its address on the environment's private network, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<PrivateAddress>,
+    /// The identity of an environment with a network, the same for all its VMs. Providers recognize its resources by it.
+    #[serde(rename = "environmentID", default, skip_serializing_if = "Option::is_none")]
+    pub environment_id: Option<EnvironmentId>,
     /// Fields of a later version.
     #[serde(flatten)]
     pub extra: Extra,
@@ -32,6 +35,21 @@ impl Membership {
     /// Whether two VMs are the same machine of the same environment.
     pub fn is_same_machine(&self, other: &Self) -> bool {
         (&self.environment, &self.machine, self.number) == (&other.environment, &other.machine, other.number)
+    }
+
+    /// Whether its environment has a network.
+    pub fn is_networked(&self) -> bool {
+        self.network.is_some() || self.environment_id.is_some()
+    }
+
+    /// Adds what `planned` has of the network and this lacks; `false` if there is nothing.
+    pub fn take_network(&mut self, planned: &Self) -> bool {
+        let had = (self.network, self.environment_id.is_some());
+        self.network = self.network.or(planned.network);
+        if self.environment_id.is_none() {
+            self.environment_id.clone_from(&planned.environment_id);
+        }
+        had != (self.network, self.environment_id.is_some())
     }
 
     /// The name by which the other machines of the environment know it: `db`, `web-1`.
