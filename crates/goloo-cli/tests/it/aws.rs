@@ -17,7 +17,8 @@ use goloo_testkit::aws_emulators::{AwsEmulator, Credentials, REGIONS, aim};
 use goloo_testkit::fault_proxy::{At, Fault, FaultProxy, Request};
 use goloo_testkit::full_zones::{FullZones, NO_CAPACITY};
 
-const WEB: &str = r#"{"vm": {"cpus": 1, "memory": "512M", "disk": "8G", "ssh_cidr": "198.51.100.0/24"}}"#;
+pub(crate) const WEB: &str =
+    r#"{"vm": {"cpus": 1, "memory": "512M", "disk": "8G", "ssh_cidr": "198.51.100.0/24"}}"#;
 
 /// A user's computer and an AWS account.
 pub(crate) struct Cloud {

@@ -5,12 +5,16 @@ use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, mpsc};
+use std::time::Duration;
 
-use goloo_testkit::aws_emulators::REGIONS;
-use goloo_testkit::fault_proxy::{At, FaultProxy};
+use goloo_testkit::aws_emulators::{AwsEmulator, Credentials, REGIONS, aim};
+use goloo_testkit::fault_proxy::{At, Fault, FaultProxy, Request};
 use serde_json::{Value, json};
 
-use crate::aws::Cloud;
+use crate::aws::{Cloud, WEB};
+use crate::common::{Ran, World};
 
 const SHOP: &str = r#"{"name": "shop", "network": true, "machines": {
     "db": {"stack": "web"}, "web": {"stack": "web"}}}"#;
@@ -22,12 +26,12 @@ const UNKNOWN: i32 = 8;
 
 fn shop() -> Cloud {
     let cloud = Cloud::new();
-    describe(&cloud, SHOP);
+    describe(&cloud.world, SHOP);
     cloud
 }
 
-fn describe(cloud: &Cloud, goloo_json: &str) {
-    let work = cloud.world.path().join("work");
+fn describe(world: &World, goloo_json: &str) {
+    let work = world.path().join("work");
     fs::create_dir_all(&work).unwrap();
     fs::write(work.join("goloo.json"), goloo_json).unwrap();
 }
@@ -127,11 +131,11 @@ fn emulator_machines_in_aws_are_told_the_private_addresses_of_the_others() {
 #[test]
 fn emulator_machines_are_connected_when_their_environment_gets_a_network() {
     let cloud = shop();
-    describe(&cloud, &SHOP.replace("true", "false"));
+    describe(&cloud.world, &SHOP.replace("true", "false"));
     cloud.run(&UP).expect(UNKNOWN);
     assert_eq!((groups(&cloud).len(), &cloud.status("shop-db")["aws"]["privateIP"]), (0, &Value::Null));
     make_ready(&cloud, None);
-    describe(&cloud, SHOP);
+    describe(&cloud.world, SHOP);
     // The names can't be told to machines that don't exist.
     cloud.run(&["up", "--aws", "--timeout", "1s"]);
     assert_connected(&cloud, "with a network");
@@ -204,4 +208,115 @@ fn kill_down_in_aws_before_every_request_then_down_again() {
 #[test]
 fn kill_down_in_aws_after_every_request_then_down_again() {
     kill_down(true);
+}
+
+/// A user with a computer of their own, and a store that both users have.
+struct Person<'c> {
+    cloud: &'c Cloud,
+    world: World,
+    user: &'static str,
+    store: String,
+}
+
+impl<'c> Person<'c> {
+    fn new(cloud: &'c Cloud, user: &'static str, store: &str) -> Self {
+        let world = World::new();
+        world.stack("web", WEB, "");
+        Self { cloud, world, user, store: store.to_owned() }
+    }
+
+    fn with_file(self) -> Self {
+        describe(&self.world, SHOP);
+        self
+    }
+
+    fn command(&self, endpoint: &str, arguments: &[&str]) -> Command {
+        let mut command = self.world.command();
+        aim(&mut command, endpoint, &Credentials::any());
+        command.env("GOLOO_AWS_POLL", "0.05").env("GOLOO_STATE_BACKEND", &self.store);
+        command.env("USER", self.user).args(arguments);
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ran {
+        Ran(self.command(self.cloud.aws.endpoint(), arguments).output().unwrap())
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.run(&["list", "--env", "shop", "-q"]).expect(0).stdout().lines().map(str::to_owned).collect()
+    }
+}
+
+/// What one user brings up in AWS, another one changes and takes down, on another computer.
+fn take_down_what_another_brought_up(store: &str) {
+    let cloud = Cloud::new();
+    let empty = cloud.aws.ledger();
+    let ann = Person::new(&cloud, "ann", store).with_file();
+    let bob = Person::new(&cloud, "bob", store);
+    ann.run(&UP).expect(UNKNOWN);
+    assert_eq!(bob.names(), ["shop-db", "shop-web"]);
+    // Bob has the same file: nothing is made twice.
+    let bob = bob.with_file();
+    let same = bob.run(&["up", "--aws", "--dry-run"]).expect(0).stdout();
+    assert!(same.contains("check its provisioning again") && !same.contains("create"), "{same}");
+    bob.run(&["delete", "shop/web", "--yes"]).expect(0);
+    bob.run(&UP).expect(UNKNOWN);
+    assert_eq!((ann.names(), groups(&cloud).len()), (bob.names(), 1));
+    fs::remove_file(bob.world.path().join("work/goloo.json")).unwrap();
+    bob.run(&DOWN).expect(0);
+    assert_eq!((ann.names(), cloud.aws.ledger()), (Vec::new(), empty));
+    let archived = ann.run(&["list", "--archive", "--env", "shop", "-q"]).expect(0).stdout();
+    assert_eq!(archived.lines().count(), 3, "{archived}");
+}
+
+#[test]
+fn emulator_a_colleague_takes_an_environment_down_with_a_database_as_store() {
+    let folder = tempfile::tempdir().unwrap();
+    take_down_what_another_brought_up(&format!("sqlite:{}/team.db", folder.path().display()));
+}
+
+/// A bucket of an emulator, and its address as a store.
+fn bucket() -> (AwsEmulator, String) {
+    let aws = AwsEmulator::ministack();
+    aws.rest("s3", "PUT", "/team", "");
+    let address = format!("s3://team/goloo?region=us-east-1&endpoint={}", aws.endpoint());
+    (aws, address)
+}
+
+#[test]
+fn emulator_a_colleague_takes_an_environment_down_with_a_bucket_as_store() {
+    let (_aws, store) = bucket();
+    take_down_what_another_brought_up(&store);
+}
+
+#[test]
+fn emulator_of_two_colleagues_who_change_an_environment_one_is_told_that_the_other_does() {
+    let (_aws, store) = bucket();
+    let cloud = Cloud::new();
+    let empty = cloud.aws.ledger();
+    let ann = Person::new(&cloud, "ann", &store).with_file();
+    let bob = Person::new(&cloud, "bob", &store).with_file();
+    // Ann's first stack is being created until Bob has tried.
+    let proxy = FaultProxy::start(cloud.aws.endpoint());
+    let (arrived, is_there) = mpsc::channel();
+    let (go, may_go) = mpsc::channel::<()>();
+    let may_go = Mutex::new(may_go);
+    let hold = move |_: &Request| {
+        arrived.send(()).unwrap();
+        may_go.lock().unwrap().recv().unwrap();
+    };
+    proxy.fault(At::Action("CreateStack", 1), Fault::before(hold));
+    let mut up = ann.command(proxy.endpoint(), &UP);
+    let up = up.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    is_there.recv_timeout(Duration::from_secs(30)).unwrap();
+    for command in [&UP[..], &DOWN] {
+        let told = bob.run(command).expect(5).stderr();
+        assert!(told.contains("the environment \"shop\" is being changed by ann on "), "{told}");
+        assert!(told.contains(&format!("(pid {})", up.id())), "{told}");
+    }
+    go.send(()).unwrap();
+    Ran(up.wait_with_output().unwrap()).expect(UNKNOWN);
+    assert_eq!((bob.names().len(), groups(&cloud).len()), (2, 1));
+    bob.run(&DOWN).expect(0);
+    assert_eq!(cloud.aws.ledger(), empty);
 }

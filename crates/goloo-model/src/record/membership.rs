@@ -37,6 +37,11 @@ impl Membership {
         (&self.environment, &self.machine, self.number) == (&other.environment, &other.machine, other.number)
     }
 
+    /// The word that means the machine on a command line: `shop/web-1`.
+    pub fn path(&self) -> String {
+        format!("{}/{}", self.environment, self.short_name())
+    }
+
     /// Whether its environment has a network.
     pub fn is_networked(&self) -> bool {
         self.network.is_some() || self.environment_id.is_some()
