@@ -206,6 +206,33 @@ mod tests {
     }
 
     #[test]
+    fn a_member_takes_what_it_lacks_of_the_network_and_keeps_what_it_has() {
+        let name = |text| VmName::parse(text).unwrap_or_else(|error| panic!("{error}"));
+        let member = |network: Option<&str>, environment_id: Option<&EnvironmentId>| Membership {
+            environment: name("shop"),
+            machine: name("db"),
+            number: None,
+            network: network.and_then(|text| read(text).ok()),
+            environment_id: environment_id.cloned(),
+            extra: Extra::new(),
+        };
+        let (own, other) = (EnvironmentId::generate(), EnvironmentId::generate());
+        let (first, second) = (Some("10.88.0.2/24"), Some("10.88.0.9/24"));
+        for (has, planned, then) in [
+            ((None, None), (None, Some(&own)), (None, Some(&own))),
+            ((None, None), (first, None), (first, None)),
+            ((first, None), (second, Some(&own)), (first, Some(&own))),
+            ((None, Some(&own)), (first, Some(&other)), (first, Some(&own))),
+            ((first, Some(&own)), (second, Some(&other)), (first, Some(&own))),
+            ((first, Some(&own)), (None, None), (first, Some(&own))),
+        ] {
+            let mut changed = member(has.0, has.1);
+            let is_changed = changed.take_network(&member(planned.0, planned.1));
+            assert_eq!((changed, is_changed), (member(then.0, then.1), has != then));
+        }
+    }
+
+    #[test]
     fn reads_what_it_writes() {
         for text in ["10.88.0.5/24", "192.168.7.1/29", "172.16.255.254/16"] {
             assert_eq!(read(text).map(String::from), Ok(text.to_owned()));
