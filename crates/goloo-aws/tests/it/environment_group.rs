@@ -8,7 +8,7 @@ use crate::common::settings;
 use goloo_aws::AwsProvider;
 use goloo_aws::details::Details;
 use goloo_model::name::EnvironmentId;
-use goloo_model::provider::{Provider, ProviderError, resource};
+use goloo_model::provider::{Machine, Provider, ProviderError, resource};
 use goloo_model::record::{Membership, Record};
 use goloo_testkit::aws_answers;
 use goloo_testkit::fault_proxy::{At, Fault, FaultProxy};
@@ -32,8 +32,8 @@ impl World {
         AwsProvider::new(settings(self.faults.endpoint(), REGION))
     }
 
-    /// A running member of the environment `shop` with this id, which isn't connected.
-    async fn member(&self, machine: &str, environment_id: &EnvironmentId) -> Record {
+    /// A machine of the environment `shop` with this id.
+    fn machine(&self, machine: &str, environment_id: &EnvironmentId) -> Machine {
         let mut machine = self.moto.machine(machine);
         machine.membership = Some(Membership {
             environment: name("shop"),
@@ -43,6 +43,12 @@ impl World {
             environment_id: Some(environment_id.clone()),
             extra: serde_json::Map::new(),
         });
+        machine
+    }
+
+    /// A running member of that environment, which isn't connected.
+    async fn member(&self, machine: &str, environment_id: &EnvironmentId) -> Record {
+        let machine = self.machine(machine, environment_id);
         let mut work = SuiteWork::default();
         let made = self.provider().create(&machine, &mut work).await.unwrap();
         let mut record = record(&machine, goloo_aws::INFO.id);
@@ -122,6 +128,16 @@ async fn members_are_in_one_group_that_is_open_to_itself_until_the_last_is_delet
     assert_eq!((world.groups(), work.said()), (vec![id.to_string()], Vec::new()));
     world.delete(&web).await.unwrap();
     assert_eq!(world.moto.made(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_plan_names_the_group_of_machines_in_an_environment_with_a_network() {
+    let world = World::new();
+    let steps = |machine: &Machine| world.provider().plan(machine).unwrap().steps.join("\n");
+    let mut member = world.machine("db", &EnvironmentId::generate());
+    assert!(steps(&member).contains("add it to the security group of shop"), "{}", steps(&member));
+    member.membership.as_mut().unwrap().environment_id = None;
+    assert!(!steps(&member).contains("shop"), "{}", steps(&member));
 }
 
 #[tokio::test]

@@ -141,6 +141,22 @@ fn emulator_machines_are_connected_when_their_environment_gets_a_network() {
     assert_connected(&cloud, "with a network");
 }
 
+#[test]
+fn emulator_a_replacement_is_in_the_security_group_while_it_is_provisioned() {
+    let cloud = shop();
+    let empty = cloud.aws.ledger();
+    cloud.run(&UP).expect(UNKNOWN);
+    cloud.world.stack("web", WEB, "#cloud-config\nruncmd: [\"echo new\"]\n");
+    cloud.run(&["apply", "shop-db", "--replace", "--yes", "--timeout", "1s"]).expect(UNKNOWN);
+    let group = |name: &str| cloud.status(name)["aws"]["environmentGroupID"].clone();
+    assert!(group("shop-db").is_string());
+    assert_eq!(group("shop-db-new"), group("shop-db"));
+    cloud.run(&["delete", "shop-db-new", "--yes"]).expect(0);
+    assert_connected(&cloud, "without the replacement");
+    cloud.run(&DOWN).expect(0);
+    cloud.assert_nothing_is_left(&empty, "down");
+}
+
 /// Kills a command at each of its requests to AWS, before or after the request took effect.
 fn at_every_request(
     (cloud, arguments, late): (&Cloud, &[&str], bool),
