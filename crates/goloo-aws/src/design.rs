@@ -119,6 +119,12 @@ impl Design {
             if ports.is_empty() { String::new() } else { format!(", and {} to everyone", ports.join(", ")) };
         let sources: Vec<String> = stack.ssh_cidr.iter().map(ToString::to_string).collect();
         steps.push(format!("open port 22 to {}{others}", sources.join(", ")));
+        if let Some(member) = machine.membership.as_ref().filter(|member| member.environment_id.is_some()) {
+            steps.push(format!(
+                "add it to the security group of {}, whose machines reach each other on all ports",
+                member.environment
+            ));
+        }
         if let Some(seconds) = stack.ttl {
             steps.push(format!(
                 "let the instance terminate itself and delete its disk after {} minutes",

@@ -3,6 +3,8 @@
 //! Others may have written the record. [`Details::of`] is the only way to its section, so no field reaches a request or a
 //! person unchecked.
 
+use std::net::Ipv4Addr;
+
 use crate::record_type::RecordType;
 use goloo_model::access::Address;
 use goloo_model::aws_ids;
@@ -141,6 +143,16 @@ pub struct Details {
     /// The CIDR blocks that may reach port 22, as goloo last set them.
     #[serde(rename = "sshCIDR", skip_serializing_if = "Vec::is_empty", deserialize_with = "blocks")]
     pub ssh_cidr: Vec<String>,
+    /// The address in the VPC, which the other machines of the VM's environment know.
+    #[serde(rename = "privateIP", skip_serializing_if = "Option::is_none")]
+    pub private_ip: Option<Ipv4Addr>,
+    /// The security group of that environment, once the instance is in it.
+    #[serde(
+        rename = "environmentGroupID",
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "group_id"
+    )]
+    pub environment_group_id: Option<String>,
     /// The hosted zone of the VM's names.
     #[serde(rename = "zoneID", skip_serializing_if = "Option::is_none", deserialize_with = "zone_id")]
     pub zone_id: Option<String>,
@@ -248,6 +260,8 @@ mod tests {
         let mut record = samples::in_aws(&samples::name("web"));
         let mut section = Value::Object(record.details);
         section["instanceType"] = json!("t3.micro");
+        section["environmentGroupID"] = json!("sg-1");
+        section["privateIP"] = json!("10.0.0.1");
         section["zoneID"] = json!("Z123");
         section["sshCIDR"] = json!(["10.0.0.0/8"]);
         section["dnsRecords"] =
@@ -276,6 +290,7 @@ mod tests {
             ("/securityGroupID", "securityGroupID"),
             ("/vpcID", "vpcID"),
             ("/subnetID", "subnetID"),
+            ("/environmentGroupID", "environmentGroupID"),
             ("/zoneID", "zoneID"),
             ("/sshCIDR/0", "sshCIDR"),
             ("/dnsRecords/0/name", "dnsRecords[0].name"),
@@ -293,6 +308,7 @@ mod tests {
             ("/region", json!("us-east-1.evil.example")),
             ("/dnsRecords/0/value", json!("192.0.2.1\n")),
             ("/dnsRecords/0/ttl", json!(u32::MAX)),
+            ("/privateIP", json!("10.0.0.1\n")),
             ("/region", json!(1)),
         ] {
             Details::of(&with(pointer, value)).unwrap_err();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use aws_sdk_ec2::types::{Filter, Instance as Ec2Instance, InstanceStateName};
+use aws_sdk_ec2::types::{Filter, Instance as Ec2Instance, InstanceNetworkInterface, InstanceStateName};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use goloo_model::hint::NextStep;
@@ -89,6 +89,8 @@ pub struct Instance {
     pub subnet: Option<String>,
     /// Its first security group.
     pub security_group: Option<String>,
+    /// Its primary network interface.
+    pub interface: Option<Interface>,
     /// Whether AWS terminated it to reclaim a Spot Instance.
     pub is_reclaimed: bool,
     /// When it was last started.
@@ -116,6 +118,7 @@ impl Instance {
             vpc: text(instance.vpc_id()),
             subnet: text(instance.subnet_id()),
             security_group: text(instance.security_groups().first().and_then(|group| group.group_id())),
+            interface: Interface::primary_of(instance),
             is_reclaimed: instance.state_reason().and_then(|reason| reason.code()) == Some(RECLAIMED),
             launched_at: instance.launch_time().and_then(|time| Timestamp::from_unix(time.secs())),
             root_volume: root_volume(instance),
@@ -138,6 +141,29 @@ impl Instance {
     /// The id of its VM, from its tag.
     pub fn vm_id(&self) -> Option<&str> {
         tags::value(&self.tags, tags::ID)
+    }
+}
+
+/// A network interface of an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// Its id.
+    pub id: String,
+    /// Its security groups.
+    pub groups: Vec<String>,
+}
+
+impl Interface {
+    fn primary_of(instance: &Ec2Instance) -> Option<Self> {
+        let is_primary = |interface: &&InstanceNetworkInterface| {
+            interface.attachment().and_then(|attachment| attachment.device_index()) == Some(0)
+        };
+        let interface = instance.network_interfaces().iter().find(is_primary)?;
+        let groups = interface.groups().iter().filter_map(|group| group.group_id());
+        Some(Self {
+            id: interface.network_interface_id()?.to_owned(),
+            groups: groups.map(str::to_owned).collect(),
+        })
     }
 }
 

@@ -17,6 +17,7 @@ pub mod design;
 pub mod details;
 pub mod dns;
 mod doctor;
+mod environment_group;
 pub mod error;
 mod events;
 mod factory;

@@ -11,7 +11,7 @@ use goloo_model::hint::{Hint, NextStep};
 use goloo_model::name::VmName;
 use goloo_model::provider::{
     Adopted, Bakes, Capabilities, Changes, ConsolePiece, DnsNames, Endpoints, HostnameAtBoot, LiveState,
-    Machine, Observation, Orphan, Provider, ProviderError, ProviderPlan, StopMode, Work,
+    Machine, Networks, Observation, Orphan, Provider, ProviderError, ProviderPlan, StopMode, Work,
 };
 use goloo_model::provider_info::ProviderInfo;
 use goloo_model::record::{OperationKind, Record};
@@ -152,6 +152,7 @@ impl Provider for AwsProvider {
         if let (None, Some(instance)) = (&resource_ref.stack, &resource_ref.instance) {
             self.end_instance(&clients, instance, record, work).await?;
         }
+        self.remove_unused_groups(&clients, record, work).await?;
         offer_network(&clients, record, work).await;
         Ok(())
     }
@@ -276,6 +277,10 @@ impl Provider for AwsProvider {
 
     async fn adopt(&self, name: &VmName, id: Option<&str>) -> Result<Adopted, ProviderError> {
         orphan::adopt(self, name, id).await
+    }
+
+    fn networks(&self) -> Option<&dyn Networks> {
+        Some(self)
     }
 
     fn dns(&self) -> Option<&dyn DnsNames> {

@@ -14,6 +14,11 @@ pub const OPERATION: &str = "goloo:operation";
 /// Marks resources shared by VMs; the value names the resource.
 pub const SHARED: &str = "goloo:shared";
 
+/// The name of the environment whose security group this is.
+pub const ENVIRONMENT: &str = "goloo:environment";
+/// Its id.
+pub const ENVIRONMENT_ID: &str = "goloo:environment-id";
+
 /// Marks baked images and their snapshots; the value is the image's key.
 pub const BAKED: &str = "goloo:baked";
 /// The stack that a baked image was made of.

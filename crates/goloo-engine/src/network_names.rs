@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use goloo_cloudinit::names_script;
 use goloo_model::events::Event;
 use goloo_model::name::VmName;
-use goloo_model::provider::ProviderError;
-use goloo_model::record::{Membership, PrivateAddress, Record};
+use goloo_model::provider::{Provider, ProviderError};
+use goloo_model::record::{Membership, Record};
 use goloo_model::store::StoreError;
 
 use crate::engine::{Engine, refuse_unfinished};
@@ -14,19 +14,12 @@ use crate::error::EngineError;
 use crate::guest_script;
 
 impl Engine<'_> {
-    /// Connects a running VM to the network of its environment, and tells its machine the names of the others. `address`
-    /// is saved first, if its record has none yet. May be repeated at any time.
-    pub async fn join_network(
-        &self,
-        name: &VmName,
-        address: Option<PrivateAddress>,
-    ) -> Result<Record, EngineError> {
+    /// Connects a running VM to the network of its environment, and tells its machine the names of the others. What
+    /// `planned` has of the network is saved first, if its record lacks it. May be repeated at any time.
+    pub async fn join_network(&self, name: &VmName, planned: &Membership) -> Result<Record, EngineError> {
         let mut locked = self.take(name).await?;
         refuse_unfinished(&locked.record)?;
-        if let (Some(membership), Some(address)) = (&mut locked.record.membership, address)
-            && membership.network.is_none()
-        {
-            membership.network = Some(address);
+        if locked.record.membership.as_mut().is_some_and(|member| member.take_network(planned)) {
             locked.save_result().await?;
         }
         locked.connect_network().await.map_err(EngineError::Unrecorded)?;
@@ -67,23 +60,41 @@ async fn names(engine: &Engine<'_>, record: &Record) -> Result<Vec<(IpAddr, Vec<
     let is_other = |other: &Record| other.id != record.id && other.replacing.is_none();
     let others = records.filter(is_other).collect::<Vec<_>>();
     let own_record = Some(record).filter(|record| record.replacing.is_none());
-    let members =
-        others.iter().chain(own_record).filter_map(|member| Some((member.membership.as_ref()?, member.ip())));
-    let of_environment = members.filter(|(other, _)| other.environment == own.environment);
-    let mut names: Vec<_> = of_environment.filter_map(|(member, ip)| names_of(member, ip)).collect();
+    let members = others.iter().chain(own_record);
+    let members = members.filter_map(|member| Some((member, member.membership.as_ref()?)));
+    let of_environment = members.filter(|(_, member)| member.environment == own.environment);
+    let named = of_environment
+        .filter_map(|(other, member)| Some((address_for(engine.provider, other, member)?, names_of(member))));
+    let mut names: Vec<_> = named.collect();
     names.sort();
     Ok(names)
 }
 
-/// The address of one member, and its names. `ip` is its address at its provider.
-fn names_of(membership: &Membership, ip: Option<&str>) -> Option<(IpAddr, Vec<String>)> {
+fn names_of(membership: &Membership) -> Vec<String> {
     let short = membership.short_name();
     let full = format!("{short}.{}", membership.environment);
-    let address = match membership.network {
-        Some(network) => IpAddr::V4(network.address()),
-        None => ip?.parse().ok().filter(is_shared)?,
-    };
-    Some((address, vec![short, full]))
+    vec![short, full]
+}
+
+/// The address at which the machines of a provider reach a member of their environment. Those in the cloud reach only
+/// each other.
+fn address_for(provider: &dyn Provider, record: &Record, membership: &Membership) -> Option<IpAddr> {
+    if record.provider == provider.id()
+        && let Some(networks) = provider.networks()
+        && membership.is_networked()
+    {
+        return networks.address(record);
+    }
+    let is_here = provider.info().is_host_bound();
+    is_here.then(|| address_here(membership, record.ip())).flatten()
+}
+
+/// The address at which machines on this computer may reach a member. `ip` is its address at its provider.
+fn address_here(membership: &Membership, ip: Option<&str>) -> Option<IpAddr> {
+    match membership.network {
+        Some(network) => Some(IpAddr::V4(network.address())),
+        None => ip?.parse().ok().filter(is_shared),
+    }
 }
 
 /// Whether an address may be one that other machines reach: not one of the loopback, which only this computer has, and
@@ -109,6 +120,7 @@ mod tests {
             machine: name(machine),
             number,
             network: network.map(|text| text.to_owned().try_into().unwrap()),
+            environment_id: None,
             extra: Extra::new(),
         }
     }
@@ -116,10 +128,9 @@ mod tests {
     #[test]
     fn only_addresses_that_others_reach_get_names() {
         let own = member("web", Some(1), Some("10.88.0.3/24"));
-        let (address, names) = names_of(&own, Some("127.4.0.1")).unwrap();
-        let expected = vec!["web-1".to_owned(), "web-1.shop".to_owned()];
-        assert_eq!((address.to_string().as_str(), names), ("10.88.0.3", expected));
-        let at = |ip| names_of(&member("db", None, None), ip).map(|(address, _)| address.to_string());
+        assert_eq!(names_of(&own), ["web-1", "web-1.shop"]);
+        assert_eq!(address_here(&own, Some("127.4.0.1")).unwrap().to_string(), "10.88.0.3");
+        let at = |ip| address_here(&member("db", None, None), ip).map(|address| address.to_string());
         assert_eq!(at(Some("10.1.2.3")).as_deref(), Some("10.1.2.3"));
         for other in [Some("127.4.0.1"), Some("54.210.33.100"), Some("not-an-address"), None] {
             assert_eq!(at(other), None, "{other:?}");

@@ -11,10 +11,11 @@ use crate::work::LockedOperation;
 
 impl LockedOperation<'_, '_> {
     /// Connects the running machine to its environment's network. A replacement gets the address of the machine that it
-    /// replaces when that one is deleted.
+    /// replaces when that one is deleted; where the provider chooses addresses, it has one of its own from the start.
     pub(super) async fn connect_network(&mut self) -> Result<(), ProviderError> {
         let Some(networks) = self.engine.provider.networks() else { return Ok(()) };
-        if !has_network(&self.record) || self.record.replacing.is_some() {
+        let has_to_wait = self.record.replacing.is_some() && networks.takes_addresses();
+        if !has_network(&self.record) || has_to_wait {
             return Ok(());
         }
         let (record, mut work) = self.lend();
@@ -23,7 +24,7 @@ impl LockedOperation<'_, '_> {
 }
 
 fn has_network(record: &Record) -> bool {
-    record.membership.as_ref().is_some_and(|membership| membership.network.is_some())
+    record.membership.as_ref().is_some_and(|membership| membership.is_networked())
 }
 
 /// Has the guest use its address on the private network: one that was connected after its creation doesn't know it. A

@@ -246,6 +246,11 @@ ulid_id! {
     StateId
 }
 
+ulid_id! {
+    /// The identity of an environment, as long as it has VMs: two users may give theirs the same name.
+    EnvironmentId
+}
+
 impl VmId {
     /// The last four characters, in lower case: random, and short enough to read aloud.
     pub fn short(&self) -> String {

@@ -605,6 +605,12 @@ pub trait Changes: Send + Sync {
 /// Private networks between the machines of an environment.
 #[async_trait]
 pub trait Networks: Send + Sync {
+    /// Whether goloo chooses a machine's address before the machine is made; otherwise the provider does.
+    fn takes_addresses(&self) -> bool;
+
+    /// The address at which the other machines reach this one, as far as its record has it.
+    fn address(&self, record: &Record) -> Option<IpAddr>;
+
     /// Connects a running machine to its environment's network, if it isn't yet; starts what the network needs. May be
     /// called again at any time.
     async fn connect(&self, record: &Record, work: &mut dyn Work) -> Result<(), ProviderError>;

@@ -4,6 +4,7 @@
 //! switch is looked for: a switch ends only if it finds no machine while goloo looks for none.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -32,6 +33,15 @@ const START_POLL: Duration = Duration::from_millis(5);
 
 #[async_trait]
 impl Networks for QemuProvider {
+    fn takes_addresses(&self) -> bool {
+        true
+    }
+
+    fn address(&self, record: &Record) -> Option<IpAddr> {
+        let network = record.membership.as_ref()?.network?;
+        Some(IpAddr::V4(network.address()))
+    }
+
     async fn connect(&self, record: &Record, work: &mut dyn Work) -> Result<(), ProviderError> {
         let Some(nic) = record.membership.as_ref().and_then(PrivateNic::of) else { return Ok(()) };
         let files = self.files(record);

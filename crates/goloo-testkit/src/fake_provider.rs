@@ -168,6 +168,15 @@ impl HostNames for FakeProvider {
 
 #[async_trait]
 impl Networks for FakeProvider {
+    fn takes_addresses(&self) -> bool {
+        true
+    }
+
+    fn address(&self, record: &Record) -> Option<IpAddr> {
+        let network = record.membership.as_ref()?.network?;
+        Some(IpAddr::V4(network.address()))
+    }
+
     async fn connect(&self, record: &Record, _: &mut dyn Work) -> Result<(), ProviderError> {
         let is_running = self.ledger().get(&record.id).is_some_and(|machine| machine.running);
         if self.networks_fail.load(Ordering::Relaxed) || !is_running {

@@ -5,6 +5,7 @@ mod answers;
 mod bake;
 mod changes;
 mod common;
+mod environment_group;
 mod faults;
 mod ministack;
 mod moto;

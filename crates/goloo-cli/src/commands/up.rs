@@ -11,6 +11,7 @@ use goloo_model::change::{Cost, Setting};
 use goloo_model::environment::Selection;
 use goloo_model::name::VmName;
 use goloo_model::provider::LiveState;
+use goloo_model::record::Membership;
 
 use super::ask::Question;
 use super::create::ProviderArgs;
@@ -53,7 +54,7 @@ pub struct Args {
 struct Known {
     name: VmName,
     action: MemberAction,
-    address: Option<goloo_model::record::PrivateAddress>,
+    member: Membership,
 }
 
 pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
@@ -199,7 +200,7 @@ fn carry_out(app: &App, planned: PlannedUp, args: &Args) -> Result<u8, CliError>
         .map(|step| Known {
             name: step.name.clone(),
             action: step.action.clone(),
-            address: step.member.network,
+            member: step.member.clone(),
         })
         .collect();
     let ends = app.act_graph(
@@ -285,7 +286,7 @@ fn say_skipped(app: &App, known: &[Known], ends: &[GraphEnd<MemberDone>]) {
 fn join(app: &App, known: &[Known], ends: &[GraphEnd<MemberDone>], limit: Duration) -> Result<u8, CliError> {
     let is_ready = |end: &GraphEnd<MemberDone>| matches!(end, TaskEnd::Ran(Ok(done)) if done.is_good());
     let ready = known.iter().zip(ends).filter(|(_, end)| is_ready(end)).map(|(known, _)| known);
-    let items: Vec<_> = ready.map(|known| (known.name.clone(), known.address)).collect();
+    let items: Vec<_> = ready.map(|known| (known.name.clone(), &known.member)).collect();
     if items.is_empty() || ends.iter().any(|end| matches!(end, TaskEnd::NotStarted)) {
         return Ok(exit::DONE);
     }
@@ -294,10 +295,10 @@ fn join(app: &App, known: &[Known], ends: &[GraphEnd<MemberDone>], limit: Durati
         items,
         limit,
         left,
-        |name, address, run| {
+        |name, member, run| {
             let record = app.session.record(name)?;
             let is_running = app.session.observe(&record)?.state == LiveState::Running;
-            if is_running { app.session.join_network(name, address, run).map(drop) } else { Ok(()) }
+            if is_running { app.session.join_network(name, member, run).map(drop) } else { Ok(()) }
         },
         |_, ()| {},
     )?;

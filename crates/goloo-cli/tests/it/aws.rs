@@ -17,27 +17,28 @@ use goloo_testkit::aws_emulators::{AwsEmulator, Credentials, REGIONS, aim};
 use goloo_testkit::fault_proxy::{At, Fault, FaultProxy, Request};
 use goloo_testkit::full_zones::{FullZones, NO_CAPACITY};
 
-const WEB: &str = r#"{"vm": {"cpus": 1, "memory": "512M", "disk": "8G", "ssh_cidr": "198.51.100.0/24"}}"#;
+pub(crate) const WEB: &str =
+    r#"{"vm": {"cpus": 1, "memory": "512M", "disk": "8G", "ssh_cidr": "198.51.100.0/24"}}"#;
 
 /// A user's computer and an AWS account.
-struct Cloud {
-    world: World,
-    aws: AwsEmulator,
+pub(crate) struct Cloud {
+    pub(crate) world: World,
+    pub(crate) aws: AwsEmulator,
 }
 
 impl Cloud {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (world, aws) = (World::new(), AwsEmulator::moto());
         aws.open_default_vpc(REGIONS[0]);
         world.stack("web", WEB, "");
         Self { world, aws }
     }
 
-    fn run(&self, arguments: &[&str]) -> Ran {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
         Ran(self.command(self.aws.endpoint(), arguments).output().unwrap())
     }
 
-    fn command(&self, endpoint: &str, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, endpoint: &str, arguments: &[&str]) -> Command {
         let mut command = self.world.command();
         aim(&mut command, endpoint, &Credentials::any());
         command.env("GOLOO_AWS_POLL", "0.05").args(arguments);
@@ -70,7 +71,7 @@ impl Cloud {
 
     /// Runs the command and kills it when it makes this request, or, if `late`, when the request has taken effect.
     /// Returns whether the command completed anyway.
-    fn kill_at(&self, proxy: &FaultProxy, at: At, late: bool, arguments: &[&str]) -> bool {
+    pub(crate) fn kill_at(&self, proxy: &FaultProxy, at: At, late: bool, arguments: &[&str]) -> bool {
         let pid = Arc::new(OnceLock::<u32>::new());
         let child = Arc::clone(&pid);
         let kill = move |_: &Request| {
@@ -84,7 +85,7 @@ impl Cloud {
         child.wait().unwrap().code().is_some()
     }
 
-    fn status(&self, name: &str) -> serde_json::Value {
+    pub(crate) fn status(&self, name: &str) -> serde_json::Value {
         self.json(&["status", name, "--json"])["vm"].clone()
     }
 
@@ -126,7 +127,7 @@ impl Cloud {
         self.aws.query("ec2", REGIONS[0], &[("Action", action), ("InstanceId.1", id)]);
     }
 
-    fn assert_nothing_is_left(&self, empty: &[String], when: &str) {
+    pub(crate) fn assert_nothing_is_left(&self, empty: &[String], when: &str) {
         assert_eq!(self.world.names(), [""; 0], "{when}");
         assert_eq!(self.aws.ledger(), empty, "{when}");
     }

@@ -5,6 +5,7 @@ mod apply;
 mod auto_ports;
 mod autostart;
 mod aws;
+mod aws_environments;
 mod bake;
 mod bake_memory;
 mod common;

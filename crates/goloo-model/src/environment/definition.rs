@@ -89,6 +89,7 @@ impl EnvironmentMachine {
             machine: machine.clone(),
             number,
             network: None,
+            environment_id: None,
             extra: Extra::new(),
         })
     }

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::extra::Extra;
-use crate::name::VmName;
+use crate::name::{EnvironmentId, VmName};
 
 /// Which machine of which environment a VM is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -23,6 +23,9 @@ pub struct Membership {
     /// Its address on the environment's private network, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<PrivateAddress>,
+    /// The identity of an environment with a network, the same for all its VMs. Providers recognize its resources by it.
+    #[serde(rename = "environmentID", default, skip_serializing_if = "Option::is_none")]
+    pub environment_id: Option<EnvironmentId>,
     /// Fields of a later version.
     #[serde(flatten)]
     pub extra: Extra,
@@ -32,6 +35,26 @@ impl Membership {
     /// Whether two VMs are the same machine of the same environment.
     pub fn is_same_machine(&self, other: &Self) -> bool {
         (&self.environment, &self.machine, self.number) == (&other.environment, &other.machine, other.number)
+    }
+
+    /// The word that means the machine on a command line: `shop/web-1`.
+    pub fn path(&self) -> String {
+        format!("{}/{}", self.environment, self.short_name())
+    }
+
+    /// Whether its environment has a network.
+    pub fn is_networked(&self) -> bool {
+        self.network.is_some() || self.environment_id.is_some()
+    }
+
+    /// Adds what `planned` has of the network and this lacks; `false` if there is nothing.
+    pub fn take_network(&mut self, planned: &Self) -> bool {
+        let had = (self.network, self.environment_id.is_some());
+        self.network = self.network.or(planned.network);
+        if self.environment_id.is_none() {
+            self.environment_id.clone_from(&planned.environment_id);
+        }
+        had != (self.network, self.environment_id.is_some())
     }
 
     /// The name by which the other machines of the environment know it: `db`, `web-1`.
@@ -180,6 +203,33 @@ mod tests {
 
     fn read(text: &str) -> Result<PrivateAddress, PrivateAddressError> {
         text.to_owned().try_into()
+    }
+
+    #[test]
+    fn a_member_takes_what_it_lacks_of_the_network_and_keeps_what_it_has() {
+        let name = |text| VmName::parse(text).unwrap_or_else(|error| panic!("{error}"));
+        let member = |network: Option<&str>, environment_id: Option<&EnvironmentId>| Membership {
+            environment: name("shop"),
+            machine: name("db"),
+            number: None,
+            network: network.and_then(|text| read(text).ok()),
+            environment_id: environment_id.cloned(),
+            extra: Extra::new(),
+        };
+        let (own, other) = (EnvironmentId::generate(), EnvironmentId::generate());
+        let (first, second) = (Some("10.88.0.2/24"), Some("10.88.0.9/24"));
+        for (has, planned, then) in [
+            ((None, None), (None, Some(&own)), (None, Some(&own))),
+            ((None, None), (first, None), (first, None)),
+            ((first, None), (second, Some(&own)), (first, Some(&own))),
+            ((None, Some(&own)), (first, Some(&other)), (first, Some(&own))),
+            ((first, Some(&own)), (second, Some(&other)), (first, Some(&own))),
+            ((first, Some(&own)), (None, None), (first, Some(&own))),
+        ] {
+            let mut changed = member(has.0, has.1);
+            let is_changed = changed.take_network(&member(planned.0, planned.1));
+            assert_eq!((changed, is_changed), (member(then.0, then.1), has != then));
+        }
     }
 
     #[test]

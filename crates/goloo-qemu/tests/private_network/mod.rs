@@ -11,6 +11,7 @@ fn membership(environment: &str, address: &str) -> Membership {
         machine: VmName::parse("web").unwrap(),
         number: None,
         network: Some(address.to_owned().try_into().unwrap()),
+        environment_id: None,
         extra: serde_json::Map::new(),
     }
 }

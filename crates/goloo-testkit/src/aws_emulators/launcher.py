@@ -343,6 +343,38 @@ def mend_images_in_moto():
     Ami.block_device_mappings = property(mappings_of_disk)
 
 
+def mend_groups_in_moto():
+    """An instance of a stack is in the groups of its interface, and a group with an instance in it can't be deleted.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DeleteSecurityGroup.html
+    """
+    from moto.ec2.exceptions import DependencyViolationError
+    from moto.ec2.models.instances import Instance
+    from moto.ec2.responses.security_groups import SecurityGroups
+
+    create = Instance.create_from_cloudformation_json.__func__
+
+    def create_in_groups(cls, resource_name, cloudformation_json, *args, **kwargs):
+        instance = create(cls, resource_name, cloudformation_json, *args, **kwargs)
+        for spec in cloudformation_json["Properties"].get("NetworkInterfaces", []):
+            groups = [instance.ec2_backend.get_security_group_from_id(id) for id in spec.get("GroupSet", [])]
+            instance.nics[int(spec["DeviceIndex"])]._group_set = groups
+        return instance
+
+    delete = SecurityGroups.delete_security_group
+
+    def delete_unused(self):
+        id = self._get_param("GroupId")
+        for interface in self.ec2_backend.get_all_network_interfaces(filters={"group-id": [id]}):
+            # moto keeps the interfaces of terminated instances.
+            if interface.instance is not None and interface.instance.state != "terminated":
+                raise DependencyViolationError(f"resource {id} has a dependent object")
+        return delete(self)
+
+    Instance.create_from_cloudformation_json = classmethod(create_in_groups)
+    SecurityGroups.delete_security_group = delete_unused
+
+
 def mend_filters_in_ministack():
     """ministack overlooks the filter `instance-id` of DescribeInstances."""
     from ministack.services import ec2
@@ -395,6 +427,7 @@ def prepare_moto():
     mend_updates_in_moto()
     mend_change_sets_in_moto()
     mend_images_in_moto()
+    mend_groups_in_moto()
     # Fills moto's caches of each service's routes.
     for service in ("cloudformation", "dynamodb", "ec2", "iam", "route53", "s3", "ssm", "sts"):
         create_backend_app(service)

@@ -30,13 +30,7 @@ impl World {
         let made = world.provider.create(&machine, &mut SuiteWork::default()).await.unwrap();
         made.write_to(&mut record);
         (record.phase, record.operation) = (Phase::Ready, None);
-        record.membership = Some(Membership {
-            environment: name("shop"),
-            machine: name("db"),
-            number: None,
-            network,
-            extra: Extra::new(),
-        });
+        record.membership = Some(member(network));
         let mut lock = world.store.lock(&record.name, &owner(1)).await.unwrap();
         lock.create(&mut record, &snapshot()).await.unwrap();
         drop(lock);
@@ -62,13 +56,24 @@ impl World {
     }
 
     async fn join(&self, address: &str) -> Result<Record, EngineError> {
-        let address = Some(address_of(address));
-        self.run(async |engine| engine.join_network(&name("shop-db"), address).await).await
+        let planned = member(Some(address_of(address)));
+        self.run(async |engine| engine.join_network(&name("shop-db"), &planned).await).await
     }
 
     async fn recorded_address(&self) -> Option<String> {
         let record = self.store.load(&name("shop-db")).await.unwrap().unwrap().record;
         record.membership.unwrap().network.map(|network| network.to_string())
+    }
+}
+
+fn member(network: Option<PrivateAddress>) -> Membership {
+    Membership {
+        environment: name("shop"),
+        machine: name("db"),
+        number: None,
+        network,
+        environment_id: None,
+        extra: Extra::new(),
     }
 }
 

@@ -58,6 +58,7 @@ fn member() -> CreateRequest {
         machine: name("web"),
         number: None,
         network: Some("10.88.3.1/24".to_owned().try_into().unwrap()),
+        environment_id: None,
         extra: serde_json::Map::new(),
     });
     request

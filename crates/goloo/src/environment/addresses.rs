@@ -55,6 +55,7 @@ mod tests {
             machine: name(machine),
             number: None,
             network: network.map(|text| text.to_owned().try_into().unwrap()),
+            environment_id: None,
             extra: Extra::new(),
         }
     }

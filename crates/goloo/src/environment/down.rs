@@ -129,6 +129,7 @@ mod tests {
             machine: name(machine),
             number,
             network: None,
+            environment_id: None,
             extra: Extra::new(),
         };
         let mut record = ready(&name(&format!("shop-{}", membership.short_name())));

@@ -2,7 +2,7 @@
 
 use goloo_model::events::EventContext;
 use goloo_model::name::VmName;
-use goloo_model::record::{Membership, PrivateAddress, Record};
+use goloo_model::record::{Membership, Record};
 use goloo_model::store::{StoreError, VmLock};
 
 use super::EnvironmentError;
@@ -44,7 +44,7 @@ impl Session {
         let Some(member) = &record.membership else { return Ok(None) };
         let vms = self.local(self.store.list())?.entries.into_iter();
         let is_taken = vms.filter_map(|vm| vm.membership).any(|other| other.is_same_machine(member));
-        Ok((!is_taken).then(|| Membership { network: None, ..member.clone() }))
+        Ok((!is_taken).then(|| Membership { network: None, environment_id: None, ..member.clone() }))
     }
 
     /// The VMs that a word on a command line means: a VM, an environment, or a machine of one (`shop/web`, `shop/web-1`).
@@ -95,20 +95,20 @@ impl Session {
         Ok(vms.filter(|vm| vm.membership.as_deref().is_some_and(is_meant)).map(|vm| vm.name).collect())
     }
 
-    /// Connects a running VM to the network of its environment, and tells its machine the names of the others. May be
-    /// repeated at any time.
+    /// Connects a running VM to the network of its environment, and tells its machine the names of the others. `planned`
+    /// is its place in the network by the plan of `up`. May be repeated at any time.
     ///
     /// # Errors
     /// Errors of the store, the provider and the machine.
     pub fn join_network(
         &self,
         name: &VmName,
-        address: Option<PrivateAddress>,
+        planned: &Membership,
         run: &RunOptions<'_>,
     ) -> Result<Record, Error> {
         let provider = self.managed(name)?.provider;
         let context = EventContext::of(name, None);
-        Ok(self.operate(context, &*provider, run, async |engine| engine.join_network(name, address).await)??)
+        Ok(self.operate(context, &*provider, run, async |engine| engine.join_network(name, planned).await)??)
     }
 }
 

@@ -6,8 +6,8 @@ use std::collections::btree_map::Entry;
 use goloo_engine::{Applied, Created, Verdict};
 use goloo_model::change::{Setting, SettingChange};
 use goloo_model::environment::{Environment, EnvironmentMachine, OrderedMember, Selection, ordered, removed};
-use goloo_model::name::VmName;
-use goloo_model::provider::LiveState;
+use goloo_model::name::{EnvironmentId, VmName};
+use goloo_model::provider::{LiveState, Networks};
 use goloo_model::provider_id::ProviderId;
 use goloo_model::record::{Membership, OperationKind, Overrides, Phase, Record};
 use goloo_model::spec::Size;
@@ -207,12 +207,15 @@ impl Session {
                 new.insert(self.provider(id)?);
             }
         }
-        let has_network =
-            |id: &ProviderId| providers.get(id).is_some_and(|provider| provider.networks().is_some());
+        let takes_address = |id: &ProviderId| {
+            providers.get(id).and_then(|provider| provider.networks()).is_some_and(Networks::takes_addresses)
+        };
         if environment.network {
+            let id = known.environment_id();
+            members.iter_mut().for_each(|(_, member)| member.environment_id = Some(id.clone()));
             let networked = members
                 .iter_mut()
-                .filter(|(machine, member)| has_network(&known.provider_of(machine, member, options)))
+                .filter(|(machine, member)| takes_address(&known.provider_of(machine, member, options)))
                 .map(|(_, member)| member);
             addresses::assign(&environment.name, &records, networked)?;
         }
@@ -446,6 +449,13 @@ impl<'k> Known<'k> {
     fn record_of(&self, member: &Membership) -> Option<&'k Record> {
         let mut own = self.records.iter();
         own.find(|record| record.membership.as_ref().is_some_and(|other| other.is_same_machine(member)))
+    }
+
+    /// The one that its VMs have, or a new one.
+    fn environment_id(&self) -> EnvironmentId {
+        let memberships = self.records.iter().filter_map(|record| record.membership.as_ref());
+        let mut own = memberships.filter(|member| member.environment == self.environment.name);
+        own.find_map(|member| member.environment_id.clone()).unwrap_or_else(EnvironmentId::generate)
     }
 
     fn state_of(&self, record: &Record) -> LiveState {

@@ -4,6 +4,8 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Column {
     Name,
+    /// Only if a VM belongs to one.
+    Environment,
     Provider,
     State,
     Cpu,
@@ -15,8 +17,9 @@ pub enum Column {
 }
 
 /// In the order in which they are shown.
-const ALL: [Column; 9] = [
+const ALL: [Column; 10] = [
     Column::Name,
+    Column::Environment,
     Column::Provider,
     Column::State,
     Column::Cpu,
@@ -28,8 +31,16 @@ const ALL: [Column; 9] = [
 ];
 
 /// The order in which they are left out on a narrow terminal. Name and state always stay.
-const DROPPED: [Column; 7] =
-    [Column::Provider, Column::Ttl, Column::Age, Column::Disk, Column::Memory, Column::Activity, Column::Cpu];
+const DROPPED: [Column; 8] = [
+    Column::Provider,
+    Column::Environment,
+    Column::Ttl,
+    Column::Age,
+    Column::Disk,
+    Column::Memory,
+    Column::Activity,
+    Column::Cpu,
+];
 
 /// What most names fit into, and the widest that their column gets.
 const NAME_USUAL: usize = 20;
@@ -41,6 +52,7 @@ impl Column {
     pub fn heading(self) -> &'static str {
         match self {
             Self::Name => "NAME",
+            Self::Environment => "ENVIRONMENT",
             Self::Provider => "PROVIDER",
             Self::State => "STATE",
             Self::Cpu => "CPU",
@@ -62,7 +74,7 @@ impl Column {
             Self::Name => 8,
             Self::Provider | Self::State | Self::Activity => 9,
             Self::Cpu => 5,
-            Self::Memory | Self::Disk => 11,
+            Self::Environment | Self::Memory | Self::Disk => 11,
             Self::Age => 6,
             Self::Ttl => 7,
         }
@@ -70,8 +82,9 @@ impl Column {
 }
 
 /// The columns for a terminal of this width, with their widths. There is one blank between two columns.
-pub fn fit(width: usize, longest_name: usize) -> Vec<(Column, usize)> {
+pub fn fit(width: usize, longest_name: usize, has_environments: bool) -> Vec<(Column, usize)> {
     let mut columns = ALL.to_vec();
+    columns.retain(|column| has_environments || *column != Column::Environment);
     let needed = |columns: &[Column]| {
         columns.iter().map(|column| column.least_width() + 1).sum::<usize>().saturating_sub(1)
     };
@@ -105,7 +118,7 @@ mod tests {
     use super::*;
 
     fn shown(width: usize, longest_name: usize) -> String {
-        let columns = fit(width, longest_name);
+        let columns = fit(width, longest_name, false);
         columns
             .iter()
             .map(|(column, width)| format!("{}:{width}", column.heading()))
@@ -116,9 +129,10 @@ mod tests {
     #[test]
     fn columns_are_dropped_by_importance_as_the_terminal_gets_narrower() {
         let headings = |width: usize| {
-            fit(width, 8).iter().map(|(column, _)| column.heading()).collect::<Vec<_>>().join(" ")
+            fit(width, 8, true).iter().map(|(column, _)| column.heading()).collect::<Vec<_>>().join(" ")
         };
-        assert_eq!(headings(120), "NAME PROVIDER STATE CPU MEMORY DISK AGE TTL OPERATION");
+        assert_eq!(headings(120), "NAME ENVIRONMENT PROVIDER STATE CPU MEMORY DISK AGE TTL OPERATION");
+        assert_eq!(headings(90), "NAME ENVIRONMENT STATE CPU MEMORY DISK AGE TTL OPERATION");
         assert_eq!(headings(80), "NAME STATE CPU MEMORY DISK AGE TTL OPERATION");
         assert_eq!(headings(70), "NAME STATE CPU MEMORY DISK AGE OPERATION");
         assert_eq!(headings(60), "NAME STATE CPU MEMORY DISK OPERATION");
@@ -141,8 +155,8 @@ mod tests {
     #[test]
     fn no_row_is_wider_than_the_terminal() {
         for width in 18..250 {
-            for longest_name in [1, 12, 63] {
-                let columns = fit(width, longest_name);
+            for (longest_name, has_environments) in [(1, false), (12, true), (63, true)] {
+                let columns = fit(width, longest_name, has_environments);
                 let total = columns.iter().map(|(_, width)| width).sum::<usize>() + columns.len() - 1;
                 assert!(total <= width, "{total} > {width}");
             }

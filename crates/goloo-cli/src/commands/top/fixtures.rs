@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use goloo::actions::{WatchUpdate, WatchedMachine, WatchedVm};
 use goloo_model::provider::{LiveState, Observation};
 use goloo_model::provider_id::ProviderId;
-use goloo_model::record::Record;
+use goloo_model::record::{Extra, Membership, Record};
 use goloo_model::usage::MachineUsage;
 use goloo_testkit::samples::{name, ready};
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -26,6 +26,19 @@ pub fn record(text: &str) -> Record {
     let stack =
         serde_json::json!({"cpus": 2, "memory": 2 * GIB, "disk": 20 * GIB, "image": "debian-12", "os": ""});
     Record { resolved: Some(serde_json::from_value(stack).unwrap()), ..ready(&name(text)) }
+}
+
+/// A VM of a machine of an environment.
+pub fn member(text: &str, environment: &str, machine: &str) -> Record {
+    let membership = Membership {
+        environment: name(environment),
+        machine: name(machine),
+        number: None,
+        network: None,
+        environment_id: None,
+        extra: Extra::new(),
+    };
+    Record { membership: Some(membership), ..record(text) }
 }
 
 pub fn machine(vm: &WatchedVm, state: LiveState) -> WatchedMachine {

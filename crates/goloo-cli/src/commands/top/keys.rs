@@ -53,7 +53,7 @@ pub const HELP: [(&str, &str); 12] = [
     ("s", "start"),
     ("x", "stop"),
     ("d", "delete, after a question"),
-    ("/", "filter: name, provider, state, stack, tag"),
+    ("/", "filter: name, environment, provider, state, tag"),
     ("o", "sort by the next column"),
     ("i", "reverse the order"),
     ("r", "refresh now"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use goloo::actions::{OperationState, WatchedMachine, WatchedVm};
 use goloo_model::provider::LiveState;
-use goloo_model::record::Phase;
+use goloo_model::record::{Membership, Phase};
 
 /// What is known about a VM's machine.
 #[derive(Debug, Clone)]
@@ -48,6 +48,11 @@ impl<'m> Row<'m> {
         self.known().is_some_and(|machine| machine.live.state == LiveState::Running)
     }
 
+    /// Which machine of which environment it is.
+    pub fn membership(&self) -> Option<&'m Membership> {
+        self.vm.record.membership.as_ref()
+    }
+
     /// The state in one or two words.
     pub fn state(&self) -> &'static str {
         match self.machine {
@@ -74,7 +79,8 @@ impl<'m> Row<'m> {
         }
     }
 
-    /// Whether each word of the filter is in the name, provider, state, activity, stack or a tag, in any case.
+    /// Whether each word of the filter is in the name, its place in an environment (`shop/web-1`), provider, state, activity,
+    /// stack or a tag, in any case.
     pub fn matches(&self, filter: &str) -> bool {
         if filter.trim().is_empty() {
             return true;
@@ -87,6 +93,7 @@ impl<'m> Row<'m> {
             self.activity(),
             record.stack.to_string(),
         ];
+        texts.extend(self.membership().map(Membership::path));
         texts.extend(record.tags.iter().map(|(key, value)| format!("{key}={value}")));
         texts.iter_mut().for_each(|text| *text = text.to_lowercase());
         filter.to_lowercase().split_whitespace().all(|word| texts.iter().any(|text| text.contains(word)))
@@ -111,6 +118,8 @@ pub enum SortKey {
     Age,
     /// The first to expire first.
     Ttl,
+    /// Those of one environment together; those of none last.
+    Environment,
 }
 
 impl SortKey {
@@ -123,6 +132,7 @@ impl SortKey {
             Self::Disk => "disk",
             Self::Age => "age",
             Self::Ttl => "ttl",
+            Self::Environment => "environment",
         }
     }
 
@@ -135,7 +145,8 @@ impl SortKey {
             Self::Memory => Self::Disk,
             Self::Disk => Self::Age,
             Self::Age => Self::Ttl,
-            Self::Ttl => Self::Name,
+            Self::Ttl => Self::Environment,
+            Self::Environment => Self::Name,
         }
     }
 
@@ -161,6 +172,11 @@ impl SortKey {
             Self::Ttl => {
                 let end = |row: &Row<'_>| row.vm.record.ends_at.map(Reverse);
                 end(b).cmp(&end(a))
+            }
+            Self::Environment => {
+                let (own, other) = (a.membership(), b.membership());
+                let both = own.zip(other).map(|(own, other)| own.environment.cmp(&other.environment));
+                both.unwrap_or_else(|| other.is_some().cmp(&own.is_some()))
             }
         }
     }

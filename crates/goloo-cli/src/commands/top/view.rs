@@ -7,6 +7,7 @@ mod tests;
 
 use goloo::actions::GuestFigures;
 use goloo_model::provider::LiveState;
+use goloo_model::record::Membership;
 use goloo_model::time::Timestamp;
 use goloo_model::usage::Share;
 use ratatui::buffer::Buffer;
@@ -162,7 +163,8 @@ fn header(canvas: &mut Canvas<'_>, area: Rect, model: &Model, shown: usize) {
 fn list(canvas: &mut Canvas<'_>, areas: &Areas, model: &Model, rows: &[Row<'_>], now: Timestamp) {
     let theme = canvas.theme;
     let longest = rows.iter().map(|row| row.vm.record.name.as_str().len()).max().unwrap_or_default();
-    let columns = fit(usize::from(areas.rows.width), longest);
+    let has_environments = rows.iter().any(|row| row.membership().is_some());
+    let columns = fit(usize::from(areas.rows.width), longest, has_environments);
     let headings: Vec<_> = columns.iter().map(|(column, _)| (column.heading().to_owned(), DIM)).collect();
     canvas.cells(areas.headings, 0, &columns, &headings);
     let (selected, offset) = model.view();
@@ -207,6 +209,9 @@ fn cell(column: Column, row: &Row<'_>, theme: Theme, now: Timestamp) -> String {
     let resolved = record.resolved.as_ref();
     match column {
         Column::Name => record.name.to_string(),
+        Column::Environment => {
+            row.membership().map(|member| member.environment.to_string()).unwrap_or_default()
+        }
         Column::Provider => record.provider.to_string(),
         Column::State => row.state().to_owned(),
         Column::Cpu => row
@@ -249,6 +254,7 @@ fn detail(canvas: &mut Canvas<'_>, area: Rect, model: &Model) {
         (Some(ip), Some(port)) => parts.push(format!("{ip}:{port}")),
         (ip, _) => parts.extend(ip.map(str::to_owned)),
     }
+    parts.extend(row.membership().map(Membership::path));
     parts.push(format!("stack {}", record.stack));
     if !record.tags.is_empty() {
         parts.push(tags(record.tags.iter()));

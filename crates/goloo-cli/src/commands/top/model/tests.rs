@@ -5,7 +5,7 @@ use goloo_testkit::samples::{in_aws, name};
 
 use super::*;
 use crate::commands::top::fixtures::{
-    machine, many, model, observe, press, record, running, seconds, selected, vm,
+    machine, many, member, model, observe, press, record, running, seconds, selected, vm,
 };
 
 fn shown(model: &Model) -> String {
@@ -63,6 +63,34 @@ fn the_selected_row_is_always_on_the_screen() {
     assert_eq!(model.view(), (289, 200), "a taller screen is filled");
     model.set_page(5);
     assert_eq!(model.view(), (289, 285));
+}
+
+/// VMs of two environments, one of them renamed, and one of none.
+fn of_environments() -> (Model, Instant) {
+    let records =
+        [member("db", "shop", "db"), member("a", "lab", "web"), record("m"), member("z", "shop", "web")];
+    model(records.into_iter().map(|record| (vm(record), None)).collect())
+}
+
+#[test]
+fn vms_are_filtered_by_their_environment_and_their_machine_in_it() {
+    let (mut model, now) = of_environments();
+    for (filter, found) in [("shop/", "db z"), ("/web", "a z"), ("shop/web", "z"), ("LAB", "a")] {
+        press(&mut model, &format!("/{filter}\n"), now);
+        assert_eq!(shown(&model), found, "{filter}");
+        press(&mut model, "\u{1b}", now);
+    }
+}
+
+#[test]
+fn vms_of_one_environment_are_together_in_the_order_of_environments() {
+    let (mut model, now) = of_environments();
+    press(&mut model, "ooooooo", now);
+    assert_eq!(shown(&model), "a db z m");
+    press(&mut model, "i", now);
+    assert_eq!(shown(&model), "m db z a");
+    press(&mut model, "oi", now);
+    assert_eq!(shown(&model), "a db m z", "the circle ends with the name");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use ratatui::backend::TestBackend;
 
 use super::*;
 use crate::commands::top::fixtures::{
-    GIB, machine, many, model, observe, press, record, running, seconds, vm,
+    GIB, machine, many, member, model, observe, press, record, running, seconds, vm,
 };
 use crate::commands::top::model::{Effect, Message};
 use crate::error::CliError;
@@ -122,6 +122,33 @@ fn all_states() {
     insta::assert_snapshot!("all_states_80x24", picture(&mut model, 80, 24));
     insta::assert_snapshot!("all_states_120x40", picture(&mut model, 120, 40));
     insta::assert_snapshot!("all_states_40x12", picture(&mut model, 40, 12));
+}
+
+#[test]
+fn environments_have_a_column_if_a_vm_belongs_to_one() {
+    let member = vm(member("shop-db", "shop", "db"));
+    let (mut with, _) = model(vec![(vm(record("alone")), None), (member, None)]);
+    press(&mut with, "j", Instant::now());
+    let shown = picture(&mut with, 120, 24);
+    let row = |name: &str| {
+        shown
+            .lines()
+            .find(|line| line.split_whitespace().any(|word| word.trim_start_matches('▶') == name))
+            .unwrap()
+            .to_owned()
+    };
+    let cells = |line: String| line.split_whitespace().skip(1).take(2).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(cells(row("NAME")), ["ENVIRONMENT", "PROVIDER"], "{shown}");
+    assert_eq!(
+        (cells(row("shop-db")), cells(row("alone"))[0].as_str()),
+        (vec!["shop".into(), "qemu".into()], "qemu")
+    );
+    assert!(
+        shown.contains("shop-db  not asked yet  qemu  ") && shown.contains("  shop/db  stack"),
+        "{shown}"
+    );
+    let mut without = model(running(&["alone"])).0;
+    assert!(!picture(&mut without, 120, 24).contains("ENVIRONMENT"));
 }
 
 #[test]

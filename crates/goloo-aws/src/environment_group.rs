@@ -1,0 +1,299 @@
+//! The security group of an environment: its machines reach each other on all ports. There is one in each VPC that its
+//! machines are in, made by the first of them and removed with the last.
+//!
+//! A VPC can't have two groups of the same name, and EC2 refuses to delete a group in use: so several machines at once
+//! need nothing else to agree.
+
+use std::net::IpAddr;
+
+use async_trait::async_trait;
+use aws_sdk_ec2::types::{
+    Filter, IpPermission, ResourceType, SecurityGroup as Ec2Group, TagSpecification, UserIdGroupPair,
+};
+use goloo_model::events::Event;
+use goloo_model::hint::NextStep;
+use goloo_model::name::{EnvironmentId, VmName};
+use goloo_model::provider::{Networks, ProviderError, Work};
+use goloo_model::record::{Membership, Record};
+
+use crate::context::AwsProvider;
+use crate::details::{Details, RecordedVm};
+use crate::error::AwsError;
+use crate::instances::{self, Instance, Interface, State, Which};
+use crate::resource_ref::ResourceRef;
+use crate::retry::{PATIENCE, pause, tolerate_transient};
+use crate::session::Clients;
+use crate::tags;
+
+/// The resource kind under which a VM in such a group records the group's name.
+const RESOURCE: &str = "ec2-environment-group";
+
+/// How often a group that another process is making or removing is looked for.
+const TRIES: u32 = 4;
+
+/// EC2's name for all protocols.
+const ALL: &str = "-1";
+
+#[async_trait]
+impl Networks for AwsProvider {
+    fn takes_addresses(&self) -> bool {
+        false
+    }
+
+    fn address(&self, record: &Record) -> Option<IpAddr> {
+        Details::of(record).ok()?.private_ip.map(IpAddr::V4)
+    }
+
+    async fn connect(&self, record: &Record, work: &mut dyn Work) -> Result<(), ProviderError> {
+        let Some((environment, id)) = networked(record) else { return Ok(()) };
+        let resource_ref = ResourceRef::of(record)?;
+        self.check_account(&resource_ref).await?;
+        let clients = self.session.clients(self.region(&resource_ref)).await;
+        let instance = self.instance(&clients, record).await?;
+        let (vpc, interface) = place(record, &instance)?;
+        let group = EnvironmentGroup { clients: &clients, environment, id, vpc };
+        let mut vm = RecordedVm::of(record)?;
+        let known = vm.details.environment_group_id.take();
+        // It has its rule before the first machine is in it.
+        let joined = match known.filter(|known| interface.groups.contains(known)) {
+            Some(known) => known,
+            None => self.join(&group, interface, work).await?,
+        };
+        vm.details.environment_group_id = Some(joined);
+        vm.details.private_ip = instance.private_ip.and_then(|ip| ip.parse().ok());
+        if vm != RecordedVm::of(record)? {
+            work.save_addresses(vm.into()).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The environment whose group a VM is in.
+fn networked(record: &Record) -> Option<(&VmName, &EnvironmentId)> {
+    let Membership { environment, environment_id, .. } = record.membership.as_ref()?;
+    Some((environment, environment_id.as_ref()?))
+}
+
+fn place<'i>(record: &Record, instance: &'i Instance) -> Result<(&'i str, &'i Interface), ProviderError> {
+    instance.vpc.as_deref().zip(instance.interface.as_ref()).ok_or_else(|| {
+        ProviderError::failed(
+            format!("EC2 doesn't say which network the instance {} is in", instance.id),
+            NextStep::Start(record.name.clone()).text(" tries again"),
+        )
+    })
+}
+
+impl AwsProvider {
+    /// Puts an instance into the group of its environment, and returns the group's id. The last of the other machines may
+    /// be deleted meanwhile, and the group with it.
+    async fn join(
+        &self,
+        group: &EnvironmentGroup<'_>,
+        interface: &Interface,
+        work: &mut dyn Work,
+    ) -> Result<String, ProviderError> {
+        work.record_resource(RESOURCE, &group.name()).await?;
+        work.step(&format!("adding it to the security group of {}", group.environment));
+        let mut tries = TRIES;
+        loop {
+            match group.join(interface).await {
+                Ok(id) => return Ok(id),
+                Err(error) if is_changing(&error) && tries > 0 => tries -= 1,
+                Err(error) => return Err(error.into()),
+            }
+            pause(self.settings.pace.first, work).await?;
+        }
+    }
+
+    /// Removes the groups of a VM's environment that no machine is in any more. The VM's own instance no longer exists.
+    pub(crate) async fn remove_unused_groups(
+        &self,
+        clients: &Clients,
+        record: &Record,
+        work: &mut dyn Work,
+    ) -> Result<(), ProviderError> {
+        let has_joined = record.resources.iter().any(|resource| resource.kind == RESOURCE);
+        let Some((_, id)) = networked(record).filter(|_| has_joined) else { return Ok(()) };
+        for group in groups(clients, id, None).await? {
+            self.remove_unused(clients, &group, work).await?;
+        }
+        Ok(())
+    }
+
+    /// EC2 may still count an instance that no longer exists, so its refusal is awaited. What else uses the group is the
+    /// user's: the VM is deleted all the same.
+    async fn remove_unused(
+        &self,
+        clients: &Clients,
+        group: &FoundGroup,
+        work: &mut dyn Work,
+    ) -> Result<(), ProviderError> {
+        let mut patience = PATIENCE;
+        loop {
+            match remove(clients, group).await {
+                Ok(Removal::Done | Removal::HasMembers) => return Ok(()),
+                Ok(Removal::InUse) if patience > 0 => patience -= 1,
+                Ok(Removal::InUse) => {
+                    let (id, region) = (&group.id, &clients.region);
+                    work.events().event(Event::Warning(format!(
+                        "the security group {id} of the environment stays, since something other than its machines uses it; remove it with: aws ec2 delete-security-group --region {region} --group-id {id}"
+                    )));
+                    return Ok(());
+                }
+                Err(error) => tolerate_transient(&mut patience, error, work)?,
+            }
+            pause(self.settings.pace.then, work).await?;
+        }
+    }
+}
+
+/// Errors that pass when another process has made or removed the group, or EC2 knows of it everywhere.
+fn is_changing(error: &AwsError) -> bool {
+    matches!(error.code(), Some("InvalidGroup.NotFound" | "InvalidGroup.Duplicate"))
+}
+
+/// The group of an environment in a VPC.
+struct EnvironmentGroup<'a> {
+    clients: &'a Clients,
+    environment: &'a VmName,
+    id: &'a EnvironmentId,
+    vpc: &'a str,
+}
+
+impl EnvironmentGroup<'_> {
+    /// Unique, since others may have an environment of the same name in this VPC.
+    fn name(&self) -> String {
+        format!("goloo-{}-{}", self.environment, self.id)
+    }
+
+    /// Makes the group, if it doesn't exist, and puts an interface into it.
+    async fn join(&self, interface: &Interface) -> Result<String, AwsError> {
+        let found = groups(self.clients, self.id, Some(self.vpc)).await?.pop();
+        let (id, is_open) = match found {
+            Some(found) => (found.id, found.is_open),
+            None => (self.create().await?, false),
+        };
+        if !is_open {
+            self.open(&id).await?;
+        }
+        if !interface.groups.contains(&id) {
+            self.attach(&id, interface).await?;
+        }
+        Ok(id)
+    }
+
+    async fn create(&self) -> Result<String, AwsError> {
+        const ACTION: &str = "ec2:CreateSecurityGroup";
+        let name = self.name();
+        let (environment, id) = (self.environment.as_str(), self.id.as_str());
+        let tags = [("Name", name.as_str()), (tags::ENVIRONMENT, environment), (tags::ENVIRONMENT_ID, id)];
+        let tags = TagSpecification::builder()
+            .resource_type(ResourceType::SecurityGroup)
+            .set_tags(Some(tags::to_ec2(&tags)))
+            .build();
+        let request = self
+            .clients
+            .ec2
+            .create_security_group()
+            .group_name(&name)
+            .description(format!("Between the machines of the goloo environment {environment}"))
+            .vpc_id(self.vpc)
+            .tag_specifications(tags);
+        let answer = request.send().await.map_err(|error| AwsError::of(ACTION, &error))?;
+        answer.group_id.ok_or_else(|| AwsError::NoAnswer {
+            action: ACTION,
+            detail: "the response contains no id".to_owned(),
+        })
+    }
+
+    /// Lets the group's machines reach each other.
+    async fn open(&self, group: &str) -> Result<(), AwsError> {
+        let source = UserIdGroupPair::builder().group_id(group).build();
+        let rule = IpPermission::builder().ip_protocol(ALL).user_id_group_pairs(source).build();
+        let request = self.clients.ec2.authorize_security_group_ingress().group_id(group);
+        let answer = request.ip_permissions(rule).send().await;
+        match answer.map_err(|error| AwsError::of("ec2:AuthorizeSecurityGroupIngress", &error)) {
+            Err(error) if error.code() != Some("InvalidPermission.Duplicate") => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    async fn attach(&self, group: &str, interface: &Interface) -> Result<(), AwsError> {
+        let request = self.clients.ec2.modify_network_interface_attribute();
+        let groups = interface.groups.iter().cloned().chain([group.to_owned()]).collect();
+        let answer = request.network_interface_id(&interface.id).set_groups(Some(groups)).send().await;
+        answer.map(drop).map_err(|error| AwsError::of("ec2:ModifyNetworkInterfaceAttribute", &error))
+    }
+}
+
+/// A group that exists.
+struct FoundGroup {
+    id: String,
+    /// Whether its machines reach each other.
+    is_open: bool,
+}
+
+impl FoundGroup {
+    fn of(group: &Ec2Group) -> Option<Self> {
+        let id = group.group_id()?;
+        let is_own = |rule: &IpPermission| {
+            let mut sources = rule.user_id_group_pairs().iter();
+            rule.ip_protocol() == Some(ALL) && sources.any(|source| source.group_id() == Some(id))
+        };
+        Some(Self { id: id.to_owned(), is_open: group.ip_permissions().iter().any(is_own) })
+    }
+}
+
+/// The groups of an environment in a region, or in one VPC of it. Only goloo sets their tags.
+async fn groups(
+    clients: &Clients,
+    id: &EnvironmentId,
+    vpc: Option<&str>,
+) -> Result<Vec<FoundGroup>, AwsError> {
+    let tagged = filter(&format!("tag:{}", tags::ENVIRONMENT_ID), id.as_str());
+    let request = clients.ec2.describe_security_groups().filters(tagged);
+    let request = match vpc {
+        Some(vpc) => request.filters(filter("vpc-id", vpc)),
+        None => request,
+    };
+    let answer = request.send().await.map_err(|error| AwsError::of("ec2:DescribeSecurityGroups", &error))?;
+    Ok(answer.security_groups().iter().filter_map(FoundGroup::of).collect())
+}
+
+fn filter(name: &str, value: &str) -> Filter {
+    Filter::builder().name(name).values(value).build()
+}
+
+enum Removal {
+    /// It no longer exists.
+    Done,
+    /// Other machines are in it: the last of them removes it.
+    HasMembers,
+    /// EC2 refuses, although no machine is in it.
+    InUse,
+}
+
+async fn remove(clients: &Clients, group: &FoundGroup) -> Result<Removal, AwsError> {
+    if has_members(clients, group).await? {
+        return Ok(Removal::HasMembers);
+    }
+    let request = clients.ec2.delete_security_group().group_id(&group.id);
+    match request.send().await.map_err(|error| AwsError::of("ec2:DeleteSecurityGroup", &error)) {
+        Ok(_) => Ok(Removal::Done),
+        Err(error) if error.code() == Some("InvalidGroup.NotFound") => Ok(Removal::Done),
+        Err(error) if error.code() == Some("DependencyViolation") => Ok(Removal::InUse),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether an instance is in the group. One that is being terminated isn't: its VM may be deleted by now.
+async fn has_members(clients: &Clients, group: &FoundGroup) -> Result<bool, AwsError> {
+    let request = clients.ec2.describe_network_interfaces().filters(filter("group-id", &group.id));
+    let answer =
+        request.send().await.map_err(|error| AwsError::of("ec2:DescribeNetworkInterfaces", &error))?;
+    let interfaces = answer.network_interfaces().iter().filter_map(|interface| interface.attachment());
+    let ids: Vec<String> =
+        interfaces.filter_map(|attachment| attachment.instance_id().map(str::to_owned)).collect();
+    let instances = instances::describe(clients, Which::Ids(ids)).await?;
+    Ok(instances.iter().any(|instance| instance.state != State::Terminated))
+}
