@@ -1,31 +1,18 @@
 #!/usr/bin/env python3
 """Compares `goloo create` until SSH answers with the same QEMU command line started manually, and eight creates at once
-with a single one; and how long a running VM takes to get another port. The image debian-12 is taken from the test cache, or built first.
+with a single one; and how long a running VM takes to get another port.
 
     bench-boot.py PATH-TO-GOLOO
 """
 import json
 import os
 import pathlib
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 
-goloo = os.path.abspath(sys.argv[1])
-cache = os.environ.get("GOLOO_TEST_CACHE", "target/test-cache")
-work = pathlib.Path(tempfile.mkdtemp())
-env = dict(os.environ, GOLOO_STATE_DIR=str(work / "state"), GOLOO_CACHE_DIR=os.path.abspath(cache))
-stack = work / "stacks" / "bench"
-stack.mkdir(parents=True)
-config = {"vm": {"cpus": 1, "memory": "512M", "disk": "3G", "image": "debian-12"}}
-(stack / "config.json").write_text(json.dumps(config))
-
-
-def run(*arguments):
-    subprocess.run([goloo, *arguments], cwd=work, env=env, check=True, stdout=subprocess.DEVNULL)
+from bench_world import CONFIG, World
 
 
 def banner(endpoint, limit=600):
@@ -43,39 +30,13 @@ def banner(endpoint, limit=600):
     sys.exit(f"no SSH at {endpoint}")
 
 
-def status(name):
-    output = subprocess.run([goloo, "status", name, "--json"], cwd=work, env=env, check=True, capture_output=True)
-    return json.loads(output.stdout)["vm"]
-
-
 def cpu(pid):
     fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-try:
-    images = subprocess.check_output([goloo, "image", "list", "--json"], cwd=work, env=env, text=True)
-    if "debian-12" not in images:
-        run("image", "build", "debian-12")
-    begin = time.monotonic()
-    run("create", "bench", "--provider", "qemu", "--no-wait")
-    made = time.monotonic() - begin
-    vm = status("bench")
-    banner(vm["endpoint"])
-    ours = time.monotonic() - begin
-    folder = work / "state/vms" / vm["id"]
-    pid = int((folder / "qemu.pid").read_text())
-    ours_cpu = cpu(pid)
-    argv = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        config["vm"]["ports"] = [f"{free.getsockname()[1]}:80"]
-    (stack / "config.json").write_text(json.dumps(config))
-    begin = time.monotonic()
-    run("apply", "bench")
-    print(f"apply of a port: {(time.monotonic() - begin) * 1000:.0f} ms  (target 1000 ms)")
-    run("stop", "bench", "--force")
-
-    # The same again without goloo, on a new disk.
+def by_hand(folder, argv, endpoint):
+    """The same without goloo, on a new disk: the seconds until SSH answers, and those of QEMU's processor time."""
     disk = folder / "disk.qcow2"
     base = json.loads(subprocess.check_output(["qemu-img", "info", "--output=json", disk]))
     disk.unlink()
@@ -84,28 +45,36 @@ try:
     begin = time.monotonic()
     # It opens its standard input as the console.
     with open(folder / "by-hand.log", "ab") as console:
-        by_hand = subprocess.Popen(argv, cwd=folder, stdin=console, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(argv, cwd=folder, stdin=console, stdout=subprocess.DEVNULL)
+    banner(endpoint)
+    return time.monotonic() - begin, cpu(process.pid), process
+
+
+with World(sys.argv[1]) as world:
+    create = ("create", "bench", "--no-wait")
+    world.stack("bench")
+    begin = time.monotonic()
+    made = world.run(*create)
+    vm = world.status("bench")["vm"]
     banner(vm["endpoint"])
-    hand = time.monotonic() - begin
-    hand_cpu = cpu(by_hand.pid)
-    run("delete", "--yes", "bench")
-    by_hand.wait()
+    ours = time.monotonic() - begin
+    folder = world.work / "state/vms" / vm["id"]
+    pid = int((folder / "qemu.pid").read_text())
+    ours_cpu = cpu(pid)
+    argv = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    world.stack("bench", config={"vm": {**CONFIG["vm"], "ports": [f"{port}:80"]}})
+    print(f"apply of a port: {world.run('apply', 'bench') * 1000:.0f} ms  (target 1000 ms)")
+    world.run("stop", "bench", "--force")
+
+    hand, hand_cpu, process = by_hand(folder, argv, vm["endpoint"])
+    world.run("delete", "--yes", "bench")
+    process.wait()
     print(f"create until SSH: {ours:.1f} s, by hand {hand:.1f} s   {ours / hand:.2f}x  (target 1.05x); "
           f"QEMU's processor time {ours_cpu:.1f} s and {hand_cpu:.1f} s")
 
     # Until QEMU is running, one VM and eight at once: goloo's own part, without the guests' boots.
-    begin = time.monotonic()
-    create = [goloo, "create", "bench", "--provider", "qemu", "--no-wait", "--as"]
-    creates = [subprocess.Popen([*create, f"bench-{number}"], cwd=work, env=env, stdout=subprocess.DEVNULL,
-                                stderr=subprocess.DEVNULL) for number in range(8)]
-    codes = [one.wait() for one in creates]
-    eight = time.monotonic() - begin
-    run("delete", "--yes", *(f"bench-{number}" for number in range(8)))
-    if any(codes):
-        sys.exit(f"exit codes {codes}")
+    world.stack("bench")
+    eight = world.at_once((*create, "--as", f"bench-{number}") for number in range(8))
     print(f"create until QEMU runs: {made * 1000:.0f} ms alone, {eight * 1000:.0f} ms for 8 at once")
-finally:
-    names = subprocess.run([goloo, "list", "-q"], cwd=work, env=env, capture_output=True, text=True).stdout.split()
-    if names:
-        subprocess.run([goloo, "delete", "--yes", *names], cwd=work, env=env)
-    shutil.rmtree(work)

@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 goloo=$(realpath "$1")
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
+export PYTHONDONTWRITEBYTECODE=1
 
 cargo build --quiet --release --locked -p goloo-store --examples
 floor=$PWD/target/release/examples/list_floor
@@ -54,3 +55,4 @@ unset GOLOO_STATE_DIR
 python3 scripts/bench-bucket.py "$goloo" "$out/state-2000"
 python3 scripts/bench-boot.py "$goloo"
 python3 scripts/bench-copies.py "$goloo"
+python3 scripts/bench-network.py "$goloo"

@@ -1,5 +1,6 @@
 //! Checks this provider's requirements on the machine without changing anything.
 
+use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -54,7 +55,7 @@ fn down(nic: &PrivateNic, machine: &str) -> Check {
     Check::failed(what, hint.unwrap_or_default())
 }
 
-/// VMs boot instead, so this is never an error.
+/// VMs boot instead, so this is never an error. A stack that was baked again has older images, too.
 fn unusable_memories(provider: &QemuProvider) -> Vec<Check> {
     let images = provider.settings.cache.list().unwrap_or_default();
     let problem = |entry: &ImageEntry| {
@@ -63,10 +64,11 @@ fn unusable_memories(provider: &QemuProvider) -> Vec<Check> {
             Ok(saved) => provider.memory_problem(&saved).ok()??,
             Err(_) => ANOTHER_VERSION.to_owned(),
         };
-        let what = format!("the memory of {} can't be used: {reason}", entry.name);
-        Some(Check::notice(what, "bake the stack again with its memory; until then, VMs boot from its disk"))
+        Some(format!("the memory of {} can't be used: {reason}", entry.name))
     };
-    images.iter().filter_map(|image| problem(&image.entry)).collect()
+    let problems: BTreeSet<String> = images.iter().filter_map(|image| problem(&image.entry)).collect();
+    let hint = "bake the stack again with its memory; until then, VMs boot from its disk";
+    problems.into_iter().map(|what| Check::notice(what, hint)).collect()
 }
 
 /// Machines can be created without it, so a missing tool is never an error.
