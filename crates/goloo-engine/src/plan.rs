@@ -76,6 +76,7 @@ pub fn create(
         baked: None,
         membership: None,
         is_replacement: false,
+        is_for_baking: false,
     };
     Ok(CreatePlan {
         kind: provider.id(),

@@ -65,13 +65,15 @@ pub struct Machine {
     pub membership: Option<Membership>,
     /// Whether it is to replace another machine, which keeps its DNS names until then.
     pub is_replacement: bool,
+    /// Whether it becomes a baked image: what its guest removes must not stay on its disk.
+    pub is_for_baking: bool,
 }
 
 /// Omits the user-data and the script, which contain the private host key.
 impl fmt::Debug for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { id, name, machine_name, token, stack, user_data, host_key, .. } = self;
-        let Self { keep_failed, force_dns, baked, membership, is_replacement, .. } = self;
+        let Self { keep_failed, force_dns, baked, membership, is_replacement, is_for_baking, .. } = self;
         f.debug_struct("Machine")
             .field("id", id)
             .field("name", name)
@@ -85,6 +87,7 @@ impl fmt::Debug for Machine {
             .field("baked", baked)
             .field("membership", membership)
             .field("is_replacement", is_replacement)
+            .field("is_for_baking", is_for_baking)
             .finish()
     }
 }

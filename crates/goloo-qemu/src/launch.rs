@@ -179,17 +179,25 @@ fn last_lines(said: &str) -> String {
 pub(crate) const TOOL_LIMITS: Limits =
     Limits { time: Duration::from_secs(3600), stdout: 4 << 20, stderr: 64 << 10 };
 
-/// Creates the disk the guest writes to, on top of a base image that isn't modified. `base` is relative to the disk's
-/// own folder.
+/// The size of a disk's clusters, in bytes: that of `qemu-img`.
+pub(crate) const CLUSTER: u32 = 64 << 10;
+
+/// The size where a disk becomes a baked image: that of the guest's blocks. QEMU discards whole clusters only; the rest of
+/// a larger one would keep what the guest has removed, keys and secrets included.
+pub(crate) const CLUSTER_FOR_BAKING: u32 = 4 << 10;
+
+/// Creates the disk the guest writes to, on top of a base image of a format that isn't modified. The base is relative to
+/// the disk's own folder.
 pub(crate) fn make_overlay(
     program: &Path,
-    base: &Path,
-    format: &str,
+    (base, format): (&Path, &str),
     disk: &Path,
     bytes: u64,
+    cluster: u32,
 ) -> Result<(), ProviderError> {
     let mut command = qemu_img::command(program);
-    command.args(["create", "-q", "-f", "qcow2", "-F", format, "-b"]).arg(base).arg(disk);
+    command.args(["create", "-q", "-f", "qcow2", "-o", &format!("cluster_size={cluster}")]);
+    command.args(["-F", format, "-b"]).arg(base).arg(disk);
     command.arg(bytes.to_string());
     run_qemu_img(command, &format!("can't create the disk {}", disk.display())).map(drop)
 }

@@ -87,7 +87,9 @@ impl QemuProvider {
             fs::copy(&firmware.variables, files.variables()).map_err(io)?;
         }
         let base = self.link_base(image, files)?;
-        launch::make_overlay(self.qemu_img(), &base, image.entry.format.as_str(), &files.disk(), disk)
+        let cluster = if machine.is_for_baking { launch::CLUSTER_FOR_BAKING } else { launch::CLUSTER };
+        let below = (base.as_path(), image.entry.format.as_str());
+        launch::make_overlay(self.qemu_img(), below, &files.disk(), disk, cluster)
     }
 
     /// Links the base image into the machine's own folder, so that the machine survives when the cache is emptied

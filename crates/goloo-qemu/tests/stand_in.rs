@@ -652,6 +652,26 @@ async fn a_disk_smaller_than_its_image_is_an_error_before_anything_is_created() 
     );
 }
 
+/// Other blocks of the same 64 KiB stay in use.
+#[tokio::test]
+async fn a_block_that_the_guest_of_a_machine_for_baking_discards_leaves_the_disk() {
+    let world = World::new();
+    for (name, is_for_baking, left) in [("plain", false, "07"), ("baked", true, "00")] {
+        let machine = Machine { is_for_baking, ..world.machine(name) };
+        world.create_machine(&machine).await;
+        let record = record(&machine);
+        world.qemu().stop(&record, StopMode::Force, &mut SuiteWork::default()).await.unwrap();
+        let disk = world.disk(&record);
+        qemu_io(&disk, "write -P 7 0 64k");
+        let mut discard = Command::new("qemu-io");
+        discard.args(["-d", "unmap", "-f", "qcow2", "-c", "discard 4k 4k"]).arg(&disk);
+        assert!(discard.output().unwrap().status.success());
+        let read = qemu_io(&disk, "read -v 4k 1");
+        assert!(read.starts_with(&format!("00001000:  {left}")), "{name}: {read}");
+        assert!(qemu_io(&disk, "read -v 8k 1").starts_with("00002000:  07"), "{name}");
+    }
+}
+
 #[tokio::test]
 async fn a_missing_qemu_is_an_error_before_anything_is_created() {
     let world = World::new();

@@ -250,6 +250,7 @@ pub fn machine(name: &str, image: ImageRef, user_data: &[u8]) -> Machine {
         baked: None,
         membership: None,
         is_replacement: false,
+        is_for_baking: false,
     }
 }
 

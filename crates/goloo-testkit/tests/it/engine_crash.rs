@@ -131,6 +131,7 @@ fn machine(record: &Record, token: OperationId) -> Machine {
         baked: None,
         membership: None,
         is_replacement: false,
+        is_for_baking: false,
     }
 }
 

@@ -8,7 +8,6 @@ mod documents;
 mod engine_crash;
 mod engine_disks;
 mod engine_network;
-mod engine_private_network;
 mod engine_wait;
 mod fault_proxy;
 mod guest_bake;

@@ -185,6 +185,7 @@ impl Session {
         machine.machine_name =
             self.local(goloo_engine::free_machine_name(&*self.store, &name, &machine.id))?;
         machine.name = name;
+        machine.is_for_baking = true;
         for_baking(&mut machine.stack);
         Ok(())
     }

@@ -133,11 +133,12 @@ impl Session {
         let mut machine = Machine {
             force_dns: inputs.force_dns,
             is_replacement: record.replacing.is_some(),
+            is_for_baking: record.baking.is_some(),
             baked: record.baked_from.clone(),
             membership: record.membership.clone(),
             ..plan.machine
         };
-        if record.baking.is_some() {
+        if machine.is_for_baking {
             machine.name = record.name.clone();
             for_baking(&mut machine.stack);
         }
