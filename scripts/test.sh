@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs the tests: `test.sh quick` runs those that start neither a machine nor an emulator, `test.sh slow` the others.
+# Runs the tests: `test.sh quick` runs those that start neither a machine nor an emulator, `test.sh slow` the others. With
+# GOLOO_TEST_ALL=1, the slow ones include what repeats others on another system.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 case ${1:-quick} in
@@ -18,7 +19,7 @@ cargo nextest run --workspace --locked --profile "$profile" --no-run
 wait "$emulators"
 # Always the whole workspace: for a single crate, some dependencies have fewer features, and the AWS SDK would be built
 # again. The programs that tests start are built with the tests of their crates.
-cargo nextest run --workspace --locked --profile "$profile"
+cargo nextest run --workspace --locked --profile "$profile" ${GOLOO_TEST_ALL:+--run-ignored all}
 if [ "$profile" = slow ] && [ "$multipass" = real ]; then
   GOLOO_TEST_MULTIPASS=real cargo nextest run -p goloo-multipass --locked --profile multipass
 fi

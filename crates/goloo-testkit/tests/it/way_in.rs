@@ -22,11 +22,12 @@ const TTL: u64 = 8 * 3600;
 /// Documents that lock down what goloo leaves to the machine's owner, as described in docs/cloud-init.md.
 const CLOSED: [&str; 3] = ["broken/nologin_file", "broken/hosts_deny", "broken/pam_denies"];
 
-/// Whether a row is run on an image. Good documents alternate between the two; those that could break goloo's access
-/// run on both.
+/// Whether a row is run on an image. They alternate between the two; with `GOLOO_TEST_ALL`, those that could break
+/// goloo's access run on both.
 fn is_played(row: &Row, index: usize, version: usize) -> bool {
     let is_risky = row.name.starts_with("broken/") || row.name.starts_with("cases/");
-    !CLOSED.contains(&row.name.as_str()) && (is_risky || index % 2 == version)
+    let is_on_both = is_risky && std::env::var_os("GOLOO_TEST_ALL").is_some();
+    !CLOSED.contains(&row.name.as_str()) && (is_on_both || index % 2 == version)
 }
 
 fn stack(document: &[u8]) -> ResolvedStack {
@@ -209,7 +210,7 @@ fn the_table_has_rows_of_every_kind() {
     let rows = documents::rows();
     for (version, image) in IMAGES.iter().enumerate() {
         let played = rows.iter().enumerate().filter(|(index, row)| is_played(row, *index, version)).count();
-        assert!(played >= 120, "{played} on {image}");
+        assert!(played >= 110, "{played} on {image}");
     }
     for group in ["cases/", "corpus/", "examples/", "templates/", "broken/"] {
         assert!(rows.iter().any(|row| row.name.starts_with(group)), "{group}");
