@@ -52,7 +52,8 @@ impl Networks for AwsProvider {
         let instance = self.instance(&clients, record).await?;
         let (vpc, interface) = place(record, &instance)?;
         let group = EnvironmentGroup { clients: &clients, environment, id, vpc };
-        let mut vm = RecordedVm::of(record)?;
+        let recorded = RecordedVm::of(record)?;
+        let mut vm = recorded.clone();
         let known = vm.details.environment_group_id.take();
         // It has its rule before the first machine is in it.
         let joined = match known.filter(|known| interface.groups.contains(known)) {
@@ -61,7 +62,7 @@ impl Networks for AwsProvider {
         };
         vm.details.environment_group_id = Some(joined);
         vm.details.private_ip = instance.private_ip.and_then(|ip| ip.parse().ok());
-        if vm != RecordedVm::of(record)? {
+        if vm != recorded {
             work.save_addresses(vm.into()).await?;
         }
         Ok(())

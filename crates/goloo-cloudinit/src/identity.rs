@@ -91,7 +91,7 @@ impl Identity<'_> {
         self.network_and_end(&mut script);
         script.line(&behind_cloud_init("goloo-access.service", "/opt/goloo/access last"));
         if self.configure.is_some() {
-            script.line("run_unit goloo-configure.service /bin/sh -c 'until [ -e /run/cloud-init/result.json ]; do sleep 2; done; exec /bin/sh /opt/goloo/run-configure unit'");
+            script.line(&behind_cloud_init("goloo-configure.service", "/opt/goloo/run-configure unit"));
         }
         script.line("exit 0");
         script.0

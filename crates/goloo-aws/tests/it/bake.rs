@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::common::faulty_moto;
 use crate::common::moto::{Moto, REGION};
-use crate::common::settings;
 use goloo_aws::AwsProvider;
 use goloo_model::provider::{
     BakedImage, Endpoints, KeptImage, KeptImageState, Machine, Provider, ProviderError, StopMode,
@@ -152,7 +152,7 @@ async fn a_removal_that_was_interrupted_is_listed_and_completed() {
 async fn an_image_that_aws_cannot_make_is_removed_and_the_reason_is_said() {
     let moto = Moto::new();
     let faults = FaultProxy::start(&moto.queue.endpoint);
-    let provider = AwsProvider::new(settings(faults.endpoint(), REGION));
+    let provider = faulty_moto::provider(&faults);
     let record = stopped(&provider, &moto.machine("web")).await;
     faults.reset();
     let asked = AtomicUsize::new(0);
@@ -175,7 +175,7 @@ async fn an_image_that_aws_cannot_make_is_removed_and_the_reason_is_said() {
 async fn the_newest_of_several_images_with_a_key_is_used() {
     let moto = Moto::new();
     let faults = FaultProxy::start(&moto.queue.endpoint);
-    let provider = AwsProvider::new(settings(faults.endpoint(), REGION));
+    let provider = faulty_moto::provider(&faults);
     let image = |id: &str, root_gib, month| Image {
         root_gib,
         creation_date: format!("2026-{month}-15T10:30:00.000Z"),
@@ -191,7 +191,7 @@ async fn the_newest_of_several_images_with_a_key_is_used() {
 async fn a_bake_and_a_removal_that_fail_at_any_request_are_completed_when_repeated() {
     let moto = Moto::new();
     let faults = FaultProxy::start(&moto.queue.endpoint);
-    let provider = || AwsProvider::new(settings(faults.endpoint(), REGION));
+    let provider = || faulty_moto::provider(&faults);
     let record = stopped(&provider(), &moto.machine("web")).await;
     let kinds = [Fault::CutBefore, Fault::ReplyLost, Fault::Status500, Fault::Throttled, Fault::ExpiredToken];
     for fault in kinds {

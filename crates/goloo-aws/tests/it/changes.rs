@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::common::block_on;
+use crate::common::faulty_moto;
 use crate::common::moto::{Moto, REGION};
-use crate::common::{block_on, settings};
 use goloo_aws::AwsProvider;
 use goloo_aws::details::Details;
 use goloo_model::change::Setting;
@@ -55,7 +56,7 @@ impl World {
 
     /// The provider of a new goloo process.
     fn provider(&self) -> AwsProvider {
-        AwsProvider::new(settings(self.faults.endpoint(), REGION))
+        faulty_moto::provider(&self.faults)
     }
 
     async fn try_to_change(

@@ -3,37 +3,20 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::common::moto::{Moto, REGION};
-use crate::common::settings;
-use goloo_aws::AwsProvider;
+use crate::common::faulty_moto::FaultyMoto;
+use crate::common::moto::REGION;
 use goloo_aws::details::Details;
 use goloo_model::name::EnvironmentId;
 use goloo_model::provider::{Machine, Provider, ProviderError, resource};
 use goloo_model::record::{Membership, Record};
 use goloo_testkit::aws_answers;
-use goloo_testkit::fault_proxy::{At, Fault, FaultProxy};
+use goloo_testkit::fault_proxy::{At, Fault};
 use goloo_testkit::provider_suite::{Bench, SuiteWork, record};
 use goloo_testkit::samples::name;
 
-/// goloo, the fault proxy, and moto behind it.
-struct World {
-    moto: Moto,
-    faults: FaultProxy,
-}
-
-impl World {
-    fn new() -> Self {
-        let moto = Moto::new();
-        Self { faults: FaultProxy::start(&moto.queue.endpoint), moto }
-    }
-
-    /// The provider of a new goloo process.
-    fn provider(&self) -> AwsProvider {
-        AwsProvider::new(settings(self.faults.endpoint(), REGION))
-    }
-
+impl FaultyMoto {
     /// A machine of the environment `shop` with this id.
-    fn machine(&self, machine: &str, environment_id: &EnvironmentId) -> Machine {
+    fn member_machine(&self, machine: &str, environment_id: &EnvironmentId) -> Machine {
         let mut machine = self.moto.machine(machine);
         machine.membership = Some(Membership {
             environment: name("shop"),
@@ -48,7 +31,7 @@ impl World {
 
     /// A running member of that environment, which isn't connected.
     async fn member(&self, machine: &str, environment_id: &EnvironmentId) -> Record {
-        let machine = self.machine(machine, environment_id);
+        let machine = self.member_machine(machine, environment_id);
         let mut work = SuiteWork::default();
         let made = self.provider().create(&machine, &mut work).await.unwrap();
         let mut record = record(&machine, goloo_aws::INFO.id);
@@ -101,7 +84,7 @@ fn note(record: &mut Record, work: SuiteWork) {
 
 #[tokio::test]
 async fn members_are_in_one_group_that_is_open_to_itself_until_the_last_is_deleted() {
-    let world = World::new();
+    let world = FaultyMoto::new();
     let id = EnvironmentId::generate();
     let (mut db, mut web) = (world.member("db", &id).await, world.member("web", &id).await);
     for record in [&mut db, &mut web] {
@@ -132,9 +115,9 @@ async fn members_are_in_one_group_that_is_open_to_itself_until_the_last_is_delet
 
 #[tokio::test]
 async fn a_plan_names_the_group_of_machines_in_an_environment_with_a_network() {
-    let world = World::new();
+    let world = FaultyMoto::new();
     let steps = |machine: &Machine| world.provider().plan(machine).unwrap().steps.join("\n");
-    let mut member = world.machine("db", &EnvironmentId::generate());
+    let mut member = world.member_machine("db", &EnvironmentId::generate());
     assert!(steps(&member).contains("add it to the security group of shop"), "{}", steps(&member));
     member.membership.as_mut().unwrap().environment_id = None;
     assert!(!steps(&member).contains("shop"), "{}", steps(&member));
@@ -142,7 +125,7 @@ async fn a_plan_names_the_group_of_machines_in_an_environment_with_a_network() {
 
 #[tokio::test]
 async fn environments_of_the_same_name_have_groups_of_their_own() {
-    let world = World::new();
+    let world = FaultyMoto::new();
     let (mine, other) = (EnvironmentId::generate(), EnvironmentId::generate());
     let (mut db, mut web) = (world.member("db", &mine).await, world.member("web", &other).await);
     world.connect(&mut db).await.unwrap();
@@ -155,7 +138,7 @@ async fn environments_of_the_same_name_have_groups_of_their_own() {
 
 #[tokio::test]
 async fn members_that_are_connected_at_the_same_time_are_in_one_group() {
-    let world = World::new();
+    let world = FaultyMoto::new();
     let id = EnvironmentId::generate();
     let (mut db, mut web) = (world.member("db", &id).await, world.member("web", &id).await);
     let (first, second) = tokio::join!(world.connect(&mut db), world.connect(&mut web));
@@ -175,7 +158,7 @@ const DELETE: [&str; 3] = ["DescribeSecurityGroups", "DescribeNetworkInterfaces"
 
 #[tokio::test]
 async fn a_fault_at_any_request_leaves_what_the_next_attempt_finishes() {
-    let world = World::new();
+    let world = FaultyMoto::new();
     for fault in [Fault::CutBefore, Fault::ReplyLost, Fault::Status500, Fault::ExpiredToken] {
         for action in CONNECT {
             let id = EnvironmentId::generate();
@@ -207,7 +190,7 @@ async fn a_fault_at_any_request_leaves_what_the_next_attempt_finishes() {
 
 #[tokio::test]
 async fn a_member_that_was_never_connected_leaves_the_group_of_a_failed_connect_to_nobody() {
-    let world = World::new();
+    let world = FaultyMoto::new();
     let mut db = world.member("db", &EnvironmentId::generate()).await;
     world.faults.fault(At::Each("ModifyNetworkInterfaceAttribute"), Fault::CutBefore);
     world.connect(&mut db).await.unwrap_err();
@@ -218,7 +201,7 @@ async fn a_member_that_was_never_connected_leaves_the_group_of_a_failed_connect_
 
 #[tokio::test]
 async fn a_group_that_is_removed_meanwhile_is_made_again() {
-    let world = World::new();
+    let world = FaultyMoto::new();
     let id = EnvironmentId::generate();
     let mut db = world.member("db", &id).await;
     let gone = aws_answers::error("ec2", 400, "InvalidGroup.NotFound", "it does not exist");
@@ -229,7 +212,7 @@ async fn a_group_that_is_removed_meanwhile_is_made_again() {
 }
 
 /// Refuses to delete a group this often, as EC2 does while an instance is in it.
-fn refuse_deletions(world: &World, times: usize) -> Arc<AtomicUsize> {
+fn refuse_deletions(world: &FaultyMoto, times: usize) -> Arc<AtomicUsize> {
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
     world.faults.answer("DeleteSecurityGroup", move |_| {
@@ -241,7 +224,7 @@ fn refuse_deletions(world: &World, times: usize) -> Arc<AtomicUsize> {
 
 #[tokio::test]
 async fn a_group_that_ec2_still_counts_an_instance_in_is_awaited() {
-    let world = World::new();
+    let world = FaultyMoto::new();
     let mut db = world.member("db", &EnvironmentId::generate()).await;
     world.connect(&mut db).await.unwrap();
     let asked = refuse_deletions(&world, 3);
@@ -252,7 +235,7 @@ async fn a_group_that_ec2_still_counts_an_instance_in_is_awaited() {
 
 #[tokio::test]
 async fn a_group_that_something_else_uses_stays_with_a_warning_and_the_vm_is_deleted() {
-    let world = World::new();
+    let world = FaultyMoto::new();
     let id = EnvironmentId::generate();
     let mut db = world.member("db", &id).await;
     world.connect(&mut db).await.unwrap();

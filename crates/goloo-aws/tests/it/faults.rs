@@ -4,8 +4,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::common::faulty_moto::{FaultyMoto, provider};
 use crate::common::moto::{Moto, REGION};
-use crate::common::{block_on, settings, side_by_side};
+use crate::common::{block_on, side_by_side};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use goloo_aws::AwsProvider;
@@ -19,22 +20,7 @@ use goloo_testkit::fault_proxy::{At, Fault, FaultProxy, Request};
 use goloo_testkit::full_zones::{FullZones, NO_CAPACITY, UNSUPPORTED, members};
 use goloo_testkit::provider_suite::{Bench, SuiteWork, record};
 
-/// goloo, the fault proxy, and moto behind it.
-struct World {
-    moto: Moto,
-    faults: FaultProxy,
-}
-
-impl World {
-    fn new() -> Self {
-        let moto = Moto::new();
-        Self { faults: FaultProxy::start(&moto.queue.endpoint), moto }
-    }
-
-    fn provider(&self) -> AwsProvider {
-        provider(&self.faults)
-    }
-
+impl FaultyMoto {
     fn machine(&self) -> Machine {
         self.moto.machine("web")
     }
@@ -42,11 +28,6 @@ impl World {
     async fn create(&self) -> Record {
         create(&self.provider(), self.machine()).await
     }
-}
-
-/// The provider of a new goloo process.
-fn provider(faults: &FaultProxy) -> AwsProvider {
-    AwsProvider::new(settings(faults.endpoint(), REGION))
 }
 
 /// A full life cycle: create, stop, start, delete, each by a new goloo process.
@@ -80,10 +61,10 @@ fn kinds() -> [Fault; 5] {
 /// Makes everything fail from one request of `act` on, and then work again: for every request and each kind of fault.
 /// `begin` and `go_on` meet no faults; afterwards exactly the resources from before must exist.
 async fn at_every_request_in<S>(
-    world: &World,
-    begin: impl AsyncFn(&World) -> S,
-    act: impl AsyncFn(&World, &mut S),
-    go_on: impl AsyncFn(&World, S),
+    world: &FaultyMoto,
+    begin: impl AsyncFn(&FaultyMoto) -> S,
+    act: impl AsyncFn(&FaultyMoto, &mut S),
+    go_on: impl AsyncFn(&FaultyMoto, S),
 ) {
     let before = world.moto.made();
     for fault in kinds() {
@@ -106,23 +87,23 @@ async fn at_every_request_in<S>(
 }
 
 async fn at_every_request<S>(
-    begin: impl AsyncFn(&World) -> S,
-    act: impl AsyncFn(&World, &mut S),
-    go_on: impl AsyncFn(&World, S),
+    begin: impl AsyncFn(&FaultyMoto) -> S,
+    act: impl AsyncFn(&FaultyMoto, &mut S),
+    go_on: impl AsyncFn(&FaultyMoto, S),
 ) {
-    at_every_request_in(&World::new(), begin, act, go_on).await;
+    at_every_request_in(&FaultyMoto::new(), begin, act, go_on).await;
 }
 
 /// A machine to create, and what was recorded for it.
-async fn wanted(world: &World) -> (Machine, SuiteWork) {
+async fn wanted(world: &FaultyMoto) -> (Machine, SuiteWork) {
     (world.machine(), SuiteWork::default())
 }
 
-async fn try_to_create(world: &World, (machine, work): &mut (Machine, SuiteWork)) {
+async fn try_to_create(world: &FaultyMoto, (machine, work): &mut (Machine, SuiteWork)) {
     world.provider().create(machine, work).await.ok();
 }
 
-async fn delete(world: &World, record: &Record) {
+async fn delete(world: &FaultyMoto, record: &Record) {
     world.provider().delete(record, &mut SuiteWork::default()).await.unwrap();
 }
 
@@ -147,7 +128,7 @@ async fn a_create_that_fails_at_any_request_can_be_deleted_from_its_record() {
 #[tokio::test]
 async fn a_delete_that_fails_at_any_request_succeeds_when_retried() {
     at_every_request(
-        World::create,
+        FaultyMoto::create,
         async |world, record| {
             world.provider().delete(record, &mut SuiteWork::default()).await.ok();
         },
@@ -159,7 +140,7 @@ async fn a_delete_that_fails_at_any_request_succeeds_when_retried() {
 /// One machine for all requests: it is running before each stop.
 #[tokio::test]
 async fn a_stop_that_fails_at_any_request_succeeds_when_retried() {
-    let world = World::new();
+    let world = FaultyMoto::new();
     let record = world.create().await;
     at_every_request_in(
         &world,
@@ -181,7 +162,7 @@ async fn a_stop_that_fails_at_any_request_succeeds_when_retried() {
 /// One machine for all requests: it is stopped before each start.
 #[tokio::test]
 async fn a_start_that_fails_at_any_request_succeeds_when_retried() {
-    let world = World::new();
+    let world = FaultyMoto::new();
     let record = world.create().await;
     stop(&world.provider(), &record).await.unwrap();
     at_every_request_in(
@@ -211,7 +192,7 @@ async fn start(provider: &AwsProvider, record: &Record) -> Endpoints {
 
 #[tokio::test]
 async fn every_operation_survives_a_single_fault_at_any_request() {
-    let world = World::new();
+    let world = FaultyMoto::new();
     for fault in [Fault::CutBefore, Fault::ReplyLost, Fault::Status500, Fault::Throttled] {
         for number in 1.. {
             world.faults.reset();
@@ -227,7 +208,7 @@ async fn every_operation_survives_a_single_fault_at_any_request() {
 
 #[tokio::test]
 async fn a_stack_whose_create_response_was_lost_is_found_by_name() {
-    let world = World::new();
+    let world = FaultyMoto::new();
     world.faults.fault(At::Each("CreateStack"), Fault::ReplyLost);
     let record = world.create().await;
     assert!(world.faults.struck() > 1, "the SDK asks again first");
@@ -239,7 +220,7 @@ async fn a_stack_whose_create_response_was_lost_is_found_by_name() {
 
 #[tokio::test]
 async fn a_failed_observation_reports_unknown_with_the_reason() {
-    let world = World::new();
+    let world = FaultyMoto::new();
     let record = world.create().await;
     for fault in kinds() {
         world.faults.reset();
@@ -257,7 +238,7 @@ async fn a_failed_observation_reports_unknown_with_the_reason() {
 
 #[tokio::test]
 async fn a_spot_instance_terminated_by_aws_is_missing_with_that_reason() {
-    let world = World::new();
+    let world = FaultyMoto::new();
     let record = world.create().await;
     let id = Details::of(&record).unwrap().instance_id.unwrap();
     let observed = async |code: &'static str| {
@@ -290,7 +271,7 @@ fn ours(machine: &Machine, status: &str) -> Stack {
 }
 
 /// Plays a stack that fails because of its instance, reported in two pages, newest first.
-fn play_rollback(world: &World, machine: &Machine, reason: &'static str) {
+fn play_rollback(world: &FaultyMoto, machine: &Machine, reason: &'static str) {
     let id = aws_answers::stack_id("goloo-web");
     world.faults.answer("CreateStack", move |_| Some(aws_answers::create_stack(&id)));
     world.faults.answer("DescribeStackEvents", move |request| {
@@ -326,7 +307,7 @@ fn play_rollback(world: &World, machine: &Machine, reason: &'static str) {
 
 #[tokio::test]
 async fn the_first_failed_resource_is_reported_as_the_error() {
-    let world = World::new();
+    let world = FaultyMoto::new();
     let machine = world.machine();
     let reason = "You have requested more vCPU capacity than your current vCPU limit of 1 allows";
     play_rollback(&world, &machine, reason);
@@ -336,7 +317,7 @@ async fn the_first_failed_resource_is_reported_as_the_error() {
 
 #[tokio::test]
 async fn a_permission_missing_within_a_stack_is_a_permission_error() {
-    let world = World::new();
+    let world = FaultyMoto::new();
     let machine = world.machine();
     play_rollback(&world, &machine, "You are not authorized to perform this operation. (ec2:RunInstances)");
     let error = world.provider().create(&machine, &mut SuiteWork::default()).await.unwrap_err();
@@ -345,7 +326,7 @@ async fn a_permission_missing_within_a_stack_is_a_permission_error() {
 
 #[tokio::test]
 async fn leftovers_of_a_failed_stack_are_removed_before_the_retry() {
-    let world = World::new();
+    let world = FaultyMoto::new();
     let machine = world.machine();
     static CREATES: AtomicUsize = AtomicUsize::new(0);
     static DELETES: AtomicUsize = AtomicUsize::new(0);
@@ -384,7 +365,7 @@ async fn leftovers_of_a_failed_stack_are_removed_before_the_retry() {
 
 #[tokio::test]
 async fn the_next_zone_is_tried_when_one_lacks_capacity() {
-    let world = World::new();
+    let world = FaultyMoto::new();
     let zones = FullZones::new("goloo-web", &[UNSUPPORTED, NO_CAPACITY]);
     zones.play(&world.faults);
     let (machine, mut work) = (world.machine(), SuiteWork::default());
@@ -418,7 +399,7 @@ async fn the_next_zone_is_tried_when_one_lacks_capacity() {
 
 #[tokio::test]
 async fn the_error_names_every_tried_zone_when_none_has_capacity() {
-    let world = World::new();
+    let world = FaultyMoto::new();
     let zones = FullZones::new("goloo-web", &[NO_CAPACITY; 5]);
     zones.play(&world.faults);
     let (machine, mut work) = (world.machine(), SuiteWork::default());
@@ -434,7 +415,7 @@ async fn the_error_names_every_tried_zone_when_none_has_capacity() {
 
 #[tokio::test]
 async fn a_failure_other_than_capacity_is_not_retried_in_another_zone() {
-    let world = World::new();
+    let world = FaultyMoto::new();
     let quota = "You have requested more vCPU capacity than your current vCPU limit of 1 allows (Service: AmazonEC2; Status Code: 400; Error Code: VcpuLimitExceeded; Request ID: x)";
     let zones = FullZones::new("goloo-web", &[quota; 2]);
     zones.play(&world.faults);
@@ -445,7 +426,7 @@ async fn a_failure_other_than_capacity_is_not_retried_in_another_zone() {
 /// Each request is followed by a resume for some kinds of faults, and by a delete for the others.
 #[tokio::test]
 async fn a_zone_fallback_that_fails_at_any_request_can_be_resumed_or_deleted() {
-    let world = World::new();
+    let world = FaultyMoto::new();
     for (kind, fault) in kinds().into_iter().enumerate() {
         for number in 1.. {
             let zones = FullZones::new("goloo-web", &[NO_CAPACITY]);
@@ -475,7 +456,7 @@ async fn a_zone_fallback_that_fails_at_any_request_can_be_resumed_or_deleted() {
 
 /// A create with an AMI as described by EC2; returns the result, the messages and the calls.
 async fn with_image(
-    world: &World,
+    world: &FaultyMoto,
     image: Image,
 ) -> (Result<Endpoints, ProviderError>, Vec<String>, Vec<String>) {
     world.faults.reset();
@@ -495,7 +476,7 @@ async fn with_image(
 async fn a_deprecated_ami_is_used_with_a_warning() {
     // Each uses an AMI moto can start, and its own account.
     for (time, is_deprecated) in [("2024-01-15T10:30:00.000Z", true), ("2999-01-15T10:30:00.000Z", false)] {
-        let world = World::new();
+        let world = FaultyMoto::new();
         let id = world.moto.aws.public_parameter(REGION, "/aws/service/debian/release/12/latest/amd64");
         let image = Image { deprecation_time: Some(time.to_owned()), ..Image::new(&id) };
         let (made, said, _) = with_image(&world, image).await;
@@ -507,7 +488,7 @@ async fn a_deprecated_ami_is_used_with_a_warning() {
 
 #[tokio::test]
 async fn an_unusable_ami_is_refused_before_anything_is_created() {
-    let world = World::new();
+    let world = FaultyMoto::new();
     let image = || Image::new("ami-0abc0abc");
     let text = |text: &str| Some(text.to_owned());
     for (image, wanted) in [
@@ -540,7 +521,7 @@ async fn an_unusable_ami_is_refused_before_anything_is_created() {
 
 #[tokio::test]
 async fn the_newest_published_ami_of_the_systems_own_account_is_used() {
-    let world = World::new();
+    let world = FaultyMoto::new();
     let id = world.moto.aws.public_parameter(REGION, "/aws/service/debian/release/12/latest/amd64");
     let mut machine = world.machine();
     (machine.stack.os, machine.stack.image) = ("rocky-10".to_owned(), ImageRef::Alias("rocky-10".to_owned()));
@@ -575,7 +556,7 @@ async fn the_newest_published_ami_of_the_systems_own_account_is_used() {
 
 #[tokio::test]
 async fn the_root_volume_uses_the_device_name_of_the_ami() {
-    let world = World::new();
+    let world = FaultyMoto::new();
     let id = world.moto.aws.public_parameter(REGION, "/aws/service/debian/release/12/latest/amd64");
     let mut machine = world.machine();
     machine.stack.os.clone_from(&id);
@@ -592,7 +573,7 @@ async fn the_root_volume_uses_the_device_name_of_the_ami() {
 
 #[tokio::test]
 async fn the_sent_template_contains_neither_secrets_nor_the_host_key() {
-    let world = World::new();
+    let world = FaultyMoto::new();
     let mut machine = world.machine();
     machine.user_data = "#cloud-config\npassword: swordfish\n".repeat(200).into_bytes();
     create(&world.provider(), machine.clone()).await;
@@ -609,7 +590,7 @@ async fn the_sent_template_contains_neither_secrets_nor_the_host_key() {
 
 #[tokio::test]
 async fn a_request_token_that_outlives_its_stack_does_not_block_a_create() {
-    let world = World::new();
+    let world = FaultyMoto::new();
     let machine = world.machine();
     let token = machine.token.to_string();
     world.faults.answer("CreateStack", move |request| {
@@ -624,7 +605,7 @@ async fn a_request_token_that_outlives_its_stack_does_not_block_a_create() {
 
 #[tokio::test]
 async fn a_delete_that_aws_cannot_finish_names_the_blocking_resource() {
-    let world = World::new();
+    let world = FaultyMoto::new();
     let record = world.create().await;
     static ASKED: AtomicUsize = AtomicUsize::new(0);
     world.faults.answer("DeleteStack", |_| Some(aws_answers::delete_stack()));
@@ -664,7 +645,7 @@ async fn a_delete_that_aws_cannot_finish_names_the_blocking_resource() {
 
 #[tokio::test]
 async fn keep_failed_prevents_the_rollback_of_a_failed_stack() {
-    let world = World::new();
+    let world = FaultyMoto::new();
     let mut machine = world.machine();
     for (keep, wanted) in [(false, "ROLLBACK"), (true, "DO_NOTHING")] {
         machine.keep_failed = keep;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::common::faulty_moto::FaultyMoto;
 use crate::common::moto::{Moto, REGION};
 use crate::common::settings;
 use goloo_aws::{AwsProvider, Settings};
@@ -13,26 +14,12 @@ use goloo_model::hint::Hint;
 use goloo_model::provider::{Machine, Provider, ProviderError};
 use goloo_model::spec::{Dns, SshSource};
 use goloo_testkit::aws_answers::{self, Reply, error};
-use goloo_testkit::fault_proxy::{At, Fault, FaultProxy};
+use goloo_testkit::fault_proxy::{At, Fault};
 use goloo_testkit::provider_suite::{Bench, SuiteWork};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-struct World {
-    moto: Moto,
-    faults: FaultProxy,
-}
-
-impl World {
-    fn new() -> Self {
-        let moto = Moto::new();
-        Self { faults: FaultProxy::start(&moto.queue.endpoint), moto }
-    }
-
-    fn provider(&self) -> AwsProvider {
-        self.provider_in(REGION)
-    }
-
+impl FaultyMoto {
     fn provider_in(&self, region: &str) -> AwsProvider {
         AwsProvider::new(settings(self.faults.endpoint(), region))
     }
@@ -68,7 +55,7 @@ fn unsupported(error: ProviderError) -> (String, Hint) {
 
 #[tokio::test]
 async fn an_unsuitable_hosted_zone_is_refused_before_anything_is_created() {
-    let world = World::new();
+    let world = FaultyMoto::new();
     let zone = world.moto.aws.create_zone("example.com");
     let (what, hint) =
         unsupported(world.refused(&named(&world.moto, Some("Z0000000GONE"), "example.com")).await);
@@ -107,7 +94,7 @@ async fn an_unsuitable_hosted_zone_is_refused_before_anything_is_created() {
 
 #[tokio::test]
 async fn a_parent_zone_or_a_zone_id_with_prefix_is_accepted() {
-    let world = World::new();
+    let world = FaultyMoto::new();
     let zone = world.moto.aws.create_zone("example.com");
     for (name, id) in [("one", zone.clone()), ("two", format!("/hostedzone/{zone}"))] {
         let mut machine = named(&world.moto, Some(&id), "dev.Example.com.");
@@ -189,7 +176,7 @@ async fn a_request_to_an_unresponsive_address_service_times_out() {
 
 #[tokio::test]
 async fn port_22_is_open_to_each_configured_block_and_to_this_computer() {
-    let world = World::new();
+    let world = FaultyMoto::new();
     let checkip = answers(b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\nConnection: close\r\n\r\n198.51.100.7");
     let mut settings = settings(world.faults.endpoint(), REGION);
     settings.checkip = checkip;
@@ -219,7 +206,7 @@ fn permission(error: ProviderError) -> (String, Hint) {
 }
 
 /// What a create reports if AWS refuses one action in this way.
-async fn refusal(world: &World, region: &str, action: &'static str, reply: Reply) -> (String, Hint) {
+async fn refusal(world: &FaultyMoto, region: &str, action: &'static str, reply: Reply) -> (String, Hint) {
     world.faults.reset();
     world.faults.fault(At::Each(action), Fault::Refused(reply));
     let mut machine = world.moto.machine("web");
@@ -230,7 +217,7 @@ async fn refusal(world: &World, region: &str, action: &'static str, reply: Reply
 
 #[tokio::test]
 async fn a_disabled_region_is_named_with_the_command_that_enables_it() {
-    let world = World::new();
+    let world = FaultyMoto::new();
     world.moto.aws.open_default_vpc("eu-central-2");
     let message = "AWS was not able to validate the provided access credentials";
     for (action, reply) in [
@@ -254,7 +241,7 @@ async fn a_disabled_region_is_named_with_the_command_that_enables_it() {
 
 #[tokio::test]
 async fn a_wrong_clock_is_distinguished_from_bad_or_expired_credentials() {
-    let world = World::new();
+    let world = FaultyMoto::new();
     let expired = "Signature expired: 20250115T103000Z is now earlier than 20250115T112500Z (20250115T113000Z - 5 min.)";
     let (what, hint) =
         refusal(&world, REGION, "GetCallerIdentity", error("sts", 403, "SignatureDoesNotMatch", expired))
@@ -273,7 +260,7 @@ async fn a_wrong_clock_is_distinguished_from_bad_or_expired_credentials() {
 
 #[tokio::test]
 async fn throttling_is_tolerated_while_waiting_for_a_stack() {
-    let world = World::new();
+    let world = FaultyMoto::new();
     for code in
         ["RequestThrottled", "ThrottledException", "EC2ThrottledException", "TransactionInProgressException"]
     {
@@ -292,7 +279,7 @@ async fn throttling_is_tolerated_while_waiting_for_a_stack() {
 
 #[tokio::test]
 async fn a_route_53_change_is_retried_while_the_prior_request_is_not_complete() {
-    let world = World::new();
+    let world = FaultyMoto::new();
     let zone = world.moto.aws.create_zone("example.com");
     let busy = error(
         "route53",
@@ -308,7 +295,7 @@ async fn a_route_53_change_is_retried_while_the_prior_request_is_not_complete() 
 
 #[tokio::test]
 async fn an_unusable_ca_bundle_is_named_and_no_request_is_sent() {
-    let world = World::new();
+    let world = FaultyMoto::new();
     let mut settings = settings(world.faults.endpoint(), REGION);
     settings.ca_bundle = Some("/nowhere/ca.pem".into());
     let provider = AwsProvider::new(settings);

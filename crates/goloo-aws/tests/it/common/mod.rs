@@ -3,6 +3,7 @@
 
 pub mod account;
 pub mod dying_store;
+pub mod faulty_moto;
 pub mod moto;
 pub mod named_vms;
 pub mod queue;

@@ -183,7 +183,7 @@ impl World {
 
     /// The provider of a new goloo process.
     pub fn provider(&self) -> AwsProvider {
-        AwsProvider::new(settings(self.faults.endpoint(), REGION))
+        super::faulty_moto::provider(&self.faults)
     }
 
     pub async fn engine<T>(&self, act: impl AsyncFnOnce(Engine<'_>) -> T) -> T {
