@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use goloo_model::events::Event;
-use goloo_model::guest::{RunLimits, SshTarget, excerpt};
+use goloo_model::guest::{GuestError, Output, RunLimits, SshTarget, excerpt};
 use goloo_model::record::Record;
 use goloo_model::time::Timestamp;
 
@@ -16,8 +16,17 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// their clocks themselves after a while.
 pub(crate) async fn set(engine: &Engine<'_>, record: &Record) {
     let Some(target) = SshTarget::of(record) else { return };
-    let command = format!("{AS_ROOT}exec $s date -u -s @{}", Timestamp::now().unix());
-    let ran = engine.guest.run(&target, &command, RunLimits::answer(LIMIT), &mut |_| {}).await;
+    let ran = engine.guest.run(&target, &command(), RunLimits::answer(LIMIT), &mut |_| {}).await;
+    report(engine, record, ran);
+}
+
+/// What sets the clock to the time of now.
+pub(crate) fn command() -> String {
+    format!("{AS_ROOT}exec $s date -u -s @{}", Timestamp::now().unix())
+}
+
+/// Says that the clock couldn't be set.
+pub(crate) fn report(engine: &Engine<'_>, record: &Record, ran: Result<Output, GuestError>) {
     let reason = match ran {
         Ok(output) if output.status == 0 => return,
         Ok(output) => excerpt(output.stderr.trim()),

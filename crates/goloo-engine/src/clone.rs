@@ -1,12 +1,15 @@
 //! Clone: claim the new name, copy the machine, save the result.
 //!
-//! Both VMs are locked throughout: the source must not be started or deleted while it is copied.
+//! Both VMs are locked throughout: the source must not be started or deleted while it is copied. Where the provider copies
+//! memory too, the source may run: it pauses meanwhile, and whoever continues the clone or gives it up lets it go on.
 
 use super::create::taken;
 use super::work::{LockedOperation, leaves_work};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::machine_name::free_machine_name;
+use crate::power::refuse_pending;
+use goloo_model::events::Event;
 use goloo_model::hint::{Hint, NextStep};
 use goloo_model::name::{VmId, VmName};
 use goloo_model::provider::{Clones, LiveState, ProviderError};
@@ -15,15 +18,24 @@ use goloo_model::record::{
 };
 use goloo_model::store::StoreError;
 
+/// A VM that was cloned.
+#[derive(Debug)]
+pub struct Cloned {
+    /// The copy's record.
+    pub record: Record,
+    /// Whether the copy has the memory of its source, and so continues where that was. Otherwise it boots.
+    pub is_suspended: bool,
+}
+
 impl<'a> Engine<'a> {
-    /// Creates `copy` as a copy of the stopped VM `source`. The copy is stopped too.
+    /// Creates `copy` as a copy of the VM `source`. The copy is stopped, or suspended if the source isn't stopped.
     pub async fn clone_vm(
         &self,
         source: &VmName,
         copy: &VmName,
         created_by: &Creator,
-    ) -> Result<Record, EngineError> {
-        self.clones(source)?;
+    ) -> Result<Cloned, EngineError> {
+        let clones = self.clones(source)?;
         if source == copy {
             return Err(taken(&self.take(source).await?.record));
         }
@@ -33,7 +45,7 @@ impl<'a> Engine<'a> {
         if let Some(other) = crate::engine::record_under(&mut *lock).await? {
             return Err(taken(&other));
         }
-        self.expect_at_rest(&from.record).await?;
+        self.expect_clonable(&from.record, clones).await?;
         let snapshot = from.lock.snapshot().await?;
         let mut record = self.copy_of(&from.record, copy, created_by);
         record.set_machine_name(free_machine_name(self.store, copy, &record.id).await?);
@@ -60,14 +72,16 @@ impl<'a> Engine<'a> {
         })
     }
 
-    /// Checks that the source is stopped before the name is claimed, so that nothing has to be rolled back.
-    async fn expect_at_rest(&self, source: &Record) -> Result<(), EngineError> {
+    /// Checks the state of the source before the name is claimed, so that nothing has to be rolled back.
+    async fn expect_clonable(&self, source: &Record, clones: &dyn Clones) -> Result<(), EngineError> {
         let name = &source.name;
         let refused = |what: String, hint: Hint| {
             let source = ProviderError::Unsupported { what, hint };
             Err(EngineError::Provider { name: name.clone(), kind: OperationKind::Clone, source })
         };
         match self.provider.observe(&[source]).await.first().map(|observed| observed.state) {
+            Some(LiveState::Running) if clones.with_memory() => refuse_pending(source, "cloned"),
+            Some(LiveState::Suspended) if clones.with_memory() => Ok(()),
             Some(LiveState::Running) => refused(
                 format!("\"{name}\" is running and must be stopped before it can be cloned"),
                 NextStep::stop(name).into(),
@@ -121,7 +135,7 @@ impl<'a> Engine<'a> {
 
 impl LockedOperation<'_, '_> {
     /// From the durable intent to the durable result.
-    async fn copy_from(&mut self, source: &Record) -> Result<Record, EngineError> {
+    async fn copy_from(&mut self, source: &Record) -> Result<Cloned, EngineError> {
         self.stop_if_interrupted(OperationKind::Clone)?;
         let clones = self.engine.clones(&source.name)?;
         let (copy, mut work) = self.lend();
@@ -133,15 +147,26 @@ impl LockedOperation<'_, '_> {
         self.record.phase = source.phase;
         self.record.end(Outcome::Done, None);
         self.save_result().await?;
-        Ok(self.record.clone())
+        Ok(Cloned { record: self.record.clone(), is_suspended: self.is_suspended().await })
     }
 
     /// Continues an interrupted clone.
-    pub(super) async fn copy_again(&mut self) -> Result<Record, EngineError> {
+    pub(super) async fn copy_again(&mut self) -> Result<Cloned, EngineError> {
         let engine = self.engine;
         let from = engine.take_source(&self.record).await?;
-        engine.expect_at_rest(&from.record).await?;
+        engine.expect_clonable(&from.record, engine.clones(&from.record.name)?).await?;
         self.copy_from(&from.record).await
+    }
+
+    /// Lets the source of an unfinished clone continue, if it is paused. Whoever else works on it does so by itself.
+    pub(super) async fn release_source(&self) {
+        let wanted = self.record.operation.as_ref().and_then(|operation| operation.source.as_ref());
+        let Some(clones) = self.engine.provider.clones().filter(|_| wanted.is_some()) else { return };
+        let Ok(source) = self.engine.take_source(&self.record).await else { return };
+        if let Err(error) = clones.release(&source.record).await {
+            let name = &source.record.name;
+            self.engine.events.event(Event::Warning(format!("\"{name}\" is still paused: {error}")));
+        }
     }
 }
 

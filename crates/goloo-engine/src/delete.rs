@@ -4,7 +4,7 @@ use super::work::LockedOperation;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use goloo_model::name::{ArchiveId, VmName};
-use goloo_model::record::{OperationKind, Outcome, Phase, Record};
+use goloo_model::record::{Operation, OperationKind, Outcome, Phase, Record};
 
 impl Engine<'_> {
     /// Deletes a VM in any state, unless it is protected; on failure the record is kept. `agreed` is the
@@ -15,7 +15,8 @@ impl Engine<'_> {
         crate::engine::refuse_half_renamed(&locked.record)?;
         super::protect::refuse_protected(&locked.record)?;
         self.refuse_taken_names(&locked.record)?;
-        locked.record.begin(self.operation(OperationKind::Delete));
+        let source = locked.record.operation.take().and_then(|unfinished| unfinished.source);
+        locked.record.begin(Operation { source, ..self.operation(OperationKind::Delete) });
         locked.record.phase = Phase::Deleting;
         locked.save_intent().await?;
         let archived = locked.remove().await?;
@@ -28,6 +29,7 @@ impl LockedOperation<'_, '_> {
     /// From the durable intent to the archive; also what `resume` continues.
     pub(super) async fn remove(&mut self) -> Result<ArchiveId, EngineError> {
         self.stop_if_interrupted(OperationKind::Delete)?;
+        self.release_source().await;
         let provider = self.engine.provider;
         let (record, mut work) = self.lend();
         if let Err(error) = provider.delete(&record, &mut work).await {

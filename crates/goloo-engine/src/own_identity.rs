@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use goloo_cloudinit::{own_identity_input, own_identity_script};
 use goloo_model::events::Event;
-use goloo_model::guest::{GuestError, RunLimits, SshTarget, excerpt, printable};
+use goloo_model::guest::{GuestError, Output, RunLimits, SshTarget, excerpt, printable};
 use goloo_model::hint::NextStep;
 use goloo_model::name::VmName;
 use goloo_model::provider::{Machine, MemoryTemplate, ProviderError};
 use goloo_model::record::OperationKind;
 use tokio::time::Instant;
 
+use crate::clock;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::guest_script;
@@ -20,7 +21,7 @@ use crate::work::LockedOperation;
 
 /// The pause between two attempts to log in.
 const PAUSE: Duration = Duration::from_millis(50);
-/// The limit for `true` after a login.
+/// The limit for a login and its command.
 const LOGIN_LIMIT: Duration = Duration::from_secs(60);
 /// How long a machine may refuse logins that is up already.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -67,8 +68,8 @@ impl LockedOperation<'_, '_> {
             alias: format!("{}-before", own.alias),
             ..own.clone()
         };
-        let whose =
-            self.engine.log_in(&[(&as_template, Whose::Template), (&own, Whose::Own)], deadline).await?;
+        let either = [(&as_template, Whose::Template), (&own, Whose::Own)];
+        let (whose, _) = self.engine.log_in(&either, || "true".to_owned(), deadline).await?;
         let target = if whose == Whose::Template { &as_template } else { &own };
         // It has the time of this moment.
         let script = own_identity_script(&self.record.id, &machine.name, template);
@@ -77,33 +78,35 @@ impl LockedOperation<'_, '_> {
         let ran = guest_script::run_at(self.engine, target, &script, input.as_bytes(), left).await;
         self.engine.guest.forget(&as_template).await;
         let printed = ran?;
-        self.engine.log_in(&[(&own, Whose::Own)], deadline).await?;
-        // The script was told the time before it was sent; now there is a connection.
-        crate::clock::set(self.engine, &self.record).await;
+        // The script was told the time before it was sent.
+        let (_, set) = self.engine.log_in(&[(&own, Whose::Own)], clock::command, deadline).await?;
+        clock::report(self.engine, &self.record, Ok(set));
         let lines = printed.lines().map(|line| excerpt(&printable(line.as_bytes())));
         Ok(lines.filter(|line| !line.trim().is_empty()).collect())
     }
 }
 
 impl Engine<'_> {
-    /// Waits until the machine accepts a login with one of these keys.
+    /// Waits until the machine accepts a login with one of these keys, and runs a command there.
     async fn log_in(
         &self,
         targets: &[(&SshTarget, Whose)],
+        command: impl Fn() -> String,
         deadline: Instant,
-    ) -> Result<Whose, ProviderError> {
+    ) -> Result<(Whose, Output), ProviderError> {
         let deadline = deadline.min(Instant::now() + PATIENCE);
         loop {
             let mut last = None;
             for (target, whose) in targets {
                 let (limits, mut ignore) = (RunLimits::answer(LOGIN_LIMIT), |_: &str| {});
-                let attempt = self.guest.run(target, "true", limits, &mut ignore);
+                let command = command();
+                let attempt = self.guest.run(target, &command, limits, &mut ignore);
                 let result = tokio::select! {
                     result = attempt => result,
                     () = self.interrupt.raised() => return Err(ProviderError::Interrupted),
                 };
                 match result {
-                    Ok(_) => return Ok(*whose),
+                    Ok(output) => return Ok((*whose, output)),
                     Err(error @ GuestError::NoClient { .. }) => return Err(no_login(&target.name, error)),
                     // For a moment its SSH server may be between two keys, or restart.
                     Err(error) => last = Some(error),

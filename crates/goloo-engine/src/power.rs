@@ -78,10 +78,27 @@ impl Engine<'_> {
     ) -> Result<LockedOperation<'_, '_>, EngineError> {
         let mut locked = self.take(name).await?;
         crate::engine::refuse_unfinished(&locked.record)?;
+        if kind == OperationKind::Suspend {
+            refuse_pending(&locked.record, "suspended")?;
+        }
         locked.record.begin(Operation { force, ..self.operation(kind) });
         locked.save_intent().await?;
         Ok(locked)
     }
+}
+
+/// Refuses to keep the memory of a machine that is to have other CPUs, memory or folders at its next start.
+pub(super) fn refuse_pending(record: &Record, what: &str) -> Result<(), EngineError> {
+    if record.restart_pending.is_empty() {
+        return Ok(());
+    }
+    let name = &record.name;
+    Err(EngineError::Refused {
+        what: format!(
+            "\"{name}\" has changes that need a restart, and its memory only fits the machine as it is, so it can't be {what}"
+        ),
+        hint: NextStep::Restart(name.clone()).text(", then try again"),
+    })
 }
 
 fn kind_of(mode: StopMode) -> OperationKind {
@@ -116,13 +133,14 @@ impl LockedOperation<'_, '_> {
         })?;
         if was_suspended {
             crate::clock::set(self.engine, &record).await;
+            crate::hostname::set_of_clone(self.engine, &record).await;
         }
         crate::private_network::set_guest_address(self.engine, &record).await;
         network_names::write_or_warn(self.engine, &record).await;
         Ok(record)
     }
 
-    async fn is_suspended(&self) -> bool {
+    pub(super) async fn is_suspended(&self) -> bool {
         let provider = self.engine.provider;
         if !provider.capabilities().suspend {
             return false;

@@ -3,14 +3,11 @@
 //! Both names are locked throughout. The record is put under the new name before it is removed from the old one, and both
 //! contain the intent: after a crash at any point, either one tells what is left to do.
 
-use std::time::Duration;
-
 use crate::engine::{Engine, changed_meanwhile, record_under, refuse_unfinished};
 use crate::error::EngineError;
-use crate::verdict::AS_ROOT;
+use crate::hostname::{self, GuestHostname};
 use crate::work::LockedOperation;
 use goloo_model::events::Event;
-use goloo_model::guest::{RunLimits, SshTarget};
 use goloo_model::hint::{Hint, NextStep};
 use goloo_model::name::VmName;
 use goloo_model::provider::{HostnameAtBoot, LiveState, ProviderError};
@@ -31,22 +28,6 @@ pub struct Renamed {
     pub hostname: GuestHostname,
 }
 
-/// The hostname of a guest whose VM was renamed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum GuestHostname {
-    /// The VM's new name.
-    New,
-    /// One that the VM's name never decided.
-    Own,
-    /// Unchanged until the next boot.
-    NewAtBoot,
-    /// Unchanged, and why.
-    Unchanged {
-        /// Why it couldn't be changed.
-        reason: String,
-    },
-}
-
 /// What is stored under one of the two names of an interrupted rename.
 enum Half<'e, 'a> {
     /// The VM, with the operation.
@@ -56,9 +37,6 @@ enum Half<'e, 'a> {
     /// Another VM, or this one without the operation.
     Other(Box<Record>),
 }
-
-/// The limit for changing the hostname: the VM has its new name already. A busy guest takes seconds for a login.
-const HOSTNAME_LIMIT: Duration = Duration::from_secs(60);
 
 impl<'a> Engine<'a> {
     /// Gives a VM another name, which must be free.
@@ -204,30 +182,11 @@ impl<'a> Engine<'a> {
         change: &NameChange,
         at_boot: HostnameAtBoot,
     ) -> GuestHostname {
-        let unchanged = |reason: &str| GuestHostname::Unchanged { reason: reason.to_owned() };
         let state = self.provider.observe(&[record]).await.first().map(|seen| seen.state);
         if state != Some(LiveState::Running) {
-            return unchanged("it isn't running");
+            return GuestHostname::Unchanged { reason: "it isn't running".to_owned() };
         }
-        let Some(target) = SshTarget::of(record) else { return unchanged("there is no SSH access to it") };
-        let script = goloo_cloudinit::squeezed(include_str!("hostname.sh"));
-        let at_boot = if at_boot == HostnameAtBoot::New { "yes" } else { "''" };
-        let command = format!("{AS_ROOT}set -- {} {} {at_boot}\n{script}", change.from, change.to);
-        let limits = RunLimits::answer(HOSTNAME_LIMIT);
-        let mut ignore = |_: &str| {};
-        let run = self.guest.run(&target, &command, limits, &mut ignore);
-        match tokio::time::timeout(HOSTNAME_LIMIT, run).await {
-            Ok(Ok(output)) => match output.stdout.trim() {
-                "new" => GuestHostname::New,
-                "own" => GuestHostname::Own,
-                _ => unchanged(&format!(
-                    "its system refused: {}",
-                    goloo_model::guest::excerpt(output.stderr.trim())
-                )),
-            },
-            Ok(Err(error)) => unchanged(&error.to_string()),
-            Err(_) => unchanged("it didn't answer in time"),
-        }
+        hostname::set(self, record, &change.from, at_boot).await
     }
 
     /// Refuses a VM whose machine is only recognized by the VM's own name, because others can write its record.

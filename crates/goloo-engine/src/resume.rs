@@ -2,6 +2,7 @@
 
 use crate::apply::Applied;
 use crate::bake::Baked;
+use crate::clone::Cloned;
 use crate::create::Created;
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -26,7 +27,7 @@ pub enum Resumed {
     /// A delete.
     Deleted(ArchiveId),
     /// A clone.
-    Cloned(Box<Record>),
+    Cloned(Box<Cloned>),
     /// An import.
     Imported(Box<Record>),
     /// A start, stop, suspend or restart.

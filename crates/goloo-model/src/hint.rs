@@ -97,6 +97,8 @@ pub enum NextStep {
     },
     /// Finish an interrupted operation.
     Resume(VmName),
+    /// Stop a VM and start it.
+    Restart(VmName),
     /// Change a setting.
     SettingsSet {
         /// Its key.

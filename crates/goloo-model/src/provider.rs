@@ -336,14 +336,25 @@ pub trait Snapshots: Send + Sync {
 /// Copies of whole machines.
 #[async_trait]
 pub trait Clones: Send + Sync {
-    /// Creates a stopped copy of a stopped machine. `copy` is the new machine's record, which has no
-    /// addresses yet. If called again after a crash, it finds or finishes the first copy.
+    /// Whether a machine can be copied with its memory: a running one pauses meanwhile, and its copy is suspended.
+    fn with_memory(&self) -> bool {
+        false
+    }
+
+    /// Creates a copy of a machine that is stopped, or has its memory copied too. `copy` is the new machine's record, which
+    /// has no addresses yet. If called again after a crash, it finds or finishes the first copy. Whatever it returns, a
+    /// source that was running runs again.
     async fn clone_machine(
         &self,
         source: &Record,
         copy: &Record,
         work: &mut dyn Work,
     ) -> Result<(), ProviderError>;
+
+    /// Lets a machine continue that is paused because goloo was killed while it made a copy.
+    async fn release(&self, _source: &Record) -> Result<(), ProviderError> {
+        Ok(())
+    }
 }
 
 /// An image that was made of a provisioned machine.

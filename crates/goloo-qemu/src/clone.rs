@@ -1,4 +1,5 @@
-//! Clones a machine: its disk, its seed under the new name, and ports of its own.
+//! Clones a machine: its disk, its memory if it has one, its seed under the new name, and ports of its own. A running one
+//! pauses while it is copied.
 //!
 //! `machine.json` is written last: until then the copy doesn't count as a machine, and the next attempt starts over.
 
@@ -9,6 +10,7 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use goloo_model::events::Event;
+use goloo_model::hint::NextStep;
 use goloo_model::provider::{Clones, ProviderError, Work};
 use goloo_model::record::Record;
 use goloo_sys::{durable, files, private};
@@ -16,13 +18,16 @@ use goloo_sys::{durable, files, private};
 use crate::address;
 use crate::args::Files;
 use crate::context::QemuProvider;
-use crate::error::{image_failed, prepare_failed};
+use crate::error::{end_failed, image_failed, missing, prepare_failed};
 use crate::lock;
-use crate::machine::{self, MachineFile, RESOURCE};
+use crate::machine::{self, MachineFile, RESOURCE, Suspended};
+use crate::memory_copy::link_or_copy;
 use crate::network;
 use crate::ports::{Forward, Necessity};
+use crate::qmp::{self, RunState};
 use crate::seed;
 use crate::snapshot::Disk;
+use crate::suspend::Pause;
 
 /// Whether a copy was completed.
 enum Copied {
@@ -33,6 +38,10 @@ enum Copied {
 
 #[async_trait]
 impl Clones for QemuProvider {
+    fn with_memory(&self) -> bool {
+        true
+    }
+
     async fn clone_machine(
         &self,
         source: &Record,
@@ -44,25 +53,126 @@ impl Clones for QemuProvider {
         if MachineFile::load(&files).map_err(io)?.is_some() {
             return Ok(());
         }
-        let (noted, from) = self.at_rest(source, "cloning")?;
+        let from = self.files(source);
+        let loaded = MachineFile::load(&from).map_err(|source| end_failed(from.folder(), source))?;
+        let noted = loaded.filter(|_| from.disk().exists()).ok_or_else(|| missing(source, &from))?;
+        self.refuse_member_with_memory(source, &noted, &from)?;
         work.record_resource(RESOURCE, &files.folder().display().to_string()).await?;
         private::create_folders(files.folder()).map_err(io)?;
         durable::sync_folder(&self.settings.vms).map_err(io)?;
-        work.step("copying the disk");
-        self.copy_disk(&from, &files, work).await?;
-        self.copy_base(&from, &files)?;
-        // As with Multipass, snapshots stay with the source; the copy starts without any.
-        Disk::new(self.qemu_img(), &files.disk()).remove_all()?;
-        copy_seed(&from, &files, copy).map_err(io)?;
-        if from.variables().exists() {
-            fs::copy(from.variables(), files.variables()).map_err(io)?;
+        durable::remove_if_there(&files.memory()).map_err(io)?;
+        let state = self.bring_to_rest(source, &noted, &from, &files, work).await?;
+        let copied = self.copy_files(&from, &files, copy, work).await;
+        if let State::Paused(_) = state {
+            self.unpause(&from).await?;
         }
+        copied?;
         let _lock = lock::take(&self.settings.ports_lock(), self.settings.limits.lock, work).await?;
-        self.describe_copy(noted, copy, &files, work)
+        self.describe_copy(noted, state.memory(), copy, &files, work)
+    }
+
+    async fn release(&self, source: &Record) -> Result<(), ProviderError> {
+        let files = self.files(source);
+        let io = |source| end_failed(files.folder(), source);
+        let Some(noted) = MachineFile::load(&files).map_err(io)? else { return Ok(()) };
+        let running = machine::running(&files, &noted).map_err(io)?.is_some();
+        if running && noted.suspended.is_none() {
+            let state = qmp::run_state(files.folder(), self.settings.limits.answer).await;
+            if matches!(state, Ok(RunState::Paused)) {
+                return self.unpause(&files).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How a machine is while its files are copied.
+enum State {
+    Off,
+    Suspended(Suspended),
+    /// Only to be copied: it is to continue.
+    Paused(Suspended),
+}
+
+impl State {
+    /// What the copied memory is of.
+    fn memory(self) -> Option<Suspended> {
+        match self {
+            Self::Off => None,
+            Self::Suspended(memory) | Self::Paused(memory) => Some(memory),
+        }
     }
 }
 
 impl QemuProvider {
+    /// Nothing changes the machine's disk from now on. Its memory, if it has one, is in the folder of the copy.
+    async fn bring_to_rest(
+        &self,
+        source: &Record,
+        noted: &MachineFile,
+        from: &Files,
+        to: &Files,
+        work: &mut dyn Work,
+    ) -> Result<State, ProviderError> {
+        if let Some(memory) = &noted.suspended {
+            // A QEMU that runs meanwhile hasn't let the guest continue yet.
+            self.end(from).await?;
+            link_or_copy(&from.memory(), &to.memory())
+                .map_err(|source| prepare_failed(to.folder(), source))?;
+            return Ok(State::Suspended(memory.clone()));
+        }
+        let running = machine::running(from, noted).map_err(|source| end_failed(from.folder(), source))?;
+        if running.is_none() {
+            return Ok(State::Off);
+        }
+        if let Some(memory) = self.pause(&source.name, noted, from, Pause::ToClone(to), work).await? {
+            return Ok(State::Paused(memory));
+        }
+        self.end(from).await?;
+        Ok(State::Off)
+    }
+
+    /// The memory of a member of an environment knows a network card that its clone, which is no member, doesn't have.
+    fn refuse_member_with_memory(
+        &self,
+        source: &Record,
+        noted: &MachineFile,
+        files: &Files,
+    ) -> Result<(), ProviderError> {
+        let running = machine::running(files, noted).map_err(|source| end_failed(files.folder(), source))?;
+        let has_memory = running.is_some() || noted.suspended.is_some();
+        if noted.private_nic.is_none() || !has_memory {
+            return Ok(());
+        }
+        Err(ProviderError::Unsupported {
+            what: format!(
+                "\"{}\" is in the private network of its environment, so it must be stopped before it can be cloned",
+                source.name
+            ),
+            hint: NextStep::stop(&source.name).into(),
+        })
+    }
+
+    async fn copy_files(
+        &self,
+        from: &Files,
+        to: &Files,
+        copy: &Record,
+        work: &mut dyn Work,
+    ) -> Result<(), ProviderError> {
+        let io = |source| prepare_failed(to.folder(), source);
+        work.step("copying the disk");
+        self.copy_disk(from, to, work).await?;
+        self.copy_base(from, to)?;
+        // As with Multipass, snapshots stay with the source; the copy starts without any.
+        Disk::new(self.qemu_img(), &to.disk()).remove_all()?;
+        copy_seed(from, to, copy).map_err(io)?;
+        if from.variables().exists() {
+            fs::copy(from.variables(), to.variables()).map_err(io)?;
+        }
+        Ok(())
+    }
+
     async fn copy_disk(&self, from: &Files, to: &Files, work: &mut dyn Work) -> Result<(), ProviderError> {
         match copy_file(&from.disk(), &to.disk(), work).await {
             Ok(Copied::Whole) => Ok(()),
@@ -91,6 +201,7 @@ impl QemuProvider {
     fn describe_copy(
         &self,
         noted: MachineFile,
+        suspended: Option<Suspended>,
         copy: &Record,
         files: &Files,
         work: &dyn Work,
@@ -107,7 +218,7 @@ impl QemuProvider {
             process: None,
             // It is no member of its source's environment.
             private_nic: None,
-            suspended: None,
+            suspended,
             made: true,
             ..noted.clone()
         };

@@ -157,7 +157,7 @@ fn say_boots(reason: &str, work: &dyn Work) {
     work.events().event(Event::Note(text));
 }
 
-fn link_or_copy(from: &Path, to: &Path) -> std::io::Result<()> {
+pub(crate) fn link_or_copy(from: &Path, to: &Path) -> std::io::Result<()> {
     if fs::hard_link(from, to).is_ok() {
         return Ok(());
     }

@@ -63,7 +63,9 @@ pub(crate) async fn save(
         return Err(error);
     }
     std::fs::rename(&part, file)?;
-    durable::sync_folder(folder)?;
+    if let Some(its_folder) = file.parent() {
+        durable::sync_folder(its_folder)?;
+    }
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 //! again: memory that is older than the disk would destroy the guest's file systems. A QEMU that runs while it says so
 //! hasn't let the guest continue yet, and can be ended.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use goloo_model::events::Event;
@@ -35,14 +36,31 @@ impl QemuProvider {
         files: &Files,
         work: &mut dyn Work,
     ) -> Result<(), ProviderError> {
+        if let Some(suspended) = self.pause(vm, machine, files, Pause::ToSuspend, work).await? {
+            machine.suspended = Some(suspended);
+            machine.save(files).map_err(|source| prepare_failed(files.folder(), source))?;
+        }
+        self.end(files).await
+    }
+
+    /// Pauses a running machine once its memory is in a file, durably. After an error the machine runs on; `None` if its
+    /// guest has powered off.
+    pub(crate) async fn pause(
+        &self,
+        vm: &VmName,
+        machine: &MachineFile,
+        files: &Files,
+        pause: Pause<'_>,
+        work: &mut dyn Work,
+    ) -> Result<Option<Suspended>, ProviderError> {
         let (folder, limit) = (files.folder(), self.settings.limits.answer);
-        let failed = |error: MemoryError| not_suspended(vm, machine, error);
+        let failed = |error: MemoryError| pause.failed(vm, machine, error);
         let ask = |error| failed(MemoryError::Qmp(error));
         match qmp::run_state(folder, limit).await.map_err(ask)? {
             RunState::Up => {}
             // An earlier attempt has died. The memory can't be sent twice.
             RunState::Paused => self.unpause(files).await?,
-            RunState::Down => return self.end(files).await,
+            RunState::Down => return Ok(None),
         }
         if let Some(reason) = qmp::migration_blocker(folder, limit).await.map_err(ask)? {
             return Err(failed(MemoryError::Blocked(reason)));
@@ -53,13 +71,11 @@ impl QemuProvider {
         let private =
             PrivateSlots { port: devices.contains(PRIVATE_PORT), nic: devices.contains(PRIVATE_NIC) };
         qmp::ask(folder, "stop", limit).await.map_err(ask)?;
-        if let Err(error) = saved_memory::save(folder, &files.memory(), limit, work).await {
+        if let Err(error) = saved_memory::save(folder, &pause.memory(files), limit, work).await {
             self.unpause(files).await?;
             return Err(failed(error));
         }
-        machine.suspended = Some(Suspended { machine_type, private });
-        machine.save(files).map_err(|source| prepare_failed(folder, source))?;
-        self.end(files).await
+        Ok(Some(Suspended { machine_type, private }))
     }
 
     /// Starts QEMU with the saved memory.
@@ -158,26 +174,47 @@ pub(crate) fn refuse_suspended(
     })
 }
 
-fn not_suspended(vm: &VmName, machine: &MachineFile, error: MemoryError) -> ProviderError {
-    let way_out = NextStep::stop(vm).text(" shuts it down");
-    match error {
-        MemoryError::Interrupted => ProviderError::Interrupted,
-        MemoryError::Blocked(_) if !machine.mounts.is_empty() => ProviderError::Unsupported {
-            what: format!(
-                "\"{vm}\" has folders of this computer mounted (vm.mounts), so it can't be suspended: what it has \
-                 open there can't be saved"
+/// What a running machine pauses for.
+#[derive(Clone, Copy)]
+pub(crate) enum Pause<'a> {
+    ToSuspend,
+    /// To copy it to this folder.
+    ToClone(&'a Files),
+}
+
+impl Pause<'_> {
+    /// Where its memory goes.
+    fn memory(self, own: &Files) -> PathBuf {
+        match self {
+            Self::ToSuspend => own.memory(),
+            Self::ToClone(copy) => copy.memory(),
+        }
+    }
+
+    fn failed(self, vm: &VmName, machine: &MachineFile, error: MemoryError) -> ProviderError {
+        let (done, way_out) = match self {
+            Self::ToSuspend => ("suspended", NextStep::stop(vm).text(" shuts it down")),
+            Self::ToClone(_) => ("cloned while it runs", NextStep::stop(vm).text(", then clone it")),
+        };
+        match error {
+            MemoryError::Interrupted => ProviderError::Interrupted,
+            MemoryError::Blocked(_) if !machine.mounts.is_empty() => ProviderError::Unsupported {
+                what: format!(
+                    "\"{vm}\" has folders of this computer mounted (vm.mounts), so it can't be {done}: what it has \
+                     open there can't be saved"
+                ),
+                hint: way_out,
+            },
+            MemoryError::Blocked(_) => ProviderError::Unsupported {
+                what: format!("\"{vm}\" can't be {done}: {error}"),
+                hint: way_out,
+            },
+            error => ProviderError::caused(
+                format!("\"{vm}\" can't be {done}, so it keeps running"),
+                NextStep::Doctor.text(" checks QEMU and the free disk space; ").hint(way_out),
+                error,
             ),
-            hint: way_out,
-        },
-        MemoryError::Blocked(_) => ProviderError::Unsupported {
-            what: format!("\"{vm}\" can't be suspended: {error}"),
-            hint: way_out,
-        },
-        error => ProviderError::caused(
-            format!("\"{vm}\" can't be suspended, so it keeps running"),
-            NextStep::Doctor.text(" checks QEMU and the free disk space; ").hint(way_out),
-            error,
-        ),
+        }
     }
 }
 

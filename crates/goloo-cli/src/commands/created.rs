@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use goloo_engine::{Created, Verdict};
+use goloo_engine::{Cloned, Created, Verdict};
 use goloo_model::name::VmName;
 use goloo_model::record::{Origin, ProvisioningResult, Record};
 
@@ -12,16 +12,18 @@ use crate::output::{Mark, duration, forwards};
 use crate::{exit, json};
 
 /// Prints a copy of a VM.
-pub fn report_copy(app: &App, copy: &Record) {
+pub fn report_copy(app: &App, copy: &Cloned) {
+    let record = &copy.record;
     if app.ui.json() {
-        app.ui.result(&json::ChangedVm { vm: copy });
-    } else {
-        let from = copy.origin.as_ref().map_or("?", |origin| origin.from.as_str());
-        app.ui.line(&format!(
-            "created {0}, a stopped copy of {from}; run `goloo start {0}` to start it",
-            copy.name
-        ));
+        app.ui.result(&json::ChangedVm { vm: record });
+        return;
     }
+    let from = record.origin.as_ref().map_or("?", |origin| origin.from.as_str());
+    let (state, start) = if copy.is_suspended { ("suspended", "continue") } else { ("stopped", "start it") };
+    app.ui.line(&format!(
+        "created {0}, a {state} copy of {from}; run `goloo start {0}` to {start}",
+        record.name
+    ));
 }
 
 /// Prints an imported VM.

@@ -35,8 +35,8 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
         Resumed::Created(created) => return Ok(created::report(app, &created, began.elapsed())),
         Resumed::Nothing => format!("{name} has no unfinished operation"),
         Resumed::Deleted(id) => format!("deleted {name}; the archived record is {id}"),
-        Resumed::Cloned(record) => {
-            created::report_copy(app, &record);
+        Resumed::Cloned(copy) => {
+            created::report_copy(app, &copy);
             return Ok(exit::DONE);
         }
         Resumed::Imported(record) => {

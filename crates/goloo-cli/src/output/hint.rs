@@ -55,6 +55,7 @@ fn command(step: &NextStep) -> String {
         NextStep::Reboot(vm) => format!("goloo exec {vm} -- sudo reboot"),
         NextStep::Recreate { vm, name } => format!("goloo recreate {vm} --as {name}"),
         NextStep::Rename { vm, to } => format!("goloo rename {vm} {to}"),
+        NextStep::Restart(vm) => format!("goloo restart {vm}"),
         NextStep::Resume(vm) => format!("goloo resume {vm}"),
         NextStep::SettingsSet { key, value } => {
             format!("goloo settings set {} {}", in_shell(key), in_shell(value))
@@ -118,6 +119,7 @@ mod tests {
             NextStep::Reboot(web()),
             NextStep::Recreate { vm: web(), name: other() },
             NextStep::Rename { vm: other(), to: web() },
+            NextStep::Restart(web()),
             NextStep::Resume(web()),
             NextStep::SettingsSet { key: "stateBackend.region".to_owned(), value: "eu-west-1".to_owned() },
             NextStep::Start(web()),
@@ -154,6 +156,7 @@ mod tests {
                 | NextStep::Reboot(_)
                 | NextStep::Recreate { .. }
                 | NextStep::Rename { .. }
+                | NextStep::Restart(_)
                 | NextStep::Resume(_)
                 | NextStep::SettingsSet { .. }
                 | NextStep::Start(_)

@@ -369,6 +369,24 @@ fn templates_know_the_names_of_other_machines() {
     assert!(world.names().is_empty());
 }
 
+#[test]
+fn a_machine_in_a_network_is_cloned_when_it_is_stopped() {
+    let world = world(r#"{"name": "shop", "network": true, "machines": {"db": {"stack": "hello"}}}"#);
+    world.run(&["up"]).expect(0);
+    for state in ["running", "suspended"] {
+        let refused = world.run(&["clone", "shop-db", "twin"]).expect(2);
+        assert!(refused.stderr().contains("is in the private network of its environment"), "{refused:?}");
+        assert!(refused.stderr().contains("goloo stop shop-db"), "{refused:?}");
+        assert_eq!(world.json(&["status", "shop-db", "--json"])["live"]["state"], state);
+        world.run(&["stop", "shop-db", "--suspend"]).expect(0);
+    }
+    world.run(&["start", "shop-db"]).expect(0);
+    world.run(&["stop", "shop-db", "--force"]).expect(0);
+    world.run(&["clone", "shop-db", "twin"]).expect(0);
+    world.run(&["start", "twin"]).expect(0);
+    assert!(status(&world, "twin")["membership"].is_null());
+}
+
 const FIVE: &str = r#"{"name": "shop", "machines": {
     "a": {"stack": "hello"}, "b": {"stack": "hello", "after": ["a"]}, "c": {"stack": "hello", "count": 3}}}"#;
 

@@ -258,27 +258,39 @@ fn vm_is_restored_from_a_snapshot_and_its_clone_is_independent() {
     world.run(&["create", "box"]).expect(0);
     let inside = |vm: &str, command: &str| world.run(&["ssh", vm, "--", command]).expect(0).stdout();
     inside("box", "echo old > /var/tmp/it");
+    let boot = inside("box", "cat /proc/sys/kernel/random/boot_id");
+    // Something writes to its disk and knows in its memory how far it is.
+    inside(
+        "box",
+        "setsid sh -c 'while sleep .2; do i=$((i + 1)); echo $i >>/var/tmp/count; done' </dev/null >/dev/null 2>&1 &",
+    );
+    world.run(&["clone", "box", "twin"]).expect(0);
+    assert_eq!(inside("box", "cat /proc/sys/kernel/random/boot_id"), boot, "it only paused");
     world.run(&["stop", "box"]).expect(0);
     world.run(&["snapshot", "box", "old"]).expect(0);
-    world.run(&["clone", "box", "twin"]).expect(0);
-
-    world.run(&["start", "box"]).expect(0);
-    inside("box", "echo new > /var/tmp/it");
-    world.run(&["stop", "box"]).expect(0);
-    world.run(&["restore", "box", "old", "--yes"]).expect(0);
 
     let starts = ["box", "twin"].map(|vm| spawn(&world, &["start", vm]));
     for start in starts {
         Ran(start.wait_with_output().unwrap()).expect(0);
     }
-    for vm in ["box", "twin"] {
-        assert_eq!(
-            inside(vm, "cat /var/tmp/it /var/tmp/runs"),
-            "old\nrun\n",
-            "{vm} is as it was, nothing ran again"
-        );
-        assert_eq!(inside(vm, "hostname"), format!("{vm}\n"));
-    }
+    assert_eq!(inside("twin", "hostname; cat /proc/sys/kernel/random/boot_id"), format!("twin\n{boot}"));
+    assert_eq!(
+        inside(
+            "twin",
+            "sync; echo 3 | sudo tee /proc/sys/vm/drop_caches; awk 'NR != $1 { bad = 1 } END { print bad + 0 }' /var/tmp/count"
+        ),
+        "3\n0\n",
+        "its disk and its memory are of one moment"
+    );
+    assert_eq!(inside("twin", "sudo dmesg --level=err,crit,alert,emerg | grep -ci ext4; true"), "0\n");
+    assert_eq!(
+        inside("box", "hostname; cat /var/tmp/it /var/tmp/runs"),
+        "box\nold\nrun\n",
+        "nothing ran again"
+    );
+    inside("box", "echo new > /var/tmp/it");
+    world.run(&["stop", "box"]).expect(0);
+    world.run(&["restore", "box", "old", "--yes"]).expect(0);
     another_computer_goes_on_with_it(&world);
     world.run(&["delete", "box", "--yes"]).expect(0);
     inside("twin", "echo its own > /var/tmp/it");
@@ -297,10 +309,9 @@ fn vm_is_restored_from_a_snapshot_and_its_clone_is_independent() {
     world.assert_empty("after the deletes");
 }
 
-/// With a client key of its own, and the same host key.
+/// With a client key of its own, the same host key, and the restored disk.
 fn another_computer_goes_on_with_it(world: &World) {
     let there = World::real();
-    world.run(&["stop", "box"]).expect(0);
     world.run(&["export", "box", "box.goloo"]).expect(0);
     let file = world.path().join("work/box.goloo").display().to_string();
     there.run(&["import", &file, "--as", "moved"]).expect(0);

@@ -486,7 +486,8 @@ pub struct Operation {
     /// Whether a stop or restart forces power off instead of asking the guest.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
-    /// The VM that a clone copies: by the time of a resume its name may belong to another VM.
+    /// The VM that a clone copies: by the time of a resume its name may belong to another VM. Also of a delete that gives
+    /// such a clone up, which may have left its source paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<VmId>,
     /// The DNS names to move; identical in the records of both VMs.

@@ -113,6 +113,10 @@ impl Subject for Tabled {
     async fn plant_archived(&self, id: &ArchiveId, json: &[u8]) {
         Subject::plant_archived(&self.s3, id, json).await;
     }
+
+    fn rounds(&self, times: usize) -> usize {
+        self.s3.rounds(times)
+    }
 }
 
 goloo_testkit::store_suite!(

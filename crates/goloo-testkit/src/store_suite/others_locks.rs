@@ -28,7 +28,7 @@ pub async fn looking_at_locks_refuses_nobody_one(subject: &dyn Subject) {
     race(subject, 3, async |n, store| {
         if n == 0 {
             let mut refused = 0;
-            for _ in 0..200 {
+            for _ in 0..subject.rounds(200) {
                 // Nobody else takes it, so it is always free.
                 refused += u32::from(store.lock(&name("devbox"), &owner(1)).await.is_err());
             }

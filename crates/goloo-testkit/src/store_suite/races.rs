@@ -33,7 +33,7 @@ pub async fn claims_of_many_names_at_once_all_succeed(subject: &dyn Subject) {
 pub async fn of_two_writers_of_one_serial_one_wins(subject: &dyn Subject) {
     let devbox = name("devbox");
     let mut record = created(&*subject.handle(), &devbox).await;
-    for _ in 0..20 {
+    for _ in 0..subject.rounds(20) {
         let start = &record;
         let saved = race(subject, 2, async |n, store| {
             let mut mine = Record { stack: format!("stack-{n}").into(), ..start.clone() };
@@ -103,10 +103,11 @@ pub async fn readers_beside_a_writer_see_whole_records(subject: &dyn Subject) {
 
 pub async fn readers_beside_claims_and_archives_see_all_or_nothing(subject: &dyn Subject) {
     let done = AtomicBool::new(false);
+    let rounds = subject.rounds(20);
     race(subject, 3, async |n, store| {
         let devbox = name("devbox");
         if n == 0 {
-            for _ in 0..20 {
+            for _ in 0..rounds {
                 archived(&*store, &devbox, "2025-02-01T00:00:00Z").await;
             }
             done.store(true, Ordering::Release);
@@ -124,7 +125,7 @@ pub async fn readers_beside_claims_and_archives_see_all_or_nothing(subject: &dyn
             assert_eq!(store.archive_list().await.unwrap().broken, []);
         }
     });
-    assert_eq!(subject.handle().archive_list().await.unwrap().entries.len(), 20);
+    assert_eq!(subject.handle().archive_list().await.unwrap().entries.len(), rounds);
 }
 
 pub async fn of_many_who_remove_one_archived_record_one_does(subject: &dyn Subject) {

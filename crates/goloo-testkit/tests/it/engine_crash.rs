@@ -218,7 +218,7 @@ fn assert_no_copy_is_lost(disk: &SimFs, provider: &FakeProvider, at: &str) {
             engine.resume(&copy(), None, ResumeInputs::of_create(&rebuild)).await
         });
         let Resumed::Cloned(cloned) = resumed.unwrap() else { panic!("{at}") };
-        assert_eq!((cloned.phase, cloned.operation), (Phase::Ready, None), "{at}");
+        assert_eq!((cloned.record.phase, cloned.record.operation), (Phase::Ready, None), "{at}");
     }
     assert_eq!(provider.machines(), 2, "{at}");
     engine(&store, provider, &guest, async |engine| engine.delete(&copy(), None).await).unwrap();

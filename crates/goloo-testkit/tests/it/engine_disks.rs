@@ -81,7 +81,9 @@ impl World {
 
     async fn clone(&self, source: &str, copy: &str) -> Result<Record, EngineError> {
         let by = creating(&name(source)).created_by;
-        self.run(async |engine| engine.clone_vm(&name(source), &name(copy), &by).await).await
+        self.run(async |engine| engine.clone_vm(&name(source), &name(copy), &by).await)
+            .await
+            .map(|copy| copy.record)
     }
 
     /// A clone that the user interrupted before the machine was copied.

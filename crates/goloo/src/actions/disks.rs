@@ -1,21 +1,21 @@
 //! Clones machines, and takes and restores snapshots of their disks.
 
-use goloo_engine::Engine;
+use goloo_engine::{Cloned, Engine};
 use goloo_model::events::EventContext;
 use goloo_model::name::{SnapshotLabel, VmName};
 use goloo_model::provider::DiskSnapshot;
-use goloo_model::record::{OperationKind, Record};
+use goloo_model::record::OperationKind;
 
 use crate::error::Error;
 use crate::operation::{ManagedVm, RunOptions};
 use crate::session::Session;
 
 impl Session {
-    /// Creates a stopped copy of a stopped VM.
+    /// Copies a VM. The copy is stopped, or suspended if the VM isn't stopped.
     ///
     /// # Errors
     /// Errors of the store, the provider and the operation.
-    pub fn clone_vm(&self, name: &VmName, new: &VmName, run: &RunOptions<'_>) -> Result<Record, Error> {
+    pub fn clone_vm(&self, name: &VmName, new: &VmName, run: &RunOptions<'_>) -> Result<Cloned, Error> {
         let provider = self.provider_of(&self.record(name)?)?;
         let by = self.creator()?;
         let context = EventContext::of(new, Some(OperationKind::Clone));

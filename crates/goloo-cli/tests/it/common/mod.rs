@@ -6,9 +6,10 @@ pub mod kill;
 pub mod tmux;
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -260,6 +261,21 @@ impl World {
     pub fn machines(&self) -> Vec<PathBuf> {
         let Ok(entries) = fs::read_dir(self.state().join("vms")) else { return Vec::new() };
         entries.map(|entry| entry.unwrap().path()).collect()
+    }
+
+    /// What the QEMU of a VM says about its guest, such as `running` or `postmigrate`.
+    pub fn run_state(&self, vm: &str) -> String {
+        let id = self.json(&["status", vm, "--json"])["vm"]["id"].as_str().unwrap().to_owned();
+        let stream = UnixStream::connect(self.state().join("vms").join(id).join("qmp.sock")).unwrap();
+        let mut lines = BufReader::new(&stream).lines();
+        let mut answer = |request: &str| -> serde_json::Value {
+            (&stream).write_all(request.as_bytes()).unwrap();
+            serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap()
+        };
+        // The first answer is the greeting.
+        answer("{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"query-status\"}\n");
+        answer("");
+        answer("")["return"]["status"].as_str().unwrap().to_owned()
     }
 
     /// The pids of this world's QEMU processes.
