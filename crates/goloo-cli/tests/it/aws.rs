@@ -691,7 +691,7 @@ fn an_update_that_outlasts_the_timeout_is_continued_by_resume() {
 }
 
 #[test]
-fn apply_in_aws_changes_ports_at_once_and_the_type_with_a_restart() {
+fn apply_in_aws_changes_ports_and_the_end_at_once_and_the_type_with_a_restart() {
     let cloud = Cloud::new();
     cloud.world.stack("web", &with_port(80), "");
     cloud.aws.create_zone("example.com");
@@ -723,6 +723,15 @@ fn apply_in_aws_changes_ports_at_once_and_the_type_with_a_restart() {
     cloud.run_until(&[&resize[..], &["--yes"]].concat(), "resized", has_moved);
     assert_eq!(cloud.status("web")["aws"]["instanceID"], id);
     assert_eq!(cloud.ports(&cloud.status("web")), [22, 443]);
+
+    let asked = [
+        ("Action", "DescribeInstanceAttribute"),
+        ("InstanceId", id.as_str().unwrap()),
+        ("Attribute", "instanceInitiatedShutdownBehavior"),
+    ];
+    let is_terminated = || cloud.aws.query("ec2", REGIONS[0], &asked).contains("<value>terminate</value>");
+    assert!(!is_terminated());
+    cloud.run_until(&["apply", "web", "--set", "ttl=2h"], "a shutdown is its end", is_terminated);
     cloud.run(&["delete", "web", "--yes"]).expect(0);
     cloud.assert_nothing_is_left(&empty, "at the end");
 }
