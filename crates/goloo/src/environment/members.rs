@@ -33,10 +33,10 @@ impl Session {
         }
     }
 
-    /// All records, without those of VMs that are to replace others.
+    /// All records, also those of VMs that are to replace others.
     pub(super) fn all_records(&self) -> Result<Vec<Record>, Error> {
-        let records = self.local(self.store.records())?.entries.into_iter().map(|loaded| loaded.record);
-        Ok(records.filter(|record| record.replacing.is_none()).collect())
+        let entries = self.local(self.store.records())?.entries;
+        Ok(entries.into_iter().map(|loaded| loaded.record).collect())
     }
 
     /// A VM's place in its environment, without its address, if no VM has it now.
