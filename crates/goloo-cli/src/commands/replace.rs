@@ -32,7 +32,14 @@ pub fn run(app: &App, mut planned: PlannedReplacement, yes: bool, timeout: Durat
     let left = format!(
         "{new} may be incomplete: run `goloo resume {name}` to continue, or `goloo delete {new}` to give it up"
     );
-    match app.act(timeout, &left, |run| app.session.replace(planned, run))? {
+    let outcome = app.act(timeout, &left, |run| {
+        let outcome = app.session.replace(planned, run)?;
+        if let ReplaceOutcome::Done(replaced) = &outcome {
+            app.session.tell_others(&replaced.record, run);
+        }
+        Ok(outcome)
+    })?;
+    match outcome {
         ReplaceOutcome::Done(replaced) => {
             report(app, &replaced, &settings);
             Ok(exit::DONE)

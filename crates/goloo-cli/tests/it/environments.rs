@@ -587,6 +587,78 @@ fn kill_up_with_a_replacement_at_any_step_then_up_again_or_down() {
     assert!(killed > 10, "up was killed only {killed} times");
 }
 
+/// Answers as provisioned machines do, and keeps what the guests are told.
+fn keep_what_guests_are_told(world: &World) -> std::path::PathBuf {
+    let told = world.path().join("told");
+    let script = "#!/bin/sh\nfor last; do :; done\necho \"$* @@\" | tr '\\n' ' ' >>TOLD\necho >>TOLD\n\
+        case $last in *goloo:status*) echo '@goloo:status@'; echo 'DONE' ;; esac\n";
+    world.program("ssh", &script.replace("TOLD", told.to_str().unwrap()).replace("DONE", DONE));
+    told
+}
+
+/// Whether the guest of `vm` was told the address and the names of a machine.
+fn is_told(world: &World, told: &std::path::Path, vm: &str, (machine, address): (&str, &str)) -> bool {
+    let host = status(world, vm)["endpoint"]["address"].as_str().unwrap().to_owned();
+    let told = fs::read_to_string(told).unwrap();
+    told.lines()
+        .any(|line| line.contains(&host) && line.contains(&format!("{address} {machine} {machine}.shop")))
+}
+
+fn private_address(world: &World, vm: &str) -> String {
+    let network = status(world, vm)["membership"]["network"].clone();
+    network.as_str().unwrap().split('/').next().unwrap().to_owned()
+}
+
+#[test]
+fn a_machine_that_is_made_again_is_in_the_network_and_known_to_the_others_at_once() {
+    let shop = SHOP.replace(r#""name": "shop""#, r#""name": "shop", "network": true"#);
+    let world = world(&shop);
+    let told = keep_what_guests_are_told(&world);
+    world.run(&["up"]).expect(0);
+    let id = |name: &str| status(&world, name)["membership"]["environmentID"].clone();
+    let others_know = |machine: &str, others: &[&str]| {
+        let address = private_address(&world, &format!("shop-{machine}"));
+        for vm in others {
+            assert!(is_told(&world, &told, vm, (machine, &address)), "{vm} knows {machine} at {address}");
+        }
+    };
+    others_know("db", &["shop-web-1", "shop-web-2", "shop-db"]);
+
+    // Another machine has got its address meanwhile.
+    let first = private_address(&world, "shop-db");
+    world.run(&["delete", "shop-db", "--yes"]).expect(0);
+    describe(&world, &shop.replace(r#""machines": {"#, r#""machines": {"cache": {"stack": "hello"},"#));
+    world.run(&["up", "cache"]).expect(0);
+    assert_eq!(private_address(&world, "shop-cache"), first);
+    fs::remove_file(&told).unwrap();
+    world.run(&["recreate", "shop-db"]).expect(0);
+    assert_ne!(private_address(&world, "shop-db"), first);
+    assert_eq!((id("shop-db"), id("shop-db").is_string()), (id("shop-web-1"), true));
+    others_know("db", &["shop-web-1", "shop-web-2", "shop-db"]);
+
+    world.run(&["stop", "--force", "shop-web-2"]).expect(0);
+    fs::remove_file(&told).unwrap();
+    world.run(&["apply", "shop-db", "--replace", "--set", "cloud_init.vars.a=1", "--yes"]).expect(0);
+    others_know("db", &["shop-web-1", "shop-db"]);
+    // The one that is off is told when it starts.
+    world.run(&["start", "shop-web-2"]).expect(0);
+    others_know("db", &["shop-web-2"]);
+}
+
+#[test]
+fn a_guest_that_can_not_be_told_is_only_a_warning() {
+    let world = world(&SHOP.replace(r#""name": "shop""#, r#""name": "shop", "network": true"#));
+    world.run(&["up"]).expect(0);
+    let deaf = status(&world, "shop-web-1")["endpoint"]["address"].as_str().unwrap().to_owned();
+    world.run(&["delete", "shop-db", "--yes"]).expect(0);
+    let script = "#!/bin/sh\nfor last; do :; done\ncase \"$*\" in *DEAF*) echo no >&2; exit 1 ;; esac\n\
+        case $last in *goloo:status*) echo '@goloo:status@'; echo 'DONE' ;; esac\n";
+    world.program("ssh", &script.replace("DEAF", &deaf).replace("DONE", DONE));
+    let made = world.run(&["recreate", "shop-db"]).expect(0).stderr();
+    assert!(made.contains("\"shop-web-1\" may not know where \"shop-db\" is now"), "{made}");
+    assert!(!made.contains("\"shop-web-2\" may not"), "{made}");
+}
+
 #[test]
 fn vm_a_hundred_machines_twenty_at_a_time() {
     let world = world(r#"{"name": "farm", "machines": {"node": {"stack": "hello", "count": 100}}}"#);
