@@ -660,6 +660,32 @@ fn a_guest_that_can_not_be_told_is_only_a_warning() {
 }
 
 #[test]
+fn up_warns_if_the_machines_need_more_memory_than_is_available() {
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap();
+    let available = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:")).unwrap();
+    let mebibytes = available.trim().trim_end_matches(" kB").parse::<u64>().unwrap() >> 10;
+    let machine = json!({"stack": "hello", "memory": format!("{}M", mebibytes * 3 / 5)});
+    let machines = json!({"name": "shop", "machines": {"a": machine, "b": machine}});
+    let world = world(&machines.to_string());
+    let warnings = |arguments: &[&str]| {
+        let plan = world.json(&[&["up", "--dry-run", "--json"], arguments].concat());
+        plan["warnings"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|text| text.as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(warnings(&["a"]), [""; 0], "one alone");
+    let both = warnings(&[]);
+    assert!(both[0].starts_with("the machines that are made or started need "), "{both:?}");
+    // One that runs already has its part of what isn't available; one that is off hasn't.
+    world.run(&["up", "a"]).expect(0);
+    world.run(&["stop", "--force", "shop-a"]).expect(0);
+    assert_eq!(warnings(&[]).len(), 1);
+}
+
+#[test]
 fn vm_a_hundred_machines_twenty_at_a_time() {
     let world = world(r#"{"name": "farm", "machines": {"node": {"stack": "hello", "count": 100}}}"#);
     world.run(&["up", "--jobs", "20"]).expect(0);

@@ -686,15 +686,18 @@ fn default_name(member: &Membership) -> VmName {
     VmName::parse(&name).expect("the environment's file was checked")
 }
 
-/// A warning if the new machines on this computer need more memory than it has.
+/// A warning if the machines that begin to run on this computer need more memory than it has left. All of them run in the
+/// end, so making fewer at a time would help nothing.
 fn memory_warning(session: &Session, steps: &[UpStep]) -> Option<String> {
-    let is_new = |step: &&UpStep| {
+    let begins = |step: &&UpStep| {
         let is_here = session.provider_info(step.provider).is_ok_and(|info| info.is_host_bound());
-        is_here && step.planned_create().is_some()
+        is_here && (step.planned_create().is_some() || step.action == MemberAction::Start)
     };
     let needed: u64 =
-        steps.iter().filter(is_new).map(|step| step.stack.resolved.stack.memory.as_bytes()).sum();
-    let has = preflight::memory().filter(|has| has.as_bytes() < needed)?;
-    let (needed, has) = (Size::bytes(needed), Size::bytes(has.as_bytes() >> 20 << 20));
-    Some(format!("the new machines need {needed} of memory, but this computer has {has}"))
+        steps.iter().filter(begins).map(|step| step.stack.resolved.stack.memory.as_bytes()).sum();
+    let left = preflight::available_memory().filter(|left| left.as_bytes() < needed)?;
+    let (needed, left) = (Size::bytes(needed), Size::bytes(left.as_bytes() >> 20 << 20));
+    Some(format!(
+        "the machines that are made or started need {needed} of memory, but only {left} of this computer's are available"
+    ))
 }
