@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::common::kill::{SAVES_AND_PROGRAMS, at_calls};
-use crate::common::{HELLO, World, wait_until};
+use crate::common::{HELLO, Ran, World, wait_until};
 
 const DONE: &str = r#"{"status": "done", "errors": []}"#;
 const SHOP: &str = r#"{"name": "shop", "machines": {
@@ -588,7 +589,7 @@ fn kill_up_with_a_replacement_at_any_step_then_up_again_or_down() {
 }
 
 /// Answers as provisioned machines do, and keeps what the guests are told.
-fn keep_what_guests_are_told(world: &World) -> std::path::PathBuf {
+fn keep_what_guests_are_told(world: &World) -> PathBuf {
     let told = world.path().join("told");
     let script = "#!/bin/sh\nfor last; do :; done\necho \"$* @@\" | tr '\\n' ' ' >>TOLD\necho >>TOLD\n\
         case $last in *goloo:status*) echo '@goloo:status@'; echo 'DONE' ;; esac\n";
@@ -596,12 +597,18 @@ fn keep_what_guests_are_told(world: &World) -> std::path::PathBuf {
     told
 }
 
+/// Where goloo reaches a VM, by its record.
+fn address(world: &World, vm: &str) -> String {
+    let record = fs::read(world.state().join("active").join(vm).join("state.json")).unwrap();
+    let record: Value = serde_json::from_slice(&record).unwrap();
+    record["endpoint"]["address"].as_str().unwrap().to_owned()
+}
+
 /// Whether the guest of `vm` was told the address and the names of a machine.
-fn is_told(world: &World, told: &std::path::Path, vm: &str, (machine, address): (&str, &str)) -> bool {
-    let host = status(world, vm)["endpoint"]["address"].as_str().unwrap().to_owned();
+fn is_told(world: &World, told: &Path, vm: &str, (machine, at): (&str, &str)) -> bool {
+    let (host, names) = (address(world, vm), format!("{at} {machine} {machine}.shop"));
     let told = fs::read_to_string(told).unwrap();
-    told.lines()
-        .any(|line| line.contains(&host) && line.contains(&format!("{address} {machine} {machine}.shop")))
+    told.lines().any(|line| line.contains(&format!(" {host} ")) && line.contains(&names))
 }
 
 fn private_address(world: &World, vm: &str) -> String {
@@ -657,6 +664,62 @@ fn a_guest_that_can_not_be_told_is_only_a_warning() {
     let made = world.run(&["recreate", "shop-db"]).expect(0).stderr();
     assert!(made.contains("\"shop-web-1\" may not know where \"shop-db\" is now"), "{made}");
     assert!(!made.contains("\"shop-web-2\" may not"), "{made}");
+}
+
+/// Runs the rest of its arguments in a network of its own, where something answers like an SSH server at the addresses of
+/// the guests.
+const IN_PRIVATE_NETWORK: &str = r#"#!/bin/sh
+ip link set lo up
+for n in 2 3 4 5 6; do ip addr add 10.111.0.$n/24 dev lo; done
+python3 -c '
+import os, socket
+server = socket.create_server(("0.0.0.0", int(os.environ["GOLOO_MULTIPASS_SSH_PORT"])))
+print(flush=True)
+while True: server.accept()[0].send(b"SSH-2.0-stand-in\r\n")' >ready &
+server=$!
+until [ -s ready ]; do sleep 0.01; done
+"$@"
+code=$?
+kill $server
+exit $code
+"#;
+
+#[test]
+fn guests_of_multipass_know_each_other_by_name() {
+    let world = World::multipass();
+    world.stack("hello", r#"{"vm": {"cpus": 1, "memory": "1G", "disk": "5G"}}"#, "");
+    world.multipass_faults(&["private-network"]);
+    describe(&world, &SHOP.replace(r#""name": "shop""#, r#""name": "shop", "network": true"#));
+    let told = keep_what_guests_are_told(&world);
+    let script = world.path().join("in-private-network");
+    fs::write(&script, IN_PRIVATE_NETWORK).unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new("unshare");
+        world.settle(&mut command);
+        command.args(["--map-root-user", "--net", "sh"]).arg(&script).arg(crate::common::goloo());
+        let ran = Ran(command.args(arguments).output().unwrap()).expect(0);
+        let _ = fs::remove_file(world.path().join("work/ready"));
+        ran
+    };
+    run(&["up", "--provider", "multipass"]);
+    let machines = ["db", "web-1", "web-2"];
+    for (vm, machine) in machines.iter().flat_map(|vm| machines.map(|machine| (vm, machine))) {
+        let at = address(&world, &format!("shop-{machine}"));
+        assert!(at.starts_with("10.111.0."), "{at}");
+        assert!(
+            is_told(&world, &told, &format!("shop-{vm}"), (machine, &at)),
+            "{vm} knows {machine} at {at}"
+        );
+    }
+
+    let before = address(&world, "shop-db");
+    run(&["apply", "shop-db", "--replace", "--set", "cloud_init.vars.a=1", "--yes"]);
+    let now = address(&world, "shop-db");
+    assert_ne!(now, before);
+    for vm in ["shop-web-1", "shop-web-2", "shop-db"] {
+        assert!(is_told(&world, &told, vm, ("db", &now)), "{vm} knows db at {now}");
+    }
+    run(&["down", "--yes"]);
 }
 
 #[test]
