@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -328,9 +329,8 @@ fn of_two_ups_at_once_one_works_and_the_other_is_told_by_whom() {
     assert_eq!(world.names().len(), 3);
 }
 
-#[test]
-fn an_interrupted_up_starts_nothing_more_and_up_again_continues() {
-    let world = world(SHOP);
+/// Leaves the create of the first machine unfinished.
+fn interrupt_up(world: &World) {
     // The machine never answers.
     world.program("ssh", "#!/bin/sh\necho $$ >>sleeping; exec sleep 60\n");
     let mut up = world.command();
@@ -340,6 +340,12 @@ fn an_interrupted_up_starts_nothing_more_and_up_again_continues() {
     wait_until("it waits for its machine", || world.names() == ["shop-db"] && sleeping.exists());
     assert!(Command::new("kill").args(["-INT", &up.id().to_string()]).status().unwrap().success());
     assert_eq!(up.wait().unwrap().code(), Some(6), "the create of the first machine is left");
+}
+
+#[test]
+fn an_interrupted_up_starts_nothing_more_and_up_again_continues() {
+    let world = world(SHOP);
+    interrupt_up(&world);
     assert_eq!(world.names(), ["shop-db"]);
     assert_eq!(planned(&world)[0].1, "resume");
     world.ssh_finds(DONE);
@@ -548,6 +554,23 @@ fn a_stopped_machine_is_started_to_be_provisioned_again_and_a_protected_one_is_n
     assert_eq!(world.json(&["status", "shop-web-1", "--json"])["live"]["state"], "running");
 }
 
+#[test]
+fn what_nobody_agreed_to_is_left_after_an_interrupted_operation() {
+    let world =
+        world(&SHOP.replace(r#""db": {"stack": "hello""#, r#""db": {"stack": "hello", "disk": "2G""#));
+    interrupt_up(&world);
+    let id = status(&world, "shop-db")["id"].clone();
+    world.ssh_finds(DONE);
+    describe(&world, SHOP);
+    let ran = world.run(&["up", "db"]).expect(0);
+    let said = "shop-db: the interrupted operation is finished; `goloo up` shows what it needs now";
+    assert!(ran.stdout().contains(said), "{ran:?}");
+    assert_eq!(status(&world, "shop-db")["id"], id);
+    assert_eq!(planned(&world)[0].1, "replace");
+    world.run(&["up", "db", "--replace", "--yes"]).expect(0);
+    assert_eq!(status(&world, "shop-db")["replaces"], id);
+}
+
 /// An operation was interrupted.
 const MIDWAY: i32 = 6;
 const ONE: &str = r#"{"name": "shop", "machines": {"a": {"stack": "hello", "disk": "SIZE"}}}"#;
@@ -611,6 +634,18 @@ fn is_told(world: &World, told: &Path, vm: &str, (machine, at): (&str, &str)) ->
     told.lines().any(|line| line.contains(&format!(" {host} ")) && line.contains(&names))
 }
 
+/// Whether anything was run in the guest of `vm`.
+fn is_contacted(world: &World, told: &Path, vm: &str) -> bool {
+    fs::read_to_string(told).unwrap().contains(&format!(" {} ", address(world, vm)))
+}
+
+/// Whether its stand-in has a socket in the network of its environment.
+fn is_connected(world: &World, vm: &str) -> bool {
+    let networks = fs::read_dir(world.state().join("net")).unwrap();
+    let address = private_address(world, vm);
+    networks.into_iter().any(|network| network.unwrap().path().join(&address).exists())
+}
+
 fn private_address(world: &World, vm: &str) -> String {
     let network = status(world, vm)["membership"]["network"].clone();
     network.as_str().unwrap().split('/').next().unwrap().to_owned()
@@ -630,6 +665,12 @@ fn a_machine_that_is_made_again_is_in_the_network_and_known_to_the_others_at_onc
         }
     };
     others_know("db", &["shop-web-1", "shop-web-2", "shop-db"]);
+    // Its documents can use the names.
+    let position = |vm: &str, words: &str| {
+        let (host, told) = (format!(" {} ", address(&world, vm)), fs::read_to_string(&told).unwrap());
+        told.lines().position(|line| line.contains(&host) && line.contains(words)).unwrap()
+    };
+    assert!(position("shop-web-1", " db db.shop") < position("shop-web-1", "goloo:status"));
 
     // Another machine has got its address meanwhile.
     let first = private_address(&world, "shop-db");
@@ -645,11 +686,65 @@ fn a_machine_that_is_made_again_is_in_the_network_and_known_to_the_others_at_onc
 
     world.run(&["stop", "--force", "shop-web-2"]).expect(0);
     fs::remove_file(&told).unwrap();
-    world.run(&["apply", "shop-db", "--replace", "--set", "cloud_init.vars.a=1", "--yes"]).expect(0);
+    let replace = ["apply", "shop-db", "--replace", "--set", "cloud_init.vars.a=1", "--yes"];
+    let replaced = world.run(&replace).expect(0).stderr();
+    assert!(!replaced.contains("may not know"), "nobody asks a machine that is off: {replaced}");
     others_know("db", &["shop-web-1", "shop-db"]);
-    // The one that is off is told when it starts.
+    assert!(is_connected(&world, "shop-db") && !is_contacted(&world, &told, "shop-web-2"));
+    // The one that is off is told when it starts, and its own address too.
     world.run(&["start", "shop-web-2"]).expect(0);
     others_know("db", &["shop-web-2"]);
+    assert!(position("shop-web-2", &format!("address={}/24", private_address(&world, "shop-web-2"))) > 0);
+
+    // Alone, it is the first machine of a network again.
+    world.run(&["down", "--yes"]).expect(0);
+    world.run(&["recreate", "shop-db"]).expect(0);
+    assert!(id("shop-db").is_string() && is_connected(&world, "shop-db"));
+}
+
+#[test]
+fn machines_are_connected_when_their_environment_gets_a_network() {
+    let world = world(SHOP);
+    world.run(&["up"]).expect(0);
+    assert_eq!(status(&world, "shop-db")["membership"]["network"], Value::Null);
+    describe(&world, &SHOP.replace(r#""name": "shop""#, r#""name": "shop", "network": true"#));
+    world.run(&["up"]).expect(0);
+    for vm in ["shop-db", "shop-web-1", "shop-web-2"] {
+        assert!(is_connected(&world, vm), "{vm}");
+    }
+    let has_switch = || {
+        let mut networks = fs::read_dir(world.state().join("net")).unwrap();
+        let switch = networks.next().unwrap().unwrap().path().join("switch");
+        UnixDatagram::unbound().unwrap().connect(switch).is_ok()
+    };
+    assert!(has_switch());
+    world.run(&["stop", "--force", "shop"]).expect(0);
+    wait_until("the switch ends with the last machine", || !has_switch());
+    world.run(&["start", "shop-db"]).expect(0);
+    assert!(has_switch());
+}
+
+#[test]
+fn environments_know_nothing_of_each_other() {
+    let world = world("");
+    let told = keep_what_guests_are_told(&world);
+    for name in ["shop", "lab"] {
+        let file = r#"{"name": "NAME", "network": true, "machines": {"a": {"stack": "hello"}, "b": {"stack": "hello"}}}"#;
+        describe(&world, &file.replace("NAME", name));
+        world.run(&["up"]).expect(0);
+    }
+    let of = |vm: &str| {
+        let host = format!(" {} ", address(&world, vm));
+        let lines = fs::read_to_string(&told).unwrap();
+        lines.lines().filter(|line| line.contains(&host)).collect::<Vec<_>>().join("\n")
+    };
+    for (vm, own, other) in [("shop-a", "b.shop", ".lab"), ("lab-a", "b.lab", ".shop")] {
+        assert!(of(vm).contains(own) && !of(vm).contains(other), "{vm}: {}", of(vm));
+    }
+    world.run(&["delete", "shop-a", "--yes"]).expect(0);
+    fs::remove_file(&told).unwrap();
+    world.run(&["recreate", "shop-a"]).expect(0);
+    assert!(is_contacted(&world, &told, "shop-b") && !is_contacted(&world, &told, "lab-a"));
 }
 
 #[test]
@@ -693,14 +788,15 @@ fn guests_of_multipass_know_each_other_by_name() {
     let told = keep_what_guests_are_told(&world);
     let script = world.path().join("in-private-network");
     fs::write(&script, IN_PRIVATE_NETWORK).unwrap();
-    let run = |arguments: &[&str]| {
+    let answers = world.path().join("bin/ssh");
+    let run_to = |code: i32, arguments: &[&str]| {
         let mut command = Command::new("unshare");
         world.settle(&mut command);
         command.args(["--map-root-user", "--net", "sh"]).arg(&script).arg(crate::common::goloo());
-        let ran = Ran(command.args(arguments).output().unwrap()).expect(0);
-        let _ = fs::remove_file(world.path().join("work/ready"));
-        ran
+        drop(Ran(command.args(arguments).output().unwrap()).expect(code));
+        fs::remove_file(world.path().join("work/ready")).unwrap();
     };
+    let run = |arguments: &[&str]| run_to(0, arguments);
     run(&["up", "--provider", "multipass"]);
     let machines = ["db", "web-1", "web-2"];
     for (vm, machine) in machines.iter().flat_map(|vm| machines.map(|machine| (vm, machine))) {
@@ -719,7 +815,18 @@ fn guests_of_multipass_know_each_other_by_name() {
     for vm in ["shop-web-1", "shop-web-2", "shop-db"] {
         assert!(is_told(&world, &told, vm, ("db", &now)), "{vm} knows db at {now}");
     }
+
+    // A new VM that isn't ready is no machine of the environment.
+    let failed = DONE.replace("done", "error");
+    fs::write(&answers, fs::read_to_string(&answers).unwrap().replace(DONE, &failed)).unwrap();
+    run_to(8, &["apply", "shop-db", "--replace", "--set", "cloud_init.vars.a=2", "--yes"]);
+    fs::remove_file(&told).unwrap();
+    run(&["up", "--yes"]);
+    let unready = address(&world, "shop-db-new");
+    assert!(is_told(&world, &told, "shop-web-1", ("db", &now)));
+    assert!(!is_told(&world, &told, "shop-web-1", ("db", &unready)), "{unready}");
     run(&["down", "--yes"]);
+    assert!(world.names().is_empty());
 }
 
 #[test]
