@@ -631,12 +631,12 @@ fn address(world: &World, vm: &str) -> String {
 fn is_told(world: &World, told: &Path, vm: &str, (machine, at): (&str, &str)) -> bool {
     let (host, names) = (address(world, vm), format!("{at} {machine} {machine}.shop"));
     let told = fs::read_to_string(told).unwrap();
-    told.lines().any(|line| line.contains(&format!(" {host} ")) && line.contains(&names))
+    told.lines().any(|line| line.contains(&format!("-- {host} ")) && line.contains(&names))
 }
 
 /// Whether anything was run in the guest of `vm`.
 fn is_contacted(world: &World, told: &Path, vm: &str) -> bool {
-    fs::read_to_string(told).unwrap().contains(&format!(" {} ", address(world, vm)))
+    fs::read_to_string(told).unwrap().contains(&format!("-- {} ", address(world, vm)))
 }
 
 /// Whether its stand-in has a socket in the network of its environment.
@@ -667,7 +667,7 @@ fn a_machine_that_is_made_again_is_in_the_network_and_known_to_the_others_at_onc
     others_know("db", &["shop-web-1", "shop-web-2", "shop-db"]);
     // Its documents can use the names.
     let position = |vm: &str, words: &str| {
-        let (host, told) = (format!(" {} ", address(&world, vm)), fs::read_to_string(&told).unwrap());
+        let (host, told) = (format!("-- {} ", address(&world, vm)), fs::read_to_string(&told).unwrap());
         told.lines().position(|line| line.contains(&host) && line.contains(words)).unwrap()
     };
     assert!(position("shop-web-1", " db db.shop") < position("shop-web-1", "goloo:status"));
@@ -734,7 +734,7 @@ fn environments_know_nothing_of_each_other() {
         world.run(&["up"]).expect(0);
     }
     let of = |vm: &str| {
-        let host = format!(" {} ", address(&world, vm));
+        let host = format!("-- {} ", address(&world, vm));
         let lines = fs::read_to_string(&told).unwrap();
         lines.lines().filter(|line| line.contains(&host)).collect::<Vec<_>>().join("\n")
     };
