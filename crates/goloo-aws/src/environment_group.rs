@@ -4,6 +4,7 @@
 //! A VPC can't have two groups of the same name, and EC2 refuses to delete a group in use: so several machines at once
 //! need nothing else to agree.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use async_trait::async_trait;
@@ -13,7 +14,7 @@ use aws_sdk_ec2::types::{
 use goloo_model::events::Event;
 use goloo_model::hint::NextStep;
 use goloo_model::name::{EnvironmentId, VmName};
-use goloo_model::provider::{Networks, ProviderError, Work};
+use goloo_model::provider::{Adopted, LiveState, Networks, Orphan, ProviderError, Work};
 use goloo_model::record::{Membership, Record};
 
 use crate::context::AwsProvider;
@@ -106,17 +107,18 @@ impl AwsProvider {
         }
     }
 
-    /// Removes the groups of a VM's environment that no machine is in any more. The VM's own instance no longer exists.
+    /// Removes the groups of a VM's environment that no machine is in any more. The VM's own instance no longer exists. Only
+    /// a VM that has joined one, or was adopted for one that was left, has it among its resources.
     pub(crate) async fn remove_unused_groups(
         &self,
         clients: &Clients,
         record: &Record,
         work: &mut dyn Work,
     ) -> Result<(), ProviderError> {
-        let has_joined = record.resources.iter().any(|resource| resource.kind == RESOURCE);
-        let Some((_, id)) = networked(record).filter(|_| has_joined) else { return Ok(()) };
-        for group in groups(clients, id, None).await? {
-            self.remove_unused(clients, &group, work).await?;
+        for id in recorded(record) {
+            for group in groups(clients, &id, None).await? {
+                self.remove_unused(clients, &group, work).await?;
+            }
         }
         Ok(())
     }
@@ -151,6 +153,59 @@ impl AwsProvider {
 /// Errors that pass when another process has made or removed the group, or EC2 knows of it everywhere.
 fn is_changing(error: &AwsError) -> bool {
     matches!(error.code(), Some("InvalidGroup.NotFound" | "InvalidGroup.Duplicate"))
+}
+
+/// The environments whose groups a record has among its resources.
+fn recorded(record: &Record) -> BTreeSet<EnvironmentId> {
+    let groups = record.resources.iter().filter(|resource| resource.kind == RESOURCE);
+    let ids = groups.filter_map(|resource| resource.id.rsplit_once('-'));
+    ids.filter_map(|(_, id)| EnvironmentId::parse(id).ok()).collect()
+}
+
+/// Whether a record has such a group among its resources.
+pub(crate) fn is_recorded(record: &Record) -> bool {
+    !recorded(record).is_empty()
+}
+
+/// The groups in a region that no machine is in and none of `known` needs or has: they were left behind.
+pub(crate) async fn left_behind(clients: &Clients, known: &[&Record]) -> Result<Vec<Orphan>, AwsError> {
+    let tagged = filter("tag-key", tags::ENVIRONMENT_ID);
+    let of_record = |record: &&Record| {
+        let member = networked(record).map(|(_, id)| id.clone());
+        recorded(record).into_iter().chain(member).collect::<Vec<_>>()
+    };
+    let known: BTreeSet<EnvironmentId> = known.iter().flat_map(of_record).collect();
+    let mut left = Vec::new();
+    for group in describe(clients, vec![tagged]).await? {
+        let is_known = group.environment_id().is_none_or(|id| known.contains(&id));
+        if !is_known && !has_members(clients, &group).await? {
+            left.push(group.into());
+        }
+    }
+    Ok(left)
+}
+
+/// The record of a group that was left behind, so that it can be deleted.
+pub(crate) async fn adopt(clients: &Clients, id: &str) -> Result<Adopted, ProviderError> {
+    let groups = describe(clients, vec![filter("group-id", id)]).await?;
+    let group = groups.into_iter().find(|group| group.environment_id().is_some());
+    let Some(group) = group else {
+        let what = format!("there is no security group {id} of an environment in {}", clients.region);
+        return Err(ProviderError::failed(what, NextStep::Doctor.text(" lists those without a record")));
+    };
+    if has_members(clients, &group).await? {
+        let what = format!(
+            "machines of an environment are in the security group {id}, which is deleted with the last of them"
+        );
+        return Err(ProviderError::failed(what, NextStep::Doctor.text(" lists machines without a record")));
+    }
+    let details = Details { region: Some(clients.region.clone()), ..Details::default() };
+    Ok(Adopted {
+        id: None,
+        name: None,
+        resources: vec![(RESOURCE.to_owned(), group.name)],
+        endpoints: Some(RecordedVm::new(None, details).into()),
+    })
 }
 
 /// The group of an environment in a VPC.
@@ -230,6 +285,7 @@ impl EnvironmentGroup<'_> {
 /// A group that exists.
 struct FoundGroup {
     id: String,
+    name: String,
     /// Whether its machines reach each other.
     is_open: bool,
 }
@@ -241,7 +297,22 @@ impl FoundGroup {
             let mut sources = rule.user_id_group_pairs().iter();
             rule.ip_protocol() == Some(ALL) && sources.any(|source| source.group_id() == Some(id))
         };
-        Some(Self { id: id.to_owned(), is_open: group.ip_permissions().iter().any(is_own) })
+        let name = group.group_name().unwrap_or(id).to_owned();
+        Some(Self { id: id.to_owned(), name, is_open: group.ip_permissions().iter().any(is_own) })
+    }
+
+    /// The environment that it was made for, by its name, which can't be changed.
+    fn environment_id(&self) -> Option<EnvironmentId> {
+        let (_, id) = self.name.strip_prefix("goloo-")?.rsplit_once('-')?;
+        EnvironmentId::parse(id).ok()
+    }
+}
+
+impl From<FoundGroup> for Orphan {
+    /// Its name in lower case, which a VM can have.
+    fn from(group: FoundGroup) -> Self {
+        let name = group.name.to_ascii_lowercase();
+        Self { name, id: group.id, state: LiveState::Missing, ours: true }
     }
 }
 
@@ -252,11 +323,11 @@ async fn groups(
     vpc: Option<&str>,
 ) -> Result<Vec<FoundGroup>, AwsError> {
     let tagged = filter(&format!("tag:{}", tags::ENVIRONMENT_ID), id.as_str());
-    let request = clients.ec2.describe_security_groups().filters(tagged);
-    let request = match vpc {
-        Some(vpc) => request.filters(filter("vpc-id", vpc)),
-        None => request,
-    };
+    describe(clients, std::iter::once(tagged).chain(vpc.map(|vpc| filter("vpc-id", vpc))).collect()).await
+}
+
+async fn describe(clients: &Clients, filters: Vec<Filter>) -> Result<Vec<FoundGroup>, AwsError> {
+    let request = clients.ec2.describe_security_groups().set_filters(Some(filters));
     let answer = request.send().await.map_err(|error| AwsError::of("ec2:DescribeSecurityGroups", &error))?;
     Ok(answer.security_groups().iter().filter_map(FoundGroup::of).collect())
 }

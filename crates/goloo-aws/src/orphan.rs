@@ -13,6 +13,7 @@ use crate::context::AwsProvider;
 use crate::design::STACK_PREFIX;
 use crate::details::{Details, RecordedVm};
 use crate::dns::{self, Zone};
+use crate::environment_group;
 use crate::error::AwsError;
 use crate::instances::{self, Instance, State, Which};
 use crate::resource_ref::{self, ResourceRef};
@@ -22,7 +23,7 @@ use crate::stage::Stage;
 use crate::tags;
 use crate::template::output;
 
-/// All of goloo's VMs that none of `known` refers to, in the current region and in every region named by a record.
+/// All of goloo's VMs, and security groups of environments, that none of `known` refers to, in the current region and in every region named by a record.
 pub(crate) async fn find(provider: &AwsProvider, known: &[&Record]) -> Result<Vec<Orphan>, ProviderError> {
     // A machine is known by its record's id, too, where the record can't be read.
     let leads: Vec<ResourceRef> = known.iter().flat_map(|record| ResourceRef::of(record)).collect();
@@ -34,6 +35,7 @@ pub(crate) async fn find(provider: &AwsProvider, known: &[&Record]) -> Result<Ve
     for region in regions {
         let clients = provider.session.clients(region).await;
         orphans.extend(in_region(provider, &clients, &ids, &leads).await?);
+        orphans.extend(environment_group::left_behind(&clients, known).await?);
     }
     orphans.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
     Ok(orphans)
@@ -77,7 +79,7 @@ fn of_stack(stack: &Stack) -> Orphan {
 }
 
 /// Adopts the instance with this id, or goloo's only one with this name. A stack without an instance is adopted by its
-/// ARN, so that it can be deleted.
+/// ARN, and the security group of an environment by its id, so that they can be deleted.
 pub(crate) async fn adopt(
     provider: &AwsProvider,
     name: &VmName,
@@ -91,6 +93,9 @@ pub(crate) async fn adopt(
         return adopt_stack(provider, &arn).await;
     }
     let clients = provider.session.clients(&provider.settings.region).await;
+    if let Some(group) = id.filter(|id| id.starts_with("sg-")) {
+        return environment_group::adopt(&clients, group).await;
+    }
     let which = match id {
         Some(id) => Which::Ids(vec![id.to_owned()]),
         None => Which::Tagged(tags::NAME, vec![name.to_string()]),

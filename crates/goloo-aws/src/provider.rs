@@ -26,6 +26,7 @@ use crate::context::AwsProvider;
 use crate::design::{self, Design};
 use crate::details::{Details, DnsRecord, RecordedVm};
 use crate::dns::{self, Name, Zone};
+use crate::environment_group;
 use crate::error::AwsError;
 use crate::factory::INFO;
 use crate::instances::{self, Instance, InstanceRef, State, Which};
@@ -137,7 +138,7 @@ impl Provider for AwsProvider {
 
     async fn delete(&self, record: &Record, work: &mut dyn Work) -> Result<(), ProviderError> {
         let resource_ref = ResourceRef::of(record)?;
-        if !resource_ref.is_known() {
+        if !resource_ref.is_known() && !environment_group::is_recorded(record) {
             return Ok(());
         }
         self.check_account(&resource_ref).await?;

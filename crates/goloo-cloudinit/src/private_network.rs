@@ -111,6 +111,8 @@ mod tests {
             "MACAddress=02:67:6c:58:03:05",
             "unmanaged-devices+=mac:02:67:6c:58:03:05",
             "address=10.88.3.5/24\n",
+            // A machine that was just connected may not have found its card yet.
+            &format!("exec /bin/sh {NETWORK_SCRIPT} wait\n"),
         ] {
             assert!(script.contains(part), "{part}");
         }

@@ -251,3 +251,36 @@ fn needs_restart(record: &Record, why: &str) -> ProviderError {
         NextStep::stop(name).text(", then ").step(NextStep::Start(name.clone())).text(" connects it"),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use goloo_model::name::VmName;
+
+    use super::*;
+
+    /// As in the unit test of the arguments.
+    #[test]
+    fn a_card_that_is_plugged_in_is_the_one_that_the_next_start_has() {
+        let nic = PrivateNic {
+            environment: VmName::parse("shop").unwrap(),
+            address: "10.88.3.5/24".to_owned().try_into().unwrap(),
+        };
+        let expected = json!({
+            "type": "dgram",
+            "id": "private",
+            "local": {"type": "unix", "path": "../../net/shop-10.88.3.0/10.88.3.5"},
+            "remote": {"type": "unix", "path": "../../net/shop-10.88.3.0/10.88.3.5.sw"},
+        });
+        assert_eq!(netdev(&nic), expected);
+        let expected = json!({
+            "driver": "virtio-net-pci",
+            "id": "private-nic",
+            "netdev": "private",
+            "bus": "private-port",
+            "mac": "02:67:6c:58:03:05",
+            "romfile": "",
+        });
+        assert_eq!(device(&nic), expected);
+    }
+}

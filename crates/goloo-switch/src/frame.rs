@@ -171,6 +171,46 @@ mod tests {
         assert_eq!(destination(&large, a), Destination::Nowhere);
     }
 
+    #[test]
+    fn incomplete_and_invalid_packets_are_dropped() {
+        let (a, b) = (member(1), member(2));
+        let complete = arp(a, a.mac(), a.address());
+        for length in 0..complete.len() {
+            assert_eq!(destination(&complete[..length], a), Destination::Nowhere, "{length} bytes of ARP");
+        }
+        for at in HEADER..HEADER + ARP_KIND.len() {
+            let mut other = complete.clone();
+            other[at] ^= 1;
+            assert_eq!(destination(&other, a), Destination::Nowhere, "another kind of ARP, byte {at}");
+        }
+        let packet = |first: u8, payload: &[u8]| {
+            let mut packet = ipv4(b.mac(), a, a.address(), 6, payload);
+            packet[HEADER] = first;
+            destination(&packet, a)
+        };
+        assert_eq!(packet(0x46, &[0; 4]), Destination::Member(b), "with an option");
+        for (what, first) in [("version 6", 0x65), ("a short header", 0x44), ("a cut option", 0x46)] {
+            assert_eq!(packet(first, &[]), Destination::Nowhere, "{what}");
+        }
+    }
+
+    #[test]
+    fn only_the_first_fragment_of_udp_has_ports() {
+        let (a, b) = (member(1), member(2));
+        let fragment = |protocol: u8, offset: [u8; 2], payload: &[u8]| {
+            let mut packet = ipv4(b.mac(), a, a.address(), protocol, payload);
+            packet[HEADER + 6..HEADER + 8].copy_from_slice(&offset);
+            destination(&packet, a)
+        };
+        let dhcp = [0, 68, 0, 67];
+        assert_eq!(fragment(UDP, [0x20, 0], &dhcp), Destination::Nowhere, "the first of several");
+        assert_eq!(fragment(UDP, [0, 0], &dhcp[..3]), Destination::Nowhere, "its ports are in the next one");
+        for offset in [[0, 1], [1, 0], [0x3f, 0xff]] {
+            assert_eq!(fragment(UDP, offset, &dhcp), Destination::Member(b), "data at {offset:?}");
+        }
+        assert_eq!(fragment(6, [0, 0], &dhcp), Destination::Member(b), "TCP");
+    }
+
     proptest! {
         #[test]
         fn any_bytes_have_a_destination(frame in prop::collection::vec(any::<u8>(), 0..100)) {

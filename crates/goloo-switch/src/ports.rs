@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use goloo_model::record::{PrivateAddress, PrivateNetwork};
 use goloo_sys::durable;
 
-use crate::folder;
+use crate::folder::{self, FileIdentity};
 
 /// The most machines that a switch connects. Each costs a descriptor.
 const PORTS_MAX: usize = 512;
@@ -39,7 +39,7 @@ impl Ports {
     /// Connects the machines that have started, and forgets those that have ended.
     pub(crate) fn list(&mut self) {
         self.listed = Instant::now();
-        self.all.retain(|port| !port.is_gone && port.reconnect().is_ok());
+        self.all.retain(|port| !port.is_gone && port.is_in_folder() && port.reconnect().is_ok());
         for address in folder::members_in(Path::new("."), self.network).unwrap_or_default() {
             if let Err(index) = self.find(address.address())
                 && self.all.len() < PORTS_MAX
@@ -95,6 +95,8 @@ impl Ports {
 pub(crate) struct Port {
     address: PrivateAddress,
     pub(crate) socket: UnixDatagram,
+    /// The socket's file.
+    identity: FileIdentity,
     is_gone: bool,
     kept: VecDeque<Box<[u8]>>,
     kept_bytes: usize,
@@ -104,10 +106,17 @@ impl Port {
     fn open(address: PrivateAddress) -> io::Result<Self> {
         let (theirs, ours) = (folder::member_socket(address), folder::switch_end(address));
         durable::remove_if_there(Path::new(&ours))?;
-        let socket = UnixDatagram::bind(ours)?;
+        let socket = UnixDatagram::bind(&ours)?;
+        let identity = folder::identity(Path::new(&ours))?;
         socket.set_nonblocking(true)?;
         socket.connect(theirs)?;
-        Ok(Self { address, socket, is_gone: false, kept: VecDeque::new(), kept_bytes: 0 })
+        Ok(Self { address, socket, identity, is_gone: false, kept: VecDeque::new(), kept_bytes: 0 })
+    }
+
+    /// Whether the machine can send to it: goloo removes the file of a machine that is deleted, and another one may have its
+    /// address before this is noticed.
+    fn is_in_folder(&self) -> bool {
+        folder::identity(Path::new(&folder::switch_end(self.address))).ok() == Some(self.identity)
     }
 
     /// A machine that was started again has another socket, and what tells them apart is only known to the kernel: the

@@ -97,9 +97,18 @@ fn size(stack: &ResolvedStack, at: At<'_>) -> Vec<Diagnostic> {
 }
 
 /// This computer's memory; `None` when it is unknown.
-pub(crate) fn memory() -> Option<Size> {
+fn memory() -> Option<Size> {
+    meminfo("MemTotal:")
+}
+
+/// The memory that new programs can use; `None` when it is unknown.
+pub(crate) fn available_memory() -> Option<Size> {
+    meminfo("MemAvailable:")
+}
+
+fn meminfo(key: &str) -> Option<Size> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(Size::bytes(kib << 10))
 }

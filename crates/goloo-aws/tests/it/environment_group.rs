@@ -7,7 +7,7 @@ use crate::common::faulty_moto::FaultyMoto;
 use crate::common::moto::REGION;
 use goloo_aws::details::Details;
 use goloo_model::name::EnvironmentId;
-use goloo_model::provider::{Machine, Provider, ProviderError, resource};
+use goloo_model::provider::{LiveState, Machine, Provider, ProviderError, resource};
 use goloo_model::record::{Membership, Record};
 use goloo_testkit::aws_answers;
 use goloo_testkit::fault_proxy::{At, Fault};
@@ -209,6 +209,58 @@ async fn a_group_that_is_removed_meanwhile_is_made_again() {
     world.connect(&mut db).await.unwrap();
     assert!(world.is_in_its_group(&db));
     assert_eq!(world.groups(), [id.as_str()]);
+}
+
+#[tokio::test]
+async fn a_group_that_was_left_behind_is_found_adopted_and_deleted() {
+    let world = FaultyMoto::new();
+    let id = EnvironmentId::generate();
+    let mut db = world.member("db", &id).await;
+    world.connect(&mut db).await.unwrap();
+    let provider = world.provider();
+    let found = async |known: &[&Record]| provider.orphans(known).await.unwrap();
+    assert_eq!(found(&[&db]).await, []);
+    let unknown = found(&[]).await;
+    assert_eq!(unknown.len(), 1, "a machine is in the group: {unknown:?}");
+    let group = Details::of(&db).unwrap().environment_group_id.unwrap();
+    provider.adopt(&name("left"), Some(&group)).await.unwrap_err();
+
+    // Deleted by somebody who knows nothing of the group.
+    let mut stack_alone = db.clone();
+    stack_alone.resources.retain(|resource| resource.kind.contains("stack"));
+    world.delete(&stack_alone).await.unwrap();
+    assert_eq!(world.groups(), [id.as_str()]);
+    assert_eq!(found(&[&db]).await, [], "a record has it");
+    assert_eq!(found(&[&stack_alone]).await, [], "a machine of the environment may need it");
+    let orphans = found(&[]).await;
+    let [orphan] = &orphans[..] else { panic!("{orphans:?}") };
+    assert_eq!((&orphan.id, orphan.state, orphan.ours), (&group, LiveState::Missing, true));
+    assert_eq!(orphan.name, format!("goloo-shop-{id}").to_ascii_lowercase());
+
+    let adopted = provider.adopt(&name("left"), Some(&group)).await.unwrap();
+    let mut left = record(&world.moto.machine("left"), goloo_aws::INFO.id);
+    for (kind, id) in &adopted.resources {
+        left.resources.push(resource(kind, id, &goloo_model::name::OperationId::generate()));
+    }
+    adopted.endpoints.unwrap().write_to(&mut left);
+    assert_eq!(Details::of(&left).unwrap().region.as_deref(), Some(REGION));
+    assert_eq!(found(&[&left]).await, []);
+    assert_eq!(provider.observe(&[&left]).await[0].state, LiveState::Missing);
+    world.delete(&left).await.unwrap();
+    assert_eq!(world.moto.made(), [""; 0]);
+    for nothing in [group.as_str(), "sg-0123456789abcdef0"] {
+        provider.adopt(&name("left"), Some(nothing)).await.unwrap_err();
+    }
+}
+
+#[tokio::test]
+async fn other_security_groups_are_neither_found_nor_adopted() {
+    let world = FaultyMoto::new();
+    let db = world.member("db", &EnvironmentId::generate()).await;
+    let own = Details::of(&db).unwrap().security_group_id.unwrap();
+    assert_eq!(world.provider().orphans(&[&db]).await.unwrap(), []);
+    let refused = world.provider().adopt(&name("left"), Some(&own)).await.unwrap_err();
+    assert!(refused.to_string().contains("no security group"), "{refused}");
 }
 
 /// Refuses to delete a group this often, as EC2 does while an instance is in it.

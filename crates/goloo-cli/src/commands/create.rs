@@ -351,7 +351,11 @@ fn carry_out(app: &App, mut planned: Vec<PlannedCreate>, limit: Duration) -> Res
             let left = format!(
                 "\"{name}\" may be incomplete: run `goloo resume {name}` to continue, or `goloo delete {name}`"
             );
-            let created = app.act(limit, &left, |run| app.session.create(planned, run))?;
+            let created = app.act(limit, &left, |run| {
+                let created = app.session.create(planned, run)?;
+                app.session.tell_others(&created.record, run);
+                Ok(created)
+            })?;
             return Ok(created::report(app, &created, began.elapsed()));
         }
         _ => {}

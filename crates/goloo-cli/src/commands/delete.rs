@@ -149,6 +149,12 @@ pub(super) fn deleted(record: &Record) -> String {
     format!("  {} ({}{place}, created {}) with its disk", record.name, record.provider, record.created_at)
 }
 
+/// A VM that a new one replaces.
+pub(super) fn deleted_with_snapshots(record: &Record, snapshots: &[String]) -> Vec<String> {
+    let snapshots = (!snapshots.is_empty()).then(|| format!("  its snapshots: {}", snapshots.join(", ")));
+    std::iter::once(deleted(record)).chain(snapshots).collect()
+}
+
 fn left_behind(record: &Record) -> String {
     let by = &record.created_by;
     format!(

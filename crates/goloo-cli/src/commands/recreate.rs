@@ -1,5 +1,7 @@
 //! `goloo recreate`
 
+use goloo::environment::EnvironmentLock;
+
 use super::consent::Consent;
 use super::create;
 use crate::app::App;
@@ -46,5 +48,17 @@ pub fn run(app: &App, mut args: Args) -> Result<u8, CliError> {
     } else {
         args.options.consent = Some(Consent::for_snapshot_of(record, &args.what, args.yes));
     }
+    let _lock = join_again(app, &mut args.options)?;
     create::from_stack(app, &recreation.stack, &record.stack, &args.options)
+}
+
+/// Gives a machine of an environment its place in the network there. No other machine gets the same address as long as
+/// the lock is held.
+fn join_again(app: &App, options: &mut create::Options) -> Result<Option<EnvironmentLock>, CliError> {
+    let provider = options.provider.choose(app)?.id;
+    let Some(member) = &mut options.membership else { return Ok(None) };
+    // A plan that is only printed reserves nothing.
+    let lock = (!options.dry_run).then(|| app.session.lock_environment(&member.environment)).transpose()?;
+    app.session.renew_network(member, provider)?;
+    Ok(lock)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use goloo::actions::{PlannedReplacement, ReplaceOutcome};
 use goloo_engine::{Created, Replaced};
 use goloo_model::change::Setting;
+use goloo_model::name::VmName;
 
 use super::ask::Question;
 use super::created::WayOn;
@@ -31,13 +32,20 @@ pub fn run(app: &App, mut planned: PlannedReplacement, yes: bool, timeout: Durat
     let left = format!(
         "{new} may be incomplete: run `goloo resume {name}` to continue, or `goloo delete {new}` to give it up"
     );
-    match app.act(timeout, &left, |run| app.session.replace(planned, run))? {
+    let outcome = app.act(timeout, &left, |run| {
+        let outcome = app.session.replace(planned, run)?;
+        if let ReplaceOutcome::Done(replaced) = &outcome {
+            app.session.tell_others(&replaced.record, run);
+        }
+        Ok(outcome)
+    })?;
+    match outcome {
         ReplaceOutcome::Done(replaced) => {
             report(app, &replaced, &settings);
             Ok(exit::DONE)
         }
         ReplaceOutcome::NotReady(created) => {
-            app.ui.note(&format!("{name} is as it was, and {new}, which was to replace it, is kept"));
+            app.ui.note(&not_replaced(&name, &new));
             Ok(report_unready(app, &created, settings))
         }
     }
@@ -49,11 +57,8 @@ fn ask(app: &App, planned: &PlannedReplacement) -> Result<(), CliError> {
     let mut lost = vec![
         format!("A new VM will be created as {new} and, once it is ready, get the name {name}."),
         "Then this will be deleted permanently:".to_owned(),
-        delete::deleted(old),
     ];
-    if !snapshots.is_empty() {
-        lost.push(format!("  its snapshots: {}", snapshots.join(", ")));
-    }
+    lost.extend(delete::deleted_with_snapshots(old, snapshots));
     let question = Question {
         asks: "apply asks before it replaces a VM",
         lost,
@@ -63,6 +68,11 @@ fn ask(app: &App, planned: &PlannedReplacement) -> Result<(), CliError> {
         again: format!("goloo apply {name} --replace --yes"),
     };
     question.ask_showing(app)
+}
+
+/// What is left of a replacement that isn't ready.
+pub(super) fn not_replaced(name: &VmName, new: &VmName) -> String {
+    format!("{name} is as it was, and {new}, which was to replace it, is kept")
 }
 
 /// Says that a VM has replaced another one; also the end of a resumed replacement.

@@ -30,7 +30,13 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
     let agreed = agreed(app, &vm.record, args.yes)?;
     let left =
         format!("the operation on \"{name}\" is still unfinished: run `goloo resume {name}` to continue");
-    let resumed = app.act(args.wait.timeout, &left, |run| app.session.resume(&vm, agreed.as_ref(), run))?;
+    let resumed = app.act(args.wait.timeout, &left, |run| {
+        let resumed = app.session.resume(&vm, agreed.as_ref(), run)?;
+        if let Some(new) = new_vm(&resumed) {
+            app.session.tell_others(new, run);
+        }
+        Ok(resumed)
+    })?;
     let done = match resumed {
         Resumed::Created(created) => return Ok(created::report(app, &created, began.elapsed())),
         Resumed::Nothing => format!("{name} has no unfinished operation"),
@@ -66,6 +72,15 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
         app.ui.line(&done);
     }
     Ok(exit::DONE)
+}
+
+/// The VM that the operation has made, if that is done.
+fn new_vm(resumed: &Resumed) -> Option<&Record> {
+    match resumed {
+        Resumed::Created(created) => Some(&created.record),
+        Resumed::Replaced(replaced) => Some(&replaced.record),
+        _ => None,
+    }
 }
 
 /// Asks for confirmation before continuing an operation that somebody else may have started, and returns what the user

@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 
 use clap_complete::engine::ArgValueCandidates;
 use goloo::environment::graph::TaskEnd;
-use goloo::environment::{EnvironmentError, MemberAction, MemberDone, PlannedUp, UpOptions, UpStep};
+use goloo::environment::{
+    EnvironmentError, MemberAction, MemberDone, Permitted, PlannedUp, UpOptions, UpStep,
+};
+use goloo_engine::Applied;
 use goloo_model::change::{Cost, Setting};
 use goloo_model::environment::Selection;
 use goloo_model::name::VmName;
@@ -16,7 +19,7 @@ use goloo_model::record::Membership;
 use super::ask::Question;
 use super::create::ProviderArgs;
 use super::created::{self, WayOn};
-use super::ssh_sources;
+use super::{delete, replace, ssh_sources};
 use crate::app::App;
 use crate::each::GraphEnd;
 use crate::error::CliError;
@@ -34,7 +37,14 @@ pub struct Args {
     file: Option<PathBuf>,
     #[command(flatten)]
     provider: ProviderArgs,
-    /// Don't ask for confirmation before machines are restarted
+    /// Run changed cloud-init.yaml and configure.sh in their machines, which restarts these
+    #[arg(long)]
+    reprovision: bool,
+    /// Where a change needs a new VM, create one beside the old one; once it is ready, it gets the name, and the old one is
+    /// deleted
+    #[arg(long)]
+    replace: bool,
+    /// Don't ask for confirmation. What --reprovision and --replace are for is done only if they are given
     #[arg(short = 'y', long)]
     yes: bool,
     /// Only print what would be done
@@ -66,6 +76,7 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
         selection: &selection,
         provider: args.provider.is_given().then_some(default),
         default_provider: default,
+        may: permitted(args),
     };
     // A plan that is only printed reserves nothing.
     let _lock = if args.dry_run { None } else { Some(app.session.lock_environment(environment)?) };
@@ -79,14 +90,22 @@ pub fn run(app: &App, args: &Args) -> Result<u8, CliError> {
         show(app, &planned, false);
     }
     if !args.yes {
-        ask(app, &planned)?;
+        ask(app, &planned, args)?;
     }
     for step in &mut planned.steps {
+        let replacement = step.replacement();
+        let known = replacement.map(|planned| planned.known_ssh_sources(&app.session)).unwrap_or_default();
         if let Some(create) = step.create_mut() {
-            ssh_sources::resolve(app, create, &[])?;
+            ssh_sources::resolve(app, create, &known)?;
         }
     }
     carry_out(app, planned, args)
+}
+
+/// By default all that the user can be asked about. With `--yes` nothing is lost, or run twice, unless it is asked for.
+fn permitted(args: &Args) -> Permitted {
+    let is_open = !args.yes && !args.reprovision && !args.replace;
+    Permitted { reprovision: is_open || args.reprovision, replace: is_open || args.replace }
 }
 
 fn warn(app: &App, planned: &PlannedUp) {
@@ -143,15 +162,16 @@ fn say_left(app: &App, step: &UpStep) {
     let (again, replace) = (of_cost(Cost::Reprovision), of_cost(Cost::Replace));
     if !again.is_empty() {
         app.ui.note(&format!(
-            "{name}: {} changed; `goloo apply {name} --reprovision` runs it in the machine",
+            "{name}: {} changed; `goloo up --reprovision` runs it in the machine",
             again.join(", ")
         ));
     }
     if !replace.is_empty() {
-        app.ui.note(&format!(
-            "{name}: {} changed, which needs a new VM; `goloo apply {name} --replace` makes one",
-            replace.join(", ")
-        ));
+        let way_out = match step.is_protected {
+            true => format!("but {name} is protected; `goloo unprotect {name}` allows it"),
+            false => "which needs a new VM; `goloo up --replace` makes one".to_owned(),
+        };
+        app.ui.note(&format!("{name}: {} changed, {way_out}", replace.join(", ")));
     }
 }
 
@@ -159,11 +179,16 @@ fn action_text(step: &UpStep) -> String {
     match &step.action {
         MemberAction::Create => "create".to_owned(),
         MemberAction::Resume(kind) => format!("continue the interrupted {kind}"),
-        MemberAction::Apply { settings, restarts } => {
-            let keys: Vec<&str> = settings.iter().copied().map(Setting::key).collect();
-            let keys = if keys.is_empty() { "its overrides".to_owned() } else { keys.join(", ") };
-            format!("change {keys}{}", if *restarts { " (restarts it)" } else { "" })
+        MemberAction::Apply { settings, restarts, reprovisions } => {
+            let keys = if settings.is_empty() { "its overrides".to_owned() } else { keys(settings) };
+            let takes = match (reprovisions, restarts) {
+                (true, _) => " (provisions it again)",
+                (false, true) => " (restarts it)",
+                (false, false) => "",
+            };
+            format!("change {keys}{takes}")
         }
+        MemberAction::Replace { settings } => format!("replace it by a new VM, for {}", keys(settings)),
         MemberAction::Start => "start".to_owned(),
         MemberAction::Check => "check its provisioning again".to_owned(),
         MemberAction::Nothing => "nothing".to_owned(),
@@ -174,21 +199,84 @@ fn action_text(step: &UpStep) -> String {
     }
 }
 
-fn ask(app: &App, planned: &PlannedUp) -> Result<(), CliError> {
-    let restarted: Vec<&str> =
-        planned.steps.iter().filter(|step| step.restarts()).map(|step| step.name.as_str()).collect();
-    if restarted.is_empty() {
-        return Ok(());
-    }
-    let question = Question {
-        asks: "up asks before it restarts machines",
-        lost: Vec::new(),
-        question: &format!("Restart {}?", restarted.join(", ")),
-        words: None,
-        declined: "nothing was changed",
-        again: "goloo up --yes".to_owned(),
+fn keys(settings: &[Setting]) -> String {
+    settings.iter().copied().map(Setting::key).collect::<Vec<_>>().join(", ")
+}
+
+/// Asks once for all that is lost or interrupted.
+fn ask(app: &App, planned: &PlannedUp, args: &Args) -> Result<(), CliError> {
+    let names = |is_meant: &dyn Fn(&UpStep) -> bool| -> String {
+        let names = planned.steps.iter().filter(|step| is_meant(step)).map(|step| step.name.as_str());
+        names.collect::<Vec<_>>().join(", ")
     };
-    question.ask(app)
+    let replaced = names(&|step| step.replacement().is_some());
+    let again = names(&UpStep::reprovisions);
+    let restarted = names(&|step| step.restarts() && !step.reprovisions());
+    let asks = match (replaced.is_empty(), again.is_empty(), restarted.is_empty()) {
+        (false, ..) => "up asks before it replaces VMs",
+        (true, false, _) => "up asks before it provisions machines again",
+        (true, true, false) => "up asks before it restarts machines",
+        (true, true, true) => return Ok(()),
+    };
+    let mut questions = Vec::new();
+    if !replaced.is_empty() {
+        questions.push(format!("replace {replaced}"));
+    }
+    if !again.is_empty() {
+        questions.push(format!("provision {again} again"));
+    }
+    if !restarted.is_empty() {
+        questions.push(format!("restart {restarted}"));
+    }
+    let options = [
+        (args.reprovision, again.is_empty(), "--reprovision "),
+        (args.replace, replaced.is_empty(), "--replace "),
+    ];
+    let options = options.iter().filter(|(is_given, is_empty, _)| *is_given || !is_empty);
+    let options: String = options.map(|(.., option)| *option).collect();
+    let olds: Vec<_> =
+        planned.steps.iter().filter_map(UpStep::replacement).map(|planned| planned.old.clone()).collect();
+    let question = Question {
+        asks,
+        lost: lost(planned, &again),
+        question: &format!("{}?", capitalized(&questions.join(", "))),
+        words: if olds.is_empty() { None } else { delete::names_elsewhere(app, &olds) },
+        declined: "nothing was changed",
+        again: match options.is_empty() {
+            true => "goloo up --yes".to_owned(),
+            false => {
+                format!("`goloo up {options}--yes` does it, `goloo up --yes` makes the other changes alone")
+            }
+        },
+    };
+    question.ask_showing(app)
+}
+
+/// What is lost, or done a second time.
+fn lost(planned: &PlannedUp, again: &str) -> Vec<String> {
+    let mut lost = Vec::new();
+    let replacements: Vec<_> = planned.steps.iter().filter_map(UpStep::replacement).collect();
+    if !replacements.is_empty() {
+        lost.push(
+            "New VMs will be created beside these, and get their names once they are ready. Then these will be deleted \
+             permanently:"
+                .to_owned(),
+        );
+    }
+    for planned in replacements {
+        lost.extend(delete::deleted_with_snapshots(&planned.old, &planned.snapshots));
+    }
+    if !again.is_empty() {
+        lost.push(format!(
+            "All of cloud-init.yaml and configure.sh runs a second time, commands in runcmd too, in: {again}"
+        ));
+    }
+    lost
+}
+
+fn capitalized(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect()
 }
 
 fn carry_out(app: &App, planned: PlannedUp, args: &Args) -> Result<u8, CliError> {
@@ -228,28 +316,35 @@ fn carry_out(app: &App, planned: PlannedUp, args: &Args) -> Result<u8, CliError>
 }
 
 fn report(app: &App, name: &VmName, done: &MemberDone, took: Duration) {
+    if let MemberDone::NotReplaced(created) = done {
+        app.ui.note(&replace::not_replaced(name, &created.record.name));
+    }
     if let Some(verdict) = done.verdict().filter(|verdict| !verdict.result.is_good()) {
-        let way_on = if matches!(done, MemberDone::Created(_)) { WayOn::Delete } else { WayOn::Reprovision };
+        let is_new = matches!(done, MemberDone::Created(_) | MemberDone::NotReplaced(_));
+        let way_on = if is_new { WayOn::Delete } else { WayOn::Reprovision };
         created::explain(app, done.record(), verdict, way_on);
         return;
     }
-    if app.ui.json() {
-        return;
+    if !app.ui.json() {
+        app.ui.line(&match done {
+            MemberDone::Unchanged(_) | MemberDone::NotReplaced(_) => return,
+            MemberDone::Created(_) => format!("{name} is ready ({})", shown_duration(took)),
+            MemberDone::Applied(applied) => applied_text(name, applied),
+            MemberDone::Replaced(_) => format!("{name} is a new VM ({})", shown_duration(took)),
+            MemberDone::Started(_) => format!("{name} is running"),
+            MemberDone::Checked(..) => format!("{name} is ready"),
+            MemberDone::Resumed(_) => {
+                format!("{name}: the interrupted operation is finished; `goloo up` shows what it needs now")
+            }
+        });
     }
-    match done {
-        MemberDone::Unchanged(_) => {}
-        MemberDone::Created(_) => app.ui.line(&format!("{name} is ready ({})", shown_duration(took))),
-        MemberDone::Applied(applied) if !applied.pending.is_empty() => {
-            app.ui.line(&format!("{name} is changed, in part at its next start: `goloo restart {name}`"));
-        }
-        MemberDone::Applied(_) => app.ui.line(&format!("{name} is changed")),
-        MemberDone::Started(_) => app.ui.line(&format!("{name} is running")),
-        MemberDone::Checked(..) => app.ui.line(&format!("{name} is ready")),
-        MemberDone::Resumed(_) => {
-            app.ui.line(&format!(
-                "{name}: the interrupted operation is finished; `goloo up` shows what it needs now"
-            ));
-        }
+}
+
+fn applied_text(name: &VmName, applied: &Applied) -> String {
+    match (&applied.verdict, applied.pending.is_empty()) {
+        (Some(_), _) => format!("{name} is changed and provisioned again"),
+        (None, false) => format!("{name} is changed, in part at its next start: `goloo restart {name}`"),
+        (None, true) => format!("{name} is changed"),
     }
 }
 

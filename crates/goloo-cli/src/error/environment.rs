@@ -67,5 +67,11 @@ fn refused(name: &VmName, refusal: &MemberRefusal) -> (u8, String) {
         MemberRefusal::Unproven(_) => {
             (exit::MIDWAY, format!("check `goloo status {name}`, then run `goloo resume {name}`"))
         }
+        MemberRefusal::ReplacementNotReady { new } => (
+            exit::MIDWAY,
+            format!(
+                "run `goloo logs {new}` to see why; `goloo delete {new}`, then `goloo up` makes another one"
+            ),
+        ),
     }
 }

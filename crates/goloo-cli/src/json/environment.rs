@@ -33,11 +33,13 @@ struct PlannedMachine<'a> {
     /// Its name among the machines of the environment
     machine: String,
     provider: ProviderId,
-    /// "create", "resume", "apply", "start", "check", "nothing" or "refused"
+    /// "create", "resume", "apply", "replace", "start", "check", "nothing" or "refused"
     action: &'static str,
     /// The keys in config.json that are changed, or the files
     changes: Vec<&'static str>,
     restarts: bool,
+    /// Whether changed cloud-init.yaml and configure.sh run in the machine again
+    reprovisions: bool,
     /// What differs and stays, since it needs a new VM or provisioning again
     left: Vec<&'static str>,
     /// Why it is left alone
@@ -54,10 +56,13 @@ impl<'a> EnvironmentPlanned<'a> {
             provider: step.provider,
             action: word(&step.action),
             changes: match &step.action {
-                MemberAction::Apply { settings, .. } => settings.iter().copied().map(Setting::key).collect(),
+                MemberAction::Apply { settings, .. } | MemberAction::Replace { settings } => {
+                    settings.iter().copied().map(Setting::key).collect()
+                }
                 _ => Vec::new(),
             },
             restarts: step.restarts(),
+            reprovisions: step.reprovisions(),
             left: step.left.iter().map(|change| change.setting.key()).collect(),
             refusal: match &step.action {
                 MemberAction::Refused(refusal) => {
@@ -82,6 +87,7 @@ fn word(action: &MemberAction) -> &'static str {
         MemberAction::Create => "create",
         MemberAction::Resume(_) => "resume",
         MemberAction::Apply { .. } => "apply",
+        MemberAction::Replace { .. } => "replace",
         MemberAction::Start => "start",
         MemberAction::Check => "check",
         MemberAction::Nothing => "nothing",
@@ -102,7 +108,7 @@ pub struct BroughtUp<'a> {
 struct MachineEnd<'a> {
     /// The VM's name
     name: &'a VmName,
-    /// What was planned: "create", "resume", "apply", "start", "check", "nothing" or "refused"
+    /// What was planned: "create", "resume", "apply", "replace", "start", "check", "nothing" or "refused"
     action: &'static str,
     /// "ready", "degraded", "failed", "skipped", since a machine that it waits for isn't ready, or "not-started", after an
     /// interrupt

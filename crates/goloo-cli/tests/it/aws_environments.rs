@@ -157,6 +157,31 @@ fn emulator_a_replacement_is_in_the_security_group_while_it_is_provisioned() {
     cloud.assert_nothing_is_left(&empty, "down");
 }
 
+#[test]
+fn emulator_a_security_group_that_was_left_behind_is_reported_with_what_removes_it() {
+    let cloud = shop();
+    let empty = cloud.aws.ledger();
+    cloud.run(&UP).expect(UNKNOWN);
+    for name in ["shop-db", "shop-web"] {
+        edit(&cloud, name, |record| {
+            record["resources"]
+                .as_array_mut()
+                .unwrap()
+                .retain(|resource| resource["kind"] != "ec2-environment-group");
+        });
+        cloud.run(&["delete", name, "--yes"]).expect(0);
+    }
+    assert_eq!(groups(&cloud).len(), 1);
+    let reported = cloud.run(&["refresh"]).expect(1).stdout();
+    let (_, command) = reported.split_once("goloo adopt ").unwrap();
+    let adopt: Vec<&str> = command.lines().next().unwrap().split_whitespace().collect();
+    assert!(adopt[0].starts_with("goloo-shop-01") && adopt[4].starts_with("sg-"), "{reported}");
+    cloud.run(&[&["adopt"], &adopt[..]].concat()).expect(0);
+    cloud.run(&["delete", adopt[0], "--yes"]).expect(0);
+    cloud.assert_nothing_is_left(&empty, "delete");
+    cloud.run(&["refresh"]).expect(0);
+}
+
 /// Kills a command at each of its requests to AWS, before or after the request took effect.
 fn at_every_request(
     (cloud, arguments, late): (&Cloud, &[&str], bool),

@@ -4,9 +4,8 @@
 use crate::common;
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use crate::common::{Ran, World};
 use serde_json::{Value, json};
@@ -494,15 +493,7 @@ fn list_without_stack_folders_checks_no_other_paths() {
 fn deleting_a_vm_in_aws_on_a_terminal_requires_its_name() {
     let world = legacy();
     world.run(&["migrate"]).expect(0);
-    let asked = |answer: &str| {
-        let mut command = Command::new("script");
-        world.settle(&mut command);
-        let line = format!("{} delete web-aws", common::goloo().display());
-        command.args(["-qec", &line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut script = command.spawn().unwrap();
-        script.stdin.take().unwrap().write_all(format!("{answer}\n").as_bytes()).unwrap();
-        Ran(script.wait_with_output().unwrap())
-    };
+    let asked = |answer: &str| world.answering(answer, "delete web-aws");
     let declined = asked("y").expect(130);
     assert!(declined.stdout().contains("Type web-aws:"), "{declined:?}");
     assert!(declined.stdout().contains("nothing was deleted"), "{declined:?}");

@@ -72,6 +72,24 @@ fn a_machine_that_starts_again_unnoticed_is_heard() {
     }
 }
 
+/// goloo removes both sockets of a machine that is deleted. The switch may not have noticed when another one has its
+/// address.
+#[test]
+fn a_machine_that_is_made_again_with_the_address_of_a_deleted_one_is_heard() {
+    let world = World::new("shop");
+    let [a, mut b] = [1, 2].map(|last| world.machine(last));
+    let _switch = world.switch();
+    for _ in 0..3 {
+        drop(b);
+        world.delete(2);
+        b = world.late_machine(2);
+        b.send(&frame(2, 1, b"here"));
+        assert_eq!(a.receive(), Some(frame(2, 1, b"here")));
+        a.send(&frame(1, 2, b"there"));
+        assert_eq!(b.receive(), Some(frame(1, 2, b"there")));
+    }
+}
+
 /// goloo tells the switch; this is for when it died before.
 #[test]
 fn a_machine_that_nobody_announced_is_found_after_a_while() {
@@ -206,6 +224,17 @@ fn a_switch_ends_when_its_folder_is_removed() {
     world.folder.remove().unwrap();
     switch.wait();
     world.folder.remove().unwrap();
+}
+
+/// Frames of guests are untrusted input.
+#[test]
+fn a_switch_is_confined() {
+    let world = World::new("shop");
+    let _a = world.machine(1);
+    let limits = world.switch().limits();
+    let memory = limits.lines().find(|line| line.starts_with("Max address space")).unwrap();
+    let words: Vec<&str> = memory.split_whitespace().collect();
+    assert_eq!(words[3], (2_u64 << 30).to_string(), "{limits}");
 }
 
 #[test]

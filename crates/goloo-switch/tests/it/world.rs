@@ -54,6 +54,11 @@ impl World {
         machine
     }
 
+    /// As goloo does with a machine that has ended.
+    pub fn delete(&self, last: u8) {
+        self.folder.remove_member(address(last)).unwrap();
+    }
+
     pub fn start_switch(&self) -> Switch {
         let mut command = Command::new(env!("CARGO_BIN_EXE_goloo-switch-process"));
         Switch(command.args(goloo_switch::arguments(&self.folder)).spawn().unwrap())
@@ -110,6 +115,11 @@ impl Switch {
     pub fn kill(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+
+    /// Those that the system has for the process.
+    pub fn limits(&self) -> String {
+        std::fs::read_to_string(format!("/proc/{}/limits", self.0.id())).unwrap()
     }
 
     pub fn is_running(&mut self) -> bool {

@@ -22,7 +22,7 @@ pub struct Recreation {
     pub is_ours: bool,
     /// What `apply` and `set` have changed since.
     pub applied: Option<AppliedSettings>,
-    /// Which machine of an environment it was, if no VM is that one now. Its address may belong to another machine by now.
+    /// Which machine of an environment it was, if no VM is that one now.
     membership: Option<Membership>,
 }
 
@@ -33,7 +33,7 @@ impl Recreation {
     }
 
     /// Which machine of an environment a new VM of this name is: the same as before, unless somebody else may have
-    /// written it. With another name, it is a VM of its own.
+    /// written it. With another name, it is a VM of its own. Its place in the network is to be renewed.
     pub fn membership_as(&self, name: &str) -> Option<Membership> {
         self.membership.clone().filter(|_| self.is_ours && name == self.record.name.as_str())
     }

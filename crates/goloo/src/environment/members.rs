@@ -1,15 +1,18 @@
 //! The VMs of environments in the store, the words that mean them, and the lock of an environment.
 
 use goloo_model::events::EventContext;
-use goloo_model::name::VmName;
+use goloo_model::name::{EnvironmentId, VmName};
+use goloo_model::provider::{LiveState, Networks};
+use goloo_model::provider_id::ProviderId;
 use goloo_model::record::{Membership, Record};
 use goloo_model::store::{StoreError, VmLock};
 
-use super::EnvironmentError;
+use super::graph::{self, TaskResult};
+use super::{EnvironmentError, addresses};
 use crate::error::Error;
-use crate::identity;
 use crate::operation::RunOptions;
 use crate::session::Session;
+use crate::{identity, observe};
 
 /// Held while an environment is brought up or taken down: two processes at once could choose the same addresses.
 pub struct EnvironmentLock(#[expect(dead_code, reason = "dropping it releases the lock")] Box<dyn VmLock>);
@@ -33,18 +36,74 @@ impl Session {
         }
     }
 
-    /// All records, without those of VMs that are to replace others.
+    /// All records, also those of VMs that are to replace others.
     pub(super) fn all_records(&self) -> Result<Vec<Record>, Error> {
-        let records = self.local(self.store.records())?.entries.into_iter().map(|loaded| loaded.record);
-        Ok(records.filter(|record| record.replacing.is_none()).collect())
+        let entries = self.local(self.store.records())?.entries;
+        Ok(entries.into_iter().map(|loaded| loaded.record).collect())
     }
 
-    /// A VM's place in its environment, without its address, if no VM has it now.
+    /// A VM's place in its environment, if no VM has it now.
     pub(crate) fn free_membership(&self, record: &Record) -> Result<Option<Membership>, Error> {
         let Some(member) = &record.membership else { return Ok(None) };
         let vms = self.local(self.store.list())?.entries.into_iter();
         let is_taken = vms.filter_map(|vm| vm.membership).any(|other| other.is_same_machine(member));
-        Ok((!is_taken).then(|| Membership { network: None, environment_id: None, ..member.clone() }))
+        Ok((!is_taken).then(|| member.clone()))
+    }
+
+    /// Gives a machine that is made again its place in the network that its environment has now. Addresses are chosen again,
+    /// since another machine may have the old one. The caller holds the environment's lock until the place is in a record.
+    ///
+    /// # Errors
+    /// When no network is free; errors of the store and of the provider's settings.
+    pub fn renew_network(&self, member: &mut Membership, provider: ProviderId) -> Result<(), Error> {
+        let records = self.all_records()?;
+        let all = records.iter().filter_map(|record| record.membership.as_ref());
+        let others: Vec<_> = all.filter(|other| other.environment == member.environment).collect();
+        let was_networked = others.is_empty() && member.is_networked();
+        (member.network, member.environment_id) = (None, None);
+        if !was_networked && !others.iter().any(|other| other.is_networked()) {
+            return Ok(());
+        }
+        let id = others.iter().find_map(|other| other.environment_id.clone());
+        member.environment_id = Some(id.unwrap_or_else(EnvironmentId::generate));
+        if self.provider(provider)?.networks().is_some_and(Networks::takes_addresses) {
+            let environment = member.environment.clone();
+            addresses::assign(&environment, &records, std::iter::once(member))?;
+        }
+        Ok(())
+    }
+
+    /// Tells the running machines in the network of a VM's environment where the VM is, since it is new. What fails is only
+    /// a warning: bringing the environment up repeats it.
+    pub fn tell_others(&self, record: &Record, run: &RunOptions<'_>) {
+        if let Err(error) = self.try_to_tell_others(record, run) {
+            let (name, reason) = (&record.name, error.in_one_line());
+            self.warn(format!("the other machines may not know where \"{name}\" is now: {reason}"));
+        }
+    }
+
+    fn try_to_tell_others(&self, record: &Record, run: &RunOptions<'_>) -> Result<(), Error> {
+        let Some(own) = record.membership.as_ref().filter(|member| member.is_networked()) else {
+            return Ok(());
+        };
+        let mut others = self.all_records()?;
+        others.retain(|other| {
+            let is_member = other.membership.as_ref().is_some_and(|it| it.environment == own.environment);
+            is_member && other.id != record.id && other.operation.is_none() && other.replacing.is_none()
+        });
+        let states = observe::inspect(self, &others.iter().collect::<Vec<_>>());
+        let running = others.iter().zip(states).filter(|(_, live)| live.state == LiveState::Running);
+        let running: Vec<_> =
+            running.filter_map(|(other, _)| Some((&other.name, other.membership.as_ref()?))).collect();
+        graph::run(&vec![Vec::new(); running.len()], default_jobs(), run.interrupt, |place| {
+            let (name, member) = running[place];
+            if let Err(error) = self.join_network(name, member, run) {
+                let reason = error.in_one_line();
+                self.warn(format!("\"{name}\" may not know where \"{}\" is now: {reason}", record.name));
+            }
+            TaskResult { value: (), is_good: true }
+        });
+        Ok(())
     }
 
     /// The VMs that a word on a command line means: a VM, an environment, or a machine of one (`shop/web`, `shop/web-1`).

@@ -13,4 +13,4 @@ pub use crate::error::environment::{EnvironmentError, MemberRefusal};
 pub use down::PlannedDown;
 pub use members::EnvironmentLock;
 pub use source::EnvironmentSource;
-pub use up::{MemberAction, MemberDone, PlannedUp, UpOptions, UpStep};
+pub use up::{MemberAction, MemberDone, Permitted, PlannedUp, UpOptions, UpStep};

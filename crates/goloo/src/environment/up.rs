@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use goloo_engine::{Applied, Created, Verdict};
-use goloo_model::change::{Setting, SettingChange};
+use goloo_engine::{Applied, Created, Replaced, Verdict};
+use goloo_model::change::{Cost, Setting, SettingChange};
 use goloo_model::environment::{Environment, EnvironmentMachine, OrderedMember, Selection, ordered, removed};
 use goloo_model::name::{EnvironmentId, VmName};
 use goloo_model::provider::{LiveState, Networks};
@@ -16,7 +16,9 @@ use super::members::default_jobs;
 use super::source::EnvironmentSource;
 use super::stacks::{self, MemberStack};
 use super::{EnvironmentError, MemberRefusal, addresses};
-use crate::actions::{ApplyOptions, CreateOptions, PlannedApply, PlannedCreate};
+use crate::actions::{
+    ApplyOptions, CreateOptions, PlannedApply, PlannedCreate, PlannedReplacement, ReplaceOutcome,
+};
 use crate::error::Error;
 use crate::operation::{ManagedVm, RunOptions};
 use crate::session::Session;
@@ -31,6 +33,17 @@ pub struct UpOptions<'a> {
     pub provider: Option<ProviderId>,
     /// The provider of new machines for which neither that nor the file names one.
     pub default_provider: ProviderId,
+    /// What is done for changes that a machine can't get in place.
+    pub may: Permitted,
+}
+
+/// What is done for changes that a machine can't get in place. Where neither is permitted, they are left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Permitted {
+    /// Whether changed documents are run in the machine again.
+    pub reprovision: bool,
+    /// Whether VMs are replaced by new ones.
+    pub replace: bool,
 }
 
 /// What a machine of an environment needs.
@@ -46,6 +59,13 @@ pub enum MemberAction {
         settings: Vec<Setting>,
         /// Whether a running machine is restarted.
         restarts: bool,
+        /// Whether its documents are run in it again.
+        reprovisions: bool,
+    },
+    /// These settings differ, and take a new VM: once that is ready, the old one is deleted.
+    Replace {
+        /// The settings that differ.
+        settings: Vec<Setting>,
     },
     /// It is off.
     Start,
@@ -69,12 +89,15 @@ pub struct UpStep {
     pub action: MemberAction,
     /// What differs and stays: it takes a new VM, or provisioning again.
     pub left: Vec<SettingChange>,
+    /// Whether it is protected, so that no new VM replaces it.
+    pub is_protected: bool,
     /// The places of the steps that come before.
     pub after: Vec<usize>,
     /// Whether its provider needs to connect it, and its machine needs to know the names of the others.
     pub is_networked: bool,
     stack: MemberStack,
     wanted_provider: Option<ProviderId>,
+    may: Permitted,
     work: StepWork,
 }
 
@@ -83,6 +106,7 @@ enum StepWork {
     Create(Box<PlannedCreate>),
     Resume(Box<ManagedVm>),
     Apply(Box<PlannedApply>),
+    Replace(Box<PlannedReplacement>),
     Start,
     Check,
     Nothing(Box<Record>),
@@ -112,11 +136,15 @@ pub enum MemberDone {
     Created(Box<Created>),
     /// The VM was changed.
     Applied(Box<Applied>),
+    /// A new VM has replaced it.
+    Replaced(Box<Replaced>),
+    /// The new VM that was to replace it isn't ready. The old one is as it was.
+    NotReplaced(Box<Created>),
     /// The VM was started.
     Started(Box<Record>),
     /// The result of its provisioning was read again.
     Checked(Box<Record>, Verdict),
-    /// An interrupted operation was finished. Changes that take a restart are left, since nobody agreed to that.
+    /// An interrupted operation was finished. Changes that take a restart or more are left, since nobody agreed to that.
     Resumed(Box<Record>),
 }
 
@@ -128,32 +156,35 @@ impl MemberDone {
             | Self::Started(record)
             | Self::Checked(record, _)
             | Self::Resumed(record) => record,
-            Self::Created(created) => &created.record,
+            Self::Created(created) | Self::NotReplaced(created) => &created.record,
             Self::Applied(applied) => &applied.record,
+            Self::Replaced(replaced) => &replaced.record,
         }
     }
 
     /// The result of a provisioning that was awaited.
     pub fn verdict(&self) -> Option<&Verdict> {
         match self {
-            Self::Created(created) => created.verdict.as_ref(),
+            Self::Created(created) | Self::NotReplaced(created) => created.verdict.as_ref(),
             Self::Applied(applied) => applied.verdict.as_ref(),
             Self::Checked(_, verdict) => Some(verdict),
-            Self::Unchanged(_) | Self::Started(_) | Self::Resumed(_) => None,
+            Self::Unchanged(_) | Self::Started(_) | Self::Resumed(_) | Self::Replaced(_) => None,
         }
     }
 
     /// Whether what waits for the machine can use it.
     pub fn is_good(&self) -> bool {
-        self.verdict().is_none_or(|verdict| verdict.result.is_good())
+        let is_replaced = !matches!(self, Self::NotReplaced(_));
+        is_replaced && self.verdict().is_none_or(|verdict| verdict.result.is_good())
     }
 }
 
 impl UpStep {
-    /// The create that is ready to run, if the machine doesn't exist.
+    /// The create that is ready to run, if a new VM is made.
     pub fn create_mut(&mut self) -> Option<&mut PlannedCreate> {
         match &mut self.work {
             StepWork::Create(planned) => Some(planned),
+            StepWork::Replace(planned) => Some(&mut planned.create),
             _ => None,
         }
     }
@@ -162,6 +193,15 @@ impl UpStep {
     pub fn planned_create(&self) -> Option<&PlannedCreate> {
         match &self.work {
             StepWork::Create(planned) => Some(planned),
+            StepWork::Replace(planned) => Some(&planned.create),
+            _ => None,
+        }
+    }
+
+    /// The replacement that is ready to run, if there is one.
+    pub fn replacement(&self) -> Option<&PlannedReplacement> {
+        match &self.work {
+            StepWork::Replace(planned) => Some(planned),
             _ => None,
         }
     }
@@ -169,6 +209,11 @@ impl UpStep {
     /// Whether a running machine is restarted.
     pub fn restarts(&self) -> bool {
         matches!(self.action, MemberAction::Apply { restarts: true, .. })
+    }
+
+    /// Whether its documents are run in the machine again.
+    pub fn reprovisions(&self) -> bool {
+        matches!(self.action, MemberAction::Apply { reprovisions: true, .. })
     }
 }
 
@@ -201,7 +246,7 @@ impl Session {
         let mut members: Vec<(&EnvironmentMachine, Membership)> = environment.members().collect();
         let mut providers = BTreeMap::new();
         for (machine, member) in &mut members {
-            member.network = known.record_of(member).and_then(|record| record.membership.as_ref()?.network);
+            member.network = known.any_of(member).and_then(|record| record.membership.as_ref()?.network);
             let id = known.provider_of(machine, member, options);
             if let Entry::Vacant(new) = providers.entry(id) {
                 new.insert(self.provider(id)?);
@@ -235,11 +280,14 @@ impl Session {
                 wanted_provider,
                 member: &member,
                 stack: &stack,
+                may: options.may,
             };
-            let seen = known.record_of(&member).map(|record| (record, known.state_of(record)));
+            let seen = known.seen(&member);
             let (work, left) = self.assess(&step, known.taken(&member), seen)?;
             steps.push(UpStep {
-                action: work.action(seen.map(|(_, live)| live)),
+                action: work.action(seen.live()),
+                is_protected: seen.vm.is_some_and(|(record, _)| record.protected),
+                may: options.may,
                 name: step.name.clone(),
                 is_networked: environment.network,
                 provider,
@@ -271,8 +319,8 @@ impl Session {
         may_restart: bool,
         run: &RunOptions<'_>,
     ) -> Result<MemberDone, Error> {
-        let UpStep { name, member, provider, stack, wanted_provider, mut work, .. } = step;
-        let draft = Draft { name, provider, wanted_provider, member: &member, stack: &stack };
+        let UpStep { name, member, provider, stack, wanted_provider, may, is_networked, mut work, .. } = step;
+        let draft = Draft { name, provider, wanted_provider, member: &member, stack: &stack, may };
         let (mut done, mut applied) = (None, false);
         for _ in 0..ROUNDS {
             match work {
@@ -294,8 +342,18 @@ impl Session {
                     }
                 }
                 StepWork::Apply(planned) => {
+                    let planned = match planned.reprovisions() {
+                        true => Box::new(self.ready_for_documents(&draft, *planned, is_networked, run)?),
+                        false => planned,
+                    };
                     done = Some(MemberDone::Applied(Box::new(self.apply(*planned, run)?)));
                     applied = true;
+                }
+                StepWork::Replace(planned) => {
+                    return Ok(match self.replace(*planned, run)? {
+                        ReplaceOutcome::Done(replaced) => MemberDone::Replaced(replaced),
+                        ReplaceOutcome::NotReady(created) => MemberDone::NotReplaced(created),
+                    });
                 }
                 StepWork::Resume(vm) => {
                     self.resume(&vm, None, run)?;
@@ -303,13 +361,15 @@ impl Session {
                     done = Some(MemberDone::Resumed(record));
                 }
             }
-            let record = self.recorded(&draft.name)?;
+            let record = self.recorded(&draft.name)?.filter(|record| record.replacing.is_none());
             let live = record.as_ref().map(|record| self.observe(record)).transpose()?;
-            let seen = record.as_ref().zip(live.map(|live| live.state));
+            let replacement = self.replacement_of(&member)?;
+            let seen = Seen {
+                vm: record.as_ref().zip(live.map(|live| live.state)),
+                replacement: replacement.as_ref(),
+            };
             work = self.assess(&draft, None, seen)?.0;
-            let action = work.action(seen.map(|(_, state)| state));
-            let is_unagreed = matches!(action, MemberAction::Apply { restarts: true, .. }) && !may_restart;
-            if is_unagreed && done.is_some() {
+            if work.action(seen.live()).is_asked_for() && !may_restart && done.is_some() {
                 break;
             }
         }
@@ -320,19 +380,45 @@ impl Session {
         })
     }
 
+    /// Starts a machine that is off, which can't be provisioned again, and tells it the names of the others: their
+    /// addresses may have changed, and its documents may need them. Returns what is to be applied then.
+    fn ready_for_documents(
+        &self,
+        draft: &Draft<'_>,
+        planned: PlannedApply,
+        is_networked: bool,
+        run: &RunOptions<'_>,
+    ) -> Result<PlannedApply, Error> {
+        let name = &draft.name;
+        let starts = !self.is_running(&planned)?;
+        if starts {
+            self.start(name, run)?;
+        }
+        if is_networked {
+            self.join_network(name, draft.member, run)?;
+        }
+        match starts || is_networked {
+            true => self.plan_member_apply(draft, &self.record(name)?, true),
+            false => Ok(planned),
+        }
+    }
+
     /// What a machine needs, and what differs and stays. `taken` is a VM that has its name and isn't it.
     fn assess(
         &self,
         draft: &Draft<'_>,
         taken: Option<&Record>,
-        seen: Option<(&Record, LiveState)>,
+        seen: Seen<'_>,
     ) -> Result<(StepWork, Vec<SettingChange>), Error> {
         let refused = |refusal| Ok((StepWork::Refused(refusal), Vec::new()));
+        if let Some(new) = seen.unfinished_replacement() {
+            return Ok((self.assess_unfinished(new)?, Vec::new()));
+        }
         if let Some(other) = taken {
             let owner = other.membership.as_ref().map(|member| member.environment.clone());
             return refused(MemberRefusal::NameTaken(owner));
         }
-        let Some((record, live)) = seen else {
+        let Some((record, live)) = seen.vm else {
             return Ok((StepWork::Create(Box::new(self.plan_member_create(draft)?)), Vec::new()));
         };
         if let Some(place) = record.elsewhere(&self.here()) {
@@ -341,17 +427,24 @@ impl Session {
         if let Some(wanted) = draft.wanted_provider.filter(|wanted| *wanted != record.provider) {
             return refused(MemberRefusal::OtherProvider { has: record.provider, wanted });
         }
-        if let Some(operation) = &record.operation {
-            return match self.needs_agreement(record)? {
-                Some(_) => refused(MemberRefusal::Unproven(operation.kind)),
-                None => Ok((StepWork::Resume(Box::new(self.managed(&record.name)?)), Vec::new())),
-            };
+        if record.operation.is_some() {
+            return Ok((self.assess_unfinished(record)?, Vec::new()));
         }
         if live == LiveState::Missing {
             return refused(MemberRefusal::MachineMissing);
         }
-        let planned = self.plan_member_apply(draft, record)?;
+        let mut planned = self.plan_member_apply(draft, record, false)?;
+        if draft.may.reprovision && planned.impossible().any(|change| change.cost == Cost::Reprovision) {
+            planned = self.plan_member_apply(draft, record, true)?;
+        }
         let left: Vec<_> = planned.impossible().cloned().collect();
+        if draft.may.replace && !left.is_empty() && !record.protected {
+            if let Some(new) = seen.replacement {
+                return refused(MemberRefusal::ReplacementNotReady { new: new.name.clone() });
+            }
+            let planned = self.plan_replacement(planned)?;
+            return Ok((StepWork::Replace(Box::new(planned)), Vec::new()));
+        }
         let work = match live {
             _ if !planned.is_empty() => StepWork::Apply(Box::new(planned)),
             LiveState::Stopped | LiveState::Suspended => StepWork::Start,
@@ -359,6 +452,23 @@ impl Session {
             _ => StepWork::Nothing(Box::new(record.clone())),
         };
         Ok((work, left))
+    }
+
+    /// The end of an interrupted operation, unless somebody else may have started it.
+    fn assess_unfinished(&self, record: &Record) -> Result<StepWork, Error> {
+        if let Some(place) = record.elsewhere(&self.here()) {
+            return Ok(StepWork::Refused(MemberRefusal::Elsewhere(place)));
+        }
+        Ok(match self.needs_agreement(record)? {
+            Some(_) => StepWork::Refused(MemberRefusal::Unproven(unfinished(record))),
+            None => StepWork::Resume(Box::new(self.managed(&record.name)?)),
+        })
+    }
+
+    /// The VM that is to replace a machine, if there is one.
+    fn replacement_of(&self, member: &Membership) -> Result<Option<Record>, Error> {
+        let mut records = self.all_records()?.into_iter();
+        Ok(records.find(|record| record.replacing.is_some() && is_machine(record, member)))
     }
 
     fn plan_member_create(&self, draft: &Draft<'_>) -> Result<PlannedCreate, Error> {
@@ -378,7 +488,12 @@ impl Session {
     }
 
     /// The file's values replace all that were set for the VM alone.
-    fn plan_member_apply(&self, draft: &Draft<'_>, record: &Record) -> Result<PlannedApply, Error> {
+    fn plan_member_apply(
+        &self,
+        draft: &Draft<'_>,
+        record: &Record,
+        reprovision: bool,
+    ) -> Result<PlannedApply, Error> {
         let wanted = &draft.stack.overrides;
         let set: Vec<String> = wanted.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let unset = obsolete(&record.overrides, wanted);
@@ -387,6 +502,7 @@ impl Session {
             set: &set,
             unset: &unset,
             restart: true,
+            reprovision,
             ..ApplyOptions::default()
         };
         self.plan_apply(&record.name, &options)
@@ -406,19 +522,62 @@ struct Draft<'d> {
     wanted_provider: Option<ProviderId>,
     member: &'d Membership,
     stack: &'d MemberStack,
+    may: Permitted,
+}
+
+/// What exists of a machine.
+#[derive(Clone, Copy)]
+struct Seen<'r> {
+    vm: Option<(&'r Record, LiveState)>,
+    /// The VM that is to replace it.
+    replacement: Option<&'r Record>,
+}
+
+impl<'r> Seen<'r> {
+    fn live(&self) -> Option<LiveState> {
+        self.vm.map(|(_, live)| live)
+    }
+
+    /// A replacement that was interrupted. One that has failed is kept beside the VM until the user deletes it.
+    fn unfinished_replacement(&self) -> Option<&'r Record> {
+        let has_failed = |new: &Record| new.operation.is_none() && new.phase != Phase::Ready;
+        self.replacement.filter(|new| self.vm.is_none() || !has_failed(new))
+    }
+}
+
+/// The operation of a VM that is to be continued. A replacement that is ready has none between its create and the move
+/// of the name.
+fn unfinished(record: &Record) -> OperationKind {
+    record.operation.as_ref().map_or(OperationKind::Replace, |operation| operation.kind)
+}
+
+fn is_machine(record: &Record, member: &Membership) -> bool {
+    record.membership.as_ref().is_some_and(|other| other.is_same_machine(member))
+}
+
+impl MemberAction {
+    /// Whether the user is asked before: a machine is interrupted, or deleted.
+    fn is_asked_for(&self) -> bool {
+        match self {
+            Self::Apply { restarts, reprovisions, .. } => *restarts || *reprovisions,
+            Self::Replace { .. } => true,
+            _ => false,
+        }
+    }
 }
 
 impl StepWork {
     fn action(&self, live: Option<LiveState>) -> MemberAction {
         match self {
             Self::Create(_) => MemberAction::Create,
-            Self::Resume(vm) => {
-                let kind = vm.record.operation.as_ref().map(|operation| operation.kind);
-                kind.map_or(MemberAction::Nothing, MemberAction::Resume)
-            }
+            Self::Resume(vm) => MemberAction::Resume(unfinished(&vm.record)),
             Self::Apply(planned) => MemberAction::Apply {
                 settings: planned.settings().to_vec(),
                 restarts: planned.restarts() && live == Some(LiveState::Running),
+                reprovisions: planned.reprovisions(),
+            },
+            Self::Replace(planned) => MemberAction::Replace {
+                settings: planned.changes.iter().map(|change| change.setting).collect(),
             },
             Self::Start => MemberAction::Start,
             Self::Check => MemberAction::Check,
@@ -446,9 +605,29 @@ impl<'k> Known<'k> {
         Self { environment, records, states }
     }
 
+    fn seen(&self, member: &Membership) -> Seen<'k> {
+        Seen {
+            vm: self.record_of(member).map(|record| (record, self.state_of(record))),
+            replacement: self.replacement_of(member),
+        }
+    }
+
+    /// Without those that are to replace others.
+    fn vms(&self) -> impl Iterator<Item = &'k Record> {
+        self.records.iter().filter(|record| record.replacing.is_none())
+    }
+
+    /// Its VM, or the one that is to replace it: when that has its name, the old one may not exist any more.
+    fn any_of(&self, member: &Membership) -> Option<&'k Record> {
+        self.record_of(member).or_else(|| self.replacement_of(member))
+    }
+
+    fn replacement_of(&self, member: &Membership) -> Option<&'k Record> {
+        self.records.iter().find(|record| record.replacing.is_some() && is_machine(record, member))
+    }
+
     fn record_of(&self, member: &Membership) -> Option<&'k Record> {
-        let mut own = self.records.iter();
-        own.find(|record| record.membership.as_ref().is_some_and(|other| other.is_same_machine(member)))
+        self.vms().find(|record| is_machine(record, member))
     }
 
     /// The one that its VMs have, or a new one.
@@ -462,17 +641,21 @@ impl<'k> Known<'k> {
         self.states.get(&record.name).copied().unwrap_or(LiveState::Unknown)
     }
 
-    /// The name of its VM, which may have been renamed.
+    /// The name of its VM, which may have been renamed; the one that it will have, if a replacement is to get it.
     fn name_of(&self, member: &Membership) -> VmName {
-        match self.record_of(member) {
-            Some(record) => record.name.clone(),
-            None => default_name(member),
+        let (old, new) = (self.record_of(member), self.replacement_of(member));
+        let moves = |record: &&Record| record.operation.as_ref()?.replacement.as_deref().cloned();
+        if let Some(moving) = old.iter().chain(&new).find_map(moves) {
+            return moving.name;
         }
+        let has_name = |new: &&Record| old.is_none_or(|old| old.replaced_by.as_ref() == Some(&new.id));
+        let named = new.filter(has_name).or(old);
+        named.map_or_else(|| default_name(member), |record| record.name.clone())
     }
 
     /// A VM that has the name of a machine that doesn't exist.
     fn taken(&self, member: &Membership) -> Option<&'k Record> {
-        if self.record_of(member).is_some() {
+        if self.any_of(member).is_some() {
             return None;
         }
         let name = default_name(member);
@@ -485,12 +668,12 @@ impl<'k> Known<'k> {
         member: &Membership,
         options: UpOptions<'_>,
     ) -> ProviderId {
-        let existing = self.record_of(member).map(|record| record.provider);
+        let existing = self.any_of(member).map(|record| record.provider);
         existing.or(options.provider).or(machine.provider).unwrap_or(options.default_provider)
     }
 
     fn removed(&self) -> Vec<VmName> {
-        let memberships = self.records.iter().filter_map(|record| record.membership.as_ref());
+        let memberships = self.vms().filter_map(|record| record.membership.as_ref());
         let own: Vec<&Membership> =
             memberships.filter(|member| member.environment == self.environment.name).collect();
         removed(self.environment, own.into_iter()).into_iter().map(|member| self.name_of(member)).collect()
@@ -503,15 +686,18 @@ fn default_name(member: &Membership) -> VmName {
     VmName::parse(&name).expect("the environment's file was checked")
 }
 
-/// A warning if the new machines on this computer need more memory than it has.
+/// A warning if the machines that begin to run on this computer need more memory than it has left. All of them run in the
+/// end, so making fewer at a time would help nothing.
 fn memory_warning(session: &Session, steps: &[UpStep]) -> Option<String> {
-    let is_new = |step: &&UpStep| {
+    let begins = |step: &&UpStep| {
         let is_here = session.provider_info(step.provider).is_ok_and(|info| info.is_host_bound());
-        is_here && step.action == MemberAction::Create
+        is_here && (step.planned_create().is_some() || step.action == MemberAction::Start)
     };
     let needed: u64 =
-        steps.iter().filter(is_new).map(|step| step.stack.resolved.stack.memory.as_bytes()).sum();
-    let has = preflight::memory().filter(|has| has.as_bytes() < needed)?;
-    let (needed, has) = (Size::bytes(needed), Size::bytes(has.as_bytes() >> 20 << 20));
-    Some(format!("the new machines need {needed} of memory, but this computer has {has}"))
+        steps.iter().filter(begins).map(|step| step.stack.resolved.stack.memory.as_bytes()).sum();
+    let left = preflight::available_memory().filter(|left| left.as_bytes() < needed)?;
+    let (needed, left) = (Size::bytes(needed), Size::bytes(left.as_bytes() >> 20 << 20));
+    Some(format!(
+        "the machines that are made or started need {needed} of memory, but only {left} of this computer's are available"
+    ))
 }

@@ -98,6 +98,11 @@ pub enum MemberRefusal {
     MachineMissing,
     /// Its operation may have been started by somebody else.
     Unproven(OperationKind),
+    /// The VM that is to replace it was made, and isn't ready.
+    ReplacementNotReady {
+        /// The VM.
+        new: VmName,
+    },
 }
 
 fn refused(name: &VmName, refusal: &MemberRefusal) -> String {
@@ -113,6 +118,9 @@ fn refused(name: &VmName, refusal: &MemberRefusal) -> String {
         MemberRefusal::MachineMissing => format!("the machine of \"{name}\" no longer exists"),
         MemberRefusal::Unproven(kind) => {
             format!("the {kind} of \"{name}\" was interrupted and may have been started by someone else")
+        }
+        MemberRefusal::ReplacementNotReady { new } => {
+            format!("\"{new}\", which is to replace \"{name}\", isn't ready")
         }
     }
 }
@@ -131,7 +139,7 @@ impl EnvironmentError {
                 MemberRefusal::NameTaken(_) | MemberRefusal::OtherProvider { .. } => "name-taken",
                 MemberRefusal::Elsewhere(_) => "elsewhere",
                 MemberRefusal::MachineMissing => "machine-missing",
-                MemberRefusal::Unproven(_) => "unfinished",
+                MemberRefusal::Unproven(_) | MemberRefusal::ReplacementNotReady { .. } => "unfinished",
             },
         }
     }

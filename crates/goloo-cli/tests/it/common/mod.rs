@@ -11,7 +11,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use goloo_testkit::test_cache::{self, IMAGE_LOCK};
 use serde_json::Value;
@@ -244,6 +244,16 @@ impl World {
 
     pub fn run(&self, arguments: &[&str]) -> Ran {
         Ran(self.command().args(arguments).output().unwrap())
+    }
+
+    /// Runs a command line of goloo on a terminal, and answers its question.
+    pub fn answering(&self, answer: &str, line: &str) -> Ran {
+        let mut command = Command::new("script");
+        self.settle(&mut command);
+        command.args(["-qec", &format!("{} {line}", goloo().display()), "/dev/null"]);
+        let mut script = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        script.stdin.take().unwrap().write_all(format!("{answer}\n").as_bytes()).unwrap();
+        Ran(script.wait_with_output().unwrap())
     }
 
     pub fn json(&self, arguments: &[&str]) -> Value {

@@ -143,7 +143,8 @@ impl World<'_> {
             boot(daemon, instance);
             initialize(daemon, instance);
             if instance["state"] == "Running" && instance["ip"].is_null() && !daemon.fault("no-address") {
-                let ip = (2..255).map(|n| format!("127.0.0.{n}")).find(|ip| !taken.contains(ip)).unwrap();
+                let network = if daemon.fault("private-network") { "10.111.0" } else { "127.0.0" };
+                let ip = (2..255).map(|n| format!("{network}.{n}")).find(|ip| !taken.contains(ip)).unwrap();
                 taken.push(ip.clone());
                 instance["ip"] = json!(ip);
             }
