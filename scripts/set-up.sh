@@ -116,6 +116,11 @@ mapfile -t missing < <(lacking)
 [ -d /usr/lib/grub/x86_64-efi ] || missing+=(grub-efi-amd64-bin)
 # Debian has a part of Python's venv in a separate package.
 if [ "${1:-run}" = test ] && ! python3 -c 'import ensurepip' 2>/dev/null; then missing+=(python3-venv); fi
+# What building virtiofsd needs.
+if [ "${1:-run}" = test ] && ! scripts/virtiofsd.sh find >/dev/null; then
+  [ -e /usr/include/cap-ng.h ] || missing+=(libcap-ng-dev)
+  [ -e /usr/include/seccomp.h ] || missing+=(libseccomp-dev)
+fi
 if [ ${#missing[@]} -gt 0 ]; then
   install "${missing[@]}"
   mapfile -t missing < <(lacking)
@@ -124,6 +129,9 @@ if [ ${#missing[@]} -gt 0 ]; then
     echo "hint: install them manually, then run this again" >&2
     exit 1
   fi
+fi
+if [ "${1:-run}" = test ]; then
+  scripts/virtiofsd.sh >/dev/null
 fi
 if [ "${1:-run}" = test ] && ! cargo nextest --version >/dev/null 2>&1; then
   echo "installing cargo-nextest" >&2

@@ -24,6 +24,9 @@ pub const KEY_FOLDER: &str = "/etc/ssh/goloo_keys";
 
 pub(super) const MOUNTS: &str = "/opt/goloo/mounts.sh";
 
+/// Chooses the file system of the mounts at each boot.
+pub(super) const MOUNT_TYPES: &str = "/opt/goloo/mount-types";
+
 /// Sets the address in a private network.
 pub(super) const NETWORK_SCRIPT: &str = "/opt/goloo/network";
 
@@ -36,6 +39,7 @@ const SSHD_ACCOUNT: &str = include_str!("guest/sshd-account.conf");
 const RUN_CONFIGURE: &str = include_str!("guest/run-configure.sh");
 pub(super) const END: &str = include_str!("guest/end.sh");
 const MOUNT_SHARES: &str = include_str!("guest/mounts.sh");
+const CHOOSE_MOUNT_TYPES: &str = include_str!("guest/mount-types.sh");
 const AS: &str = include_str!("guest/as.sh");
 const ACCESS_UNIT: &str = include_str!("guest/goloo-access.service");
 const CONFIGURE_UNIT: &str = include_str!("guest/goloo-configure.service");
@@ -51,7 +55,7 @@ pub(super) struct Identity<'a> {
     pub login_user: &'a str,
     /// The stack's users, who must exist in the end even if the document's users fail.
     pub users: &'a [UserKeys],
-    /// Folders to mount via 9p.
+    /// Folders to mount.
     pub mounts: &'a [Mount],
     /// The number of seconds after its first boot when the machine terminates itself.
     pub ttl: Option<u64>,
@@ -82,8 +86,10 @@ impl Identity<'_> {
         script.file("0755", "/opt/goloo/as", &squeezed(AS));
         if !self.mounts.is_empty() {
             script.file("0755", MOUNTS, &mount_script(self.mounts, self.login_user));
-            // Kernels before 5.17 don't load the transport automatically.
-            script.file("0644", "/etc/modules-load.d/goloo.conf", "9p\n9pnet_virtio\n");
+            // Kernels before 5.17 don't load the transport automatically; others lack the file system.
+            script.here("! modprobe -qn 9p || put 0644 /etc/modules-load.d/goloo.conf", "9p\n9pnet_virtio\n");
+            mount_types_file(&mut script);
+            script.line(&format!("sh {MOUNT_TYPES}"));
         }
         script.line("start_sshd_with_it");
         script.unit("goloo-access.service", ACCESS_UNIT);
@@ -273,16 +279,26 @@ fn in_ascii(key: &str) -> String {
     }
 }
 
+/// The script that chooses the file system of the mounts.
+pub(super) fn mount_types_file(script: &mut Script) {
+    script.file("0755", MOUNT_TYPES, &squeezed(CHOOSE_MOUNT_TYPES));
+}
+
 /// Mounts the shares `goloo0`, `goloo1`, … now, and through fstab at each boot, and makes the login user their owner. If
 /// the kernel lacks support, cloud-init's log contains an error message.
 pub(super) fn mount_script(mounts: &[Mount], login_user: &str) -> String {
-    let share = |(index, mount): (usize, &Mount)| {
+    let access = |mount: &Mount| if mount.readonly { "ro" } else { "rw" };
+    let mut text = squeezed(MOUNT_SHARES);
+    for (index, mount) in mounts.iter().enumerate() {
         // The targets' characters have been checked: none needs more than quotes, here or in fstab.
-        let access = if mount.readonly { "ro" } else { "rw" };
-        format!("share goloo{index} '{}' {access}\n", mount.target)
-    };
-    let shares: String = mounts.iter().enumerate().map(share).collect();
-    format!("{}{shares}own_shares {login_user}\nsystemctl daemon-reload\n", squeezed(MOUNT_SHARES))
+        let _ = writeln!(text, "add goloo{index} '{}' {}", mount.target, access(mount));
+    }
+    let _ = writeln!(text, "sh {MOUNT_TYPES}");
+    for mount in mounts {
+        let _ = writeln!(text, "check '{}' {}", mount.target, access(mount));
+    }
+    let _ = writeln!(text, "own_shares {login_user}\nsystemctl daemon-reload");
+    text
 }
 
 #[cfg(test)]
@@ -306,8 +322,7 @@ mod tests {
         program("getent", "[ \"$2\" = 1001 ]");
         program("usermod", "echo usermod $*");
         program("find", "echo find $*");
-        let (functions, _) = MOUNT_SHARES.split_once("\ngrep -qw 9p").unwrap();
-        let script = format!("{}owner={owner}\nown_shares ann\n", squeezed(functions));
+        let script = format!("{}owner={owner}\nown_shares ann\n", squeezed(MOUNT_SHARES));
         let output =
             Command::new("/bin/sh").args(["-c", &script]).env("PATH", folder.path()).output().unwrap();
         String::from_utf8(output.stdout).unwrap()

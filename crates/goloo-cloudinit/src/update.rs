@@ -4,7 +4,10 @@
 use goloo_model::record::UserKeys;
 use goloo_model::spec::Mount;
 
-use super::identity::{ACCOUNT, END, END_UNIT, MOUNTS, SETUP, Script, mount_script, user_keys, users_file};
+use super::identity::{
+    ACCOUNT, END, END_UNIT, MOUNT_TYPES, MOUNTS, SETUP, Script, mount_script, mount_types_file, user_keys,
+    users_file,
+};
 use super::script::squeezed;
 
 pub(super) const UPDATE: &str = include_str!("guest/update.sh");
@@ -58,8 +61,10 @@ pub fn update_script(update: &GuestUpdate<'_>) -> String {
         end_part(&mut script, end);
     }
     if let Some((mounts, login_user)) = update.mounts {
+        mount_types_file(&mut script);
         // Later boots mount them by fstab.
         script.part(&mounts_part(mounts, login_user));
+        script.later("mounts", &format!("sh {MOUNT_TYPES}"));
     }
     if update.grow {
         script.text(&squeezed(GROW));
@@ -102,9 +107,9 @@ fn end_part(script: &mut Script, end: Option<i64>) {
 
 /// The mounts of before end, since a share of the same name may now be another folder.
 fn mounts_part(mounts: &[Mount], login_user: &str) -> String {
-    let unmount = "awk '$1 ~ /^goloo[0-9]+$/ && $3 == \"9p\" { print $2 }' /proc/mounts | \
+    let unmount = "awk '$1 ~ /^goloo[0-9]+$/ && $3 ~ /^(9p|virtiofs)$/ { print $2 }' /proc/mounts | \
          while read -r target; do umount \"$target\" || umount -l \"$target\"; done\n\
-         sed -i '/^goloo[0-9]* .* 9p /d' /etc/fstab\n";
+         sed -i -E '/^goloo[0-9]+ [^ ]+ (9p|virtiofs) /d' /etc/fstab\n";
     let mut part = Script::new(unmount);
     if !mounts.is_empty() {
         part.here(&format!("cat >{MOUNTS}"), &mount_script(mounts, login_user));

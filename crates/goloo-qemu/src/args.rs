@@ -12,6 +12,7 @@ use crate::accel::Accel;
 use crate::ports::{Forward, Listener};
 use crate::private_nic::PrivateNic;
 use crate::shared_folder::SharedFolder;
+use crate::virtiofs;
 
 /// The name of the QMP socket. QEMU gets it relative to the machine's folder, which is its working directory: a
 /// socket's path is limited to 107 bytes, and state folders can be deeply nested.
@@ -36,6 +37,12 @@ pub(crate) const NETWORK: &str = "net0";
 pub(crate) const PRIVATE_NETWORK: &str = "private";
 pub(crate) const PRIVATE_NIC: &str = "private-nic";
 pub(crate) const PRIVATE_PORT: &str = "private-port";
+
+/// The id of the memory that QEMU shares with virtiofsd.
+const SHARED_MEMORY: &str = "memory";
+
+/// What the ids of the devices of virtiofs begin with.
+pub(crate) const VIRTIOFS: &str = "virtiofs";
 
 /// Precedes the path of the pid file; the two together identify a machine's QEMU.
 pub(crate) const PID_FILE_FLAG: &str = "-pidfile";
@@ -131,6 +138,8 @@ pub struct Start<'a> {
     pub ports: &'a [Forward],
     /// Shared folders; the first one gets the tag `goloo0`.
     pub mounts: &'a [SharedFolder],
+    /// Whether they are shared over virtiofs too, with the same tags.
+    pub virtiofs: bool,
     /// Whether QEMU drops the system calls it doesn't need.
     pub sandbox: bool,
     /// The UEFI code, on aarch64.
@@ -163,10 +172,17 @@ pub fn argv(start: &Start<'_>) -> Vec<OsString> {
     }
     line.option("-name", &[b"guest=".as_slice(), start.name.as_bytes()]);
     line.words(&["-nodefaults", "-no-user-config", "-display", "none"]);
+    let has_virtiofs = start.virtiofs && !start.mounts.is_empty();
+    let memory = if has_virtiofs { format!(",memory-backend={SHARED_MEMORY}") } else { String::new() };
     let machine = start.saved_as.unwrap_or(machine_type(start.arch));
-    line.words(&["-machine", machine, "-accel", acceleration(start.accel)]);
+    line.words(&["-machine", &format!("{machine}{memory}"), "-accel", acceleration(start.accel)]);
     line.words(&["-cpu", cpu(start)]);
     line.words(&["-smp", &start.cpus.to_string(), "-m", &format!("{}M", start.memory_mib)]);
+    if has_virtiofs {
+        // virtiofsd reads and writes it too.
+        let size = start.memory_mib;
+        line.words(&["-object", &format!("memory-backend-memfd,id={SHARED_MEMORY},share=on,size={size}M")]);
+    }
     if let Some(code) = start.firmware {
         let variables = start.files.variables();
         line.option("-drive", &[b"if=pflash,unit=0,format=raw,readonly=on,file=", bytes(code)]);
@@ -197,6 +213,15 @@ pub fn argv(start: &Start<'_>) -> Vec<OsString> {
         let readonly = if share.readonly { ",readonly=on" } else { "" };
         let tag = format!(",mount_tag=goloo{index},security_model=none,multidevs=remap{readonly}");
         line.option("-virtfs", &[b"local,path=", bytes(&share.source), tag.as_bytes()]);
+    }
+    if has_virtiofs {
+        for index in 0..start.mounts.len() {
+            let socket = virtiofs::socket(index);
+            line.words(&["-chardev", &format!("socket,id=share{index},path={socket}")]);
+            let device =
+                format!("vhost-user-fs-pci,id={VIRTIOFS}{index},chardev=share{index},tag=goloo{index}");
+            line.words(&["-device", &device]);
+        }
     }
     line.words(&["-chardev", &format!("file,id=console,append=on,path={CONSOLE_PATH}")]);
     line.words(&["-serial", "chardev:console"]);
@@ -326,6 +351,7 @@ mod tests {
             ssh: Listener::tcp([127, 66, 1, 2].into(), 20022),
             ports: &[],
             mounts: &[],
+            virtiofs: false,
             sandbox: true,
             firmware: None,
             private_port: true,
@@ -399,6 +425,24 @@ mod tests {
         ];
         let start = Start { ports: &ports, mounts: &mounts, ..plain(&files) };
         insta::assert_snapshot!(lines(&start));
+        let without: Vec<String> = lines(&start).lines().map(str::to_owned).collect();
+        let with = lines(&Start { virtiofs: true, ..start });
+        let (kept, added): (Vec<_>, Vec<_>) =
+            with.lines().partition(|line| without.iter().any(|old| old == line));
+        assert_eq!(
+            added,
+            [
+                "-machine q35,memory-backend=memory",
+                "-object memory-backend-memfd,id=memory,share=on,size=2048M",
+                "-chardev socket,id=share0,path=share0.sock",
+                "-device vhost-user-fs-pci,id=virtiofs0,chardev=share0,tag=goloo0",
+                "-chardev socket,id=share1,path=share1.sock",
+                "-device vhost-user-fs-pci,id=virtiofs1,chardev=share1,tag=goloo1",
+            ]
+        );
+        assert_eq!(kept.len(), without.len() - 1, "9p stays beside it");
+        let nothing_shared = Start { virtiofs: true, ..plain(&files) };
+        assert_eq!(lines(&nothing_shared), lines(&plain(&files)));
     }
 
     #[test]

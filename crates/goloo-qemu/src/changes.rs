@@ -19,6 +19,7 @@ use crate::ports::Forward;
 use crate::power::check_sources;
 use crate::snapshot::Disk;
 use crate::suspend::refuse_suspended;
+use crate::virtiofs::Virtiofs;
 use crate::{lock, qmp};
 
 #[async_trait]
@@ -77,6 +78,8 @@ impl QemuProvider {
             let mounts = target.shared_folders()?;
             check_sources(mounts.iter().map(|mount| &mount.source))?;
             machine.mounts = mounts.iter().map(Into::into).collect();
+            // The update of its guest brings the choice.
+            machine.virtiofs = Virtiofs::Unused;
         }
         machine.save(files).map_err(|source| prepare_failed(files.folder(), source))
     }

@@ -12,6 +12,7 @@ use crate::args::{self, Files, Start};
 use crate::machine::{self, MachineFile};
 use crate::ports::Listener;
 use crate::settings::Settings;
+use crate::virtiofs::Virtiofs;
 
 /// QEMU on this machine. Its futures need a tokio runtime with I/O and time enabled.
 #[derive(Debug)]
@@ -78,6 +79,7 @@ impl QemuProvider {
             ssh: Listener::tcp(machine.address(), ssh_port),
             ports: if machine.template.is_some() { &[] } else { &machine.ports },
             mounts: &machine.mounts,
+            virtiofs: machine.virtiofs == Virtiofs::Used,
             firmware: machine.firmware.as_deref(),
             private_port: slots.port,
             private_nic: machine.private_nic.as_ref().filter(|_| slots.nic),

@@ -13,9 +13,11 @@ use goloo_model::provider::ProviderError;
 
 use crate::accel::{Choice, ProbeCache};
 use crate::context::QemuProvider;
+use crate::lost_folders::{self, LostFolder};
 use crate::private_nic::PrivateNic;
 use crate::saved_machine::ANOTHER_VERSION;
 use crate::settings::Settings;
+use crate::virtiofs::{NoVirtiofsd, Virtiofsd};
 
 /// Checks QEMU, its tools and hardware acceleration.
 pub fn doctor(settings: &Settings) -> Vec<Check> {
@@ -33,10 +35,52 @@ pub fn doctor(settings: &Settings) -> Vec<Check> {
     let memory = ProbeCache::new(settings.memory.clone(), &program);
     let mut checks =
         vec![version(&program.display().to_string()), version("qemu-img"), acceleration(&memory, settings)];
+    checks.extend(cfg!(target_os = "linux").then(|| shared_folders(settings)));
     checks.extend(build::host_image().map(builder));
     checks.extend(unusable_memories(&provider));
     checks.extend(networks(&provider));
+    checks.extend(folders_lost(settings));
     checks
+}
+
+/// Folders are shared without virtiofs too, so this is never an error.
+fn shared_folders(settings: &Settings) -> Check {
+    match Virtiofsd::find(&settings.virtiofsd) {
+        Ok(virtiofsd) => {
+            let program = virtiofsd.program().display();
+            Check::ok(format!("folders are shared over virtiofs where the VM's kernel has it: {program}"))
+        }
+        Err(NoVirtiofsd::Off) => Check::ok("folders are shared over 9p: GOLOO_VIRTIOFSD is off"),
+        Err(reason @ NoVirtiofsd::FewFiles(_)) => Check::absent(
+            format!("folders are shared over 9p, not over the faster virtiofs: {reason}"),
+            "raise the hard limit of open files to 524288",
+        ),
+        Err(reason @ (NoVirtiofsd::Missing(_) | NoVirtiofsd::TooOld(_))) => Check::absent(
+            format!("folders are shared over 9p, not over the faster virtiofs: {reason}"),
+            "install virtiofsd 1.13 or later (Debian 13, Fedora: the package virtiofsd)",
+        ),
+    }
+}
+
+/// virtiofsd was killed: whatever uses the folder in the VM hangs, and only a new boot helps.
+fn folders_lost(settings: &Settings) -> Vec<Check> {
+    match lost_folders::find(&settings.vms) {
+        Ok(lost) => lost.iter().map(lost_folder).collect(),
+        // Already reported for the networks.
+        Err(_) => Vec::new(),
+    }
+}
+
+fn lost_folder(lost: &LostFolder) -> Check {
+    let LostFolder { machine, source } = lost;
+    let what = format!(
+        "{machine} can't access {} any more, since its virtiofsd was ended: what uses the folder there hangs",
+        source.display()
+    );
+    let hint = VmName::parse(machine).map(|name| {
+        NextStep::stop(&name).text(", which forces power off if it must, then ").step(NextStep::Start(name))
+    });
+    Check::failed(what, hint.unwrap_or_default())
 }
 
 /// A switch that was killed: its machines keep running, and can't reach each other.

@@ -23,6 +23,7 @@ use crate::machine::{self, MachineFile, RESOURCE, SCHEMA};
 use crate::network::{self, Network, Wanted};
 use crate::provider::resource_id;
 use crate::seed::Seed;
+use crate::virtiofs::Virtiofs;
 use crate::{firmware, lock};
 
 impl QemuProvider {
@@ -75,6 +76,7 @@ impl QemuProvider {
             ports: network.forwards,
             auto_ports: exported.auto_ports,
             mounts: Vec::new(),
+            virtiofs: Virtiofs::Unsupported,
             firmware: firmware.map(|firmware| firmware.code),
             address: network.address,
             host_key: record.ssh.as_ref().map(|ssh| ssh.host_key.clone()),

@@ -72,6 +72,8 @@ pub(crate) struct Start<'a> {
     pub(crate) supervisor: &'a Path,
     pub(crate) program: &'a Path,
     pub(crate) argv: &'a [OsString],
+    /// The command lines of the processes that share its folders.
+    pub(crate) shares: &'a [Vec<OsString>],
     pub(crate) files: &'a Files,
     /// Limit for QEMU to finish its setup.
     pub(crate) limit: Duration,
@@ -99,7 +101,8 @@ pub(crate) async fn run(start: &Start<'_>) -> Result<QemuProcess, LaunchError> {
         status = supervisor.wait() => status.map_err(broken)?,
         () = is_ready(files, start.answer) => return its_process(files).map_err(broken)?,
         () = tokio::time::sleep(*limit) => {
-            let message = format!("it wasn't ready within {} s", limit.as_secs());
+            let other = if start.shares.is_empty() { "" } else { "; GOLOO_VIRTIOFSD=off starts it without virtiofs" };
+            let message = format!("it wasn't ready within {} s{other}", limit.as_secs());
             return Err(LaunchError::Qemu { message, log: Some(files.log()) });
         }
     };
@@ -122,7 +125,7 @@ fn spawn(start: &Start<'_>) -> io::Result<tokio::process::Child> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
-    supervise::send(writer, start.program, start.argv)?;
+    supervise::send(writer, start.program, start.argv, start.shares)?;
     Ok(child)
 }
 

@@ -23,6 +23,7 @@ mod import;
 mod launch;
 mod live_forwards;
 mod lock;
+mod lost_folders;
 mod machine;
 mod memory_copy;
 mod network;
@@ -44,6 +45,7 @@ mod snapshot;
 pub mod supervise;
 mod suspend;
 mod usage;
+mod virtiofs;
 
 pub use context::QemuProvider;
 pub use doctor::doctor;
@@ -52,6 +54,7 @@ pub use goloo_switch::SWITCH;
 pub use guest_shell::{GuestPlace, GuestShell};
 pub use machine::{RESOURCE, locate};
 pub use settings::{Limits, Settings};
+pub use virtiofs::VirtiofsdChoice;
 
 /// Runs as one of goloo's own helper processes if the command line `argv` (including the program's name) asks for one;
 /// otherwise returns `None`. They log in to guests with `shell`.

@@ -19,6 +19,7 @@ use crate::ports::{Forward, Listener};
 use crate::private_nic::PrivateNic;
 use crate::process::{self, QemuProcess};
 use crate::shared_folder::SharedFolder;
+use crate::virtiofs::Virtiofs;
 
 /// The resource kind under which a machine's folder is recorded.
 pub const RESOURCE: &str = "qemu-directory";
@@ -41,6 +42,9 @@ pub(crate) struct MachineFile {
     #[serde(default)]
     pub(crate) auto_ports: bool,
     pub(crate) mounts: Vec<SharedFolder>,
+    /// Whether they are shared over virtiofs too.
+    #[serde(default)]
+    pub(crate) virtiofs: Virtiofs,
     pub(crate) firmware: Option<PathBuf>,
     /// The loopback address of its own. Machines of earlier versions have 127.0.0.1.
     #[serde(default)]
@@ -246,6 +250,7 @@ pub(crate) fn sample(id: &VmId, name: &str, made: bool) -> MachineFile {
         ports: Vec::new(),
         auto_ports: false,
         mounts: Vec::new(),
+        virtiofs: Virtiofs::Unused,
         firmware: None,
         address: None,
         host_key: None,

@@ -22,6 +22,7 @@ use crate::network;
 use crate::ports::{self, Listener, Necessity};
 use crate::process::{self, QemuProcess, Signal};
 use crate::qmp::{self, RunState};
+use crate::virtiofs::{self, Virtiofs, Virtiofsd};
 
 /// How many SSH ports are tried if other programs keep taking them.
 const PORT_TRIES: u32 = 20;
@@ -257,9 +258,17 @@ impl QemuProvider {
             self.create_network_folder(nic)?;
         }
         let mut refused = BTreeSet::new();
+        let mut virtiofsd = self.virtiofsd_for(machine);
+        if virtiofsd.is_some() {
+            // Those of a start whose processes were killed before QEMU connected to them.
+            self.end(files).await?;
+        }
         for _ in 0..PORT_TRIES {
             if work.interrupted() {
                 return Err(ProviderError::Interrupted.into());
+            }
+            if machine.virtiofs != Virtiofs::Unsupported {
+                machine.virtiofs = if virtiofsd.is_some() { Virtiofs::Used } else { Virtiofs::Unused };
             }
             let ssh_port = self.assign_ports(machine, files, &refused, work).await?;
             let known = memory.sandbox();
@@ -269,7 +278,12 @@ impl QemuProvider {
             let usual = self.settings.limits.launch;
             let limit = if accel == Accel::Tcg { work.time_left(usual) } else { usual };
             let answer = self.settings.limits.answer;
-            let start = Start { supervisor: &supervisor, program, argv: &argv, files, limit, answer };
+            let shares: Vec<_> = virtiofsd
+                .iter()
+                .flat_map(|virtiofsd| machine.mounts.iter().map(|folder| virtiofsd.command(folder)))
+                .collect();
+            let (supervisor, argv, shares) = (&*supervisor, &*argv, &*shares);
+            let start = Start { supervisor, program, argv, shares, files, limit, answer };
             let started = launch::run(&start).await;
             if started.is_err() {
                 self.end(files).await?;
@@ -295,6 +309,16 @@ impl QemuProvider {
                         format!("QEMU's sandbox doesn't work here, so machines run without it: {message}");
                     work.events().event(Event::Warning(text));
                 }
+                Err(LaunchError::Qemu { message, .. })
+                    if virtiofsd.is_some() && virtiofs::is_cause_of(&message) =>
+                {
+                    virtiofsd = None;
+                    let text = format!(
+                        "folders are shared over 9p only, since sharing them over virtiofs failed: {message}; \
+                         GOLOO_VIRTIOFSD=off turns virtiofs off"
+                    );
+                    work.events().event(Event::Warning(text));
+                }
                 Err(LaunchError::PortTaken { listener }) => {
                     refused.insert(listener);
                     self.give_way(machine, files, listener, when_taken, work).await?;
@@ -311,6 +335,15 @@ impl QemuProvider {
             "try again",
         )
         .into())
+    }
+
+    /// What shares the machine's folders beside QEMU. Saved memory is of a machine without it.
+    fn virtiofsd_for(&self, machine: &MachineFile) -> Option<Virtiofsd> {
+        let is_possible = machine.virtiofs != Virtiofs::Unsupported && machine.suspended.is_none();
+        if machine.mounts.is_empty() || !is_possible {
+            return None;
+        }
+        Virtiofsd::find(&self.settings.virtiofsd).ok()
     }
 
     /// Waits for the guest's first write to its disk, which proves that it reached userspace. The inner error is the

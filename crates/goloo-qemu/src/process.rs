@@ -4,6 +4,7 @@
 //! anyone can start a process with such a command line.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -12,6 +13,8 @@ use std::time::{Duration, Instant};
 use goloo_model::time::Timestamp;
 use goloo_sys::process::uptime;
 use serde::{Deserialize, Serialize};
+
+use crate::virtiofs::process_prefix;
 
 /// One process, distinguished from others with the same id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,11 +97,19 @@ impl QemuProcess {
 /// Whether a process works for the machine with this pid file. Even root doesn't accept another user's process: it
 /// manages another user's machines only in that user's folder.
 fn serves(pid: u32, pid_file: &Path) -> bool {
-    if !system::writes_pid_file(pid, pid_file) {
-        return false;
-    }
+    system::writes_pid_file(pid, pid_file) && pid_file.parent().is_some_and(|folder| is_of_owner(pid, folder))
+}
+
+/// The name of a process that shares a folder with the machine in this folder, which the supervisor gave it.
+fn name_of_share(pid: u32, folder: &Path) -> Option<OsString> {
+    let name = system::first_word(pid)?;
+    let is_share = name.as_encoded_bytes().starts_with(process_prefix(folder).as_encoded_bytes());
+    (is_share && is_of_owner(pid, folder)).then_some(name)
+}
+
+fn is_of_owner(pid: u32, folder: &Path) -> bool {
     let Some(users) = system::users_of(pid) else { return false };
-    let owner = pid_file.parent().and_then(|folder| folder.metadata().ok()).map(|data| data.uid());
+    let owner = folder.metadata().ok().map(|data| data.uid());
     belongs_to(users, rustix::process::geteuid().as_raw())
         || owner.is_some_and(|owner| belongs_to(users, owner))
 }
@@ -128,11 +139,12 @@ pub fn of_pid_file(pid_file: &Path) -> io::Result<Option<QemuProcess>> {
 }
 
 /// All processes whose command line names this pid file, including those that haven't written it yet, such as a QEMU
-/// whose starter died.
+/// whose starter died, and those that share folders with the machine.
 ///
 /// Rescans while new processes appear: a QEMU that daemonizes becomes another process from one moment to the next and
 /// must not be missed in between.
 pub fn scan(pid_file: &Path) -> io::Result<Vec<QemuProcess>> {
+    let shares = |pid| pid_file.parent().is_some_and(|folder| name_of_share(pid, folder).is_some());
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
     for _ in 0..LOOKS_MAX {
@@ -140,16 +152,22 @@ pub fn scan(pid_file: &Path) -> io::Result<Vec<QemuProcess>> {
         if new.is_empty() {
             break;
         }
-        let ours = new.into_iter().filter(|pid| serves(*pid, pid_file));
+        let ours = new.into_iter().filter(|pid| serves(*pid, pid_file) || shares(*pid));
         found.extend(ours.filter_map(QemuProcess::with_pid));
     }
     Ok(found)
 }
 
+/// The names of the processes that share folders with the machine in this folder.
+pub(crate) fn names_of_shares(folder: &Path) -> io::Result<BTreeSet<OsString>> {
+    Ok(system::all()?.into_iter().filter_map(|pid| name_of_share(pid, folder)).collect())
+}
+
 #[cfg(target_os = "linux")]
 mod system {
+    use std::ffi::OsString;
     use std::io;
-    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
     use std::path::Path;
 
     use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
@@ -195,6 +213,11 @@ mod system {
         let Some(line) = command_line(pid) else { return false };
         let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
         words.windows(2).any(|pair| pair == [PID_FILE_FLAG.as_bytes(), pid_file.as_os_str().as_bytes()])
+    }
+
+    pub(super) fn first_word(pid: u32) -> Option<OsString> {
+        let line = command_line(pid)?;
+        line.split(|byte| *byte == 0).next().map(|word| OsString::from_vec(word.to_owned()))
     }
 
     /// For a moment during execve(2), a process has memory but no command line yet. Waits until that moment has passed,
@@ -247,6 +270,7 @@ mod system {
 
 #[cfg(not(target_os = "linux"))]
 mod system {
+    use std::ffi::OsString;
     use std::io;
     use std::path::Path;
     use std::process::Command;
@@ -292,6 +316,11 @@ mod system {
         let Some(path) = pid_file.to_str() else { return false };
         let words = format!("{PID_FILE_FLAG} {path}");
         ps(&["-ww", "-o", "command=", "-p", &pid.to_string()]).is_ok_and(|line| line.contains(&words))
+    }
+
+    /// There is no virtiofsd for this system.
+    pub(super) fn first_word(_: u32) -> Option<OsString> {
+        None
     }
 
     pub(super) fn all() -> io::Result<Vec<u32>> {

@@ -44,6 +44,7 @@ use crate::private_nic::PrivateNic;
 use crate::process;
 use crate::qmp::{self, RunState};
 use crate::seed::{self, Seed};
+use crate::virtiofs::{NoVirtiofsd, Virtiofs, Virtiofsd};
 
 impl QemuProvider {
     async fn image(&self, stack: &ResolvedStack, work: &mut dyn Work) -> Result<CachedImage, ProviderError> {
@@ -102,6 +103,15 @@ impl QemuProvider {
         }
         self.settings.cache.hold(image, files.folder()).map_err(image_failed)?;
         Ok(image.path.clone())
+    }
+
+    /// What would share the folders of a machine of this stack.
+    fn virtiofsd_of(&self, stack: &ResolvedStack) -> Result<Virtiofsd, NoVirtiofsd> {
+        if stack.mounts.is_empty() {
+            Err(NoVirtiofsd::Off)
+        } else {
+            Virtiofsd::find(&self.settings.virtiofsd)
+        }
     }
 
     /// Also a check: what is in the way of the machine is an error before anything is created.
@@ -186,10 +196,14 @@ impl Provider for QemuProvider {
     fn plan(&self, machine: &Machine) -> Result<ProviderPlan, ProviderError> {
         let files = machine::folder_of(&self.settings.vms, &machine.id);
         let stack = &machine.stack;
-        check_9p(stack)?;
+        let virtiofsd = self.virtiofsd_of(stack);
+        check_9p(stack, virtiofsd.as_ref().err())?;
         let own = address::choose(&machine.id, &BTreeSet::new());
         let network = Network { address: Some(own), forwards: network::planned(machine), notes: Vec::new() };
-        let noted = describe(machine, None, &network);
+        let mut noted = describe(machine, None, &network);
+        if virtiofsd.is_ok() {
+            noted.virtiofs = Virtiofs::Used;
+        }
         // The port is picked when the machine is created; 0 is a placeholder.
         let accel = self.settings.accel.or_else(|| (self.settings.offered)(Arch::host()).ok());
         let argv = self.argv(&noted, &files, accel.unwrap_or(Accel::Tcg), self.settings.sandbox, 0);
@@ -222,7 +236,7 @@ impl Provider for QemuProvider {
         if stack.auto_ports {
             steps.push("forward other TCP ports to the VM while it listens on them".to_owned());
         }
-        steps.extend(stack.mounts.iter().map(share_step));
+        steps.extend(stack.mounts.iter().map(|mount| share_step(mount, virtiofsd.is_ok())));
         Ok(ProviderPlan { steps, warnings: Vec::new(), detail: serde_json::json!({ "argv": argv }) })
     }
 
@@ -416,9 +430,10 @@ pub(crate) fn resource_id(files: &Files) -> Result<&str, ProviderError> {
     })
 }
 
-fn share_step(mount: &Mount) -> String {
+fn share_step(mount: &Mount, has_virtiofs: bool) -> String {
     let readonly = if mount.readonly { ", read-only" } else { "" };
-    format!("share {} as {} (9p{readonly})", mount.source.display(), mount.target)
+    let how = if has_virtiofs { "virtiofs or 9p" } else { "9p" };
+    format!("share {} as {} ({how}{readonly})", mount.source.display(), mount.target)
 }
 
 fn forward_step(port: &PortForward) -> String {
@@ -447,6 +462,7 @@ fn describe(machine: &Machine, firmware: Option<PathBuf>, network: &Network) -> 
         ports: network.forwards.clone(),
         auto_ports: stack.auto_ports,
         mounts: stack.mounts.iter().map(Into::into).collect(),
+        virtiofs: Virtiofs::Unused,
         firmware,
         address: network.address,
         host_key: Some(machine.host_key.clone()),
@@ -470,11 +486,16 @@ fn check_mounts(stack: &ResolvedStack) -> Result<(), ProviderError> {
 }
 
 /// Refuses mounts that the image's kernel can't mount.
-fn check_9p(stack: &ResolvedStack) -> Result<(), ProviderError> {
-    match images::lacks_9p(&stack.image) {
-        Some(image) if !stack.mounts.is_empty() => Err(ProviderError::Unsupported {
-            what: format!("vm.mounts can't be used with {image}: its kernel lacks the 9p file system"),
-            hint: "remove vm.mounts, or use another image, such as ubuntu-24.04 or fedora-44".into(),
+fn check_9p(stack: &ResolvedStack, without_virtiofs: Option<&NoVirtiofsd>) -> Result<(), ProviderError> {
+    match (images::lacks_9p(&stack.image), without_virtiofs) {
+        (Some(image), Some(reason)) if !stack.mounts.is_empty() => Err(ProviderError::Unsupported {
+            what: format!(
+                "vm.mounts can't be used with {image}: its kernel lacks the 9p file system, and virtiofs can't be \
+                 used here: {reason}"
+            ),
+            hint: "install virtiofsd 1.13 or later, remove vm.mounts, or use another image, such as ubuntu-24.04 \
+                   or fedora-44"
+                .into(),
         }),
         _ => Ok(()),
     }

@@ -11,6 +11,7 @@ use goloo_sys::lock::LockTimeouts;
 
 use crate::accel::{self, Accel};
 use crate::address;
+use crate::virtiofs::VirtiofsdChoice;
 
 /// Time limits.
 #[derive(Debug, Clone, Copy)]
@@ -61,6 +62,8 @@ pub struct Settings {
     pub supervisor: Option<PathBuf>,
     /// Whether to use QEMU's sandbox where it works.
     pub sandbox: bool,
+    /// What shares folders with guests that have virtiofs.
+    pub virtiofsd: VirtiofsdChoice,
     /// The acceleration the user chose.
     pub accel: Option<Accel>,
     /// Detects the acceleration the machine offers, as far as that is possible.
@@ -83,6 +86,7 @@ impl Settings {
             qemu: None,
             supervisor: None,
             sandbox: true,
+            virtiofsd: VirtiofsdChoice::Search,
             accel: None,
             offered: accel::offered,
             has_address: address::is_available,
@@ -98,7 +102,7 @@ impl Settings {
     }
 
     /// Like [`Self::new`], with overrides from the environment: `GOLOO_QEMU`, `GOLOO_QEMU_ACCEL`, `GOLOO_QEMU_SANDBOX`,
-    /// `GOLOO_IMAGE_MIRROR`. This program is the supervisor of each QEMU.
+    /// `GOLOO_VIRTIOFSD`, `GOLOO_IMAGE_MIRROR`. This program is the supervisor of each QEMU.
     pub fn from_env(state: &Path, images: &Path) -> Result<Self, ProviderError> {
         let mut settings = Self::new(state, Cache::from_env(images));
         settings.qemu = std::env::var_os("GOLOO_QEMU").filter(|value| !value.is_empty());
@@ -113,6 +117,11 @@ impl Settings {
                     hint: "write on or off, or unset it".into(),
                 });
             }
+        };
+        settings.virtiofsd = match std::env::var_os("GOLOO_VIRTIOFSD").filter(|value| !value.is_empty()) {
+            None => VirtiofsdChoice::Search,
+            Some(word) if word == "off" => VirtiofsdChoice::Off,
+            Some(program) => VirtiofsdChoice::Program(program),
         };
         if let Some(word) = std::env::var_os("GOLOO_QEMU_ACCEL").filter(|value| !value.is_empty()) {
             let accel = word.to_str().and_then(Accel::parse);

@@ -15,7 +15,7 @@ use goloo_model::record::Record;
 use goloo_sys::durable;
 
 use crate::accel::{Accel, ProbeCache};
-use crate::args::{Files, PRIVATE_NIC, PRIVATE_PORT, machine_type};
+use crate::args::{Files, PRIVATE_NIC, PRIVATE_PORT, VIRTIOFS, machine_type};
 use crate::context::QemuProvider;
 use crate::error::{end_failed, prepare_failed};
 use crate::launch;
@@ -65,9 +65,13 @@ impl QemuProvider {
         if let Some(reason) = qmp::migration_blocker(folder, limit).await.map_err(ask)? {
             return Err(failed(MemoryError::Blocked(reason)));
         }
+        let devices = qmp::devices(folder, limit).await.map_err(ask)?;
+        // Newer versions of QEMU would save it, without the files that are open in virtiofsd.
+        if let Some(device) = devices.iter().find(|id| id.starts_with(VIRTIOFS)) {
+            return Err(failed(MemoryError::Blocked(format!("{device} is in use"))));
+        }
         work.step("saving the memory");
         let machine_type = qmp::machine_type(folder, machine_type(machine.arch), limit).await.map_err(ask)?;
-        let devices = qmp::devices(folder, limit).await.map_err(ask)?;
         let private =
             PrivateSlots { port: devices.contains(PRIVATE_PORT), nic: devices.contains(PRIVATE_NIC) };
         qmp::ask(folder, "stop", limit).await.map_err(ask)?;

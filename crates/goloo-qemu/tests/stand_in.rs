@@ -3,6 +3,7 @@
 
 mod common;
 mod private_network;
+mod virtiofs;
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
@@ -19,7 +20,7 @@ use goloo_model::provider::{LiveState, Machine, Provider, ProviderError, StopMod
 use goloo_model::record::{Endpoint, Record};
 use goloo_model::spec::{ImageRef, Mount, Size};
 use goloo_qemu::accel::Accel;
-use goloo_qemu::{Limits, QemuProvider, Settings};
+use goloo_qemu::{Limits, QemuProvider, Settings, VirtiofsdChoice};
 use goloo_sys::lock::LockTimeouts;
 use goloo_testkit::programs::qemu_stand_in;
 use goloo_testkit::provider_suite::Bench;
@@ -35,6 +36,7 @@ struct World {
     image: PathBuf,
     faults: &'static str,
     accel: Option<Accel>,
+    virtiofsd: VirtiofsdChoice,
 }
 
 impl World {
@@ -44,7 +46,9 @@ impl World {
         let made =
             Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&image).arg("1G").status();
         assert!(made.unwrap().success());
-        Self { state: folder.path().join("state"), image, folder, faults: "", accel: Some(Accel::Tcg) }
+        let state = folder.path().join("state");
+        let (accel, virtiofsd) = (Some(Accel::Tcg), VirtiofsdChoice::Off);
+        Self { state, image, folder, faults: "", accel, virtiofsd }
     }
 
     fn with(faults: &'static str) -> Self {
@@ -57,6 +61,7 @@ impl World {
         let mut settings = Settings::new(&self.state, Cache::new(self.folder.path().join("images")));
         settings.supervisor = Some(common::supervisor());
         settings.accel = self.accel;
+        settings.virtiofsd = self.virtiofsd.clone();
         settings.limits = Limits {
             power_down: Duration::from_millis(300),
             ask_again: Duration::from_millis(100),
@@ -72,16 +77,14 @@ impl World {
 
     /// The stand-in, in a wrapper that configures its faults: a test can't set its own environment.
     fn program(&self) -> PathBuf {
-        if self.faults.is_empty() {
-            return qemu_stand_in();
-        }
-        let wrapper = self.folder.path().join("qemu");
+        if self.faults.is_empty() { qemu_stand_in() } else { self.wrapper("qemu", &qemu_stand_in()) }
+    }
+
+    fn wrapper(&self, name: &str, program: &Path) -> PathBuf {
+        let wrapper = self.folder.path().join(name);
         if !wrapper.exists() {
-            let line = format!(
-                "#!/bin/sh\nGOLOO_STAND_IN={} exec '{}' \"$@\"\n",
-                self.faults,
-                qemu_stand_in().display()
-            );
+            let line =
+                format!("#!/bin/sh\nGOLOO_STAND_IN={} exec '{}' \"$@\"\n", self.faults, program.display());
             std::fs::write(&wrapper, line).unwrap();
             std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).unwrap();
         }
@@ -125,6 +128,7 @@ impl Drop for World {
     fn drop(&mut self) {
         kill(&processes_of(&self.state));
         kill(&common::switches_of(&self.state));
+        kill(&common::shares_of(&self.state));
     }
 }
 

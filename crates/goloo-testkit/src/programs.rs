@@ -10,6 +10,11 @@ pub fn qemu_stand_in() -> PathBuf {
     built("goloo-qemu-stand-in", &["goloo-qemu-stand-in.rs"])
 }
 
+/// The stand-in for `virtiofsd`; its source documents its faults.
+pub fn virtiofsd_stand_in() -> PathBuf {
+    built("goloo-virtiofsd-stand-in", &["goloo-virtiofsd-stand-in.rs"])
+}
+
 /// The stand-in for `multipass`; docs/testing.md documents its behavior and its faults.
 pub fn multipass_stand_in() -> PathBuf {
     const NAME: &str = "goloo-multipass-stand-in";

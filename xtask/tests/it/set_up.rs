@@ -87,8 +87,10 @@ impl Machine {
         for folder in ["bin", "tree/scripts"] {
             fs::create_dir_all(machine.at(folder)).unwrap();
         }
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/set-up.sh");
-        fs::copy(script, machine.at("tree/scripts/set-up.sh")).unwrap();
+        for script in ["set-up.sh", "virtiofsd.sh"] {
+            let scripts = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts");
+            fs::copy(format!("{scripts}/{script}"), machine.at("tree/scripts").join(script)).unwrap();
+        }
         let path = std::env::var_os("PATH").unwrap();
         for name in REAL {
             let real =
@@ -98,6 +100,7 @@ impl Machine {
         for name in INSTALLED.iter().filter(|name| !missing.contains(name)) {
             machine.program(name, "#!/bin/sh\n");
         }
+        machine.program("virtiofsd", "#!/bin/sh\necho --translate-gid\n");
         machine.program("apt-get", APT_GET);
         machine.program("dpkg-deb", DPKG_DEB);
         machine.program("sudo", "#!/bin/sh\nexec \"$@\"\n");

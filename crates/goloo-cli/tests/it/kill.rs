@@ -39,6 +39,7 @@ fn finish(world: &World, when: &str, by: &str) {
         "resume" => {
             world.run(&["resume", "hello"]).expect(0);
             assert_eq!((world.machines().len(), world.qemus().len()), (1, 1), "{when}, resumed");
+            assert_eq!(world.shares().len(), 1, "{when}, resumed");
             assert_eq!(
                 world.json(&["status", "hello", "--json"])["vm"]["operation"],
                 serde_json::Value::Null
@@ -59,6 +60,9 @@ fn finish(world: &World, when: &str, by: &str) {
 #[test]
 fn kill_create_at_any_call_then_resume_or_delete() {
     let world = World::new();
+    let config =
+        r#"{"vm": {"image": "./disk.img", "disk": "1G", "mounts": [{"source": ".", "target": "/srv"}]}}"#;
+    world.stack("hello", config, "");
     world.run(&["image", "pull", "./stacks/hello/disk.img"]).expect(0);
     reset_hosts(&world);
     let create = ["create", "hello", "--no-wait", "--hosts"];

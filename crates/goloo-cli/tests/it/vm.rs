@@ -12,6 +12,9 @@ use serde_json::Value;
 const CONFIG: &str = r#"{"vm": {"cpus": 1, "memory": "512M", "disk": "3G", "image": "debian-12", "users": [{"username": "ann", "ssh_key_files": ["ann.pub"]}], "mounts": [{"source": "shared", "target": "/srv/shared"}, {"source": ".", "target": "/srv/stack", "readonly": true}], "auto_ports": true}}"#;
 const PLAIN: &str = r#"{"vm": {"cpus": 1, "memory": "512M", "disk": "3G", "image": "debian-12"}}"#;
 
+/// Prints the types of the file systems of the host's folders.
+const MOUNT_TYPES: &str = "awk '/^goloo[0-9]/ { print $3 }' /proc/mounts";
+
 const CLOUD_INIT: &str = "#cloud-config\n\
     write_files:\n\
     \x20 - path: /etc/made-by\n\
@@ -48,13 +51,19 @@ fn vm_is_created_used_deleted_and_archived() {
     assert_eq!(inside("whoami; cat /etc/made-by"), "ann\nthe user's file: 'quoted' \"twice\"\n");
     assert_eq!(inside("cat /var/tmp/order; hostname"), "first\nlast\nbox\n");
     assert_eq!(inside("cat /var/tmp/shared"), "shared", "the folder is there when the user's commands run");
+    assert_eq!(inside(MOUNT_TYPES), "virtiofs\nvirtiofs\n");
     assert_eq!(inside("id -u; stat -c %u ~ ~/.ssh /srv/shared"), format!("{owner}\n").repeat(4));
     inside("echo mine > /srv/shared/by-ann && mkdir /srv/shared/folder");
     assert_eq!(fs::read_to_string(shared.join("by-ann")).unwrap(), "mine\n");
     assert_eq!(inside("head -n 1 /srv/stack/configure.sh"), "#!/bin/sh\n");
-    // QEMU refuses, not only the guest's own mount options.
+    // The host refuses, not only the guest's own mount options.
     inside("sudo mount -o remount,rw /srv/stack; ! sudo touch /srv/stack/shared/written 2>/dev/null");
     assert!(!folder.join("shared/written").exists());
+    // Links are resolved in the guest.
+    let secret = world.path().join("secret");
+    fs::write(&secret, "a secret of the host").unwrap();
+    std::os::unix::fs::symlink(&secret, shared.join("link")).unwrap();
+    inside("[ -L /srv/shared/link ] && ! sudo cat /srv/shared/link 2>/dev/null");
     inside("sudo touch /srv/shared/written");
     assert!(folder.join("shared/written").exists());
     assert_eq!(inside("sudo -n id -u"), "0\n");
@@ -127,10 +136,15 @@ fn a_mount_and_memory_are_changed_by_a_restart(world: &World, folder: &std::path
     let mount = serde_json::json!({"source": more, "target": "/srv/more"});
     config["vm"]["mounts"].as_array_mut().unwrap().push(mount);
     fs::write(&path, config.to_string()).unwrap();
-    let applied = world.run(&["apply", "box", "--set", "memory=640M", "--yes"]).expect(0);
+    let mut apply = world.command();
+    // The guest finds that it has to use 9p.
+    apply.args(["apply", "box", "--set", "memory=640M", "--yes"]).env("GOLOO_VIRTIOFSD", "off");
+    let applied = Ran(apply.output().unwrap()).expect(0);
     assert!(applied.stdout().contains("changed box: vm.memory, vm.mounts\n"), "{applied:?}");
     let inside = |command: &str| world.run(&["ssh", "box", "--", command]).expect(0).stdout();
     assert_eq!(inside("cat /srv/more/file"), "more");
+    assert_eq!(inside(MOUNT_TYPES), "9p\n9p\n9p\n");
+    assert!(world.shares().is_empty());
     let kib: u64 =
         inside("sed -n 's/^MemTotal: *//p' /proc/meminfo").split(' ').next().unwrap().parse().unwrap();
     assert!(kib > 540_000, "the machine has {kib} KiB");

@@ -350,8 +350,8 @@ fn mounts_are_set_up_after_the_users_and_before_the_user_commands() {
     assert_eq!(commands[1], "mine");
     assert_eq!(verdict["config"]["bootcmd"], serde_json::json!(["early"]));
     let script = file(&verdict, "/opt/goloo/mounts.sh");
-    assert!(script.contains("share goloo0 '/home/ubuntu/code' rw\n"), "{script}");
-    assert!(script.contains("share goloo1 '/srv/ro' ro\n"), "{script}");
+    assert!(script.contains("add goloo0 '/home/ubuntu/code' rw\nadd goloo1 '/srv/ro' ro\n"), "{script}");
+    assert!(script.contains("check '/home/ubuntu/code' rw\ncheck '/srv/ro' ro\n"), "{script}");
     assert!(script.contains("\nown_shares ubuntu\n"), "{script}");
 }
 

@@ -7,5 +7,6 @@ mod cloud_init_differential;
 mod common;
 mod document_problems;
 mod merge;
+mod mount_types;
 mod schema_differential;
 mod yaml_differential;

@@ -75,6 +75,20 @@ pub fn switches_of(state: &Path) -> Vec<u32> {
     found
 }
 
+/// The processes that share folders with machines in this state folder, excluding zombies.
+pub fn shares_of(state: &Path) -> Vec<u32> {
+    let start = [b"virtiofsd:", state.as_os_str().as_encoded_bytes()].concat();
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        if std::fs::read(entry.path().join("cmdline")).is_ok_and(|line| line.starts_with(&start)) {
+            found.push(pid);
+        }
+    }
+    found.sort_unstable();
+    found
+}
+
 /// Kills processes immediately.
 pub fn kill(processes: &[u32]) {
     for pid in processes {

@@ -11,6 +11,7 @@
 //! - `dies`: exits at once; `hangs`: never becomes ready
 //! - `loses-race`: another program binds the last forwarded port before the machine's first start does
 //! - `no-sandbox`: was built without it; `sandbox-kills`: a required system call is denied
+//! - `no-virtiofs`: was built without the device
 //! - `little-memory`: the host has no more than 1 GiB for the guest
 //! - `no-migration`: a shared folder is in use; `stuck-migration`: sending the memory never ends; `other-memory`: the
 //!   saved memory is of another machine
@@ -82,6 +83,8 @@ struct Line {
     incoming: Option<String>,
     devices: BTreeSet<String>,
     private_network: Option<PathBuf>,
+    /// The sockets of the processes that share folders.
+    shares: Vec<PathBuf>,
 }
 
 impl Line {
@@ -100,7 +103,24 @@ impl Line {
                 "-name" | "-display" | "-cpu" | "-smp" | "-m" | "-virtfs" | "-serial" | "-mon" => {
                     value()?;
                 }
-                "-device" => line.devices.extend(option(&value()?, "id")),
+                "-device" => {
+                    let value = value()?;
+                    if value.starts_with("vhost-user-fs-pci") && fault("no-virtiofs") {
+                        return Err(
+                            "-device vhost-user-fs-pci: 'vhost-user-fs-pci' is not a valid device model name"
+                                .to_owned(),
+                        );
+                    }
+                    line.devices.extend(option(&value, "id"));
+                }
+                "-object" => {
+                    let value = value()?;
+                    let is_for_all =
+                        value == format!("memory-backend-memfd,id=memory,share=on,size={}M", memory_mib());
+                    if !is_for_all {
+                        return Err(format!("-object {value}: not the memory of the machine"));
+                    }
+                }
                 "-accel" => line.accel = split(&value()?).swap_remove(0),
                 "-pidfile" => line.pid_file = Some(value()?.into()),
                 "-drive" => line.drives.extend(option(&value()?, "file").map(PathBuf::from)),
@@ -119,7 +139,8 @@ impl Line {
                     let value = value()?;
                     let path = option(&value, "path").map(PathBuf::from);
                     match split(&value)[0].as_str() {
-                        "socket" => line.control = path,
+                        "socket" if option(&value, "id").as_deref() == Some("qmp") => line.control = path,
+                        "socket" => line.shares.extend(path),
                         _ => line.console = path,
                     }
                 }
@@ -312,6 +333,13 @@ fn stay(line: &Line) -> Result<(), String> {
     for rule in &line.forwards {
         forwards.add(rule).map_err(|error| format!("-netdev user,id=net0: {error}"))?;
     }
+    let mut shares = Vec::new();
+    for path in &line.shares {
+        let failed = |error| format!("-chardev socket,path={}: {error}", path.display());
+        let mut share = UnixStream::connect(path).map_err(failed)?;
+        share.read_exact(&mut [0]).map_err(|_| "vhost_backend_init failed: Protocol error".to_owned())?;
+        shares.push(share);
+    }
     if let Some(console) = &line.console {
         let log = OpenOptions::new().append(true).create(true).open(console);
         let mut log = log.map_err(|e| e.to_string())?;
@@ -337,7 +365,7 @@ fn stay(line: &Line) -> Result<(), String> {
         let parts = (&mut forwards, &mut devices);
         let _ = talk(&connection.unwrap(), line, parts, &guest, count > 0);
     }
-    drop(disks);
+    drop((disks, shares));
     Ok(())
 }
 

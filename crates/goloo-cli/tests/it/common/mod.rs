@@ -12,6 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
 
 use goloo_testkit::test_cache::{self, IMAGE_LOCK};
 use serde_json::Value;
@@ -196,8 +197,19 @@ impl World {
     pub fn env(&self) -> Vec<(String, String)> {
         let at = |name: &str| self.path().join(name).display().to_string();
         let path = format!("{}:{}", at("bin"), std::env::var("PATH").unwrap());
-        let own = || [("GOLOO_QEMU", stand_in().display().to_string()), ("GOLOO_CACHE_DIR", at("cache"))];
-        let shared = |cache: &PathBuf| vec![("GOLOO_CACHE_DIR", cache.display().to_string())];
+        let own = || {
+            [
+                ("GOLOO_QEMU", stand_in().display().to_string()),
+                ("GOLOO_VIRTIOFSD", beside_goloo("goloo-virtiofsd-stand-in").display().to_string()),
+                ("GOLOO_CACHE_DIR", at("cache")),
+            ]
+        };
+        let shared = |cache: &PathBuf| {
+            vec![
+                ("GOLOO_VIRTIOFSD", virtiofsd().display().to_string()),
+                ("GOLOO_CACHE_DIR", cache.display().to_string()),
+            ]
+        };
         let machines = self.real.as_ref().map_or_else(|| own().to_vec(), shared);
         let pairs = [
             ("HOME", at("home")),
@@ -306,6 +318,18 @@ impl World {
         assert_eq!(self.names(), Vec::<String>::new(), "{when}: VMs are left");
         assert!(self.machines().is_empty(), "{when}: machines are left: {:?}", self.machines());
         wait_until(&format!("{when}: QEMU is gone"), || self.qemus().is_empty());
+        wait_until(&format!("{when}: no folder is shared"), || self.shares().is_empty());
+    }
+
+    /// The processes that share folders with this world's machines.
+    pub fn shares(&self) -> Vec<u32> {
+        let start = format!("virtiofsd:{}/", self.path().display());
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let is_one = |pid: &u32| {
+            fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(start.as_bytes()))
+        };
+        pids.filter(is_one).collect()
     }
 }
 
@@ -323,7 +347,7 @@ fn ssh_listeners() -> (u16, [TcpListener; 2]) {
 impl Drop for World {
     fn drop(&mut self) {
         // A failed test must not leave machines behind.
-        for pid in self.qemus() {
+        for pid in self.qemus().into_iter().chain(self.shares()) {
             let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
         }
         if self.multipass.is_some() {
@@ -377,6 +401,18 @@ pub fn stand_in() -> PathBuf {
 
 pub fn multipass_stand_in() -> PathBuf {
     beside_goloo("goloo-multipass-stand-in")
+}
+
+/// A real virtiofsd, which is built if this system has none.
+fn virtiofsd() -> PathBuf {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    let find = || {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/virtiofsd.sh");
+        let output = Command::new(script).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().into()
+    };
+    PROGRAM.get_or_init(find).clone()
 }
 
 fn beside_goloo(name: &str) -> PathBuf {
