@@ -61,7 +61,11 @@ fn run(folder: &Path, network: PrivateNetwork) -> io::Result<()> {
     durable::remove_if_there(Path::new(SWITCH_SOCKET))?;
     let control = UnixDatagram::bind(SWITCH_SOCKET)?;
     control.set_nonblocking(true)?;
-    let identity = folder::identity(Path::new(SWITCH_SOCKET))?;
+    let identity = match folder::identity(Path::new(SWITCH_SOCKET)) {
+        // The network was removed meanwhile.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        identity => identity?,
+    };
     let start_lock = Switch { control, identity, network, ports }.forward()?;
     // In this order: the next switch is started under the second lock, and needs the first.
     drop(lock);
