@@ -142,7 +142,12 @@ impl LockedOperation<'_, '_> {
         match clones.clone_machine(source, &copy, &mut work).await {
             Ok(()) => {}
             Err(error) if leaves_work(&error) => return Err(self.midway(OperationKind::Clone, error)),
-            Err(error) => return Err(self.undo(OperationKind::Clone, error).await),
+            Err(error) => {
+                let undone = self.undo(OperationKind::Clone, error).await;
+                // It may not have been able to continue because the copy had filled the disk.
+                self.release(clones, source).await;
+                return Err(undone);
+            }
         }
         self.record.phase = source.phase;
         self.record.end(Outcome::Done, None);
@@ -162,10 +167,15 @@ impl LockedOperation<'_, '_> {
     pub(super) async fn release_source(&self) {
         let wanted = self.record.operation.as_ref().and_then(|operation| operation.source.as_ref());
         let Some(clones) = self.engine.provider.clones().filter(|_| wanted.is_some()) else { return };
-        let Ok(source) = self.engine.take_source(&self.record).await else { return };
-        if let Err(error) = clones.release(&source.record).await {
-            let name = &source.record.name;
-            self.engine.events.event(Event::Warning(format!("\"{name}\" is still paused: {error}")));
+        if let Ok(source) = self.engine.take_source(&self.record).await {
+            self.release(clones, &source.record).await;
+        }
+    }
+
+    async fn release(&self, clones: &dyn Clones, source: &Record) {
+        if let Err(error) = clones.release(source).await {
+            let text = format!("\"{}\" is still paused: {error}", source.name);
+            self.engine.events.event(Event::Warning(text));
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::context::QemuProvider;
 use crate::error::{port_taken, prepare_failed};
 use crate::live_forwards::{self, LiveForward, LiveForwardError};
 use crate::machine::{self, MachineFile, Suspended};
+use crate::ports::Necessity;
 use crate::power::Taken;
 use crate::saved_machine::{ANOTHER_VERSION, SavedMachine};
 
@@ -134,16 +135,23 @@ impl QemuProvider {
         if noted.template.is_none() {
             return Ok(());
         }
-        for forward in noted.ports.iter().filter(|forward| forward.is_active()) {
-            let live = LiveForward { listener: forward.listener(), guest: forward.guest };
-            let added = live_forwards::add(files.folder(), live, self.settings.limits.answer).await;
-            added.map_err(|error| match error {
-                LiveForwardError::CannotListen { listener, source } => {
-                    let others = machine::others(&self.settings.vms, &noted.id).unwrap_or_default();
-                    port_taken(&listener, forward.guest, &source, &others)
+        for forward in noted.ports.iter_mut().filter(|forward| forward.is_active()) {
+            let (guest, listener) = (forward.guest, forward.listener());
+            let live = LiveForward { listener, guest };
+            match live_forwards::add(files.folder(), live, self.settings.limits.answer).await {
+                Ok(()) => {}
+                // Somebody has taken it since QEMU was started.
+                Err(LiveForwardError::CannotListen { .. }) if forward.necessity == Necessity::Optional => {
+                    forward.necessity = Necessity::Skipped;
                 }
-                error => ProviderError::caused("the ports can't be forwarded", "try again", error),
-            })?;
+                Err(LiveForwardError::CannotListen { listener, source }) => {
+                    let others = machine::others(&self.settings.vms, &noted.id).unwrap_or_default();
+                    return Err(port_taken(&listener, guest, &source, &others));
+                }
+                Err(error) => {
+                    return Err(ProviderError::caused("the ports can't be forwarded", "try again", error));
+                }
+            }
         }
         noted.template = None;
         noted.save(&files).map_err(io)

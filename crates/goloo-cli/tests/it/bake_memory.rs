@@ -2,14 +2,15 @@
 //! loaded by a machine that never ran, or by the machine that it was saved of, and by none that has run since.
 
 use std::fs;
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::process::Stdio;
 
 use serde_json::Value;
 
 use crate::common::kill::at_calls;
-use crate::common::{Ran, World};
+use crate::common::{Ran, World, wait_until};
 
 const CONFIG: &str =
     r#"{"vm": {"cpus": 1, "memory": "512M", "disk": "1G", "image": "./disk.img", "ports": ["8080:80"]}}"#;
@@ -34,11 +35,16 @@ for last; do :; done
 case $last in
 *goloo:status*) echo '@goloo:status@'; echo '{{"status":"done","errors":[]}}' ;;
 *old_instance=*)
+    while [ -e '{notes}/hold' ]; do : >'{notes}/held'; sleep 0.02; done
     name=$(printf '%s\n' "$last" | sed -n 's/.* name=\([^ ]*\) .*/\1/p')
     cat >'{notes}/'"$name.input"
     printf '%s\n' "$last" >'{notes}/'"$name.script"
     grep -l '"template"' '{vms}'/*/machine.json >'{notes}/'"$name.closed"
     cat '{notes}/problem' 2>/dev/null
+    exit 0 ;;
+*'date -u -s @'*)
+    echo once >>'{notes}/clock'
+    cat '{notes}/clock-problem' >&2 2>/dev/null && exit 1
     exit 0 ;;
 esac
 "#,
@@ -185,10 +191,40 @@ fn what_fails_on_a_copy_is_its_result() {
     world.run(&["bake", "shop", "--memory"]).expect(0);
     fs::write(world.path().join("identities/problem"), "/x/per-instance/mine failed with status 3\n")
         .unwrap();
+    fs::write(world.path().join("identities/clock-problem"), "date: cannot set date\n").unwrap();
     let failed = world.run(&["create", "shop", "--as", "one"]).expect(8);
     assert!(failed.stderr().contains("mine failed with status 3"), "{failed:?}");
+    assert!(failed.stderr().contains("can't be set: date: cannot set date"), "{failed:?}");
+    assert_eq!(fs::read_to_string(world.path().join("identities/clock")).unwrap(), "once\n");
     let status = world.json(&["status", "one", "--json"]);
     assert_eq!((&status["vm"]["phase"], &status["live"]["state"]), (&"degraded".into(), &"running".into()));
+}
+
+/// A copy has the port of its own address; that of 127.0.0.1 only as long as nothing else has it.
+#[test]
+fn a_port_of_127_0_0_1_that_is_taken_before_a_copy_is_ready_is_left_out() {
+    let world = world();
+    let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    config(&world, &CONFIG.replace("8080", &port.to_string()));
+    world.run(&["bake", "shop", "--memory"]).expect(0);
+    let (hold, held) = ["hold", "held"].map(|name| world.path().join("identities").join(name)).into();
+    fs::write(&hold, "").unwrap();
+    let mut create = world.command();
+    create.args(["create", "shop", "--as", "one", "--no-wait"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let create = create.spawn().unwrap();
+    wait_until("the copy gets its identity", || held.exists());
+    let taken = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    fs::remove_file(&hold).unwrap();
+    Ran(create.wait_with_output().unwrap()).expect(0);
+    let status = world.json(&["status", "one", "--json"]);
+    let own = status["live"]["ip"].as_str().unwrap();
+    assert!(TcpStream::connect((own, port)).is_ok());
+    let (_, machine) = machine_file(&world, "one");
+    let forwards = machine["ports"].as_array().unwrap().iter();
+    let skipped: Vec<_> = forwards.filter(|forward| forward["necessity"] == "skipped").collect();
+    assert_eq!(skipped.len(), 1, "{machine}");
+    assert_eq!(skipped[0]["address"], "127.0.0.1");
+    drop(taken);
 }
 
 #[test]

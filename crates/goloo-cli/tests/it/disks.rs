@@ -246,6 +246,11 @@ fn a_vm_whose_memory_or_disk_cannot_be_copied_keeps_running() {
     assert!(refused.stderr().contains("goloo stop hello"), "{refused:?}");
     assert_eq!((world.names(), world.run_state("hello")), (vec!["hello".to_owned()], "running".into()));
     world.run(&["stop", "hello", "--force"]).expect(0);
+    start("no-cont");
+    let failed = world.run(&["clone", "hello", "twin"]).expect(1);
+    assert!(failed.stderr().contains("the paused machine can't continue"), "{failed:?}");
+    assert_eq!((world.names(), world.run_state("hello")), (vec!["hello".to_owned()], "running".into()));
+    world.run(&["stop", "hello", "--force"]).expect(0);
     start("");
     std::fs::rename(machine.join("seed.img"), world.path().join("seed.img")).unwrap();
     let failed = world.run(&["clone", "hello", "twin"]).expect(1);

@@ -551,6 +551,12 @@ fn talk(
             "cont" => {
                 let mut guest = guest.lock().unwrap();
                 assert_ne!(guest.state, "inmigrate", "cont");
+                if fault("no-cont") && guest.state == "postmigrate" && guest.migration.take().is_some() {
+                    let desc = "Could not reopen qcow2 layer: No space left on device";
+                    let error = serde_json::json!({"error": {"class": "GenericError", "desc": desc}});
+                    writeln!(out, "{error}\r")?;
+                    continue;
+                }
                 note_run();
                 *guest = Guest { state: "running", migration: None };
                 serde_json::json!({})
