@@ -74,9 +74,7 @@ impl LockedOperation<'_, '_> {
     /// Removes from the machine what belongs to it alone.
     async fn generalize(&mut self, deadline: Instant) -> Result<(), EngineError> {
         self.stop_if_interrupted(OperationKind::Bake)?;
-        let observed = self.engine.provider.observe(&[&self.record]).await;
-        if matches!(observed.first().map(|seen| seen.state), Some(LiveState::Stopped | LiveState::Suspended))
-        {
+        if matches!(self.engine.state_of(&self.record).await, LiveState::Stopped | LiveState::Suspended) {
             return Err(EngineError::Refused {
                 what: format!(
                     "\"{}\" was stopped while it was baked, so its disk can't become an image",

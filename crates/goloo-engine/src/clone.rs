@@ -79,18 +79,18 @@ impl<'a> Engine<'a> {
             let source = ProviderError::Unsupported { what, hint };
             Err(EngineError::Provider { name: name.clone(), kind: OperationKind::Clone, source })
         };
-        match self.provider.observe(&[source]).await.first().map(|observed| observed.state) {
-            Some(LiveState::Running) if clones.with_memory() => refuse_pending(source, "cloned"),
-            Some(LiveState::Suspended) if clones.with_memory() => Ok(()),
-            Some(LiveState::Running) => refused(
+        match self.state_of(source).await {
+            LiveState::Running if clones.with_memory() => refuse_pending(source, "cloned"),
+            LiveState::Suspended if clones.with_memory() => Ok(()),
+            LiveState::Running => refused(
                 format!("\"{name}\" is running and must be stopped before it can be cloned"),
                 NextStep::stop(name).into(),
             ),
-            Some(LiveState::Suspended) => refused(
+            LiveState::Suspended => refused(
                 format!("\"{name}\" is suspended and must be shut down before it can be cloned"),
                 NextStep::Start(name.clone()).text(", then ").step(NextStep::stop(name)),
             ),
-            Some(LiveState::Missing) => Err(EngineError::Refused {
+            LiveState::Missing => Err(EngineError::Refused {
                 what: format!("the machine of \"{name}\" no longer exists"),
                 hint: NextStep::Delete(name.clone()).text(" archives its record"),
             }),

@@ -11,7 +11,7 @@ use goloo_model::guest::Guest;
 use goloo_model::hint::{Hint, NextStep};
 use goloo_model::host_names::HostNames;
 use goloo_model::name::{OperationId, VmName};
-use goloo_model::provider::Provider;
+use goloo_model::provider::{LiveState, Provider};
 use goloo_model::record::{
     ApplyInputs, LocalContext, MAX_RECORD_BYTES, Operation, OperationKind, Owner, Phase, Record, SERIAL_MAX,
     Step, to_json,
@@ -98,6 +98,11 @@ impl<'a> Engine<'a> {
     /// The deadline of an operation that begins now.
     pub(crate) fn deadline(&self) -> Instant {
         Instant::now() + self.limit
+    }
+
+    /// The state of a VM's machine, from its provider.
+    pub(crate) async fn state_of(&self, record: &Record) -> LiveState {
+        self.provider.observe(&[record]).await.first().map_or(LiveState::Unknown, |seen| seen.state)
     }
 
     pub(crate) fn operation(&self, kind: OperationKind) -> Operation {

@@ -49,15 +49,14 @@ impl<'a> Engine<'a> {
 
     async fn expect_stopped(&self, record: &Record) -> Result<(), EngineError> {
         let name = &record.name;
-        let live = self.provider.observe(&[record]).await.into_iter().next();
         let refused = |what, hint| Err(EngineError::Unrecorded(ProviderError::Unsupported { what, hint }));
-        match live.map(|live| live.state) {
-            Some(LiveState::Stopped) => Ok(()),
-            Some(LiveState::Running) => refused(
+        match self.state_of(record).await {
+            LiveState::Stopped => Ok(()),
+            LiveState::Running => refused(
                 format!("\"{name}\" is running and must be stopped before it can be exported"),
                 NextStep::stop(name).into(),
             ),
-            Some(LiveState::Missing) => Err(EngineError::Refused {
+            LiveState::Missing => Err(EngineError::Refused {
                 what: format!("the machine of \"{name}\" no longer exists"),
                 hint: NextStep::Delete(name.clone()).text(" archives its record"),
             }),

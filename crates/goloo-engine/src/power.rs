@@ -141,12 +141,10 @@ impl LockedOperation<'_, '_> {
     }
 
     pub(super) async fn is_suspended(&self) -> bool {
-        let provider = self.engine.provider;
-        if !provider.capabilities().suspend {
+        if !self.engine.provider.capabilities().suspend {
             return false;
         }
-        let observed = provider.observe(&[&self.record]).await;
-        observed.first().is_some_and(|observed| observed.state == LiveState::Suspended)
+        self.engine.state_of(&self.record).await == LiveState::Suspended
     }
 
     pub(super) async fn power_off(&mut self, mode: StopMode) -> Result<(), EngineError> {

@@ -213,8 +213,7 @@ impl<'w, 'e> Wait<'w, 'e> {
         }
         let is_here = self.record.host_bound;
         self.next_look = Instant::now() + if is_here { OBSERVE_HERE } else { OBSERVE_ELSEWHERE };
-        let observed = self.engine.provider.observe(&[self.record]).await;
-        let is_off = matches!(observed.first().map(|seen| seen.state), Some(LiveState::Stopped));
+        let is_off = self.engine.state_of(self.record).await == LiveState::Stopped;
         let was_off = std::mem::replace(&mut self.was_off, is_off);
         if is_off && was_off { Err(Stop::Ended) } else { Ok(()) }
     }

@@ -182,8 +182,7 @@ impl<'a> Engine<'a> {
         change: &NameChange,
         at_boot: HostnameAtBoot,
     ) -> GuestHostname {
-        let state = self.provider.observe(&[record]).await.first().map(|seen| seen.state);
-        if state != Some(LiveState::Running) {
+        if self.state_of(record).await != LiveState::Running {
             return GuestHostname::Unchanged { reason: "it isn't running".to_owned() };
         }
         hostname::set(self, record, &change.from, at_boot).await

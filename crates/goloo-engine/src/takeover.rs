@@ -18,8 +18,7 @@ impl Engine<'_> {
         });
         let warning = format!("the lock of \"{name}\" was taken over from {former}{begun}");
         self.events.event(Event::Warning(warning));
-        let seen = self.provider.observe(&[record]).await;
-        let state = seen.first().map_or(LiveState::Unknown, |seen| seen.state);
+        let state = self.state_of(record).await;
         if state == LiveState::Unknown {
             let what = format!(
                 "can't determine the state of \"{name}\" after {former}: its provider doesn't report it"

@@ -127,12 +127,10 @@ fn a_suspended_vm_is_shown_as_such_and_gets_the_time_when_it_continues() {
     let refused = world.run(&["snapshot", "hello"]).expect(2);
     assert!(refused.stderr().contains("is suspended"), "{refused:?}");
 
-    let said = world.path().join("said");
-    world
-        .program("ssh", &format!("#!/bin/sh\nfor last; do :; done\necho \"$last\" >>'{}'\n", said.display()));
+    let said = commands_over_ssh(&world);
     world.run(&["start", "hello"]).expect(0);
     assert_eq!(world.qemus().len(), 1);
-    let said = std::fs::read_to_string(&said).unwrap();
+    let said = said();
     let set = said.lines().find_map(|line| line.split("date -u -s @").nth(1)).unwrap();
     let set: u64 = set.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
