@@ -158,8 +158,13 @@ fn is_changing(error: &AwsError) -> bool {
 /// The environments whose groups a record has among its resources.
 fn recorded(record: &Record) -> BTreeSet<EnvironmentId> {
     let groups = record.resources.iter().filter(|resource| resource.kind == RESOURCE);
-    let ids = groups.filter_map(|resource| resource.id.rsplit_once('-'));
-    ids.filter_map(|(_, id)| EnvironmentId::parse(id).ok()).collect()
+    groups.filter_map(|resource| environment_of(&resource.id)).collect()
+}
+
+/// The environment that a group was made for, by its [name](EnvironmentGroup::name), which can't be changed.
+fn environment_of(name: &str) -> Option<EnvironmentId> {
+    let (_, id) = name.strip_prefix("goloo-")?.rsplit_once('-')?;
+    EnvironmentId::parse(id).ok()
 }
 
 /// Whether a record has such a group among its resources.
@@ -177,7 +182,7 @@ pub(crate) async fn left_behind(clients: &Clients, known: &[&Record]) -> Result<
     let known: BTreeSet<EnvironmentId> = known.iter().flat_map(of_record).collect();
     let mut left = Vec::new();
     for group in describe(clients, vec![tagged]).await? {
-        let is_known = group.environment_id().is_none_or(|id| known.contains(&id));
+        let is_known = environment_of(&group.name).is_none_or(|id| known.contains(&id));
         if !is_known && !has_members(clients, &group).await? {
             left.push(group.into());
         }
@@ -188,7 +193,7 @@ pub(crate) async fn left_behind(clients: &Clients, known: &[&Record]) -> Result<
 /// The record of a group that was left behind, so that it can be deleted.
 pub(crate) async fn adopt(clients: &Clients, id: &str) -> Result<Adopted, ProviderError> {
     let groups = describe(clients, vec![filter("group-id", id)]).await?;
-    let group = groups.into_iter().find(|group| group.environment_id().is_some());
+    let group = groups.into_iter().find(|group| environment_of(&group.name).is_some());
     let Some(group) = group else {
         let what = format!("there is no security group {id} of an environment in {}", clients.region);
         return Err(ProviderError::failed(what, NextStep::Doctor.text(" lists those without a record")));
@@ -299,12 +304,6 @@ impl FoundGroup {
         };
         let name = group.group_name().unwrap_or(id).to_owned();
         Some(Self { id: id.to_owned(), name, is_open: group.ip_permissions().iter().any(is_own) })
-    }
-
-    /// The environment that it was made for, by its name, which can't be changed.
-    fn environment_id(&self) -> Option<EnvironmentId> {
-        let (_, id) = self.name.strip_prefix("goloo-")?.rsplit_once('-')?;
-        EnvironmentId::parse(id).ok()
     }
 }
 

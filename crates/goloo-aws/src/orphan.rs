@@ -23,7 +23,8 @@ use crate::stage::Stage;
 use crate::tags;
 use crate::template::output;
 
-/// All of goloo's VMs, and security groups of environments, that none of `known` refers to, in the current region and in every region named by a record.
+/// All of goloo's VMs and security groups of environments that none of `known` refers to, in the current region and in
+/// every region named by a record.
 pub(crate) async fn find(provider: &AwsProvider, known: &[&Record]) -> Result<Vec<Orphan>, ProviderError> {
     // A machine is known by its record's id, too, where the record can't be read.
     let leads: Vec<ResourceRef> = known.iter().flat_map(|record| ResourceRef::of(record)).collect();

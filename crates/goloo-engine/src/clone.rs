@@ -1,7 +1,8 @@
 //! Clone: claim the new name, copy the machine, save the result.
 //!
 //! Both VMs are locked throughout: the source must not be started or deleted while it is copied. Where the provider copies
-//! memory too, the source may run: it pauses meanwhile, and whoever continues the clone or gives it up lets it go on.
+//! memory too, the source may run: it is paused for the copy. If goloo is killed then, resuming or deleting the unfinished
+//! clone also unpauses the source.
 
 use super::create::taken;
 use super::work::{LockedOperation, leaves_work};
@@ -163,7 +164,7 @@ impl LockedOperation<'_, '_> {
         self.copy_from(&from.record).await
     }
 
-    /// Lets the source of an unfinished clone continue, if it is paused. Whoever else works on it does so by itself.
+    /// Unpauses the source of an unfinished clone. If the source is locked, the operation that holds the lock does it.
     pub(super) async fn release_source(&self) {
         let wanted = self.record.operation.as_ref().and_then(|operation| operation.source.as_ref());
         let Some(clones) = self.engine.provider.clones().filter(|_| wanted.is_some()) else { return };

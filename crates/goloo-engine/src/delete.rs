@@ -15,7 +15,7 @@ impl Engine<'_> {
         crate::engine::refuse_half_renamed(&locked.record)?;
         super::protect::refuse_protected(&locked.record)?;
         self.refuse_taken_names(&locked.record)?;
-        let source = locked.record.operation.take().and_then(|unfinished| unfinished.source);
+        let source = locked.record.operation.as_ref().and_then(|unfinished| unfinished.source.clone());
         locked.record.begin(Operation { source, ..self.operation(OperationKind::Delete) });
         locked.record.phase = Phase::Deleting;
         locked.save_intent().await?;

@@ -56,12 +56,16 @@ impl Clones for QemuProvider {
         let from = self.files(source);
         let loaded = MachineFile::load(&from).map_err(|source| end_failed(from.folder(), source))?;
         let noted = loaded.filter(|_| from.disk().exists()).ok_or_else(|| missing(source, &from))?;
-        self.refuse_member_with_memory(source, &noted, &from)?;
+        let running = machine::running(&from, &noted);
+        let running = running.map_err(|source| end_failed(from.folder(), source))?.is_some();
+        if running || noted.suspended.is_some() {
+            refuse_member_with_memory(source, &noted)?;
+        }
         work.record_resource(RESOURCE, &files.folder().display().to_string()).await?;
         private::create_folders(files.folder()).map_err(io)?;
         durable::sync_folder(&self.settings.vms).map_err(io)?;
         durable::remove_if_there(&files.memory()).map_err(io)?;
-        let state = self.bring_to_rest(source, &noted, &from, &files, work).await?;
+        let state = self.bring_to_rest(source, &noted, running, &from, &files, work).await?;
         let copied = self.copy_files(&from, &files, copy, work).await;
         if let State::Paused(_) = state {
             self.unpause(&from).await?;
@@ -110,6 +114,7 @@ impl QemuProvider {
         &self,
         source: &Record,
         noted: &MachineFile,
+        running: bool,
         from: &Files,
         to: &Files,
         work: &mut dyn Work,
@@ -121,8 +126,7 @@ impl QemuProvider {
                 .map_err(|source| prepare_failed(to.folder(), source))?;
             return Ok(State::Suspended(memory.clone()));
         }
-        let running = machine::running(from, noted).map_err(|source| end_failed(from.folder(), source))?;
-        if running.is_none() {
+        if !running {
             return Ok(State::Off);
         }
         if let Some(memory) = self.pause(&source.name, noted, from, Pause::ToClone(to), work).await? {
@@ -130,27 +134,6 @@ impl QemuProvider {
         }
         self.end(from).await?;
         Ok(State::Off)
-    }
-
-    /// The memory of a member of an environment knows a network card that its clone, which is no member, doesn't have.
-    fn refuse_member_with_memory(
-        &self,
-        source: &Record,
-        noted: &MachineFile,
-        files: &Files,
-    ) -> Result<(), ProviderError> {
-        let running = machine::running(files, noted).map_err(|source| end_failed(files.folder(), source))?;
-        let has_memory = running.is_some() || noted.suspended.is_some();
-        if noted.private_nic.is_none() || !has_memory {
-            return Ok(());
-        }
-        Err(ProviderError::Unsupported {
-            what: format!(
-                "\"{}\" is in the private network of its environment, so it must be stopped before it can be cloned",
-                source.name
-            ),
-            hint: NextStep::stop(&source.name).into(),
-        })
     }
 
     async fn copy_files(
@@ -238,6 +221,20 @@ impl QemuProvider {
         notes.into_iter().for_each(|note| work.events().event(Event::Note(note)));
         Ok(())
     }
+}
+
+/// The memory of a member of an environment knows a network card that its clone, which is no member, doesn't have.
+fn refuse_member_with_memory(source: &Record, noted: &MachineFile) -> Result<(), ProviderError> {
+    if noted.private_nic.is_none() {
+        return Ok(());
+    }
+    Err(ProviderError::Unsupported {
+        what: format!(
+            "\"{}\" is in the private network of its environment, so it must be stopped before it can be cloned",
+            source.name
+        ),
+        hint: NextStep::stop(&source.name).into(),
+    })
 }
 
 /// Keeps the instance id, so that cloud-init doesn't repeat its first-boot work, but uses the copy's name, which

@@ -51,14 +51,13 @@ fn shared_folders(settings: &Settings) -> Check {
             Check::ok(format!("folders are shared over virtiofs where the VM's kernel has it: {program}"))
         }
         Err(NoVirtiofsd::Off) => Check::ok("folders are shared over 9p: GOLOO_VIRTIOFSD is off"),
-        Err(reason @ NoVirtiofsd::FewFiles(_)) => Check::absent(
-            format!("folders are shared over 9p, not over the faster virtiofs: {reason}"),
-            "raise the hard limit of open files to 524288",
-        ),
-        Err(reason @ (NoVirtiofsd::Missing(_) | NoVirtiofsd::TooOld(_))) => Check::absent(
-            format!("folders are shared over 9p, not over the faster virtiofs: {reason}"),
-            "install virtiofsd 1.13 or later (Debian 13, Fedora: the package virtiofsd)",
-        ),
+        Err(reason) => {
+            let hint = match reason {
+                NoVirtiofsd::FewFiles(_) => "raise the hard limit of open files to 524288",
+                _ => "install virtiofsd 1.13 or later (Debian 13, Fedora: the package virtiofsd)",
+            };
+            Check::absent(format!("folders are shared over 9p, not over the faster virtiofs: {reason}"), hint)
+        }
     }
 }
 
